@@ -1,0 +1,17 @@
+import {setTimeout as delay} from 'node:timers/promises';
+
+/** Time, injected: tests hold a clock of their own and never sleep through a wait. */
+export interface Clock {
+  /** Milliseconds since the epoch. */
+  now(): number;
+  /**
+   * Waits `ms` milliseconds.
+   * @throws the signal's reason when it is aborted first.
+   */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>;
+}
+
+export const systemClock: Clock = {
+  now: Date.now,
+  sleep: (ms, signal) => delay(ms, undefined, {ref: false, ...(signal ? {signal} : {})}),
+};

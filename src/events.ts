@@ -1,0 +1,44 @@
+import {EventEmitter} from 'node:events';
+import type {Digest} from './oci/digest.ts';
+import type {FailureKind} from './upstream/port.ts';
+
+/** Everything that one server tells its log and its metrics. Sizes in bytes, durations in milliseconds. */
+export interface EventMap {
+  'request.end': [
+    {
+      id: string;
+      method: string;
+      /** Path and query as the client sent them. */
+      url: string;
+      status: number;
+      ms: number;
+      bytes: number;
+      registry: string | undefined;
+      /** The `Cache-Status` that the client was given. */
+      cache: string | undefined;
+    },
+  ];
+  'request.fault': [{id: string; error: unknown}];
+  'manifest.served': [{registry: string; repository: string; outcome: Outcome}];
+  'blob.served': [{registry: string; repository: string; digest: Digest; outcome: Outcome}];
+  'fill.start': [{digest: Digest; resumedAt: number}];
+  'fill.resume': [{digest: Digest; at: number; reason: string}];
+  'fill.done': [{digest: Digest; size: number; ms: number}];
+  'fill.failed': [{digest: Digest; reason: string}];
+  'fill.mismatch': [{digest: Digest; reason: string}];
+  'upstream.request': [{host: string; method: string; path: string; status: number; ms: number}];
+  'upstream.failed': [{host: string; kind: FailureKind; reason: string}];
+  'upstream.throttled': [{host: string; retryAfter: number | undefined}];
+  'upstream.quota': [{host: string; limit: number; remaining: number; window: number | undefined}];
+  'upstream.circuit': [{host: string; state: 'open' | 'half-open' | 'closed'}];
+  'upstream.credentials-refused': [{host: string; reason: string}];
+  /** Something went wrong in work that no request waits for. */
+  'background.failed': [{task: string; error: unknown}];
+}
+
+export type Outcome = 'hit' | 'miss' | 'collapsed' | 'stale' | 'revalidated';
+
+export type Events = EventEmitter<EventMap>;
+
+/** The events of one server; two servers in one process do not hear each other. */
+export const createEvents = (): Events => new EventEmitter<EventMap>();

@@ -1,0 +1,57 @@
+import {createHash, type Hash} from 'node:crypto';
+import {OciError} from './errors.ts';
+
+/** `algorithm:encoded`, checked against the image-spec's grammar and the length that its algorithm demands. */
+export type Digest = string & {readonly __brand: 'Digest'};
+
+/** The registered algorithms of the image-spec, section "Digests", with the length of their hex form. */
+const HEX_LENGTH = {sha256: 64, sha512: 128} as const;
+export type Algorithm = keyof typeof HEX_LENGTH;
+
+const isAlgorithm = (name: string): name is Algorithm => Object.hasOwn(HEX_LENGTH, name);
+const HEX = /^[a-f0-9]+$/;
+
+/** True for a whole and supported digest; never throws. */
+export function isDigest(text: string): text is Digest {
+  const colon = text.indexOf(':');
+  const algorithm = text.slice(0, colon);
+  const encoded = text.slice(colon + 1);
+  return isAlgorithm(algorithm) && encoded.length === HEX_LENGTH[algorithm] && HEX.test(encoded);
+}
+
+/**
+ * Takes the text of a digest as a client or an upstream wrote it.
+ * @throws OciError DIGEST_INVALID when it is malformed or of an unsupported algorithm.
+ */
+export function parseDigest(text: string): Digest {
+  if (isDigest(text)) return text;
+  throw new OciError('DIGEST_INVALID', {
+    message: `digest "${text.slice(0, 160)}" is not valid: write sha256: and 64, or sha512: and 128, lower-case hex digits`,
+  });
+}
+
+export const algorithmOf = (digest: Digest): Algorithm =>
+  digest.startsWith('sha512:') ? 'sha512' : 'sha256';
+
+/** The part after the colon. */
+export const encodedOf = (digest: Digest): string => digest.slice(digest.indexOf(':') + 1);
+
+/** The digest of bytes that are all in memory. */
+export function digestOf(bytes: Uint8Array, algorithm: Algorithm = 'sha256'): Digest {
+  return `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}` as Digest;
+}
+
+/** A running digest over a stream of chunks. */
+export interface Digester {
+  update(chunk: Uint8Array): void;
+  /** Ends the digester; call once. */
+  digest(): Digest;
+}
+
+export function createDigester(algorithm: Algorithm): Digester {
+  const hash: Hash = createHash(algorithm);
+  return {
+    update: (chunk) => void hash.update(chunk),
+    digest: () => `${algorithm}:${hash.digest('hex')}` as Digest,
+  };
+}

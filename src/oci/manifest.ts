@@ -1,0 +1,41 @@
+import {type Descriptor, readDescriptor} from './descriptor.ts';
+
+/** What backref reads in a manifest; whatever else stands in it passes untouched. */
+export interface ManifestFacts {
+  /** The body's own `mediaType`, when it has one. */
+  mediaType?: string;
+  /** The manifest that this one refers to (image-spec, property `subject`). */
+  subject?: Descriptor;
+  /** Config, layers and blobs of an image or artifact: content below `/blobs/`. */
+  blobs: Descriptor[];
+  /** Manifests of an index or list: content below `/manifests/`. */
+  manifests: Descriptor[];
+}
+
+/** Each reading has lists of its own. */
+const nothing = (): ManifestFacts => ({blobs: [], manifests: []});
+
+const descriptors = (value: unknown): Descriptor[] =>
+  Array.isArray(value) ? value.map(readDescriptor).filter((descriptor) => descriptor !== undefined) : [];
+
+/**
+ * Reads a manifest of any media type. Bytes that are no JSON object are a manifest without facts: unknown
+ * formats pass through as they are.
+ */
+export function readManifest(bytes: Uint8Array): ManifestFacts {
+  let body: unknown;
+  try {
+    body = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'));
+  } catch {
+    return nothing();
+  }
+  if (typeof body !== 'object' || body === null) return nothing();
+  const {mediaType, subject, config, layers, blobs, manifests} = body as Record<string, unknown>;
+  const subjectDescriptor = readDescriptor(subject);
+  return {
+    ...(typeof mediaType === 'string' && mediaType !== '' ? {mediaType} : {}),
+    ...(subjectDescriptor ? {subject: subjectDescriptor} : {}),
+    blobs: [...descriptors([config]), ...descriptors(layers), ...descriptors(blobs)],
+    manifests: descriptors(manifests),
+  };
+}

@@ -1,0 +1,42 @@
+import type {Generated} from 'kysely';
+import type {Digest} from '../../oci/digest.ts';
+import type {RepositoryName, Tag} from '../../oci/name.ts';
+import type {Origin, ReferenceRecord} from '../metadata.ts';
+
+/**
+ * The tables as every SQL adapter has them; each adapter's migrations create them in its own dialect. Times in
+ * milliseconds since the epoch, sizes in bytes. Names sort by their bytes.
+ */
+export interface Tables {
+  repository: {id: Generated<number>; registry: string; name: RepositoryName};
+  manifest: {digest: Digest; size: number; subject: Digest | null; bytes: Uint8Array};
+  repository_manifest: {
+    repository: number;
+    digest: Digest;
+    origin: Origin;
+    media_type: string;
+    linked_at: number;
+    last_access: number;
+  };
+  /** Keyed with the origin, so that a local tag lies over the upstream's and both are known. */
+  tag: {
+    repository: number;
+    name: Tag;
+    origin: Origin;
+    digest: Digest;
+    checked_at: number;
+    gone_at: number | null;
+  };
+  /** `names` is a JSON array. */
+  tag_list: {repository: number; names: string; checked_at: number};
+  blob: {
+    digest: Digest;
+    size: number;
+    state: 'ready' | 'deleting';
+    stored_at: number;
+    last_access: number;
+  };
+  /** Permission; it outlives the bytes, so it does not refer to `blob`. */
+  repository_blob: {repository: number; digest: Digest; origin: Origin; size: number; linked_at: number};
+  reference: {manifest: Digest; position: number; child: Digest; kind: ReferenceRecord['kind']; size: number};
+}

@@ -1,0 +1,41 @@
+import {DatabaseSync} from 'node:sqlite';
+import type {Metadata} from '../metadata.ts';
+import {createReads, type RunStatement} from '../sql/reads.ts';
+import {bind, type Statement} from '../sql/statement.ts';
+import {compileWrites} from '../sql/writes.ts';
+import {createCompiler} from './compiler.ts';
+import {prepareOnce} from './prepared.ts';
+import {BUSY_TIMEOUT, prepareDatabase} from './schema.ts';
+import {startWriter} from './writer.ts';
+
+/**
+ * Metadata in one SQLite file, with its `-wal` and `-shm` beside it. Reads run on this thread and take microseconds;
+ * commits are made by a thread of their own, in groups.
+ * @param path of the file; it and its folder are made when they are not there.
+ * @throws Error when the file is no database of ours, is of a newer schema, or cannot be opened; it says what to do.
+ */
+export async function openSqliteMetadata({path}: {path: string}): Promise<Metadata> {
+  prepareDatabase(path);
+  const db = createCompiler();
+  const writer = await startWriter({path, writes: compileWrites(db), thread: THREAD});
+  const database = new DatabaseSync(path, {readOnly: true, timeout: BUSY_TIMEOUT});
+  const runSql = prepareOnce(database);
+  const run: RunStatement = <Args, Row>(query: Statement<Args, Row>, args: Args) =>
+    runSql(query.sql, bind(query, args)) as readonly Row[];
+  let closing: Promise<void> | undefined;
+
+  return {
+    ...createReads(db, run),
+    commit: writer.commit,
+    close() {
+      closing ??= (async () => {
+        database.close();
+        await writer.close();
+      })();
+      return closing;
+    },
+  };
+}
+
+/** The sources run as they are, and built: the thread's program lies beside this file under the same extension. */
+const THREAD = new URL(`./writer-thread${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url);

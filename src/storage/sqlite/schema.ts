@@ -1,0 +1,142 @@
+import {mkdirSync} from 'node:fs';
+import {dirname} from 'node:path';
+import {DatabaseSync} from 'node:sqlite';
+
+/** Marks a file as ours: "bref" in the header, beside `user_version`, the number of migrations it has had. */
+const APPLICATION_ID = 0x62726566;
+
+/** Applied in order, each once. One that was released is never changed: a later change is a further entry. */
+const MIGRATIONS = [
+  `
+  create table repository (
+    id integer primary key,
+    registry text not null,
+    name text not null,
+    unique (registry, name)
+  ) strict;
+
+  create table manifest (
+    digest text primary key,
+    size integer not null,
+    subject text,
+    bytes blob not null
+  ) strict;
+
+  create table repository_manifest (
+    repository integer not null references repository (id),
+    digest text not null references manifest (digest),
+    origin text not null check (origin in ('upstream', 'local')),
+    media_type text not null,
+    linked_at integer not null,
+    last_access integer not null,
+    primary key (repository, digest)
+  ) strict;
+  create index repository_manifest_by_digest on repository_manifest (digest, repository);
+
+  create table tag (
+    repository integer not null references repository (id),
+    name text not null,
+    origin text not null check (origin in ('upstream', 'local')),
+    digest text not null,
+    checked_at integer not null,
+    gone_at integer,
+    primary key (repository, name, origin)
+  ) strict;
+
+  create table tag_list (
+    repository integer primary key references repository (id),
+    names text not null,
+    checked_at integer not null
+  ) strict;
+
+  create table blob (
+    digest text primary key,
+    size integer not null,
+    state text not null check (state in ('ready', 'deleting')),
+    stored_at integer not null,
+    last_access integer not null
+  ) strict;
+
+  create table repository_blob (
+    repository integer not null references repository (id),
+    digest text not null,
+    origin text not null check (origin in ('upstream', 'local')),
+    size integer not null,
+    linked_at integer not null,
+    primary key (repository, digest)
+  ) strict;
+
+  create table reference (
+    manifest text not null references manifest (digest),
+    position integer not null,
+    child text not null,
+    kind text not null check (kind in ('blob', 'manifest')),
+    size integer not null,
+    primary key (manifest, position)
+  ) strict;
+  create index reference_by_child on reference (child, manifest);
+  `,
+] as const;
+
+/** SQLite's result code for a file that is something else (`SQLITE_NOTADB`). */
+const NOT_A_DATABASE = 26;
+/** How long another process's commit is waited for, in milliseconds. */
+export const BUSY_TIMEOUT = 5_000;
+
+/**
+ * Makes the database at `path` if there is none, and brings its schema up to date.
+ * @throws Error when the file is no database of ours, is of a newer schema, or cannot be opened.
+ */
+export function prepareDatabase(path: string): void {
+  try {
+    mkdirSync(dirname(path), {recursive: true});
+    using database = new DatabaseSync(path, {timeout: BUSY_TIMEOUT});
+    if (versionOf(database, path) === MIGRATIONS.length) return;
+    // WAL: readers and the writer do not wait for each other. It is a property of the file.
+    database.exec('pragma journal_mode = wal; begin immediate');
+    // Another process may have opened the same new file: whoever comes second finds it migrated.
+    for (const migration of MIGRATIONS.slice(versionOf(database, path))) database.exec(migration);
+    database.exec(`pragma user_version = ${MIGRATIONS.length}; pragma application_id = ${APPLICATION_ID}`);
+    database.exec('commit');
+  } catch (error) {
+    throw explain(error, path);
+  }
+}
+
+class SchemaFault extends Error {}
+
+/** The migrations that the file has had, when it is ours and we know all of them. */
+function versionOf(database: DatabaseSync, path: string): number {
+  const version = pragma(database, 'user_version');
+  const empty = database.prepare('select 1 from sqlite_schema').get() === undefined;
+  if (pragma(database, 'application_id') !== APPLICATION_ID && !(empty && version === 0)) {
+    throw new SchemaFault(
+      `metadata: ${path} is a database of another program. Set storage.metadata.path to a file of its own.`,
+    );
+  }
+  if (version > MIGRATIONS.length) {
+    throw new SchemaFault(
+      `metadata: ${path} was written by a newer backref (schema ${version}; this one knows up to ${MIGRATIONS.length}). Run that version again, or set storage.metadata.path to another file.`,
+    );
+  }
+  return version;
+}
+
+function pragma(database: DatabaseSync, name: 'user_version' | 'application_id'): number {
+  return Number(database.prepare(`pragma ${name}`).get()?.[name]);
+}
+
+function explain(error: unknown, path: string): Error {
+  if (error instanceof SchemaFault) return error;
+  if (error instanceof Error && 'errcode' in error && error.errcode === NOT_A_DATABASE) {
+    return new Error(
+      `metadata: ${path} is not an SQLite database. Set storage.metadata.path to another file, or move this one away to begin with an empty one.`,
+      {cause: error},
+    );
+  }
+  const reason = error instanceof Error ? error.message : String(error);
+  return new Error(
+    `metadata: ${path} cannot be opened: ${reason}. Its folder must be one that this process may write to; set storage.metadata.path.`,
+    {cause: error},
+  );
+}

@@ -1,0 +1,113 @@
+/* The one thread that commits. It is started by writer.ts, with a Setup as its data. */
+import {DatabaseSync} from 'node:sqlite';
+import {parentPort, workerData} from 'node:worker_threads';
+import type {Change, Precondition} from '../metadata.ts';
+import {createCommit, type Steps} from '../sql/commit.ts';
+import type {Writes} from '../sql/writes.ts';
+import {prepareOnce} from './prepared.ts';
+import {BUSY_TIMEOUT} from './schema.ts';
+
+/** What the thread begins with. Its statements come compiled: loading the query builder here would double the start. */
+export interface Setup {
+  path: string;
+  writes: Writes;
+}
+
+export interface Commit {
+  changes: readonly Change[];
+  preconditions: readonly Precondition[];
+}
+
+/** Commits that were waiting together, in their order; `close` ends the thread. */
+export type Request = readonly Commit[] | 'close';
+
+/** An error as far as it crosses between threads. */
+export interface Failure {
+  message: string;
+  code: string | undefined;
+  /** SQLite's extended result code. */
+  errcode: number | undefined;
+}
+
+/** Whether the preconditions held, or why nothing was changed. */
+export type Outcome = boolean | Failure;
+
+/** `ready` comes once, before anything else. */
+export type Reply = 'ready' | readonly Outcome[];
+
+/** Commits groups on one connection. */
+function createGroupCommit(database: DatabaseSync, writes: Writes): (group: readonly Commit[]) => Outcome[] {
+  const run = prepareOnce(database);
+  const steps = createCommit(writes);
+
+  const commitOne = ({changes, preconditions}: Commit): Outcome => {
+    run('savepoint one', []);
+    try {
+      const held = drive(steps(changes, preconditions));
+      run('release one', []);
+      return held;
+    } catch (error) {
+      // A full disk and its like end the whole transaction, and with it the whole group.
+      if (!database.isTransaction) throw error;
+      run('rollback to one', []);
+      run('release one', []);
+      return failureOf(error);
+    }
+  };
+
+  const drive = (work: Steps<boolean>): boolean => {
+    let next = work.next();
+    while (!next.done) next = work.next(run(next.value.sql, next.value.parameters));
+    return next.value;
+  };
+
+  const commitTogether = (group: readonly Commit[]): Outcome[] => {
+    // A plain `begin` that reads and then writes fails at once where another process writes.
+    run('begin immediate', []);
+    try {
+      const outcomes = group.map(commitOne);
+      run('commit', []);
+      return outcomes;
+    } catch (error) {
+      if (database.isTransaction) run('rollback', []);
+      // One that the disk has no room for takes the others' transaction along: each gets its own.
+      return group.length > 1 ? group.flatMap((commit) => commitGroup([commit])) : [failureOf(error)];
+    }
+  };
+
+  const commitGroup = (group: readonly Commit[]): Outcome[] => {
+    try {
+      // SQLite: FULL makes a commit outlast a power cut, NORMAL a crash of the process. Not inside a transaction.
+      run(group.some(isLocal) ? 'pragma synchronous = full' : 'pragma synchronous = normal', []);
+      return commitTogether(group);
+    } catch (error) {
+      return group.map(() => failureOf(error));
+    }
+  };
+
+  return commitGroup;
+}
+
+const isLocal = ({changes}: Commit): boolean =>
+  changes.some((change) => 'origin' in change && change.origin === 'local');
+
+function failureOf(error: unknown): Failure {
+  if (!(error instanceof Error)) return {message: String(error), code: undefined, errcode: undefined};
+  const {code, errcode} = error as {code?: string; errcode?: number};
+  return {message: error.message, code, errcode};
+}
+
+function serve({path, writes}: Setup, port: NonNullable<typeof parentPort>): void {
+  const database = new DatabaseSync(path, {timeout: BUSY_TIMEOUT});
+  const commit = createGroupCommit(database, writes);
+  const reply = (message: Reply) => port.postMessage(message);
+
+  port.on('message', (request: Request) => {
+    if (request !== 'close') return reply(commit(request));
+    database.close();
+    port.close();
+  });
+  reply('ready');
+}
+
+if (parentPort) serve(workerData, parentPort);

@@ -1,0 +1,111 @@
+import type {IncomingMessage} from 'node:http';
+import type {Clock} from '../clock.ts';
+import {connectionFault} from './fault.ts';
+import {UpstreamFailure} from './port.ts';
+
+export interface Body {
+  /** Resolves when the body has ended, broken or been closed. */
+  readonly ended: Promise<void>;
+  /** The bytes as they came. Iterate once. Throws UpstreamFailure when the connection breaks or idles. */
+  chunks: AsyncIterable<Uint8Array>;
+  /** Ends the connection unless the body has ended. Idempotent. */
+  close(): void;
+}
+
+/** A small rest is read, so that the connection can be used again; a larger one costs more than a new connection. */
+const DRAIN_LIMIT = 64 * 1024;
+
+/** Calls `onIdle` once when `waiting` was left on for `limit` milliseconds. Time that the reader takes does not count. */
+function watchIdle(clock: Clock, limit: number, onIdle: () => void) {
+  const stop = new AbortController();
+  let since: number | undefined;
+  const watch = async (): Promise<void> => {
+    for (;;) {
+      const left = since === undefined ? limit : since + limit - clock.now();
+      if (left <= 0) return onIdle();
+      await clock.sleep(left, stop.signal);
+    }
+  };
+  watch().catch(() => undefined);
+  return {
+    waiting: () => {
+      since = clock.now();
+    },
+    calm: () => {
+      since = undefined;
+    },
+    stop: () => stop.abort(),
+  };
+}
+
+/** @param idle milliseconds without a byte after which the body has failed. */
+export function createBody(response: IncomingMessage, host: string, idle: number, clock: Clock): Body {
+  const {promise: ended, resolve: end} = Promise.withResolvers<void>();
+  const close = (): void => {
+    // After its end this leaves the connection alone: node has given it back to the agent.
+    response.destroy();
+    end();
+  };
+
+  async function* read(): AsyncGenerator<Uint8Array, void, undefined> {
+    let idled = false;
+    const watch = watchIdle(clock, idle, () => {
+      idled = true;
+      response.destroy();
+    });
+    try {
+      // Straight from node's response; got's own stream would cost more for each chunk.
+      const source: AsyncIterator<Uint8Array> = response[Symbol.asyncIterator]();
+      for (;;) {
+        watch.waiting();
+        const next = await source.next();
+        watch.calm();
+        if (next.done) break;
+        yield next.value;
+      }
+    } catch (error) {
+      if (idled) throw new UpstreamFailure('timeout', host, `sent no byte of the body for ${idle} ms`);
+      throw connectionFault(error, host);
+    } finally {
+      watch.stop();
+      close();
+    }
+  }
+
+  return {ended, chunks: {[Symbol.asyncIterator]: read}, close};
+}
+
+/** Reads what is left of a body that nobody wants, if it is small; else ends the connection. */
+export function discard(body: Body): void {
+  const drain = async (): Promise<void> => {
+    let length = 0;
+    for await (const chunk of body.chunks) {
+      length += chunk.length;
+      if (length > DRAIN_LIMIT) return;
+    }
+  };
+  // Nothing depends on it: a connection that breaks here is gone, as it would have been.
+  drain().catch(() => undefined);
+}
+
+/**
+ * Reads a whole body into memory.
+ * @param limit bytes.
+ * @throws UpstreamFailure `protocol` when it is larger, or as the body's iteration does.
+ */
+export async function collect(body: Body, host: string, limit: number, what: string): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of body.chunks) {
+    length += chunk.length;
+    if (length > limit) {
+      throw new UpstreamFailure(
+        'protocol',
+        host,
+        `${what} is larger than ${limit} bytes, the most that is read`,
+      );
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks, length);
+}

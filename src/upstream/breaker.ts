@@ -1,0 +1,72 @@
+import type {Clock} from '../clock.ts';
+
+export interface BreakerPolicy {
+  /** The circuit opens after so many failures in a row. */
+  failures: number;
+  /** Milliseconds that it stays open. */
+  openFor: number;
+}
+
+/** What one admitted request showed. `unknown`: it never reached the upstream, so it shows nothing. */
+export type Finding = 'reachable' | 'failing' | 'unknown';
+
+/** Milliseconds after which it makes sense to ask again while a probe is under way. */
+const PROBE_PATIENCE = 1000;
+
+type State =
+  | {name: 'closed'; failures: number}
+  | {name: 'open'; until: number}
+  | {name: 'half-open'; probing: boolean};
+
+/** A circuit breaker that lets exactly one probe through once its time is over. */
+export interface Breaker {
+  /** Milliseconds until asking makes sense; undefined when a request would be let through now. */
+  closedFor(): number | undefined;
+  /**
+   * Lets a request through. Report its finding exactly once.
+   * @returns undefined when the circuit is open.
+   */
+  enter(): ((finding: Finding) => void) | undefined;
+}
+
+export function createBreaker(
+  policy: BreakerPolicy,
+  clock: Clock,
+  onChange: (state: 'open' | 'half-open' | 'closed') => void,
+): Breaker {
+  let state: State = {name: 'closed', failures: 0};
+  const become = (next: State): void => {
+    const changed = next.name !== state.name;
+    state = next;
+    if (changed) onChange(next.name);
+  };
+  const open = (): void => become({name: 'open', until: clock.now() + policy.openFor});
+
+  const closedFor = (): number | undefined => {
+    if (state.name === 'open' && clock.now() < state.until) return state.until - clock.now();
+    return state.name === 'half-open' && state.probing ? PROBE_PATIENCE : undefined;
+  };
+
+  // A request that was let through before the circuit opened says nothing about the time after.
+  const settle = (finding: Finding): void => {
+    if (state.name !== 'closed' || finding === 'unknown') return;
+    const failures = finding === 'failing' ? state.failures + 1 : 0;
+    if (failures >= policy.failures) open();
+    else state = {name: 'closed', failures};
+  };
+  const settleProbe = (finding: Finding): void => {
+    if (finding === 'failing') open();
+    else if (finding === 'reachable') become({name: 'closed', failures: 0});
+    else become({name: 'half-open', probing: false});
+  };
+
+  return {
+    closedFor,
+    enter() {
+      if (closedFor() !== undefined) return undefined;
+      if (state.name === 'closed') return settle;
+      become({name: 'half-open', probing: true});
+      return settleProbe;
+    },
+  };
+}

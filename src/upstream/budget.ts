@@ -1,0 +1,43 @@
+import type {Clock} from '../clock.ts';
+
+/** The time that one call has until its response headers are here: waiting, tokens and retries included. */
+export interface Budget {
+  /** Aborted when the time is over; never after `end`. */
+  readonly signal: AbortSignal;
+  /** The whole of it, milliseconds. */
+  readonly total: number;
+  /** Milliseconds left. */
+  left(): number;
+  /** The headers are here: no time-out any more. Idempotent. */
+  end(): void;
+}
+
+/** Starts a budget of `total` milliseconds. End it, or its timer outlives the call. */
+export function startBudget(clock: Clock, total: number): Budget {
+  const deadline = clock.now() + total;
+  const spent = new AbortController();
+  const ended = new AbortController();
+  clock.sleep(total, ended.signal).then(
+    () => spent.abort(),
+    () => undefined,
+  );
+  return {
+    signal: spent.signal,
+    total,
+    left: () => Math.max(0, deadline - clock.now()),
+    end: () => ended.abort(),
+  };
+}
+
+/**
+ * Waits for work that others share and that must not end with this waiter.
+ * @throws the signal's reason when it is aborted first.
+ */
+export function waitFor<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const giveUp = (): void => reject(signal.reason);
+    if (signal.aborted) return giveUp();
+    signal.addEventListener('abort', giveUp, {once: true});
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', giveUp));
+  });
+}

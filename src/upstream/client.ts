@@ -1,0 +1,101 @@
+import type {Caller} from '../caller.ts';
+import type {Clock} from '../clock.ts';
+import type {UpstreamConfig} from '../config.ts';
+import type {Events} from '../events.ts';
+import type {RepositoryName} from '../oci/name.ts';
+import {createAgents} from './agents.ts';
+import {createAuth} from './auth.ts';
+import {getBlob, headBlob} from './blobs.ts';
+import {createCredentials} from './credentials.ts';
+import {createExchange} from './exchange.ts';
+import {createLoginGate} from './login-gate.ts';
+import {getManifest, headManifest} from './manifests.ts';
+import {type Upstream, UpstreamFailure} from './port.ts';
+import type {Quota} from './quota.ts';
+import {createSend} from './request.ts';
+import {listTags} from './tags.ts';
+import type {Target} from './target.ts';
+import {createTokens} from './token.ts';
+
+export interface UpstreamDeps {
+  clock: Clock;
+  events: Events;
+  /** This server's pseudonym in `Via` (RFC 9110, section 7.6.3): one token, unique per server. */
+  via: string;
+  /** Where the proxy variables are read and credential helpers are looked for; default the process's environment. */
+  env?: NodeJS.ProcessEnv;
+}
+
+/** An upstream registry over HTTP. */
+export interface UpstreamClient extends Upstream {
+  /** The rate limit as the upstream last told it. */
+  quota(): Quota | undefined;
+}
+
+/** Milliseconds without a login after our credentials were refused. */
+const LOGIN_PAUSE = 60_000;
+const REFUSED =
+  'refused the credentials of upstream.credentials; correct them: the next login is tried within a minute';
+
+/**
+ * The client of one upstream, with its own connections, tokens, limits and breakers. Asks nothing by itself.
+ * @throws an Error when the URL is neither https, nor http with `insecure`; the configuration says so earlier.
+ */
+export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): UpstreamClient {
+  const {clock, events, via, env = process.env} = deps;
+  const {insecure, realmHosts, timeouts} = options;
+  const upstream = new URL(options.url);
+  const {host} = upstream;
+  if (upstream.protocol !== 'https:' && !(upstream.protocol === 'http:' && insecure)) {
+    throw new Error(`${options.url}: an upstream is https://, or http:// with "insecure: true"`);
+  }
+
+  const agents = createAgents(options.ca, env);
+  const send = createSend({clock, events, agents, timeouts});
+  const credentials = createCredentials(options.credentials, host, clock, env);
+  const gate = createLoginGate(
+    LOGIN_PAUSE,
+    clock,
+    (retryAfter) => new UpstreamFailure('credentials', host, REFUSED, {retryAfter}),
+    () => {
+      credentials.forget();
+      events.emit('upstream.credentials-refused', {host, reason: `${host}: ${REFUSED}`});
+    },
+  );
+  const tokens = createTokens({host, send, credentials, gate, clock, budget: timeouts.headers});
+  const auth = createAuth({upstream, insecure, realmHosts, credentials, gate, tokens});
+  const {ask, quota} = createExchange(options, {upstream, send, auth, clock, events, via});
+
+  const root = `${upstream.origin}${upstream.pathname.replace(/\/$/, '')}/v2`;
+  const target = (repository: RepositoryName, path: string, caller: Caller): Target => ({
+    url: new URL(`${root}/${repository}/${path}`),
+    repository,
+    caller,
+  });
+
+  /** Tells of a failure, once for each question that was put to this client. */
+  const told = <T>(work: Promise<T>): Promise<T> =>
+    work.catch((error: unknown) => {
+      if (error instanceof UpstreamFailure) {
+        const {kind, message, retryAfter} = error;
+        events.emit('upstream.failed', {host, kind, reason: message});
+        if (kind === 'throttled') events.emit('upstream.throttled', {host, retryAfter});
+      }
+      throw error;
+    });
+
+  return {
+    host,
+    headManifest: (repository, reference, caller) =>
+      told(headManifest(ask, target(repository, `manifests/${reference}`, caller))),
+    getManifest: (repository, reference, caller) =>
+      told(getManifest(ask, target(repository, `manifests/${reference}`, caller))),
+    headBlob: (repository, digest, caller) =>
+      told(headBlob(ask, target(repository, `blobs/${digest}`, caller))),
+    getBlob: (repository, digest, caller, range) =>
+      told(getBlob(ask, target(repository, `blobs/${digest}`, caller), range)),
+    listTags: (repository, caller) => told(listTags(ask, target(repository, 'tags/list', caller))),
+    close: agents.close,
+    quota,
+  };
+}

@@ -1,0 +1,65 @@
+import type {Clock} from '../clock.ts';
+import type {CredentialsConfig} from '../config.ts';
+import {readDockerConfig} from './docker-config.ts';
+import {UpstreamFailure} from './port.ts';
+
+/** What we show an upstream or its token service. */
+export type Login =
+  | {kind: 'basic'; username: string; password: string}
+  /** A refresh token for the token service, as `docker login` keeps it. */
+  | {kind: 'identity-token'; token: string};
+
+export interface Credentials {
+  /** Are any configured? Which, and whether the file has some for this host, shows at use. */
+  readonly configured: boolean;
+  /**
+   * The login of the moment; undefined for anonymous.
+   * @throws UpstreamFailure `credentials` when the configured source cannot be read.
+   */
+  read(): Promise<Login | undefined>;
+  /** They were refused: look at the source again next time. */
+  forget(): void;
+}
+
+/** Milliseconds for which a file or a helper is not asked again: a rotated secret is seen soon, a busy start asks once. */
+const REMEMBERED = 5000;
+
+/** @param host the upstream's host, with its port if it has one. */
+export function createCredentials(
+  config: CredentialsConfig | undefined,
+  host: string,
+  clock: Clock,
+  env: NodeJS.ProcessEnv,
+): Credentials {
+  let last: {login: Promise<Login | undefined>; readAt: number} | undefined;
+
+  const load = async (): Promise<Login | undefined> => {
+    if (!config) return undefined;
+    if (config.kind === 'basic') return config;
+    try {
+      return await readDockerConfig(config.path, host, env);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new UpstreamFailure(
+        'credentials',
+        host,
+        `upstream.credentials: the file ${config.path} ${reason}`,
+      );
+    }
+  };
+
+  return {
+    configured: config !== undefined,
+    read() {
+      if (!last || clock.now() - last.readAt >= REMEMBERED) last = {login: load(), readAt: clock.now()};
+      return last.login;
+    },
+    forget() {
+      last = undefined;
+    },
+  };
+}
+
+/** The `Authorization` value of Basic credentials (RFC 7617, section 2). */
+export const basicAuthorization = ({username, password}: {username: string; password: string}): string =>
+  `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;

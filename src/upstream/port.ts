@@ -1,0 +1,103 @@
+import type {Caller} from '../caller.ts';
+import type {Digest} from '../oci/digest.ts';
+import type {Reference, RepositoryName} from '../oci/name.ts';
+
+/** Why an upstream gave no usable answer. None of these is an absence. */
+export type FailureKind =
+  | 'unreachable' // DNS, refused, reset, TLS
+  | 'timeout' // the budget for response headers is spent
+  | 'status' // 5xx, or a status that makes no sense here
+  | 'throttled' // 429
+  | 'credentials' // our credentials were refused, or the credential breaker is open
+  | 'denied' // 401 or 403 for this repository, with a token that the realm gave
+  | 'token' // the token service failed
+  | 'loop' // the request came back to ourselves
+  | 'protocol' // a broken answer: bad header, wrong bytes, an encoding we did not ask for
+  | 'open'; // the circuit breaker is open: not asked at all
+
+/** An upstream could not be asked, or answered with something that decides nothing. */
+export class UpstreamFailure extends Error {
+  override readonly name = 'UpstreamFailure';
+  readonly kind: FailureKind;
+  /** The upstream's host, as a person would look for it in the configuration. */
+  readonly host: string;
+  /** Milliseconds after which asking again makes sense, where that is known. */
+  readonly retryAfter: number | undefined;
+
+  constructor(
+    kind: FailureKind,
+    host: string,
+    reason: string,
+    options: {retryAfter?: number; cause?: unknown} = {},
+  ) {
+    super(`${host}: ${reason}`, {cause: options.cause});
+    this.kind = kind;
+    this.host = host;
+    this.retryAfter = options.retryAfter;
+  }
+}
+
+export interface ManifestHead {
+  /** The digest that the upstream claims, when it is one we support. A claim, not a proof. */
+  digest: Digest | undefined;
+  mediaType: string | undefined;
+  /** Bytes. */
+  size: number | undefined;
+}
+
+export interface ManifestBody {
+  bytes: Buffer;
+  digest: Digest | undefined;
+  mediaType: string | undefined;
+}
+
+export interface BlobBody {
+  /** The whole blob's length in bytes, from `Content-Length` or `Content-Range`. */
+  size: number | undefined;
+  /** The offset of the body's first byte: 0 when the upstream ignored the range. */
+  start: number;
+  /** Identity bytes. Throws UpstreamFailure when the connection breaks or idles. End it early with `return()`. */
+  body: AsyncIterable<Uint8Array>;
+  /** Ends the connection. Idempotent; also frees an answer whose body was never read. */
+  close(): void;
+}
+
+/** Bytes `start` to `end` of a blob, both inclusive; without `end`, to the blob's end. */
+export interface ByteRange {
+  start: number;
+  end?: number;
+}
+
+/**
+ * The registry that is asked when the answer is not here. `undefined` is an authoritative absence (404);
+ * everything else that is no answer is an UpstreamFailure. Retries, tokens, pacing and breakers are inside.
+ */
+export interface Upstream {
+  readonly host: string;
+  headManifest(
+    repository: RepositoryName,
+    reference: Reference,
+    caller: Caller,
+  ): Promise<ManifestHead | undefined>;
+  getManifest(
+    repository: RepositoryName,
+    reference: Reference,
+    caller: Caller,
+  ): Promise<ManifestBody | undefined>;
+  headBlob(
+    repository: RepositoryName,
+    digest: Digest,
+    caller: Caller,
+  ): Promise<{size: number | undefined} | undefined>;
+  /** Resolves when the response's headers are here. */
+  getBlob(
+    repository: RepositoryName,
+    digest: Digest,
+    caller: Caller,
+    range?: ByteRange,
+  ): Promise<BlobBody | undefined>;
+  /** The tags of all pages, as the upstream orders them; a list learned partly is a failure. */
+  listTags(repository: RepositoryName, caller: Caller): Promise<string[] | undefined>;
+  /** Ends idle connections. */
+  close(): void;
+}

@@ -1,0 +1,127 @@
+import type {IncomingHttpHeaders, IncomingMessage} from 'node:http';
+import got, {type Request, TimeoutError} from 'got';
+import type {Clock} from '../clock.ts';
+import type {Events} from '../events.ts';
+import type {Agents} from './agents.ts';
+import {type Body, createBody, discard} from './body.ts';
+import {ConnectionFault, connectionFault} from './fault.ts';
+import {UpstreamFailure} from './port.ts';
+
+/** Sent to every upstream; the version is package.json's. */
+export const USER_AGENT = 'backref/0.1.0';
+
+export interface RequestOptions {
+  method: 'GET' | 'HEAD' | 'POST';
+  url: URL;
+  headers: Record<string, string>;
+  /** The fields of an `application/x-www-form-urlencoded` body. */
+  form?: Record<string, string>;
+}
+
+/** An answer's head, with its body still to come. */
+export interface Reply {
+  status: number;
+  headers: IncomingHttpHeaders;
+  /** What was asked in the end, redirects followed. */
+  url: URL;
+  body: Body;
+}
+
+/** One HTTP exchange: no retries, no redirects, no tokens. */
+export type Send = (request: RequestOptions, signal: AbortSignal) => Promise<Reply>;
+
+export interface SendDeps {
+  clock: Clock;
+  events: Events;
+  agents: Agents;
+  /** Milliseconds, each: for looking the name up, for connecting, for the TLS handshake, between bytes of a body. */
+  timeouts: {connect: number; idle: number};
+}
+
+/**
+ * Resolves with got's response, or rejects with an UpstreamFailure. got decides nothing here: what its options
+ * could do for one request, the budget, the breaker and the tokens have to decide for a call.
+ */
+function responseOf(stream: Request, host: string, signal: AbortSignal): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
+    stream.once('response', resolve);
+    // Stays for the body's time, whose faults are seen by whoever reads it.
+    stream.on('error', (error) => {
+      if (signal.aborted) return reject(signal.reason);
+      if (error instanceof TimeoutError) {
+        const reason = `was not connected to in time (${error.event}, ${error.message.match(/\d+ms/)?.[0] ?? ''})`;
+        return reject(new ConnectionFault('unreachable', host, reason, true));
+      }
+      reject(connectionFault(error, host));
+    });
+  });
+}
+
+export function createSend({clock, events, agents, timeouts}: SendDeps): Send {
+  const client = got.extend({
+    agent: {http: agents.http, https: agents.https},
+    decompress: false,
+    followRedirect: false,
+    retry: {limit: 0},
+    // The body is read below got, which would miss every byte; node itself compares them with Content-Length.
+    strictContentLength: false,
+    throwHttpErrors: false,
+    timeout: {lookup: timeouts.connect, connect: timeouts.connect, secureConnect: timeouts.connect},
+    headers: {'user-agent': USER_AGENT, 'accept-encoding': 'identity'},
+  });
+
+  const once = async ({method, url, headers, form}: RequestOptions, signal: AbortSignal) => {
+    const stream = client.stream(url, {method, headers, signal, ...(form ? {form} : {})});
+    return responseOf(stream, url.host, signal).catch((error: unknown) => {
+      // A kept connection that the other side had closed meanwhile tells nothing about the upstream.
+      if (stream.reusedSocket && error instanceof ConnectionFault && error.passing) return undefined;
+      throw error;
+    });
+  };
+
+  return async (request, signal) => {
+    const startedAt = clock.now();
+    let response: IncomingMessage | undefined;
+    while (!response) response = await once(request, signal);
+    const {method, url} = request;
+    const status = response.statusCode ?? 0;
+    // The query of a redirect's target is often a signature: the path is all that may be told.
+    events.emit('upstream.request', {
+      host: url.host,
+      method,
+      path: url.pathname,
+      status,
+      ms: clock.now() - startedAt,
+    });
+    const body = createBody(response, url.host, timeouts.idle, clock);
+    if (method === 'HEAD') {
+      // Ends with the headers; waited for, so that the next request finds the connection free.
+      discard(body);
+      await body.ended;
+    }
+    return {status, headers: response.headers, url, body};
+  };
+}
+
+/** Reads one header as text; several of a name are joined. */
+export const header = (headers: IncomingHttpHeaders, name: string): string | undefined => {
+  const value = headers[name];
+  return Array.isArray(value) ? value.join(', ') : value;
+};
+
+/** `Content-Length` in bytes; undefined when it is missing. */
+export function contentLength({headers}: Reply): number | undefined {
+  const field = header(headers, 'content-length') ?? '';
+  return /^\d{1,15}$/.test(field) ? Number(field) : undefined;
+}
+
+/** @throws UpstreamFailure `protocol` when the answer is encoded although identity was asked for. */
+export function requireIdentity({headers, url}: Reply): void {
+  const encoding = header(headers, 'content-encoding')?.trim().toLowerCase() ?? 'identity';
+  if (encoding === 'identity' || encoding === '') return;
+  throw new UpstreamFailure(
+    'protocol',
+    url.host,
+    `answered with Content-Encoding ${encoding}, though identity was asked for`,
+  );
+}

@@ -1,0 +1,193 @@
+import {LRUCache} from 'lru-cache';
+import {z} from 'zod';
+import type {Clock} from '../clock.ts';
+import {collect, discard} from './body.ts';
+import {type Budget, startBudget, waitFor} from './budget.ts';
+import {basicAuthorization, type Credentials, type Login} from './credentials.ts';
+import {ConnectionFault} from './fault.ts';
+import type {LoginGate} from './login-gate.ts';
+import {parseRetryAfter} from './pacing.ts';
+import {UpstreamFailure} from './port.ts';
+import {follow} from './redirect.ts';
+import {header, type Reply, type RequestOptions, type Send} from './request.ts';
+import {persist} from './retry.ts';
+
+/** Where a token is to be had, and for what: a checked Bearer challenge. */
+export interface TokenSource {
+  realm: URL;
+  service: string | undefined;
+  /** One or more scopes, separated by spaces. */
+  scope: string;
+}
+
+export interface Token {
+  value: string;
+  /** Exchanged for this very request; an upstream that refuses it means it. */
+  fresh: boolean;
+}
+
+export interface Tokens {
+  /**
+   * A token of the cache, or a new one. All who want the same one wait for one exchange.
+   * @param stale a token that the upstream has just refused.
+   * @throws UpstreamFailure `token`, `throttled`, `denied` or `credentials`.
+   */
+  get(source: TokenSource, callerKey: string, stale: string | undefined, signal: AbortSignal): Promise<Token>;
+}
+
+export interface TokensDeps {
+  /** The upstream's host, for its failures. */
+  host: string;
+  send: Send;
+  credentials: Credentials;
+  gate: LoginGate;
+  clock: Clock;
+  /** Milliseconds for one exchange, retries included. */
+  budget: number;
+}
+
+/** The token specification's life of a token whose answer names none, milliseconds. */
+const DEFAULT_LIFE = 60_000;
+/** A token is renewed before its end: by a tenth of its life, at most by this. */
+const LONGEST_LEAD = 30_000;
+const MOST_TOKENS = 10_000;
+const MOST_BYTES = 1024 * 1024;
+
+const text = z.string().regex(/^[\x21-\x7e]+$/);
+const tokenAnswer = z.object({
+  token: text.optional().catch(undefined),
+  access_token: text.optional().catch(undefined),
+  expires_in: z.number().positive().optional().catch(undefined),
+  issued_at: z.string().optional().catch(undefined),
+});
+
+/**
+ * How long a token may be used, in milliseconds from `now` (distribution, "Token Authentication Specification"):
+ * `expires_in` seconds after `issued_at`; either may be missing. A clock that is ahead of ours adds nothing.
+ */
+export function tokenLife(
+  answer: {expires_in?: number | undefined; issued_at?: string | undefined},
+  now: number,
+): number {
+  const life = answer.expires_in === undefined ? DEFAULT_LIFE : answer.expires_in * 1000;
+  const issuedAt = Date.parse(answer.issued_at ?? '');
+  const age = Number.isNaN(issuedAt) ? 0 : Math.max(0, now - issuedAt);
+  return Math.max(0, life - age - Math.min(life / 10, LONGEST_LEAD));
+}
+
+function tokenRequest({realm, service, scope}: TokenSource, login: Login | undefined): RequestOptions {
+  if (login?.kind === 'identity-token') {
+    // distribution, "Token Authentication Specification", OAuth 2: POST with the refresh token.
+    const form = {
+      grant_type: 'refresh_token',
+      client_id: 'backref',
+      scope,
+      refresh_token: login.token,
+      ...(service === undefined ? {} : {service}),
+    };
+    return {method: 'POST', url: realm, headers: {}, form};
+  }
+  const url = new URL(realm);
+  if (service !== undefined) url.searchParams.set('service', service);
+  for (const one of scope.split(' ')) url.searchParams.append('scope', one);
+  return {method: 'GET', url, headers: login ? {authorization: basicAuthorization(login)} : {}};
+}
+
+export function createTokens({host, send, credentials, gate, clock, budget: total}: TokensDeps): Tokens {
+  const cache = new LRUCache<string, {value: string; until: number}>({max: MOST_TOKENS});
+  const exchanges = new Map<string, Promise<string>>();
+
+  const failure = (reason: string, cause?: unknown): UpstreamFailure =>
+    new UpstreamFailure('token', host, reason, {cause});
+
+  const toEnd: Send = (options, signal) => follow(send, options, signal);
+  const silent = ({realm}: TokenSource): UpstreamFailure =>
+    failure(`its token service ${realm.host} did not answer in time`);
+
+  const request = (source: TokenSource, login: Login | undefined, budget: Budget): Promise<Reply> => {
+    const options = tokenRequest(source, login);
+    const attempt = () => (options.method === 'POST' ? send : toEnd)(options, budget.signal);
+    if (!login) return persist(attempt, budget, clock);
+    return gate.login(
+      () => persist(attempt, budget, clock),
+      (reply) => {
+        if (reply.status === 200) return 'accepted';
+        // ghcr.io answers 403 to a bad password, GitLab to a good one that may not read this repository.
+        // RFC 6749, section 5.2: a refresh token that is no longer good is 400 invalid_grant.
+        const refused = reply.status === 401 || (reply.status === 400 && options.method === 'POST');
+        if (!refused && reply.status !== 403) return 'undecided';
+        discard(reply.body);
+        return refused ? 'refused' : 'forbidden';
+      },
+      budget.signal,
+    );
+  };
+
+  const read = async (source: TokenSource, reply: Reply): Promise<{value: string; life: number}> => {
+    const {status} = reply;
+    const service = source.realm.host;
+    if (status !== 200) discard(reply.body);
+    if (status === 429) {
+      const retryAfter = parseRetryAfter(header(reply.headers, 'retry-after'), clock.now());
+      const reason = `its token service ${service} limits our rate (429)`;
+      throw new UpstreamFailure('throttled', host, reason, retryAfter === undefined ? {} : {retryAfter});
+    }
+    if (status === 401 || status === 403) {
+      throw new UpstreamFailure(
+        'denied',
+        host,
+        `its token service ${service} gives no token for ${source.scope} (${status})`,
+      );
+    }
+    if (status !== 200) throw failure(`its token service ${service} answered ${status}`);
+    const bytes = await collect(reply.body, service, MOST_BYTES, 'a token');
+    const answer = tokenAnswer.safeParse(parseJson(bytes));
+    const value = answer.data?.token ?? answer.data?.access_token;
+    if (!answer.data || value === undefined)
+      throw failure(`its token service ${service} answered 200 without a token`);
+    return {value, life: tokenLife(answer.data, clock.now())};
+  };
+
+  const exchange = async (source: TokenSource, key: string): Promise<string> => {
+    const login = await credentials.read();
+    const budget = startBudget(clock, total);
+    try {
+      const {value, life} = await read(source, await request(source, login, budget));
+      cache.set(key, {value, until: clock.now() + life});
+      return value;
+    } catch (error) {
+      if (budget.signal.aborted && !(error instanceof UpstreamFailure)) throw silent(source);
+      if (error instanceof ConnectionFault) throw failure(`its token service ${error.message}`, error.cause);
+      throw error;
+    } finally {
+      budget.end();
+    }
+  };
+
+  return {
+    async get(source, callerKey, stale, signal) {
+      const key = JSON.stringify([source.realm.href, source.service, source.scope, callerKey]);
+      const kept = cache.get(key);
+      if (kept && kept.value !== stale && clock.now() < kept.until) return {value: kept.value, fresh: false};
+      let running = exchanges.get(key);
+      if (!running) {
+        running = exchange(source, key).finally(() => exchanges.delete(key));
+        exchanges.set(key, running);
+        running.catch(() => undefined);
+      }
+      const value = await waitFor(running, signal).catch((error: unknown) => {
+        if (error instanceof UpstreamFailure) throw error;
+        throw signal.aborted ? silent(source) : error;
+      });
+      return {value, fresh: true};
+    },
+  };
+}
+
+function parseJson(bytes: Buffer): unknown {
+  try {
+    return JSON.parse(bytes.toString('utf8'));
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,201 @@
+import {randomBytes} from 'node:crypto';
+import type {ExecutionContext, TestFn} from 'ava';
+import {algorithmOf, type Digest, digestOf} from '../../src/oci/digest.ts';
+import type {BlobStore} from '../../src/storage/blob-store.ts';
+import {createSpools} from '../../src/storage/fs/spools.ts';
+import type {Spools} from '../../src/storage/spool.ts';
+import {createFolder} from '../support/folder.ts';
+
+/** Where blobs outlive the process: every `open` is what a further process would see. */
+export interface BlobPlace {
+  open(): BlobStore;
+}
+
+const MIB = 1024 * 1024;
+
+/** What every implementation of the blob store port does. `create` gives a new, empty place. */
+export function blobStoreContract(test: TestFn, create: (t: ExecutionContext) => Promise<BlobPlace>): void {
+  const setUp = async (t: ExecutionContext) => {
+    const place = await create(t);
+    const spools = createSpools({path: await createFolder(t)});
+    return {place, spools, store: place.open()};
+  };
+
+  for (const algorithm of ['sha256', 'sha512'] as const) {
+    test(`blobs: what was published is there, byte for byte (${algorithm})`, async (t) => {
+      const {place, spools, store} = await setUp(t);
+      const content = randomBytes(5 * MIB + 321);
+      const digest = digestOf(content, algorithm);
+      t.is(await store.stat(digest), undefined);
+      await publish(store, spools, digest, content);
+      t.deepEqual(await store.stat(digest), {size: content.length});
+      t.true((await bytes(store.open(digest))).equals(content));
+
+      const reopened = place.open();
+      t.deepEqual(await reopened.stat(digest), {size: content.length});
+      t.true((await bytes(reopened.open(digest))).equals(content));
+    });
+  }
+
+  test('blobs: ranges are inclusive at both ends', async (t) => {
+    const {spools, store} = await setUp(t);
+    const content = randomBytes(3 * MIB);
+    const digest = digestOf(content);
+    await publish(store, spools, digest, content);
+    for (const [start, end] of [
+      [0, 0],
+      [0, 3 * MIB - 1],
+      [3 * MIB - 1, 3 * MIB - 1],
+      [MIB - 1, MIB],
+      [17, 2 * MIB + 17],
+    ] as const) {
+      const part = await bytes(store.open(digest, {start, end}));
+      t.true(part.equals(content.subarray(start, end + 1)), `${start}-${end}`);
+    }
+  });
+
+  test('blobs: a range that goes past the end fails, and is never short', async (t) => {
+    const {spools, store} = await setUp(t);
+    const content = Buffer.from('four');
+    await publish(store, spools, digestOf(content), content);
+    await t.throwsAsync(() => bytes(store.open(digestOf(content), {start: 0, end: 4})));
+    await t.throwsAsync(() => bytes(store.open(digestOf(content), {start: 9, end: 12})));
+  });
+
+  test('blobs: an empty blob is a blob', async (t) => {
+    const {spools, store} = await setUp(t);
+    const digest = digestOf(Buffer.alloc(0));
+    await publish(store, spools, digest, Buffer.alloc(0));
+    t.deepEqual(await store.stat(digest), {size: 0});
+    t.is((await bytes(store.open(digest))).length, 0);
+  });
+
+  test('blobs: reading one that is not here fails when it is iterated', async (t) => {
+    const {store} = await setUp(t);
+    const absent = store.open(digestOf(Buffer.from('absent')));
+    await t.throwsAsync(() => bytes(absent));
+  });
+
+  test('blobs: a chunk stays as it is while the next ones are read', async (t) => {
+    const {spools, store} = await setUp(t);
+    const content = randomBytes(6 * MIB);
+    await publish(store, spools, digestOf(content), content);
+    // A chunk may still be on its way into a socket.
+    const held = await Array.fromAsync(store.open(digestOf(content)));
+    t.true(Buffer.concat(held).equals(content));
+  });
+
+  test('blobs: fifty readers at once, some of whom leave early', async (t) => {
+    const {spools, store} = await setUp(t);
+    const content = randomBytes(2 * MIB);
+    const digest = digestOf(content);
+    await publish(store, spools, digest, content);
+    const results = await Promise.all(
+      Array.from({length: 50}, async (_, index) => {
+        if (index % 5 > 0) return (await bytes(store.open(digest))).equals(content);
+        for await (const chunk of store.open(digest)) return chunk.length > 0;
+        return false;
+      }),
+    );
+    t.true(results.every((right) => right));
+  });
+
+  test('blobs: publishing uses the spool up, which may then be opened anew', async (t) => {
+    const {spools, store} = await setUp(t);
+    const content = Buffer.from('used up');
+    const digest = digestOf(content);
+    await publish(store, spools, digest, content);
+    const spool = await spools.open(digest);
+    t.is(spool.size, 0);
+    await spool.discard();
+  });
+
+  test('blobs: publishing does not wait for the readers of the spool, nor cut them off', async (t) => {
+    const {spools, store} = await setUp(t);
+    const content = randomBytes(4 * MIB);
+    const digest = digestOf(content);
+    const spool = await spools.open(digest);
+    await spool.append(content);
+    await spool.flush();
+    const reader = spool.read(0, content.length)[Symbol.asyncIterator]();
+    const parts = [(await reader.next()).value ?? Buffer.alloc(0)];
+    await store.publish(digest, spool);
+    t.true((await bytes(store.open(digest))).equals(content));
+    for (let next = await reader.next(); !next.done; next = await reader.next()) parts.push(next.value);
+    t.true(Buffer.concat(parts).equals(content));
+  });
+
+  test('blobs: publishing what is here already is harmless', async (t) => {
+    const {spools, store} = await setUp(t);
+    const content = Buffer.from('twice');
+    const digest = digestOf(content);
+    await publish(store, spools, digest, content);
+    await publish(store, spools, digest, content);
+    t.is((await bytes(store.open(digest))).toString(), 'twice');
+    t.is((await Array.fromAsync(store.list())).length, 1);
+  });
+
+  test('blobs: a deleted blob is gone; its readers at work finish; it may come back', async (t) => {
+    const {spools, store} = await setUp(t);
+    const content = randomBytes(4 * MIB);
+    const digest = digestOf(content);
+    await publish(store, spools, digest, content);
+    const reader = store.open(digest)[Symbol.asyncIterator]();
+    let length = (await reader.next()).value?.length ?? 0;
+    await store.delete(digest);
+    await store.delete(digest);
+    t.is(await store.stat(digest), undefined);
+    await t.throwsAsync(() => bytes(store.open(digest)));
+    for (let next = await reader.next(); !next.done; next = await reader.next()) length += next.value.length;
+    t.is(length, content.length);
+    await publish(store, spools, digest, content);
+    t.deepEqual(await store.stat(digest), {size: content.length});
+  });
+
+  test('blobs: the list is in the order of the digests, and goes on after one of them', async (t) => {
+    const {spools, store} = await setUp(t);
+    t.deepEqual(await Array.fromAsync(store.list()), []);
+    const digests: Digest[] = [];
+    for (let index = 0; index < 40; index++) {
+      const content = Buffer.from(`content ${index}`);
+      const digest = digestOf(content, index % 4 === 0 ? 'sha512' : 'sha256');
+      digests.push(digest);
+      await publish(store, spools, digest, content);
+    }
+    digests.sort();
+    const listed = await Array.fromAsync(store.list());
+    t.deepEqual(
+      listed.map(({digest}) => digest),
+      digests,
+    );
+    t.true(listed.every(({size}) => size === 9 || size === 10));
+    for (const [index, after] of digests.entries()) {
+      const rest = await Array.fromAsync(store.list(after), ({digest}) => digest);
+      t.deepEqual(rest, digests.slice(index + 1));
+    }
+    const absent = digestOf(Buffer.from('never published'));
+    t.deepEqual(
+      await Array.fromAsync(store.list(absent), ({digest}) => digest),
+      digests.filter((digest) => digest > absent),
+    );
+    t.deepEqual(new Set(digests.map(algorithmOf)), new Set(['sha256', 'sha512'] as const));
+  });
+
+  test('blobs: two places share nothing', async (t) => {
+    const [one, two] = await Promise.all([setUp(t), setUp(t)]);
+    const content = Buffer.from('here only');
+    await publish(one.store, one.spools, digestOf(content), content);
+    t.is(await two.store.stat(digestOf(content)), undefined);
+    t.deepEqual(await Array.fromAsync(two.store.list()), []);
+  });
+}
+
+async function publish(store: BlobStore, spools: Spools, digest: Digest, content: Uint8Array): Promise<void> {
+  const spool = await spools.open(digest);
+  await spool.append(content);
+  await store.publish(digest, spool);
+}
+
+async function bytes(chunks: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  return Buffer.concat(await Array.fromAsync(chunks));
+}

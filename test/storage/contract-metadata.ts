@@ -1,0 +1,453 @@
+import type {ExecutionContext, TestFn} from 'ava';
+import {type Digest, digestOf} from '../../src/oci/digest.ts';
+import {parseName, type RepositoryName, type Tag} from '../../src/oci/name.ts';
+import type {Change, Metadata, ReferenceRecord, RepositoryKey} from '../../src/storage/metadata.ts';
+
+/** Where metadata outlives the process: every `open` is what a further process would see. */
+export interface MetadataPlace {
+  open(): Promise<Metadata>;
+}
+
+type ChangeOf<Type extends Change['type']> = Extract<Change, {type: Type}>;
+
+const APP: RepositoryKey = {registry: 'docker.io', name: parseName('library/app')};
+const OTHER: RepositoryKey = {registry: 'docker.io', name: parseName('library/other')};
+const SAME_NAME_ELSEWHERE: RepositoryKey = {registry: 'ghcr.io', name: parseName('library/app')};
+const V1 = 'v1' as Tag;
+const MEDIA_TYPE = 'application/vnd.oci.image.manifest.v1+json';
+
+/** A change that stores a manifest with this text. */
+export function manifestPut(
+  text: string,
+  change: Partial<ChangeOf<'manifest.put'>> = {},
+): ChangeOf<'manifest.put'> {
+  const bytes = Buffer.from(text);
+  return {
+    type: 'manifest.put',
+    repository: APP,
+    digest: digestOf(bytes),
+    mediaType: MEDIA_TYPE,
+    bytes,
+    subject: undefined,
+    references: [],
+    origin: 'upstream',
+    at: 1_000,
+    ...change,
+  };
+}
+
+const tagPut = (digest: Digest, change: Partial<ChangeOf<'tag.put'>> = {}): ChangeOf<'tag.put'> => ({
+  type: 'tag.put',
+  repository: APP,
+  name: V1,
+  digest,
+  origin: 'upstream',
+  at: 2_000,
+  ...change,
+});
+
+/** What every implementation of the metadata port does. `create` gives a new, empty place. */
+export function metadataContract(
+  test: TestFn,
+  create: (t: ExecutionContext) => Promise<MetadataPlace>,
+): void {
+  const setUp = async (t: ExecutionContext) => {
+    const place = await create(t);
+    const metadata = await place.open();
+    t.teardown(() => metadata.close());
+    return {place, metadata};
+  };
+
+  const reopen = async (t: ExecutionContext, place: MetadataPlace, metadata: Metadata): Promise<Metadata> => {
+    await metadata.close();
+    const reopened = await place.open();
+    t.teardown(() => reopened.close());
+    return reopened;
+  };
+
+  test('metadata: nothing is known at first', async (t) => {
+    const {metadata} = await setUp(t);
+    const digest = digestOf(Buffer.from('absent'));
+    t.deepEqual(await metadata.repositories('docker.io', {limit: 10}), []);
+    t.is(await metadata.manifest(APP, digest), undefined);
+    t.is(await metadata.storedManifest(digest), undefined);
+    t.deepEqual(await metadata.references(digest), []);
+    t.is(await metadata.promisedSize(APP, digest), undefined);
+    t.is(await metadata.tag(APP, V1), undefined);
+    t.is(await metadata.tagList(APP), undefined);
+    t.is(await metadata.blob(digest), undefined);
+    t.is(await metadata.blobLink(APP, digest), undefined);
+  });
+
+  for (const algorithm of ['sha256', 'sha512'] as const) {
+    test(`metadata: a manifest comes back byte for byte, in its repository only (${algorithm})`, async (t) => {
+      const {metadata} = await setUp(t);
+      const bytes = Buffer.from([0, 255, 128, 10, 0]);
+      const digest = digestOf(bytes, algorithm);
+      t.true(await metadata.commit([manifestPut('', {bytes, digest, mediaType: 'text/any'})]));
+      const record = await metadata.manifest(APP, digest);
+      t.deepEqual(record, {digest, mediaType: 'text/any', bytes, origin: 'upstream', linkedAt: 1_000});
+      t.true(Buffer.isBuffer(record?.bytes));
+      t.deepEqual(await metadata.storedManifest(digest), {size: 5, mediaType: 'text/any'});
+      t.is(await metadata.manifest(OTHER, digest), undefined);
+      t.is(await metadata.manifest(SAME_NAME_ELSEWHERE, digest), undefined);
+    });
+
+    test(`metadata: tags, blobs, links and references take any supported digest (${algorithm})`, async (t) => {
+      const {metadata} = await setUp(t);
+      const digest = digestOf(Buffer.from('x'), algorithm);
+      const references: ReferenceRecord[] = [{digest, size: 9, kind: 'blob'}];
+      const put = manifestPut('parent', {digest: digestOf(Buffer.from('parent'), algorithm), references});
+      await metadata.commit([
+        put,
+        tagPut(digest),
+        {type: 'blob.put', digest, size: 9, at: 3},
+        {type: 'blob.link', repository: APP, digest, size: 9, origin: 'upstream', at: 4},
+      ]);
+      t.is((await metadata.tag(APP, V1))?.digest, digest);
+      t.deepEqual(await metadata.references(put.digest), references);
+      t.is(await metadata.promisedSize(APP, digest), 9);
+      t.deepEqual(await metadata.blob(digest), {digest, size: 9, state: 'ready', storedAt: 3});
+      t.deepEqual(await metadata.blobLink(APP, digest), {digest, size: 9, origin: 'upstream', linkedAt: 4});
+    });
+  }
+
+  test('metadata: a large manifest, and bytes that the caller goes on using', async (t) => {
+    const {metadata} = await setUp(t);
+    const large = manifestPut('x'.repeat(4 * 1024 * 1024));
+    const pooled = Buffer.from('a slice of the pool');
+    const small = manifestPut('', {bytes: pooled, digest: digestOf(pooled)});
+    const committed = metadata.commit([large, small]);
+    await committed;
+    t.is(large.bytes.byteLength, 4 * 1024 * 1024);
+    t.is(pooled.toString(), 'a slice of the pool');
+    t.true((await metadata.manifest(APP, large.digest))?.bytes.equals(large.bytes));
+    t.true((await metadata.manifest(APP, small.digest))?.bytes.equals(pooled));
+  });
+
+  test('metadata: a link gives a further repository the bytes under its own media type', async (t) => {
+    const {metadata} = await setUp(t);
+    const put = manifestPut('{}');
+    await metadata.commit([put]);
+    const {digest} = put;
+    await metadata.commit([
+      {type: 'manifest.link', repository: OTHER, digest, mediaType: 'other/type', origin: 'local', at: 7},
+    ]);
+    t.deepEqual(await metadata.manifest(OTHER, digest), {
+      digest,
+      mediaType: 'other/type',
+      bytes: Buffer.from('{}'),
+      origin: 'local',
+      linkedAt: 7,
+    });
+    t.is((await metadata.manifest(APP, digest))?.mediaType, MEDIA_TYPE);
+  });
+
+  test('metadata: linking again renews the time; what is local stays local under its own type', async (t) => {
+    const {metadata} = await setUp(t);
+    const put = manifestPut('{}');
+    await metadata.commit([put]);
+    await metadata.commit([{...put, mediaType: 'newer/type', at: 5_000}]);
+    t.like(await metadata.manifest(APP, put.digest), {mediaType: 'newer/type', linkedAt: 5_000});
+    await metadata.commit([{...put, mediaType: 'pushed/type', origin: 'local', at: 6_000}]);
+    await metadata.commit([{...put, mediaType: 'copied/type', at: 7_000}]);
+    t.like(await metadata.manifest(APP, put.digest), {
+      mediaType: 'pushed/type',
+      origin: 'local',
+      linkedAt: 7_000,
+    });
+
+    const {digest} = put;
+    const link = {type: 'blob.link', repository: APP, digest, size: 1, origin: 'local', at: 1} as const;
+    await metadata.commit([link]);
+    await metadata.commit([{...link, origin: 'upstream', at: 2}]);
+    t.deepEqual(await metadata.blobLink(APP, digest), {digest, size: 1, origin: 'local', linkedAt: 2});
+  });
+
+  test('metadata: references come back in the order of the manifest, repeated ones included', async (t) => {
+    const {metadata} = await setUp(t);
+    const references = Array.from(
+      {length: 30},
+      (_, index): ReferenceRecord => ({
+        digest: digestOf(Buffer.from(`${(index * 7) % 20}`), index % 3 === 0 ? 'sha512' : 'sha256'),
+        size: index,
+        kind: index % 5 === 0 ? 'manifest' : 'blob',
+      }),
+    );
+    const put = manifestPut('{}', {references});
+    await metadata.commit([put]);
+    await metadata.commit([{...put, repository: OTHER}]);
+    t.deepEqual(await metadata.references(put.digest), references);
+  });
+
+  test('metadata: a manifest promises the size of a blob in its own repository only', async (t) => {
+    const {metadata} = await setUp(t);
+    const blob = digestOf(Buffer.from('layer'));
+    const child = digestOf(Buffer.from('child manifest'));
+    const put = manifestPut('{}', {
+      references: [
+        {digest: blob, size: 123_456_789_012, kind: 'blob'},
+        {digest: child, size: 5, kind: 'manifest'},
+      ],
+    });
+    await metadata.commit([put, tagPut(put.digest, {repository: OTHER})]);
+    t.is(await metadata.promisedSize(APP, blob), 123_456_789_012);
+    t.is(await metadata.promisedSize(APP, child), undefined, 'a manifest is no blob');
+    t.is(await metadata.promisedSize(OTHER, blob), undefined);
+    t.is(await metadata.promisedSize(SAME_NAME_ELSEWHERE, blob), undefined);
+  });
+
+  test('metadata: a tag is put, moved, gone, still gone, back, and deleted', async (t) => {
+    const {metadata} = await setUp(t);
+    const [one, two] = [digestOf(Buffer.from('1')), digestOf(Buffer.from('2'))];
+    const tag = () => metadata.tag(APP, V1);
+    const record = {name: V1, digest: one, origin: 'upstream', checkedAt: 10, goneAt: undefined} as const;
+    await metadata.commit([tagPut(one, {at: 10})]);
+    t.deepEqual(await tag(), record);
+    await metadata.commit([tagPut(two, {at: 20})]);
+    t.deepEqual(await tag(), {...record, digest: two, checkedAt: 20});
+    await metadata.commit([{type: 'tag.gone', repository: APP, name: V1, at: 30}]);
+    t.deepEqual(await tag(), {...record, digest: two, checkedAt: 30, goneAt: 30});
+    await metadata.commit([{type: 'tag.gone', repository: APP, name: V1, at: 40}]);
+    t.deepEqual(await tag(), {...record, digest: two, checkedAt: 40, goneAt: 30}, 'the first time is kept');
+    await metadata.commit([tagPut(two, {at: 50})]);
+    t.deepEqual(await tag(), {...record, digest: two, checkedAt: 50});
+    await metadata.commit([{type: 'tag.delete', repository: APP, name: V1, origin: 'upstream'}]);
+    t.is(await tag(), undefined);
+  });
+
+  test('metadata: tags differ by case, by repository and by registry', async (t) => {
+    const {metadata} = await setUp(t);
+    const digest = digestOf(Buffer.from('1'));
+    await metadata.commit([tagPut(digest, {name: 'V1' as Tag})]);
+    t.is(await metadata.tag(APP, V1), undefined);
+    t.is(await metadata.tag(OTHER, 'V1' as Tag), undefined);
+    t.is(await metadata.tag(SAME_NAME_ELSEWHERE, 'V1' as Tag), undefined);
+    t.is((await metadata.tag(APP, 'V1' as Tag))?.digest, digest);
+  });
+
+  test('metadata: a local tag lies over the upstream tag, and uncovers it when it is deleted', async (t) => {
+    const {metadata} = await setUp(t);
+    const [theirs, ours] = [digestOf(Buffer.from('theirs')), digestOf(Buffer.from('ours'))];
+    await metadata.commit([tagPut(ours, {origin: 'local'}), tagPut(theirs)]);
+    t.like(await metadata.tag(APP, V1), {digest: ours, origin: 'local'});
+    await metadata.commit([{type: 'tag.gone', repository: APP, name: V1, at: 9}]);
+    t.like(await metadata.tag(APP, V1), {digest: ours, goneAt: undefined});
+    await metadata.commit([{type: 'tag.delete', repository: APP, name: V1, origin: 'local'}]);
+    t.like(await metadata.tag(APP, V1), {digest: theirs, origin: 'upstream', goneAt: 9});
+  });
+
+  test('metadata: what says that a tag is not there creates no repository', async (t) => {
+    const {metadata} = await setUp(t);
+    await metadata.commit([
+      {type: 'tag.gone', repository: APP, name: V1, at: 9},
+      {type: 'tag.delete', repository: OTHER, name: V1, origin: 'local'},
+    ]);
+    t.is(await metadata.tag(APP, V1), undefined);
+    t.deepEqual(await metadata.repositories('docker.io', {limit: 10}), []);
+  });
+
+  test('metadata: a tag list is kept in its order and replaced as a whole', async (t) => {
+    const {metadata} = await setUp(t);
+    const put = {type: 'tag-list.put', repository: APP, names: ['B', 'a', 'ä'], at: 1} as const;
+    await metadata.commit([{...put, names: [...put.names]}]);
+    t.deepEqual(await metadata.tagList(APP), {names: ['B', 'a', 'ä'], checkedAt: 1});
+    t.is(await metadata.tagList(OTHER), undefined);
+    await metadata.commit([{...put, names: [], at: 2}]);
+    t.deepEqual(await metadata.tagList(APP), {names: [], checkedAt: 2});
+  });
+
+  test('metadata: deleting the bytes of a blob leaves its links', async (t) => {
+    const {metadata} = await setUp(t);
+    const digest = digestOf(Buffer.from('blob'));
+    await metadata.commit([
+      {type: 'blob.put', digest, size: 4, at: 1},
+      {type: 'blob.link', repository: APP, digest, size: 4, origin: 'upstream', at: 2},
+    ]);
+    t.is(await metadata.blobLink(OTHER, digest), undefined);
+    await metadata.commit([{type: 'blob.delete', digest}]);
+    t.is(await metadata.blob(digest), undefined);
+    t.deepEqual(await metadata.blobLink(APP, digest), {digest, size: 4, origin: 'upstream', linkedAt: 2});
+    await metadata.commit([{type: 'blob.put', digest, size: 4, at: 3}]);
+    t.like(await metadata.blob(digest), {state: 'ready', storedAt: 3});
+  });
+
+  test('metadata: repositories come in byte order, page by page, one registry at a time', async (t) => {
+    const {metadata} = await setUp(t);
+    const names = ['b', 'a/b', 'a', 'a-b', 'a_b', 'a.b', 'ab', 'z9', 'a/b/c', '0'].map(parseName);
+    const digest = digestOf(Buffer.from('1'));
+    await metadata.commit([
+      ...names.map((name) => tagPut(digest, {repository: {registry: 'docker.io', name}})),
+      tagPut(digest, {repository: {registry: 'ghcr.io', name: parseName('elsewhere')}}),
+    ]);
+    const sorted = ['0', 'a', 'a-b', 'a.b', 'a/b', 'a/b/c', 'a_b', 'ab', 'b', 'z9'];
+    t.deepEqual(await metadata.repositories('docker.io', {limit: 100}), sorted as RepositoryName[]);
+    const paged: string[] = [];
+    for (;;) {
+      const after = paged.at(-1);
+      const page = await metadata.repositories('docker.io', {limit: 3, ...(after ? {after} : {})});
+      if (page.length === 0) break;
+      t.true(page.length <= 3);
+      paged.push(...page);
+    }
+    t.deepEqual(paged, sorted);
+    t.deepEqual(
+      await metadata.repositories('docker.io', {after: 'a/', limit: 2}),
+      ['a/b', 'a/b/c'].map(parseName),
+      '`after` need not exist',
+    );
+    t.deepEqual(await metadata.repositories('docker.io', {limit: 0}), []);
+  });
+
+  test('metadata: 32 commits at once are all made, and each is seen as soon as it resolves', async (t) => {
+    const {metadata} = await setUp(t);
+    await Promise.all(
+      Array.from({length: 32}, async (_, index) => {
+        const put = manifestPut(`manifest ${index}`, {origin: index % 4 === 0 ? 'local' : 'upstream'});
+        const name = `tag-${index}` as Tag;
+        t.true(await metadata.commit([put, tagPut(put.digest, {name})]));
+        t.is((await metadata.manifest(APP, put.digest))?.bytes.toString(), `manifest ${index}`);
+        t.is((await metadata.tag(APP, name))?.digest, put.digest);
+      }),
+    );
+    t.deepEqual(await metadata.repositories('docker.io', {limit: 10}), [APP.name]);
+  });
+
+  test('metadata: commits are made in the order in which they were asked for', async (t) => {
+    const {metadata} = await setUp(t);
+    const digests = Array.from({length: 100}, (_, index) => digestOf(Buffer.from(`${index}`)));
+    await Promise.all(digests.map((digest) => metadata.commit([tagPut(digest)])));
+    t.is((await metadata.tag(APP, V1))?.digest, digests.at(-1));
+  });
+
+  test('metadata: a precondition that does not hold changes nothing', async (t) => {
+    const {metadata} = await setUp(t);
+    const [one, two] = [digestOf(Buffer.from('1')), digestOf(Buffer.from('2'))];
+    const is = (digest: Digest | undefined) =>
+      ({type: 'tag.is', repository: APP, name: V1, origin: 'upstream', digest}) as const;
+
+    t.false(await metadata.commit([tagPut(one)], [is(one)]), 'the repository is not known');
+    t.deepEqual(await metadata.repositories('docker.io', {limit: 10}), []);
+    t.true(await metadata.commit([tagPut(one)], [is(undefined)]));
+    t.false(await metadata.commit([tagPut(two)], [is(undefined)]), 'there is one by now');
+    t.false(await metadata.commit([tagPut(two)], [is(two)]));
+    t.is((await metadata.tag(APP, V1))?.digest, one);
+    t.true(await metadata.commit([tagPut(two)], [is(one)]));
+    t.is((await metadata.tag(APP, V1))?.digest, two);
+    t.false(await metadata.commit([tagPut(one, {origin: 'local'})], [{...is(two), origin: 'local'}]));
+    t.true(await metadata.commit([tagPut(one, {origin: 'local'})], [{...is(undefined), origin: 'local'}]));
+  });
+
+  test('metadata: a commit may ask that a manifest is linked to its repository', async (t) => {
+    const {metadata} = await setUp(t);
+    const put = manifestPut('{}');
+    const linked = {type: 'manifest.linked', repository: APP, digest: put.digest} as const;
+    t.false(await metadata.commit([tagPut(put.digest)], [linked]));
+    await metadata.commit([{...put, repository: OTHER}]);
+    t.false(await metadata.commit([tagPut(put.digest)], [linked]), 'linked elsewhere is not linked here');
+    await metadata.commit([put]);
+    t.false(
+      await metadata.commit(
+        [tagPut(put.digest)],
+        [linked, {...linked, digest: digestOf(Buffer.from('absent'))}],
+      ),
+      'every precondition must hold',
+    );
+    t.is(await metadata.tag(APP, V1), undefined);
+    t.true(await metadata.commit([tagPut(put.digest)], [linked]));
+  });
+
+  test('metadata: of many that would create the same tag, exactly one does', async (t) => {
+    const {metadata} = await setUp(t);
+    const digests = Array.from({length: 20}, (_, index) => digestOf(Buffer.from(`${index}`)));
+    const won = await Promise.all(
+      digests.map((digest) =>
+        metadata.commit(
+          [tagPut(digest)],
+          [{type: 'tag.is', repository: APP, name: V1, origin: 'upstream', digest: undefined}],
+        ),
+      ),
+    );
+    t.is(won.filter((made) => made).length, 1);
+    t.is((await metadata.tag(APP, V1))?.digest, digests[won.indexOf(true)]);
+  });
+
+  test('metadata: a commit that fails changes nothing and spoils no other', async (t) => {
+    const {metadata} = await setUp(t);
+    const put = manifestPut('{}');
+    const missing = digestOf(Buffer.from('bytes that are not here'));
+    const link = {
+      type: 'manifest.link',
+      repository: OTHER,
+      digest: missing,
+      mediaType: MEDIA_TYPE,
+      origin: 'upstream',
+      at: 1,
+    } as const;
+    const [before, failing, after] = await Promise.allSettled([
+      metadata.commit([put]),
+      metadata.commit([tagPut(put.digest, {repository: OTHER}), link]),
+      metadata.commit([tagPut(put.digest)]),
+    ]);
+    t.is(before.status, 'fulfilled');
+    t.is(after.status, 'fulfilled');
+    t.is(failing.status, 'rejected', 'bytes that are not here cannot be linked');
+    t.is(await metadata.tag(OTHER, V1), undefined);
+    t.deepEqual(await metadata.repositories('docker.io', {limit: 10}), [APP.name]);
+    t.is((await metadata.tag(APP, V1))?.digest, put.digest);
+  });
+
+  test('metadata: a commit of nothing is made', async (t) => {
+    const {metadata} = await setUp(t);
+    t.true(await metadata.commit([]));
+  });
+
+  test('metadata: everything is there after closing and opening again', async (t) => {
+    const {place, metadata} = await setUp(t);
+    const blob = digestOf(Buffer.from('blob'), 'sha512');
+    const put = manifestPut('{}', {references: [{digest: blob, size: 4, kind: 'blob'}]});
+    await metadata.commit([
+      put,
+      tagPut(put.digest),
+      {type: 'tag-list.put', repository: APP, names: ['v1'], at: 1},
+      {type: 'blob.put', digest: blob, size: 4, at: 1},
+      {type: 'blob.link', repository: APP, digest: blob, size: 4, origin: 'local', at: 1},
+    ]);
+    const reads = async (from: Metadata) => [
+      await from.repositories('docker.io', {limit: 10}),
+      await from.manifest(APP, put.digest),
+      await from.storedManifest(put.digest),
+      await from.references(put.digest),
+      await from.promisedSize(APP, blob),
+      await from.tag(APP, V1),
+      await from.tagList(APP),
+      await from.blob(blob),
+      await from.blobLink(APP, blob),
+    ];
+    const before = await reads(metadata);
+    t.true(before.every((value) => value !== undefined));
+    t.deepEqual(await reads(await reopen(t, place, metadata)), before);
+  });
+
+  test('metadata: close waits for the commits under way and takes no further ones', async (t) => {
+    const {place, metadata} = await setUp(t);
+    const put = manifestPut('{}');
+    const commits = Array.from({length: 10}, (_, index) =>
+      metadata.commit([put, tagPut(put.digest, {name: `tag-${index}` as Tag})]),
+    );
+    const closing = metadata.close();
+    await t.throwsAsync(() => metadata.commit([put]), {message: /is closed/});
+    t.deepEqual(new Set(await Promise.all(commits)), new Set([true]));
+    await closing;
+    const reopened = await reopen(t, place, metadata);
+    t.is((await reopened.tag(APP, 'tag-9' as Tag))?.digest, put.digest);
+  });
+
+  test('metadata: two places share nothing', async (t) => {
+    const [one, two] = await Promise.all([setUp(t), setUp(t)]);
+    const put = manifestPut('{}');
+    await one.metadata.commit([put]);
+    t.is(await two.metadata.manifest(APP, put.digest), undefined);
+    t.deepEqual(await two.metadata.repositories('docker.io', {limit: 10}), []);
+  });
+}

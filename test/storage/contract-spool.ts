@@ -1,0 +1,282 @@
+import type {ExecutionContext, TestFn} from 'ava';
+import {algorithmOf, type Digest, digestOf} from '../../src/oci/digest.ts';
+import type {Spools} from '../../src/storage/spool.ts';
+
+/** Where spools outlive the process: every `open` is what a further process would see. */
+export interface SpoolPlace {
+  open(): Spools;
+}
+
+const MIB = 1024 * 1024;
+const sha256 = digestOf(Buffer.from('one'));
+const sha512 = digestOf(Buffer.from('one'), 'sha512');
+
+/** What every implementation of the spool port does. `create` gives a new, empty place. */
+export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Promise<SpoolPlace>): void {
+  for (const digest of [sha256, sha512]) {
+    test(`spool: gives back what was appended, whole and in parts (${algorithmOf(digest)})`, async (t) => {
+      const spool = await (await create(t)).open().open(digest);
+      t.is(spool.digest, digest);
+      t.is(spool.size, 0);
+      await spool.append(Buffer.from('hello '));
+      await spool.append(Buffer.from('world'));
+      await spool.flush();
+      t.is(spool.size, 11);
+      t.is(await text(spool.read(0, 11)), 'hello world');
+      t.is(await text(spool.read(3, 8)), 'lo wo');
+      t.is(await text(spool.read(4, 4)), '');
+      await spool.discard();
+    });
+  }
+
+  test('spool: keeps the order of many appends that nobody waits for', async (t) => {
+    const spool = await (await create(t)).open().open(sha256);
+    const chunks = Array.from({length: 2_000}, (_, index) => Buffer.from(`${index};`));
+    await Promise.all(chunks.map((chunk) => spool.append(chunk)));
+    await spool.flush();
+    t.is(await text(spool.read(0, spool.size)), chunks.join(''));
+    await spool.discard();
+  });
+
+  test('spool: holds a fast writer back, and still takes a chunk larger than what may be in flight', async (t) => {
+    const spool = await (await create(t)).open().open(sha256);
+    for (let index = 0; index < 16; index++) {
+      await spool.append(Buffer.alloc(MIB, index));
+      t.true(spool.size >= (index - 1) * MIB, 'at most about 1 MiB is written behind');
+    }
+    await spool.append(Buffer.alloc(5 * MIB, 16));
+    await spool.flush();
+    t.is(spool.size, 21 * MIB);
+    const whole = await bytes(spool.read(0, spool.size));
+    t.true(whole.subarray(15 * MIB, 16 * MIB).equals(Buffer.alloc(MIB, 15)));
+    t.true(whole.subarray(16 * MIB).equals(Buffer.alloc(5 * MIB, 16)));
+    await spool.discard();
+  });
+
+  test('spool: an empty chunk changes nothing', async (t) => {
+    const spool = await (await create(t)).open().open(sha256);
+    await spool.append(Buffer.alloc(0));
+    await spool.flush();
+    t.is(spool.size, 0);
+    t.is(await text(spool.read(0, 0)), '');
+    await spool.discard();
+  });
+
+  test('spool: many readers read at their own pace while it grows', async (t) => {
+    const spool = await (await create(t)).open().open(sha256);
+    await spool.append(Buffer.alloc(3 * MIB, 'a'));
+    await spool.flush();
+    const slow = spool.read(0, 3 * MIB)[Symbol.asyncIterator]();
+    const begun = await slow.next();
+    await spool.append(Buffer.alloc(MIB, 'b'));
+    await spool.flush();
+    const others = await Promise.all([
+      bytes(spool.read(0, 4 * MIB)),
+      bytes(spool.read(2 * MIB, 4 * MIB)),
+      bytes(spool.read(4 * MIB - 1, 4 * MIB)),
+    ]);
+    t.deepEqual(
+      others.map(({length}) => length),
+      [4 * MIB, 2 * MIB, 1],
+    );
+    let length = begun.value?.length ?? 0;
+    for (let next = await slow.next(); !next.done; next = await slow.next()) length += next.value.length;
+    t.is(length, 3 * MIB);
+    await spool.discard();
+  });
+
+  test('spool: refuses to read what it does not hold', async (t) => {
+    const spool = await (await create(t)).open().open(sha256);
+    await spool.append(Buffer.from('four'));
+    await spool.flush();
+    for (const [start, end] of [
+      [0, 5],
+      [3, 2],
+      [-1, 2],
+      [Number.NaN, 2],
+    ] as const) {
+      await t.throwsAsync(() => bytes(spool.read(start, end)), {instanceOf: RangeError});
+    }
+    await spool.discard();
+  });
+
+  test('spool: what a closed spool holds is there for the next process', async (t) => {
+    const place = await create(t);
+    const spool = await place.open().open(sha512);
+    await spool.append(Buffer.from('first '));
+    await spool.close();
+    await spool.close();
+
+    const resumed = await place.open().open(sha512);
+    t.is(resumed.size, 6);
+    await resumed.append(Buffer.from('second'));
+    await resumed.flush();
+    t.is(await text(resumed.read(0, resumed.size)), 'first second');
+    await resumed.close();
+  });
+
+  test('spool: a truncated spool starts from zero, and a reader from before does not see what follows', async (t) => {
+    const spool = await (await create(t)).open().open(sha256);
+    await spool.append(Buffer.alloc(4 * MIB, 'a'));
+    await spool.flush();
+    const reader = spool.read(0, 4 * MIB)[Symbol.asyncIterator]();
+    await reader.next();
+    await spool.truncate();
+    t.is(spool.size, 0);
+    await spool.append(Buffer.alloc(4 * MIB, 'b'));
+    await spool.flush();
+    await t.throwsAsync(async () => {
+      for (let next = await reader.next(); !next.done; next = await reader.next());
+    });
+    t.is(await text(spool.read(0, 2)), 'bb');
+    await spool.discard();
+  });
+
+  test('spool: close waits for the readers at work', async (t) => {
+    const spool = await (await create(t)).open().open(sha256);
+    await spool.append(Buffer.alloc(4 * MIB));
+    await spool.flush();
+    const reader = spool.read(0, 4 * MIB)[Symbol.asyncIterator]();
+    let length = (await reader.next()).value?.length ?? 0;
+    let closed = false;
+    const closing = spool.close().then(() => {
+      closed = true;
+    });
+    for (let next = await reader.next(); !next.done; next = await reader.next()) {
+      t.false(closed);
+      length += next.value.length;
+    }
+    await closing;
+    t.is(length, 4 * MIB);
+  });
+
+  test('spool: a reader that leaves early counts as gone', async (t) => {
+    const spool = await (await create(t)).open().open(sha256);
+    await spool.append(Buffer.alloc(4 * MIB));
+    await spool.flush();
+    for await (const _ of spool.read(0, 4 * MIB)) break;
+    await spool.close();
+    t.pass();
+  });
+
+  test('spool: discard removes it at once, and lets a reader at work finish', async (t) => {
+    const place = await create(t);
+    const spools = place.open();
+    const spool = await spools.open(sha256);
+    await spool.append(Buffer.alloc(4 * MIB));
+    await spool.flush();
+    const reader = spool.read(0, 4 * MIB)[Symbol.asyncIterator]();
+    let length = (await reader.next()).value?.length ?? 0;
+    await spool.discard();
+    await spool.discard();
+
+    const fresh = await spools.open(sha256);
+    t.is(fresh.size, 0);
+    for (let next = await reader.next(); !next.done; next = await reader.next()) length += next.value.length;
+    t.is(length, 4 * MIB);
+    await spool.discard();
+    await fresh.append(Buffer.from('kept'));
+    await fresh.close();
+    const kept = await place.open().open(sha256);
+    t.is(kept.size, 4, 'an old spool that is discarded again takes nothing along');
+    await kept.discard();
+  });
+
+  test('spool: discard while close waits for a reader removes the file', async (t) => {
+    const place = await create(t);
+    const spools = place.open();
+    const spool = await spools.open(sha256);
+    await spool.append(Buffer.alloc(4 * MIB));
+    await spool.flush();
+    const reader = spool.read(0, 4 * MIB)[Symbol.asyncIterator]();
+    await reader.next();
+    const closing = spool.close();
+    await spool.discard();
+    await reader.return?.();
+    await closing;
+    const next = await spools.open(sha256);
+    t.is(next.size, 0);
+    await next.discard();
+  });
+
+  test('spool: a closed or discarded spool takes and gives nothing', async (t) => {
+    const spools = (await create(t)).open();
+    const closed = await spools.open(sha256);
+    await closed.close();
+    const discarded = await spools.open(sha512);
+    await discarded.discard();
+    await discarded.close();
+    for (const spool of [closed, discarded]) {
+      await t.throwsAsync(() => spool.append(Buffer.from('x')), {message: /is closed/});
+      await t.throwsAsync(() => spool.flush(), {message: /is closed/});
+      await t.throwsAsync(() => spool.truncate(), {message: /is closed/});
+      await t.throwsAsync(() => bytes(spool.read(0, 0)), {message: /is closed/});
+    }
+  });
+
+  test('spools: one opener at a time, and the next one after it', async (t) => {
+    const spools = (await create(t)).open();
+    const [first, second] = await Promise.allSettled([spools.open(sha256), spools.open(sha256)]);
+    t.is(first.status, 'fulfilled');
+    t.is(second.status, 'rejected');
+    const other = await spools.open(sha512);
+    await other.discard();
+    if (first.status === 'fulfilled') await first.value.close();
+    const again = await spools.open(sha256);
+    await again.discard();
+    t.pass();
+  });
+
+  test('spools: a sweep removes what is old and not open', async (t) => {
+    const place = await create(t);
+    const spools = place.open();
+    await leave(spools, sha256, 'old');
+    const open = await spools.open(sha512);
+    await open.append(Buffer.from('at work'));
+    await open.flush();
+
+    t.is(await spools.sweep(0), 0, 'nothing is older than the epoch');
+    t.is(await spools.sweep(Date.now() + 60_000), 1);
+    t.is(await text(open.read(0, open.size)), 'at work');
+    await open.close();
+    const gone = await spools.open(sha256);
+    t.is(gone.size, 0);
+    await gone.discard();
+    const kept = await place.open().open(sha512);
+    t.is(kept.size, 7);
+    await kept.discard();
+  });
+
+  test('spools: a spool opened during a sweep is whole', async (t) => {
+    const spools = (await create(t)).open();
+    await leave(spools, sha256, 'old');
+    const [, spool] = await Promise.all([spools.sweep(Date.now() + 60_000), spools.open(sha256)]);
+    await spool.append(Buffer.from('new'));
+    await spool.close();
+    const again = await spools.open(sha256);
+    t.true(again.size === 3 || again.size === 6);
+    await again.discard();
+  });
+
+  test('spools: two places share nothing', async (t) => {
+    const [one, two] = await Promise.all([create(t), create(t)]);
+    const mine = await one.open().open(sha256);
+    await mine.append(Buffer.from('mine'));
+    await mine.flush();
+    const other = await two.open().open(sha256);
+    t.is(other.size, 0);
+    await Promise.all([mine.discard(), other.discard()]);
+  });
+}
+
+async function leave(spools: Spools, digest: Digest, content: string): Promise<void> {
+  const spool = await spools.open(digest);
+  await spool.append(Buffer.from(content));
+  await spool.close();
+}
+
+async function bytes(chunks: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  return Buffer.concat(await Array.fromAsync(chunks));
+}
+
+const text = async (chunks: AsyncIterable<Uint8Array>): Promise<string> => (await bytes(chunks)).toString();

@@ -1,0 +1,98 @@
+import {existsSync, statSync} from 'node:fs';
+import {mkdir, readdir, readFile, writeFile} from 'node:fs/promises';
+import {tmpdir} from 'node:os';
+import {join} from 'node:path';
+import test from 'ava';
+import {digestOf, encodedOf} from '../../../src/oci/digest.ts';
+import {createFsBlobStore} from '../../../src/storage/fs/blob-store.ts';
+import {createSpools} from '../../../src/storage/fs/spools.ts';
+import {createFolder} from '../../support/folder.ts';
+import {blobStoreContract} from '../contract-blob-store.ts';
+
+blobStoreContract(test, async (t) => {
+  const path = join(await createFolder(t), 'blobs');
+  return {open: () => createFsBlobStore({path})};
+});
+
+const content = Buffer.from('the content');
+const digest = digestOf(content);
+const encoded = encodedOf(digest);
+
+test('a blob is one file, below its algorithm and the first two digits of its digest', async (t) => {
+  const path = await createFolder(t);
+  const spool = await createSpools({path: await createFolder(t)}).open(digest);
+  await spool.append(content);
+  await createFsBlobStore({path}).publish(digest, spool);
+  t.deepEqual(await readFile(join(path, 'sha256', encoded.slice(0, 2), encoded)), content);
+  t.deepEqual(await readdir(path), ['sha256'], 'and nothing else is left');
+});
+
+test('reading, listing and deleting make no folders', async (t) => {
+  const folder = await createFolder(t);
+  const store = createFsBlobStore({path: join(folder, 'blobs')});
+  await store.stat(digest);
+  await store.delete(digest);
+  await Array.fromAsync(store.list());
+  await t.throwsAsync(() => Array.fromAsync(store.open(digest)), {code: 'ENOENT'});
+  t.deepEqual(await readdir(folder), []);
+});
+
+test('what is no blob is not listed', async (t) => {
+  const path = await createFolder(t);
+  const shard = join(path, 'sha256', encoded.slice(0, 2));
+  await mkdir(shard, {recursive: true});
+  await mkdir(join(path, 'sha256', 'zz'));
+  await writeFile(join(shard, `${encoded}.tmp`), '');
+  await writeFile(join(shard, 'README'), '');
+  await writeFile(join(path, 'sha256', 'zz', encoded), 'in the wrong folder');
+  t.deepEqual(await Array.fromAsync(createFsBlobStore({path}).list()), []);
+});
+
+test('a damaged blob is healed by publishing it again', async (t) => {
+  const path = await createFolder(t);
+  const store = createFsBlobStore({path});
+  const spools = createSpools({path: await createFolder(t)});
+  await mkdir(join(path, 'sha256', encoded.slice(0, 2)), {recursive: true});
+  await writeFile(join(path, 'sha256', encoded.slice(0, 2), encoded), 'the con');
+  const spool = await spools.open(digest);
+  await spool.append(content);
+  await store.publish(digest, spool);
+  t.deepEqual(Buffer.concat(await Array.fromAsync(store.open(digest))), content);
+});
+
+// Linux's memory file system is the other disk that every machine has.
+const otherDisk = '/dev/shm';
+const hasOtherDisk = existsSync(otherDisk) && statSync(otherDisk).dev !== statSync(tmpdir()).dev;
+const onTwoDisks = hasOtherDisk ? test : test.skip;
+
+onTwoDisks(
+  hasOtherDisk
+    ? 'a spool on another disk is copied'
+    : 'a spool on another disk is copied (skipped: one disk)',
+  async (t) => {
+    const path = await createFolder(t);
+    const spoolPath = await createFolder(t, otherDisk);
+    await mkdir(join(path, 'tmp'));
+    await writeFile(join(path, 'tmp', 'left by an earlier process'), '');
+    const store = createFsBlobStore({path});
+    const spools = createSpools({path: spoolPath});
+    const spool = await spools.open(digest);
+    await spool.append(content);
+    await store.publish(digest, spool);
+    t.deepEqual(Buffer.concat(await Array.fromAsync(store.open(digest))), content);
+    t.deepEqual(await readdir(join(path, 'tmp')), []);
+    t.deepEqual(await readdir(spoolPath), []);
+  },
+);
+
+test('a publish that fails leaves the spool to its owner and shows no blob', async (t) => {
+  const path = await createFolder(t);
+  await writeFile(join(path, 'sha256'), 'in the way');
+  const store = createFsBlobStore({path});
+  const spool = await createSpools({path: await createFolder(t)}).open(digest);
+  await spool.append(content);
+  const error = await t.throwsAsync<NodeJS.ErrnoException>(() => store.publish(digest, spool));
+  t.true(error?.code === 'ENOTDIR' || error?.code === 'EEXIST');
+  t.is(spool.size, content.length);
+  await spool.discard();
+});

@@ -1,0 +1,69 @@
+import {writeFile} from 'node:fs/promises';
+import {join} from 'node:path';
+import {pathToFileURL} from 'node:url';
+import test, {type ExecutionContext} from 'ava';
+import {compileWrites} from '../../../src/storage/sql/writes.ts';
+import {createCompiler} from '../../../src/storage/sqlite/compiler.ts';
+import {startWriter} from '../../../src/storage/sqlite/writer.ts';
+import {createFolder} from '../../support/folder.ts';
+
+/** A thread in the place of the real one, with this as its program. */
+async function withThread(t: ExecutionContext, program: string) {
+  const file = join(await createFolder(t), 'thread.mjs');
+  await writeFile(file, `import {parentPort} from 'node:worker_threads';\n${program}`);
+  return {path: '/data/meta.db', writes: compileWrites(createCompiler()), thread: pathToFileURL(file)};
+}
+
+const dies = `parentPort.postMessage('ready'); parentPort.once('message', () => { throw new Error('no such luck') });`;
+const leaves = `parentPort.postMessage('ready'); parentPort.once('message', () => process.exit(3));`;
+
+for (const [what, program, reason] of [
+  ['dies', dies, 'no such luck'],
+  ['leaves', leaves, 'it left with code 3'],
+] as const) {
+  test(`when the thread ${what}, the commits that wait and all later ones are rejected`, async (t) => {
+    const writer = await startWriter(await withThread(t, program));
+    const waiting = [writer.commit([]), writer.commit([])];
+    const queued = Promise.resolve().then(() => writer.commit([]));
+    const message = `metadata: the thread that writes /data/meta.db has ended, so nothing can be committed: ${reason}. Restart the server.`;
+    for (const commit of [...waiting, queued]) await t.throwsAsync(commit, {message});
+    await t.throwsAsync(() => writer.commit([]), {message});
+    await writer.close();
+  });
+}
+
+test('when the thread dies while it is being closed, waiting commits are rejected and close ends', async (t) => {
+  const writer = await startWriter(await withThread(t, dies));
+  const waiting = writer.commit([]);
+  const closing = writer.close();
+  await t.throwsAsync(waiting, {message: /no such luck/});
+  await closing;
+  await writer.close();
+  await t.throwsAsync(() => writer.commit([]), {message: 'metadata: /data/meta.db is closed'});
+});
+
+test('a thread that cannot start says why', async (t) => {
+  const broken = await withThread(t, `throw new Error('cannot begin')`);
+  await t.throwsAsync(() => startWriter(broken), {message: /cannot begin/});
+  const silent = await withThread(t, '');
+  await t.throwsAsync(() => startWriter(silent), {message: /it left with code 0/});
+});
+
+test('what is asked for together is one group, and what comes meanwhile is the next', async (t) => {
+  const counts = `
+    let last = 0;
+    parentPort.postMessage('ready');
+    parentPort.on('message', (group) => {
+      if (group === 'close') return parentPort.close();
+      const size = group.length;
+      parentPort.postMessage(group.map(() => ({message: 'a group of ' + size, code: 'ERR_SQLITE_ERROR', errcode: 13})));
+    });`;
+  const writer = await startWriter(await withThread(t, counts));
+  const first = Array.from({length: 5}, () => writer.commit([]));
+  const meanwhile = Promise.resolve().then(() => Array.from({length: 3}, () => writer.commit([])));
+  const error = {message: 'metadata: /data/meta.db took no commit: a group of 5', code: 'ERR_SQLITE_ERROR'};
+  for (const commit of first) t.like(await t.throwsAsync(commit, error), {errcode: 13});
+  const second = (await meanwhile).map((commit) => t.throwsAsync(commit, {message: /a group of 3/}));
+  await Promise.all(second);
+  await writer.close();
+});

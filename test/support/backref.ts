@@ -1,0 +1,179 @@
+import {
+  Agent,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type OutgoingHttpHeaders,
+  request,
+} from 'node:http';
+import {join} from 'node:path';
+import {setTimeout as delay} from 'node:timers/promises';
+import type {ExecutionContext} from 'ava';
+import type {Clock} from '../../src/clock.ts';
+import type {Config, RegistryConfig, UpstreamConfig} from '../../src/config.ts';
+import {type BackrefServer, createServer} from '../../src/server.ts';
+import {createFolder} from './folder.ts';
+
+/** Time that stands still but for what a test moves it on; waits take as long as they say. */
+export interface MovableClock extends Clock {
+  /** Milliseconds. */
+  move(ms: number): void;
+}
+
+export function createMovableClock(): MovableClock {
+  // Files that are written meanwhile bear the system's time.
+  let time = Date.now();
+  return {
+    now: () => time,
+    sleep: (ms, signal) => delay(ms, undefined, {ref: false, ...(signal ? {signal} : {})}),
+    move(ms) {
+      time += ms;
+    },
+  };
+}
+
+export interface Got {
+  status: number;
+  headers: IncomingHttpHeaders;
+  body: Buffer;
+  json(): unknown;
+}
+
+export interface AskOptions {
+  method?: string;
+  headers?: OutgoingHttpHeaders;
+}
+
+export interface Backref {
+  readonly url: string;
+  readonly port: number;
+  readonly server: BackrefServer;
+  readonly clock: MovableClock;
+  /** Everything that the server keeps. */
+  readonly folder: string;
+  /** Sends the path exactly as it is written and reads the whole answer. */
+  ask(path: string, options?: AskOptions): Promise<Got>;
+  /** The same up to the headers. */
+  open(path: string, options?: AskOptions): Promise<IncomingMessage>;
+  /** Resolves when every download that began has ended. */
+  idle(): Promise<void>;
+  /** Closes this server and starts another one on the same folder. */
+  restart(): Promise<Backref>;
+}
+
+export type RegistryOverrides = Partial<Omit<RegistryConfig, 'upstream' | 'tags'>> & {
+  /** The upstream's URL. */
+  url: string;
+  upstream?: Partial<UpstreamConfig>;
+  tags?: Partial<RegistryConfig['tags']>;
+};
+
+export interface BackrefOptions {
+  registries: RegistryOverrides[];
+  clock?: MovableClock;
+  folder?: string;
+  config?: Partial<Pick<Config, 'cache' | 'shutdown'>>;
+}
+
+/** A server on a folder of its own, ended with the test. The first registry is the default one, `docker.io`. */
+export async function startBackref(t: ExecutionContext, options: BackrefOptions): Promise<Backref> {
+  const folder = options.folder ?? (await createFolder(t));
+  const clock = options.clock ?? createMovableClock();
+  const server = createServer(configOf(options, folder), {clock, env: {}});
+  const idle = watchFills(server);
+  const {url, port} = await server.listen();
+  const agent = new Agent({keepAlive: true});
+  const close = async () => {
+    agent.destroy();
+    await server.close();
+  };
+  t.teardown(close);
+
+  const open: Backref['open'] = (path, {method = 'GET', headers = {}} = {}) =>
+    new Promise((resolve, reject) => {
+      const asked = request({host: '127.0.0.1', port, path, method, headers, agent}, resolve);
+      asked.once('error', reject);
+      asked.end();
+    });
+
+  return {
+    url,
+    port,
+    server,
+    clock,
+    folder,
+    open,
+    idle,
+    async ask(path, asked) {
+      const message = await open(path, asked);
+      const body = Buffer.concat(await message.toArray());
+      const {statusCode: status = 0, headers} = message;
+      return {status, headers, body, json: () => JSON.parse(body.toString())};
+    },
+    async restart() {
+      await close();
+      return startBackref(t, {...options, folder, clock});
+    },
+  };
+}
+
+function watchFills({events}: BackrefServer): () => Promise<void> {
+  let running = 0;
+  let ended = Promise.withResolvers<void>();
+  const end = () => {
+    running -= 1;
+    ended.resolve();
+    ended = Promise.withResolvers();
+  };
+  events.on('fill.start', () => {
+    running += 1;
+  });
+  events.on('fill.done', end);
+  events.on('fill.failed', end);
+  return async () => {
+    while (running > 0) await ended.promise;
+    // What follows the end of a fill follows it at once.
+    await new Promise(setImmediate);
+  };
+}
+
+function configOf({registries, config}: BackrefOptions, folder: string): Config {
+  return {
+    listen: {host: '127.0.0.1', port: 0},
+    storage: {
+      blobs: {driver: 'fs', path: folder},
+      metadata: {driver: 'sqlite', path: join(folder, 'meta.db')},
+    },
+    cache: {memory: 8 * 1024 * 1024},
+    shutdown: {grace: 2000},
+    log: {level: 'silent', format: 'json'},
+    ...config,
+    registries: registries.map((entry, index) => registryConfig(entry, index)),
+  };
+}
+
+function registryConfig({url, upstream, tags, ...rest}: RegistryOverrides, index: number): RegistryConfig {
+  return {
+    name: index === 0 ? 'docker.io' : `registry-${index}.example`,
+    default: index === 0,
+    aliases: [],
+    hosts: [],
+    library: index === 0,
+    push: 'deny',
+    ...rest,
+    tags: {ttl: 60_000, maxStale: 7 * DAY, keepDeleted: 7 * DAY, absentTtl: 5000, ...tags},
+    upstream: {
+      url,
+      insecure: true,
+      credentials: undefined,
+      realmHosts: [],
+      ca: [],
+      timeouts: {connect: 2000, headers: 5000, idle: 30_000},
+      concurrency: {heads: 32, bodies: 100},
+      breaker: {failures: 5, openFor: 10_000},
+      rateLimitStatus: 503,
+      ...upstream,
+    },
+  };
+}
+
+export const DAY = 24 * 60 * 60 * 1000;

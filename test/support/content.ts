@@ -1,0 +1,67 @@
+import {createHash, randomBytes} from 'node:crypto';
+import {type Algorithm, type Digest, digestOf} from '../../src/oci/digest.ts';
+import {OCI_MANIFEST} from '../../src/oci/media-type.ts';
+import type {Answer} from './scripted-upstream.ts';
+
+export interface Content {
+  bytes: Buffer;
+  digest: Digest;
+}
+
+export const contentOf = (bytes: Buffer, algorithm: Algorithm = 'sha256'): Content => ({
+  bytes,
+  digest: digestOf(bytes, algorithm),
+});
+
+/** A blob of random bytes. */
+export const randomBlob = (size: number, algorithm: Algorithm = 'sha256'): Content =>
+  contentOf(randomBytes(size), algorithm);
+
+export interface ManifestContent extends Content {
+  mediaType: string;
+}
+
+/** An image manifest that nothing else equals, with these blobs as its layers. */
+export function imageManifest(
+  layers: readonly Content[] = [],
+  algorithm: Algorithm = 'sha256',
+): ManifestContent {
+  const config = contentOf(Buffer.from('{}'));
+  const body = {
+    schemaVersion: 2,
+    mediaType: OCI_MANIFEST,
+    config: descriptor(config, 'application/vnd.oci.image.config.v1+json'),
+    layers: layers.map((layer) => descriptor(layer, 'application/vnd.oci.image.layer.v1.tar+gzip')),
+    annotations: {nonce: randomBytes(8).toString('hex')},
+  };
+  return {...contentOf(Buffer.from(JSON.stringify(body, null, 2)), algorithm), mediaType: OCI_MANIFEST};
+}
+
+const descriptor = ({digest, bytes}: Content, mediaType: string) => ({mediaType, digest, size: bytes.length});
+
+/** A registry's answer with a manifest, for GET and HEAD. */
+export const manifestAnswer = ({bytes, digest, mediaType}: ManifestContent): Answer => ({
+  headers: {
+    'Content-Type': mediaType,
+    'Docker-Content-Digest': digest,
+    'Content-Length': String(bytes.length),
+  },
+  body: bytes,
+});
+
+export const headAnswer = ({bytes, digest, mediaType}: ManifestContent): Answer => ({
+  headers: {
+    'Content-Type': mediaType,
+    'Docker-Content-Digest': digest,
+    'Content-Length': String(bytes.length),
+  },
+  body: [],
+});
+
+export const blobAnswer = ({bytes}: Content): Answer => ({
+  headers: {'Content-Type': 'application/octet-stream'},
+  body: bytes,
+});
+
+export const sha256 = (bytes: Uint8Array): string =>
+  `sha256:${createHash('sha256').update(bytes).digest('hex')}`;

@@ -1,0 +1,41 @@
+import {spawn} from 'node:child_process';
+import {once} from 'node:events';
+import {cp, mkdir, symlink, writeFile} from 'node:fs/promises';
+import {dirname, join, resolve} from 'node:path';
+import type {ExecutionContext} from 'ava';
+import {createFolder} from './folder.ts';
+
+const PROJECT = resolve(import.meta.dirname, '../..');
+const CHECKED = [
+  '.gitignore',
+  'biome.json',
+  'knip.json',
+  'package.json',
+  'src',
+  'tsconfig.json',
+  ...['test', 'demo', 'interop', 'bench'],
+];
+
+/** A copy of what `npm run check` reads, with further files in it; removed with the test. */
+export async function plantedCopy(t: ExecutionContext, planted: Record<string, string>): Promise<string> {
+  const copy = await createFolder(t);
+  for (const name of CHECKED) await cp(join(PROJECT, name), join(copy, name), {recursive: true});
+  await symlink(join(PROJECT, 'node_modules'), join(copy, 'node_modules'));
+  for (const [path, text] of Object.entries(planted)) {
+    await mkdir(dirname(join(copy, path)), {recursive: true});
+    await writeFile(join(copy, path), text);
+  }
+  return copy;
+}
+
+/** Runs a tool of node_modules/.bin in a folder. Gives its exit code and everything that it printed. */
+export async function runTool(cwd: string, tool: string, args: readonly string[]) {
+  const child = spawn(join(cwd, 'node_modules/.bin', tool), args, {cwd, stdio: ['ignore', 'pipe', 'pipe']});
+  let output = '';
+  for (const stream of [child.stdout, child.stderr])
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+    });
+  const [code] = await once(child, 'close');
+  return {code: code as number | null, output};
+}

@@ -1,0 +1,125 @@
+import {once} from 'node:events';
+import {connect, type Socket} from 'node:net';
+import type {ExecutionContext} from 'ava';
+
+export interface RawAnswer {
+  status: number;
+  /** By lower-case name; of several the last. */
+  headers: Record<string, string>;
+  body: Buffer;
+}
+
+/** A connection on which a test decides about every byte. */
+export interface RawConnection {
+  readonly socket: Socket;
+  /** Writes without waiting for anything. */
+  send(text: string | Uint8Array): void;
+  /**
+   * The next whole answer, interim ones left out; undefined when the connection ended without one.
+   * @param method of the request: an answer to HEAD has no body (RFC 9112, section 6.3)
+   */
+  answer(method?: string): Promise<RawAnswer | undefined>;
+}
+
+/** Statuses whose answers have no body (RFC 9112, section 6.3). */
+const BODILESS = new Set([204, 304]);
+
+/** Connects to a port of this machine; whoever calls it destroys the socket. */
+export async function connectRaw(port: number): Promise<RawConnection> {
+  const socket = connect(port, '127.0.0.1');
+  await once(socket, 'connect');
+  const {line, bytes, rest} = reader(socket);
+
+  async function head(): Promise<Omit<RawAnswer, 'body'> | undefined> {
+    const first = await line();
+    if (first === undefined) return undefined;
+    const headers: Record<string, string> = {};
+    for (let text = await line(); text; text = await line()) {
+      const colon = text.indexOf(':');
+      headers[text.slice(0, colon).toLowerCase()] = text.slice(colon + 1).trim();
+    }
+    return {status: Number(/^HTTP\/1\.1 (\d{3}) /.exec(first)?.[1]), headers};
+  }
+
+  async function chunked(): Promise<Buffer> {
+    const chunks: Buffer[] = [];
+    for (;;) {
+      const length = Number.parseInt((await line()) ?? '0', 16);
+      if (length > 0) chunks.push(await bytes(length));
+      await line();
+      if (length === 0) return Buffer.concat(chunks);
+    }
+  }
+
+  async function body(method: string, {status, headers}: Omit<RawAnswer, 'body'>): Promise<Buffer> {
+    // What the parser refuses has a body whatever the method was, and ends the connection.
+    if (headers['connection'] === 'close' && !headers['transfer-encoding']) return rest();
+    if (method === 'HEAD' || BODILESS.has(status)) return Buffer.alloc(0);
+    if (headers['transfer-encoding'] === 'chunked') return chunked();
+    return headers['content-length'] === undefined ? rest() : bytes(Number(headers['content-length']));
+  }
+
+  return {
+    socket,
+    send: (text) => void socket.write(text),
+    async answer(method = 'GET') {
+      let start = await head();
+      while (start && start.status < 200) start = await head();
+      return start && {...start, body: await body(method, start)};
+    },
+  };
+}
+
+/** The same, ended with the test. */
+export async function openRaw(t: ExecutionContext, port: number): Promise<RawConnection> {
+  const connection = await connectRaw(port);
+  t.teardown(() => connection.socket.destroy());
+  return connection;
+}
+
+/** Sends one text on a connection of its own and gives the answer to it. */
+export async function askRaw(
+  t: ExecutionContext,
+  port: number,
+  text: string,
+  method?: string,
+): Promise<RawAnswer | undefined> {
+  const connection = await openRaw(t, port);
+  connection.send(text);
+  return connection.answer(method);
+}
+
+function reader(socket: Socket) {
+  const chunks: AsyncIterator<Buffer> = socket[Symbol.asyncIterator]();
+  let held: Buffer = Buffer.alloc(0);
+
+  /** False at the end of the connection, however it ended. */
+  async function more(): Promise<boolean> {
+    const {value, done} = await chunks.next().catch(() => ({value: undefined, done: true}));
+    if (done || !value) return false;
+    held = Buffer.concat([held, value]);
+    return true;
+  }
+
+  function take(length: number): Buffer {
+    const taken = held.subarray(0, length);
+    held = held.subarray(length);
+    return taken;
+  }
+
+  return {
+    async line(): Promise<string | undefined> {
+      while (!held.includes('\r\n')) if (!(await more())) return undefined;
+      const text = take(held.indexOf('\r\n') + 2).toString('latin1');
+      return text.slice(0, -2);
+    },
+    async bytes(length: number): Promise<Buffer> {
+      while (held.length < length) if (!(await more())) break;
+      return take(length);
+    },
+    async rest(): Promise<Buffer> {
+      while (await more());
+      return take(held.length);
+    },
+  };
+}
