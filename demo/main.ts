@@ -1,0 +1,78 @@
+import {mkdtemp, rm} from 'node:fs/promises';
+import {tmpdir} from 'node:os';
+import {join} from 'node:path';
+import {loadConfig} from '../src/config/load.ts';
+import {type BackrefServer, createServer} from '../src/server.ts';
+import {type Pulled, pull, push} from './client.ts';
+import {makeImage} from './image.ts';
+import {type LegacyRegistry, startLegacyRegistry} from './legacy-registry.ts';
+
+const REPOSITORY = 'team/hello';
+
+const say = (text = ''): void => console.log(text);
+const step = (text: string): void => say(`\n── ${text}`);
+
+function show(pulled: readonly Pulled[]): void {
+  for (const {what, size, cacheStatus} of pulled) {
+    say(`   ${what.padEnd(22)} ${String(size).padStart(7)} B   ${cacheStatus}`);
+  }
+}
+
+/** What was asked of the upstream since the last time this was called. */
+function showAsked(legacy: LegacyRegistry): void {
+  const asked = legacy.requests.splice(0);
+  say(`   asked of the upstream: ${asked.length === 0 ? 'nothing' : `${asked.length} requests`}`);
+  for (const line of asked) say(`     ${line.length > 90 ? `${line.slice(0, 90)}…` : line}`);
+}
+
+async function startProxy(folder: string, upstream: string): Promise<{server: BackrefServer; url: string}> {
+  const settings = JSON.stringify({
+    listen: {host: '127.0.0.1', port: 0},
+    storage: {blobs: {path: folder}, metadata: {path: join(folder, 'meta.db')}},
+    registries: {'legacy.example': {default: true, upstream: {url: upstream, insecure: true}}},
+  });
+  const server = createServer(await loadConfig({file: 'demo', env: {}, readFile: async () => settings}));
+  const {url} = await server.listen();
+  return {server, url};
+}
+
+async function demonstrate(legacy: LegacyRegistry, proxy: string): Promise<void> {
+  const image = makeImage();
+
+  step(`A legacy registry runs at ${legacy.url}, and backref in front of it at ${proxy}`);
+  step(`Somebody pushes ${REPOSITORY}:1, for two platforms, to the legacy registry`);
+  await push(legacy.url, REPOSITORY, '1', image);
+  say(`   ${image.index.digest}`);
+  legacy.requests.length = 0;
+
+  step('The first pull through backref: each piece is asked for once, streamed on, verified and kept');
+  show(await pull(proxy, REPOSITORY, '1', image));
+  showAsked(legacy);
+
+  step('The second pull: the upstream is not asked');
+  show(await pull(proxy, REPOSITORY, '1', image));
+  showAsked(legacy);
+
+  step('The legacy registry stops. The third pull does not notice');
+  await legacy.stop();
+  show(await pull(proxy, REPOSITORY, '1', image));
+
+  step(
+    'What was never pulled is refused with a reason, and not with a 404: nobody can tell whether it is there',
+  );
+  const missing = await fetch(`${proxy}/v2/${REPOSITORY}/manifests/2`);
+  say(`   ${missing.status}, Retry-After ${missing.headers.get('retry-after')}`);
+  say(`   ${await missing.text()}`);
+  say('\nEvery digest was compared with what was pushed.');
+}
+
+const folder = await mkdtemp(join(tmpdir(), 'backref-demo-'));
+const legacy = await startLegacyRegistry();
+const {server, url} = await startProxy(folder, legacy.url);
+try {
+  await demonstrate(legacy, url);
+} finally {
+  await server.close();
+  await legacy.stop();
+  await rm(folder, {recursive: true, force: true});
+}

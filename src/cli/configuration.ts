@@ -1,0 +1,28 @@
+import {ConfigError} from '../config/fault.ts';
+import {type Loaded, load} from '../config/load.ts';
+
+/** The exit code of a command whose configuration has faults. */
+export const FAULTY = 2;
+
+export interface ConfigOptions {
+  /** The value of `--config`. */
+  config?: string;
+}
+
+/** Loads the configuration of a command, or gives the error that says everything that is wrong with it. */
+export async function readConfiguration({config}: ConfigOptions): Promise<Loaded | ConfigError> {
+  try {
+    return await load(config === undefined ? {} : {file: config});
+  } catch (error) {
+    if (error instanceof ConfigError) return error;
+    throw error;
+  }
+}
+
+/** Loads the configuration of a command; its faults are printed for people, and then there is none. */
+export async function loadConfiguration(options: ConfigOptions): Promise<Loaded | undefined> {
+  const result = await readConfiguration(options);
+  if (!(result instanceof ConfigError)) return result;
+  process.stderr.write(`${result.message}\n`);
+  return undefined;
+}

@@ -1,0 +1,54 @@
+/** What one server runs with: checked, complete, frozen. Durations in milliseconds, sizes in bytes. */
+export interface Config {
+  listen: {host: string; port: number};
+  storage: {
+    /** The folder of everything that is kept; blobs and spools below it. */
+    blobs: {driver: 'fs'; path: string};
+    metadata: {driver: 'sqlite'; path: string};
+  };
+  cache: {
+    /** Bytes of manifests and small blobs held in memory. */
+    memory: number;
+  };
+  shutdown: {grace: number};
+  log: {level: 'debug' | 'info' | 'warn' | 'error' | 'silent'; format: 'pretty' | 'json'};
+  /** In the order of the file. */
+  registries: readonly RegistryConfig[];
+}
+
+export interface RegistryConfig {
+  /** Usually the source host, e.g. `docker.io`; the key of the file. */
+  name: string;
+  default: boolean;
+  /** Further values of `ns`, and first path components, that mean this registry. */
+  aliases: readonly string[];
+  /** Request hosts (with or without a port) that mean this registry. */
+  hosts: readonly string[];
+  /** One-component names get `library/` in front, as on Docker Hub. */
+  library: boolean;
+  upstream: UpstreamConfig;
+  tags: {ttl: number; maxStale: number; keepDeleted: number; absentTtl: number};
+  push: 'deny';
+}
+
+export type CredentialsConfig =
+  | {kind: 'basic'; username: string; password: string}
+  | {kind: 'docker-config'; path: string};
+
+export interface UpstreamConfig {
+  /** `https://host[:port]`, or `http://` with `insecure: true`. */
+  url: string;
+  insecure: boolean;
+  credentials: CredentialsConfig | undefined;
+  /** Token realms outside the upstream's registrable domain that may be given the credentials. */
+  realmHosts: readonly string[];
+  /** PEM text of further certificate authorities. */
+  ca: readonly string[];
+  timeouts: {connect: number; headers: number; idle: number};
+  /** Requests under way at once. */
+  concurrency: {heads: number; bodies: number};
+  /** The circuit opens after so many failures in a row, for so long. */
+  breaker: {failures: number; openFor: number};
+  /** The status of a miss that the upstream's rate limit caused. */
+  rateLimitStatus: 429 | 503;
+}

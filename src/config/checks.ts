@@ -1,0 +1,104 @@
+import type {PlacedFault} from './fault.ts';
+import {parseHost} from './host.ts';
+import {formatPath, isTree, type Path, subtree, type Tree, textsAt, valueAt} from './tree.ts';
+
+const fault = (at: Path, problem: string): PlacedFault => ({path: formatPath(at), at, problem});
+const isTrue = (value: unknown): boolean => String(value) === 'true';
+
+/**
+ * What must hold between settings that are each right on their own. Works on settings whose shape may be wrong, so
+ * that these faults are told together with those of the shape.
+ */
+export function crossChecks(tree: Tree): PlacedFault[] {
+  if (!isTree(tree['registries'])) return [];
+  const registries = Object.entries(tree['registries']);
+  return [
+    ...checkNames(registries.map(([name]) => name)),
+    ...checkDefault(registries),
+    ...checkUnique(registries.flatMap(([name]) => namesOf(tree, name))),
+    ...checkUnique(registries.flatMap(([name]) => textsAt(tree, ['registries', name, 'hosts']))),
+    ...registries.flatMap(([name, registry]) => (isTree(registry) ? checkUpstream(name, registry) : [])),
+  ];
+}
+
+function checkNames(names: readonly string[]): PlacedFault[] {
+  if (names.length === 0)
+    return [
+      fault(
+        ['registries'],
+        'holds no registry: name at least one, or remove the key for the built-in registries',
+      ),
+    ];
+  return names
+    .filter((name) => parseHost(name) === undefined)
+    .map((name) =>
+      fault(
+        ['registries', name],
+        'must be named like a host with an optional port, in lower case, e.g. ghcr.io',
+      ),
+    );
+}
+
+function checkDefault(registries: readonly [string, unknown][]): PlacedFault[] {
+  const [first, ...others] = registries.filter(([, registry]) => isTrue(valueAt(registry, ['default'])));
+  return others.map(([name]) =>
+    fault(
+      ['registries', name, 'default'],
+      `must be true for one registry only: ${first?.[0]} is the default already`,
+    ),
+  );
+}
+
+const namesOf = (tree: Tree, name: string) => [
+  {text: name, path: ['registries', name]},
+  ...textsAt(tree, ['registries', name, 'aliases']),
+];
+
+/** Whatever routes a request must lead to one registry. */
+function checkUnique(names: readonly {text: string; path: Path}[]): PlacedFault[] {
+  const owners = new Map<string, Path>();
+  return names.flatMap(({text, path}) => {
+    const owner = owners.get(text);
+    owners.set(text, owner ?? path);
+    return owner ? [fault(path, `must be unique: "${text}" stands at ${formatPath(owner)} already`)] : [];
+  });
+}
+
+function checkUpstream(name: string, registry: Tree): PlacedFault[] {
+  const upstream = subtree(registry, 'upstream');
+  const at: Path = ['registries', name, 'upstream'];
+  return [...checkScheme(upstream, at), ...checkCredentials(upstream, [...at, 'credentials'])];
+}
+
+function checkScheme(upstream: Tree, at: Path): PlacedFault[] {
+  const url = String(upstream['url']);
+  const insecure = isTrue(upstream['insecure']);
+  if (/^http:/i.test(url) && !insecure)
+    return [
+      fault([...at, 'url'], 'is plain HTTP: write https://, or add insecure: true if the network is trusted'),
+    ];
+  if (/^https:/i.test(url) && insecure)
+    return [
+      fault(
+        [...at, 'insecure'],
+        'only permits http://, certificates are always verified: remove it; for a certificate authority of your own use upstream.ca',
+      ),
+    ];
+  return [];
+}
+
+/** Either a user with one kind of password, or a Docker configuration. */
+function checkCredentials(upstream: Tree, at: Path): PlacedFault[] {
+  if (!isTree(upstream['credentials'])) return [];
+  const set = new Set(
+    Object.entries(upstream['credentials']).flatMap(([key, value]) => (value === undefined ? [] : key)),
+  );
+  const passwords = Number(set.has('password')) + Number(set.has('passwordFile'));
+  if (set.has('dockerConfig')) {
+    return set.has('username') || passwords > 0
+      ? [fault(at, 'must hold either dockerConfig or username with a password, not both')]
+      : [];
+  }
+  if (set.has('username') && passwords === 1) return [];
+  return [fault(at, 'must hold username and one of password and passwordFile, or dockerConfig alone')];
+}

@@ -1,0 +1,102 @@
+import {
+  type Document,
+  isMap,
+  isNode,
+  isScalar,
+  isSeq,
+  LineCounter,
+  type Node,
+  parseDocument,
+  type YAMLError,
+} from 'yaml';
+import type {Fault} from './fault.ts';
+import {isTree, type Path, type Tree} from './tree.ts';
+
+export interface SettingsFile {
+  tree: Tree;
+  faults: Fault[];
+  /** False when the text could not be understood, so that its tree says nothing. */
+  readable: boolean;
+  /** `file:line:column` of what stands at a path, or of the nearest thing around it. */
+  locate(path: Path): string;
+}
+
+/** Messages of our own where the parser's would repeat a value, which may be a secret. */
+const PROBLEMS: Partial<Record<YAMLError['code'], string>> = {
+  DUPLICATE_KEY: 'is a key that stands here twice: keep one of the two',
+  BAD_ALIAS: 'is read as a YAML alias because it begins with "*": put the value in quotes',
+  TAG_RESOLVE_FAILED: 'is read as a YAML tag because it begins with "!": put the value in quotes',
+};
+
+/**
+ * Takes the text of a YAML 1.2 file. Duplicate keys, unknown tags and everything that YAML itself forbids are faults.
+ * A key without a value counts as not set.
+ */
+export function parseSettings(text: string, file: string): SettingsFile {
+  const lines = new LineCounter();
+  const document = parseDocument(text, {lineCounter: lines, prettyErrors: false, uniqueKeys: true});
+  const position = (offset: number): string => {
+    const {line, col} = lines.linePos(offset);
+    return `${file}:${line}:${col}`;
+  };
+  const faults = [...document.errors, ...document.warnings].map(
+    (error): Fault => ({
+      path: '',
+      problem: PROBLEMS[error.code] ?? `is no YAML here: ${error.message}`,
+      where: position(error.pos[0]),
+    }),
+  );
+  const broken = document.errors.some(({code}) => code !== 'DUPLICATE_KEY');
+  const tree = broken ? {} : readTree(document, faults);
+  return {
+    tree: tree ?? {},
+    faults,
+    readable: !broken && tree !== undefined,
+    locate: (path) => position(offsetOf(document.contents, path)),
+  };
+}
+
+/** The document's mapping; a fault is added when it is something else. */
+function readTree(document: Document, faults: Fault[]): Tree | undefined {
+  let value: unknown;
+  try {
+    value = document.toJS();
+  } catch {
+    faults.push({
+      path: '',
+      problem: 'uses a YAML alias that leads nowhere, or too many of them: write the values out',
+    });
+    return undefined;
+  }
+  if (value === null) return {};
+  if (isTree(value)) return withoutNulls(value);
+  faults.push({path: '', problem: 'must be a mapping of settings, e.g. "listen: {port: 5000}"'});
+  return undefined;
+}
+
+const withoutNulls = (tree: Tree): Tree =>
+  Object.fromEntries(
+    Object.entries(tree).map(([key, value]) => [
+      key,
+      isTree(value) ? withoutNulls(value) : (value ?? undefined),
+    ]),
+  );
+
+/** Where the value at a path begins; where the path breaks off, its last key that is there. */
+function offsetOf(root: unknown, path: Path): number {
+  let node: unknown = root;
+  let offset = isNode(root) ? start(root) : 0;
+  for (const key of path) {
+    const pair = isMap(node)
+      ? node.items.find((item) => isScalar(item.key) && String(item.key.value) === key)
+      : undefined;
+    const next = isSeq(node) ? node.items[Number(key)] : pair?.value;
+    if (pair && isNode(pair.key)) offset = start(pair.key);
+    if (isScalar(next) && next.value !== null) offset = start(next);
+    if (next === undefined) return offset;
+    node = next;
+  }
+  return offset;
+}
+
+const start = (node: Node): number => node.range?.[0] ?? 0;

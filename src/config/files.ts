@@ -1,0 +1,77 @@
+import {X509Certificate} from 'node:crypto';
+import type {PlacedFault} from './fault.ts';
+import {formatPath, isTree, type Path, type Tree, textsAt} from './tree.ts';
+
+/** Reads a text file. Rejects with what the file system said. */
+export type ReadFile = (path: string) => Promise<string>;
+
+export interface NamedFiles {
+  /** Contents by path, as the settings write it. */
+  contents: Map<string, string>;
+  faults: PlacedFault[];
+}
+
+/** What the registries' settings may name, and what the file must hold. */
+const KINDS: {key: readonly string[]; problem: (text: string) => string | undefined}[] = [
+  {
+    key: ['credentials', 'passwordFile'],
+    problem: (text) => (withoutNewline(text) === '' ? 'is empty' : undefined),
+  },
+  {key: ['credentials', 'dockerConfig'], problem: (text) => (isJson(text) ? undefined : 'is no JSON')},
+  {key: ['ca'], problem: (text) => (isCertificate(text) ? undefined : 'holds no PEM certificate')},
+];
+
+/** Reads every file that the registries name: passwords, Docker configurations, certificate authorities. */
+export async function readNamedFiles(tree: Tree, readFile: ReadFile): Promise<NamedFiles> {
+  const contents = new Map<string, string>();
+  const faults: PlacedFault[] = [];
+  for (const {text: file, path, problem} of namedFiles(tree)) {
+    const result = await readFile(file).then(
+      (text) => ({text, wrong: problem(text)}),
+      (error: unknown) => ({text: '', wrong: describeReadError(error)}),
+    );
+    if (result.wrong === undefined) contents.set(file, result.text);
+    else faults.push({path: formatPath(path), at: path, problem: `names a file that ${result.wrong}`});
+  }
+  return {contents, faults};
+}
+
+function namedFiles(tree: Tree) {
+  const registries = isTree(tree['registries']) ? Object.keys(tree['registries']) : [];
+  return registries.flatMap((name) =>
+    KINDS.flatMap(({key, problem}) => {
+      const at: Path = ['registries', name, 'upstream', ...key];
+      // An empty path, and one with "~", is told of as such.
+      return textsAt(tree, at).flatMap((found) => (/^(~|$)/.test(found.text) ? [] : [{...found, problem}]));
+    }),
+  );
+}
+
+/** What the file system said, as the end of "a file that …". */
+export function describeReadError(error: unknown): string {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown';
+  if (code === 'ENOENT') return 'does not exist; relative paths start at the working directory';
+  if (code === 'EACCES' || code === 'EPERM') return 'may not be read by this user';
+  if (code === 'EISDIR') return 'is a folder';
+  return `cannot be read (${code})`;
+}
+
+/** Editors and `echo` end a file with a newline that is no part of the secret. */
+export const withoutNewline = (text: string): string => text.replace(/\r?\n$/, '');
+
+function isJson(text: string): boolean {
+  try {
+    return isTree(JSON.parse(text));
+  } catch {
+    return false;
+  }
+}
+
+function isCertificate(text: string): boolean {
+  try {
+    new X509Certificate(text);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,32 @@
+const LABEL = '[a-z0-9](?:[a-z0-9-]*[a-z0-9])?';
+const HOST = new RegExp(`^(?:\\[[0-9a-f:.]+\\]|${LABEL}(?:\\.${LABEL})*)(?::\\d{1,5})?$`);
+
+/**
+ * Takes a DNS name, an IPv4 address or an IPv6 address in brackets, in lower case, with or without a port.
+ * @returns the same text, or undefined when it is something else.
+ */
+export function parseHost(value: unknown): string | undefined {
+  if (typeof value !== 'string' || value.length > 255 || !HOST.test(value)) return undefined;
+  // A number alone is a port or an accident.
+  if (/^\d+(?::|$)/.test(value)) return undefined;
+  return URL.canParse(`http://${value}`) ? value : undefined;
+}
+
+const ALLOWED = 'write https://host or https://host:port';
+
+/**
+ * Takes the address of an upstream registry: its scheme and its host, nothing else.
+ * @returns the address without a trailing slash, or what is wrong with it.
+ */
+export function parseUpstreamUrl(value: unknown): {url: string} | {problem: string} {
+  if (value === undefined) return {problem: `is missing: ${ALLOWED}`};
+  if (typeof value !== 'string' || !URL.canParse(value)) return {problem: `must be a URL: ${ALLOWED}`};
+  const url = new URL(value);
+  if (url.protocol !== 'https:' && url.protocol !== 'http:')
+    return {problem: `must begin with https://, or with http:// and insecure: true; ${ALLOWED}`};
+  if (url.username !== '' || url.password !== '')
+    return {problem: 'must not hold a user name or password: they belong in upstream.credentials'};
+  if (url.pathname !== '/' || url.search !== '' || url.hash !== '')
+    return {problem: `must end after the host, without path or query: ${ALLOWED}`};
+  return {url: url.origin};
+}

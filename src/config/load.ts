@@ -1,0 +1,125 @@
+import {readFile as readFileOfDisk} from 'node:fs/promises';
+import type {Config, CredentialsConfig, RegistryConfig} from '../config.ts';
+import {crossChecks} from './checks.ts';
+import {parseSettings} from './document.ts';
+import {applyOverrides, CONFIG_VARIABLE, unknownVariables} from './environment.ts';
+import {ConfigError, type Fault, type PlacedFault, shownValue} from './fault.ts';
+import {describeReadError, type ReadFile, readNamedFiles, withoutNewline} from './files.ts';
+import {type Settings, scalarPaths, settingsSchema} from './schema.ts';
+import {shapeFaults} from './shape-faults.ts';
+import {type Environment, substitute} from './substitute.ts';
+import {formatPath} from './tree.ts';
+
+/** Read where neither `--config` nor BACKREF_CONFIG names a file, if it is there. */
+const USUAL_FILE = 'config/backref.yaml';
+const BUILT_IN = 'built-in default';
+
+export interface LoadOptions {
+  /** The file of settings; goes before BACKREF_CONFIG. */
+  file?: string;
+  /** Default: the process's. */
+  env?: Environment;
+  /** How the settings and the files that they name are read. Default: from disk. */
+  readFile?: ReadFile;
+}
+
+export interface Loaded {
+  config: Config;
+  /** The file that was read, or `built-in default`. */
+  source: string;
+}
+
+/**
+ * Reads the settings: the file, `${VAR}` in its values, the BACKREF_* variables over it, the files that it names.
+ * Relative paths, those of the settings included, start at the working directory.
+ * @returns the complete configuration, frozen, with where it came from.
+ * @throws ConfigError with every fault at once.
+ */
+export async function load(options: LoadOptions = {}): Promise<Loaded> {
+  const {env = process.env, readFile = (path) => readFileOfDisk(path, 'utf8')} = options;
+  const {source, file} = await openSettings(options.file ?? env[CONFIG_VARIABLE], readFile);
+  const scalars = scalarPaths();
+  if (!file.readable)
+    throw new ConfigError(source, [...file.faults, ...unknownVariables(env, scalars, new Set())]);
+
+  const {tree: written, sources} = applyOverrides(file.tree, env, scalars);
+  const {tree, names, faults: unset} = substitute(written, env);
+  const shape = settingsSchema.safeParse(tree);
+  const files = await readNamedFiles(tree, readFile);
+  const wrong = [
+    ...unset,
+    ...(shape.success ? [] : shapeFaults(shape.error)),
+    ...crossChecks(tree),
+    ...files.faults,
+  ];
+  const place = ({at, hideValue, ...fault}: PlacedFault): Fault => {
+    const value = hideValue ? undefined : shownValue(written, at);
+    const where = sources.get(formatPath(at)) ?? (source === BUILT_IN ? undefined : file.locate(at));
+    return {...fault, ...(value === undefined ? {} : {value}), ...(where === undefined ? {} : {where})};
+  };
+  const faults = [
+    ...file.faults,
+    ...firstOfEachPath(wrong).map(place),
+    ...unknownVariables(env, scalars, names),
+  ];
+  if (!shape.success || faults.length > 0) throw new ConfigError(source, faults);
+  return {config: deepFreeze(assemble(shape.data, files.contents)), source};
+}
+
+/** As `load`, for who needs the configuration alone. */
+export const loadConfig = async (options: LoadOptions = {}): Promise<Config> => (await load(options)).config;
+
+async function openSettings(named: string | undefined, readFile: ReadFile) {
+  const path = named ?? USUAL_FILE;
+  try {
+    return {source: path, file: parseSettings(await readFile(path), path)};
+  } catch (error) {
+    if (named === undefined && isMissing(error)) return {source: BUILT_IN, file: parseSettings('', BUILT_IN)};
+    throw new ConfigError(path, [
+      {path: '', where: path || CONFIG_VARIABLE, problem: describeReadError(error)},
+    ]);
+  }
+}
+
+const isMissing = (error: unknown): boolean =>
+  error instanceof Error && 'code' in error && error.code === 'ENOENT';
+
+/** A value that is wrong in one way is often wrong in another as a consequence; the first says what to do. */
+function firstOfEachPath(faults: readonly PlacedFault[]): PlacedFault[] {
+  const seen = new Set<string>();
+  return faults.filter(({path}) => !seen.has(path) && seen.add(path));
+}
+
+function assemble(settings: Settings, contents: ReadonlyMap<string, string>): Config {
+  const {registries, ...rest} = settings;
+  return {
+    ...rest,
+    registries: Object.entries(registries).map(
+      ([name, {upstream, ...registry}]): RegistryConfig => ({
+        name,
+        ...registry,
+        upstream: {
+          ...upstream,
+          credentials: upstream.credentials && readCredentials(upstream.credentials, contents),
+          ca: upstream.ca.map((path) => contents.get(path) ?? ''),
+        },
+      }),
+    ),
+  };
+}
+
+type CredentialSettings = NonNullable<Settings['registries'][string]['upstream']['credentials']>;
+
+/** The checks have seen to it that one of the allowed combinations stands here. */
+function readCredentials(
+  {username = '', password, passwordFile = '', dockerConfig}: CredentialSettings,
+  contents: ReadonlyMap<string, string>,
+): CredentialsConfig {
+  if (dockerConfig !== undefined) return {kind: 'docker-config', path: dockerConfig};
+  return {kind: 'basic', username, password: password ?? withoutNewline(contents.get(passwordFile) ?? '')};
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null) Object.values(value).forEach(deepFreeze);
+  return Object.freeze(value);
+}

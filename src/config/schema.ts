@@ -1,0 +1,181 @@
+import {z} from 'zod';
+import {BUILT_IN_REGISTRIES} from './built-in.ts';
+import {parseHost, parseUpstreamUrl} from './host.ts';
+import {formatDuration, formatSize, parseDuration, parseSize} from './units.ts';
+
+/** What one scalar setting may be: `read` gives its value, or undefined where the text is none of what is allowed. */
+const scalar = <T>(allowed: string, read: (value: unknown) => T | undefined) =>
+  z.unknown().transform((value, context): T => {
+    const result = read(value);
+    if (result !== undefined) return result;
+    context.addIssue(value === undefined ? `is missing: it ${allowed}` : allowed);
+    return z.NEVER;
+  });
+
+const mapping = <Shape extends z.ZodRawShape>(shape: Shape) =>
+  z.strictObject(shape, {
+    error: ({code, input}) => {
+      if (code !== 'invalid_type') return undefined;
+      const keys = Object.keys(shape).join(', ');
+      return input === undefined
+        ? `is missing: it must be a mapping of ${keys}`
+        : `must be a mapping of ${keys}`;
+    },
+  });
+
+const list = <Item extends z.ZodType>(item: Item) =>
+  z.array(item, {error: 'must be a list, e.g. [one, two]'});
+
+const text = scalar('must be text; put a number in quotes', (value) =>
+  typeof value === 'string' && value !== '' ? value : undefined,
+);
+
+const path = scalar('must be a path; "~" is not expanded, write ${HOME}', (value) =>
+  typeof value === 'string' && value !== '' && !value.startsWith('~') ? value : undefined,
+);
+
+const host = scalar(
+  'must be a host with an optional port in lower case, e.g. ghcr.io or registry.local:5000',
+  parseHost,
+);
+
+const flag = scalar('must be true or false', (value) =>
+  String(value) === 'true' ? true : String(value) === 'false' ? false : undefined,
+);
+
+/** A number, or the digits of one where it came from a variable. */
+const integer = (min: number, max: number) =>
+  scalar(`must be a whole number from ${min} to ${max}`, (value) => {
+    if (typeof value !== 'number' && !(typeof value === 'string' && /^\d+$/.test(value))) return undefined;
+    const number = Number(value);
+    return Number.isInteger(number) && number >= min && number <= max ? number : undefined;
+  });
+
+const choice = <const T extends string | number>(...values: readonly T[]) =>
+  scalar(`must be ${values.join(' or ')}`, (value) =>
+    values.find((known) => String(known) === String(value)),
+  );
+
+const duration = (min: number, max: number) =>
+  scalar(
+    `must be a duration from ${formatDuration(min)} to ${formatDuration(max)}, written 500ms, 60s, 5m, 12h or 7d`,
+    (value) => {
+      const ms = parseDuration(value);
+      return ms !== undefined && ms >= min && ms <= max ? ms : undefined;
+    },
+  );
+
+const size = (min: number) =>
+  scalar(`must be a size of at least ${formatSize(min)}, written 256MiB, 1GB or as bytes`, (value) => {
+    const bytes = parseSize(value);
+    return bytes !== undefined && bytes >= min ? bytes : undefined;
+  });
+
+const DAY = 86_400_000;
+/** How long something may be kept; ten years stand for ever. */
+const lifetime = duration(0, 3650 * DAY);
+/** A timer of Node fires at once when it is set to more than 2^31-1 ms, which is between 24 and 25 days. */
+const LONGEST_TIMER = 24 * DAY;
+const timeout = duration(1, LONGEST_TIMER);
+
+const url = z.unknown().transform((value, context): string => {
+  const result = parseUpstreamUrl(value);
+  if ('url' in result) return result.url;
+  context.addIssue(result.problem);
+  return z.NEVER;
+});
+
+const credentials = mapping({
+  username: text.optional(),
+  password: text.optional(),
+  passwordFile: path.optional(),
+  dockerConfig: path.optional(),
+});
+
+const upstream = mapping({
+  url,
+  insecure: flag.prefault(false),
+  credentials: credentials.optional(),
+  realmHosts: list(host).prefault([]),
+  ca: z.preprocess((value) => (typeof value === 'string' ? [value] : value), list(path).prefault([])),
+  timeouts: mapping({
+    connect: timeout.prefault('2s'),
+    headers: timeout.prefault('5s'),
+    idle: timeout.prefault('30s'),
+  }).prefault({}),
+  concurrency: mapping({
+    heads: integer(1, 10_000).prefault(32),
+    bodies: integer(1, 10_000).prefault(100),
+  }).prefault({}),
+  breaker: mapping({
+    failures: integer(1, 1000).prefault(5),
+    openFor: timeout.prefault('10s'),
+  }).prefault({}),
+  rateLimitStatus: choice(429, 503).prefault(503),
+});
+
+const registry = mapping({
+  default: flag.prefault(false),
+  aliases: list(host).prefault([]),
+  hosts: list(host).prefault([]),
+  library: flag.prefault(false),
+  upstream,
+  tags: mapping({
+    ttl: lifetime.prefault('60s'),
+    maxStale: lifetime.prefault('7d'),
+    keepDeleted: lifetime.prefault('7d'),
+    absentTtl: lifetime.prefault('5s'),
+  }).prefault({}),
+  push: choice('deny').prefault('deny'),
+}).prefault({} as never);
+
+/** The shape of the file, with every default. Units and `${VAR}` texts are read; files that it names are not. */
+export const settingsSchema = mapping({
+  listen: mapping({
+    host: text.prefault('0.0.0.0'),
+    port: integer(0, 65_535).prefault(5000),
+  }).prefault({}),
+  storage: mapping({
+    blobs: mapping({driver: choice('fs').prefault('fs'), path: path.prefault('./data')}).prefault({}),
+    metadata: mapping({
+      driver: choice('sqlite').prefault('sqlite'),
+      path: path.prefault('./data/meta.db'),
+    }).prefault({}),
+  }).prefault({}),
+  // lru-cache takes a limit of 0 for none at all.
+  cache: mapping({memory: size(2 ** 20).prefault('256MiB')}).prefault({}),
+  shutdown: mapping({grace: duration(0, LONGEST_TIMER).prefault('30s')}).prefault({}),
+  log: mapping({
+    level: choice('debug', 'info', 'warn', 'error', 'silent').prefault('info'),
+    format: choice('pretty', 'json').prefault('pretty'),
+  }).prefault({}),
+  registries: z
+    .record(z.string(), registry, {error: 'must be a mapping of registry names to their settings'})
+    .prefault(BUILT_IN_REGISTRIES as never),
+});
+
+export type Settings = z.output<typeof settingsSchema>;
+
+/** The keys that are known at a path of the settings; none where it leads to no mapping. */
+export function knownKeys(path: readonly PropertyKey[]): string[] {
+  const schema = path.reduce<unknown>(step, settingsSchema);
+  const target = unwrapped(schema);
+  return target instanceof z.ZodObject ? Object.keys(target.shape) : [];
+}
+
+/** The paths of all scalar settings outside the registries: those that have an environment variable. */
+export function scalarPaths(schema: unknown = settingsSchema, path: readonly string[] = []): string[][] {
+  const target = unwrapped(schema);
+  if (target instanceof z.ZodRecord) return [];
+  if (!(target instanceof z.ZodObject)) return [[...path]];
+  return Object.entries(target.shape).flatMap(([key, inner]) => scalarPaths(inner, [...path, key]));
+}
+
+function step(schema: unknown, key: PropertyKey): unknown {
+  const target = unwrapped(schema);
+  if (target instanceof z.ZodObject) return target.shape[String(key)];
+  return target instanceof z.ZodRecord ? target.valueType : undefined;
+}
+
+const unwrapped = (schema: unknown): unknown =>
+  schema instanceof z.ZodPrefault || schema instanceof z.ZodOptional ? unwrapped(schema.unwrap()) : schema;

@@ -1,0 +1,40 @@
+import {stringify} from 'yaml';
+import type {Config, CredentialsConfig, RegistryConfig} from '../config.ts';
+import type {Tree} from './tree.ts';
+import {formatDuration, formatSize} from './units.ts';
+
+/** The effective configuration in the shape and the units of the file. Secrets and certificates are not shown. */
+export function describeConfig({cache, shutdown, registries, ...rest}: Config): Tree {
+  return {
+    ...rest,
+    cache: {memory: formatSize(cache.memory)},
+    shutdown: {grace: formatDuration(shutdown.grace)},
+    registries: Object.fromEntries(registries.map((registry) => [registry.name, describeRegistry(registry)])),
+  };
+}
+
+/** The same as a file of settings. */
+export const formatConfig = (config: Config): string => stringify(describeConfig(config));
+
+function describeRegistry({name, upstream, tags, ...rest}: RegistryConfig): Tree {
+  const {credentials, ca, timeouts, breaker} = upstream;
+  return {
+    ...rest,
+    upstream: {
+      ...upstream,
+      credentials: credentials && describeCredentials(credentials),
+      ca: ca.map((pem) => `[${pem.length} characters of PEM]`),
+      timeouts: inDurations(timeouts),
+      breaker: {...breaker, openFor: formatDuration(breaker.openFor)},
+    },
+    tags: inDurations(tags),
+  };
+}
+
+const describeCredentials = (credentials: CredentialsConfig): Tree =>
+  credentials.kind === 'docker-config'
+    ? {dockerConfig: credentials.path}
+    : {username: credentials.username, password: '[redacted]'};
+
+const inDurations = (times: Record<string, number>): Tree =>
+  Object.fromEntries(Object.entries(times).map(([key, ms]) => [key, formatDuration(ms)]));

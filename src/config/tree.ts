@@ -1,0 +1,45 @@
+/** Settings as they stand in the file, before anything is known of their meaning. */
+export type Tree = Record<string, unknown>;
+export type Path = readonly (string | number)[];
+
+export const isTree = (value: unknown): value is Tree =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** The mapping at a key, or an empty one where something else or nothing stands. */
+export function subtree(tree: Tree, key: string): Tree {
+  const value = Object.hasOwn(tree, key) ? tree[key] : undefined;
+  return isTree(value) ? value : {};
+}
+
+/** What stands at a path; undefined where it leads nowhere. */
+export function valueAt(tree: unknown, path: Path): unknown {
+  return path.reduce<unknown>((value, key) => {
+    if (Array.isArray(value)) return value[Number(key)];
+    return isTree(value) && Object.hasOwn(value, String(key)) ? value[String(key)] : undefined;
+  }, tree);
+}
+
+/** The texts of what may be one text or a list of them, each with the path it stands at. */
+export function textsAt(tree: Tree, path: Path): {text: string; path: Path}[] {
+  const value = valueAt(tree, path);
+  if (typeof value === 'string') return [{text: value, path}];
+  if (!Array.isArray(value)) return [];
+  return value.flatMap((item, index) =>
+    typeof item === 'string' ? [{text: item, path: [...path, index]}] : [],
+  );
+}
+
+/** The tree with one value set; the mappings on the way are made where nothing stands. */
+export function withValue(tree: Tree, [key, ...rest]: readonly string[], value: unknown): Tree {
+  if (key === undefined) return tree;
+  if (rest.length === 0) return {...tree, [key]: value};
+  const inner = tree[key] ?? {};
+  return isTree(inner) ? {...tree, [key]: withValue(inner, rest, value)} : tree;
+}
+
+/** `registries.docker.io.aliases[1]` */
+export const formatPath = (path: Path): string =>
+  path.reduce<string>((text, key) => {
+    if (typeof key === 'number') return `${text}[${key}]`;
+    return text === '' ? key : `${text}.${key}`;
+  }, '');

@@ -1,0 +1,65 @@
+/** Milliseconds of each unit that a duration is written in, largest first. */
+const DURATION_UNITS = [
+  ['d', 86_400_000],
+  ['h', 3_600_000],
+  ['m', 60_000],
+  ['s', 1000],
+  ['ms', 1],
+] as const;
+
+/** Bytes of each unit that a size is written in, largest first. */
+const SIZE_UNITS = [
+  ['TiB', 2 ** 40],
+  ['TB', 1e12],
+  ['GiB', 2 ** 30],
+  ['GB', 1e9],
+  ['MiB', 2 ** 20],
+  ['MB', 1e6],
+  ['KiB', 2 ** 10],
+  ['kB', 1e3],
+  ['B', 1],
+] as const;
+
+type Units = readonly (readonly [unit: string, factor: number])[];
+
+const QUANTITY = /^(\d+(?:\.\d+)?) ?([a-z]+)$/i;
+
+function parseQuantity(text: string, units: Units): number | undefined {
+  const [, amount, unit] = QUANTITY.exec(text) ?? [];
+  const factor = units.find(([name]) => name.toLowerCase() === unit?.toLowerCase())?.[1];
+  if (factor === undefined) return undefined;
+  const quantity = Math.round(Number(amount) * factor);
+  return Number.isSafeInteger(quantity) ? quantity : undefined;
+}
+
+function formatQuantity(quantity: number, units: Units): string {
+  const [unit, factor] = units.find(([, size]) => quantity % size === 0) ?? ['', 1];
+  return `${quantity / factor}${unit}`;
+}
+
+/**
+ * Takes `500ms`, `60s`, `5m`, `12h`, `7d`, with a decimal fraction where wanted, or 0. A bare number other than 0 has
+ * no meaning, since nobody can see whether it counts seconds or milliseconds.
+ * @returns whole milliseconds, or undefined for anything else.
+ */
+export function parseDuration(value: unknown): number | undefined {
+  if (value === 0 || value === '0') return 0;
+  return typeof value === 'string' ? parseQuantity(value.trim(), DURATION_UNITS) : undefined;
+}
+
+/**
+ * Takes `256MiB`, `1GB`, `1.5 GiB`, in any case, or a plain number of bytes.
+ * @returns whole bytes, or undefined for anything else.
+ */
+export function parseSize(value: unknown): number | undefined {
+  if (typeof value === 'number') return Number.isSafeInteger(value) && value >= 0 ? value : undefined;
+  if (typeof value !== 'string') return undefined;
+  const text = value.trim();
+  return parseQuantity(/^\d+$/.test(text) ? `${text}B` : text, SIZE_UNITS);
+}
+
+/** Milliseconds, 0 or more, in the largest unit that needs no fraction; `parseDuration` gives them back. */
+export const formatDuration = (ms: number): string => (ms === 0 ? '0' : formatQuantity(ms, DURATION_UNITS));
+
+/** Bytes, 0 or more, in the largest unit that needs no fraction; `parseSize` gives them back. */
+export const formatSize = (bytes: number): string => (bytes === 0 ? '0' : formatQuantity(bytes, SIZE_UNITS));

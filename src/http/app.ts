@@ -1,0 +1,95 @@
+import {randomUUID} from 'node:crypto';
+import Koa, {type Context} from 'koa';
+import type {Clock} from '../clock.ts';
+import type {Events} from '../events.ts';
+import {OciError} from '../oci/errors.ts';
+import type {Registries} from '../registry/registries.ts';
+import {cacheStatus} from './cache-headers.ts';
+import {callerOf} from './caller.ts';
+import {errorAnswer} from './errors.ts';
+import {createRouter, type Verbs} from './routes.ts';
+import type {RequestState} from './state.ts';
+import {refuseOverlong} from './target.ts';
+
+export interface AppParts {
+  verbs: Verbs;
+  /** The configuration of the moment; each request keeps the one it finds. */
+  registries: () => Registries;
+  /** This server's own name in `Via`. */
+  pseudonym: string;
+  clock: Clock;
+  events: Events;
+}
+
+/** The OCI distribution API over Koa. */
+export function createApp({verbs, registries, pseudonym, clock, events}: AppParts): Koa<RequestState> {
+  const app = new Koa<RequestState>();
+
+  app.use(async (ctx, next) => {
+    const began = clock.now();
+    ctx.state.id = randomUUID();
+    ctx.state.registries = registries();
+    ctx.set('X-Request-Id', ctx.state.id);
+    ctx.res.once('close', () => {
+      const {id, registry, report} = ctx.state;
+      const cache = report && cacheStatus(report);
+      const {method, originalUrl: url, res} = ctx;
+      const bytes = method === 'HEAD' ? 0 : Number(res.getHeader('content-length') ?? 0);
+      events.emit('request.end', {
+        id,
+        method,
+        url,
+        status: res.statusCode,
+        ms: clock.now() - began,
+        bytes,
+        registry,
+        cache,
+      });
+    });
+    try {
+      refuseOverlong(ctx.originalUrl);
+      ctx.state.caller = callerOf(ctx.get('Via') || undefined);
+      refuseLoop(ctx.state.caller.via, pseudonym);
+      await next();
+    } catch (error) {
+      answerError(ctx, error);
+      if (!(error instanceof OciError)) events.emit('request.fault', {id: ctx.state.id, error});
+    }
+  });
+
+  app.use(createRouter(verbs).routes());
+
+  // What breaks after the headers went out: the response is destroyed, so that nobody takes it for whole.
+  app.on('error', (error: unknown, ctx?: Context) => {
+    ctx?.res.destroy();
+    if (isDeparture(error)) return;
+    events.emit('request.fault', {id: ctx?.state['id'] ?? '', error});
+  });
+  return app;
+}
+
+function answerError(ctx: Context, error: unknown): void {
+  const {status, headers, body} = errorAnswer(error, ctx.state['id']);
+  for (const name of ctx.res.getHeaderNames()) {
+    if (name !== 'x-request-id' && name !== 'oci-namespace') ctx.remove(name);
+  }
+  ctx.status = status;
+  ctx.set(headers);
+  ctx.body = Buffer.from(body);
+}
+
+/** A request that carries our own name in `Via` has gone round in a circle (RFC 9110, section 7.6.3). */
+function refuseLoop(via: readonly string[], pseudonym: string): void {
+  if (!via.some((entry) => entry.split(/\s+/)[1] === pseudonym)) return;
+  throw new OciError('UNAVAILABLE', {
+    status: 508,
+    message:
+      'this request came back to the proxy that sent it: an upstream in the configuration leads back here',
+  });
+}
+
+/** A client that went away is no fault. */
+const isDeparture = (error: unknown): boolean =>
+  error instanceof Error &&
+  'code' in error &&
+  (error.code === 'ECONNRESET' || error.code === 'EPIPE' || error.code === 'ERR_STREAM_PREMATURE_CLOSE');

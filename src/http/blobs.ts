@@ -1,0 +1,90 @@
+import {Readable} from 'node:stream';
+import {parseDigest} from '../oci/digest.ts';
+import {OciError} from '../oci/errors.ts';
+import type {BlobAnswer, BlobFound, Blobs} from '../registry/blobs.ts';
+import {explain} from './cache-headers.ts';
+import {etagOf, ifRangeHolds, noneMatch} from './conditional.ts';
+import {multipart} from './multipart.ts';
+import {rangesOf, type Span} from './ranges.ts';
+import {type Ctx, routed} from './routing.ts';
+
+/** dist-spec, end-2, with the ranges of RFC 9110, section 14. */
+export const getBlob = (blobs: Blobs) => async (ctx: Ctx) => {
+  const route = routed(ctx);
+  const blob = await blobs.get(route, parseDigest(ctx.params['digest'] ?? ''), ctx.state.caller);
+  describe(ctx, blob);
+  if (unchanged(ctx, blob)) return;
+  const spans = spansOf(ctx, blob);
+  if (spans === 'whole') return sendWhole(ctx, blob);
+  const [first] = spans;
+  if (spans.length === 1 && first) return sendPart(ctx, blob, first);
+  await sendParts(ctx, blob, spans);
+};
+
+/** dist-spec, Checking if Content Exists; a range is ignored (RFC 9110, section 14.2). */
+export const headBlob = (blobs: Blobs) => async (ctx: Ctx) => {
+  const route = routed(ctx);
+  const blob = await blobs.head(route, parseDigest(ctx.params['digest'] ?? ''), ctx.state.caller);
+  describe(ctx, blob);
+  if (unchanged(ctx, blob)) return;
+  ctx.status = 200;
+  ctx.set('Content-Length', String(blob.size));
+};
+
+function describe(ctx: Ctx, {digest, report}: BlobFound): void {
+  ctx.set('Content-Type', 'application/octet-stream');
+  ctx.set('Docker-Content-Digest', digest);
+  ctx.set('ETag', etagOf(digest));
+  ctx.set('Accept-Ranges', 'bytes');
+  explain(ctx, report);
+}
+
+function unchanged(ctx: Ctx, {digest}: BlobFound): boolean {
+  if (!noneMatch(ctx.get('If-None-Match') || undefined, digest)) return false;
+  ctx.status = 304;
+  return true;
+}
+
+function spansOf(ctx: Ctx, {digest, size, stored}: BlobAnswer): Span[] | 'whole' {
+  if (size === undefined || !ifRangeHolds(ctx.get('If-Range') || undefined, digest)) return 'whole';
+  const verdict = rangesOf(ctx.get('Range') || undefined, size);
+  if (verdict === 'unsatisfiable') {
+    throw new OciError('SIZE_INVALID', {
+      status: 416,
+      message: `the range "${ctx.get('Range').slice(0, 80)}" lies outside of the blob's ${size} bytes`,
+      headers: {'Content-Range': `bytes */${size}`},
+    });
+  }
+  // Several parts of a blob that is still arriving would wait for each other: the whole of it is as good an answer.
+  return verdict !== 'whole' && verdict.length > 1 && !stored ? 'whole' : verdict;
+}
+
+async function sendWhole(ctx: Ctx, blob: BlobAnswer): Promise<void> {
+  if (blob.size !== undefined) ctx.set('Content-Length', String(blob.size));
+  if (blob.bytes) ctx.body = blob.bytes;
+  else stream(ctx, await blob.open());
+}
+
+async function sendPart(ctx: Ctx, blob: BlobAnswer, span: Span): Promise<void> {
+  const bytes = await blob.open(span);
+  ctx.status = 206;
+  ctx.set('Content-Range', `bytes ${span.start}-${span.end}/${blob.size}`);
+  ctx.set('Content-Length', String(span.end - span.start + 1));
+  stream(ctx, bytes);
+}
+
+async function sendParts(ctx: Ctx, blob: BlobAnswer, spans: Span[]): Promise<void> {
+  const {contentType, length, body} = multipart(spans, blob.size ?? 0, 'application/octet-stream', (span) =>
+    blob.open(span),
+  );
+  ctx.status = 206;
+  ctx.set('Content-Type', contentType);
+  ctx.set('Content-Length', String(length));
+  stream(ctx, body);
+}
+
+/** The headers go out at once: a client's time limit for them must not depend on the first byte of a body. */
+function stream(ctx: Ctx, bytes: AsyncIterable<Uint8Array>): void {
+  ctx.body = Readable.from(bytes, {objectMode: false});
+  ctx.flushHeaders();
+}

@@ -1,0 +1,34 @@
+import type {CacheReport} from '../registry/answer.ts';
+import type {Ctx} from './routing.ts';
+
+/** dist-spec, Warnings: at most 4,096 bytes over all of them. */
+const WARNING_LIMIT = 4096;
+const NAME = 'backref';
+
+/** Says how the answer came about: `Cache-Status` (RFC 9211), `Age` (RFC 9111) and `Warning` (dist-spec, Warnings). */
+export function explain(ctx: Ctx, report: CacheReport): void {
+  ctx.state.report = report;
+  ctx.set('Cache-Status', cacheStatus(report));
+  if (report.age !== undefined) ctx.set('Age', String(report.age));
+  if (report.warning !== undefined) ctx.set('Warning', warning(report.warning));
+}
+
+/** An RFC 9211 list member: `hit` and `fwd` exclude each other. */
+export function cacheStatus({how, ttl, stored, collapsed, detail}: CacheReport): string {
+  const parameters = [
+    how === 'hit' ? 'hit' : `fwd=${how}`,
+    ...(stored ? ['stored'] : []),
+    ...(collapsed ? ['collapsed'] : []),
+    ...(ttl === undefined ? [] : [`ttl=${ttl}`]),
+    ...(detail === undefined ? [] : [`detail=${detail}`]),
+  ];
+  return [NAME, ...parameters].join('; ');
+}
+
+/** dist-spec, Warnings: `299 - "text"`, no date, the text escaped as a quoted string (RFC 9110, section 5.6.4). */
+export function warning(text: string): string {
+  const printable = text.replaceAll(/[^\t\x20-\x7e]/g, '?');
+  const escaped = printable.replaceAll(/["\\]/g, '\\$&').slice(0, WARNING_LIMIT - '299 - ""'.length);
+  // A cut must not leave half of an escaped pair behind.
+  return `299 - "${escaped.replace(/(?<!\\)((?:\\\\)*)\\$/, '$1')}"`;
+}

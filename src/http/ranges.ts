@@ -1,0 +1,30 @@
+import parse from 'range-parser';
+
+/** Bytes `start` to `end`, both inclusive. */
+export interface Span {
+  start: number;
+  end: number;
+}
+
+/** `whole`: answer 200 with everything; `unsatisfiable`: answer 416. */
+export type RangeVerdict = Span[] | 'whole' | 'unsatisfiable';
+
+/** More parts than this are answered as the whole (RFC 9110, section 14.2 allows to ignore a range). */
+const MOST_SPANS = 64;
+const BYTES = /^bytes=/i;
+const SUFFIX = /(?<=[=,]\s*)-(\d+)/g;
+
+/**
+ * Takes a `Range` header and the size of what it is of, in bytes (RFC 9110, section 14). Other units and malformed
+ * ranges are ignored; overlapping spans are merged.
+ */
+export function rangesOf(header: string | undefined, size: number): RangeVerdict {
+  const text = header?.trim();
+  if (text === undefined || !BYTES.test(text)) return 'whole';
+  // RFC 9110, section 14.1.2: a suffix longer than the content is all of it; range-parser calls it unsatisfiable.
+  const bounded = text.replaceAll(SUFFIX, (_, length: string) => `-${Math.min(Number(length), size)}`);
+  const parsed = parse(size, bounded, {combine: true});
+  if (parsed === -2) return 'whole';
+  if (parsed === -1) return 'unsatisfiable';
+  return parsed.length > MOST_SPANS ? 'whole' : parsed.map(({start, end}) => ({start, end}));
+}

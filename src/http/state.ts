@@ -1,0 +1,16 @@
+import type {DefaultState} from 'koa';
+import type {Caller} from '../caller.ts';
+import type {CacheReport} from '../registry/answer.ts';
+import type {Registries} from '../registry/registries.ts';
+
+/** What one request carries from its beginning to its answer. */
+export interface RequestState extends DefaultState {
+  /** In the answer's header, its error body and the log. */
+  id: string;
+  caller: Caller;
+  /** The configuration that this request was routed with. */
+  registries: Registries;
+  /** The registry that the request was routed to. */
+  registry?: string;
+  report?: CacheReport;
+}

@@ -1,0 +1,49 @@
+import type {EventMap} from '../events.ts';
+import {describeError} from './scrub.ts';
+
+export type Level = 'debug' | 'info' | 'warn' | 'error';
+type Line = [level: Level, text: string];
+
+const seconds = (ms: number | undefined): string =>
+  ms === undefined ? '' : ` for ${Math.ceil(ms / 1000)} s`;
+
+/** How each event reads in the log, and how much it matters. */
+export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Line} = {
+  'request.end': ({method, url, status, ms, bytes, cache}) => [
+    status >= 500 ? 'warn' : 'info',
+    `${method} ${url} ${status} ${bytes} B ${Math.round(ms)} ms${cache ? ` ${cache}` : ''}`,
+  ],
+  'request.fault': ({error}) => ['error', `unexpected fault: ${describeError(error)}`],
+  'manifest.served': ({registry, repository, outcome}) => [
+    'debug',
+    `manifest of ${registry}/${repository}: ${outcome}`,
+  ],
+  'blob.served': ({registry, repository, digest, outcome}) => [
+    'debug',
+    `blob ${digest} of ${registry}/${repository}: ${outcome}`,
+  ],
+  'fill.start': ({digest, resumedAt}) => [
+    'debug',
+    `downloading ${digest}${resumedAt > 0 ? ` from byte ${resumedAt} on` : ''}`,
+  ],
+  'fill.resume': ({digest, at, reason}) => ['warn', `resuming ${digest} at byte ${at}: ${reason}`],
+  'fill.done': ({digest, size, ms}) => ['info', `stored ${digest}, ${size} B in ${Math.round(ms)} ms`],
+  'fill.failed': ({digest, reason}) => ['warn', `could not download ${digest}: ${reason}`],
+  'fill.mismatch': ({digest, reason}) => ['error', `threw away what came for ${digest}: ${reason}`],
+  'upstream.request': ({host, method, path, status, ms}) => [
+    'debug',
+    `${host}: ${method} ${path} ${status} ${Math.round(ms)} ms`,
+  ],
+  'upstream.failed': ({host, kind, reason}) => ['warn', `${host}: ${kind}: ${reason}`],
+  'upstream.throttled': ({host, retryAfter}) => ['warn', `${host} limits our rate${seconds(retryAfter)}`],
+  'upstream.quota': ({host, limit, remaining}) => ['debug', `${host}: ${remaining} of ${limit} pulls left`],
+  'upstream.circuit': ({host, state}) => [
+    state === 'open' ? 'warn' : 'info',
+    state === 'open' ? `${host} fails and is left alone for a while` : `${host}: circuit ${state}`,
+  ],
+  'upstream.credentials-refused': ({host, reason}) => [
+    'error',
+    `${host} refuses our credentials: ${reason}; check upstream.credentials of its registry`,
+  ],
+  'background.failed': ({task, error}) => ['error', `${task} failed: ${describeError(error)}`],
+};

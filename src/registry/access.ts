@@ -1,0 +1,69 @@
+import type {Caller} from '../caller.ts';
+import type {Clock} from '../clock.ts';
+import type {Digest} from '../oci/digest.ts';
+import type {Metadata} from '../storage/metadata.ts';
+import type {Route} from './namespace.ts';
+import {createSingleFlight} from './single-flight.ts';
+
+/** This caller may have this digest of this repository. */
+export interface Grant {
+  /** The content's length in bytes, where it is known. */
+  readonly size: number | undefined;
+}
+
+/**
+ * May this caller have this digest of this repository? Knowing a digest is not permission: the answer comes from the
+ * repository's link, else from the upstream, whoever else's copy of the bytes is already here.
+ *
+ * A grant means allowed and `undefined` unknown to the repository; denied is thrown as the UpstreamFailure that says
+ * so, like every case in which the upstream could not be asked.
+ */
+export interface Access {
+  /** What the repository's own link says, without asking anybody. */
+  recall(route: Route, blob: Digest): Promise<Grant | undefined>;
+  /** Asks the upstream by HEAD, and links the blob when it is there. */
+  confirmBlob(route: Route, blob: Digest, caller: Caller): Promise<Grant | undefined>;
+  /** Asks the upstream by HEAD about a manifest whose bytes are here, and links it when it is there. */
+  confirmManifest(route: Route, manifest: Digest, caller: Caller): Promise<Grant | undefined>;
+}
+
+export function createAccess({metadata, clock}: {metadata: Metadata; clock: Clock}): Access {
+  const asking = createSingleFlight<Grant | undefined>();
+  const keyOf = ({repository}: Route, digest: Digest, caller: Caller) =>
+    `${repository.registry}/${repository.name}@${digest} ${caller.key}`;
+
+  async function askForBlob({registry, repository}: Route, digest: Digest, caller: Caller) {
+    const head = await registry.upstream.headBlob(repository.name, digest, caller);
+    if (!head) return undefined;
+    const size =
+      head.size ?? (await metadata.blob(digest))?.size ?? (await metadata.promisedSize(repository, digest));
+    if (size !== undefined) {
+      await metadata.commit([
+        {type: 'blob.link', repository, digest, size, origin: 'upstream', at: clock.now()},
+      ]);
+    }
+    return {size};
+  }
+
+  async function askForManifest({registry, repository}: Route, digest: Digest, caller: Caller) {
+    const stored = await metadata.storedManifest(digest);
+    const head = await registry.upstream.headManifest(repository.name, digest, caller);
+    if (!head || !stored) return undefined;
+    const mediaType = head.mediaType ?? stored.mediaType;
+    await metadata.commit([
+      {type: 'manifest.link', repository, digest, mediaType, origin: 'upstream', at: clock.now()},
+    ]);
+    return {size: stored.size};
+  }
+
+  return {
+    recall: ({repository}, blob) => metadata.blobLink(repository, blob),
+    async confirmBlob(route, blob, caller) {
+      return (await asking.run(keyOf(route, blob, caller), () => askForBlob(route, blob, caller))).value;
+    },
+    async confirmManifest(route, manifest, caller) {
+      const key = `manifest ${keyOf(route, manifest, caller)}`;
+      return (await asking.run(key, () => askForManifest(route, manifest, caller))).value;
+    },
+  };
+}

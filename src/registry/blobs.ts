@@ -1,0 +1,307 @@
+import type {Caller} from '../caller.ts';
+import type {Clock} from '../clock.ts';
+import type {Events, Outcome} from '../events.ts';
+import type {Digest} from '../oci/digest.ts';
+import {OciError} from '../oci/errors.ts';
+import type {BlobStore} from '../storage/blob-store.ts';
+import type {Metadata} from '../storage/metadata.ts';
+import {UpstreamFailure} from '../upstream/port.ts';
+import type {Absences} from './absences.ts';
+import type {Access} from './access.ts';
+import {type CacheReport, HIT, MISS} from './answer.ts';
+import {answering} from './failure.ts';
+import {BlobAbsent, type Source, SpoolFailed} from './fill/download.ts';
+import type {Fill, Fills} from './fill/fills.ts';
+import type {Memory} from './memory.ts';
+import type {Route} from './namespace.ts';
+import {openPart, streamVerified} from './uncached.ts';
+
+export interface BlobFound {
+  readonly digest: Digest;
+  /** Bytes; undefined only while an upstream that does not say is being read. */
+  readonly size: number | undefined;
+  readonly report: CacheReport;
+}
+
+/** Bytes `start` to `end`, both inclusive. */
+export interface Part {
+  start: number;
+  end: number;
+}
+
+export interface BlobAnswer extends BlobFound {
+  /** The bytes of a small blob, when they are in memory. */
+  readonly bytes: Buffer | undefined;
+  /** True when any part can be had at once, as often as wanted. */
+  readonly stored: boolean;
+  /** The blob's bytes, or a part of them; the part must lie within `size`. */
+  open(part?: Part): Promise<AsyncIterable<Uint8Array>>;
+}
+
+/** dist-spec, Pulling Blobs, and Checking if Content Exists. */
+export interface Blobs {
+  /**
+   * @throws OciError BLOB_UNKNOWN where the upstream says so; DENIED, UNAVAILABLE or TOOMANYREQUESTS where it could
+   * not be asked and the bytes are not here
+   */
+  get(route: Route, digest: Digest, caller: Caller): Promise<BlobAnswer>;
+  /** The same without the bytes; never starts a download. `size` is always there. */
+  head(route: Route, digest: Digest, caller: Caller): Promise<BlobFound>;
+}
+
+export interface BlobsParts {
+  store: BlobStore;
+  metadata: Metadata;
+  access: Access;
+  fills: Fills;
+  absences: Absences;
+  memory: Memory;
+  clock: Clock;
+  events: Events;
+}
+
+/** Blobs up to this many bytes are held in memory: configs and the like. */
+const SMALL = 64 * 1024;
+/** A part that begins further than this beyond a running download is asked of the upstream at once. */
+const FAR = 8 * 1024 * 1024;
+
+export function createBlobs({
+  store,
+  metadata,
+  access,
+  fills,
+  absences,
+  memory,
+  clock,
+  events,
+}: BlobsParts): Blobs {
+  const keyOf = ({repository}: Route, digest: Digest) =>
+    `${repository.registry}/${repository.name}/${digest}`;
+
+  function absent(route: Route, digest: Digest): OciError {
+    absences.remember(keyOf(route, digest));
+    return unknown(route, digest);
+  }
+
+  /** @throws OciError BLOB_UNKNOWN when neither link nor upstream grants it */
+  async function granted(route: Route, digest: Digest, caller: Caller) {
+    const grant = (await access.recall(route, digest)) ?? (await access.confirmBlob(route, digest, caller));
+    if (!grant) throw absent(route, digest);
+    return grant;
+  }
+
+  /** The stored size, once it is sure that the bytes are where the metadata says; a loss heals itself. */
+  async function storedSize(digest: Digest): Promise<number | undefined> {
+    const record = await metadata.blob(digest);
+    if (record?.state !== 'ready') return undefined;
+    const found = await store.stat(digest);
+    if (found?.size === record.size) return record.size;
+    await metadata.commit([{type: 'blob.delete', digest}]);
+    await store.delete(digest);
+    return undefined;
+  }
+
+  async function smallBytes(digest: Digest, size: number): Promise<Buffer | undefined> {
+    if (size > SMALL) return undefined;
+    const bytes = Buffer.concat(await Array.fromAsync(store.open(digest)));
+    memory.keepBlob(digest, bytes);
+    return bytes;
+  }
+
+  const fromMemory = (digest: Digest, bytes: Buffer, report: CacheReport): BlobAnswer => ({
+    digest,
+    size: bytes.length,
+    report,
+    bytes,
+    stored: true,
+    open: async (part) => only(part ? bytes.subarray(part.start, part.end + 1) : bytes),
+  });
+
+  const fromStore = (digest: Digest, size: number, report: CacheReport): BlobAnswer => ({
+    digest,
+    size,
+    report,
+    bytes: undefined,
+    stored: true,
+    open: async (part) => store.open(digest, part),
+  });
+
+  /** What is whole and here, after access. */
+  async function warm(route: Route, digest: Digest, caller: Caller): Promise<BlobAnswer | undefined> {
+    const held = memory.blob(digest);
+    const size = held?.length ?? (await storedSize(digest));
+    if (size === undefined) return undefined;
+    const linked = await access.recall(route, digest);
+    if (!linked) await granted(route, digest, caller);
+    const report = linked ? HIT : {...MISS, detail: 'confirmed'};
+    const bytes = held ?? (await smallBytes(digest, size));
+    return bytes ? fromMemory(digest, bytes, report) : fromStore(digest, size, report);
+  }
+
+  const sourceOf = ({registry, repository}: Route, digest: Digest, caller: Caller): Source => ({
+    host: registry.upstream.host,
+    open: (range) => registry.upstream.getBlob(repository.name, digest, caller, range),
+  });
+
+  async function link({repository}: Route, digest: Digest, size: number): Promise<void> {
+    await metadata.commit([
+      {type: 'blob.link', repository, digest, size, origin: 'upstream', at: clock.now()},
+    ]);
+  }
+
+  function whole(fill: Fill, source: Source, digest: Digest): AsyncIterable<Uint8Array> {
+    return continued(fill.read(), (from) => streamVerified(source, digest, from));
+  }
+
+  async function part(fill: Fill, source: Source, {start, end}: Part): Promise<AsyncIterable<Uint8Array>> {
+    if (start > fill.received + FAR) return openPart(source, start, end);
+    return continued(fill.read(start, end), async function* (from) {
+      yield* await openPart(source, start + from, end);
+    });
+  }
+
+  const fromFill = (
+    digest: Digest,
+    fill: Fill,
+    source: Source,
+    size: number | undefined,
+    report: CacheReport,
+  ): BlobAnswer => ({
+    digest,
+    size,
+    report,
+    bytes: undefined,
+    stored: false,
+    open: async (wanted) => (wanted ? part(fill, source, wanted) : whole(fill, source, digest)),
+  });
+
+  const fromUpstream = (digest: Digest, source: Source, size: number | undefined): BlobAnswer => ({
+    digest,
+    size,
+    report: {...MISS, detail: 'uncached'},
+    bytes: undefined,
+    stored: false,
+    open: async (wanted) =>
+      wanted ? openPart(source, wanted.start, wanted.end) : streamVerified(source, digest, 0),
+  });
+
+  /** What is here, else the running download, else one that begins now. */
+  async function obtain(route: Route, digest: Digest, caller: Caller): Promise<BlobAnswer> {
+    const {ended} = fills;
+    const here = await warm(route, digest, caller);
+    if (here) return here;
+    refuseAbsent(route, digest);
+    const source = sourceOf(route, digest, caller);
+    const us = `${keyOf(route, digest)} ${caller.key}`;
+    const running = fills.running(digest);
+    if (running?.failed) return afterwards(running, route, digest, caller);
+    if (running && running.beganFor !== us) await granted(route, digest, caller);
+    const linked = await access.recall(route, digest);
+    const expected = linked?.size ?? (await metadata.promisedSize(route.repository, digest));
+    // A fill that ended meanwhile may have stored just this blob.
+    if (fills.ended !== ended) return obtain(route, digest, caller);
+    const {mine, fill} = fills.claim({digest, beganFor: us, source, expected});
+    const report = fill.whole ? HIT : {...MISS, stored: true, collapsed: !mine};
+    try {
+      const {size} = await fill.ready;
+      if (mine) linkOnce(route, digest, fill, size);
+      return fromFill(digest, fill, source, size, report);
+    } catch (error) {
+      if (error instanceof SpoolFailed) return fromUpstream(digest, source, expected);
+      // Another access began it and lost: ours may be better.
+      if (fill.beganFor !== us) return afterwards(fill, route, digest, caller);
+      if (error instanceof BlobAbsent) throw absent(route, digest);
+      throw error;
+    }
+  }
+
+  /** Once more, when a download that failed has left its place. */
+  async function afterwards(fill: Fill, route: Route, digest: Digest, caller: Caller): Promise<BlobAnswer> {
+    await fill.done.catch(() => {});
+    return obtain(route, digest, caller);
+  }
+
+  /** The upstream's answer was this repository's permission; the link waits for the length where that is unknown. */
+  function linkOnce(route: Route, digest: Digest, fill: Fill, size: number | undefined): void {
+    const linked =
+      size === undefined
+        ? fill.done.then(() => link(route, digest, fill.received))
+        : link(route, digest, size);
+    linked.catch(lost);
+  }
+
+  const lost = (error: unknown) => void events.emit('background.failed', {task: 'link a blob', error});
+
+  function refuseAbsent(route: Route, digest: Digest): void {
+    if (absences.has(keyOf(route, digest), route.registry.tags.absentTtl)) throw unknown(route, digest);
+  }
+
+  async function headCold(route: Route, digest: Digest, caller: Caller): Promise<BlobFound> {
+    const linked = fills.running(digest) && (await access.recall(route, digest));
+    if (linked?.size !== undefined) return {digest, size: linked.size, report: {...MISS, collapsed: true}};
+    const grant = await access.confirmBlob(route, digest, caller);
+    if (!grant) throw absent(route, digest);
+    if (grant.size === undefined) {
+      throw new UpstreamFailure(
+        'protocol',
+        route.registry.upstream.host,
+        `does not tell the length of ${digest}`,
+      );
+    }
+    return {digest, size: grant.size, report: MISS};
+  }
+
+  function served<T extends BlobFound>(route: Route, found: T): T {
+    const {registry, name: repository} = route.repository;
+    events.emit('blob.served', {
+      registry,
+      repository,
+      digest: found.digest,
+      outcome: outcomeOf(found.report),
+    });
+    return found;
+  }
+
+  return {
+    get: (route, digest, caller) =>
+      answering(route, async () => served(route, await obtain(route, digest, caller))),
+    head: (route, digest, caller) =>
+      answering(route, async () => {
+        const here = await warm(route, digest, caller);
+        if (here) return served(route, here);
+        refuseAbsent(route, digest);
+        return served(route, await headCold(route, digest, caller));
+      }),
+  };
+}
+
+/** Goes on with `rest` from the byte at which the spool could no longer be written. */
+async function* continued(
+  bytes: AsyncIterable<Uint8Array>,
+  rest: (from: number) => AsyncIterable<Uint8Array>,
+): AsyncGenerator<Uint8Array, void> {
+  let given = 0;
+  try {
+    for await (const chunk of bytes) {
+      given += chunk.length;
+      yield chunk;
+    }
+    return;
+  } catch (error) {
+    if (!(error instanceof SpoolFailed)) throw error;
+  }
+  yield* rest(given);
+}
+
+async function* only(bytes: Uint8Array): AsyncGenerator<Uint8Array, void> {
+  yield bytes;
+}
+
+const unknown = ({registry, asked}: Route, digest: Digest): OciError =>
+  new OciError('BLOB_UNKNOWN', {
+    message: `${registry.upstream.host} has no blob ${digest} in ${asked}`,
+    detail: {name: asked, digest, upstream: registry.upstream.host},
+  });
+
+const outcomeOf = ({how, collapsed}: CacheReport): Outcome =>
+  how === 'hit' ? 'hit' : collapsed ? 'collapsed' : 'miss';

@@ -1,0 +1,46 @@
+import {OciError} from '../oci/errors.ts';
+import {UpstreamFailure} from '../upstream/port.ts';
+import type {Route} from './namespace.ts';
+
+/** Seconds that a client is asked to wait where nothing better is known. */
+const RETRY_AFTER = 5;
+
+/** Runs a verb, and tells its client of an upstream that could not be asked. */
+export async function answering<T>(route: Route, verb: () => Promise<T>): Promise<T> {
+  try {
+    return await verb();
+  } catch (error) {
+    throw error instanceof UpstreamFailure ? refusal(error, route) : error;
+  }
+}
+
+/**
+ * What a client is told when a miss cannot be filled. Never an absence, and never a 401 for credentials that are
+ * ours: clients would prompt for theirs, or send them.
+ */
+function refusal(failure: UpstreamFailure, {registry, repository}: Route): OciError {
+  const detail = {
+    upstream: failure.host,
+    registry: registry.name,
+    repository: repository.name,
+    kind: failure.kind,
+  };
+  const options = {detail, cause: failure};
+  if (failure.kind === 'denied' || failure.kind === 'credentials') {
+    return new OciError('DENIED', {...options, message: `upstream ${failure.message}`});
+  }
+  if (failure.kind === 'loop') {
+    return new OciError('UNAVAILABLE', {...options, status: 508, message: `upstream ${failure.message}`});
+  }
+  const seconds =
+    failure.retryAfter === undefined ? RETRY_AFTER : Math.max(1, Math.ceil(failure.retryAfter / 1000));
+  const headers = {'Retry-After': String(seconds)};
+  if (failure.kind === 'throttled' && registry.rateLimitStatus === 429) {
+    return new OciError('TOOMANYREQUESTS', {...options, headers, message: `upstream ${failure.message}`});
+  }
+  return new OciError('UNAVAILABLE', {
+    ...options,
+    headers,
+    message: `${repository.name} is not cached here and the upstream cannot be asked: ${failure.message}`,
+  });
+}

@@ -1,0 +1,150 @@
+import type {Clock} from '../../clock.ts';
+import type {Events} from '../../events.ts';
+import {algorithmOf, createDigester, type Digest, type Digester} from '../../oci/digest.ts';
+import type {Spool} from '../../storage/spool.ts';
+import {type BlobBody, type ByteRange, UpstreamFailure} from '../../upstream/port.ts';
+import type {Progress} from './progress.ts';
+
+/** The blob is not at the upstream that was asked. */
+export class BlobAbsent extends Error {
+  override readonly name = 'BlobAbsent';
+}
+
+/** The spool cannot be written: the disk is full or broken. */
+export class SpoolFailed extends Error {
+  override readonly name = 'SpoolFailed';
+}
+
+/** The upstream's bytes are not the blob. */
+export class DigestMismatch extends Error {
+  override readonly name = 'DigestMismatch';
+}
+
+/** Where a blob comes from. */
+export interface Source {
+  /** The upstream's host. */
+  readonly host: string;
+  /** Asks for the blob, or for what follows `range.start`; undefined: it is not there. */
+  open(range?: ByteRange): Promise<BlobBody | undefined>;
+}
+
+export interface DownloadParts {
+  digest: Digest;
+  source: Source;
+  /** The size in bytes that a manifest names, for an upstream that does not say. */
+  expected: number | undefined;
+  spool: Spool;
+  progress: Progress;
+  clock: Clock;
+  events: Events;
+  stopping: AbortSignal;
+}
+
+/** So many attempts in a row may bring no byte before a broken download is given up. */
+const FRUITLESS_ATTEMPTS = 5;
+/** Milliseconds before the first resumption; doubled with each fruitless one. */
+const RESUME_DELAY = 200;
+
+/**
+ * Brings the whole blob into the spool and finds its digest right. A connection that breaks is resumed by Range; a
+ * mismatch after a resumption starts once more from zero.
+ * @throws BlobAbsent, SpoolFailed, DigestMismatch or UpstreamFailure
+ */
+export async function download(parts: DownloadParts): Promise<void> {
+  const {digest, spool, progress, events} = parts;
+  let digester = await rehash(digest, spool, progress);
+  let resumed = progress.received > 0;
+  events.emit('fill.start', {digest, resumedAt: progress.received});
+  for (;;) {
+    const resumptions = await receiveAll(parts, digester);
+    resumed ||= resumptions > 0;
+    const actual = digester.digest();
+    if (actual === digest && (progress.size ?? progress.received) === progress.received) return;
+    const mismatch = new DigestMismatch(
+      `${parts.source.host} sent ${progress.received} bytes with the digest ${actual}`,
+    );
+    events.emit('fill.mismatch', {digest, reason: mismatch.message});
+    if (!resumed) throw mismatch;
+    resumed = false;
+    digester = createDigester(algorithmOf(digest));
+    await writing(spool.truncate());
+    progress.startOver();
+  }
+}
+
+/** What an earlier process left in the spool counts again once it is hashed again. */
+async function rehash(digest: Digest, spool: Spool, progress: Progress): Promise<Digester> {
+  const digester = createDigester(algorithmOf(digest));
+  if (spool.size === 0) return digester;
+  for await (const chunk of spool.read(0, spool.size)) digester.update(chunk);
+  progress.found(spool.size);
+  return digester;
+}
+
+/** Gives the number of resumptions that it took. */
+async function receiveAll(parts: DownloadParts, digester: Digester): Promise<number> {
+  const {digest, progress, clock, events, stopping} = parts;
+  for (let resumptions = 0, fruitless = 0; ; resumptions++) {
+    const before = progress.received;
+    try {
+      await receive(parts, digester);
+      return resumptions;
+    } catch (error) {
+      fruitless = progress.received > before ? 0 : fruitless + 1;
+      // A first answer that fails is for the client to hear, at once; only what has begun is resumed.
+      const hopeful = error instanceof UpstreamFailure && progress.begun && fruitless < FRUITLESS_ATTEMPTS;
+      if (!hopeful || stopping.aborted) throw error;
+      events.emit('fill.resume', {digest, at: progress.received, reason: error.message});
+      await clock.sleep(Math.max(error.retryAfter ?? 0, RESUME_DELAY * 2 ** fruitless), stopping);
+    }
+  }
+}
+
+/** One answer of the upstream, from where we are to where it ends or breaks. */
+async function receive(
+  {source, expected, progress, spool, stopping}: DownloadParts,
+  digester: Digester,
+): Promise<void> {
+  // One byte that is here already is asked for again: so the range can be satisfied even when nothing is missing.
+  const answer = await source.open(progress.received > 0 ? {start: progress.received - 1} : undefined);
+  if (!answer) throw new BlobAbsent(`${source.host} does not have it`);
+  const close = () => answer.close();
+  stopping.addEventListener('abort', close);
+  try {
+    progress.begin(answer.size ?? progress.size ?? expected);
+    for await (const chunk of unseen(answer, progress.received)) {
+      if (progress.received + chunk.length > (progress.size ?? Number.POSITIVE_INFINITY)) break;
+      digester.update(chunk);
+      progress.take(chunk, spool.size);
+      await writing(spool.append(chunk));
+    }
+  } finally {
+    stopping.removeEventListener('abort', close);
+    close();
+  }
+  if (progress.received < (progress.size ?? 0)) {
+    throw new UpstreamFailure(
+      'unreachable',
+      source.host,
+      `ended after ${progress.received} of ${progress.size} bytes`,
+    );
+  }
+}
+
+/** The answer's bytes less those that are here: an upstream may ignore the range. */
+async function* unseen({body, start}: BlobBody, received: number): AsyncGenerator<Uint8Array, void> {
+  let skip = received - start;
+  for await (const chunk of body) {
+    if (skip < chunk.length) yield skip > 0 ? chunk.subarray(skip) : chunk;
+    skip = Math.max(0, skip - chunk.length);
+  }
+}
+
+/** Runs what writes the spool, and says so when it fails. */
+export async function writing<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    throw new SpoolFailed(error instanceof Error ? error.message : String(error), {cause: error});
+  }
+}

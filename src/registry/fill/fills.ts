@@ -1,0 +1,208 @@
+import {setMaxListeners} from 'node:events';
+import type {Clock} from '../../clock.ts';
+import type {Events} from '../../events.ts';
+import type {Digest} from '../../oci/digest.ts';
+import type {BlobStore} from '../../storage/blob-store.ts';
+import type {Metadata} from '../../storage/metadata.ts';
+import type {Spool, Spools} from '../../storage/spool.ts';
+import {UpstreamFailure} from '../../upstream/port.ts';
+import {DigestMismatch, download, type Source, writing} from './download.ts';
+import {createProgress, type Progress} from './progress.ts';
+
+/** One running download of one digest, owned by the server, read by any number of clients. */
+export interface Fill {
+  /** For whom it was begun; whoever else joins has access of its own. */
+  readonly beganFor: string;
+  /**
+   * Resolves when the upstream has answered with the blob; `size` in bytes where known.
+   * @throws BlobAbsent, UpstreamFailure or SpoolFailed
+   */
+  readonly ready: Promise<{size: number | undefined}>;
+  /** Resolves when the blob is stored. Rejects with what ended the fill. */
+  readonly done: Promise<void>;
+  /** True from its failure on; `done` still waits for what it leaves behind. */
+  readonly failed: boolean;
+  /** True once all bytes are here and the digest is right, though not yet durable. */
+  readonly whole: boolean;
+  /** Bytes that are here by now. */
+  readonly received: number;
+  /**
+   * The bytes from `start` to `end`, both inclusive, at the reader's own pace while they arrive. The last byte comes
+   * only after the digest was found right. The iteration throws what ended the fill.
+   */
+  read(start?: number, end?: number): AsyncGenerator<Uint8Array, void>;
+}
+
+export interface FillOrder {
+  digest: Digest;
+  /** Names repository and caller, so that those who have the same access need not prove it while the fill begins. */
+  beganFor: string;
+  source: Source;
+  /** The size in bytes that a manifest names, for an upstream that does not say. */
+  expected?: number | undefined;
+}
+
+export interface Fills {
+  /** Grows with each fill that ended: who found a blob neither stored nor running asks again when it has moved. */
+  readonly ended: number;
+  running(digest: Digest): Fill | undefined;
+  /** Joins the download of this digest, or begins it. `mine` tells which. */
+  claim(order: FillOrder): {mine: boolean; fill: Fill};
+  /** Ends all downloads and keeps their spools for the next process. */
+  close(): Promise<void>;
+}
+
+export interface FillParts {
+  spools: Spools;
+  store: BlobStore;
+  metadata: Metadata;
+  clock: Clock;
+  events: Events;
+}
+
+/** Bytes that a reader behind the head takes from the disk at a time. */
+const SEGMENT = 256 * 1024;
+
+/** One download per digest, many readers. */
+export function createFills(parts: FillParts): Fills {
+  const fills = new Map<Digest, Fill>();
+  const stopping = new AbortController();
+  setMaxListeners(0, stopping.signal);
+  let ended = 0;
+  return {
+    get ended() {
+      return ended;
+    },
+    running: (digest) => fills.get(digest),
+    claim(order) {
+      const running = fills.get(order.digest);
+      if (running) return {mine: false, fill: running};
+      const fill = begin(parts, order, stopping.signal);
+      fills.set(order.digest, fill);
+      const end = () => {
+        ended += 1;
+        fills.delete(order.digest);
+      };
+      fill.done.then(end, end);
+      return {mine: true, fill};
+    },
+    async close() {
+      stopping.abort();
+      await Promise.allSettled([...fills.values()].map((fill) => fill.done));
+    },
+  };
+}
+
+/** The bytes of a fill that are no longer in memory: in the spool, and in the store once they are published. */
+interface Behind {
+  spool: Spool | undefined;
+  published: Promise<void> | undefined;
+}
+
+function begin(parts: FillParts, order: FillOrder, stopping: AbortSignal): Fill {
+  const progress = createProgress();
+  const behind: Behind = {spool: undefined, published: undefined};
+  const done = run(parts, order, progress, behind, stopping);
+  done.catch(() => {});
+  return {
+    beganFor: order.beganFor,
+    ready: untilBegun(progress),
+    done,
+    get failed() {
+      return progress.failure !== undefined;
+    },
+    get whole() {
+      return progress.verified;
+    },
+    get received() {
+      return progress.received;
+    },
+    read: (start = 0, end = Number.POSITIVE_INFINITY) =>
+      follow(progress, (at, limit) => readBehind(parts.store, order.digest, behind, at, limit), start, end),
+  };
+}
+
+async function run(
+  {spools, store, metadata, clock, events}: FillParts,
+  {digest, source, expected}: FillOrder,
+  progress: Progress,
+  behind: Behind,
+  stopping: AbortSignal,
+): Promise<void> {
+  const began = clock.now();
+  try {
+    const spool = await writing(spools.open(digest));
+    behind.spool = spool;
+    await download({digest, source, expected, spool, progress, clock, events, stopping});
+    behind.published = writing(store.publish(digest, spool));
+    progress.verify();
+    await behind.published;
+    await metadata.commit([{type: 'blob.put', digest, size: progress.received, at: clock.now()}]);
+    events.emit('fill.done', {digest, size: progress.received, ms: clock.now() - began});
+  } catch (error) {
+    progress.fail(error);
+    await leave(behind.spool, error, stopping);
+    events.emit('fill.failed', {digest, reason: error instanceof Error ? error.message : String(error)});
+    throw error;
+  }
+}
+
+/** What was received before the upstream failed, or we stopped, serves the next attempt; anything else is removed. */
+async function leave(spool: Spool | undefined, error: unknown, stopping: AbortSignal): Promise<void> {
+  const worthKeeping = error instanceof UpstreamFailure || stopping.aborted;
+  if (worthKeeping && spool !== undefined && spool.size > 0) await spool.close();
+  else await spool?.discard();
+}
+
+async function untilBegun(progress: Progress): Promise<{size: number | undefined}> {
+  while (!progress.begun) {
+    if (progress.failure !== undefined) throw progress.failure;
+    await progress.moved();
+  }
+  return {size: progress.size};
+}
+
+async function* follow(
+  progress: Progress,
+  readBehindHead: (at: number, limit: number) => Promise<Uint8Array>,
+  start: number,
+  end: number,
+): AsyncGenerator<Uint8Array, void> {
+  let {generation} = progress;
+  let at = start;
+  while (at <= end) {
+    if (generation !== progress.generation) {
+      if (at > start) throw new DigestMismatch('the download started over');
+      generation = progress.generation;
+    }
+    const limit = Math.min(progress.released, end + 1);
+    if (at < limit) {
+      const bytes = progress.inMemory(at)?.subarray(0, limit - at) ?? (await readBehindHead(at, limit));
+      if (generation !== progress.generation) continue;
+      at += bytes.length;
+      yield bytes;
+    } else {
+      if (progress.verified) return;
+      if (progress.failure !== undefined) throw progress.failure;
+      await progress.moved();
+    }
+  }
+}
+
+/** Bytes that are no longer in memory; what the spool cannot give yet is still there. */
+async function readBehind(
+  store: BlobStore,
+  digest: Digest,
+  {spool, published}: Behind,
+  at: number,
+  limit: number,
+): Promise<Uint8Array> {
+  const until = Math.min(limit, at + SEGMENT);
+  if (spool !== undefined && published === undefined)
+    return joined(spool.read(at, Math.min(until, spool.size)));
+  await published;
+  return joined(store.open(digest, {start: at, end: until - 1}));
+}
+
+const joined = async (pieces: AsyncIterable<Uint8Array>): Promise<Uint8Array> =>
+  Buffer.concat(await Array.fromAsync(pieces));

@@ -1,0 +1,119 @@
+/** How far a download is, and the newest of its bytes: written by one download, watched by any number of readers. */
+export interface Progress {
+  /** The whole length in bytes, once and where known. */
+  readonly size: number | undefined;
+  /** Bytes that are here. */
+  readonly received: number;
+  /** Bytes that readers may have: the last one only after the digest was found right. */
+  readonly released: number;
+  /** True once the upstream has answered with the blob. */
+  readonly begun: boolean;
+  readonly verified: boolean;
+  /** What ended the download. */
+  readonly failure: unknown;
+  /** Grows when the download starts once more from zero: what was read before is not to be trusted. */
+  readonly generation: number;
+  /** Resolves at the next change. */
+  moved(): Promise<void>;
+  /** The bytes at an offset, as far as one piece in memory goes; undefined when they are only in the spool. */
+  inMemory(at: number): Uint8Array | undefined;
+
+  /** The upstream has answered. */
+  begin(size: number | undefined): void;
+  /** Bytes of an earlier process are here; they are readable from the spool. */
+  found(bytes: number): void;
+  /** Takes the next bytes; `spooled` bytes can be read from the spool and need not stay in memory. */
+  take(chunk: Uint8Array, spooled: number): void;
+  startOver(): void;
+  verify(): void;
+  fail(error: unknown): void;
+}
+
+/** Bytes that stay in memory at the head, for readers that keep up. */
+const HEAD_BYTES = 1024 * 1024;
+
+interface Piece {
+  readonly start: number;
+  readonly bytes: Uint8Array;
+}
+
+export function createProgress(): Progress {
+  let size: number | undefined;
+  let received = 0;
+  let begun = false;
+  let verified = false;
+  let failure: unknown;
+  let generation = 0;
+  let change = Promise.withResolvers<void>();
+  let pieces: Piece[] = [];
+
+  function announce(): void {
+    change.resolve();
+    change = Promise.withResolvers();
+  }
+
+  function forgetUpTo(spooled: number): void {
+    const from = Math.min(spooled, received - HEAD_BYTES);
+    const keep = pieces.findIndex(({start, bytes}) => start + bytes.length > from);
+    if (keep > 0) pieces = pieces.slice(keep);
+  }
+
+  return {
+    get size() {
+      return size;
+    },
+    get received() {
+      return received;
+    },
+    get released() {
+      return verified ? received : Math.max(0, Math.min(received, (size ?? received) - 1));
+    },
+    get begun() {
+      return begun;
+    },
+    get verified() {
+      return verified;
+    },
+    get failure() {
+      return failure;
+    },
+    get generation() {
+      return generation;
+    },
+    moved: () => change.promise,
+    inMemory(at) {
+      const piece = pieces.findLast(({start}) => start <= at);
+      return piece && at < piece.start + piece.bytes.length
+        ? piece.bytes.subarray(at - piece.start)
+        : undefined;
+    },
+    begin(total) {
+      size = total;
+      begun = true;
+      announce();
+    },
+    found(bytes) {
+      received = bytes;
+    },
+    take(chunk, spooled) {
+      pieces.push({start: received, bytes: chunk});
+      received += chunk.length;
+      forgetUpTo(spooled);
+      announce();
+    },
+    startOver() {
+      pieces = [];
+      received = 0;
+      generation += 1;
+      announce();
+    },
+    verify() {
+      verified = true;
+      announce();
+    },
+    fail(error) {
+      failure = error;
+      announce();
+    },
+  };
+}

@@ -1,0 +1,53 @@
+/** How long answers that age may be used. Milliseconds. */
+export interface TagPolicy {
+  /** An answer younger than this is used without asking. */
+  readonly ttl: number;
+  /** While the upstream fails, an answer checked within this time is served, marked stale. */
+  readonly maxStale: number;
+  /** A tag that the upstream deleted is served for so long after that was first seen; 0 turns it off. */
+  readonly keepDeleted: number;
+  /** An absence is remembered for so long. */
+  readonly absentTtl: number;
+}
+
+export interface Aging {
+  /** When the upstream last answered for it; milliseconds since the epoch. */
+  checkedAt: number;
+  /** When the upstream first said that it is gone. */
+  goneAt?: number | undefined;
+}
+
+export interface FreshnessQuestion {
+  now: number;
+  known: Aging;
+  policy: TagPolicy;
+  /** What came of asking the upstream; `unasked` before that. */
+  upstream: 'unasked' | 'failed' | 'absent';
+  /** The request says `Cache-Control: no-cache`. */
+  noCache?: boolean;
+}
+
+/**
+ * - `fresh`: serve without asking.
+ * - `revalidate`: ask the upstream first.
+ * - `stale`: serve, marked as stale.
+ * - `gone`: there is nothing left that may be served.
+ */
+export type Freshness = 'fresh' | 'revalidate' | 'stale' | 'gone';
+
+/** Even `no-cache` asks the upstream at most once a second per tag. */
+export const NO_CACHE_FLOOR = 1000;
+
+/** The one place that decides how old an answer may be. Pure. */
+export function freshness({now, known, policy, upstream, noCache = false}: FreshnessQuestion): Freshness {
+  const age = Math.max(0, now - known.checkedAt);
+  const kept = (goneAt: number): Freshness => (Math.max(0, now - goneAt) < policy.keepDeleted ? 'stale' : 'gone');
+  if (upstream === 'absent') return kept(known.goneAt ?? now);
+  if (upstream === 'failed') {
+    if (age > policy.maxStale) return 'gone';
+    return known.goneAt === undefined ? 'stale' : kept(known.goneAt);
+  }
+  const fresh = age < (noCache ? Math.min(NO_CACHE_FLOOR, policy.ttl) : policy.ttl);
+  if (!fresh) return 'revalidate';
+  return known.goneAt === undefined ? 'fresh' : kept(known.goneAt);
+}

@@ -1,0 +1,120 @@
+import type {Caller} from '../caller.ts';
+import type {Clock} from '../clock.ts';
+import {type Algorithm, algorithmOf, type Digest, digestOf} from '../oci/digest.ts';
+import {type ManifestFacts, readManifest} from '../oci/manifest.ts';
+import {OCI_INDEX, OCI_MANIFEST} from '../oci/media-type.ts';
+import type {Tag} from '../oci/name.ts';
+import type {Change, ManifestRecord, Metadata} from '../storage/metadata.ts';
+import {type ManifestBody, UpstreamFailure} from '../upstream/port.ts';
+import type {Route} from './namespace.ts';
+import {createSingleFlight} from './single-flight.ts';
+
+export interface Pulled {
+  /** undefined: the upstream says that there is no such manifest. */
+  readonly value: ManifestRecord | undefined;
+  readonly collapsed: boolean;
+}
+
+/** Fetches a manifest from the upstream, verifies it and commits it, once however many wait for it. */
+export interface ManifestPull {
+  byDigest(route: Route, digest: Digest, caller: Caller): Promise<Pulled>;
+  /**
+   * Manifest and tag become one commit. `algorithm` names the digest that the tag is known by, where the upstream's
+   * answer does not say.
+   */
+  byTag(route: Route, tag: Tag, caller: Caller, algorithm?: Algorithm): Promise<Pulled>;
+}
+
+/** Content types that servers send when they do not know what they serve. */
+const GENERIC = new Set([
+  'application/json',
+  'application/octet-stream',
+  'text/plain',
+  'binary/octet-stream',
+]);
+
+export function createManifestPull({metadata, clock}: {metadata: Metadata; clock: Clock}): ManifestPull {
+  const flights = createSingleFlight<ManifestRecord | undefined>();
+
+  async function keep(
+    route: Route,
+    body: ManifestBody,
+    digest: Digest,
+    tag: Tag | undefined,
+  ): Promise<ManifestRecord> {
+    const {repository, registry} = route;
+    const facts = readManifest(body.bytes);
+    const mediaType = mediaTypeOf(body, facts, registry.upstream.host);
+    const at = clock.now();
+    const changes: Change[] = [
+      {
+        type: 'manifest.put',
+        repository,
+        digest,
+        mediaType,
+        bytes: body.bytes,
+        subject: facts.subject?.digest,
+        references: [
+          ...facts.blobs.map((blob) => ({digest: blob.digest, size: blob.size, kind: 'blob' as const})),
+          ...facts.manifests.map((child) => ({
+            digest: child.digest,
+            size: child.size,
+            kind: 'manifest' as const,
+          })),
+        ],
+        origin: 'upstream',
+        at,
+      },
+    ];
+    if (tag) changes.push({type: 'tag.put', repository, name: tag, digest, origin: 'upstream', at});
+    await metadata.commit(changes);
+    return {digest, mediaType, bytes: body.bytes, origin: 'upstream', linkedAt: at};
+  }
+
+  const keyOf = ({repository}: Route, reference: string, caller: Caller) =>
+    `${repository.registry}/${repository.name} ${reference} ${caller.key}`;
+
+  return {
+    byDigest: (route, digest, caller) =>
+      flights.run(keyOf(route, digest, caller), async () => {
+        const {upstream} = route.registry;
+        const body = await upstream.getManifest(route.repository.name, digest, caller);
+        if (!body) return undefined;
+        verify(body, digest, upstream.host);
+        return keep(route, body, digest, undefined);
+      }),
+
+    byTag: (route, tag, caller, algorithm) =>
+      flights.run(keyOf(route, tag, caller), async () => {
+        const {upstream} = route.registry;
+        const body = await upstream.getManifest(route.repository.name, tag, caller);
+        if (!body) return undefined;
+        const digest = body.digest ?? digestOf(body.bytes, algorithm);
+        verify(body, digest, upstream.host);
+        return keep(route, body, digest, tag);
+      }),
+  };
+}
+
+function verify({bytes}: ManifestBody, digest: Digest, host: string): void {
+  const actual = digestOf(bytes, algorithmOf(digest));
+  if (actual === digest) return;
+  throw new UpstreamFailure(
+    'protocol',
+    host,
+    `answered with a manifest whose digest is ${actual}, not ${digest}`,
+  );
+}
+
+/** dist-spec, Pulling Manifests: where header and body both name a media type, they must agree. */
+function mediaTypeOf(body: ManifestBody, facts: ManifestFacts, host: string): string {
+  const claimed = body.mediaType === undefined || GENERIC.has(body.mediaType) ? undefined : body.mediaType;
+  if (claimed && facts.mediaType && claimed !== facts.mediaType.toLowerCase()) {
+    throw new UpstreamFailure(
+      'protocol',
+      host,
+      `answered with the content type ${claimed} for a manifest that calls itself ${facts.mediaType}`,
+    );
+  }
+  return facts.mediaType ?? claimed ?? (facts.manifests.length > 0 ? OCI_INDEX : OCI_MANIFEST);
+}

@@ -1,0 +1,235 @@
+import type {Caller} from '../caller.ts';
+import type {Events, Outcome} from '../events.ts';
+import {algorithmOf, type Digest} from '../oci/digest.ts';
+import {OciError} from '../oci/errors.ts';
+import {isDigestReference, type Reference, type Tag} from '../oci/name.ts';
+import type {ManifestRecord, Metadata} from '../storage/metadata.ts';
+import {type ManifestHead, UpstreamFailure} from '../upstream/port.ts';
+import type {Absences} from './absences.ts';
+import type {Access} from './access.ts';
+import {type CacheReport, HIT, MISS} from './answer.ts';
+import {answering} from './failure.ts';
+import type {ManifestPull} from './manifest-pull.ts';
+import type {Memory} from './memory.ts';
+import type {Route} from './namespace.ts';
+import {type Resolution, type TagOptions, type Tags, unknown} from './tags.ts';
+
+export interface ManifestFound {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly report: CacheReport;
+}
+
+export interface ManifestAnswer extends ManifestFound {
+  readonly bytes: Buffer;
+}
+
+/** dist-spec, Pulling Manifests, and Checking if Content Exists. */
+export interface Manifests {
+  /**
+   * The manifest's exact bytes.
+   * @throws OciError MANIFEST_UNKNOWN where the upstream says so; DENIED, UNAVAILABLE or TOOMANYREQUESTS where it
+   * could not be asked and nothing here may be served
+   */
+  get(route: Route, reference: Reference, caller: Caller, options: TagOptions): Promise<ManifestAnswer>;
+  /** The same without the bytes: a manifest that is not here is not fetched for it where a HEAD tells enough. */
+  head(route: Route, reference: Reference, caller: Caller, options: TagOptions): Promise<ManifestFound>;
+}
+
+export interface ManifestsParts {
+  metadata: Metadata;
+  access: Access;
+  pull: ManifestPull;
+  tags: Tags;
+  absences: Absences;
+  memory: Memory;
+  events: Events;
+}
+
+export function createManifests({
+  metadata,
+  access,
+  pull,
+  tags,
+  absences,
+  memory,
+  events,
+}: ManifestsParts): Manifests {
+  /** The manifest, if this repository has it here. */
+  async function here({repository}: Route, digest: Digest): Promise<ManifestRecord | undefined> {
+    const held = memory.manifest(repository, digest);
+    if (held) return held;
+    const record = await metadata.manifest(repository, digest);
+    if (record) memory.keepManifest(repository, record);
+    return record;
+  }
+
+  /** Bytes that another repository brought, once the upstream has confirmed that this one has them too. */
+  async function confirmed(
+    route: Route,
+    digest: Digest,
+    caller: Caller,
+  ): Promise<ManifestRecord | undefined> {
+    if (!(await metadata.storedManifest(digest))) return undefined;
+    if (!(await access.confirmManifest(route, digest, caller))) throw absent(route, digest);
+    return here(route, digest);
+  }
+
+  function absent(route: Route, digest: Digest) {
+    absences.remember(absenceOf(route, digest));
+    return unknown(route, digest);
+  }
+
+  const absenceOf = ({repository}: Route, digest: Digest) =>
+    `${repository.registry}/${repository.name}@${digest}`;
+
+  function refuseAbsent(route: Route, digest: Digest): void {
+    if (absences.has(absenceOf(route, digest), route.registry.tags.absentTtl)) throw unknown(route, digest);
+  }
+
+  async function fetched(route: Route, digest: Digest, caller: Caller): Promise<ManifestAnswer> {
+    const {value, collapsed} = await pull.byDigest(route, digest, caller);
+    if (!value) throw absent(route, digest);
+    await tags.settle(route, digest);
+    memory.keepManifest(route.repository, value);
+    return answer(value, {...MISS, stored: true, collapsed});
+  }
+
+  async function byDigest(route: Route, digest: Digest, caller: Caller): Promise<ManifestAnswer> {
+    const record = await here(route, digest);
+    if (record) return answer(record, HIT);
+    refuseAbsent(route, digest);
+    const other = await confirmed(route, digest, caller);
+    if (other) {
+      await tags.settle(route, digest);
+      return answer(other, {...MISS, detail: 'confirmed'});
+    }
+    return fetched(route, digest, caller);
+  }
+
+  async function firstByTag(route: Route, tag: Tag, caller: Caller): Promise<ManifestAnswer> {
+    const {value, collapsed} = await pull.byTag(route, tag, caller);
+    if (!value) throw tags.absent(route, tag);
+    memory.keepManifest(route.repository, value);
+    const ttl = Math.ceil(route.registry.tags.ttl / 1000);
+    return answer(value, {...MISS, stored: true, collapsed, ttl, age: 0});
+  }
+
+  async function byTag(route: Route, tag: Tag, caller: Caller, options: TagOptions): Promise<ManifestAnswer> {
+    if (!(await tags.known(route, tag))) return firstByTag(route, tag, caller);
+    const resolution = await tags.resolve(route, tag, caller, options);
+    try {
+      return tagged(resolution, await byDigest(route, resolution.digest, caller));
+    } catch (error) {
+      const last = await tags.fallback(route, tag, brokenPromise(route, tag, resolution, error));
+      return tagged(last, await byDigest(route, last.digest, caller));
+    }
+  }
+
+  async function headByDigest(route: Route, digest: Digest, caller: Caller): Promise<ManifestFound> {
+    const record = await here(route, digest);
+    if (record) return answer(record, HIT);
+    refuseAbsent(route, digest);
+    const other = await confirmed(route, digest, caller);
+    if (other) return answer(other, {...MISS, detail: 'confirmed'});
+    const {upstream} = route.registry;
+    const head = await upstream.headManifest(route.repository.name, digest, caller);
+    if (!head) throw absent(route, digest);
+    if (head.digest && algorithmOf(head.digest) === algorithmOf(digest) && head.digest !== digest) {
+      throw new UpstreamFailure(
+        'protocol',
+        upstream.host,
+        `answered for ${digest} with the digest ${head.digest}`,
+      );
+    }
+    return told(digest, head, MISS) ?? fetched(route, digest, caller);
+  }
+
+  async function headByTag(
+    route: Route,
+    tag: Tag,
+    caller: Caller,
+    options: TagOptions,
+  ): Promise<ManifestFound> {
+    const resolution = await tags.resolve(route, tag, caller, options);
+    const {digest, head, report} = resolution;
+    const found = head && told(digest, head, report);
+    return found ?? tagged(resolution, await byDigest(route, digest, caller));
+  }
+
+  function served(route: Route, found: ManifestFound): void {
+    const {registry, name: repository} = route.repository;
+    events.emit('manifest.served', {registry, repository, outcome: outcomeOf(found.report)});
+  }
+
+  return {
+    get: (route, reference, caller, options) =>
+      answering(route, async () => {
+        const found = isDigestReference(reference)
+          ? await byDigest(route, reference, caller)
+          : await byTag(route, reference, caller, options);
+        served(route, found);
+        return found;
+      }),
+    head: (route, reference, caller, options) =>
+      answering(route, async () => {
+        const found = isDigestReference(reference)
+          ? await headByDigest(route, reference, caller)
+          : await headByTag(route, reference, caller, options);
+        served(route, found);
+        return found;
+      }),
+  };
+}
+
+const answer = ({digest, mediaType, bytes}: ManifestRecord, report: CacheReport): ManifestAnswer => ({
+  digest,
+  mediaType,
+  size: bytes.length,
+  bytes,
+  report,
+});
+
+/**
+ * The failure behind a tag that resolved to a manifest which then could not be had. An upstream that names a digest
+ * and then does not have it has not said that the tag is absent.
+ */
+function brokenPromise(
+  {registry}: Route,
+  tag: Tag,
+  {digest, head}: Resolution,
+  error: unknown,
+): UpstreamFailure {
+  if (error instanceof UpstreamFailure) return error;
+  if (!head || !(error instanceof OciError) || error.code !== 'MANIFEST_UNKNOWN') throw error;
+  return new UpstreamFailure(
+    'protocol',
+    registry.upstream.host,
+    `named ${digest} for the tag ${tag} but does not have it`,
+  );
+}
+
+/** A HEAD's answer out of the upstream's, where that says enough (dist-spec: digest and length are a MUST). */
+function told(
+  digest: Digest,
+  {mediaType, size}: ManifestHead,
+  report: CacheReport,
+): ManifestFound | undefined {
+  return mediaType === undefined || size === undefined ? undefined : {digest, mediaType, size, report};
+}
+
+/** How a tag's answer came about: what was asked for the tag, and whether the manifest had to be fetched for it. */
+function tagged({report}: Resolution, manifest: ManifestAnswer): ManifestAnswer {
+  if (manifest.report.how === 'hit') return {...manifest, report};
+  const how = report.how === 'hit' ? manifest.report.how : report.how;
+  return {...manifest, report: {...manifest.report, ...report, how}};
+}
+
+function outcomeOf({how, collapsed, warning, detail}: CacheReport): Outcome {
+  if (how === 'hit') return 'hit';
+  if (warning !== undefined) return 'stale';
+  if (detail === 'unchanged') return 'revalidated';
+  return collapsed ? 'collapsed' : 'miss';
+}

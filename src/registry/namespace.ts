@@ -1,0 +1,72 @@
+import {OciError} from '../oci/errors.ts';
+import {parseName, type RepositoryName} from '../oci/name.ts';
+import type {RepositoryKey} from '../storage/metadata.ts';
+import type {Registries, Registry} from './registries.ts';
+
+/** Where a request belongs. It keeps the registry that it was routed with, whatever is configured meanwhile. */
+export interface Route {
+  readonly registry: Registry;
+  /** As the metadata and the upstream know it. */
+  readonly repository: RepositoryKey;
+  /** As the client named it, for everything that names the repository on the way out. */
+  readonly asked: string;
+}
+
+export interface Asked {
+  /** What stood between `/v2/` and `/manifests/` and the like, percent-decoded. */
+  name: string;
+  /** The `ns` query parameter that containerd sends to mirrors. */
+  ns: string | undefined;
+  /** The request's `Host`. */
+  host: string | undefined;
+}
+
+/**
+ * Finds registry and repository: by `ns`, else by the first path component, else by the request's host, else the
+ * default registry. Names are keys into the configuration, never addresses to dial.
+ * @throws OciError NAME_UNKNOWN for a registry that is not configured, NAME_INVALID for a malformed name.
+ */
+export function routeOf(registries: Registries, asked: Asked): Route {
+  const {registry, rest} = place(registries, asked);
+  const name = parseName(rest);
+  return {
+    registry,
+    repository: {registry: registry.name, name: withLibrary(registry, name)},
+    asked: asked.name,
+  };
+}
+
+/** The registry that `ns` names, for requests that name no repository. */
+export function registryOf(registries: Registries, ns: string): Registry {
+  const registry = namedIn(registries, ns);
+  if (registry) return registry;
+  const known = registries.all.map(({name}) => name).join(', ');
+  throw new OciError('NAME_UNKNOWN', {
+    message: `registry "${ns.slice(0, 80)}" is not configured here; configured are: ${known}`,
+  });
+}
+
+function place(registries: Registries, {name, ns, host}: Asked): {registry: Registry; rest: string} {
+  const slash = name.indexOf('/');
+  const first = slash > 0 ? namedIn(registries, name.slice(0, slash)) : undefined;
+  const afterFirst = name.slice(slash + 1);
+  if (ns !== undefined) {
+    const registry = registryOf(registries, ns);
+    // containerd's override_path gives /v2/ghcr.io/org/app?ns=ghcr.io: the registry named twice.
+    return {registry, rest: first === registry ? afterFirst : name};
+  }
+  if (first) return {registry: first, rest: afterFirst};
+  const registry = (host === undefined ? undefined : registries.hosted(host)) ?? registries.default;
+  if (registry) return {registry, rest: name};
+  parseName(name);
+  throw new OciError('NAME_UNKNOWN', {
+    message: `repository "${name}" names no configured registry and there is no default one; write one of ${registries.all.map((entry) => `${entry.name}/…`).join(', ')}`,
+  });
+}
+
+/** Letters that merely lower-case to ASCII, like the Kelvin sign, name nothing here: no header could repeat them. */
+const namedIn = (registries: Registries, text: string): Registry | undefined =>
+  /^[!-~]+$/.test(text) ? registries.named(text) : undefined;
+
+const withLibrary = (registry: Registry, name: RepositoryName): RepositoryName =>
+  registry.library && !name.includes('/') ? parseName(`library/${name}`) : name;

@@ -1,0 +1,41 @@
+export interface PageQuery {
+  /** Entries at most; undefined: all, up to the limit. */
+  n: number | undefined;
+  /** Entries after this one, which need not exist. */
+  last: string | undefined;
+}
+
+export interface Page {
+  entries: string[];
+  /** `last` of the next page, when there is more. */
+  next: string | undefined;
+}
+
+/** A larger `n` is clamped. */
+export const MOST_ENTRIES = 10_000;
+
+/** Entries in the order of their bytes: what the specification calls lexical order. */
+export const byBytes = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
+
+/**
+ * Cuts a page out of entries that are sorted by bytes. dist-spec, Listing Tags: `n=0` is an empty list without a
+ * link; `last` is a position, not necessarily an entry.
+ */
+export function pageOf(sorted: readonly string[], {n, last}: PageQuery): Page {
+  const from = last === undefined ? 0 : firstAfter(sorted, last);
+  const limit = Math.min(n ?? MOST_ENTRIES, MOST_ENTRIES);
+  const entries = sorted.slice(from, from + limit);
+  const more = limit > 0 && from + limit < sorted.length;
+  return {entries, next: more ? entries.at(-1) : undefined};
+}
+
+function firstAfter(sorted: readonly string[], last: string): number {
+  let low = 0;
+  let high = sorted.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (byBytes(sorted[middle] ?? '', last) <= 0) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}

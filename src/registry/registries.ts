@@ -1,0 +1,51 @@
+import type {Upstream} from '../upstream/port.ts';
+import type {TagPolicy} from './freshness.ts';
+
+/** A named entry of the configuration, ready to be asked. */
+export interface Registry {
+  readonly name: string;
+  readonly aliases: readonly string[];
+  readonly hosts: readonly string[];
+  /** One-component names get `library/` in front, as on Docker Hub. */
+  readonly library: boolean;
+  readonly upstream: Upstream;
+  readonly tags: TagPolicy;
+  /** What a client is told when the upstream's rate limit caused a miss. */
+  readonly rateLimitStatus: 429 | 503;
+}
+
+/** One immutable configuration of registries. A request keeps the one that it was routed with. */
+export interface Registries {
+  readonly all: readonly Registry[];
+  readonly default: Registry | undefined;
+  /** By name and alias, lower case. */
+  named(name: string): Registry | undefined;
+  /** By request host, with or without a port, lower case. */
+  hosted(host: string): Registry | undefined;
+}
+
+/**
+ * Takes registries whose names, aliases and hosts are unique (the configuration checks it) and the name of the one
+ * that unprefixed names belong to.
+ */
+export function createRegistries(all: readonly Registry[], defaultName: string | undefined): Registries {
+  const names = new Map(
+    all.flatMap((registry) =>
+      [registry.name, ...registry.aliases].map((name) => [name.toLowerCase(), registry] as const),
+    ),
+  );
+  const hosts = new Map(
+    all.flatMap((registry) =>
+      [...registry.hosts, registry.name].map((host) => [host.toLowerCase(), registry] as const),
+    ),
+  );
+  return Object.freeze({
+    all,
+    default: all.find((registry) => registry.name === defaultName),
+    named: (name: string) => names.get(name.toLowerCase()),
+    hosted: (host: string) => {
+      const lower = host.toLowerCase();
+      return hosts.get(lower) ?? hosts.get(lower.replace(/:\d+$/, ''));
+    },
+  });
+}

@@ -1,0 +1,249 @@
+import {LRUCache} from 'lru-cache';
+import type {Caller} from '../caller.ts';
+import type {Clock} from '../clock.ts';
+import {algorithmOf, type Digest} from '../oci/digest.ts';
+import {OciError} from '../oci/errors.ts';
+import type {Tag} from '../oci/name.ts';
+import type {Metadata, TagRecord} from '../storage/metadata.ts';
+import {type ManifestHead, UpstreamFailure} from '../upstream/port.ts';
+import type {Absences} from './absences.ts';
+import type {CacheReport} from './answer.ts';
+import {freshness, NO_CACHE_FLOOR} from './freshness.ts';
+import type {ManifestPull} from './manifest-pull.ts';
+import type {Route} from './namespace.ts';
+import {createSingleFlight} from './single-flight.ts';
+
+export interface TagOptions {
+  /** The client wants the upstream asked, whatever the age; at most once a second per tag. */
+  noCache: boolean;
+}
+
+/** What a tag points at. */
+export interface Resolution {
+  readonly digest: Digest;
+  readonly report: CacheReport;
+  /** What the upstream said of a manifest that is not here yet. */
+  readonly head: ManifestHead | undefined;
+}
+
+export interface Tags {
+  /** True when the tag, or its absence, is known here; then `resolve` is the way to it. */
+  known(route: Route, tag: Tag): Promise<boolean>;
+  /**
+   * The tag's digest: as it is known while fresh, else by one HEAD that all waiting requests share.
+   * @throws OciError MANIFEST_UNKNOWN when the upstream says that the tag is absent
+   * @throws UpstreamFailure when it cannot be asked and nothing here may be served
+   */
+  resolve(route: Route, tag: Tag, caller: Caller, options: TagOptions): Promise<Resolution>;
+  /**
+   * The digest that may still be served when the upstream failed after the tag was resolved.
+   * @throws the failure when there is none
+   */
+  fallback(route: Route, tag: Tag, failure: UpstreamFailure): Promise<Resolution>;
+  /** Remembers that the upstream has no such tag, for seconds, and gives the error that says so. */
+  absent(route: Route, tag: Tag): OciError;
+  /** A manifest has arrived: the tags that were seen pointing at it may now do so here. */
+  settle(route: Route, digest: Digest): Promise<void>;
+}
+
+/** A tag that a HEAD saw moving to a manifest that is not here; it moves here when the manifest arrives. */
+interface Sighting {
+  readonly head: ManifestHead & {digest: Digest};
+  readonly checkedAt: number;
+}
+
+type Answer = {digest: Digest; head: ManifestHead | undefined} | undefined;
+
+const MOST_SIGHTINGS = 10_000;
+
+export interface TagsParts {
+  metadata: Metadata;
+  pull: ManifestPull;
+  absences: Absences;
+  clock: Clock;
+}
+
+export function createTags({metadata, pull, absences, clock}: TagsParts): Tags {
+  const sightings = new LRUCache<string, Sighting>({max: MOST_SIGHTINGS});
+  const awaiting = new LRUCache<string, Set<Tag>>({max: MOST_SIGHTINGS});
+  const asking = createSingleFlight<Answer>();
+  const place = ({repository}: Route) => `${repository.registry}/${repository.name}`;
+  const keyOf = (route: Route, tag: Tag) => `${place(route)}:${tag}`;
+
+  function sight(route: Route, tag: Tag, head: ManifestHead & {digest: Digest}): void {
+    sightings.set(keyOf(route, tag), {head, checkedAt: clock.now()});
+    const arrival = `${place(route)}@${head.digest}`;
+    awaiting.set(arrival, (awaiting.get(arrival) ?? new Set()).add(tag));
+  }
+
+  async function point(route: Route, tag: Tag, digest: Digest, at: number): Promise<void> {
+    sightings.delete(keyOf(route, tag));
+    await metadata.commit([
+      {type: 'tag.put', repository: route.repository, name: tag, digest, origin: 'upstream', at},
+    ]);
+  }
+
+  /** One HEAD; where it names no digest that compares with ours, one GET, hashed. */
+  async function ask(route: Route, tag: Tag, caller: Caller, record: TagRecord | undefined): Promise<Answer> {
+    const head = await route.registry.upstream.headManifest(route.repository.name, tag, caller);
+    if (!head) {
+      if (record)
+        await metadata.commit([{type: 'tag.gone', repository: route.repository, name: tag, at: clock.now()}]);
+      return undefined;
+    }
+    const {digest} = head;
+    if (!digest || (record && algorithmOf(digest) !== algorithmOf(record.digest))) {
+      const algorithm = record ? algorithmOf(record.digest) : undefined;
+      const {value} = await pull.byTag(route, tag, caller, algorithm);
+      return value && {digest: value.digest, head: undefined};
+    }
+    if (digest === record?.digest || (await metadata.manifest(route.repository, digest))) {
+      await point(route, tag, digest, clock.now());
+      return {digest, head: undefined};
+    }
+    sight(route, tag, {...head, digest});
+    return {digest, head};
+  }
+
+  function fromRecord(
+    route: Route,
+    record: TagRecord,
+    how: CacheReport['how'],
+    note?: Partial<CacheReport>,
+  ): Resolution {
+    const age = Math.max(0, clock.now() - record.checkedAt);
+    const ttl = Math.ceil((route.registry.tags.ttl - age) / 1000);
+    return {
+      digest: record.digest,
+      head: undefined,
+      report: {how, ttl, age: Math.floor(age / 1000), ...note},
+    };
+  }
+
+  const deleted = ({registry}: Route, record: TagRecord, now: number): Partial<CacheReport> => ({
+    detail: 'deleted-upstream',
+    warning: `tag ${record.name} was deleted at ${registry.upstream.host}; this copy is served until ${new Date((record.goneAt ?? now) + registry.tags.keepDeleted).toISOString()}`,
+  });
+
+  const failed = (record: TagRecord, failure: UpstreamFailure): Partial<CacheReport> => ({
+    detail: failure.kind,
+    warning: `${failure.message}; serving the copy last checked at ${new Date(record.checkedAt).toISOString()}`,
+  });
+
+  function absent(route: Route, tag: Tag): OciError {
+    absences.remember(keyOf(route, tag));
+    return unknown(route, tag);
+  }
+
+  async function withoutUpstream(
+    route: Route,
+    record: TagRecord | undefined,
+    failure: UpstreamFailure,
+  ): Promise<Resolution> {
+    // A denial is an answer: what the upstream refuses to its own callers is not handed out as stale.
+    if (!record || failure.kind === 'denied') throw failure;
+    const verdict = freshness({
+      now: clock.now(),
+      known: record,
+      policy: route.registry.tags,
+      upstream: 'failed',
+    });
+    if (verdict === 'gone') throw failure;
+    return fromRecord(route, record, 'stale', failed(record, failure));
+  }
+
+  function withoutTag(route: Route, tag: Tag, record: TagRecord | undefined): Resolution {
+    const now = clock.now();
+    const {tags: policy} = route.registry;
+    if (!record || freshness({now, known: record, policy, upstream: 'absent'}) === 'gone')
+      throw absent(route, tag);
+    return fromRecord(route, {...record, checkedAt: now}, 'stale', deleted(route, record, now));
+  }
+
+  async function revalidate(
+    route: Route,
+    tag: Tag,
+    caller: Caller,
+    record: TagRecord | undefined,
+    how: CacheReport['how'],
+  ) {
+    let asked: {value: Answer; collapsed: boolean};
+    try {
+      asked = await asking.run(`${keyOf(route, tag)} ${caller.key}`, () => ask(route, tag, caller, record));
+    } catch (error) {
+      if (error instanceof UpstreamFailure) return withoutUpstream(route, record, error);
+      throw error;
+    }
+    const {value: answer, collapsed} = asked;
+    if (!answer) return withoutTag(route, tag, record);
+    absences.forget(keyOf(route, tag));
+    const ttl = Math.ceil(route.registry.tags.ttl / 1000);
+    const detail = record ? (record.digest === answer.digest ? 'unchanged' : 'changed') : undefined;
+    return {...answer, report: {how, ttl, age: 0, collapsed, ...(detail ? {detail} : {})}};
+  }
+
+  return {
+    absent,
+
+    async known(route, tag) {
+      const key = keyOf(route, tag);
+      const {absentTtl} = route.registry.tags;
+      return (
+        absences.has(key, absentTtl) ||
+        sightings.has(key) ||
+        (await metadata.tag(route.repository, tag)) !== undefined
+      );
+    },
+
+    async resolve(route, tag, caller, {noCache}) {
+      const key = keyOf(route, tag);
+      const {tags: policy} = route.registry;
+      const now = clock.now();
+      const absentTtl = noCache ? Math.min(NO_CACHE_FLOOR, policy.absentTtl) : policy.absentTtl;
+      if (absences.has(key, absentTtl)) throw unknown(route, tag);
+      const sighting = sightings.get(key);
+      if (sighting && freshness({now, known: sighting, policy, upstream: 'unasked', noCache}) === 'fresh') {
+        const age = now - sighting.checkedAt;
+        const report = {
+          how: 'hit' as const,
+          ttl: Math.ceil((policy.ttl - age) / 1000),
+          age: Math.floor(age / 1000),
+        };
+        return {digest: sighting.head.digest, head: sighting.head, report};
+      }
+      const record = await metadata.tag(route.repository, tag);
+      if (!record) return revalidate(route, tag, caller, undefined, 'uri-miss');
+      switch (freshness({now, known: record, policy, upstream: 'unasked', noCache})) {
+        case 'fresh':
+          return fromRecord(route, record, 'hit');
+        case 'stale':
+          return fromRecord(route, record, 'stale', deleted(route, record, now));
+        case 'gone':
+          throw unknown(route, tag);
+        case 'revalidate':
+          return revalidate(route, tag, caller, record, noCache ? 'request' : 'stale');
+      }
+    },
+
+    async fallback(route, tag, failure) {
+      return withoutUpstream(route, await metadata.tag(route.repository, tag), failure);
+    },
+
+    async settle(route, digest) {
+      const arrival = `${place(route)}@${digest}`;
+      const tags = awaiting.get(arrival);
+      if (!tags) return;
+      awaiting.delete(arrival);
+      for (const tag of tags) {
+        const sighting = sightings.get(keyOf(route, tag));
+        if (sighting?.head.digest === digest) await point(route, tag, digest, sighting.checkedAt);
+      }
+    },
+  };
+}
+
+export const unknown = ({registry, asked}: Route, reference: string): OciError =>
+  new OciError('MANIFEST_UNKNOWN', {
+    message: `${registry.upstream.host} has no manifest ${reference} in ${asked}`,
+    detail: {name: asked, reference, upstream: registry.upstream.host},
+  });

@@ -1,0 +1,80 @@
+import {algorithmOf, createDigester, type Digest} from '../oci/digest.ts';
+import {UpstreamFailure} from '../upstream/port.ts';
+import {BlobAbsent, DigestMismatch, type Source} from './fill/download.ts';
+
+/**
+ * A blob straight from the upstream, for when it cannot be kept here: the whole of it is hashed, what comes before
+ * `from` is not given again, and the last byte is withheld until the digest was found right.
+ * @throws DigestMismatch, BlobAbsent or UpstreamFailure from the iteration
+ */
+export async function* streamVerified(
+  source: Source,
+  digest: Digest,
+  from: number,
+): AsyncGenerator<Uint8Array, void> {
+  const answer = await source.open();
+  if (!answer) throw new BlobAbsent(`${source.host} does not have it`);
+  const digester = createDigester(algorithmOf(digest));
+  let at = 0;
+  let withheld: Uint8Array | undefined;
+  try {
+    for await (const chunk of answer.body) {
+      if (chunk.length === 0) continue;
+      digester.update(chunk);
+      if (withheld) yield withheld;
+      const fresh = chunk.subarray(Math.min(chunk.length, Math.max(0, from - at)));
+      at += chunk.length;
+      withheld = fresh.length > 0 ? fresh.subarray(-1) : undefined;
+      if (fresh.length > 1) yield fresh.subarray(0, -1);
+    }
+  } finally {
+    answer.close();
+  }
+  const actual = digester.digest();
+  if (actual !== digest)
+    throw new DigestMismatch(`${source.host} sent ${at} bytes with the digest ${actual}`);
+  if (withheld) yield withheld;
+}
+
+/**
+ * A part of a blob straight from the upstream, `start` to `end`, both inclusive. A part has no digest of its own: the
+ * client checks the whole that it puts together.
+ * @throws UpstreamFailure or BlobAbsent, before anything is given
+ */
+export async function openPart(
+  source: Source,
+  start: number,
+  end: number,
+): Promise<AsyncGenerator<Uint8Array, void>> {
+  const answer = await source.open({start, end});
+  if (!answer) throw new BlobAbsent(`${source.host} does not have it`);
+  if (answer.start > start) {
+    answer.close();
+    throw new UpstreamFailure(
+      'protocol',
+      source.host,
+      `answered with bytes from ${answer.start} on, not ${start}`,
+    );
+  }
+  return cut(answer.body, answer.start, start, end, answer.close);
+}
+
+async function* cut(
+  body: AsyncIterable<Uint8Array>,
+  offset: number,
+  start: number,
+  end: number,
+  close: () => void,
+): AsyncGenerator<Uint8Array, void> {
+  let at = offset;
+  try {
+    for await (const chunk of body) {
+      const piece = chunk.subarray(Math.max(0, start - at), Math.max(0, end + 1 - at));
+      at += chunk.length;
+      if (piece.length > 0) yield piece;
+      if (at > end) return;
+    }
+  } finally {
+    close();
+  }
+}

@@ -1,0 +1,144 @@
+import {randomUUID} from 'node:crypto';
+import {join} from 'node:path';
+import {type Clock, systemClock} from './clock.ts';
+import type {Config, RegistryConfig} from './config.ts';
+import {createEvents, type Events} from './events.ts';
+import {createApp} from './http/app.ts';
+import {createListener, type Listener} from './http/listener.ts';
+import type {Verbs} from './http/routes.ts';
+import {createAbsences} from './registry/absences.ts';
+import {createAccess} from './registry/access.ts';
+import {createBlobs} from './registry/blobs.ts';
+import {createCatalog} from './registry/catalog.ts';
+import {createFills, type Fills} from './registry/fill/fills.ts';
+import {createManifestPull} from './registry/manifest-pull.ts';
+import {createManifests} from './registry/manifests.ts';
+import {createMemory} from './registry/memory.ts';
+import {createRegistries, type Registry} from './registry/registries.ts';
+import {createTagLists} from './registry/tag-lists.ts';
+import {createTags} from './registry/tags.ts';
+import {createFsBlobStore} from './storage/fs/blob-store.ts';
+import {createSpools} from './storage/fs/spools.ts';
+import type {Metadata} from './storage/metadata.ts';
+import type {Spools} from './storage/spool.ts';
+import {openSqliteMetadata} from './storage/sqlite/metadata.ts';
+import {createUpstream} from './upstream/client.ts';
+
+export interface Address {
+  host: string;
+  port: number;
+  /** As a client on this machine reaches it. */
+  url: string;
+}
+
+export interface BackrefServer {
+  readonly events: Events;
+  /**
+   * Opens the store and accepts requests; asks no upstream.
+   * @throws what the system says: EADDRINUSE, EACCES, a database that cannot be opened
+   */
+  listen(): Promise<Address>;
+  /** Ends requests under way within the configured grace, keeps partial spools, frees port and files. Idempotent. */
+  close(): Promise<void>;
+}
+
+export interface ServerDeps {
+  clock?: Clock;
+  /** For the proxy variables and credential helpers of upstreams; default the process's. */
+  env?: NodeJS.ProcessEnv;
+}
+
+/** Spools that nobody resumed for so many milliseconds are removed. */
+const SPOOL_LIFE = 24 * 60 * 60 * 1000;
+
+/** One server: everything that it consists of is made and wired here, and held by nobody else. */
+export function createServer(
+  config: Config,
+  {clock = systemClock, env = process.env}: ServerDeps = {},
+): BackrefServer {
+  const events = createEvents();
+  const pseudonym = `backref-${randomUUID()}`;
+  const upstreams = (options: RegistryConfig) =>
+    createUpstream(options.upstream, {clock, events, via: pseudonym, env});
+  const registries = createRegistries(
+    config.registries.map((entry) => registryOf(entry, upstreams(entry))),
+    config.registries.find((entry) => entry.default)?.name,
+  );
+  const spools = createSpools({path: join(config.storage.blobs.path, 'spool')});
+  let running: Promise<Running> | undefined;
+  let closing: Promise<void> | undefined;
+
+  async function start(): Promise<Running> {
+    const metadata = await openSqliteMetadata({path: config.storage.metadata.path});
+    const {verbs, fills} = wire(config, {metadata, spools, clock, events});
+    const app = createApp({verbs, registries: () => registries, pseudonym, clock, events});
+    return {metadata, fills, listener: createListener(app, clock)};
+  }
+
+  async function stop(): Promise<void> {
+    const {listener, fills, metadata} = (await running) ?? {};
+    await listener?.close(config.shutdown.grace);
+    await fills?.close();
+    await metadata?.close();
+    for (const {upstream} of registries.all) upstream.close();
+  }
+
+  return {
+    events,
+    async listen() {
+      running ??= start();
+      const {listener} = await running;
+      const {host} = config.listen;
+      const port = await listener.listen(host, config.listen.port);
+      spools
+        .sweep(clock.now() - SPOOL_LIFE)
+        .catch((error) => events.emit('background.failed', {task: 'sweep old spools', error}));
+      return {host, port, url: `http://${reachable(host)}:${port}`};
+    },
+    close() {
+      closing ??= stop();
+      return closing;
+    },
+  };
+}
+
+interface Running {
+  metadata: Metadata;
+  fills: Fills;
+  listener: Listener;
+}
+
+interface Parts {
+  metadata: Metadata;
+  spools: Spools;
+  clock: Clock;
+  events: Events;
+}
+
+function wire(config: Config, {metadata, spools, clock, events}: Parts): {verbs: Verbs; fills: Fills} {
+  const store = createFsBlobStore({path: join(config.storage.blobs.path, 'blobs')});
+  const memory = createMemory(config.cache.memory);
+  const absences = createAbsences(clock);
+  const access = createAccess({metadata, clock});
+  const pull = createManifestPull({metadata, clock});
+  const tags = createTags({metadata, pull, absences, clock});
+  const fills = createFills({spools, store, metadata, clock, events});
+  const verbs = {
+    manifests: createManifests({metadata, access, pull, tags, absences, memory, events}),
+    blobs: createBlobs({store, metadata, access, fills, absences, memory, clock, events}),
+    tagLists: createTagLists({metadata, absences, clock}),
+    catalog: createCatalog({metadata}),
+  };
+  return {verbs, fills};
+}
+
+function registryOf(entry: RegistryConfig, upstream: Registry['upstream']): Registry {
+  const {name, aliases, hosts, library, tags} = entry;
+  return {name, aliases, hosts, library, upstream, tags, rateLimitStatus: entry.upstream.rateLimitStatus};
+}
+
+/** An address that a client on this machine can use. */
+function reachable(host: string): string {
+  if (host === '0.0.0.0' || host === '::') return '127.0.0.1';
+  return host.includes(':') ? `[${host}]` : host;
+}

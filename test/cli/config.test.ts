@@ -1,0 +1,93 @@
+import {readFile, writeFile} from 'node:fs/promises';
+import {join} from 'node:path';
+import test from 'ava';
+import {loadConfig} from '../../src/config/load.ts';
+import {run} from '../support/command.ts';
+import {createFolder} from '../support/folder.ts';
+
+const FAULTY =
+  'listen: {port: http}\nregistries:\n  r.test: {upstream: {url: https://r.test}, tags: {tll: 5s}}\n';
+
+test('--version gives the version of the package', async (t) => {
+  const {version} = JSON.parse(await readFile('package.json', 'utf8'));
+  t.like(await run(t, ['--version'], {cwd: await createFolder(t)}), {
+    code: 0,
+    stdout: `${version}\n`,
+    stderr: '',
+  });
+});
+
+test('--help names every command', async (t) => {
+  const {code, stdout} = await run(t, ['--help'], {cwd: await createFolder(t)});
+  t.is(code, 0);
+  for (const command of ['serve', 'health', 'config']) t.regex(stdout, new RegExp(`^ {2}${command}`, 'm'));
+});
+
+test('an unknown command or option ends with 2', async (t) => {
+  const cwd = await createFolder(t);
+  for (const args of [['sevre'], ['serve', '--confg', 'x'], []])
+    t.is((await run(t, args, {cwd})).code, 2, args.join(' '));
+});
+
+test('config check without a file finds the built-in default fine', async (t) => {
+  const {code, stdout, stderr} = await run(t, ['config', 'check'], {cwd: await createFolder(t)});
+  t.is(code, 0);
+  t.regex(stdout, /fine \(built-in default\): 7 registries/);
+  t.is(stderr, '');
+});
+
+test('config check tells every fault on stderr and ends with 2', async (t) => {
+  const cwd = await createFolder(t);
+  await writeFile(join(cwd, 'f.yaml'), FAULTY);
+  const {code, stdout, stderr} = await run(t, ['config', 'check', '--config', 'f.yaml'], {cwd});
+  t.is(code, 2);
+  t.is(stdout, '');
+  t.is(
+    stderr,
+    `The configuration cannot be used (f.yaml): 2 faults
+  listen.port (f.yaml:1:16)
+    must be a whole number from 0 to 65535; found "http"
+  registries.r.test.tags.tll (f.yaml:3:57)
+    is not known (did you mean "ttl"?): allowed here are ttl, maxStale, keepDeleted, absentTtl
+`,
+  );
+});
+
+test('config check --json tells the same to machines', async (t) => {
+  const cwd = await createFolder(t);
+  await writeFile(join(cwd, 'f.yaml'), FAULTY);
+  const {code, stdout} = await run(t, ['config', 'check', '--json'], {cwd, env: {BACKREF_CONFIG: 'f.yaml'}});
+  t.is(code, 2);
+  const {ok, source, faults} = JSON.parse(stdout);
+  t.false(ok);
+  t.is(source, 'f.yaml');
+  t.like(faults[0], {path: 'listen.port', value: '"http"', where: 'f.yaml:1:16'});
+  t.is(faults.length, 2);
+});
+
+test('config show prints a file that has the same effect', async (t) => {
+  const cwd = await createFolder(t);
+  const {code, stdout} = await run(t, ['config', 'show'], {cwd, env: {BACKREF_SHUTDOWN_GRACE: '90s'}});
+  t.is(code, 0);
+  const shown = await loadConfig({env: {}, file: 'shown.yaml', readFile: async () => stdout});
+  const nowhere = join(cwd, 'none.yaml');
+  await writeFile(nowhere, 'shutdown: {grace: 90s}');
+  t.deepEqual(shown, await loadConfig({env: {}, file: nowhere}));
+});
+
+test('config show never prints a password', async (t) => {
+  const cwd = await createFolder(t);
+  const credentials = 'credentials: {username: me, password: "${TOKEN}"}';
+  await writeFile(
+    join(cwd, 'f.yaml'),
+    `registries: {r.test: {upstream: {url: "https://r.test", ${credentials}}}}`,
+  );
+  for (const format of [[], ['--json']]) {
+    const args = ['config', 'show', '--config', 'f.yaml', ...format];
+    const {code, stdout} = await run(t, args, {cwd, env: {TOKEN: 'hunter2'}});
+    t.is(code, 0);
+    t.regex(stdout, /username"?: "?me/);
+    t.regex(stdout, /\[redacted\]/);
+    t.notRegex(stdout, /hunter2/);
+  }
+});

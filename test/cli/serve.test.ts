@@ -1,0 +1,143 @@
+import {once} from 'node:events';
+import {writeFile} from 'node:fs/promises';
+import {type AddressInfo, createServer} from 'node:net';
+import {join} from 'node:path';
+import test, {type ExecutionContext} from 'ava';
+import {run, start} from '../support/command.ts';
+import {createFolder} from '../support/folder.ts';
+
+const ANYWHERE = {BACKREF_LISTEN_HOST: '127.0.0.1', BACKREF_LISTEN_PORT: '0'};
+const LISTENS = /listens on (http:\/\/127\.0\.0\.1:(\d+))/;
+
+/** A TCP server that takes connections and never answers. */
+async function silence(t: ExecutionContext): Promise<{port: number; asked: Promise<unknown>}> {
+  const server = createServer();
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const sockets = new Set<{destroy(): void}>();
+  const asked = new Promise((resolve) => {
+    server.on('connection', (socket) => {
+      sockets.add(socket);
+      socket.on('error', () => {}).once('data', resolve);
+    });
+  });
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  return {port: (server.address() as AddressInfo).port, asked};
+}
+
+test('serve tells where it listens, what it serves, where the cache lies and how to pull', async (t) => {
+  const cwd = await createFolder(t);
+  const server = start(t, ['serve'], {cwd, env: ANYWHERE});
+  const [, url, port] = await server.prints(LISTENS);
+  await server.prints(/Pull through it/);
+  const {stdout} = server.printed();
+  t.true(stdout.includes(join(cwd, 'data')), stdout);
+  t.regex(stdout, /docker\.io +https:\/\/registry-1\.docker\.io +the default; docker\.io, index\.docker\.io/);
+  t.regex(stdout, /public\.ecr\.aws +https:\/\/public\.ecr\.aws/);
+  t.true(stdout.includes(`docker pull localhost:${port}/alpine`));
+  t.is((await fetch(`${url}/v2/`)).status, 200);
+});
+
+test('SIGTERM and SIGINT end it with 0, with nothing on stderr', async (t) => {
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    const server = start(t, ['serve'], {cwd: await createFolder(t), env: ANYWHERE});
+    await server.prints(LISTENS);
+    server.child.kill(signal);
+    t.is(await server.ended, 0);
+    t.is(server.printed().stderr, '');
+  }
+});
+
+test('a second signal ends it at once, with the code that a shell expects', async (t) => {
+  for (const [signal, code] of [
+    ['SIGTERM', 143],
+    ['SIGINT', 130],
+  ] as const) {
+    const cwd = await createFolder(t);
+    const upstream = await silence(t);
+    const url = `http://127.0.0.1:${upstream.port}`;
+    await writeFile(
+      join(cwd, 'f.yaml'),
+      `registries: {r.test: {default: true, upstream: {url: "${url}", insecure: true, timeouts: {headers: 10m}}}}`,
+    );
+    const server = start(t, ['serve', '--config', 'f.yaml'], {cwd, env: ANYWHERE});
+    const [, address] = await server.prints(LISTENS);
+    const unanswered = fetch(`${address}/v2/app/manifests/latest`).catch(() => undefined);
+    await upstream.asked;
+    server.child.kill(signal);
+    await server.prints(/finishing what runs/);
+    server.child.kill(signal);
+    t.is(await server.ended, code);
+    await unanswered;
+  }
+});
+
+test('with the format json every line that it prints is an object', async (t) => {
+  const env = {...ANYWHERE, BACKREF_LOG_FORMAT: 'json'};
+  const server = start(t, ['serve'], {cwd: await createFolder(t), env});
+  const [, url] = await server.prints(LISTENS);
+  await fetch(`${url}/v2/`, {headers: {authorization: 'Basic aHVudGVyMg=='}});
+  await server.prints(/request\.end/);
+  server.child.kill('SIGTERM');
+  t.is(await server.ended, 0);
+  const {stdout} = server.printed();
+  const entries = stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  t.deepEqual(
+    entries.map(({event}) => event),
+    ['server.listening', 'request.end', 'server.stopping'],
+  );
+  t.is(typeof entries[1]?.id, 'string');
+  t.notRegex(stdout, /aHVudGVyMg/);
+});
+
+test('a port in use is told as such and ends with 1', async (t) => {
+  const taken = await silence(t);
+  const env = {...ANYWHERE, BACKREF_LISTEN_PORT: String(taken.port)};
+  const {code, stderr} = await run(t, ['serve'], {cwd: await createFolder(t), env});
+  t.is(code, 1);
+  t.is(
+    stderr,
+    `Port ${taken.port} of 127.0.0.1 is in use: end what listens there, or choose another one with listen.port or BACKREF_LISTEN_PORT.\n`,
+  );
+});
+
+test('a folder that cannot be written to is told as such and ends with 1', async (t) => {
+  const cwd = await createFolder(t);
+  await writeFile(join(cwd, 'file'), '');
+  const env = {...ANYWHERE, BACKREF_STORAGE_BLOBS_PATH: './file/data'};
+  const {code, stderr} = await run(t, ['serve'], {cwd, env});
+  t.is(code, 1);
+  t.regex(
+    stderr,
+    /^The folder \.\/file\/data cannot be written to \(ENOTDIR\): .* BACKREF_STORAGE_BLOBS_PATH\.\n$/,
+  );
+});
+
+test('a faulty configuration starts nothing and ends with 2', async (t) => {
+  const {code, stdout, stderr} = await run(t, ['serve'], {
+    cwd: await createFolder(t),
+    env: {BACKREF_LISTEN_PORT: 'x'},
+  });
+  t.is(code, 2);
+  t.is(stdout, '');
+  t.regex(stderr, /BACKREF_LISTEN_PORT/);
+});
+
+test('health is 0 while the server answers and 1 when it does not', async (t) => {
+  const cwd = await createFolder(t);
+  const server = start(t, ['serve'], {cwd, env: ANYWHERE});
+  const [, , port] = await server.prints(LISTENS);
+  const env = {BACKREF_LISTEN_PORT: String(port)};
+  t.like(await run(t, ['health'], {cwd, env}), {code: 0, stdout: '', stderr: ''});
+  server.child.kill('SIGTERM');
+  await server.ended;
+  const {code, stderr} = await run(t, ['health'], {cwd, env});
+  t.is(code, 1);
+  t.regex(stderr, /does not answer/);
+});

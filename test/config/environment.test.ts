@@ -1,0 +1,71 @@
+import test from 'ava';
+import {scalarPaths} from '../../src/config/schema.ts';
+import {loadGiven, oneRegistry, refusal} from '../support/settings.ts';
+
+test('every scalar setting outside the registries has a variable', async (t) => {
+  const config = await loadGiven({
+    yaml: 'listen: {port: 1}',
+    env: {
+      BACKREF_LISTEN_HOST: '127.0.0.1',
+      BACKREF_LISTEN_PORT: '5001',
+      BACKREF_STORAGE_BLOBS_DRIVER: 'fs',
+      BACKREF_STORAGE_BLOBS_PATH: '/data',
+      BACKREF_STORAGE_METADATA_DRIVER: 'sqlite',
+      BACKREF_STORAGE_METADATA_PATH: '/data/meta.db',
+      BACKREF_CACHE_MEMORY: '1GiB',
+      BACKREF_SHUTDOWN_GRACE: '5s',
+      BACKREF_LOG_LEVEL: 'warn',
+      BACKREF_LOG_FORMAT: 'json',
+    },
+  });
+  const {registries, ...rest} = config;
+  t.is(registries.length, 7);
+  t.deepEqual(rest, {
+    listen: {host: '127.0.0.1', port: 5001},
+    storage: {blobs: {driver: 'fs', path: '/data'}, metadata: {driver: 'sqlite', path: '/data/meta.db'}},
+    cache: {memory: 2 ** 30},
+    shutdown: {grace: 5000},
+    log: {level: 'warn', format: 'json'},
+  });
+  t.is(scalarPaths().length, 10);
+});
+
+test('a fault of a variable names the variable', async (t) => {
+  const {faults} = await refusal({yaml: 'listen: {port: 1}', env: {BACKREF_LISTEN_PORT: 'http'}});
+  t.deepEqual(faults, [
+    {
+      path: 'listen.port',
+      value: '"http"',
+      problem: 'must be a whole number from 0 to 65535',
+      where: 'BACKREF_LISTEN_PORT',
+    },
+  ]);
+});
+
+test('an unknown BACKREF_ variable is a fault, with what was probably meant', async (t) => {
+  const {faults} = await refusal({env: {BACKREF_LISTEN_PROT: '1'}});
+  t.is(faults.length, 1);
+  t.is(faults[0]?.where, 'BACKREF_LISTEN_PROT');
+  t.regex(faults[0]?.problem ?? '', /did you mean "BACKREF_LISTEN_PORT"/);
+});
+
+test('a BACKREF_ variable that the file names is no fault', async (t) => {
+  const yaml = `${oneRegistry()}\n      # comment\nlisten: {host: "\${BACKREF_ADDRESS}"}`;
+  t.is((await loadGiven({yaml, env: {BACKREF_ADDRESS: '127.0.0.1'}})).listen.host, '127.0.0.1');
+});
+
+test('what Kubernetes sets for a Service named backref is no setting and no fault', async (t) => {
+  const config = await loadGiven({
+    env: {
+      BACKREF_SERVICE_HOST: '10.0.0.1',
+      BACKREF_SERVICE_PORT: '5000',
+      BACKREF_SERVICE_PORT_HTTP: '5000',
+      BACKREF_PORT: 'tcp://10.0.0.1:5000',
+      BACKREF_PORT_5000_TCP: 'tcp://10.0.0.1:5000',
+      BACKREF_PORT_5000_TCP_ADDR: '10.0.0.1',
+      // A Service named backref-listen.
+      BACKREF_LISTEN_PORT: 'tcp://10.0.0.2:80',
+    },
+  });
+  t.is(config.listen.port, 5000);
+});

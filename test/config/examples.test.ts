@@ -1,0 +1,45 @@
+import {readdir, readFile} from 'node:fs/promises';
+import test from 'ava';
+import {loadConfig} from '../../src/config/load.ts';
+import {AUTHORITY} from '../support/certificates.ts';
+
+/** What the examples expect of the machine they run on. */
+const SURROUNDINGS: Record<string, string> = {
+  '/etc/backref/example-ca.pem': AUTHORITY,
+  '/run/secrets/registry-password': 'hunter2\n',
+};
+const ENV = {DOCKERHUB_USER: 'me', DOCKERHUB_TOKEN: 'dckr_pat_1'};
+
+const loadExample = (name: string) =>
+  loadConfig({
+    file: `config/examples/${name}`,
+    env: ENV,
+    readFile: async (path) => SURROUNDINGS[path] ?? readFile(path, 'utf8'),
+  });
+
+test('Docker Hub with an account', async (t) => {
+  const {registries} = await loadExample('docker-hub-account.yaml');
+  t.like(registries[0], {name: 'docker.io', default: true, library: true});
+  t.deepEqual(registries[0]?.upstream.credentials, {kind: 'basic', username: 'me', password: 'dckr_pat_1'});
+});
+
+test('a private registry with a CA of its own', async (t) => {
+  const {registries} = await loadExample('private-registry.yaml');
+  t.deepEqual(registries[0]?.upstream.credentials, {kind: 'basic', username: 'backref', password: 'hunter2'});
+  t.deepEqual(registries[0]?.upstream.ca, [AUTHORITY]);
+  t.deepEqual(registries[0]?.upstream.realmHosts, ['login.example.net']);
+});
+
+test('a legacy registry without TLS', async (t) => {
+  const {registries} = await loadExample('plain-http-registry.yaml');
+  t.like(registries[0], {name: 'legacy.internal:5000'});
+  t.like(registries[0]?.upstream, {url: 'http://legacy.internal:5000', insecure: true});
+});
+
+test('every example is tested here', async (t) => {
+  t.deepEqual((await readdir('config/examples')).sort(), [
+    'docker-hub-account.yaml',
+    'plain-http-registry.yaml',
+    'private-registry.yaml',
+  ]);
+});

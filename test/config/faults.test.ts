@@ -1,0 +1,280 @@
+import test from 'ava';
+import type {Fault} from '../../src/config/fault.ts';
+import {type Given, oneRegistry, oneUpstream, refusal} from '../support/settings.ts';
+
+const told = async (given: Given): Promise<string[]> =>
+  (await refusal(given)).faults.map(({path, value, problem}) =>
+    [path, problem, value].filter(Boolean).join(' | '),
+  );
+
+const onlyFault = async (given: Given): Promise<Fault> => {
+  const {faults} = await refusal(given);
+  if (faults.length !== 1 || !faults[0]) throw new Error(`not one fault: ${JSON.stringify(faults)}`);
+  return faults[0];
+};
+
+test('every fault is told at once, with its place, its value and what is allowed', async (t) => {
+  const yaml = `listen: {port: 99999}
+lissten: {port: 1}
+log: {level: loud}
+registries:
+  docker.io:
+    default: true
+    upstream: {url: https://registry-1.docker.io/v2}
+    tags: {ttl: sixty, tll: 1s}
+  Legacy:
+    default: true
+    aliases: [docker.io]
+    upstream:
+      url: http://legacy.test
+      credentials: {username: me, passwordFile: /missing}
+      ca: /no.pem
+      timeouts: {idle: "\${IDLE}"}
+`;
+  const {faults, message} = await refusal({yaml, env: {BACKREF_CACHE: '1', BACKREF_CACHE_MEMORY: '1kB'}});
+  const places = faults.map(({path, where}) => `${where} ${path}`.trim()).sort();
+  t.deepEqual(places, [
+    'BACKREF_CACHE',
+    'BACKREF_CACHE_MEMORY cache.memory',
+    'config/backref.yaml:10:14 registries.Legacy.default',
+    'config/backref.yaml:11:15 registries.Legacy.aliases[0]',
+    'config/backref.yaml:13:12 registries.Legacy.upstream.url',
+    'config/backref.yaml:14:49 registries.Legacy.upstream.credentials.passwordFile',
+    'config/backref.yaml:15:11 registries.Legacy.upstream.ca',
+    'config/backref.yaml:16:24 registries.Legacy.upstream.timeouts.idle',
+    'config/backref.yaml:1:16 listen.port',
+    'config/backref.yaml:2:1 lissten',
+    'config/backref.yaml:3:14 log.level',
+    'config/backref.yaml:7:21 registries.docker.io.upstream.url',
+    'config/backref.yaml:8:17 registries.docker.io.tags.ttl',
+    'config/backref.yaml:8:29 registries.docker.io.tags.tll',
+    'config/backref.yaml:9:3 registries.Legacy',
+  ]);
+  t.regex(message, /config\/backref\.yaml\): 15 faults\n/);
+  t.regex(
+    message,
+    /registries\.docker\.io\.tags\.ttl \(config\/backref\.yaml:8:17\)\n.*500ms, 60s.*; found "sixty"/,
+  );
+});
+
+const UNITS = 'written 500ms, 60s, 5m, 12h or 7d';
+const single: [title: string, given: Given, fault: string][] = [
+  [
+    'a port outside the range',
+    {yaml: 'listen: {port: -1}'},
+    'listen.port | must be a whole number from 0 to 65535 | -1',
+  ],
+  [
+    'a fraction of a port',
+    {yaml: 'listen: {port: 1.5}'},
+    'listen.port | must be a whole number from 0 to 65535 | 1.5',
+  ],
+  [
+    'a duration without a unit',
+    {yaml: oneRegistry('tags: {ttl: 60}')},
+    `registries.r.test.tags.ttl | must be a duration from 0 to 3650d, ${UNITS} | 60`,
+  ],
+  [
+    'a timer that Node would fire at once',
+    {yaml: 'shutdown: {grace: 30d}'},
+    `shutdown.grace | must be a duration from 0 to 24d, ${UNITS} | "30d"`,
+  ],
+  [
+    'a memory cache without a limit',
+    {yaml: 'cache: {memory: 0}'},
+    'cache.memory | must be a size of at least 1MiB, written 256MiB, 1GB or as bytes | 0',
+  ],
+  ['a word outside a choice', {yaml: 'log: {format: xml}'}, 'log.format | must be pretty or json | "xml"'],
+  [
+    'a push that is not offered',
+    {yaml: oneRegistry('push: local')},
+    'registries.r.test.push | must be deny | "local"',
+  ],
+  ['a scalar for a mapping', {yaml: 'listen: 5000'}, 'listen | must be a mapping of host, port | 5000'],
+  [
+    'a mapping for a scalar',
+    {yaml: 'log: {level: {a: 1}}'},
+    'log.level | must be debug or info or warn or error or silent | a mapping',
+  ],
+  [
+    'a text for a list',
+    {yaml: oneRegistry('aliases: a.test')},
+    'registries.r.test.aliases | must be a list, e.g. [one, two] | "a.test"',
+  ],
+  ['a list for the file', {yaml: '- a'}, 'must be a mapping of settings, e.g. "listen: {port: 5000}"'],
+  [
+    'a registry without an upstream',
+    {yaml: 'registries: {r.test: {}}'},
+    'registries.r.test.upstream | is missing: it must be a mapping of url, insecure, credentials, realmHosts, ca, timeouts, concurrency, breaker, rateLimitStatus',
+  ],
+  [
+    'a registry that only has its name',
+    {yaml: 'registries: {r.test: }'},
+    'registries.r.test.upstream | is missing: it must be a mapping of url, insecure, credentials, realmHosts, ca, timeouts, concurrency, breaker, rateLimitStatus',
+  ],
+  [
+    'an upstream without a URL',
+    {yaml: oneUpstream('insecure: false')},
+    'registries.r.test.upstream.url | is missing: write https://host or https://host:port',
+  ],
+  [
+    'no registry at all',
+    {yaml: 'registries: {}'},
+    'registries | holds no registry: name at least one, or remove the key for the built-in registries | a mapping',
+  ],
+  [
+    'plain HTTP that nobody agreed to',
+    {yaml: oneUpstream('url: http://r.test')},
+    'registries.r.test.upstream.url | is plain HTTP: write https://, or add insecure: true if the network is trusted | "http://r.test"',
+  ],
+  [
+    'insecure over TLS',
+    {yaml: oneUpstream('url: https://r.test', 'insecure: true')},
+    'registries.r.test.upstream.insecure | only permits http://, certificates are always verified: remove it; for a certificate authority of your own use upstream.ca | true',
+  ],
+  [
+    'another scheme',
+    {yaml: oneUpstream('url: oci://r.test')},
+    'registries.r.test.upstream.url | must begin with https://, or with http:// and insecure: true; write https://host or https://host:port | "oci://r.test"',
+  ],
+  [
+    'an unset variable',
+    {yaml: oneUpstream('url: https://r.test', 'credentials: {username: me, password: "${TOKEN}"}')},
+    'registries.r.test.upstream.credentials.password | names the environment variable TOKEN, which is not set: set it, or write ${TOKEN:-default}',
+  ],
+  [
+    'a variable without an end',
+    {yaml: 'listen: {host: "${HOST"}', env: {HOST: 'x'}},
+    'listen.host | holds "${" that begins no variable: write ${NAME} or ${NAME:-default}, or $${ for a literal "${" | "${HOST"',
+  ],
+  [
+    'a home folder that no shell expands',
+    {yaml: oneUpstream('url: https://r.test', 'credentials: {dockerConfig: ~/.docker/config.json}')},
+    'registries.r.test.upstream.credentials.dockerConfig | must be a path; "~" is not expanded, write ${HOME} | "~/.docker/config.json"',
+  ],
+  [
+    'a CA file that holds something else',
+    {yaml: oneUpstream('url: https://r.test', 'ca: [/ca.pem]'), files: {'/ca.pem': 'hello'}},
+    'registries.r.test.upstream.ca[0] | names a file that holds no PEM certificate | "/ca.pem"',
+  ],
+  [
+    'an empty password file',
+    {
+      yaml: oneUpstream('url: https://r.test', 'credentials: {username: me, passwordFile: /p}'),
+      files: {'/p': '\n'},
+    },
+    'registries.r.test.upstream.credentials.passwordFile | names a file that is empty | "/p"',
+  ],
+];
+
+for (const [title, given, fault] of single)
+  test(`refused: ${title}`, async (t) => {
+    t.deepEqual(await told(given), [fault]);
+  });
+
+test('an unknown key is a fault, with what was probably meant and what is allowed', async (t) => {
+  const {path, problem} = await onlyFault({yaml: oneRegistry('tags: {maxstale: 1d}')});
+  t.is(path, 'registries.r.test.tags.maxstale');
+  t.is(
+    problem,
+    'is not known (did you mean "maxStale"?): allowed here are ttl, maxStale, keepDeleted, absentTtl',
+  );
+});
+
+test('a key that resembles none is a fault without a guess', async (t) => {
+  t.is((await onlyFault({yaml: 'cache: {colour: red}'})).problem, 'is not known: allowed here are memory');
+});
+
+test('a key that stands twice is a fault, at its second place', async (t) => {
+  const fault = await onlyFault({yaml: 'listen: {port: 1}\nlog: {level: info}\nlisten: {port: 2}\n'});
+  t.is(fault.where, 'config/backref.yaml:3:1');
+  t.regex(fault.problem, /twice/);
+});
+
+test('text that is no YAML is a fault at its place', async (t) => {
+  const fault = await onlyFault({yaml: 'listen: {port: 1}\nlog: [\n'});
+  t.regex(fault.where ?? '', /^config\/backref\.yaml:\d+:\d+$/);
+});
+
+test('a file that was named but is not there is a fault, and so is one that only BACKREF_CONFIG names', async (t) => {
+  const fault = await onlyFault({env: {BACKREF_CONFIG: 'nowhere.yaml'}});
+  t.is(fault.where, 'nowhere.yaml');
+  t.regex(fault.problem, /does not exist/);
+});
+
+test('two registries cannot share a name, an alias or a request host', async (t) => {
+  const yaml = `registries:
+  a.test: {upstream: {url: https://a.test}, aliases: [c.test], hosts: [m.test]}
+  b.test: {upstream: {url: https://b.test}, aliases: [a.test, c.test], hosts: [m.test]}`;
+  t.deepEqual(await told({yaml}), [
+    'registries.b.test.aliases[0] | must be unique: "a.test" stands at registries.a.test already | "a.test"',
+    'registries.b.test.aliases[1] | must be unique: "c.test" stands at registries.a.test.aliases[0] already | "c.test"',
+    'registries.b.test.hosts[0] | must be unique: "m.test" stands at registries.a.test.hosts[0] already | "m.test"',
+  ]);
+});
+
+test('a registry is named like a host with an optional port', async (t) => {
+  const yaml = (name: string) => `registries: {"${name}": {upstream: {url: "https://r.test"}}}`;
+  for (const name of [
+    'Docker.io',
+    'https://ghcr.io',
+    'ghcr.io/org',
+    '5000',
+    'a..b',
+    '-a.test',
+    'r.test:99999',
+    '../x',
+    '',
+  ])
+    t.regex((await onlyFault({yaml: yaml(name)})).problem, /named like a host/, name);
+});
+
+test('credentials are an account with one password, or a Docker configuration', async (t) => {
+  const refused = [
+    '{username: me}',
+    '{password: secret}',
+    '{username: me, password: secret, passwordFile: /p}',
+    '{username: me, dockerConfig: /d}',
+    '{}',
+  ];
+  for (const credentials of refused) {
+    const yaml = oneUpstream('url: https://r.test', `credentials: ${credentials}`);
+    const {path} = await onlyFault({yaml, files: {'/p': 'x', '/d': '{}'}});
+    t.is(path, 'registries.r.test.upstream.credentials', credentials);
+  }
+});
+
+const leaky: Record<string, Given> = {
+  'a password of the wrong type': {
+    yaml: oneUpstream('url: https://r.test', 'credentials: {username: me, password: 5318008}'),
+  },
+  'a password where a mapping belongs': {yaml: oneUpstream('url: https://r.test', 'credentials: 5318008x')},
+  'a password under a misspelt key': {
+    yaml: oneUpstream('url: https://r.test', 'credentials: {username: me, pasword: 5318008x}'),
+  },
+  'a password under a key of the upstream': {
+    yaml: oneUpstream('url: https://r.test', 'password: 5318008x'),
+  },
+  'a password in a URL': {yaml: oneUpstream('url: https://me:5318008x@r.test')},
+  'a password of a variable in a URL': {
+    yaml: oneUpstream('url: https://me:${TOKEN}@r.test'),
+    env: {TOKEN: '5318008x'},
+  },
+  'a password that YAML reads as a tag': {
+    yaml: oneUpstream('url: https://r.test', 'credentials: {username: me, password: !5318008x }'),
+  },
+  'a password that YAML reads as an alias': {
+    yaml: oneUpstream('url: https://r.test', 'credentials: {username: me, password: *5318008x }'),
+  },
+  'a password file that is a Docker configuration': {
+    yaml: oneUpstream('url: https://r.test', 'credentials: {dockerConfig: /d}'),
+    files: {'/d': '5318008x'},
+  },
+};
+
+for (const [title, given] of Object.entries(leaky))
+  test(`no fault shows ${title}`, async (t) => {
+    const {message, faults} = await refusal(given);
+    t.true(faults.length > 0);
+    t.notRegex(message + JSON.stringify(faults), /5318008/);
+  });

@@ -1,0 +1,176 @@
+import {readFile} from 'node:fs/promises';
+import test from 'ava';
+import {loadConfig} from '../../src/config/load.ts';
+import {loadGiven, oneRegistry, oneUpstream} from '../support/settings.ts';
+
+const firstOf = async (yaml: string, env = {}, files = {}) => {
+  const [registry] = (await loadGiven({yaml, env, files})).registries;
+  if (!registry) throw new Error('no registry');
+  return registry;
+};
+
+test('without a file it mirrors Docker Hub at the root and six registries by name', async (t) => {
+  const config = await loadGiven({});
+  t.deepEqual(
+    config.registries.map(({name, upstream}) => `${name} ${upstream.url}`),
+    [
+      'docker.io https://registry-1.docker.io',
+      'ghcr.io https://ghcr.io',
+      'quay.io https://quay.io',
+      'gcr.io https://gcr.io',
+      'registry.k8s.io https://registry.k8s.io',
+      'mcr.microsoft.com https://mcr.microsoft.com',
+      'public.ecr.aws https://public.ecr.aws',
+    ],
+  );
+  const [hub, ...others] = config.registries;
+  t.like(hub, {default: true, library: true, aliases: ['index.docker.io', 'registry-1.docker.io']});
+  t.true(others.every((registry) => !registry.default && !registry.library && registry.aliases.length === 0));
+});
+
+test('the defaults are these', async (t) => {
+  const {registries, ...rest} = await loadGiven({});
+  t.deepEqual(rest, {
+    listen: {host: '0.0.0.0', port: 5000},
+    storage: {blobs: {driver: 'fs', path: './data'}, metadata: {driver: 'sqlite', path: './data/meta.db'}},
+    cache: {memory: 268_435_456},
+    shutdown: {grace: 30_000},
+    log: {level: 'info', format: 'pretty'},
+  });
+  t.deepEqual(registries[1], {
+    name: 'ghcr.io',
+    default: false,
+    aliases: [],
+    hosts: [],
+    library: false,
+    upstream: {
+      url: 'https://ghcr.io',
+      insecure: false,
+      credentials: undefined,
+      realmHosts: [],
+      ca: [],
+      timeouts: {connect: 2000, headers: 5000, idle: 30_000},
+      concurrency: {heads: 32, bodies: 100},
+      breaker: {failures: 5, openFor: 10_000},
+      rateLimitStatus: 503,
+    },
+    tags: {ttl: 60_000, maxStale: 604_800_000, keepDeleted: 604_800_000, absentTtl: 5000},
+    push: 'deny',
+  });
+});
+
+test('the commented file of the project has the effect of no file', async (t) => {
+  const env = {BACKREF_CONFIG: 'config/backref.yaml'};
+  t.deepEqual(await loadConfig({env}), await loadGiven({}));
+});
+
+const keysOf = (value: unknown): string[] =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+    ? Object.entries(value).flatMap(([key, inner]) => [key, ...keysOf(inner)])
+    : [];
+
+test('every setting stands in the commented file', async (t) => {
+  const text = await readFile('config/backref.yaml', 'utf8');
+  const {registries, ...rest} = await loadGiven({});
+  const {name, ...hub} = registries[0] ?? {name: undefined};
+  t.is(name, 'docker.io');
+  const credentials = ['username', 'password', 'passwordFile', 'dockerConfig'];
+  for (const key of [...keysOf(rest), ...keysOf(hub), ...credentials]) t.true(text.includes(`${key}:`), key);
+});
+
+test('an empty file has the effect of no file, and so has a file of comments', async (t) => {
+  const none = await loadGiven({});
+  t.deepEqual(await loadGiven({yaml: ''}), none);
+  t.deepEqual(await loadGiven({yaml: '# nothing\nlisten:\n  # port: 1\n'}), none);
+});
+
+test('a file without registries keeps the built-in ones', async (t) => {
+  const config = await loadGiven({yaml: 'listen: {port: 80}'});
+  t.is(config.listen.port, 80);
+  t.is(config.registries.length, 7);
+});
+
+test('a file with registries has only those, in its order', async (t) => {
+  const config = await loadGiven({
+    yaml: 'registries: {b.test: {upstream: {url: "https://b.test"}}, a.test: {upstream: {url: "https://a.test"}}}',
+  });
+  t.deepEqual(
+    config.registries.map(({name}) => name),
+    ['b.test', 'a.test'],
+  );
+});
+
+test('a registry may be the default, or none of them', async (t) => {
+  t.false((await firstOf(oneRegistry())).default);
+  t.true((await firstOf(oneRegistry('default: true'))).default);
+});
+
+test('the configuration is frozen to its leaves', async (t) => {
+  const config = await loadGiven({});
+  const frozen = (value: unknown): boolean =>
+    typeof value !== 'object' ||
+    value === null ||
+    (Object.isFrozen(value) && Object.values(value).every(frozen));
+  t.true(frozen(config));
+});
+
+test('--config goes before BACKREF_CONFIG, which goes before config/backref.yaml', async (t) => {
+  const files: Record<string, string> = {
+    'config/backref.yaml': 'listen: {port: 1}',
+    'env.yaml': 'listen: {port: 2}',
+    'flag.yaml': 'listen: {port: 3}',
+  };
+  const readFile = async (path: string) => files[path] ?? '';
+  const port = async (options: {file?: string; env?: Record<string, string>}) =>
+    (await loadConfig({env: {}, readFile, ...options})).listen.port;
+  t.is(await port({}), 1);
+  t.is(await port({env: {BACKREF_CONFIG: 'env.yaml'}}), 2);
+  t.is(await port({file: 'flag.yaml', env: {BACKREF_CONFIG: 'env.yaml'}}), 3);
+});
+
+test('variables stand in for values, with a default where one is given', async (t) => {
+  const yaml = oneUpstream(
+    'url: https://${HOST}:${PORT:-8443}',
+    'breaker: {failures: "${FAILURES}"}',
+    'timeouts: {idle: "${EMPTY:-9s}"}',
+  );
+  const {upstream} = await firstOf(yaml, {HOST: 'up.test', FAILURES: '3', EMPTY: ''});
+  t.is(upstream.url, 'https://up.test:8443');
+  t.is(upstream.breaker.failures, 3);
+  t.is(upstream.timeouts.idle, 9000);
+});
+
+test('$${ is a literal ${, and a value of a variable is not read again', async (t) => {
+  const yaml = oneUpstream('url: https://r.test', 'credentials: {username: "$${A}", password: "${B}$"}');
+  const {upstream} = await firstOf(yaml, {A: 'x', B: '${A}'});
+  t.deepEqual(upstream.credentials, {kind: 'basic', username: '${A}', password: '${A}$'});
+});
+
+test('a password comes from a file, less the newline at its end', async (t) => {
+  const yaml = oneUpstream('url: https://r.test', 'credentials: {username: me, passwordFile: /secret}');
+  for (const text of ['hunter2', 'hunter2\n', 'hunter2\r\n']) {
+    const {upstream} = await firstOf(yaml, {}, {'/secret': text});
+    t.deepEqual(upstream.credentials, {kind: 'basic', username: 'me', password: 'hunter2'});
+  }
+});
+
+test('credentials may be those of a Docker configuration', async (t) => {
+  const yaml = oneUpstream(
+    'url: https://r.test',
+    'credentials: {dockerConfig: "${HOME}/.docker/config.json"}',
+  );
+  const {upstream} = await firstOf(
+    yaml,
+    {HOME: '/home/me'},
+    {'/home/me/.docker/config.json': '{"auths": {}}'},
+  );
+  t.deepEqual(upstream.credentials, {kind: 'docker-config', path: '/home/me/.docker/config.json'});
+});
+
+test('an upstream URL is reduced to scheme and host', async (t) => {
+  t.is((await firstOf(oneUpstream('url: https://R.test/'))).upstream.url, 'https://r.test');
+  t.is(
+    (await firstOf(oneUpstream('url: "http://[::1]:5000"', 'insecure: true'))).upstream.url,
+    'http://[::1]:5000',
+  );
+});
