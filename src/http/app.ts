@@ -9,7 +9,7 @@ import {callerOf} from './caller.ts';
 import {errorAnswer} from './errors.ts';
 import {createRouter, type Verbs} from './routes.ts';
 import type {RequestState} from './state.ts';
-import {refuseOverlong} from './target.ts';
+import {parseTarget, refuseHosts, refuseOverlong} from './target.ts';
 
 export interface AppParts {
   verbs: Verbs;
@@ -47,7 +47,7 @@ export function createApp({verbs, registries, pseudonym, clock, events}: AppPart
       });
     });
     try {
-      refuseOverlong(ctx.originalUrl);
+      readTarget(ctx);
       ctx.state.caller = callerOf(ctx.get('Via') || undefined);
       refuseLoop(ctx.state.caller.via, pseudonym);
       await next();
@@ -66,6 +66,15 @@ export function createApp({verbs, registries, pseudonym, clock, events}: AppPart
     events.emit('request.fault', {id: ctx?.state['id'] ?? '', error});
   });
   return app;
+}
+
+/** Koa reads paths alone; a host in the target goes before the header (RFC 9112, section 3.2.2). */
+function readTarget(ctx: Context): void {
+  refuseOverlong(ctx.originalUrl);
+  refuseHosts(ctx.req);
+  const {path, host} = parseTarget(ctx.originalUrl);
+  ctx.url = path;
+  if (host !== undefined) ctx.req.headers.host = host;
 }
 
 function answerError(ctx: Context, error: unknown): void {

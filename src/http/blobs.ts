@@ -1,7 +1,8 @@
 import {Readable} from 'node:stream';
 import {parseDigest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
-import type {BlobAnswer, BlobFound, Blobs} from '../registry/blobs.ts';
+import type {BlobAnswer, BlobFound} from '../registry/blob-answer.ts';
+import type {Blobs} from '../registry/blobs.ts';
 import {explain} from './cache-headers.ts';
 import {etagOf, ifRangeHolds, noneMatch} from './conditional.ts';
 import {multipart} from './multipart.ts';

@@ -1,5 +1,6 @@
-import {createServer, type Server} from 'node:http';
-import type {AddressInfo, Socket} from 'node:net';
+import {createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES} from 'node:http';
+import type {AddressInfo} from 'node:net';
+import type {Duplex} from 'node:stream';
 import type Koa from 'koa';
 import type {Clock} from '../clock.ts';
 import {OciError} from '../oci/errors.ts';
@@ -20,13 +21,34 @@ const MOST_HEADER_BYTES = 32 * 1024;
 export function createListener(app: Koa<RequestState>, clock: Clock): Listener {
   const handle = app.callback();
   let closing = false;
-  const server = createServer({maxHeaderSize: MOST_HEADER_BYTES}, (request, response) => {
+  const server = createServer({maxHeaderSize: MOST_HEADER_BYTES, requireHostHeader: false});
+  const answers = new WeakMap<Duplex, Set<ServerResponse>>();
+
+  function serve(request: IncomingMessage, response: ServerResponse): void {
+    const {socket} = request;
+    const underWay = answers.get(socket) ?? new Set();
+    answers.set(socket, underWay.add(response));
+    response.once('close', () => {
+      underWay.delete(response);
+      // The connection of an answer that ended after `close` was called is idle now and would hold the server open.
+      if (closing) server.closeIdleConnections();
+    });
     if (closing) response.setHeader('Connection', 'close');
     handle(request, response);
-  });
+  }
+
   // What a mirror takes in is headers alone; how long a client may read is its own affair.
   server.requestTimeout = 0;
-  server.on('clientError', refuse);
+  server.on('request', serve);
+  // RFC 9110, section 10.1.1: an expectation that is not understood may be ignored.
+  server.on('checkExpectation', serve);
+  server.on('connect', (_request: IncomingMessage, socket: Duplex) => endWith(socket, NO_TUNNEL));
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => {
+    const begun = [...(answers.get(socket) ?? [])].some((response) => response.headersSent);
+    // In the middle of an answer the text of an error would be taken for more of it.
+    if (error.code === 'ECONNRESET' || !socket.writable || begun) return void socket.destroy();
+    endWith(socket, unreadable(error));
+  });
   return {
     listen: (host, port) => listening(server, host, port),
     async close(grace) {
@@ -52,16 +74,27 @@ function listening(server: Server, host: string, port: number): Promise<number> 
   });
 }
 
-/** What the parser refuses never reaches the application; it is answered in the same format. */
-function refuse(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
-  const overflow = error.code === 'HPE_HEADER_OVERFLOW';
-  const fault = new OciError('UNSUPPORTED', {
-    status: overflow ? 431 : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : 400,
-    message: overflow
-      ? `the request's headers are longer than ${MOST_HEADER_BYTES} bytes`
-      : `this is no HTTP request that can be read: ${error.message}`,
+const NO_TUNNEL = new OciError('UNSUPPORTED', {
+  message: 'CONNECT is not supported here; supported are GET, HEAD',
+  headers: {Allow: 'GET, HEAD'},
+});
+
+/** What the parser refuses never reaches the application. */
+function unreadable({code, message}: NodeJS.ErrnoException): OciError {
+  if (code === 'HPE_HEADER_OVERFLOW') {
+    return new OciError('UNSUPPORTED', {
+      status: 431,
+      message: `the request's headers are longer than ${MOST_HEADER_BYTES} bytes`,
+    });
+  }
+  return new OciError('UNSUPPORTED', {
+    status: code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : 400,
+    message: `this is no HTTP request that can be read: ${message}`,
   });
+}
+
+/** Answers below the application, in the same format, and ends the connection. */
+function endWith(socket: Duplex, fault: OciError): void {
   const {status, headers, body} = errorAnswer(fault, undefined);
   const lines = Object.entries({
     ...headers,
@@ -69,11 +102,5 @@ function refuse(error: NodeJS.ErrnoException, socket: Socket): void {
     Connection: 'close',
   });
   const head = lines.map(([name, value]) => `${name}: ${value}\r\n`).join('');
-  socket.end(`HTTP/1.1 ${status} ${REASONS[status] ?? 'Bad Request'}\r\n${head}\r\n${body}`);
+  socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${head}\r\n${body}`);
 }
-
-const REASONS: Record<number, string> = {
-  400: 'Bad Request',
-  408: 'Request Timeout',
-  431: 'Request Header Fields Too Large',
-};

@@ -52,7 +52,7 @@ export function createRouter(verbs: Verbs): Router<RequestState> {
       push.includes(ctx.method) ? refusePush(ctx, allow) : refuseMethod(ctx, allow),
     );
   }
-  router.all('{/*path}', refusePath);
+  router.all('/{*path}', refusePath);
   return router;
 }
 

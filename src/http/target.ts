@@ -1,3 +1,4 @@
+import type {IncomingMessage} from 'node:http';
 import {OciError} from '../oci/errors.ts';
 
 /** A longer request target is answered with 414 (RFC 9110, section 15.5.15). */
@@ -9,6 +10,40 @@ export function refuseOverlong(target: string): void {
   throw new OciError('NAME_INVALID', {
     status: 414,
     message: `the request target has ${target.length} characters; at most ${TARGET_LIMIT} are read`,
+  });
+}
+
+const ABSOLUTE = /^https?:\/\/([^/?#]+)(.*)$/is;
+
+/** A request target in origin-form, with the host that it names itself. */
+export interface Target {
+  /** Path and query; begins with a slash. */
+  path: string;
+  /** Goes before the `Host` header; undefined where the target names none. */
+  host: string | undefined;
+}
+
+/**
+ * Takes origin-form, and absolute-form as clients send it to proxies (RFC 9112, section 3.2).
+ * @throws OciError 400 for every other form
+ */
+export function parseTarget(target: string): Target {
+  if (target.startsWith('/')) return {path: target, host: undefined};
+  const [, host, rest = ''] = ABSOLUTE.exec(target) ?? [];
+  if (host !== undefined) return {path: rest.startsWith('/') ? rest : `/${rest}`, host};
+  throw new OciError('UNSUPPORTED', {
+    status: 400,
+    message: `the request target "${target.slice(0, 80)}" is neither a path nor a whole http URL; begin it with /v2/`,
+  });
+}
+
+/** @throws OciError 400 without the one `Host` that HTTP/1.1 demands (RFC 9112, section 3.2) */
+export function refuseHosts({httpVersion, rawHeaders}: IncomingMessage): void {
+  const given = rawHeaders.filter((text, index) => index % 2 === 0 && text.toLowerCase() === 'host').length;
+  if (given === 1 || (given === 0 && httpVersion === '1.0')) return;
+  throw new OciError('UNSUPPORTED', {
+    status: 400,
+    message: `the request has ${given} Host headers; HTTP/${httpVersion} demands exactly one`,
   });
 }
 

@@ -1,4 +1,5 @@
 import {type Descriptor, readDescriptor} from './descriptor.ts';
+import {isForeignLayer} from './media-type.ts';
 
 /** What backref reads in a manifest; whatever else stands in it passes untouched. */
 export interface ManifestFacts {
@@ -6,7 +7,7 @@ export interface ManifestFacts {
   mediaType?: string;
   /** The manifest that this one refers to (image-spec, property `subject`). */
   subject?: Descriptor;
-  /** Config, layers and blobs of an image or artifact: content below `/blobs/`. */
+  /** Config, layers and blobs of an image or artifact, less foreign layers, which no registry need have. */
   blobs: Descriptor[];
   /** Manifests of an index or list: content below `/manifests/`. */
   manifests: Descriptor[];
@@ -35,7 +36,9 @@ export function readManifest(bytes: Uint8Array): ManifestFacts {
   return {
     ...(typeof mediaType === 'string' && mediaType !== '' ? {mediaType} : {}),
     ...(subjectDescriptor ? {subject: subjectDescriptor} : {}),
-    blobs: [...descriptors([config]), ...descriptors(layers), ...descriptors(blobs)],
+    blobs: [...descriptors([config]), ...descriptors(layers), ...descriptors(blobs)].filter(
+      ({mediaType}) => !isForeignLayer(mediaType),
+    ),
     manifests: descriptors(manifests),
   };
 }

@@ -14,3 +14,7 @@ export function bareMediaType(contentType: string | undefined): string | undefin
   const bare = contentType?.split(';', 1)[0]?.trim().toLowerCase();
   return bare === '' ? undefined : bare;
 }
+
+/** Layers that may not be redistributed: fetched from elsewhere, absent from registries (image-spec, Layer). */
+export const isForeignLayer = (mediaType: string): boolean =>
+  /\.(?:foreign|nondistributable)\./.test(mediaType);

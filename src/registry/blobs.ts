@@ -9,34 +9,19 @@ import {UpstreamFailure} from '../upstream/port.ts';
 import type {Absences} from './absences.ts';
 import type {Access} from './access.ts';
 import {type CacheReport, HIT, MISS} from './answer.ts';
+import {
+  type BlobAnswer,
+  type BlobFound,
+  fromFill,
+  fromMemory,
+  fromStore,
+  fromUpstream,
+} from './blob-answer.ts';
 import {answering} from './failure.ts';
 import {BlobAbsent, type Source, SpoolFailed} from './fill/download.ts';
 import type {Fill, Fills} from './fill/fills.ts';
 import type {Memory} from './memory.ts';
 import type {Route} from './namespace.ts';
-import {openPart, streamVerified} from './uncached.ts';
-
-export interface BlobFound {
-  readonly digest: Digest;
-  /** Bytes; undefined only while an upstream that does not say is being read. */
-  readonly size: number | undefined;
-  readonly report: CacheReport;
-}
-
-/** Bytes `start` to `end`, both inclusive. */
-export interface Part {
-  start: number;
-  end: number;
-}
-
-export interface BlobAnswer extends BlobFound {
-  /** The bytes of a small blob, when they are in memory. */
-  readonly bytes: Buffer | undefined;
-  /** True when any part can be had at once, as often as wanted. */
-  readonly stored: boolean;
-  /** The blob's bytes, or a part of them; the part must lie within `size`. */
-  open(part?: Part): Promise<AsyncIterable<Uint8Array>>;
-}
 
 /** dist-spec, Pulling Blobs, and Checking if Content Exists. */
 export interface Blobs {
@@ -62,9 +47,6 @@ export interface BlobsParts {
 
 /** Blobs up to this many bytes are held in memory: configs and the like. */
 const SMALL = 64 * 1024;
-/** A part that begins further than this beyond a running download is asked of the upstream at once. */
-const FAR = 8 * 1024 * 1024;
-
 export function createBlobs({
   store,
   metadata,
@@ -108,24 +90,6 @@ export function createBlobs({
     return bytes;
   }
 
-  const fromMemory = (digest: Digest, bytes: Buffer, report: CacheReport): BlobAnswer => ({
-    digest,
-    size: bytes.length,
-    report,
-    bytes,
-    stored: true,
-    open: async (part) => only(part ? bytes.subarray(part.start, part.end + 1) : bytes),
-  });
-
-  const fromStore = (digest: Digest, size: number, report: CacheReport): BlobAnswer => ({
-    digest,
-    size,
-    report,
-    bytes: undefined,
-    stored: true,
-    open: async (part) => store.open(digest, part),
-  });
-
   /** What is whole and here, after access. */
   async function warm(route: Route, digest: Digest, caller: Caller): Promise<BlobAnswer | undefined> {
     const held = memory.blob(digest);
@@ -135,7 +99,7 @@ export function createBlobs({
     if (!linked) await granted(route, digest, caller);
     const report = linked ? HIT : {...MISS, detail: 'confirmed'};
     const bytes = held ?? (await smallBytes(digest, size));
-    return bytes ? fromMemory(digest, bytes, report) : fromStore(digest, size, report);
+    return bytes ? fromMemory(digest, bytes, report) : fromStore(store, digest, size, report);
   }
 
   const sourceOf = ({registry, repository}: Route, digest: Digest, caller: Caller): Source => ({
@@ -148,42 +112,6 @@ export function createBlobs({
       {type: 'blob.link', repository, digest, size, origin: 'upstream', at: clock.now()},
     ]);
   }
-
-  function whole(fill: Fill, source: Source, digest: Digest): AsyncIterable<Uint8Array> {
-    return continued(fill.read(), (from) => streamVerified(source, digest, from));
-  }
-
-  async function part(fill: Fill, source: Source, {start, end}: Part): Promise<AsyncIterable<Uint8Array>> {
-    if (start > fill.received + FAR) return openPart(source, start, end);
-    return continued(fill.read(start, end), async function* (from) {
-      yield* await openPart(source, start + from, end);
-    });
-  }
-
-  const fromFill = (
-    digest: Digest,
-    fill: Fill,
-    source: Source,
-    size: number | undefined,
-    report: CacheReport,
-  ): BlobAnswer => ({
-    digest,
-    size,
-    report,
-    bytes: undefined,
-    stored: false,
-    open: async (wanted) => (wanted ? part(fill, source, wanted) : whole(fill, source, digest)),
-  });
-
-  const fromUpstream = (digest: Digest, source: Source, size: number | undefined): BlobAnswer => ({
-    digest,
-    size,
-    report: {...MISS, detail: 'uncached'},
-    bytes: undefined,
-    stored: false,
-    open: async (wanted) =>
-      wanted ? openPart(source, wanted.start, wanted.end) : streamVerified(source, digest, 0),
-  });
 
   /** What is here, else the running download, else one that begins now. */
   async function obtain(route: Route, digest: Digest, caller: Caller): Promise<BlobAnswer> {
@@ -205,9 +133,9 @@ export function createBlobs({
     try {
       const {size} = await fill.ready;
       if (mine) linkOnce(route, digest, fill, size);
-      return fromFill(digest, fill, source, size, report);
+      return fromFill(fill, source, {digest, size, report});
     } catch (error) {
-      if (error instanceof SpoolFailed) return fromUpstream(digest, source, expected);
+      if (error instanceof SpoolFailed) return fromUpstream(source, digest, expected);
       // Another access began it and lost: ours may be better.
       if (fill.beganFor !== us) return afterwards(fill, route, digest, caller);
       if (error instanceof BlobAbsent) throw absent(route, digest);
@@ -273,28 +201,6 @@ export function createBlobs({
         return served(route, await headCold(route, digest, caller));
       }),
   };
-}
-
-/** Goes on with `rest` from the byte at which the spool could no longer be written. */
-async function* continued(
-  bytes: AsyncIterable<Uint8Array>,
-  rest: (from: number) => AsyncIterable<Uint8Array>,
-): AsyncGenerator<Uint8Array, void> {
-  let given = 0;
-  try {
-    for await (const chunk of bytes) {
-      given += chunk.length;
-      yield chunk;
-    }
-    return;
-  } catch (error) {
-    if (!(error instanceof SpoolFailed)) throw error;
-  }
-  yield* rest(given);
-}
-
-async function* only(bytes: Uint8Array): AsyncGenerator<Uint8Array, void> {
-  yield bytes;
 }
 
 const unknown = ({registry, asked}: Route, digest: Digest): OciError =>

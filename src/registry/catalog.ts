@@ -33,7 +33,8 @@ export function createCatalog({metadata}: {metadata: Metadata}): Catalog {
     const lists = await Promise.all(
       shelves.map(({registry, prefix}) => named(registry, prefix, last, limit + 1)),
     );
-    const all = lists.flat().sort(byBytes);
+    // The default registry may have a repository whose name begins with another registry's.
+    const all = [...new Set(lists.flat())].sort(byBytes);
     const entries = all.slice(0, limit);
     return {entries, next: all.length > limit ? entries.at(-1) : undefined};
   }

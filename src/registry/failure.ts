@@ -41,6 +41,6 @@ function refusal(failure: UpstreamFailure, {registry, repository}: Route): OciEr
   return new OciError('UNAVAILABLE', {
     ...options,
     headers,
-    message: `${repository.name} is not cached here and the upstream cannot be asked: ${failure.message}`,
+    message: `no whole copy from ${repository.name} is cached here and the upstream cannot be asked: ${failure.message}`,
   });
 }

@@ -41,7 +41,8 @@ export const NO_CACHE_FLOOR = 1000;
 /** The one place that decides how old an answer may be. Pure. */
 export function freshness({now, known, policy, upstream, noCache = false}: FreshnessQuestion): Freshness {
   const age = Math.max(0, now - known.checkedAt);
-  const kept = (goneAt: number): Freshness => (Math.max(0, now - goneAt) < policy.keepDeleted ? 'stale' : 'gone');
+  const kept = (goneAt: number): Freshness =>
+    Math.max(0, now - goneAt) < policy.keepDeleted ? 'stale' : 'gone';
   if (upstream === 'absent') return kept(known.goneAt ?? now);
   if (upstream === 'failed') {
     if (age > policy.maxStale) return 'gone';

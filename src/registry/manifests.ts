@@ -8,6 +8,7 @@ import {type ManifestHead, UpstreamFailure} from '../upstream/port.ts';
 import type {Absences} from './absences.ts';
 import type {Access} from './access.ts';
 import {type CacheReport, HIT, MISS} from './answer.ts';
+import {isComplete} from './completeness.ts';
 import {answering} from './failure.ts';
 import type {ManifestPull} from './manifest-pull.ts';
 import type {Memory} from './memory.ts';
@@ -120,12 +121,19 @@ export function createManifests({
   async function byTag(route: Route, tag: Tag, caller: Caller, options: TagOptions): Promise<ManifestAnswer> {
     if (!(await tags.known(route, tag))) return firstByTag(route, tag, caller);
     const resolution = await tags.resolve(route, tag, caller, options);
+    if (resolution.failure) return staleByTag(route, resolution, resolution.failure, caller);
     try {
       return tagged(resolution, await byDigest(route, resolution.digest, caller));
     } catch (error) {
-      const last = await tags.fallback(route, tag, brokenPromise(route, tag, resolution, error));
-      return tagged(last, await byDigest(route, last.digest, caller));
+      const failure = brokenPromise(route, tag, resolution, error);
+      return staleByTag(route, await tags.fallback(route, tag, failure), failure, caller);
     }
+  }
+
+  /** A pull that could only get half of its image is better refused while the client can still go to the origin. */
+  async function staleByTag(route: Route, stale: Resolution, failure: UpstreamFailure, caller: Caller) {
+    if (!(await isComplete(metadata, route.repository, stale.digest))) throw failure;
+    return tagged(stale, await byDigest(route, stale.digest, caller));
   }
 
   async function headByDigest(route: Route, digest: Digest, caller: Caller): Promise<ManifestFound> {

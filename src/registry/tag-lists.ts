@@ -6,7 +6,7 @@ import {UpstreamFailure} from '../upstream/port.ts';
 import type {Absences} from './absences.ts';
 import type {CacheReport} from './answer.ts';
 import {answering} from './failure.ts';
-import {freshness} from './freshness.ts';
+import {freshness, NO_CACHE_FLOOR} from './freshness.ts';
 import type {Route} from './namespace.ts';
 import {byBytes, type Page, type PageQuery, pageOf} from './page.ts';
 import {createSingleFlight} from './single-flight.ts';
@@ -63,13 +63,18 @@ export function createTagLists({metadata, absences, clock}: TagListsParts): TagL
     return {list, report: {...aged(route, list, 'stale'), detail: failure.kind, warning}};
   }
 
-  async function renewed(route: Route, caller: Caller, list: TagListRecord | undefined) {
+  async function renewed(
+    route: Route,
+    caller: Caller,
+    list: TagListRecord | undefined,
+    how: CacheReport['how'],
+  ) {
     try {
       const {value, collapsed} = await asking.run(`${keyOf(route)} ${caller.key}`, () => ask(route, caller));
       if (value)
         return {
           list: value,
-          report: {...aged(route, value, list ? 'stale' : 'uri-miss'), collapsed, stored: true},
+          report: {...aged(route, value, how), collapsed, stored: true},
         };
     } catch (error) {
       if (error instanceof UpstreamFailure) return stale(route, list, error);
@@ -83,13 +88,14 @@ export function createTagLists({metadata, absences, clock}: TagListsParts): TagL
     list: (route, query, caller, {noCache}) =>
       answering(route, async () => {
         const {tags: policy} = route.registry;
-        if (absences.has(keyOf(route), policy.absentTtl)) throw unknown(route);
+        const absentTtl = noCache ? Math.min(NO_CACHE_FLOOR, policy.absentTtl) : policy.absentTtl;
+        if (absences.has(keyOf(route), absentTtl)) throw unknown(route);
         const known = await metadata.tagList(route.repository);
         const now = clock.now();
         const fresh = known && freshness({now, known, policy, upstream: 'unasked', noCache}) === 'fresh';
         const {list, report} = fresh
           ? {list: known, report: aged(route, known, 'hit')}
-          : await renewed(route, caller, known);
+          : await renewed(route, caller, known, known ? (noCache ? 'request' : 'stale') : 'uri-miss');
         return {...pageOf(list.names, query), report};
       }),
   };

@@ -24,6 +24,8 @@ export interface Resolution {
   readonly report: CacheReport;
   /** What the upstream said of a manifest that is not here yet. */
   readonly head: ManifestHead | undefined;
+  /** Why the upstream could not be asked, when this is a stale answer because of it. */
+  readonly failure?: UpstreamFailure;
 }
 
 export interface Tags {
@@ -149,7 +151,7 @@ export function createTags({metadata, pull, absences, clock}: TagsParts): Tags {
       upstream: 'failed',
     });
     if (verdict === 'gone') throw failure;
-    return fromRecord(route, record, 'stale', failed(record, failure));
+    return {...fromRecord(route, record, 'stale', failed(record, failure)), failure};
   }
 
   function withoutTag(route: Route, tag: Tag, record: TagRecord | undefined): Resolution {

@@ -1,13 +1,8 @@
 import type {Clock} from '../clock.ts';
 import type {CredentialsConfig} from '../config.ts';
 import {readDockerConfig} from './docker-config.ts';
+import type {Login} from './login.ts';
 import {UpstreamFailure} from './port.ts';
-
-/** What we show an upstream or its token service. */
-export type Login =
-  | {kind: 'basic'; username: string; password: string}
-  /** A refresh token for the token service, as `docker login` keeps it. */
-  | {kind: 'identity-token'; token: string};
 
 export interface Credentials {
   /** Are any configured? Which, and whether the file has some for this host, shows at use. */
@@ -59,7 +54,3 @@ export function createCredentials(
     },
   };
 }
-
-/** The `Authorization` value of Basic credentials (RFC 7617, section 2). */
-export const basicAuthorization = ({username, password}: {username: string; password: string}): string =>
-  `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;

@@ -1,7 +1,7 @@
 import {execFile} from 'node:child_process';
 import {readFile} from 'node:fs/promises';
 import {z} from 'zod';
-import type {Login} from './credentials.ts';
+import type {Login} from './login.ts';
 
 /** Docker's own name for Docker Hub, in `auths` and to credential helpers. */
 const DOCKER_HUB = 'https://index.docker.io/v1/';

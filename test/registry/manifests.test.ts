@@ -2,12 +2,21 @@ import test from 'ava';
 import {digestOf} from '../../src/oci/digest.ts';
 import {DOCKER_LIST, MANIFEST_ACCEPT, OCI_MANIFEST} from '../../src/oci/media-type.ts';
 import {DAY, startBackref} from '../support/backref.ts';
-import {headAnswer, imageManifest, manifestAnswer} from '../support/content.ts';
+import {
+  blobAnswer,
+  contentOf,
+  headAnswer,
+  imageManifest,
+  indexOf,
+  manifestAnswer,
+  plainManifest,
+  randomBlob,
+} from '../support/content.ts';
 import {createScriptedUpstream, HANG} from '../support/scripted-upstream.ts';
 
 const MINUTE = 60_000;
-const image = imageManifest();
-const newer = imageManifest();
+const image = plainManifest();
+const newer = plainManifest();
 const GET_TAG = 'GET /v2/library/app/manifests/1';
 const HEAD_TAG = 'HEAD /v2/library/app/manifests/1';
 const tagGet = {request: GET_TAG, answer: manifestAnswer(image)};
@@ -22,7 +31,7 @@ test('a first pull by tag is one GET, byte for byte, with one constant Accept an
   const got = await proxy.ask(PATH, {headers: {accept: 'text/plain'}});
   t.is(got.status, 200);
   t.deepEqual(got.body, image.bytes);
-  t.is(got.headers['content-type'], OCI_MANIFEST);
+  t.is(got.headers['content-type'], image.mediaType);
   t.is(got.headers['docker-content-digest'], image.digest);
   t.is(got.headers.etag, `"${image.digest}"`);
   t.is(got.headers['content-length'], String(image.bytes.length));
@@ -153,7 +162,7 @@ test('what survives in the store is served after a restart, upstream or not', as
   const second = await first.restart();
   const got = await second.ask(PATH);
   t.deepEqual(got.body, image.bytes);
-  t.is(got.headers['content-type'], OCI_MANIFEST);
+  t.is(got.headers['content-type'], image.mediaType);
 });
 
 test('no-cache asks the upstream, at most once a second', async (t) => {
@@ -273,7 +282,7 @@ test("a tag's bytes must have the digest that the upstream names", async (t) => 
 });
 
 test('sha512 manifests are pulled, by digest and by tag, under the algorithm they were pushed with', async (t) => {
-  const long = imageManifest([], 'sha512');
+  const long = plainManifest('sha512');
   const byDigest = {request: `GET /v2/library/app/manifests/${long.digest}`, answer: manifestAnswer(long)};
   const upstream = await createScriptedUpstream(t, [
     byDigest,
@@ -401,4 +410,63 @@ test("a client's credentials are neither looked at nor passed on", async (t) => 
   const upstream = await createScriptedUpstream(t, [{...tagGet, sends: {authorization: undefined}}]);
   const proxy = await startBackref(t, {registries: [upstream]});
   t.is((await proxy.ask(PATH, {headers: {authorization: 'Basic c2VjcmV0OnNlY3JldA=='}})).status, 200);
+});
+
+const layer = randomBlob(1000);
+const config = contentOf(Buffer.from('{}'));
+const whole = imageManifest([layer]);
+const lacking = imageManifest([randomBlob(10)]);
+const index = indexOf([lacking, whole]);
+
+for (const [what, manifest] of [
+  ['an image', whole],
+  ['an index', index],
+] as const) {
+  test(`with the upstream failing, ${what} is served by tag once a pull of it can be filled from here`, async (t) => {
+    const upstream = await createScriptedUpstream(t, [
+      {request: GET_TAG, answer: manifestAnswer(manifest)},
+      {request: HEAD_TAG, answer: {status: 500}, always: true},
+      {
+        request: `GET /v2/library/app/manifests/${whole.digest}`,
+        answer: manifestAnswer(whole),
+        optional: true,
+      },
+      {request: `GET /v2/library/app/blobs/${layer.digest}`, answer: blobAnswer(layer)},
+      {request: `GET /v2/library/app/blobs/${config.digest}`, answer: blobAnswer(config)},
+    ]);
+    const breaker = {failures: 100, openFor: 1000};
+    const proxy = await startBackref(t, {registries: [{url: upstream.url, upstream: {breaker}}]});
+    await proxy.ask(PATH);
+    proxy.clock.move(MINUTE);
+    const half = await proxy.ask(PATH);
+    t.is(half.status, 503);
+    t.regex(half.body.toString(), /no whole copy/);
+    t.is((await proxy.ask(PATH, {method: 'HEAD'})).status, 200);
+    await proxy.ask(`/v2/app/manifests/${whole.digest}`);
+    await proxy.ask(`/v2/app/blobs/${layer.digest}`);
+    await proxy.ask(`/v2/app/blobs/${config.digest}`);
+    await proxy.idle();
+    const stale = await proxy.ask(PATH);
+    t.is(stale.status, 200);
+    t.deepEqual(stale.body, manifest.bytes);
+    t.regex(String(stale.headers.warning), /^299 - "/);
+  });
+}
+
+test('a foreign layer is nothing that a pull needs from here', async (t) => {
+  const body = {
+    schemaVersion: 2,
+    layers: [
+      {mediaType: 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip', size: 9, digest: layer.digest},
+    ],
+  };
+  const manifest = {...contentOf(Buffer.from(JSON.stringify(body))), mediaType: OCI_MANIFEST};
+  const upstream = await createScriptedUpstream(t, [
+    {request: GET_TAG, answer: manifestAnswer(manifest)},
+    {request: HEAD_TAG, answer: {status: 500}},
+  ]);
+  const proxy = await startBackref(t, {registries: [upstream]});
+  await proxy.ask(PATH);
+  proxy.clock.move(MINUTE);
+  t.is((await proxy.ask(PATH)).status, 200);
 });

@@ -1,6 +1,6 @@
 import {createHash, randomBytes} from 'node:crypto';
 import {type Algorithm, type Digest, digestOf} from '../../src/oci/digest.ts';
-import {OCI_MANIFEST} from '../../src/oci/media-type.ts';
+import {OCI_INDEX, OCI_MANIFEST} from '../../src/oci/media-type.ts';
 import type {Answer} from './scripted-upstream.ts';
 
 export interface Content {
@@ -35,6 +35,23 @@ export function imageManifest(
     annotations: {nonce: randomBytes(8).toString('hex')},
   };
   return {...contentOf(Buffer.from(JSON.stringify(body, null, 2)), algorithm), mediaType: OCI_MANIFEST};
+}
+
+/** An index over these manifests. */
+export function indexOf(manifests: readonly ManifestContent[]): ManifestContent {
+  const body = {
+    schemaVersion: 2,
+    mediaType: OCI_INDEX,
+    manifests: manifests.map((manifest) => descriptor(manifest, manifest.mediaType)),
+  };
+  return {...contentOf(Buffer.from(JSON.stringify(body))), mediaType: OCI_INDEX};
+}
+
+/** A manifest that nothing else equals and that refers to nothing: whole as it is. */
+export function plainManifest(algorithm: Algorithm = 'sha256'): ManifestContent {
+  const nonce = randomBytes(8).toString('hex');
+  const body = {schemaVersion: 2, mediaType: OCI_INDEX, manifests: [], annotations: {nonce}};
+  return {...contentOf(Buffer.from(JSON.stringify(body, null, 2)), algorithm), mediaType: OCI_INDEX};
 }
 
 const descriptor = ({digest, bytes}: Content, mediaType: string) => ({mediaType, digest, size: bytes.length});

@@ -1,0 +1,29 @@
+# The image of backref. test/packaging.test.ts takes these very steps outside a container, so keep to plain ones.
+
+FROM node:24-slim AS build
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci
+COPY tsconfig.json tsconfig.build.json ./
+COPY src ./src
+RUN npm run build
+RUN npm ci --omit=dev
+
+FROM node:24-slim
+ENV NODE_ENV=production
+# Everything that is kept lies in the volume; a configuration may be mounted as /app/config/backref.yaml.
+ENV BACKREF_STORAGE_BLOBS_PATH=/data
+ENV BACKREF_STORAGE_METADATA_PATH=/data/meta.db
+ENV BACKREF_LOG_FORMAT=json
+WORKDIR /app
+COPY LICENSE package.json ./
+COPY config ./config
+COPY --from=build /app/node_modules ./node_modules
+COPY --from=build /app/dist ./dist
+RUN mkdir /data && chown node:node /data
+USER node
+VOLUME /data
+EXPOSE 5000
+HEALTHCHECK --interval=30s --timeout=5s --start-period=5s CMD ["node", "dist/cli/main.js", "health"]
+ENTRYPOINT ["node", "dist/cli/main.js"]
+CMD ["serve"]

@@ -1,0 +1,147 @@
+import {Agent} from 'node:http';
+import {createGate} from '../interop/gate.ts';
+import type {Scope} from '../interop/scope.ts';
+import type {Toolbox} from '../interop/tools.ts';
+import {startRegistry} from '../interop/upstreams.ts';
+import {type Artifact, blobPath, buildArtifact, layersOf, manifestPath, pushArtifact} from './artifact.ts';
+import {type Download, download, median} from './download.ts';
+import {MIRRORS, peakMemory, startMirror} from './mirrors.ts';
+import {startThrottled} from './throttled.ts';
+
+const MIB = 1024 * 1024;
+const CLIENTS = 50;
+const FIRST_BYTES = 20;
+const THROTTLED_ROUNDS = 5;
+/** Bytes per second. */
+export const THROTTLE = 100_000_000;
+
+export interface ColdResult {
+  name: string;
+  /** 50 clients, one blob of 100 MiB that nobody has: GETs that reached the upstream. */
+  upstreamGets: number;
+  /** Of each client that got other bytes, or none: what it got. */
+  wrong: string[];
+  /** Bytes. */
+  peakMemory: number;
+  /** Milliseconds until the last of the clients was done. */
+  crowd: number;
+  /** Median milliseconds by which the first byte of a cold blob comes later than from the upstream. */
+  firstByteDelay: number;
+  /** Median time of a cold pull over the throttled upstream, of a direct one's. */
+  throttledRatio: number;
+}
+
+/** Measures every mirror with an empty cache. `say` is told what is being done. */
+export async function measureCold(
+  scope: Scope,
+  tools: Toolbox,
+  say: (line: string) => void,
+): Promise<ColdResult[]> {
+  const big = buildArtifact('library/big', '1', [100 * MIB]);
+  const many = buildArtifact('library/many', '1', Array(FIRST_BYTES).fill(MIB));
+  const registry = await startRegistry(scope, tools, 'distribution');
+  await pushArtifact(registry.url, big);
+  await pushArtifact(registry.url, many);
+  const slow = Array.from({length: THROTTLED_ROUNDS}, (_, round) =>
+    buildArtifact('library/slow', `${round}`, [100 * MIB]),
+  );
+  const throttled = await startThrottled(scope, slow, THROTTLE);
+
+  const results: ColdResult[] = [];
+  for (const name of MIRRORS) {
+    say(`${name}: ${CLIENTS} clients, one cold blob of 100 MiB`);
+    const crowd = await withMirror(scope, tools, name, registry.url, (mirror, gate) =>
+      crowdPull(mirror, gate, big),
+    );
+    say(`${name}: the first byte of ${FIRST_BYTES} cold blobs`);
+    const firstByteDelay = await withMirror(scope, tools, name, registry.url, (mirror, gate) =>
+      firstBytes(mirror.url, gate.url, many),
+    );
+    say(`${name}: cold pulls over an upstream of ${THROTTLE / 1e6} MB/s`);
+    const own = await scope.child();
+    const mirror = await startMirror(own, tools, name, throttled);
+    const throttledRatio = await slowPulls(mirror.url, throttled, slow);
+    await own.end();
+    results.push({name, ...crowd, firstByteDelay, throttledRatio});
+  }
+  return results;
+}
+
+type Mirror = Awaited<ReturnType<typeof startMirror>>;
+type Gate = Awaited<ReturnType<typeof createGate>>;
+
+async function withMirror<T>(
+  scope: Scope,
+  tools: Toolbox,
+  name: (typeof MIRRORS)[number],
+  upstream: string,
+  work: (mirror: Mirror, gate: Gate) => Promise<T>,
+): Promise<T> {
+  const own = await scope.child();
+  const gate = await createGate(upstream);
+  own.defer(gate.stop);
+  const result = await work(await startMirror(own, tools, name, gate.url), gate);
+  await own.end();
+  return result;
+}
+
+async function crowdPull(mirror: Mirror, gate: Gate, artifact: Artifact) {
+  const [blob] = layersOf(artifact);
+  if (!blob) throw new Error('the artifact has no blob');
+  await download(mirror.url + manifestPath(artifact, artifact.tag));
+  gate.take();
+  const began = Date.now();
+  const url = mirror.url + blobPath(artifact, blob.digest);
+  const pulls = await Promise.allSettled(Array.from({length: CLIENTS}, () => download(url)));
+  const gets = gate.take().filter((seen) => seen.method === 'GET' && seen.url.includes('/blobs/'));
+  return {
+    crowd: Date.now() - began,
+    upstreamGets: gets.length,
+    wrong: pulls.flatMap((pull) => wrongOf(pull, blob.digest)),
+    peakMemory: await peakMemory(mirror.pid),
+  };
+}
+
+function wrongOf(pull: PromiseSettledResult<Download>, digest: string): string[] {
+  if (pull.status === 'rejected') return [String(pull.reason)];
+  return pull.value.digest === digest ? [] : [`bytes of the digest ${pull.value.digest}`];
+}
+
+/** Direct and through in turn, over connections that are open already, as a client has them after the manifest. */
+async function firstBytes(mirror: string, upstream: string, artifact: Artifact): Promise<number> {
+  const agent = new Agent({keepAlive: true});
+  await download(upstream + manifestPath(artifact, artifact.tag), agent);
+  await download(mirror + manifestPath(artifact, artifact.tag), agent);
+  const delays: number[] = [];
+  for (const {digest} of layersOf(artifact)) {
+    const path = blobPath(artifact, digest);
+    const direct = await expectDigest(upstream + path, digest, agent);
+    const through = await expectDigest(mirror + path, digest, agent);
+    delays.push(through.firstByte - direct.firstByte);
+  }
+  agent.destroy();
+  return median(delays);
+}
+
+/** Manifest by tag and then its blob, direct and through in turn. */
+async function slowPulls(mirror: string, upstream: string, artifacts: readonly Artifact[]): Promise<number> {
+  const ratios: number[] = [];
+  for (const artifact of artifacts) {
+    const direct = await pullTime(upstream, artifact);
+    ratios.push((await pullTime(mirror, artifact)) / direct);
+  }
+  return median(ratios);
+}
+
+async function pullTime(url: string, artifact: Artifact): Promise<number> {
+  const began = performance.now();
+  await expectDigest(url + manifestPath(artifact, artifact.tag), artifact.manifest.digest);
+  for (const {digest} of layersOf(artifact)) await expectDigest(url + blobPath(artifact, digest), digest);
+  return performance.now() - began;
+}
+
+async function expectDigest(url: string, digest: string, agent?: Agent) {
+  const result = await download(url, agent);
+  if (result.digest !== digest) throw new Error(`${url} gave bytes of the digest ${result.digest}`);
+  return result;
+}

@@ -1,0 +1,43 @@
+import {mkdir, readFile} from 'node:fs/promises';
+import {join} from 'node:path';
+import {BUILT, startBackref} from '../interop/backref.ts';
+import type {Scope} from '../interop/scope.ts';
+import type {Toolbox} from '../interop/tools.ts';
+import {startRegistry} from '../interop/upstreams.ts';
+
+/** The pull-through mirrors that are compared, backref first. */
+export const MIRRORS = ['backref', 'docker-registry', 'distribution'] as const;
+export type MirrorName = (typeof MIRRORS)[number];
+
+/** A server under test. */
+export interface Server {
+  name: string;
+  url: string;
+  pid: number;
+}
+
+/** Starts an empty mirror (backref as it was built) of `upstream`, under `prefix` (a `taskset`) where one is given. */
+export async function startMirror(
+  scope: Scope,
+  tools: Toolbox,
+  name: MirrorName,
+  upstream: string,
+  prefix: readonly string[] = [],
+): Promise<Server> {
+  if (name !== 'backref') {
+    const {url, process} = await startRegistry(scope, tools, name, {mirrorOf: upstream, prefix});
+    return {name, url, pid: process.pid};
+  }
+  const folder = join(scope.folder, 'cache');
+  await mkdir(folder, {recursive: true});
+  const {url, process} = await startBackref(scope, {main: BUILT, upstream, folder, ttl: '1h', prefix});
+  return {name, url, pid: process.pid};
+}
+
+/** The most memory that a running process ever had resident, in bytes. @throws Error when it is gone. */
+export async function peakMemory(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8');
+  const kibibytes = /^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1];
+  if (!kibibytes) throw new Error(`/proc/${pid}/status says nothing of VmHWM`);
+  return Number(kibibytes) * 1024;
+}

@@ -1,0 +1,85 @@
+import {availableParallelism, cpus} from 'node:os';
+import {table} from '../interop/readme.ts';
+import {type ColdResult, THROTTLE} from './cold.ts';
+import {pinned, SERVERS, type WarmResult} from './warm.ts';
+
+/** Names with versions, as the tables show them. */
+export type Versions = Readonly<Record<string, string>>;
+
+const MIB = 1024 * 1024;
+
+/** All that was measured, as Markdown. */
+export function tables(cold: readonly ColdResult[], warm: readonly WarmResult[], versions: Versions): string {
+  const parts = [machine()];
+  if (cold.length > 0) parts.push('Cold, nothing in the cache:', coldTable(cold, versions));
+  if (warm.length > 0) parts.push(warmText(), warmTable(warm, versions));
+  return parts.join('\n\n');
+}
+
+function machine(): string {
+  const model = cpus()[0]?.model.trim() || 'unknown processor';
+  return `One run on ${availableParallelism()} cores (${model}), Node ${process.versions.node}, all on one machine; backref as \`npm run build\` makes it.`;
+}
+
+function coldTable(results: readonly ColdResult[], versions: Versions): string {
+  const row = (name: string, aim: string, value: (result: ColdResult) => string) => [
+    name,
+    aim,
+    ...results.map(value),
+  ];
+  const [crowd, first] = [
+    '50 clients, one blob of 100 MiB: upstream GETs',
+    'first byte of a blob, later than direct',
+  ];
+  const slow = `100 MiB over ${THROTTLE / 1e6} MB/s, time of a direct pull`;
+  return table(
+    [
+      row('', 'aim', ({name}) => versions[name] ?? name),
+      row(crowd, '1', ({upstreamGets}) => `${upstreamGets}`),
+      row('– clients with wrong bytes or none', '0', ({wrong}) => `${wrong.length}`),
+      row('– peak resident memory', '≤ 200 MiB', ({peakMemory}) => `${Math.round(peakMemory / MIB)} MiB`),
+      row('– until the last one has it', '', ({crowd}) => `${(crowd / 1000).toFixed(1)} s`),
+      row(first, '≤ 10 ms', ({firstByteDelay}) => `${firstByteDelay.toFixed(1)} ms`),
+      row(slow, '≤ 1.05 ×', ({throttledRatio}) => `${throttledRatio.toFixed(3)} ×`),
+    ],
+    'right',
+  );
+}
+
+function warmText(): string {
+  const cores = pinned()
+    ? 'Server on one core, wrk on another, the upstream of the mirrors on either.'
+    : 'Servers and wrk share one core.';
+  return `Warm, all in the cache. ${cores} In brackets: backref's figure as a multiple of this one.`;
+}
+
+function warmTable(results: readonly WarmResult[], versions: Versions): string {
+  const rows = results.map(({work, unit, figures, errors}) => [
+    `${work}, ${unit}`,
+    ...SERVERS.map((name) => {
+      const own = figures[name];
+      const failed = errors[name] > 0 ? `, ${errors[name]} failed` : '';
+      const ratio = name === 'backref' ? '' : ` (${(figures.backref / own).toFixed(2)} ×)`;
+      return `${figure(own, unit)}${ratio}${failed}`;
+    }),
+  ]);
+  return table([['', ...SERVERS.map((name) => versions[name] ?? name)], ...rows], 'right');
+}
+
+const figure = (value: number, unit: WarmResult['unit']): string =>
+  unit === 'GB/s' ? value.toFixed(2) : Math.round(value).toLocaleString('en-US');
+
+/** What backref did wrong, as opposed to slowly: each is a sentence. */
+export function faults(cold: readonly ColdResult[], warm: readonly WarmResult[]): string[] {
+  const found: string[] = [];
+  for (const {name, upstreamGets, wrong} of cold) {
+    if (name !== 'backref') continue;
+    if (upstreamGets !== 1)
+      found.push(`50 clients of one blob made ${upstreamGets} upstream GETs instead of 1`);
+    if (wrong.length > 0) found.push(`${wrong.length} of 50 clients got wrong bytes or none: ${wrong[0]}`);
+  }
+  for (const {work, errors} of warm) {
+    if (errors.backref > 0) found.push(`${work}: ${errors.backref} requests failed`);
+  }
+  return found;
+}

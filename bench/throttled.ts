@@ -1,0 +1,68 @@
+import {once} from 'node:events';
+import {createServer, type ServerResponse} from 'node:http';
+import {performance} from 'node:perf_hooks';
+import {setTimeout as delay} from 'node:timers/promises';
+import type {Scope} from '../interop/scope.ts';
+import {type Artifact, blobPath, manifestPath} from './artifact.ts';
+
+const CHUNK = 64 * 1024;
+/** What a late timer may catch up with, so that the link is never much faster than it should be. */
+const BURST = 1024 * 1024;
+
+/**
+ * A registry behind a slow line: answers pulls of the artifacts, each blob at `rate` bytes per second.
+ * @returns its URL; it ends with the scope.
+ */
+export async function startThrottled(
+  scope: Scope,
+  artifacts: readonly Artifact[],
+  rate: number,
+): Promise<string> {
+  const contents = new Map<string, {bytes: Buffer; mediaType: string; digest: string; slow: boolean}>();
+  for (const artifact of artifacts) {
+    for (const blob of artifact.blobs) contents.set(blobPath(artifact, blob.digest), {...blob, slow: true});
+    for (const reference of [artifact.tag, artifact.manifest.digest]) {
+      contents.set(manifestPath(artifact, reference), {...artifact.manifest, slow: false});
+    }
+  }
+  const server = createServer((request, response) => {
+    if (request.url === '/v2/') return response.end('{}');
+    const found = contents.get(request.url ?? '');
+    if (!found) return response.writeHead(404).end();
+    response.writeHead(200, {
+      'content-type': found.mediaType,
+      'content-length': found.bytes.length,
+      'docker-content-digest': found.digest,
+    });
+    if (request.method === 'HEAD') return response.end();
+    if (!found.slow) return response.end(found.bytes);
+    trickle(response, found.bytes, rate).catch(() => response.destroy());
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  scope.defer(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  const address = server.address();
+  return `http://127.0.0.1:${typeof address === 'object' && address ? address.port : 0}`;
+}
+
+async function trickle(response: ServerResponse, bytes: Buffer, rate: number): Promise<void> {
+  let credit = CHUNK;
+  let before = performance.now();
+  for (let sent = 0; sent < bytes.length && !response.destroyed; ) {
+    const now = performance.now();
+    credit = Math.min(BURST, credit + ((now - before) * rate) / 1000);
+    before = now;
+    if (credit < CHUNK || response.writableNeedDrain) {
+      await delay(1);
+      continue;
+    }
+    const chunk = bytes.subarray(sent, sent + CHUNK);
+    sent += chunk.length;
+    credit -= chunk.length;
+    response.write(chunk);
+  }
+  response.end();
+}

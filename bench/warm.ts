@@ -1,0 +1,120 @@
+import {availableParallelism} from 'node:os';
+import type {Scope} from '../interop/scope.ts';
+import type {Toolbox} from '../interop/tools.ts';
+import {startRegistry} from '../interop/upstreams.ts';
+import {type Artifact, blobPath, buildArtifact, layersOf, manifestPath, pushArtifact} from './artifact.ts';
+import {download, median} from './download.ts';
+import {MIRRORS, type Server, startMirror} from './mirrors.ts';
+import {startNginx} from './nginx.ts';
+import {runWrk} from './wrk.ts';
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+const ROUNDS = 3;
+
+/** The servers that are compared, in the order of the table. */
+export const SERVERS = [...MIRRORS, 'nginx'] as const;
+export type ServerName = (typeof SERVERS)[number];
+
+interface Work {
+  name: string;
+  unit: 'req/s' | 'GB/s';
+  path: string;
+  digest: string;
+  connections: number;
+  /** Seconds. */
+  duration: number;
+}
+
+export interface WarmResult {
+  work: string;
+  unit: 'req/s' | 'GB/s';
+  /** Medians over the rounds. */
+  figures: Record<ServerName, number>;
+  /** Failed requests, over all rounds. */
+  errors: Record<ServerName, number>;
+}
+
+/** Whether load and server have a core each. */
+export const pinned = (): boolean => availableParallelism() >= 2;
+const onCore = (core: number): string[] => (pinned() ? ['taskset', '--cpu-list', `${core}`] : []);
+
+/** Measures what lies in every server's cache already, the servers in turn. `say` is told what is being done. */
+export async function measureWarm(
+  scope: Scope,
+  tools: Toolbox,
+  say: (line: string) => void,
+): Promise<WarmResult[]> {
+  const artifact = buildArtifact('library/warm', '1', [KIB, MIB, 100 * MIB]);
+  const registry = await startRegistry(scope, tools, 'distribution');
+  await pushArtifact(registry.url, artifact);
+  const servers: Server[] = [];
+  for (const name of MIRRORS) {
+    servers.push(await startMirror(await scope.child(), tools, name, registry.url, onCore(1)));
+  }
+  servers.push(await startNginx(await scope.child(), tools, artifact, onCore(1)));
+
+  const works = worksOf(artifact);
+  for (const server of servers) for (const work of works) await warm(server, work);
+  const results: WarmResult[] = [];
+  for (const work of works) {
+    const samples = new Map<string, {rates: number[]; errors: number}>();
+    for (let round = 1; round <= ROUNDS; round++) {
+      say(`${work.name}: round ${round} of ${ROUNDS}`);
+      for (const {name, url} of servers) {
+        const {connections, duration} = work;
+        const load = {url: url + work.path, connections, duration, prefix: onCore(0)};
+        const {requestsPerSecond, bytesPerSecond, errors} = await runWrk(scope, tools, load);
+        const sample = samples.get(name) ?? {rates: [], errors: 0};
+        sample.rates.push(work.unit === 'req/s' ? requestsPerSecond : bytesPerSecond / 1e9);
+        sample.errors += errors;
+        samples.set(name, sample);
+      }
+    }
+    results.push({
+      work: work.name,
+      unit: work.unit,
+      figures: perServer((name) => median(samples.get(name)?.rates ?? [])),
+      errors: perServer((name) => samples.get(name)?.errors ?? 0),
+    });
+  }
+  return results;
+}
+
+const perServer = (value: (name: ServerName) => number): Record<ServerName, number> => ({
+  backref: value('backref'),
+  'docker-registry': value('docker-registry'),
+  distribution: value('distribution'),
+  nginx: value('nginx'),
+});
+
+function worksOf(artifact: Artifact): Work[] {
+  const [small, middle, large] = layersOf(artifact).map(({digest}) => ({
+    digest,
+    path: blobPath(artifact, digest),
+  }));
+  if (!small || !middle || !large) throw new Error('the artifact lacks a blob');
+  const {digest} = artifact.manifest;
+  const many = {connections: 32, duration: 2};
+  return [
+    {name: 'manifest by digest', unit: 'req/s', path: manifestPath(artifact, digest), digest, ...many},
+    {
+      name: 'manifest by fresh tag',
+      unit: 'req/s',
+      path: manifestPath(artifact, artifact.tag),
+      digest,
+      ...many,
+    },
+    {name: 'blob of 1 KiB', unit: 'req/s', ...small, ...many},
+    {name: 'blob of 1 MiB', unit: 'GB/s', ...middle, ...many},
+    {name: 'blob of 100 MiB, 4 clients', unit: 'GB/s', ...large, connections: 4, duration: 4},
+  ];
+}
+
+/** Twice: a mirror may store behind its first answer. @throws Error when a server gives other bytes. */
+async function warm({name, url}: Server, work: Work): Promise<void> {
+  for (let time = 0; time < 2; time++) {
+    const {digest} = await download(url + work.path);
+    if (digest !== work.digest) throw new Error(`${name} gave other bytes as ${work.name}: ${digest}`);
+  }
+}

@@ -1,0 +1,62 @@
+import {writeFile} from 'node:fs/promises';
+import {join} from 'node:path';
+import {fileURLToPath} from 'node:url';
+import {answers, freePort, ready, type Scope, type Started} from './scope.ts';
+
+/** The two ways to run it: from the sources as `npm start` does, and as it is published, after `npm run build`. */
+export const SOURCES = fileURLToPath(new URL('../src/cli/main.ts', import.meta.url));
+export const BUILT = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
+
+export interface BackrefOptions {
+  /** `SOURCES` or `BUILT`. */
+  main: string;
+  /** `http://host:port` of the registry behind it, served as `docker.io` and as the default. */
+  upstream: string;
+  /** Its cache; a later server may go on with it. */
+  folder: string;
+  /** Of tags, as the configuration writes it: `1h`. */
+  ttl: string;
+  /** The budget for an answer of the upstream, retries included: `1s` where it fails for good. */
+  headersTimeout?: string;
+  /** What to run it under, as `taskset`. */
+  prefix?: readonly string[];
+}
+
+/**
+ * Starts backref as users do: the command, with a file of configuration.
+ * @throws Error with its output when it does not get ready.
+ */
+export async function startBackref(
+  scope: Scope,
+  {main, upstream, folder, ttl, headersTimeout, prefix = []}: BackrefOptions,
+): Promise<{url: string; host: string; process: Started}> {
+  const port = await freePort();
+  const host = `127.0.0.1:${port}`;
+  const file = join(scope.folder, `backref-${port}.yaml`);
+  const config = {
+    listen: {host: '127.0.0.1', port},
+    storage: {
+      blobs: {driver: 'fs', path: folder},
+      metadata: {driver: 'sqlite', path: join(folder, 'meta.db')},
+    },
+    log: {level: 'warn'},
+    registries: {
+      'docker.io': {
+        default: true,
+        library: true,
+        upstream: {
+          url: upstream,
+          insecure: true,
+          ...(headersTimeout ? {timeouts: {headers: headersTimeout}} : {}),
+        },
+        tags: {ttl, maxStale: '7d'},
+        push: 'deny',
+      },
+    },
+  };
+  await writeFile(file, JSON.stringify(config)); // JSON is YAML.
+  const [command = '', ...args] = [...prefix, process.execPath, main, 'serve', '--config', file];
+  const started = scope.start(command, args);
+  await ready(started, 'backref', answers(`http://${host}/v2/`));
+  return {url: `http://${host}`, host, process: started};
+}

@@ -1,0 +1,134 @@
+import {join} from 'node:path';
+import {SOURCES, startBackref} from './backref.ts';
+import type {Client} from './clients/client.ts';
+import {createGate, type Gate, type GateMode, type Seen} from './gate.ts';
+import type {Image} from './image.ts';
+import type {Scope} from './scope.ts';
+import type {Toolbox} from './tools.ts';
+
+/** In the order in which they are run and shown. */
+export const CASES = ['cold', 'warm', 'upstream says 429', 'upstream says 503', 'upstream stopped'] as const;
+export type Case = (typeof CASES)[number];
+
+export interface Outcome {
+  case: Case;
+  /** Why it failed; undefined when it passed. */
+  fault: string | undefined;
+  ms: number;
+  /** Requests that reached the upstream. */
+  asked: number;
+}
+
+export interface ClientRun {
+  tools: Toolbox;
+  client: Client;
+  /** The registry that holds the images, `http://host:port`. */
+  upstream: string;
+  images: readonly Image[];
+  /** Is told of each case when it is done. */
+  done(outcome: Outcome): void;
+}
+
+const FAILURES: readonly [Case, GateMode | 'stopped'][] = [
+  ['upstream says 429', 429],
+  ['upstream says 503', 503],
+  ['upstream stopped', 'stopped'],
+];
+
+/**
+ * Takes one client through all cases: pulls through a backref that is empty, then through the same one, then with
+ * the upstream failing through new processes that go on with its cache and revalidate each tag.
+ */
+export async function runCases(
+  parent: Scope,
+  {tools, client, upstream, images, done}: ClientRun,
+): Promise<void> {
+  const scope = await parent.child();
+  const gate = await createGate(upstream);
+  scope.defer(gate.stop);
+  // The upstreams here fail for good: what is asked again is only waited for.
+  const settings = {
+    main: SOURCES,
+    upstream: gate.url,
+    folder: join(scope.folder, 'cache'),
+    headersTimeout: '1s',
+  };
+
+  const attempt = async (name: Case, server: () => Promise<Running>, judge: Judge): Promise<boolean> => {
+    const own = await scope.child();
+    const began = Date.now();
+    let fault: string | undefined;
+    let seen: Seen[] = [];
+    try {
+      const {host} = await server();
+      gate.take();
+      await client.pull({scope: own, tools, host, images}).finally(() => {
+        seen = gate.take();
+      });
+      fault = judge(seen);
+    } catch (error) {
+      fault = error instanceof Error ? error.message : String(error);
+    }
+    await own.end();
+    done({case: name, fault, ms: Date.now() - began, asked: seen.length});
+    return fault === undefined;
+  };
+
+  try {
+    let running: Promise<Running> | undefined;
+    const lasting = () => (running ??= startBackref(scope, {...settings, ttl: '1h'}));
+    const cold = await attempt('cold', lasting, askedOnce);
+    if (cold) {
+      await attempt('warm', lasting, askedNothing);
+      await (await lasting()).process.stop();
+    }
+    for (const [name, failure] of FAILURES) {
+      if (!cold) break;
+      const restore = await fail(gate, failure);
+      // A new process each time: none has learned from the failure before, and each starts while its upstream fails.
+      const next = await scope.child();
+      const server = () => startBackref(next, {...settings, ttl: '0s'});
+      await attempt(name, server, failure === 'stopped' ? accept : askedInVain);
+      await next.end();
+      await restore();
+    }
+    for (const name of cold ? [] : CASES.slice(1)) {
+      done({case: name, fault: 'not tried, since the cold pull failed', ms: 0, asked: 0});
+    }
+  } finally {
+    await scope.end();
+  }
+}
+
+type Running = Awaited<ReturnType<typeof startBackref>>;
+/** Says what is wrong with what the upstream was asked, if anything is. */
+type Judge = (seen: readonly Seen[]) => string | undefined;
+
+async function fail(gate: Gate, how: GateMode | 'stopped'): Promise<() => Promise<void> | void> {
+  if (how === 'stopped') {
+    await gate.stop();
+    return gate.start;
+  }
+  gate.mode(how);
+  return () => gate.mode('open');
+}
+
+/** Of a cold pull: no blob is downloaded twice. */
+const askedOnce: Judge = (seen) => {
+  const downloads = seen
+    .filter(({method, url}) => method === 'GET' && url.includes('/blobs/'))
+    .map(({url}) => url);
+  const twice = downloads.find((url, position) => downloads.indexOf(url) !== position);
+  return twice && `the upstream was asked for ${twice} more than once`;
+};
+
+/** Of a warm pull, its tags fresh: the upstream is not asked at all. */
+const askedNothing: Judge = ([first, ...more]) =>
+  first && `the upstream was asked again: ${first.method} ${first.url} and ${more.length} more`;
+
+/** Of a pull while the upstream fails: it was asked, so the answers were really stale ones. */
+const askedInVain: Judge = (seen) =>
+  seen.length > 0 ? undefined : 'the upstream was not asked, so this shows nothing about its failing';
+
+/** Of a pull while connections are refused, which nobody can count. */
+const accept: Judge = () => undefined;

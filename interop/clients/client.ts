@@ -1,0 +1,55 @@
+import type {Image} from '../image.ts';
+import type {Scope} from '../scope.ts';
+import type {Tool, Toolbox} from '../tools.ts';
+
+/** What one pull of one client works with. */
+export interface Pull {
+  /** Of this pull alone, so that nothing of an earlier one helps. */
+  scope: Scope;
+  tools: Toolbox;
+  /** `127.0.0.1:port` of the registry or mirror. */
+  host: string;
+  images: readonly Image[];
+}
+
+/** A client as it is used in the world. */
+export interface Client {
+  /** As the table names it. */
+  name: string;
+  /** What it needs; the first one's version stands in the table. */
+  tools: readonly [Tool, ...Tool[]];
+  /** Pulls every image. @throws Error when a pull fails, or when a digest is not the one that was pushed. */
+  pull(pull: Pull): Promise<void>;
+}
+
+/**
+ * The environment of a client's command: a home of its own, so that no configuration or credential of the
+ * person who runs this has a part in it, and no HTTP proxy between it and 127.0.0.1.
+ */
+export function cleanEnvironment(scope: Scope): NodeJS.ProcessEnv {
+  const {PATH} = process.env;
+  return {
+    PATH: `${PATH}:/usr/sbin:/sbin`,
+    HOME: scope.folder,
+    XDG_RUNTIME_DIR: scope.folder,
+    TMPDIR: scope.folder,
+    NO_PROXY: '127.0.0.1',
+  };
+}
+
+/** @throws Error naming what is missing and what came instead. */
+export function expectAll(what: string, expected: readonly string[], actual: readonly string[]): void {
+  const absent = expected.filter((digest) => !actual.includes(digest));
+  if (absent.length === 0) return;
+  throw new Error(
+    `${what} are not those pushed: ${absent.join(', ')} missing among ${actual.join(', ') || 'none'}`,
+  );
+}
+
+/** @throws Error */
+export function expectSame(what: string, expected: readonly string[], actual: readonly string[]): void {
+  if (expected.join() === actual.join()) return;
+  throw new Error(
+    `${what} is not what was pushed: ${actual.join(', ') || 'nothing'} instead of ${expected.join(', ')}`,
+  );
+}

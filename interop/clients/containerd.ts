@@ -1,0 +1,45 @@
+import {mkdir, writeFile} from 'node:fs/promises';
+import {join} from 'node:path';
+import {ready} from '../scope.ts';
+import {type Client, cleanEnvironment, expectAll} from './client.ts';
+import {everyDigest, hashFiles} from './copied-files.ts';
+
+/** containerd: a daemon of its own, and a `hosts.toml` that puts the registry before docker.io. */
+export const containerd: Client = {
+  name: 'containerd, hosts.toml',
+  tools: ['containerd', 'ctr'],
+  async pull({scope, tools, host, images}) {
+    const [root, socket] = [join(scope.folder, 'root'), join(scope.folder, 'c.sock')];
+    const config = join(scope.folder, 'config.toml');
+    const lines = [
+      'version = 2',
+      `root = "${root}"`,
+      `state = "${join(scope.folder, 'state')}"`,
+      'disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]',
+      `[grpc]\n  address = "${socket}"`,
+    ];
+    await writeFile(config, `${lines.join('\n')}\n`);
+    const hosts = join(scope.folder, 'hosts');
+    await mkdir(join(hosts, 'docker.io'), {recursive: true});
+    const entry = `server = "https://docker.io"\n[host."http://${host}"]\n  capabilities = ["pull", "resolve"]\n`;
+    await writeFile(join(hosts, 'docker.io', 'hosts.toml'), entry);
+
+    const env = cleanEnvironment(scope);
+    const daemon = scope.start(tools.path('containerd'), ['--config', config], {env});
+    const ctr = (...args: string[]) => scope.run(tools.path('ctr'), ['--address', socket, ...args], {env});
+    await ready(daemon, 'containerd', () => ctr('version').then(() => true));
+
+    for (const {repository, tag} of images) {
+      await ctr(
+        'content',
+        'fetch',
+        '--hosts-dir',
+        hosts,
+        '--all-platforms',
+        `docker.io/${repository}:${tag}`,
+      );
+    }
+    const hashed = await hashFiles(join(root, 'io.containerd.content.v1.content', 'blobs', 'sha256'));
+    for (const image of images) expectAll('the contents', everyDigest(image), hashed);
+  },
+};

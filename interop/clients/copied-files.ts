@@ -1,0 +1,16 @@
+import {readdir, readFile} from 'node:fs/promises';
+import {join} from 'node:path';
+import {blobsOf, type Image, sha256} from '../image.ts';
+
+/** The digests of all files below a folder: of their bytes, whatever their names say. */
+export async function hashFiles(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, {withFileTypes: true, recursive: true});
+  const files = entries.filter((entry) => entry.isFile());
+  return Promise.all(files.map(async ({parentPath, name}) => sha256(await readFile(join(parentPath, name)))));
+}
+
+/** Index, manifests, configurations and layers of all platforms. */
+export const everyDigest = (image: Image): string[] =>
+  [image.index, ...image.platforms.map(({manifest}) => manifest), ...blobsOf(image)].map(
+    ({digest}) => digest,
+  );

@@ -1,0 +1,90 @@
+import {once} from 'node:events';
+import {Agent, createServer, type IncomingMessage, request, type ServerResponse} from 'node:http';
+import {freePort} from './scope.ts';
+
+export type GateMode = 'open' | 429 | 503;
+
+/** A request that arrived at the gate. */
+export interface Seen {
+  method: string;
+  /** Path and query. */
+  url: string;
+}
+
+/** A counting HTTP proxy before an upstream, which can be made to fail as upstreams do. */
+export interface Gate {
+  readonly url: string;
+  /** Lets through, or answers everything with this status. */
+  mode(mode: GateMode): void;
+  /** Refuses connections from now on; those under way are reset. */
+  stop(): Promise<void>;
+  /** Listens again, on the same port. */
+  start(): Promise<void>;
+  /** What was asked since the last call. */
+  take(): Seen[];
+}
+
+/**
+ * Listens on a port of 127.0.0.1 before `upstream`, `http://host:port`.
+ * @returns the gate, open; `stop` it at the end.
+ */
+export async function createGate(upstream: string): Promise<Gate> {
+  const target = new URL(upstream);
+  const port = await freePort();
+  const agent = new Agent({keepAlive: true});
+  let mode: GateMode = 'open';
+  let seen: Seen[] = [];
+
+  const server = createServer((incoming, outgoing) => {
+    seen.push({method: incoming.method ?? '', url: incoming.url ?? ''});
+    if (mode === 'open') return pass(incoming, outgoing, target, agent);
+    incoming.resume();
+    refuse(outgoing, mode);
+  });
+  const start = async () => {
+    server.listen(port, '127.0.0.1');
+    await once(server, 'listening');
+  };
+  await start();
+  return {
+    url: `http://127.0.0.1:${port}`,
+    start,
+    mode(next) {
+      mode = next;
+    },
+    stop: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+        agent.destroy();
+      }),
+    take() {
+      const taken = seen;
+      seen = [];
+      return taken;
+    },
+  };
+}
+
+function pass(incoming: IncomingMessage, outgoing: ServerResponse, target: URL, agent: Agent): void {
+  const {method, url, headers} = incoming;
+  const onward = request({agent, host: target.hostname, port: target.port, method, path: url, headers});
+  onward.on('response', (response) => {
+    outgoing.writeHead(response.statusCode ?? 502, response.rawHeaders);
+    response.pipe(outgoing);
+    response.on('error', () => outgoing.destroy());
+  });
+  onward.on('error', () => outgoing.destroy());
+  outgoing.on('close', () => onward.destroy());
+  incoming.pipe(onward);
+}
+
+/** As Docker Hub words it; `Retry-After` is short, so that a client which obeys it does not hold up the run. */
+function refuse(outgoing: ServerResponse, status: 429 | 503): void {
+  const code = status === 429 ? 'TOOMANYREQUESTS' : 'UNAVAILABLE';
+  outgoing.writeHead(status, {
+    'content-type': 'application/json',
+    ...(status === 429 ? {'retry-after': '1'} : {}),
+  });
+  outgoing.end(JSON.stringify({errors: [{code, message: `the gate answers ${status}`}]}));
+}

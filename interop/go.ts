@@ -1,0 +1,77 @@
+import {chmod, mkdir, readdir} from 'node:fs/promises';
+import {arch, homedir} from 'node:os';
+import {join} from 'node:path';
+import {installPackages} from './debian.ts';
+import {findExecutable} from './executable.ts';
+import type {Scope} from './scope.ts';
+
+/** A command that `go install` builds. */
+export interface GoCommand {
+  /** Of the executable. */
+  name: string;
+  /** With its `v`. */
+  version: string;
+  /** The import path of its package. */
+  module: string;
+}
+
+const BUILD_LIMIT = 15 * 60_000;
+/** The oldest Go that builds all of the tools, and the release that is fetched where Go is older or absent. */
+const OLDEST = '1.26.7';
+const RELEASE = '1.26.8';
+
+const caches = (): string =>
+  join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'backref-tools');
+
+/** The user's folder for this version of a command, whether or not it was built yet. */
+export const goFolder = ({name, version}: GoCommand): string => join(caches(), `${name}-${version}`, 'bin');
+
+/** Builds a command into its folder. @throws Error with the compiler's output. */
+export async function installGo(
+  scope: Scope,
+  command: GoCommand,
+  say: (line: string) => void,
+): Promise<void> {
+  const go = await findGo(scope, say);
+  say(`building ${command.name} ${command.version}`);
+  const folder = goFolder(command);
+  await mkdir(folder, {recursive: true});
+  const env = {...process.env, GOBIN: folder, GOFLAGS: '-buildvcs=false'};
+  await scope.run(go, ['install', `${command.module}@${command.version}`], {env, timeout: BUILD_LIMIT});
+}
+
+async function findGo(scope: Scope, say: (line: string) => void): Promise<string> {
+  const installed = await findExecutable('go');
+  if (installed && (await isRecent(scope, installed))) return installed;
+  if (!installed) await installPackages(scope, ['golang-go'], say);
+  const old = await findExecutable('go');
+  if (!old) throw new Error('golang-go was installed, and there still is no go in the path');
+  return fetchRelease(scope, old, say);
+}
+
+async function isRecent(scope: Scope, go: string): Promise<boolean> {
+  const printed = await scope.run(go, ['version'], {env: {...process.env, GOTOOLCHAIN: 'local'}});
+  const version = /go(\d+(?:\.\d+)+)/.exec(printed)?.[1] ?? '0';
+  return version.localeCompare(OLDEST, 'en', {numeric: true}) >= 0;
+}
+
+/** Go's releases are modules as well, which even a Go that knows nothing of toolchains downloads and verifies. */
+async function fetchRelease(scope: Scope, go: string, say: (line: string) => void): Promise<string> {
+  say(`fetching Go ${RELEASE}`);
+  const machine = arch() === 'x64' ? 'amd64' : arch();
+  const module = `golang.org/toolchain@v0.0.1-go${RELEASE}.linux-${machine}`;
+  const env = {
+    ...process.env,
+    GOTOOLCHAIN: 'local',
+    GOMODCACHE: join(caches(), 'go'),
+    GOFLAGS: '-modcacherw',
+  };
+  const settings = {env, cwd: scope.folder, timeout: BUILD_LIMIT};
+  const {Dir: root} = JSON.parse(await scope.run(go, ['mod', 'download', '-json', module], settings));
+  // The archives of modules do not say which files can be executed.
+  const folders = [join(root, 'bin'), join(root, 'pkg', 'tool', `linux_${machine}`)];
+  for (const folder of folders) {
+    for (const name of await readdir(folder)) await chmod(join(folder, name), 0o755);
+  }
+  return join(root, 'bin', 'go');
+}

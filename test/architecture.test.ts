@@ -1,0 +1,143 @@
+import {readFile} from 'node:fs/promises';
+import test, {type ExecutionContext} from 'ava';
+import {plantedCopy, runTool} from './support/planted.ts';
+
+const RESTRICTED = 'lint/style/noRestrictedImports';
+const CYCLE = 'lint/suspicious/noImportCycles';
+
+/** Folder by folder, imports that each break the one direction in which imports may point. */
+const FORBIDDEN: Record<string, string[]> = {
+  'src/': ['./server.ts', './registry/blobs.ts', './http/app.ts', './storage/metadata.ts', 'koa'],
+  'src/oci/': ['../clock.ts', '../events.ts', '../config.ts', '../registry/blobs.ts', 'koa', 'got'],
+  'src/registry/': [
+    '../http/app.ts',
+    '../server.ts',
+    '../config.ts',
+    '../upstream/client.ts',
+    '../storage/fs/blob-store.ts',
+    '../storage/sqlite/metadata.ts',
+    '../observe/log.ts',
+    'koa',
+    '@koa/router',
+    'got',
+    'kysely',
+    'node:sqlite',
+  ],
+  'src/registry/fill/': [
+    '../../http/app.ts',
+    '../../upstream/client.ts',
+    '../../storage/fs/spools.ts',
+    'got',
+  ],
+  'src/http/': [
+    '../server.ts',
+    '../config.ts',
+    '../upstream/port.ts',
+    '../storage/metadata.ts',
+    '../storage/fs/blob-store.ts',
+    'got',
+    'kysely',
+  ],
+  'src/upstream/': [
+    '../registry/blobs.ts',
+    '../storage/metadata.ts',
+    '../http/app.ts',
+    '../server.ts',
+    'koa',
+  ],
+  'src/storage/': ['../registry/blobs.ts', './fs/blob-store.ts', './sqlite/metadata.ts', 'node:sqlite'],
+  'src/storage/fs/': [
+    '../../registry/blobs.ts',
+    '../../config.ts',
+    '../sqlite/metadata.ts',
+    'node:sqlite',
+    'kysely',
+  ],
+  'src/storage/sqlite/': [
+    '../../registry/blobs.ts',
+    '../../http/app.ts',
+    '../fs/blob-store.ts',
+    'koa',
+    'got',
+  ],
+  'src/storage/sql/': ['../../registry/blobs.ts', '../sqlite/metadata.ts', '../../server.ts', 'got'],
+  'src/observe/': ['../registry/blobs.ts', '../http/app.ts', '../server.ts', '../upstream/client.ts', 'koa'],
+  'src/config/': ['../server.ts', '../oci/name.ts', '../registry/namespace.ts', 'koa'],
+  'src/cli/': [
+    '../http/app.ts',
+    '../registry/blobs.ts',
+    '../storage/metadata.ts',
+    '../upstream/port.ts',
+    'koa',
+  ],
+};
+
+/** The other ways in which one module may name another. */
+const SPELLINGS: Record<string, string> = {
+  'src/registry/planted-type.ts': "import type {App} from '../http/app.ts';\nexport type Planted = App;\n",
+  'src/registry/planted-export.ts': "export {createApp} from '../http/app.ts';\n",
+  'src/registry/planted-dynamic.ts': "export const planted = () => import('../http/app.ts');\n",
+  'src/registry/planted-detour.ts': "import '../oci/../http/app.ts';\n",
+};
+
+const CYCLES: Record<string, string> = {
+  'src/oci/planted-egg.ts': "import {hen} from './planted-hen.ts';\nexport const egg = (): unknown => hen;\n",
+  'src/oci/planted-hen.ts': "import {egg} from './planted-egg.ts';\nexport const hen = (): unknown => egg;\n",
+};
+
+interface Finding {
+  rule: string;
+  file: string;
+}
+
+async function findings(t: ExecutionContext, planted: Record<string, string>) {
+  const copy = await plantedCopy(t, planted);
+  const {code, output} = await runTool(copy, 'biome', [
+    'check',
+    '--reporter=github',
+    '--max-diagnostics=none',
+    'src',
+  ]);
+  const found = output
+    .matchAll(/^::\w+ title=(?<rule>[^,]+),file=(?<file>[^,]+),/gm)
+    .map(({groups}): Finding => ({rule: groups?.['rule'] ?? '', file: groups?.['file'] ?? ''}))
+    .map(({rule, file}) => ({rule, file: file.slice(file.lastIndexOf('src/'))}))
+    .filter(({rule}) => rule === RESTRICTED || rule === CYCLE)
+    .toArray();
+  return {code, found};
+}
+
+const isFound = (found: readonly Finding[], rule: string, file: string): boolean =>
+  found.some((finding) => finding.rule === rule && finding.file === file);
+
+test('the sources keep every import rule and hold no cycle', async (t) => {
+  t.deepEqual((await findings(t, {})).found, []);
+});
+
+test('every import against the direction fails the check, whatever its spelling', async (t) => {
+  const planted = Object.fromEntries(
+    Object.entries(FORBIDDEN).flatMap(([folder, specifiers]) =>
+      specifiers.map((specifier, index) => [`${folder}planted-${index}.ts`, `import '${specifier}';\n`]),
+    ),
+  );
+  const {code, found} = await findings(t, {...planted, ...SPELLINGS});
+  t.not(code, 0);
+  for (const [file, text] of Object.entries({...planted, ...SPELLINGS}))
+    t.true(isFound(found, RESTRICTED, file), `${file}: ${text}`);
+});
+
+test('the server knows neither the command line nor the packages of its parts', async (t) => {
+  const server = await readFile('src/server.ts', 'utf8');
+  const specifiers = ['./cli/main.ts', 'koa', 'got', 'kysely', 'node:sqlite'];
+  const imports = specifiers.map((specifier) => `import '${specifier}';\n`).join('');
+  const {code, found} = await findings(t, {'src/server.ts': imports + server});
+  t.not(code, 0);
+  const restricted = found.filter(({rule, file}) => rule === RESTRICTED && file === 'src/server.ts');
+  t.is(restricted.length, specifiers.length);
+});
+
+test('a cycle fails the check', async (t) => {
+  const {code, found} = await findings(t, CYCLES);
+  t.not(code, 0);
+  for (const file of Object.keys(CYCLES)) t.true(isFound(found, CYCLE, file), file);
+});

@@ -1,0 +1,50 @@
+import {readFile} from 'node:fs/promises';
+import test from 'ava';
+import {plantedCopy, runTool} from './support/planted.ts';
+
+const scripts = async (): Promise<Record<string, string>> =>
+  JSON.parse(await readFile('package.json', 'utf8')).scripts;
+
+/** One fault for each part of `npm run check`, and what the part says of it. */
+const PLANTED = [
+  {
+    script: 'lint',
+    file: 'src/oci/planted.ts',
+    text: 'export const planted = 1 == 2;\n',
+    said: /noDoubleEquals/,
+  },
+  {
+    script: 'lint',
+    file: 'src/oci/planted.ts',
+    text: 'export const   planted = 1;\n',
+    said: /planted\.ts format/,
+  },
+  {
+    script: 'types',
+    file: 'src/oci/planted.ts',
+    text: "export const planted: number = 'one';\n",
+    said: /TS2322/,
+  },
+  {script: 'unused', file: 'src/oci/planted.ts', text: 'export const planted = 1;\n', said: /planted\.ts/},
+  {
+    script: 'test',
+    file: 'test/planted.test.ts',
+    text: "import test from 'ava';\ntest('planted', (t) => t.fail());\n",
+    said: /planted/,
+    args: ['test/planted.test.ts'],
+  },
+];
+
+for (const {script, file, text, said, args: further = []} of PLANTED)
+  test(`npm run ${script} fails on a fault: ${text.trim().split('\n').at(-1)}`, async (t) => {
+    const [tool = '', ...args] = ((await scripts())[script] ?? '').split(' ');
+    const copy = await plantedCopy(t, {[file]: text});
+    const {code, output} = await runTool(copy, tool, [...args, ...further]);
+    t.not(code, 0);
+    t.regex(output, said);
+  });
+
+test('npm run check runs every one of these parts, and stops at the first that fails', async (t) => {
+  const parts = ((await scripts())['check'] ?? '').split(' && ');
+  t.deepEqual(parts, ['npm run lint', 'npm run types', 'npm run unused', 'npm test']);
+});

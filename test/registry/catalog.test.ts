@@ -1,0 +1,130 @@
+import test, {type ExecutionContext} from 'ava';
+import {type Backref, type Got, startBackref} from '../support/backref.ts';
+import {imageManifest, manifestAnswer} from '../support/content.ts';
+import {createScriptedUpstream} from '../support/scripted-upstream.ts';
+
+const PATH = '/v2/_catalog';
+const image = imageManifest();
+const namesOf = ({json}: Got) => (json() as {repositories: string[]}).repositories;
+
+/** Two registries of which any manifest named `yes` is there and any other is not. */
+async function start(t: ExecutionContext): Promise<Backref> {
+  const script = [
+    {
+      request: /\/manifests\/yes$/,
+      answer: manifestAnswer(image),
+      always: true as const,
+      optional: true as const,
+    },
+    {request: /\/manifests\/no$/, answer: {status: 404}, always: true as const, optional: true as const},
+  ];
+  const docker = await createScriptedUpstream(t, script);
+  const ghcr = await createScriptedUpstream(t, script);
+  return startBackref(t, {registries: [docker, {url: ghcr.url, name: 'ghcr.io', aliases: ['ghcr']}]});
+}
+
+async function pull(proxy: Backref, ...names: string[]): Promise<void> {
+  for (const name of names) await proxy.ask(`/v2/${name}/manifests/yes`);
+}
+
+test('an empty cache has an empty catalog', async (t) => {
+  const proxy = await start(t);
+  const got = await proxy.ask(PATH);
+  t.is(got.status, 200);
+  t.deepEqual(got.json(), {repositories: []});
+  t.is(got.headers['link'], undefined);
+});
+
+test('it lists what is cached, other registries with their name in front, sorted by bytes', async (t) => {
+  const proxy = await start(t);
+  await pull(proxy, 'zebra', 'org/app', 'ghcr.io/org/tool', 'ghcr.io/a');
+  t.deepEqual(namesOf(await proxy.ask(PATH)), ['ghcr.io/a', 'ghcr.io/org/tool', 'library/zebra', 'org/app']);
+});
+
+test('it does not list what was only asked for', async (t) => {
+  const proxy = await start(t);
+  await proxy.ask('/v2/org/absent/manifests/no');
+  t.deepEqual(namesOf(await proxy.ask(PATH)), []);
+});
+
+test('with ns it lists one registry, names as they are there', async (t) => {
+  const proxy = await start(t);
+  await pull(proxy, 'org/app', 'ghcr.io/org/tool');
+  const ghcr = await proxy.ask(`${PATH}?ns=ghcr.io`);
+  t.deepEqual(namesOf(ghcr), ['org/tool']);
+  t.is(ghcr.headers['oci-namespace'], 'ghcr.io');
+  t.deepEqual(namesOf(await proxy.ask(`${PATH}?ns=ghcr`)), ['org/tool']);
+  t.deepEqual(namesOf(await proxy.ask(`${PATH}?ns=docker.io`)), ['org/app']);
+});
+
+test('an ns that is not configured is NAME_UNKNOWN', async (t) => {
+  const proxy = await start(t);
+  const got = await proxy.ask(`${PATH}?ns=quay.io`);
+  t.is(got.status, 404);
+  t.like(got.json(), {errors: [{code: 'NAME_UNKNOWN'}]});
+});
+
+test('pages go over all registries, and Link leads from one to the next', async (t) => {
+  const proxy = await start(t);
+  const names = ['a/a', 'ghcr.io/a', 'ghcr.io/b/c', 'ghcr.io/z', 'gi/a', 'library/x', 'z/z'];
+  await pull(proxy, ...names);
+  for (const n of [1, 2, 3, 6, 7, 8]) {
+    const seen: string[] = [];
+    let path: string | undefined = `${PATH}?n=${n}`;
+    while (path !== undefined) {
+      const got: Got = await proxy.ask(path);
+      t.true(namesOf(got).length <= n);
+      seen.push(...namesOf(got));
+      path = /^<([^>]*)>; rel="next"$/.exec(String(got.headers['link']))?.[1];
+    }
+    t.deepEqual(seen, names, `n=${n}`);
+  }
+});
+
+test('Link repeats n and ns', async (t) => {
+  const proxy = await start(t);
+  await pull(proxy, 'ghcr.io/a', 'ghcr.io/b');
+  const got = await proxy.ask(`${PATH}?n=1&ns=ghcr.io`);
+  t.is(got.headers['link'], '</v2/_catalog?n=1&last=a&ns=ghcr.io>; rel="next"');
+});
+
+test('last is a position, wherever it lies', async (t) => {
+  const proxy = await start(t);
+  await pull(proxy, 'a/a', 'ghcr.io/b', 'library/c');
+  for (const [last, names] of [
+    ['', ['a/a', 'ghcr.io/b', 'library/c']],
+    ['a/a', ['ghcr.io/b', 'library/c']],
+    ['ghcr.io', ['ghcr.io/b', 'library/c']],
+    ['ghcr.io/', ['ghcr.io/b', 'library/c']],
+    ['ghcr.io/b', ['library/c']],
+    ['ghcr.io0', ['library/c']],
+    ['~', []],
+  ] as const) {
+    t.deepEqual(namesOf(await proxy.ask(`${PATH}?last=${encodeURIComponent(last)}`)), [...names], last);
+  }
+});
+
+test('n=0 is empty without a Link, an oversized n is clamped, a malformed one is 400', async (t) => {
+  const proxy = await start(t);
+  await pull(proxy, 'a/a', 'b/b');
+  const none = await proxy.ask(`${PATH}?n=0`);
+  t.deepEqual(namesOf(none), []);
+  t.is(none.headers['link'], undefined);
+  t.is(namesOf(await proxy.ask(`${PATH}?n=999999999`)).length, 2);
+  t.is((await proxy.ask(`${PATH}?n=-1`)).status, 400);
+});
+
+test('a name that two registries could mean is listed once', async (t) => {
+  const proxy = await start(t);
+  await pull(proxy, 'ghcr.io/org/app');
+  await proxy.ask('/v2/ghcr.io/org/app/manifests/yes?ns=docker.io');
+  const got = await proxy.ask(`${PATH}?n=1`);
+  t.deepEqual(namesOf(got), ['ghcr.io/org/app']);
+  t.is(got.headers['link'], undefined);
+});
+
+test('it asks no upstream', async (t) => {
+  const upstream = await createScriptedUpstream(t);
+  const proxy = await startBackref(t, {registries: [upstream]});
+  t.is((await proxy.ask(PATH)).status, 200);
+});

@@ -1,0 +1,341 @@
+import {once} from 'node:events';
+import {readdir, readFile} from 'node:fs/promises';
+import type {IncomingMessage} from 'node:http';
+import {type AddressInfo, connect, createServer as createTcpServer, type Socket} from 'node:net';
+import {join} from 'node:path';
+import test, {type ExecutionContext} from 'ava';
+import {type Backref, createMovableClock, type MovableClock, startBackref} from './support/backref.ts';
+import {type Content, headAnswer, imageManifest, manifestAnswer, randomBlob} from './support/content.ts';
+import {connectRaw, openRaw} from './support/raw-http.ts';
+import {createScriptedUpstream} from './support/scripted-upstream.ts';
+
+const KiB = 1024;
+const GRACE = 123_456;
+const HOST = 'Host: 127.0.0.1\r\n';
+const image = imageManifest();
+const blob = randomBlob(64 * KiB);
+const MANIFEST = '/v2/app/manifests/1';
+const BLOB = `/v2/app/blobs/${blob.digest}`;
+const GET_MANIFEST = 'GET /v2/library/app/manifests/1';
+const GET_BLOB = `GET /v2/library/app/blobs/${blob.digest}`;
+
+const read = async (message: IncomingMessage): Promise<Buffer> => Buffer.concat(await message.toArray());
+
+/** An upstream's answer that stops after `first` bytes until it is let on. */
+function inTwo({bytes}: Content, first: number) {
+  const {promise, resolve} = Promise.withResolvers<void>();
+  const headers = {'Content-Length': String(bytes.length)};
+  return {
+    answer: {headers, body: [bytes.subarray(0, first), {wait: promise}, bytes.subarray(first)]},
+    goOn: resolve,
+  };
+}
+
+/** Real time, but for the grace at the end, which lasts until a test says that it is over. */
+function createGrace(): {clock: MovableClock; end: () => void} {
+  const clock = createMovableClock();
+  const {promise, resolve} = Promise.withResolvers<void>();
+  const sleep: MovableClock['sleep'] = (ms, signal) => {
+    if (ms !== GRACE) return clock.sleep(ms, signal);
+    const aborted = new Promise<never>((_, reject) =>
+      signal?.addEventListener('abort', () => reject(signal.reason), {once: true}),
+    );
+    return Promise.race([promise, aborted]);
+  };
+  return {clock: {...clock, sleep}, end: resolve};
+}
+
+const withGrace = {config: {shutdown: {grace: GRACE}}};
+
+/** A TCP port that leads to another one: an address that a server cannot recognise as its own. */
+async function forwarder(t: ExecutionContext): Promise<{url: string; leadTo(port: number): void}> {
+  let target = 0;
+  const sockets = new Set<Socket>();
+  const server = createTcpServer((socket) => {
+    const other = connect(target, '127.0.0.1');
+    for (const [from, to] of [
+      [socket, other],
+      [other, socket],
+    ] as const) {
+      sockets.add(from);
+      from.on('error', () => {}).once('close', () => to.destroy());
+      from.pipe(to);
+    }
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    leadTo: (port) => {
+      target = port;
+    },
+  };
+}
+
+/** The error that a new connection to the port ends with; undefined when somebody accepts it. */
+async function refusal(port: number): Promise<unknown> {
+  try {
+    (await connectRaw(port)).socket.destroy();
+    return undefined;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code;
+  }
+}
+
+test('it starts and answers /v2/ while no upstream can be reached', async (t) => {
+  const upstream = await createScriptedUpstream(t);
+  await upstream.stop();
+  const proxy = await startBackref(t, {registries: [upstream, {url: 'http://does-not-exist.invalid'}]});
+  t.is((await proxy.ask('/v2/')).status, 200);
+  const miss = await proxy.ask(MANIFEST);
+  t.is(miss.status, 503);
+  t.regex(miss.body.toString(), /refuses connections/);
+});
+
+test('it asks no upstream at its start, nor at its end', async (t) => {
+  const upstream = await createScriptedUpstream(t);
+  const proxy = await startBackref(t, {registries: [upstream]});
+  t.is((await proxy.ask('/v2/')).status, 200);
+  t.is((await proxy.ask('/v2/_catalog')).status, 200);
+  await proxy.server.close();
+  t.is(upstream.requests.length, 0);
+});
+
+test('listen tells where it listens', async (t) => {
+  const proxy = await startBackref(t, {registries: [await createScriptedUpstream(t)]});
+  t.is(proxy.url, `http://127.0.0.1:${proxy.port}`);
+  t.is((await fetch(`${proxy.url}/v2/`)).status, 200);
+});
+
+test('a port in use is what listen throws, and close works all the same', async (t) => {
+  const upstream = await createScriptedUpstream(t);
+  const proxy = await startBackref(t, {registries: [upstream]});
+  await t.throwsAsync(
+    proxy.server.listen().then(() => proxy.server.listen()),
+    {
+      code: 'ERR_SERVER_ALREADY_LISTEN',
+    },
+  );
+  await proxy.server.close();
+  t.is(await refusal(proxy.port), 'ECONNREFUSED');
+});
+
+test('two servers in one process share neither events, nor cache, nor tokens', async (t) => {
+  const upstream = await createScriptedUpstream(t, [], {anyOrder: true});
+  const challenge = `Bearer realm="${upstream.url}/token",service="registry"`;
+  upstream.expect(
+    {
+      request: GET_MANIFEST,
+      sends: {authorization: undefined},
+      answer: {status: 401, headers: {'WWW-Authenticate': challenge}},
+      times: 2,
+    },
+    {request: /^GET \/token\?/, answer: {body: '{"token":"first"}'}},
+    {request: /^GET \/token\?/, answer: {body: '{"token":"second"}'}},
+    {request: GET_MANIFEST, sends: {authorization: 'Bearer first'}, answer: manifestAnswer(image)},
+    {request: GET_MANIFEST, sends: {authorization: 'Bearer second'}, answer: manifestAnswer(image)},
+  );
+  const heard = {first: 0, second: 0};
+  const first = await startBackref(t, {registries: [upstream]});
+  const second = await startBackref(t, {registries: [upstream]});
+  first.server.events.on('request.end', () => void heard.first++);
+  second.server.events.on('request.end', () => void heard.second++);
+
+  t.is((await first.ask(MANIFEST)).headers['cache-status'], 'backref; fwd=uri-miss; stored; ttl=60');
+  t.is((await second.ask('/v2/_catalog')).body.toString(), '{"repositories":[]}');
+  t.is((await second.ask(MANIFEST)).headers['cache-status'], 'backref; fwd=uri-miss; stored; ttl=60');
+  t.is((await second.ask(MANIFEST)).headers['cache-status'], 'backref; hit; ttl=60');
+  await first.server.close();
+  t.is((await second.ask(MANIFEST)).status, 200);
+  t.deepEqual(heard, {first: 1, second: 4});
+});
+
+test('close lets a response under way end, takes no new connection, and waits no longer than that', async (t) => {
+  const {answer, goOn} = inTwo(blob, 100);
+  const upstream = await createScriptedUpstream(t, [{request: GET_BLOB, answer}]);
+  const {clock} = createGrace();
+  const proxy = await startBackref(t, {registries: [upstream], clock, ...withGrace});
+  const message = await proxy.open(BLOB);
+  const closed = proxy.server.close();
+  t.is(await refusal(proxy.port), 'ECONNREFUSED');
+  goOn();
+  t.deepEqual(await read(message), blob.bytes);
+  const ended = performance.now();
+  await closed;
+  // The client keeps its connection; node would hold it open for another five seconds.
+  t.true(performance.now() - ended < 4000);
+});
+
+test('close ends idle connections at once', async (t) => {
+  const {clock} = createGrace();
+  const proxy = await startBackref(t, {registries: [await createScriptedUpstream(t)], clock, ...withGrace});
+  const {socket, send, answer} = await openRaw(t, proxy.port);
+  send(`GET /v2/ HTTP/1.1\r\n${HOST}\r\n`);
+  await answer();
+  const ended = once(socket, 'close');
+  await proxy.server.close();
+  await ended;
+  t.pass();
+});
+
+test('a request that arrives on a connection in use during close is answered, with Connection: close', async (t) => {
+  const wait = Promise.withResolvers<void>();
+  const upstream = await createScriptedUpstream(t, [
+    {request: GET_MANIFEST, answer: {...manifestAnswer(image), before: wait.promise}},
+  ]);
+  const {clock} = createGrace();
+  const proxy = await startBackref(t, {registries: [upstream], clock, ...withGrace});
+  const {send, answer} = await openRaw(t, proxy.port);
+  send(`GET ${MANIFEST} HTTP/1.1\r\n${HOST}\r\n`);
+  await upstream.received(1);
+  const closed = proxy.server.close();
+  send(`GET /v2/ HTTP/1.1\r\n${HOST}\r\n`);
+  wait.resolve();
+  t.deepEqual((await answer())?.body, image.bytes);
+  const second = await answer();
+  t.is(second?.status, 200);
+  t.is(second?.headers['connection'], 'close');
+  await closed;
+});
+
+test('close cuts what exceeds the grace and keeps the partial spool, which the next process resumes', async (t) => {
+  const {answer, goOn} = inTwo(blob, 10_000);
+  t.teardown(goOn);
+  const upstream = await createScriptedUpstream(t, [
+    {request: GET_BLOB, answer},
+    {
+      request: GET_BLOB,
+      sends: {range: 'bytes=10000-'},
+      answer: {
+        status: 206,
+        headers: {'Content-Range': `bytes 10000-${blob.bytes.length - 1}/${blob.bytes.length}`},
+        body: blob.bytes.subarray(10_000),
+      },
+    },
+  ]);
+  const grace = createGrace();
+  const proxy = await startBackref(t, {registries: [upstream], clock: grace.clock, ...withGrace});
+  const message = await proxy.open(BLOB);
+  const cut = t.throwsAsync(read(message), {code: 'ECONNRESET'});
+  let received = 0;
+  const some = new Promise<void>((resolve) =>
+    message.on('data', ({length}: Buffer) => {
+      received += length;
+      if (received >= 10_000) resolve();
+    }),
+  );
+  await some;
+  const closed = proxy.server.close();
+  grace.end();
+  await closed;
+  await cut;
+  const [spool = '', ...more] = (await readdir(join(proxy.folder, 'spool'))).filter((name) =>
+    name.endsWith('.part'),
+  );
+  t.deepEqual(more, []);
+  t.deepEqual(await readFile(join(proxy.folder, 'spool', spool)), blob.bytes.subarray(0, 10_000));
+  const next = await proxy.restart();
+  t.deepEqual((await next.ask(BLOB)).body, blob.bytes);
+});
+
+test('close cuts a request that the upstream never answers', async (t) => {
+  const wait = Promise.withResolvers<void>();
+  t.teardown(wait.resolve);
+  const upstream = await createScriptedUpstream(t, [{request: GET_MANIFEST, answer: {before: wait.promise}}]);
+  const grace = createGrace();
+  const proxy = await startBackref(t, {registries: [upstream], clock: grace.clock, ...withGrace});
+  const unanswered = t.throwsAsync(proxy.ask(MANIFEST), {code: 'ECONNRESET'});
+  await upstream.received(1);
+  const closed = proxy.server.close();
+  grace.end();
+  await closed;
+  await unanswered;
+});
+
+test('close frees the port and the files', async (t) => {
+  const upstream = await createScriptedUpstream(t, [{request: GET_MANIFEST, answer: manifestAnswer(image)}]);
+  const proxy = await startBackref(t, {registries: [upstream]});
+  await proxy.ask(MANIFEST);
+  await proxy.server.close();
+  const server = createTcpServer().listen(proxy.port, '127.0.0.1');
+  await once(server, 'listening');
+  server.close();
+  const next = await startBackref(t, {registries: [upstream], folder: proxy.folder});
+  t.deepEqual((await next.ask(MANIFEST)).body, image.bytes);
+});
+
+test('close may be called any number of times, at once and again', async (t) => {
+  const proxy = await startBackref(t, {registries: [await createScriptedUpstream(t)]});
+  await Promise.all([proxy.server.close(), proxy.server.close()]);
+  await proxy.server.close();
+  t.is(await refusal(proxy.port), 'ECONNREFUSED');
+});
+
+/** What a client sees of a proxy whose upstream leads back to it. */
+async function assertRefused(t: ExecutionContext, proxy: Backref): Promise<void> {
+  for (const path of [MANIFEST, `/v2/app/manifests/${image.digest}`, BLOB, '/v2/app/tags/list']) {
+    const got = await proxy.ask(path);
+    t.is(got.status, 508, path);
+    t.like(got.json(), {errors: [{code: 'UNAVAILABLE'}]}, path);
+    t.regex(got.body.toString(), /leads to this proxy/, path);
+    t.is((await proxy.ask(path, {method: 'HEAD'})).status, 508, path);
+  }
+}
+
+test('a server whose upstream leads back to it refuses its own request, and the client is told at once', async (t) => {
+  const {url, leadTo} = await forwarder(t);
+  const proxy = await startBackref(t, {registries: [{url}]});
+  leadTo(proxy.port);
+  let requests = 0;
+  proxy.server.events.on('request.end', () => void requests++);
+  t.is((await proxy.ask(MANIFEST)).status, 508);
+  t.is(requests, 2);
+  await assertRefused(t, proxy);
+});
+
+test('two servers that lead to each other refuse it as well', async (t) => {
+  const {url, leadTo} = await forwarder(t);
+  const second = await startBackref(t, {registries: [{url}]});
+  const first = await startBackref(t, {registries: [{url: second.url, library: false}]});
+  leadTo(first.port);
+  await assertRefused(t, first);
+});
+
+test('a chain of two works, both add to Via, and what a client sent in Via is passed on', async (t) => {
+  const VIA = /^1\.0 fred, 1\.1 backref-[\w-]+, 1\.1 backref-[\w-]+$/;
+  const upstream = await createScriptedUpstream(t, [
+    {request: GET_MANIFEST, sends: {via: VIA}, answer: manifestAnswer(image)},
+    {request: GET_BLOB, sends: {via: VIA}, answer: {body: blob.bytes}},
+    {
+      request: 'GET /v2/library/app/tags/list?n=1000',
+      sends: {via: VIA},
+      answer: {body: '{"tags":["b","a"]}'},
+    },
+    {request: 'HEAD /v2/library/app/manifests/1', sends: {via: VIA}, answer: headAnswer(image)},
+  ]);
+  const inner = await startBackref(t, {registries: [upstream]});
+  const outer = await startBackref(t, {registries: [{url: inner.url}]});
+  const headers = {Via: '1.0 fred'};
+  t.deepEqual((await outer.ask(MANIFEST, {headers})).body, image.bytes);
+  t.deepEqual((await outer.ask(BLOB, {headers})).body, blob.bytes);
+  t.deepEqual((await outer.ask('/v2/app/tags/list', {headers})).json(), {name: 'app', tags: ['a', 'b']});
+  outer.clock.move(60_000);
+  inner.clock.move(60_000);
+  const revalidated = await outer.ask(MANIFEST, {headers});
+  t.is(revalidated.headers['cache-status'], 'backref; fwd=stale; ttl=60; detail=unchanged');
+});
+
+test('a miss goes through a chain as a miss: 404 stays 404, a failure stays a failure', async (t) => {
+  const upstream = await createScriptedUpstream(t, [
+    {request: GET_MANIFEST, answer: {status: 404}},
+    {request: GET_BLOB, answer: {status: 500}, always: true},
+  ]);
+  const inner = await startBackref(t, {registries: [upstream]});
+  const outer = await startBackref(t, {registries: [{url: inner.url}]});
+  t.is((await outer.ask(MANIFEST)).status, 404);
+  t.is((await outer.ask(BLOB)).status, 503);
+});
