@@ -4,7 +4,7 @@ import {createServer, type IncomingMessage, type ServerResponse} from 'node:http
 import type {AddressInfo} from 'node:net';
 import {buffer} from 'node:stream/consumers';
 
-/** A small registry of the old kind, in memory: it pushes and pulls, and has no Referrers API. */
+/** A small registry of the old kind, in memory: it pushes, pulls and deletes, and has no Referrers API. */
 export interface LegacyRegistry {
   url: string;
   /** `127.0.0.1:PORT` */
@@ -26,10 +26,12 @@ interface Repository {
   blobs: Map<string, Buffer>;
 }
 
-const PATH = /^\/v2\/(?<name>.+?)\/(?<kind>manifests|blobs\/uploads|blobs|tags)\/(?<rest>[^/]*)$/;
+const PATH = /^\/v2\/(?<name>.+?)\/(?<kind>manifests|blobs\/uploads|blobs|tags|referrers)\/(?<rest>[^/]*)$/;
+const INDEX = 'application/vnd.oci.image.index.v1+json';
 const sha256 = (bytes: Buffer): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
 
-export async function startLegacyRegistry(): Promise<LegacyRegistry> {
+/** @param referrers gives it the Referrers API after all, for comparison. */
+export async function startLegacyRegistry({referrers = false} = {}): Promise<LegacyRegistry> {
   const repositories = new Map<string, Repository>();
   const requests: string[] = [];
   const repositoryOf = (name: string): Repository => {
@@ -40,7 +42,7 @@ export async function startLegacyRegistry(): Promise<LegacyRegistry> {
 
   const server = createServer((request, response) => {
     requests.push(`${request.method} ${request.url}`);
-    answer(request, response, repositoryOf).catch(() => response.destroy());
+    answer(request, response, repositoryOf, referrers).catch(() => response.destroy());
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -61,6 +63,7 @@ async function answer(
   request: IncomingMessage,
   response: ServerResponse,
   repositoryOf: (name: string) => Repository,
+  hasReferrers: boolean,
 ) {
   const {pathname, searchParams} = new URL(request.url ?? '/', 'http://registry');
   if (pathname === '/v2/') return send(response, 200, Buffer.from('{}'));
@@ -71,6 +74,9 @@ async function answer(
     return upload(request, response, repository, name, searchParams.get('digest'));
   if (kind === 'manifests' && request.method === 'PUT')
     return putManifest(request, response, repository, rest);
+  if (kind === 'referrers')
+    return hasReferrers ? listReferrers(response, repository, rest) : missing(response);
+  if (kind === 'manifests' && request.method === 'DELETE') return deleteManifest(response, repository, rest);
   if (kind === 'manifests') {
     const digest = repository.tags.get(rest) ?? rest;
     const manifest = repository.manifests.get(digest);
@@ -113,6 +119,24 @@ async function putManifest(
   if (!reference.startsWith('sha256:')) repository.tags.set(reference, digest);
   response.setHeader('Docker-Content-Digest', digest);
   return send(response, 201, Buffer.alloc(0));
+}
+
+/** Of a tag the tag alone, of a digest the manifest with every tag on it. */
+function deleteManifest(response: ServerResponse, repository: Repository, reference: string): void {
+  const isThere = repository.tags.delete(reference) || repository.manifests.delete(reference);
+  if (!isThere) return missing(response);
+  for (const [tag, digest] of repository.tags) if (digest === reference) repository.tags.delete(tag);
+  send(response, 202, Buffer.alloc(0));
+}
+
+function listReferrers(response: ServerResponse, repository: Repository, subject: string): void {
+  const manifests = [...repository.manifests].flatMap(([digest, {bytes, mediaType}]) => {
+    const body = JSON.parse(bytes.toString());
+    if (body.subject?.digest !== subject) return [];
+    const artifactType = body.artifactType ?? body.config?.mediaType;
+    return [{mediaType, digest, size: bytes.length, artifactType, annotations: body.annotations}];
+  });
+  send(response, 200, Buffer.from(JSON.stringify({schemaVersion: 2, mediaType: INDEX, manifests})), INDEX);
 }
 
 function sendBlob(request: IncomingMessage, response: ServerResponse, blob: Buffer | undefined): void {

@@ -11,7 +11,14 @@ export interface Clock {
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
 }
 
+/** A server's clock: its waits do not keep the process alive. */
 export const systemClock: Clock = {
   now: Date.now,
   sleep: (ms, signal) => delay(ms, undefined, {ref: false, ...(signal ? {signal} : {})}),
+};
+
+/** A command's clock, or a library call's: the process stays for as long as something waits. */
+export const patientClock: Clock = {
+  now: Date.now,
+  sleep: (ms, signal) => delay(ms, undefined, signal ? {signal} : {}),
 };

@@ -28,6 +28,14 @@ export interface RegistryConfig {
   library: boolean;
   upstream: UpstreamConfig;
   tags: {ttl: number; maxStale: number; keepDeleted: number; absentTtl: number};
+  referrers: {
+    /** Where a subject's referrers are asked for: the Referrers API if there is one, else the fallback tag; or one of them. */
+    mode: 'auto' | 'api' | 'tag' | 'off';
+    ttl: number;
+    maxStale: number;
+    /** What is fetched in the background with a manifest: its referrers' manifests, their blobs as well, or nothing. */
+    prefetch: 'manifests' | 'all' | 'off';
+  };
   push: 'deny';
 }
 

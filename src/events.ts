@@ -21,6 +21,16 @@ export interface EventMap {
   'request.fault': [{id: string; error: unknown}];
   'manifest.served': [{registry: string; repository: string; outcome: Outcome}];
   'blob.served': [{registry: string; repository: string; digest: Digest; outcome: Outcome}];
+  'referrers.served': [{registry: string; repository: string; outcome: Outcome}];
+  /** What is known of an upstream's Referrers API has changed. */
+  'referrers.capability': [
+    {
+      registry: string;
+      repository: string;
+      host: string;
+      capability: 'supported' | 'unsupported' | 'unknown';
+    },
+  ];
   'fill.start': [{digest: Digest; resumedAt: number}];
   'fill.resume': [{digest: Digest; at: number; reason: string}];
   'fill.done': [{digest: Digest; size: number; ms: number}];

@@ -6,6 +6,7 @@ import {createEvents, type Events} from './events.ts';
 import {createApp} from './http/app.ts';
 import {createListener, type Listener} from './http/listener.ts';
 import type {Verbs} from './http/routes.ts';
+import {createMetrics} from './observe/metrics.ts';
 import {createAbsences} from './registry/absences.ts';
 import {createAccess} from './registry/access.ts';
 import {createBlobs} from './registry/blobs.ts';
@@ -14,6 +15,13 @@ import {createFills, type Fills} from './registry/fill/fills.ts';
 import {createManifestPull} from './registry/manifest-pull.ts';
 import {createManifests} from './registry/manifests.ts';
 import {createMemory} from './registry/memory.ts';
+import {createCapabilities} from './registry/referrers/capability.ts';
+import {createDiscovery} from './registry/referrers/discovery.ts';
+import {createFallbackTags} from './registry/referrers/fallback-tag.ts';
+import {createReferrerLists} from './registry/referrers/lists.ts';
+import {createPrefetch, type Prefetch} from './registry/referrers/prefetch.ts';
+import {createReferrers} from './registry/referrers/referrers.ts';
+import {createTagReaders} from './registry/referrers/tag-readers.ts';
 import {createRegistries, type Registry} from './registry/registries.ts';
 import {createTagLists} from './registry/tag-lists.ts';
 import {createTags} from './registry/tags.ts';
@@ -70,14 +78,15 @@ export function createServer(
 
   async function start(): Promise<Running> {
     const metadata = await openSqliteMetadata({path: config.storage.metadata.path});
-    const {verbs, fills} = wire(config, {metadata, spools, clock, events});
+    const {verbs, fills, prefetch} = wire(config, {metadata, spools, clock, events});
     const app = createApp({verbs, registries: () => registries, pseudonym, clock, events});
-    return {metadata, fills, listener: createListener(app, clock)};
+    return {metadata, fills, prefetch, listener: createListener(app, clock)};
   }
 
   async function stop(): Promise<void> {
-    const {listener, fills, metadata} = (await running) ?? {};
+    const {listener, prefetch, fills, metadata} = (await running) ?? {};
     await listener?.close(config.shutdown.grace);
+    prefetch?.close();
     await fills?.close();
     await metadata?.close();
     for (const {upstream} of registries.all) upstream.close();
@@ -102,9 +111,14 @@ export function createServer(
   };
 }
 
-interface Running {
-  metadata: Metadata;
+interface Wired {
+  verbs: Verbs;
   fills: Fills;
+  prefetch: Prefetch;
+}
+
+interface Running extends Omit<Wired, 'verbs'> {
+  metadata: Metadata;
   listener: Listener;
 }
 
@@ -115,26 +129,44 @@ interface Parts {
   events: Events;
 }
 
-function wire(config: Config, {metadata, spools, clock, events}: Parts): {verbs: Verbs; fills: Fills} {
+function wire(config: Config, {metadata, spools, clock, events}: Parts): Wired {
   const store = createFsBlobStore({path: join(config.storage.blobs.path, 'blobs')});
   const memory = createMemory(config.cache.memory);
   const absences = createAbsences(clock);
   const access = createAccess({metadata, clock});
-  const pull = createManifestPull({metadata, clock});
+  const pull = createManifestPull({metadata, clock, arrived: (arrival) => prefetch.arrived(arrival)});
   const tags = createTags({metadata, pull, absences, clock});
   const fills = createFills({spools, store, metadata, clock, events});
+  const blobs = createBlobs({store, metadata, access, fills, absences, memory, clock, events});
+  const manifests = createManifests({metadata, access, pull, tags, absences, memory, events});
+  const capabilities = createCapabilities(clock, events);
+  const discovery = createDiscovery({capabilities, fallbackTags: createFallbackTags({metadata, pull})});
+  const lists = createReferrerLists({metadata, discovery, clock, events});
+  const referrers = createReferrers({metadata, lists, events});
+  const prefetch = createPrefetch({metadata, pull, lists, blobs, events});
   const verbs = {
-    manifests: createManifests({metadata, access, pull, tags, absences, memory, events}),
-    blobs: createBlobs({store, metadata, access, fills, absences, memory, clock, events}),
+    manifests: createTagReaders({manifests, referrers, metadata, clock}),
+    blobs,
     tagLists: createTagLists({metadata, absences, clock}),
     catalog: createCatalog({metadata}),
+    referrers,
+    metrics: createMetrics(events),
   };
-  return {verbs, fills};
+  return {verbs, fills, prefetch};
 }
 
 function registryOf(entry: RegistryConfig, upstream: Registry['upstream']): Registry {
-  const {name, aliases, hosts, library, tags} = entry;
-  return {name, aliases, hosts, library, upstream, tags, rateLimitStatus: entry.upstream.rateLimitStatus};
+  const {name, aliases, hosts, library, tags, referrers} = entry;
+  return {
+    name,
+    aliases,
+    hosts,
+    library,
+    upstream,
+    tags,
+    referrers,
+    rateLimitStatus: entry.upstream.rateLimitStatus,
+  };
 }
 
 /** An address that a client on this machine can use. */

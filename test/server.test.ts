@@ -111,15 +111,12 @@ test('listen tells where it listens', async (t) => {
   t.is((await fetch(`${proxy.url}/v2/`)).status, 200);
 });
 
-test('a port in use is what listen throws, and close works all the same', async (t) => {
+test('a second listen throws, and close works all the same', async (t) => {
   const upstream = await createScriptedUpstream(t);
   const proxy = await startBackref(t, {registries: [upstream]});
-  await t.throwsAsync(
-    proxy.server.listen().then(() => proxy.server.listen()),
-    {
-      code: 'ERR_SERVER_ALREADY_LISTEN',
-    },
-  );
+  await t.throwsAsync(proxy.server.listen(), {
+    code: 'ERR_SERVER_ALREADY_LISTEN',
+  });
   await proxy.server.close();
   t.is(await refusal(proxy.port), 'ECONNREFUSED');
 });
@@ -209,35 +206,35 @@ test('close cuts what exceeds the grace and keeps the partial spool, which the n
     {request: GET_BLOB, answer},
     {
       request: GET_BLOB,
-      sends: {range: 'bytes=10000-'},
+      sends: {range: 'bytes=9999-'},
       answer: {
         status: 206,
-        headers: {'Content-Range': `bytes 10000-${blob.bytes.length - 1}/${blob.bytes.length}`},
-        body: blob.bytes.subarray(10_000),
+        headers: {'Content-Range': `bytes 9999-${blob.bytes.length - 1}/${blob.bytes.length}`},
+        body: blob.bytes.subarray(9999),
       },
     },
   ]);
   const grace = createGrace();
   const proxy = await startBackref(t, {registries: [upstream], clock: grace.clock, ...withGrace});
   const message = await proxy.open(BLOB);
-  const cut = t.throwsAsync(read(message), {code: 'ECONNRESET'});
-  let received = 0;
-  const some = new Promise<void>((resolve) =>
-    message.on('data', ({length}: Buffer) => {
+  const some = Promise.withResolvers<void>();
+  const reading = async () => {
+    let received = 0;
+    for await (const {length} of message) {
       received += length;
-      if (received >= 10_000) resolve();
-    }),
-  );
-  await some;
+      if (received >= 9999) some.resolve();
+    }
+  };
+  const cut = t.throwsAsync(reading(), {code: 'ECONNRESET'});
+  await some.promise;
   const closed = proxy.server.close();
   grace.end();
   await closed;
   await cut;
-  const [spool = '', ...more] = (await readdir(join(proxy.folder, 'spool'))).filter((name) =>
-    name.endsWith('.part'),
-  );
-  t.deepEqual(more, []);
-  t.deepEqual(await readFile(join(proxy.folder, 'spool', spool)), blob.bytes.subarray(0, 10_000));
+  const folder = join(proxy.folder, 'spool');
+  const spool = `${blob.digest.replace(':', '-')}.part`;
+  t.deepEqual(await readdir(folder), [spool]);
+  t.deepEqual(await readFile(join(folder, spool)), blob.bytes.subarray(0, 10_000));
   const next = await proxy.restart();
   t.deepEqual((await next.ask(BLOB)).body, blob.bytes);
 });

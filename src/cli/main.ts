@@ -11,6 +11,10 @@ const CONFIG_FLAG = [
   'the file of settings (default: $BACKREF_CONFIG, else ./config/backref.yaml)',
 ] as const;
 
+const REFERENCE = 'host/name:tag, host/name@digest, oci:path:tag or oci:path@digest';
+const PLAIN_HTTP = ['--plain-http', 'speak http instead of https to the registry'] as const;
+const collect = (value: string, earlier: readonly string[] = []): string[] => [...earlier, value];
+
 const program = new Command('backref')
   .description('A proxy and cache in front of OCI registries')
   .version(version)
@@ -29,6 +33,34 @@ program
   .description('ask the server that runs with this configuration whether it answers; exit code 0 or 1')
   .option(...CONFIG_FLAG)
   .action(async (options) => exitWith((await import('./health.ts')).health(options)));
+
+program
+  .command('attach')
+  .description(
+    'attach files to a manifest of any registry or image layout; prints the digest of what was attached',
+  )
+  .argument('<reference>', REFERENCE)
+  .argument('<file...>', 'what to attach')
+  .requiredOption('--artifact-type <type>', 'what it is, such as application/spdx+json')
+  .option('--media-type <type>', 'the media type of the files', 'application/octet-stream')
+  .option('-a, --annotation <key=value>', 'of the new manifest; may be repeated', collect, [])
+  .option(...PLAIN_HTTP)
+  .action(async (reference, files, options) =>
+    exitWith((await import('./attach.ts')).attach(reference, files, options)),
+  );
+
+program
+  .command('referrers')
+  .description('show what refers to a manifest: signatures, SBOMs, attestations, and what refers to those')
+  .argument('<reference>', REFERENCE)
+  .option('--artifact-type <type>', 'only referrers of this type; may be repeated', collect)
+  .option('--platform <os/arch>', "the referrers of an index's manifest for this platform")
+  .option('--all-platforms', "the index's own referrers, then those of each of its manifests")
+  .option('--format <format>', 'tree or json', 'tree')
+  .option(...PLAIN_HTTP)
+  .action(async (reference, options) =>
+    exitWith((await import('./referrers.ts')).referrers(reference, options)),
+  );
 
 const config = program.command('config').description('look at the configuration without serving');
 

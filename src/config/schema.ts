@@ -126,6 +126,12 @@ const registry = mapping({
     keepDeleted: lifetime.prefault('7d'),
     absentTtl: lifetime.prefault('5s'),
   }).prefault({}),
+  referrers: mapping({
+    mode: choice('auto', 'api', 'tag', 'off').prefault('auto'),
+    ttl: lifetime.prefault('60s'),
+    maxStale: lifetime.prefault('7d'),
+    prefetch: choice('manifests', 'all', 'off').prefault('manifests'),
+  }).prefault({}),
   push: choice('deny').prefault('deny'),
 }).prefault({} as never);
 

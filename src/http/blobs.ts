@@ -1,4 +1,3 @@
-import {Readable} from 'node:stream';
 import {parseDigest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
 import type {BlobAnswer, BlobFound} from '../registry/blob-answer.ts';
@@ -8,6 +7,7 @@ import {etagOf, ifRangeHolds, noneMatch} from './conditional.ts';
 import {multipart} from './multipart.ts';
 import {rangesOf, type Span} from './ranges.ts';
 import {type Ctx, routed} from './routing.ts';
+import {stream} from './stream.ts';
 
 /** dist-spec, end-2, with the ranges of RFC 9110, section 14. */
 export const getBlob = (blobs: Blobs) => async (ctx: Ctx) => {
@@ -61,9 +61,10 @@ function spansOf(ctx: Ctx, {digest, size, stored}: BlobAnswer): Span[] | 'whole'
 }
 
 async function sendWhole(ctx: Ctx, blob: BlobAnswer): Promise<void> {
+  ctx.status = 200;
   if (blob.size !== undefined) ctx.set('Content-Length', String(blob.size));
   if (blob.bytes) ctx.body = blob.bytes;
-  else stream(ctx, await blob.open());
+  else await stream(ctx, await blob.open());
 }
 
 async function sendPart(ctx: Ctx, blob: BlobAnswer, span: Span): Promise<void> {
@@ -71,7 +72,7 @@ async function sendPart(ctx: Ctx, blob: BlobAnswer, span: Span): Promise<void> {
   ctx.status = 206;
   ctx.set('Content-Range', `bytes ${span.start}-${span.end}/${blob.size}`);
   ctx.set('Content-Length', String(span.end - span.start + 1));
-  stream(ctx, bytes);
+  await stream(ctx, bytes);
 }
 
 async function sendParts(ctx: Ctx, blob: BlobAnswer, spans: Span[]): Promise<void> {
@@ -81,11 +82,5 @@ async function sendParts(ctx: Ctx, blob: BlobAnswer, spans: Span[]): Promise<voi
   ctx.status = 206;
   ctx.set('Content-Type', contentType);
   ctx.set('Content-Length', String(length));
-  stream(ctx, body);
-}
-
-/** The headers go out at once: a client's time limit for them must not depend on the first byte of a body. */
-function stream(ctx: Ctx, bytes: AsyncIterable<Uint8Array>): void {
-  ctx.body = Readable.from(bytes, {objectMode: false});
-  ctx.flushHeaders();
+  await stream(ctx, body);
 }

@@ -3,10 +3,12 @@ import {OciError} from '../oci/errors.ts';
 import type {Blobs} from '../registry/blobs.ts';
 import type {Catalog} from '../registry/catalog.ts';
 import type {Manifests} from '../registry/manifests.ts';
+import type {Referrers} from '../registry/referrers/referrers.ts';
 import type {TagLists} from '../registry/tag-lists.ts';
 import {getBlob, headBlob} from './blobs.ts';
 import {listCatalog, listTags} from './listings.ts';
 import {getManifest, headManifest} from './manifests.ts';
+import {listReferrers} from './referrers.ts';
 import {type Ctx, routed} from './routing.ts';
 import type {RequestState} from './state.ts';
 
@@ -15,6 +17,14 @@ export interface Verbs {
   blobs: Blobs;
   tagLists: TagLists;
   catalog: Catalog;
+  referrers: Referrers;
+  metrics: Metrics;
+}
+
+/** Figures for a monitoring system. */
+export interface Metrics {
+  readonly contentType: string;
+  text(): Promise<string>;
 }
 
 type Handler = (ctx: Ctx) => void | Promise<void>;
@@ -28,9 +38,11 @@ interface Endpoint {
 }
 
 /** The one list of what is served. */
-const endpoints = ({manifests, blobs, tagLists, catalog}: Verbs): Endpoint[] => [
+const endpoints = ({manifests, blobs, tagLists, catalog, referrers, metrics}: Verbs): Endpoint[] => [
   {path: '/v2{/}', methods: {GET: ping}},
   {path: '/v2/_catalog', methods: {GET: listCatalog(catalog)}},
+  {path: '/metrics', methods: {GET: getMetrics(metrics)}},
+  {path: '/v2/*name/referrers/:digest', methods: {GET: listReferrers(referrers)}},
   {path: '/v2/*name/tags/list', methods: {GET: listTags(tagLists)}},
   {
     path: '/v2/*name/manifests/:reference',
@@ -62,6 +74,11 @@ function ping(ctx: Ctx): void {
   ctx.set('Content-Type', 'application/json');
   ctx.body = Buffer.from('{}');
 }
+
+const getMetrics = (metrics: Metrics) => async (ctx: Ctx) => {
+  ctx.set('Content-Type', metrics.contentType);
+  ctx.body = Buffer.from(await metrics.text());
+};
 
 function refusePush(ctx: Ctx, allow: string): never {
   const {registry} = routed(ctx);

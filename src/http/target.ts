@@ -2,7 +2,7 @@ import type {IncomingMessage} from 'node:http';
 import {OciError} from '../oci/errors.ts';
 
 /** A longer request target is answered with 414 (RFC 9110, section 15.5.15). */
-export const TARGET_LIMIT = 8 * 1024;
+const TARGET_LIMIT = 8 * 1024;
 
 /** @throws OciError with status 414 */
 export function refuseOverlong(target: string): void {

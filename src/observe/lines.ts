@@ -22,6 +22,14 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
     'debug',
     `blob ${digest} of ${registry}/${repository}: ${outcome}`,
   ],
+  'referrers.served': ({registry, repository, outcome}) => [
+    'debug',
+    `referrers of ${registry}/${repository}: ${outcome}`,
+  ],
+  'referrers.capability': ({registry, repository, host, capability}) => [
+    'info',
+    `${host}: Referrers API ${capability} for ${registry}/${repository}`,
+  ],
   'fill.start': ({digest, resumedAt}) => [
     'debug',
     `downloading ${digest}${resumedAt > 0 ? ` from byte ${resumedAt} on` : ''}`,

@@ -19,19 +19,32 @@ const nothing = (): ManifestFacts => ({blobs: [], manifests: []});
 const descriptors = (value: unknown): Descriptor[] =>
   Array.isArray(value) ? value.map(readDescriptor).filter((descriptor) => descriptor !== undefined) : [];
 
+/** The properties of a manifest that backref looks at, with whatever stands in them. */
+type ManifestBody = Partial<
+  Record<
+    'mediaType' | 'artifactType' | 'subject' | 'config' | 'layers' | 'blobs' | 'manifests' | 'annotations',
+    unknown
+  >
+>;
+
+/** The JSON object that a manifest's bytes are; undefined when they are none. */
+export function manifestBody(bytes: Uint8Array): ManifestBody | undefined {
+  try {
+    const body = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'));
+    return typeof body === 'object' && body !== null ? body : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /**
  * Reads a manifest of any media type. Bytes that are no JSON object are a manifest without facts: unknown
  * formats pass through as they are.
  */
 export function readManifest(bytes: Uint8Array): ManifestFacts {
-  let body: unknown;
-  try {
-    body = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'));
-  } catch {
-    return nothing();
-  }
-  if (typeof body !== 'object' || body === null) return nothing();
-  const {mediaType, subject, config, layers, blobs, manifests} = body as Record<string, unknown>;
+  const body = manifestBody(bytes);
+  if (!body) return nothing();
+  const {mediaType, subject, config, layers, blobs, manifests} = body;
   const subjectDescriptor = readDescriptor(subject);
   return {
     ...(typeof mediaType === 'string' && mediaType !== '' ? {mediaType} : {}),

@@ -1,6 +1,7 @@
 import type {Caller} from '../caller.ts';
 import type {Clock} from '../clock.ts';
 import type {Digest} from '../oci/digest.ts';
+import {edgeOf} from '../oci/referrers.ts';
 import type {Metadata} from '../storage/metadata.ts';
 import type {Route} from './namespace.ts';
 import {createSingleFlight} from './single-flight.ts';
@@ -49,11 +50,13 @@ export function createAccess({metadata, clock}: {metadata: Metadata; clock: Cloc
     const stored = await metadata.storedManifest(digest);
     const head = await registry.upstream.headManifest(repository.name, digest, caller);
     if (!head || !stored) return undefined;
+    const {bytes} = stored;
     const mediaType = head.mediaType ?? stored.mediaType;
+    const edge = edgeOf({digest, mediaType, bytes});
     await metadata.commit([
-      {type: 'manifest.link', repository, digest, mediaType, origin: 'upstream', at: clock.now()},
+      {type: 'manifest.link', repository, digest, mediaType, edge, origin: 'upstream', at: clock.now()},
     ]);
-    return {size: stored.size};
+    return {size: bytes.byteLength};
   }
 
   return {

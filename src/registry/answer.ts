@@ -1,3 +1,5 @@
+import type {Outcome} from '../events.ts';
+
 /** How an answer came about: what `Cache-Status` (RFC 9211), `Age` and `Warning` are made of. */
 export interface CacheReport {
   /** `hit`, or why the upstream was asked. */
@@ -16,3 +18,11 @@ export interface CacheReport {
 
 export const HIT: CacheReport = Object.freeze({how: 'hit'});
 export const MISS: CacheReport = Object.freeze({how: 'uri-miss'});
+
+/** The same in a word, for counting. */
+export function outcomeOf({how, collapsed, warning, detail}: CacheReport): Outcome {
+  if (how === 'hit') return 'hit';
+  if (warning !== undefined) return 'stale';
+  if (detail === 'unchanged') return 'revalidated';
+  return collapsed ? 'collapsed' : 'miss';
+}

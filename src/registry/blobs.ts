@@ -1,14 +1,14 @@
 import type {Caller} from '../caller.ts';
 import type {Clock} from '../clock.ts';
-import type {Events, Outcome} from '../events.ts';
+import type {Events} from '../events.ts';
 import type {Digest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
-import type {BlobStore} from '../storage/blob-store.ts';
+import {type BlobStore, collect} from '../storage/blob-store.ts';
 import type {Metadata} from '../storage/metadata.ts';
 import {UpstreamFailure} from '../upstream/port.ts';
 import type {Absences} from './absences.ts';
 import type {Access} from './access.ts';
-import {type CacheReport, HIT, MISS} from './answer.ts';
+import {HIT, MISS, outcomeOf} from './answer.ts';
 import {
   type BlobAnswer,
   type BlobFound,
@@ -85,7 +85,7 @@ export function createBlobs({
 
   async function smallBytes(digest: Digest, size: number): Promise<Buffer | undefined> {
     if (size > SMALL) return undefined;
-    const bytes = Buffer.concat(await Array.fromAsync(store.open(digest)));
+    const bytes = await collect(store.open(digest), Buffer.alloc(size));
     memory.keepBlob(digest, bytes);
     return bytes;
   }
@@ -208,6 +208,3 @@ const unknown = ({registry, asked}: Route, digest: Digest): OciError =>
     message: `${registry.upstream.host} has no blob ${digest} in ${asked}`,
     detail: {name: asked, digest, upstream: registry.upstream.host},
   });
-
-const outcomeOf = ({how, collapsed}: CacheReport): Outcome =>
-  how === 'hit' ? 'hit' : collapsed ? 'collapsed' : 'miss';

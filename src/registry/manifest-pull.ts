@@ -4,6 +4,7 @@ import {type Algorithm, algorithmOf, type Digest, digestOf} from '../oci/digest.
 import {type ManifestFacts, readManifest} from '../oci/manifest.ts';
 import {OCI_INDEX, OCI_MANIFEST} from '../oci/media-type.ts';
 import type {Tag} from '../oci/name.ts';
+import {edgeOf} from '../oci/referrers.ts';
 import type {Change, ManifestRecord, Metadata} from '../storage/metadata.ts';
 import {type ManifestBody, UpstreamFailure} from '../upstream/port.ts';
 import type {Route} from './namespace.ts';
@@ -13,6 +14,22 @@ export interface Pulled {
   /** undefined: the upstream says that there is no such manifest. */
   readonly value: ManifestRecord | undefined;
   readonly collapsed: boolean;
+}
+
+/** A manifest that was just fetched and committed. */
+export interface Arrival {
+  readonly route: Route;
+  readonly record: ManifestRecord;
+  /** The tag that it was asked for by. */
+  readonly tag: Tag | undefined;
+  readonly caller: Caller;
+}
+
+export interface ManifestPullParts {
+  metadata: Metadata;
+  clock: Clock;
+  /** Told of each manifest; must not throw. */
+  arrived(arrival: Arrival): void;
 }
 
 /** Fetches a manifest from the upstream, verifies it and commits it, once however many wait for it. */
@@ -33,7 +50,7 @@ const GENERIC = new Set([
   'binary/octet-stream',
 ]);
 
-export function createManifestPull({metadata, clock}: {metadata: Metadata; clock: Clock}): ManifestPull {
+export function createManifestPull({metadata, clock, arrived}: ManifestPullParts): ManifestPull {
   const flights = createSingleFlight<ManifestRecord | undefined>();
 
   async function keep(
@@ -53,7 +70,7 @@ export function createManifestPull({metadata, clock}: {metadata: Metadata; clock
         digest,
         mediaType,
         bytes: body.bytes,
-        subject: facts.subject?.digest,
+        edge: edgeOf({digest, mediaType, bytes: body.bytes}),
         references: [
           ...facts.blobs.map((blob) => ({digest: blob.digest, size: blob.size, kind: 'blob' as const})),
           ...facts.manifests.map((child) => ({
@@ -81,7 +98,9 @@ export function createManifestPull({metadata, clock}: {metadata: Metadata; clock
         const body = await upstream.getManifest(route.repository.name, digest, caller);
         if (!body) return undefined;
         verify(body, digest, upstream.host);
-        return keep(route, body, digest, undefined);
+        const record = await keep(route, body, digest, undefined);
+        arrived({route, record, tag: undefined, caller});
+        return record;
       }),
 
     byTag: (route, tag, caller, algorithm) =>
@@ -91,7 +110,9 @@ export function createManifestPull({metadata, clock}: {metadata: Metadata; clock
         if (!body) return undefined;
         const digest = body.digest ?? digestOf(body.bytes, algorithm);
         verify(body, digest, upstream.host);
-        return keep(route, body, digest, tag);
+        const record = await keep(route, body, digest, tag);
+        arrived({route, record, tag, caller});
+        return record;
       }),
   };
 }

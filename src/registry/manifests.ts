@@ -1,5 +1,5 @@
 import type {Caller} from '../caller.ts';
-import type {Events, Outcome} from '../events.ts';
+import type {Events} from '../events.ts';
 import {algorithmOf, type Digest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
 import {isDigestReference, type Reference, type Tag} from '../oci/name.ts';
@@ -7,7 +7,7 @@ import type {ManifestRecord, Metadata} from '../storage/metadata.ts';
 import {type ManifestHead, UpstreamFailure} from '../upstream/port.ts';
 import type {Absences} from './absences.ts';
 import type {Access} from './access.ts';
-import {type CacheReport, HIT, MISS} from './answer.ts';
+import {type CacheReport, HIT, MISS, outcomeOf} from './answer.ts';
 import {isComplete} from './completeness.ts';
 import {answering} from './failure.ts';
 import type {ManifestPull} from './manifest-pull.ts';
@@ -233,11 +233,4 @@ function tagged({report}: Resolution, manifest: ManifestAnswer): ManifestAnswer 
   if (manifest.report.how === 'hit') return {...manifest, report};
   const how = report.how === 'hit' ? manifest.report.how : report.how;
   return {...manifest, report: {...manifest.report, ...report, how}};
-}
-
-function outcomeOf({how, collapsed, warning, detail}: CacheReport): Outcome {
-  if (how === 'hit') return 'hit';
-  if (warning !== undefined) return 'stale';
-  if (detail === 'unchanged') return 'revalidated';
-  return collapsed ? 'collapsed' : 'miss';
 }

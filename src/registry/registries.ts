@@ -1,6 +1,14 @@
 import type {Upstream} from '../upstream/port.ts';
 import type {TagPolicy} from './freshness.ts';
 
+/** How referrers are found, and for how long a list may be used; milliseconds. */
+export interface ReferrersPolicy {
+  readonly mode: 'auto' | 'api' | 'tag' | 'off';
+  readonly ttl: number;
+  readonly maxStale: number;
+  readonly prefetch: 'manifests' | 'all' | 'off';
+}
+
 /** A named entry of the configuration, ready to be asked. */
 export interface Registry {
   readonly name: string;
@@ -10,6 +18,7 @@ export interface Registry {
   readonly library: boolean;
   readonly upstream: Upstream;
   readonly tags: TagPolicy;
+  readonly referrers: ReferrersPolicy;
   /** What a client is told when the upstream's rate limit caused a miss. */
   readonly rateLimitStatus: 429 | 503;
 }

@@ -1,5 +1,7 @@
+import type {Descriptor} from '../oci/descriptor.ts';
 import type {Digest} from '../oci/digest.ts';
 import type {RepositoryName, Tag} from '../oci/name.ts';
+import type {Edge} from '../oci/referrers.ts';
 
 /** `upstream`: a copy, may be evicted. `local`: pushed here, never evicted. */
 export type Origin = 'upstream' | 'local';
@@ -57,6 +59,57 @@ export interface ReferenceRecord {
   kind: 'blob' | 'manifest';
 }
 
+/** Where an upstream's list of referrers came from: its Referrers API, or the fallback tag. */
+export type ListSource = 'api' | 'tag';
+
+/** What is known of the referrers of one subject as a whole. */
+export interface ReferrerListRecord {
+  /** Grows with every change of the subject's rows and of `checkedAt`. */
+  version: number;
+  /** When the upstream last gave a complete answer; undefined while it has given none. */
+  checkedAt: number | undefined;
+  /** Of that answer. */
+  source: ListSource | undefined;
+}
+
+export interface ReferrerRecord {
+  /** The row's place among those of its subject, from 1 on: later ones came later. Never given twice. */
+  seq: number;
+  digest: Digest;
+  /** undefined: missing or empty. */
+  artifactType: string | undefined;
+  /** JSON text. */
+  descriptor: string;
+  /** `content`: the descriptor was built from the manifest's own bytes; else it is the upstream's word. */
+  source: 'content' | ListSource;
+  /** The upstream's last complete answer names it. */
+  listed: boolean;
+}
+
+/** Which of a subject's referrers are read. */
+export interface ReferrerPage {
+  /** Those of any of these types; the empty string stands for a missing one. Without it, all. */
+  types?: readonly string[];
+  /** The `seq` that the page begins behind. */
+  after?: number;
+  limit: number;
+}
+
+/** Where a walk over all manifests stands; to be handed back as it is. */
+export interface ManifestCursor {
+  readonly repository: number;
+  readonly digest: Digest;
+}
+
+/** A manifest as the walk over all of them gives it: once for each repository that is linked to it. */
+export interface LinkedManifest {
+  repository: RepositoryKey;
+  digest: Digest;
+  mediaType: string;
+  bytes: Buffer;
+  cursor: ManifestCursor;
+}
+
 /** One thing that a commit makes true. A repository's row is created by the first change that puts something into it. */
 export type Change =
   | {
@@ -65,7 +118,8 @@ export type Change =
       digest: Digest;
       mediaType: string;
       bytes: Uint8Array;
-      subject: Digest | undefined;
+      /** What `edgeOf` gives for these bytes under this media type. */
+      edge: Edge | undefined;
       references: ReferenceRecord[];
       origin: Origin;
       at: number;
@@ -76,9 +130,28 @@ export type Change =
       repository: RepositoryKey;
       digest: Digest;
       mediaType: string;
+      edge: Edge | undefined;
       origin: Origin;
       at: number;
     }
+  /** Removes the repository's copy: its link and its tags on it of origin `upstream`, and, if no link stays, its edge. */
+  | {type: 'manifest.unlink'; repository: RepositoryKey; digest: Digest}
+  /**
+   * A complete answer of the upstream at `at`. What it names and is not here yet is added in its order behind what is
+   * here; the rest of what it names stays in its place, listed, with the new descriptor unless it is of source
+   * `content`. What it does not name goes, or, if of source `content`, is no longer listed.
+   */
+  | {
+      type: 'referrer-list.put';
+      repository: RepositoryKey;
+      subject: Digest;
+      source: ListSource;
+      descriptors: readonly Descriptor[];
+      at: number;
+    }
+  /** The edge of a manifest that is linked to this repository; nothing happens when it is not. */
+  | {type: 'referrer.put'; repository: RepositoryKey; edge: Edge; at: number}
+  | {type: 'referrer.delete'; repository: RepositoryKey; subject: Digest; digest: Digest}
   /** The tag points at this digest, checked at `at`; clears `goneAt`. */
   | {type: 'tag.put'; repository: RepositoryKey; name: Tag; digest: Digest; origin: Origin; at: number}
   /** The upstream said at `at` that the tag is gone; the first such time is kept. */
@@ -106,12 +179,20 @@ export interface Metadata {
   repositories(registry: string, page: {after?: string; limit: number}): Promise<RepositoryName[]>;
   /** The manifest, if this repository is linked to it. */
   manifest(repository: RepositoryKey, digest: Digest): Promise<ManifestRecord | undefined>;
-  /** The bytes' size and a media type that some repository links them with; for the confirmation of a further one. */
-  storedManifest(digest: Digest): Promise<{size: number; mediaType: string} | undefined>;
+  /** The bytes and a media type that some repository links them with; for the confirmation of a further one. */
+  storedManifest(digest: Digest): Promise<{mediaType: string; bytes: Buffer} | undefined>;
+  /** Every link of every stored manifest, in the order of their cursors, from the one after `after` on. */
+  manifests(after: ManifestCursor | undefined, limit: number): Promise<LinkedManifest[]>;
   /** What a stored manifest refers to, in its own order. */
   references(manifest: Digest): Promise<ReferenceRecord[]>;
   /** The size that a manifest linked to this repository names for a blob. */
   promisedSize(repository: RepositoryKey, blob: Digest): Promise<number | undefined>;
+  /** There from the subject's first edge, or the upstream's first complete answer, on. */
+  referrerList(repository: RepositoryKey, subject: Digest): Promise<ReferrerListRecord | undefined>;
+  /** In the order of `seq`. A page of some types reads only the rows that it gives. */
+  referrers(repository: RepositoryKey, subject: Digest, page: ReferrerPage): Promise<ReferrerRecord[]>;
+  /** The subjects that begin with `prefix` and have a list here, be it an empty one, in byte order. */
+  referrerSubjects(repository: RepositoryKey, prefix: string): Promise<Digest[]>;
   /** The local tag where there is one, else the upstream's. */
   tag(repository: RepositoryKey, name: Tag): Promise<TagRecord | undefined>;
   tagList(repository: RepositoryKey): Promise<TagListRecord | undefined>;

@@ -12,7 +12,10 @@ export interface Spool {
    * @throws what the file system said, e.g. ENOSPC, at this append or at a later one.
    */
   append(chunk: Uint8Array): Promise<void>;
-  /** Bytes of `start` up to and without `end`; `end` is at most `size`. Any number of readers at once. */
+  /**
+   * Bytes of `start` up to and without `end`; `end` is at most `size`. A chunk is valid until the next one is asked
+   * for. Any number of readers at once.
+   */
   read(start: number, end: number): AsyncIterable<Uint8Array>;
   /** Resolves when everything appended is readable and durable. */
   flush(): Promise<void>;

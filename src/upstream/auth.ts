@@ -20,7 +20,15 @@ export interface Auth {
    * @returns the answer; never a 401 of the upstream itself.
    * @throws UpstreamFailure `denied`, `credentials`, `token`, `throttled` or `protocol`.
    */
-  send(attempt: Attempt, repository: RepositoryName, caller: Caller, signal: AbortSignal): Promise<Reply>;
+  send(attempt: Attempt, permission: Permission, signal: AbortSignal): Promise<Reply>;
+}
+
+/** What a request needs to be allowed. */
+export interface Permission {
+  repository: RepositoryName;
+  caller: Caller;
+  /** As token scopes name it. */
+  actions: 'pull' | 'pull,push';
 }
 
 export interface AuthDeps {
@@ -54,20 +62,20 @@ export function createAuth({upstream, insecure, realmHosts, credentials, gate, t
 
   const denied = (reason: string): UpstreamFailure => new UpstreamFailure('denied', host, reason);
 
-  const bearerDemand = (params: ReadonlyMap<string, string>, repository: RepositoryName): Demand => {
+  const bearerDemand = (params: ReadonlyMap<string, string>, {repository, actions}: Permission): Demand => {
     const realm = URL.parse(params.get('realm') ?? '');
     if (!realm)
       throw new UpstreamFailure('protocol', host, 'sent a Bearer challenge without a realm that is a URL');
     const fault = refusedRealm(realm, upstream, {realmHosts, insecure});
     if (fault) throw new UpstreamFailure(credentials.configured ? 'credentials' : 'protocol', host, fault);
-    const scope = params.get('scope')?.trim() || `repository:${repository}:pull`;
+    const scope = params.get('scope')?.trim() || `repository:${repository}:${actions}`;
     return {scheme: 'bearer', source: {realm, service: params.get('service'), scope}};
   };
 
-  const demandOf = (reply: Reply, repository: RepositoryName): Demand => {
+  const demandOf = (reply: Reply, permission: Permission): Demand => {
     const challenges = parseChallenges(header(reply.headers, 'www-authenticate') ?? '');
     const bearer = challenges.find(({scheme}) => scheme === 'bearer');
-    if (bearer) return bearerDemand(bearer.params, repository);
+    if (bearer) return bearerDemand(bearer.params, permission);
     if (challenges.some(({scheme}) => scheme === 'basic')) return {scheme: 'basic'};
     throw denied('answered 401 without a Bearer or Basic challenge');
   };
@@ -132,8 +140,9 @@ export function createAuth({upstream, insecure, realmHosts, credentials, gate, t
   };
 
   return {
-    async send(attempt, repository, caller, signal) {
-      const key = JSON.stringify([repository, caller.key]);
+    async send(attempt, permission, signal) {
+      const {repository, caller, actions} = permission;
+      const key = JSON.stringify([repository, actions, caller.key]);
       const known = demands.get(key);
       let ticket = known ? await meetKnown(key, known, caller, undefined, signal) : NO_TICKET;
       for (;;) {
@@ -144,7 +153,7 @@ export function createAuth({upstream, insecure, realmHosts, credentials, gate, t
           demands.delete(key);
           throw denied(`refuses a new token for ${repository} (401)`);
         }
-        const next = await meetKnown(key, demandOf(reply, repository), caller, ticket.token, signal);
+        const next = await meetKnown(key, demandOf(reply, permission), caller, ticket.token, signal);
         // A token that somebody else renewed meanwhile is as good as new: a second refusal of it is meant.
         ticket = ticket.scheme === 'none' ? next : {...next, fresh: true};
       }

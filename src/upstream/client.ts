@@ -10,8 +10,10 @@ import {createCredentials} from './credentials.ts';
 import {createExchange} from './exchange.ts';
 import {createLoginGate} from './login-gate.ts';
 import {getManifest, headManifest} from './manifests.ts';
-import {type Upstream, UpstreamFailure} from './port.ts';
+import {type Upstream, UpstreamFailure, type UpstreamWriter} from './port.ts';
+import {pushBlob, putManifest} from './push.ts';
 import type {Quota} from './quota.ts';
+import {listReferrers} from './referrers.ts';
 import {createSend} from './request.ts';
 import {listTags} from './tags.ts';
 import type {Target} from './target.ts';
@@ -27,7 +29,7 @@ export interface UpstreamDeps {
 }
 
 /** An upstream registry over HTTP. */
-export interface UpstreamClient extends Upstream {
+export interface UpstreamClient extends Upstream, UpstreamWriter {
   /** The rate limit as the upstream last told it. */
   quota(): Quota | undefined;
 }
@@ -88,13 +90,21 @@ export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): Ups
     host,
     headManifest: (repository, reference, caller) =>
       told(headManifest(ask, target(repository, `manifests/${reference}`, caller))),
-    getManifest: (repository, reference, caller) =>
-      told(getManifest(ask, target(repository, `manifests/${reference}`, caller))),
+    getManifest: (repository, reference, caller, cacheControl) =>
+      told(getManifest(ask, target(repository, `manifests/${reference}`, caller), cacheControl)),
     headBlob: (repository, digest, caller) =>
       told(headBlob(ask, target(repository, `blobs/${digest}`, caller))),
     getBlob: (repository, digest, caller, range) =>
       told(getBlob(ask, target(repository, `blobs/${digest}`, caller), range)),
     listTags: (repository, caller) => told(listTags(ask, target(repository, 'tags/list', caller))),
+    listReferrers: (repository, subject, caller) =>
+      told(listReferrers(ask, target(repository, `referrers/${subject}`, caller))),
+    pushBlob: (repository, blob, caller) => {
+      const uploads = target(repository, 'blobs/uploads/', caller).url;
+      return told(pushBlob(ask, target(repository, `blobs/${blob.digest}`, caller), uploads, blob));
+    },
+    putManifest: (repository, reference, manifest, caller) =>
+      told(putManifest(ask, target(repository, `manifests/${reference}`, caller), manifest)),
     close: agents.close,
     quota,
   };

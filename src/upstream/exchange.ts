@@ -10,17 +10,27 @@ import {parseRetryAfter} from './pacing.ts';
 import {UpstreamFailure} from './port.ts';
 import {parseQuota, type Quota} from './quota.ts';
 import {follow} from './redirect.ts';
-import {header, type Reply, requireIdentity, type Send} from './request.ts';
+import {
+  header,
+  type Reply,
+  type RequestBody,
+  type RequestOptions,
+  requireIdentity,
+  type Send,
+} from './request.ts';
 import {persist} from './retry.ts';
 import type {Target} from './target.ts';
 
 export interface Question extends Target {
-  method: 'GET' | 'HEAD';
+  method: RequestOptions['method'];
   headers: Record<string, string>;
+  body?: RequestBody;
   /** Which limit counts it: `bodies` are held until their body ends. */
   slot: 'heads' | 'bodies';
   /** Statuses besides 2xx that are an answer to this question. */
   answers: readonly number[];
+  /** What fails is not sent again: a part of it may have been taken. */
+  attempts?: 'one';
 }
 
 export interface Exchange {
@@ -48,6 +58,8 @@ export interface ExchangeDeps {
 const FAILING = new Set<string>(['unreachable', 'timeout', 'token']);
 /** Server errors that are answers: not implemented, and a loop. */
 const SOUND = new Set([501, 508]);
+/** Bytes per millisecond at which a body is sent at the least: its time comes on top of that for the headers. */
+const SLOWEST_SENDING = 64;
 
 /** What a status says that is no answer to the question. */
 function failureOf({status, headers, url}: Reply, host: string, now: number): UpstreamFailure {
@@ -106,15 +118,18 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
   };
 
   const answer = (question: Question, budget: Budget): Promise<Reply> => {
-    const {method, url, repository, caller} = question;
-    const headers = {...question.headers, via: [...caller.via, `1.1 ${via}`].join(', ')};
+    const {method, url, repository, caller, body} = question;
+    const length: Record<string, string> = body ? {'content-length': String(body.size)} : {};
+    const headers = {...question.headers, ...length, via: [...caller.via, `1.1 ${via}`].join(', ')};
     const attempt = (authorization: string | undefined): Promise<Reply> => {
       // A further page of a list may lie on the host that the first page redirected to.
       const shown = authorization !== undefined && url.origin === upstream.origin ? {authorization} : {};
-      const request = {method, url, headers: {...headers, ...shown}};
+      const request = {method, url, headers: {...headers, ...shown}, ...(body ? {body} : {})};
       return follow(sendNoting, request, budget.signal);
     };
-    return persist(() => auth.send(attempt, repository, caller, budget.signal), budget, clock);
+    const actions = method === 'GET' || method === 'HEAD' ? 'pull' : 'pull,push';
+    const send = () => auth.send(attempt, {repository, caller, actions}, budget.signal);
+    return question.attempts === 'one' ? send() : persist(send, budget, clock);
   };
 
   const judge = (reply: Reply, answers: readonly number[]): Reply => {
@@ -154,7 +169,8 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
   const ask = async (question: Question): Promise<Reply> => {
     const wait = breaker.closedFor();
     if (wait !== undefined) throw opened(wait);
-    const budget = startBudget(clock, options.timeouts.headers);
+    const sending = (question.body?.size ?? 0) / SLOWEST_SENDING;
+    const budget = startBudget(clock, options.timeouts.headers + sending);
     let release = (): void => undefined;
     try {
       release = await limits[question.slot].acquire(budget.signal);

@@ -16,8 +16,13 @@ const digestOf = ({headers}: Reply): Digest | undefined => {
 };
 
 /** @returns undefined when the upstream says that there is no such manifest. */
-export async function getManifest(ask: Exchange['ask'], target: Target): Promise<ManifestBody | undefined> {
-  const reply = await ask({...target, method: 'GET', headers: ACCEPT, slot: 'bodies', answers: [404]});
+export async function getManifest(
+  ask: Exchange['ask'],
+  target: Target,
+  cacheControl?: 'no-cache',
+): Promise<ManifestBody | undefined> {
+  const headers = cacheControl ? {...ACCEPT, 'cache-control': cacheControl} : ACCEPT;
+  const reply = await ask({...target, method: 'GET', headers, slot: 'bodies', answers: [404]});
   if (reply.status === 404) {
     discard(reply.body);
     return undefined;

@@ -1,4 +1,6 @@
 import type {Caller} from '../caller.ts';
+import type {BlobSource} from '../oci/blob.ts';
+import type {Descriptor} from '../oci/descriptor.ts';
 import type {Digest} from '../oci/digest.ts';
 import type {Reference, RepositoryName} from '../oci/name.ts';
 
@@ -79,10 +81,12 @@ export interface Upstream {
     reference: Reference,
     caller: Caller,
   ): Promise<ManifestHead | undefined>;
+  /** @param cacheControl `no-cache` where what a cache on the way holds would not do. */
   getManifest(
     repository: RepositoryName,
     reference: Reference,
     caller: Caller,
+    cacheControl?: 'no-cache',
   ): Promise<ManifestBody | undefined>;
   headBlob(
     repository: RepositoryName,
@@ -98,6 +102,27 @@ export interface Upstream {
   ): Promise<BlobBody | undefined>;
   /** The tags of all pages, as the upstream orders them; a list learned partly is a failure. */
   listTags(repository: RepositoryName, caller: Caller): Promise<string[] | undefined>;
+  /**
+   * All referrers of a subject, of all pages, as the upstream's Referrers API orders and describes them, less `data`.
+   * `undefined` is authoritative: there is no Referrers API here. It says nothing about referrers.
+   */
+  listReferrers(
+    repository: RepositoryName,
+    subject: Digest,
+    caller: Caller,
+  ): Promise<Descriptor[] | undefined>;
   /** Ends idle connections. */
   close(): void;
+}
+
+/** The registry that is written to. Everything that is not done is an UpstreamFailure, a refusal (4xx) included. */
+export interface UpstreamWriter {
+  /** Uploads a blob unless it is there. */
+  pushBlob(repository: RepositoryName, blob: BlobSource, caller: Caller): Promise<void>;
+  putManifest(
+    repository: RepositoryName,
+    reference: Reference,
+    manifest: {mediaType: string; bytes: Buffer},
+    caller: Caller,
+  ): Promise<void>;
 }

@@ -3,10 +3,13 @@ import {UpstreamFailure} from './port.ts';
 import {header, type Reply, type RequestOptions, type Send} from './request.ts';
 
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
+/** Those that keep the method and the body (RFC 9110, section 15.4); after the others a write would become a GET. */
+const KEEPING = new Set([307, 308]);
 const MOST = 5;
 
-function targetOf(reply: Reply): URL | undefined {
-  const location = REDIRECTS.has(reply.status) ? header(reply.headers, 'location') : undefined;
+function targetOf(reply: Reply, method: RequestOptions['method']): URL | undefined {
+  const followed = method === 'GET' || method === 'HEAD' ? REDIRECTS : KEEPING;
+  const location = followed.has(reply.status) ? header(reply.headers, 'location') : undefined;
   if (location === undefined) return undefined;
   const {host} = reply.url;
   const target = URL.parse(location, reply.url.href);
@@ -26,7 +29,7 @@ function targetOf(reply: Reply): URL | undefined {
 }
 
 /**
- * Sends a GET or HEAD and follows up to five redirects. `Authorization` stays with the origin (scheme, host and
+ * Sends a request and follows up to five redirects; those of a write only where they keep it one. `Authorization` stays with the origin (scheme, host and
  * port) that it was meant for, and does not come back when the way leads there again (RFC 9110, section 15.4).
  * @throws UpstreamFailure `protocol` on a redirect that leads nowhere, to plain http, or round and round.
  */
@@ -36,7 +39,7 @@ export async function follow(send: Send, request: RequestOptions, signal: AbortS
     const reply = await send(current, signal);
     let target: URL | undefined;
     try {
-      target = targetOf(reply);
+      target = targetOf(reply, request.method);
     } catch (error) {
       reply.body.close();
       throw error;

@@ -1,5 +1,6 @@
 import type {IncomingHttpHeaders, IncomingMessage} from 'node:http';
-import got, {type Request, TimeoutError} from 'got';
+import {Readable} from 'node:stream';
+import got, {type OptionsInit, type Request, TimeoutError} from 'got';
 import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
 import type {Agents} from './agents.ts';
@@ -11,11 +12,20 @@ import {UpstreamFailure} from './port.ts';
 export const USER_AGENT = 'backref/0.1.0';
 
 export interface RequestOptions {
-  method: 'GET' | 'HEAD' | 'POST';
+  method: 'GET' | 'HEAD' | 'POST' | 'PUT';
   url: URL;
   headers: Record<string, string>;
   /** The fields of an `application/x-www-form-urlencoded` body. */
   form?: Record<string, string>;
+  body?: RequestBody;
+}
+
+/** Bytes to send. */
+export interface RequestBody {
+  /** Their number. */
+  size: number;
+  /** Gives them, anew at each call: a request may have to be sent again. */
+  open(): AsyncIterable<Uint8Array>;
 }
 
 /** An answer's head, with its body still to come. */
@@ -57,6 +67,14 @@ function responseOf(stream: Request, host: string, signal: AbortSignal): Promise
   });
 }
 
+/** What got sends. Of an empty body only the length is told: got takes one that is missing for one still to come. */
+function payloadOf({form, body}: RequestOptions): OptionsInit {
+  if (form) return {form};
+  if (!body) return {};
+  if (body.size === 0) return {body: Buffer.alloc(0)};
+  return {body: Readable.from(body.open(), {objectMode: false})};
+}
+
 export function createSend({clock, events, agents, timeouts}: SendDeps): Send {
   const client = got.extend({
     agent: {http: agents.http, https: agents.https},
@@ -70,8 +88,9 @@ export function createSend({clock, events, agents, timeouts}: SendDeps): Send {
     headers: {'user-agent': USER_AGENT, 'accept-encoding': 'identity'},
   });
 
-  const once = async ({method, url, headers, form}: RequestOptions, signal: AbortSignal) => {
-    const stream = client.stream(url, {method, headers, signal, ...(form ? {form} : {})});
+  const once = async (request: RequestOptions, signal: AbortSignal) => {
+    const {method, url, headers} = request;
+    const stream = client.stream(url, {method, headers, signal, ...payloadOf(request)});
     return responseOf(stream, url.host, signal).catch((error: unknown) => {
       // A kept connection that the other side had closed meanwhile tells nothing about the upstream.
       if (stream.reusedSocket && error instanceof ConnectionFault && error.passing) return undefined;

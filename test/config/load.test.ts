@@ -55,6 +55,7 @@ test('the defaults are these', async (t) => {
       rateLimitStatus: 503,
     },
     tags: {ttl: 60_000, maxStale: 604_800_000, keepDeleted: 604_800_000, absentTtl: 5000},
+    referrers: {mode: 'auto', ttl: 60_000, maxStale: 604_800_000, prefetch: 'manifests'},
     push: 'deny',
   });
 });

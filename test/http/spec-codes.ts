@@ -30,7 +30,7 @@ export function errorOf({
   body,
 }: Pick<Got, 'body'> & {headers: Got['headers'] | Record<string, string>}): ErrorEntry {
   if (headers['content-type'] !== 'application/json')
-    throw new Error(`Content-Type ${headers['content-type']}`);
+    throw new Error(`the error's Content-Type is ${headers['content-type']}`);
   const {errors, ...rest} = JSON.parse(body.toString()) as {errors: ErrorEntry[]};
   const [error, ...more] = errors;
   if (!error || more.length > 0 || Object.keys(rest).length > 0) throw new Error(`no single error: ${body}`);

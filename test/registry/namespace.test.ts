@@ -18,6 +18,7 @@ const upstream = (host: string): Upstream => ({
   headBlob: refuse,
   getBlob: refuse,
   listTags: refuse,
+  listReferrers: refuse,
   close: refuse,
 });
 
@@ -28,6 +29,7 @@ const registry = (name: string, changes: Partial<Registry> = {}): Registry => ({
   library: false,
   upstream: upstream(name),
   tags: {ttl: 60_000, maxStale: 0, keepDeleted: 0, absentTtl: 0},
+  referrers: {mode: 'off', ttl: 0, maxStale: 0, prefetch: 'off'},
   rateLimitStatus: 503,
   ...changes,
 });

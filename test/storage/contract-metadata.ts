@@ -28,7 +28,7 @@ export function manifestPut(
     digest: digestOf(bytes),
     mediaType: MEDIA_TYPE,
     bytes,
-    subject: undefined,
+    edge: undefined,
     references: [],
     origin: 'upstream',
     at: 1_000,
@@ -88,7 +88,7 @@ export function metadataContract(
       const record = await metadata.manifest(APP, digest);
       t.deepEqual(record, {digest, mediaType: 'text/any', bytes, origin: 'upstream', linkedAt: 1_000});
       t.true(Buffer.isBuffer(record?.bytes));
-      t.deepEqual(await metadata.storedManifest(digest), {size: 5, mediaType: 'text/any'});
+      t.deepEqual(await metadata.storedManifest(digest), {mediaType: 'text/any', bytes});
       t.is(await metadata.manifest(OTHER, digest), undefined);
       t.is(await metadata.manifest(SAME_NAME_ELSEWHERE, digest), undefined);
     });
@@ -131,7 +131,15 @@ export function metadataContract(
     await metadata.commit([put]);
     const {digest} = put;
     await metadata.commit([
-      {type: 'manifest.link', repository: OTHER, digest, mediaType: 'other/type', origin: 'local', at: 7},
+      {
+        type: 'manifest.link',
+        repository: OTHER,
+        digest,
+        mediaType: 'other/type',
+        edge: undefined,
+        origin: 'local',
+        at: 7,
+      },
     ]);
     t.deepEqual(await metadata.manifest(OTHER, digest), {
       digest,
@@ -381,6 +389,7 @@ export function metadataContract(
       repository: OTHER,
       digest: missing,
       mediaType: MEDIA_TYPE,
+      edge: undefined,
       origin: 'upstream',
       at: 1,
     } as const;

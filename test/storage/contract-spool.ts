@@ -276,7 +276,7 @@ async function leave(spools: Spools, digest: Digest, content: string): Promise<v
 }
 
 async function bytes(chunks: AsyncIterable<Uint8Array>): Promise<Buffer> {
-  return Buffer.concat(await Array.fromAsync(chunks));
+  return Buffer.concat(await Array.fromAsync(chunks, (chunk) => Buffer.from(chunk)));
 }
 
 const text = async (chunks: AsyncIterable<Uint8Array>): Promise<string> => (await bytes(chunks)).toString();

@@ -19,6 +19,12 @@ export interface MovableClock extends Clock {
   move(ms: number): void;
 }
 
+/** The same with time limits so wide that a busy machine does not meet them. */
+export function createPatientClock(): MovableClock {
+  const clock = createMovableClock();
+  return {...clock, sleep: (ms, signal) => clock.sleep(ms < 500 ? ms : 10 * ms, signal)};
+}
+
 export function createMovableClock(): MovableClock {
   // Files that are written meanwhile bear the system's time.
   let time = Date.now();
@@ -60,11 +66,12 @@ export interface Backref {
   restart(): Promise<Backref>;
 }
 
-export type RegistryOverrides = Partial<Omit<RegistryConfig, 'upstream' | 'tags'>> & {
+export type RegistryOverrides = Partial<Omit<RegistryConfig, 'upstream' | 'tags' | 'referrers'>> & {
   /** The upstream's URL. */
   url: string;
   upstream?: Partial<UpstreamConfig>;
   tags?: Partial<RegistryConfig['tags']>;
+  referrers?: Partial<RegistryConfig['referrers']>;
 };
 
 export interface BackrefOptions {
@@ -151,7 +158,10 @@ function configOf({registries, config}: BackrefOptions, folder: string): Config 
   };
 }
 
-function registryConfig({url, upstream, tags, ...rest}: RegistryOverrides, index: number): RegistryConfig {
+function registryConfig(
+  {url, upstream, tags, referrers, ...rest}: RegistryOverrides,
+  index: number,
+): RegistryConfig {
   return {
     name: index === 0 ? 'docker.io' : `registry-${index}.example`,
     default: index === 0,
@@ -161,6 +171,8 @@ function registryConfig({url, upstream, tags, ...rest}: RegistryOverrides, index
     push: 'deny',
     ...rest,
     tags: {ttl: 60_000, maxStale: 7 * DAY, keepDeleted: 7 * DAY, absentTtl: 5000, ...tags},
+    // Nothing is asked that a test did not ask for.
+    referrers: {mode: 'auto', ttl: 60_000, maxStale: 7 * DAY, prefetch: 'off', ...referrers},
     upstream: {
       url,
       insecure: true,

@@ -28,6 +28,8 @@ const BODILESS = new Set([204, 304]);
 export async function connectRaw(port: number): Promise<RawConnection> {
   const socket = connect(port, '127.0.0.1');
   await once(socket, 'connect');
+  // A reset is the end of the answers, whether somebody reads at that moment or not.
+  socket.on('error', () => {});
   const {line, bytes, rest} = reader(socket);
 
   async function head(): Promise<Omit<RawAnswer, 'body'> | undefined> {

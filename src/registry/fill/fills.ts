@@ -2,7 +2,7 @@ import {setMaxListeners} from 'node:events';
 import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
-import type {BlobStore} from '../../storage/blob-store.ts';
+import {type BlobStore, collect} from '../../storage/blob-store.ts';
 import type {Metadata} from '../../storage/metadata.ts';
 import type {Spool, Spools} from '../../storage/spool.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
@@ -28,7 +28,8 @@ export interface Fill {
   readonly received: number;
   /**
    * The bytes from `start` to `end`, both inclusive, at the reader's own pace while they arrive. The last byte comes
-   * only after the digest was found right. The iteration throws what ended the fill.
+   * only after the digest was found right. A chunk is valid until the next one is asked for. The iteration throws what
+   * ended the fill.
    */
   read(start?: number, end?: number): AsyncGenerator<Uint8Array, void>;
 }
@@ -118,7 +119,7 @@ function begin(parts: FillParts, order: FillOrder, stopping: AbortSignal): Fill 
       return progress.received;
     },
     read: (start = 0, end = Number.POSITIVE_INFINITY) =>
-      follow(progress, (at, limit) => readBehind(parts.store, order.digest, behind, at, limit), start, end),
+      follow(progress, readerBehind(parts.store, order.digest, behind), start, end),
   };
 }
 
@@ -141,16 +142,21 @@ async function run(
     events.emit('fill.done', {digest, size: progress.received, ms: clock.now() - began});
   } catch (error) {
     progress.fail(error);
-    await leave(behind.spool, error, stopping);
+    await leave(behind.spool, progress.received, error, stopping);
     events.emit('fill.failed', {digest, reason: error instanceof Error ? error.message : String(error)});
     throw error;
   }
 }
 
 /** What was received before the upstream failed, or we stopped, serves the next attempt; anything else is removed. */
-async function leave(spool: Spool | undefined, error: unknown, stopping: AbortSignal): Promise<void> {
+async function leave(
+  spool: Spool | undefined,
+  received: number,
+  error: unknown,
+  stopping: AbortSignal,
+): Promise<void> {
   const worthKeeping = error instanceof UpstreamFailure || stopping.aborted;
-  if (worthKeeping && spool !== undefined && spool.size > 0) await spool.close();
+  if (worthKeeping && received > 0) await spool?.close();
   else await spool?.discard();
 }
 
@@ -189,20 +195,20 @@ async function* follow(
   }
 }
 
-/** Bytes that are no longer in memory; what the spool cannot give yet is still there. */
-async function readBehind(
-  store: BlobStore,
-  digest: Digest,
-  {spool, published}: Behind,
-  at: number,
-  limit: number,
-): Promise<Uint8Array> {
-  const until = Math.min(limit, at + SEGMENT);
-  if (spool !== undefined && published === undefined)
-    return joined(spool.read(at, Math.min(until, spool.size)));
-  await published;
-  return joined(store.open(digest, {start: at, end: until - 1}));
+/**
+ * Reads bytes that are no longer in memory, always into the same buffer; what the spool cannot give yet is still in
+ * memory. Nothing is left open between two reads, so that a client that stalls holds up nobody.
+ */
+function readerBehind(store: BlobStore, digest: Digest, behind: Behind) {
+  let buffer: Buffer | undefined;
+  return async (at: number, limit: number): Promise<Uint8Array> => {
+    buffer ??= Buffer.allocUnsafeSlow(SEGMENT);
+    const until = Math.min(limit, at + SEGMENT);
+    const {spool, published} = behind;
+    if (spool !== undefined && published === undefined) {
+      return collect(spool.read(at, Math.min(until, spool.size)), buffer);
+    }
+    await published;
+    return collect(store.open(digest, {start: at, end: until - 1}), buffer);
+  };
 }
-
-const joined = async (pieces: AsyncIterable<Uint8Array>): Promise<Uint8Array> =>
-  Buffer.concat(await Array.fromAsync(pieces));

@@ -1,15 +1,7 @@
 import type {Change, Precondition, RepositoryKey} from '../metadata.ts';
-import {bind, type Statement} from './statement.ts';
+import {createReferrerCommit} from './referrer-commit.ts';
+import {run, type Steps} from './steps.ts';
 import type {Writes} from './writes.ts';
-
-/** A statement to run now, with its values in place. */
-export interface Step {
-  sql: string;
-  parameters: unknown[];
-}
-
-/** Work inside one transaction: yields what to run, is given the rows. Whoever drives it may wait or not. */
-export type Steps<Result> = Generator<Step, Result, readonly unknown[]>;
 
 type ChangeOf<Type extends Change['type']> = Extract<Change, {type: Type}>;
 
@@ -20,6 +12,8 @@ type ChangeOf<Type extends Change['type']> = Extract<Change, {type: Type}>;
 export function createCommit(
   writes: Writes,
 ): (changes: readonly Change[], preconditions: readonly Precondition[]) => Steps<boolean> {
+  const referrers = createReferrerCommit(writes);
+
   function* idOf(key: RepositoryKey): Steps<number | undefined> {
     const [row] = yield* run(writes.repository, {registry: key.registry, name: key.name});
     return row?.id;
@@ -35,18 +29,31 @@ export function createCommit(
 
   function* linkManifest(change: ChangeOf<'manifest.put' | 'manifest.link'>): Steps<void> {
     const repository = yield* idOrNew(change.repository);
-    const {digest, origin, mediaType, at} = change;
-    yield* run(writes.linkManifest, {repository, digest, origin, mediaType, at});
+    const {digest, origin, mediaType, edge, at} = change;
+    const [link] = yield* run(writes.linkManifest, {repository, digest, origin, mediaType, at});
+    // Where the link keeps the media type that it had, it keeps the edge that goes with it.
+    if (edge && link?.mediaType === mediaType) yield* referrers.putEdge(repository, edge);
+  }
+
+  function* unlinkManifest({repository: key, digest}: ChangeOf<'manifest.unlink'>): Steps<void> {
+    const repository = yield* idOf(key);
+    if (repository === undefined) return;
+    yield* run(writes.unlinkCopy, {repository, digest});
+    yield* run(writes.deleteCopiedTagsOn, {repository, digest});
+    const pushed = yield* run(writes.manifestLink, {repository, digest});
+    if (pushed.length === 0) yield* referrers.removeAll(repository, digest);
+  }
+
+  function* putReferrer({repository: key, edge}: ChangeOf<'referrer.put'>): Steps<void> {
+    const repository = yield* idOf(key);
+    if (repository === undefined) return;
+    const link = yield* run(writes.manifestLink, {repository, digest: edge.descriptor.digest});
+    if (link.length > 0) yield* referrers.putEdge(repository, edge);
   }
 
   function* putManifest(change: ChangeOf<'manifest.put'>): Steps<void> {
-    const {digest, subject, bytes} = change;
-    const added = yield* run(writes.putManifest, {
-      digest,
-      size: bytes.byteLength,
-      subject: subject ?? null,
-      bytes,
-    });
+    const {digest, bytes} = change;
+    const added = yield* run(writes.putManifest, {digest, size: bytes.byteLength, bytes});
     // The same bytes refer to the same content: what is here already has its references.
     if (added.length > 0) {
       for (const [position, {digest: child, kind, size}] of change.references.entries()) {
@@ -62,6 +69,17 @@ export function createCommit(
         return yield* putManifest(change);
       case 'manifest.link':
         return yield* linkManifest(change);
+      case 'manifest.unlink':
+        return yield* unlinkManifest(change);
+      case 'referrer-list.put':
+        return yield* referrers.putList(yield* idOrNew(change.repository), change);
+      case 'referrer.put':
+        return yield* putReferrer(change);
+      case 'referrer.delete': {
+        const repository = yield* idOf(change.repository);
+        if (repository === undefined) return;
+        return yield* referrers.remove(repository, change.subject, change.digest);
+      }
       case 'tag.put': {
         const repository = yield* idOrNew(change.repository);
         const {name, origin, digest, at} = change;
@@ -124,8 +142,4 @@ export function createCommit(
     for (const change of changes) yield* apply(change);
     return true;
   };
-}
-
-function* run<Args, Row>(query: Statement<Args, Row>, args: Args): Steps<readonly Row[]> {
-  return (yield {sql: query.sql, parameters: bind(query, args)}) as readonly Row[];
 }

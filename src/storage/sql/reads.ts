@@ -2,17 +2,16 @@ import type {Kysely} from 'kysely';
 import {LRUCache} from 'lru-cache';
 import type {Digest} from '../../oci/digest.ts';
 import type {RepositoryName, Tag} from '../../oci/name.ts';
-import type {Metadata, RepositoryKey} from '../metadata.ts';
-import {type Statement, statement} from './statement.ts';
+import type {ManifestCursor, Metadata, RepositoryKey} from '../metadata.ts';
+import {createReferrerReads} from './referrer-reads.ts';
+import {type RunStatement, type Statement, statement} from './statement.ts';
 import type {Tables} from './tables.ts';
 
-/** Runs one statement: at once on SQLite, over the network on PostgreSQL. */
-export type RunStatement = <Args, Row>(
-  query: Statement<Args, Row>,
-  args: Args,
-) => readonly Row[] | Promise<readonly Row[]>;
-
 const REMEMBERED_REPOSITORIES = 10_000;
+/** A blob that so many manifests name is looked for from the repository's side. */
+const MANY_MANIFESTS = 200;
+/** Before every link: no digest is empty. */
+const START: ManifestCursor = {repository: 0, digest: '' as Digest};
 
 /** The reads of the metadata port, over queries that are compiled here, once. */
 export function createReads(db: Kysely<Tables>, run: RunStatement): Omit<Metadata, 'commit' | 'close'> {
@@ -41,6 +40,8 @@ export function createReads(db: Kysely<Tables>, run: RunStatement): Omit<Metadat
   };
 
   return {
+    ...createReferrerReads({db, run, idOf}),
+
     async repositories(registry, {after = '', limit}) {
       // The comparison wants any text: `after` need not be a name.
       const rows = await run(queries.repositories, {registry, after: after as RepositoryName, limit});
@@ -54,7 +55,18 @@ export function createReads(db: Kysely<Tables>, run: RunStatement): Omit<Metadat
 
     async storedManifest(digest) {
       const [row] = await run(queries.storedManifest, {digest});
-      return row && {...row};
+      return row && {mediaType: row.mediaType, bytes: asBuffer(row.bytes)};
+    },
+
+    async manifests(after = START, limit) {
+      const rows = await run(queries.manifests, {...after, limit});
+      return rows.map(({repository, registry, name, digest, mediaType, bytes}) => ({
+        repository: {registry, name},
+        digest,
+        mediaType,
+        bytes: asBuffer(bytes),
+        cursor: {repository, digest},
+      }));
     },
 
     async references(manifest) {
@@ -63,7 +75,10 @@ export function createReads(db: Kysely<Tables>, run: RunStatement): Omit<Metadat
     },
 
     async promisedSize(repository, blob) {
-      return (await first(queries.promisedSize, repository, {blob}))?.size;
+      // A base layer stands in the manifests of everybody: then it is this repository's that are gone through.
+      const naming = await run(queries.naming, {blob, limit: MANY_MANIFESTS});
+      const query = naming.length < MANY_MANIFESTS ? queries.promisedByBlob : queries.promisedByRepository;
+      return (await first(query, repository, {blob}))?.size;
     },
 
     async tag(repository, name) {
@@ -129,10 +144,35 @@ function compileReads(db: Kysely<Tables>) {
       db
         .selectFrom('repository_manifest as link')
         .innerJoin('manifest', 'manifest.digest', 'link.digest')
-        .select(['manifest.size', 'link.media_type as mediaType'])
+        .select(['manifest.bytes', 'link.media_type as mediaType'])
         .where('link.digest', '=', values.digest)
         .orderBy('link.repository')
         .limit(1),
+    ),
+
+    manifests: statement((values: ManifestCursor & {limit: number}) =>
+      db
+        .selectFrom('repository_manifest as link')
+        .innerJoin('manifest', 'manifest.digest', 'link.digest')
+        .innerJoin('repository', 'repository.id', 'link.repository')
+        .select([
+          'link.repository',
+          'repository.registry',
+          'repository.name',
+          'link.digest',
+          'link.media_type as mediaType',
+          'manifest.bytes',
+        ])
+        .where((row) =>
+          row(
+            row.refTuple('link.repository', 'link.digest'),
+            '>',
+            row.tuple(values.repository, values.digest),
+          ),
+        )
+        .orderBy('link.repository')
+        .orderBy('link.digest')
+        .limit(values.limit),
     ),
 
     references: statement((values: {manifest: Digest}) =>
@@ -143,14 +183,32 @@ function compileReads(db: Kysely<Tables>) {
         .orderBy('position'),
     ),
 
-    promisedSize: statement((values: {repository: number; blob: Digest}) =>
+    naming: statement((values: {blob: Digest; limit: number}) =>
+      db.selectFrom('reference').select('manifest').where('child', '=', values.blob).limit(values.limit),
+    ),
+
+    // SQLite goes through the tables of a cross join in the order in which they are written.
+    promisedByBlob: statement((values: {repository: number; blob: Digest}) =>
       db
         .selectFrom('reference')
-        .innerJoin('repository_manifest as link', 'link.digest', 'reference.manifest')
+        .crossJoin('repository_manifest as link')
         .select('reference.size')
         .where('reference.child', '=', values.blob)
         .where('reference.kind', '=', 'blob')
         .where('link.repository', '=', values.repository)
+        .whereRef('link.digest', '=', 'reference.manifest')
+        .limit(1),
+    ),
+
+    promisedByRepository: statement((values: {repository: number; blob: Digest}) =>
+      db
+        .selectFrom('repository_manifest as link')
+        .crossJoin('reference')
+        .select('reference.size')
+        .where('link.repository', '=', values.repository)
+        .whereRef('reference.manifest', '=', 'link.digest')
+        .where('reference.child', '=', values.blob)
+        .where('reference.kind', '=', 'blob')
         .limit(1),
     ),
 

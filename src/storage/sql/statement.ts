@@ -9,6 +9,12 @@ export interface Statement<Args, Row> {
   readonly types?: (args: Args) => Row;
 }
 
+/** Runs one statement: at once on SQLite, over the network on PostgreSQL. */
+export type RunStatement = <Args, Row>(
+  query: Statement<Args, Row>,
+  args: Args,
+) => readonly Row[] | Promise<readonly Row[]>;
+
 /** Stands in a query for a value that is known only when it runs. */
 class Slot {
   readonly name: string;

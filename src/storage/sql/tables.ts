@@ -1,7 +1,7 @@
 import type {Generated} from 'kysely';
 import type {Digest} from '../../oci/digest.ts';
 import type {RepositoryName, Tag} from '../../oci/name.ts';
-import type {Origin, ReferenceRecord} from '../metadata.ts';
+import type {ListSource, Origin, ReferenceRecord, ReferrerRecord} from '../metadata.ts';
 
 /**
  * The tables as every SQL adapter has them; each adapter's migrations create them in its own dialect. Times in
@@ -9,7 +9,7 @@ import type {Origin, ReferenceRecord} from '../metadata.ts';
  */
 export interface Tables {
   repository: {id: Generated<number>; registry: string; name: RepositoryName};
-  manifest: {digest: Digest; size: number; subject: Digest | null; bytes: Uint8Array};
+  manifest: {digest: Digest; size: number; bytes: Uint8Array};
   repository_manifest: {
     repository: number;
     digest: Digest;
@@ -39,4 +39,24 @@ export interface Tables {
   /** Permission; it outlives the bytes, so it does not refer to `blob`. */
   repository_blob: {repository: number; digest: Digest; origin: Origin; size: number; linked_at: number};
   reference: {manifest: Digest; position: number; child: Digest; kind: ReferenceRecord['kind']; size: number};
+  /** `artifact_type` is empty where it is missing; `descriptor` is JSON; `listed` is 0 or 1. */
+  referrer: {
+    repository: number;
+    subject: Digest;
+    seq: number;
+    digest: Digest;
+    artifact_type: string;
+    descriptor: string;
+    source: ReferrerRecord['source'];
+    listed: number;
+  };
+  /** `next_seq` is the one that the next referrer of this subject gets. */
+  referrer_list: {
+    repository: number;
+    subject: Digest;
+    next_seq: number;
+    version: number;
+    checked_at: number | null;
+    source: ListSource | null;
+  };
 }

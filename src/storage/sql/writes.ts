@@ -2,6 +2,7 @@ import {type Kysely, sql} from 'kysely';
 import type {Digest} from '../../oci/digest.ts';
 import type {RepositoryName, Tag} from '../../oci/name.ts';
 import type {Origin, ReferenceRecord} from '../metadata.ts';
+import {compileReferrerWrites} from './referrer-writes.ts';
 import {statement} from './statement.ts';
 import type {Tables} from './tables.ts';
 
@@ -13,6 +14,8 @@ export type Writes = ReturnType<typeof compileWrites>;
 /** Compiles them; see `createCommit`. */
 export function compileWrites(db: Kysely<Tables>) {
   return {
+    ...compileReferrerWrites(db),
+
     repository: statement((values: {registry: string; name: RepositoryName}) =>
       db
         .selectFrom('repository')
@@ -26,18 +29,12 @@ export function compileWrites(db: Kysely<Tables>) {
     ),
 
     /** Gives a row when the manifest was not here before. */
-    putManifest: statement(
-      (values: {digest: Digest; size: number; subject: Digest | null; bytes: Uint8Array}) =>
-        db
-          .insertInto('manifest')
-          .values({
-            digest: values.digest,
-            size: values.size,
-            subject: values.subject,
-            bytes: values.bytes,
-          })
-          .onConflict((conflict) => conflict.column('digest').doNothing())
-          .returning('digest'),
+    putManifest: statement((values: {digest: Digest; size: number; bytes: Uint8Array}) =>
+      db
+        .insertInto('manifest')
+        .values({digest: values.digest, size: values.size, bytes: values.bytes})
+        .onConflict((conflict) => conflict.column('digest').doNothing())
+        .returning('digest'),
     ),
 
     putReference: statement(
@@ -76,7 +73,16 @@ export function compileWrites(db: Kysely<Tables>) {
             linked_at: (row) => row.ref('excluded.linked_at'),
             last_access: (row) => row.ref('excluded.last_access'),
           }),
-        ),
+        )
+        .returning('media_type as mediaType'),
+    ),
+
+    unlinkCopy: statement((values: {repository: number; digest: Digest}) =>
+      db
+        .deleteFrom('repository_manifest')
+        .where('repository', '=', values.repository)
+        .where('digest', '=', values.digest)
+        .where('origin', '=', 'upstream'),
     ),
 
     manifestLink: statement((values: {repository: number; digest: Digest}) =>
@@ -125,6 +131,14 @@ export function compileWrites(db: Kysely<Tables>) {
         .where('repository', '=', values.repository)
         .where('name', '=', values.name)
         .where('origin', '=', values.origin),
+    ),
+
+    deleteCopiedTagsOn: statement((values: {repository: number; digest: Digest}) =>
+      db
+        .deleteFrom('tag')
+        .where('repository', '=', values.repository)
+        .where('digest', '=', values.digest)
+        .where('origin', '=', 'upstream'),
     ),
 
     tagDigest: statement((values: {repository: number; name: Tag; origin: Origin}) =>

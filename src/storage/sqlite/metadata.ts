@@ -1,7 +1,7 @@
 import {DatabaseSync} from 'node:sqlite';
 import type {Metadata} from '../metadata.ts';
-import {createReads, type RunStatement} from '../sql/reads.ts';
-import {bind, type Statement} from '../sql/statement.ts';
+import {createReads} from '../sql/reads.ts';
+import {bind, type RunStatement, type Statement} from '../sql/statement.ts';
 import {compileWrites} from '../sql/writes.ts';
 import {createCompiler} from './compiler.ts';
 import {prepareOnce} from './prepared.ts';

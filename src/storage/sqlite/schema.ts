@@ -18,7 +18,6 @@ const MIGRATIONS = [
   create table manifest (
     digest text primary key,
     size integer not null,
-    subject text,
     bytes blob not null
   ) strict;
 
@@ -42,6 +41,7 @@ const MIGRATIONS = [
     gone_at integer,
     primary key (repository, name, origin)
   ) strict;
+  create index tag_by_digest on tag (repository, digest);
 
   create table tag_list (
     repository integer primary key references repository (id),
@@ -75,6 +75,30 @@ const MIGRATIONS = [
     primary key (manifest, position)
   ) strict;
   create index reference_by_child on reference (child, manifest);
+
+  create table referrer (
+    repository integer not null references repository (id),
+    subject text not null,
+    seq integer not null,
+    digest text not null,
+    artifact_type text not null,
+    descriptor text not null,
+    source text not null check (source in ('content', 'api', 'tag')),
+    listed integer not null check (listed in (0, 1)),
+    primary key (repository, subject, seq)
+  ) strict;
+  create index referrer_by_type on referrer (repository, subject, artifact_type, seq);
+  create unique index referrer_by_digest on referrer (repository, digest, subject);
+
+  create table referrer_list (
+    repository integer not null references repository (id),
+    subject text not null,
+    next_seq integer not null,
+    version integer not null,
+    checked_at integer,
+    source text check (source in ('api', 'tag')),
+    primary key (repository, subject)
+  ) strict;
   `,
 ] as const;
 

@@ -57,7 +57,10 @@ test('a damaged blob is healed by publishing it again', async (t) => {
   const spool = await spools.open(digest);
   await spool.append(content);
   await store.publish(digest, spool);
-  t.deepEqual(Buffer.concat(await Array.fromAsync(store.open(digest))), content);
+  t.deepEqual(
+    Buffer.concat(await Array.fromAsync(store.open(digest), (chunk) => Buffer.from(chunk))),
+    content,
+  );
 });
 
 // Linux's memory file system is the other disk that every machine has.
@@ -79,7 +82,10 @@ onTwoDisks(
     const spool = await spools.open(digest);
     await spool.append(content);
     await store.publish(digest, spool);
-    t.deepEqual(Buffer.concat(await Array.fromAsync(store.open(digest))), content);
+    t.deepEqual(
+      Buffer.concat(await Array.fromAsync(store.open(digest), (chunk) => Buffer.from(chunk))),
+      content,
+    );
     t.deepEqual(await readdir(join(path, 'tmp')), []);
     t.deepEqual(await readdir(spoolPath), []);
   },

@@ -5,17 +5,21 @@ import {join} from 'node:path';
 import {createInterface} from 'node:readline';
 import {DatabaseSync} from 'node:sqlite';
 import {fileURLToPath} from 'node:url';
-import test from 'ava';
+import test, {type ExecutionContext} from 'ava';
 import type {Tag} from '../../../src/oci/name.ts';
 import {parseName} from '../../../src/oci/name.ts';
 import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
 import {createFolder} from '../../support/folder.ts';
 import {manifestPut, metadataContract} from '../contract-metadata.ts';
+import {referrerContract} from '../contract-referrers.ts';
 
-metadataContract(test, async (t) => {
+const createPlace = async (t: ExecutionContext) => {
   const path = join(await createFolder(t), 'data', 'meta.db');
   return {open: () => openSqliteMetadata({path})};
-});
+};
+
+metadataContract(test, createPlace);
+referrerContract(test, createPlace);
 
 const repository = {registry: 'docker.io', name: parseName('library/app')};
 

@@ -1,0 +1,120 @@
+import {type BlobSource, blobOf} from '../oci/blob.ts';
+import {type Descriptor, readDescriptor} from '../oci/descriptor.ts';
+import {OCI_MANIFEST} from '../oci/media-type.ts';
+import {ArtifactError} from './target.ts';
+
+/** An OCI image manifest whose `subject` is still to be set. Its blobs are handed in beside it, or are there already. */
+export interface ArtifactManifest {
+  mediaType?: string;
+  artifactType?: string;
+  config: Descriptor;
+  layers: readonly Descriptor[];
+  annotations?: Readonly<Record<string, string>>;
+}
+
+/** One piece of data, for which a manifest is made. */
+export interface ArtifactData {
+  mediaType: string;
+  data: Uint8Array;
+  /** Default: the media type of the data. */
+  artifactType?: string;
+  /** Of the manifest. */
+  annotations?: Readonly<Record<string, string>>;
+}
+
+export type Artifact = ArtifactManifest | ArtifactData;
+
+/** A manifest that is ready to be pushed, after its blobs. */
+export interface ComposedArtifact {
+  mediaType: string;
+  bytes: Buffer;
+  blobs: BlobSource[];
+}
+
+/** What a manifest has for a config that needs none (image-spec, "Guidance for an Empty Descriptor"). */
+const EMPTY_CONFIG = 'application/vnd.oci.empty.v1+json';
+const EMPTY_BLOB = blobOf(Buffer.from('{}'));
+
+const isData = (artifact: Artifact): artifact is ArtifactData => 'data' in artifact;
+
+/** The manifest of an artifact without a config of its own, whose layers these are. */
+export function manifestOfLayers(
+  layers: readonly Descriptor[],
+  artifactType: string,
+  annotations?: Readonly<Record<string, string>>,
+): ArtifactManifest {
+  const {digest, size} = EMPTY_BLOB;
+  return {
+    artifactType,
+    config: {mediaType: EMPTY_CONFIG, digest, size},
+    layers,
+    ...(annotations ? {annotations} : {}),
+  };
+}
+
+function manifestOfData(
+  {mediaType, artifactType, annotations}: ArtifactData,
+  layer: BlobSource,
+): ArtifactManifest {
+  const {digest, size} = layer;
+  return manifestOfLayers([{mediaType, digest, size}], artifactType || mediaType, annotations);
+}
+
+/** @throws ArtifactError that says what is wrong with the manifest. */
+function check({mediaType, artifactType, config, layers}: ArtifactManifest): void {
+  if (mediaType !== undefined && mediaType !== OCI_MANIFEST) {
+    throw new ArtifactError(
+      `An artifact is an image manifest of media type ${OCI_MANIFEST}, not of "${mediaType}".`,
+    );
+  }
+  if (!readDescriptor(config)?.mediaType) {
+    throw new ArtifactError(
+      'The property "config" of the artifact must be a descriptor: mediaType, digest, size.',
+    );
+  }
+  if (!Array.isArray(layers) || !layers.every((layer) => readDescriptor(layer)?.mediaType)) {
+    throw new ArtifactError(
+      'The property "layers" of the artifact must be a list of descriptors: mediaType, digest, size.',
+    );
+  }
+  // image-spec, "Image Manifest": artifactType MUST be set when config.mediaType is the empty value.
+  if (config.mediaType === EMPTY_CONFIG && !artifactType) {
+    throw new ArtifactError(`An artifact whose config is ${EMPTY_CONFIG} needs an "artifactType".`);
+  }
+}
+
+/**
+ * Makes the manifest that says of an artifact what it refers to (image-spec, "Image Manifest", property `subject`).
+ * @param blobs the content of a manifest's blobs, as far as it is to be pushed with it.
+ * @throws ArtifactError when the artifact is none.
+ */
+export function compose(
+  artifact: Artifact,
+  subject: {mediaType: string; digest: string; size: number},
+  blobs: readonly BlobSource[],
+): ComposedArtifact {
+  const data = isData(artifact) ? blobOf(artifact.data) : undefined;
+  const manifest = isData(artifact) && data ? manifestOfData(artifact, data) : (artifact as ArtifactManifest);
+  check(manifest);
+  const {mediaType, digest, size} = subject;
+  const {artifactType, config, layers, annotations, ...others} = manifest;
+  const body = {
+    ...others,
+    schemaVersion: 2,
+    mediaType: OCI_MANIFEST,
+    ...(artifactType ? {artifactType} : {}),
+    config,
+    layers,
+    subject: {mediaType, digest, size},
+    ...(annotations ? {annotations} : {}),
+  };
+  return {
+    mediaType: OCI_MANIFEST,
+    bytes: Buffer.from(JSON.stringify(body)),
+    blobs: [
+      ...(config.mediaType === EMPTY_CONFIG && config.digest === EMPTY_BLOB.digest ? [EMPTY_BLOB] : []),
+      ...(data ? [data] : []),
+      ...blobs,
+    ],
+  };
+}

@@ -1,0 +1,48 @@
+import type {Descriptor} from '../oci/descriptor.ts';
+import type {Digest} from '../oci/digest.ts';
+import {listOf} from './list.ts';
+import {sideBySide} from './side-by-side.ts';
+import {ArtifactError, type ArtifactTarget} from './target.ts';
+
+/** A referrer with what refers to it in turn: the signature of an SBOM. */
+export interface ReferrerNode extends Descriptor {
+  referrers: ReferrerNode[];
+}
+
+/** Lists that are asked for at once. */
+const AT_ONCE = 4;
+/** Nobody signs so many signatures; a registry that makes them up would never come to an end. */
+const MOST_LEVELS = 32;
+
+/**
+ * Everything that refers to a subject, and what refers to that, to the last. A digest that a registry names twice, or
+ * in a circle, is followed once.
+ * @param artifactTypes which direct referrers are taken, as for `listOf`; what refers to these is taken whole.
+ * @throws ArtifactError or UpstreamFailure when any list cannot be told.
+ */
+export async function treeOf(
+  target: ArtifactTarget,
+  subject: Digest,
+  artifactTypes?: readonly string[],
+): Promise<ReferrerNode[]> {
+  const seen = new Set<Digest>([subject]);
+  const nodesOf = (descriptors: readonly Descriptor[]): ReferrerNode[] =>
+    descriptors.map((descriptor) => ({...descriptor, referrers: []}));
+
+  const roots = nodesOf((await listOf(target, subject, artifactTypes)).manifests);
+  let level = roots;
+  for (let depth = 1; level.length > 0; depth++) {
+    if (depth > MOST_LEVELS) {
+      throw new ArtifactError(
+        `${target.name} lists referrers of referrers of ${subject} over more than ${MOST_LEVELS} levels.`,
+      );
+    }
+    const open = level.filter(({digest}) => !seen.has(digest));
+    for (const {digest} of open) seen.add(digest);
+    await sideBySide(open, AT_ONCE, async (node) => {
+      node.referrers = nodesOf((await listOf(target, node.digest)).manifests);
+    });
+    level = open.flatMap(({referrers}) => referrers);
+  }
+  return roots;
+}

@@ -1,0 +1,99 @@
+import {isPlatform, type PlatformManifest, platformsOf} from '../artifact/platforms.ts';
+import {ArtifactError, type ArtifactTarget, type TargetManifest} from '../artifact/target.ts';
+import {treeOf} from '../artifact/tree.ts';
+import {openTarget, resolveSubject} from '../artifacts.ts';
+import {systemClock} from '../clock.ts';
+import {parseReference} from '../oci/name.ts';
+import {parseArtifactReference} from './artifact-reference.ts';
+import {drawTree, type Section} from './draw-tree.ts';
+import {explain, registryAccess} from './registry-access.ts';
+
+export interface ReferrersFlags {
+  artifactType?: readonly string[];
+  platform?: string;
+  allPlatforms?: boolean;
+  format: string;
+  plainHttp?: boolean;
+}
+
+const MISUSED = 2;
+const FORMATS = ['tree', 'json'];
+
+/** @returns what is wrong with the flags, or undefined. */
+function faultOf({format, platform, allPlatforms}: ReferrersFlags): string | undefined {
+  if (!FORMATS.includes(format)) return `--format "${format}" is not known: write tree or json.`;
+  if (platform !== undefined && allPlatforms) return 'Write either --platform or --all-platforms.';
+  if (platform !== undefined && !/^[^/]+\/[^/]+(\/[^/]+)?$/.test(platform)) {
+    return `--platform "${platform}" is not of the form os/architecture, such as linux/arm64.`;
+  }
+  return undefined;
+}
+
+function wantedPlatforms(
+  manifest: TargetManifest | undefined,
+  {platform, allPlatforms}: ReferrersFlags,
+  name: string,
+): PlatformManifest[] {
+  if (platform === undefined && !allPlatforms) return [];
+  if (!manifest) throw new ArtifactError(`${name} has no such manifest, whose platforms could be looked at.`);
+  const all = platformsOf(manifest.bytes);
+  if (all.length === 0) throw new ArtifactError(`${manifest.digest} is no image index: it has no platforms.`);
+  if (platform === undefined) return all;
+  const found = all.filter((one) => isPlatform(one.platform, platform));
+  if (found.length > 0) return found;
+  const known = new Set(all.map((one) => one.platform ?? 'none'));
+  throw new ArtifactError(
+    `${manifest.digest} has no manifest for ${platform}; it has those for ${[...known].join(', ')}.`,
+  );
+}
+
+/** The subject's own referrers, unless one platform is asked for, and those of each platform, kept apart. */
+async function sectionsOf(target: ArtifactTarget, text: string, flags: ReferrersFlags): Promise<Section[]> {
+  const reference = parseReference(text);
+  const manifest = await target.manifest(reference);
+  const digest = manifest?.digest ?? (await resolveSubject(target, reference));
+  const platforms = wantedPlatforms(manifest, flags, target.name);
+  const types = flags.artifactType;
+  const sections: Section[] = [];
+  if (flags.platform === undefined) {
+    const {mediaType} = manifest ?? {mediaType: undefined};
+    sections.push({digest, mediaType, platform: undefined, referrers: await treeOf(target, digest, types)});
+  }
+  for (const child of platforms) {
+    const {mediaType, platform} = child;
+    const referrers = await treeOf(target, child.digest, types);
+    sections.push({digest: child.digest, mediaType, platform: platform ?? 'no platform', referrers});
+  }
+  return sections;
+}
+
+/**
+ * `backref referrers`: shows what refers to a manifest, what refers to that, and so on.
+ * @returns the exit code: 0 when that is known, be it nothing; 1 when it cannot be told; 2 when the command is misused.
+ */
+export async function referrers(text: string, flags: ReferrersFlags): Promise<number> {
+  const reference = parseArtifactReference(text);
+  const fault = typeof reference === 'string' ? reference : faultOf(flags);
+  if (typeof reference === 'string' || fault !== undefined) {
+    process.stderr.write(`${fault}\n`);
+    return MISUSED;
+  }
+  try {
+    await using target = await opened(reference.target, flags);
+    const sections = await sectionsOf(target, reference.reference, flags);
+    process.stdout.write(
+      flags.format === 'json'
+        ? `${JSON.stringify({reference: text, subjects: sections}, undefined, 2)}\n`
+        : drawTree(target.name, sections, systemClock.now()),
+    );
+    return 0;
+  } catch (error) {
+    process.stderr.write(`${explain(error, process.env)}\n`);
+    return 1;
+  }
+}
+
+async function opened(target: string, flags: ReferrersFlags): Promise<ArtifactTarget & AsyncDisposable> {
+  const result = await openTarget(target, await registryAccess(flags, process.env));
+  return {...result, [Symbol.asyncDispose]: result.close};
+}

@@ -1,0 +1,47 @@
+import {parseDigest} from '../oci/digest.ts';
+import {OciError} from '../oci/errors.ts';
+import {OCI_INDEX} from '../oci/media-type.ts';
+import type {Referrers} from '../registry/referrers/referrers.ts';
+import {explain} from './cache-headers.ts';
+import {type Ctx, routed} from './routing.ts';
+import {singleParameter} from './target.ts';
+
+/** dist-spec, end-12a and end-12b: 200 for every valid digest, and exactly the index's media type. */
+export const listReferrers = (referrers: Referrers) => async (ctx: Ctx) => {
+  const route = routed(ctx);
+  const subject = parseDigest(ctx.params['digest'] ?? '');
+  const types = typesOf(ctx.query['artifactType']);
+  const after = parsePosition(singleParameter(ctx.query['last'], 'last'));
+  const {body, next, report} = await referrers.list(route, subject, {types, after}, ctx.state.caller);
+  explain(ctx, report);
+  // dist-spec, Listing Referrers: only when a filter was asked for and applied.
+  if (types) ctx.set('OCI-Filters-Applied', 'artifactType');
+  if (next !== undefined) ctx.set('Link', `<${ctx.path}?${nextQuery(ctx, types, next)}>; rel="next"`);
+  ctx.body = body;
+  ctx.set('Content-Type', OCI_INDEX);
+};
+
+/** Repeated is "any of them"; present but empty counts. */
+function typesOf(parameter: string | string[] | undefined): string[] | undefined {
+  if (parameter === undefined) return undefined;
+  return [...new Set([parameter].flat())].sort();
+}
+
+/** A position is ours to make and to read. @throws OciError 400 */
+function parsePosition(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  if (/^\d{1,15}$/.test(text)) return Number(text);
+  throw new OciError('UNSUPPORTED', {
+    status: 400,
+    message: `the query parameter last is "${text.slice(0, 40)}"; follow the Link of the page before as it stands`,
+  });
+}
+
+/** In the client's own naming: every filter and `ns` repeated. */
+function nextQuery(ctx: Ctx, types: readonly string[] | undefined, next: number): URLSearchParams {
+  const query = new URLSearchParams((types ?? []).map((type): [string, string] => ['artifactType', type]));
+  query.set('last', String(next));
+  const ns = singleParameter(ctx.query['ns'], 'ns');
+  if (ns !== undefined) query.set('ns', ns);
+  return query;
+}

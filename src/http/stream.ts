@@ -1,0 +1,35 @@
+import type {ServerResponse} from 'node:http';
+import type {Ctx} from './routing.ts';
+
+/**
+ * Sends a body chunk by chunk, each gone before the next is asked for: a chunk's memory is used again then. The
+ * headers go out at once, since a client's time limit for them must not depend on the first byte of a body. What
+ * breaks on the way destroys the response, so that nobody takes it for whole.
+ */
+export async function stream(ctx: Ctx, bytes: AsyncIterable<Uint8Array>): Promise<void> {
+  const {res} = ctx;
+  ctx.flushHeaders();
+  ctx.respond = false;
+  const send = createSender(res);
+  try {
+    for await (const chunk of bytes) {
+      if (!(await send(chunk))) return;
+    }
+    res.end();
+  } catch (error) {
+    res.destroy();
+    ctx.app.emit('error', error, ctx);
+  }
+}
+
+/** Gives a function that resolves when a chunk has left: true, or false when the client has. */
+function createSender(res: ServerResponse): (chunk: Uint8Array) => Promise<boolean> {
+  let settle: ((sent: boolean) => void) | undefined;
+  res.once('close', () => settle?.(false));
+  return (chunk) =>
+    new Promise((resolve) => {
+      if (res.destroyed) return resolve(false);
+      settle = resolve;
+      res.write(chunk, (error) => resolve(!error));
+    });
+}

@@ -1,0 +1,95 @@
+import {Counter, Gauge, Histogram, Registry} from 'prom-client';
+import type {Events} from '../events.ts';
+
+/** The figures of one server in the text format of Prometheus. */
+export interface Metrics {
+  readonly contentType: string;
+  text(): Promise<string>;
+}
+
+/** Milliseconds to seconds, the unit that Prometheus asks for. */
+const seconds = (ms: number): number => ms / 1000;
+const LATENCIES = [0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60];
+
+/** Counts what one server tells. Labels are names from the configuration and the code, never a client's text. */
+export function createMetrics(events: Events): Metrics {
+  const registry = new Registry();
+  const registers = [registry];
+  const counter = <Label extends string>(name: string, help: string, labelNames: readonly Label[]) =>
+    new Counter({name: `backref_${name}`, help, labelNames, registers});
+
+  const requests = counter('requests_total', 'Requests answered.', ['method', 'status', 'registry']);
+  const bytes = counter('response_bytes_total', 'Bytes of bodies that answers named.', ['registry']);
+  const served = counter('served_total', 'Manifests, blobs and lists of referrers served.', [
+    'kind',
+    'registry',
+    'outcome',
+  ]);
+  const fills = counter('fills_total', 'Downloads that ended.', ['result']);
+  const filled = counter('fill_bytes_total', 'Bytes of blobs that were stored.', []);
+  const resumed = counter('fill_resumptions_total', 'Downloads resumed after a broken connection.', []);
+  const asked = counter('upstream_requests_total', 'Requests to upstreams.', ['host', 'method', 'status']);
+  const failures = counter('upstream_failures_total', 'Questions that an upstream did not decide.', [
+    'host',
+    'kind',
+  ]);
+  const background = counter('background_failures_total', 'Failures of work that no request waits for.', []);
+  const latency = new Histogram({
+    name: 'backref_upstream_seconds',
+    help: "Time to an upstream's response headers.",
+    labelNames: ['host'] as const,
+    buckets: LATENCIES,
+    registers,
+  });
+  const quota = new Gauge({
+    name: 'backref_upstream_quota_remaining',
+    help: 'Pulls left of the rate limit, as the upstream last told it.',
+    labelNames: ['host'] as const,
+    registers,
+  });
+  const circuit = new Gauge({
+    name: 'backref_upstream_circuit_open',
+    help: '1 while an upstream that fails is left alone.',
+    labelNames: ['host'] as const,
+    registers,
+  });
+  const capability = counter(
+    'referrers_capability_total',
+    "Times that an upstream's Referrers API was found supported, unsupported or doubtful.",
+    ['host', 'capability'],
+  );
+
+  events.on('request.end', ({method, status, registry: name = '', bytes: length}) => {
+    requests.inc({method: METHODS.has(method) ? method : 'other', status, registry: name});
+    bytes.inc({registry: name}, length);
+  });
+  events.on('manifest.served', ({registry: name, outcome}) =>
+    served.inc({kind: 'manifest', registry: name, outcome}),
+  );
+  events.on('blob.served', ({registry: name, outcome}) =>
+    served.inc({kind: 'blob', registry: name, outcome}),
+  );
+  events.on('referrers.served', ({registry: name, outcome}) =>
+    served.inc({kind: 'referrers', registry: name, outcome}),
+  );
+  events.on('fill.done', ({size}) => {
+    fills.inc({result: 'stored'});
+    filled.inc(size);
+  });
+  events.on('fill.failed', () => fills.inc({result: 'failed'}));
+  events.on('fill.mismatch', () => fills.inc({result: 'mismatch'}));
+  events.on('fill.resume', () => resumed.inc());
+  events.on('upstream.request', ({host, method, status, ms}) => {
+    asked.inc({host, method, status});
+    latency.observe({host}, seconds(ms));
+  });
+  events.on('upstream.failed', ({host, kind}) => failures.inc({host, kind}));
+  events.on('upstream.quota', ({host, remaining}) => quota.set({host}, remaining));
+  events.on('upstream.circuit', ({host, state}) => circuit.set({host}, state === 'closed' ? 0 : 1));
+  events.on('referrers.capability', ({host, capability: found}) => capability.inc({host, capability: found}));
+  events.on('background.failed', () => background.inc());
+  return {contentType: registry.contentType, text: () => registry.metrics()};
+}
+
+/** Further methods are a client's own text. */
+const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);

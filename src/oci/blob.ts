@@ -1,0 +1,21 @@
+import {type Digest, digestOf} from './digest.ts';
+
+/** A blob that is to be written somewhere. */
+export interface BlobSource {
+  digest: Digest;
+  /** Bytes. */
+  size: number;
+  /** Gives the bytes, anew at each call. */
+  open(): AsyncIterable<Uint8Array>;
+}
+
+/** A blob whose bytes are all in memory. */
+export function blobOf(bytes: Uint8Array): BlobSource {
+  return {
+    digest: digestOf(bytes),
+    size: bytes.byteLength,
+    async *open() {
+      yield bytes;
+    },
+  };
+}

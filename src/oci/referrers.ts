@@ -1,0 +1,91 @@
+import {type Descriptor, readDescriptor} from './descriptor.ts';
+import type {Digest} from './digest.ts';
+import {manifestBody} from './manifest.ts';
+import {OCI_INDEX, OCI_MANIFEST} from './media-type.ts';
+import type {Tag} from './name.ts';
+
+/** That a manifest refers to another: what the Referrers API lists for `subject`. */
+export interface Edge {
+  subject: Digest;
+  /** Of the manifest that refers. */
+  descriptor: Descriptor;
+}
+
+/** A manifest as a repository holds it: its bytes under the link's media type. */
+export interface EdgeSource {
+  digest: Digest;
+  mediaType: string;
+  bytes: Uint8Array;
+}
+
+/**
+ * The edge that a manifest makes, its descriptor built from the manifest's bytes alone (dist-spec, Listing
+ * Referrers): `artifactType`, of an image also its config's media type; all annotations; never `data`. An empty
+ * artifact type counts as missing.
+ * @returns undefined for a manifest without a subject, and for one of another format than OCI's image manifest and
+ * index: Docker's have no such property.
+ */
+export function edgeOf({digest, mediaType, bytes}: EdgeSource): Edge | undefined {
+  if (mediaType !== OCI_MANIFEST && mediaType !== OCI_INDEX) return undefined;
+  const body = manifestBody(bytes);
+  const subject = readDescriptor(body?.subject);
+  if (!body || !subject) return undefined;
+  const artifactType =
+    textOf(body.artifactType) ?? (mediaType === OCI_MANIFEST ? configType(body.config) : undefined);
+  const annotations = textsOf(body.annotations);
+  return {
+    subject: subject.digest,
+    descriptor: {
+      mediaType,
+      digest,
+      size: bytes.byteLength,
+      ...(artifactType === undefined ? {} : {artifactType}),
+      ...(annotations ? {annotations} : {}),
+    },
+  };
+}
+
+const textOf = (value: unknown): string | undefined =>
+  typeof value === 'string' && value !== '' ? value : undefined;
+
+const configType = (config: unknown): string | undefined =>
+  typeof config === 'object' && config !== null && 'mediaType' in config
+    ? textOf(config.mediaType)
+    : undefined;
+
+/** The entries that are text; undefined where there are none. */
+function textsOf(value: unknown): Record<string, string> | undefined {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
+  const texts = Object.entries(value).filter(
+    (entry): entry is [string, string] => typeof entry[1] === 'string',
+  );
+  return texts.length > 0 ? Object.fromEntries(texts) : undefined;
+}
+
+const NOT_IN_A_TAG = /[^a-zA-Z0-9._-]/g;
+
+/**
+ * The tag under which clients keep the referrers of a subject where a registry has no Referrers API (dist-spec,
+ * Referrers Tag Schema).
+ * @param subject any digest of the image-spec's grammar, also of an algorithm that backref does not support.
+ */
+export function fallbackTag(subject: string): Tag {
+  const colon = subject.indexOf(':');
+  const [algorithm, encoded] = [subject.slice(0, colon), subject.slice(colon + 1)];
+  return `${algorithm.slice(0, 32)}-${encoded.slice(0, 64)}`.replace(NOT_IN_A_TAG, '-') as Tag;
+}
+
+const FALLBACK_TAG = /^(sha256|sha512)-([a-f0-9]{64})$/;
+
+/**
+ * How the digests begin whose fallback tag this is: the whole of a sha256 digest, half of a sha512 digest.
+ * @returns undefined for a tag of any other form.
+ */
+export function subjectPrefix(tag: Tag): string | undefined {
+  const [, algorithm, encoded] = FALLBACK_TAG.exec(tag) ?? [];
+  return algorithm && encoded ? `${algorithm}:${encoded}` : undefined;
+}
+
+/** An image index of descriptors that are JSON text already. Equal lists give equal bytes. */
+export const serializeIndex = (descriptors: readonly string[]): Buffer =>
+  Buffer.from(`{"schemaVersion":2,"mediaType":"${OCI_INDEX}","manifests":[${descriptors.join(',')}]}`);

@@ -1,0 +1,141 @@
+import {LRUCache} from 'lru-cache';
+import type {Caller} from '../../caller.ts';
+import type {Clock} from '../../clock.ts';
+import type {Events} from '../../events.ts';
+import type {Digest} from '../../oci/digest.ts';
+import type {Metadata} from '../../storage/metadata.ts';
+import {UpstreamFailure} from '../../upstream/port.ts';
+import type {CacheReport} from '../answer.ts';
+import {freshness} from '../freshness.ts';
+import type {Route} from '../namespace.ts';
+import {createSingleFlight} from '../single-flight.ts';
+import type {Discovered, Discovery} from './discovery.ts';
+
+/** Keeps each subject's list as fresh as it should be, and tells how fresh it is. */
+export interface ReferrerLists {
+  /**
+   * Resolves when the list in the metadata may be served.
+   * @throws UpstreamFailure when no list is known, or none that is young enough, and the upstream could not be asked:
+   * edges that only pulls or pushes brought are not a known list
+   */
+  ready(route: Route, subject: Digest, caller: Caller): Promise<CacheReport>;
+}
+
+export interface ReferrerListsParts {
+  metadata: Metadata;
+  discovery: Discovery;
+  clock: Clock;
+  events: Events;
+}
+
+/** With a list known, its refreshing is waited for so long; the answer comes within a second. */
+const PATIENCE_KNOWN = 800;
+/** With none known: three attempts must fit into the ten seconds of an admission webhook. */
+const PATIENCE_UNKNOWN = 2300;
+/** Sign, then deploy: an empty list lives seconds. */
+const EMPTY_TTL = 5000;
+/** Edges of ours that the upstream's list lacks are asked about, so many in a round, each once in a while. */
+const MOST_DOUBTS = 64;
+const DOUBT_LIFE = 60 * 60_000;
+
+export function createReferrerLists({metadata, discovery, clock, events}: ReferrerListsParts): ReferrerLists {
+  const asking = createSingleFlight<void>();
+  const confirmed = new LRUCache<string, number>({max: 10_000});
+
+  /** A referrer of ours that a complete answer lacks is dropped only when the upstream says that it is gone. */
+  async function settleDoubts({registry, repository}: Route, subject: Digest, caller: Caller): Promise<void> {
+    const rows = await metadata.referrers(repository, subject, {limit: 10_000});
+    const keyOf = (digest: Digest) => `${repository.registry}/${repository.name}@${digest}`;
+    const doubts = rows
+      .filter(({listed, digest}) => !listed && (confirmed.get(keyOf(digest)) ?? 0) < clock.now())
+      .slice(0, MOST_DOUBTS);
+    const gone = await Promise.all(
+      doubts.map(async ({digest}) => {
+        const head = await registry.upstream.headManifest(repository.name, digest, caller);
+        if (head) confirmed.set(keyOf(digest), clock.now() + DOUBT_LIFE);
+        return head ? undefined : digest;
+      }),
+    );
+    const changes = gone
+      .filter((digest) => digest !== undefined)
+      .map((digest) => ({type: 'manifest.unlink' as const, repository, digest}));
+    if (changes.length > 0) await metadata.commit(changes);
+  }
+
+  async function keep(
+    {repository}: Route,
+    subject: Digest,
+    {source, descriptors}: Discovered,
+  ): Promise<void> {
+    await metadata.commit([
+      {type: 'referrer-list.put', repository, subject, source, descriptors, at: clock.now()},
+    ]);
+  }
+
+  const refresh = (route: Route, subject: Digest, caller: Caller) =>
+    asking.run(`${route.repository.registry}/${route.repository.name}@${subject} ${caller.key}`, async () => {
+      await keep(route, subject, await discovery.ask(route, subject, caller));
+      await settleDoubts(route, subject, caller);
+    });
+
+  /** The refreshing goes on when the patience ends; who asks next finds what it brought. */
+  async function refreshWithin(
+    patience: number,
+    route: Route,
+    subject: Digest,
+    caller: Caller,
+  ): Promise<{collapsed: boolean}> {
+    const refreshing = refresh(route, subject, caller);
+    const waiting = new AbortController();
+    const late = clock.sleep(patience, waiting.signal).then(() => {
+      throw new UpstreamFailure(
+        'timeout',
+        route.registry.upstream.host,
+        `did not list the referrers within ${patience} ms`,
+      );
+    });
+    late.catch(() => {});
+    refreshing.catch((error) => {
+      if (!(error instanceof UpstreamFailure))
+        events.emit('background.failed', {task: 'list referrers', error});
+    });
+    try {
+      return await Promise.race([refreshing, late]);
+    } finally {
+      waiting.abort();
+    }
+  }
+
+  async function isEmpty({repository}: Route, subject: Digest): Promise<boolean> {
+    return (await metadata.referrers(repository, subject, {limit: 1})).length === 0;
+  }
+
+  return {
+    async ready(route, subject, caller) {
+      const {referrers} = route.registry;
+      const known = await metadata.referrerList(route.repository, subject);
+      const checkedAt = known?.checkedAt;
+      if (checkedAt === undefined) {
+        const {collapsed} = await refreshWithin(PATIENCE_UNKNOWN, route, subject, caller);
+        return {how: 'uri-miss', stored: true, collapsed, ttl: Math.ceil(referrers.ttl / 1000), age: 0};
+      }
+      const ttl = (await isEmpty(route, subject)) ? Math.min(EMPTY_TTL, referrers.ttl) : referrers.ttl;
+      const policy = {ttl, maxStale: referrers.maxStale, keepDeleted: 0, absentTtl: 0};
+      const judge = (upstream: 'unasked' | 'failed') =>
+        freshness({now: clock.now(), known: {checkedAt}, policy, upstream});
+      const age = Math.max(0, clock.now() - checkedAt);
+      const aged = {ttl: Math.ceil((ttl - age) / 1000), age: Math.floor(age / 1000)};
+      if (judge('unasked') === 'fresh') return {how: 'hit', ...aged};
+      const usable = judge('failed') === 'stale';
+      try {
+        const patience = usable ? PATIENCE_KNOWN : PATIENCE_UNKNOWN;
+        const {collapsed} = await refreshWithin(patience, route, subject, caller);
+        return {how: 'stale', stored: true, collapsed, ttl: Math.ceil(ttl / 1000), age: 0};
+      } catch (error) {
+        if (!(error instanceof UpstreamFailure) || error.kind === 'denied' || !usable) throw error;
+        const warning = `${error.message}; serving the referrers listed at ${new Date(checkedAt).toISOString()}`;
+        return {how: 'stale', ...aged, detail: error.kind, warning};
+      }
+    },
+  };
+}

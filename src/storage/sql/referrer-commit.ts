@@ -1,0 +1,115 @@
+import type {Descriptor} from '../../oci/descriptor.ts';
+import type {Digest} from '../../oci/digest.ts';
+import type {Edge} from '../../oci/referrers.ts';
+import type {Change} from '../metadata.ts';
+import type {ListKey, ReferrerWrites} from './referrer-writes.ts';
+import {run, type Steps} from './steps.ts';
+
+type ListPut = Extract<Change, {type: 'referrer-list.put'}>;
+
+/** The steps of a commit that change what is known of referrers, each in a repository's row that exists. */
+export interface ReferrerCommit {
+  putEdge(repository: number, edge: Edge): Steps<void>;
+  putList(repository: number, list: ListPut): Steps<void>;
+  /** Removes one referrer of one subject. */
+  remove(repository: number, subject: Digest, digest: Digest): Steps<void>;
+  /** Removes a manifest from the referrers of whatever subject. */
+  removeAll(repository: number, digest: Digest): Steps<void>;
+}
+
+export function createReferrerCommit(writes: ReferrerWrites): ReferrerCommit {
+  /** Renews the list's version. */
+  const touch = (key: ListKey) => run(writes.touchList, {...key, nextSeq: 1, checkedAt: null, source: null});
+
+  /** As `touch`, and makes room for `count` further referrers; gives the first one's `seq`. */
+  function* grow(
+    key: ListKey,
+    count: number,
+    answer: Pick<ListPut, 'source' | 'at'> | undefined,
+  ): Steps<number> {
+    const [list] = yield* run(writes.touchList, {
+      ...key,
+      nextSeq: count + 1,
+      checkedAt: answer?.at ?? null,
+      source: answer?.source ?? null,
+    });
+    if (!list) throw new Error(`the list of the referrers of ${key.subject} could not be made`);
+    return list.nextSeq - count;
+  }
+
+  function* putEdge(repository: number, {subject, descriptor}: Edge): Steps<void> {
+    const key = {repository, subject};
+    const content = {...contentOf(descriptor), source: 'content' as const};
+    const [known] = yield* run(writes.referrer, {...key, digest: descriptor.digest});
+    if (!known) {
+      const seq = yield* grow(key, 1, undefined);
+      yield* run(writes.addReferrer, {...key, ...content, seq, digest: descriptor.digest, listed: 0});
+      return;
+    }
+    if (known.source === 'content' && known.descriptor === content.descriptor) return;
+    yield* run(writes.changeReferrer, {...key, ...content, seq: known.seq, listed: known.listed});
+    yield* touch(key);
+  }
+
+  function* putList(repository: number, {subject, source, descriptors, at}: ListPut): Steps<void> {
+    const key = {repository, subject};
+    const named = new Map(descriptors.map((descriptor) => [descriptor.digest, descriptor]));
+    for (const row of yield* run(writes.listedReferrers, key)) {
+      const descriptor = named.get(row.digest);
+      named.delete(row.digest);
+      yield* settle(key, row, descriptor, source);
+    }
+    let seq = yield* grow(key, named.size, {source, at});
+    for (const [digest, descriptor] of named) {
+      yield* run(writes.addReferrer, {...key, ...contentOf(descriptor), seq, digest, source, listed: 1});
+      seq++;
+    }
+  }
+
+  /** What becomes of a referrer that is here when a complete answer names it with this descriptor, or does not. */
+  function* settle(
+    key: ListKey,
+    row: {seq: number; descriptor: string; source: string; listed: number},
+    named: Descriptor | undefined,
+    source: ListPut['source'],
+  ): Steps<void> {
+    const {seq} = row;
+    const listed = named ? 1 : 0;
+    if (row.source === 'content') {
+      if (row.listed !== listed) yield* run(writes.markListed, {...key, seq, listed});
+      return;
+    }
+    if (!named) {
+      yield* run(writes.removeReferrer, {...key, seq});
+      return;
+    }
+    const content = contentOf(named);
+    if (row.source === source && row.descriptor === content.descriptor) return;
+    yield* run(writes.changeReferrer, {...key, ...content, seq, source, listed});
+  }
+
+  return {
+    putEdge,
+    putList,
+
+    *remove(repository, subject, digest) {
+      const key = {repository, subject};
+      const [known] = yield* run(writes.referrer, {...key, digest});
+      if (!known) return;
+      yield* run(writes.removeReferrer, {...key, seq: known.seq});
+      yield* touch(key);
+    },
+
+    *removeAll(repository, digest) {
+      for (const {subject, seq} of yield* run(writes.subjectsOf, {repository, digest})) {
+        yield* run(writes.removeReferrer, {repository, subject, seq});
+        yield* touch({repository, subject});
+      }
+    },
+  };
+}
+
+const contentOf = (descriptor: Descriptor) => ({
+  artifactType: descriptor.artifactType ?? '',
+  descriptor: JSON.stringify(descriptor),
+});

@@ -1,0 +1,122 @@
+import type {Kysely} from 'kysely';
+import type {Digest} from '../../oci/digest.ts';
+import type {ListSource, ReferrerRecord} from '../metadata.ts';
+import {statement} from './statement.ts';
+import type {Tables} from './tables.ts';
+
+/** One subject's list in one repository. */
+export interface ListKey {
+  repository: number;
+  subject: Digest;
+}
+
+/** What of a referrer may change while it keeps its place. `listed` is 0 or 1. */
+interface Content {
+  artifactType: string;
+  descriptor: string;
+  source: ReferrerRecord['source'];
+  listed: number;
+}
+
+/** The statements of commits that concern referrers. */
+export type ReferrerWrites = ReturnType<typeof compileReferrerWrites>;
+
+export function compileReferrerWrites(db: Kysely<Tables>) {
+  return {
+    /**
+     * Makes the list if there is none, and renews its version. `nextSeq` is one more than the number of referrers
+     * that are about to be added; without `checkedAt` and `source` those stay. Gives the list's new `next_seq`.
+     */
+    touchList: statement(
+      (values: ListKey & {nextSeq: number; checkedAt: number | null; source: ListSource | null}) =>
+        db
+          .insertInto('referrer_list')
+          .values({
+            repository: values.repository,
+            subject: values.subject,
+            next_seq: values.nextSeq,
+            version: 1,
+            checked_at: values.checkedAt,
+            source: values.source,
+          })
+          .onConflict((conflict) =>
+            conflict.columns(['repository', 'subject']).doUpdateSet((row) => ({
+              next_seq: row('referrer_list.next_seq', '+', row('excluded.next_seq', '-', 1)),
+              version: row('referrer_list.version', '+', 1),
+              checked_at: row.fn.coalesce('excluded.checked_at', 'referrer_list.checked_at'),
+              source: row.fn.coalesce('excluded.source', 'referrer_list.source'),
+            })),
+          )
+          .returning('next_seq as nextSeq'),
+    ),
+
+    listedReferrers: statement((values: ListKey) =>
+      db
+        .selectFrom('referrer')
+        .select(['seq', 'digest', 'descriptor', 'source', 'listed'])
+        .where('repository', '=', values.repository)
+        .where('subject', '=', values.subject),
+    ),
+
+    referrer: statement((values: ListKey & {digest: Digest}) =>
+      db
+        .selectFrom('referrer')
+        .select(['seq', 'descriptor', 'source', 'listed'])
+        .where('repository', '=', values.repository)
+        .where('digest', '=', values.digest)
+        .where('subject', '=', values.subject),
+    ),
+
+    addReferrer: statement((values: ListKey & Content & {seq: number; digest: Digest}) =>
+      db.insertInto('referrer').values({
+        repository: values.repository,
+        subject: values.subject,
+        seq: values.seq,
+        digest: values.digest,
+        artifact_type: values.artifactType,
+        descriptor: values.descriptor,
+        source: values.source,
+        listed: values.listed,
+      }),
+    ),
+
+    changeReferrer: statement((values: ListKey & Content & {seq: number}) =>
+      db
+        .updateTable('referrer')
+        .set({
+          artifact_type: values.artifactType,
+          descriptor: values.descriptor,
+          source: values.source,
+          listed: values.listed,
+        })
+        .where('repository', '=', values.repository)
+        .where('subject', '=', values.subject)
+        .where('seq', '=', values.seq),
+    ),
+
+    markListed: statement((values: ListKey & {seq: number; listed: number}) =>
+      db
+        .updateTable('referrer')
+        .set({listed: values.listed})
+        .where('repository', '=', values.repository)
+        .where('subject', '=', values.subject)
+        .where('seq', '=', values.seq),
+    ),
+
+    removeReferrer: statement((values: ListKey & {seq: number}) =>
+      db
+        .deleteFrom('referrer')
+        .where('repository', '=', values.repository)
+        .where('subject', '=', values.subject)
+        .where('seq', '=', values.seq),
+    ),
+
+    subjectsOf: statement((values: {repository: number; digest: Digest}) =>
+      db
+        .selectFrom('referrer')
+        .select(['subject', 'seq'])
+        .where('repository', '=', values.repository)
+        .where('digest', '=', values.digest),
+    ),
+  };
+}

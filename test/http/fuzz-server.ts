@@ -1,0 +1,66 @@
+import {join} from 'node:path';
+import type {Config, RegistryConfig} from '../../src/config.ts';
+import {createServer} from '../../src/server.ts';
+
+/** What the server under fuzz tells of itself. */
+export interface FuzzReport {
+  /** Bytes of the heap after a collection of garbage. */
+  heap: number;
+  /** Faults that no client may cause, as text. */
+  faults: string[];
+}
+
+const [folder = '', upstream = ''] = process.argv.slice(2);
+
+const registry = (name: string, changes: Partial<RegistryConfig>): RegistryConfig => ({
+  name,
+  default: false,
+  aliases: [],
+  hosts: [],
+  library: false,
+  push: 'deny',
+  tags: {ttl: 50, maxStale: 100, keepDeleted: 100, absentTtl: 20},
+  referrers: {mode: 'auto', ttl: 50, maxStale: 100, prefetch: 'off'},
+  upstream: {
+    url: upstream,
+    insecure: true,
+    credentials: undefined,
+    realmHosts: [],
+    ca: [],
+    timeouts: {connect: 30_000, headers: 30_000, idle: 30_000},
+    concurrency: {heads: 32, bodies: 32},
+    breaker: {failures: Number.MAX_SAFE_INTEGER, openFor: 1},
+    rateLimitStatus: 503,
+  },
+  ...changes,
+});
+
+const config: Config = {
+  listen: {host: '127.0.0.1', port: 0},
+  storage: {
+    blobs: {driver: 'fs', path: folder},
+    metadata: {driver: 'sqlite', path: join(folder, 'meta.db')},
+  },
+  cache: {memory: 1024 * 1024},
+  shutdown: {grace: 0},
+  log: {level: 'silent', format: 'json'},
+  registries: [
+    registry('docker.io', {default: true, library: true}),
+    registry('ghcr.io', {aliases: ['ghcr']}),
+  ],
+};
+
+const server = createServer(config, {env: {}});
+const faults: string[] = [];
+const note = ({error}: {error: unknown}) =>
+  void faults.push(error instanceof Error ? (error.stack ?? error.message) : String(error));
+server.events.on('request.fault', note);
+server.events.on('background.failed', note);
+
+process.on('message', (order) => {
+  if (order === 'close') return void server.close().then(() => process.disconnect());
+  for (let round = 0; round < 3; round++) globalThis.gc?.();
+  process.send?.({heap: process.memoryUsage().heapUsed, faults} satisfies FuzzReport);
+});
+
+process.send?.((await server.listen()).port);

@@ -1,0 +1,220 @@
+import {fork} from 'node:child_process';
+import {once} from 'node:events';
+import {mkdir, readdir} from 'node:fs/promises';
+import {createServer, type IncomingMessage, type ServerResponse} from 'node:http';
+import type {AddressInfo} from 'node:net';
+import {join} from 'node:path';
+import {fileURLToPath} from 'node:url';
+import test, {type ExecutionContext} from 'ava';
+import {imageManifest, randomBlob} from '../support/content.ts';
+import {createFolder} from '../support/folder.ts';
+import {connectRaw, type RawAnswer, type RawConnection} from '../support/raw-http.ts';
+import type {FuzzReport} from './fuzz-server.ts';
+import {createRandom, mutatedBytes, mutatedRequest, type Random, type Seeds} from './mutations.ts';
+import {errorOf, SPEC_CODES} from './spec-codes.ts';
+
+const SERVER = fileURLToPath(new URL('fuzz-server.ts', import.meta.url));
+const SEED = 20_300_101;
+const CONNECTIONS = 8;
+/** Requests of one half on one connection: 2 × 8 × 1,300 in all. */
+const REQUESTS = 1300;
+/** A tenth of them are bytes that need not be a request. */
+const UNFRAMED = 0.1;
+/** Bytes of heap for a half: what caches may still grow by, far below what keeping each request's state costs. */
+const GROWTH = 128 * CONNECTIONS * REQUESTS;
+
+const blob = randomBlob(2000);
+const image = imageManifest([blob]);
+const seeds: Seeds = {
+  digest: blob.digest,
+  paths: [
+    '/v2/',
+    '/v2/_catalog?n=5&last=a',
+    '/v2/app/manifests/latest',
+    '/v2/org/app/manifests/v1.2.3?ns=ghcr.io',
+    `/v2/app/manifests/${image.digest}`,
+    `/v2/ghcr.io/org/app/manifests/${image.digest}?ns=ghcr.io`,
+    `/v2/app/blobs/${blob.digest}`,
+    `/v2/org/app/blobs/${blob.digest}`,
+    `/v2/app/blobs/${blob.digest}?ns=ghcr.io`,
+    `/v2/ghcr.io/org/app/blobs/${blob.digest}`,
+    '/v2/app/tags/list',
+    '/v2/ghcr.io/org/app/tags/list?n=10&last=a',
+    '/v2/app/blobs/uploads/',
+    `/v2/app/blobs/uploads/?mount=${blob.digest}&from=other`,
+    '/v2/app/blobs/uploads/0a1b-2c3d',
+  ],
+};
+
+/** A registry that knows one image under every name, when it is not busy with saying 404 or 500. */
+async function startUpstream(t: ExecutionContext): Promise<string> {
+  let count = 0;
+  const listener = ({url = ''}: IncomingMessage, response: ServerResponse) => {
+    count++;
+    if (count % 3 === 0) return void response.writeHead(500).end();
+    const {status, headers, body} = count % 3 === 1 ? ABSENT : contentAt(url);
+    response.writeHead(status, {...headers, 'Content-Length': body.length}).end(body);
+  };
+  const server = createServer(listener).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+const ABSENT = {status: 404, headers: {}, body: Buffer.alloc(0) as Buffer};
+const TAGS = {status: 200, headers: {}, body: Buffer.from('{"tags":["b","a"]}')};
+
+function contentAt(url: string): typeof ABSENT {
+  const [, kind, reference = ''] = /\/(manifests|blobs)\/([^/?]+)$/.exec(url) ?? [];
+  if (kind === undefined) return url.includes('/tags/list') ? TAGS : ABSENT;
+  const {bytes, digest} = kind === 'blobs' ? blob : image;
+  if (reference.includes(':') && reference !== digest) return ABSENT;
+  const headers = kind === 'blobs' ? {} : {'Content-Type': image.mediaType, 'Docker-Content-Digest': digest};
+  return {status: 200, headers, body: bytes};
+}
+
+interface Tested {
+  port: number;
+  report(): Promise<FuzzReport>;
+}
+
+/** The server in a process of its own, so that its memory is its own. */
+async function startServer(
+  t: ExecutionContext,
+  upstream: string,
+  store: string,
+  cwd: string,
+): Promise<Tested> {
+  const child = fork(SERVER, [store, upstream], {cwd, env: {}, execArgv: ['--expose-gc'], stdio: 'inherit'});
+  const ended = once(child, 'exit');
+  t.teardown(async () => {
+    child.kill('SIGKILL');
+    await ended;
+  });
+  const told = async <T>(): Promise<T> => {
+    const [message] = await Promise.race([
+      once(child, 'message'),
+      ended.then(([code]) => Promise.reject(new Error(`the server ended with ${code}`))),
+    ]);
+    return message as T;
+  };
+  const port = await told<number>();
+  return {
+    port,
+    report: () => {
+      child.send('report');
+      return told<FuzzReport>();
+    },
+  };
+}
+
+const shown = (text: string): string => JSON.stringify(text.length > 600 ? `${text.slice(0, 600)}…` : text);
+
+/** @throws an Error that names what is wrong with an answer. */
+function judge(answer: RawAnswer, hasBody: boolean): void {
+  const {status} = answer;
+  if (!(status >= 200 && status < 600)) throw new Error(`the status is ${status}`);
+  if (status >= 500 && status !== 503 && status !== 508) throw new Error(`the status is ${status}`);
+  if (status === 405 && answer.headers['allow'] === undefined) throw new Error('405 without Allow');
+  if (status < 400 || !hasBody) return;
+  const {code, message} = errorOf(answer);
+  if (status < 500 && !SPEC_CODES.includes(code)) throw new Error(`the code is ${code}`);
+  // Saying 404 in its turn for what it named a moment ago is a failure of the upstream as well.
+  if (status === 503 && !/answered 500|does not have it/.test(message))
+    throw new Error(`503, but ${message}`);
+}
+
+type Statuses = Map<number | 'none', number>;
+
+/** Sends one request after the other, each on the connection of the one before where that lives on. */
+async function fuzz(port: number, random: Random, statuses: Statuses): Promise<void> {
+  let kept: RawConnection | undefined;
+  for (let count = 0; count < REQUESTS; count++) {
+    const framed = !random.chance(UNFRAMED);
+    const text = framed ? mutatedRequest(seeds, random) : mutatedBytes(seeds, random);
+    try {
+      kept ??= await connectRaw(port);
+      const answer = framed ? await askFramed(kept, text) : await askUnframed(port, kept, text);
+      const status = answer?.status ?? 'none';
+      statuses.set(status, (statuses.get(status) ?? 0) + 1);
+      if (framed && answer?.headers['connection'] !== 'keep-alive') {
+        kept.socket.destroy();
+        kept = undefined;
+      }
+    } catch (error) {
+      kept?.socket.destroy();
+      throw new Error(`${shown(text)}: ${error instanceof Error ? error.message : error}`);
+    }
+  }
+  kept?.socket.destroy();
+}
+
+async function askFramed(connection: RawConnection, text: string): Promise<RawAnswer> {
+  connection.send(Buffer.from(text, 'latin1'));
+  const method = /^[A-Z-]*/.exec(text)?.[0];
+  const answer = await connection.answer(method);
+  if (!answer) throw new Error('no answer');
+  judge(answer, answer.body.length > 0 || method !== 'HEAD');
+  return answer;
+}
+
+/** What is no request may be cut off without an answer, but an answer must be one. */
+async function askUnframed(port: number, other: RawConnection, text: string): Promise<RawAnswer | undefined> {
+  const connection = await connectRaw(port);
+  connection.send(Buffer.from(text, 'latin1'));
+  // Answered on a connection of its own, so that the server has most likely seen the bytes before their end.
+  await askFramed(other, 'GET /v2/ HTTP/1.1\r\nHost: a\r\n\r\n');
+  connection.socket.end();
+  const answer = await connection.answer();
+  connection.socket.destroy();
+  if (answer) judge(answer, answer.body.length > 0);
+  return answer;
+}
+
+test('20,800 mutated requests: no fault, no growth of memory, nothing outside of the store', async (t) => {
+  t.timeout(110_000);
+  const folder = await createFolder(t);
+  const [store, cwd] = [join(folder, 'store'), join(folder, 'cwd')];
+  await mkdir(cwd);
+  const {port, report} = await startServer(t, await startUpstream(t), store, cwd);
+  const statuses: Statuses = new Map();
+  const half = (number: number) =>
+    Promise.all(
+      Array.from({length: CONNECTIONS}, (_, index) =>
+        fuzz(port, createRandom(SEED + number * CONNECTIONS + index), statuses),
+      ),
+    );
+
+  await half(0);
+  const {heap: before} = await report();
+  await half(1);
+  const {heap: after, faults} = await report();
+
+  t.deepEqual(faults, []);
+  t.true(after - before < GROWTH, `the heap grew from ${before} to ${after} bytes`);
+  // The run is worth something only when it reaches what it is meant to reach.
+  for (const status of [200, 206, 304, 400, 404, 405, 414, 416, 503])
+    t.true((statuses.get(status) ?? 0) > 0, `${status}`);
+
+  t.deepEqual((await readdir(folder)).sort(), ['cwd', 'store']);
+  t.deepEqual(await readdir(cwd), []);
+  const kept = await readdir(store, {recursive: true});
+  const strange = kept.filter(
+    (path) =>
+      !/^(?:meta\.db(?:-wal|-shm)?|spool(?:\/sha(?:256|512)-[a-f\d]+\.part)?|blobs(?:\/.*)?)$/.test(path),
+  );
+  t.deepEqual(strange, []);
+
+  // The upstream says 404, 200 and 500 in turn: of what is not cached, the third attempt at the latest is the image.
+  const connection = await connectRaw(port);
+  t.teardown(() => connection.socket.destroy());
+  let pulled: RawAnswer | undefined;
+  for (let attempt = 0; attempt < 3 && pulled?.status !== 200; attempt++) {
+    connection.send(`GET /v2/fresh/${attempt}/manifests/latest HTTP/1.1\r\nHost: a\r\n\r\n`);
+    pulled = await connection.answer();
+  }
+  t.deepEqual(pulled?.body, image.bytes);
+});

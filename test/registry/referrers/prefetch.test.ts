@@ -1,0 +1,85 @@
+import test from 'ava';
+import {type Backref, createPatientClock, DAY, startBackref} from '../../support/backref.ts';
+import {
+  blobAnswer,
+  contentOf,
+  indexOf,
+  type ManifestContent,
+  manifestAnswer,
+  plainManifest,
+} from '../../support/content.ts';
+import {descriptorOf, fallbackTagOf, legacy, listAnswer, referrerOf} from '../../support/referrers.ts';
+import {createScriptedUpstream, type Expectation} from '../../support/scripted-upstream.ts';
+
+const REPOSITORY = 'library/app';
+const platform = plainManifest();
+const index = indexOf([platform]);
+const sbom = referrerOf(platform);
+const signature = referrerOf(index);
+const empty = contentOf(Buffer.from('{}'));
+const get = (manifest: ManifestContent): Expectation => ({
+  request: `GET /v2/${REPOSITORY}/manifests/${manifest.digest}`,
+  answer: manifestAnswer(manifest),
+});
+const byTag = {request: `GET /v2/${REPOSITORY}/manifests/1`, answer: manifestAnswer(index)};
+
+/** Waits until as many requests have arrived, and what they brought is committed. */
+async function settled(proxy: Backref, requests: readonly unknown[], count: number): Promise<void> {
+  while (requests.length < count) await new Promise(setImmediate);
+  for (let quiet = 0; quiet < 20; quiet++) await proxy.ask('/v2/');
+}
+
+test('a pulled image brings its referrers and those of its platforms, so that an outage finds them', async (t) => {
+  const script = [
+    byTag,
+    ...legacy(REPOSITORY, index, [signature]),
+    ...legacy(REPOSITORY, platform, [sbom]).slice(1),
+  ];
+  const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
+  const proxy = await startBackref(t, {
+    registries: [{url: upstream.url, referrers: {prefetch: 'manifests'}}],
+  });
+  await proxy.ask('/v2/app/manifests/1');
+  await settled(proxy, upstream.requests, script.length);
+  await upstream.stop();
+  proxy.clock.move(DAY);
+  for (const [subject, referrer] of [
+    [index, signature],
+    [platform, sbom],
+  ] as const) {
+    const got = await proxy.ask(`/v2/app/referrers/${subject.digest}`);
+    t.like(got.json(), {manifests: [{digest: referrer.digest}]});
+    t.is((await proxy.ask(`/v2/app/manifests/${referrer.digest}`)).status, 200);
+  }
+});
+
+test('prefetch all brings the blobs of referrers as well', async (t) => {
+  const script = [
+    {request: byTag.request, answer: manifestAnswer(platform)},
+    {request: `GET /v2/${REPOSITORY}/referrers/${platform.digest}`, answer: listAnswer([descriptorOf(sbom)])},
+    {request: `GET /v2/${REPOSITORY}/manifests/${fallbackTagOf(platform)}`, answer: {status: 404}},
+    get(sbom),
+    {request: `GET /v2/${REPOSITORY}/blobs/${empty.digest}`, answer: blobAnswer(empty)},
+  ];
+  const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
+  const proxy = await startBackref(t, {
+    registries: [{url: upstream.url, referrers: {prefetch: 'all'}}],
+    clock: createPatientClock(),
+  });
+  await proxy.ask('/v2/app/manifests/1');
+  await settled(proxy, upstream.requests, script.length);
+  await proxy.idle();
+  await upstream.stop();
+  t.is((await proxy.ask(`/v2/app/blobs/${empty.digest}`)).status, 200);
+});
+
+test('prefetch off asks for nothing', async (t) => {
+  const upstream = await createScriptedUpstream(t, [byTag]);
+  const proxy = await startBackref(t, {
+    registries: [{url: upstream.url, referrers: {prefetch: 'off'}}],
+    clock: createPatientClock(),
+  });
+  await proxy.ask('/v2/app/manifests/1');
+  await settled(proxy, upstream.requests, 1);
+  t.is(upstream.requests.length, 1);
+});

@@ -1,0 +1,94 @@
+import {join} from 'node:path';
+import {DatabaseSync, type SQLInputValue} from 'node:sqlite';
+import test, {type ExecutionContext} from 'ava';
+import {digestOf} from '../../../src/oci/digest.ts';
+import {parseName, type Tag} from '../../../src/oci/name.ts';
+import {createReads} from '../../../src/storage/sql/reads.ts';
+import {bind, type RunStatement, type Statement} from '../../../src/storage/sql/statement.ts';
+import {compileWrites} from '../../../src/storage/sql/writes.ts';
+import {createCompiler} from '../../../src/storage/sqlite/compiler.ts';
+import {prepareDatabase} from '../../../src/storage/sqlite/schema.ts';
+import {createFolder} from '../../support/folder.ts';
+
+const REPOSITORY = {registry: 'docker.io', name: parseName('library/app')};
+const DIGEST = digestOf(Buffer.from('x'));
+/** As EXPLAIN QUERY PLAN words it: a look at every row, or rows that are sorted before the first is given. */
+const SLOW = /^SCAN|TEMP B-TREE/;
+
+/** Tells how SQLite goes about a statement. */
+async function withPlans(t: ExecutionContext): Promise<(sql: string, parameters: unknown[]) => string[]> {
+  const path = join(await createFolder(t), 'meta.db');
+  prepareDatabase(path);
+  const database = new DatabaseSync(path);
+  t.teardown(() => database.close());
+  return (sql, parameters) =>
+    database
+      .prepare(`explain query plan ${sql}`)
+      .all(...(parameters as SQLInputValue[]))
+      .map(({detail}) => String(detail));
+}
+
+test('every read walks along an index, and gives rows in the order in which it meets them', async (t) => {
+  const planOf = await withPlans(t);
+  const plans = new Map<string, string[]>();
+  const run: RunStatement = <Args, Row>(query: Statement<Args, Row>, args: Args) => {
+    plans.set(query.sql, planOf(query.sql, bind(query, args)));
+    return [{id: 1, names: '[]', bytes: Buffer.alloc(0)}] as Row[];
+  };
+  const reads = createReads(createCompiler(), run);
+  const types = ['a/b', 'c/d', ''];
+  await reads.repositories('docker.io', {limit: 1});
+  await reads.manifest(REPOSITORY, DIGEST);
+  await reads.storedManifest(DIGEST);
+  await reads.manifests(undefined, 1);
+  await reads.references(DIGEST);
+  await reads.promisedSize(REPOSITORY, DIGEST);
+  await reads.referrerList(REPOSITORY, DIGEST);
+  await reads.referrers(REPOSITORY, DIGEST, {limit: 1});
+  await reads.referrers(REPOSITORY, DIGEST, {types: types.slice(1), limit: 1});
+  await reads.referrers(REPOSITORY, DIGEST, {types, limit: 1});
+  await reads.referrerSubjects(REPOSITORY, DIGEST);
+  await reads.tag(REPOSITORY, 'v1' as Tag);
+  await reads.tagList(REPOSITORY);
+  await reads.blob(DIGEST);
+  await reads.blobLink(REPOSITORY, DIGEST);
+  t.true(plans.size >= 15);
+  for (const [sql, plan] of plans)
+    t.false(
+      plan.some((step) => SLOW.test(step)),
+      `${sql}: ${plan.join('; ')}`,
+    );
+});
+
+test('a filtered page of referrers reads along the index of types', async (t) => {
+  const planOf = await withPlans(t);
+  const plans: string[][] = [];
+  const reads = createReads(createCompiler(), <Args, Row>(query: Statement<Args, Row>, args: Args) => {
+    if (query.sql.includes('"artifact_type" = ')) plans.push(planOf(query.sql, bind(query, args)));
+    return [{id: 1}] as Row[];
+  });
+  await reads.referrers(REPOSITORY, DIGEST, {types: ['a/b'], limit: 1});
+  await reads.referrers(REPOSITORY, DIGEST, {types: ['a/b', 'c/d', ''], limit: 1});
+  const searches = plans.map((plan) => plan.filter((step) => step.startsWith('SEARCH')));
+  t.deepEqual(
+    searches.map((steps) => steps.length),
+    [1, 3],
+  );
+  for (const step of searches.flat()) {
+    t.regex(step, /INDEX referrer_by_type \(repository=\? AND subject=\? AND artifact_type=\? AND seq>\?\)/);
+  }
+});
+
+test('every change finds its rows by an index', async (t) => {
+  const planOf = await withPlans(t);
+  for (const [name, {sql, parameters}] of Object.entries(compileWrites(createCompiler()))) {
+    const plan = planOf(
+      sql,
+      parameters.map(() => null),
+    );
+    t.false(
+      plan.some((step) => SLOW.test(step)),
+      `${name}: ${plan.join('; ')}`,
+    );
+  }
+});
