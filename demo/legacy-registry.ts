@@ -124,9 +124,9 @@ async function putManifest(
 /** Of a tag the tag alone, of a digest the manifest with every tag on it. */
 function deleteManifest(response: ServerResponse, repository: Repository, reference: string): void {
   const isThere = repository.tags.delete(reference) || repository.manifests.delete(reference);
-  if (!isThere) return missing(response);
   for (const [tag, digest] of repository.tags) if (digest === reference) repository.tags.delete(tag);
-  send(response, 202, Buffer.alloc(0));
+  if (isThere) send(response, 202, Buffer.alloc(0));
+  else missing(response);
 }
 
 function listReferrers(response: ServerResponse, repository: Repository, subject: string): void {

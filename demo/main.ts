@@ -1,13 +1,17 @@
 import {mkdtemp, rm} from 'node:fs/promises';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
-import {loadConfig} from '../src/config/load.ts';
-import {type BackrefServer, createServer} from '../src/server.ts';
+import {attach, type BackrefServer, createServer, loadConfig} from '../src/index.ts';
 import {type Pulled, pull, push} from './client.ts';
 import {makeImage} from './image.ts';
 import {type LegacyRegistry, startLegacyRegistry} from './legacy-registry.ts';
 
 const REPOSITORY = 'team/hello';
+const SBOM = {
+  mediaType: 'application/spdx+json',
+  artifactType: 'application/spdx+json',
+  data: Buffer.from('{"spdxVersion": "SPDX-2.3", "name": "hello"}'),
+};
 
 const say = (text = ''): void => console.log(text);
 const step = (text: string): void => say(`\n── ${text}`);
@@ -16,6 +20,13 @@ function show(pulled: readonly Pulled[]): void {
   for (const {what, size, cacheStatus} of pulled) {
     say(`   ${what.padEnd(22)} ${String(size).padStart(7)} B   ${cacheStatus}`);
   }
+}
+
+async function showReferrers(proxy: string, subject: string): Promise<void> {
+  const response = await fetch(`${proxy}/v2/${REPOSITORY}/referrers/${subject}`);
+  const {manifests} = (await response.json()) as {manifests: {digest: string; artifactType: string}[]};
+  for (const {digest, artifactType} of manifests) say(`   ${artifactType}  ${digest}`);
+  say(`   ${response.status}   ${response.headers.get('cache-status')}`);
 }
 
 /** What was asked of the upstream since the last time this was called. */
@@ -29,7 +40,14 @@ async function startProxy(folder: string, upstream: string): Promise<{server: Ba
   const settings = JSON.stringify({
     listen: {host: '127.0.0.1', port: 0},
     storage: {blobs: {path: folder}, metadata: {path: join(folder, 'meta.db')}},
-    registries: {'legacy.example': {default: true, upstream: {url: upstream, insecure: true}}},
+    // Nothing in the background, so that each step shows its own requests.
+    registries: {
+      'legacy.example': {
+        default: true,
+        upstream: {url: upstream, insecure: true},
+        referrers: {prefetch: 'off'},
+      },
+    },
   });
   const server = createServer(await loadConfig({file: 'demo', env: {}, readFile: async () => settings}));
   const {url} = await server.listen();
@@ -53,7 +71,22 @@ async function demonstrate(legacy: LegacyRegistry, proxy: string): Promise<void>
   show(await pull(proxy, REPOSITORY, '1', image));
   showAsked(legacy);
 
-  step('The legacy registry stops. The third pull does not notice');
+  step(
+    'Somebody attaches an SBOM to the image, at the legacy registry: it has no Referrers API, so there is a tag',
+  );
+  const sbom = await attach(`docker://${legacy.host}/${REPOSITORY}`, image.index.digest, SBOM, {
+    plainHttp: true,
+  });
+  say(`   ${sbom}`);
+  const direct = await fetch(`${legacy.url}/v2/${REPOSITORY}/referrers/${image.index.digest}`);
+  say(`   the legacy registry's own answer to "what refers to this image?": ${direct.status}`);
+  legacy.requests.length = 0;
+
+  step('backref answers it: the tag is read, each entry fetched, and its descriptor made from its own bytes');
+  await showReferrers(proxy, image.index.digest);
+  showAsked(legacy);
+
+  step('The legacy registry stops. The third pull does not notice, and the list of referrers is still known');
   await legacy.stop();
   show(await pull(proxy, REPOSITORY, '1', image));
 

@@ -3,7 +3,7 @@ import {OciError} from '../oci/errors.ts';
 import {OCI_INDEX} from '../oci/media-type.ts';
 import type {Referrers} from '../registry/referrers/referrers.ts';
 import {explain} from './cache-headers.ts';
-import {type Ctx, routed} from './routing.ts';
+import {type Ctx, noCache, routed} from './routing.ts';
 import {singleParameter} from './target.ts';
 
 /** dist-spec, end-12a and end-12b: 200 for every valid digest, and exactly the index's media type. */
@@ -12,7 +12,9 @@ export const listReferrers = (referrers: Referrers) => async (ctx: Ctx) => {
   const subject = parseDigest(ctx.params['digest'] ?? '');
   const types = typesOf(ctx.query['artifactType']);
   const after = parsePosition(singleParameter(ctx.query['last'], 'last'));
-  const {body, next, report} = await referrers.list(route, subject, {types, after}, ctx.state.caller);
+  const query = {types, after};
+  const options = {noCache: noCache(ctx)};
+  const {body, next, report} = await referrers.list(route, subject, query, ctx.state.caller, options);
   explain(ctx, report);
   // dist-spec, Listing Referrers: only when a filter was asked for and applied.
   if (types) ctx.set('OCI-Filters-Applied', 'artifactType');

@@ -92,8 +92,10 @@ export function createSend({clock, events, agents, timeouts}: SendDeps): Send {
     const {method, url, headers} = request;
     const stream = client.stream(url, {method, headers, signal, ...payloadOf(request)});
     return responseOf(stream, url.host, signal).catch((error: unknown) => {
-      // A kept connection that the other side had closed meanwhile tells nothing about the upstream.
-      if (stream.reusedSocket && error instanceof ConnectionFault && error.passing) return undefined;
+      // A kept connection that the other side had closed meanwhile tells nothing about the upstream. Where a body went
+      // along, whoever sends it decides whether it may be taken twice.
+      if (stream.reusedSocket && !request.body?.size && error instanceof ConnectionFault && error.passing)
+        return undefined;
       throw error;
     });
   };

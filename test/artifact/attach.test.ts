@@ -80,7 +80,12 @@ test('where the registry has no Referrers API, the fallback tag names each artif
     schemaVersion: 2,
     mediaType: OCI_INDEX,
     manifests: [
-      {mediaType: OCI_MANIFEST, digest: first, artifactType: 'application/x.sbom', annotations: {}},
+      {
+        mediaType: OCI_MANIFEST,
+        digest: first,
+        artifactType: 'application/x.sbom',
+        annotations: sbom.annotations,
+      },
     ],
   });
 });

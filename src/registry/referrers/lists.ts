@@ -9,6 +9,7 @@ import type {CacheReport} from '../answer.ts';
 import {freshness} from '../freshness.ts';
 import type {Route} from '../namespace.ts';
 import {createSingleFlight} from '../single-flight.ts';
+import type {TagOptions} from '../tags.ts';
 import type {Discovered, Discovery} from './discovery.ts';
 
 /** Keeps each subject's list as fresh as it should be, and tells how fresh it is. */
@@ -18,7 +19,7 @@ export interface ReferrerLists {
    * @throws UpstreamFailure when no list is known, or none that is young enough, and the upstream could not be asked:
    * edges that only pulls or pushes brought are not a known list
    */
-  ready(route: Route, subject: Digest, caller: Caller): Promise<CacheReport>;
+  ready(route: Route, subject: Digest, caller: Caller, options?: TagOptions): Promise<CacheReport>;
 }
 
 export interface ReferrerListsParts {
@@ -62,6 +63,11 @@ export function createReferrerLists({metadata, discovery, clock, events}: Referr
     if (changes.length > 0) await metadata.commit(changes);
   }
 
+  /** The list is known all the same; what could not be asked about stays on it until the next round. */
+  function leaveDoubts(error: unknown): void {
+    if (!(error instanceof UpstreamFailure)) throw error;
+  }
+
   async function keep(
     {repository}: Route,
     subject: Digest,
@@ -75,7 +81,7 @@ export function createReferrerLists({metadata, discovery, clock, events}: Referr
   const refresh = (route: Route, subject: Digest, caller: Caller) =>
     asking.run(`${route.repository.registry}/${route.repository.name}@${subject} ${caller.key}`, async () => {
       await keep(route, subject, await discovery.ask(route, subject, caller));
-      await settleDoubts(route, subject, caller);
+      await settleDoubts(route, subject, caller).catch(leaveDoubts);
     });
 
   /** The refreshing goes on when the patience ends; who asks next finds what it brought. */
@@ -111,7 +117,7 @@ export function createReferrerLists({metadata, discovery, clock, events}: Referr
   }
 
   return {
-    async ready(route, subject, caller) {
+    async ready(route, subject, caller, {noCache} = {noCache: false}) {
       const {referrers} = route.registry;
       const known = await metadata.referrerList(route.repository, subject);
       const checkedAt = known?.checkedAt;
@@ -122,7 +128,7 @@ export function createReferrerLists({metadata, discovery, clock, events}: Referr
       const ttl = (await isEmpty(route, subject)) ? Math.min(EMPTY_TTL, referrers.ttl) : referrers.ttl;
       const policy = {ttl, maxStale: referrers.maxStale, keepDeleted: 0, absentTtl: 0};
       const judge = (upstream: 'unasked' | 'failed') =>
-        freshness({now: clock.now(), known: {checkedAt}, policy, upstream});
+        freshness({now: clock.now(), known: {checkedAt}, policy, upstream, noCache});
       const age = Math.max(0, clock.now() - checkedAt);
       const aged = {ttl: Math.ceil((ttl - age) / 1000), age: Math.floor(age / 1000)};
       if (judge('unasked') === 'fresh') return {how: 'hit', ...aged};
@@ -130,7 +136,13 @@ export function createReferrerLists({metadata, discovery, clock, events}: Referr
       try {
         const patience = usable ? PATIENCE_KNOWN : PATIENCE_UNKNOWN;
         const {collapsed} = await refreshWithin(patience, route, subject, caller);
-        return {how: 'stale', stored: true, collapsed, ttl: Math.ceil(ttl / 1000), age: 0};
+        return {
+          how: noCache ? 'request' : 'stale',
+          stored: true,
+          collapsed,
+          ttl: Math.ceil(ttl / 1000),
+          age: 0,
+        };
       } catch (error) {
         if (!(error instanceof UpstreamFailure) || error.kind === 'denied' || !usable) throw error;
         const warning = `${error.message}; serving the referrers listed at ${new Date(checkedAt).toISOString()}`;

@@ -8,6 +8,7 @@ import type {Metadata, ReferrerRecord} from '../../storage/metadata.ts';
 import {type CacheReport, outcomeOf} from '../answer.ts';
 import {answering} from '../failure.ts';
 import type {Route} from '../namespace.ts';
+import type {TagOptions} from '../tags.ts';
 import type {ReferrerLists} from './lists.ts';
 
 export interface ReferrersQuery {
@@ -34,7 +35,13 @@ export interface Referrers {
    * @throws OciError UNAVAILABLE, TOOMANYREQUESTS or DENIED when the list could not be had: never an empty list in
    * its place. UNSUPPORTED with 404 where the registry's `referrers.mode` is `off`.
    */
-  list(route: Route, subject: Digest, query: ReferrersQuery, caller: Caller): Promise<ReferrersAnswer>;
+  list(
+    route: Route,
+    subject: Digest,
+    query: ReferrersQuery,
+    caller: Caller,
+    options: TagOptions,
+  ): Promise<ReferrersAnswer>;
   /** The whole list as one index, undefined when it is known to be empty. Throws as `list` does. */
   whole(
     route: Route,
@@ -44,7 +51,7 @@ export interface Referrers {
 }
 
 /** A page's largest body: dist-spec asks registries to take manifests of at least this, so clients read it. */
-export const PAGE_BYTES = 4 * 1024 * 1024;
+const PAGE_BYTES = 4 * 1024 * 1024;
 /** Rows that are read at a time. */
 const BATCH = 2000;
 /** Bytes of rendered pages that are held in memory. */
@@ -121,10 +128,10 @@ export function createReferrers({metadata, lists, events}: ReferrersParts): Refe
   }
 
   return {
-    list: (route, subject, query, caller) =>
+    list: (route, subject, query, caller, options) =>
       answering(route, async () => {
         if (route.registry.referrers.mode === 'off') throw switchedOff(route);
-        const report = await lists.ready(route, subject, caller);
+        const report = await lists.ready(route, subject, caller, options);
         served(route, report);
         return {...(await page(route, subject, query)), report};
       }),

@@ -76,6 +76,7 @@ const MIGRATIONS = [
   ) strict;
   create index reference_by_child on reference (child, manifest);
 
+  -- Not "without rowid": SQLite would then go through the primary key where one type is asked for.
   create table referrer (
     repository integer not null references repository (id),
     subject text not null,

@@ -413,3 +413,17 @@ test('a single descriptor larger than a page is a page', async (t) => {
   t.deepEqual(digests(first), [sbom.digest]);
   t.truthy(first.headers['link']);
 });
+
+test('no-cache asks the upstream for the list anew', async (t) => {
+  const {proxy, upstream} = await start(t, [
+    {request: API, answer: listAnswer([descriptorOf(sbom)])},
+    {request: TAG, answer: {status: 404}},
+  ]);
+  await ask(proxy);
+  proxy.clock.move(2000);
+  upstream.expect({request: API, answer: listAnswer([descriptorOf(sbom), descriptorOf(signature)])});
+  t.is(digests(await ask(proxy)).length, 1);
+  const anew = await proxy.ask(PATH, {headers: {'cache-control': 'no-cache'}});
+  t.deepEqual(digests(anew), [sbom.digest, signature.digest]);
+  t.regex(String(anew.headers['cache-status']), /fwd=request/);
+});

@@ -1,0 +1,45 @@
+import {join} from 'node:path';
+import test from 'ava';
+import {digestOf} from '../../src/oci/digest.ts';
+import {OCI_MANIFEST} from '../../src/oci/media-type.ts';
+import {parseName} from '../../src/oci/name.ts';
+import {openSqliteMetadata} from '../../src/storage/sqlite/metadata.ts';
+import {startBackref} from '../support/backref.ts';
+import {contentOf, headAnswer, manifestAnswer} from '../support/content.ts';
+import {createScriptedUpstream} from '../support/scripted-upstream.ts';
+
+const subject = digestOf(Buffer.from('subject'));
+const sbom = {
+  ...contentOf(
+    Buffer.from(
+      JSON.stringify({
+        schemaVersion: 2,
+        mediaType: OCI_MANIFEST,
+        artifactType: 'application/vnd.example.sbom',
+        subject: {mediaType: OCI_MANIFEST, digest: subject, size: 7},
+      }),
+    ),
+  ),
+  mediaType: OCI_MANIFEST,
+};
+
+test('a manifest is a referrer in each repository that is linked to it: pulled in one, confirmed in another', async (t) => {
+  const upstream = await createScriptedUpstream(t, [
+    {request: `GET /v2/library/app/manifests/${sbom.digest}`, answer: manifestAnswer(sbom)},
+    {request: `HEAD /v2/library/other/manifests/${sbom.digest}`, answer: headAnswer(sbom)},
+    {request: `HEAD /v2/library/secret/manifests/${sbom.digest}`, answer: {status: 404}},
+  ]);
+  const proxy = await startBackref(t, {registries: [upstream]});
+  for (const name of ['app', 'other', 'secret']) await proxy.ask(`/v2/${name}/manifests/${sbom.digest}`);
+  await proxy.server.close();
+
+  const metadata = await openSqliteMetadata({path: join(proxy.folder, 'meta.db')});
+  t.teardown(() => metadata.close());
+  const referrers = (name: string) =>
+    metadata.referrers({registry: 'docker.io', name: parseName(name)}, subject, {limit: 10});
+  t.like(await referrers('library/app'), [
+    {digest: sbom.digest, artifactType: 'application/vnd.example.sbom', source: 'content'},
+  ]);
+  t.deepEqual(await referrers('library/other'), await referrers('library/app'));
+  t.deepEqual(await referrers('library/secret'), []);
+});
