@@ -3,7 +3,7 @@ import type {Outcome} from '../events.ts';
 /** How an answer came about: what `Cache-Status` (RFC 9211), `Age` and `Warning` are made of. */
 export interface CacheReport {
   /** `hit`, or why the upstream was asked. */
-  readonly how: 'hit' | 'uri-miss' | 'stale' | 'request' | 'partial';
+  readonly how: 'hit' | 'uri-miss' | 'stale' | 'request';
   /** Seconds of freshness left; negative for a stale answer. */
   readonly ttl?: number;
   /** Seconds since the upstream last answered for it. */

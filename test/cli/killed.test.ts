@@ -1,0 +1,58 @@
+import {readFile, writeFile} from 'node:fs/promises';
+import {get, type IncomingMessage} from 'node:http';
+import {join} from 'node:path';
+import test from 'ava';
+import {startBackref} from '../support/backref.ts';
+import {start} from '../support/command.ts';
+import {blobAnswer, randomBlob} from '../support/content.ts';
+import {createFolder} from '../support/folder.ts';
+import {createScriptedUpstream, HANG} from '../support/scripted-upstream.ts';
+
+const MiB = 1024 * 1024;
+const blob = randomBlob(8 * MiB);
+const PATH = `/v2/app/blobs/${blob.digest}`;
+const REQUEST = `GET /v2/library/app/blobs/${blob.digest}`;
+
+/** Resolves when so many bytes of the answer are here. */
+async function receive(url: string, count: number): Promise<void> {
+  const message = await new Promise<IncomingMessage>((resolve, reject) => {
+    get(url, resolve).once('error', reject);
+  });
+  let length = 0;
+  await new Promise<void>((resolve) => {
+    message.on('error', () => {});
+    message.on('data', (chunk: Buffer) => {
+      length += chunk.length;
+      if (length >= count) resolve();
+    });
+  });
+}
+
+test('kill -9 in the middle of a download: the next process goes on from what is on the disk', async (t) => {
+  const folder = await createFolder(t);
+  const upstream = await createScriptedUpstream(t, [
+    {
+      request: REQUEST,
+      answer: {headers: {'Content-Length': String(8 * MiB)}, body: [blob.bytes.subarray(0, 6 * MiB), HANG]},
+    },
+  ]);
+  const file = join(folder, 'backref.yaml');
+  const settings = {
+    listen: {host: '127.0.0.1', port: 0},
+    storage: {blobs: {path: folder}, metadata: {path: join(folder, 'meta.db')}},
+    registries: {'docker.io': {default: true, library: true, upstream: {url: upstream.url, insecure: true}}},
+  };
+  await writeFile(file, JSON.stringify(settings));
+  const process = start(t, ['serve', '--config', file], {cwd: folder});
+  const [, url] = await process.prints(/listens on (http:\/\/127\.0\.0\.1:\d+)/);
+  await receive(`${url}${PATH}`, 6 * MiB);
+  process.child.kill('SIGKILL');
+  await process.ended;
+
+  const part = await readFile(join(folder, 'spool', `${blob.digest.replace(':', '-')}.part`));
+  t.true(part.length > MiB);
+  t.true(part.equals(blob.bytes.subarray(0, part.length)));
+  upstream.expect({request: REQUEST, sends: {range: `bytes=${part.length - 1}-`}, answer: blobAnswer(blob)});
+  const next = await startBackref(t, {registries: [upstream], folder});
+  t.true((await next.ask(PATH)).body.equals(blob.bytes));
+});
