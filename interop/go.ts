@@ -5,14 +5,15 @@ import {installPackages} from './debian.ts';
 import {findExecutable} from './executable.ts';
 import type {Scope} from './scope.ts';
 
-/** A command that `go install` builds. */
+/** A command that Go builds from its module's sources. */
 export interface GoCommand {
   /** Of the executable. */
   name: string;
   /** With its `v`. */
   version: string;
-  /** The import path of its package. */
   module: string;
+  /** The folder of its package in the module, as `cmd/crane`. */
+  package: string;
 }
 
 const BUILD_LIMIT = 15 * 60_000;
@@ -36,8 +37,12 @@ export async function installGo(
   say(`building ${command.name} ${command.version}`);
   const folder = goFolder(command);
   await mkdir(folder, {recursive: true});
-  const env = {...process.env, GOBIN: folder, GOFLAGS: '-buildvcs=false'};
-  await scope.run(go, ['install', `${command.module}@${command.version}`], {env, timeout: BUILD_LIMIT});
+  const settings = {env: {...process.env, GOFLAGS: '-buildvcs=false'}, timeout: BUILD_LIMIT};
+  // `go install` asks for the list of a module's versions as well, which proxies need not serve: this does not.
+  const fetch = ['mod', 'download', '-json', `${command.module}@${command.version}`];
+  const {Dir: sources} = JSON.parse(await scope.run(go, fetch, {...settings, cwd: scope.folder}));
+  const build = ['build', '-o', join(folder, command.name), `./${command.package}`];
+  await scope.run(go, build, {...settings, cwd: sources});
 }
 
 async function findGo(scope: Scope, say: (line: string) => void): Promise<string> {

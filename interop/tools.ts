@@ -18,10 +18,13 @@ const DEBIAN = {
 
 /** Commands that Go builds, each at the version that this project is tried with. */
 const GO = {
-  crane: {version: 'v0.22.1', module: 'github.com/google/go-containerregistry/cmd/crane'},
-  oras: {version: 'v1.3.6', module: 'oras.land/oras/cmd/oras'},
-  regctl: {version: 'v0.11.7', module: 'github.com/regclient/regclient/cmd/regctl'},
-  registry: {version: 'v3.1.2', module: 'github.com/distribution/distribution/v3/cmd/registry'},
+  crane: {version: 'v0.22.1', module: 'github.com/google/go-containerregistry', package: 'cmd/crane'},
+  oras: {version: 'v1.3.6', module: 'oras.land/oras', package: 'cmd/oras'},
+  regctl: {version: 'v0.11.7', module: 'github.com/regclient/regclient', package: 'cmd/regctl'},
+  registry: {version: 'v3.1.2', module: 'github.com/distribution/distribution/v3', package: 'cmd/registry'},
+  cosign: {version: 'v3.1.3', module: 'github.com/sigstore/cosign/v3', package: 'cmd/cosign'},
+  notation: {version: 'v1.3.2', module: 'github.com/notaryproject/notation', package: 'cmd/notation'},
+  olareg: {version: 'v0.2.2', module: 'github.com/olareg/olareg', package: 'cmd/olareg'},
 } as const;
 
 type DebianTool = keyof typeof DEBIAN;

@@ -20,7 +20,8 @@ test('--version gives the version of the package', async (t) => {
 test('--help names every command', async (t) => {
   const {code, stdout} = await run(t, ['--help'], {cwd: await createFolder(t)});
   t.is(code, 0);
-  for (const command of ['serve', 'health', 'config']) t.regex(stdout, new RegExp(`^ {2}${command}`, 'm'));
+  for (const command of ['serve', 'health', 'attach', 'referrers', 'config'])
+    t.regex(stdout, new RegExp(`^ {2}${command}`, 'm'));
 });
 
 test('an unknown command or option ends with 2', async (t) => {

@@ -11,7 +11,6 @@ const rows: [report: CacheReport, field: string][] = [
   [{how: 'uri-miss', stored: true, collapsed: true}, 'backref; fwd=uri-miss; stored; collapsed'],
   [{how: 'stale', ttl: -7, detail: 'timeout'}, 'backref; fwd=stale; ttl=-7; detail=timeout'],
   [{how: 'request', ttl: 0}, 'backref; fwd=request; ttl=0'],
-  [{how: 'partial'}, 'backref; fwd=partial'],
 ];
 
 for (const [report, field] of rows) {
