@@ -1,8 +1,10 @@
 import type {Caller} from '../caller.ts';
 import type {Clock} from '../clock.ts';
 import type {Digest} from '../oci/digest.ts';
+import {readManifest} from '../oci/manifest.ts';
 import {edgeOf} from '../oci/referrers.ts';
 import type {Metadata} from '../storage/metadata.ts';
+import {manifestType} from './manifest-type.ts';
 import type {Route} from './namespace.ts';
 import {createSingleFlight} from './single-flight.ts';
 
@@ -51,7 +53,7 @@ export function createAccess({metadata, clock}: {metadata: Metadata; clock: Cloc
     const head = await registry.upstream.headManifest(repository.name, digest, caller);
     if (!head || !stored) return undefined;
     const {bytes} = stored;
-    const mediaType = head.mediaType ?? stored.mediaType;
+    const mediaType = manifestType(head.mediaType, readManifest(bytes), registry.upstream.host);
     const edge = edgeOf({digest, mediaType, bytes});
     await metadata.commit([
       {type: 'manifest.link', repository, digest, mediaType, edge, origin: 'upstream', at: clock.now()},

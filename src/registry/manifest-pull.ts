@@ -1,12 +1,12 @@
 import type {Caller} from '../caller.ts';
 import type {Clock} from '../clock.ts';
 import {type Algorithm, algorithmOf, type Digest, digestOf} from '../oci/digest.ts';
-import {type ManifestFacts, readManifest} from '../oci/manifest.ts';
-import {OCI_INDEX, OCI_MANIFEST} from '../oci/media-type.ts';
+import {readManifest} from '../oci/manifest.ts';
 import type {Tag} from '../oci/name.ts';
 import {edgeOf} from '../oci/referrers.ts';
 import type {Change, ManifestRecord, Metadata} from '../storage/metadata.ts';
 import {type ManifestBody, UpstreamFailure} from '../upstream/port.ts';
+import {manifestType} from './manifest-type.ts';
 import type {Route} from './namespace.ts';
 import {createSingleFlight} from './single-flight.ts';
 
@@ -42,14 +42,6 @@ export interface ManifestPull {
   byTag(route: Route, tag: Tag, caller: Caller, algorithm?: Algorithm): Promise<Pulled>;
 }
 
-/** Content types that servers send when they do not know what they serve. */
-const GENERIC = new Set([
-  'application/json',
-  'application/octet-stream',
-  'text/plain',
-  'binary/octet-stream',
-]);
-
 export function createManifestPull({metadata, clock, arrived}: ManifestPullParts): ManifestPull {
   const flights = createSingleFlight<ManifestRecord | undefined>();
 
@@ -61,7 +53,7 @@ export function createManifestPull({metadata, clock, arrived}: ManifestPullParts
   ): Promise<ManifestRecord> {
     const {repository, registry} = route;
     const facts = readManifest(body.bytes);
-    const mediaType = mediaTypeOf(body, facts, registry.upstream.host);
+    const mediaType = manifestType(body.mediaType, facts, registry.upstream.host);
     const at = clock.now();
     const changes: Change[] = [
       {
@@ -125,17 +117,4 @@ function verify({bytes}: ManifestBody, digest: Digest, host: string): void {
     host,
     `answered with a manifest whose digest is ${actual}, not ${digest}`,
   );
-}
-
-/** dist-spec, Pulling Manifests: where header and body both name a media type, they must agree. */
-function mediaTypeOf(body: ManifestBody, facts: ManifestFacts, host: string): string {
-  const claimed = body.mediaType === undefined || GENERIC.has(body.mediaType) ? undefined : body.mediaType;
-  if (claimed && facts.mediaType && claimed !== facts.mediaType.toLowerCase()) {
-    throw new UpstreamFailure(
-      'protocol',
-      host,
-      `answered with the content type ${claimed} for a manifest that calls itself ${facts.mediaType}`,
-    );
-  }
-  return facts.mediaType ?? claimed ?? (facts.manifests.length > 0 ? OCI_INDEX : OCI_MANIFEST);
 }

@@ -38,22 +38,27 @@ const EMPTY_TTL = 5000;
 /** Edges of ours that the upstream's list lacks are asked about, so many in a round, each once in a while. */
 const MOST_DOUBTS = 64;
 const DOUBT_LIFE = 60 * 60_000;
+const MOST_REMEMBERED = 10_000;
 
 export function createReferrerLists({metadata, discovery, clock, events}: ReferrerListsParts): ReferrerLists {
   const asking = createSingleFlight<void>();
-  const confirmed = new LRUCache<string, number>({max: 10_000});
+  const confirmed = new LRUCache<string, number>({max: MOST_REMEMBERED});
+  /** Empty lists that were not written down, with the time of the answer. */
+  const passing = new LRUCache<string, number>({max: MOST_REMEMBERED});
+  const keyOf = ({repository}: Route, digest: Digest) =>
+    `${repository.registry}/${repository.name}@${digest}`;
 
   /** A referrer of ours that a complete answer lacks is dropped only when the upstream says that it is gone. */
-  async function settleDoubts({registry, repository}: Route, subject: Digest, caller: Caller): Promise<void> {
+  async function settleDoubts(route: Route, subject: Digest, caller: Caller): Promise<void> {
+    const {registry, repository} = route;
     const rows = await metadata.referrers(repository, subject, {limit: 10_000});
-    const keyOf = (digest: Digest) => `${repository.registry}/${repository.name}@${digest}`;
     const doubts = rows
-      .filter(({listed, digest}) => !listed && (confirmed.get(keyOf(digest)) ?? 0) < clock.now())
+      .filter(({listed, digest}) => !listed && (confirmed.get(keyOf(route, digest)) ?? 0) < clock.now())
       .slice(0, MOST_DOUBTS);
     const gone = await Promise.all(
       doubts.map(async ({digest}) => {
         const head = await registry.upstream.headManifest(repository.name, digest, caller);
-        if (head) confirmed.set(keyOf(digest), clock.now() + DOUBT_LIFE);
+        if (head) confirmed.set(keyOf(route, digest), clock.now() + DOUBT_LIFE);
         return head ? undefined : digest;
       }),
     );
@@ -68,18 +73,37 @@ export function createReferrerLists({metadata, discovery, clock, events}: Referr
     if (!(error instanceof UpstreamFailure)) throw error;
   }
 
-  async function keep(
+  /**
+   * An empty answer names nothing that is sure to exist, and anybody can ask about any name: it is written down only
+   * for what this repository has here or what was listed before, and otherwise remembered for a while.
+   */
+  async function isWorthKeeping(
     {repository}: Route,
     subject: Digest,
-    {source, descriptors}: Discovered,
-  ): Promise<void> {
-    await metadata.commit([
-      {type: 'referrer-list.put', repository, subject, source, descriptors, at: clock.now()},
-    ]);
+    {descriptors}: Discovered,
+  ): Promise<boolean> {
+    if (descriptors.length > 0 || (await metadata.referrerList(repository, subject))) return true;
+    return (await metadata.manifest(repository, subject)) !== undefined;
+  }
+
+  async function keep(route: Route, subject: Digest, discovered: Discovered): Promise<void> {
+    const {source, descriptors} = discovered;
+    const {repository} = route;
+    const at = clock.now();
+    if (!(await isWorthKeeping(route, subject, discovered))) {
+      passing.set(keyOf(route, subject), at);
+      return;
+    }
+    await metadata.commit([{type: 'referrer-list.put', repository, subject, source, descriptors, at}]);
+  }
+
+  async function listedAt(route: Route, subject: Digest): Promise<number | undefined> {
+    const known = await metadata.referrerList(route.repository, subject);
+    return known?.checkedAt ?? passing.get(keyOf(route, subject));
   }
 
   const refresh = (route: Route, subject: Digest, caller: Caller) =>
-    asking.run(`${route.repository.registry}/${route.repository.name}@${subject} ${caller.key}`, async () => {
+    asking.run(`${keyOf(route, subject)} ${caller.key}`, async () => {
       await keep(route, subject, await discovery.ask(route, subject, caller));
       await settleDoubts(route, subject, caller).catch(leaveDoubts);
     });
@@ -119,8 +143,7 @@ export function createReferrerLists({metadata, discovery, clock, events}: Referr
   return {
     async ready(route, subject, caller, {noCache} = {noCache: false}) {
       const {referrers} = route.registry;
-      const known = await metadata.referrerList(route.repository, subject);
-      const checkedAt = known?.checkedAt;
+      const checkedAt = await listedAt(route, subject);
       if (checkedAt === undefined) {
         const {collapsed} = await refreshWithin(PATIENCE_UNKNOWN, route, subject, caller);
         return {how: 'uri-miss', stored: true, collapsed, ttl: Math.ceil(referrers.ttl / 1000), age: 0};

@@ -427,3 +427,28 @@ test('no-cache asks the upstream for the list anew', async (t) => {
   t.deepEqual(digests(anew), [sbom.digest, signature.digest]);
   t.regex(String(anew.headers['cache-status']), /fwd=request/);
 });
+
+test('asking about what is not there leaves no trace of the name', async (t) => {
+  const {proxy} = await start(t, [
+    {request: API, answer: listAnswer([])},
+    {request: TAG, answer: {status: 404}},
+  ]);
+  t.deepEqual(digests(await ask(proxy)), []);
+  t.is((await ask(proxy)).headers['cache-status'], 'backref; hit; ttl=5');
+  t.deepEqual((await proxy.ask('/v2/_catalog')).json(), {repositories: []});
+});
+
+test('that a manifest which is here has no referrers is known after a restart as well', async (t) => {
+  const pulled = {request: `GET /v2/${REPOSITORY}/manifests/${image.digest}`, answer: manifestAnswer(image)};
+  const {proxy, upstream} = await start(t, [
+    pulled,
+    {request: API, answer: listAnswer([])},
+    {request: TAG, answer: {status: 404}},
+  ]);
+  await proxy.ask(`/v2/app/manifests/${image.digest}`);
+  await ask(proxy);
+  await upstream.stop();
+  const again = await ask(await proxy.restart());
+  t.is(again.status, 200);
+  t.deepEqual(digests(again), []);
+});

@@ -1,0 +1,28 @@
+import type {ManifestFacts} from '../oci/manifest.ts';
+import {OCI_INDEX, OCI_MANIFEST} from '../oci/media-type.ts';
+import {UpstreamFailure} from '../upstream/port.ts';
+
+/** Content types that servers send when they do not know what they serve. */
+const GENERIC = new Set([
+  'application/json',
+  'application/octet-stream',
+  'text/plain',
+  'binary/octet-stream',
+]);
+
+/**
+ * The media type of a manifest: what the upstream's header claims, less the types that say nothing, and what the body
+ * says of itself. dist-spec, Pulling Manifests: where both name one, they must agree.
+ * @throws UpstreamFailure when they do not
+ */
+export function manifestType(header: string | undefined, facts: ManifestFacts, host: string): string {
+  const claimed = header === undefined || GENERIC.has(header) ? undefined : header;
+  if (claimed && facts.mediaType && claimed !== facts.mediaType.toLowerCase()) {
+    throw new UpstreamFailure(
+      'protocol',
+      host,
+      `answered with the content type ${claimed} for a manifest that calls itself ${facts.mediaType}`,
+    );
+  }
+  return facts.mediaType ?? claimed ?? (facts.manifests.length > 0 ? OCI_INDEX : OCI_MANIFEST);
+}
