@@ -2,20 +2,23 @@ import {fileURLToPath} from 'node:url';
 import {parseArgs} from 'node:util';
 import {writeSection} from '../interop/readme.ts';
 import {createScope, endOnSignal} from '../interop/scope.ts';
-import {findTools} from '../interop/tools.ts';
+import {findTools, type Toolbox} from '../interop/tools.ts';
 import {measureCold} from './cold.ts';
+import {measureReferrers} from './referrers.ts';
 import {faults, tables, type Versions} from './report.ts';
 import {measureWarm} from './warm.ts';
 
 const USAGE = `Measures backref beside docker-registry and distribution as mirrors, and nginx.
 
-  --only cold|warm  only one half
-  --json            the results as JSON instead of tables
-  --write           write the tables into README.md (of a whole run)
+  --only cold|warm|referrers  only one part
+  --json                      the results as JSON instead of tables
+  --write                     write the tables into README.md (of a whole run)
 `;
 const TSC = fileURLToPath(new URL('../node_modules/typescript/bin/tsc', import.meta.url));
 /** What `npm run build` builds, and what is published: the sources would need the compiler's memory as well. */
 const BUILD = fileURLToPath(new URL('../tsconfig.build.json', import.meta.url));
+/** The servers that backref is measured beside. */
+const PEERS = ['docker-registry', 'registry', 'nginx'] as const;
 const TIME_LIMIT = 20 * 60_000;
 
 const say = (line: string): void => void process.stderr.write(`${line}\n`);
@@ -34,32 +37,39 @@ async function main(): Promise<number> {
     return 0;
   }
   const {only, json, write} = values;
-  if (!['', 'cold', 'warm'].includes(only)) throw new Error(`--only takes cold or warm, not "${only}"`);
+  if (!['', 'cold', 'warm', 'referrers'].includes(only)) {
+    throw new Error(`--only takes cold, warm or referrers, not "${only}"`);
+  }
+  const isWanted = (part: string): boolean => only === '' || only === part;
 
   const scope = await createScope();
   endOnSignal(scope, TIME_LIMIT);
   try {
-    const tools = await findTools(scope, ['docker-registry', 'registry', 'nginx', 'wrk'], say);
-    const versions: Versions = {
-      backref: 'backref',
-      'docker-registry': `docker-registry ${tools.version('docker-registry')}`,
-      distribution: `distribution ${tools.version('registry')}`,
-      nginx: `nginx ${tools.version('nginx')}, static files`,
-    };
+    const tools = await findTools(scope, only === 'referrers' ? ['wrk'] : [...PEERS, 'wrk'], say);
+    const versions = only === 'referrers' ? {} : versionsOf(tools);
     say('building backref');
     await scope.run(process.execPath, [TSC, '-p', BUILD]);
-    const cold = only === 'warm' ? [] : await measureCold(scope, tools, say);
-    const warm = only === 'cold' ? [] : await measureWarm(scope, tools, say);
-    const text = tables(cold, warm, versions);
-    process.stdout.write(json ? `${JSON.stringify({versions, cold, warm}, undefined, 2)}\n` : `${text}\n`);
+    const cold = isWanted('cold') ? await measureCold(scope, tools, say) : [];
+    const warm = isWanted('warm') ? await measureWarm(scope, tools, say) : [];
+    const referrers = isWanted('referrers') ? await measureReferrers(scope, tools, say) : undefined;
+    const text = tables({cold, warm, referrers}, versions);
+    const results = {versions, cold, warm, referrers};
+    process.stdout.write(json ? `${JSON.stringify(results, undefined, 2)}\n` : `${text}\n`);
     if (write && only === '') await writeSection('bench', text);
-    const wrong = faults(cold, warm);
+    const wrong = faults({cold, warm, referrers});
     for (const fault of wrong) say(`backref: ${fault}`);
     return wrong.length > 0 ? 1 : 0;
   } finally {
     await scope.end();
   }
 }
+
+const versionsOf = (tools: Toolbox): Versions => ({
+  backref: 'backref',
+  'docker-registry': `docker-registry ${tools.version('docker-registry')}`,
+  distribution: `distribution ${tools.version('registry')}`,
+  nginx: `nginx ${tools.version('nginx')}, static files`,
+});
 
 try {
   process.exitCode = await main();

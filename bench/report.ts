@@ -1,6 +1,7 @@
 import {availableParallelism, cpus} from 'node:os';
 import {table} from '../interop/readme.ts';
 import {type ColdResult, THROTTLE} from './cold.ts';
+import {ENTRIES, LATENCY, LISTED, type PageTimes, REINDEXED, type ReferrersResult} from './referrers.ts';
 import {pinned, SERVERS, type WarmResult} from './warm.ts';
 
 /** Names with versions, as the tables show them. */
@@ -8,11 +9,19 @@ export type Versions = Readonly<Record<string, string>>;
 
 const MIB = 1024 * 1024;
 
+/** What a run gives, as far as it was asked for. */
+export interface Results {
+  cold: readonly ColdResult[];
+  warm: readonly WarmResult[];
+  referrers: ReferrersResult | undefined;
+}
+
 /** All that was measured, as Markdown. */
-export function tables(cold: readonly ColdResult[], warm: readonly WarmResult[], versions: Versions): string {
+export function tables({cold, warm, referrers}: Results, versions: Versions): string {
   const parts = [machine()];
   if (cold.length > 0) parts.push('Cold, nothing in the cache:', coldTable(cold, versions));
   if (warm.length > 0) parts.push(warmText(), warmTable(warm, versions));
+  if (referrers) parts.push('Referrers:', referrersTable(referrers));
   return parts.join('\n\n');
 }
 
@@ -66,11 +75,43 @@ function warmTable(results: readonly WarmResult[], versions: Versions): string {
   return table([['', ...SERVERS.map((name) => versions[name] ?? name)], ...rows], 'right');
 }
 
+function referrersTable(result: ReferrersResult): string {
+  const {reindex, firstPage, filtered, warmList, warmManifest, coldTagOverhead} = result;
+  const ms = (value: number) => `${value.toFixed(1)} ms`;
+  const times = ({cold, warm}: PageTimes) => `${ms(cold)} after a change, else ${ms(warm)}`;
+  const count = (value: number) => value.toLocaleString('en-US');
+  const share = (warmList / warmManifest).toFixed(2);
+  return table(
+    [
+      ['', 'aim', 'backref'],
+      [
+        `reindex of ${count(REINDEXED)} manifests, beside the server`,
+        '≤ 30 s',
+        `${(reindex.time / 1000).toFixed(1)} s`,
+      ],
+      ['– peak resident memory of the server', 'bounded', `${Math.round(reindex.peakMemory / MIB)} MiB`],
+      [`${count(LISTED)} referrers of one subject: first page`, '≤ 25 ms', times(firstPage)],
+      ['– filtered to a tenth', '≤ 25 ms', times(filtered)],
+      [
+        'warm list of 10, of the rate of a warm manifest',
+        '≥ 0.50 ×',
+        `${share} × (${figure(warmList, 'req/s')} of ${figure(warmManifest, 'req/s')} req/s)`,
+      ],
+      [
+        `cold list of ${ENTRIES} from a fallback tag, over two round trips of ${LATENCY} ms`,
+        '≤ 20 ms',
+        ms(coldTagOverhead),
+      ],
+    ],
+    'right',
+  );
+}
+
 const figure = (value: number, unit: WarmResult['unit']): string =>
   unit === 'GB/s' ? value.toFixed(2) : Math.round(value).toLocaleString('en-US');
 
 /** What backref did wrong, as opposed to slowly: each is a sentence. */
-export function faults(cold: readonly ColdResult[], warm: readonly WarmResult[]): string[] {
+export function faults({cold, warm, referrers}: Results): string[] {
   const found: string[] = [];
   for (const {name, upstreamGets, wrong} of cold) {
     if (name !== 'backref') continue;
@@ -81,5 +122,6 @@ export function faults(cold: readonly ColdResult[], warm: readonly WarmResult[])
   for (const {work, errors} of warm) {
     if (errors.backref > 0) found.push(`${work}: ${errors.backref} requests failed`);
   }
+  if (referrers && referrers.errors > 0) found.push(`warm lists: ${referrers.errors} requests failed`);
   return found;
 }

@@ -37,7 +37,8 @@ export interface WarmResult {
 
 /** Whether load and server have a core each. */
 export const pinned = (): boolean => availableParallelism() >= 2;
-const onCore = (core: number): string[] => (pinned() ? ['taskset', '--cpu-list', `${core}`] : []);
+/** What runs a command on one core, where there are several. */
+export const onCore = (core: number): string[] => (pinned() ? ['taskset', '--cpu-list', `${core}`] : []);
 
 /** Measures what lies in every server's cache already, the servers in turn. `say` is told what is being done. */
 export async function measureWarm(

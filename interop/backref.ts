@@ -14,8 +14,10 @@ export interface BackrefOptions {
   upstream: string;
   /** Its cache; a later server may go on with it. */
   folder: string;
-  /** Of tags, as the configuration writes it: `1h`. */
+  /** Of tags and lists of referrers, as the configuration writes it: `1h`. */
   ttl: string;
+  /** As the configuration has it; its default when not given. */
+  prefetch?: 'manifests' | 'all';
   /** The budget for an answer of the upstream, retries included: `1s` where it fails for good. */
   headersTimeout?: string;
   /** What to run it under, as `taskset`. */
@@ -28,7 +30,7 @@ export interface BackrefOptions {
  */
 export async function startBackref(
   scope: Scope,
-  {main, upstream, folder, ttl, headersTimeout, prefix = []}: BackrefOptions,
+  {main, upstream, folder, ttl, prefetch, headersTimeout, prefix = []}: BackrefOptions,
 ): Promise<{url: string; host: string; process: Started}> {
   const port = await freePort();
   const host = `127.0.0.1:${port}`;
@@ -50,6 +52,7 @@ export async function startBackref(
           ...(headersTimeout ? {timeouts: {headers: headersTimeout}} : {}),
         },
         tags: {ttl, maxStale: '7d'},
+        referrers: {ttl, ...(prefetch ? {prefetch} : {})},
         push: 'deny',
       },
     },

@@ -3,21 +3,13 @@ import {SOURCES, startBackref} from './backref.ts';
 import type {Client} from './clients/client.ts';
 import {createGate, type Gate, type GateMode, type Seen} from './gate.ts';
 import type {Image} from './image.ts';
+import type {Outcome} from './report.ts';
 import type {Scope} from './scope.ts';
 import type {Toolbox} from './tools.ts';
 
 /** In the order in which they are run and shown. */
 export const CASES = ['cold', 'warm', 'upstream says 429', 'upstream says 503', 'upstream stopped'] as const;
 export type Case = (typeof CASES)[number];
-
-export interface Outcome {
-  case: Case;
-  /** Why it failed; undefined when it passed. */
-  fault: string | undefined;
-  ms: number;
-  /** Requests that reached the upstream. */
-  asked: number;
-}
 
 export interface ClientRun {
   tools: Toolbox;

@@ -1,5 +1,6 @@
 import {once} from 'node:events';
 import {Agent, createServer, type IncomingMessage, request, type ServerResponse} from 'node:http';
+import {setTimeout as delay} from 'node:timers/promises';
 import {freePort} from './scope.ts';
 
 export type GateMode = 'open' | 429 | 503;
@@ -22,6 +23,8 @@ export interface Gate {
   start(): Promise<void>;
   /** What was asked since the last call. */
   take(): Seen[];
+  /** Resolves when nothing is under way and nothing was asked for `ms` milliseconds. */
+  quiet(ms: number): Promise<void>;
 }
 
 /**
@@ -34,8 +37,15 @@ export async function createGate(upstream: string): Promise<Gate> {
   const agent = new Agent({keepAlive: true});
   let mode: GateMode = 'open';
   let seen: Seen[] = [];
+  let underWay = 0;
+  let latest = 0;
 
   const server = createServer((incoming, outgoing) => {
+    underWay += 1;
+    outgoing.once('close', () => {
+      underWay -= 1;
+      latest = Date.now();
+    });
     seen.push({method: incoming.method ?? '', url: incoming.url ?? ''});
     if (mode === 'open') return pass(incoming, outgoing, target, agent);
     incoming.resume();
@@ -62,6 +72,9 @@ export async function createGate(upstream: string): Promise<Gate> {
       const taken = seen;
       seen = [];
       return taken;
+    },
+    async quiet(ms) {
+      while (underWay > 0 || Date.now() - latest < ms) await delay(25);
     },
   };
 }

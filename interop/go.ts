@@ -37,7 +37,7 @@ export async function installGo(
   say(`building ${command.name} ${command.version}`);
   const folder = goFolder(command);
   await mkdir(folder, {recursive: true});
-  const settings = {env: {...process.env, GOFLAGS: '-buildvcs=false'}, timeout: BUILD_LIMIT};
+  const settings = {env: {...process.env, GOFLAGS: '-buildvcs=false -mod=readonly'}, timeout: BUILD_LIMIT};
   // `go install` asks for the list of a module's versions as well, which proxies need not serve: this does not.
   const fetch = ['mod', 'download', '-json', `${command.module}@${command.version}`];
   const {Dir: sources} = JSON.parse(await scope.run(go, fetch, {...settings, cwd: scope.folder}));

@@ -1,5 +1,16 @@
-import {CASES, type Outcome} from './cases.ts';
 import {table} from './readme.ts';
+
+/** Of one case. */
+export interface Outcome {
+  case: string;
+  /** Why it failed; undefined when it passed. */
+  fault: string | undefined;
+  /** Of a case that passed by finding nothing, as it must: why. */
+  note?: string;
+  ms: number;
+  /** Requests that reached the upstream. */
+  asked: number;
+}
 
 /** What became of one client before one upstream. */
 export interface Row {
@@ -13,24 +24,30 @@ export interface Row {
 }
 
 /** The tables, one for each upstream, clients by cases, as Markdown. */
-export function tables(rows: readonly Row[]): string {
+export function tables(rows: readonly Row[], cases: readonly string[]): string {
   const upstreams = [...new Set(rows.map(({upstream}) => upstream))];
-  return upstreams.map((upstream) => tableOf(upstream, rows)).join('\n\n');
+  return upstreams.map((upstream) => tableOf(upstream, rows, cases)).join('\n\n');
 }
 
-function tableOf(upstream: string, rows: readonly Row[]): string {
+function tableOf(upstream: string, rows: readonly Row[], cases: readonly string[]): string {
   const own = rows.filter((row) => row.upstream === upstream);
   return table([
-    [`before ${upstream}`, ...CASES],
-    ...own.map((row) => [row.client, ...CASES.map((name) => cell(row, name))]),
+    [`before ${upstream}`, ...cases],
+    ...own.map((row) => [row.client, ...cases.map((name, column) => cell(row, name, column))]),
   ]);
 }
 
-function cell({outcomes, missing}: Row, name: string): string {
-  if (missing && name === CASES[0]) return `not run: ${oneLine(missing)}`;
+function cell({outcomes, missing}: Row, name: string, column: number): string {
+  if (missing && column === 0) return `not run: ${oneLine(missing)}`;
   const outcome = outcomes.find((each) => each.case === name);
   if (!outcome) return 'not run';
-  return outcome.fault === undefined ? '✓' : oneLine(outcome.fault);
+  return outcome.fault === undefined ? (outcome.note ?? '✓') : oneLine(outcome.fault);
+}
+
+/** An outcome as the run tells it while it goes on. */
+export function outcomeText({case: name, fault, note, ms, asked}: Outcome): string {
+  const result = fault === undefined ? `✓${note ? ` (${note})` : ''}` : `✗ ${fault}`;
+  return `${name} ${result} (${ms} ms, ${asked} upstream)`;
 }
 
 const oneLine = (text: string): string => text.replace(/\s+/g, ' ').replaceAll('|', '\\|').slice(0, 200);

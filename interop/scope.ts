@@ -151,17 +151,23 @@ async function unmountBelow(folder: string): Promise<void> {
   }
 }
 
-/** A port of 127.0.0.1 that nobody listened on a moment ago. */
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer().once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      const port = typeof address === 'object' && address ? address.port : 0;
-      server.close(() => resolve(port));
-    });
-  });
+/** Below the range from which systems take the ports of outgoing connections, which would be in a server's way. */
+const PORTS = {first: 10_000, count: 20_000};
+
+/** A port of 127.0.0.1 that nobody listened on a moment ago. @throws Error when a hundred ports are all in use */
+export async function freePort(): Promise<number> {
+  for (let attempt = 0; attempt < 100; attempt += 1) {
+    const port = PORTS.first + Math.floor(Math.random() * PORTS.count);
+    if (await isFree(port)) return port;
+  }
+  throw new Error('found no free port of 127.0.0.1');
 }
+
+const isFree = (port: number): Promise<boolean> =>
+  new Promise((resolve) => {
+    const server = createServer().once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
 
 /**
  * Waits until `probe` gives true, at most 20 s.

@@ -3,12 +3,13 @@ import {join} from 'node:path';
 import {answers, freePort, ready, type Scope, type Started} from './scope.ts';
 import type {Tool, Toolbox} from './tools.ts';
 
-/** The two registries that stand for the upstreams of the world. */
-export const UPSTREAMS = [
-  {name: 'docker-registry', tool: 'docker-registry'},
-  {name: 'distribution', tool: 'registry'},
-] as const satisfies readonly {name: string; tool: Tool}[];
-export type UpstreamName = (typeof UPSTREAMS)[number]['name'];
+/** The registries that stand for the upstreams of the world; the first two have no Referrers API, olareg has it. */
+export const UPSTREAM_TOOLS = {
+  'docker-registry': 'docker-registry',
+  distribution: 'registry',
+  olareg: 'olareg',
+} as const satisfies Record<string, Tool>;
+export type UpstreamName = keyof typeof UPSTREAM_TOOLS;
 
 export interface RunningRegistry {
   url: string;
@@ -16,14 +17,14 @@ export interface RunningRegistry {
 }
 
 export interface RegistryOptions {
-  /** Makes it a mirror of this URL. */
+  /** Makes it a mirror of this URL; not olareg, which cannot be one. */
   mirrorOf?: string;
   /** What to run it under, as `taskset`. */
   prefix?: readonly string[];
 }
 
 /**
- * Starts one of the two registries on a port of 127.0.0.1, empty, with its files in the scope's folder.
+ * Starts a registry on a port of 127.0.0.1, empty, with its files in the scope's folder.
  * @throws Error with its output when it does not get ready.
  */
 export async function startRegistry(
@@ -34,20 +35,35 @@ export async function startRegistry(
 ): Promise<RunningRegistry> {
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
-  const file = join(scope.folder, `${name}-${port}.yml`);
+  const folder = join(scope.folder, `${name}-${port}`);
+  const args = name === 'olareg' ? olaregArgs(folder, port) : await distributionArgs(folder, port, mirrorOf);
+  const [command = '', ...rest] = [...prefix, tools.path(UPSTREAM_TOOLS[name]), 'serve', ...args];
+  // No exporter and no tracing: distribution 3 looks for a collector on its own.
+  const process_ = scope.start(command, rest, {env: {...process.env, OTEL_TRACES_EXPORTER: 'none'}});
+  await ready(process_, name, answers(`${url}/v2/`));
+  return {url, process: process_};
+}
+
+const olaregArgs = (folder: string, port: number): string[] => [
+  ...['--addr', '127.0.0.1', '--port', String(port)],
+  ...['--dir', folder, '--api-delete'],
+];
+
+/** Of both generations of distribution: a file of configuration. */
+async function distributionArgs(
+  folder: string,
+  port: number,
+  mirrorOf: string | undefined,
+): Promise<string[]> {
+  const file = `${folder}.yml`;
   // JSON is YAML.
   const config = {
     version: 0.1,
     log: {level: 'error', accesslog: {disabled: true}},
-    storage: {filesystem: {rootdirectory: join(scope.folder, `${name}-${port}`)}, delete: {enabled: true}},
+    storage: {filesystem: {rootdirectory: folder}, delete: {enabled: true}},
     http: {addr: `127.0.0.1:${port}`},
     ...(mirrorOf ? {proxy: {remoteurl: mirrorOf}} : {}),
   };
   await writeFile(file, JSON.stringify(config));
-  const tool: Tool = name === 'distribution' ? 'registry' : name;
-  const [command = '', ...args] = [...prefix, tools.path(tool), 'serve', file];
-  // No exporter and no tracing: distribution 3 looks for a collector on its own.
-  const process_ = scope.start(command, args, {env: {...process.env, OTEL_TRACES_EXPORTER: 'none'}});
-  await ready(process_, name, answers(`${url}/v2/`));
-  return {url, process: process_};
+  return [file];
 }

@@ -1,5 +1,7 @@
 import {randomUUID} from 'node:crypto';
 import {join} from 'node:path';
+import {type Commands, createCommands} from './admin/commands.ts';
+import {type AdminSocket, createAdminSocket, Occupied} from './admin/socket.ts';
 import {type Clock, systemClock} from './clock.ts';
 import type {Config, RegistryConfig} from './config.ts';
 import {createEvents, type Events} from './events.ts';
@@ -18,9 +20,11 @@ import {createMemory} from './registry/memory.ts';
 import {createCapabilities} from './registry/referrers/capability.ts';
 import {createDiscovery} from './registry/referrers/discovery.ts';
 import {createFallbackTags} from './registry/referrers/fallback-tag.ts';
+import {createIndexRepository} from './registry/referrers/index-repository.ts';
 import {createReferrerLists} from './registry/referrers/lists.ts';
 import {createPrefetch, type Prefetch} from './registry/referrers/prefetch.ts';
 import {createReferrers} from './registry/referrers/referrers.ts';
+import {createReindex} from './registry/referrers/reindex.ts';
 import {createTagReaders} from './registry/referrers/tag-readers.ts';
 import {createRegistries, type Registry} from './registry/registries.ts';
 import {createTagLists} from './registry/tag-lists.ts';
@@ -42,10 +46,13 @@ export interface Address {
 export interface BackrefServer {
   readonly events: Events;
   /**
-   * Opens the store and accepts requests; asks no upstream.
-   * @throws what the system says: EADDRINUSE, EACCES, a database that cannot be opened
+   * Opens the store and accepts requests, and commands over the local socket in the data folder; asks no upstream.
+   * @throws what the system says: EADDRINUSE, EACCES, a database that cannot be opened; Error when another server
+   * works on the data folder
    */
   listen(): Promise<Address>;
+  /** Opens the store, be it without listening, and gives what an operator may do to it. @throws as `listen` */
+  commands(): Promise<Commands>;
   /** Ends requests under way within the configured grace, keeps partial spools, frees port and files. Idempotent. */
   close(): Promise<void>;
 }
@@ -80,12 +87,29 @@ export function createServer(
     const metadata = await openSqliteMetadata({path: config.storage.metadata.path});
     const {verbs, fills, prefetch} = wire(config, {metadata, spools, clock, events});
     const app = createApp({verbs, registries: () => registries, pseudonym, clock, events});
-    return {metadata, fills, prefetch, listener: createListener(app, clock)};
+    const commands = createCommands({
+      reindex: createReindex({metadata, clock}),
+      indexRepository: createIndexRepository({metadata, clock}),
+      registries: () => registries,
+    });
+    const socket = createAdminSocket(config.storage.blobs.path, commands);
+    return {metadata, fills, prefetch, commands, socket, listener: createListener(app, clock)};
+  }
+
+  /** A file system without sockets, or one that may not be written to, is no reason not to serve. */
+  async function takeCommands(socket: AdminSocket): Promise<void> {
+    try {
+      await socket.listen();
+    } catch (error) {
+      if (error instanceof Occupied) throw error;
+      events.emit('background.failed', {task: 'listen for commands', error});
+    }
   }
 
   async function stop(): Promise<void> {
-    const {listener, prefetch, fills, metadata} = (await running) ?? {};
-    await listener?.close(config.shutdown.grace);
+    const {listener, socket, prefetch, fills, metadata} = (await running) ?? {};
+    // In one turn: from here on nothing new is taken, by either of them.
+    await Promise.all([listener?.close(config.shutdown.grace), socket?.close()]);
     prefetch?.close();
     await fills?.close();
     await metadata?.close();
@@ -96,13 +120,18 @@ export function createServer(
     events,
     async listen() {
       running ??= start();
-      const {listener} = await running;
+      const {listener, socket} = await running;
       const {host} = config.listen;
+      await takeCommands(socket);
       const port = await listener.listen(host, config.listen.port);
       spools
         .sweep(clock.now() - SPOOL_LIFE)
         .catch((error) => events.emit('background.failed', {task: 'sweep old spools', error}));
       return {host, port, url: `http://${reachable(host)}:${port}`};
+    },
+    async commands() {
+      running ??= start();
+      return (await running).commands;
     },
     close() {
       closing ??= stop();
@@ -120,6 +149,8 @@ interface Wired {
 interface Running extends Omit<Wired, 'verbs'> {
   metadata: Metadata;
   listener: Listener;
+  commands: Commands;
+  socket: AdminSocket;
 }
 
 interface Parts {
@@ -141,7 +172,7 @@ function wire(config: Config, {metadata, spools, clock, events}: Parts): Wired {
   const manifests = createManifests({metadata, access, pull, tags, absences, memory, events});
   const capabilities = createCapabilities(clock, events);
   const discovery = createDiscovery({capabilities, fallbackTags: createFallbackTags({metadata, pull})});
-  const lists = createReferrerLists({metadata, discovery, clock, events});
+  const lists = createReferrerLists({metadata, discovery, memory, clock, events});
   const referrers = createReferrers({metadata, lists, events});
   const prefetch = createPrefetch({metadata, pull, lists, blobs, events});
   const verbs = {

@@ -16,7 +16,9 @@ const LIMIT = 10 * 60_000;
 /** This process's environment without what npm and backref read from it, with Node 24 first, as in the base image. */
 function cleanEnvironment(): Record<string, string> {
   const kept = Object.entries(process.env).flatMap(([name, value]) =>
-    value === undefined || /^(npm_|BACKREF_|NODE_)/.test(name) ? [] : [[name, value] as const],
+    value === undefined || /^(npm_|BACKREF_|NODE_(?!EXTRA_CA_CERTS))/.test(name)
+      ? []
+      : [[name, value] as const],
   );
   const path = [dirname(process.execPath), process.env['PATH']].join(delimiter);
   // What `npm ci` of the project has fetched is in npm's cache.

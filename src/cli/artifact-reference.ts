@@ -1,5 +1,5 @@
 import {isDigest} from '../oci/digest.ts';
-import {isTag} from '../oci/name.ts';
+import {isRepositoryName, isTag} from '../oci/name.ts';
 
 /** What a command is told to work on. */
 export interface ArtifactReference {
@@ -27,8 +27,9 @@ export function parseArtifactReference(text: string): ArtifactReference | string
   // Of host/name:tag@digest the digest says what is meant.
   const [name] = splitTag(place);
   const repository = name === '' ? place : name;
-  if (!isHost(repository.split('/', 1)[0] ?? '') || !repository.includes('/')) {
-    return `"${text}" names no registry: ${SYNTAX}, such as docker.io/library/alpine:3.`;
+  const slash = repository.indexOf('/');
+  if (!isHost(repository.slice(0, Math.max(slash, 0))) || !isRepositoryName(repository.slice(slash + 1))) {
+    return `"${text}" names no repository of a registry: ${SYNTAX}, such as docker.io/library/alpine:3.`;
   }
   return {target: `docker://${repository}`, reference};
 }

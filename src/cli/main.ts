@@ -62,6 +62,26 @@ program
     exitWith((await import('./referrers.ts')).referrers(reference, options)),
   );
 
+program
+  .command('reindex')
+  .description(
+    'rebuild the index of referrers from the stored manifests, beside a running server or without one',
+  )
+  .option(...CONFIG_FLAG)
+  .option('--json', 'for machines: a line of JSON for each step and for the result')
+  .action(async (options) => exitWith((await import('./reindex.ts')).reindex(options)));
+
+program
+  .command('index')
+  .description("walk an upstream repository's tags and index every manifest that refers to another")
+  .argument('<repository>', 'as clients name it: library/alpine, ghcr.io/org/app')
+  .requiredOption('--budget <requests>', 'the most requests to make to the upstream')
+  .option(...CONFIG_FLAG)
+  .option('--json', 'for machines: a line of JSON for each step and for the result')
+  .action(async (repository, options) =>
+    exitWith((await import('./index-repository.ts')).indexRepository(repository, options)),
+  );
+
 const config = program.command('config').description('look at the configuration without serving');
 
 config

@@ -42,6 +42,7 @@ export async function serve(options: ConfigOptions & {version: string}): Promise
         facts: {...address, source},
       });
   } catch (error) {
+    await server.close().catch(() => {});
     return failed(listenFault(error, config));
   }
 

@@ -16,7 +16,7 @@ export function describeConfig({cache, shutdown, registries, ...rest}: Config): 
 /** The same as a file of settings. */
 export const formatConfig = (config: Config): string => stringify(describeConfig(config));
 
-function describeRegistry({name, upstream, tags, ...rest}: RegistryConfig): Tree {
+function describeRegistry({name, upstream, tags, referrers, ...rest}: RegistryConfig): Tree {
   const {credentials, ca, timeouts, breaker} = upstream;
   return {
     ...rest,
@@ -28,6 +28,11 @@ function describeRegistry({name, upstream, tags, ...rest}: RegistryConfig): Tree
       breaker: {...breaker, openFor: formatDuration(breaker.openFor)},
     },
     tags: inDurations(tags),
+    referrers: {
+      ...referrers,
+      ttl: formatDuration(referrers.ttl),
+      maxStale: formatDuration(referrers.maxStale),
+    },
   };
 }
 

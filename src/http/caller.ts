@@ -1,9 +1,21 @@
 import {ANONYMOUS, type Caller} from '../caller.ts';
 
 /**
+ * Characters of `Via` that are passed on: twenty proxies, the latest ones. An upstream may refuse a longer one, and its
+ * refusal would be everybody's who shares the answer.
+ */
+const MOST_VIA = 1024;
+
+/**
  * Who asks. Every client is anonymous: an `Authorization` that one sends along, as Docker does to mirrors, is neither
  * looked at nor passed on.
  */
 export function callerOf(via: string | undefined): Caller {
-  return via === undefined ? ANONYMOUS : {...ANONYMOUS, via: via.split(',').map((entry) => entry.trim())};
+  if (via === undefined) return ANONYMOUS;
+  const entries = via
+    .slice(-MOST_VIA)
+    .split(',')
+    .map((entry) => entry.trim());
+  // Of a longer one, the first entry is only the end of one.
+  return {...ANONYMOUS, via: via.length > MOST_VIA ? entries.slice(1) : entries};
 }

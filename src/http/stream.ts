@@ -8,6 +8,9 @@ import type {Ctx} from './routing.ts';
  */
 export async function stream(ctx: Ctx, bytes: AsyncIterable<Uint8Array>): Promise<void> {
   const {res} = ctx;
+  // Bytes beyond the length that was told would be taken for the next answer on this connection, and fewer would
+  // leave the client waiting (RFC 9112, section 6.3): node refuses both.
+  res.strictContentLength = true;
   ctx.flushHeaders();
   ctx.respond = false;
   const send = createSender(res);

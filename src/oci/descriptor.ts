@@ -24,6 +24,15 @@ export function readDescriptor(value: unknown): Descriptor | undefined {
     digest,
     size,
     ...(typeof artifactType === 'string' && artifactType !== '' ? {artifactType} : {}),
-    ...(isRecord(annotations) ? {annotations: annotations as Record<string, string>} : {}),
+    ...annotationsIn(annotations),
   };
+}
+
+/** The annotations that are text (image-spec, Annotation Rules: values MUST be strings); nothing where there are none. */
+export function annotationsIn(value: unknown): Pick<Descriptor, 'annotations'> {
+  if (!isRecord(value)) return {};
+  const texts = Object.entries(value).filter(
+    (entry): entry is [string, string] => typeof entry[1] === 'string',
+  );
+  return texts.length > 0 ? {annotations: Object.fromEntries(texts)} : {};
 }

@@ -1,4 +1,4 @@
-import {type Descriptor, readDescriptor} from './descriptor.ts';
+import {annotationsIn, type Descriptor, readDescriptor} from './descriptor.ts';
 import type {Digest} from './digest.ts';
 import {manifestBody} from './manifest.ts';
 import {OCI_INDEX, OCI_MANIFEST} from './media-type.ts';
@@ -32,7 +32,6 @@ export function edgeOf({digest, mediaType, bytes}: EdgeSource): Edge | undefined
   if (!body || !subject) return undefined;
   const artifactType =
     textOf(body.artifactType) ?? (mediaType === OCI_MANIFEST ? configType(body.config) : undefined);
-  const annotations = textsOf(body.annotations);
   return {
     subject: subject.digest,
     descriptor: {
@@ -40,7 +39,7 @@ export function edgeOf({digest, mediaType, bytes}: EdgeSource): Edge | undefined
       digest,
       size: bytes.byteLength,
       ...(artifactType === undefined ? {} : {artifactType}),
-      ...(annotations ? {annotations} : {}),
+      ...annotationsIn(body.annotations),
     },
   };
 }
@@ -52,15 +51,6 @@ const configType = (config: unknown): string | undefined =>
   typeof config === 'object' && config !== null && 'mediaType' in config
     ? textOf(config.mediaType)
     : undefined;
-
-/** The entries that are text; undefined where there are none. */
-function textsOf(value: unknown): Record<string, string> | undefined {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
-  const texts = Object.entries(value).filter(
-    (entry): entry is [string, string] => typeof entry[1] === 'string',
-  );
-  return texts.length > 0 ? Object.fromEntries(texts) : undefined;
-}
 
 const NOT_IN_A_TAG = /[^a-zA-Z0-9._-]/g;
 
@@ -85,6 +75,14 @@ export function subjectPrefix(tag: Tag): string | undefined {
   const [, algorithm, encoded] = FALLBACK_TAG.exec(tag) ?? [];
   return algorithm && encoded ? `${algorithm}:${encoded}` : undefined;
 }
+
+const ATTACHED_TAG = /^sha(256|512)-[a-f0-9]{64,}\.[a-z]+$/;
+
+/**
+ * Is it the tag of something that cosign attached without a subject: `sha256-<hex>.sig`, `.att` or `.sbom`? It has the
+ * form of an image, but its configuration is not read and nobody runs it.
+ */
+export const isAttachedTag = (tag: Tag): boolean => ATTACHED_TAG.test(tag);
 
 /** An image index of descriptors that are JSON text already. Equal lists give equal bytes. */
 export const serializeIndex = (descriptors: readonly string[]): Buffer =>

@@ -47,6 +47,7 @@ export interface BlobsParts {
 
 /** Blobs up to this many bytes are held in memory: configs and the like. */
 const SMALL = 64 * 1024;
+
 export function createBlobs({
   store,
   metadata,
@@ -135,12 +136,19 @@ export function createBlobs({
       if (mine) linkOnce(route, digest, fill, size);
       return fromFill(fill, source, {digest, size, report});
     } catch (error) {
-      if (error instanceof SpoolFailed) return fromUpstream(source, digest, expected);
+      if (error instanceof SpoolFailed) return uncached(route, digest, caller, source);
       // Another access began it and lost: ours may be better.
       if (fill.beganFor !== us) return afterwards(fill, route, digest, caller);
       if (error instanceof BlobAbsent) throw absent(route, digest);
       throw error;
     }
+  }
+
+  /** Past the cache, once the upstream has said that it is there: after a 200 nothing else could be said. */
+  async function uncached(route: Route, digest: Digest, caller: Caller, source: Source): Promise<BlobAnswer> {
+    const grant = await access.confirmBlob(route, digest, caller);
+    if (!grant) throw absent(route, digest);
+    return fromUpstream(source, digest, grant.size);
   }
 
   /** Once more, when a download that failed has left its place. */

@@ -10,10 +10,13 @@ const GENERIC = new Set([
   'binary/octet-stream',
 ]);
 
+/** What a header can carry; type and subtype have at most 127 characters each (RFC 6838, section 4.2). */
+const SENDABLE = /^[\x20-\x7e]{1,255}$/;
+
 /**
  * The media type of a manifest: what the upstream's header claims, less the types that say nothing, and what the body
  * says of itself. dist-spec, Pulling Manifests: where both name one, they must agree.
- * @throws UpstreamFailure when they do not
+ * @throws UpstreamFailure when they do not, and for one that no answer of ours could carry
  */
 export function manifestType(header: string | undefined, facts: ManifestFacts, host: string): string {
   const claimed = header === undefined || GENERIC.has(header) ? undefined : header;
@@ -21,8 +24,14 @@ export function manifestType(header: string | undefined, facts: ManifestFacts, h
     throw new UpstreamFailure(
       'protocol',
       host,
-      `answered with the content type ${claimed} for a manifest that calls itself ${facts.mediaType}`,
+      `answered with the content type ${claimed} for a manifest that calls itself ${facts.mediaType.slice(0, 255)}`,
     );
   }
-  return facts.mediaType ?? claimed ?? (facts.manifests.length > 0 ? OCI_INDEX : OCI_MANIFEST);
+  const mediaType = facts.mediaType ?? claimed ?? (facts.manifests.length > 0 ? OCI_INDEX : OCI_MANIFEST);
+  if (SENDABLE.test(mediaType)) return mediaType;
+  throw new UpstreamFailure(
+    'protocol',
+    host,
+    'answered with a manifest whose media type no header can carry',
+  );
 }

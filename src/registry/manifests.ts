@@ -3,6 +3,7 @@ import type {Events} from '../events.ts';
 import {algorithmOf, type Digest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
 import {isDigestReference, type Reference, type Tag} from '../oci/name.ts';
+import {isAttachedTag} from '../oci/referrers.ts';
 import type {ManifestRecord, Metadata} from '../storage/metadata.ts';
 import {type ManifestHead, UpstreamFailure} from '../upstream/port.ts';
 import type {Absences} from './absences.ts';
@@ -121,18 +122,28 @@ export function createManifests({
   async function byTag(route: Route, tag: Tag, caller: Caller, options: TagOptions): Promise<ManifestAnswer> {
     if (!(await tags.known(route, tag))) return firstByTag(route, tag, caller);
     const resolution = await tags.resolve(route, tag, caller, options);
-    if (resolution.failure) return staleByTag(route, resolution, resolution.failure, caller);
+    if (resolution.failure) return staleByTag(route, tag, resolution, resolution.failure, caller);
     try {
       return tagged(resolution, await byDigest(route, resolution.digest, caller));
     } catch (error) {
       const failure = brokenPromise(route, tag, resolution, error);
-      return staleByTag(route, await tags.fallback(route, tag, failure), failure, caller);
+      return staleByTag(route, tag, await tags.fallback(route, tag, failure), failure, caller);
     }
   }
 
-  /** A pull that could only get half of its image is better refused while the client can still go to the origin. */
-  async function staleByTag(route: Route, stale: Resolution, failure: UpstreamFailure, caller: Caller) {
-    if (!(await isComplete(metadata, route.repository, stale.digest))) throw failure;
+  /**
+   * A pull that could only get half of its image is better refused while the client can still go to the origin. Of a
+   * signature the half that was read before is all that is read.
+   */
+  async function staleByTag(
+    route: Route,
+    tag: Tag,
+    stale: Resolution,
+    failure: UpstreamFailure,
+    caller: Caller,
+  ) {
+    const servable = isAttachedTag(tag) || (await isComplete(metadata, route.repository, stale.digest));
+    if (!servable) throw failure;
     return tagged(stale, await byDigest(route, stale.digest, caller));
   }
 

@@ -6,6 +6,8 @@ import type {ManifestRecord, RepositoryKey} from '../storage/metadata.ts';
 export interface Memory {
   manifest(repository: RepositoryKey, digest: Digest): ManifestRecord | undefined;
   keepManifest(repository: RepositoryKey, record: ManifestRecord): void;
+  /** The repository is no longer linked to it. */
+  forgetManifest(repository: RepositoryKey, digest: Digest): void;
   blob(digest: Digest): Buffer | undefined;
   keepBlob(digest: Digest, bytes: Buffer): void;
 }
@@ -23,6 +25,7 @@ export function createMemory(maxBytes: number): Memory {
   return {
     manifest: (repository, digest) => manifests?.get(keyOf(repository, digest)),
     keepManifest: (repository, record) => void manifests?.set(keyOf(repository, record.digest), record),
+    forgetManifest: (repository, digest) => void manifests?.delete(keyOf(repository, digest)),
     blob: (digest) => blobs?.get(digest),
     keepBlob: (digest, bytes) => void blobs?.set(digest, bytes),
   };

@@ -52,6 +52,9 @@ export interface Tags {
 interface Sighting {
   readonly head: ManifestHead & {digest: Digest};
   readonly checkedAt: number;
+  readonly tag: Tag;
+  /** Names the manifest's place, which is waited for. */
+  readonly arrival: string;
 }
 
 type Answer = {digest: Digest; head: ManifestHead | undefined} | undefined;
@@ -66,15 +69,22 @@ export interface TagsParts {
 }
 
 export function createTags({metadata, pull, absences, clock}: TagsParts): Tags {
-  const sightings = new LRUCache<string, Sighting>({max: MOST_SIGHTINGS});
-  const awaiting = new LRUCache<string, Set<Tag>>({max: MOST_SIGHTINGS});
+  /** The tags of the sightings by what they wait for: as many in all as there are sightings. */
+  const awaiting = new Map<string, Set<Tag>>();
+  const sightings = new LRUCache<string, Sighting>({max: MOST_SIGHTINGS, dispose: stopAwaiting});
   const asking = createSingleFlight<Answer>();
   const place = ({repository}: Route) => `${repository.registry}/${repository.name}`;
   const keyOf = (route: Route, tag: Tag) => `${place(route)}:${tag}`;
 
+  function stopAwaiting({arrival, tag}: Sighting): void {
+    const tags = awaiting.get(arrival);
+    tags?.delete(tag);
+    if (tags?.size === 0) awaiting.delete(arrival);
+  }
+
   function sight(route: Route, tag: Tag, head: ManifestHead & {digest: Digest}): void {
-    sightings.set(keyOf(route, tag), {head, checkedAt: clock.now()});
     const arrival = `${place(route)}@${head.digest}`;
+    sightings.set(keyOf(route, tag), {head, checkedAt: clock.now(), tag, arrival});
     awaiting.set(arrival, (awaiting.get(arrival) ?? new Set()).add(tag));
   }
 
@@ -89,6 +99,7 @@ export function createTags({metadata, pull, absences, clock}: TagsParts): Tags {
   async function ask(route: Route, tag: Tag, caller: Caller, record: TagRecord | undefined): Promise<Answer> {
     const head = await route.registry.upstream.headManifest(route.repository.name, tag, caller);
     if (!head) {
+      sightings.delete(keyOf(route, tag));
       if (record)
         await metadata.commit([{type: 'tag.gone', repository: route.repository, name: tag, at: clock.now()}]);
       return undefined;

@@ -1,5 +1,5 @@
 import {algorithmOf, createDigester, type Digest} from '../oci/digest.ts';
-import {UpstreamFailure} from '../upstream/port.ts';
+import {type BlobBody, UpstreamFailure} from '../upstream/port.ts';
 import {BlobAbsent, DigestMismatch, type Source} from './fill/download.ts';
 
 /**
@@ -39,7 +39,7 @@ export async function* streamVerified(
 /**
  * A part of a blob straight from the upstream, `start` to `end`, both inclusive. A part has no digest of its own: the
  * client checks the whole that it puts together.
- * @throws UpstreamFailure or BlobAbsent, before anything is given
+ * @throws UpstreamFailure or BlobAbsent; UpstreamFailure from the iteration when the part is cut short
  */
 export async function openPart(
   source: Source,
@@ -56,15 +56,14 @@ export async function openPart(
       `answered with bytes from ${answer.start} on, not ${start}`,
     );
   }
-  return cut(answer.body, answer.start, start, end, answer.close);
+  return cut(answer, start, end, source.host);
 }
 
 async function* cut(
-  body: AsyncIterable<Uint8Array>,
-  offset: number,
+  {body, start: offset, close}: BlobBody,
   start: number,
   end: number,
-  close: () => void,
+  host: string,
 ): AsyncGenerator<Uint8Array, void> {
   let at = offset;
   try {
@@ -77,4 +76,9 @@ async function* cut(
   } finally {
     close();
   }
+  throw new UpstreamFailure(
+    'unreachable',
+    host,
+    `ended a part after ${at - start} of ${end + 1 - start} bytes`,
+  );
 }

@@ -95,10 +95,21 @@ export interface ReferrerPage {
   limit: number;
 }
 
-/** Where a walk over all manifests stands; to be handed back as it is. */
-export interface ManifestCursor {
+/** Where a walk over all manifests stands: a number above 0 that grows along the way. */
+export type ManifestCursor = number;
+
+/** Where a walk over all referrers stands; to be handed back as it is. */
+export interface ReferrerCursor {
   readonly repository: number;
-  readonly digest: Digest;
+  readonly subject: Digest;
+  readonly seq: number;
+}
+
+/** A referrer as the walk over all of them gives it. */
+export interface ReferrerRow extends Pick<ReferrerRecord, 'digest' | 'source'> {
+  repository: RepositoryKey;
+  subject: Digest;
+  cursor: ReferrerCursor;
 }
 
 /** A manifest as the walk over all of them gives it: once for each repository that is linked to it. */
@@ -149,7 +160,10 @@ export type Change =
       descriptors: readonly Descriptor[];
       at: number;
     }
-  /** The edge of a manifest that is linked to this repository; nothing happens when it is not. */
+  /**
+   * The edge of a manifest that is linked to this repository; nothing happens when it is not. For rebuilding: a list
+   * whose own row is lost or behind is mended.
+   */
   | {type: 'referrer.put'; repository: RepositoryKey; edge: Edge; at: number}
   | {type: 'referrer.delete'; repository: RepositoryKey; subject: Digest; digest: Digest}
   /** The tag points at this digest, checked at `at`; clears `goneAt`. */
@@ -181,8 +195,10 @@ export interface Metadata {
   manifest(repository: RepositoryKey, digest: Digest): Promise<ManifestRecord | undefined>;
   /** The bytes and a media type that some repository links them with; for the confirmation of a further one. */
   storedManifest(digest: Digest): Promise<{mediaType: string; bytes: Buffer} | undefined>;
-  /** Every link of every stored manifest, in the order of their cursors, from the one after `after` on. */
+  /** Every link of every stored manifest, oldest first, from the one after `after` on. */
   manifests(after: ManifestCursor | undefined, limit: number): Promise<LinkedManifest[]>;
+  /** Where the walk over all manifests ends for now; undefined while there are none. */
+  lastManifest(): Promise<ManifestCursor | undefined>;
   /** What a stored manifest refers to, in its own order. */
   references(manifest: Digest): Promise<ReferenceRecord[]>;
   /** The size that a manifest linked to this repository names for a blob. */
@@ -191,6 +207,8 @@ export interface Metadata {
   referrerList(repository: RepositoryKey, subject: Digest): Promise<ReferrerListRecord | undefined>;
   /** In the order of `seq`. A page of some types reads only the rows that it gives. */
   referrers(repository: RepositoryKey, subject: Digest, page: ReferrerPage): Promise<ReferrerRecord[]>;
+  /** Every referrer of every subject, in the order of their cursors, from the one after `after` on. */
+  referrerRows(after: ReferrerCursor | undefined, limit: number): Promise<ReferrerRow[]>;
   /** The subjects that begin with `prefix` and have a list here, be it an empty one, in byte order. */
   referrerSubjects(repository: RepositoryKey, prefix: string): Promise<Digest[]>;
   /** The local tag where there is one, else the upstream's. */

@@ -96,7 +96,8 @@ export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): Ups
       told(headBlob(ask, target(repository, `blobs/${digest}`, caller))),
     getBlob: (repository, digest, caller, range) =>
       told(getBlob(ask, target(repository, `blobs/${digest}`, caller), range)),
-    listTags: (repository, caller) => told(listTags(ask, target(repository, 'tags/list', caller))),
+    listTags: (repository, caller, spend) =>
+      told(listTags(ask, target(repository, 'tags/list', caller), spend)),
     listReferrers: (repository, subject, caller) =>
       told(listReferrers(ask, target(repository, `referrers/${subject}`, caller))),
     pushBlob: (repository, blob, caller) => {

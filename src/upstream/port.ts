@@ -100,8 +100,11 @@ export interface Upstream {
     caller: Caller,
     range?: ByteRange,
   ): Promise<BlobBody | undefined>;
-  /** The tags of all pages, as the upstream orders them; a list learned partly is a failure. */
-  listTags(repository: RepositoryName, caller: Caller): Promise<string[] | undefined>;
+  /**
+   * The tags of all pages, as the upstream orders them; a list learned partly is a failure.
+   * @param spend called before each page is asked for; what it throws ends the list.
+   */
+  listTags(repository: RepositoryName, caller: Caller, spend?: () => void): Promise<string[] | undefined>;
   /**
    * All referrers of a subject, of all pages, as the upstream's Referrers API orders and describes them, less `data`.
    * `undefined` is authoritative: there is no Referrers API here. It says nothing about referrers.

@@ -24,20 +24,31 @@ function parsePage(bytes: Buffer, host: string): string[] {
 
 /**
  * Reads a tag list to its last page (distribution-spec, "Listing Tags").
+ * @param spend called before each page is asked for; what it throws ends the list.
  * @returns undefined when there is no such repository.
  * @throws UpstreamFailure when any page fails: a list learned partly is none.
  */
-export async function listTags(ask: Exchange['ask'], target: Target): Promise<string[] | undefined> {
+export async function listTags(
+  ask: Exchange['ask'],
+  target: Target,
+  spend: () => void = () => {},
+): Promise<string[] | undefined> {
   const {host} = target.url;
   const tags: string[] = [];
   const url = new URL(target.url);
   url.searchParams.set('n', String(PAGE_SIZE));
-  for await (const reply of readPages(ask, {...target, url}, TAG_LIST)) {
+  const spendAndAsk: Exchange['ask'] = async (question) => {
+    spend();
+    return ask(question);
+  };
+  for await (const reply of readPages(spendAndAsk, {...target, url}, TAG_LIST)) {
     if (reply.status === 404) {
       discard(reply.body);
       return undefined;
     }
-    tags.push(...parsePage(await collect(reply.body, host, MOST_PAGE_BYTES, 'a page of its tag list'), host));
+    const page = await collect(reply.body, host, MOST_PAGE_BYTES, 'a page of its tag list');
+    // Some registries give all tags in one page: more than a call can have arguments.
+    for (const tag of parsePage(page, host)) tags.push(tag);
   }
   return tags;
 }

@@ -2,8 +2,16 @@ import test from 'ava';
 import {attach, blobOf, listReferrers} from '../../src/index.ts';
 import {OCI_INDEX, OCI_MANIFEST} from '../../src/oci/media-type.ts';
 import {fallbackTag} from '../../src/oci/referrers.ts';
-import {contentOf, imageManifest, indexOf, plainManifest, sha256} from '../support/content.ts';
+import {
+  contentOf,
+  imageManifest,
+  indexOf,
+  manifestAnswer,
+  plainManifest,
+  sha256,
+} from '../support/content.ts';
 import {startLegacy} from '../support/legacy.ts';
+import {type Answer, createScriptedUpstream} from '../support/scripted-upstream.ts';
 
 const plainHttp = {plainHttp: true};
 const sbom = {
@@ -125,6 +133,39 @@ test('a registry that lists the artifact by itself gets no fallback tag', async 
   t.is(await registry.fallback(image.digest), undefined);
   t.like(await listReferrers(registry.target, '1', plainHttp), {manifests: [{digest}]});
 });
+
+const UNPROVEN: Record<string, Answer> = {
+  'names it not': {headers: {'content-type': OCI_INDEX}, body: '{"manifests":[]}'},
+  'cannot be had': {status: 429},
+};
+
+for (const [what, answer] of Object.entries(UNPROVEN)) {
+  test(`an OCI-Subject proves nothing: where the list ${what}, the fallback tag is kept up`, async (t) => {
+    const image = imageManifest();
+    const tag = `/v2/team/app/manifests/${fallbackTag(image.digest)}`;
+    let written: Buffer | undefined;
+    const upstream = await createScriptedUpstream(t, [
+      {request: 'GET /v2/team/app/manifests/1', answer: manifestAnswer(image)},
+      {request: /^HEAD \/v2\/team\/app\/blobs\//, answer: {headers: {'content-length': '2'}}, times: 2},
+      {
+        request: /^PUT \/v2\/team\/app\/manifests\/sha256:/,
+        answer: {status: 201, headers: {'oci-subject': image.digest}},
+      },
+      {request: `GET /v2/team/app/referrers/${image.digest}`, answer},
+      {request: `GET ${tag}`, answer: {status: 404}},
+      {
+        request: `PUT ${tag}`,
+        answer({body}) {
+          written = body;
+          return {status: 201};
+        },
+      },
+      {request: `GET ${tag}`, answer: () => ({headers: {'content-type': OCI_INDEX}, body: written ?? ''})},
+    ]);
+    const digest = await attach(`docker://${upstream.host}/team/app`, '1', sbom, plainHttp);
+    t.is(JSON.parse(String(written)).manifests[0].digest, digest);
+  });
+}
 
 test('a blob that is there is not sent again', async (t) => {
   const legacy = await startLegacy(t, imageManifest());

@@ -4,7 +4,7 @@ import {readDescriptor} from '../../src/oci/descriptor.ts';
 import {digestOf, isDigest} from '../../src/oci/digest.ts';
 import {DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST} from '../../src/oci/media-type.ts';
 import {isTag, type Tag} from '../../src/oci/name.ts';
-import {edgeOf, fallbackTag, subjectPrefix} from '../../src/oci/referrers.ts';
+import {edgeOf, fallbackTag, isAttachedTag, subjectPrefix} from '../../src/oci/referrers.ts';
 
 const subject = {mediaType: OCI_MANIFEST, digest: digestOf(Buffer.from('subject')), size: 7};
 const config = {mediaType: 'application/vnd.example.config', digest: digestOf(Buffer.from('{}')), size: 2};
@@ -208,3 +208,13 @@ for (const tag of [
     t.is(subjectPrefix(tag as Tag), undefined);
   });
 }
+
+test('the tags of what cosign attached are told from all others', (t) => {
+  const hex = 'a1'.repeat(32);
+  for (const tag of [`sha256-${hex}.sig`, `sha256-${hex}.att`, `sha256-${hex}.sbom`]) {
+    t.true(isAttachedTag(tag as Tag), tag);
+  }
+  for (const tag of [`sha256-${hex}`, `sha256-${hex}.`, 'sha256-a1.sig', `v-sha256-${hex}.sig`, '1.2.sig']) {
+    t.false(isAttachedTag(tag as Tag), tag);
+  }
+});

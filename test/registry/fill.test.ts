@@ -337,8 +337,11 @@ test('a disk that is full does not fail the pull: it is streamed, verified, unca
 test('without a spool a pull comes from the upstream, and a wrong digest is still cut off', async (t) => {
   const wrong = Buffer.from(blob.bytes);
   wrong[5] = (wrong[5] ?? 0) ^ 1;
+  const HEAD = {request: GET.replace('GET', 'HEAD'), answer: {headers: lengthOf(blob), body: []}};
   const upstream = await createScriptedUpstream(t, [
+    HEAD,
     {request: GET, answer: blobAnswer(blob)},
+    HEAD,
     {request: GET, answer: {body: wrong}},
   ]);
   const proxy = await startBackref(t, {registries: [upstream]});

@@ -453,6 +453,21 @@ for (const [what, manifest] of [
   });
 }
 
+test('with the upstream failing, the tag of a signature is served without its configuration, which nobody reads', async (t) => {
+  const tag = `sha256-${'a'.repeat(64)}.sig`;
+  const upstream = await createScriptedUpstream(t, [
+    {request: `GET /v2/library/app/manifests/${tag}`, answer: manifestAnswer(whole)},
+    {request: `HEAD /v2/library/app/manifests/${tag}`, answer: {status: 500}},
+  ]);
+  const proxy = await startBackref(t, {registries: [upstream]});
+  await proxy.ask(`/v2/app/manifests/${tag}`);
+  proxy.clock.move(MINUTE);
+  const stale = await proxy.ask(`/v2/app/manifests/${tag}`);
+  t.is(stale.status, 200);
+  t.deepEqual(stale.body, whole.bytes);
+  t.regex(String(stale.headers.warning), /^299 - "/);
+});
+
 test('a foreign layer is nothing that a pull needs from here', async (t) => {
   const body = {
     schemaVersion: 2,

@@ -9,7 +9,9 @@ import type {
   LinkedManifest,
   ManifestCursor,
   Metadata,
+  ReferrerCursor,
   ReferrerPage,
+  ReferrerRow,
   RepositoryKey,
 } from '../../src/storage/metadata.ts';
 import {type MetadataPlace, manifestPut} from './contract-metadata.ts';
@@ -484,6 +486,54 @@ export function referrerContract(
     ].map((put) => keyOf({...put, bytes: Buffer.from(put.bytes)}));
     t.deepEqual(seen.map(keyOf).sort(), expected.sort());
     t.true(seen.every(({bytes}) => Buffer.isBuffer(bytes)));
+  });
+
+  test('referrers: the walk over all manifests goes from the oldest link to the last', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    t.is(await metadata.lastManifest(), undefined);
+    const puts = Array.from({length: 10}, (_, index) => manifestPut(`manifest ${index}`));
+    for (const put of puts) await commit(put);
+    await commit({...puts[0], at: 9_000} as Change, {...puts[3], repository: OTHER} as Change);
+    const walked = await metadata.manifests(undefined, 100);
+    t.deepEqual(
+      walked.map(({repository, digest}) => `${repository.name} ${digest}`),
+      [...puts.map(({digest}) => `${APP.name} ${digest}`), `${OTHER.name} ${puts[3]?.digest}`],
+    );
+    t.is(await metadata.lastManifest(), walked.at(-1)?.cursor);
+    t.true(walked.every(({cursor}, index) => cursor > (walked[index - 1]?.cursor ?? 0)));
+  });
+
+  test('referrers: the walk over all referrers gives every one once, also while some go', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const subjects = [1, 2, 3].map((index) => digestOf(Buffer.from(`subject ${index}`)));
+    const all = subjects.flatMap((subject) =>
+      ['a', 'b', 'c'].map((name) => referring(`${name} ${subject}`, SBOM, subject)),
+    );
+    await commit(...all.map(({put}) => put), {...all[0]?.put, repository: OTHER} as Change);
+    await commit(answer([described('x')], {repository: OTHER}));
+    const seen: ReferrerRow[] = [];
+    for (let after: ReferrerCursor | undefined; ; ) {
+      const page = await metadata.referrerRows(after, 2);
+      if (page.length === 0) break;
+      seen.push(...page);
+      after = page.at(-1)?.cursor;
+      for (const {repository, subject, digest} of page)
+        await commit({type: 'referrer.delete', repository, subject, digest});
+    }
+    const keyOf = ({repository, subject, digest, source}: Omit<ReferrerRow, 'cursor'>) =>
+      `${repository.name} ${subject} ${digest} ${source}`;
+    const content = all.map(({subject, digest}) => ({
+      repository: APP,
+      subject,
+      digest,
+      source: 'content' as const,
+    }));
+    const expected = [
+      ...content,
+      ...content.slice(0, 1).map((row) => ({...row, repository: OTHER})),
+      {repository: OTHER, subject: SUBJECT, digest: described('x').digest, source: 'api' as const},
+    ];
+    t.deepEqual(seen.map(keyOf).sort(), expected.map(keyOf).sort());
   });
 
   test('referrers: what the walk rebuilds equals what the commits had made', async (t) => {

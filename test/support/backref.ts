@@ -87,13 +87,13 @@ export async function startBackref(t: ExecutionContext, options: BackrefOptions)
   const clock = options.clock ?? createMovableClock();
   const server = createServer(configOf(options, folder), {clock, env: {}});
   const idle = watchFills(server);
-  const {url, port} = await server.listen();
   const agent = new Agent({keepAlive: true});
   const close = async () => {
     agent.destroy();
     await server.close();
   };
   t.teardown(close);
+  const {url, port} = await server.listen();
 
   const open: Backref['open'] = (path, {method = 'GET', headers = {}} = {}) =>
     new Promise((resolve, reject) => {

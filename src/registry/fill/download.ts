@@ -20,6 +20,11 @@ export class DigestMismatch extends Error {
   override readonly name = 'DigestMismatch';
 }
 
+/** What the upstream has now does not go with what is here of it. */
+class Unfit extends Error {
+  override readonly name = 'Unfit';
+}
+
 /** Where a blob comes from. */
 export interface Source {
   /** The upstream's host. */
@@ -47,22 +52,20 @@ const RESUME_DELAY = 200;
 
 /**
  * Brings the whole blob into the spool and finds its digest right. A connection that breaks is resumed by Range; a
- * mismatch after a resumption starts once more from zero.
+ * resumption that is refused or ends in a mismatch starts once more from zero.
  * @throws BlobAbsent, SpoolFailed, DigestMismatch or UpstreamFailure
  */
 export async function download(parts: DownloadParts): Promise<void> {
   const {digest, spool, progress, events} = parts;
-  let digester = await rehash(digest, spool, progress);
+  let digester = await rehash(parts);
   let resumed = progress.received > 0;
   events.emit('fill.start', {digest, resumedAt: progress.received});
   for (;;) {
-    const resumptions = await receiveAll(parts, digester);
+    const {resumptions, unfit} = await receiveAll(parts, digester);
     resumed ||= resumptions > 0;
-    const actual = digester.digest();
-    if (actual === digest && (progress.size ?? progress.received) === progress.received) return;
-    const mismatch = new DigestMismatch(
-      `${parts.source.host} sent ${progress.received} bytes with the digest ${actual}`,
-    );
+    const reason = unfit?.message ?? wrongContent(parts, digester.digest());
+    if (reason === undefined) return;
+    const mismatch = new DigestMismatch(`${parts.source.host} ${reason}`);
     events.emit('fill.mismatch', {digest, reason: mismatch.message});
     if (!resumed) throw mismatch;
     resumed = false;
@@ -72,24 +75,40 @@ export async function download(parts: DownloadParts): Promise<void> {
   }
 }
 
+/** What is wrong with all that was received; undefined when it is the blob. */
+function wrongContent(
+  {digest, progress: {received, size}}: DownloadParts,
+  actual: Digest,
+): string | undefined {
+  if (actual === digest && (size ?? received) === received) return undefined;
+  return `sent ${received} bytes with the digest ${actual}`;
+}
+
 /** What an earlier process left in the spool counts again once it is hashed again. */
-async function rehash(digest: Digest, spool: Spool, progress: Progress): Promise<Digester> {
+async function rehash({digest, spool, progress, stopping}: DownloadParts): Promise<Digester> {
   const digester = createDigester(algorithmOf(digest));
   if (spool.size === 0) return digester;
-  for await (const chunk of spool.read(0, spool.size)) digester.update(chunk);
+  for await (const chunk of spool.read(0, spool.size)) {
+    stopping.throwIfAborted();
+    digester.update(chunk);
+  }
   progress.found(spool.size);
   return digester;
 }
 
-/** Gives the number of resumptions that it took. */
-async function receiveAll(parts: DownloadParts, digester: Digester): Promise<number> {
+/** Gives the number of resumptions that it took, and why the last of them came to nothing. */
+async function receiveAll(
+  parts: DownloadParts,
+  digester: Digester,
+): Promise<{resumptions: number; unfit?: Unfit}> {
   const {digest, progress, clock, events, stopping} = parts;
   for (let resumptions = 0, fruitless = 0; ; resumptions++) {
     const before = progress.received;
     try {
       await receive(parts, digester);
-      return resumptions;
+      return {resumptions};
     } catch (error) {
+      if (error instanceof Unfit) return {resumptions, unfit: error};
       fruitless = progress.received > before ? 0 : fruitless + 1;
       // A first answer that fails is for the client to hear, at once; only what has begun is resumed.
       const hopeful = error instanceof UpstreamFailure && progress.begun && fruitless < FRUITLESS_ATTEMPTS;
@@ -105,15 +124,19 @@ async function receive(
   {source, expected, progress, spool, stopping}: DownloadParts,
   digester: Digester,
 ): Promise<void> {
-  // One byte that is here already is asked for again: so the range can be satisfied even when nothing is missing.
-  const answer = await source.open(progress.received > 0 ? {start: progress.received - 1} : undefined);
+  const answer = await opened(source, progress.received);
   if (!answer) throw new BlobAbsent(`${source.host} does not have it`);
   const close = () => answer.close();
   stopping.addEventListener('abort', close);
   try {
+    // Closing may have come while the upstream was asked.
+    stopping.throwIfAborted();
+    refuseOtherSize(answer.size, progress.size);
     progress.begin(answer.size ?? progress.size ?? expected);
     for await (const chunk of unseen(answer, progress.received)) {
-      if (progress.received + chunk.length > (progress.size ?? Number.POSITIVE_INFINITY)) break;
+      if (progress.received + chunk.length > (progress.size ?? Number.POSITIVE_INFINITY)) {
+        throw new Unfit(`sent more than the ${progress.size} bytes that it has`);
+      }
       digester.update(chunk);
       progress.take(chunk, spool.size);
       await writing(spool.append(chunk));
@@ -129,6 +152,25 @@ async function receive(
       `ended after ${progress.received} of ${progress.size} bytes`,
     );
   }
+}
+
+/** Asks for what follows the bytes that are here. */
+async function opened(source: Source, received: number): Promise<BlobBody | undefined> {
+  if (received === 0) return source.open();
+  try {
+    // One byte that is here already is asked for again: so the range can be satisfied even when nothing is missing.
+    return await source.open({start: received - 1});
+  } catch (error) {
+    // A 416 above all: then what is here, be it of an earlier process or another upstream, is longer than the blob.
+    if (!(error instanceof UpstreamFailure) || error.kind !== 'protocol') throw error;
+    throw new Unfit(`cannot go on after ${received} bytes: ${error.message}`);
+  }
+}
+
+/** Clients were told the first length: under another one, their answers would end too early or too late. */
+function refuseOtherSize(named: number | undefined, known: number | undefined): void {
+  if (named === undefined || known === undefined || named === known) return;
+  throw new Unfit(`names a length of ${named} bytes and named ${known} before`);
 }
 
 /** The answer's bytes less those that are here: an upstream may ignore the range. */

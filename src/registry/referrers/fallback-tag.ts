@@ -3,9 +3,9 @@ import type {Descriptor} from '../../oci/descriptor.ts';
 import {type Digest, digestOf} from '../../oci/digest.ts';
 import {readManifest} from '../../oci/manifest.ts';
 import {OCI_INDEX} from '../../oci/media-type.ts';
-import {edgeOf, fallbackTag} from '../../oci/referrers.ts';
+import {type Edge, edgeOf, fallbackTag} from '../../oci/referrers.ts';
 import type {ManifestRecord, Metadata} from '../../storage/metadata.ts';
-import type {ManifestBody} from '../../upstream/port.ts';
+import {type ManifestBody, UpstreamFailure} from '../../upstream/port.ts';
 import type {ManifestPull} from '../manifest-pull.ts';
 import type {Route} from '../namespace.ts';
 
@@ -19,6 +19,10 @@ export interface FallbackTags {
   read(route: Route, subject: Digest, caller: Caller): Promise<Descriptor[]>;
 }
 
+/** Anybody who can push to a public registry can write a tag of any length: pulls keep their share of connections. */
+const AT_ONCE = 32;
+const MOST_ENTRIES = 10_000;
+
 export function createFallbackTags({metadata, pull}: {metadata: Metadata; pull: ManifestPull}): FallbackTags {
   async function fetchEntry(
     route: Route,
@@ -29,18 +33,28 @@ export function createFallbackTags({metadata, pull}: {metadata: Metadata; pull: 
     return here ?? (await pull.byDigest(route, digest, caller)).value;
   }
 
+  async function edgeIn(route: Route, digest: Digest, caller: Caller): Promise<Edge | undefined> {
+    const entry = await fetchEntry(route, digest, caller);
+    return entry && edgeOf(entry);
+  }
+
   return {
     async read(route, subject, caller) {
       const {upstream} = route.registry;
       const body = await upstream.getManifest(route.repository.name, fallbackTag(subject), caller);
       if (!body) return [];
       const digests = entriesOf(body, subject);
-      const entries = await Promise.all(digests.map((digest) => fetchEntry(route, digest, caller)));
-      return entries
-        .map((entry) => entry && edgeOf(entry))
-        .filter((edge) => edge?.subject === subject)
-        .map((edge) => edge?.descriptor)
-        .filter((descriptor) => descriptor !== undefined);
+      if (digests.length > MOST_ENTRIES) {
+        const reason = `names ${digests.length} referrers by the tag of ${subject}; at most ${MOST_ENTRIES} are read`;
+        throw new UpstreamFailure('protocol', upstream.host, reason);
+      }
+      const descriptors: Descriptor[] = [];
+      for (let at = 0; at < digests.length; at += AT_ONCE) {
+        const some = digests.slice(at, at + AT_ONCE);
+        const edges = await Promise.all(some.map((digest) => edgeIn(route, digest, caller)));
+        for (const edge of edges) if (edge?.subject === subject) descriptors.push(edge.descriptor);
+      }
+      return descriptors;
     },
   };
 }

@@ -7,6 +7,7 @@ import type {Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import type {CacheReport} from '../answer.ts';
 import {freshness} from '../freshness.ts';
+import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
 import {createSingleFlight} from '../single-flight.ts';
 import type {TagOptions} from '../tags.ts';
@@ -25,6 +26,7 @@ export interface ReferrerLists {
 export interface ReferrerListsParts {
   metadata: Metadata;
   discovery: Discovery;
+  memory: Memory;
   clock: Clock;
   events: Events;
 }
@@ -40,11 +42,17 @@ const MOST_DOUBTS = 64;
 const DOUBT_LIFE = 60 * 60_000;
 const MOST_REMEMBERED = 10_000;
 
-export function createReferrerLists({metadata, discovery, clock, events}: ReferrerListsParts): ReferrerLists {
+export function createReferrerLists({
+  metadata,
+  discovery,
+  memory,
+  clock,
+  events,
+}: ReferrerListsParts): ReferrerLists {
   const asking = createSingleFlight<void>();
   const confirmed = new LRUCache<string, number>({max: MOST_REMEMBERED});
   /** Empty lists that were not written down, with the time of the answer. */
-  const passing = new LRUCache<string, number>({max: MOST_REMEMBERED});
+  const passing = new LRUCache<string, {source: Discovered['source']; at: number}>({max: MOST_REMEMBERED});
   const keyOf = ({repository}: Route, digest: Digest) =>
     `${repository.registry}/${repository.name}@${digest}`;
 
@@ -65,7 +73,9 @@ export function createReferrerLists({metadata, discovery, clock, events}: Referr
     const changes = gone
       .filter((digest) => digest !== undefined)
       .map((digest) => ({type: 'manifest.unlink' as const, repository, digest}));
-    if (changes.length > 0) await metadata.commit(changes);
+    if (changes.length === 0) return;
+    await metadata.commit(changes);
+    for (const {digest} of changes) memory.forgetManifest(repository, digest);
   }
 
   /** The list is known all the same; what could not be asked about stays on it until the next round. */
@@ -77,12 +87,12 @@ export function createReferrerLists({metadata, discovery, clock, events}: Referr
    * An empty answer names nothing that is sure to exist, and anybody can ask about any name: it is written down only
    * for what this repository has here or what was listed before, and otherwise remembered for a while.
    */
-  async function isWorthKeeping(
-    {repository}: Route,
-    subject: Digest,
-    {descriptors}: Discovered,
-  ): Promise<boolean> {
-    if (descriptors.length > 0 || (await metadata.referrerList(repository, subject))) return true;
+  async function isWorthKeeping(route: Route, subject: Digest, {descriptors}: Discovered): Promise<boolean> {
+    if (descriptors.length > 0 || (await metadata.referrerList(route.repository, subject))) return true;
+    return isHere(route, subject);
+  }
+
+  async function isHere({repository}: Route, subject: Digest): Promise<boolean> {
     return (await metadata.manifest(repository, subject)) !== undefined;
   }
 
@@ -91,15 +101,22 @@ export function createReferrerLists({metadata, discovery, clock, events}: Referr
     const {repository} = route;
     const at = clock.now();
     if (!(await isWorthKeeping(route, subject, discovered))) {
-      passing.set(keyOf(route, subject), at);
+      passing.set(keyOf(route, subject), {source, at});
       return;
     }
     await metadata.commit([{type: 'referrer-list.put', repository, subject, source, descriptors, at}]);
   }
 
   async function listedAt(route: Route, subject: Digest): Promise<number | undefined> {
-    const known = await metadata.referrerList(route.repository, subject);
-    return known?.checkedAt ?? passing.get(keyOf(route, subject));
+    const {repository} = route;
+    const known = await metadata.referrerList(repository, subject);
+    if (known?.checkedAt !== undefined) return known.checkedAt;
+    const empty = passing.get(keyOf(route, subject));
+    // Asked about first and pulled then, as admission webhooks make it: a later outage, and a restart, finds it known.
+    if (empty && (await isHere(route, subject))) {
+      await metadata.commit([{type: 'referrer-list.put', repository, subject, ...empty, descriptors: []}]);
+    }
+    return empty?.at;
   }
 
   const refresh = (route: Route, subject: Digest, caller: Caller) =>

@@ -31,6 +31,8 @@ const AT_ONCE = 2;
 const MOST_WAITING = 1000;
 /** The referrers of one subject that are fetched. */
 const MOST_REFERRERS = 50;
+/** The entries of one index that are followed: who writes it must not decide how often the upstream is asked. */
+const MOST_ENTRIES = 100;
 
 export function createPrefetch({metadata, pull, lists, blobs, events}: PrefetchParts): Prefetch {
   const waiting = new Map<string, Arrival>();
@@ -39,7 +41,10 @@ export function createPrefetch({metadata, pull, lists, blobs, events}: PrefetchP
 
   /** A fallback tag that a client pulls through us feeds the index as well. */
   async function followTag({route, record, caller}: Arrival): Promise<void> {
-    for (const {digest} of readManifest(record.bytes).manifests) await pull.byDigest(route, digest, caller);
+    for (const digest of entriesOf(record)) {
+      if (closed) return;
+      await pull.byDigest(route, digest, caller);
+    }
   }
 
   async function fetchReferrers(route: Route, subject: Digest, caller: Caller): Promise<void> {
@@ -60,8 +65,10 @@ export function createPrefetch({metadata, pull, lists, blobs, events}: PrefetchP
   async function follow(arrival: Arrival): Promise<void> {
     const {route, record, tag, caller} = arrival;
     if (tag && subjectPrefix(tag) !== undefined) return followTag(arrival);
-    const platforms = readManifest(record.bytes).manifests.map(({digest}) => digest);
-    for (const subject of [record.digest, ...platforms]) await fetchReferrers(route, subject, caller);
+    for (const subject of [record.digest, ...entriesOf(record)]) {
+      if (closed) return;
+      await fetchReferrers(route, subject, caller);
+    }
   }
 
   /** What the upstream cannot give now is asked for again by who needs it. */
@@ -111,3 +118,8 @@ export function createPrefetch({metadata, pull, lists, blobs, events}: PrefetchP
     },
   };
 }
+
+const entriesOf = ({bytes}: ManifestRecord): Digest[] =>
+  readManifest(bytes)
+    .manifests.slice(0, MOST_ENTRIES)
+    .map(({digest}) => digest);

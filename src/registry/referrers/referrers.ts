@@ -66,7 +66,8 @@ export interface ReferrersParts {
 export function createReferrers({metadata, lists, events}: ReferrersParts): Referrers {
   const held = new LRUCache<string, ReferrersPage>({
     maxSize: HELD,
-    sizeCalculation: ({body}) => body.length + 512,
+    // A key holds the client's filters, which may be longer than the page.
+    sizeCalculation: ({body}, key) => body.length + key.length + 512,
   });
 
   async function rowsUpTo(

@@ -1,6 +1,6 @@
 import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
-import {digestOf, isDigest} from '../../oci/digest.ts';
+import {type Digest, digestOf, isDigest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {OCI_INDEX} from '../../oci/media-type.ts';
 import {isDigestReference, type Reference} from '../../oci/name.ts';
@@ -22,6 +22,24 @@ export interface TagReadersParts {
  * upstream has no such tag, it is the synthesized index. 404 only where the absence of referrers is known.
  */
 export function createTagReaders({manifests, referrers, metadata, clock}: TagReadersParts): Manifests {
+  /** Readable by digest from now on, as a tag's manifest has to be. */
+  async function keep({repository}: Route, digest: Digest, bytes: Buffer): Promise<void> {
+    if (await metadata.manifest(repository, digest)) return;
+    await metadata.commit([
+      {
+        type: 'manifest.put',
+        repository,
+        digest,
+        mediaType: OCI_INDEX,
+        bytes,
+        edge: undefined,
+        references: [],
+        origin: 'upstream',
+        at: clock.now(),
+      },
+    ]);
+  }
+
   async function synthesized(
     route: Route,
     prefix: string,
@@ -34,20 +52,7 @@ export function createTagReaders({manifests, referrers, metadata, clock}: TagRea
     if (!whole) return undefined;
     const {body: bytes, report} = whole;
     const digest = digestOf(bytes);
-    // Readable by digest from now on, as a tag's manifest has to be.
-    await metadata.commit([
-      {
-        type: 'manifest.put',
-        repository: route.repository,
-        digest,
-        mediaType: OCI_INDEX,
-        bytes,
-        edge: undefined,
-        references: [],
-        origin: 'upstream',
-        at: clock.now(),
-      },
-    ]);
+    await keep(route, digest, bytes);
     return {
       digest,
       mediaType: OCI_INDEX,

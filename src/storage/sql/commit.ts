@@ -44,11 +44,11 @@ export function createCommit(
     if (pushed.length === 0) yield* referrers.removeAll(repository, digest);
   }
 
-  function* putReferrer({repository: key, edge}: ChangeOf<'referrer.put'>): Steps<void> {
+  function* putReferrer({repository: key, edge, at}: ChangeOf<'referrer.put'>): Steps<void> {
     const repository = yield* idOf(key);
     if (repository === undefined) return;
     const link = yield* run(writes.manifestLink, {repository, digest: edge.descriptor.digest});
-    if (link.length > 0) yield* referrers.putEdge(repository, edge);
+    if (link.length > 0) yield* referrers.restoreEdge(repository, edge, at);
   }
 
   function* putManifest(change: ChangeOf<'manifest.put'>): Steps<void> {

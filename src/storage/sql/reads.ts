@@ -2,7 +2,7 @@ import type {Kysely} from 'kysely';
 import {LRUCache} from 'lru-cache';
 import type {Digest} from '../../oci/digest.ts';
 import type {RepositoryName, Tag} from '../../oci/name.ts';
-import type {ManifestCursor, Metadata, RepositoryKey} from '../metadata.ts';
+import type {Metadata, RepositoryKey} from '../metadata.ts';
 import {createReferrerReads} from './referrer-reads.ts';
 import {type RunStatement, type Statement, statement} from './statement.ts';
 import type {Tables} from './tables.ts';
@@ -10,8 +10,6 @@ import type {Tables} from './tables.ts';
 const REMEMBERED_REPOSITORIES = 10_000;
 /** A blob that so many manifests name is looked for from the repository's side. */
 const MANY_MANIFESTS = 200;
-/** Before every link: no digest is empty. */
-const START: ManifestCursor = {repository: 0, digest: '' as Digest};
 
 /** The reads of the metadata port, over queries that are compiled here, once. */
 export function createReads(db: Kysely<Tables>, run: RunStatement): Omit<Metadata, 'commit' | 'close'> {
@@ -58,15 +56,20 @@ export function createReads(db: Kysely<Tables>, run: RunStatement): Omit<Metadat
       return row && {mediaType: row.mediaType, bytes: asBuffer(row.bytes)};
     },
 
-    async manifests(after = START, limit) {
-      const rows = await run(queries.manifests, {...after, limit});
-      return rows.map(({repository, registry, name, digest, mediaType, bytes}) => ({
+    async manifests(after = 0, limit) {
+      const rows = await run(queries.manifests, {after, limit});
+      return rows.map(({cursor, registry, name, digest, mediaType, bytes}) => ({
         repository: {registry, name},
         digest,
         mediaType,
         bytes: asBuffer(bytes),
-        cursor: {repository, digest},
+        cursor,
       }));
+    },
+
+    async lastManifest() {
+      const [row] = await run(queries.lastManifest, {});
+      return row?.cursor;
     },
 
     async references(manifest) {
@@ -150,29 +153,34 @@ function compileReads(db: Kysely<Tables>) {
         .limit(1),
     ),
 
-    manifests: statement((values: ManifestCursor & {limit: number}) =>
+    // SQLite goes through the tables of a cross join in the order in which they are written.
+    manifests: statement((values: {after: number; limit: number}) =>
       db
         .selectFrom('repository_manifest as link')
-        .innerJoin('manifest', 'manifest.digest', 'link.digest')
-        .innerJoin('repository', 'repository.id', 'link.repository')
+        .crossJoin('manifest')
+        .crossJoin('repository')
         .select([
-          'link.repository',
+          'link.id as cursor',
           'repository.registry',
           'repository.name',
           'link.digest',
           'link.media_type as mediaType',
           'manifest.bytes',
         ])
-        .where((row) =>
-          row(
-            row.refTuple('link.repository', 'link.digest'),
-            '>',
-            row.tuple(values.repository, values.digest),
-          ),
-        )
-        .orderBy('link.repository')
-        .orderBy('link.digest')
+        .where('link.id', '>', values.after)
+        .whereRef('manifest.digest', '=', 'link.digest')
+        .whereRef('repository.id', '=', 'link.repository')
+        .orderBy('link.id')
         .limit(values.limit),
+    ),
+
+    lastManifest: statement((_values: object) =>
+      db
+        .selectFrom('repository_manifest')
+        .select('id as cursor')
+        .where('id', '>', 0)
+        .orderBy('id', 'desc')
+        .limit(1),
     ),
 
     references: statement((values: {manifest: Digest}) =>

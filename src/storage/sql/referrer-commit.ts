@@ -10,6 +10,8 @@ type ListPut = Extract<Change, {type: 'referrer-list.put'}>;
 /** The steps of a commit that change what is known of referrers, each in a repository's row that exists. */
 export interface ReferrerCommit {
   putEdge(repository: number, edge: Edge): Steps<void>;
+  /** As `putEdge`, into a list whose own row may be lost or behind. @param at milliseconds since the epoch */
+  restoreEdge(repository: number, edge: Edge, at: number): Steps<void>;
   putList(repository: number, list: ListPut): Steps<void>;
   /** Removes one referrer of one subject. */
   remove(repository: number, subject: Digest, digest: Digest): Steps<void>;
@@ -91,6 +93,11 @@ export function createReferrerCommit(writes: ReferrerWrites): ReferrerCommit {
   return {
     putEdge,
     putList,
+
+    *restoreEdge(repository, edge, at) {
+      yield* run(writes.mendList, {repository, subject: edge.subject, version: at});
+      yield* putEdge(repository, edge);
+    },
 
     *remove(repository, subject, digest) {
       const key = {repository, subject};

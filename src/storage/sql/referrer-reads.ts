@@ -1,11 +1,11 @@
 import type {Kysely} from 'kysely';
 import type {Digest} from '../../oci/digest.ts';
-import type {Metadata, ReferrerRecord, RepositoryKey} from '../metadata.ts';
+import type {Metadata, ReferrerCursor, ReferrerRecord, RepositoryKey} from '../metadata.ts';
 import type {ListKey} from './referrer-writes.ts';
 import {type RunStatement, statement} from './statement.ts';
 import type {Tables} from './tables.ts';
 
-type ReferrerReads = Pick<Metadata, 'referrerList' | 'referrers' | 'referrerSubjects'>;
+type ReferrerReads = Pick<Metadata, 'referrerList' | 'referrers' | 'referrerRows' | 'referrerSubjects'>;
 
 export interface ReferrerReadsParts {
   db: Kysely<Tables>;
@@ -18,6 +18,8 @@ export interface ReferrerReadsParts {
 const TYPES_AT_ONCE = 8;
 /** Behind every character that a digest may have. */
 const LAST = '~';
+/** Before every referrer: no digest is empty. */
+const START: ReferrerCursor = {repository: 0, subject: '' as Digest, seq: 0};
 
 /** The reads of the metadata port that concern referrers. */
 export function createReferrerReads({db, run, idOf}: ReferrerReadsParts): ReferrerReads {
@@ -62,6 +64,17 @@ export function createReferrerReads({db, run, idOf}: ReferrerReadsParts): Referr
         ? await ofTypes(key, types, after, limit)
         : await run(queries.all, {...key, after, limit});
       return rows.map(recordOf);
+    },
+
+    async referrerRows(after = START, limit) {
+      const rows = await run(queries.rows, {...after, limit});
+      return rows.map(({repository, registry, name, subject, seq, digest, source}) => ({
+        repository: {registry, name},
+        subject,
+        digest,
+        source,
+        cursor: {repository, subject, seq},
+      }));
     },
 
     async referrerSubjects(repository, prefix) {
@@ -114,6 +127,34 @@ function compile(db: Kysely<Tables>) {
         .where('subject', '=', values.subject)
         .where('seq', '>', values.after)
         .orderBy('seq')
+        .limit(values.limit),
+    ),
+
+    // SQLite goes through the tables of a cross join in the order in which they are written.
+    rows: statement((values: ReferrerCursor & {limit: number}) =>
+      db
+        .selectFrom('referrer')
+        .crossJoin('repository')
+        .select([
+          'referrer.repository',
+          'repository.registry',
+          'repository.name',
+          'referrer.subject',
+          'referrer.seq',
+          'referrer.digest',
+          'referrer.source',
+        ])
+        .where((row) =>
+          row(
+            row.refTuple('referrer.repository', 'referrer.subject', 'referrer.seq'),
+            '>',
+            row.tuple(values.repository, values.subject, values.seq),
+          ),
+        )
+        .whereRef('repository.id', '=', 'referrer.repository')
+        .orderBy('referrer.repository')
+        .orderBy('referrer.subject')
+        .orderBy('referrer.seq')
         .limit(values.limit),
     ),
 

@@ -11,7 +11,7 @@ export interface ListKey {
 }
 
 /** What of a referrer may change while it keeps its place. `listed` is 0 or 1. */
-interface Content {
+export interface Content {
   artifactType: string;
   descriptor: string;
   source: ReferrerRecord['source'];
@@ -48,6 +48,34 @@ export function compileReferrerWrites(db: Kysely<Tables>) {
             })),
           )
           .returning('next_seq as nextSeq'),
+    ),
+
+    /**
+     * Makes the list if there is none, with a version above all that a lost row can have had, and sees to it that
+     * its next referrer gets a place behind all that are there.
+     */
+    mendList: statement((values: ListKey & {version: number}) =>
+      db
+        .insertInto('referrer_list')
+        .columns(['repository', 'subject', 'next_seq', 'version'])
+        .expression((from) =>
+          from
+            .selectFrom('referrer')
+            .select((row) => [
+              row.val(values.repository).as('repository'),
+              row.val(values.subject).as('subject'),
+              row(row.fn.coalesce(row.fn.max('seq'), row.val(0)), '+', 1).as('next_seq'),
+              row.val(values.version).as('version'),
+            ])
+            .where('repository', '=', values.repository)
+            .where('subject', '=', values.subject),
+        )
+        .onConflict((conflict) =>
+          conflict
+            .columns(['repository', 'subject'])
+            .doUpdateSet((row) => ({next_seq: row.ref('excluded.next_seq')}))
+            .whereRef('referrer_list.next_seq', '<', 'excluded.next_seq'),
+        ),
     ),
 
     listedReferrers: statement((values: ListKey) =>

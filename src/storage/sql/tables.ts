@@ -10,7 +10,9 @@ import type {ListSource, Origin, ReferenceRecord, ReferrerRecord} from '../metad
 export interface Tables {
   repository: {id: Generated<number>; registry: string; name: RepositoryName};
   manifest: {digest: Digest; size: number; bytes: Uint8Array};
+  /** `id` grows from link to link. */
   repository_manifest: {
+    id: Generated<number>;
     repository: number;
     digest: Digest;
     origin: Origin;

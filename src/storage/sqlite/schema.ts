@@ -22,13 +22,14 @@ const MIGRATIONS = [
   ) strict;
 
   create table repository_manifest (
+    id integer primary key,
     repository integer not null references repository (id),
     digest text not null references manifest (digest),
     origin text not null check (origin in ('upstream', 'local')),
     media_type text not null,
     linked_at integer not null,
     last_access integer not null,
-    primary key (repository, digest)
+    unique (repository, digest)
   ) strict;
   create index repository_manifest_by_digest on repository_manifest (digest, repository);
 

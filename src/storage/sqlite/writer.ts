@@ -45,7 +45,15 @@ export async function startWriter({path, writes, thread}: WriterOptions): Promis
       changes: changes.map((change) => withOwnBytes(change, transfer)),
       preconditions,
     }));
-    worker.postMessage(request, transfer);
+    try {
+      worker.postMessage(request, transfer);
+    } catch (error) {
+      // What cannot be handed to another thread fails its commit, not the process.
+      const refused = group;
+      group = [];
+      const reason = `metadata: ${path} took no commit: it cannot be handed to the writer`;
+      for (const {reject} of refused) reject(new Error(reason, {cause: error}));
+    }
   };
 
   const settle = (outcomes: readonly Outcome[]): void => {

@@ -452,3 +452,19 @@ test('that a manifest which is here has no referrers is known after a restart as
   t.is(again.status, 200);
   t.deepEqual(digests(again), []);
 });
+
+test('it is known after a restart as well when the manifest came just after the question', async (t) => {
+  const pulled = {request: `GET /v2/${REPOSITORY}/manifests/${image.digest}`, answer: manifestAnswer(image)};
+  const {proxy, upstream} = await start(t, [
+    {request: API, answer: listAnswer([])},
+    {request: TAG, answer: {status: 404}},
+    pulled,
+  ]);
+  await ask(proxy);
+  await proxy.ask(`/v2/app/manifests/${image.digest}`);
+  t.is((await ask(proxy)).headers['cache-status'], 'backref; hit; ttl=5');
+  await upstream.stop();
+  const again = await ask(await proxy.restart());
+  t.is(again.status, 200);
+  t.deepEqual(digests(again), []);
+});

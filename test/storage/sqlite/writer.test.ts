@@ -2,6 +2,7 @@ import {writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import {pathToFileURL} from 'node:url';
 import test, {type ExecutionContext} from 'ava';
+import {parseName} from '../../../src/oci/name.ts';
 import {compileWrites} from '../../../src/storage/sql/writes.ts';
 import {createCompiler} from '../../../src/storage/sqlite/compiler.ts';
 import {startWriter} from '../../../src/storage/sqlite/writer.ts';
@@ -65,5 +66,21 @@ test('what is asked for together is one group, and what comes meanwhile is the n
   for (const commit of first) t.like(await t.throwsAsync(commit, error), {errcode: 13});
   const second = (await meanwhile).map((commit) => t.throwsAsync(commit, {message: /a group of 3/}));
   await Promise.all(second);
+  await writer.close();
+});
+
+test('what cannot be handed to the thread fails its commit, and the next one goes through', async (t) => {
+  const takes = `parentPort.on('message', (group) => {
+      if (group === 'close') return parentPort.close();
+      parentPort.postMessage(group.map(() => true));
+    });
+    parentPort.postMessage('ready');`;
+  const writer = await startWriter(await withThread(t, takes));
+  const repository = {registry: 'docker.io', name: parseName('app')};
+  const names = Object.assign(['1'], {extra: () => {}});
+  await t.throwsAsync(writer.commit([{type: 'tag-list.put', repository, names, at: 1}]), {
+    message: 'metadata: /data/meta.db took no commit: it cannot be handed to the writer',
+  });
+  t.true(await writer.commit([]));
   await writer.close();
 });

@@ -1,0 +1,255 @@
+import {createHash} from 'node:crypto';
+import {writeFile} from 'node:fs/promises';
+import {Agent} from 'node:http';
+import {join} from 'node:path';
+import {performance} from 'node:perf_hooks';
+import {BUILT} from '../interop/backref.ts';
+import {answers, freePort, ready, type Scope} from '../interop/scope.ts';
+import type {Toolbox} from '../interop/tools.ts';
+import {digestOf} from '../src/oci/digest.ts';
+import {OCI_INDEX, OCI_MANIFEST} from '../src/oci/media-type.ts';
+import {parseName} from '../src/oci/name.ts';
+import {fallbackTag} from '../src/oci/referrers.ts';
+import type {Change} from '../src/storage/metadata.ts';
+import {openSqliteMetadata} from '../src/storage/sqlite/metadata.ts';
+import {type Contents, startContents} from './contents.ts';
+import {download, median} from './download.ts';
+import {peakMemory} from './mirrors.ts';
+import {onCore} from './warm.ts';
+import {runWrk} from './wrk.ts';
+
+/** Milliseconds until an answer to the first request after a change, and to later ones. */
+export interface PageTimes {
+  cold: number;
+  warm: number;
+}
+
+export interface ReferrersResult {
+  reindex: {
+    /** Milliseconds. */
+    time: number;
+    /** Most bytes that the server had resident. */
+    peakMemory: number;
+  };
+  firstPage: PageTimes;
+  filtered: PageTimes;
+  /** Requests per second. */
+  warmList: number;
+  warmManifest: number;
+  errors: number;
+  /** Milliseconds, over what two answers of the upstream take. */
+  coldTagOverhead: number;
+}
+
+export const REINDEXED = 100_000;
+export const LISTED = 10_000;
+export const LATENCY = 50;
+export const ENTRIES = 20;
+const PER_SUBJECT = 10;
+const TYPES = 10;
+const CHANGES = 15;
+const COLD_LISTS = 9;
+const COMMIT = 1000;
+const REGISTRY = 'bench.example';
+const NAME = 'team/app';
+
+const text = (name: string): string => createHash('sha256').update(name).digest('hex');
+const digestFor = (name: string) => digestOf(Buffer.from(name));
+
+/** A manifest as small artifacts have it, about 700 bytes, the same for the same name. */
+function referrer(name: string, subject: string, type: number) {
+  const empty = {mediaType: 'application/vnd.oci.empty.v1+json', digest: digestFor('{}'), size: 2};
+  const artifactType = `application/vnd.example.type-${type}+json`;
+  const annotations = {'org.opencontainers.image.created': '2026-11-22T00:00:00Z', name: text(name)};
+  const body = {
+    schemaVersion: 2,
+    mediaType: OCI_MANIFEST,
+    artifactType,
+    config: empty,
+    layers: [{mediaType: artifactType, digest: digestFor(name), size: 1000}],
+    subject: {mediaType: OCI_MANIFEST, digest: subject, size: 1000},
+    annotations,
+  };
+  const bytes = Buffer.from(JSON.stringify(body));
+  const digest = digestOf(bytes);
+  const descriptor = {mediaType: OCI_MANIFEST, digest, size: bytes.length, artifactType, annotations};
+  return {digest, bytes, mediaType: OCI_MANIFEST, descriptor};
+}
+
+const indexOf = (manifests: readonly {descriptor: object}[]) => ({
+  mediaType: OCI_INDEX,
+  bytes: Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType: OCI_INDEX,
+      manifests: manifests.map(({descriptor}) => descriptor),
+    }),
+  ),
+});
+
+/** Starts backref as it is built, with lists that stay fresh for the whole run. */
+async function startServer(scope: Scope, upstream: string) {
+  const port = await freePort();
+  const url = `http://127.0.0.1:${port}`;
+  const file = join(scope.folder, 'backref.yaml');
+  const path = scope.folder;
+  const config = {
+    listen: {host: '127.0.0.1', port},
+    storage: {blobs: {driver: 'fs', path}, metadata: {driver: 'sqlite', path: join(path, 'meta.db')}},
+    log: {level: 'warn'},
+    registries: {
+      [REGISTRY]: {
+        default: true,
+        upstream: {url: upstream, insecure: true},
+        referrers: {ttl: '1h', prefetch: 'off'},
+      },
+    },
+  };
+  await writeFile(file, JSON.stringify(config)); // JSON is YAML.
+  const [command = '', ...args] = [...onCore(1), process.execPath, BUILT, 'serve', '--config', file];
+  const started = scope.start(command, args);
+  await ready(started, 'backref', answers(`${url}/v2/`));
+  return {url, file, pid: started.pid};
+}
+
+/** Measures what concerns referrers. `say` is told what is being done. */
+export async function measureReferrers(
+  scope: Scope,
+  tools: Toolbox,
+  say: (line: string) => void,
+): Promise<ReferrersResult> {
+  say(`reindex of ${REINDEXED} manifests`);
+  const reindex = await reindexTime(await scope.child());
+  say(`${LISTED} referrers of one subject`);
+  const pages = await pageTimes(await scope.child());
+  say('warm lists beside warm manifests');
+  const rates = await warmRates(await scope.child(), tools);
+  say(`cold lists from fallback tags, ${LATENCY} ms away`);
+  const coldTagOverhead = await coldTags(await scope.child());
+  return {reindex, ...pages, ...rates, coldTagOverhead};
+}
+
+/** A store in which nothing is indexed yet, and the command beside the server that runs on it. */
+async function reindexTime(scope: Scope): Promise<ReferrersResult['reindex']> {
+  const metadata = await openSqliteMetadata({path: join(scope.folder, 'meta.db')});
+  const repository = {registry: REGISTRY, name: parseName(NAME)};
+  for (let start = 0; start < REINDEXED; start += COMMIT) {
+    const changes = Array.from({length: COMMIT}, (_, index): Change => {
+      const number = start + index;
+      const {descriptor: _descriptor, ...manifest} = referrer(
+        `${number}`,
+        digestFor(`subject ${Math.floor(number / PER_SUBJECT)}`),
+        number % TYPES,
+      );
+      const rest = {edge: undefined, references: [], origin: 'upstream', at: 1} as const;
+      return {type: 'manifest.put', repository, ...manifest, ...rest, references: []};
+    });
+    await metadata.commit(changes);
+  }
+  await metadata.close();
+  const {file, pid} = await startServer(scope, await startContents(scope, new Map(), 0));
+  const began = performance.now();
+  const args = [BUILT, 'reindex', '--json', '--config', file];
+  const printed = await scope.run(process.execPath, args, {timeout: 300_000});
+  const time = performance.now() - began;
+  const {result} = JSON.parse(printed.trim().split('\n').at(-1) ?? '');
+  if (result.edges !== REINDEXED) throw new Error(`reindex found ${result.edges} edges`);
+  const memory = await peakMemory(pid);
+  await scope.end();
+  return {time, peakMemory: memory};
+}
+
+async function pageTimes(scope: Scope): Promise<{firstPage: PageTimes; filtered: PageTimes}> {
+  const subject = digestFor('subject');
+  const list = Array.from({length: LISTED}, (_, index) => referrer(`${index}`, subject, index % TYPES));
+  const later = Array.from({length: CHANGES}, (_, index) => referrer(`later ${index}`, subject, 0));
+  const contents: Contents = new Map([
+    [`/v2/${NAME}/referrers/${subject}`, indexOf(list)],
+    ...later.map((one) => [`/v2/${NAME}/manifests/${one.digest}`, one] as const),
+  ]);
+  const {url} = await startServer(scope, await startContents(scope, contents, 0));
+  const agent = new Agent({keepAlive: true});
+  const all = `${url}/v2/${NAME}/referrers/${subject}`;
+  const some = `${all}?artifactType=${encodeURIComponent('application/vnd.example.type-1+json')}`;
+  await expectEntries(all, LISTED);
+  await expectEntries(some, LISTED / TYPES);
+  const times = {
+    all: {cold: [] as number[], warm: [] as number[]},
+    some: {cold: [] as number[], warm: [] as number[]},
+  };
+  for (const {digest} of later) {
+    // A referrer more: from now on, what was rendered of the list is old.
+    await download(`${url}/v2/${NAME}/manifests/${digest}`, agent);
+    for (const state of ['cold', 'warm'] as const) {
+      times.all[state].push((await download(all, agent)).whole);
+      times.some[state].push((await download(some, agent)).whole);
+    }
+  }
+  await expectEntries(all, LISTED + CHANGES);
+  agent.destroy();
+  await scope.end();
+  const medians = ({cold, warm}: {cold: number[]; warm: number[]}) => ({
+    cold: median(cold),
+    warm: median(warm),
+  });
+  return {firstPage: medians(times.all), filtered: medians(times.some)};
+}
+
+async function expectEntries(url: string, count: number): Promise<void> {
+  const response = await fetch(url);
+  const {manifests = []} = JSON.parse(await response.text());
+  if (manifests.length !== count) throw new Error(`${url} gave ${manifests.length} entries, not ${count}`);
+}
+
+async function warmRates(scope: Scope, tools: Toolbox) {
+  const subject = digestFor('subject');
+  const list = Array.from({length: 10}, (_, index) => referrer(`${index}`, subject, index));
+  const [first] = list;
+  if (!first) throw new Error('there is no referrer');
+  const contents: Contents = new Map([
+    [`/v2/${NAME}/referrers/${subject}`, indexOf(list)],
+    [`/v2/${NAME}/manifests/${first.digest}`, first],
+  ]);
+  const {url} = await startServer(scope, await startContents(scope, contents, 0));
+  const listUrl = `${url}/v2/${NAME}/referrers/${subject}`;
+  const manifestUrl = `${url}/v2/${NAME}/manifests/${first.digest}`;
+  const rates = {list: [] as number[], manifest: [] as number[]};
+  let errors = 0;
+  await expectEntries(listUrl, 10);
+  await download(manifestUrl);
+  for (let round = 0; round < 3; round++) {
+    for (const [name, target] of [
+      ['list', listUrl],
+      ['manifest', manifestUrl],
+    ] as const) {
+      const load = {url: target, connections: 32, duration: 3, prefix: onCore(0)};
+      const measured = await runWrk(scope, tools, load);
+      rates[name].push(measured.requestsPerSecond);
+      errors += measured.errors;
+    }
+  }
+  await scope.end();
+  return {warmList: median(rates.list), warmManifest: median(rates.manifest), errors};
+}
+
+/** Each list in a repository of its own, of which nothing is known. */
+async function coldTags(scope: Scope): Promise<number> {
+  const contents: Contents = new Map();
+  const lists = Array.from({length: COLD_LISTS + 1}, (_, number) => {
+    const subject = digestFor(`subject ${number}`);
+    const name = `team/app-${number}`;
+    const entries = Array.from({length: ENTRIES}, (_, index) => referrer(`${number} ${index}`, subject, 0));
+    contents.set(`/v2/${name}/manifests/${fallbackTag(subject)}`, indexOf(entries));
+    for (const entry of entries) contents.set(`/v2/${name}/manifests/${entry.digest}`, entry);
+    return `/v2/${name}/referrers/${subject}`;
+  });
+  const {url} = await startServer(scope, await startContents(scope, contents, LATENCY));
+  const agent = new Agent({keepAlive: true});
+  const times: number[] = [];
+  for (const path of lists) times.push((await download(url + path, agent)).whole);
+  for (const path of lists) await expectEntries(url + path, ENTRIES);
+  agent.destroy();
+  await scope.end();
+  // The first one opens the connections and warms the server up.
+  return median(times.slice(1)) - 2 * LATENCY;
+}

@@ -1,0 +1,56 @@
+import {join} from 'node:path';
+import {cleanEnvironment} from '../clients/client.ts';
+import type {Scope} from '../scope.ts';
+import {type Attachment, type Limit, reference} from './attachment.ts';
+
+// No network: neither the public transparency log nor the signing configuration that names it.
+const OFFLINE = ['--use-signing-config=false', '--tlog-upload=false', '--allow-http-registry', '-y'];
+
+/** After a bundle that it cannot have, cosign asks for the old tag as well, and tells of that alone. */
+const UNAVAILABLE = /\.sig: UNAVAILABLE: /;
+
+/** cosign with a key of its own, as it signs today and as it signed before there were referrers. */
+export const cosign: readonly Attachment[] = [
+  signing(
+    'cosign, sign and verify',
+    [],
+    [{look: 'image pulled, stopped', because: 'refused: the bundle is not here', says: UNAVAILABLE}],
+  ),
+  signing(
+    'cosign, sign with the old `.sig` tag and verify',
+    ['--new-bundle-format=false'],
+    [
+      {look: 'image pulled, stopped', because: 'refused: the tag is not here', says: UNAVAILABLE},
+      {look: 'the same with prefetch: all', because: 'refused: the tag is not here', says: UNAVAILABLE},
+    ],
+  ),
+];
+
+function signing(name: string, format: readonly string[], limits: readonly Limit[]): Attachment {
+  return {
+    name,
+    tools: ['cosign'],
+    limits,
+    async attach(place) {
+      const {scope, tools} = place;
+      const path = tools.path('cosign');
+      const settings = {env: environment(scope), cwd: scope.folder};
+      await scope.run(path, ['generate-key-pair'], settings);
+      await scope.run(
+        path,
+        ['sign', '--key', 'cosign.key', ...OFFLINE, ...format, reference(place)],
+        settings,
+      );
+      const key = join(scope.folder, 'cosign.pub');
+      const verify = ['verify', '--key', key, '--insecure-ignore-tlog=true', '--allow-http-registry'];
+      return async (where) => {
+        await where.scope.run(path, [...verify, reference(where)], {env: environment(where.scope)});
+      };
+    },
+  };
+}
+
+const environment = (scope: Scope): NodeJS.ProcessEnv => ({
+  ...cleanEnvironment(scope),
+  COSIGN_PASSWORD: 'interop',
+});

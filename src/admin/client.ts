@@ -1,0 +1,74 @@
+import {type IncomingMessage, request} from 'node:http';
+import type {Commands} from './commands.ts';
+import {messagesOf} from './messages.ts';
+import {isOccupied} from './occupied.ts';
+import {socketPath} from './socket-path.ts';
+
+/** Milliseconds in which a server that runs begins to answer. */
+const PATIENCE = 10_000;
+
+interface Task<Progress> {
+  signal: AbortSignal;
+  progress(state: Progress): void;
+}
+
+/**
+ * The commands of the server that works on a data folder, over its local socket. What it cannot do is an Error with
+ * its words.
+ * @returns undefined when no server answers there.
+ * @throws Error when there is one that this user may not speak to.
+ */
+export async function connectCommands(folder: string): Promise<Commands | undefined> {
+  const path = await socketPath(folder);
+  if (!(await isReachable(path))) return undefined;
+  return {
+    reindex: (task) => run(path, '/reindex', {}, task),
+    index: ({repository, budget, ...task}) => run(path, '/index', {repository, budget}, task),
+  };
+}
+
+async function isReachable(path: string): Promise<boolean> {
+  try {
+    return await isOccupied(path);
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : String(error);
+    throw new Error(`the socket ${path} cannot be used (${code}): run this as the user that runs the server`);
+  }
+}
+
+async function run<Progress, Result>(
+  path: string,
+  command: string,
+  wish: Record<string, unknown>,
+  {signal, progress}: Task<Progress>,
+): Promise<Result> {
+  const response = await post(path, command, JSON.stringify(wish), signal);
+  try {
+    for await (const message of messagesOf(response.setEncoding('utf8'))) {
+      if ('error' in message) throw new Error(message.error.message);
+      if ('result' in message) return message.result as Result;
+      progress(message.progress as Progress);
+    }
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!isBroken(error)) throw error;
+  }
+  throw new Error('the server ended before it was done: run the command again');
+}
+
+const isBroken = (error: unknown): boolean =>
+  error instanceof Error && 'code' in error && error.code === 'ECONNRESET';
+
+function post(path: string, command: string, body: string, signal: AbortSignal): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
+    const asked = request({socketPath: path, path: command, method: 'POST', signal}, (response) => {
+      asked.setTimeout(0);
+      resolve(response);
+    });
+    asked.setTimeout(PATIENCE, () => {
+      asked.destroy(new Error(`the server on ${path} does not answer within ${PATIENCE / 1000} s`));
+    });
+    asked.once('error', (error) => reject(signal.aborted ? signal.reason : error));
+    asked.end(body);
+  });
+}

@@ -1,0 +1,111 @@
+import {ANONYMOUS} from '../../caller.ts';
+import type {Clock} from '../../clock.ts';
+import {algorithmOf, type Digest} from '../../oci/digest.ts';
+import {OciError} from '../../oci/errors.ts';
+import {readManifest} from '../../oci/manifest.ts';
+import {isTag, type Tag} from '../../oci/name.ts';
+import type {ManifestRecord, Metadata} from '../../storage/metadata.ts';
+import {type Aging, freshness} from '../freshness.ts';
+import type {ManifestPull} from '../manifest-pull.ts';
+import type {Route} from '../namespace.ts';
+import {byBytes} from '../page.ts';
+
+/** From the tags of a repository to all manifests that they lead to. */
+export interface TagWalk {
+  /**
+   * The upstream's tags: first those that were never seen here, then those that were checked longest ago.
+   * @throws OciError NAME_UNKNOWN when the upstream has no such repository; UpstreamFailure
+   */
+  tags(): Promise<Tag[]>;
+  /** Brings in the tag's manifest and, of an index, its children. Gone ones are no failure. @throws UpstreamFailure */
+  follow(tag: Tag): Promise<void>;
+}
+
+export interface TagWalkParts {
+  metadata: Metadata;
+  clock: Clock;
+  pull: ManifestPull;
+  route: Route;
+  /** Called before each request to the upstream; what it throws keeps the request from being made. */
+  spend(): void;
+  /** Told of every manifest that is met, once. */
+  met(record: ManifestRecord): void;
+}
+
+export function createTagWalk({metadata, clock, pull, route, spend, met}: TagWalkParts): TagWalk {
+  const {registry, repository} = route;
+  const {upstream, tags: policy} = registry;
+  const caller = ANONYMOUS;
+  const visited = new Set<Digest>();
+  const isFresh = (known: Aging): boolean =>
+    freshness({now: clock.now(), known, policy, upstream: 'unasked'}) === 'fresh';
+
+  async function names(): Promise<string[]> {
+    const known = await metadata.tagList(repository);
+    if (known && isFresh(known)) return known.names;
+    const given = await upstream.listTags(repository.name, caller, spend);
+    if (!given) {
+      throw new OciError('NAME_UNKNOWN', {message: `${upstream.host} has no repository ${repository.name}`});
+    }
+    const list = [...new Set(given)].sort(byBytes);
+    await metadata.commit([{type: 'tag-list.put', repository, names: list, at: clock.now()}]);
+    return list;
+  }
+
+  async function manifestOf(tag: Tag): Promise<ManifestRecord | undefined> {
+    const known = await metadata.tag(repository, tag);
+    const here = known && (await metadata.manifest(repository, known.digest));
+    if (here && isFresh(known)) return here;
+    spend();
+    const head = await upstream.headManifest(repository.name, tag, caller);
+    if (!head) {
+      if (known) await metadata.commit([{type: 'tag.gone', repository, name: tag, at: clock.now()}]);
+      return undefined;
+    }
+    const {digest} = head;
+    const same = digest && (await metadata.manifest(repository, digest));
+    if (same) {
+      const at = clock.now();
+      await metadata.commit([{type: 'tag.put', repository, name: tag, digest, origin: 'upstream', at}]);
+      return same;
+    }
+    spend();
+    return (await pull.byTag(route, tag, caller, known && algorithmOf(known.digest))).value;
+  }
+
+  async function child(digest: Digest): Promise<ManifestRecord | undefined> {
+    const here = await metadata.manifest(repository, digest);
+    if (here) return here;
+    spend();
+    return (await pull.byDigest(route, digest, caller)).value;
+  }
+
+  async function descend(record: ManifestRecord): Promise<void> {
+    met(record);
+    for (const {digest} of readManifest(record.bytes).manifests) {
+      if (visited.has(digest)) continue;
+      visited.add(digest);
+      const found = await child(digest);
+      if (found) await descend(found);
+    }
+  }
+
+  return {
+    async tags() {
+      const aged = await Promise.all(
+        (await names()).filter(isTag).map(async (tag) => {
+          const known = await metadata.tag(repository, tag);
+          return {tag, checkedAt: known?.checkedAt ?? 0};
+        }),
+      );
+      return aged.sort((one, other) => one.checkedAt - other.checkedAt).map(({tag}) => tag);
+    },
+
+    async follow(tag) {
+      const record = await manifestOf(tag);
+      if (!record || visited.has(record.digest)) return;
+      visited.add(record.digest);
+      await descend(record);
+    },
+  };
+}

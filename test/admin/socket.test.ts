@@ -1,0 +1,216 @@
+import {access, mkdir, stat, symlink, writeFile} from 'node:fs/promises';
+import {createServer, request} from 'node:http';
+import {tmpdir} from 'node:os';
+import {dirname, join} from 'node:path';
+import {text} from 'node:stream/consumers';
+import test, {type ExecutionContext} from 'ava';
+import {connectCommands} from '../../src/admin/client.ts';
+import type {Commands} from '../../src/admin/commands.ts';
+import {createAdminSocket, Occupied} from '../../src/admin/socket.ts';
+import {socketPath} from '../../src/admin/socket-path.ts';
+import {startBackref} from '../support/backref.ts';
+import {createFolder} from '../support/folder.ts';
+
+const NEVER = new AbortController().signal;
+const RESULT = {manifests: 3, edges: 2, removed: 1};
+const WALK = {
+  tags: 1,
+  indexed: 1,
+  manifests: 1,
+  referrers: 0,
+  requests: 1,
+  complete: true,
+  stopped: undefined,
+  failures: [],
+  failed: 0,
+};
+
+/** Commands that a test controls. */
+const commandsOf = (changes: Partial<Commands> = {}): Commands => ({
+  async reindex({progress}) {
+    progress({...RESULT, done: 0.5});
+    return RESULT;
+  },
+  index: async () => WALK,
+  ...changes,
+});
+
+async function listening(t: ExecutionContext, changes: Partial<Commands> = {}, folder?: string) {
+  const place = folder ?? (await createFolder(t));
+  const socket = createAdminSocket(place, commandsOf(changes));
+  t.teardown(socket.close);
+  await socket.listen();
+  const client = await connectCommands(place);
+  if (!client) throw new Error('nobody answers');
+  return {folder: place, socket, client, path: await socketPath(place)};
+}
+
+const isThere = (path: string) =>
+  access(path).then(
+    () => true,
+    () => false,
+  );
+
+const noProgress = {signal: NEVER, progress: () => {}};
+
+test('a command’s progress and result come through as they are', async (t) => {
+  const {client} = await listening(t);
+  const steps: unknown[] = [];
+  t.deepEqual(await client.reindex({signal: NEVER, progress: (step) => steps.push(step)}), RESULT);
+  t.deepEqual(steps, [{...RESULT, done: 0.5}]);
+});
+
+test('a command’s wish arrives, and its error comes back in its words', async (t) => {
+  const wishes: unknown[] = [];
+  const {client} = await listening(t, {
+    async index({repository, budget}) {
+      wishes.push({repository, budget});
+      throw new Error('docker.io: limits our rate');
+    },
+  });
+  const wish = {repository: 'library/alpine', budget: 7, ...noProgress};
+  await t.throwsAsync(() => client.index(wish), {message: 'docker.io: limits our rate'});
+  t.deepEqual(wishes, [{repository: 'library/alpine', budget: 7}]);
+});
+
+test('the socket is its owner’s alone, lies in the data folder, and goes with the server', async (t) => {
+  const {socket, folder, path} = await listening(t);
+  t.is(path, join(folder, 'backref.sock'));
+  t.is((await stat(path)).mode & 0o777, 0o600);
+  await socket.close();
+  await socket.close();
+  t.false(await isThere(path));
+  t.is(await connectCommands(folder), undefined);
+});
+
+test('nobody answers in a folder that is empty or not there', async (t) => {
+  const folder = await createFolder(t);
+  t.is(await connectCommands(folder), undefined);
+  t.is(await connectCommands(join(folder, 'none')), undefined);
+});
+
+test('what a dead process left behind is replaced', async (t) => {
+  const folder = await createFolder(t);
+  const path = join(folder, 'backref.sock');
+  await writeFile(path, '');
+  const {client} = await listening(t, {}, folder);
+  t.deepEqual(await client.reindex(noProgress), RESULT);
+});
+
+test('a second server on a folder is refused, by whatever name it calls it', async (t) => {
+  const {folder, client} = await listening(t);
+  const other = join(await createFolder(t), 'link');
+  await symlink(folder, other);
+  for (const name of [folder, other]) {
+    const socket = createAdminSocket(name, commandsOf());
+    const error = await t.throwsAsync(() => socket.listen(), {instanceOf: Occupied});
+    t.regex(error?.message ?? '', /another backref works on .* storage\.blobs\.path/);
+    await socket.close();
+  }
+  t.deepEqual(await client.reindex(noProgress), RESULT);
+});
+
+test('a folder whose name is too long for a socket has it among the temporary files', async (t) => {
+  const folder = join(await createFolder(t), 'a'.repeat(100));
+  await mkdir(folder);
+  const {client, path, socket} = await listening(t, {}, folder);
+  t.is(dirname(path), tmpdir());
+  t.true(Buffer.byteLength(path) <= 100);
+  t.not(path, await socketPath(`${folder}b`));
+  t.deepEqual(await client.reindex(noProgress), RESULT);
+  await socket.close();
+  t.false(await isThere(path));
+});
+
+test('a command whose client leaves is ended, and the next one works', async (t) => {
+  const ended = Promise.withResolvers<void>();
+  const {client} = await listening(t, {
+    reindex: ({signal, progress}) =>
+      new Promise((_resolve, reject) => {
+        signal.addEventListener('abort', () => {
+          ended.resolve();
+          reject(signal.reason);
+        });
+        progress({...RESULT, done: 0});
+      }),
+  });
+  const leaving = new AbortController();
+  const reason = new Error('interrupted');
+  const work = client.reindex({signal: leaving.signal, progress: () => leaving.abort(reason)});
+  t.is(await t.throwsAsync(work), reason);
+  await ended.promise;
+  t.like(await client.index({repository: 'a', budget: 1, ...noProgress}), {complete: true});
+});
+
+test('a server that is stopped ends its commands and says so', async (t) => {
+  const {client, socket} = await listening(t, {
+    reindex: ({signal, progress}) =>
+      new Promise((_resolve, reject) => {
+        signal.addEventListener('abort', () => reject(signal.reason));
+        progress({...RESULT, done: 0});
+      }),
+  });
+  const closing = Promise.withResolvers<void>();
+  const work = client.reindex({signal: NEVER, progress: () => socket.close().then(closing.resolve)});
+  await t.throwsAsync(work, {message: 'the server is being stopped'});
+  await closing.promise;
+});
+
+test('a server that dies in the middle is told from one that is done', async (t) => {
+  const folder = await createFolder(t);
+  const server = createServer((_request, response) => {
+    response.write('{"progress":{}}\n', () => response.destroy());
+  });
+  await new Promise<void>((resolve) => void server.listen(join(folder, 'backref.sock'), resolve));
+  t.teardown(() => void server.close());
+  const client = await connectCommands(folder);
+  await t.throwsAsync(async () => client?.reindex(noProgress), {
+    message: 'the server ended before it was done: run the command again',
+  });
+});
+
+test('a command of another version, and a wish that is none, are told as such', async (t) => {
+  const {path} = await listening(t);
+  const post = (command: string, body: string) =>
+    new Promise<[number | undefined, string]>((resolve, reject) => {
+      request({socketPath: path, path: command, method: 'POST'}, async (response) =>
+        resolve([response.statusCode, await text(response)]),
+      )
+        .once('error', reject)
+        .end(body);
+    });
+  const [status, body] = await post('/polish', '{}');
+  t.is(status, 404);
+  t.regex(body, /^\{"error":\{"message":"this server has no command \/polish/);
+  t.regex((await post('/index', '{"repository":"a","budget":0}'))[1], /budget/);
+  t.regex((await post('/index', 'x'))[1], /^\{"error":/);
+});
+
+test('two servers in one process have a socket each', async (t) => {
+  const registries = [{url: 'http://127.0.0.1:9'}];
+  const one = await startBackref(t, {registries});
+  const two = await startBackref(t, {registries});
+  for (const {folder} of [one, two]) {
+    const client = await connectCommands(folder);
+    t.deepEqual(await client?.reindex(noProgress), {manifests: 0, edges: 0, removed: 0});
+  }
+  await one.server.close();
+  t.is(await connectCommands(one.folder), undefined);
+  t.truthy(await connectCommands(two.folder));
+});
+
+test('a server does not start on the folder of another one', async (t) => {
+  const registries = [{url: 'http://127.0.0.1:9'}];
+  const {folder, ask} = await startBackref(t, {registries});
+  await t.throwsAsync(() => startBackref(t, {registries, folder}), {instanceOf: Occupied});
+  t.is((await ask('/v2/')).status, 200);
+});
+
+test('a server whose folder takes no socket serves all the same', async (t) => {
+  const folder = await createFolder(t);
+  // A folder of that name cannot be replaced by a socket.
+  await mkdir(join(folder, 'backref.sock'));
+  await writeFile(join(folder, 'backref.sock', 'x'), '');
+  const {ask} = await startBackref(t, {registries: [{url: 'http://127.0.0.1:9'}], folder});
+  t.is((await ask('/v2/')).status, 200);
+});

@@ -1,0 +1,39 @@
+import test from 'ava';
+import {createProgress} from '../../src/cli/progress.ts';
+
+function screen(settings: {isTTY?: boolean; columns?: number}) {
+  const written: string[] = [];
+  return {written, ...settings, write: (text: string) => written.push(text)};
+}
+
+test('on a terminal a bar is drawn over, and gone at the end', (t) => {
+  const terminal = screen({isTTY: true, columns: 80});
+  const progress = createProgress(terminal);
+  progress.show(0, 'nothing');
+  progress.show(0.5, 'half');
+  progress.show(1, 'all');
+  progress.end();
+  progress.end();
+  t.deepEqual(terminal.written, [
+    '\r[........................]   0 %  nothing\x1b[K',
+    '\r[############............]  50 %  half\x1b[K',
+    '\r[########################] 100 %  all\x1b[K',
+    '\r\x1b[K',
+  ]);
+});
+
+test('a bar never wraps', (t) => {
+  const terminal = screen({isTTY: true, columns: 20});
+  createProgress(terminal).show(0.5, 'a long text');
+  t.is(terminal.written[0], '\r[############......\x1b[K');
+});
+
+test('elsewhere it is a line for every tenth', (t) => {
+  const file = screen({});
+  const progress = createProgress(file);
+  for (let step = 0; step <= 1000; step++) progress.show(step / 1000, `step ${step}`);
+  progress.end();
+  t.is(file.written.length, 10);
+  t.is(file.written[0], ' 10 %  step 100\n');
+  t.is(file.written.at(-1), '100 %  step 1000\n');
+});

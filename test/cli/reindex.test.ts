@@ -1,0 +1,237 @@
+import {access, stat, writeFile} from 'node:fs/promises';
+import {join} from 'node:path';
+import test, {type ExecutionContext} from 'ava';
+import {parseName} from '../../src/oci/name.ts';
+import type {Change} from '../../src/storage/metadata.ts';
+import {openSqliteMetadata} from '../../src/storage/sqlite/metadata.ts';
+import {type Command, run, start, startProgram} from '../support/command.ts';
+import {headAnswer, imageManifest, manifestAnswer} from '../support/content.ts';
+import {createFolder} from '../support/folder.ts';
+import {listAnswer, referrerOf} from '../support/referrers.ts';
+import {createScriptedUpstream, type Expectation} from '../support/scripted-upstream.ts';
+
+const LISTENS = /listens on (http:\/\/127\.0\.0\.1:\d+)/;
+const repository = {registry: 'r.test', name: parseName('team/app')};
+const image = imageManifest();
+
+/** A folder with a configuration, and in its store some manifests of one repository that refer to another. */
+async function setUp(t: ExecutionContext, {url = 'http://127.0.0.1:9', count = 20} = {}) {
+  const cwd = await createFolder(t);
+  await writeFile(
+    join(cwd, 'f.yaml'),
+    `listen: {host: 127.0.0.1, port: 0}
+registries: {r.test: {default: true, upstream: {url: "${url}", insecure: true}, referrers: {mode: api, prefetch: off}}}`,
+  );
+  const referrers = Array.from({length: count}, () => referrerOf(image));
+  const metadata = await openSqliteMetadata({path: join(cwd, 'data', 'meta.db')});
+  const puts = [image, ...referrers].map(
+    ({digest, mediaType, bytes}): Change => ({
+      type: 'manifest.put',
+      repository,
+      digest,
+      mediaType,
+      bytes,
+      edge: undefined,
+      references: [],
+      origin: 'upstream',
+      at: Date.now(),
+    }),
+  );
+  const list = {type: 'referrer-list.put', repository, subject: image.digest, source: 'api'} as const;
+  await metadata.commit([...puts, {...list, descriptors: [], at: Date.now()}]);
+  await metadata.close();
+  return {cwd, referrers};
+}
+
+async function serving(t: ExecutionContext, cwd: string): Promise<{server: Command; url: string}> {
+  const server = start(t, ['serve', '--config', 'f.yaml'], {cwd});
+  const [, url = ''] = await server.prints(LISTENS);
+  return {server, url};
+}
+
+async function listed(url: string): Promise<string[]> {
+  const response = await fetch(`${url}/v2/team/app/referrers/${image.digest}`);
+  const {manifests} = JSON.parse(await response.text());
+  return manifests.map(({digest}: {digest: string}) => digest);
+}
+
+const REINDEX = ['reindex', '--config', 'f.yaml'];
+const DONE =
+  'Read 21 manifests: 20 refer to another and are in the index; 0 entries that no manifest makes were removed.\n';
+
+test('without a server it opens the store itself', async (t) => {
+  const {cwd, referrers} = await setUp(t);
+  t.like(await run(t, REINDEX, {cwd}), {code: 0, stdout: DONE});
+  const {url} = await serving(t, cwd);
+  t.deepEqual(
+    await listed(url),
+    referrers.map(({digest}) => digest),
+  );
+});
+
+test('beside a running server, the server does it and sees it at once', async (t) => {
+  const {cwd, referrers} = await setUp(t);
+  const {server, url} = await serving(t, cwd);
+  t.deepEqual(await listed(url), []);
+  t.like(await run(t, REINDEX, {cwd}), {code: 0, stdout: DONE});
+  t.deepEqual(
+    await listed(url),
+    referrers.map(({digest}) => digest),
+  );
+  server.child.kill('SIGTERM');
+  t.is(await server.ended, 0);
+});
+
+test('for machines each line is a message of JSON, the last one the result', async (t) => {
+  const {cwd} = await setUp(t);
+  const {code, stdout, stderr} = await run(t, [...REINDEX, '--json'], {cwd});
+  t.is(code, 0);
+  t.is(stderr, '');
+  const lines = stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  t.deepEqual(lines.at(-1), {result: {manifests: 21, edges: 20, removed: 0}});
+  t.true(lines.slice(0, -1).every(({progress}) => progress.done <= 1));
+  t.true(lines.length > 1);
+});
+
+test('on a terminal a bar is drawn', async (t) => {
+  const {cwd} = await setUp(t);
+  const main = new URL('../../src/cli/main.ts', import.meta.url).pathname;
+  const line = `'${process.execPath}' '${main}' reindex --config f.yaml`;
+  const terminal = startProgram(t, 'script', ['-qec', line, '/dev/null'], {
+    cwd,
+    env: {PATH: '/usr/bin:/bin', TERM: 'xterm'},
+  });
+  t.is(await terminal.ended, 0);
+  const {stdout} = terminal.printed();
+  t.regex(stdout, /\r\[#{24}\] 100 % {2}21 manifests/);
+  t.true(stdout.replaceAll('\r\n', '\n').endsWith(`\x1b[K${DONE}`), JSON.stringify(stdout));
+});
+
+test('SIGINT ends the command with 130 and leaves the server well', async (t) => {
+  const {cwd} = await setUp(t, {count: 5000});
+  const {server, url} = await serving(t, cwd);
+  const command = start(t, [...REINDEX, '--json'], {cwd});
+  await command.prints(/progress/);
+  command.child.kill('SIGINT');
+  t.is(await command.ended, 130);
+  t.regex(command.printed().stdout, /\{"error":\{"message":"SIGINT: what was done until now stays/);
+  t.is((await fetch(`${url}/v2/`)).status, 200);
+  t.like(await run(t, REINDEX, {cwd}), {code: 0});
+  t.is((await listed(url)).length, 5000);
+  server.child.kill('SIGTERM');
+  t.is(await server.ended, 0);
+});
+
+test('SIGINT leaves a store that was opened itself well', async (t) => {
+  const {cwd} = await setUp(t, {count: 5000});
+  const command = start(t, [...REINDEX, '--json'], {cwd});
+  await command.prints(/progress/);
+  command.child.kill('SIGINT');
+  t.is(await command.ended, 130);
+  t.like(await run(t, REINDEX, {cwd}), {code: 0});
+});
+
+test('a server that was killed leaves a socket that the next one replaces', async (t) => {
+  const {cwd} = await setUp(t);
+  const path = join(cwd, 'data', 'backref.sock');
+  const {server} = await serving(t, cwd);
+  server.child.kill('SIGKILL');
+  await server.ended;
+  t.true((await stat(path)).isSocket());
+  t.like(await run(t, REINDEX, {cwd}), {code: 0, stdout: DONE});
+  const {server: next} = await serving(t, cwd);
+  t.like(await run(t, REINDEX, {cwd}), {code: 0, stdout: DONE});
+  next.child.kill('SIGTERM');
+  t.is(await next.ended, 0);
+  await t.throwsAsync(() => access(path));
+});
+
+test('a second server on the same folder is told what is wrong, and the first goes on', async (t) => {
+  const {cwd} = await setUp(t);
+  const {url} = await serving(t, cwd);
+  const {code, stderr} = await run(t, ['serve', '--config', 'f.yaml'], {cwd});
+  t.is(code, 1);
+  t.regex(stderr, /another backref works on .*data .* storage\.blobs\.path/);
+  t.is((await fetch(`${url}/v2/`)).status, 200);
+});
+
+test('where there is no store, that is told, and none is made', async (t) => {
+  const cwd = await createFolder(t);
+  const {code, stdout, stderr} = await run(t, ['reindex'], {cwd});
+  t.is(code, 1);
+  t.is(stdout, '');
+  t.regex(stderr, /There is no store to be indexed: .*meta\.db does not exist\. Name .* --config/);
+  await t.throwsAsync(() => access(join(cwd, 'data')));
+});
+
+test('a faulty configuration ends with 2', async (t) => {
+  const cwd = await createFolder(t);
+  const env = {BACKREF_LISTEN_PORT: 'x'};
+  for (const args of [['reindex'], ['index', 'a', '--budget', '1']])
+    t.is((await run(t, args, {cwd, env})).code, 2);
+});
+
+const sbom = referrerOf(image);
+const walked: Expectation[] = [
+  {
+    request: 'GET /v2/team/app/tags/list?n=1000',
+    answer: {headers: {'Content-Type': 'application/json'}, body: '{"tags":["1"]}'},
+  },
+  {request: 'HEAD /v2/team/app/manifests/1', answer: headAnswer(sbom)},
+  {request: 'GET /v2/team/app/manifests/1', answer: manifestAnswer(sbom)},
+];
+const INDEX = ['index', 'team/app', '--config', 'f.yaml', '--budget'];
+
+test('index brings in what the upstream’s tags lead to, with and without a server', async (t) => {
+  for (const withServer of [true, false]) {
+    const upstream = await createScriptedUpstream(t, [
+      ...walked,
+      {request: `GET /v2/team/app/referrers/${image.digest}`, answer: listAnswer([]), optional: true},
+    ]);
+    const {cwd} = await setUp(t, {url: upstream.url, count: 0});
+    const beside = withServer ? await serving(t, cwd) : undefined;
+    const {code, stdout} = await run(t, [...INDEX, '10'], {cwd});
+    t.is(code, 0);
+    t.is(
+      stdout,
+      'Indexed 1 of 1 tags with 3 requests: 1 manifests, 1 of them refer to another.\nEverything that the tags lead to is here.\n',
+    );
+    const {url} = beside ?? (await serving(t, cwd));
+    t.deepEqual(await listed(url), [sbom.digest]);
+  }
+});
+
+test('index ends with 0 when its budget is spent, and says how to go on', async (t) => {
+  const upstream = await createScriptedUpstream(t, walked.slice(0, 2));
+  const {cwd} = await setUp(t, {url: upstream.url, count: 0});
+  const {code, stdout} = await run(t, [...INDEX, '2'], {cwd});
+  t.is(code, 0);
+  t.regex(stdout, /^Indexed 0 of 1 tags .*\nStopped: the budget of 2 requests is spent\. Run it again/);
+});
+
+test('index ends with 1 when a tag fails, or when the upstream cannot be asked', async (t) => {
+  const upstream = await createScriptedUpstream(t, [
+    ...walked.slice(0, 1),
+    {request: 'HEAD /v2/team/app/manifests/1', answer: {status: 403}, always: true},
+  ]);
+  const {cwd} = await setUp(t, {url: upstream.url, count: 0});
+  const failed = await run(t, [...INDEX, '9'], {cwd});
+  t.is(failed.code, 1);
+  t.regex(failed.stdout, /Failed: 1: /);
+  const {cwd: other} = await setUp(t, {count: 0});
+  const unreachable = await run(t, [...INDEX, '9', '--json'], {cwd: other});
+  t.is(unreachable.code, 1);
+  t.regex(unreachable.stdout, /^\{"error":\{"message":"127\.0\.0\.1:9: /);
+});
+
+test('index ends with 2 without a budget, and with one that is no number', async (t) => {
+  const cwd = await createFolder(t);
+  for (const budget of [[], ['--budget', '0'], ['--budget', 'many'], ['--budget', '1.5']]) {
+    const {code, stderr} = await run(t, ['index', 'team/app', ...budget], {cwd});
+    t.is(code, 2);
+    t.regex(stderr, /--budget/);
+  }
+});
