@@ -53,6 +53,8 @@ export function createReferrerLists({
   const confirmed = new LRUCache<string, number>({max: MOST_REMEMBERED});
   /** Empty lists that were not written down, with the time of the answer. */
   const passing = new LRUCache<string, {source: Discovered['source']; at: number}>({max: MOST_REMEMBERED});
+  /** Lists that have entries, with the time of the answer. */
+  const occupied = new LRUCache<string, number>({max: MOST_REMEMBERED});
   const keyOf = ({repository}: Route, digest: Digest) =>
     `${repository.registry}/${repository.name}@${digest}`;
 
@@ -153,8 +155,13 @@ export function createReferrerLists({
     }
   }
 
-  async function isEmpty({repository}: Route, subject: Digest): Promise<boolean> {
-    return (await metadata.referrers(repository, subject, {limit: 1})).length === 0;
+  /** A list that was found to have entries is not looked at again for that until its next answer. */
+  async function isEmpty(route: Route, subject: Digest, checkedAt: number): Promise<boolean> {
+    const key = keyOf(route, subject);
+    if (occupied.get(key) === checkedAt) return false;
+    const empty = (await metadata.referrers(route.repository, subject, {limit: 1})).length === 0;
+    if (!empty) occupied.set(key, checkedAt);
+    return empty;
   }
 
   return {
@@ -165,7 +172,9 @@ export function createReferrerLists({
         const {collapsed} = await refreshWithin(PATIENCE_UNKNOWN, route, subject, caller);
         return {how: 'uri-miss', stored: true, collapsed, ttl: Math.ceil(referrers.ttl / 1000), age: 0};
       }
-      const ttl = (await isEmpty(route, subject)) ? Math.min(EMPTY_TTL, referrers.ttl) : referrers.ttl;
+      const ttl = (await isEmpty(route, subject, checkedAt))
+        ? Math.min(EMPTY_TTL, referrers.ttl)
+        : referrers.ttl;
       const policy = {ttl, maxStale: referrers.maxStale, keepDeleted: 0, absentTtl: 0};
       const judge = (upstream: 'unasked' | 'failed') =>
         freshness({now: clock.now(), known: {checkedAt}, policy, upstream, noCache});
