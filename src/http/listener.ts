@@ -2,7 +2,7 @@ import {createServer, type IncomingMessage, type Server, type ServerResponse, ST
 import type {AddressInfo} from 'node:net';
 import type {Duplex} from 'node:stream';
 import type Koa from 'koa';
-import type {Clock} from '../clock.ts';
+import {type Clock, NOT_NEEDED} from '../clock.ts';
 import {OciError} from '../oci/errors.ts';
 import {errorAnswer} from './errors.ts';
 import type {RequestState} from './state.ts';
@@ -57,7 +57,7 @@ export function createListener(app: Koa<RequestState>, clock: Clock): Listener {
       server.closeIdleConnections();
       const waiting = new AbortController();
       await Promise.race([ended, clock.sleep(grace, waiting.signal).catch(() => {})]);
-      waiting.abort();
+      waiting.abort(NOT_NEEDED);
       server.closeAllConnections();
       await ended;
     },

@@ -1,5 +1,5 @@
 import type {IncomingMessage} from 'node:http';
-import type {Clock} from '../clock.ts';
+import {type Clock, NOT_NEEDED} from '../clock.ts';
 import {connectionFault} from './fault.ts';
 import {UpstreamFailure} from './port.ts';
 
@@ -34,7 +34,7 @@ function watchIdle(clock: Clock, limit: number, onIdle: () => void) {
     calm: () => {
       since = undefined;
     },
-    stop: () => stop.abort(),
+    stop: () => stop.abort(NOT_NEEDED),
   };
 }
 

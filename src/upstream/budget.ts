@@ -1,4 +1,4 @@
-import type {Clock} from '../clock.ts';
+import {type Clock, NOT_NEEDED} from '../clock.ts';
 
 /** The time that one call has until its response headers are here: waiting, tokens and retries included. */
 export interface Budget {
@@ -25,7 +25,7 @@ export function startBudget(clock: Clock, total: number): Budget {
     signal: spent.signal,
     total,
     left: () => Math.max(0, deadline - clock.now()),
-    end: () => ended.abort(),
+    end: () => ended.abort(NOT_NEEDED),
   };
 }
 

@@ -62,7 +62,7 @@ export interface FillParts {
 }
 
 /** Bytes that a reader behind the head takes from the disk at a time. */
-const SEGMENT = 256 * 1024;
+const SEGMENT = 128 * 1024;
 
 /** One download per digest, many readers. */
 export function createFills(parts: FillParts): Fills {

@@ -1,6 +1,6 @@
 import {LRUCache} from 'lru-cache';
 import type {Caller} from '../../caller.ts';
-import type {Clock} from '../../clock.ts';
+import {type Clock, NOT_NEEDED} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
 import type {Metadata} from '../../storage/metadata.ts';
@@ -151,7 +151,7 @@ export function createReferrerLists({
     try {
       return await Promise.race([refreshing, late]);
     } finally {
-      waiting.abort();
+      waiting.abort(NOT_NEEDED);
     }
   }
 
