@@ -44,6 +44,8 @@ export function createListener(app: Koa<RequestState>, clock: Clock): Listener {
   server.on('checkExpectation', serve);
   server.on('connect', (_request: IncomingMessage, socket: Duplex) => endWith(socket, NO_TUNNEL));
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => {
+    // RFC 9112, section 9.6: what follows a request that said close is not read. The answer to that one ends the connection.
+    if (error.code === 'HPE_CLOSED_CONNECTION') return;
     const begun = [...(answers.get(socket) ?? [])].some((response) => response.headersSent);
     // In the middle of an answer the text of an error would be taken for more of it.
     if (error.code === 'ECONNRESET' || !socket.writable || begun) return void socket.destroy();

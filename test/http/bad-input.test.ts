@@ -362,3 +362,14 @@ test('odd conditional, range and cache headers never fail a request', async (t) 
     t.is(got.status, 200, JSON.stringify(headers));
   }
 });
+
+test('what follows a request that says close is not read, and does not spoil its answer', async (t) => {
+  const proxy = await startBackref(t, {registries: [{url: 'http://127.0.0.1:1'}]});
+  const last = 'GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n';
+  const connection = await openRaw(t, proxy.port);
+  connection.send(`${last}GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n`);
+  const answer = await connection.answer();
+  t.is(answer?.status, 200);
+  t.is(answer?.body.toString(), '{}');
+  t.is(await connection.answer(), undefined);
+});

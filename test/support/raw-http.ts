@@ -54,9 +54,8 @@ export async function connectRaw(port: number): Promise<RawConnection> {
   }
 
   async function body(method: string, {status, headers}: Omit<RawAnswer, 'body'>): Promise<Buffer> {
-    // What the parser refuses has no request's id, has a body whatever the method was, and ends the connection.
-    const isRefusal = headers['x-request-id'] === undefined && headers['connection'] === 'close';
-    if (isRefusal && !headers['transfer-encoding']) return rest();
+    // What the parser refuses has a body whatever the method was, and ends the connection.
+    if (headers['connection'] === 'close' && !headers['transfer-encoding']) return rest();
     if (method === 'HEAD' || BODILESS.has(status)) return Buffer.alloc(0);
     if (headers['transfer-encoding'] === 'chunked') return chunked();
     return headers['content-length'] === undefined ? rest() : bytes(Number(headers['content-length']));
