@@ -30,6 +30,17 @@ export function parseDigest(text: string): Digest {
   });
 }
 
+/**
+ * Takes the name of an algorithm as a client wrote it.
+ * @throws OciError DIGEST_INVALID for one that is not supported (dist-spec, Pushing Blobs: 400)
+ */
+export function parseAlgorithm(text: string): Algorithm {
+  if (isAlgorithm(text)) return text;
+  throw new OciError('DIGEST_INVALID', {
+    message: `digest algorithm "${text.slice(0, 40)}" is not supported: write ${Object.keys(HEX_LENGTH).join(' or ')}`,
+  });
+}
+
 export const algorithmOf = (digest: Digest): Algorithm =>
   digest.startsWith('sha512:') ? 'sha512' : 'sha256';
 

@@ -20,7 +20,7 @@ const descriptors = (value: unknown): Descriptor[] =>
   Array.isArray(value) ? value.map(readDescriptor).filter((descriptor) => descriptor !== undefined) : [];
 
 /** The properties of a manifest that backref looks at, with whatever stands in them. */
-type ManifestBody = Partial<
+export type ManifestBody = Partial<
   Record<
     'mediaType' | 'artifactType' | 'subject' | 'config' | 'layers' | 'blobs' | 'manifests' | 'annotations',
     unknown
@@ -43,8 +43,11 @@ export function manifestBody(bytes: Uint8Array): ManifestBody | undefined {
  */
 export function readManifest(bytes: Uint8Array): ManifestFacts {
   const body = manifestBody(bytes);
-  if (!body) return nothing();
-  const {mediaType, subject, config, layers, blobs, manifests} = body;
+  return body ? factsOf(body) : nothing();
+}
+
+/** The same of a manifest that is parsed already. */
+export function factsOf({mediaType, subject, config, layers, blobs, manifests}: ManifestBody): ManifestFacts {
   const subjectDescriptor = readDescriptor(subject);
   return {
     ...(typeof mediaType === 'string' && mediaType !== '' ? {mediaType} : {}),

@@ -29,6 +29,16 @@ export function parseName(text: string): RepositoryName {
 
 export const isTag = (text: string): text is Tag => TAG.test(text);
 
+const TAG_RULE = 'a tag of at most 128 letters, digits, "_", "." and "-" that does not begin with "." or "-"';
+
+/** @throws OciError MANIFEST_INVALID; a malformed tag has no code of its own in the specification. */
+export function parseTag(text: string): Tag {
+  if (isTag(text)) return text;
+  throw new OciError('MANIFEST_INVALID', {
+    message: `tag "${text.slice(0, 80)}" is not valid: write ${TAG_RULE}`,
+  });
+}
+
 /**
  * Takes a tag or a digest. Whatever holds a colon can only be meant as a digest.
  * @throws OciError DIGEST_INVALID or MANIFEST_INVALID; a malformed tag has no code of its own in the specification.
@@ -37,7 +47,7 @@ export function parseReference(text: string): Reference {
   if (text.includes(':')) return parseDigest(text);
   if (isTag(text)) return text;
   throw new OciError('MANIFEST_INVALID', {
-    message: `reference "${text.slice(0, 80)}" is not valid: write a digest, or a tag of at most 128 letters, digits, "_", "." and "-" that does not begin with "." or "-"`,
+    message: `reference "${text.slice(0, 80)}" is not valid: write a digest, or ${TAG_RULE}`,
   });
 }
 

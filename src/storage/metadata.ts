@@ -1,7 +1,8 @@
 import type {Descriptor} from '../oci/descriptor.ts';
-import type {Digest} from '../oci/digest.ts';
+import type {Algorithm, Digest} from '../oci/digest.ts';
 import type {RepositoryName, Tag} from '../oci/name.ts';
 import type {Edge} from '../oci/referrers.ts';
+import type {UploadId} from '../oci/upload.ts';
 
 /** `upstream`: a copy, may be evicted. `local`: pushed here, never evicted. */
 export type Origin = 'upstream' | 'local';
@@ -52,6 +53,47 @@ export interface BlobLink {
   linkedAt: number;
 }
 
+/** An upload under way. */
+export interface UploadRecord {
+  id: UploadId;
+  repository: RepositoryKey;
+  /** Of the digest to come, where the client said so at the beginning. */
+  algorithm: Algorithm | undefined;
+  /** The upstream's session that its bytes go to; undefined where they are kept here alone. */
+  upstream: {location: string; offset: number; minChunk: number | undefined} | undefined;
+  /** When the client was last heard of. */
+  touchedAt: number;
+}
+
+/** A change of an upstream's fallback tag that is owed, or was made so lately that it may yet be lost in a race. */
+export interface OwedTagChange {
+  repository: RepositoryKey;
+  subject: Digest;
+  /** The referrer that the tag is to name, or to name no more. */
+  digest: Digest;
+  change: 'add' | 'remove';
+  /** Grows with each change for the same referrer; names the entry. */
+  at: number;
+  /** Since when the tag is seen as it should be; undefined while it is not. */
+  writtenAt: number | undefined;
+}
+
+/** Who holds something that one process at a time may do. */
+export interface Lease {
+  key: string;
+  owner: string;
+  /** Until when, in milliseconds since the epoch. */
+  until: number;
+}
+
+/** A repository's link to a blob that no manifest of the repository names. */
+export interface LooseBlob {
+  repository: RepositoryKey;
+  digest: Digest;
+  /** Bytes. */
+  size: number;
+}
+
 /** What a manifest refers to, with the size that its descriptor names. */
 export interface ReferenceRecord {
   digest: Digest;
@@ -85,6 +127,8 @@ export interface ReferrerRecord {
   /** The upstream's last complete answer names it. */
   listed: boolean;
 }
+
+export type ReferrerDescriptor = Pick<ReferrerRecord, 'seq' | 'descriptor'>;
 
 /** Which of a subject's referrers are read. */
 export interface ReferrerPage {
@@ -134,6 +178,8 @@ export type Change =
       references: ReferenceRecord[];
       origin: Origin;
       at: number;
+      /** Made here from what others say, and to be collected from then on; a link that lasts keeps lasting. */
+      expiresAt?: number;
     }
   /** Links a manifest whose bytes are already here to a further repository. */
   | {
@@ -147,6 +193,10 @@ export type Change =
     }
   /** Removes the repository's copy: its link and its tags on it of origin `upstream`, and, if no link stays, its edge. */
   | {type: 'manifest.unlink'; repository: RepositoryKey; digest: Digest}
+  /** Removes the repository's link whatever its origin, every tag on it, and its edge. The bytes stay until collected. */
+  | {type: 'manifest.delete'; repository: RepositoryKey; digest: Digest}
+  /** Removes the bytes and references of a manifest that no repository is linked to; nothing happens otherwise. */
+  | {type: 'manifest.collect'; digest: Digest}
   /**
    * A complete answer of the upstream at `at`. What it names and is not here yet is added in its order behind what is
    * here; the rest of what it names stays in its place, listed, with the new descriptor unless it is of source
@@ -177,12 +227,34 @@ export type Change =
   | {type: 'blob.put'; digest: Digest; size: number; at: number}
   /** The bytes are no longer in the blob store; links stay. */
   | {type: 'blob.delete'; digest: Digest}
-  | {type: 'blob.link'; repository: RepositoryKey; digest: Digest; size: number; origin: Origin; at: number};
+  | {type: 'blob.link'; repository: RepositoryKey; digest: Digest; size: number; origin: Origin; at: number}
+  /** Removes the repository's permission for the blob. */
+  | {type: 'blob.unlink'; repository: RepositoryKey; digest: Digest}
+  /** The bytes are about to be removed from the blob store. */
+  | {type: 'blob.deleting'; digest: Digest}
+  | {type: 'upload.put'; upload: UploadRecord}
+  | {type: 'upload.delete'; id: UploadId}
+  /** Takes the place of an older entry for the same referrer of the same subject. */
+  | {type: 'tag-journal.put'; entry: OwedTagChange}
+  /** Nothing happens when a newer entry, of another `at`, has taken its place. */
+  | {type: 'tag-journal.written'; entry: OwedTagChange; writtenAt: number | undefined}
+  | {type: 'tag-journal.delete'; entry: OwedTagChange}
+  | {type: 'lease.put'; lease: Lease}
+  /** Nothing happens when somebody else holds it. */
+  | {type: 'lease.delete'; key: string; owner: string};
 
 /** What must hold inside the commit for any of its changes to be made. */
 export type Precondition =
   | {type: 'tag.is'; repository: RepositoryKey; name: Tag; origin: Origin; digest: Digest | undefined}
-  | {type: 'manifest.linked'; repository: RepositoryKey; digest: Digest};
+  | {type: 'manifest.linked'; repository: RepositoryKey; digest: Digest}
+  /** The repository is linked to the blob, and its bytes are here and stay. */
+  | {type: 'blob.held'; repository: RepositoryKey; digest: Digest}
+  /** The repository's link is older than `before`, and no manifest that the repository is linked to names the blob. */
+  | {type: 'blob.loose'; repository: RepositoryKey; digest: Digest; before: number}
+  /** No repository is linked to the blob. */
+  | {type: 'blob.unlinked'; digest: Digest}
+  /** Nobody else holds the lease at `at`. */
+  | {type: 'lease.free'; key: string; owner: string; at: number};
 
 /**
  * What is known of repositories, manifests, tags and blobs. Reads see every commit that has resolved. There are
@@ -191,6 +263,8 @@ export type Precondition =
 export interface Metadata {
   /** Names of one registry's repositories in byte order, those after `after`, at most `limit`. */
   repositories(registry: string, page: {after?: string; limit: number}): Promise<RepositoryName[]>;
+  /** Whether anything is, or was, put into this repository. */
+  hasRepository(repository: RepositoryKey): Promise<boolean>;
   /** The manifest, if this repository is linked to it. */
   manifest(repository: RepositoryKey, digest: Digest): Promise<ManifestRecord | undefined>;
   /** The bytes and a media type that some repository links them with; for the confirmation of a further one. */
@@ -207,6 +281,12 @@ export interface Metadata {
   referrerList(repository: RepositoryKey, subject: Digest): Promise<ReferrerListRecord | undefined>;
   /** In the order of `seq`. A page of some types reads only the rows that it gives. */
   referrers(repository: RepositoryKey, subject: Digest, page: ReferrerPage): Promise<ReferrerRecord[]>;
+  /** As `referrers`, of each only what a list shows: ten thousand take half the time. */
+  referrerDescriptors(
+    repository: RepositoryKey,
+    subject: Digest,
+    page: ReferrerPage,
+  ): Promise<readonly ReferrerDescriptor[]>;
   /** Every referrer of every subject, in the order of their cursors, from the one after `after` on. */
   referrerRows(after: ReferrerCursor | undefined, limit: number): Promise<ReferrerRow[]>;
   /** The subjects that begin with `prefix` and have a list here, be it an empty one, in byte order. */
@@ -214,11 +294,31 @@ export interface Metadata {
   /** The local tag where there is one, else the upstream's. */
   tag(repository: RepositoryKey, name: Tag): Promise<TagRecord | undefined>;
   tagList(repository: RepositoryKey): Promise<TagListRecord | undefined>;
+  /** The names of the repository's tags of origin `local` in byte order, those after `after`. */
+  localTags(repository: RepositoryKey, page: {after?: string; limit: number}): Promise<Tag[]>;
   blob(digest: Digest): Promise<BlobRecord | undefined>;
   blobLink(repository: RepositoryKey, digest: Digest): Promise<BlobLink | undefined>;
+  /** A repository of this registry that is linked to the blob, the bytes being here. */
+  blobHolder(registry: string, digest: Digest): Promise<RepositoryName | undefined>;
+  upload(id: UploadId): Promise<UploadRecord | undefined>;
+  /** Uploads that were last touched before `before`, oldest first. */
+  idleUploads(before: number, limit: number): Promise<UploadRecord[]>;
+  /** What is owed to one subject's fallback tag, oldest first. */
+  tagJournal(repository: RepositoryKey, subject: Digest): Promise<OwedTagChange[]>;
+  /** All entries of the journal, oldest first. */
+  owedTagChanges(limit: number): Promise<OwedTagChange[]>;
+  /** Local links of before `before` to blobs that no manifest of the same repository names. */
+  looseBlobs(before: number, limit: number): Promise<LooseBlob[]>;
+  /** Blobs stored before `before` that no repository is linked to, and blobs whose deletion was begun. */
+  uncollectedBlobs(before: number, limit: number): Promise<BlobRecord[]>;
+  /** Manifests that no repository is linked to. */
+  uncollectedManifests(limit: number): Promise<{digest: Digest; size: number}[]>;
+  /** Links of origin `upstream` whose time was over before `before`. */
+  expiredManifests(before: number, limit: number): Promise<{repository: RepositoryKey; digest: Digest}[]>;
   /**
    * Makes all changes or none. Resolves when they are committed: durably (across a power cut) when one of them has
-   * the origin `local`, otherwise across a crash of the process.
+   * the origin `local`, or is a `manifest.delete`, `blob.unlink` or `tag-journal.put`; otherwise across a crash of the
+   * process.
    * @returns false, with nothing changed, when a precondition does not hold.
    */
   commit(changes: readonly Change[], preconditions?: readonly Precondition[]): Promise<boolean>;

@@ -1,8 +1,12 @@
 import type {Digest} from '../oci/digest.ts';
+import type {UploadId} from '../oci/upload.ts';
 
-/** The local file that a fill grows. Partial spools outlive the process and are rehashed and resumed by the next. */
+/** What a spool is the beginning of: the blob that a fill downloads, or what a client uploads. */
+export type SpoolKey = Digest | UploadId;
+
+/** The local file that a fill or an upload grows. Partial spools outlive the process; the next rehashes and resumes them. */
 export interface Spool {
-  readonly digest: Digest;
+  readonly key: SpoolKey;
   /** The file's path, for a store on the same disk that can rename it. */
   readonly path: string;
   /** Bytes that `read` can give: handed to the file system, not necessarily durable. */
@@ -28,8 +32,14 @@ export interface Spool {
 }
 
 export interface Spools {
-  /** Opens the spool of a digest; `size` tells what an earlier process left in it. One opener at a time. */
-  open(digest: Digest): Promise<Spool>;
-  /** Removes what is older than `before` (milliseconds since the epoch) and not open. Gives the number removed. */
+  /** Opens the spool of a digest or an upload; `size` tells what was left in it. One opener at a time. */
+  open(key: SpoolKey): Promise<Spool>;
+  /** Removes the spool of something. Nothing happens when there is none. @throws Error while somebody has it open */
+  remove(key: SpoolKey): Promise<void>;
+  /**
+   * Removes the spools that nobody has open and to which nothing was added since `before` (milliseconds since the
+   * epoch): fills that nobody went on with, and uploads of which nothing else is left, as after a crash. `before`
+   * lies further back than an upload may be silent. Gives the number removed.
+   */
   sweep(before: number): Promise<number>;
 }

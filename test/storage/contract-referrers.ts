@@ -73,8 +73,13 @@ export function referrerContract(
       metadata,
       commit: (...changes: Change[]) => metadata.commit(changes),
       list: (subject = SUBJECT, repository = APP) => metadata.referrerList(repository, subject),
-      rows: (page: Partial<ReferrerPage> = {}, repository = APP, subject = SUBJECT) =>
-        metadata.referrers(repository, subject, {limit: 1_000, ...page}),
+      rows: async (page: Partial<ReferrerPage> = {}, repository = APP, subject = SUBJECT) => {
+        const some = {limit: 1_000, ...page};
+        const rows = await metadata.referrers(repository, subject, some);
+        const shown = rows.map(({seq, descriptor}) => ({seq, descriptor}));
+        t.deepEqual(await metadata.referrerDescriptors(repository, subject, some), shown);
+        return rows;
+      },
     };
   };
 

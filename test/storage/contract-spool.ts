@@ -1,6 +1,7 @@
 import type {ExecutionContext, TestFn} from 'ava';
-import {algorithmOf, type Digest, digestOf} from '../../src/oci/digest.ts';
-import type {Spools} from '../../src/storage/spool.ts';
+import {digestOf} from '../../src/oci/digest.ts';
+import {createUploadId} from '../../src/oci/upload.ts';
+import type {SpoolKey, Spools} from '../../src/storage/spool.ts';
 
 /** Where spools outlive the process: every `open` is what a further process would see. */
 export interface SpoolPlace {
@@ -10,13 +11,18 @@ export interface SpoolPlace {
 const MIB = 1024 * 1024;
 const sha256 = digestOf(Buffer.from('one'));
 const sha512 = digestOf(Buffer.from('one'), 'sha512');
+const upload = createUploadId();
 
 /** What every implementation of the spool port does. `create` gives a new, empty place. */
 export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Promise<SpoolPlace>): void {
-  for (const digest of [sha256, sha512]) {
-    test(`spool: gives back what was appended, whole and in parts (${algorithmOf(digest)})`, async (t) => {
-      const spool = await (await create(t)).open().open(digest);
-      t.is(spool.digest, digest);
+  for (const [kind, key] of [
+    ['sha256', sha256],
+    ['sha512', sha512],
+    ['upload', upload],
+  ] as const) {
+    test(`spool: gives back what was appended, whole and in parts (${kind})`, async (t) => {
+      const spool = await (await create(t)).open().open(key);
+      t.is(spool.key, key);
       t.is(spool.size, 0);
       await spool.append(Buffer.from('hello '));
       await spool.append(Buffer.from('world'));
@@ -247,6 +253,40 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
     await kept.discard();
   });
 
+  test('spools: a sweep removes the uploads that nobody has open as well', async (t) => {
+    const spools = (await create(t)).open();
+    await leave(spools, upload, 'what is left of an upload');
+    const other = await spools.open(createUploadId());
+    await other.append(Buffer.from('under way'));
+    await other.flush();
+    t.is(await spools.sweep(0), 0);
+    t.is(await spools.sweep(Date.now() + 60_000), 1);
+    t.is(await text(other.read(0, other.size)), 'under way');
+    await other.discard();
+    const gone = await spools.open(upload);
+    t.is(gone.size, 0);
+    await gone.discard();
+  });
+
+  test('spools: what nobody has open is removed by its key, and nothing else', async (t) => {
+    const spools = (await create(t)).open();
+    const other = createUploadId();
+    for (const key of [sha256, upload, other]) await leave(spools, key, 'left');
+    await spools.remove(upload);
+    await spools.remove(upload);
+    await spools.remove(sha256);
+    for (const [key, size] of [
+      [sha256, 0],
+      [upload, 0],
+      [other, 4],
+    ] as const) {
+      const spool = await spools.open(key);
+      t.is(spool.size, size);
+      await t.throwsAsync(() => spools.remove(key), {message: /is open/});
+      await spool.discard();
+    }
+  });
+
   test('spools: a spool opened during a sweep is whole', async (t) => {
     const spools = (await create(t)).open();
     await leave(spools, sha256, 'old');
@@ -269,8 +309,8 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
   });
 }
 
-async function leave(spools: Spools, digest: Digest, content: string): Promise<void> {
-  const spool = await spools.open(digest);
+async function leave(spools: Spools, key: SpoolKey, content: string): Promise<void> {
+  const spool = await spools.open(key);
   await spool.append(Buffer.from(content));
   await spool.close();
 }

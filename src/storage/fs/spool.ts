@@ -1,12 +1,11 @@
 import {type FileHandle, rm} from 'node:fs/promises';
-import type {Digest} from '../../oci/digest.ts';
-import type {Spool} from '../spool.ts';
+import type {Spool, SpoolKey} from '../spool.ts';
 import type {ReadBuffers} from './buffers.ts';
 import {readRange} from './read-range.ts';
 import {createWriteBehind} from './write-behind.ts';
 
 export interface FileSpoolOptions {
-  digest: Digest;
+  key: SpoolKey;
   path: string;
   /** Open for reading and writing; the spool closes it. */
   file: FileHandle;
@@ -21,7 +20,7 @@ export interface FileSpoolOptions {
  * A spool over an open file. A reader that is at work when the spool is discarded goes on to its end: the file lives
  * as long as it is open, under whatever name, so a published blob's readers are not cut off.
  */
-export function createFileSpool({digest, path, file, size, buffers, release}: FileSpoolOptions): Spool {
+export function createFileSpool({key, path, file, size, buffers, release}: FileSpoolOptions): Spool {
   let writer = createWriteBehind(file, size);
   /** Counts truncations, so that a reader from before one cannot go on with what came after it. */
   let generation = 0;
@@ -33,7 +32,7 @@ export function createFileSpool({digest, path, file, size, buffers, release}: Fi
   let discarding: Promise<void> | undefined;
 
   const expectOpen = (): void => {
-    if (closing || discarding) throw new Error(`the spool of ${digest} is closed`);
+    if (closing || discarding) throw new Error(`the spool of ${key} is closed`);
   };
 
   const giveUpPath = (): void => {
@@ -67,7 +66,7 @@ export function createFileSpool({digest, path, file, size, buffers, release}: Fi
   };
 
   return {
-    digest,
+    key,
     path,
     get size() {
       return writer.size;
@@ -89,7 +88,7 @@ export function createFileSpool({digest, path, file, size, buffers, release}: Fi
       readers++;
       try {
         for await (const chunk of readRange(file, start, end, buffers)) {
-          if (generation !== begun) throw new Error(`the spool of ${digest} was emptied while it was read`);
+          if (generation !== begun) throw new Error(`the spool of ${key} was emptied while it was read`);
           yield chunk;
         }
       } finally {

@@ -4,25 +4,24 @@
  *   <path>/
  *     sha256-ab12….part               what a fill has of sha256:ab12…
  *     sha512-cd34….part
+ *     upload-<id>.part                what a client has sent to the upload of this id
  */
 import {constants} from 'node:fs';
 import {mkdir, open, readdir, rm, stat} from 'node:fs/promises';
 import {join} from 'node:path';
-import {algorithmOf, type Digest, encodedOf} from '../../oci/digest.ts';
-import type {Spools} from '../spool.ts';
+import {algorithmOf, encodedOf, isDigest} from '../../oci/digest.ts';
+import type {SpoolKey, Spools} from '../spool.ts';
 import {createReadBuffers} from './buffers.ts';
 import {unlessMissing} from './missing.ts';
 import {createFileSpool} from './spool.ts';
 
-const PART = /^sha(?:256|512)-[a-f0-9]+\.part$/;
+const PART = /^(?:sha(?:256|512)-[a-f0-9]+|upload-[a-f0-9-]+)\.part$/;
 
 /** Spools as files in the folder `path`, which is made at the first open and belongs to one process. */
 export function createSpools({path}: {path: string}): Spools {
   const buffers = createReadBuffers();
   const inUse = new Set<string>();
   let sweeping: Promise<unknown> = Promise.resolve();
-
-  const fileNameOf = (digest: Digest): string => `${algorithmOf(digest)}-${encodedOf(digest)}.part`;
 
   const removeOld = async (before: number): Promise<number> => {
     let removed = 0;
@@ -36,12 +35,15 @@ export function createSpools({path}: {path: string}): Spools {
     return removed;
   };
 
+  const claim = (key: SpoolKey, name: string): void => {
+    if (inUse.has(name)) throw new Error(`the spool of ${key} is open already: it is grown by one at a time`);
+    inUse.add(name);
+  };
+
   return {
-    async open(digest) {
-      const name = fileNameOf(digest);
-      if (inUse.has(name))
-        throw new Error(`the spool of ${digest} is open already: one fill grows it at a time`);
-      inUse.add(name);
+    async open(key) {
+      const name = fileNameOf(key);
+      claim(key, name);
       try {
         // A sweep that began earlier may be about to remove this very file.
         await sweeping;
@@ -49,10 +51,20 @@ export function createSpools({path}: {path: string}): Spools {
         const file = await open(join(path, name), constants.O_RDWR | constants.O_CREAT);
         const {size} = await file.stat();
         const release = () => void inUse.delete(name);
-        return createFileSpool({digest, path: join(path, name), file, size, buffers, release});
+        return createFileSpool({key, path: join(path, name), file, size, buffers, release});
       } catch (error) {
         inUse.delete(name);
         throw error;
+      }
+    },
+
+    async remove(key) {
+      const name = fileNameOf(key);
+      claim(key, name);
+      try {
+        await rm(join(path, name), {force: true});
+      } finally {
+        inUse.delete(name);
       }
     },
 
@@ -63,3 +75,7 @@ export function createSpools({path}: {path: string}): Spools {
     },
   };
 }
+
+/** A path is only ever made from a parsed digest or upload id. */
+const fileNameOf = (key: SpoolKey): string =>
+  isDigest(key) ? `${algorithmOf(key)}-${encodedOf(key)}.part` : `upload-${key}.part`;

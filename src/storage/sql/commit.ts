@@ -1,6 +1,9 @@
 import type {Change, Precondition, RepositoryKey} from '../metadata.ts';
+import {createBlobCommit} from './blob-commit.ts';
+import {createManifestCommit} from './manifest-commit.ts';
 import {createReferrerCommit} from './referrer-commit.ts';
 import {run, type Steps} from './steps.ts';
+import {uploadRow} from './upload-rows.ts';
 import type {Writes} from './writes.ts';
 
 type ChangeOf<Type extends Change['type']> = Extract<Change, {type: Type}>;
@@ -13,6 +16,8 @@ export function createCommit(
   writes: Writes,
 ): (changes: readonly Change[], preconditions: readonly Precondition[]) => Steps<boolean> {
   const referrers = createReferrerCommit(writes);
+  const blobs = createBlobCommit(writes);
+  const manifests = createManifestCommit({writes, referrers, blobs});
 
   function* idOf(key: RepositoryKey): Steps<number | undefined> {
     const [row] = yield* run(writes.repository, {registry: key.registry, name: key.name});
@@ -27,110 +32,127 @@ export function createCommit(
     return row.id;
   }
 
-  function* linkManifest(change: ChangeOf<'manifest.put' | 'manifest.link'>): Steps<void> {
-    const repository = yield* idOrNew(change.repository);
-    const {digest, origin, mediaType, edge, at} = change;
-    const [link] = yield* run(writes.linkManifest, {repository, digest, origin, mediaType, at});
-    // Where the link keeps the media type that it had, it keeps the edge that goes with it.
-    if (edge && link?.mediaType === mediaType) yield* referrers.putEdge(repository, edge);
+  /** What is not there need not be changed, and no row comes of it. */
+  function* inKnown(key: RepositoryKey, work: (repository: number) => Steps<unknown>): Steps<void> {
+    const repository = yield* idOf(key);
+    if (repository !== undefined) yield* work(repository);
   }
 
-  function* unlinkManifest({repository: key, digest}: ChangeOf<'manifest.unlink'>): Steps<void> {
-    const repository = yield* idOf(key);
-    if (repository === undefined) return;
-    yield* run(writes.unlinkCopy, {repository, digest});
-    yield* run(writes.deleteCopiedTagsOn, {repository, digest});
-    const pushed = yield* run(writes.manifestLink, {repository, digest});
-    if (pushed.length === 0) yield* referrers.removeAll(repository, digest);
-  }
-
-  function* putReferrer({repository: key, edge, at}: ChangeOf<'referrer.put'>): Steps<void> {
-    const repository = yield* idOf(key);
-    if (repository === undefined) return;
+  function* putReferrer(repository: number, {edge, at}: ChangeOf<'referrer.put'>): Steps<void> {
     const link = yield* run(writes.manifestLink, {repository, digest: edge.descriptor.digest});
     if (link.length > 0) yield* referrers.restoreEdge(repository, edge, at);
   }
 
-  function* putManifest(change: ChangeOf<'manifest.put'>): Steps<void> {
-    const {digest, bytes} = change;
-    const added = yield* run(writes.putManifest, {digest, size: bytes.byteLength, bytes});
-    // The same bytes refer to the same content: what is here already has its references.
-    if (added.length > 0) {
-      for (const [position, {digest: child, kind, size}] of change.references.entries()) {
-        yield* run(writes.putReference, {manifest: digest, position, child, kind, size});
-      }
-    }
-    yield* linkManifest(change);
-  }
-
-  function* apply(change: Change): Steps<void> {
+  function* apply(change: Change): Steps<unknown> {
     switch (change.type) {
       case 'manifest.put':
-        return yield* putManifest(change);
+        return yield* manifests.put(yield* idOrNew(change.repository), change);
       case 'manifest.link':
-        return yield* linkManifest(change);
+        return yield* manifests.link(yield* idOrNew(change.repository), change);
       case 'manifest.unlink':
-        return yield* unlinkManifest(change);
+        return yield* inKnown(change.repository, (id) => manifests.unlink(id, change.digest));
+      case 'manifest.delete':
+        return yield* inKnown(change.repository, (id) => manifests.remove(id, change.digest));
+      case 'manifest.collect':
+        return yield* manifests.collect(change.digest);
       case 'referrer-list.put':
         return yield* referrers.putList(yield* idOrNew(change.repository), change);
       case 'referrer.put':
-        return yield* putReferrer(change);
-      case 'referrer.delete': {
-        const repository = yield* idOf(change.repository);
-        if (repository === undefined) return;
-        return yield* referrers.remove(repository, change.subject, change.digest);
-      }
+        return yield* inKnown(change.repository, (id) => putReferrer(id, change));
+      case 'referrer.delete':
+        return yield* inKnown(change.repository, (id) => referrers.remove(id, change.subject, change.digest));
       case 'tag.put': {
-        const repository = yield* idOrNew(change.repository);
         const {name, origin, digest, at} = change;
-        yield* run(writes.putTag, {repository, name, origin, digest, at});
-        return;
+        const repository = yield* idOrNew(change.repository);
+        return yield* run(writes.putTag, {repository, name, origin, digest, at});
       }
       case 'tag.gone': {
-        const repository = yield* idOf(change.repository);
-        if (repository === undefined) return;
-        yield* run(writes.markTagGone, {repository, name: change.name, at: change.at});
-        return;
+        const {name, at} = change;
+        return yield* inKnown(change.repository, (repository) =>
+          run(writes.markTagGone, {repository, name, at}),
+        );
       }
       case 'tag.delete': {
-        const repository = yield* idOf(change.repository);
-        if (repository === undefined) return;
-        yield* run(writes.deleteTag, {repository, name: change.name, origin: change.origin});
-        return;
+        const {name, origin} = change;
+        return yield* inKnown(change.repository, (repository) =>
+          run(writes.deleteTag, {repository, name, origin}),
+        );
       }
       case 'tag-list.put': {
         const repository = yield* idOrNew(change.repository);
-        yield* run(writes.putTagList, {repository, names: JSON.stringify(change.names), at: change.at});
-        return;
+        return yield* run(writes.putTagList, {
+          repository,
+          names: JSON.stringify(change.names),
+          at: change.at,
+        });
       }
       case 'blob.put':
-        yield* run(writes.putBlob, {digest: change.digest, size: change.size, at: change.at});
-        return;
+        return yield* blobs.put(change);
+      case 'blob.deleting':
+        return yield* run(writes.markDeleting, {digest: change.digest});
       case 'blob.delete':
-        yield* run(writes.deleteBlob, {digest: change.digest});
-        return;
-      case 'blob.link': {
-        const repository = yield* idOrNew(change.repository);
-        const {digest, origin, size, at} = change;
-        yield* run(writes.linkBlob, {repository, digest, origin, size, at});
-        return;
+        return yield* run(writes.deleteBlob, {digest: change.digest});
+      case 'blob.link':
+        return yield* blobs.link(yield* idOrNew(change.repository), change);
+      case 'blob.unlink':
+        return yield* inKnown(change.repository, (id) => blobs.unlink(id, change.digest));
+      case 'upload.put':
+        return yield* run(writes.putUpload, uploadRow(change.upload));
+      case 'upload.delete':
+        return yield* run(writes.deleteUpload, {id: change.id});
+      case 'tag-journal.put': {
+        const {repository: key, writtenAt = null, ...entry} = change.entry;
+        return yield* run(writes.putEntry, {...entry, writtenAt, repository: yield* idOrNew(key)});
       }
+      case 'tag-journal.written': {
+        const {subject, digest, at} = change.entry;
+        const {writtenAt = null} = change;
+        return yield* inKnown(change.entry.repository, (repository) =>
+          run(writes.markWritten, {repository, subject, digest, at, writtenAt}),
+        );
+      }
+      case 'tag-journal.delete': {
+        const {subject, digest, at} = change.entry;
+        return yield* inKnown(change.entry.repository, (repository) =>
+          run(writes.deleteEntry, {repository, subject, digest, at}),
+        );
+      }
+      case 'lease.put':
+        return yield* run(writes.putLease, change.lease);
+      case 'lease.delete':
+        return yield* run(writes.deleteLease, {key: change.key, owner: change.owner});
     }
   }
 
   function* holds(precondition: Precondition): Steps<boolean> {
-    const repository = yield* idOf(precondition.repository);
     switch (precondition.type) {
       case 'manifest.linked': {
+        const repository = yield* idOf(precondition.repository);
         if (repository === undefined) return false;
-        const rows = yield* run(writes.manifestLink, {repository, digest: precondition.digest});
-        return rows.length > 0;
+        return (yield* run(writes.manifestLink, {repository, digest: precondition.digest})).length > 0;
       }
       case 'tag.is': {
-        if (repository === undefined) return precondition.digest === undefined;
         const {name, origin, digest} = precondition;
+        const repository = yield* idOf(precondition.repository);
+        if (repository === undefined) return digest === undefined;
         const [row] = yield* run(writes.tagDigest, {repository, name, origin});
         return row?.digest === digest;
+      }
+      case 'blob.held': {
+        const repository = yield* idOf(precondition.repository);
+        return repository !== undefined && (yield* blobs.isHeld(repository, precondition.digest));
+      }
+      case 'blob.loose': {
+        const {digest, before} = precondition;
+        const repository = yield* idOf(precondition.repository);
+        return repository !== undefined && (yield* blobs.isLoose(repository, digest, before));
+      }
+      case 'blob.unlinked':
+        return yield* blobs.isUnlinked(precondition.digest);
+      case 'lease.free': {
+        const {key, owner, at} = precondition;
+        const [lease] = yield* run(writes.lease, {key});
+        return lease === undefined || lease.owner === owner || lease.until <= at;
       }
     }
   }

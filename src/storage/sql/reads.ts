@@ -1,15 +1,17 @@
-import type {Kysely} from 'kysely';
+import {type Kysely, sql} from 'kysely';
 import {LRUCache} from 'lru-cache';
 import type {Digest} from '../../oci/digest.ts';
 import type {RepositoryName, Tag} from '../../oci/name.ts';
 import type {Metadata, RepositoryKey} from '../metadata.ts';
+import {createGarbageReads} from './garbage-reads.ts';
+import {createJournalReads} from './journal-reads.ts';
+import {compileNaming, MANY_MANIFESTS} from './naming.ts';
 import {createReferrerReads} from './referrer-reads.ts';
 import {type RunStatement, type Statement, statement} from './statement.ts';
 import type {Tables} from './tables.ts';
+import {createUploadReads} from './upload-reads.ts';
 
 const REMEMBERED_REPOSITORIES = 10_000;
-/** A blob that so many manifests name is looked for from the repository's side. */
-const MANY_MANIFESTS = 200;
 
 /** The reads of the metadata port, over queries that are compiled here, once. */
 export function createReads(db: Kysely<Tables>, run: RunStatement): Omit<Metadata, 'commit' | 'close'> {
@@ -39,12 +41,17 @@ export function createReads(db: Kysely<Tables>, run: RunStatement): Omit<Metadat
 
   return {
     ...createReferrerReads({db, run, idOf}),
+    ...createUploadReads(db, run),
+    ...createJournalReads({db, run, idOf}),
+    ...createGarbageReads(db, run),
 
     async repositories(registry, {after = '', limit}) {
       // The comparison wants any text: `after` need not be a name.
       const rows = await run(queries.repositories, {registry, after: after as RepositoryName, limit});
       return rows.map(({name}) => name);
     },
+
+    hasRepository: async (repository) => (await idOf(repository)) !== undefined,
 
     async manifest(repository, digest) {
       const row = await first(queries.manifest, repository, {digest});
@@ -94,6 +101,14 @@ export function createReads(db: Kysely<Tables>, run: RunStatement): Omit<Metadat
       return row && {names: JSON.parse(row.names), checkedAt: row.checkedAt};
     },
 
+    async localTags(key, {after = '', limit}) {
+      const repository = await idOf(key);
+      if (repository === undefined) return [];
+      // The comparison wants any text: `after` need not be a tag.
+      const rows = await run(queries.localTags, {repository, after: after as Tag, limit});
+      return rows.map(({name}) => name);
+    },
+
     async blob(digest) {
       const [row] = await run(queries.blob, {digest});
       return row && {...row, digest};
@@ -102,6 +117,11 @@ export function createReads(db: Kysely<Tables>, run: RunStatement): Omit<Metadat
     async blobLink(repository, digest) {
       const row = await first(queries.blobLink, repository, {digest});
       return row && {...row, digest};
+    },
+
+    async blobHolder(registry, digest) {
+      const [row] = await run(queries.blobHolder, {registry, digest});
+      return row?.name;
     },
   };
 }
@@ -191,9 +211,7 @@ function compileReads(db: Kysely<Tables>) {
         .orderBy('position'),
     ),
 
-    naming: statement((values: {blob: Digest; limit: number}) =>
-      db.selectFrom('reference').select('manifest').where('child', '=', values.blob).limit(values.limit),
-    ),
+    naming: compileNaming(db),
 
     // SQLite goes through the tables of a cross join in the order in which they are written.
     promisedByBlob: statement((values: {repository: number; blob: Digest}) =>
@@ -238,6 +256,18 @@ function compileReads(db: Kysely<Tables>) {
         .where('repository', '=', values.repository),
     ),
 
+    localTags: statement((values: {repository: number; after: Tag; limit: number}) =>
+      db
+        .selectFrom('tag')
+        .select('name')
+        .where('repository', '=', values.repository)
+        // Written into the query: a partial index is not taken for a value that is given when it runs.
+        .where('origin', '=', sql.lit('local' as const))
+        .where('name', '>', values.after)
+        .orderBy('name')
+        .limit(values.limit),
+    ),
+
     blob: statement((values: {digest: Digest}) =>
       db
         .selectFrom('blob')
@@ -251,6 +281,21 @@ function compileReads(db: Kysely<Tables>) {
         .select(['size', 'origin', 'linked_at as linkedAt'])
         .where('repository', '=', values.repository)
         .where('digest', '=', values.digest),
+    ),
+
+    // SQLite goes through the tables of a cross join in the order in which they are written.
+    blobHolder: statement((values: {registry: string; digest: Digest}) =>
+      db
+        .selectFrom('blob')
+        .crossJoin('repository_blob as link')
+        .crossJoin('repository')
+        .select('repository.name')
+        .where('blob.digest', '=', values.digest)
+        .where('blob.state', '=', 'ready')
+        .whereRef('link.digest', '=', 'blob.digest')
+        .whereRef('repository.id', '=', 'link.repository')
+        .where('repository.registry', '=', values.registry)
+        .limit(1),
     ),
   };
 }

@@ -1,11 +1,15 @@
 import type {Kysely} from 'kysely';
 import type {Digest} from '../../oci/digest.ts';
 import type {Metadata, ReferrerCursor, ReferrerRecord, RepositoryKey} from '../metadata.ts';
+import {createReferrerPages} from './referrer-pages.ts';
 import type {ListKey} from './referrer-writes.ts';
 import {type RunStatement, statement} from './statement.ts';
 import type {Tables} from './tables.ts';
 
-type ReferrerReads = Pick<Metadata, 'referrerList' | 'referrers' | 'referrerRows' | 'referrerSubjects'>;
+type ReferrerReads = Pick<
+  Metadata,
+  'referrerList' | 'referrers' | 'referrerDescriptors' | 'referrerRows' | 'referrerSubjects'
+>;
 
 export interface ReferrerReadsParts {
   db: Kysely<Tables>;
@@ -14,8 +18,6 @@ export interface ReferrerReadsParts {
   idOf(repository: RepositoryKey): Promise<number | undefined>;
 }
 
-/** So many types are asked for by one statement; further ones by further statements. */
-const TYPES_AT_ONCE = 8;
 /** Behind every character that a digest may have. */
 const LAST = '~';
 /** Before every referrer: no digest is empty. */
@@ -24,27 +26,8 @@ const START: ReferrerCursor = {repository: 0, subject: '' as Digest, seq: 0};
 /** The reads of the metadata port that concern referrers. */
 export function createReferrerReads({db, run, idOf}: ReferrerReadsParts): ReferrerReads {
   const queries = compile(db);
-  /** The statements for one type, for two, and so on: each is compiled when it is first asked for. */
-  const some = new Map<number, ReturnType<typeof compileOfSome>>();
-
-  const ofSome = (count: number) => {
-    const query = some.get(count) ?? compileOfSome(db, count);
-    some.set(count, query);
-    return query;
-  };
-
-  /** Each statement gives its types' first rows; of the rows of several, the first are taken. */
-  async function ofTypes(key: ListKey, types: readonly string[], after: number, limit: number) {
-    const pages = await Promise.all(
-      groups([...new Set(types)]).map((group) => run(ofSome(group.length), {...key, ...group, after, limit})),
-    );
-    const [first = [], ...others] = pages;
-    if (others.length === 0) return first;
-    return pages
-      .flat()
-      .sort((one, other) => one.seq - other.seq)
-      .slice(0, limit);
-  }
+  const readRecords = createReferrerPages(db, run, RECORD);
+  const readDescriptors = createReferrerPages(db, run, DESCRIPTOR);
 
   return {
     async referrerList(repository, subject) {
@@ -56,14 +39,15 @@ export function createReferrerReads({db, run, idOf}: ReferrerReadsParts): Referr
       );
     },
 
-    async referrers(repository, subject, {types, after = 0, limit}) {
+    async referrers(repository, subject, page) {
       const id = await idOf(repository);
       if (id === undefined) return [];
-      const key = {repository: id, subject};
-      const rows = types
-        ? await ofTypes(key, types, after, limit)
-        : await run(queries.all, {...key, after, limit});
-      return rows.map(recordOf);
+      return (await readRecords({repository: id, subject}, page)).map(recordOf);
+    },
+
+    async referrerDescriptors(repository, subject, page) {
+      const id = await idOf(repository);
+      return id === undefined ? [] : readDescriptors({repository: id, subject}, page);
     },
 
     async referrerRows(after = START, limit) {
@@ -90,12 +74,10 @@ export function createReferrerReads({db, run, idOf}: ReferrerReadsParts): Referr
   };
 }
 
-const groups = (types: readonly string[]): string[][] =>
-  Array.from({length: Math.ceil(types.length / TYPES_AT_ONCE)}, (_, group) =>
-    types.slice(group * TYPES_AT_ONCE, (group + 1) * TYPES_AT_ONCE),
-  );
+const RECORD = ['seq', 'digest', 'artifact_type', 'descriptor', 'source', 'listed'] as const;
+const DESCRIPTOR = ['seq', 'descriptor'] as const;
 
-const recordOf = (row: Row): ReferrerRecord => ({
+const recordOf = (row: Pick<Tables['referrer'], (typeof RECORD)[number]>): ReferrerRecord => ({
   seq: row.seq,
   digest: row.digest,
   artifactType: row.artifact_type === '' ? undefined : row.artifact_type,
@@ -103,11 +85,6 @@ const recordOf = (row: Row): ReferrerRecord => ({
   source: row.source,
   listed: row.listed === 1,
 });
-
-const COLUMNS = ['seq', 'digest', 'artifact_type', 'descriptor', 'source', 'listed'] as const;
-type Row = Pick<Tables['referrer'], (typeof COLUMNS)[number]>;
-
-type PageKey = ListKey & {after: number; limit: number};
 
 function compile(db: Kysely<Tables>) {
   return {
@@ -117,17 +94,6 @@ function compile(db: Kysely<Tables>) {
         .select(['version', 'checked_at as checkedAt', 'source'])
         .where('repository', '=', values.repository)
         .where('subject', '=', values.subject),
-    ),
-
-    all: statement((values: PageKey) =>
-      db
-        .selectFrom('referrer')
-        .select(COLUMNS)
-        .where('repository', '=', values.repository)
-        .where('subject', '=', values.subject)
-        .where('seq', '>', values.after)
-        .orderBy('seq')
-        .limit(values.limit),
     ),
 
     // SQLite goes through the tables of a cross join in the order in which they are written.
@@ -168,21 +134,4 @@ function compile(db: Kysely<Tables>) {
         .orderBy('subject'),
     ),
   };
-}
-
-/** Of `count` types, whose values are named by their index. One walk along the index for each, merged as they come. */
-function compileOfSome(db: Kysely<Tables>, count: number) {
-  return statement((values: PageKey & Record<number, string>) => {
-    const ofType = (index: number) =>
-      db
-        .selectFrom('referrer')
-        .select(COLUMNS)
-        .where('repository', '=', values.repository)
-        .where('subject', '=', values.subject)
-        .where('artifact_type', '=', values[index] ?? '')
-        .where('seq', '>', values.after);
-    let query = ofType(0);
-    for (let index = 1; index < count; index++) query = query.unionAll(ofType(index));
-    return query.orderBy('seq').limit(values.limit);
-  });
 }

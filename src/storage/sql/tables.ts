@@ -1,7 +1,8 @@
 import type {Generated} from 'kysely';
-import type {Digest} from '../../oci/digest.ts';
+import type {Algorithm, Digest} from '../../oci/digest.ts';
 import type {RepositoryName, Tag} from '../../oci/name.ts';
-import type {ListSource, Origin, ReferenceRecord, ReferrerRecord} from '../metadata.ts';
+import type {UploadId} from '../../oci/upload.ts';
+import type {ListSource, Origin, OwedTagChange, ReferenceRecord, ReferrerRecord} from '../metadata.ts';
 
 /**
  * The tables as every SQL adapter has them; each adapter's migrations create them in its own dialect. Times in
@@ -10,7 +11,9 @@ import type {ListSource, Origin, ReferenceRecord, ReferrerRecord} from '../metad
 export interface Tables {
   repository: {id: Generated<number>; registry: string; name: RepositoryName};
   manifest: {digest: Digest; size: number; bytes: Uint8Array};
-  /** `id` grows from link to link. */
+  /** The manifests that no repository is linked to. */
+  loose_manifest: {digest: Digest};
+  /** `id` grows from link to link. `expires_at` is null for a link that lasts. */
   repository_manifest: {
     id: Generated<number>;
     repository: number;
@@ -19,6 +22,7 @@ export interface Tables {
     media_type: string;
     linked_at: number;
     last_access: number;
+    expires_at: number | null;
   };
   /** Keyed with the origin, so that a local tag lies over the upstream's and both are known. */
   tag: {
@@ -31,15 +35,27 @@ export interface Tables {
   };
   /** `names` is a JSON array. */
   tag_list: {repository: number; names: string; checked_at: number};
+  /** `loose` is 1 where no repository is linked to the blob, else 0. */
   blob: {
     digest: Digest;
     size: number;
     state: 'ready' | 'deleting';
     stored_at: number;
     last_access: number;
+    loose: number;
   };
-  /** Permission; it outlives the bytes, so it does not refer to `blob`. */
-  repository_blob: {repository: number; digest: Digest; origin: Origin; size: number; linked_at: number};
+  /**
+   * Permission; it outlives the bytes, so it does not refer to `blob`. `loose` is 1 where the link is local and no
+   * manifest that the repository is linked to names the blob, else 0.
+   */
+  repository_blob: {
+    repository: number;
+    digest: Digest;
+    origin: Origin;
+    size: number;
+    linked_at: number;
+    loose: number;
+  };
   reference: {manifest: Digest; position: number; child: Digest; kind: ReferenceRecord['kind']; size: number};
   /** `artifact_type` is empty where it is missing; `descriptor` is JSON; `listed` is 0 or 1. */
   referrer: {
@@ -61,4 +77,23 @@ export interface Tables {
     checked_at: number | null;
     source: ListSource | null;
   };
+  upload: {
+    id: UploadId;
+    registry: string;
+    name: RepositoryName;
+    algorithm: Algorithm | null;
+    upstream_location: string | null;
+    upstream_offset: number | null;
+    upstream_min_chunk: number | null;
+    touched_at: number;
+  };
+  tag_journal: {
+    repository: number;
+    subject: Digest;
+    digest: Digest;
+    change: OwedTagChange['change'];
+    at: number;
+    written_at: number | null;
+  };
+  lease: {key: string; owner: string; until: number};
 }

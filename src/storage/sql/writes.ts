@@ -1,12 +1,15 @@
-import {type Kysely, sql} from 'kysely';
+import type {Kysely} from 'kysely';
 import type {Digest} from '../../oci/digest.ts';
 import type {RepositoryName, Tag} from '../../oci/name.ts';
-import type {Origin, ReferenceRecord} from '../metadata.ts';
+import type {Origin} from '../metadata.ts';
+import {compileBlobWrites} from './blob-writes.ts';
+import {compileJournalWrites} from './journal-writes.ts';
+import {compileLeaseWrites} from './lease-writes.ts';
+import {compileManifestWrites} from './manifest-writes.ts';
 import {compileReferrerWrites} from './referrer-writes.ts';
 import {statement} from './statement.ts';
 import type {Tables} from './tables.ts';
-
-type Link = {repository: number; digest: Digest; origin: Origin; at: number};
+import {compileUploadWrites} from './upload-writes.ts';
 
 /** The statements that commits are made of. */
 export type Writes = ReturnType<typeof compileWrites>;
@@ -14,7 +17,12 @@ export type Writes = ReturnType<typeof compileWrites>;
 /** Compiles them; see `createCommit`. */
 export function compileWrites(db: Kysely<Tables>) {
   return {
+    ...compileManifestWrites(db),
     ...compileReferrerWrites(db),
+    ...compileBlobWrites(db),
+    ...compileUploadWrites(db),
+    ...compileJournalWrites(db),
+    ...compileLeaseWrites(db),
 
     repository: statement((values: {registry: string; name: RepositoryName}) =>
       db
@@ -28,72 +36,7 @@ export function compileWrites(db: Kysely<Tables>) {
       db.insertInto('repository').values({registry: values.registry, name: values.name}).returning('id'),
     ),
 
-    /** Gives a row when the manifest was not here before. */
-    putManifest: statement((values: {digest: Digest; size: number; bytes: Uint8Array}) =>
-      db
-        .insertInto('manifest')
-        .values({digest: values.digest, size: values.size, bytes: values.bytes})
-        .onConflict((conflict) => conflict.column('digest').doNothing())
-        .returning('digest'),
-    ),
-
-    putReference: statement(
-      (values: {
-        manifest: Digest;
-        position: number;
-        child: Digest;
-        kind: ReferenceRecord['kind'];
-        size: number;
-      }) =>
-        db.insertInto('reference').values({
-          manifest: values.manifest,
-          position: values.position,
-          child: values.child,
-          kind: values.kind,
-          size: values.size,
-        }),
-    ),
-
-    // What was pushed here stays so, under its own media type, when the upstream turns out to have it too.
-    linkManifest: statement((values: Link & {mediaType: string}) =>
-      db
-        .insertInto('repository_manifest')
-        .values({
-          repository: values.repository,
-          digest: values.digest,
-          origin: values.origin,
-          media_type: values.mediaType,
-          linked_at: values.at,
-          last_access: values.at,
-        })
-        .onConflict((conflict) =>
-          conflict.columns(['repository', 'digest']).doUpdateSet({
-            origin: sql<Origin>`case when repository_manifest.origin = 'local' then 'local' else excluded.origin end`,
-            media_type: sql<string>`case when repository_manifest.origin = 'local' and excluded.origin = 'upstream' then repository_manifest.media_type else excluded.media_type end`,
-            linked_at: (row) => row.ref('excluded.linked_at'),
-            last_access: (row) => row.ref('excluded.last_access'),
-          }),
-        )
-        .returning('media_type as mediaType'),
-    ),
-
-    unlinkCopy: statement((values: {repository: number; digest: Digest}) =>
-      db
-        .deleteFrom('repository_manifest')
-        .where('repository', '=', values.repository)
-        .where('digest', '=', values.digest)
-        .where('origin', '=', 'upstream'),
-    ),
-
-    manifestLink: statement((values: {repository: number; digest: Digest}) =>
-      db
-        .selectFrom('repository_manifest')
-        .select('digest')
-        .where('repository', '=', values.repository)
-        .where('digest', '=', values.digest),
-    ),
-
-    putTag: statement((values: Link & {name: Tag}) =>
+    putTag: statement((values: {repository: number; name: Tag; origin: Origin; digest: Digest; at: number}) =>
       db
         .insertInto('tag')
         .values({
@@ -133,6 +76,10 @@ export function compileWrites(db: Kysely<Tables>) {
         .where('origin', '=', values.origin),
     ),
 
+    deleteTagsOn: statement((values: {repository: number; digest: Digest}) =>
+      db.deleteFrom('tag').where('repository', '=', values.repository).where('digest', '=', values.digest),
+    ),
+
     deleteCopiedTagsOn: statement((values: {repository: number; digest: Digest}) =>
       db
         .deleteFrom('tag')
@@ -158,49 +105,6 @@ export function compileWrites(db: Kysely<Tables>) {
           conflict.column('repository').doUpdateSet({
             names: (row) => row.ref('excluded.names'),
             checked_at: (row) => row.ref('excluded.checked_at'),
-          }),
-        ),
-    ),
-
-    putBlob: statement((values: {digest: Digest; size: number; at: number}) =>
-      db
-        .insertInto('blob')
-        .values({
-          digest: values.digest,
-          size: values.size,
-          state: 'ready',
-          stored_at: values.at,
-          last_access: values.at,
-        })
-        .onConflict((conflict) =>
-          conflict.column('digest').doUpdateSet({
-            size: (row) => row.ref('excluded.size'),
-            state: 'ready',
-            stored_at: (row) => row.ref('excluded.stored_at'),
-            last_access: (row) => row.ref('excluded.last_access'),
-          }),
-        ),
-    ),
-
-    deleteBlob: statement((values: {digest: Digest}) =>
-      db.deleteFrom('blob').where('digest', '=', values.digest),
-    ),
-
-    linkBlob: statement((values: Link & {size: number}) =>
-      db
-        .insertInto('repository_blob')
-        .values({
-          repository: values.repository,
-          digest: values.digest,
-          origin: values.origin,
-          size: values.size,
-          linked_at: values.at,
-        })
-        .onConflict((conflict) =>
-          conflict.columns(['repository', 'digest']).doUpdateSet({
-            origin: sql<Origin>`case when repository_blob.origin = 'local' then 'local' else excluded.origin end`,
-            size: (row) => row.ref('excluded.size'),
-            linked_at: (row) => row.ref('excluded.linked_at'),
           }),
         ),
     ),

@@ -1,108 +1,10 @@
 import {mkdirSync} from 'node:fs';
 import {dirname} from 'node:path';
 import {DatabaseSync} from 'node:sqlite';
+import {MIGRATIONS} from './migrations.ts';
 
 /** Marks a file as ours: "bref" in the header, beside `user_version`, the number of migrations it has had. */
 const APPLICATION_ID = 0x62726566;
-
-/** Applied in order, each once. One that was released is never changed: a later change is a further entry. */
-const MIGRATIONS = [
-  `
-  create table repository (
-    id integer primary key,
-    registry text not null,
-    name text not null,
-    unique (registry, name)
-  ) strict;
-
-  create table manifest (
-    digest text primary key,
-    size integer not null,
-    bytes blob not null
-  ) strict;
-
-  create table repository_manifest (
-    id integer primary key,
-    repository integer not null references repository (id),
-    digest text not null references manifest (digest),
-    origin text not null check (origin in ('upstream', 'local')),
-    media_type text not null,
-    linked_at integer not null,
-    last_access integer not null,
-    unique (repository, digest)
-  ) strict;
-  create index repository_manifest_by_digest on repository_manifest (digest, repository);
-
-  create table tag (
-    repository integer not null references repository (id),
-    name text not null,
-    origin text not null check (origin in ('upstream', 'local')),
-    digest text not null,
-    checked_at integer not null,
-    gone_at integer,
-    primary key (repository, name, origin)
-  ) strict;
-  create index tag_by_digest on tag (repository, digest);
-
-  create table tag_list (
-    repository integer primary key references repository (id),
-    names text not null,
-    checked_at integer not null
-  ) strict;
-
-  create table blob (
-    digest text primary key,
-    size integer not null,
-    state text not null check (state in ('ready', 'deleting')),
-    stored_at integer not null,
-    last_access integer not null
-  ) strict;
-
-  create table repository_blob (
-    repository integer not null references repository (id),
-    digest text not null,
-    origin text not null check (origin in ('upstream', 'local')),
-    size integer not null,
-    linked_at integer not null,
-    primary key (repository, digest)
-  ) strict;
-
-  create table reference (
-    manifest text not null references manifest (digest),
-    position integer not null,
-    child text not null,
-    kind text not null check (kind in ('blob', 'manifest')),
-    size integer not null,
-    primary key (manifest, position)
-  ) strict;
-  create index reference_by_child on reference (child, manifest);
-
-  -- Not "without rowid": SQLite would then go through the primary key where one type is asked for.
-  create table referrer (
-    repository integer not null references repository (id),
-    subject text not null,
-    seq integer not null,
-    digest text not null,
-    artifact_type text not null,
-    descriptor text not null,
-    source text not null check (source in ('content', 'api', 'tag')),
-    listed integer not null check (listed in (0, 1)),
-    primary key (repository, subject, seq)
-  ) strict;
-  create index referrer_by_type on referrer (repository, subject, artifact_type, seq);
-  create unique index referrer_by_digest on referrer (repository, digest, subject);
-
-  create table referrer_list (
-    repository integer not null references repository (id),
-    subject text not null,
-    next_seq integer not null,
-    version integer not null,
-    checked_at integer,
-    source text check (source in ('api', 'tag')),
-    primary key (repository, subject)
-  ) strict;
-  `,
-] as const;
 
 /** SQLite's result code for a file that is something else (`SQLITE_NOTADB`). */
 const NOT_A_DATABASE = 26;

@@ -79,7 +79,7 @@ function createGroupCommit(database: DatabaseSync, writes: Writes): (group: read
   const commitGroup = (group: readonly Commit[]): Outcome[] => {
     try {
       // SQLite: FULL makes a commit outlast a power cut, NORMAL a crash of the process. Not inside a transaction.
-      run(group.some(isLocal) ? 'pragma synchronous = full' : 'pragma synchronous = normal', []);
+      run(group.some(outlastsPowerCut) ? 'pragma synchronous = full' : 'pragma synchronous = normal', []);
       return commitTogether(group);
     } catch (error) {
       return group.map(() => failureOf(error));
@@ -89,8 +89,11 @@ function createGroupCommit(database: DatabaseSync, writes: Writes): (group: read
   return commitGroup;
 }
 
-const isLocal = ({changes}: Commit): boolean =>
-  changes.some((change) => 'origin' in change && change.origin === 'local');
+/** Whether a commit must: what was pushed here is told as done, and nobody else has it or still owes it. */
+const outlastsPowerCut = ({changes}: Commit): boolean =>
+  changes.some((change) => LASTING.has(change.type) || ('origin' in change && change.origin === 'local'));
+
+const LASTING: ReadonlySet<Change['type']> = new Set(['manifest.delete', 'blob.unlink', 'tag-journal.put']);
 
 function failureOf(error: unknown): Failure {
   if (!(error instanceof Error)) return {message: String(error), code: undefined, errcode: undefined};

@@ -2,6 +2,7 @@ import {mkdir, readdir, symlink, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import test from 'ava';
 import {digestOf} from '../../../src/oci/digest.ts';
+import {createUploadId} from '../../../src/oci/upload.ts';
 import {createSpools} from '../../../src/storage/fs/spools.ts';
 import {createFolder} from '../../support/folder.ts';
 import {spoolContract} from '../contract-spool.ts';
@@ -30,12 +31,20 @@ test('a spool is one file, named for its digest', async (t) => {
   t.deepEqual(await readdir(path), []);
 });
 
+test('the spool of an upload is named for its id', async (t) => {
+  const path = await createFolder(t);
+  const id = createUploadId();
+  const spool = await createSpools({path}).open(id);
+  t.deepEqual(await readdir(path), [`upload-${id}.part`]);
+  await spool.discard();
+});
+
 test('a sweep leaves foreign files alone', async (t) => {
   const path = await createFolder(t);
-  for (const name of ['note.txt', 'sha256-zz.part', 'sha256-ab.part.bak'])
+  for (const name of ['note.txt', 'sha256-zz.part', 'sha256-ab.part.bak', 'upload-notes.part'])
     await writeFile(join(path, name), '');
   t.is(await createSpools({path}).sweep(Date.now() + 60_000), 0);
-  t.is((await readdir(path)).length, 3);
+  t.is((await readdir(path)).length, 4);
 });
 
 test('a full disk is told with its code at a later append and at flush', async (t) => {

@@ -3,6 +3,7 @@ import {DatabaseSync, type SQLInputValue} from 'node:sqlite';
 import test, {type ExecutionContext} from 'ava';
 import {digestOf} from '../../../src/oci/digest.ts';
 import {parseName, type Tag} from '../../../src/oci/name.ts';
+import {createUploadId} from '../../../src/oci/upload.ts';
 import {createReads} from '../../../src/storage/sql/reads.ts';
 import {bind, type RunStatement, type Statement} from '../../../src/storage/sql/statement.ts';
 import {compileWrites} from '../../../src/storage/sql/writes.ts';
@@ -49,12 +50,24 @@ test('every read walks along an index, and gives rows in the order in which it m
   await reads.referrers(REPOSITORY, DIGEST, {limit: 1});
   await reads.referrers(REPOSITORY, DIGEST, {types: types.slice(1), limit: 1});
   await reads.referrers(REPOSITORY, DIGEST, {types, limit: 1});
+  await reads.referrerDescriptors(REPOSITORY, DIGEST, {limit: 1});
+  await reads.referrerDescriptors(REPOSITORY, DIGEST, {types, limit: 1});
   await reads.referrerSubjects(REPOSITORY, DIGEST);
   await reads.tag(REPOSITORY, 'v1' as Tag);
   await reads.tagList(REPOSITORY);
   await reads.blob(DIGEST);
   await reads.blobLink(REPOSITORY, DIGEST);
-  t.true(plans.size >= 17);
+  await reads.blobHolder('docker.io', DIGEST);
+  await reads.localTags(REPOSITORY, {limit: 1});
+  await reads.upload(createUploadId());
+  await reads.idleUploads(1, 1);
+  await reads.tagJournal(REPOSITORY, DIGEST);
+  await reads.owedTagChanges(1);
+  await reads.looseBlobs(1, 1);
+  await reads.uncollectedBlobs(1, 1);
+  await reads.uncollectedManifests(1);
+  await reads.expiredManifests(1, 1);
+  t.true(plans.size >= 27);
   for (const [sql, plan] of plans)
     t.false(
       plan.some((step) => SLOW.test(step)),
@@ -79,6 +92,24 @@ test('a filtered page of referrers reads along the index of types', async (t) =>
   for (const step of searches.flat()) {
     t.regex(step, /INDEX referrer_by_type \(repository=\? AND subject=\? AND artifact_type=\? AND seq>\?\)/);
   }
+});
+
+test('what may be collected is found along indexes that hold nothing else', async (t) => {
+  const planOf = await withPlans(t);
+  const plans: string[] = [];
+  const reads = createReads(createCompiler(), <Args, Row>(query: Statement<Args, Row>, args: Args) => {
+    plans.push(planOf(query.sql, bind(query, args)).join('; '));
+    return [] as Row[];
+  });
+  await reads.looseBlobs(1, 1);
+  await reads.uncollectedBlobs(1, 1);
+  await reads.uncollectedManifests(1);
+  await reads.expiredManifests(1, 1);
+  const [links, blobs, manifests, expired] = plans;
+  t.regex(links ?? '', /^SEARCH link USING INDEX repository_blob_loose \(linked_at<\?\)/);
+  t.regex(blobs ?? '', /INDEX blob_loose \(stored_at<\?\).*INDEX blob_deleting/);
+  t.regex(manifests ?? '', /^SEARCH loose/);
+  t.regex(expired ?? '', /^SEARCH link USING INDEX repository_manifest_by_expiry/);
 });
 
 test('every change finds its rows by an index', async (t) => {

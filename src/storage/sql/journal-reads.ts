@@ -1,0 +1,62 @@
+import type {Kysely} from 'kysely';
+import type {Digest} from '../../oci/digest.ts';
+import type {Metadata, OwedTagChange, RepositoryKey} from '../metadata.ts';
+import {type RunStatement, statement} from './statement.ts';
+import type {Tables} from './tables.ts';
+
+interface JournalReadsParts {
+  db: Kysely<Tables>;
+  run: RunStatement;
+  /** The id of a repository of which anything is known. */
+  idOf(repository: RepositoryKey): Promise<number | undefined>;
+}
+
+/** The reads of the metadata port that concern the journal of fallback tags. */
+export function createJournalReads({
+  db,
+  run,
+  idOf,
+}: JournalReadsParts): Pick<Metadata, 'tagJournal' | 'owedTagChanges'> {
+  const ofSubject = statement((values: {repository: number; subject: Digest}) =>
+    db
+      .selectFrom('tag_journal')
+      .select(COLUMNS)
+      .where('repository', '=', values.repository)
+      .where('subject', '=', values.subject),
+  );
+
+  // SQLite goes through the tables of a cross join in the order in which they are written.
+  const all = statement((values: {limit: number}) =>
+    db
+      .selectFrom('tag_journal')
+      .crossJoin('repository')
+      .select(['repository.registry', 'repository.name', ...COLUMNS])
+      .whereRef('repository.id', '=', 'tag_journal.repository')
+      .where('at', '>=', 0)
+      .orderBy('at')
+      .limit(values.limit),
+  );
+
+  return {
+    async tagJournal(repository, subject) {
+      const id = await idOf(repository);
+      if (id === undefined) return [];
+      const rows = await run(ofSubject, {repository: id, subject});
+      return rows.map((row) => entryOf(repository, row)).sort((one, other) => one.at - other.at);
+    },
+
+    async owedTagChanges(limit) {
+      const rows = await run(all, {limit});
+      return rows.map(({registry, name, ...row}) => entryOf({registry, name}, row));
+    },
+  };
+}
+
+const COLUMNS = ['subject', 'digest', 'change', 'at', 'written_at'] as const;
+type Row = Pick<Tables['tag_journal'], (typeof COLUMNS)[number]>;
+
+const entryOf = (repository: RepositoryKey, {written_at, ...entry}: Row): OwedTagChange => ({
+  repository,
+  ...entry,
+  writtenAt: written_at ?? undefined,
+});

@@ -1,0 +1,503 @@
+import type {ExecutionContext, TestFn} from 'ava';
+import {type Digest, digestOf} from '../../src/oci/digest.ts';
+import {OCI_MANIFEST} from '../../src/oci/media-type.ts';
+import {parseName, type Tag} from '../../src/oci/name.ts';
+import {type Edge, edgeOf} from '../../src/oci/referrers.ts';
+import {createUploadId} from '../../src/oci/upload.ts';
+import type {
+  Change,
+  Metadata,
+  Origin,
+  OwedTagChange,
+  Precondition,
+  RepositoryKey,
+  UploadRecord,
+} from '../../src/storage/metadata.ts';
+import {type MetadataPlace, manifestPut} from './contract-metadata.ts';
+
+const APP: RepositoryKey = {registry: 'docker.io', name: parseName('library/app')};
+const OTHER: RepositoryKey = {registry: 'docker.io', name: parseName('library/other')};
+const ELSEWHERE: RepositoryKey = {registry: 'ghcr.io', name: parseName('library/app')};
+const SUBJECT = digestOf(Buffer.from('subject'));
+const EVER = Number.MAX_SAFE_INTEGER;
+
+const named = (name: string): Digest => digestOf(Buffer.from(name));
+
+const blobLink = (digest: Digest, repository = APP, origin: Origin = 'local', at = 1_000): Change => ({
+  type: 'blob.link',
+  repository,
+  digest,
+  size: 5,
+  origin,
+  at,
+});
+
+/** What stores a blob and links it to a repository. */
+const blob = (digest: Digest, repository = APP, origin: Origin = 'local', at = 1_000): Change[] => [
+  {type: 'blob.put', digest, size: 5, at},
+  blobLink(digest, repository, origin, at),
+];
+
+/** A manifest that names these blobs. */
+const image = (name: string, blobs: readonly Digest[], repository = APP, origin: Origin = 'local') =>
+  manifestPut(name, {
+    repository,
+    origin,
+    references: blobs.map((digest) => ({digest, size: 5, kind: 'blob'})),
+  });
+
+const tag = (name: string, digest: Digest, origin: Origin, repository = APP): Change => ({
+  type: 'tag.put',
+  repository,
+  name: name as Tag,
+  digest,
+  origin,
+  at: 1_000,
+});
+
+function referring(name: string): {edge: Edge; text: string; digest: Digest} {
+  const text = JSON.stringify({
+    mediaType: OCI_MANIFEST,
+    annotations: {name},
+    subject: {mediaType: OCI_MANIFEST, digest: SUBJECT, size: 7},
+  });
+  const bytes = Buffer.from(text);
+  const digest = digestOf(bytes);
+  return {edge: edgeOf({digest, mediaType: OCI_MANIFEST, bytes}) as Edge, text, digest};
+}
+
+const owed = (name: string, change: Partial<OwedTagChange> = {}): OwedTagChange => ({
+  repository: APP,
+  subject: SUBJECT,
+  digest: named(name),
+  change: 'add',
+  at: 1_000,
+  writtenAt: undefined,
+  ...change,
+});
+
+/** What every implementation of the metadata port does for pushes and for garbage. `create` gives a new, empty place. */
+export function pushContract(test: TestFn, create: (t: ExecutionContext) => Promise<MetadataPlace>): void {
+  const setUp = async (t: ExecutionContext) => {
+    const place = await create(t);
+    const metadata = await place.open();
+    t.teardown(() => metadata.close());
+    return {place, metadata, commit: (...changes: Change[]) => metadata.commit(changes)};
+  };
+
+  const looseOf = async (metadata: Metadata, before = EVER) =>
+    (await metadata.looseBlobs(before, 100)).map(({repository, digest}) => [repository.name, digest]);
+
+  const holds = (metadata: Metadata, precondition: Precondition) => metadata.commit([], [precondition]);
+
+  test('pushes: an upload is put, changed and deleted, and leaves no repository behind', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const upload: UploadRecord = {
+      id: createUploadId(),
+      repository: APP,
+      algorithm: undefined,
+      upstream: undefined,
+      touchedAt: 1_000,
+    };
+    t.is(await metadata.upload(upload.id), undefined);
+    await commit({type: 'upload.put', upload});
+    t.deepEqual(await metadata.upload(upload.id), upload);
+    const location = 'https://registry.example/v2/app/blobs/uploads/1?state=x';
+    const further: UploadRecord = {
+      ...upload,
+      algorithm: 'sha512',
+      upstream: {location, offset: 123_456_789_012, minChunk: undefined},
+      touchedAt: 2_000,
+    };
+    await commit({type: 'upload.put', upload: further});
+    t.deepEqual(await metadata.upload(upload.id), further);
+    const limited = {...further, upstream: {location, offset: 0, minChunk: 5_242_880}};
+    await commit({type: 'upload.put', upload: limited});
+    t.deepEqual(await metadata.upload(upload.id), limited);
+    await commit({type: 'upload.delete', id: upload.id}, {type: 'upload.delete', id: createUploadId()});
+    t.is(await metadata.upload(upload.id), undefined);
+    t.deepEqual(await metadata.repositories('docker.io', {limit: 10}), []);
+  });
+
+  test('pushes: uploads that were not touched come oldest first, at most so many', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const uploads = [3_000, 1_000, 2_000, 4_000].map(
+      (touchedAt): UploadRecord => ({
+        id: createUploadId(),
+        repository: APP,
+        algorithm: undefined,
+        upstream: undefined,
+        touchedAt,
+      }),
+    );
+    await commit(...uploads.map((upload): Change => ({type: 'upload.put', upload})));
+    const times = async (before: number, limit: number) =>
+      (await metadata.idleUploads(before, limit)).map(({touchedAt}) => touchedAt);
+    t.deepEqual(await times(4_000, 10), [1_000, 2_000, 3_000]);
+    t.deepEqual(await times(4_000, 2), [1_000, 2_000]);
+    t.deepEqual(await times(1_000, 10), []);
+  });
+
+  test('pushes: the journal keeps the newest change of each referrer', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const [one, two] = [owed('one'), owed('two', {at: 2_000})];
+    await commit({type: 'tag-journal.put', entry: two}, {type: 'tag-journal.put', entry: one});
+    const elsewhere = owed('one', {repository: OTHER, at: 500});
+    const ofOther = owed('one', {subject: named('another subject'), at: 3_000});
+    await commit({type: 'tag-journal.put', entry: elsewhere}, {type: 'tag-journal.put', entry: ofOther});
+    t.deepEqual(await metadata.owedTagChanges(10), [elsewhere, one, two, ofOther]);
+    t.deepEqual(await metadata.owedTagChanges(2), [elsewhere, one]);
+    t.deepEqual(await metadata.tagJournal(APP, SUBJECT), [one, two]);
+    t.deepEqual(await metadata.tagJournal(ELSEWHERE, SUBJECT), []);
+
+    const removed = owed('one', {change: 'remove', at: 4_000});
+    await commit({type: 'tag-journal.written', entry: one, writtenAt: 1_500});
+    await commit({type: 'tag-journal.put', entry: removed});
+    t.deepEqual(await metadata.tagJournal(APP, SUBJECT), [two, removed]);
+  });
+
+  test('pushes: what is told of an entry of the journal does not touch the one that took its place', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const [before, after] = [owed('one'), owed('one', {at: 2_000})];
+    await commit({type: 'tag-journal.put', entry: before}, {type: 'tag-journal.put', entry: after});
+    await commit({type: 'tag-journal.written', entry: before, writtenAt: 3_000});
+    await commit({type: 'tag-journal.delete', entry: before});
+    t.deepEqual(await metadata.tagJournal(APP, SUBJECT), [after]);
+    await commit({type: 'tag-journal.written', entry: after, writtenAt: 3_000});
+    t.deepEqual(await metadata.tagJournal(APP, SUBJECT), [{...after, writtenAt: 3_000}]);
+    await commit({type: 'tag-journal.written', entry: after, writtenAt: undefined});
+    t.deepEqual(await metadata.tagJournal(APP, SUBJECT), [after]);
+    await commit({type: 'tag-journal.delete', entry: after});
+    t.deepEqual(await metadata.owedTagChanges(10), []);
+  });
+
+  test('pushes: of many that want a lease, one gets it, until it is given back or over', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const take = (owner: string, at: number) =>
+      metadata.commit(
+        [{type: 'lease.put', lease: {key: 'tag', owner, until: at + 100}}],
+        [{type: 'lease.free', key: 'tag', owner, at}],
+      );
+    const taken = await Promise.all(Array.from({length: 10}, (_, index) => take(`owner ${index}`, 1_000)));
+    t.deepEqual(taken, [true, ...Array.from({length: 9}, () => false)]);
+    t.true(await take('owner 0', 1_050), 'its owner may renew it');
+    t.false(await take('owner 1', 1_149));
+    t.true(await take('owner 1', 1_150), 'it is over');
+    t.false(await take('owner 0', 1_160));
+    await commit({type: 'lease.delete', key: 'tag', owner: 'owner 0'});
+    t.false(await take('owner 0', 1_160), 'somebody else’s lease is not given back');
+    await commit({type: 'lease.delete', key: 'tag', owner: 'owner 1'});
+    t.true(await take('owner 0', 1_160));
+    t.true(await holds(metadata, {type: 'lease.free', key: 'another', owner: 'owner 1', at: 0}));
+  });
+
+  test('pushes: local tags come in byte order, page by page', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    t.deepEqual(await metadata.localTags(APP, {limit: 10}), []);
+    const digest = named('x');
+    await commit(
+      ...['b', 'B', '_', '1', 'a.b', 'a-b'].map((name) => tag(name, digest, 'local')),
+      tag('theirs', digest, 'upstream'),
+      tag('both', digest, 'upstream'),
+      tag('both', digest, 'local'),
+      tag('elsewhere', digest, 'local', OTHER),
+    );
+    const sorted = ['1', 'B', '_', 'a-b', 'a.b', 'b', 'both'] as Tag[];
+    t.deepEqual(await metadata.localTags(APP, {limit: 100}), sorted);
+    t.deepEqual(await metadata.localTags(APP, {after: 'B', limit: 2}), sorted.slice(2, 4));
+    t.deepEqual(await metadata.localTags(APP, {after: 'a', limit: 1}), ['a-b' as Tag]);
+  });
+
+  test('pushes: deleting a manifest takes its link, its tags and its place among referrers', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const {edge, text, digest} = referring('one');
+    const put = manifestPut(text, {edge, origin: 'local', mediaType: OCI_MANIFEST});
+    const own = {...referring('two').edge, subject: digest};
+    const keeps = named('kept');
+    await commit(
+      put,
+      {...put, repository: OTHER},
+      tag('v1', digest, 'local'),
+      tag('v1', digest, 'upstream'),
+      tag('v2', digest, 'upstream'),
+      tag('v3', keeps, 'local'),
+      tag('v1', digest, 'local', OTHER),
+      {
+        type: 'referrer-list.put',
+        repository: APP,
+        subject: digest,
+        source: 'api',
+        descriptors: [own.descriptor],
+        at: 1,
+      },
+    );
+    const version = (await metadata.referrerList(APP, SUBJECT))?.version ?? 0;
+    await commit({type: 'manifest.delete', repository: APP, digest});
+    t.is(await metadata.manifest(APP, digest), undefined);
+    t.is(await metadata.tag(APP, 'v1' as Tag), undefined);
+    t.is(await metadata.tag(APP, 'v2' as Tag), undefined);
+    t.is((await metadata.tag(APP, 'v3' as Tag))?.digest, keeps);
+    t.deepEqual(await metadata.referrers(APP, SUBJECT, {limit: 10}), []);
+    t.true(((await metadata.referrerList(APP, SUBJECT))?.version ?? 0) > version);
+    t.is((await metadata.referrers(APP, digest, {limit: 10})).length, 1, 'its own referrers stay');
+    t.truthy(await metadata.manifest(OTHER, digest));
+    t.truthy(await metadata.tag(OTHER, 'v1' as Tag));
+    t.is((await metadata.referrers(OTHER, SUBJECT, {limit: 10})).length, 1);
+    await commit({type: 'manifest.delete', repository: ELSEWHERE, digest});
+    t.deepEqual(await metadata.repositories('ghcr.io', {limit: 10}), []);
+  });
+
+  test('pushes: a manifest is collected once no repository is linked to it', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const put = image('one', [named('layer')]);
+    const {digest} = put;
+    const collect: Change = {type: 'manifest.collect', digest};
+    await commit(put, {...put, repository: OTHER, origin: 'upstream'});
+    await commit({type: 'manifest.delete', repository: APP, digest}, collect);
+    t.deepEqual(await metadata.uncollectedManifests(10), []);
+    t.truthy(await metadata.storedManifest(digest));
+    await commit({type: 'manifest.unlink', repository: OTHER, digest});
+    t.deepEqual(await metadata.uncollectedManifests(10), [{digest, size: 3}]);
+    t.is((await metadata.references(digest)).length, 1);
+
+    await commit(put);
+    t.deepEqual(await metadata.uncollectedManifests(10), [], 'it is back');
+    await commit(collect);
+    t.truthy(await metadata.manifest(APP, digest));
+    await commit({type: 'manifest.delete', repository: APP, digest});
+    const link = {...put, type: 'manifest.link'} as const;
+    await commit(link);
+    t.deepEqual(await metadata.uncollectedManifests(10), []);
+    await commit({type: 'manifest.delete', repository: APP, digest}, collect, collect);
+    t.deepEqual(await metadata.uncollectedManifests(10), []);
+    t.deepEqual(await metadata.references(digest), []);
+    await t.throwsAsync(() => commit(link), undefined, 'the bytes are gone');
+    await commit(put);
+    t.is((await metadata.references(digest)).length, 1);
+  });
+
+  test('pushes: a link with a time is over then, unless it came to last', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const lasting = image('lasting', [], APP, 'upstream');
+    const passing = image('passing', [], APP, 'upstream');
+    const expired = async (before: number) =>
+      (await metadata.expiredManifests(before, 10)).map(({digest}) => digest);
+    await commit(lasting, {...lasting, expiresAt: 2_000}, {...passing, expiresAt: 2_000});
+    t.deepEqual(await metadata.expiredManifests(2_001, 10), [{repository: APP, digest: passing.digest}]);
+    t.deepEqual(await expired(2_000), []);
+    await commit({...passing, expiresAt: 5_000});
+    await commit({...passing, expiresAt: 3_000});
+    t.deepEqual(await expired(5_000), [], 'the later time counts');
+    t.deepEqual(await expired(5_001), [passing.digest]);
+    await commit(passing);
+    t.deepEqual(await expired(EVER), []);
+    await commit({...passing, repository: OTHER, expiresAt: 1});
+    await commit({...passing, type: 'manifest.link', repository: OTHER});
+    t.deepEqual(await expired(EVER), []);
+    await commit({...passing, repository: OTHER, expiresAt: 1});
+    t.deepEqual(await expired(EVER), [], 'a link that lasts keeps lasting');
+  });
+
+  test('pushes: of links that are over, the first to end come first', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    await commit(
+      ...[3, 1, 2].map((expiresAt) => ({...image(`${expiresAt}`, [], APP, 'upstream'), expiresAt})),
+    );
+    const digests = (await metadata.expiredManifests(10, 2)).map(({digest}) => digest);
+    t.deepEqual(digests, [named('1'), named('2')]);
+  });
+
+  test('pushes: a blob is held where it is linked while its bytes are here and stay', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const digest = named('layer');
+    const held = (repository: RepositoryKey) => holds(metadata, {type: 'blob.held', repository, digest});
+    t.false(await held(APP));
+    await commit(blobLink(digest));
+    t.false(await held(APP), 'a link without bytes');
+    await commit({type: 'blob.put', digest, size: 5, at: 1});
+    t.true(await held(APP));
+    t.false(await held(OTHER));
+    await commit({type: 'blob.deleting', digest});
+    t.like(await metadata.blob(digest), {state: 'deleting'});
+    t.false(await held(APP));
+    await commit({type: 'blob.put', digest, size: 5, at: 2});
+    t.true(await held(APP), 'it was stored again');
+    await commit({type: 'blob.unlink', repository: APP, digest});
+    t.false(await held(APP));
+    t.is(await metadata.blobLink(APP, digest), undefined);
+    t.truthy(await metadata.blob(digest));
+  });
+
+  test('pushes: a repository that holds a blob is found in its registry alone', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const digest = named('layer');
+    t.is(await metadata.blobHolder('docker.io', digest), undefined);
+    await commit(blobLink(digest, OTHER));
+    t.is(await metadata.blobHolder('docker.io', digest), undefined);
+    await commit(...blob(digest, ELSEWHERE));
+    t.is(await metadata.blobHolder('docker.io', digest), OTHER.name);
+    await commit({type: 'blob.unlink', repository: OTHER, digest});
+    t.is(await metadata.blobHolder('docker.io', digest), undefined);
+    t.is(await metadata.blobHolder('ghcr.io', digest), ELSEWHERE.name);
+    await commit({type: 'blob.deleting', digest});
+    t.is(await metadata.blobHolder('ghcr.io', digest), undefined);
+  });
+
+  test('pushes: a local blob is loose until a manifest names it, and again after the last one', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const [base, top, config] = [named('base'), named('top'), named('config')];
+    await commit(...[base, top, config].flatMap((digest) => blob(digest)));
+    await commit(...blob(base, OTHER), ...blob(named('copy'), APP, 'upstream'));
+    t.is((await looseOf(metadata)).length, 4);
+    const [one, two] = [image('one', [base, config]), image('two', [base, top])];
+    await commit(one, two);
+    t.deepEqual(await looseOf(metadata), [[OTHER.name, base]], 'what one repository names is not another’s');
+    await commit({type: 'manifest.delete', repository: APP, digest: one.digest});
+    t.deepEqual((await looseOf(metadata)).sort(), [
+      [APP.name, config],
+      [OTHER.name, base],
+    ]);
+    await commit(one);
+    await commit({...one, type: 'manifest.link', repository: OTHER});
+    t.deepEqual(await looseOf(metadata), []);
+    await commit({type: 'manifest.delete', repository: APP, digest: one.digest});
+    await commit({type: 'manifest.delete', repository: APP, digest: two.digest});
+    t.is((await looseOf(metadata)).length, 3);
+  });
+
+  test('pushes: loose blobs come with their size, those linked longest ago first, after a time of grace', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const digests = [3_000, 1_000, 2_000].map((at) => ({at, digest: named(`${at}`)}));
+    await commit(...digests.flatMap(({digest, at}) => blob(digest, APP, 'local', at)));
+    t.deepEqual(await metadata.looseBlobs(3_000, 10), [
+      {repository: APP, digest: named('1000'), size: 5},
+      {repository: APP, digest: named('2000'), size: 5},
+    ]);
+    t.is((await metadata.looseBlobs(EVER, 2)).length, 2);
+    await commit(blobLink(named('1000'), APP, 'local', 4_000));
+    t.deepEqual(await looseOf(metadata, 3_000), [[APP.name, named('2000')]], 'it was relied on again');
+  });
+
+  test('pushes: a blob that is pushed after the manifest that names it is not loose', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const [early, late] = [named('early'), named('late')];
+    await commit(blobLink(early, APP, 'upstream'), image('one', [early, late], APP, 'upstream'));
+    await commit(...blob(late), ...blob(early));
+    t.deepEqual(await looseOf(metadata), []);
+    await commit({type: 'manifest.unlink', repository: APP, digest: named('one')});
+    t.is((await looseOf(metadata)).length, 2);
+  });
+
+  test('pushes: a loose blob is given up only when it still is loose', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const digest = named('layer');
+    const loose = (before: number, repository = APP) =>
+      holds(metadata, {type: 'blob.loose', repository, digest, before});
+    t.false(await loose(EVER));
+    await commit(...blob(digest));
+    t.true(await loose(1_001));
+    t.false(await loose(1_000), 'its time of grace is not over');
+    t.false(await loose(EVER, OTHER));
+    const put = image('one', [digest]);
+    await commit({...put, repository: OTHER});
+    t.true(await loose(EVER), 'another repository’s manifest is no reason');
+    await commit(put);
+    t.false(await loose(EVER));
+    await commit({type: 'manifest.delete', repository: APP, digest: put.digest});
+    t.true(await loose(EVER));
+  });
+
+  test('pushes: of a manifest’s commit and a collection at once, one sees the other', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const digests = Array.from({length: 20}, (_, index) => named(`${index}`));
+    await commit(...digests.flatMap((digest) => blob(digest)));
+    await Promise.all(
+      digests.map(async (digest, index) => {
+        const put = () =>
+          metadata.commit(
+            [image(`image ${index}`, [digest])],
+            [{type: 'blob.held', repository: APP, digest}],
+          );
+        const collect = () =>
+          metadata.commit(
+            [{type: 'blob.unlink', repository: APP, digest}],
+            [{type: 'blob.loose', repository: APP, digest, before: EVER}],
+          );
+        const both = index % 2 === 0 ? [put(), collect()] : [collect(), put()];
+        t.deepEqual(await Promise.all(both), [true, false]);
+      }),
+    );
+  });
+
+  test('pushes: a blob that no repository is linked to is found once it is old enough', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const digest = named('layer');
+    const unlinked = () => holds(metadata, {type: 'blob.unlinked', digest});
+    t.true(await unlinked());
+    await commit({type: 'blob.put', digest, size: 5, at: 1_000});
+    t.deepEqual(await metadata.uncollectedBlobs(1_000, 10), []);
+    const record = {digest, size: 5, state: 'ready', storedAt: 1_000} as const;
+    t.deepEqual(await metadata.uncollectedBlobs(1_001, 10), [record]);
+    await commit(blobLink(digest, APP, 'upstream'), blobLink(digest, OTHER));
+    t.false(await unlinked());
+    t.deepEqual(await metadata.uncollectedBlobs(EVER, 10), []);
+    await commit({type: 'blob.put', digest, size: 5, at: 2_000});
+    await commit({type: 'blob.unlink', repository: APP, digest});
+    t.deepEqual(await metadata.uncollectedBlobs(EVER, 10), []);
+    await commit({type: 'blob.unlink', repository: OTHER, digest});
+    t.true(await unlinked());
+    t.deepEqual(await metadata.uncollectedBlobs(EVER, 10), [{...record, storedAt: 2_000}]);
+    await commit({type: 'blob.delete', digest});
+    t.deepEqual(await metadata.uncollectedBlobs(EVER, 10), []);
+  });
+
+  test('pushes: a deletion that was begun is found whatever the blob’s age and links', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const [one, two] = [named('one'), named('two')];
+    await commit({type: 'blob.put', digest: one, size: 5, at: 1_000}, ...blob(two));
+    await commit({type: 'blob.deleting', digest: one}, {type: 'blob.deleting', digest: two});
+    const found = await metadata.uncollectedBlobs(0, 10);
+    t.deepEqual(found.map(({digest}) => digest).sort(), [one, two].sort());
+    t.true(found.every(({state}) => state === 'deleting'));
+    t.is((await metadata.uncollectedBlobs(EVER, 10)).length, 2, 'each comes once');
+    t.is((await metadata.uncollectedBlobs(EVER, 1)).length, 1);
+    await commit({type: 'blob.put', digest: one, size: 5, at: 1_000});
+    t.is((await metadata.uncollectedBlobs(0, 10)).length, 1);
+  });
+
+  test('pushes: everything is there after closing and opening again', async (t) => {
+    const {place, metadata, commit} = await setUp(t);
+    const upload: UploadRecord = {
+      id: createUploadId(),
+      repository: APP,
+      algorithm: 'sha256',
+      upstream: {location: 'https://registry.example/upload', offset: 5, minChunk: 7},
+      touchedAt: 1,
+    };
+    const passing = {...image('passing', [], APP, 'upstream'), expiresAt: 1};
+    const put = image('gone', []);
+    await commit({type: 'upload.put', upload}, {type: 'tag-journal.put', entry: owed('one')}, passing, put);
+    await commit({type: 'manifest.delete', repository: APP, digest: put.digest});
+    await commit(...blob(named('loose')), {type: 'blob.put', digest: named('unlinked'), size: 5, at: 1});
+    await commit(
+      {type: 'lease.put', lease: {key: 'tag', owner: 'me', until: 100}},
+      tag('v1', named('x'), 'local'),
+    );
+    const reads = async (from: Metadata) => [
+      await from.upload(upload.id),
+      await from.owedTagChanges(10),
+      await from.expiredManifests(EVER, 10),
+      await from.uncollectedManifests(10),
+      await from.looseBlobs(EVER, 10),
+      await from.uncollectedBlobs(EVER, 10),
+      await from.localTags(APP, {limit: 10}),
+    ];
+    const before = await reads(metadata);
+    t.true(before.every((value) => value && (!Array.isArray(value) || value.length === 1)));
+    await metadata.close();
+    const reopened = await place.open();
+    t.teardown(() => reopened.close());
+    t.deepEqual(await reads(reopened), before);
+    t.false(await holds(reopened, {type: 'lease.free', key: 'tag', owner: 'you', at: 99}));
+  });
+}

@@ -1,0 +1,62 @@
+import {join} from 'node:path';
+import {DatabaseSync} from 'node:sqlite';
+import test from 'ava';
+import {digestOf} from '../../../src/oci/digest.ts';
+import {parseName, type Tag} from '../../../src/oci/name.ts';
+import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
+import {MIGRATIONS} from '../../../src/storage/sqlite/migrations.ts';
+import {createFolder} from '../../support/folder.ts';
+
+const APP = {registry: 'docker.io', name: parseName('library/app')};
+const MANIFEST = Buffer.from('{"layers":[]}');
+const digest = digestOf(MANIFEST);
+const [used, unused, cached, orphan] = ['used', 'unused', 'cached', 'orphan'].map((name) =>
+  digestOf(Buffer.from(name)),
+);
+const forgotten = digestOf(Buffer.from('forgotten'));
+
+const CONTENT = `
+  pragma journal_mode = wal;
+  pragma application_id = ${0x62726566};
+  pragma user_version = 1;
+  insert into repository (id, registry, name) values (1, 'docker.io', 'library/app');
+  insert into manifest values ('${digest}', ${MANIFEST.length}, cast('${MANIFEST}' as blob)), ('${forgotten}', 1, x'00');
+  insert into repository_manifest values (1, 1, '${digest}', 'local', 'text/any', 5, 6);
+  insert into tag values (1, 'v1', 'local', '${digest}', 7, null);
+  insert into tag_list values (1, '["v1"]', 8);
+  insert into blob values
+    ('${used}', 1, 'ready', 9, 9), ('${unused}', 2, 'ready', 9, 9), ('${cached}', 3, 'ready', 9, 9), ('${orphan}', 4, 'ready', 9, 9);
+  insert into repository_blob values
+    (1, '${used}', 'local', 1, 10), (1, '${unused}', 'local', 2, 10), (1, '${cached}', 'upstream', 3, 10);
+  insert into reference values ('${digest}', 0, '${used}', 'blob', 1);
+`;
+
+test('a database of the first schema keeps its content, and what may be collected of it is found', async (t) => {
+  const path = join(await createFolder(t), 'meta.db');
+  {
+    using database = new DatabaseSync(path);
+    database.exec(MIGRATIONS[0]);
+    database.exec(CONTENT);
+  }
+  const metadata = await openSqliteMetadata({path});
+  t.teardown(() => metadata.close());
+  t.deepEqual(await metadata.manifest(APP, digest), {
+    digest,
+    mediaType: 'text/any',
+    bytes: MANIFEST,
+    origin: 'local',
+    linkedAt: 5,
+  });
+  t.like(await metadata.tag(APP, 'v1' as Tag), {digest, origin: 'local', checkedAt: 7});
+  t.deepEqual(await metadata.tagList(APP), {names: ['v1'], checkedAt: 8});
+  t.is(await metadata.promisedSize(APP, used ?? digest), 1);
+  t.like(await metadata.blobLink(APP, cached ?? digest), {size: 3, origin: 'upstream'});
+
+  t.deepEqual(await metadata.uncollectedManifests(10), [{digest: forgotten, size: 1}]);
+  t.deepEqual(await metadata.looseBlobs(100, 10), [{repository: APP, digest: unused, size: 2}]);
+  t.deepEqual(await metadata.uncollectedBlobs(100, 10), [
+    {digest: orphan, size: 4, state: 'ready', storedAt: 9},
+  ]);
+  t.deepEqual(await metadata.expiredManifests(100, 10), []);
+  t.deepEqual(await metadata.idleUploads(100, 10), []);
+});
