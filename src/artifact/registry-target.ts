@@ -30,7 +30,9 @@ export function createRegistryTarget(
     },
     referrers: (subject) => upstream.listReferrers(repository, subject, ANONYMOUS),
     pushBlob: (blob) => upstream.pushBlob(repository, blob, ANONYMOUS),
-    putManifest: (reference, manifest) => upstream.putManifest(repository, reference, manifest, ANONYMOUS),
+    async putManifest(reference, manifest) {
+      await upstream.putManifest(repository, reference, manifest, ANONYMOUS);
+    },
     async close() {
       upstream.close();
     },

@@ -1,3 +1,4 @@
+import {isDeepStrictEqual} from 'node:util';
 import {LRUCache} from 'lru-cache';
 import type {Caller} from '../caller.ts';
 import type {RepositoryName} from '../oci/name.ts';
@@ -21,6 +22,13 @@ export interface Auth {
    * @throws UpstreamFailure `denied`, `credentials`, `token`, `throttled` or `protocol`.
    */
   send(attempt: Attempt, permission: Permission, signal: AbortSignal): Promise<Reply>;
+  /**
+   * The same for a request whose body cannot be sent again: its token has some life before it, and a 401 is a failure
+   * that is over when the client tries again.
+   */
+  sendOnce(attempt: Attempt, permission: Permission, signal: AbortSignal): Promise<Reply>;
+  /** Is it known what the upstream wants for this? */
+  knows(permission: Permission): boolean;
 }
 
 /** What a request needs to be allowed. */
@@ -28,7 +36,11 @@ export interface Permission {
   repository: RepositoryName;
   caller: Caller;
   /** As token scopes name it. */
-  actions: 'pull' | 'pull,push';
+  actions: 'pull' | 'pull,push' | 'pull,push,delete';
+  /** A repository that something is to be mounted from. */
+  from?: RepositoryName | undefined;
+  /** The challenge comes from no resource of the repository: GHCR's, to `/v2/`, names a scope that is made up. */
+  ownScope?: true | undefined;
 }
 
 export interface AuthDeps {
@@ -53,22 +65,36 @@ interface Ticket {
 }
 
 const NO_TICKET: Ticket = {scheme: 'none', authorization: undefined, token: undefined, fresh: false};
+/** Milliseconds that a token must be good for when it goes with bytes that cannot be sent again. */
+const LEFT_FOR_ONCE = 60_000;
+const EXPIRED =
+  'asked for another token when the bytes of the upload were under way (401); they have to be sent again';
 /** Repositories whose demand is remembered. */
 const MOST_DEMANDS = 10_000;
+
+const keyOf = ({repository, actions, caller, from}: Permission): string =>
+  JSON.stringify([repository, actions, caller.key, from]);
+
+/** What is asked of the token service where the challenge names nothing (distribution, "Token Scope Documentation"). */
+const scopeOf = ({repository, actions, from}: Permission): string =>
+  `repository:${repository}:${actions}${from === undefined ? '' : ` repository:${from}:pull`}`;
 
 export function createAuth({upstream, insecure, realmHosts, credentials, gate, tokens}: AuthDeps): Auth {
   const {host} = upstream;
   const demands = new LRUCache<string, Demand>({max: MOST_DEMANDS});
+  /** Where a write went through without a demand. */
+  const open = new LRUCache<string, true>({max: MOST_DEMANDS});
 
   const denied = (reason: string): UpstreamFailure => new UpstreamFailure('denied', host, reason);
 
-  const bearerDemand = (params: ReadonlyMap<string, string>, {repository, actions}: Permission): Demand => {
+  const bearerDemand = (params: ReadonlyMap<string, string>, permission: Permission): Demand => {
     const realm = URL.parse(params.get('realm') ?? '');
     if (!realm)
       throw new UpstreamFailure('protocol', host, 'sent a Bearer challenge without a realm that is a URL');
     const fault = refusedRealm(realm, upstream, {realmHosts, insecure});
     if (fault) throw new UpstreamFailure(credentials.configured ? 'credentials' : 'protocol', host, fault);
-    const scope = params.get('scope')?.trim() || `repository:${repository}:${actions}`;
+    const named = permission.ownScope ? undefined : params.get('scope')?.trim();
+    const scope = named || scopeOf(permission);
     return {scheme: 'bearer', source: {realm, service: params.get('service'), scope}};
   };
 
@@ -85,9 +111,10 @@ export function createAuth({upstream, insecure, realmHosts, credentials, gate, t
     caller: Caller,
     stale: string | undefined,
     signal: AbortSignal,
+    left: number,
   ): Promise<Ticket> => {
     if (demand.scheme === 'bearer') {
-      const {value, fresh} = await tokens.get(demand.source, caller.key, stale, signal);
+      const {value, fresh} = await tokens.get(demand.source, caller.key, stale, signal, left);
       return {scheme: 'bearer', authorization: `Bearer ${value}`, token: value, fresh};
     }
     const login = await credentials.read();
@@ -126,9 +153,10 @@ export function createAuth({upstream, insecure, realmHosts, credentials, gate, t
     caller: Caller,
     stale: string | undefined,
     signal: AbortSignal,
+    left = 0,
   ) => {
     try {
-      const ticket = await meet(demand, caller, stale, signal);
+      const ticket = await meet(demand, caller, stale, signal, left);
       demands.set(key, demand);
       return ticket;
     } catch (error) {
@@ -142,12 +170,15 @@ export function createAuth({upstream, insecure, realmHosts, credentials, gate, t
   return {
     async send(attempt, permission, signal) {
       const {repository, caller, actions} = permission;
-      const key = JSON.stringify([repository, actions, caller.key]);
+      const key = keyOf(permission);
       const known = demands.get(key);
       let ticket = known ? await meetKnown(key, known, caller, undefined, signal) : NO_TICKET;
       for (;;) {
         const reply = await sendWith(attempt, ticket, signal);
-        if (!isChallenge(reply)) return reply;
+        if (!isChallenge(reply)) {
+          if (actions !== 'pull' && ticket.scheme === 'none') open.set(key, true);
+          return reply;
+        }
         discard(reply.body);
         if (ticket.fresh) {
           demands.delete(key);
@@ -157,6 +188,30 @@ export function createAuth({upstream, insecure, realmHosts, credentials, gate, t
         // A token that somebody else renewed meanwhile is as good as new: a second refusal of it is meant.
         ticket = ticket.scheme === 'none' ? next : {...next, fresh: true};
       }
+    },
+    async sendOnce(attempt, permission, signal) {
+      const {repository, caller} = permission;
+      const key = keyOf(permission);
+      const known = demands.get(key);
+      const ticket = known
+        ? await meetKnown(key, known, caller, undefined, signal, LEFT_FOR_ONCE)
+        : NO_TICKET;
+      const reply = await sendWith(attempt, ticket, signal);
+      if (!isChallenge(reply)) return reply;
+      discard(reply.body);
+      const demand = demandOf(reply, permission);
+      if (ticket.fresh && isDeepStrictEqual(demand, known)) {
+        demands.delete(key);
+        throw denied(`refuses a new token for ${repository} (401)`);
+      }
+      demands.set(key, demand);
+      open.delete(key);
+      if (known?.scheme === 'bearer') tokens.drop(known.source, caller.key, ticket.token);
+      throw new UpstreamFailure('status', host, EXPIRED, {retryAfter: 1000});
+    },
+    knows(permission) {
+      const key = keyOf(permission);
+      return demands.has(key) || open.has(key);
     },
   };
 }

@@ -2,6 +2,7 @@ import {discard} from './body.ts';
 import {parseContentRange} from './content-range.ts';
 import type {Exchange} from './exchange.ts';
 import {type BlobBody, type ByteRange, UpstreamFailure} from './port.ts';
+import {EMPTY, write} from './refusal.ts';
 import {contentLength, header, type Reply} from './request.ts';
 import type {Target} from './target.ts';
 
@@ -103,4 +104,13 @@ export async function getBlob(
     body.close();
     throw error;
   }
+}
+
+/** @throws UpstreamRefusal where there is no such blob (404), and where blobs cannot be deleted (405). */
+export async function deleteBlob(ask: Exchange['ask'], target: Target): Promise<void> {
+  await write(
+    ask,
+    {...target, method: 'DELETE', headers: {}, body: EMPTY, slot: 'heads'},
+    'to delete the blob',
+  );
 }

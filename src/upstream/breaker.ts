@@ -22,6 +22,8 @@ type State =
 export interface Breaker {
   /** Milliseconds until asking makes sense; undefined when a request would be let through now. */
   closedFor(): number | undefined;
+  /** True when requests are let through freely; false also for the one that would be the probe. */
+  steady(): boolean;
   /**
    * Lets a request through. Report its finding exactly once.
    * @returns undefined when the circuit is open.
@@ -62,6 +64,7 @@ export function createBreaker(
 
   return {
     closedFor,
+    steady: () => state.name === 'closed',
     enter() {
       if (closedFor() !== undefined) return undefined;
       if (state.name === 'closed') return settle;

@@ -5,19 +5,22 @@ import type {Events} from '../events.ts';
 import type {RepositoryName} from '../oci/name.ts';
 import {createAgents} from './agents.ts';
 import {createAuth} from './auth.ts';
-import {getBlob, headBlob} from './blobs.ts';
+import {deleteBlob, getBlob, headBlob} from './blobs.ts';
 import {createCredentials} from './credentials.ts';
 import {createExchange} from './exchange.ts';
 import {createLoginGate} from './login-gate.ts';
+import {deleteManifest, putManifest} from './manifest-writes.ts';
 import {getManifest, headManifest} from './manifests.ts';
 import {type Upstream, UpstreamFailure, type UpstreamWriter} from './port.ts';
-import {pushBlob, putManifest} from './push.ts';
+import {pushBlob} from './push.ts';
 import type {Quota} from './quota.ts';
 import {listReferrers} from './referrers.ts';
 import {createSend} from './request.ts';
+import {createSendStream} from './send-stream.ts';
 import {listTags} from './tags.ts';
 import type {Target} from './target.ts';
 import {createTokens} from './token.ts';
+import {appendUpload, beginUpload, cancelUpload, finishUpload, uploadState} from './uploads.ts';
 
 export interface UpstreamDeps {
   clock: Clock;
@@ -34,6 +37,8 @@ export interface UpstreamClient extends Upstream, UpstreamWriter {
   quota(): Quota | undefined;
 }
 
+/** Where uploads begin (distribution-spec, end-4). */
+const UPLOADS = 'blobs/uploads/';
 /** Milliseconds without a login after our credentials were refused. */
 const LOGIN_PAUSE = 60_000;
 const REFUSED =
@@ -54,6 +59,13 @@ export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): Ups
 
   const agents = createAgents(options.ca, env);
   const send = createSend({clock, events, agents, timeouts});
+  const sendStream = createSendStream({
+    clock,
+    events,
+    agents,
+    // The last bytes may close an upload, whose storage takes its time.
+    timeouts: {...timeouts, answer: timeouts.headers + timeouts.idle},
+  });
   const credentials = createCredentials(options.credentials, host, clock, env);
   const gate = createLoginGate(
     LOGIN_PAUSE,
@@ -66,9 +78,10 @@ export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): Ups
   );
   const tokens = createTokens({host, send, credentials, gate, clock, budget: timeouts.headers});
   const auth = createAuth({upstream, insecure, realmHosts, credentials, gate, tokens});
-  const {ask, quota} = createExchange(options, {upstream, send, auth, clock, events, via});
-
   const root = `${upstream.origin}${upstream.pathname.replace(/\/$/, '')}/v2`;
+  const base = new URL(`${root}/`);
+  const {ask, quota} = createExchange(options, {upstream, send, sendStream, auth, clock, events, via, base});
+
   const target = (repository: RepositoryName, path: string, caller: Caller): Target => ({
     url: new URL(`${root}/${repository}/${path}`),
     repository,
@@ -101,11 +114,25 @@ export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): Ups
     listReferrers: (repository, subject, caller) =>
       told(listReferrers(ask, target(repository, `referrers/${subject}`, caller))),
     pushBlob: (repository, blob, caller) => {
-      const uploads = target(repository, 'blobs/uploads/', caller).url;
+      const uploads = target(repository, UPLOADS, caller).url;
       return told(pushBlob(ask, target(repository, `blobs/${blob.digest}`, caller), uploads, blob));
     },
+    beginUpload: (repository, wish, caller) =>
+      told(beginUpload(ask, target(repository, UPLOADS, caller), wish)),
+    appendUpload: (repository, location, chunk, caller) =>
+      told(appendUpload(ask, {url: new URL(location), repository, caller}, chunk)),
+    uploadState: (repository, location, caller) =>
+      told(uploadState(ask, {url: new URL(location), repository, caller})),
+    finishUpload: (repository, location, digest, chunk, caller) =>
+      told(finishUpload(ask, {url: new URL(location), repository, caller}, digest, chunk)),
+    cancelUpload: (repository, location, caller) =>
+      told(cancelUpload(ask, {url: new URL(location), repository, caller})),
     putManifest: (repository, reference, manifest, caller) =>
       told(putManifest(ask, target(repository, `manifests/${reference}`, caller), manifest)),
+    deleteManifest: (repository, reference, caller) =>
+      told(deleteManifest(ask, target(repository, `manifests/${reference}`, caller))),
+    deleteBlob: (repository, digest, caller) =>
+      told(deleteBlob(ask, target(repository, `blobs/${digest}`, caller))),
     close: agents.close,
     quota,
   };

@@ -1,7 +1,7 @@
 import type {Clock} from '../clock.ts';
 import type {UpstreamConfig} from '../config.ts';
 import type {Events} from '../events.ts';
-import type {Auth} from './auth.ts';
+import type {Auth, Permission} from './auth.ts';
 import {discard} from './body.ts';
 import {type Breaker, createBreaker, type Finding} from './breaker.ts';
 import {type Budget, startBudget} from './budget.ts';
@@ -19,18 +19,23 @@ import {
   type Send,
 } from './request.ts';
 import {persist} from './retry.ts';
+import type {SendStream, StreamedBody, StreamRequest} from './send-stream.ts';
 import type {Target} from './target.ts';
 
 export interface Question extends Target {
   method: RequestOptions['method'];
   headers: Record<string, string>;
   body?: RequestBody;
-  /** Which limit counts it: `bodies` are held until their body ends. */
-  slot: 'heads' | 'bodies';
+  /** Bytes that can be sent but once, instead of a body: no redirect is followed with them. */
+  stream?: StreamedBody;
+  /** Which limit counts it: `bodies` are held until their body ends, `uploads` likewise. */
+  slot: 'heads' | 'bodies' | 'uploads';
   /** Statuses besides 2xx that are an answer to this question. */
   answers: readonly number[];
   /** What fails is not sent again: a part of it may have been taken. */
   attempts?: 'one';
+  /** What it needs to be allowed, where its method does not tell. */
+  permission?: Pick<Permission, 'from' | 'ownScope'> & Partial<Pick<Permission, 'actions'>>;
 }
 
 export interface Exchange {
@@ -47,12 +52,20 @@ export interface Exchange {
 export interface ExchangeDeps {
   upstream: URL;
   send: Send;
+  sendStream: SendStream;
   auth: Auth;
   clock: Clock;
   events: Events;
   /** This server's entry in `Via`. */
   via: string;
+  /** The end point that every registry has (distribution-spec, end-1). */
+  base: URL;
 }
+
+/** Statuses by which an upstream refuses what it was asked; the others of 4xx concern who asks, and how often. */
+export const REFUSALS: readonly number[] = Array.from({length: 100}, (_, index) => 400 + index).filter(
+  (status) => ![401, 403, 429].includes(status),
+);
 
 /** Failures without an answer that show an upstream, or the token service it depends on, in trouble. */
 const FAILING = new Set<string>(['unreachable', 'timeout', 'token']);
@@ -79,6 +92,23 @@ function failureOf({status, headers, url}: Reply, host: string, now: number): Up
   return new UpstreamFailure('status', host, `answered ${status}${where}`, options);
 }
 
+/** As distribution's registry asks for them, by method. */
+const ACTIONS = {
+  GET: 'pull',
+  HEAD: 'pull',
+  POST: 'pull,push',
+  PATCH: 'pull,push',
+  PUT: 'pull,push',
+  DELETE: 'pull,push,delete',
+} as const;
+
+const permissionOf = ({method, repository, caller, permission}: Question): Permission => ({
+  repository,
+  caller,
+  actions: ACTIONS[method],
+  ...permission,
+});
+
 function findingOf(error: unknown): Finding {
   // With refused credentials nothing may have been asked at all.
   if (!(error instanceof UpstreamFailure) || error.kind === 'credentials') return 'unknown';
@@ -86,11 +116,13 @@ function findingOf(error: unknown): Finding {
 }
 
 export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exchange {
-  const {upstream, send, auth, clock, events, via} = deps;
+  const {upstream, send, sendStream, auth, clock, events, via, base} = deps;
   const {host} = upstream;
   const limits: Record<Question['slot'], Limit> = {
     heads: createLimit(options.concurrency.heads),
     bodies: createLimit(options.concurrency.bodies),
+    // As many again: neither pulls nor pushes wait for the other, and one upload never needs a second slot.
+    uploads: createLimit(options.concurrency.bodies),
   };
   const breaker: Breaker = createBreaker(options.breaker, clock, (state) =>
     events.emit('upstream.circuit', {host, state}),
@@ -117,18 +149,30 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
     return reply;
   };
 
+  const isOurs = (url: URL): boolean => url.origin === upstream.origin;
+  const sendSlowly = async (request: StreamRequest, budget: Budget): Promise<Reply> => {
+    // A client may take its time: from here on the limits of the sending hold.
+    budget.end();
+    const reply = await sendStream(request);
+    noteQuota(reply);
+    return reply;
+  };
+
   const answer = (question: Question, budget: Budget): Promise<Reply> => {
-    const {method, url, repository, caller, body} = question;
-    const length: Record<string, string> = body ? {'content-length': String(body.size)} : {};
+    const {method, url, caller, body, stream} = question;
+    const size = body?.size ?? stream?.length;
+    const length: Record<string, string> = size === undefined ? {} : {'content-length': String(size)};
     const headers = {...question.headers, ...length, via: [...caller.via, `1.1 ${via}`].join(', ')};
     const attempt = (authorization: string | undefined): Promise<Reply> => {
-      // A further page of a list may lie on the host that the first page redirected to.
-      const shown = authorization !== undefined && url.origin === upstream.origin ? {authorization} : {};
-      const request = {method, url, headers: {...headers, ...shown}, ...(body ? {body} : {})};
-      return follow(sendNoting, request, budget.signal);
+      // A further page of a list may lie on the host that the first page redirected to; so may an upload.
+      const shown = authorization !== undefined && isOurs(url) ? {authorization} : {};
+      const request = {method, url, headers: {...headers, ...shown}};
+      if (stream) return sendSlowly({...request, stream}, budget);
+      return follow(sendNoting, body ? {...request, body} : request, budget.signal);
     };
-    const actions = method === 'GET' || method === 'HEAD' ? 'pull' : 'pull,push';
-    const send = () => auth.send(attempt, {repository, caller, actions}, budget.signal);
+    const permission = permissionOf(question);
+    if (stream) return isOurs(url) ? auth.sendOnce(attempt, permission, budget.signal) : attempt(undefined);
+    const send = () => auth.send(attempt, permission, budget.signal);
     return question.attempts === 'one' ? send() : persist(send, budget, clock);
   };
 
@@ -166,11 +210,27 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
     return judge(reply, question.answers);
   };
 
+  /**
+   * Before bytes that cannot be sent again: learns what the upstream wants to see, and that it is there. An upload,
+   * which may take long, is never the one request that a half-open circuit lets through.
+   */
+  const prepare = async (question: Question): Promise<void> => {
+    const {repository, caller, ...needed} = permissionOf(question);
+    if (breaker.steady() && auth.knows({repository, caller, ...needed})) return;
+    const permission = {...needed, ownScope: true} as const;
+    const target = {url: base, repository, caller, permission};
+    const reply = await ask({...target, method: 'GET', headers: {}, slot: 'heads', answers: REFUSALS});
+    discard(reply.body);
+  };
+
   const ask = async (question: Question): Promise<Reply> => {
     const wait = breaker.closedFor();
     if (wait !== undefined) throw opened(wait);
+    if (question.stream && isOurs(question.url)) await prepare(question);
     const sending = (question.body?.size ?? 0) / SLOWEST_SENDING;
-    const budget = startBudget(clock, options.timeouts.headers + sending);
+    // Uploads wait longer for a slot; and a storage behind the upstream has to take what they end with.
+    const patience = question.slot === 'uploads' ? options.timeouts.idle : 0;
+    const budget = startBudget(clock, options.timeouts.headers + patience + sending);
     let release = (): void => undefined;
     try {
       release = await limits[question.slot].acquire(budget.signal);
@@ -182,7 +242,7 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
       throw explain(
         error,
         budget,
-        `all connections that upstream.concurrency.${question.slot} allows were in use`,
+        `all connections that upstream.concurrency.${question.slot === 'heads' ? 'heads' : 'bodies'} allows were in use`,
       );
     } finally {
       budget.end();

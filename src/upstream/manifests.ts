@@ -10,7 +10,8 @@ import type {Target} from './target.ts';
 const MOST_BYTES = 16 * 1024 * 1024;
 const ACCEPT = {accept: MANIFEST_ACCEPT};
 
-const digestOf = ({headers}: Reply): Digest | undefined => {
+/** The digest that an answer claims its content to have, when it is one we support. */
+export const digestIn = ({headers}: Reply): Digest | undefined => {
   const claimed = header(headers, 'docker-content-digest') ?? '';
   return isDigest(claimed) ? claimed : undefined;
 };
@@ -28,7 +29,7 @@ export async function getManifest(
     return undefined;
   }
   const bytes = await collect(reply.body, target.url.host, MOST_BYTES, 'the manifest');
-  return {bytes, digest: digestOf(reply), mediaType: bareMediaType(header(reply.headers, 'content-type'))};
+  return {bytes, digest: digestIn(reply), mediaType: bareMediaType(header(reply.headers, 'content-type'))};
 }
 
 /** Asks by HEAD; of an upstream that has no HEAD for manifests, by GET. */
@@ -46,7 +47,7 @@ export async function headManifest(ask: Exchange['ask'], target: Target): Promis
     return manifest && {digest: manifest.digest, mediaType: manifest.mediaType, size: manifest.bytes.length};
   }
   return {
-    digest: digestOf(reply),
+    digest: digestIn(reply),
     mediaType: bareMediaType(header(reply.headers, 'content-type')),
     size: contentLength(reply),
   };

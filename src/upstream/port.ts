@@ -1,8 +1,8 @@
 import type {Caller} from '../caller.ts';
 import type {BlobSource} from '../oci/blob.ts';
 import type {Descriptor} from '../oci/descriptor.ts';
-import type {Digest} from '../oci/digest.ts';
-import type {Reference, RepositoryName} from '../oci/name.ts';
+import type {Algorithm, Digest} from '../oci/digest.ts';
+import type {Reference, RepositoryName, Tag} from '../oci/name.ts';
 
 /** Why an upstream gave no usable answer. None of these is an absence. */
 export type FailureKind =
@@ -118,14 +118,100 @@ export interface Upstream {
   close(): void;
 }
 
-/** The registry that is written to. Everything that is not done is an UpstreamFailure, a refusal (4xx) included. */
+/** The upstream's own answer to something that was written: a refusal, for whoever wrote it to hear. */
+export class UpstreamRefusal extends UpstreamFailure {
+  readonly status: number;
+  /** The code of its error body, as it stands there. */
+  readonly code: string | undefined;
+  /** What its error body says, on one line; empty when it says nothing. */
+  readonly text: string;
+  /** Of an upload: the bytes that it has, where it told (`Range`). */
+  readonly offset: number | undefined;
+
+  constructor(
+    host: string,
+    what: string,
+    {status, code, text, offset}: {status: number; code?: string; text: string; offset?: number},
+  ) {
+    const said = [code, text].filter((part) => part !== undefined && part !== '').join(': ');
+    super('status', host, `refuses ${what} (${status}${said === '' ? '' : ` ${said}`})`);
+    this.status = status;
+    this.code = code;
+    this.text = text;
+    this.offset = offset;
+  }
+}
+
+/** A session of the upstream's in which a blob is uploaded. */
+export interface UpstreamUpload {
+  /** Where it wants the next bytes; absolute, and good for nothing but this. */
+  location: string;
+  /** Bytes that it has. */
+  offset: number;
+  /** Bytes that a chunk but the last must have at the least, where it told. */
+  minChunk: number | undefined;
+}
+
+/** Bytes on their way to an upload. */
+export interface OutgoingChunk {
+  /** Their number; undefined where it is not known before their end. */
+  length: number | undefined;
+  /** Their place, both ends inclusive, where the client told. */
+  range: {start: number; end: number} | undefined;
+  bytes: AsyncIterable<Uint8Array>;
+}
+
+/** What the upstream said when it took a manifest. Claims, not proofs. */
+export interface ManifestTaken {
+  digest: Digest | undefined;
+  /** Of `OCI-Subject`. */
+  subject: Digest | undefined;
+  /** Of `OCI-Tag`. */
+  tags: Tag[];
+}
+
+/**
+ * The registry that is written to. Everything that is not done is an UpstreamFailure; what the upstream itself answers
+ * to a write (4xx, except 401, 403 and 429), an UpstreamRefusal.
+ */
 export interface UpstreamWriter {
   /** Uploads a blob unless it is there. */
   pushBlob(repository: RepositoryName, blob: BlobSource, caller: Caller): Promise<void>;
+  /** Begins an upload; with `mount`, the upstream may take the blob from another repository of its own instead. */
+  beginUpload(
+    repository: RepositoryName,
+    wish: {mount?: {digest: Digest; from?: RepositoryName}; algorithm?: Algorithm},
+    caller: Caller,
+  ): Promise<UpstreamUpload | 'mounted'>;
+  /** Sends further bytes, once: what fails is not sent again. */
+  appendUpload(
+    repository: RepositoryName,
+    location: string,
+    chunk: OutgoingChunk,
+    caller: Caller,
+  ): Promise<UpstreamUpload>;
+  /** undefined: the upstream knows no such upload (any more). */
+  uploadState(
+    repository: RepositoryName,
+    location: string,
+    caller: Caller,
+  ): Promise<UpstreamUpload | undefined>;
+  /** Sends the last bytes, of which there may be none, and closes the upload. Gives the digest that the upstream names. */
+  finishUpload(
+    repository: RepositoryName,
+    location: string,
+    digest: Digest,
+    chunk: OutgoingChunk,
+    caller: Caller,
+  ): Promise<Digest | undefined>;
+  cancelUpload(repository: RepositoryName, location: string, caller: Caller): Promise<void>;
+  /** @param manifest with further tags for it, which the upstream may ignore. */
   putManifest(
     repository: RepositoryName,
     reference: Reference,
-    manifest: {mediaType: string; bytes: Buffer},
+    manifest: {mediaType: string; bytes: Buffer; tags?: readonly Tag[]},
     caller: Caller,
-  ): Promise<void>;
+  ): Promise<ManifestTaken>;
+  deleteManifest(repository: RepositoryName, reference: Reference, caller: Caller): Promise<void>;
+  deleteBlob(repository: RepositoryName, digest: Digest, caller: Caller): Promise<void>;
 }

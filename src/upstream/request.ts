@@ -12,7 +12,7 @@ import {UpstreamFailure} from './port.ts';
 export const USER_AGENT = 'backref/0.1.0';
 
 export interface RequestOptions {
-  method: 'GET' | 'HEAD' | 'POST' | 'PUT';
+  method: 'GET' | 'HEAD' | 'POST' | 'PATCH' | 'PUT' | 'DELETE';
   url: URL;
   headers: Record<string, string>;
   /** The fields of an `application/x-www-form-urlencoded` body. */

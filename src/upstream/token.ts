@@ -31,9 +31,18 @@ export interface Tokens {
   /**
    * A token of the cache, or a new one. All who want the same one wait for one exchange.
    * @param stale a token that the upstream has just refused.
+   * @param left milliseconds for which one of the cache must be good at the least, or half of its life if that is less.
    * @throws UpstreamFailure `token`, `throttled`, `denied` or `credentials`.
    */
-  get(source: TokenSource, callerKey: string, stale: string | undefined, signal: AbortSignal): Promise<Token>;
+  get(
+    source: TokenSource,
+    callerKey: string,
+    stale: string | undefined,
+    signal: AbortSignal,
+    left?: number,
+  ): Promise<Token>;
+  /** Forgets a token that the upstream refused, unless it was replaced meanwhile. */
+  drop(source: TokenSource, callerKey: string, stale: string | undefined): void;
 }
 
 export interface TokensDeps {
@@ -95,7 +104,7 @@ function tokenRequest({realm, service, scope}: TokenSource, login: Login | undef
 }
 
 export function createTokens({host, send, credentials, gate, clock, budget: total}: TokensDeps): Tokens {
-  const cache = new LRUCache<string, {value: string; until: number}>({max: MOST_TOKENS});
+  const cache = new LRUCache<string, {value: string; life: number; until: number}>({max: MOST_TOKENS});
   const exchanges = new Map<string, Promise<string>>();
 
   const failure = (reason: string, cause?: unknown): UpstreamFailure =>
@@ -154,7 +163,7 @@ export function createTokens({host, send, credentials, gate, clock, budget: tota
     const budget = startBudget(clock, total);
     try {
       const {value, life} = await read(source, await request(source, login, budget));
-      cache.set(key, {value, until: clock.now() + life});
+      cache.set(key, {value, life, until: clock.now() + life});
       return value;
     } catch (error) {
       if (budget.signal.aborted && !(error instanceof UpstreamFailure)) throw silent(source);
@@ -165,11 +174,16 @@ export function createTokens({host, send, credentials, gate, clock, budget: tota
     }
   };
 
+  const keyOf = ({realm, service, scope}: TokenSource, callerKey: string): string =>
+    JSON.stringify([realm.href, service, scope, callerKey]);
+
   return {
-    async get(source, callerKey, stale, signal) {
-      const key = JSON.stringify([source.realm.href, source.service, source.scope, callerKey]);
+    async get(source, callerKey, stale, signal, left = 0) {
+      const key = keyOf(source, callerKey);
       const kept = cache.get(key);
-      if (kept && kept.value !== stale && clock.now() < kept.until) return {value: kept.value, fresh: false};
+      const needed = Math.min(left, (kept?.life ?? 0) / 2);
+      if (kept && kept.value !== stale && clock.now() + needed < kept.until)
+        return {value: kept.value, fresh: false};
       let running = exchanges.get(key);
       if (!running) {
         running = exchange(source, key).finally(() => exchanges.delete(key));
@@ -181,6 +195,10 @@ export function createTokens({host, send, credentials, gate, clock, budget: tota
         throw signal.aborted ? silent(source) : error;
       });
       return {value, fresh: true};
+    },
+    drop(source, callerKey, stale) {
+      const key = keyOf(source, callerKey);
+      if (cache.get(key)?.value === stale) cache.delete(key);
     },
   };
 }

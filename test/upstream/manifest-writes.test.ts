@@ -1,0 +1,99 @@
+import test from 'ava';
+import {OCI_MANIFEST} from '../../src/oci/media-type.ts';
+import type {Tag} from '../../src/oci/name.ts';
+import {UpstreamRefusal} from '../../src/upstream/port.ts';
+import {createScriptedUpstream} from '../support/scripted-upstream.ts';
+import {
+  caller,
+  createClient,
+  digest,
+  failureOf,
+  latest,
+  MANIFEST_PATH,
+  repository,
+} from '../support/upstream.ts';
+
+const manifest = {mediaType: OCI_MANIFEST, bytes: Buffer.from('{}')};
+const tags = ['1', '1.2', 'v_3'] as Tag[];
+
+test('a manifest is put with further tags, and what the upstream says of it is told', async (t) => {
+  const upstream = await createScriptedUpstream(t, [
+    {
+      request: `PUT ${MANIFEST_PATH}?tag=1&tag=1.2&tag=v_3`,
+      sends: {'content-type': OCI_MANIFEST},
+      answer: {
+        status: 201,
+        headers: {'docker-content-digest': digest, 'oci-subject': digest, 'oci-tag': '1, 1.2,not/one,1'},
+      },
+    },
+    {
+      request: `PUT ${MANIFEST_PATH}?tag=1&tag=1.2&tag=v_3`,
+      answer: {status: 201, headers: {'oci-tag': ['v_3', '1'], 'oci-subject': 'true'}},
+    },
+    {request: `PUT ${MANIFEST_PATH}`, answer: {status: 201}},
+  ]);
+  const {client} = createClient(t, upstream.url);
+  t.deepEqual(await client.putManifest(repository, latest, {...manifest, tags}, caller), {
+    digest,
+    subject: digest,
+    tags: ['1', '1.2'] as Tag[],
+  });
+  t.deepEqual(await client.putManifest(repository, latest, {...manifest, tags}, caller), {
+    digest: undefined,
+    subject: undefined,
+    tags: ['v_3', '1'] as Tag[],
+  });
+  t.deepEqual(await client.putManifest(repository, latest, manifest, caller), {
+    digest: undefined,
+    subject: undefined,
+    tags: [],
+  });
+});
+
+test('a tag and a manifest are deleted, and a refusal is told as it came', async (t) => {
+  const upstream = await createScriptedUpstream(t, [
+    {request: `DELETE ${MANIFEST_PATH}`, answer: {status: 202}},
+    {request: `DELETE /v2/team/app/manifests/${digest}`, answer: {status: 404}},
+    {request: `DELETE ${MANIFEST_PATH}`, answer: {status: 405}},
+  ]);
+  const {client} = createClient(t, upstream.url);
+  await client.deleteManifest(repository, latest, caller);
+  const refusals = [
+    await failureOf(client.deleteManifest(repository, digest, caller)),
+    await failureOf(client.deleteManifest(repository, latest, caller)),
+  ];
+  t.deepEqual(
+    refusals.map((refusal) => refusal instanceof UpstreamRefusal && refusal.status),
+    [404, 405],
+  );
+});
+
+test('a token to delete with is asked for beside that to push with', async (t) => {
+  const challenge = (actions: string) => ({
+    status: 401,
+    headers: {
+      'www-authenticate': `Bearer realm="${upstream.url}/token",scope="repository:team/app:${actions}"`,
+    },
+  });
+  const token = (actions: string) => ({
+    request: `GET /token?scope=${encodeURIComponent(`repository:team/app:${actions}`)}`,
+    answer: {body: JSON.stringify({token: actions.replace(',', '-')})},
+  });
+  const upstream = await createScriptedUpstream(t);
+  const put = `PUT ${MANIFEST_PATH}`;
+  const remove = `DELETE ${MANIFEST_PATH}`;
+  upstream.expect(
+    {request: put, answer: () => challenge('pull,push')},
+    token('pull,push'),
+    {request: put, sends: {authorization: 'Bearer pull-push'}, answer: {status: 201}},
+    {request: remove, sends: {authorization: undefined}, answer: () => challenge('delete')},
+    token('delete'),
+    {request: remove, sends: {authorization: 'Bearer delete'}, answer: {status: 202}},
+    {request: put, sends: {authorization: 'Bearer pull-push'}, answer: {status: 201}},
+  );
+  const {client} = createClient(t, upstream.url);
+  await client.putManifest(repository, latest, manifest, caller);
+  await client.deleteManifest(repository, latest, caller);
+  await client.putManifest(repository, latest, manifest, caller);
+  t.pass();
+});
