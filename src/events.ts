@@ -12,6 +12,9 @@ export interface EventMap {
       url: string;
       status: number;
       ms: number;
+      /** Of the request's body, as far as it was read. */
+      received: number;
+      /** Of the answer's body. */
       bytes: number;
       registry: string | undefined;
       /** The `Cache-Status` that the client was given. */
@@ -31,6 +34,16 @@ export interface EventMap {
       capability: 'supported' | 'unsupported' | 'unknown';
     },
   ];
+  /** So many changes of upstreams' fallback tags are owed in all, after each change of the number. */
+  'referrers.tag-owed': [{changes: number}];
+  /** An upstream's fallback tag was written, and holds so many changes more. */
+  'referrers.tag-written': [{registry: string; name: string; subject: Digest; changes: number}];
+  /** What stands under a fallback tag is no list of referrers: it is left as it is, and what is owed to it stays owed. */
+  'referrers.tag-unusable': [{registry: string; name: string; host: string; tag: string; what: string}];
+  /** A subject has come to have at least so many referrers of one type, attached here or at the upstream. */
+  'referrers.crowded': [
+    {registry: string; repository: string; subject: Digest; artifactType: string; atLeast: number},
+  ];
   'fill.start': [{digest: Digest; resumedAt: number}];
   'fill.resume': [{digest: Digest; at: number; reason: string}];
   'fill.done': [{digest: Digest; size: number; ms: number}];
@@ -42,6 +55,8 @@ export interface EventMap {
   'upstream.quota': [{host: string; limit: number; remaining: number; window: number | undefined}];
   'upstream.circuit': [{host: string; state: 'open' | 'half-open' | 'closed'}];
   'upstream.credentials-refused': [{host: string; reason: string}];
+  /** Content that nothing refers to was collected: pieces of all kinds, and the bytes that they had. */
+  'garbage.collected': [{pieces: number; bytes: number}];
   /** Something went wrong in work that no request waits for. */
   'background.failed': [{task: string; error: unknown}];
 }

@@ -9,9 +9,9 @@ const seconds = (ms: number | undefined): string =>
 
 /** How each event reads in the log, and how much it matters. */
 export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Line} = {
-  'request.end': ({method, url, status, ms, bytes, cache}) => [
+  'request.end': ({method, url, status, ms, received, bytes, cache}) => [
     status >= 500 ? 'warn' : 'info',
-    `${method} ${url} ${status} ${bytes} B ${Math.round(ms)} ms${cache ? ` ${cache}` : ''}`,
+    `${method} ${url} ${status} ${received > 0 ? `${received} B in, ` : ''}${bytes} B ${Math.round(ms)} ms${cache ? ` ${cache}` : ''}`,
   ],
   'request.fault': ({error}) => ['error', `unexpected fault: ${describeError(error)}`],
   'manifest.served': ({registry, repository, outcome}) => [
@@ -29,6 +29,19 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
   'referrers.capability': ({registry, repository, host, capability}) => [
     'info',
     `${host}: Referrers API ${capability} for ${registry}/${repository}`,
+  ],
+  'referrers.tag-owed': ({changes}) => ['debug', `changes owed to upstreams' fallback tags: ${changes}`],
+  'referrers.tag-written': ({registry, name, subject, changes}) => [
+    'debug',
+    `fallback tag of ${registry}/${name}@${subject} written, ${changes} ${changes === 1 ? 'change' : 'changes'}`,
+  ],
+  'referrers.tag-unusable': ({registry, name, host, tag, what}) => [
+    'warn',
+    `${host}: the tag ${tag} of ${registry}/${name}, which would list referrers, means ${what}; it is left as it is, and what was attached is found only here until that tag is removed or the upstream has a Referrers API`,
+  ],
+  'referrers.crowded': ({registry, repository, subject, artifactType, atLeast}) => [
+    'warn',
+    `${registry}/${repository}@${subject} has ${atLeast} referrers of type ${artifactType === '' ? '(none)' : artifactType.slice(0, 255)} or more; admission controllers refuse more than 50: set registries.${registry}.referrers.keep`,
   ],
   'fill.start': ({digest, resumedAt}) => [
     'debug',
@@ -52,6 +65,10 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
   'upstream.credentials-refused': ({host, reason}) => [
     'error',
     `${host} refuses our credentials: ${reason}; check upstream.credentials of its registry`,
+  ],
+  'garbage.collected': ({pieces, bytes}) => [
+    pieces > 0 ? 'info' : 'debug',
+    `collected ${pieces} pieces of content that nothing refers to, ${bytes} B`,
   ],
   'background.failed': ({task, error}) => ['error', `${task} failed: ${describeError(error)}`],
 };

@@ -20,6 +20,7 @@ export function createMetrics(events: Events): Metrics {
 
   const requests = counter('requests_total', 'Requests answered.', ['method', 'status', 'registry']);
   const bytes = counter('response_bytes_total', 'Bytes of bodies that answers named.', ['registry']);
+  const received = counter('request_bytes_total', 'Bytes of bodies that requests brought.', ['registry']);
   const served = counter('served_total', 'Manifests, blobs and lists of referrers served.', [
     'kind',
     'registry',
@@ -34,6 +35,7 @@ export function createMetrics(events: Events): Metrics {
     'kind',
   ]);
   const background = counter('background_failures_total', 'Failures of work that no request waits for.', []);
+  const collected = counter('garbage_bytes_total', 'Bytes of content that nothing referred to.', []);
   const latency = new Histogram({
     name: 'backref_upstream_seconds',
     help: "Time to an upstream's response headers.",
@@ -58,10 +60,30 @@ export function createMetrics(events: Events): Metrics {
     "Times that an upstream's Referrers API was found supported, unsupported or doubtful.",
     ['host', 'capability'],
   );
+  const owed = new Gauge({
+    name: 'backref_referrers_tag_owed',
+    help: "Changes of upstreams' fallback tags that are owed.",
+    registers,
+  });
+  const written = counter(
+    'referrers_tag_writes_total',
+    "Times that an upstream's fallback tag was written.",
+    ['registry'],
+  );
+  const unusable = counter(
+    'referrers_tag_unusable_total',
+    'Times that a fallback tag was found to be no list of referrers.',
+    ['registry'],
+  );
 
-  events.on('request.end', ({method, status, registry: name = '', bytes: length}) => {
+  const crowded = counter('referrers_crowded_total', 'Subjects found to have many referrers of one type.', [
+    'registry',
+  ]);
+
+  events.on('request.end', ({method, status, registry: name = '', received: brought, bytes: length}) => {
     requests.inc({method: METHODS.has(method) ? method : 'other', status, registry: name});
     bytes.inc({registry: name}, length);
+    received.inc({registry: name}, brought);
   });
   events.on('manifest.served', ({registry: name, outcome}) =>
     served.inc({kind: 'manifest', registry: name, outcome}),
@@ -87,6 +109,11 @@ export function createMetrics(events: Events): Metrics {
   events.on('upstream.quota', ({host, remaining}) => quota.set({host}, remaining));
   events.on('upstream.circuit', ({host, state}) => circuit.set({host}, state === 'closed' ? 0 : 1));
   events.on('referrers.capability', ({host, capability: found}) => capability.inc({host, capability: found}));
+  events.on('referrers.tag-owed', ({changes}) => owed.set(changes));
+  events.on('referrers.tag-written', ({registry: name}) => written.inc({registry: name}));
+  events.on('referrers.tag-unusable', ({registry: name}) => unusable.inc({registry: name}));
+  events.on('referrers.crowded', ({registry: name}) => crowded.inc({registry: name}));
+  events.on('garbage.collected', ({bytes: length}) => collected.inc(length));
   events.on('background.failed', () => background.inc());
   return {contentType: registry.contentType, text: () => registry.metrics()};
 }

@@ -1,5 +1,8 @@
 import {LRUCache} from 'lru-cache';
 import type {Clock} from '../clock.ts';
+import type {Digest} from '../oci/digest.ts';
+import {isDigestReference, type Reference} from '../oci/name.ts';
+import type {RepositoryKey} from '../storage/metadata.ts';
 
 /** What the upstream lately said is not there, for seconds: long absences refuse images that were just pushed. */
 export interface Absences {
@@ -10,6 +13,16 @@ export interface Absences {
 }
 
 const MOST = 10_000;
+
+/** Names the absence of a repository's tag or manifest. */
+export const manifestAbsence = ({registry, name}: RepositoryKey, reference: Reference): string =>
+  `${registry}/${name}${isDigestReference(reference) ? '@' : ':'}${reference}`;
+
+export const blobAbsence = ({registry, name}: RepositoryKey, digest: Digest): string =>
+  `${registry}/${name}/${digest}`;
+
+/** Of the repository as a whole, as its list of tags tells. */
+export const repositoryAbsence = ({registry, name}: RepositoryKey): string => `${registry}/${name} tags`;
 
 export function createAbsences(clock: Clock): Absences {
   const seen = new LRUCache<string, number>({max: MOST});

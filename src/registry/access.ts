@@ -30,10 +30,12 @@ export interface Access {
   confirmManifest(route: Route, manifest: Digest, caller: Caller): Promise<Grant | undefined>;
 }
 
+/** Names what a caller may have of a repository: answers are shared among those who have the same. */
+export const accessKey = ({repository}: Route, digest: Digest, caller: Caller): string =>
+  `${repository.registry}/${repository.name}@${digest} ${caller.key}`;
+
 export function createAccess({metadata, clock}: {metadata: Metadata; clock: Clock}): Access {
   const asking = createSingleFlight<Grant | undefined>();
-  const keyOf = ({repository}: Route, digest: Digest, caller: Caller) =>
-    `${repository.registry}/${repository.name}@${digest} ${caller.key}`;
 
   async function askForBlob({registry, repository}: Route, digest: Digest, caller: Caller) {
     const head = await registry.upstream.headBlob(repository.name, digest, caller);
@@ -64,10 +66,10 @@ export function createAccess({metadata, clock}: {metadata: Metadata; clock: Cloc
   return {
     recall: ({repository}, blob) => metadata.blobLink(repository, blob),
     async confirmBlob(route, blob, caller) {
-      return (await asking.run(keyOf(route, blob, caller), () => askForBlob(route, blob, caller))).value;
+      return (await asking.run(accessKey(route, blob, caller), () => askForBlob(route, blob, caller))).value;
     },
     async confirmManifest(route, manifest, caller) {
-      const key = `manifest ${keyOf(route, manifest, caller)}`;
+      const key = `manifest ${accessKey(route, manifest, caller)}`;
       return (await asking.run(key, () => askForManifest(route, manifest, caller))).value;
     },
   };

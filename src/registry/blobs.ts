@@ -6,8 +6,8 @@ import {OciError} from '../oci/errors.ts';
 import {type BlobStore, collect} from '../storage/blob-store.ts';
 import type {Metadata} from '../storage/metadata.ts';
 import {UpstreamFailure} from '../upstream/port.ts';
-import type {Absences} from './absences.ts';
-import type {Access} from './access.ts';
+import {type Absences, blobAbsence} from './absences.ts';
+import {type Access, accessKey} from './access.ts';
 import {HIT, MISS, outcomeOf} from './answer.ts';
 import {
   type BlobAnswer,
@@ -17,6 +17,7 @@ import {
   fromStore,
   fromUpstream,
 } from './blob-answer.ts';
+import {blobSource} from './blob-source.ts';
 import {answering} from './failure.ts';
 import {BlobAbsent, type Source, SpoolFailed} from './fill/download.ts';
 import type {Fill, Fills} from './fill/fills.ts';
@@ -47,6 +48,8 @@ export interface BlobsParts {
 
 /** Blobs up to this many bytes are held in memory: configs and the like. */
 const SMALL = 64 * 1024;
+/** Milliseconds after which a link that is relied on is renewed; garbage is left alone for longer than that. */
+const RENEWAL = 60_000;
 
 export function createBlobs({
   store,
@@ -58,11 +61,8 @@ export function createBlobs({
   clock,
   events,
 }: BlobsParts): Blobs {
-  const keyOf = ({repository}: Route, digest: Digest) =>
-    `${repository.registry}/${repository.name}/${digest}`;
-
   function absent(route: Route, digest: Digest): OciError {
-    absences.remember(keyOf(route, digest));
+    absences.remember(blobAbsence(route.repository, digest));
     return unknown(route, digest);
   }
 
@@ -103,11 +103,6 @@ export function createBlobs({
     return bytes ? fromMemory(digest, bytes, report) : fromStore(store, digest, size, report);
   }
 
-  const sourceOf = ({registry, repository}: Route, digest: Digest, caller: Caller): Source => ({
-    host: registry.upstream.host,
-    open: (range) => registry.upstream.getBlob(repository.name, digest, caller, range),
-  });
-
   async function link({repository}: Route, digest: Digest, size: number): Promise<void> {
     await metadata.commit([
       {type: 'blob.link', repository, digest, size, origin: 'upstream', at: clock.now()},
@@ -120,8 +115,9 @@ export function createBlobs({
     const here = await warm(route, digest, caller);
     if (here) return here;
     refuseAbsent(route, digest);
-    const source = sourceOf(route, digest, caller);
-    const us = `${keyOf(route, digest)} ${caller.key}`;
+    if (route.registry.hosted) throw absent(route, digest);
+    const source = blobSource(route, digest, caller);
+    const us = accessKey(route, digest, caller);
     const running = fills.running(digest);
     if (running?.failed) return afterwards(running, route, digest, caller);
     if (running && running.beganFor !== us) await granted(route, digest, caller);
@@ -169,7 +165,8 @@ export function createBlobs({
   const lost = (error: unknown) => void events.emit('background.failed', {task: 'link a blob', error});
 
   function refuseAbsent(route: Route, digest: Digest): void {
-    if (absences.has(keyOf(route, digest), route.registry.tags.absentTtl)) throw unknown(route, digest);
+    const {absentTtl} = route.registry.tags;
+    if (absences.has(blobAbsence(route.repository, digest), absentTtl)) throw unknown(route, digest);
   }
 
   async function headCold(route: Route, digest: Digest, caller: Caller): Promise<BlobFound> {
@@ -198,13 +195,26 @@ export function createBlobs({
     return found;
   }
 
+  /** Who pushes relies on a HEAD's answer and uploads nothing: what was pushed before stays for another while. */
+  async function renew({registry, repository}: Route, digest: Digest): Promise<void> {
+    if (registry.push.mode !== 'local') return;
+    const link = await metadata.blobLink(repository, digest);
+    const at = clock.now();
+    if (link?.origin !== 'local' || at - link.linkedAt < RENEWAL) return;
+    const change = {type: 'blob.link' as const, repository, digest, size: link.size, origin: link.origin, at};
+    await metadata.commit([change], [{type: 'blob.held', repository, digest}]);
+  }
+
   return {
     get: (route, digest, caller) =>
       answering(route, async () => served(route, await obtain(route, digest, caller))),
     head: (route, digest, caller) =>
       answering(route, async () => {
         const here = await warm(route, digest, caller);
-        if (here) return served(route, here);
+        if (here) {
+          await renew(route, digest);
+          return served(route, here);
+        }
         refuseAbsent(route, digest);
         return served(route, await headCold(route, digest, caller));
       }),

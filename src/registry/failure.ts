@@ -5,12 +5,19 @@ import type {Route} from './namespace.ts';
 /** Seconds that a client is asked to wait where nothing better is known. */
 const RETRY_AFTER = 5;
 
-/** Runs a verb, and tells its client of an upstream that could not be asked. */
-export async function answering<T>(route: Route, verb: () => Promise<T>): Promise<T> {
+/**
+ * Runs a verb, and tells its client of an upstream that could not be asked.
+ * @param plight what that means for the client; unless given, that of a pull
+ */
+export async function answering<T>(
+  route: Route,
+  verb: () => Promise<T>,
+  plight = `no whole copy from ${route.repository.name} is cached here and the upstream cannot be asked`,
+): Promise<T> {
   try {
     return await verb();
   } catch (error) {
-    throw error instanceof UpstreamFailure ? refusal(error, route) : error;
+    throw error instanceof UpstreamFailure ? refusal(error, route, plight) : error;
   }
 }
 
@@ -18,7 +25,7 @@ export async function answering<T>(route: Route, verb: () => Promise<T>): Promis
  * What a client is told when a miss cannot be filled. Never an absence, and never a 401 for credentials that are
  * ours: clients would prompt for theirs, or send them.
  */
-function refusal(failure: UpstreamFailure, {registry, repository}: Route): OciError {
+function refusal(failure: UpstreamFailure, {registry, repository}: Route, plight: string): OciError {
   const detail = {
     upstream: failure.host,
     registry: registry.name,
@@ -41,6 +48,6 @@ function refusal(failure: UpstreamFailure, {registry, repository}: Route): OciEr
   return new OciError('UNAVAILABLE', {
     ...options,
     headers,
-    message: `no whole copy from ${repository.name} is cached here and the upstream cannot be asked: ${failure.message}`,
+    message: `${plight}: ${failure.message}`,
   });
 }

@@ -2,13 +2,15 @@ import type {Caller} from '../caller.ts';
 import type {Clock} from '../clock.ts';
 import {type Algorithm, algorithmOf, type Digest, digestOf} from '../oci/digest.ts';
 import {readManifest} from '../oci/manifest.ts';
-import type {Tag} from '../oci/name.ts';
+import {isDigestReference, type Reference, type Tag} from '../oci/name.ts';
 import {edgeOf} from '../oci/referrers.ts';
 import type {Change, ManifestRecord, Metadata} from '../storage/metadata.ts';
 import {type ManifestBody, UpstreamFailure} from '../upstream/port.ts';
+import {manifestPut} from './manifest-put.ts';
 import {manifestType} from './manifest-type.ts';
 import type {Route} from './namespace.ts';
 import {createSingleFlight} from './single-flight.ts';
+import type {Writes} from './writes.ts';
 
 export interface Pulled {
   /** undefined: the upstream says that there is no such manifest. */
@@ -27,6 +29,7 @@ export interface Arrival {
 
 export interface ManifestPullParts {
   metadata: Metadata;
+  writes: Writes;
   clock: Clock;
   /** Told of each manifest; must not throw. */
   arrived(arrival: Arrival): void;
@@ -42,7 +45,7 @@ export interface ManifestPull {
   byTag(route: Route, tag: Tag, caller: Caller, algorithm?: Algorithm): Promise<Pulled>;
 }
 
-export function createManifestPull({metadata, clock, arrived}: ManifestPullParts): ManifestPull {
+export function createManifestPull({metadata, writes, clock, arrived}: ManifestPullParts): ManifestPull {
   const flights = createSingleFlight<ManifestRecord | undefined>();
 
   async function keep(
@@ -54,40 +57,37 @@ export function createManifestPull({metadata, clock, arrived}: ManifestPullParts
     const {repository, registry} = route;
     const facts = readManifest(body.bytes);
     const mediaType = manifestType(body.mediaType, facts, registry.upstream.host);
+    const {bytes} = body;
     const at = clock.now();
+    const edge = edgeOf({digest, mediaType, bytes});
     const changes: Change[] = [
-      {
-        type: 'manifest.put',
-        repository,
-        digest,
-        mediaType,
-        bytes: body.bytes,
-        edge: edgeOf({digest, mediaType, bytes: body.bytes}),
-        references: [
-          ...facts.blobs.map((blob) => ({digest: blob.digest, size: blob.size, kind: 'blob' as const})),
-          ...facts.manifests.map((child) => ({
-            digest: child.digest,
-            size: child.size,
-            kind: 'manifest' as const,
-          })),
-        ],
-        origin: 'upstream',
-        at,
-      },
+      manifestPut({repository, digest, mediaType, bytes, edge, facts, origin: 'upstream', at}),
     ];
     if (tag) changes.push({type: 'tag.put', repository, name: tag, digest, origin: 'upstream', at});
     await metadata.commit(changes);
-    return {digest, mediaType, bytes: body.bytes, origin: 'upstream', linkedAt: at};
+    return {digest, mediaType, bytes, origin: 'upstream', linkedAt: at};
   }
 
   const keyOf = ({repository}: Route, reference: string, caller: Caller) =>
     `${repository.registry}/${repository.name} ${reference} ${caller.key}`;
 
+  /** What was written through us while the upstream's answer was on its way. */
+  async function written(route: Route, reference: Reference): Promise<ManifestRecord | undefined> {
+    const {repository} = route;
+    await writes.settled(route, reference);
+    const digest = isDigestReference(reference)
+      ? reference
+      : (await metadata.tag(repository, reference))?.digest;
+    return digest && metadata.manifest(repository, digest);
+  }
+
   return {
     byDigest: (route, digest, caller) =>
       flights.run(keyOf(route, digest, caller), async () => {
         const {upstream} = route.registry;
+        const asked = writes.moment();
         const body = await upstream.getManifest(route.repository.name, digest, caller);
+        if (writes.overtaken(route, digest, asked)) return written(route, digest);
         if (!body) return undefined;
         verify(body, digest, upstream.host);
         const record = await keep(route, body, digest, undefined);
@@ -98,7 +98,9 @@ export function createManifestPull({metadata, clock, arrived}: ManifestPullParts
     byTag: (route, tag, caller, algorithm) =>
       flights.run(keyOf(route, tag, caller), async () => {
         const {upstream} = route.registry;
+        const asked = writes.moment();
         const body = await upstream.getManifest(route.repository.name, tag, caller);
+        if (writes.overtaken(route, tag, asked)) return written(route, tag);
         if (!body) return undefined;
         const digest = body.digest ?? digestOf(body.bytes, algorithm);
         verify(body, digest, upstream.host);

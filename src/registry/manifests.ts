@@ -6,7 +6,7 @@ import {isDigestReference, type Reference, type Tag} from '../oci/name.ts';
 import {isAttachedTag} from '../oci/referrers.ts';
 import type {ManifestRecord, Metadata} from '../storage/metadata.ts';
 import {type ManifestHead, UpstreamFailure} from '../upstream/port.ts';
-import type {Absences} from './absences.ts';
+import {type Absences, manifestAbsence} from './absences.ts';
 import type {Access} from './access.ts';
 import {type CacheReport, HIT, MISS, outcomeOf} from './answer.ts';
 import {isComplete} from './completeness.ts';
@@ -80,15 +80,13 @@ export function createManifests({
   }
 
   function absent(route: Route, digest: Digest) {
-    absences.remember(absenceOf(route, digest));
+    absences.remember(manifestAbsence(route.repository, digest));
     return unknown(route, digest);
   }
 
-  const absenceOf = ({repository}: Route, digest: Digest) =>
-    `${repository.registry}/${repository.name}@${digest}`;
-
   function refuseAbsent(route: Route, digest: Digest): void {
-    if (absences.has(absenceOf(route, digest), route.registry.tags.absentTtl)) throw unknown(route, digest);
+    const {absentTtl} = route.registry.tags;
+    if (absences.has(manifestAbsence(route.repository, digest), absentTtl)) throw unknown(route, digest);
   }
 
   async function fetched(route: Route, digest: Digest, caller: Caller): Promise<ManifestAnswer> {

@@ -1,4 +1,4 @@
-import type {Upstream} from '../upstream/port.ts';
+import type {Upstream, UpstreamWriter} from '../upstream/port.ts';
 import type {TagPolicy} from './freshness.ts';
 
 /** How referrers are found, and for how long a list may be used; milliseconds. */
@@ -9,6 +9,26 @@ export interface ReferrersPolicy {
   readonly prefetch: 'manifests' | 'all' | 'off';
 }
 
+/** What is pushed is kept here, over what the upstream has. */
+export interface LocalPush {
+  readonly mode: 'local';
+  /** Whether what a manifest names must exist. */
+  readonly validate: {readonly blobs: boolean; readonly children: boolean};
+  /** Over an upstream: whether what has no subject, and may shadow a tag of the upstream, is taken. */
+  readonly tags: 'deny' | 'allow';
+  /** Of one artifact type, at most so many locally attached referrers stay with a subject. */
+  readonly keep: number | undefined;
+}
+
+/** What is pushed is written to the upstream. */
+export interface ThroughPush {
+  readonly mode: 'through';
+  readonly writer: UpstreamWriter;
+}
+
+/** What becomes of what is pushed. */
+export type PushPolicy = {readonly mode: 'deny'} | LocalPush | ThroughPush;
+
 /** A named entry of the configuration, ready to be asked. */
 export interface Registry {
   readonly name: string;
@@ -16,7 +36,13 @@ export interface Registry {
   readonly hosts: readonly string[];
   /** One-component names get `library/` in front, as on Docker Hub. */
   readonly library: boolean;
+  /** Asked for what is not here. That of a hosted registry has nothing. */
   readonly upstream: Upstream;
+  /** There is no upstream: what was pushed here is all there is. */
+  readonly hosted: boolean;
+  readonly push: PushPolicy;
+  /** The largest manifest that is taken, in bytes. */
+  readonly maxManifest: number;
   readonly tags: TagPolicy;
   readonly referrers: ReferrersPolicy;
   /** What a client is told when the upstream's rate limit caused a miss. */

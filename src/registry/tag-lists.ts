@@ -1,16 +1,19 @@
+import {LRUCache} from 'lru-cache';
 import type {Caller} from '../caller.ts';
 import type {Clock} from '../clock.ts';
 import {OciError} from '../oci/errors.ts';
+import type {Tag} from '../oci/name.ts';
 import type {Metadata, TagListRecord} from '../storage/metadata.ts';
 import {UpstreamFailure} from '../upstream/port.ts';
-import type {Absences} from './absences.ts';
-import type {CacheReport} from './answer.ts';
+import {type Absences, repositoryAbsence} from './absences.ts';
+import {type CacheReport, HIT} from './answer.ts';
 import {answering} from './failure.ts';
 import {freshness, NO_CACHE_FLOOR} from './freshness.ts';
 import type {Route} from './namespace.ts';
-import {byBytes, type Page, type PageQuery, pageOf} from './page.ts';
+import {byBytes, MOST_ENTRIES, type Page, type PageQuery, pageOf} from './page.ts';
 import {createSingleFlight} from './single-flight.ts';
 import type {TagOptions} from './tags.ts';
+import {createTurns} from './turns.ts';
 
 export interface TagListAnswer extends Page {
   readonly report: CacheReport;
@@ -19,11 +22,22 @@ export interface TagListAnswer extends Page {
 /** dist-spec, Listing Tags. */
 export interface TagLists {
   /**
-   * A page of the repository's tags, merged from all pages of the upstream.
+   * A page of the repository's tags, merged from all pages of the upstream and from what was pushed here.
    * @throws OciError NAME_UNKNOWN where the upstream says so; DENIED, UNAVAILABLE or TOOMANYREQUESTS where it could
    * not be asked and no list here may be served
    */
   list(route: Route, query: PageQuery, caller: Caller, options: TagOptions): Promise<TagListAnswer>;
+  /**
+   * Tags were put or deleted through us: the list is asked for anew when it is next wanted, an answer from before does
+   * not stand, and what is served while the upstream fails is as it should be.
+   */
+  changed(route: Route, tags: {put: readonly Tag[]; deleted: readonly Tag[]}): Promise<void>;
+}
+
+/** `list` is undefined where the upstream has no such repository. */
+interface UpstreamList {
+  readonly list: TagListRecord | undefined;
+  readonly report: CacheReport;
 }
 
 export interface TagListsParts {
@@ -32,13 +46,26 @@ export interface TagListsParts {
   clock: Clock;
 }
 
+/** A list is asked for so often when tags are put meanwhile. */
+const MOST_ATTEMPTS = 3;
+const MOST_CHANGES = 10_000;
+
 export function createTagLists({metadata, absences, clock}: TagListsParts): TagLists {
   const asking = createSingleFlight<TagListRecord | undefined>();
-  const keyOf = ({repository}: Route) => `${repository.registry}/${repository.name} tags`;
-
+  const turns = createTurns();
+  /** Names the last change through us of each repository's tags. */
+  const changes = new LRUCache<string, symbol>({max: MOST_CHANGES});
   /** All pages, or a failure: a list learned partly is never kept. */
-  async function ask({registry, repository}: Route, caller: Caller): Promise<TagListRecord | undefined> {
+  async function ask(
+    route: Route,
+    caller: Caller,
+    attempts = MOST_ATTEMPTS,
+  ): Promise<TagListRecord | undefined> {
+    const {registry, repository} = route;
+    const asked = changes.get(repositoryAbsence(repository));
     const given = await registry.upstream.listTags(repository.name, caller);
+    if (changes.get(repositoryAbsence(repository)) !== asked && attempts > 1)
+      return ask(route, caller, attempts - 1);
     if (!given) return undefined;
     const list = {names: [...new Set(given)].sort(byBytes), checkedAt: clock.now()};
     await metadata.commit([{type: 'tag-list.put', repository, names: list.names, at: list.checkedAt}]);
@@ -68,9 +95,12 @@ export function createTagLists({metadata, absences, clock}: TagListsParts): TagL
     caller: Caller,
     list: TagListRecord | undefined,
     how: CacheReport['how'],
-  ) {
+  ): Promise<UpstreamList> {
     try {
-      const {value, collapsed} = await asking.run(`${keyOf(route)} ${caller.key}`, () => ask(route, caller));
+      const {value, collapsed} = await asking.run(
+        `${repositoryAbsence(route.repository)} ${caller.key}`,
+        () => ask(route, caller),
+      );
       if (value)
         return {
           list: value,
@@ -80,24 +110,75 @@ export function createTagLists({metadata, absences, clock}: TagListsParts): TagL
       if (error instanceof UpstreamFailure) return stale(route, list, error);
       throw error;
     }
-    absences.remember(keyOf(route));
-    throw unknown(route);
+    absences.remember(repositoryAbsence(route.repository));
+    return {list: undefined, report: {how}};
+  }
+
+  /** What the upstream lists, as far as that may be used. */
+  async function upstreamList(route: Route, caller: Caller, noCache: boolean): Promise<UpstreamList> {
+    const {tags: policy} = route.registry;
+    const absentTtl = noCache ? Math.min(NO_CACHE_FLOOR, policy.absentTtl) : policy.absentTtl;
+    if (absences.has(repositoryAbsence(route.repository), absentTtl)) return {list: undefined, report: HIT};
+    const known = await metadata.tagList(route.repository);
+    const now = clock.now();
+    if (known && freshness({now, known, policy, upstream: 'unasked', noCache}) === 'fresh') {
+      return {list: known, report: aged(route, known, 'hit')};
+    }
+    return renewed(route, caller, known, known ? (noCache ? 'request' : 'stale') : 'uri-miss');
+  }
+
+  /** All names that were pushed here. */
+  async function localNames({repository}: Route): Promise<string[]> {
+    const names: string[] = [];
+    for (;;) {
+      const after = names.at(-1);
+      const page = {limit: MOST_ENTRIES, ...(after === undefined ? {} : {after})};
+      const some = await metadata.localTags(repository, page);
+      names.push(...some);
+      if (some.length < MOST_ENTRIES) return names;
+    }
+  }
+
+  /** Of a hosted repository, one page alone is read. A repository without tags is known by what else it has. */
+  async function hostedPage(route: Route, {n, last}: PageQuery): Promise<Page> {
+    const {repository} = route;
+    const limit = Math.min(n ?? MOST_ENTRIES, MOST_ENTRIES);
+    const page = {limit: limit + 1, ...(last === undefined ? {} : {after: last})};
+    const names = await metadata.localTags(repository, page);
+    if (names.length === 0 && !(await metadata.hasRepository(repository))) throw unknown(route);
+    const entries = names.slice(0, limit);
+    return {entries, next: names.length > limit ? entries.at(-1) : undefined};
+  }
+
+  /** An upstream that could not be asked, and of which no list is known, is a failure also beside tags of ours. */
+  async function page(route: Route, query: PageQuery, caller: Caller, noCache: boolean) {
+    const {list, report} = await upstreamList(route, caller, noCache);
+    const ours = route.registry.push.mode === 'local' ? await localNames(route) : [];
+    if (!list && ours.length === 0) throw unknown(route);
+    const theirs = list?.names ?? [];
+    const names = ours.length === 0 ? theirs : [...new Set([...theirs, ...ours])].sort(byBytes);
+    return {...pageOf(names, query), report};
   }
 
   return {
     list: (route, query, caller, {noCache}) =>
-      answering(route, async () => {
-        const {tags: policy} = route.registry;
-        const absentTtl = noCache ? Math.min(NO_CACHE_FLOOR, policy.absentTtl) : policy.absentTtl;
-        if (absences.has(keyOf(route), absentTtl)) throw unknown(route);
-        const known = await metadata.tagList(route.repository);
-        const now = clock.now();
-        const fresh = known && freshness({now, known, policy, upstream: 'unasked', noCache}) === 'fresh';
-        const {list, report} = fresh
-          ? {list: known, report: aged(route, known, 'hit')}
-          : await renewed(route, caller, known, known ? (noCache ? 'request' : 'stale') : 'uri-miss');
-        return {...pageOf(list.names, query), report};
-      }),
+      answering(route, async () =>
+        route.registry.hosted
+          ? {...(await hostedPage(route, query)), report: HIT}
+          : page(route, query, caller, noCache),
+      ),
+
+    changed: (route, {put, deleted}) => {
+      const {repository, registry} = route;
+      changes.set(repositoryAbsence(repository), Symbol());
+      return turns.take(repositoryAbsence(repository), async () => {
+        const known = await metadata.tagList(repository);
+        if (!known) return;
+        const names = [...new Set([...known.names, ...put])].filter((name) => !deleted.includes(name as Tag));
+        const at = Math.min(known.checkedAt, clock.now() - registry.tags.ttl);
+        await metadata.commit([{type: 'tag-list.put', repository, names: names.sort(byBytes), at}]);
+      });
+    },
   };
 }
 

@@ -3,15 +3,16 @@ import type {Caller} from '../caller.ts';
 import type {Clock} from '../clock.ts';
 import {algorithmOf, type Digest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
-import type {Tag} from '../oci/name.ts';
+import {isDigestReference, type Reference, type Tag} from '../oci/name.ts';
 import type {Metadata, TagRecord} from '../storage/metadata.ts';
 import {type ManifestHead, UpstreamFailure} from '../upstream/port.ts';
-import type {Absences} from './absences.ts';
-import type {CacheReport} from './answer.ts';
+import {type Absences, manifestAbsence, repositoryAbsence} from './absences.ts';
+import {type CacheReport, HIT} from './answer.ts';
 import {freshness, NO_CACHE_FLOOR} from './freshness.ts';
 import type {ManifestPull} from './manifest-pull.ts';
 import type {Route} from './namespace.ts';
 import {createSingleFlight} from './single-flight.ts';
+import type {Writes} from './writes.ts';
 
 export interface TagOptions {
   /** The client wants the upstream asked, whatever the age; at most once a second per tag. */
@@ -46,6 +47,11 @@ export interface Tags {
   absent(route: Route, tag: Tag): OciError;
   /** A manifest has arrived: the tags that were seen pointing at it may now do so here. */
   settle(route: Route, digest: Digest): Promise<void>;
+  /**
+   * Runs the commit that puts or deletes these tags and manifests. What was known of them is forgotten, and the answer
+   * to a question from before does not bring it back.
+   */
+  write(route: Route, references: readonly Reference[], commit: () => Promise<void>): Promise<void>;
 }
 
 /** A tag that a HEAD saw moving to a manifest that is not here; it moves here when the manifest arrives. */
@@ -65,16 +71,17 @@ export interface TagsParts {
   metadata: Metadata;
   pull: ManifestPull;
   absences: Absences;
+  writes: Writes;
   clock: Clock;
 }
 
-export function createTags({metadata, pull, absences, clock}: TagsParts): Tags {
+export function createTags({metadata, pull, absences, writes, clock}: TagsParts): Tags {
   /** The tags of the sightings by what they wait for: as many in all as there are sightings. */
   const awaiting = new Map<string, Set<Tag>>();
   const sightings = new LRUCache<string, Sighting>({max: MOST_SIGHTINGS, dispose: stopAwaiting});
   const asking = createSingleFlight<Answer>();
   const place = ({repository}: Route) => `${repository.registry}/${repository.name}`;
-  const keyOf = (route: Route, tag: Tag) => `${place(route)}:${tag}`;
+  const keyOf = ({repository}: Route, tag: Tag) => manifestAbsence(repository, tag);
 
   function stopAwaiting({arrival, tag}: Sighting): void {
     const tags = awaiting.get(arrival);
@@ -95,9 +102,23 @@ export function createTags({metadata, pull, absences, clock}: TagsParts): Tags {
     ]);
   }
 
+  /** What was written through us while the upstream's answer was on its way. */
+  async function written(route: Route, tag: Tag): Promise<Answer> {
+    await writes.settled(route, tag);
+    const record = await metadata.tag(route.repository, tag);
+    return record && {digest: record.digest, head: undefined};
+  }
+
+  function forgetSightings(route: Route, reference: Reference): void {
+    const tags = isDigestReference(reference) ? awaiting.get(`${place(route)}@${reference}`) : [reference];
+    for (const tag of [...(tags ?? [])]) sightings.delete(keyOf(route, tag));
+  }
+
   /** One HEAD; where it names no digest that compares with ours, one GET, hashed. */
   async function ask(route: Route, tag: Tag, caller: Caller, record: TagRecord | undefined): Promise<Answer> {
+    const asked = writes.moment();
     const head = await route.registry.upstream.headManifest(route.repository.name, tag, caller);
+    if (writes.overtaken(route, tag, asked)) return written(route, tag);
     if (!head) {
       sightings.delete(keyOf(route, tag));
       if (record)
@@ -110,7 +131,9 @@ export function createTags({metadata, pull, absences, clock}: TagsParts): Tags {
       const {value} = await pull.byTag(route, tag, caller, algorithm);
       return value && {digest: value.digest, head: undefined};
     }
-    if (digest === record?.digest || (await metadata.manifest(route.repository, digest))) {
+    const isHere = digest === record?.digest || (await metadata.manifest(route.repository, digest));
+    if (writes.overtaken(route, tag, asked)) return written(route, tag);
+    if (isHere) {
       await point(route, tag, digest, clock.now());
       return {digest, head: undefined};
     }
@@ -132,6 +155,13 @@ export function createTags({metadata, pull, absences, clock}: TagsParts): Tags {
       report: {how, ttl, age: Math.floor(age / 1000), ...note},
     };
   }
+
+  /** What was pushed here does not age. Over an upstream's content it shadows a tag, which is marked. */
+  const pushedHere = ({registry}: Route, {digest}: TagRecord): Resolution => ({
+    digest,
+    head: undefined,
+    report: registry.hosted ? HIT : {...HIT, detail: 'local'},
+  });
 
   const deleted = ({registry}: Route, record: TagRecord, now: number): Partial<CacheReport> => ({
     detail: 'deleted-upstream',
@@ -188,7 +218,8 @@ export function createTags({metadata, pull, absences, clock}: TagsParts): Tags {
       throw error;
     }
     const {value: answer, collapsed} = asked;
-    if (!answer) return withoutTag(route, tag, record);
+    // Read again: the tag may have been deleted through us meanwhile, and is served no longer then.
+    if (!answer) return withoutTag(route, tag, record && (await metadata.tag(route.repository, tag)));
     absences.forget(keyOf(route, tag));
     const ttl = Math.ceil(route.registry.tags.ttl / 1000);
     const detail = record ? (record.digest === answer.digest ? 'unchanged' : 'changed') : undefined;
@@ -209,6 +240,8 @@ export function createTags({metadata, pull, absences, clock}: TagsParts): Tags {
     },
 
     async resolve(route, tag, caller, {noCache}) {
+      const record = await metadata.tag(route.repository, tag);
+      if (record?.origin === 'local') return pushedHere(route, record);
       const key = keyOf(route, tag);
       const {tags: policy} = route.registry;
       const now = clock.now();
@@ -224,7 +257,6 @@ export function createTags({metadata, pull, absences, clock}: TagsParts): Tags {
         };
         return {digest: sighting.head.digest, head: sighting.head, report};
       }
-      const record = await metadata.tag(route.repository, tag);
       if (!record) return revalidate(route, tag, caller, undefined, 'uri-miss');
       switch (freshness({now, known: record, policy, upstream: 'unasked', noCache})) {
         case 'fresh':
@@ -251,6 +283,15 @@ export function createTags({metadata, pull, absences, clock}: TagsParts): Tags {
         const sighting = sightings.get(keyOf(route, tag));
         if (sighting?.head.digest === digest) await point(route, tag, digest, sighting.checkedAt);
       }
+    },
+
+    async write(route, references, commit) {
+      await writes.run(route, references, commit);
+      for (const reference of references) {
+        forgetSightings(route, reference);
+        absences.forget(manifestAbsence(route.repository, reference));
+      }
+      absences.forget(repositoryAbsence(route.repository));
     },
   };
 }

@@ -23,6 +23,7 @@ const REQUEST = {
   url: '/v2/app/manifests/latest?ns=docker.io',
   status: 200,
   ms: 12.4,
+  received: 0,
   bytes: 512,
   registry: 'docker.io',
   cache: 'backref; hit',
@@ -35,6 +36,19 @@ test('a request is one line with its time, level and id', async (t) => {
     text(),
     `${TIME} info  [r-1] GET /v2/app/manifests/latest?ns=docker.io 200 512 B 12 ms backref; hit\n`,
   );
+});
+
+test('the line of a request with a body tells how much of it came', async (t) => {
+  const {events, text} = await logged({level: 'info', format: 'pretty'});
+  events.emit('request.end', {
+    ...REQUEST,
+    method: 'PATCH',
+    url: '/v2/a',
+    received: 1024,
+    bytes: 0,
+    cache: undefined,
+  });
+  t.is(text(), `${TIME} info  [r-1] PATCH /v2/a 200 1024 B in, 0 B 12 ms\n`);
 });
 
 test('the format json gives the event with all its facts', async (t) => {

@@ -47,6 +47,7 @@ export interface Got {
 export interface AskOptions {
   method?: string;
   headers?: OutgoingHttpHeaders;
+  body?: Buffer | string;
 }
 
 export interface Backref {
@@ -67,8 +68,8 @@ export interface Backref {
 }
 
 export type RegistryOverrides = Partial<Omit<RegistryConfig, 'upstream' | 'tags' | 'referrers'>> & {
-  /** The upstream's URL. */
-  url: string;
+  /** The upstream's URL; a hosted registry has none. */
+  url?: string;
   upstream?: Partial<UpstreamConfig>;
   tags?: Partial<RegistryConfig['tags']>;
   referrers?: Partial<RegistryConfig['referrers']>;
@@ -78,7 +79,7 @@ export interface BackrefOptions {
   registries: RegistryOverrides[];
   clock?: MovableClock;
   folder?: string;
-  config?: Partial<Pick<Config, 'cache' | 'shutdown'>>;
+  config?: Partial<Pick<Config, 'cache' | 'shutdown' | 'uploads' | 'garbage'>>;
 }
 
 /** A server on a folder of its own, ended with the test. The first registry is the default one, `docker.io`. */
@@ -95,11 +96,11 @@ export async function startBackref(t: ExecutionContext, options: BackrefOptions)
   t.teardown(close);
   const {url, port} = await server.listen();
 
-  const open: Backref['open'] = (path, {method = 'GET', headers = {}} = {}) =>
+  const open: Backref['open'] = (path, {method = 'GET', headers = {}, body} = {}) =>
     new Promise((resolve, reject) => {
       const asked = request({host: '127.0.0.1', port, path, method, headers, agent}, resolve);
       asked.once('error', reject);
-      asked.end();
+      asked.end(body);
     });
 
   return {
@@ -152,6 +153,8 @@ function configOf({registries, config}: BackrefOptions, folder: string): Config 
     },
     cache: {memory: 8 * 1024 * 1024},
     shutdown: {grace: 2000},
+    uploads: {expireAfter: DAY},
+    garbage: {interval: 0, grace: DAY},
     log: {level: 'silent', format: 'json'},
     ...config,
     registries: registries.map((entry, index) => registryConfig(entry, index)),
@@ -168,23 +171,29 @@ function registryConfig(
     aliases: [],
     hosts: [],
     library: index === 0,
-    push: 'deny',
+    push: url === undefined ? 'local' : 'deny',
+    validate: {blobs: true, children: true},
+    overlay: {tags: 'deny'},
+    maxManifest: 4 * 1024 * 1024,
     ...rest,
     tags: {ttl: 60_000, maxStale: 7 * DAY, keepDeleted: 7 * DAY, absentTtl: 5000, ...tags},
     // Nothing is asked that a test did not ask for.
-    referrers: {mode: 'auto', ttl: 60_000, maxStale: 7 * DAY, prefetch: 'off', ...referrers},
-    upstream: {
-      url,
-      insecure: true,
-      credentials: undefined,
-      realmHosts: [],
-      ca: [],
-      timeouts: {connect: 2000, headers: 5000, idle: 30_000},
-      concurrency: {heads: 32, bodies: 100},
-      breaker: {failures: 5, openFor: 10_000},
-      rateLimitStatus: 503,
-      ...upstream,
-    },
+    referrers: {mode: 'auto', ttl: 60_000, maxStale: 7 * DAY, prefetch: 'off', keep: undefined, ...referrers},
+    upstream:
+      url === undefined
+        ? undefined
+        : {
+            url,
+            insecure: true,
+            credentials: undefined,
+            realmHosts: [],
+            ca: [],
+            timeouts: {connect: 2000, headers: 5000, idle: 30_000},
+            concurrency: {heads: 32, bodies: 100},
+            breaker: {failures: 5, openFor: 10_000},
+            rateLimitStatus: 503,
+            ...upstream,
+          },
   };
 }
 

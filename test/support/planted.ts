@@ -13,7 +13,7 @@ const CHECKED = [
   'package.json',
   'src',
   'tsconfig.json',
-  ...['test', 'demo', 'interop', 'bench'],
+  ...['test', 'demo', 'interop', 'conformance', 'bench', 'rig'],
 ];
 
 /** A copy of what `npm run check` reads, with further files in it; removed with the test. */

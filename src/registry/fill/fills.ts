@@ -3,9 +3,9 @@ import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {type BlobStore, collect} from '../../storage/blob-store.ts';
-import type {Metadata} from '../../storage/metadata.ts';
 import type {Spool, Spools} from '../../storage/spool.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
+import type {Custody} from '../custody.ts';
 import {DigestMismatch, download, type Source, writing} from './download.ts';
 import {createProgress, type Progress} from './progress.ts';
 
@@ -56,7 +56,7 @@ export interface Fills {
 export interface FillParts {
   spools: Spools;
   store: BlobStore;
-  metadata: Metadata;
+  custody: Custody;
   clock: Clock;
   events: Events;
 }
@@ -124,7 +124,7 @@ function begin(parts: FillParts, order: FillOrder, stopping: AbortSignal): Fill 
 }
 
 async function run(
-  {spools, store, metadata, clock, events}: FillParts,
+  {spools, custody, clock, events}: FillParts,
   {digest, source, expected}: FillOrder,
   progress: Progress,
   behind: Behind,
@@ -135,10 +135,9 @@ async function run(
     const spool = await writing(spools.open(digest));
     behind.spool = spool;
     await download({digest, source, expected, spool, progress, clock, events, stopping});
-    behind.published = writing(store.publish(digest, spool));
+    behind.published = writing(custody.keep(digest, spool));
     progress.verify();
     await behind.published;
-    await metadata.commit([{type: 'blob.put', digest, size: progress.received, at: clock.now()}]);
     events.emit('fill.done', {digest, size: progress.received, ms: clock.now() - began});
   } catch (error) {
     progress.fail(error);

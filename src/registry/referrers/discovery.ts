@@ -16,6 +16,11 @@ export interface Discovered {
 export interface Discovery {
   /** @throws UpstreamFailure whenever the whole answer could not be had; never an empty list in its place */
   ask(route: Route, subject: Digest, caller: Caller): Promise<Discovered>;
+  /**
+   * What the Referrers API alone lists, and by the way whether there is one; undefined where there is none.
+   * @throws UpstreamFailure when that cannot be told
+   */
+  byApi(route: Route, subject: Digest, caller: Caller): Promise<Discovered | undefined>;
 }
 
 export interface DiscoveryParts {
@@ -64,6 +69,8 @@ export function createDiscovery({capabilities, fallbackTags}: DiscoveryParts): D
   }
 
   return {
+    byApi,
+
     ask(route, subject, caller) {
       const {mode} = route.registry.referrers;
       const capability = capabilities.of(route);

@@ -17,7 +17,11 @@ export interface FallbackTags {
    * @throws UpstreamFailure when the tag, or one of its entries, could not be asked for
    */
   read(route: Route, subject: Digest, caller: Caller): Promise<Descriptor[]>;
+  /** The same of what stands under the tag, whoever has it: its entries are here, and found by their edges, from then on. */
+  check(route: Route, subject: Digest, body: FallbackTagBody, caller: Caller): Promise<Descriptor[]>;
 }
+
+export type FallbackTagBody = Pick<ManifestBody, 'bytes' | 'mediaType'>;
 
 /** Anybody who can push to a public registry can write a tag of any length: pulls keep their share of connections. */
 const AT_ONCE = 32;
@@ -38,29 +42,39 @@ export function createFallbackTags({metadata, pull}: {metadata: Metadata; pull: 
     return entry && edgeOf(entry);
   }
 
+  async function check(
+    route: Route,
+    subject: Digest,
+    body: FallbackTagBody,
+    caller: Caller,
+  ): Promise<Descriptor[]> {
+    const digests = entriesOf(body, subject);
+    if (digests.length > MOST_ENTRIES) {
+      const reason = `names ${digests.length} referrers by the tag of ${subject}; at most ${MOST_ENTRIES} are read`;
+      throw new UpstreamFailure('protocol', route.registry.upstream.host, reason);
+    }
+    const descriptors: Descriptor[] = [];
+    for (let at = 0; at < digests.length; at += AT_ONCE) {
+      const some = digests.slice(at, at + AT_ONCE);
+      const edges = await Promise.all(some.map((digest) => edgeIn(route, digest, caller)));
+      for (const edge of edges) if (edge?.subject === subject) descriptors.push(edge.descriptor);
+    }
+    return descriptors;
+  }
+
   return {
+    check,
+
     async read(route, subject, caller) {
       const {upstream} = route.registry;
       const body = await upstream.getManifest(route.repository.name, fallbackTag(subject), caller);
-      if (!body) return [];
-      const digests = entriesOf(body, subject);
-      if (digests.length > MOST_ENTRIES) {
-        const reason = `names ${digests.length} referrers by the tag of ${subject}; at most ${MOST_ENTRIES} are read`;
-        throw new UpstreamFailure('protocol', upstream.host, reason);
-      }
-      const descriptors: Descriptor[] = [];
-      for (let at = 0; at < digests.length; at += AT_ONCE) {
-        const some = digests.slice(at, at + AT_ONCE);
-        const edges = await Promise.all(some.map((digest) => edgeIn(route, digest, caller)));
-        for (const edge of edges) if (edge?.subject === subject) descriptors.push(edge.descriptor);
-      }
-      return descriptors;
+      return body ? check(route, subject, body, caller) : [];
     },
   };
 }
 
 /** GitLab resolves the tag to the subject itself, and anything else that is no index names no referrers either. */
-function entriesOf({bytes, mediaType}: ManifestBody, subject: Digest): Digest[] {
+function entriesOf({bytes, mediaType}: FallbackTagBody, subject: Digest): Digest[] {
   const facts = readManifest(bytes);
   const isIndex = (facts.mediaType ?? mediaType) === OCI_INDEX;
   if (!isIndex || digestOf(bytes) === subject) return [];

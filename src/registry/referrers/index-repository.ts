@@ -5,6 +5,7 @@ import type {ManifestRecord, Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import {createManifestPull} from '../manifest-pull.ts';
 import type {Route} from '../namespace.ts';
+import type {Writes} from '../writes.ts';
 import {createTagWalk} from './tag-walk.ts';
 
 export interface IndexResult {
@@ -53,6 +54,7 @@ export interface IndexRepository {
 
 export interface IndexRepositoryParts {
   metadata: Metadata;
+  writes: Writes;
   clock: Clock;
 }
 
@@ -75,9 +77,9 @@ const FINAL = new Set<UpstreamFailure['kind']>(['throttled', 'credentials', 'ope
 /** The end of the walk, for a reason that is told in its result. */
 class Stop extends Error {}
 
-export function createIndexRepository({metadata, clock}: IndexRepositoryParts): IndexRepository {
+export function createIndexRepository({metadata, writes, clock}: IndexRepositoryParts): IndexRepository {
   // Of its own: its requests are neither shared with those of clients, nor followed by a prefetch.
-  const pull = createManifestPull({metadata, clock, arrived: () => {}});
+  const pull = createManifestPull({metadata, writes, clock, arrived: () => {}});
 
   return {
     async run(route, {budget, signal, progress}) {
@@ -93,7 +95,7 @@ export function createIndexRepository({metadata, clock}: IndexRepositoryParts): 
         result.manifests += 1;
         if (edgeOf(record)) result.referrers += 1;
       };
-      const walk = createTagWalk({metadata, clock, pull, route, spend, met});
+      const walk = createTagWalk({metadata, writes, clock, pull, route, spend, met});
 
       const follow = async (tag: Tag): Promise<void> => {
         try {

@@ -5,7 +5,7 @@ import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
 import type {Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
-import type {CacheReport} from '../answer.ts';
+import {type CacheReport, HIT} from '../answer.ts';
 import {freshness} from '../freshness.ts';
 import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
@@ -21,6 +21,10 @@ export interface ReferrerLists {
    * edges that only pulls or pushes brought are not a known list
    */
   ready(route: Route, subject: Digest, caller: Caller, options?: TagOptions): Promise<CacheReport>;
+  /** A referrer was deleted through us: an answer from before, or a stale one, does not bring it back. */
+  deleted(route: Route, referrer: Digest): void;
+  /** It was pushed through us, be it again: it is not doubted for a while. */
+  pushed(route: Route, referrer: Digest): void;
 }
 
 export interface ReferrerListsParts {
@@ -41,6 +45,8 @@ const EMPTY_TTL = 5000;
 const MOST_DOUBTS = 64;
 const DOUBT_LIFE = 60 * 60_000;
 const MOST_REMEMBERED = 10_000;
+/** For so long upstreams are known to answer what was true before. */
+const STALENESS = 60_000;
 
 export function createReferrerLists({
   metadata,
@@ -53,18 +59,30 @@ export function createReferrerLists({
   const confirmed = new LRUCache<string, number>({max: MOST_REMEMBERED});
   /** Empty lists that were not written down, with the time of the answer. */
   const passing = new LRUCache<string, {source: Discovered['source']; at: number}>({max: MOST_REMEMBERED});
+  /** Referrers that were deleted through us, with the time. */
+  const removed = new LRUCache<string, number>({max: MOST_REMEMBERED});
   /** Lists that have entries, with the time of the answer. */
   const occupied = new LRUCache<string, number>({max: MOST_REMEMBERED});
   const keyOf = ({repository}: Route, digest: Digest) =>
     `${repository.registry}/${repository.name}@${digest}`;
 
+  /** What was pushed here is no doubt: the upstream need not know of it. */
+  async function doubtsOf(route: Route, subject: Digest): Promise<{digest: Digest}[]> {
+    const {repository} = route;
+    const doubts: {digest: Digest}[] = [];
+    for (const {listed, digest} of await metadata.referrers(repository, subject, {limit: 10_000})) {
+      if (listed || (confirmed.get(keyOf(route, digest)) ?? 0) >= clock.now()) continue;
+      if ((await metadata.manifest(repository, digest))?.origin === 'local') continue;
+      doubts.push({digest});
+      if (doubts.length === MOST_DOUBTS) break;
+    }
+    return doubts;
+  }
+
   /** A referrer of ours that a complete answer lacks is dropped only when the upstream says that it is gone. */
   async function settleDoubts(route: Route, subject: Digest, caller: Caller): Promise<void> {
     const {registry, repository} = route;
-    const rows = await metadata.referrers(repository, subject, {limit: 10_000});
-    const doubts = rows
-      .filter(({listed, digest}) => !listed && (confirmed.get(keyOf(route, digest)) ?? 0) < clock.now())
-      .slice(0, MOST_DOUBTS);
+    const doubts = await doubtsOf(route, subject);
     const gone = await Promise.all(
       doubts.map(async ({digest}) => {
         const head = await registry.upstream.headManifest(repository.name, digest, caller);
@@ -98,10 +116,14 @@ export function createReferrerLists({
     return (await metadata.manifest(repository, subject)) !== undefined;
   }
 
+  const isDeleted = (route: Route, digest: Digest): boolean =>
+    clock.now() - (removed.get(keyOf(route, digest)) ?? Number.NEGATIVE_INFINITY) < STALENESS;
+
   async function keep(route: Route, subject: Digest, discovered: Discovered): Promise<void> {
-    const {source, descriptors} = discovered;
+    const {source} = discovered;
     const {repository} = route;
     const at = clock.now();
+    const descriptors = discovered.descriptors.filter(({digest}) => !isDeleted(route, digest));
     if (!(await isWorthKeeping(route, subject, discovered))) {
       passing.set(keyOf(route, subject), {source, at});
       return;
@@ -165,8 +187,16 @@ export function createReferrerLists({
   }
 
   return {
+    deleted: (route, referrer) => void removed.set(keyOf(route, referrer), clock.now()),
+    pushed(route, referrer) {
+      removed.delete(keyOf(route, referrer));
+      confirmed.set(keyOf(route, referrer), clock.now() + STALENESS);
+    },
+
     async ready(route, subject, caller, {noCache} = {noCache: false}) {
-      const {referrers} = route.registry;
+      const {referrers, hosted} = route.registry;
+      // Nobody else knows of any: what is here is all there is.
+      if (hosted) return HIT;
       const checkedAt = await listedAt(route, subject);
       if (checkedAt === undefined) {
         const {collapsed} = await refreshWithin(PATIENCE_UNKNOWN, route, subject, caller);

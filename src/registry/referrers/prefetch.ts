@@ -39,11 +39,16 @@ export function createPrefetch({metadata, pull, lists, blobs, events}: PrefetchP
   let running = 0;
   let closed = false;
 
+  async function fetch(route: Route, digest: Digest, caller: Caller): Promise<ManifestRecord | undefined> {
+    const here = await metadata.manifest(route.repository, digest);
+    return here ?? (await pull.byDigest(route, digest, caller)).value;
+  }
+
   /** A fallback tag that a client pulls through us feeds the index as well. */
   async function followTag({route, record, caller}: Arrival): Promise<void> {
     for (const digest of entriesOf(record)) {
       if (closed) return;
-      await pull.byDigest(route, digest, caller);
+      await fetch(route, digest, caller);
     }
   }
 
@@ -51,8 +56,7 @@ export function createPrefetch({metadata, pull, lists, blobs, events}: PrefetchP
     await lists.ready(route, subject, caller);
     const rows = await metadata.referrers(route.repository, subject, {limit: MOST_REFERRERS});
     for (const {digest} of rows) {
-      const here = await metadata.manifest(route.repository, digest);
-      const record = here ?? (await pull.byDigest(route, digest, caller)).value;
+      const record = await fetch(route, digest, caller);
       if (record && route.registry.referrers.prefetch === 'all') await fetchBlobs(route, record, caller);
     }
   }

@@ -4,7 +4,7 @@ import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {serializeIndex} from '../../oci/referrers.ts';
-import type {Metadata, ReferrerRecord} from '../../storage/metadata.ts';
+import type {Metadata, ReferrerDescriptor} from '../../storage/metadata.ts';
 import {type CacheReport, outcomeOf} from '../answer.ts';
 import {answering} from '../failure.ts';
 import type {Route} from '../namespace.ts';
@@ -75,12 +75,12 @@ export function createReferrers({metadata, lists, events}: ReferrersParts): Refe
     subject: Digest,
     {types, after}: ReferrersQuery,
     bytes: number,
-  ): Promise<{rows: ReferrerRecord[]; more: boolean}> {
-    const rows: ReferrerRecord[] = [];
+  ): Promise<{rows: ReferrerDescriptor[]; more: boolean}> {
+    const rows: ReferrerDescriptor[] = [];
     let size = 0;
     let position = after;
     for (;;) {
-      const batch = await metadata.referrers(repository, subject, {
+      const batch = await metadata.referrerDescriptors(repository, subject, {
         limit: BATCH,
         ...(types ? {types} : {}),
         ...(position === undefined ? {} : {after: position}),

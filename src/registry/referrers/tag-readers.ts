@@ -1,3 +1,4 @@
+import {LRUCache} from 'lru-cache';
 import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
 import {type Digest, digestOf, isDigest} from '../../oci/digest.ts';
@@ -17,14 +18,26 @@ export interface TagReadersParts {
   clock: Clock;
 }
 
+/** Milliseconds for which an index that was made here can be read by its digest after it was last read by the tag. */
+const LIFE = 7 * 24 * 60 * 60_000;
+/** It is given that time anew at most so often. */
+const RENEWAL = 24 * 60 * 60_000;
+const MOST_RENEWED = 10_000;
+
 /**
  * Manifests for clients that know referrers only by the fallback tag, as BuildKit behind a mirror does: where the
- * upstream has no such tag, it is the synthesized index. 404 only where the absence of referrers is known.
+ * upstream has no such tag, it is the synthesized index. 404 only where the absence of referrers is known. Over an
+ * upstream it always is, since the tag that was pushed here and the upstream's must not hide each other's entries.
  */
 export function createTagReaders({manifests, referrers, metadata, clock}: TagReadersParts): Manifests {
+  const renewed = new LRUCache<string, number>({max: MOST_RENEWED});
+
   /** Readable by digest from now on, as a tag's manifest has to be. */
   async function keep({repository}: Route, digest: Digest, bytes: Buffer): Promise<void> {
-    if (await metadata.manifest(repository, digest)) return;
+    const key = `${repository.registry}/${repository.name}@${digest}`;
+    const isNew = clock.now() - (renewed.get(key) ?? Number.NEGATIVE_INFINITY) >= RENEWAL;
+    if (!isNew && (await metadata.manifest(repository, digest))) return;
+    renewed.set(key, clock.now());
     await metadata.commit([
       {
         type: 'manifest.put',
@@ -36,6 +49,7 @@ export function createTagReaders({manifests, referrers, metadata, clock}: TagRea
         references: [],
         origin: 'upstream',
         at: clock.now(),
+        expiresAt: clock.now() + LIFE,
       },
     ]);
   }
@@ -70,13 +84,17 @@ export function createTagReaders({manifests, referrers, metadata, clock}: TagRea
   ): Promise<T | ManifestAnswer> {
     const prefix = isDigestReference(reference) ? undefined : subjectPrefix(reference);
     if (prefix === undefined || route.registry.referrers.mode === 'off') return read();
+    const {hosted, push} = route.registry;
+    const isUnion = !hosted && push.mode === 'local';
+    const union = isUnion ? await synthesized(route, prefix, caller) : undefined;
+    if (union) return union;
     try {
       return await read();
     } catch (error) {
       const open =
         error instanceof OciError &&
         ['MANIFEST_UNKNOWN', 'UNAVAILABLE', 'TOOMANYREQUESTS'].includes(error.code);
-      const index = open ? await synthesized(route, prefix, caller) : undefined;
+      const index = open && !isUnion ? await synthesized(route, prefix, caller) : undefined;
       if (index) return index;
       throw error;
     }

@@ -9,6 +9,7 @@ import {type Aging, freshness} from '../freshness.ts';
 import type {ManifestPull} from '../manifest-pull.ts';
 import type {Route} from '../namespace.ts';
 import {byBytes} from '../page.ts';
+import type {Writes} from '../writes.ts';
 
 /** From the tags of a repository to all manifests that they lead to. */
 export interface TagWalk {
@@ -23,6 +24,7 @@ export interface TagWalk {
 
 export interface TagWalkParts {
   metadata: Metadata;
+  writes: Writes;
   clock: Clock;
   pull: ManifestPull;
   route: Route;
@@ -32,7 +34,7 @@ export interface TagWalkParts {
   met(record: ManifestRecord): void;
 }
 
-export function createTagWalk({metadata, clock, pull, route, spend, met}: TagWalkParts): TagWalk {
+export function createTagWalk({metadata, writes, clock, pull, route, spend, met}: TagWalkParts): TagWalk {
   const {registry, repository} = route;
   const {upstream, tags: policy} = registry;
   const caller = ANONYMOUS;
@@ -55,9 +57,12 @@ export function createTagWalk({metadata, clock, pull, route, spend, met}: TagWal
   async function manifestOf(tag: Tag): Promise<ManifestRecord | undefined> {
     const known = await metadata.tag(repository, tag);
     const here = known && (await metadata.manifest(repository, known.digest));
-    if (here && isFresh(known)) return here;
+    // A tag that was pushed here says nothing of the upstream's.
+    if (here && known.origin === 'upstream' && isFresh(known)) return here;
     spend();
+    const asked = writes.moment();
     const head = await upstream.headManifest(repository.name, tag, caller);
+    if (writes.overtaken(route, tag, asked)) return here;
     if (!head) {
       if (known) await metadata.commit([{type: 'tag.gone', repository, name: tag, at: clock.now()}]);
       return undefined;

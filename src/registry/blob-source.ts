@@ -1,0 +1,10 @@
+import type {Caller} from '../caller.ts';
+import type {Digest} from '../oci/digest.ts';
+import type {Source} from './fill/download.ts';
+import type {Route} from './namespace.ts';
+
+/** The registry's upstream, as what a blob is downloaded from. */
+export const blobSource = ({registry, repository}: Route, digest: Digest, caller: Caller): Source => ({
+  host: registry.upstream.host,
+  open: (range) => registry.upstream.getBlob(repository.name, digest, caller, range),
+});

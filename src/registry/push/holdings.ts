@@ -1,0 +1,84 @@
+import type {Caller} from '../../caller.ts';
+import type {Clock} from '../../clock.ts';
+import type {Digest} from '../../oci/digest.ts';
+import type {BlobLink, ManifestRecord, Metadata} from '../../storage/metadata.ts';
+import {type Access, accessKey} from '../access.ts';
+import {blobSource} from '../blob-source.ts';
+import {BlobAbsent} from '../fill/download.ts';
+import type {Fills} from '../fill/fills.ts';
+import type {ManifestPull} from '../manifest-pull.ts';
+import type {Route} from '../namespace.ts';
+
+/**
+ * What a repository has, its bytes here: what was pushed, and, over an upstream, what that one has, which is fetched
+ * first. `undefined` is an absence; UpstreamFailure where the upstream could not be asked.
+ */
+export interface Holdings {
+  /** @throws SpoolFailed, when the bytes could not be written */
+  blob(route: Route, digest: Digest, caller: Caller): Promise<Pick<BlobLink, 'size' | 'origin'> | undefined>;
+  manifest(route: Route, digest: Digest, caller: Caller): Promise<ManifestRecord | undefined>;
+}
+
+export interface HoldingsParts {
+  metadata: Metadata;
+  access: Access;
+  fills: Fills;
+  pull: ManifestPull;
+  clock: Clock;
+}
+
+export function createHoldings({metadata, access, fills, pull, clock}: HoldingsParts): Holdings {
+  async function storedSize(digest: Digest): Promise<number | undefined> {
+    const record = await metadata.blob(digest);
+    return record?.state === 'ready' ? record.size : undefined;
+  }
+
+  /** Downloads a blob that this caller may have. A download that somebody else began, and lost, is begun anew. */
+  async function fetched(
+    route: Route,
+    digest: Digest,
+    expected: number | undefined,
+    caller: Caller,
+  ): Promise<number | undefined> {
+    const order = {digest, expected, source: blobSource(route, digest, caller)};
+    const {mine, fill} = fills.claim({...order, beganFor: accessKey(route, digest, caller)});
+    try {
+      await fill.done;
+    } catch (error) {
+      if (!mine) return fetched(route, digest, expected, caller);
+      if (error instanceof BlobAbsent) return undefined;
+      throw error;
+    }
+    return storedSize(digest);
+  }
+
+  /** What the upstream grants, downloaded unless its bytes are here. */
+  async function obtained(route: Route, digest: Digest, caller: Caller) {
+    const {repository} = route;
+    const origin = 'upstream' as const;
+    const grant = (await access.recall(route, digest)) ?? (await access.confirmBlob(route, digest, caller));
+    if (!grant) return undefined;
+    const size = (await storedSize(digest)) ?? (await fetched(route, digest, grant.size, caller));
+    if (size === undefined) return undefined;
+    // The upstream did not tell the size when it granted the blob.
+    if (grant.size === undefined) {
+      await metadata.commit([{type: 'blob.link', repository, digest, size, origin, at: clock.now()}]);
+    }
+    return {size, origin};
+  }
+
+  return {
+    async blob(route, digest, caller) {
+      const link = await metadata.blobLink(route.repository, digest);
+      const size = link && (await storedSize(digest));
+      if (link && size !== undefined) return {size, origin: link.origin};
+      return route.registry.hosted ? undefined : obtained(route, digest, caller);
+    },
+
+    async manifest(route, digest, caller) {
+      const here = await metadata.manifest(route.repository, digest);
+      if (here || route.registry.hosted) return here;
+      return (await pull.byDigest(route, digest, caller)).value;
+    },
+  };
+}

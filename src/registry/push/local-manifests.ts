@@ -1,0 +1,187 @@
+import type {Caller} from '../../caller.ts';
+import type {Clock} from '../../clock.ts';
+import type {Digest} from '../../oci/digest.ts';
+import {OciError} from '../../oci/errors.ts';
+import {isDigestReference, type Reference, type Tag} from '../../oci/name.ts';
+import {subjectPrefix} from '../../oci/referrers.ts';
+import type {Change, Metadata} from '../../storage/metadata.ts';
+import {UpstreamFailure} from '../../upstream/port.ts';
+import {manifestPut} from '../manifest-put.ts';
+import type {Manifests} from '../manifests.ts';
+import type {Memory} from '../memory.ts';
+import type {Route} from '../namespace.ts';
+import type {FallbackTags} from '../referrers/fallback-tag.ts';
+import type {LocalPush} from '../registries.ts';
+import {type Tags, unknown} from '../tags.ts';
+import {createTurns} from '../turns.ts';
+import type {Attachments} from './attachments.ts';
+import {type Contents, unknownContent} from './contents.ts';
+import {isFallbackIndex, refuseShadowing} from './overlay.ts';
+import type {ManifestReceipt, Push, PushedManifest} from './push.ts';
+import {type CheckedManifest, checkManifest} from './validate.ts';
+
+/** The manifests and tags that are kept here. */
+export interface LocalManifests {
+  put(
+    route: Route,
+    policy: LocalPush,
+    reference: Reference,
+    manifest: PushedManifest,
+    caller: Caller,
+  ): Promise<ManifestReceipt>;
+  delete: Push['deleteManifest'];
+}
+
+export interface LocalManifestsParts {
+  metadata: Metadata;
+  contents: Contents;
+  attachments: Attachments;
+  manifests: Manifests;
+  fallbackTags: FallbackTags;
+  tags: Tags;
+  memory: Memory;
+  clock: Clock;
+}
+
+/** What is being deleted while a manifest is put is looked for again so often. */
+const ATTEMPTS = 3;
+
+interface Taking {
+  route: Route;
+  policy: LocalPush;
+  manifest: CheckedManifest;
+  tags: readonly Tag[];
+  caller: Caller;
+}
+
+export function createLocalManifests({
+  metadata,
+  contents,
+  attachments,
+  manifests,
+  fallbackTags,
+  tags: allTags,
+  memory,
+  clock,
+}: LocalManifestsParts): LocalManifests {
+  const turns = createTurns();
+
+  /** Of its type's attachments, those for which there is no room beside it. */
+  async function overflowOf({route, policy, manifest: {edge}}: Taking): Promise<Digest[]> {
+    if (!edge || policy.keep === undefined) return [];
+    return attachments.overflow(route, edge, policy.keep);
+  }
+
+  /** One commit, with everything that the manifest brings about: its tags, its edge, and who has to go for it. */
+  async function commit(taking: Taking): Promise<boolean> {
+    const {route, policy, manifest, tags, caller} = taking;
+    const {repository} = route;
+    const {digest, mediaType, bytes, facts, edge} = manifest;
+    const overFallback = !route.registry.hosted && isFallbackIndex(manifest, tags);
+    const options = {validate: policy.validate, isFallbackIndex: overFallback, caller};
+    const terms = await contents.terms(route, manifest, options);
+    const overflow = await overflowOf(taking);
+    const at = clock.now();
+    const origin = 'local' as const;
+    const changes: Change[] = [
+      ...terms.changes,
+      manifestPut({repository, digest, mediaType, bytes, edge, facts, origin, at}),
+      ...tags.map((name): Change => ({type: 'tag.put', repository, name, digest, origin, at})),
+      ...overflow.map((old): Change => ({type: 'manifest.delete', repository, digest: old})),
+    ];
+    let done = false;
+    await allTags.write(route, [digest, ...tags, ...overflow], async () => {
+      done = await metadata.commit(changes, terms.preconditions);
+    });
+    if (!done) return false;
+    for (const old of overflow) memory.forgetManifest(repository, old);
+    memory.keepManifest(repository, {digest, mediaType, bytes, origin, linkedAt: at});
+    return true;
+  }
+
+  async function take(taking: Taking): Promise<void> {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) if (await commit(taking)) return;
+    const {digest, facts} = taking.manifest;
+    throw unknownContent(
+      digest,
+      facts.blobs.map((blob) => blob.digest),
+    );
+  }
+
+  /** Attaching to one subject is done one at a time where room is made for it. */
+  function takeInTurn(taking: Taking): Promise<void> {
+    const {route, policy, manifest} = taking;
+    const {registry, name} = route.repository;
+    if (!manifest.edge || policy.keep === undefined) return take(taking);
+    return turns.take(`${registry}/${name}@${manifest.edge.subject}`, () => take(taking));
+  }
+
+  /** What a client lists by the fallback tag is found by its edge, also where it need not exist. */
+  async function followEntries({route, policy, manifest, tags, caller}: Taking): Promise<void> {
+    if (route.registry.hosted || policy.validate.children || !isFallbackIndex(manifest, tags)) return;
+    const prefix = tags.map(subjectPrefix).find((subject) => subject !== undefined);
+    try {
+      await fallbackTags.check(route, prefix as Digest, manifest, caller);
+    } catch (error) {
+      if (!(error instanceof UpstreamFailure)) throw error;
+    }
+  }
+
+  /** What is not kept here is the upstream's, which is not written to, or nobody's. */
+  async function refuseForeign(route: Route, reference: Reference, caller: Caller): Promise<never> {
+    if (route.registry.hosted) throw unknown(route, reference);
+    await manifests.head(route, reference, caller, {noCache: false});
+    throw foreign(route, `${reference} of ${route.asked}`);
+  }
+
+  async function deleteTag(route: Route, tag: Tag, caller: Caller): Promise<void> {
+    const {repository} = route;
+    const record = await metadata.tag(repository, tag);
+    if (record?.origin !== 'local') return refuseForeign(route, tag, caller);
+    await allTags.write(route, [tag], async () => {
+      await metadata.commit([{type: 'tag.delete', repository, name: tag, origin: 'local'}]);
+    });
+  }
+
+  async function deleteByDigest(route: Route, digest: Digest, caller: Caller): Promise<void> {
+    const {repository, registry} = route;
+    const record = await metadata.manifest(repository, digest);
+    const isOurs = record && (registry.hosted || record.origin === 'local');
+    if (!isOurs) return refuseForeign(route, digest, caller);
+    await allTags.write(route, [digest], async () => {
+      await metadata.commit([{type: 'manifest.delete', repository, digest}]);
+    });
+    memory.forgetManifest(repository, digest);
+  }
+
+  return {
+    async put(route, policy, reference, pushed, caller) {
+      const manifest = checkManifest(reference, pushed);
+      const named = isDigestReference(reference) ? [] : [reference];
+      const tags = [...new Set([...named, ...pushed.tags])];
+      refuseShadowing(route, manifest, tags);
+      const taking = {route, policy, manifest, tags, caller};
+      await takeInTurn(taking);
+      await followEntries(taking);
+      if (manifest.edge) await attachments.count(route, manifest.edge);
+      const isListed = route.registry.referrers.mode !== 'off';
+      return {
+        digest: manifest.digest,
+        subject: isListed ? manifest.edge?.subject : undefined,
+        tags: pushed.tags,
+      };
+    },
+
+    delete: (route, reference, caller) =>
+      isDigestReference(reference)
+        ? deleteByDigest(route, reference, caller)
+        : deleteTag(route, reference, caller),
+  };
+}
+
+/** Laid over an upstream, only what was pushed here can be deleted here. */
+export const foreign = ({registry}: Route, what: string): OciError =>
+  new OciError('UNSUPPORTED', {
+    message: `${what} is ${registry.upstream.host}'s, over which ${registry.name} is laid: only what was pushed here is deleted here; delete it at ${registry.upstream.host} itself`,
+    headers: {Allow: 'GET, HEAD, PUT'},
+  });

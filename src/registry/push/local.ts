@@ -1,0 +1,155 @@
+import type {Caller} from '../../caller.ts';
+import {algorithmOf, type Digest} from '../../oci/digest.ts';
+import {OciError} from '../../oci/errors.ts';
+import {UpstreamFailure} from '../../upstream/port.ts';
+import {type Absences, blobAbsence, repositoryAbsence} from '../absences.ts';
+import {answering} from '../failure.ts';
+import type {Route} from '../namespace.ts';
+import type {LocalPush} from '../registries.ts';
+import {type AttachmentsParts, createAttachments} from './attachments.ts';
+import {pour} from './chunk.ts';
+import {createContents} from './contents.ts';
+import {storing} from './disk.ts';
+import {createHoldings, type HoldingsParts} from './holdings.ts';
+import {createLocalManifests, foreign, type LocalManifestsParts} from './local-manifests.ts';
+import type {Push, UploadState, UploadWish} from './push.ts';
+import type {Uploads} from './uploads.ts';
+
+export interface LocalPushParts
+  extends Omit<LocalManifestsParts, 'contents' | 'attachments'>,
+    HoldingsParts,
+    AttachmentsParts {
+  uploads: Uploads;
+  absences: Absences;
+}
+
+/** dist-spec, Pushing, into this registry itself: hosted, or laid over an upstream that is never written to. */
+export function createLocalPush(parts: LocalPushParts): Push {
+  const {metadata, uploads, access, absences, clock} = parts;
+  const holdings = createHoldings(parts);
+  const manifests = createLocalManifests({
+    ...parts,
+    contents: createContents({holdings, clock}),
+    attachments: createAttachments(parts),
+  });
+  const verb = <T>(route: Route, work: () => Promise<T>): Promise<T> => answering(route, () => storing(work));
+
+  function appeared({repository}: Route, digest: Digest): void {
+    absences.forget(blobAbsence(repository, digest));
+    absences.forget(repositoryAbsence(repository));
+  }
+
+  /** The repository to mount from, of the same registry; without a name, any that has the blob. */
+  async function sourceOf(route: Route, {digest, from}: NonNullable<UploadWish['mount']>) {
+    if (from) return from.registry.name === route.registry.name ? from : undefined;
+    const {name: registry} = route.registry;
+    const name = await metadata.blobHolder(registry, digest);
+    return name && {...route, repository: {registry, name}};
+  }
+
+  /** dist-spec, Mounting a blob: whatever comes in between, the client can upload it instead. */
+  async function mounted(
+    route: Route,
+    mount: NonNullable<UploadWish['mount']>,
+    caller: Caller,
+  ): Promise<boolean> {
+    const source = await sourceOf(route, mount);
+    const held = source && (await heldIn(source, mount.digest, caller));
+    if (!held) return false;
+    const {digest} = mount;
+    const {repository} = route;
+    const done = await metadata.commit(
+      [{type: 'blob.link', repository, digest, size: held.size, origin: 'local', at: clock.now()}],
+      [{type: 'blob.held', repository: source.repository, digest}],
+    );
+    if (done) appeared(route, digest);
+    return done;
+  }
+
+  async function heldIn(source: Route, digest: Digest, caller: Caller) {
+    try {
+      return await holdings.blob(source, digest, caller);
+    } catch (error) {
+      if (error instanceof UpstreamFailure) return undefined;
+      throw error;
+    }
+  }
+
+  async function refuseForeign(route: Route, digest: Digest, caller: Caller): Promise<never> {
+    if (!route.registry.hosted && (await access.confirmBlob(route, digest, caller))) {
+      throw foreign(route, `blob ${digest} of ${route.asked}`);
+    }
+    throw new OciError('BLOB_UNKNOWN', {message: `there is no blob ${digest} in ${route.asked}`});
+  }
+
+  return {
+    begin: (route, {algorithm, mount}, caller) =>
+      verb(route, async () => {
+        if (mount && (await mounted(route, mount, caller))) return 'mounted';
+        const {id} = await uploads.begin(route.repository, {algorithm, upstream: undefined});
+        return stateOf(id, 0);
+      }),
+
+    state: (route, id) =>
+      verb(route, async () => stateOf(id, (await uploads.find(route.repository, id)).offset)),
+
+    append: (route, id, chunk) =>
+      verb(route, () =>
+        uploads.write(route.repository, id, async (upload) => {
+          await pour(chunk, upload);
+          await upload.settle();
+          return stateOf(id, upload.offset);
+        }),
+      ),
+
+    finish: (route, id, digest, chunk) =>
+      verb(route, async () => {
+        const {repository} = route;
+        await uploads.write(repository, id, async (upload) => {
+          await pour(chunk, upload);
+          const actual = await upload.digest(algorithmOf(digest));
+          if (actual !== digest) {
+            // Nobody can make these bytes right: they need not wait for their time to be over.
+            await upload.drop();
+            throw wrongDigest(digest, actual, upload.offset);
+          }
+          const {offset: size} = upload;
+          await upload.keep(digest, [
+            {type: 'blob.link', repository, digest, size, origin: 'local', at: clock.now()},
+          ]);
+        });
+        appeared(route, digest);
+      }),
+
+    cancel: (route, id) => verb(route, async () => void (await uploads.cancel(route.repository, id))),
+
+    putManifest: (route, reference, manifest, caller) =>
+      verb(route, () => manifests.put(route, policyOf(route), reference, manifest, caller)),
+
+    deleteManifest: (route, reference, caller) =>
+      verb(route, () => manifests.delete(route, reference, caller)),
+
+    deleteBlob: (route, digest, caller) =>
+      verb(route, async () => {
+        const {repository, registry} = route;
+        const link = await metadata.blobLink(repository, digest);
+        const isOurs = link && (registry.hosted || link.origin === 'local');
+        if (!isOurs) return refuseForeign(route, digest, caller);
+        await metadata.commit([{type: 'blob.unlink', repository, digest}]);
+      }),
+  };
+}
+
+const stateOf = (id: UploadState['id'], offset: number): UploadState => ({id, offset, minChunk: undefined});
+
+/** Which way of pushing a registry has is chosen before; another one's requests do not come here. */
+function policyOf({registry: {name, push}}: Route): LocalPush {
+  if (push.mode === 'local') return push;
+  throw new Error(`registry ${name} does not keep what is pushed`);
+}
+
+const wrongDigest = (digest: Digest, actual: Digest, size: number): OciError =>
+  new OciError('DIGEST_INVALID', {
+    message: `the ${size} bytes that were uploaded have the digest ${actual}, not ${digest}: the upload is over; begin another one`,
+    detail: {expected: digest, actual, size},
+  });

@@ -1,0 +1,264 @@
+import {LRUCache} from 'lru-cache';
+import {ANONYMOUS} from '../../caller.ts';
+import type {Clock} from '../../clock.ts';
+import type {Events} from '../../events.ts';
+import {algorithmOf, type Digest, digestOf} from '../../oci/digest.ts';
+import {
+  type FallbackIndex,
+  NO_ENTRIES,
+  parseFallbackIndex,
+  serializeFallbackIndex,
+} from '../../oci/fallback-index.ts';
+import {readManifest} from '../../oci/manifest.ts';
+import {OCI_INDEX} from '../../oci/media-type.ts';
+import {edgeOf, fallbackTag} from '../../oci/referrers.ts';
+import type {Change, Metadata, OwedTagChange} from '../../storage/metadata.ts';
+import type {ManifestBody, UpstreamWriter} from '../../upstream/port.ts';
+import type {ManifestPull} from '../manifest-pull.ts';
+import type {Route} from '../namespace.ts';
+import type {Capabilities} from '../referrers/capability.ts';
+import type {Discovery} from '../referrers/discovery.ts';
+import type {Tags} from '../tags.ts';
+import {SURE_AFTER} from './tag-pauses.ts';
+
+/** How things stand after a round. */
+export interface RoundEnd {
+  /** Changes that the tag was not seen to hold. */
+  owed: number;
+  /** Of the changes that it holds but may yet lose: since when it is seen to hold each. */
+  writtenAt: number[];
+}
+
+/** One round of reading, writing and checking a subject's fallback tag: everything that is owed to it at once. */
+export interface TagRounds {
+  /** @throws UpstreamFailure when the upstream could not be asked, or refuses */
+  run(route: Route, writer: UpstreamWriter, subject: Digest): Promise<RoundEnd>;
+}
+
+export interface TagRoundsParts {
+  metadata: Metadata;
+  capabilities: Capabilities;
+  discovery: Discovery;
+  pull: ManifestPull;
+  tags: Tags;
+  clock: Clock;
+  events: Events;
+  /** Names this process among those that share the metadata. */
+  owner: string;
+}
+
+/** Milliseconds that a round may take until another process takes the subject over. */
+const LEASE = 30_000;
+/** For so long after a write what stood there before is taken for a stale answer (a registry was seen to give one after 5 s). */
+const STALENESS = 10_000;
+const MOST_REPLACED = 10_000;
+
+/** What stands under the tag. */
+interface Reading {
+  /** undefined: nothing. */
+  digest: Digest | undefined;
+  index: FallbackIndex;
+}
+
+/** One subject's round. */
+interface Round {
+  route: Route;
+  writer: UpstreamWriter;
+  subject: Digest;
+  key: string;
+}
+
+export function createTagRounds({
+  metadata,
+  capabilities,
+  discovery,
+  pull,
+  tags,
+  clock,
+  events,
+  owner,
+}: TagRoundsParts): TagRounds {
+  /** What our own writes have replaced, by subject and digest, with the time. */
+  const replaced = new LRUCache<string, number>({max: MOST_REPLACED});
+  const replacedKey = ({key}: Round, digest: Digest | undefined) => `${key} ${digest ?? 'nothing'}`;
+
+  async function journal({route, subject}: Round): Promise<OwedTagChange[]> {
+    const rows = await metadata.tagJournal(route.repository, subject);
+    return rows.sort((one, other) => one.at - other.at);
+  }
+
+  /** Takes the lease, or what is left of it once more. */
+  function lease({key}: Round): Promise<boolean> {
+    const at = clock.now();
+    return metadata.commit(
+      [{type: 'lease.put', lease: {key, owner, until: at + LEASE}}],
+      [{type: 'lease.free', key, owner, at}],
+    );
+  }
+
+  /** Uncached. @returns undefined when what stands there is no list of referrers, and is to be left alone */
+  async function read({route, subject}: Round): Promise<Reading | undefined> {
+    const {registry, repository} = route;
+    const tag = fallbackTag(subject);
+    const body = await registry.upstream.getManifest(repository.name, tag, ANONYMOUS, 'no-cache');
+    if (!body) return {digest: undefined, index: NO_ENTRIES};
+    const digest = digestOf(body.bytes, algorithmOf(subject));
+    const index = digest === subject || !isIndex(body) ? undefined : parseFallbackIndex(body.bytes);
+    if (index) return {digest, index};
+    const what = digest === subject ? 'the subject itself' : `${body.mediaType ?? 'something'} and no index`;
+    events.emit('referrers.tag-unusable', {...repository, host: registry.upstream.host, tag, what});
+    return undefined;
+  }
+
+  /** What the upstream's own API shows as it should be was the upstream's doing: the tag needs nothing of it. */
+  async function lessListed({route, subject}: Round, rows: OwedTagChange[]): Promise<OwedTagChange[]> {
+    if (route.registry.referrers.mode === 'tag' || capabilities.of(route) === 'unsupported') return rows;
+    const listed = await discovery.byApi(route, subject, ANONYMOUS);
+    if (!listed) return rows;
+    const named = new Set<string>(listed.descriptors.map(({digest}) => digest));
+    const done = rows.filter((row) => isMade(row, named));
+    await commit(done.map((entry) => ({type: 'tag-journal.delete', entry})));
+    return rows.filter((row) => !done.includes(row));
+  }
+
+  async function commit(changes: Change[]): Promise<void> {
+    if (changes.length > 0) await metadata.commit(changes);
+  }
+
+  /** The entries that the tag is to have; what is owed for a manifest that is gone is owed no more. */
+  async function withChanges(
+    {route, subject}: Round,
+    {index}: Reading,
+    rows: OwedTagChange[],
+  ): Promise<Map<string, string>> {
+    const entries = new Map(index.entries);
+    for (const entry of rows) {
+      const {digest, change} = entry;
+      if (change === 'remove') {
+        entries.delete(digest);
+        continue;
+      }
+      if (entries.has(digest)) continue;
+      const here = await metadata.manifest(route.repository, digest);
+      const record = here ?? (await pull.byDigest(route, digest, ANONYMOUS)).value;
+      const edge = record && edgeOf(record);
+      if (edge?.subject === subject) entries.set(digest, JSON.stringify(edge.descriptor));
+      else await commit([{type: 'tag-journal.delete', entry}]);
+    }
+    return entries;
+  }
+
+  /**
+   * A change is held for good when the tag still holds it so long after it first did.
+   * @param lost those of the rows that the tag did not hold until just now: their time begins anew
+   */
+  async function note(
+    rows: OwedTagChange[],
+    {index}: Reading,
+    lost: readonly OwedTagChange[] = [],
+  ): Promise<RoundEnd> {
+    const now = clock.now();
+    const end: RoundEnd = {owed: 0, writtenAt: []};
+    const heldSince = (entry: OwedTagChange): number | undefined => {
+      if (!isMade(entry, index.entries)) return undefined;
+      return isAmong(lost, entry) ? now : (entry.writtenAt ?? now);
+    };
+    const changes = rows.flatMap((entry): Change[] => {
+      const since = heldSince(entry);
+      if (since !== undefined && now - since >= SURE_AFTER) return [{type: 'tag-journal.delete', entry}];
+      if (since === undefined) end.owed += 1;
+      else end.writtenAt.push(since);
+      return since === entry.writtenAt ? [] : [{type: 'tag-journal.written', entry, writtenAt: since}];
+    });
+    await commit(changes);
+    return end;
+  }
+
+  const asBefore = (rows: OwedTagChange[]): RoundEnd => ({
+    owed: rows.filter(({writtenAt}) => writtenAt === undefined).length,
+    writtenAt: rows.flatMap(({writtenAt}) => writtenAt ?? []),
+  });
+
+  function looksStale(round: Round, {digest}: Reading): boolean {
+    const at = replaced.get(replacedKey(round, digest));
+    return at !== undefined && clock.now() - at < STALENESS;
+  }
+
+  /** Who pulls the tag by itself is to see it as it is now. */
+  async function forgetTag({route, subject}: Round): Promise<void> {
+    const {repository} = route;
+    const name = fallbackTag(subject);
+    if (!(await metadata.tag(repository, name))) return;
+    await tags.write(route, [name], async () => {
+      await metadata.commit([{type: 'tag.delete', repository, name, origin: 'upstream'}]);
+    });
+  }
+
+  /** @returns false when the lease was lost */
+  async function write(round: Round, before: Reading, bytes: Buffer): Promise<boolean> {
+    const {route, writer, subject} = round;
+    if (!(await lease(round))) return false;
+    const manifest = {mediaType: OCI_INDEX, bytes};
+    await writer.putManifest(route.repository.name, fallbackTag(subject), manifest, ANONYMOUS);
+    replaced.set(replacedKey(round, before.digest), clock.now());
+    replaced.delete(replacedKey(round, digestOf(bytes, algorithmOf(subject))));
+    await forgetTag(round);
+    return true;
+  }
+
+  async function underLease(round: Round): Promise<RoundEnd> {
+    const rows = await lessListed(round, await journal(round));
+    if (rows.length === 0) return asBefore(rows);
+    const before = await read(round);
+    if (!before) return {...asBefore(rows), owed: rows.length};
+    const missing = rows.filter((row) => !isMade(row, before.index.entries));
+    if (missing.length === 0) return note(rows, before);
+    if (looksStale(round, before)) return {...asBefore(rows), owed: missing.length};
+    const entries = await withChanges(round, before, missing);
+    if (sameKeys(entries, before.index.entries)) return note(await journalOf(round, rows), before);
+    const bytes = serializeFallbackIndex(before.index, entries.values());
+    if (!(await write(round, before, bytes))) return {...asBefore(rows), owed: missing.length};
+    const after = await read(round);
+    if (!after || looksStale(round, after)) return {...asBefore(rows), owed: missing.length};
+    events.emit('referrers.tag-written', {
+      ...round.route.repository,
+      subject: round.subject,
+      changes: missing.length,
+    });
+    return note(await journalOf(round, rows), after, missing);
+  }
+
+  /** Of these rows, those that are still in the journal as they were. */
+  async function journalOf(round: Round, rows: OwedTagChange[]): Promise<OwedTagChange[]> {
+    const present = await journal(round);
+    return rows.filter((row) => isAmong(present, row));
+  }
+
+  return {
+    async run(route, writer, subject) {
+      const {registry, name} = route.repository;
+      const round = {route, writer, subject, key: `fallback-tag ${registry}/${name}@${subject}`};
+      const rows = await journal(round);
+      if (rows.length === 0) return asBefore(rows);
+      if (!(await lease(round))) return {...asBefore(rows), owed: rows.length};
+      try {
+        return await underLease(round);
+      } finally {
+        await metadata.commit([{type: 'lease.delete', key: round.key, owner}]);
+      }
+    },
+  };
+}
+
+const isIndex = ({bytes, mediaType}: ManifestBody): boolean =>
+  (readManifest(bytes).mediaType ?? mediaType) === OCI_INDEX;
+
+const sameKeys = (one: ReadonlyMap<string, unknown>, other: ReadonlyMap<string, unknown>): boolean =>
+  one.size === other.size && one.keys().every((key) => other.has(key));
+
+const isAmong = (rows: readonly OwedTagChange[], {digest, at}: OwedTagChange): boolean =>
+  rows.some((row) => row.digest === digest && row.at === at);
+
+/** Whether a list that names these digests is as the change would have it. */
+const isMade = ({digest, change}: OwedTagChange, named: {has(digest: string): boolean}): boolean =>
+  named.has(digest) === (change === 'add');

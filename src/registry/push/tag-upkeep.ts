@@ -1,0 +1,227 @@
+import {type Clock, NOT_NEEDED} from '../../clock.ts';
+import type {Events} from '../../events.ts';
+import type {Digest} from '../../oci/digest.ts';
+import type {Metadata, RepositoryKey} from '../../storage/metadata.ts';
+import {UpstreamFailure} from '../../upstream/port.ts';
+import type {Route} from '../namespace.ts';
+import {waitAtMost} from '../patience.ts';
+import type {Registries} from '../registries.ts';
+import {pauseBefore} from './tag-pauses.ts';
+import type {RoundEnd, TagRounds} from './tag-round.ts';
+
+/**
+ * Sees to it that the fallback tags of upstreams come to hold, and keep, what the journal says: the rounds of one
+ * subject one after the other, each for everything that is owed to it by then, until none of it can be lost any more.
+ */
+export interface TagUpkeep {
+  /** Takes up what an earlier process, or another one, left owed, now and from time to time. */
+  start(): void;
+  /** Resolves when a round has been made for what the journal holds now, or when the patience for it ends. */
+  settle(route: Route, subject: Digest): Promise<void>;
+  /** The tag was written by somebody else: it is looked at again soon. */
+  lookAgain(route: Route, subject: Digest): void;
+  /** Starts nothing more. Resolves when nothing is under way, or soon. */
+  close(): Promise<void>;
+}
+
+export interface TagUpkeepParts {
+  metadata: Metadata;
+  rounds: TagRounds;
+  /** The registries as they are configured now. */
+  registries(): Registries;
+  clock: Clock;
+  events: Events;
+}
+
+/** A client waits so long for the tag, milliseconds: what is owed is durable, and it is found here already. */
+const PATIENCE = 2000;
+/** Subjects whose rounds are under way side by side. */
+const AT_ONCE = 8;
+/** What other processes left is looked for so often. */
+const SWEEP = 60_000;
+const MOST_FIRST = 1_000_000;
+const MOST_LATER = 10_000;
+const GRACE = 1000;
+
+/** A subject to whose tag something is owed, or was lately. */
+interface Watch {
+  readonly key: string;
+  readonly subject: Digest;
+  route: Route;
+  /** A round is under way. */
+  running: boolean;
+  /** It is to be followed by another one. */
+  again: boolean;
+  /** Clients that wait for the next round. */
+  waiting: (() => void)[];
+  owed: number;
+  failures: number;
+  nap: AbortController | undefined;
+}
+
+const keyOf = ({registry, name}: RepositoryKey, subject: Digest) => `${registry}/${name}@${subject}`;
+
+export function createTagUpkeep({metadata, rounds, registries, clock, events}: TagUpkeepParts): TagUpkeep {
+  const watches = new Map<string, Watch>();
+  /** Whose turn it is: those that a client waits for first. */
+  const urgent = new Set<Watch>();
+  const due = new Set<Watch>();
+  const working = new Set<Promise<void>>();
+  const closing = new AbortController();
+  let owed = 0;
+
+  function watchOf(route: Route, subject: Digest): Watch {
+    const key = keyOf(route.repository, subject);
+    const known = watches.get(key);
+    if (known) {
+      known.route = route;
+      return known;
+    }
+    const fresh = {
+      key,
+      subject,
+      route,
+      running: false,
+      again: false,
+      waiting: [],
+      owed: 0,
+      failures: 0,
+      nap: undefined,
+    };
+    watches.set(key, fresh);
+    return fresh;
+  }
+
+  function setOwed(watch: Watch, count: number): void {
+    if (watch.owed === count) return;
+    owed += count - watch.owed;
+    watch.owed = count;
+    events.emit('referrers.tag-owed', {changes: owed});
+  }
+
+  function enqueue(watch: Watch): void {
+    watch.nap?.abort(NOT_NEEDED);
+    watch.nap = undefined;
+    if (watch.running) {
+      watch.again = true;
+      return;
+    }
+    (watch.waiting.length > 0 ? urgent : due).add(watch);
+    startWork();
+  }
+
+  function startWork(): void {
+    while (!closing.signal.aborted && working.size < AT_ONCE) {
+      const next = urgent.values().next().value ?? due.values().next().value;
+      if (!next) return;
+      urgent.delete(next);
+      due.delete(next);
+      const work = round(next).finally(() => {
+        working.delete(work);
+        startWork();
+      });
+      working.add(work);
+    }
+  }
+
+  async function round(watch: Watch): Promise<void> {
+    watch.running = true;
+    watch.again = false;
+    const waiting = watch.waiting.splice(0);
+    let retryAfter: number | undefined;
+    let end: RoundEnd | undefined;
+    try {
+      end = await attempt(watch);
+    } catch (error) {
+      if (error instanceof UpstreamFailure) retryAfter = error.retryAfter;
+      else if (!closing.signal.aborted)
+        events.emit('background.failed', {task: 'update a fallback tag', error});
+    }
+    watch.running = false;
+    setOwed(watch, end?.owed ?? Math.max(watch.owed, 1));
+    watch.failures = watch.owed > 0 ? watch.failures + 1 : 0;
+    for (const done of waiting) done();
+    if (watch.again) return enqueue(watch);
+    const {failures} = watch;
+    const pause = pauseBefore({
+      now: clock.now(),
+      owed: watch.owed,
+      writtenAt: end?.writtenAt ?? [],
+      failures,
+      retryAfter,
+    });
+    if (pause === undefined) watches.delete(watch.key);
+    else nap(watch, pause);
+  }
+
+  async function attempt({route, subject}: Watch): Promise<RoundEnd> {
+    const {push} = route.registry;
+    // Configured otherwise since: what is owed stays in the journal.
+    if (push.mode !== 'through') return {owed: 0, writtenAt: []};
+    return rounds.run(route, push.writer, subject);
+  }
+
+  function nap(watch: Watch, ms: number): void {
+    if (closing.signal.aborted) return;
+    const waking = new AbortController();
+    watch.nap = waking;
+    clock.sleep(ms, waking.signal).then(
+      () => enqueue(watch),
+      () => {},
+    );
+  }
+
+  function routeOf(repository: RepositoryKey): Route | undefined {
+    const registry = registries().all.find(({name}) => name === repository.registry);
+    return registry?.push.mode === 'through' ? {registry, repository, asked: repository.name} : undefined;
+  }
+
+  /** Those that are watched already are known better here. */
+  async function sweep(limit: number): Promise<void> {
+    const found = new Map<Watch, number>();
+    for (const {repository, subject, writtenAt} of await metadata.owedTagChanges(limit)) {
+      const route = routeOf(repository);
+      const known = watches.get(keyOf(repository, subject));
+      if (!route || (known && !found.has(known))) continue;
+      const watch = known ?? watchOf(route, subject);
+      found.set(watch, (found.get(watch) ?? 0) + (writtenAt === undefined ? 1 : 0));
+    }
+    for (const [watch, count] of found) setOwed(watch, count);
+    for (const watch of found.keys()) enqueue(watch);
+  }
+
+  async function sweepUntilClosed(): Promise<void> {
+    for (let limit = MOST_FIRST; ; limit = MOST_LATER) {
+      await sweep(limit);
+      await clock.sleep(SWEEP, closing.signal);
+    }
+  }
+
+  return {
+    start() {
+      sweepUntilClosed().catch((error) => {
+        if (!closing.signal.aborted)
+          events.emit('background.failed', {task: 'read the journal of fallback tags', error});
+      });
+    },
+
+    async settle(route, subject) {
+      const watch = watchOf(route, subject);
+      const {promise, resolve} = Promise.withResolvers<void>();
+      watch.waiting.push(resolve);
+      enqueue(watch);
+      await waitAtMost(PATIENCE, promise, clock);
+    },
+
+    lookAgain: (route, subject) => enqueue(watchOf(route, subject)),
+
+    async close() {
+      closing.abort(NOT_NEEDED);
+      for (const {nap, waiting} of watches.values()) {
+        nap?.abort(NOT_NEEDED);
+        for (const done of waiting) done();
+      }
+      await Promise.race([Promise.allSettled(working), clock.sleep(GRACE)]);
+    },
+  };
+}

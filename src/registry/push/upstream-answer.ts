@@ -1,0 +1,65 @@
+import {ERRORS, type ErrorCode, OciError} from '../../oci/errors.ts';
+import {UpstreamRefusal, type UpstreamWriter} from '../../upstream/port.ts';
+import {answering} from '../failure.ts';
+import type {Route} from '../namespace.ts';
+import {rangeOf} from './chunk.ts';
+
+/** What is written, by the codes that speak of it: of what is not there, and of what is wrong. */
+export interface Written {
+  readonly absent: ErrorCode;
+  readonly invalid: ErrorCode;
+}
+
+export const UPLOAD: Written = {absent: 'BLOB_UPLOAD_UNKNOWN', invalid: 'BLOB_UPLOAD_INVALID'};
+export const BLOB: Written = {absent: 'BLOB_UNKNOWN', invalid: 'DIGEST_INVALID'};
+export const MANIFEST: Written = {absent: 'MANIFEST_UNKNOWN', invalid: 'MANIFEST_INVALID'};
+
+/** The writer of the registry that a route leads to. @throws Error where nothing is pushed through: a fault of ours */
+export function writerOf({registry}: Route): UpstreamWriter {
+  if (registry.push.mode === 'through') return registry.push.writer;
+  throw new Error(`registry ${registry.name} does not push through to its upstream`);
+}
+
+/** Runs a verb that writes to the upstream, and lets its client hear what the upstream says to it. */
+export function hearing<T>(route: Route, written: Written, verb: () => Promise<T>): Promise<T> {
+  const plight = `what changes in ${route.repository.name} is written to the upstream first, and that failed`;
+  const heeding = async (): Promise<T> => {
+    try {
+      return await verb();
+    } catch (error) {
+      throw error instanceof UpstreamRefusal ? heard(error, route, written) : error;
+    }
+  };
+  return answering(route, heeding, plight);
+}
+
+/** Ours only ever stand in a 5xx; the others are the specification's 14. */
+const OURS = new Set(['UNAVAILABLE', 'UNKNOWN']);
+const isSpecified = (code: string): code is ErrorCode => Object.hasOwn(ERRORS, code) && !OURS.has(code);
+
+/** The upstream's status, text and, where it is one of the specification's, code. */
+function heard(refusal: UpstreamRefusal, {registry, repository}: Route, written: Written): OciError {
+  const {status, code, offset} = refusal;
+  return new OciError(code !== undefined && isSpecified(code) ? code : fittingCode(status, written), {
+    status,
+    message: `upstream ${refusal.message}`,
+    headers: {
+      ...(status === 416 && offset !== undefined ? {Range: rangeOf(offset)} : {}),
+      // RFC 9110, section 15.5.6: a 405 says what is allowed; what can be read can be.
+      ...(status === 405 ? {Allow: 'GET, HEAD'} : {}),
+    },
+    detail: {
+      upstream: refusal.host,
+      registry: registry.name,
+      repository: repository.name,
+      ...(code === undefined ? {} : {code}),
+      ...(offset === undefined ? {} : {offset}),
+    },
+    cause: refusal,
+  });
+}
+
+function fittingCode(status: number, {absent, invalid}: Written): ErrorCode {
+  if (status === 404) return absent;
+  return status === 405 ? 'UNSUPPORTED' : invalid;
+}

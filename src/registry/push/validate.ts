@@ -1,0 +1,133 @@
+import {algorithmOf, type Digest, digestOf, isDigest} from '../../oci/digest.ts';
+import {OciError} from '../../oci/errors.ts';
+import {jsonFault} from '../../oci/json.ts';
+import {factsOf, type ManifestBody, type ManifestFacts, manifestBody} from '../../oci/manifest.ts';
+import {DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST} from '../../oci/media-type.ts';
+import {isDigestReference, type Reference} from '../../oci/name.ts';
+import {type Edge, edgeOf} from '../../oci/referrers.ts';
+import type {PushedManifest} from './push.ts';
+
+/** A manifest that may be kept as it is, as far as its own bytes tell. */
+export interface CheckedManifest {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly bytes: Buffer;
+  readonly facts: ManifestFacts;
+  readonly edge: Edge | undefined;
+  /** Its format is known: what it names must exist. Of others nothing is asked. */
+  readonly known: boolean;
+}
+
+const IMAGES = new Set([OCI_MANIFEST, DOCKER_MANIFEST]);
+const INDEXES = new Set([OCI_INDEX, DOCKER_LIST]);
+
+/**
+ * Checks a manifest that a client pushes by its bytes alone (dist-spec, Pushing Manifests; image-spec, Image Manifest
+ * and Image Index). Formats that are not known pass, as long as they are JSON objects.
+ * @throws OciError DIGEST_INVALID when the bytes are not what the reference names; MANIFEST_INVALID
+ */
+export function checkManifest(reference: Reference, pushed: PushedManifest): CheckedManifest {
+  const {bytes} = pushed;
+  const digest = digestOf(bytes, isDigestReference(reference) ? algorithmOf(reference) : 'sha256');
+  if (isDigestReference(reference) && digest !== reference) {
+    throw new OciError('DIGEST_INVALID', {
+      message: `the body's digest is ${digest}, not ${reference}: push the very bytes that the digest was made of`,
+      detail: {expected: reference, actual: digest},
+    });
+  }
+  const body = parse(bytes);
+  const facts = factsOf(body);
+  const mediaType = mediaTypeOf(pushed.mediaType, facts.mediaType);
+  const known = IMAGES.has(mediaType) || INDEXES.has(mediaType);
+  if (known) refuseFaults(body, mediaType);
+  const edge = facts.subject && edgeOf({digest, mediaType, bytes});
+  return {digest, mediaType, bytes, facts, edge, known};
+}
+
+function parse(bytes: Buffer): ManifestBody {
+  const text = textOf(bytes);
+  const fault = text === undefined ? 'is not UTF-8 text' : jsonFault(text);
+  if (fault !== undefined) throw invalid(`the manifest ${fault}`);
+  const body = manifestBody(bytes);
+  if (body && !Array.isArray(body)) return body;
+  throw invalid('the manifest is not a JSON object');
+}
+
+function textOf(bytes: Buffer): string | undefined {
+  try {
+    return new TextDecoder('utf8', {fatal: true, ignoreBOM: true}).decode(bytes);
+  } catch {
+    return undefined;
+  }
+}
+
+const NAME = '[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}';
+/** RFC 6838, section 4.2: also what a header can carry. */
+const MEDIA_TYPE = new RegExp(`^${NAME}/${NAME}$`);
+
+/** dist-spec, Pushing Manifests: where the manifest names its type, the header must be that type. */
+function mediaTypeOf(header: string | undefined, own: string | undefined): string {
+  const mediaType = own ?? header;
+  if (mediaType === undefined) {
+    throw invalid(
+      'neither the Content-Type header nor the property mediaType says what the manifest is; send one',
+    );
+  }
+  if (!MEDIA_TYPE.test(mediaType)) throw invalid(`"${mediaType.slice(0, 80)}" is not a media type`);
+  if (header !== undefined && header.toLowerCase() !== mediaType.toLowerCase()) {
+    throw invalid(
+      `the Content-Type header says ${header.slice(0, 255)} and the manifest calls itself ${mediaType}; send the manifest's own`,
+    );
+  }
+  return mediaType;
+}
+
+/**
+ * A document that reads as an image and as an index means different content to different readers: both specifications
+ * were amended for that (GHSA-77vh-xpmg-72qh).
+ */
+function refuseFaults(body: ManifestBody & {schemaVersion?: unknown}, mediaType: string): void {
+  const isImage = IMAGES.has(mediaType);
+  const {schemaVersion = 2} = body;
+  if (schemaVersion !== 2) throw invalid(`schemaVersion must be 2 in a manifest of type ${mediaType}`);
+  const foreign = isImage ? (['manifests'] as const) : (['config', 'layers'] as const);
+  const alien = foreign.find((name) => body[name] !== undefined);
+  if (alien) throw invalid(`a manifest of type ${mediaType} must not have the property ${alien}`);
+  if (isImage) {
+    refuseFaultyDescriptor(body.config, 'config');
+    refuseFaultyList(body.layers, 'layers');
+  } else {
+    refuseFaultyList(body.manifests, 'manifests');
+  }
+  if (body.subject !== undefined && body.subject !== null) refuseFaultyDescriptor(body.subject, 'subject');
+}
+
+/** Go writes an empty list as null. */
+function refuseFaultyList(list: unknown, name: string): void {
+  if (list === undefined || list === null) return;
+  if (!Array.isArray(list)) throw invalid(`the property ${name} is not a list of descriptors`);
+  for (const [index, item] of list.entries()) refuseFaultyDescriptor(item, `${name}[${index}]`);
+}
+
+/** Any algorithm: that something of one that is not supported exists here is for another check to deny. */
+const DIGEST = /^[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+$/;
+const SUPPORTED = /^(?:sha256|sha512):/;
+
+/** image-spec, Content Descriptors. */
+function refuseFaultyDescriptor(value: unknown, name: string): void {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw invalid(`${name} is not a descriptor, an object with mediaType, digest and size`);
+  }
+  const {mediaType = '', digest, size}: {mediaType?: unknown; digest?: unknown; size?: unknown} = value;
+  const isSound =
+    typeof digest === 'string' && DIGEST.test(digest) && (isDigest(digest) || !SUPPORTED.test(digest));
+  if (!isSound) {
+    throw invalid(`${name}.digest is not a digest: ${JSON.stringify(digest)?.slice(0, 160)}`);
+  }
+  if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) {
+    throw invalid(`${name}.size is not a number of bytes: ${JSON.stringify(size)?.slice(0, 40)}`);
+  }
+  if (typeof mediaType !== 'string') throw invalid(`${name}.mediaType is not a text`);
+}
+
+const invalid = (message: string): OciError => new OciError('MANIFEST_INVALID', {message});

@@ -1,0 +1,364 @@
+import test from 'ava';
+import {OCI_INDEX, OCI_MANIFEST} from '../../../src/oci/media-type.ts';
+import {startBackref} from '../../support/backref.ts';
+import {
+  type Content,
+  contentOf,
+  imageManifest,
+  indexOf,
+  type ManifestContent,
+  plainManifest,
+  randomBlob,
+} from '../../support/content.ts';
+import {errorOf, pusherTo} from '../../support/pusher.ts';
+import {descriptorOf, fallbackTagOf, type ListedDescriptor, referrerOf} from '../../support/referrers.ts';
+
+/** The config that every manifest of the test content names. */
+const config = contentOf(Buffer.from('{}'));
+const layer = randomBlob(5000);
+
+/** A hosted registry that is the default one. */
+const hosted = (settings: object = {}) => ({registries: [{library: false, ...settings}]});
+
+const manifestOf = (body: object, mediaType = OCI_MANIFEST): ManifestContent => ({
+  ...contentOf(Buffer.from(JSON.stringify(body))),
+  mediaType,
+});
+
+const descriptor = ({digest, bytes}: Content) => ({mediaType: 'application/x', digest, size: bytes.length});
+
+test('an image that was pushed is pulled by tag and by digest, and is listed', async (t) => {
+  const backref = await startBackref(t, hosted());
+  const {image, get, head} = pusherTo(backref, 'team/app');
+  const manifest = imageManifest([layer]);
+  await image(manifest, [config, layer], 'v1');
+  for (const reference of ['v1', manifest.digest]) {
+    const got = await get(`manifests/${reference}`);
+    t.is(got.status, 200);
+    t.deepEqual(got.body, manifest.bytes);
+    t.is(got.headers['docker-content-digest'], manifest.digest);
+    t.is(got.headers['content-type'], OCI_MANIFEST);
+    t.is((await head(`manifests/${reference}`)).status, 200);
+  }
+  t.deepEqual((await get(`blobs/${layer.digest}`)).body, layer.bytes);
+  t.deepEqual((await get('tags/list')).json(), {name: 'team/app', tags: ['v1']});
+  t.deepEqual((await backref.ask('/v2/_catalog')).json(), {repositories: ['team/app']});
+});
+
+test('what was pushed outlives the process', async (t) => {
+  const before = await startBackref(t, hosted());
+  const manifest = imageManifest([layer]);
+  await pusherTo(before, 'team/app').image(manifest, [config, layer], 'v1');
+  const {get} = pusherTo(await before.restart(), 'team/app');
+  t.deepEqual((await get('manifests/v1')).body, manifest.bytes);
+  t.deepEqual((await get(`blobs/${layer.digest}`)).body, layer.bytes);
+});
+
+test('a tag that was pushed does not age, and moves when it is pushed again', async (t) => {
+  const backref = await startBackref(t, hosted());
+  const {manifest, get} = pusherTo(backref, 'team/app');
+  const [one, two] = [plainManifest(), plainManifest()];
+  await manifest(one, 'v1');
+  backref.clock.move(365 * 24 * 60 * 60 * 1000);
+  const aged = await get('manifests/v1');
+  t.deepEqual(aged.body, one.bytes);
+  t.is(aged.headers['warning'], undefined);
+  t.is(aged.headers['cache-status'], 'backref; hit');
+  await manifest(two, 'v1');
+  t.deepEqual((await get('manifests/v1')).body, two.bytes);
+  t.deepEqual((await get(`manifests/${one.digest}`)).body, one.bytes);
+});
+
+test('a name that was asked for before it was pushed is found right after', async (t) => {
+  const {manifest, blob, get} = pusherTo(await startBackref(t, hosted()), 'team/app');
+  const image = plainManifest();
+  const paths = ['manifests/v1', `manifests/${image.digest}`, `blobs/${layer.digest}`, 'tags/list'];
+  for (const path of paths) t.is((await get(path)).status, 404);
+  await blob(layer);
+  await manifest(image, 'v1');
+  for (const path of paths) t.is((await get(path)).status, 200, path);
+});
+
+test('several tags are set in one request and told', async (t) => {
+  const {manifest, get} = pusherTo(await startBackref(t, hosted()), 'team/app');
+  const image = plainManifest('sha512');
+  const tags = Array.from({length: 10}, (_, index) => `v${index}`);
+  const got = await manifest(image, image.digest, `?${tags.map((tag) => `tag=${tag}`).join('&')}`);
+  t.is(got.status, 201);
+  t.is(got.headers['docker-content-digest'], image.digest);
+  t.deepEqual(String(got.headers['oci-tag']).split(', '), tags);
+  t.deepEqual((await get('tags/list')).json(), {name: 'team/app', tags});
+  t.is((await get('manifests/v7')).headers['docker-content-digest'], image.digest);
+});
+
+test('a page of tags is cut where it should be', async (t) => {
+  const {manifest, get} = pusherTo(await startBackref(t, hosted()), 'team/app');
+  const image = plainManifest();
+  await manifest(image, image.digest, '?tag=a&tag=c&tag=b&tag=B');
+  const first = await get('tags/list?n=2');
+  t.deepEqual(first.json(), {name: 'team/app', tags: ['B', 'a']});
+  t.is(first.headers['link'], '</v2/team/app/tags/list?n=2&last=a>; rel="next"');
+  const last = await get('tags/list?n=2&last=a');
+  t.deepEqual(last.json(), {name: 'team/app', tags: ['b', 'c']});
+  t.is(last.headers['link'], undefined);
+  t.deepEqual((await get('tags/list?n=0')).json(), {name: 'team/app', tags: []});
+});
+
+test('a repository without tags has an empty list, and one without content none', async (t) => {
+  const backref = await startBackref(t, hosted());
+  const {manifest, get} = pusherTo(backref, 'team/app');
+  await manifest(plainManifest());
+  t.deepEqual((await get('tags/list')).json(), {name: 'team/app', tags: []});
+  const unknown = await pusherTo(backref, 'other/app').get('tags/list');
+  t.is(unknown.status, 404);
+  t.is(errorOf(unknown).code, 'NAME_UNKNOWN');
+});
+
+test('an upload alone makes no repository', async (t) => {
+  const backref = await startBackref(t, hosted());
+  await backref.ask('/v2/team/app/blobs/uploads/', {method: 'POST'});
+  t.deepEqual((await backref.ask('/v2/_catalog')).json(), {repositories: []});
+  t.is((await pusherTo(backref, 'team/app').get('tags/list')).status, 404);
+});
+
+test('a manifest whose blobs are not here is refused with their names', async (t) => {
+  const {manifest, blob, head} = pusherTo(await startBackref(t, hosted()), 'team/app');
+  const image = imageManifest([layer]);
+  const refused = await manifest(image, 'v1');
+  t.is(refused.status, 404);
+  const {code, message, detail} = errorOf(refused);
+  t.is(code, 'MANIFEST_BLOB_UNKNOWN');
+  t.true(message.includes(layer.digest) && message.includes(config.digest));
+  t.deepEqual(detail?.['digests'], [config.digest, layer.digest]);
+  t.is((await head('manifests/v1')).status, 404);
+  t.is((await head(`manifests/${image.digest}`)).status, 404);
+  await blob(config);
+  await blob(layer);
+  t.is((await manifest(image, 'v1')).status, 201);
+});
+
+test("a blob of another repository is not this one's", async (t) => {
+  const backref = await startBackref(t, hosted());
+  for (const blob of [config, layer]) await pusherTo(backref, 'other/app').blob(blob);
+  const {manifest, head} = pusherTo(backref, 'team/app');
+  t.is(errorOf(await manifest(imageManifest([layer]))).code, 'MANIFEST_BLOB_UNKNOWN');
+  t.is((await head(`blobs/${layer.digest}`)).status, 404);
+});
+
+test('a size that is not that of the blob is refused', async (t) => {
+  const {manifest, blob} = pusherTo(await startBackref(t, hosted()), 'team/app');
+  await blob(config);
+  await blob(layer);
+  const wrong = {...descriptor(layer), size: 4999};
+  const refused = await manifest(manifestOf({schemaVersion: 2, config: descriptor(config), layers: [wrong]}));
+  t.is(refused.status, 400);
+  t.is(errorOf(refused).code, 'SIZE_INVALID');
+  t.true(errorOf(refused).message.includes(layer.digest));
+});
+
+test('an index of as many entries as a manifest has room for is taken, or refused for what is not here', async (t) => {
+  const entries = Array.from({length: 25_000}, (_, index) => ({
+    mediaType: OCI_MANIFEST,
+    digest: `sha256:${index.toString(16).padStart(64, '0')}`,
+    size: index,
+  }));
+  const index = manifestOf({schemaVersion: 2, manifests: entries}, OCI_INDEX);
+  const strict = pusherTo(await startBackref(t, hosted()), 'team/app');
+  t.is(errorOf(await strict.manifest(index)).code, 'MANIFEST_BLOB_UNKNOWN');
+  const sparse = await startBackref(t, hosted({validate: {blobs: true, children: false}}));
+  const {manifest, get} = pusherTo(sparse, 'team/app');
+  t.is((await manifest(index, 'v1')).status, 201);
+  t.true((await get('manifests/v1')).body.equals(index.bytes));
+});
+
+test('foreign layers need not be here', async (t) => {
+  const {manifest, blob} = pusherTo(await startBackref(t, hosted()), 'team/app');
+  await blob(config);
+  const foreign = {
+    ...descriptor(randomBlob(10)),
+    mediaType: 'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip',
+  };
+  const image = manifestOf({schemaVersion: 2, config: descriptor(config), layers: [foreign]});
+  t.is((await manifest(image)).status, 201);
+});
+
+test("an index whose manifests are not here is refused, unless the registry's settings allow it", async (t) => {
+  const index = indexOf([plainManifest()]);
+  const strict = pusherTo(await startBackref(t, hosted()), 'team/app');
+  t.is(errorOf(await strict.manifest(index)).code, 'MANIFEST_BLOB_UNKNOWN');
+  const validate = {blobs: false, children: false};
+  const sparse = pusherTo(await startBackref(t, hosted({validate})), 'team/app');
+  t.is((await sparse.manifest(index)).status, 201);
+  t.is((await sparse.manifest(imageManifest([layer]))).status, 201);
+});
+
+test('a subject need not be here; it is told, and its referrers list the manifest at once', async (t) => {
+  const {image, manifest, get} = pusherTo(await startBackref(t, hosted()), 'team/app');
+  const subject = plainManifest();
+  t.deepEqual((await get(`referrers/${subject.digest}`)).json(), {
+    schemaVersion: 2,
+    mediaType: OCI_INDEX,
+    manifests: [],
+  });
+  const [one, two] = [referrerOf(subject), referrerOf(subject, {artifactType: 'application/x-sig'})];
+  await image(one, [config]);
+  const taken = await manifest(two);
+  t.is(taken.headers['oci-subject'], subject.digest);
+  const list = await get(`referrers/${subject.digest}`);
+  t.is(list.headers['cache-status'], 'backref; hit');
+  t.deepEqual((list.json() as {manifests: ListedDescriptor[]}).manifests, [
+    descriptorOf(one),
+    descriptorOf(two),
+  ]);
+  const some = await get(`referrers/${subject.digest}?artifactType=application/x-sig`);
+  t.deepEqual((some.json() as {manifests: ListedDescriptor[]}).manifests, [descriptorOf(two)]);
+});
+
+test('a deleted referrer leaves the list at once', async (t) => {
+  const pusher = pusherTo(await startBackref(t, hosted()), 'team/app');
+  const subject = plainManifest();
+  const [one, two] = [referrerOf(subject), referrerOf(subject)];
+  await pusher.image(one, [config]);
+  await pusher.manifest(two);
+  t.is((await pusher.delete(`manifests/${one.digest}`)).status, 202);
+  const list = (await pusher.get(`referrers/${subject.digest}`)).json() as {manifests: ListedDescriptor[]};
+  t.deepEqual(list.manifests, [descriptorOf(two)]);
+});
+
+test('readers of the fallback tag get the list, or the tag that a client wrote itself', async (t) => {
+  const {image, manifest, get} = pusherTo(await startBackref(t, hosted()), 'team/app');
+  const subject = plainManifest();
+  const attached = referrerOf(subject);
+  await image(attached, [config]);
+  const path = `manifests/${fallbackTagOf(subject)}`;
+  const made = await get(path);
+  t.is(made.status, 200);
+  t.deepEqual((made.json() as {manifests: ListedDescriptor[]}).manifests, [descriptorOf(attached)]);
+  const digest = String(made.headers['docker-content-digest']);
+  t.deepEqual((await get(`manifests/${digest}`)).body, made.body);
+  const own = indexOf([attached]);
+  await manifest(own, fallbackTagOf(subject));
+  t.deepEqual((await get(path)).body, own.bytes);
+});
+
+test('of a type of attachments the newest stay, as many as the registry keeps', async (t) => {
+  const {image, manifest, get, head} = pusherTo(
+    await startBackref(t, hosted({referrers: {keep: 2}})),
+    'team/app',
+  );
+  const subject = plainManifest();
+  const scans = Array.from({length: 4}, () => referrerOf(subject, {artifactType: 'application/x-scan'}));
+  const signature = referrerOf(subject, {artifactType: 'application/x-sig'});
+  await image(signature, [config]);
+  await Promise.all(scans.slice(0, 3).map((scan) => manifest(scan)));
+  await manifest(scans[3] as ManifestContent);
+  // Pushed again, it is the newest.
+  const listed = async () =>
+    ((await get(`referrers/${subject.digest}`)).json() as {manifests: ListedDescriptor[]}).manifests;
+  const left = await listed();
+  t.is(left.length, 3);
+  t.true(left.some(({digest}) => digest === signature.digest));
+  t.true(left.some(({digest}) => digest === scans[3]?.digest));
+  const gone = scans.filter(({digest}) => !left.some((one) => one.digest === digest));
+  for (const {digest} of gone) t.is((await head(`manifests/${digest}`)).status, 404);
+  const [old] = left.filter(({digest}) => scans.slice(0, 3).some((scan) => scan.digest === digest));
+  await manifest(scans.find(({digest}) => digest === old?.digest) as ManifestContent);
+  t.is((await listed()).length, 3);
+});
+
+test('a subject with many referrers of a type is told of once', async (t) => {
+  const backref = await startBackref(t, hosted());
+  const told: {subject: string; atLeast: number}[] = [];
+  backref.server.events.on('referrers.crowded', (event) => void told.push(event));
+  const {image, manifest} = pusherTo(backref, 'team/app');
+  const subject = plainManifest();
+  await image(referrerOf(subject), [config]);
+  for (let count = 1; count < 39; count++) await manifest(referrerOf(subject));
+  t.is(told.length, 0);
+  await manifest(referrerOf(subject));
+  await manifest(referrerOf(subject));
+  t.is(told.length, 1);
+  t.like(told[0], {subject: subject.digest, atLeast: 40, registry: 'docker.io', repository: 'team/app'});
+});
+
+test('a deleted tag is gone, and its manifest stays', async (t) => {
+  const pusher = pusherTo(await startBackref(t, hosted()), 'team/app');
+  const image = plainManifest();
+  await pusher.manifest(image, 'v1');
+  t.is((await pusher.delete('manifests/v1')).status, 202);
+  t.is((await pusher.head('manifests/v1')).status, 404);
+  t.is((await pusher.head(`manifests/${image.digest}`)).status, 200);
+  const again = await pusher.delete('manifests/v1');
+  t.is(again.status, 404);
+  t.is(errorOf(again).code, 'MANIFEST_UNKNOWN');
+});
+
+test('a deleted manifest is gone with every tag on it', async (t) => {
+  const pusher = pusherTo(await startBackref(t, hosted()), 'team/app');
+  const [image, other] = [plainManifest(), plainManifest()];
+  await pusher.manifest(image, 'v1', '?tag=v2');
+  await pusher.manifest(other, 'v3');
+  await pusher.get('manifests/v1');
+  t.is((await pusher.delete(`manifests/${image.digest}`)).status, 202);
+  for (const reference of ['v1', 'v2', image.digest]) {
+    t.is((await pusher.head(`manifests/${reference}`)).status, 404);
+    t.is((await pusher.get(`manifests/${reference}`)).status, 404);
+  }
+  t.deepEqual((await pusher.get('tags/list')).json(), {name: 'team/app', tags: ['v3']});
+  t.is((await pusher.delete(`manifests/${image.digest}`)).status, 404);
+});
+
+test('a deleted blob is gone, be it small enough for memory', async (t) => {
+  const backref = await startBackref(t, hosted());
+  const pusher = pusherTo(backref, 'team/app');
+  await pusher.blob(layer);
+  await pusherTo(backref, 'other/app').blob(layer);
+  t.is((await pusher.get(`blobs/${layer.digest}`)).status, 200);
+  t.is((await pusher.delete(`blobs/${layer.digest}`)).status, 202);
+  t.is((await pusher.get(`blobs/${layer.digest}`)).status, 404);
+  t.is((await pusher.head(`blobs/${layer.digest}`)).status, 404);
+  t.is((await pusherTo(backref, 'other/app').get(`blobs/${layer.digest}`)).status, 200);
+  t.is(errorOf(await pusher.delete(`blobs/${layer.digest}`)).code, 'BLOB_UNKNOWN');
+});
+
+test('a blob that a pusher found here is kept for another while', async (t) => {
+  const backref = await startBackref(t, hosted());
+  const pusher = pusherTo(backref, 'team/app');
+  await pusher.blob(layer);
+  await pusher.blob(config);
+  const collect = async () =>
+    (await backref.server.commands()).collect({
+      grace: 60 * 60_000,
+      signal: AbortSignal.timeout(60_000),
+      progress: () => {},
+    });
+  backref.clock.move(50 * 60_000);
+  t.is((await pusher.head(`blobs/${layer.digest}`)).status, 200);
+  backref.clock.move(50 * 60_000);
+  await collect();
+  t.is((await pusher.head(`blobs/${layer.digest}`)).status, 200);
+  t.is((await pusher.head(`blobs/${config.digest}`)).status, 404);
+});
+
+test('a blob that was collected between its upload and its manifest is missed', async (t) => {
+  const backref = await startBackref(t, hosted());
+  const pusher = pusherTo(backref, 'team/app');
+  await pusher.blob(config);
+  await pusher.blob(layer);
+  backref.clock.move(2 * 60 * 60_000);
+  await (await backref.server.commands()).collect({
+    grace: 60 * 60_000,
+    signal: AbortSignal.timeout(60_000),
+    progress: () => {},
+  });
+  t.is(errorOf(await pusher.manifest(imageManifest([layer]))).code, 'MANIFEST_BLOB_UNKNOWN');
+});
+
+test('the same bytes may be pushed again under another media type', async (t) => {
+  const {manifest, get} = pusherTo(await startBackref(t, hosted()), 'team/app');
+  const bytes = contentOf(Buffer.from(JSON.stringify({any: 'thing'})));
+  await manifest({...bytes, mediaType: 'application/vnd.example.one+json'}, 'v1');
+  t.is((await get('manifests/v1')).headers['content-type'], 'application/vnd.example.one+json');
+  await manifest({...bytes, mediaType: 'application/vnd.example.two+json'}, 'v1');
+  t.is((await get('manifests/v1')).headers['content-type'], 'application/vnd.example.two+json');
+});

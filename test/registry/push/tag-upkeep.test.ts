@@ -1,0 +1,301 @@
+import test, {type ExecutionContext} from 'ava';
+import {OCI_INDEX} from '../../../src/oci/media-type.ts';
+import {type ManifestContent, plainManifest} from '../../support/content.ts';
+import {startLegacy} from '../../support/legacy.ts';
+import {descriptorOf, fallbackTagOf, listAnswer, referrerOf} from '../../support/referrers.ts';
+import {
+  type Answer,
+  createScriptedUpstream,
+  type Expectation,
+  HANG,
+} from '../../support/scripted-upstream.ts';
+import {startUpkeep} from './upkeep.ts';
+
+const image = plainManifest();
+const PATH = `/v2/team/app/manifests/${fallbackTagOf(image)}`;
+const GET = {request: `GET ${PATH}`, sends: {'cache-control': 'no-cache'}};
+const PUT = {request: `PUT ${PATH}`, sends: {'content-type': OCI_INDEX}, answer: {status: 201}};
+const ABSENT = {...GET, answer: {status: 404}};
+const holding = (...entries: ManifestContent[]): Expectation => ({
+  ...GET,
+  answer: listAnswer(entries.map(descriptorOf)),
+});
+
+async function scripted(t: ExecutionContext, script: Expectation[], options = {}) {
+  const upstream = await createScriptedUpstream(t, script);
+  return {upstream, ...(await startUpkeep(t, upstream.url, options))};
+}
+
+async function legacy(t: ExecutionContext, options = {}) {
+  const registry = await startLegacy(t, image);
+  const puts = () => registry.requests.filter((line) => line.startsWith('PUT')).length;
+  return {registry, puts, ...(await startUpkeep(t, registry.url, options))};
+}
+
+const writtenEntries = (body: Buffer | undefined): string[] =>
+  JSON.parse(String(body)).manifests.map(({digest}: {digest: string}) => digest);
+
+test('a change is owed until the tag holds it, and watched until it cannot be lost any more', async (t) => {
+  const sbom = referrerOf(image);
+  const {registry, attach, journal, later, puts, heard} = await legacy(t);
+  await attach(sbom);
+  t.deepEqual(await registry.fallback(image.digest), [sbom.digest]);
+  t.not((await journal())[0]?.writtenAt, undefined);
+  for (const pause of [2000, 8000]) {
+    await later(pause);
+    t.is((await journal()).length, 1);
+  }
+  await later(50_000);
+  t.deepEqual(await journal(), []);
+  t.is(puts(), 1);
+  t.deepEqual(heard, ['referrers.tag-written']);
+});
+
+test('what a direct writer overwrites after our check comes back', async (t) => {
+  const [ours, theirs] = [referrerOf(image), referrerOf(image)];
+  const {registry, attach, journal, later} = await legacy(t);
+  await attach(ours);
+  const rewritten = listAnswer([descriptorOf(theirs)]).body as Buffer;
+  await registry.put(fallbackTagOf(image), {bytes: rewritten, mediaType: OCI_INDEX});
+  await later(2000);
+  t.deepEqual(await registry.fallback(image.digest), [theirs.digest, ours.digest]);
+
+  // Its time begins anew: the next one who overwrites it is noticed as well.
+  await later(2000);
+  await later(8000);
+  await registry.put(fallbackTagOf(image), {bytes: rewritten, mediaType: OCI_INDEX});
+  await later(50_000);
+  t.deepEqual(await registry.fallback(image.digest), [theirs.digest, ours.digest]);
+  t.is((await journal()).length, 1);
+});
+
+test('everything that is owed to one subject at once is written together', async (t) => {
+  const {registry, attach, puts} = await legacy(t);
+  const all = Array.from({length: 100}, () => referrerOf(image));
+  await Promise.all(all.map(attach));
+  t.deepEqual((await registry.fallback(image.digest))?.toSorted(), all.map(({digest}) => digest).toSorted());
+  t.true(puts() < 20, `${puts()} writes`);
+});
+
+test('what others have written stays as it is, to the byte', async (t) => {
+  const [ours, gone] = [referrerOf(image), referrerOf(image)];
+  const other = `{ "digest" : "sha256:${'a'.repeat(64)}", "size": 1.0e2, "odd": [1, {"x": "]"}] }`;
+  const text = (...entries: string[]) =>
+    ` {"manifests":[${entries.join(',')}], "annotations": {"by": "them"}}\n`;
+  const {registry, attach, deleted} = await legacy(t);
+  const write = (body: string) =>
+    registry.put(fallbackTagOf(image), {bytes: Buffer.from(body), mediaType: OCI_INDEX});
+  const read = async () => String((await registry.get(fallbackTagOf(image)))?.bytes);
+  await write(text(other, JSON.stringify(descriptorOf(gone))));
+  await attach(ours);
+  const own = JSON.stringify(descriptorOf(ours));
+  t.is(await read(), text(other, JSON.stringify(descriptorOf(gone)), own));
+  await deleted(gone);
+  t.is(await read(), text(other, own));
+});
+
+test('the last referrer leaves an index without entries: not everybody may delete a tag', async (t) => {
+  const sbom = referrerOf(image);
+  const {registry, attach, deleted, journal} = await legacy(t);
+  await attach(sbom);
+  await deleted(sbom);
+  t.deepEqual(await registry.fallback(image.digest), []);
+  t.is((await journal())[0]?.change, 'remove');
+});
+
+test('the removal from a tag that is not there is done without writing', async (t) => {
+  const {deleted, puts, registry} = await legacy(t);
+  await deleted(referrerOf(image));
+  t.is(puts(), 0);
+  t.is(await registry.fallback(image.digest), undefined);
+});
+
+test('a stale answer after our write makes nobody write again', async (t) => {
+  const [earlier, sbom] = [referrerOf(image), referrerOf(image)];
+  const {attach, later, journal, upstream} = await scripted(t, [
+    holding(earlier),
+    PUT,
+    // As GHCR for some five seconds.
+    holding(earlier),
+    holding(earlier),
+    holding(earlier),
+    holding(earlier, sbom),
+  ]);
+  await attach(sbom);
+  t.is((await journal())[0]?.writtenAt, undefined);
+  await later(200);
+  await later(1000);
+  await later(2000);
+  t.not((await journal())[0]?.writtenAt, undefined);
+  t.is(upstream.requests.filter(({method}) => method === 'PUT').length, 1);
+});
+
+test('an answer that stays what it was before our write is written over again', async (t) => {
+  const [earlier, sbom] = [referrerOf(image), referrerOf(image)];
+  const {attach, later, journal} = await scripted(t, [
+    holding(earlier),
+    PUT,
+    holding(earlier),
+    holding(earlier),
+    holding(earlier),
+    holding(earlier),
+    holding(earlier),
+    PUT,
+    holding(earlier, sbom),
+  ]);
+  await attach(sbom);
+  for (const pause of [200, 1000, 2000, 10_000]) await later(pause);
+  t.not((await journal())[0]?.writtenAt, undefined);
+});
+
+test('a direct writer between our read and our check does not cost our entry', async (t) => {
+  const [ours, theirs] = [referrerOf(image), referrerOf(image)];
+  const {attach, later, upstream} = await scripted(t, [
+    ABSENT,
+    PUT,
+    holding(theirs),
+    holding(theirs),
+    PUT,
+    holding(theirs, ours),
+  ]);
+  await attach(ours);
+  await later(200);
+  t.deepEqual(writtenEntries(upstream.requests[4]?.body), [theirs.digest, ours.digest]);
+});
+
+test('a tag that is no list of referrers is never written, and what is owed to it stays owed', async (t) => {
+  const sbom = referrerOf(image);
+  const other = referrerOf(plainManifest());
+  const answers: Answer[] = [
+    // GitLab resolves the tag to the subject itself.
+    {headers: {'Content-Type': image.mediaType}, body: image.bytes},
+    {headers: {'Content-Type': other.mediaType}, body: other.bytes},
+    {headers: {'Content-Type': OCI_INDEX}, body: '<html>'},
+    {headers: {'Content-Type': OCI_INDEX}, body: '{"manifests":[{}]}'},
+  ];
+  for (const answer of answers) {
+    const {attach, later, journal, heard} = await scripted(t, [{...GET, answer, times: 2}]);
+    await attach(sbom);
+    await later(200);
+    t.is((await journal())[0]?.writtenAt, undefined);
+    t.deepEqual(heard, ['referrers.tag-unusable', 'referrers.tag-owed', 'referrers.tag-unusable']);
+  }
+});
+
+test('what an earlier process left owed is written by the next, few subjects at a time', async (t) => {
+  const images = Array.from({length: 40}, plainManifest);
+  const entries = images.map((subject) => referrerOf(subject));
+  let most = 0;
+  let open = 0;
+  const tags = new Map<string, Buffer>();
+  const upstream = await createScriptedUpstream(t, [
+    {
+      request: /^(GET|PUT) /,
+      always: true,
+      answer({method, url, body}) {
+        open += 1;
+        most = Math.max(most, open);
+        const answered = new Promise((resolve) => setImmediate(resolve)).then(() => {
+          open -= 1;
+        });
+        if (method === 'PUT') tags.set(url, body);
+        const there = tags.get(url);
+        if (method === 'PUT') return {status: 201, before: answered};
+        if (!there) return {status: 404, before: answered};
+        return {headers: {'Content-Type': OCI_INDEX}, body: there, before: answered};
+      },
+    },
+  ]);
+  const first = await startUpkeep(t, upstream.url);
+  for (const entry of entries) await first.pushed(entry);
+  const {upkeep, journal} = await first.restart();
+  upkeep.start();
+  while ((await journal()).some(({writtenAt}) => writtenAt === undefined)) {
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  t.is(tags.size, 40);
+  t.true(most <= 8, `${most} at once`);
+});
+
+test('a subject whose lease another process has is left to it, and taken over when it is over', async (t) => {
+  const sbom = referrerOf(image);
+  const {registry, attach, metadata, clock, later, puts} = await legacy(t);
+  const key = `fallback-tag upstream.test/team/app@${image.digest}`;
+  await metadata.commit([{type: 'lease.put', lease: {key, owner: 'another', until: clock.now() + 5000}}]);
+  await attach(sbom);
+  t.is(puts(), 0);
+  for (const pause of [200, 1000, 2000]) await later(pause);
+  t.is(puts(), 0);
+  await later(10_000);
+  t.deepEqual(await registry.fallback(image.digest), [sbom.digest]);
+});
+
+test('two processes that attach to one subject lose nothing', async (t) => {
+  const {registry, attach, metadata, clock, later} = await legacy(t);
+  const other = await startUpkeep(t, registry.url, {metadata, clock, owner: 'another'});
+  const all = Array.from({length: 40}, () => referrerOf(image));
+  await Promise.all(all.map((entry, index) => (index % 2 ? attach : other.attach)(entry)));
+  for (let round = 0; round < 10; round++) {
+    await clock.advance(2000);
+    await Promise.race([later(0), other.later(0), new Promise((resolve) => setTimeout(resolve, 100))]);
+  }
+  t.deepEqual((await registry.fallback(image.digest))?.toSorted(), all.map(({digest}) => digest).toSorted());
+});
+
+test('a client waits two seconds for the tag, not longer; the work goes on', async (t) => {
+  const sbom = referrerOf(image);
+  const {attach, clock, journal} = await scripted(t, [{...GET, answer: {before: HANG}}]);
+  const attached = attach(sbom);
+  await clock.sleeping();
+  await clock.advance(2000);
+  await attached;
+  t.is((await journal())[0]?.writtenAt, undefined);
+});
+
+test('an upstream that cannot be reached is asked again with growing pauses', async (t) => {
+  const sbom = referrerOf(image);
+  const upstream = await createScriptedUpstream(t, [ABSENT, PUT, holding(sbom)]);
+  const {attach, later, journal, heard} = await startUpkeep(t, upstream.url);
+  await upstream.stop();
+  await attach(sbom);
+  await later(200);
+  t.is((await journal())[0]?.writtenAt, undefined);
+  await upstream.start();
+  await later(1000);
+  t.not((await journal())[0]?.writtenAt, undefined);
+  t.deepEqual(heard, ['referrers.tag-owed', 'referrers.tag-written', 'referrers.tag-owed']);
+});
+
+test('an upstream that turns out to list the referrer itself is owed nothing, and its tag is not written', async (t) => {
+  const [sbom, second] = [referrerOf(image), referrerOf(image)];
+  const API = `GET /v2/team/app/referrers/${image.digest}`;
+  const {attach, later, journal} = await scripted(
+    t,
+    [
+      {request: API, answer: {status: 429}},
+      {request: API, answer: listAnswer([descriptorOf(sbom)])},
+      {request: API, answer: listAnswer([descriptorOf(sbom)])},
+      ABSENT,
+      PUT,
+      holding(second),
+    ],
+    {mode: 'auto'},
+  );
+  await attach(sbom);
+  t.is((await journal())[0]?.writtenAt, undefined);
+  await later(200);
+  t.deepEqual(await journal(), []);
+  // One that its list does not name may yet be looked for by the tag.
+  await attach(second);
+  t.not((await journal())[0]?.writtenAt, undefined);
+});
+
+test('a manifest that is gone is owed no entry', async (t) => {
+  const sbom = referrerOf(image);
+  const {pushed, metadata, route, upkeep, journal, puts} = await legacy(t);
+  await pushed(sbom);
+  await metadata.commit([{type: 'manifest.delete', repository: route.repository, digest: sbom.digest}]);
+  await upkeep.settle(route, image.digest);
+  t.deepEqual(await journal(), []);
+  t.is(puts(), 0);
+});

@@ -1,0 +1,161 @@
+import {join} from 'node:path';
+import type {ExecutionContext} from 'ava';
+import {createEvents, type EventMap} from '../../../src/events.ts';
+import type {Digest} from '../../../src/oci/digest.ts';
+import {readManifest} from '../../../src/oci/manifest.ts';
+import {edgeOf} from '../../../src/oci/referrers.ts';
+import {createAbsences} from '../../../src/registry/absences.ts';
+import {createManifestPull} from '../../../src/registry/manifest-pull.ts';
+import {manifestPut} from '../../../src/registry/manifest-put.ts';
+import type {Route} from '../../../src/registry/namespace.ts';
+import {createTagRounds} from '../../../src/registry/push/tag-round.ts';
+import {createTagUpkeep, type TagUpkeep} from '../../../src/registry/push/tag-upkeep.ts';
+import {createCapabilities} from '../../../src/registry/referrers/capability.ts';
+import {createDiscovery} from '../../../src/registry/referrers/discovery.ts';
+import {createFallbackTags} from '../../../src/registry/referrers/fallback-tag.ts';
+import {createRegistries, type ReferrersPolicy, type Registry} from '../../../src/registry/registries.ts';
+import {createTags} from '../../../src/registry/tags.ts';
+import {createWrites} from '../../../src/registry/writes.ts';
+import type {Metadata, OwedTagChange} from '../../../src/storage/metadata.ts';
+import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
+import {createManualClock, type ManualClock} from '../../support/clock.ts';
+import type {ManifestContent} from '../../support/content.ts';
+import {createFolder} from '../../support/folder.ts';
+import {createClient, repository} from '../../support/upstream.ts';
+
+/** The upkeep of the fallback tags of `team/app` at one upstream, without a server in front. Its time stands still. */
+export interface Upkeep {
+  readonly upkeep: TagUpkeep;
+  readonly metadata: Metadata;
+  readonly clock: ManualClock;
+  readonly route: Route;
+  /** Each `referrers.tag-owed` and the like, by name. */
+  readonly heard: (keyof EventMap)[];
+  /** Commits a manifest that was pushed, with what its subject's tag owes it. */
+  pushed(referrer: ManifestContent): Promise<void>;
+  /** The same, and waits for the tag. */
+  attach(referrer: ManifestContent): Promise<void>;
+  /** Commits that a referrer was deleted. */
+  deleted(referrer: ManifestContent): Promise<void>;
+  journal(): Promise<OwedTagChange[]>;
+  /** Moves the time on to where the tag is looked at again, and waits for that. */
+  later(ms: number): Promise<void>;
+  /** Ends it as a process does that is killed: nothing is tidied up. */
+  restart(): Promise<Upkeep>;
+}
+
+export interface UpkeepOptions {
+  folder?: string;
+  clock?: ManualClock;
+  owner?: string;
+  mode?: ReferrersPolicy['mode'];
+  metadata?: Metadata;
+}
+
+export async function startUpkeep(
+  t: ExecutionContext,
+  url: string,
+  {folder, clock = createManualClock(), owner = 'test', mode = 'tag', metadata: given}: UpkeepOptions = {},
+): Promise<Upkeep> {
+  const path = join(folder ?? (await createFolder(t)), 'meta.db');
+  const metadata = given ?? (await openSqliteMetadata({path}));
+  if (!given) t.teardown(() => metadata.close());
+  const {client} = createClient(t, url, {
+    concurrency: {heads: 32, bodies: 32},
+    breaker: {failures: 1000, openFor: 1},
+  });
+  const registry: Registry = {
+    name: 'upstream.test',
+    aliases: [],
+    hosts: [],
+    library: false,
+    upstream: client,
+    hosted: false,
+    push: {mode: 'through', writer: client},
+    maxManifest: 4 * 1024 * 1024,
+    tags: {ttl: 60_000, maxStale: 60_000, keepDeleted: 0, absentTtl: 5000},
+    referrers: {mode, ttl: 60_000, maxStale: 60_000, prefetch: 'off'},
+    rateLimitStatus: 503,
+  };
+  const route: Route = {
+    registry,
+    repository: {registry: registry.name, name: repository},
+    asked: repository,
+  };
+  const events = createEvents();
+  const heard: (keyof EventMap)[] = [];
+  for (const name of ['referrers.tag-owed', 'referrers.tag-written', 'referrers.tag-unusable'] as const) {
+    events.on(name, () => heard.push(name));
+  }
+  events.on('background.failed', ({error}) => t.fail(String(error)));
+  const writes = createWrites();
+  const pull = createManifestPull({metadata, writes, clock, arrived: () => {}});
+  const tags = createTags({metadata, pull, absences: createAbsences(clock), writes, clock});
+  const capabilities = createCapabilities(clock, events);
+  const discovery = createDiscovery({capabilities, fallbackTags: createFallbackTags({metadata, pull})});
+  let under = 0;
+  let idle = Promise.withResolvers<void>();
+  const rounds = createTagRounds({metadata, capabilities, discovery, pull, tags, clock, events, owner});
+  const counted = {
+    async run(...question: Parameters<typeof rounds.run>) {
+      under += 1;
+      try {
+        return await rounds.run(...question);
+      } finally {
+        under -= 1;
+        if (under === 0) {
+          idle.resolve();
+          idle = Promise.withResolvers();
+        }
+      }
+    },
+  };
+  const registries = createRegistries([registry], undefined);
+  const upkeep = createTagUpkeep({metadata, rounds: counted, registries: () => registries, clock, events});
+  const close = async () => {
+    const closed = upkeep.close();
+    await clock.advance(1000);
+    await closed;
+  };
+  t.teardown(close);
+  let change = 0;
+
+  async function owe({digest, bytes, mediaType}: ManifestContent, kind: 'add' | 'remove'): Promise<Digest> {
+    const edge = edgeOf({digest, bytes, mediaType});
+    if (!edge) throw new Error('a referrer has a subject');
+    const at = clock.now() + change++;
+    const origin = 'upstream' as const;
+    const row = {repository: route.repository, subject: edge.subject, digest, change: kind, at};
+    const facts = readManifest(bytes);
+    await metadata.commit([
+      kind === 'add'
+        ? manifestPut({repository: route.repository, digest, bytes, mediaType, edge, facts, origin, at})
+        : {type: 'manifest.delete', repository: route.repository, digest},
+      {type: 'tag-journal.put', entry: {...row, writtenAt: undefined}},
+    ]);
+    return edge.subject;
+  }
+
+  return {
+    upkeep,
+    metadata,
+    clock,
+    route,
+    heard,
+    pushed: async (referrer) => void (await owe(referrer, 'add')),
+    attach: async (referrer) => upkeep.settle(route, await owe(referrer, 'add')),
+    deleted: async (referrer) => upkeep.settle(route, await owe(referrer, 'remove')),
+    journal: () => metadata.owedTagChanges(1000),
+    async later(ms) {
+      const round = idle.promise;
+      await clock.advance(ms);
+      await round;
+      // What follows the end of a round follows it at once.
+      await new Promise(setImmediate);
+    },
+    async restart() {
+      await close();
+      return startUpkeep(t, url, {clock, mode, metadata, owner: `${owner}'`});
+    },
+  };
+}

@@ -1,0 +1,482 @@
+import {readdir} from 'node:fs/promises';
+import {join} from 'node:path';
+import test from 'ava';
+import {OciError} from '../../../src/oci/errors.ts';
+import {createUploadId} from '../../../src/oci/upload.ts';
+import type {Route} from '../../../src/registry/namespace.ts';
+import type {Change, Metadata, Precondition} from '../../../src/storage/metadata.ts';
+import type {Spools} from '../../../src/storage/spool.ts';
+import {type Content, contentOf, imageManifest, randomBlob} from '../../support/content.ts';
+import {
+  begun,
+  caller,
+  chunkOf,
+  createHosted,
+  type Hosted,
+  nothingMore,
+  placed,
+  pushBlob,
+  refusalOf,
+  storedBytes,
+} from './hosted.ts';
+
+const DAY = 24 * 60 * 60 * 1000;
+const blob = randomBlob(100_000);
+const [first, second] = [blob.bytes.subarray(0, 40_000), blob.bytes.subarray(40_000)];
+
+const spoolFiles = async ({folder}: Hosted): Promise<string[]> => {
+  try {
+    return await readdir(join(folder, 'spool'));
+  } catch {
+    return [];
+  }
+};
+
+test('a blob is uploaded in one piece, and is linked to its repository alone', async (t) => {
+  const hosted = await createHosted(t);
+  await pushBlob(hosted, blob);
+  t.deepEqual(await storedBytes(hosted, blob.digest), blob.bytes);
+  const link = await hosted.metadata.blobLink(hosted.route().repository, blob.digest);
+  t.is(link?.origin, 'local');
+  t.is(link?.size, blob.bytes.length);
+  t.is(await hosted.metadata.blobLink(hosted.route('other/app').repository, blob.digest), undefined);
+  t.deepEqual(await spoolFiles(hosted), []);
+});
+
+test('chunks follow each other, and the state tells how far they are', async (t) => {
+  const hosted = await createHosted(t);
+  const route = hosted.route();
+  const id = await begun(hosted, route);
+  t.is((await hosted.push.state(route, id, caller)).offset, 0);
+  t.deepEqual(await hosted.push.append(route, id, placed(first, 0), caller), {
+    id,
+    offset: 40_000,
+    minChunk: undefined,
+  });
+  t.is((await hosted.push.state(route, id, caller)).offset, 40_000);
+  await hosted.push.finish(route, id, blob.digest, placed(second, 40_000), caller);
+  t.deepEqual(await storedBytes(hosted, blob.digest), blob.bytes);
+});
+
+test('an upload that has ended is unknown', async (t) => {
+  const hosted = await createHosted(t);
+  const route = hosted.route();
+  const id = await begun(hosted, route);
+  await hosted.push.finish(route, id, blob.digest, chunkOf(blob.bytes), caller);
+  const {push} = hosted;
+  for (const work of [
+    push.state(route, id, caller),
+    push.append(route, id, chunkOf(first), caller),
+    push.finish(route, id, blob.digest, nothingMore(), caller),
+    push.cancel(route, id, caller),
+  ]) {
+    const refusal = await refusalOf(work);
+    t.is(refusal.code, 'BLOB_UPLOAD_UNKNOWN');
+    t.is(refusal.status, 404);
+  }
+});
+
+test('the upload of another repository, and one that was never begun, are unknown and left alone', async (t) => {
+  const hosted = await createHosted(t);
+  const {push} = hosted;
+  const id = await begun(hosted, hosted.route());
+  await push.append(hosted.route(), id, chunkOf(first), caller);
+  const foreign = hosted.route('other/app');
+  for (const work of [
+    push.state(foreign, id, caller),
+    push.append(foreign, id, chunkOf(second), caller),
+    push.finish(foreign, id, blob.digest, chunkOf(second), caller),
+    push.cancel(foreign, id, caller),
+    push.state(hosted.route(), createUploadId(), caller),
+  ]) {
+    t.is((await refusalOf(work)).code, 'BLOB_UPLOAD_UNKNOWN');
+  }
+  await push.finish(hosted.route(), id, blob.digest, chunkOf(second), caller);
+  t.deepEqual(await storedBytes(hosted, blob.digest), blob.bytes);
+});
+
+for (const [title, start] of [
+  ['a chunk behind a gap', 60_000],
+  ['a chunk that was sent before', 0],
+] as const) {
+  test(`${title} is refused with what is here, also at the end, and the upload goes on`, async (t) => {
+    const hosted = await createHosted(t);
+    const {push} = hosted;
+    const route = hosted.route();
+    const id = await begun(hosted, route);
+    await push.append(route, id, placed(first, 0), caller);
+    const wrong = () => placed(second, start);
+    for (const work of [
+      () => push.append(route, id, wrong(), caller),
+      () => push.finish(route, id, blob.digest, wrong(), caller),
+    ]) {
+      const refusal = await refusalOf(work());
+      t.is(refusal.code, 'BLOB_UPLOAD_INVALID');
+      t.is(refusal.status, 416);
+      t.is(refusal.headers['Range'], '0-39999');
+    }
+    t.is((await push.state(route, id, caller)).offset, 40_000);
+    await push.finish(route, id, blob.digest, placed(second, 40_000), caller);
+    t.deepEqual(await storedBytes(hosted, blob.digest), blob.bytes);
+  });
+}
+
+test('a range and a length that disagree are refused before a byte is taken', async (t) => {
+  const hosted = await createHosted(t);
+  const route = hosted.route();
+  const id = await begun(hosted, route);
+  const chunk = chunkOf(first, {length: 40_000, range: {start: 0, end: 40_000}});
+  const refusal = await refusalOf(hosted.push.append(route, id, chunk, caller));
+  t.is(refusal.code, 'SIZE_INVALID');
+  t.is(refusal.status, 400);
+  t.is((await hosted.push.state(route, id, caller)).offset, 0);
+});
+
+test('bytes beyond the length that was told never get in', async (t) => {
+  const hosted = await createHosted(t);
+  const route = hosted.route();
+  const id = await begun(hosted, route);
+  const chunk = chunkOf([first, second], {length: 50_000});
+  t.is((await refusalOf(hosted.push.append(route, id, chunk, caller))).code, 'SIZE_INVALID');
+  t.is((await hosted.push.state(route, id, caller)).offset, 40_000);
+  await hosted.push.finish(route, id, blob.digest, placed(second, 40_000), caller);
+  t.pass();
+});
+
+test('what arrived of a body that broke off stays, and the client goes on from there', async (t) => {
+  const hosted = await createHosted(t);
+  const {push} = hosted;
+  const route = hosted.route();
+  const id = await begun(hosted, route);
+  async function* breaking(): AsyncGenerator<Uint8Array, void> {
+    yield Buffer.from(first);
+    throw new OciError('BLOB_UPLOAD_INVALID', {message: 'the client broke off'});
+  }
+  const broken = {length: blob.bytes.length, range: undefined, bytes: breaking()};
+  t.is((await refusalOf(push.append(route, id, broken, caller))).message, 'the client broke off');
+  t.is((await push.state(route, id, caller)).offset, 40_000);
+  await push.append(route, id, placed(second, 40_000), caller);
+  await push.finish(route, id, blob.digest, nothingMore(), caller);
+  t.deepEqual(await storedBytes(hosted, blob.digest), blob.bytes);
+});
+
+test('a wrong digest ends the upload, and nothing of it stays', async (t) => {
+  const hosted = await createHosted(t);
+  const route = hosted.route();
+  const id = await begun(hosted, route);
+  const wrong = randomBlob(10);
+  const refusal = await refusalOf(hosted.push.finish(route, id, wrong.digest, chunkOf(blob.bytes), caller));
+  t.is(refusal.code, 'DIGEST_INVALID');
+  t.is(refusal.status, 400);
+  t.true(refusal.message.includes(blob.digest));
+  t.is((await refusalOf(hosted.push.state(route, id, caller))).code, 'BLOB_UPLOAD_UNKNOWN');
+  t.deepEqual(await spoolFiles(hosted), []);
+  t.is(await hosted.store.stat(wrong.digest), undefined);
+  t.is(await hosted.store.stat(blob.digest), undefined);
+});
+
+test('the digest may be of another algorithm than was said at the beginning, or of one that was said', async (t) => {
+  const hosted = await createHosted(t);
+  const {push} = hosted;
+  const route = hosted.route();
+  const other = contentOf(blob.bytes, 'sha512');
+  const silent = await begun(hosted, route);
+  await push.append(route, silent, chunkOf(first), caller);
+  await push.finish(route, silent, other.digest, chunkOf(second), caller);
+  t.deepEqual(await storedBytes(hosted, other.digest), blob.bytes);
+
+  const said = await push.begin(route, {algorithm: 'sha512', mount: undefined}, caller);
+  if (said === 'mounted') return t.fail();
+  const third = randomBlob(1000, 'sha512');
+  await push.finish(route, said.id, third.digest, chunkOf(third.bytes), caller);
+  t.deepEqual(await storedBytes(hosted, third.digest), third.bytes);
+});
+
+test('a blob without a byte is a blob', async (t) => {
+  const hosted = await createHosted(t);
+  const empty = contentOf(Buffer.alloc(0));
+  const route = hosted.route();
+  await hosted.push.finish(route, await begun(hosted, route), empty.digest, nothingMore(), caller);
+  t.is((await hosted.store.stat(empty.digest))?.size, 0);
+});
+
+test('an upload goes on in another process', async (t) => {
+  const before = await createHosted(t);
+  const id = await begun(before, before.route());
+  await before.push.append(before.route(), id, placed(first, 0), caller);
+  const after = await before.restart();
+  const route = after.route();
+  t.is((await after.push.state(route, id, caller)).offset, 40_000);
+  await after.push.append(route, id, placed(second, 40_000), caller);
+  await after.push.finish(route, id, blob.digest, nothingMore(), caller);
+  t.deepEqual(await storedBytes(after, blob.digest), blob.bytes);
+});
+
+test('one request writes an upload at a time; of a second nothing gets in', async (t) => {
+  const hosted = await createHosted(t);
+  const {push} = hosted;
+  const route = hosted.route();
+  const id = await begun(hosted, route);
+  const gate = Promise.withResolvers<void>();
+  const reading = Promise.withResolvers<void>();
+  async function* slow(): AsyncGenerator<Uint8Array, void> {
+    yield Buffer.from(first);
+    reading.resolve();
+    await gate.promise;
+    yield Buffer.from(second);
+  }
+  const writing = push.append(route, id, {length: undefined, range: undefined, bytes: slow()}, caller);
+  await reading.promise;
+  let read = false;
+  async function* counted(): AsyncGenerator<Uint8Array, void> {
+    read = true;
+    yield Buffer.from(second);
+  }
+  const refusal = await refusalOf(
+    push.append(route, id, {length: undefined, range: undefined, bytes: counted()}, caller),
+  );
+  t.is(refusal.code, 'BLOB_UPLOAD_INVALID');
+  t.is(refusal.status, 409);
+  t.false(read);
+  t.true((await push.state(route, id, caller)).offset <= 40_000);
+  gate.resolve();
+  t.is((await writing).offset, 100_000);
+  await push.finish(route, id, blob.digest, nothingMore(), caller);
+  t.deepEqual(await storedBytes(hosted, blob.digest), blob.bytes);
+});
+
+test('a cancelled upload is gone with its bytes', async (t) => {
+  const hosted = await createHosted(t);
+  const route = hosted.route();
+  const id = await begun(hosted, route);
+  await hosted.push.append(route, id, chunkOf(first), caller);
+  t.is((await spoolFiles(hosted)).length, 1);
+  await hosted.push.cancel(route, id, caller);
+  t.deepEqual(await spoolFiles(hosted), []);
+  t.is(await hosted.metadata.upload(id), undefined);
+});
+
+test('an upload is cancelled while a request writes it', async (t) => {
+  const hosted = await createHosted(t);
+  const {push} = hosted;
+  const route = hosted.route();
+  const id = await begun(hosted, route);
+  const gate = Promise.withResolvers<void>();
+  const reading = Promise.withResolvers<void>();
+  async function* slow(): AsyncGenerator<Uint8Array, void> {
+    yield Buffer.from(first);
+    reading.resolve();
+    await gate.promise;
+    yield Buffer.from(second);
+  }
+  const writing = refusalOf(
+    push.finish(route, id, blob.digest, {length: undefined, range: undefined, bytes: slow()}, caller),
+  );
+  await reading.promise;
+  await push.cancel(route, id, caller);
+  t.is((await refusalOf(push.state(route, id, caller))).code, 'BLOB_UPLOAD_UNKNOWN');
+  t.is((await refusalOf(push.cancel(route, id, caller))).code, 'BLOB_UPLOAD_UNKNOWN');
+  gate.resolve();
+  t.is((await writing).code, 'BLOB_UPLOAD_UNKNOWN');
+  t.deepEqual(await spoolFiles(hosted), []);
+  t.is(await hosted.metadata.upload(id), undefined);
+  t.is(await hosted.store.stat(blob.digest), undefined);
+});
+
+test('a blob that is here already is only linked, once its bytes were found right', async (t) => {
+  const hosted = await createHosted(t);
+  await pushBlob(hosted, blob);
+  const other = hosted.route('other/app');
+  const wrong = hosted.push.finish(other, await begun(hosted, other), blob.digest, chunkOf(first), caller);
+  t.is((await refusalOf(wrong)).code, 'DIGEST_INVALID');
+  t.is(await hosted.metadata.blobLink(other.repository, blob.digest), undefined);
+  await pushBlob(hosted, blob, other);
+  t.is((await hosted.metadata.blobLink(other.repository, blob.digest))?.origin, 'local');
+  t.deepEqual(await spoolFiles(hosted), []);
+});
+
+test('uploads that nobody goes on with are removed with their bytes; one that is being written stays', async (t) => {
+  const hosted = await createHosted(t);
+  const {push, uploads, clock} = hosted;
+  const route = hosted.route();
+  const idle = await begun(hosted, route);
+  await push.append(route, idle, chunkOf(first), caller);
+  const bare = await begun(hosted, route);
+  const slow = await begun(hosted, route);
+  const gate = Promise.withResolvers<void>();
+  const reading = Promise.withResolvers<void>();
+  async function* body(): AsyncGenerator<Uint8Array, void> {
+    yield Buffer.from(first);
+    reading.resolve();
+    await gate.promise;
+    yield Buffer.from(second);
+  }
+  const writing = push.append(route, slow, {length: undefined, range: undefined, bytes: body()}, caller);
+  await reading.promise;
+  clock.move(DAY);
+  const lately = await begun(hosted, route);
+  const removed = await uploads.sweep(clock.now() - 1000);
+  t.deepEqual(removed.map(({id}) => id).sort(), [idle, bare].sort());
+  t.deepEqual(await uploads.sweep(clock.now() - 1000), []);
+  gate.resolve();
+  t.is((await writing).offset, 100_000);
+  await push.finish(route, slow, blob.digest, nothingMore(), caller);
+  t.is((await push.state(route, lately, caller)).offset, 0);
+  t.is((await refusalOf(push.state(route, idle, caller))).code, 'BLOB_UPLOAD_UNKNOWN');
+});
+
+test('asking for its state keeps an upload alive', async (t) => {
+  const hosted = await createHosted(t);
+  const route = hosted.route();
+  const id = await begun(hosted, route);
+  hosted.clock.move(DAY);
+  await hosted.push.state(route, id, caller);
+  t.deepEqual(await hosted.uploads.sweep(hosted.clock.now() - 1000), []);
+});
+
+/** A disk that takes so many bytes of each spool. */
+const smallDisk =
+  (room: number) =>
+  (real: Spools): Spools => ({
+    ...real,
+    async open(key) {
+      const spool = await real.open(key);
+      return Object.create(spool, {
+        append: {
+          async value(bytes: Uint8Array) {
+            if (spool.size + bytes.length <= room) return spool.append(bytes);
+            throw Object.assign(new Error('no space left on device'), {code: 'ENOSPC'});
+          },
+        },
+      });
+    },
+  });
+
+test('a full disk is told, and the upload can go on when there is room again', async (t) => {
+  const hosted = await createHosted(t, {spools: smallDisk(50_000)});
+  const route = hosted.route();
+  const id = await begun(hosted, route);
+  const refusal = await refusalOf(hosted.push.append(route, id, chunkOf([first, second]), caller));
+  t.is(refusal.status, 507);
+  t.is(refusal.code, 'UNKNOWN');
+  t.is((await hosted.push.state(route, id, caller)).offset, 40_000);
+  const roomy = await createHosted(t, {folder: hosted.folder});
+  await roomy.push.finish(roomy.route(), id, blob.digest, placed(second, 40_000), caller);
+  t.deepEqual(await storedBytes(roomy, blob.digest), blob.bytes);
+});
+
+test('a disk that says only at the end that it did not take everything is told as full', async (t) => {
+  const forgetful = (real: Spools): Spools => ({
+    ...real,
+    open: async (key) => Object.create(await real.open(key), {append: {value: async () => {}}}),
+  });
+  const hosted = await createHosted(t, {spools: forgetful});
+  const route = hosted.route();
+  const id = await begun(hosted, route);
+  const refusal = await refusalOf(hosted.push.append(route, id, chunkOf(first), caller));
+  t.is(refusal.status, 507);
+  t.is((await hosted.push.state(route, id, caller)).offset, 0);
+});
+
+/** Somebody deletes a blob from a repository just before the first commit that puts a manifest or links a blob. */
+const deletedBefore =
+  (route: () => Route, {digest}: Content, type: 'manifest.put' | 'blob.link') =>
+  (real: Metadata): Metadata => {
+    let armed = true;
+    return Object.create(real, {
+      commit: {
+        async value(changes: readonly Change[], preconditions: readonly Precondition[] = []) {
+          if (armed && preconditions.length > 0 && changes.some((change) => change.type === type)) {
+            armed = false;
+            await real.commit([{type: 'blob.unlink', repository: route().repository, digest}]);
+          }
+          return real.commit(changes, preconditions);
+        },
+      },
+    });
+  };
+
+test('a blob that is deleted while its manifest is put is missed', async (t) => {
+  const config = contentOf(Buffer.from('{}'));
+  const image = imageManifest([blob]);
+  const hosted: Hosted = await createHosted(t, {
+    metadata: deletedBefore(() => hosted.route(), blob, 'manifest.put'),
+  });
+  const route = hosted.route();
+  await pushBlob(hosted, config);
+  await pushBlob(hosted, blob);
+  const put = () =>
+    hosted.push.putManifest(
+      route,
+      image.digest,
+      {bytes: image.bytes, mediaType: image.mediaType, tags: []},
+      caller,
+    );
+  const refusal = await refusalOf(put());
+  t.is(refusal.code, 'MANIFEST_BLOB_UNKNOWN');
+  t.deepEqual(refusal.detail?.['digests'], [blob.digest]);
+  t.is(await hosted.metadata.manifest(route.repository, image.digest), undefined);
+  await pushBlob(hosted, blob);
+  t.is((await put()).digest, image.digest);
+});
+
+test('a blob that is deleted while it is mounted is to be uploaded', async (t) => {
+  const hosted: Hosted = await createHosted(t, {
+    metadata: deletedBefore(() => hosted.route(), blob, 'blob.link'),
+  });
+  await pushBlob(hosted, blob);
+  const target = hosted.route('target/app');
+  const mount = {digest: blob.digest, from: hosted.route()};
+  t.not(await hosted.push.begin(target, {algorithm: undefined, mount}, caller), 'mounted');
+  t.is(await hosted.metadata.blobLink(target.repository, blob.digest), undefined);
+});
+
+test('a mount links the blob of another repository of the registry', async (t) => {
+  const hosted = await createHosted(t);
+  await pushBlob(hosted, blob);
+  const target = hosted.route('target/app');
+  const mount = {digest: blob.digest, from: hosted.route()};
+  t.is(await hosted.push.begin(target, {algorithm: undefined, mount}, caller), 'mounted');
+  t.is((await hosted.metadata.blobLink(target.repository, blob.digest))?.origin, 'local');
+});
+
+test('a mount without a source finds one', async (t) => {
+  const hosted = await createHosted(t);
+  await pushBlob(hosted, blob);
+  const mount = {digest: blob.digest, from: undefined};
+  t.is(await hosted.push.begin(hosted.route('target/app'), {algorithm: undefined, mount}, caller), 'mounted');
+});
+
+test('a mount from where the blob is not begins an upload that can be used', async (t) => {
+  const hosted = await createHosted(t);
+  await pushBlob(hosted, blob);
+  const target = hosted.route('target/app');
+  const {registry} = target;
+  const elsewhere = {...hosted.route(), registry: {...registry, name: 'another.test'}};
+  for (const mount of [
+    {digest: blob.digest, from: hosted.route('third/app')},
+    {digest: blob.digest, from: elsewhere},
+    {digest: randomBlob(10).digest, from: undefined},
+  ]) {
+    const state = await hosted.push.begin(target, {algorithm: undefined, mount}, caller);
+    if (state === 'mounted') return t.fail();
+    t.is(state.offset, 0);
+    t.is(await hosted.metadata.blobLink(target.repository, blob.digest), undefined);
+    await hosted.push.cancel(target, state.id, caller);
+  }
+  await pushBlob(hosted, blob, target);
+  t.is((await hosted.metadata.blobLink(target.repository, blob.digest))?.origin, 'local');
+});
+
+test('a blob is deleted from its repository alone', async (t) => {
+  const hosted = await createHosted(t);
+  const other = hosted.route('other/app');
+  await pushBlob(hosted, blob);
+  await pushBlob(hosted, blob, other);
+  await hosted.push.deleteBlob(hosted.route(), blob.digest, caller);
+  t.is(await hosted.metadata.blobLink(hosted.route().repository, blob.digest), undefined);
+  t.is((await hosted.metadata.blobLink(other.repository, blob.digest))?.size, blob.bytes.length);
+  const refusal = await refusalOf(hosted.push.deleteBlob(hosted.route(), blob.digest, caller));
+  t.is(refusal.code, 'BLOB_UNKNOWN');
+  t.is(refusal.status, 404);
+});
