@@ -11,6 +11,10 @@ export interface Config {
     memory: number;
   };
   shutdown: {grace: number};
+  /** Uploads that nobody went on with for so long are removed. */
+  uploads: {expireAfter: number};
+  /** How often unreferenced content is collected, and for how long it is left alone before; an interval of 0 never does. */
+  garbage: {interval: number; grace: number};
   log: {level: 'debug' | 'info' | 'warn' | 'error' | 'silent'; format: 'pretty' | 'json'};
   /** In the order of the file. */
   registries: readonly RegistryConfig[];
@@ -26,7 +30,8 @@ export interface RegistryConfig {
   hosts: readonly string[];
   /** One-component names get `library/` in front, as on Docker Hub. */
   library: boolean;
-  upstream: UpstreamConfig;
+  /** undefined: a hosted registry, whose content is what was pushed. */
+  upstream: UpstreamConfig | undefined;
   tags: {ttl: number; maxStale: number; keepDeleted: number; absentTtl: number};
   referrers: {
     /** Where a subject's referrers are asked for: the Referrers API if there is one, else the fallback tag; or one of them. */
@@ -35,8 +40,17 @@ export interface RegistryConfig {
     maxStale: number;
     /** What is fetched in the background with a manifest: its referrers' manifests, their blobs as well, or nothing. */
     prefetch: 'manifests' | 'all' | 'off';
+    /** Of one artifact type, at most so many locally attached referrers stay with a subject, the newest. */
+    keep: number | undefined;
   };
-  push: 'deny';
+  /** What becomes of what is pushed: refused, kept here, or written to the upstream. */
+  push: 'deny' | 'local' | 'through';
+  /** Whether what a manifest names must exist when it is pushed here. */
+  validate: {blobs: boolean; children: boolean};
+  /** Whether something without a subject may be pushed over an upstream's content. */
+  overlay: {tags: 'deny' | 'allow'};
+  /** The largest manifest that is taken, in bytes. */
+  maxManifest: number;
 }
 
 export type CredentialsConfig =

@@ -2,8 +2,9 @@ import {randomUUID} from 'node:crypto';
 import {join} from 'node:path';
 import {type Commands, createCommands} from './admin/commands.ts';
 import {type AdminSocket, createAdminSocket, Occupied} from './admin/socket.ts';
+import {type Background, createBackground} from './background.ts';
 import {type Clock, systemClock} from './clock.ts';
-import type {Config, RegistryConfig} from './config.ts';
+import type {Config, RegistryConfig, UpstreamConfig} from './config.ts';
 import {createEvents, type Events} from './events.ts';
 import {createApp} from './http/app.ts';
 import {createListener, type Listener} from './http/listener.ts';
@@ -13,10 +14,18 @@ import {createAbsences} from './registry/absences.ts';
 import {createAccess} from './registry/access.ts';
 import {createBlobs} from './registry/blobs.ts';
 import {createCatalog} from './registry/catalog.ts';
+import {createCustody} from './registry/custody.ts';
 import {createFills, type Fills} from './registry/fill/fills.ts';
+import {createGarbage, type Garbage} from './registry/garbage.ts';
 import {createManifestPull} from './registry/manifest-pull.ts';
 import {createManifests} from './registry/manifests.ts';
 import {createMemory} from './registry/memory.ts';
+import {createLocalPush} from './registry/push/local.ts';
+import {createPushes} from './registry/push/pushes.ts';
+import {createTagRounds} from './registry/push/tag-round.ts';
+import {createTagUpkeep, type TagUpkeep} from './registry/push/tag-upkeep.ts';
+import {createThroughPush} from './registry/push/through.ts';
+import {createUploads, type Uploads} from './registry/push/uploads.ts';
 import {createCapabilities} from './registry/referrers/capability.ts';
 import {createDiscovery} from './registry/referrers/discovery.ts';
 import {createFallbackTags} from './registry/referrers/fallback-tag.ts';
@@ -26,15 +35,18 @@ import {createPrefetch, type Prefetch} from './registry/referrers/prefetch.ts';
 import {createReferrers} from './registry/referrers/referrers.ts';
 import {createReindex} from './registry/referrers/reindex.ts';
 import {createTagReaders} from './registry/referrers/tag-readers.ts';
-import {createRegistries, type Registry} from './registry/registries.ts';
+import {createRegistries, type PushPolicy, type Registries, type Registry} from './registry/registries.ts';
 import {createTagLists} from './registry/tag-lists.ts';
 import {createTags} from './registry/tags.ts';
+import {createWrites, type Writes} from './registry/writes.ts';
 import {createFsBlobStore} from './storage/fs/blob-store.ts';
 import {createSpools} from './storage/fs/spools.ts';
 import type {Metadata} from './storage/metadata.ts';
 import type {Spools} from './storage/spool.ts';
 import {openSqliteMetadata} from './storage/sqlite/metadata.ts';
 import {createUpstream} from './upstream/client.ts';
+import {createNowhere} from './upstream/nowhere.ts';
+import type {Upstream, UpstreamWriter} from './upstream/port.ts';
 
 export interface Address {
   host: string;
@@ -63,8 +75,11 @@ export interface ServerDeps {
   env?: NodeJS.ProcessEnv;
 }
 
-/** Spools that nobody resumed for so many milliseconds are removed. */
+/** Spools that nobody resumed for so many milliseconds are removed, those of uploads when their own time is over. */
 const SPOOL_LIFE = 24 * 60 * 60 * 1000;
+
+/** Uploads are looked for that are over, each so many milliseconds or more often. */
+const SWEEP = 60 * 60 * 1000;
 
 /** One server: everything that it consists of is made and wired here, and held by nobody else. */
 export function createServer(
@@ -73,10 +88,10 @@ export function createServer(
 ): BackrefServer {
   const events = createEvents();
   const pseudonym = `backref-${randomUUID()}`;
-  const upstreams = (options: RegistryConfig) =>
-    createUpstream(options.upstream, {clock, events, via: pseudonym, env});
+  const upstreams = (options: UpstreamConfig) =>
+    createUpstream(options, {clock, events, via: pseudonym, env});
   const registries = createRegistries(
-    config.registries.map((entry) => registryOf(entry, upstreams(entry))),
+    config.registries.map((entry) => registryOf(entry, upstreams)),
     config.registries.find((entry) => entry.default)?.name,
   );
   const spools = createSpools({path: join(config.storage.blobs.path, 'spool')});
@@ -85,15 +100,42 @@ export function createServer(
 
   async function start(): Promise<Running> {
     const metadata = await openSqliteMetadata({path: config.storage.metadata.path});
-    const {verbs, fills, prefetch} = wire(config, {metadata, spools, clock, events});
+    const writes = createWrites();
+    const background = createBackground({clock, events});
+    const {verbs, uploads, garbage, ...work} = wire(config, {
+      metadata,
+      spools,
+      writes,
+      registries: () => registries,
+      owner: pseudonym,
+      clock,
+      events,
+    });
     const app = createApp({verbs, registries: () => registries, pseudonym, clock, events});
     const commands = createCommands({
       reindex: createReindex({metadata, clock}),
-      indexRepository: createIndexRepository({metadata, clock}),
+      indexRepository: createIndexRepository({metadata, writes, clock}),
+      garbage,
       registries: () => registries,
     });
     const socket = createAdminSocket(config.storage.blobs.path, commands);
-    return {metadata, fills, prefetch, commands, socket, listener: createListener(app, clock)};
+    const listener = createListener(app, clock);
+    return {...work, metadata, uploads, garbage, background, commands, socket, listener};
+  }
+
+  /** What is done beside the requests, from now on. */
+  function work({uploads, garbage, upkeep, background}: Running): void {
+    const {
+      uploads: {expireAfter},
+      garbage: {interval, grace},
+    } = config;
+    const expire = () => uploads.sweep(clock.now() - expireAfter);
+    const collect = (signal: AbortSignal) => garbage.run({grace, signal, progress: () => {}});
+    background.once('sweep old spools', () => spools.sweep(clock.now() - Math.max(SPOOL_LIFE, expireAfter)));
+    background.once('expire uploads', expire);
+    background.every(Math.min(expireAfter, SWEEP), 'expire uploads', expire);
+    if (interval > 0) background.every(interval, 'collect garbage', collect);
+    upkeep.start();
   }
 
   /** A file system without sockets, or one that may not be written to, is no reason not to serve. */
@@ -107,9 +149,10 @@ export function createServer(
   }
 
   async function stop(): Promise<void> {
-    const {listener, socket, prefetch, fills, metadata} = (await running) ?? {};
+    const {listener, socket, background, upkeep, prefetch, fills, metadata} = (await running) ?? {};
     // In one turn: from here on nothing new is taken, by either of them.
     await Promise.all([listener?.close(config.shutdown.grace), socket?.close()]);
+    await Promise.all([background?.close(), upkeep?.close()]);
     prefetch?.close();
     await fills?.close();
     await metadata?.close();
@@ -120,13 +163,11 @@ export function createServer(
     events,
     async listen() {
       running ??= start();
-      const {listener, socket} = await running;
+      const parts = await running;
       const {host} = config.listen;
-      await takeCommands(socket);
-      const port = await listener.listen(host, config.listen.port);
-      spools
-        .sweep(clock.now() - SPOOL_LIFE)
-        .catch((error) => events.emit('background.failed', {task: 'sweep old spools', error}));
+      await takeCommands(parts.socket);
+      const port = await parts.listener.listen(host, config.listen.port);
+      work(parts);
       return {host, port, url: `http://${reachable(host)}:${port}`};
     },
     async commands() {
@@ -144,10 +185,14 @@ interface Wired {
   verbs: Verbs;
   fills: Fills;
   prefetch: Prefetch;
+  uploads: Uploads;
+  garbage: Garbage;
+  upkeep: TagUpkeep;
 }
 
 interface Running extends Omit<Wired, 'verbs'> {
   metadata: Metadata;
+  background: Background;
   listener: Listener;
   commands: Commands;
   socket: AdminSocket;
@@ -156,48 +201,90 @@ interface Running extends Omit<Wired, 'verbs'> {
 interface Parts {
   metadata: Metadata;
   spools: Spools;
+  writes: Writes;
+  registries(): Registries;
+  /** Names this process among those that share the metadata. */
+  owner: string;
   clock: Clock;
   events: Events;
 }
 
-function wire(config: Config, {metadata, spools, clock, events}: Parts): Wired {
+function wire(config: Config, parts: Parts): Wired {
+  const {metadata, spools, writes, registries, owner, clock, events} = parts;
   const store = createFsBlobStore({path: join(config.storage.blobs.path, 'blobs')});
   const memory = createMemory(config.cache.memory);
   const absences = createAbsences(clock);
   const access = createAccess({metadata, clock});
-  const pull = createManifestPull({metadata, clock, arrived: (arrival) => prefetch.arrived(arrival)});
-  const tags = createTags({metadata, pull, absences, clock});
-  const fills = createFills({spools, store, metadata, clock, events});
+  const pull = createManifestPull({metadata, writes, clock, arrived: (arrival) => prefetch.arrived(arrival)});
+  const tags = createTags({metadata, pull, absences, writes, clock});
+  const custody = createCustody({store, metadata, clock});
+  const fills = createFills({spools, store, custody, clock, events});
   const blobs = createBlobs({store, metadata, access, fills, absences, memory, clock, events});
   const manifests = createManifests({metadata, access, pull, tags, absences, memory, events});
   const capabilities = createCapabilities(clock, events);
-  const discovery = createDiscovery({capabilities, fallbackTags: createFallbackTags({metadata, pull})});
+  const fallbackTags = createFallbackTags({metadata, pull});
+  const discovery = createDiscovery({capabilities, fallbackTags});
   const lists = createReferrerLists({metadata, discovery, memory, clock, events});
   const referrers = createReferrers({metadata, lists, events});
   const prefetch = createPrefetch({metadata, pull, lists, blobs, events});
+  const tagLists = createTagLists({metadata, absences, clock});
+  const uploads = createUploads({metadata, spools, custody, clock});
+  const rounds = createTagRounds({metadata, capabilities, discovery, pull, tags, clock, events, owner});
+  const upkeep = createTagUpkeep({metadata, rounds, registries, clock, events});
+  const pushed = {metadata, access, absences, memory, fills, pull, manifests, tags, tagLists, fallbackTags};
+  const pushes = createPushes({
+    local: createLocalPush({...pushed, uploads, clock, events}),
+    through: createThroughPush({...pushed, uploads, capabilities, lists, upkeep, clock, events}),
+  });
+  const garbage = createGarbage({
+    metadata,
+    custody,
+    memory,
+    expireUploads: async (before) => (await uploads.sweep(before)).length,
+    uploadLife: config.uploads.expireAfter,
+    clock,
+    events,
+  });
   const verbs = {
     manifests: createTagReaders({manifests, referrers, metadata, clock}),
     blobs,
-    tagLists: createTagLists({metadata, absences, clock}),
+    tagLists,
     catalog: createCatalog({metadata}),
     referrers,
+    pushes,
     metrics: createMetrics(events),
   };
-  return {verbs, fills, prefetch};
+  return {verbs, fills, prefetch, uploads, garbage, upkeep};
 }
 
-function registryOf(entry: RegistryConfig, upstream: Registry['upstream']): Registry {
-  const {name, aliases, hosts, library, tags, referrers} = entry;
+function registryOf(
+  entry: RegistryConfig,
+  make: (upstream: UpstreamConfig) => Upstream & UpstreamWriter,
+): Registry {
+  const {name, aliases, hosts, library, tags, referrers, maxManifest} = entry;
+  const client = entry.upstream && make(entry.upstream);
   return {
     name,
     aliases,
     hosts,
     library,
-    upstream,
+    upstream: client ?? createNowhere(name),
+    hosted: client === undefined,
+    push: pushPolicy(entry, client),
+    maxManifest,
     tags,
     referrers,
-    rateLimitStatus: entry.upstream.rateLimitStatus,
+    rateLimitStatus: entry.upstream?.rateLimitStatus ?? 503,
   };
+}
+
+/** The settings have been checked: nothing is pushed through to nowhere. */
+function pushPolicy(
+  {push, validate, overlay, referrers}: RegistryConfig,
+  writer: UpstreamWriter | undefined,
+): PushPolicy {
+  if (push === 'local') return {mode: 'local', validate, tags: overlay.tags, keep: referrers.keep};
+  return push === 'through' && writer ? {mode: 'through', writer} : {mode: 'deny'};
 }
 
 /** An address that a client on this machine can use. */

@@ -23,6 +23,7 @@ export async function connectCommands(folder: string): Promise<Commands | undefi
   if (!(await isReachable(path))) return undefined;
   return {
     reindex: (task) => run(path, '/reindex', {}, task),
+    collect: ({grace, ...task}) => run(path, '/collect', {grace}, task),
     index: ({repository, budget, ...task}) => run(path, '/index', {repository, budget}, task),
   };
 }

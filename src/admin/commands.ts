@@ -1,3 +1,4 @@
+import type {Garbage, GarbageOptions, GarbageResult} from '../registry/garbage.ts';
 import {routeOf} from '../registry/namespace.ts';
 import type {IndexOptions, IndexRepository, IndexResult} from '../registry/referrers/index-repository.ts';
 import type {Reindex, ReindexOptions, ReindexResult} from '../registry/referrers/reindex.ts';
@@ -17,20 +18,24 @@ export interface Commands {
    * @throws OciError for a name that is malformed, or of no configured registry; UpstreamFailure; the signal's reason
    */
   index(wish: IndexWish): Promise<IndexResult>;
+  /** Collects what nothing refers to. @throws the signal's reason */
+  collect(options: GarbageOptions): Promise<GarbageResult>;
 }
 
 export interface CommandsParts {
   reindex: Reindex;
   indexRepository: IndexRepository;
+  garbage: Garbage;
   /** The configuration of the moment. */
   registries: () => Registries;
 }
 
 /** The commands on the parts of this process. */
-export const createCommands = ({reindex, indexRepository, registries}: CommandsParts): Commands => ({
+export const createCommands = ({reindex, indexRepository, garbage, registries}: CommandsParts): Commands => ({
   reindex: (options) => reindex.run(options),
   async index({repository, ...options}) {
     const route = routeOf(registries(), {name: repository, ns: undefined, host: undefined});
     return indexRepository.run(route, options);
   },
+  collect: (options) => garbage.run(options),
 });

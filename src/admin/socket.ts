@@ -34,6 +34,7 @@ type Run = (wish: Record<string, unknown>, task: Task) => Promise<unknown>;
 export function createAdminSocket(folder: string, commands: Commands): AdminSocket {
   const tasks = new Map<string | undefined, Run>([
     ['/reindex', (_wish, task) => commands.reindex(task)],
+    ['/collect', (wish, task) => commands.collect({...collectWish(wish), ...task})],
     ['/index', (wish, task) => commands.index({...indexWish(wish), ...task})],
   ]);
   const closing = new AbortController();
@@ -115,4 +116,12 @@ function indexWish({repository, budget}: Record<string, unknown>): {repository: 
     throw new Error('index wants {"repository": a name, "budget": a number of at least 1}');
   }
   return {repository, budget};
+}
+
+/** As `indexWish`. */
+function collectWish({grace}: Record<string, unknown>): {grace: number} {
+  if (typeof grace !== 'number' || !(grace >= 0)) {
+    throw new Error('collect wants {"grace": milliseconds, at least 0}');
+  }
+  return {grace};
 }

@@ -24,13 +24,14 @@ Pull through it:  ${example(config.registries, address)}
 `;
 }
 
-function row({name, upstream, aliases, hosts, ...registry}: RegistryConfig): string[] {
+function row({name, upstream, push, aliases, hosts, ...registry}: RegistryConfig): string[] {
   const ways = [
     ...(registry.default ? ['the default'] : []),
     [name, ...aliases].join(', '),
     ...(hosts.length > 0 ? [`host ${hosts.join(', ')}`] : []),
   ];
-  return [name, upstream.url, ways.join('; ')];
+  const source = upstream?.url ?? 'hosted here';
+  return [name, push === 'deny' ? source : `${source}, push: ${push}`, ways.join('; ')];
 }
 
 function table(rows: readonly string[][]): string {

@@ -1,6 +1,5 @@
-import {type ConfigOptions, FAULTY, loadConfiguration} from './configuration.ts';
-import {Interrupted, withCommands} from './live-commands.ts';
-import {createJsonReport, createTextReport} from './report.ts';
+import type {ConfigOptions} from './configuration.ts';
+import {runCommand} from './live-commands.ts';
 
 export interface IndexFlags extends ConfigOptions {
   /** As it was typed. */
@@ -47,8 +46,10 @@ const wording = {
  * @returns the exit code: 0 when all is here, or as much as the budget allowed; 1 when the upstream ended the walk or
  * tags failed; 2 when the command is misused or the configuration is faulty; 130 or 143 after a signal.
  */
-export async function indexRepository(repository: string, flags: IndexFlags): Promise<number> {
-  const {budget: text, json = false, ...options} = flags;
+export async function indexRepository(
+  repository: string,
+  {budget: text, ...flags}: IndexFlags,
+): Promise<number> {
   const budget = Number(text);
   if (!/^[1-9]\d*$/.test(text) || !Number.isSafeInteger(budget)) {
     process.stderr.write(
@@ -56,18 +57,10 @@ export async function indexRepository(repository: string, flags: IndexFlags): Pr
     );
     return MISUSED;
   }
-  const loaded = await loadConfiguration(options);
-  if (!loaded) return FAULTY;
-  const report = json ? createJsonReport<Walk, Walk>() : createTextReport<Walk, Walk>(wording);
-  try {
-    const result = await withCommands(loaded.config, (commands, signal) =>
-      commands.index({repository, budget, signal, progress: report.progress}),
-    );
-    report.result(result);
-    const spent = result.requests >= budget;
-    return result.failed === 0 && (result.stopped === undefined || spent) ? 0 : 1;
-  } catch (error) {
-    report.error(error);
-    return error instanceof Interrupted ? error.exitCode : 1;
-  }
+  return runCommand<Walk, Walk>(flags, {
+    wording,
+    run: (commands, _config, task) => commands.index({repository, budget, ...task}),
+    exitCodeOf: ({failed, stopped, requests}) =>
+      failed === 0 && (stopped === undefined || requests >= budget) ? 0 : 1,
+  });
 }

@@ -72,6 +72,17 @@ program
   .action(async (options) => exitWith((await import('./reindex.ts')).reindex(options)));
 
 program
+  .command('gc')
+  .description('collect content that nothing refers to, beside a running server or without one')
+  .option(
+    '--grace <duration>',
+    'leave alone what was pushed so lately: 60s, 24h, 0; else garbage.grace of the configuration',
+  )
+  .option(...CONFIG_FLAG)
+  .option('--json', 'for machines: a line of JSON for each step and for the result')
+  .action(async (options) => exitWith((await import('./gc.ts')).gc(options)));
+
+program
   .command('index')
   .description("walk an upstream repository's tags and index every manifest that refers to another")
   .argument('<repository>', 'as clients name it: library/alpine, ghcr.io/org/app')

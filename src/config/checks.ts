@@ -17,7 +17,9 @@ export function crossChecks(tree: Tree): PlacedFault[] {
     ...checkDefault(registries),
     ...checkUnique(registries.flatMap(([name]) => namesOf(tree, name))),
     ...checkUnique(registries.flatMap(([name]) => textsAt(tree, ['registries', name, 'hosts']))),
-    ...registries.flatMap(([name, registry]) => (isTree(registry) ? checkUpstream(name, registry) : [])),
+    ...registries.flatMap(([name, registry]) =>
+      isTree(registry) ? [...checkPush(name, registry), ...checkUpstream(name, registry)] : [],
+    ),
   ];
 }
 
@@ -62,6 +64,19 @@ function checkUnique(names: readonly {text: string; path: Path}[]): PlacedFault[
     owners.set(text, owner ?? path);
     return owner ? [fault(path, `must be unique: "${text}" stands at ${formatPath(owner)} already`)] : [];
   });
+}
+
+/** What takes no pushes and has no upstream would be empty for ever. */
+function checkPush(name: string, registry: Tree): PlacedFault[] {
+  const at: Path = ['registries', name, 'push'];
+  if (registry['upstream'] !== undefined) return [];
+  if (registry['push'] === 'deny')
+    return [
+      fault(at, 'leaves a registry without upstream empty: write local, or name the upstream to mirror'),
+    ];
+  if (registry['push'] === 'through')
+    return [fault(at, 'has no upstream to write to: write local, or name the upstream')];
+  return [];
 }
 
 function checkUpstream(name: string, registry: Tree): PlacedFault[] {

@@ -1,5 +1,5 @@
 import {readFile as readFileOfDisk} from 'node:fs/promises';
-import type {Config, CredentialsConfig, RegistryConfig} from '../config.ts';
+import type {Config, CredentialsConfig, RegistryConfig, UpstreamConfig} from '../config.ts';
 import {crossChecks} from './checks.ts';
 import {parseSettings} from './document.ts';
 import {applyOverrides, CONFIG_VARIABLE, unknownVariables} from './environment.ts';
@@ -95,20 +95,28 @@ function assemble(settings: Settings, contents: ReadonlyMap<string, string>): Co
   return {
     ...rest,
     registries: Object.entries(registries).map(
-      ([name, {upstream, ...registry}]): RegistryConfig => ({
+      ([name, {upstream, push, referrers, ...registry}]): RegistryConfig => ({
         name,
         ...registry,
-        upstream: {
-          ...upstream,
-          credentials: upstream.credentials && readCredentials(upstream.credentials, contents),
-          ca: upstream.ca.map((path) => contents.get(path) ?? ''),
-        },
+        upstream: upstream && assembleUpstream(upstream, contents),
+        referrers: {...referrers, keep: referrers.keep === 'off' ? undefined : referrers.keep},
+        push: push ?? (upstream ? 'deny' : 'local'),
       }),
     ),
   };
 }
 
-type CredentialSettings = NonNullable<Settings['registries'][string]['upstream']['credentials']>;
+type UpstreamSettings = NonNullable<Settings['registries'][string]['upstream']>;
+type CredentialSettings = NonNullable<UpstreamSettings['credentials']>;
+
+const assembleUpstream = (
+  upstream: UpstreamSettings,
+  contents: ReadonlyMap<string, string>,
+): UpstreamConfig => ({
+  ...upstream,
+  credentials: upstream.credentials && readCredentials(upstream.credentials, contents),
+  ca: upstream.ca.map((path) => contents.get(path) ?? ''),
+});
 
 /** The checks have seen to it that one of the allowed combinations stands here. */
 function readCredentials(

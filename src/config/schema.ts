@@ -56,6 +56,14 @@ const choice = <const T extends string | number>(...values: readonly T[]) =>
     values.find((known) => String(known) === String(value)),
   );
 
+/** A whole number, or the word that stands for no limit. */
+const countOrOff = (min: number, max: number) =>
+  scalar(`must be off or a whole number from ${min} to ${max}`, (value) => {
+    if (value === 'off') return 'off' as const;
+    const number = /^\d{1,15}$/.test(String(value)) ? Number(value) : Number.NaN;
+    return number >= min && number <= max ? number : undefined;
+  });
+
 const duration = (min: number, max: number) =>
   scalar(
     `must be a duration from ${formatDuration(min)} to ${formatDuration(max)}, written 500ms, 60s, 5m, 12h or 7d`,
@@ -65,11 +73,15 @@ const duration = (min: number, max: number) =>
     },
   );
 
-const size = (min: number) =>
-  scalar(`must be a size of at least ${formatSize(min)}, written 256MiB, 1GB or as bytes`, (value) => {
+const size = (allowed: string, min: number, max: number) =>
+  scalar(`must be a size ${allowed}, written 256MiB, 1GB or as bytes`, (value) => {
     const bytes = parseSize(value);
-    return bytes !== undefined && bytes >= min ? bytes : undefined;
+    return bytes !== undefined && bytes >= min && bytes <= max ? bytes : undefined;
   });
+
+const sizeOf = (min: number) => size(`of at least ${formatSize(min)}`, min, Number.MAX_SAFE_INTEGER);
+const sizeBetween = (min: number, max: number) =>
+  size(`from ${formatSize(min)} to ${formatSize(max)}`, min, max);
 
 const DAY = 86_400_000;
 /** How long something may be kept; ten years stand for ever. */
@@ -119,7 +131,7 @@ const registry = mapping({
   aliases: list(host).prefault([]),
   hosts: list(host).prefault([]),
   library: flag.prefault(false),
-  upstream,
+  upstream: upstream.optional(),
   tags: mapping({
     ttl: lifetime.prefault('60s'),
     maxStale: lifetime.prefault('7d'),
@@ -131,8 +143,14 @@ const registry = mapping({
     ttl: lifetime.prefault('60s'),
     maxStale: lifetime.prefault('7d'),
     prefetch: choice('manifests', 'all', 'off').prefault('manifests'),
+    keep: countOrOff(1, 1_000_000).prefault('off'),
   }).prefault({}),
-  push: choice('deny').prefault('deny'),
+  // Its default depends on whether there is an upstream.
+  push: choice('deny', 'local', 'through').optional(),
+  validate: mapping({blobs: flag.prefault(true), children: flag.prefault(true)}).prefault({}),
+  overlay: mapping({tags: choice('deny', 'allow').prefault('deny')}).prefault({}),
+  // The most is what is read of a manifest that an upstream has.
+  maxManifest: sizeBetween(64 * 2 ** 10, 16 * 2 ** 20).prefault('4MiB'),
 }).prefault({} as never);
 
 /** The shape of the file, with every default. Units and `${VAR}` texts are read; files that it names are not. */
@@ -149,8 +167,13 @@ export const settingsSchema = mapping({
     }).prefault({}),
   }).prefault({}),
   // lru-cache takes a limit of 0 for none at all.
-  cache: mapping({memory: size(2 ** 20).prefault('256MiB')}).prefault({}),
+  cache: mapping({memory: sizeOf(2 ** 20).prefault('256MiB')}).prefault({}),
   shutdown: mapping({grace: duration(0, LONGEST_TIMER).prefault('30s')}).prefault({}),
+  uploads: mapping({expireAfter: duration(1000, 365 * DAY).prefault('24h')}).prefault({}),
+  garbage: mapping({
+    interval: duration(0, LONGEST_TIMER).prefault('1h'),
+    grace: lifetime.prefault('24h'),
+  }).prefault({}),
   log: mapping({
     level: choice('debug', 'info', 'warn', 'error', 'silent').prefault('info'),
     format: choice('pretty', 'json').prefault('pretty'),

@@ -1,14 +1,16 @@
 import {stringify} from 'yaml';
-import type {Config, CredentialsConfig, RegistryConfig} from '../config.ts';
+import type {Config, CredentialsConfig, RegistryConfig, UpstreamConfig} from '../config.ts';
 import type {Tree} from './tree.ts';
 import {formatDuration, formatSize} from './units.ts';
 
 /** The effective configuration in the shape and the units of the file. Secrets and certificates are not shown. */
-export function describeConfig({cache, shutdown, registries, ...rest}: Config): Tree {
+export function describeConfig({cache, shutdown, uploads, garbage, registries, ...rest}: Config): Tree {
   return {
     ...rest,
     cache: {memory: formatSize(cache.memory)},
-    shutdown: {grace: formatDuration(shutdown.grace)},
+    shutdown: inDurations(shutdown),
+    uploads: inDurations(uploads),
+    garbage: inDurations(garbage),
     registries: Object.fromEntries(registries.map((registry) => [registry.name, describeRegistry(registry)])),
   };
 }
@@ -16,25 +18,28 @@ export function describeConfig({cache, shutdown, registries, ...rest}: Config): 
 /** The same as a file of settings. */
 export const formatConfig = (config: Config): string => stringify(describeConfig(config));
 
-function describeRegistry({name, upstream, tags, referrers, ...rest}: RegistryConfig): Tree {
-  const {credentials, ca, timeouts, breaker} = upstream;
+function describeRegistry({name, upstream, tags, referrers, maxManifest, ...rest}: RegistryConfig): Tree {
   return {
     ...rest,
-    upstream: {
-      ...upstream,
-      credentials: credentials && describeCredentials(credentials),
-      ca: ca.map((pem) => `[${pem.length} characters of PEM]`),
-      timeouts: inDurations(timeouts),
-      breaker: {...breaker, openFor: formatDuration(breaker.openFor)},
-    },
+    ...(upstream ? {upstream: describeUpstream(upstream)} : {}),
     tags: inDurations(tags),
     referrers: {
       ...referrers,
       ttl: formatDuration(referrers.ttl),
       maxStale: formatDuration(referrers.maxStale),
+      keep: referrers.keep ?? 'off',
     },
+    maxManifest: formatSize(maxManifest),
   };
 }
+
+const describeUpstream = ({credentials, ca, timeouts, breaker, ...rest}: UpstreamConfig): Tree => ({
+  ...rest,
+  credentials: credentials && describeCredentials(credentials),
+  ca: ca.map((pem) => `[${pem.length} characters of PEM]`),
+  timeouts: inDurations(timeouts),
+  breaker: {...breaker, openFor: formatDuration(breaker.openFor)},
+});
 
 const describeCredentials = (credentials: CredentialsConfig): Tree =>
   credentials.kind === 'docker-config'

@@ -7,6 +7,7 @@ import type {Registries} from '../registry/registries.ts';
 import {cacheStatus} from './cache-headers.ts';
 import {callerOf} from './caller.ts';
 import {errorAnswer} from './errors.ts';
+import {answerAndLinger, endsConnection} from './linger.ts';
 import {createRouter, type Verbs} from './routes.ts';
 import type {RequestState} from './state.ts';
 import {parseTarget, refuseHosts, refuseOverlong} from './target.ts';
@@ -29,9 +30,11 @@ export function createApp({verbs, registries, pseudonym, clock, events}: AppPart
     const began = clock.now();
     ctx.state.id = randomUUID();
     ctx.state.registries = registries();
+    ctx.state.received = 0;
+    ctx.state.invited = false;
     ctx.set('X-Request-Id', ctx.state.id);
     ctx.res.once('close', () => {
-      const {id, registry, report} = ctx.state;
+      const {id, registry, received, report} = ctx.state;
       const cache = report && cacheStatus(report);
       const {method, originalUrl: url, res} = ctx;
       const bytes = method === 'HEAD' ? 0 : Number(res.getHeader('content-length') ?? 0);
@@ -41,6 +44,7 @@ export function createApp({verbs, registries, pseudonym, clock, events}: AppPart
         url,
         status: res.statusCode,
         ms: clock.now() - began,
+        received,
         bytes,
         registry,
         cache,
@@ -52,12 +56,13 @@ export function createApp({verbs, registries, pseudonym, clock, events}: AppPart
       refuseLoop(ctx.state.caller.via, pseudonym);
       await next();
     } catch (error) {
-      answerError(ctx, error);
+      const body = answerError(ctx, error);
       if (!(error instanceof OciError)) events.emit('request.fault', {id: ctx.state.id, error});
+      if (await endsConnection(ctx)) await answerAndLinger(ctx, body, clock);
     }
   });
 
-  app.use(createRouter(verbs).routes());
+  app.use(createRouter(verbs, clock).routes());
 
   // What breaks after the headers went out: the response is destroyed, so that nobody takes it for whole.
   app.on('error', (error: unknown, ctx?: Context) => {
@@ -77,15 +82,21 @@ function readTarget(ctx: Context): void {
   if (host !== undefined) ctx.req.headers.host = host;
 }
 
-function answerError(ctx: Context, error: unknown): void {
+/** Gives the body of the answer. */
+function answerError(ctx: Context, error: unknown): Buffer {
   const {status, headers, body} = errorAnswer(error, ctx.state['id']);
   for (const name of ctx.res.getHeaderNames()) {
-    if (name !== 'x-request-id' && name !== 'oci-namespace') ctx.remove(name);
+    if (!KEPT.has(name)) ctx.remove(name);
   }
   ctx.status = status;
   ctx.set(headers);
-  ctx.body = Buffer.from(body);
+  const bytes = Buffer.from(body);
+  ctx.body = bytes;
+  return bytes;
 }
+
+/** Headers of an answer that stay when it turns out to be an error. */
+const KEPT = new Set(['x-request-id', 'oci-namespace', 'connection']);
 
 /** A request that carries our own name in `Via` has gone round in a circle (RFC 9110, section 7.6.3). */
 function refuseLoop(via: readonly string[], pseudonym: string): void {

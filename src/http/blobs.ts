@@ -8,6 +8,7 @@ import {multipart} from './multipart.ts';
 import {rangesOf, type Span} from './ranges.ts';
 import {type Ctx, routed} from './routing.ts';
 import {stream} from './stream.ts';
+import type {PushHandler} from './uploads.ts';
 
 /** dist-spec, end-2, with the ranges of RFC 9110, section 14. */
 export const getBlob = (blobs: Blobs) => async (ctx: Ctx) => {
@@ -30,6 +31,13 @@ export const headBlob = (blobs: Blobs) => async (ctx: Ctx) => {
   if (unchanged(ctx, blob)) return;
   ctx.status = 200;
   ctx.set('Content-Length', String(blob.size));
+};
+
+/** dist-spec, end-10. */
+export const deleteBlob: PushHandler = async (ctx, route, push) => {
+  await push.deleteBlob(route, parseDigest(ctx.params['digest'] ?? ''), ctx.state.caller);
+  ctx.body = null;
+  ctx.status = 202;
 };
 
 function describe(ctx: Ctx, {digest, report}: BlobFound): void {

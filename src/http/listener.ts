@@ -17,6 +17,9 @@ export interface Listener {
 /** Headers, the request line included; enough that an overlong target is seen whole and answered with 414. */
 const MOST_HEADER_BYTES = 32 * 1024;
 
+/** Milliseconds that a client may take to send the rest of a body whose answer it has. */
+const LONGEST_REST = 30_000;
+
 /** The HTTP server below the application: limits, malformed requests, and the end. */
 export function createListener(app: Koa<RequestState>, clock: Clock): Listener {
   const handle = app.callback();
@@ -28,6 +31,7 @@ export function createListener(app: Koa<RequestState>, clock: Clock): Listener {
     const {socket} = request;
     const underWay = answers.get(socket) ?? new Set();
     answers.set(socket, underWay.add(response));
+    response.once('finish', () => void boundRest(request));
     response.once('close', () => {
       underWay.delete(response);
       // The connection of an answer that ended after `close` was called is idle now and would hold the server open.
@@ -37,9 +41,18 @@ export function createListener(app: Koa<RequestState>, clock: Clock): Listener {
     handle(request, response);
   }
 
-  // What a mirror takes in is headers alone; how long a client may read is its own affair.
+  /** What is left of a body after its answer is passed over, but not for ever. */
+  async function boundRest(request: IncomingMessage): Promise<void> {
+    if (request.complete) return;
+    await clock.sleep(LONGEST_REST);
+    if (!request.complete) request.socket.destroy();
+  }
+
+  // The largest blob may take hours; whoever reads a body ends it when nothing comes any more.
   server.requestTimeout = 0;
   server.on('request', serve);
+  // Who refuses a request by its headers spares the client the body: the reader of the body asks for it.
+  server.on('checkContinue', serve);
   // RFC 9110, section 10.1.1: an expectation that is not understood may be ignored.
   server.on('checkExpectation', serve);
   server.on('connect', (_request: IncomingMessage, socket: Duplex) => endWith(socket, NO_TUNNEL));

@@ -1,16 +1,27 @@
 import Router from '@koa/router';
+import type {Clock} from '../clock.ts';
 import {OciError} from '../oci/errors.ts';
 import type {Blobs} from '../registry/blobs.ts';
 import type {Catalog} from '../registry/catalog.ts';
 import type {Manifests} from '../registry/manifests.ts';
+import type {Route} from '../registry/namespace.ts';
+import type {Pushes} from '../registry/push/pushes.ts';
 import type {Referrers} from '../registry/referrers/referrers.ts';
 import type {TagLists} from '../registry/tag-lists.ts';
-import {getBlob, headBlob} from './blobs.ts';
+import {deleteBlob, getBlob, headBlob} from './blobs.ts';
 import {listCatalog, listTags} from './listings.ts';
-import {getManifest, headManifest} from './manifests.ts';
+import {deleteManifest, getManifest, headManifest, putManifest} from './manifests.ts';
 import {listReferrers} from './referrers.ts';
 import {type Ctx, routed} from './routing.ts';
 import type {RequestState} from './state.ts';
+import {
+  appendUpload,
+  beginUpload,
+  cancelUpload,
+  finishUpload,
+  getUpload,
+  type PushHandler,
+} from './uploads.ts';
 
 export interface Verbs {
   manifests: Manifests;
@@ -18,6 +29,7 @@ export interface Verbs {
   tagLists: TagLists;
   catalog: Catalog;
   referrers: Referrers;
+  pushes: Pushes;
   metrics: Metrics;
 }
 
@@ -33,39 +45,78 @@ interface Endpoint {
   path: string;
   /** Without HEAD, GET answers it. */
   methods: Partial<Record<'GET' | 'HEAD', Handler>>;
-  /** Methods of the specification's push side. */
-  push?: readonly string[];
+  /** Of the specification's push side: for registries that take pushes. */
+  push?: ReadonlyMap<string, PushHandler>;
 }
 
 /** The one list of what is served. */
-const endpoints = ({manifests, blobs, tagLists, catalog, referrers, metrics}: Verbs): Endpoint[] => [
-  {path: '/v2{/}', methods: {GET: ping}},
-  {path: '/v2/_catalog', methods: {GET: listCatalog(catalog)}},
-  {path: '/metrics', methods: {GET: getMetrics(metrics)}},
-  {path: '/v2/*name/referrers/:digest', methods: {GET: listReferrers(referrers)}},
-  {path: '/v2/*name/tags/list', methods: {GET: listTags(tagLists)}},
-  {
-    path: '/v2/*name/manifests/:reference',
-    methods: {GET: getManifest(manifests), HEAD: headManifest(manifests)},
-    push: ['PUT', 'DELETE'],
-  },
-  {path: '/v2/*name/blobs/uploads{/}', methods: {}, push: ['POST']},
-  {path: '/v2/*name/blobs/uploads/:session', methods: {}, push: ['GET', 'PATCH', 'PUT', 'DELETE']},
-  {path: '/v2/*name/blobs/:digest', methods: {GET: getBlob(blobs), HEAD: headBlob(blobs)}, push: ['DELETE']},
-];
+const endpoints = (
+  {manifests, blobs, tagLists, catalog, referrers, metrics}: Verbs,
+  clock: Clock,
+): Endpoint[] => {
+  const begin = new Map([['POST', beginUpload(clock)]]);
+  return [
+    {path: '/v2{/}', methods: {GET: ping}},
+    {path: '/v2/_catalog', methods: {GET: listCatalog(catalog)}},
+    {path: '/metrics', methods: {GET: getMetrics(metrics)}},
+    {path: '/v2/*name/referrers/:digest', methods: {GET: listReferrers(referrers)}},
+    {path: '/v2/*name/tags/list', methods: {GET: listTags(tagLists)}},
+    {
+      path: '/v2/*name/manifests/:reference',
+      methods: {GET: getManifest(manifests), HEAD: headManifest(manifests)},
+      push: new Map([
+        ['PUT', putManifest(clock)],
+        ['DELETE', deleteManifest],
+      ]),
+    },
+    {path: '/v2/*name/blobs/uploads{/}', methods: {}, push: begin},
+    {
+      path: '/v2/*name/blobs/uploads/:session',
+      methods: {},
+      push: new Map([
+        ['GET', getUpload],
+        ['PATCH', appendUpload(clock)],
+        ['PUT', finishUpload(clock)],
+        ['DELETE', cancelUpload],
+      ]),
+    },
+    {
+      path: '/v2/*name/blobs/:digest',
+      methods: {GET: getBlob(blobs), HEAD: headBlob(blobs)},
+      push: new Map([['DELETE', deleteBlob]]),
+    },
+  ];
+};
 
-export function createRouter(verbs: Verbs): Router<RequestState> {
+const NO_PUSH: ReadonlyMap<string, PushHandler> = new Map();
+
+export function createRouter(verbs: Verbs, clock: Clock): Router<RequestState> {
   const router = new Router<RequestState>({strict: true, sensitive: true});
-  for (const {path, methods, push = []} of endpoints(verbs)) {
+  for (const {path, methods, push = NO_PUSH} of endpoints(verbs, clock)) {
     if (methods.HEAD) router.head(path, methods.HEAD);
     if (methods.GET) router.get(path, methods.GET);
-    const allow = methods.GET ? 'GET, HEAD' : '';
-    router.all(path, (ctx) =>
-      push.includes(ctx.method) ? refusePush(ctx, allow) : refuseMethod(ctx, allow),
-    );
+    const reads = methods.GET ? ['GET', 'HEAD'] : [];
+    router.all(path, (ctx) => {
+      const handler = push.get(ctx.method);
+      if (!handler)
+        return refuseMethod(ctx, takesPushes(ctx, verbs.pushes) ? [...reads, ...push.keys()] : reads);
+      const route = routed(ctx);
+      const way = verbs.pushes.of(route.registry);
+      return way ? handler(ctx, route, way) : refusePush(route, reads);
+    });
   }
   router.all('/{*path}', refusePath);
   return router;
+}
+
+/** A name that leads nowhere is no reason to say something else than that the method is wrong. */
+function takesPushes(ctx: Ctx, pushes: Pushes): boolean {
+  try {
+    return pushes.of(routed(ctx).registry) !== undefined;
+  } catch (error) {
+    if (error instanceof OciError) return false;
+    throw error;
+  }
 }
 
 /** dist-spec, end-1. */
@@ -80,18 +131,18 @@ const getMetrics = (metrics: Metrics) => async (ctx: Ctx) => {
   ctx.body = Buffer.from(await metrics.text());
 };
 
-function refusePush(ctx: Ctx, allow: string): never {
-  const {registry} = routed(ctx);
+function refusePush({registry: {name, upstream}}: Route, allow: readonly string[]): never {
   throw new OciError('UNSUPPORTED', {
-    message: `registry ${registry.name} is a mirror and takes no pushes: registries.${registry.name}.push is "deny"; push to ${registry.upstream.host} itself`,
-    headers: {Allow: allow},
+    message: `registry ${name} is a mirror and takes no pushes: registries.${name}.push is "deny"; push to ${upstream.host} itself, or set it to "through", which writes to ${upstream.host}, or to "local", which keeps what is pushed here`,
+    headers: {Allow: allow.join(', ')},
   });
 }
 
-function refuseMethod(ctx: Ctx, allow: string): never {
+function refuseMethod(ctx: Ctx, allow: readonly string[]): never {
+  const supported = allow.join(', ');
   throw new OciError('UNSUPPORTED', {
-    message: `${ctx.method} is not supported here${allow === '' ? '' : `; supported are ${allow}`}`,
-    headers: {Allow: allow},
+    message: `${ctx.method} is not supported here${supported === '' ? '' : `; supported are ${supported}`}`,
+    headers: {Allow: supported},
   });
 }
 

@@ -8,6 +8,10 @@ export interface RequestState extends DefaultState {
   /** In the answer's header, its error body and the log. */
   id: string;
   caller: Caller;
+  /** Bytes of the request's body that were read. */
+  received: number;
+  /** The client, which waits for it (`Expect: 100-continue`), was told to send its body. */
+  invited: boolean;
   /** The configuration that this request was routed with. */
   registries: Registries;
   /** The registry that the request was routed to. */

@@ -24,6 +24,7 @@ const WALK = {
   failures: [],
   failed: 0,
 };
+const NOTHING = {uploads: 0, indexes: 0, links: 0, manifests: 0, blobs: 0, bytes: 0};
 
 /** Commands that a test controls. */
 const commandsOf = (changes: Partial<Commands> = {}): Commands => ({
@@ -32,6 +33,7 @@ const commandsOf = (changes: Partial<Commands> = {}): Commands => ({
     return RESULT;
   },
   index: async () => WALK,
+  collect: async () => NOTHING,
   ...changes,
 });
 

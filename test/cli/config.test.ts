@@ -76,6 +76,21 @@ test('config show prints a file that has the same effect', async (t) => {
   t.deepEqual(shown, await loadConfig({env: {}, file: nowhere}));
 });
 
+test('config show prints a hosted registry in such a way, too', async (t) => {
+  const cwd = await createFolder(t);
+  const file = join(cwd, 'hosted.yaml');
+  await writeFile(
+    file,
+    'registries: {apps.local: {referrers: {keep: 50}}, r.test: {upstream: {url: https://r.test}, push: through}}',
+  );
+  const {code, stdout} = await run(t, ['config', 'show', '--config', file], {cwd});
+  t.is(code, 0);
+  t.regex(stdout, /keep: 50/);
+  t.regex(stdout, /maxManifest: 4MiB/);
+  const shown = await loadConfig({env: {}, file: 'shown.yaml', readFile: async () => stdout});
+  t.deepEqual(shown, await loadConfig({env: {}, file}));
+});
+
 test('config show never prints a password', async (t) => {
   const cwd = await createFolder(t);
   const credentials = 'credentials: {username: me, password: "${TOKEN}"}';

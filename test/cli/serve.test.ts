@@ -41,6 +41,19 @@ test('serve tells where it listens, what it serves, where the cache lies and how
   t.is((await fetch(`${url}/v2/`)).status, 200);
 });
 
+test('serve tells what becomes of pushes', async (t) => {
+  const cwd = await createFolder(t);
+  await writeFile(
+    join(cwd, 'f.yaml'),
+    'registries: {apps.local: {default: true}, r.test: {upstream: {url: https://r.test}, push: through}}',
+  );
+  const server = start(t, ['serve', '--config', 'f.yaml'], {cwd, env: ANYWHERE});
+  await server.prints(/Pull through it: .*REPOSITORY:TAG/);
+  const {stdout} = server.printed();
+  t.regex(stdout, /apps\.local +hosted here, push: local +the default; apps\.local/);
+  t.regex(stdout, /r\.test +https:\/\/r\.test, push: through +r\.test/);
+});
+
 test('SIGTERM and SIGINT end it with 0, with nothing on stderr', async (t) => {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     const server = start(t, ['serve'], {cwd: await createFolder(t), env: ANYWHERE});

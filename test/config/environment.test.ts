@@ -14,6 +14,9 @@ test('every scalar setting outside the registries has a variable', async (t) => 
       BACKREF_STORAGE_METADATA_PATH: '/data/meta.db',
       BACKREF_CACHE_MEMORY: '1GiB',
       BACKREF_SHUTDOWN_GRACE: '5s',
+      BACKREF_UPLOADS_EXPIRE_AFTER: '1h',
+      BACKREF_GARBAGE_INTERVAL: '0',
+      BACKREF_GARBAGE_GRACE: '2h',
       BACKREF_LOG_LEVEL: 'warn',
       BACKREF_LOG_FORMAT: 'json',
     },
@@ -25,9 +28,11 @@ test('every scalar setting outside the registries has a variable', async (t) => 
     storage: {blobs: {driver: 'fs', path: '/data'}, metadata: {driver: 'sqlite', path: '/data/meta.db'}},
     cache: {memory: 2 ** 30},
     shutdown: {grace: 5000},
+    uploads: {expireAfter: 3_600_000},
+    garbage: {interval: 0, grace: 7_200_000},
     log: {level: 'warn', format: 'json'},
   });
-  t.is(scalarPaths().length, 10);
+  t.is(scalarPaths().length, 13);
 });
 
 test('a fault of a variable names the variable', async (t) => {

@@ -20,14 +20,18 @@ const loadExample = (name: string) =>
 test('Docker Hub with an account', async (t) => {
   const {registries} = await loadExample('docker-hub-account.yaml');
   t.like(registries[0], {name: 'docker.io', default: true, library: true});
-  t.deepEqual(registries[0]?.upstream.credentials, {kind: 'basic', username: 'me', password: 'dckr_pat_1'});
+  t.deepEqual(registries[0]?.upstream?.credentials, {kind: 'basic', username: 'me', password: 'dckr_pat_1'});
 });
 
 test('a private registry with a CA of its own', async (t) => {
   const {registries} = await loadExample('private-registry.yaml');
-  t.deepEqual(registries[0]?.upstream.credentials, {kind: 'basic', username: 'backref', password: 'hunter2'});
-  t.deepEqual(registries[0]?.upstream.ca, [AUTHORITY]);
-  t.deepEqual(registries[0]?.upstream.realmHosts, ['login.example.net']);
+  t.deepEqual(registries[0]?.upstream?.credentials, {
+    kind: 'basic',
+    username: 'backref',
+    password: 'hunter2',
+  });
+  t.deepEqual(registries[0]?.upstream?.ca, [AUTHORITY]);
+  t.deepEqual(registries[0]?.upstream?.realmHosts, ['login.example.net']);
 });
 
 test('a legacy registry without TLS', async (t) => {
@@ -36,10 +40,31 @@ test('a legacy registry without TLS', async (t) => {
   t.like(registries[0]?.upstream, {url: 'http://legacy.internal:5000', insecure: true});
 });
 
+test('a hosted registry beside a mirror', async (t) => {
+  const [mirror, hosted] = (await loadExample('hosted-registry.yaml')).registries;
+  t.like(mirror, {name: 'docker.io', push: 'deny'});
+  t.like(hosted, {name: 'apps.local', upstream: undefined, push: 'local', hosts: ['registry.example.com']});
+  t.is(hosted?.referrers.keep, 50);
+});
+
+test('signatures laid over an upstream that is never written to', async (t) => {
+  const {registries} = await loadExample('attach-to-upstream.yaml');
+  t.like(registries[0], {name: 'docker.io', push: 'local', overlay: {tags: 'deny'}});
+});
+
+test('pushes through to the registry behind', async (t) => {
+  const {registries} = await loadExample('push-through.yaml');
+  t.like(registries[0], {push: 'through', maxManifest: 8 * 2 ** 20});
+  t.deepEqual(registries[0]?.upstream?.credentials, {kind: 'basic', username: 'ci', password: 'hunter2'});
+});
+
 test('every example is tested here', async (t) => {
   t.deepEqual((await readdir('config/examples')).sort(), [
+    'attach-to-upstream.yaml',
     'docker-hub-account.yaml',
+    'hosted-registry.yaml',
     'plain-http-registry.yaml',
     'private-registry.yaml',
+    'push-through.yaml',
   ]);
 });

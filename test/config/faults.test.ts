@@ -87,8 +87,8 @@ const single: [title: string, given: Given, fault: string][] = [
   ['a word outside a choice', {yaml: 'log: {format: xml}'}, 'log.format | must be pretty or json | "xml"'],
   [
     'a push that is not offered',
-    {yaml: oneRegistry('push: local')},
-    'registries.r.test.push | must be deny | "local"',
+    {yaml: oneRegistry('push: mirror')},
+    'registries.r.test.push | must be deny or local or through | "mirror"',
   ],
   ['a scalar for a mapping', {yaml: 'listen: 5000'}, 'listen | must be a mapping of host, port | 5000'],
   [
@@ -103,14 +103,39 @@ const single: [title: string, given: Given, fault: string][] = [
   ],
   ['a list for the file', {yaml: '- a'}, 'must be a mapping of settings, e.g. "listen: {port: 5000}"'],
   [
-    'a registry without an upstream',
-    {yaml: 'registries: {r.test: {}}'},
-    'registries.r.test.upstream | is missing: it must be a mapping of url, insecure, credentials, realmHosts, ca, timeouts, concurrency, breaker, rateLimitStatus',
+    'a mirror of nothing',
+    {yaml: 'registries: {r.test: {push: deny}}'},
+    'registries.r.test.push | leaves a registry without upstream empty: write local, or name the upstream to mirror | "deny"',
   ],
   [
-    'a registry that only has its name',
-    {yaml: 'registries: {r.test: }'},
-    'registries.r.test.upstream | is missing: it must be a mapping of url, insecure, credentials, realmHosts, ca, timeouts, concurrency, breaker, rateLimitStatus',
+    'pushes through to nowhere',
+    {yaml: 'registries: {r.test: {push: through}}'},
+    'registries.r.test.push | has no upstream to write to: write local, or name the upstream | "through"',
+  ],
+  [
+    'an upstream that is no mapping',
+    {yaml: 'registries: {r.test: {upstream: "https://r.test", push: through}}'},
+    'registries.r.test.upstream | must be a mapping of url, insecure, credentials, realmHosts, ca, timeouts, concurrency, breaker, rateLimitStatus | "https://r.test"',
+  ],
+  [
+    'a manifest limit that hardly a manifest meets',
+    {yaml: oneRegistry('maxManifest: 10kB')},
+    'registries.r.test.maxManifest | must be a size from 64KiB to 16MiB, written 256MiB, 1GB or as bytes | "10kB"',
+  ],
+  [
+    'a manifest limit above what is read of an upstream',
+    {yaml: oneRegistry('maxManifest: 1GiB')},
+    'registries.r.test.maxManifest | must be a size from 64KiB to 16MiB, written 256MiB, 1GB or as bytes | "1GiB"',
+  ],
+  [
+    'no referrer that is kept',
+    {yaml: oneRegistry('referrers: {keep: 0}')},
+    'registries.r.test.referrers.keep | must be off or a whole number from 1 to 1000000 | 0',
+  ],
+  [
+    'uploads that expire at once',
+    {yaml: 'uploads: {expireAfter: 0}'},
+    `uploads.expireAfter | must be a duration from 1s to 365d, ${UNITS} | 0`,
   ],
   [
     'an upstream without a URL',

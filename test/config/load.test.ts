@@ -9,10 +9,16 @@ const firstOf = async (yaml: string, env = {}, files = {}) => {
   return registry;
 };
 
+const upstreamOf = async (yaml: string, env = {}, files = {}) => {
+  const {upstream} = await firstOf(yaml, env, files);
+  if (!upstream) throw new Error('no upstream');
+  return upstream;
+};
+
 test('without a file it mirrors Docker Hub at the root and six registries by name', async (t) => {
   const config = await loadGiven({});
   t.deepEqual(
-    config.registries.map(({name, upstream}) => `${name} ${upstream.url}`),
+    config.registries.map(({name, upstream}) => `${name} ${upstream?.url}`),
     [
       'docker.io https://registry-1.docker.io',
       'ghcr.io https://ghcr.io',
@@ -35,6 +41,8 @@ test('the defaults are these', async (t) => {
     storage: {blobs: {driver: 'fs', path: './data'}, metadata: {driver: 'sqlite', path: './data/meta.db'}},
     cache: {memory: 268_435_456},
     shutdown: {grace: 30_000},
+    uploads: {expireAfter: 86_400_000},
+    garbage: {interval: 3_600_000, grace: 86_400_000},
     log: {level: 'info', format: 'pretty'},
   });
   t.deepEqual(registries[1], {
@@ -55,8 +63,11 @@ test('the defaults are these', async (t) => {
       rateLimitStatus: 503,
     },
     tags: {ttl: 60_000, maxStale: 604_800_000, keepDeleted: 604_800_000, absentTtl: 5000},
-    referrers: {mode: 'auto', ttl: 60_000, maxStale: 604_800_000, prefetch: 'manifests'},
+    referrers: {mode: 'auto', ttl: 60_000, maxStale: 604_800_000, prefetch: 'manifests', keep: undefined},
     push: 'deny',
+    validate: {blobs: true, children: true},
+    overlay: {tags: 'deny'},
+    maxManifest: 4_194_304,
   });
 });
 
@@ -135,7 +146,7 @@ test('variables stand in for values, with a default where one is given', async (
     'breaker: {failures: "${FAILURES}"}',
     'timeouts: {idle: "${EMPTY:-9s}"}',
   );
-  const {upstream} = await firstOf(yaml, {HOST: 'up.test', FAILURES: '3', EMPTY: ''});
+  const upstream = await upstreamOf(yaml, {HOST: 'up.test', FAILURES: '3', EMPTY: ''});
   t.is(upstream.url, 'https://up.test:8443');
   t.is(upstream.breaker.failures, 3);
   t.is(upstream.timeouts.idle, 9000);
@@ -143,14 +154,14 @@ test('variables stand in for values, with a default where one is given', async (
 
 test('$${ is a literal ${, and a value of a variable is not read again', async (t) => {
   const yaml = oneUpstream('url: https://r.test', 'credentials: {username: "$${A}", password: "${B}$"}');
-  const {upstream} = await firstOf(yaml, {A: 'x', B: '${A}'});
+  const upstream = await upstreamOf(yaml, {A: 'x', B: '${A}'});
   t.deepEqual(upstream.credentials, {kind: 'basic', username: '${A}', password: '${A}$'});
 });
 
 test('a password comes from a file, less the newline at its end', async (t) => {
   const yaml = oneUpstream('url: https://r.test', 'credentials: {username: me, passwordFile: /secret}');
   for (const text of ['hunter2', 'hunter2\n', 'hunter2\r\n']) {
-    const {upstream} = await firstOf(yaml, {}, {'/secret': text});
+    const upstream = await upstreamOf(yaml, {}, {'/secret': text});
     t.deepEqual(upstream.credentials, {kind: 'basic', username: 'me', password: 'hunter2'});
   }
 });
@@ -160,7 +171,7 @@ test('credentials may be those of a Docker configuration', async (t) => {
     'url: https://r.test',
     'credentials: {dockerConfig: "${HOME}/.docker/config.json"}',
   );
-  const {upstream} = await firstOf(
+  const upstream = await upstreamOf(
     yaml,
     {HOME: '/home/me'},
     {'/home/me/.docker/config.json': '{"auths": {}}'},
@@ -169,9 +180,38 @@ test('credentials may be those of a Docker configuration', async (t) => {
 });
 
 test('an upstream URL is reduced to scheme and host', async (t) => {
-  t.is((await firstOf(oneUpstream('url: https://R.test/'))).upstream.url, 'https://r.test');
+  t.is((await upstreamOf(oneUpstream('url: https://R.test/'))).url, 'https://r.test');
   t.is(
-    (await firstOf(oneUpstream('url: "http://[::1]:5000"', 'insecure: true'))).upstream.url,
+    (await upstreamOf(oneUpstream('url: "http://[::1]:5000"', 'insecure: true'))).url,
     'http://[::1]:5000',
   );
+});
+
+const pushOf = async (lines: string) => (await firstOf(`registries: {r.test: {${lines}}}`)).push;
+const UPSTREAM = 'upstream: {url: "https://r.test"}';
+
+test('a registry without upstream is hosted and takes pushes; one with an upstream is a mirror', async (t) => {
+  const hosted = await firstOf('registries: {apps.local: }');
+  t.is(hosted.upstream, undefined);
+  t.is(hosted.push, 'local');
+  t.is(await pushOf('push: local'), 'local');
+  t.is(await pushOf(UPSTREAM), 'deny');
+  for (const push of ['deny', 'local', 'through'] as const)
+    t.is(await pushOf(`${UPSTREAM}, push: ${push}`), push);
+});
+
+test('what is checked of a push, and what may be laid over an upstream, is set for each registry', async (t) => {
+  const registry = await firstOf(
+    oneRegistry(
+      'push: local',
+      'validate: {blobs: false}',
+      'overlay: {tags: allow}',
+      'maxManifest: 16MiB',
+      'referrers: {keep: 50}',
+    ),
+  );
+  t.deepEqual(registry.validate, {blobs: false, children: true});
+  t.deepEqual(registry.overlay, {tags: 'allow'});
+  t.is(registry.maxManifest, 16 * 2 ** 20);
+  t.is(registry.referrers.keep, 50);
 });

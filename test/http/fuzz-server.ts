@@ -19,8 +19,11 @@ const registry = (name: string, changes: Partial<RegistryConfig>): RegistryConfi
   hosts: [],
   library: false,
   push: 'deny',
+  validate: {blobs: true, children: true},
+  overlay: {tags: 'deny'},
+  maxManifest: 256 * 1024,
   tags: {ttl: 50, maxStale: 100, keepDeleted: 100, absentTtl: 20},
-  referrers: {mode: 'auto', ttl: 50, maxStale: 100, prefetch: 'off'},
+  referrers: {mode: 'auto', ttl: 50, maxStale: 100, prefetch: 'off', keep: undefined},
   upstream: {
     url: upstream,
     insecure: true,
@@ -43,10 +46,14 @@ const config: Config = {
   },
   cache: {memory: 1024 * 1024},
   shutdown: {grace: 0},
+  uploads: {expireAfter: 60_000},
+  garbage: {interval: 0, grace: 0},
   log: {level: 'silent', format: 'json'},
   registries: [
     registry('docker.io', {default: true, library: true}),
     registry('ghcr.io', {aliases: ['ghcr']}),
+    registry('apps.local', {upstream: undefined, push: 'local'}),
+    registry('quay.io', {push: 'local', overlay: {tags: 'allow'}}),
   ],
 };
 

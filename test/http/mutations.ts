@@ -38,6 +38,11 @@ const MORSELS = [
   '=',
   '&ns=ghcr.io',
   '?ns=docker.io',
+  '&digest=',
+  '&tag=',
+  '&mount=',
+  '&from=',
+  '&digest-algorithm=sha512',
   '&n=0',
   '&n=-1',
   '&last=%00',
@@ -100,6 +105,8 @@ export function mutate(text: string, random: Random): string {
 
 export interface Seeds {
   paths: readonly [string, ...string[]];
+  /** Bodies of requests, each character a byte. */
+  bodies: readonly [string, ...string[]];
   digest: string;
 }
 
@@ -144,6 +151,12 @@ const headersOf = ({digest}: Seeds) =>
     'Upgrade: h2c',
     'X-Forwarded-Host: ghcr.io',
     'Cookie: a=b',
+    'Content-Type: application/vnd.oci.image.manifest.v1+json',
+    'Content-Type: application/vnd.oci.image.index.v1+json; charset=utf-8',
+    'Content-Range: 0-1999',
+    'Content-Range: bytes 1000-1999/2000',
+    'Content-Encoding: gzip',
+    'Expect: 100-continue',
   ] as const;
 
 const withoutBreaks = (text: string): string => text.replaceAll(/[\r\n]/g, '');
@@ -162,8 +175,23 @@ export function mutatedRequest(seeds: Seeds, random: Random): string {
     const value = header.indexOf(':') + 2;
     return random.chance(0.5) ? header : header.slice(0, value) + mutate(header.slice(value), random);
   });
-  const lines = [`${method} ${target} HTTP/1.1`, host, ...headers].map(withoutBreaks);
-  return `${lines.filter((line) => line !== '').join('\r\n')}\r\n\r\n`;
+  const {framing, body} = bodyOf(method, seeds, random);
+  const lines = [`${method} ${target} HTTP/1.1`, host, ...headers, framing].map(withoutBreaks);
+  return `${lines.filter((line) => line !== '').join('\r\n')}\r\n\r\n${body}`;
+}
+
+const BODILESS = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
+
+/** A body, mutated or not, with what tells its length; most requests that read have none. */
+function bodyOf(method: string, {bodies}: Seeds, random: Random): {framing: string; body: string} {
+  if (random.chance(BODILESS.has(method) ? 0.98 : 0.2)) return {framing: '', body: ''};
+  let text: string = random.pick(bodies);
+  for (let count = random.below(3); count > 0; count--) text = mutate(text, random);
+  // A byte for each character: that is how it is sent.
+  const bytes = Buffer.from(text, 'latin1');
+  if (random.chance(0.7)) return {framing: `Content-Length: ${bytes.length}`, body: bytes.toString('latin1')};
+  const chunk = bytes.length === 0 ? '' : `${bytes.length.toString(16)}\r\n${bytes.toString('latin1')}\r\n`;
+  return {framing: 'Transfer-Encoding: chunked', body: `${chunk}0\r\n\r\n`};
 }
 
 const FRAMING = [

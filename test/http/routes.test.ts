@@ -76,7 +76,7 @@ test('a refused push names the registry, its setting and where to push instead',
   const got = await proxy.ask('/v2/app/manifests/latest', {method: 'PUT'});
   t.is(
     errorOf(got).message,
-    `registry docker.io is a mirror and takes no pushes: registries.docker.io.push is "deny"; push to ${upstream.host} itself`,
+    `registry docker.io is a mirror and takes no pushes: registries.docker.io.push is "deny"; push to ${upstream.host} itself, or set it to "through", which writes to ${upstream.host}, or to "local", which keeps what is pushed here`,
   );
 });
 

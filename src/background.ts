@@ -1,0 +1,49 @@
+import {type Clock, NOT_NEEDED} from './clock.ts';
+import type {Events} from './events.ts';
+
+/** Work of a server that no request waits for. What it throws is told as an event. */
+export interface Background {
+  /** Begins some work now. */
+  once(task: string, work: Work): void;
+  /**
+   * Does some work from time to time, never twice at once.
+   * @param interval milliseconds before its first beginning, and from each end to the next beginning
+   */
+  every(interval: number, task: string, work: Work): void;
+  /** Begins nothing more. Resolves when nothing is under way any more. */
+  close(): Promise<void>;
+}
+
+/** It should end soon when the signal is aborted. */
+type Work = (signal: AbortSignal) => Promise<unknown>;
+
+export function createBackground({clock, events}: {clock: Clock; events: Events}): Background {
+  const closing = new AbortController();
+  const {signal} = closing;
+  const running: Promise<void>[] = [];
+
+  async function run(task: string, work: Work): Promise<void> {
+    try {
+      await work(signal);
+    } catch (error) {
+      if (!signal.aborted) events.emit('background.failed', {task, error});
+    }
+  }
+
+  async function repeat(interval: number, task: string, work: Work): Promise<void> {
+    for (;;) {
+      await clock.sleep(interval, signal).catch(() => {});
+      if (signal.aborted) return;
+      await run(task, work);
+    }
+  }
+
+  return {
+    once: (task, work) => void running.push(run(task, work)),
+    every: (interval, task, work) => void running.push(repeat(interval, task, work)),
+    async close() {
+      closing.abort(NOT_NEEDED);
+      await Promise.all(running);
+    },
+  };
+}

@@ -1,0 +1,48 @@
+import {parseDuration} from '../config/units.ts';
+import type {ConfigOptions} from './configuration.ts';
+import {expectStore, runCommand} from './live-commands.ts';
+
+export interface GcFlags extends ConfigOptions {
+  /** As it was typed; without it, the configuration's. */
+  grace?: string;
+  json?: boolean;
+}
+
+interface Counts {
+  uploads: number;
+  indexes: number;
+  links: number;
+  manifests: number;
+  blobs: number;
+  bytes: number;
+}
+
+const MISUSED = 2;
+const number = (value: number): string => value.toLocaleString('en-US');
+
+const wording = {
+  progress: ({done, manifests, blobs, bytes}: Counts & {done: number}): [number, string] => [
+    done,
+    `${number(manifests)} manifests and ${number(blobs)} blobs removed, ${number(bytes)} bytes`,
+  ],
+  result: ({uploads, indexes, links, manifests, blobs, bytes}: Counts): string =>
+    `Removed ${number(manifests)} manifests and ${number(blobs)} blobs that nothing refers to, ${number(bytes)} bytes; ${number(links)} pushed blobs that no manifest names, ${number(uploads)} uploads that nobody went on with, ${number(indexes)} lists made for readers of fallback tags.`,
+};
+
+/**
+ * `backref gc`: collects content that nothing refers to.
+ * @returns the exit code: 0 when it is collected, 1 when not, 2 when the command is misused or the configuration is
+ * faulty, 130 or 143 after a signal.
+ */
+export async function gc({grace: text, ...flags}: GcFlags): Promise<number> {
+  const grace = text === undefined ? undefined : parseDuration(text);
+  if (text !== undefined && grace === undefined) {
+    process.stderr.write(`--grace "${text}" is no duration: write 500ms, 60s, 5m, 12h, 7d or 0.\n`);
+    return MISUSED;
+  }
+  return runCommand<Counts & {done: number}, Counts>(flags, {
+    wording,
+    check: (config) => expectStore(config, 'from which something could be removed'),
+    run: (commands, config, task) => commands.collect({...task, grace: grace ?? config.garbage.grace}),
+  });
+}

@@ -1,0 +1,106 @@
+import {createHash} from 'node:crypto';
+import {writeFile} from 'node:fs/promises';
+import {join} from 'node:path';
+import test, {type ExecutionContext} from 'ava';
+import {run, start} from '../support/command.ts';
+import {createFolder} from '../support/folder.ts';
+
+const LISTENS = /listens on (http:\/\/127\.0\.0\.1:\d+)/;
+const GC = ['gc', '--config', 'f.yaml'];
+const digestOf = (text: string) => `sha256:${createHash('sha256').update(text).digest('hex')}`;
+
+async function setUp(t: ExecutionContext) {
+  const cwd = await createFolder(t);
+  await writeFile(
+    join(cwd, 'f.yaml'),
+    'listen: {host: 127.0.0.1, port: 0}\nregistries: {hosted.test: {default: true}}\n',
+  );
+  const serving = async () => {
+    const server = start(t, ['serve', '--config', 'f.yaml'], {cwd});
+    const [, url = ''] = await server.prints(LISTENS);
+    return {server, url};
+  };
+  return {cwd, serving};
+}
+
+async function pushBlob(url: string, text: string): Promise<string> {
+  const digest = digestOf(text);
+  const answer = await fetch(`${url}/v2/team/app/blobs/uploads/?digest=${digest}`, {
+    method: 'POST',
+    headers: {'content-type': 'application/octet-stream'},
+    body: text,
+  });
+  if (answer.status !== 201) throw new Error(`${answer.status} ${await answer.text()}`);
+  return digest;
+}
+
+async function pushImage(url: string, tag: string, config: string): Promise<void> {
+  const manifest = JSON.stringify({
+    schemaVersion: 2,
+    mediaType: 'application/vnd.oci.image.manifest.v1+json',
+    config: {
+      mediaType: 'application/vnd.oci.empty.v1+json',
+      digest: await pushBlob(url, config),
+      size: config.length,
+    },
+    layers: [],
+  });
+  const answer = await fetch(`${url}/v2/team/app/manifests/${tag}`, {
+    method: 'PUT',
+    headers: {'content-type': 'application/vnd.oci.image.manifest.v1+json'},
+    body: manifest,
+  });
+  if (answer.status !== 201) throw new Error(`${answer.status} ${await answer.text()}`);
+}
+
+const statusOf = async (url: string, blob: string) =>
+  (await fetch(`${url}/v2/team/app/blobs/${blob}`, {method: 'HEAD'})).status;
+
+test('beside a running server, what no manifest names is removed and the rest stays', async (t) => {
+  const {cwd, serving} = await setUp(t);
+  const {url} = await serving();
+  await pushImage(url, 'v1', 'kept');
+  const loose = await pushBlob(url, 'never named');
+
+  const young = await run(t, GC, {cwd});
+  t.is(young.code, 0);
+  t.regex(young.stdout, /^Removed 0 manifests and 0 blobs/);
+  t.is(await statusOf(url, loose), 200);
+
+  const {code, stdout} = await run(t, [...GC, '--grace', '0'], {cwd});
+  t.is(code, 0);
+  t.is(
+    stdout,
+    'Removed 0 manifests and 1 blobs that nothing refers to, 11 bytes; 1 pushed blobs that no manifest names, 0 uploads that nobody went on with, 0 lists made for readers of fallback tags.\n',
+  );
+  t.is(await statusOf(url, loose), 404);
+  t.is(await statusOf(url, digestOf('kept')), 200);
+});
+
+test('without a server it opens the store itself, and tells machines in JSON', async (t) => {
+  const {cwd, serving} = await setUp(t);
+  const {server, url} = await serving();
+  await pushBlob(url, 'one');
+  await pushBlob(url, 'three');
+  server.child.kill('SIGTERM');
+  t.is(await server.ended, 0);
+
+  const {code, stdout} = await run(t, [...GC, '--grace', '0', '--json'], {cwd});
+  t.is(code, 0);
+  const last = JSON.parse(stdout.trim().split('\n').at(-1) ?? '');
+  t.deepEqual(last, {result: {uploads: 0, indexes: 0, links: 2, manifests: 0, blobs: 2, bytes: 8}});
+});
+
+test('a grace that is no duration is refused before anything is done', async (t) => {
+  const {cwd} = await setUp(t);
+  const {code, stderr} = await run(t, [...GC, '--grace', '5'], {cwd});
+  t.is(code, 2);
+  t.is(stderr, '--grace "5" is no duration: write 500ms, 60s, 5m, 12h, 7d or 0.\n');
+});
+
+test('where there is no store it says so', async (t) => {
+  const {cwd} = await setUp(t);
+  const {code, stderr} = await run(t, GC, {cwd});
+  t.is(code, 1);
+  t.regex(stderr, /^There is no store from which something could be removed: .*meta\.db does not exist/);
+});

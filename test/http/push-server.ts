@@ -1,0 +1,102 @@
+import {type IncomingHttpHeaders, request} from 'node:http';
+import type {ExecutionContext} from 'ava';
+import {createEvents, type EventMap} from '../../src/events.ts';
+import {createApp} from '../../src/http/app.ts';
+import {createListener} from '../../src/http/listener.ts';
+import type {Verbs} from '../../src/http/routes.ts';
+import {createUploadId} from '../../src/oci/upload.ts';
+import type {Chunk, Push, UploadState} from '../../src/registry/push/push.ts';
+import {createPushes} from '../../src/registry/push/pushes.ts';
+import {createRegistries, type Registry} from '../../src/registry/registries.ts';
+import {createNowhere} from '../../src/upstream/nowhere.ts';
+import {createMovableClock, type MovableClock} from '../support/backref.ts';
+
+const registry = (name: string): Registry => ({
+  name,
+  aliases: [],
+  hosts: [],
+  library: false,
+  upstream: createNowhere(name),
+  hosted: true,
+  push: {mode: 'local', validate: {blobs: true, children: true}, tags: 'deny', keep: undefined},
+  maxManifest: 64 * 1024,
+  tags: {ttl: 0, maxStale: 0, keepDeleted: 0, absentTtl: 0},
+  referrers: {mode: 'auto', ttl: 0, maxStale: 0, prefetch: 'off'},
+  rateLimitStatus: 503,
+});
+
+/** Bytes of a chunk, all of them. */
+export async function bytesOf({bytes}: Chunk): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of bytes) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+export const ID = createUploadId();
+export const state = (offset: number, minChunk?: number): UploadState => ({id: ID, offset, minChunk});
+
+export interface PushServer {
+  port: number;
+  clock: MovableClock;
+  requests: EventMap['request.end'][0][];
+  faults: unknown[];
+}
+
+/** The HTTP side alone, over registries `docker.io` (the default) and `ghcr.io`, in front of the verbs that a test gives. */
+export async function startPushServer(
+  t: ExecutionContext,
+  push: Partial<Push>,
+  clock = createMovableClock(),
+): Promise<PushServer> {
+  const unexpected = (verb: string) => async () => {
+    throw new Error(`nobody expected ${verb}`);
+  };
+  const local: Push = {
+    begin: unexpected('begin'),
+    state: unexpected('state'),
+    append: unexpected('append'),
+    finish: unexpected('finish'),
+    cancel: unexpected('cancel'),
+    putManifest: unexpected('putManifest'),
+    deleteManifest: unexpected('deleteManifest'),
+    deleteBlob: unexpected('deleteBlob'),
+    ...push,
+  };
+  const registries = createRegistries([registry('docker.io'), registry('ghcr.io')], 'docker.io');
+  const events = createEvents();
+  const requests: PushServer['requests'] = [];
+  const faults: unknown[] = [];
+  events.on('request.end', (request) => void requests.push(request));
+  events.on('request.fault', ({error}) => void faults.push(error));
+  // Nothing is read here: of the verbs, only those that write are asked.
+  const verbs = {pushes: createPushes({local, through: local})} as Verbs;
+  const app = createApp({verbs, registries: () => registries, pseudonym: 'test', clock, events});
+  const listener = createListener(app, clock);
+  const port = await listener.listen('127.0.0.1', 0);
+  t.teardown(() => listener.close(0));
+  return {port, clock, requests, faults};
+}
+
+interface Answer {
+  status: number;
+  headers: IncomingHttpHeaders;
+  body: Buffer;
+}
+
+/** Sends one request, on a connection of its own, and reads the whole answer. */
+export const ask = (
+  port: number,
+  method: string,
+  path: string,
+  body?: Buffer,
+  headers = {},
+): Promise<Answer> =>
+  new Promise((resolve, reject) => {
+    const options = {host: '127.0.0.1', port, method, path, headers, agent: false};
+    const asked = request(options, async (message) => {
+      const {statusCode: status = 0, headers: received} = message;
+      resolve({status, headers: received, body: Buffer.concat(await message.toArray())});
+    });
+    asked.once('error', reject);
+    asked.end(body);
+  });
