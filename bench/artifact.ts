@@ -1,4 +1,4 @@
-import {type Content, content, descriptor, noise, pushBlob, pushManifest} from '../interop/image.ts';
+import {type Content, content, descriptor, noise, pushBlob, pushManifest} from '../rig/image.ts';
 
 /** A manifest over blobs: what the servers are asked for. */
 export interface Artifact {

@@ -1,8 +1,8 @@
 import {Agent} from 'node:http';
-import {createGate} from '../interop/gate.ts';
-import type {Scope} from '../interop/scope.ts';
-import type {Toolbox} from '../interop/tools.ts';
-import {startRegistry} from '../interop/upstreams.ts';
+import {createGate} from '../rig/gate.ts';
+import type {Scope} from '../rig/scope.ts';
+import type {Toolbox} from '../rig/tools.ts';
+import {startRegistry} from '../rig/upstreams.ts';
 import {type Artifact, blobPath, buildArtifact, layersOf, manifestPath, pushArtifact} from './artifact.ts';
 import {type Download, download, median} from './download.ts';
 import {MIRRORS, peakMemory, startMirror} from './mirrors.ts';

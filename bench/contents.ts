@@ -1,7 +1,7 @@
 import {once} from 'node:events';
 import {createServer} from 'node:http';
 import {setTimeout as delay} from 'node:timers/promises';
-import type {Scope} from '../interop/scope.ts';
+import type {Scope} from '../rig/scope.ts';
 
 /** What is served, by path. Everything else is a 404. */
 export type Contents = Map<string, {mediaType: string; bytes: Buffer}>;

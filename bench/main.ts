@@ -1,8 +1,8 @@
 import {fileURLToPath} from 'node:url';
-import {parseArgs} from 'node:util';
-import {writeSection} from '../interop/readme.ts';
-import {createScope, endOnSignal} from '../interop/scope.ts';
-import {findTools, type Toolbox} from '../interop/tools.ts';
+import {type Options, runCommand, say} from '../rig/command.ts';
+import {writeSection} from '../rig/readme.ts';
+import type {Scope} from '../rig/scope.ts';
+import {findTools, type Toolbox} from '../rig/tools.ts';
 import {measureCold} from './cold.ts';
 import {measureReferrers} from './referrers.ts';
 import {faults, tables, type Versions} from './report.ts';
@@ -21,47 +21,26 @@ const BUILD = fileURLToPath(new URL('../tsconfig.build.json', import.meta.url));
 const PEERS = ['docker-registry', 'registry', 'nginx'] as const;
 const TIME_LIMIT = 20 * 60_000;
 
-const say = (line: string): void => void process.stderr.write(`${line}\n`);
-
-async function main(): Promise<number> {
-  const {values} = parseArgs({
-    options: {
-      only: {type: 'string', default: ''},
-      json: {type: 'boolean', default: false},
-      write: {type: 'boolean', default: false},
-      help: {type: 'boolean', default: false},
-    },
-  });
-  if (values.help) {
-    process.stdout.write(USAGE);
-    return 0;
-  }
-  const {only, json, write} = values;
+async function measure(scope: Scope, {only, json, write}: Options): Promise<number> {
   if (!['', 'cold', 'warm', 'referrers'].includes(only)) {
     throw new Error(`--only takes cold, warm or referrers, not "${only}"`);
   }
   const isWanted = (part: string): boolean => only === '' || only === part;
 
-  const scope = await createScope();
-  endOnSignal(scope, TIME_LIMIT);
-  try {
-    const tools = await findTools(scope, only === 'referrers' ? ['wrk'] : [...PEERS, 'wrk'], say);
-    const versions = only === 'referrers' ? {} : versionsOf(tools);
-    say('building backref');
-    await scope.run(process.execPath, [TSC, '-p', BUILD]);
-    const cold = isWanted('cold') ? await measureCold(scope, tools, say) : [];
-    const warm = isWanted('warm') ? await measureWarm(scope, tools, say) : [];
-    const referrers = isWanted('referrers') ? await measureReferrers(scope, tools, say) : undefined;
-    const text = tables({cold, warm, referrers}, versions);
-    const results = {versions, cold, warm, referrers};
-    process.stdout.write(json ? `${JSON.stringify(results, undefined, 2)}\n` : `${text}\n`);
-    if (write && only === '') await writeSection('bench', text);
-    const wrong = faults({cold, warm, referrers});
-    for (const fault of wrong) say(`backref: ${fault}`);
-    return wrong.length > 0 ? 1 : 0;
-  } finally {
-    await scope.end();
-  }
+  const tools = await findTools(scope, only === 'referrers' ? ['wrk'] : [...PEERS, 'wrk'], say);
+  const versions = only === 'referrers' ? {} : versionsOf(tools);
+  say('building backref');
+  await scope.run(process.execPath, [TSC, '-p', BUILD]);
+  const cold = isWanted('cold') ? await measureCold(scope, tools, say) : [];
+  const warm = isWanted('warm') ? await measureWarm(scope, tools, say) : [];
+  const referrers = isWanted('referrers') ? await measureReferrers(scope, tools, say) : undefined;
+  const text = tables({cold, warm, referrers}, versions);
+  const results = {versions, cold, warm, referrers};
+  process.stdout.write(json ? `${JSON.stringify(results, undefined, 2)}\n` : `${text}\n`);
+  if (write && only === '') await writeSection('bench', text);
+  const wrong = faults({cold, warm, referrers});
+  for (const fault of wrong) say(`backref: ${fault}`);
+  return wrong.length > 0 ? 1 : 0;
 }
 
 const versionsOf = (tools: Toolbox): Versions => ({
@@ -71,9 +50,4 @@ const versionsOf = (tools: Toolbox): Versions => ({
   nginx: `nginx ${tools.version('nginx')}, static files`,
 });
 
-try {
-  process.exitCode = await main();
-} catch (error) {
-  say(`bench: ${error instanceof Error ? error.message : error}`);
-  process.exitCode = 1;
-}
+await runCommand({name: 'bench', usage: USAGE, timeLimit: TIME_LIMIT}, measure);

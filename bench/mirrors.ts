@@ -1,9 +1,9 @@
 import {mkdir, readFile} from 'node:fs/promises';
 import {join} from 'node:path';
-import {BUILT, startBackref} from '../interop/backref.ts';
-import type {Scope} from '../interop/scope.ts';
-import type {Toolbox} from '../interop/tools.ts';
-import {startRegistry} from '../interop/upstreams.ts';
+import {BUILT, startBackref} from '../rig/backref.ts';
+import type {Scope} from '../rig/scope.ts';
+import type {Toolbox} from '../rig/tools.ts';
+import {startRegistry} from '../rig/upstreams.ts';
 
 /** The pull-through mirrors that are compared, backref first. */
 export const MIRRORS = ['backref', 'docker-registry', 'distribution'] as const;

@@ -1,7 +1,7 @@
 import {mkdir, writeFile} from 'node:fs/promises';
 import {dirname, join} from 'node:path';
-import {answers, freePort, ready, type Scope} from '../interop/scope.ts';
-import type {Toolbox} from '../interop/tools.ts';
+import {answers, freePort, ready, type Scope} from '../rig/scope.ts';
+import type {Toolbox} from '../rig/tools.ts';
 import {type Artifact, blobPath, manifestPath} from './artifact.ts';
 import type {Server} from './mirrors.ts';
 

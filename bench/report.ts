@@ -1,5 +1,5 @@
 import {availableParallelism, cpus} from 'node:os';
-import {table} from '../interop/readme.ts';
+import {table} from '../rig/readme.ts';
 import {type ColdResult, THROTTLE} from './cold.ts';
 import {ENTRIES, LISTED, type PageTimes, REINDEXED, type ReferrersResult} from './referrers.ts';
 import {pinned, SERVERS, type WarmResult} from './warm.ts';

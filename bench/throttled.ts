@@ -2,7 +2,7 @@ import {once} from 'node:events';
 import {createServer, type ServerResponse} from 'node:http';
 import {performance} from 'node:perf_hooks';
 import {setTimeout as delay} from 'node:timers/promises';
-import type {Scope} from '../interop/scope.ts';
+import type {Scope} from '../rig/scope.ts';
 import {type Artifact, blobPath, manifestPath} from './artifact.ts';
 
 const CHUNK = 64 * 1024;

@@ -1,7 +1,7 @@
 import {availableParallelism} from 'node:os';
-import type {Scope} from '../interop/scope.ts';
-import type {Toolbox} from '../interop/tools.ts';
-import {startRegistry} from '../interop/upstreams.ts';
+import type {Scope} from '../rig/scope.ts';
+import type {Toolbox} from '../rig/tools.ts';
+import {startRegistry} from '../rig/upstreams.ts';
 import {type Artifact, blobPath, buildArtifact, layersOf, manifestPath, pushArtifact} from './artifact.ts';
 import {download, median} from './download.ts';
 import {MIRRORS, type Server, startMirror} from './mirrors.ts';

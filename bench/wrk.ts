@@ -1,7 +1,7 @@
 import {writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
-import type {Scope} from '../interop/scope.ts';
-import type {Toolbox} from '../interop/tools.ts';
+import type {Scope} from '../rig/scope.ts';
+import type {Toolbox} from '../rig/tools.ts';
 import {ACCEPT} from './download.ts';
 
 export interface Load {

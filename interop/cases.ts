@@ -1,11 +1,11 @@
 import {join} from 'node:path';
-import {SOURCES, startBackref} from './backref.ts';
+import {SOURCES, startBackref} from '../rig/backref.ts';
+import {createGate, type Gate, type GateMode, type Seen} from '../rig/gate.ts';
+import type {Image} from '../rig/image.ts';
+import type {Scope} from '../rig/scope.ts';
+import type {Toolbox} from '../rig/tools.ts';
 import type {Client} from './clients/client.ts';
-import {createGate, type Gate, type GateMode, type Seen} from './gate.ts';
-import type {Image} from './image.ts';
-import type {Outcome} from './report.ts';
-import type {Scope} from './scope.ts';
-import type {Toolbox} from './tools.ts';
+import {messageOf, type Outcome} from './report.ts';
 
 /** In the order in which they are run and shown. */
 export const CASES = ['cold', 'warm', 'upstream says 429', 'upstream says 503', 'upstream stopped'] as const;
@@ -59,7 +59,7 @@ export async function runCases(
       });
       fault = judge(seen);
     } catch (error) {
-      fault = error instanceof Error ? error.message : String(error);
+      fault = messageOf(error);
     }
     await own.end();
     done({case: name, fault, ms: Date.now() - began, asked: seen.length});

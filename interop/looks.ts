@@ -1,13 +1,14 @@
 import {join} from 'node:path';
+import {SOURCES, startBackref} from '../rig/backref.ts';
+import {createGate} from '../rig/gate.ts';
+import {buildImage, type Image, pushImage} from '../rig/image.ts';
+import type {Scope} from '../rig/scope.ts';
+import type {Toolbox} from '../rig/tools.ts';
 import {type Attachment, type Find, LOOKS, type Look} from './attachments/attachment.ts';
-import {SOURCES, startBackref} from './backref.ts';
 import {cleanEnvironment} from './clients/client.ts';
-import {createGate} from './gate.ts';
-import {buildImage, type Image, pushImage} from './image.ts';
 import type {Before} from './part.ts';
-import type {Outcome} from './report.ts';
-import type {Scope} from './scope.ts';
-import type {Toolbox} from './tools.ts';
+import {messageOf, type Outcome} from './report.ts';
+import {slug} from './slug.ts';
 
 /** What backref fetches in the background begins at once and goes from answer to answer. */
 const QUIET = 500;
@@ -20,7 +21,8 @@ type Settings = Pick<Parameters<typeof startBackref>[1], 'folder' | 'prefetch'>;
  * was pulled through it, and with the upstream stopped through backrefs that only the image was pulled through.
  */
 export async function runLooks(parent: Scope, attachment: Attachment, before: Before): Promise<void> {
-  const {tools, upstream, url} = before;
+  const {tools, upstreams} = before;
+  const [{name: upstream, url}] = upstreams;
   const scope = await parent.child();
   const gate = await createGate(url);
   scope.defer(gate.stop);
@@ -111,12 +113,3 @@ function judge(
   if (limit.says && !limit.says.test(fault)) return {fault: `another error than expected: ${fault}`};
   return {fault: undefined, note: limit.because};
 }
-
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
-
-/** A repository's name component of a text (dist-spec, Pulling manifests: the grammar of names). */
-const slug = (text: string): string =>
-  text
-    .toLowerCase()
-    .match(/[a-z0-9]+/g)
-    ?.join('-') ?? '';

@@ -1,17 +1,30 @@
+import type {Scope} from '../rig/scope.ts';
+import type {Tool, Toolbox} from '../rig/tools.ts';
+import {startRegistry, UPSTREAM_TOOLS, type UpstreamName} from '../rig/upstreams.ts';
 import {inParallel} from './parallel.ts';
 import {type Outcome, outcomeText, type Row} from './report.ts';
-import type {Scope} from './scope.ts';
-import type {Tool, Toolbox} from './tools.ts';
-import {startRegistry, UPSTREAM_TOOLS, type UpstreamName} from './upstreams.ts';
+
+/** A registry that is run for a part. */
+interface Upstream {
+  name: UpstreamName;
+  /** `http://host:port` */
+  url: string;
+}
 
 /** What one client is run against. */
 export interface Before {
   tools: Toolbox;
-  upstream: UpstreamName;
-  /** Of the upstream, `http://host:port`. */
-  url: string;
+  /** Those of the table, in its order. */
+  upstreams: readonly [Upstream, ...Upstream[]];
   /** Is told of each case when it is done. */
   done(outcome: Outcome): void;
+}
+
+/** Where an upstream is. @throws Error when it is none of the table's */
+export function urlOf({upstreams}: Pick<Before, 'upstreams'>, name: UpstreamName): string {
+  const found = upstreams.find((each) => each.name === name);
+  if (found) return found.url;
+  throw new Error(`${name} does not run before this table`);
 }
 
 /** A client, taken through all cases of its part. */
@@ -23,14 +36,15 @@ export interface Contender {
   run(scope: Scope, before: Before): Promise<void>;
 }
 
-/** A table of the run: contenders by cases, once for each upstream. */
+/** Tables of the run: contenders by cases. */
 export interface Part {
   /** The markers in README.md that the table stands between. */
   section: string;
   cases: readonly string[];
-  upstreams: readonly UpstreamName[];
+  /** A table before each of these, most often a single upstream. */
+  before: readonly (readonly [UpstreamName, ...UpstreamName[]])[];
   contenders: readonly Contender[];
-  /** Puts into an upstream what all contenders need. */
+  /** Puts into each upstream what all contenders need. */
   fill(url: string): Promise<void>;
 }
 
@@ -39,8 +53,8 @@ const AT_ONCE = 2;
 
 /** Every tool that some contender of the parts needs, and every upstream's. */
 export function toolsOf(parts: readonly Part[]): Tool[] {
-  const tools = parts.flatMap(({upstreams, contenders}) => [
-    ...upstreams.map((name) => UPSTREAM_TOOLS[name]),
+  const tools = parts.flatMap(({before, contenders}) => [
+    ...before.flat().map((name) => UPSTREAM_TOOLS[name]),
     ...contenders.flatMap((contender) => contender.tools),
   ]);
   return [...new Set(tools)];
@@ -55,13 +69,19 @@ export async function runPart(
 ): Promise<Row[]> {
   const rows: Row[] = [];
   const jobs: (() => Promise<void>)[] = [];
-  for (const name of part.upstreams) {
-    const tool = UPSTREAM_TOOLS[name];
-    const upstream = tools.missing.has(tool) ? name : `${name} ${tools.version(tool)}`;
-    const registry = tools.missing.has(tool) ? undefined : await startRegistry(scope, tools, name);
-    if (registry) await part.fill(registry.url);
+  for (const names of part.before) {
+    const upstream = names.map((name) => upstreamText(name, tools)).join(' and ');
+    const lacking = names.map((name) => UPSTREAM_TOOLS[name]).filter((tool) => tools.missing.has(tool));
+    const [first, ...more] = names;
+    const start = async (name: UpstreamName): Promise<Upstream> => {
+      const {url} = await startRegistry(scope, tools, name);
+      await part.fill(url);
+      return {name, url};
+    };
+    const upstreams: Before['upstreams'] | undefined =
+      lacking.length === 0 ? [await start(first), ...(await Promise.all(more.map(start)))] : undefined;
     for (const contender of part.contenders) {
-      const missing = [tool, ...contender.tools].find((each) => tools.missing.has(each));
+      const missing = [...lacking, ...contender.tools].find((each) => tools.missing.has(each));
       const row: Row = {
         upstream,
         client: withVersion(contender, tools),
@@ -70,17 +90,22 @@ export async function runPart(
       };
       rows.push(row);
       if (missing) say(`${upstream}, ${contender.name}: not run, ${row.missing}`);
-      if (missing || !registry) continue;
+      if (missing || !upstreams) continue;
       const done = (outcome: Outcome) => {
         row.outcomes.push(outcome);
         say(`${upstream}, ${row.client}: ${outcomeText(outcome)}`);
       };
-      jobs.push(() => contender.run(scope, {tools, upstream: name, url: registry.url, done}));
+      jobs.push(() => contender.run(scope, {tools, upstreams, done}));
     }
   }
   await inParallel(AT_ONCE, jobs);
   return rows;
 }
+
+const upstreamText = (name: UpstreamName, tools: Toolbox): string => {
+  const tool = UPSTREAM_TOOLS[name];
+  return tools.missing.has(tool) ? name : `${name} ${tools.version(tool)}`;
+};
 
 const withVersion = ({name, tools: [first]}: Contender, tools: Toolbox): string =>
   tools.missing.has(first) ? name : name.replace(/^[^,]*/, `$& ${tools.version(first)}`);

@@ -1,10 +1,15 @@
+import {buildImage, pushImage} from '../rig/image.ts';
 import {ATTACHMENTS} from './attachments/all.ts';
 import {LOOKS} from './attachments/attachment.ts';
 import {CASES, runCases} from './cases.ts';
 import {CLIENTS} from './clients/all.ts';
-import {buildImage, pushImage} from './image.ts';
 import {runLooks} from './looks.ts';
 import type {Contender, Part} from './part.ts';
+import {PUSHES} from './pushes/all.ts';
+import {PLACES, THROUGH_TO_TAGS} from './pushes/places.ts';
+import {OURS} from './pushes/push.ts';
+import {runPushes} from './pushing.ts';
+import {ATTACHES, runRace} from './race.ts';
 
 /** An image with OCI media types and the one-component name of Docker Hub, and one with Docker's own types. */
 const IMAGES = [buildImage('library/hello', '1', 'oci'), buildImage('org/app', '1', 'docker')];
@@ -13,12 +18,12 @@ const IMAGES = [buildImage('library/hello', '1', 'oci'), buildImage('org/app', '
 const pulls: Part = {
   section: 'interop',
   cases: CASES,
-  upstreams: ['docker-registry', 'distribution'],
+  before: [['docker-registry'], ['distribution']],
   contenders: CLIENTS.map(
     (client): Contender => ({
       name: client.name,
       tools: client.tools,
-      run: (scope, {tools, url, done}) =>
+      run: (scope, {tools, upstreams: [{url}], done}) =>
         runCases(scope, {tools, client, upstream: url, images: IMAGES, done}),
     }),
   ),
@@ -31,7 +36,7 @@ const pulls: Part = {
 const referrers: Part = {
   section: 'interop-referrers',
   cases: LOOKS,
-  upstreams: ['docker-registry', 'olareg'],
+  before: [['docker-registry'], ['olareg']],
   contenders: ATTACHMENTS.map(
     (attachment): Contender => ({
       name: attachment.name,
@@ -45,7 +50,29 @@ const referrers: Part = {
   },
 };
 
-const PARTS: readonly Part[] = [pulls, referrers];
+/** Tools that push and attach through backref, in all modes. */
+const pushes: Part = {
+  section: 'interop-pushes',
+  cases: PLACES.map(({name}) => name),
+  before: [['docker-registry', 'olareg']],
+  contenders: [
+    ...PUSHES.map(
+      (push): Contender => ({
+        name: push.name,
+        tools: push.tools,
+        run: (scope, before) => runPushes(scope, push, before),
+      }),
+    ),
+    {
+      name: `oras, ${ATTACHES} attached beside ${ATTACHES} written directly`,
+      tools: ['oras'],
+      run: (scope, before) => runRace(scope, THROUGH_TO_TAGS, before),
+    },
+  ],
+  fill: (url) => pushImage(url, OURS),
+};
+
+const PARTS: readonly Part[] = [pulls, referrers, pushes];
 
 /** The parts with the contenders whose name contains `text` alone. @throws Error when there are none */
 export function matching(text: string): Part[] {

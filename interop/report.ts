@@ -1,4 +1,4 @@
-import {table} from './readme.ts';
+import {table} from '../rig/readme.ts';
 
 /** Of one case. */
 export interface Outcome {
@@ -40,7 +40,8 @@ function tableOf(upstream: string, rows: readonly Row[], cases: readonly string[
 function cell({outcomes, missing}: Row, name: string, column: number): string {
   if (missing && column === 0) return `not run: ${oneLine(missing)}`;
   const outcome = outcomes.find((each) => each.case === name);
-  if (!outcome) return 'not run';
+  // A contender reports every case that it has.
+  if (!outcome) return missing ? 'not run' : '–';
   return outcome.fault === undefined ? (outcome.note ?? '✓') : oneLine(outcome.fault);
 }
 
@@ -49,6 +50,9 @@ export function outcomeText({case: name, fault, note, ms, asked}: Outcome): stri
   const result = fault === undefined ? `✓${note ? ` (${note})` : ''}` : `✗ ${fault}`;
   return `${name} ${result} (${ms} ms, ${asked} upstream)`;
 }
+
+/** What a fault says of whatever was thrown. */
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 const oneLine = (text: string): string => text.replace(/\s+/g, ' ').replaceAll('|', '\\|').slice(0, 200);
 

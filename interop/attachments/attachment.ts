@@ -1,6 +1,6 @@
-import type {Image} from '../image.ts';
-import type {Scope} from '../scope.ts';
-import type {Tool, Toolbox} from '../tools.ts';
+import type {Image} from '../../rig/image.ts';
+import type {Scope} from '../../rig/scope.ts';
+import type {Tool, Toolbox} from '../../rig/tools.ts';
 
 /** Where an image lies: in a registry, or behind a proxy before it. */
 export interface Place {

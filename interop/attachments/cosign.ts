@@ -1,6 +1,6 @@
 import {join} from 'node:path';
+import type {Scope} from '../../rig/scope.ts';
 import {cleanEnvironment} from '../clients/client.ts';
-import type {Scope} from '../scope.ts';
 import {type Attachment, type Limit, reference} from './attachment.ts';
 
 // No network: neither the public transparency log nor the signing configuration that names it.
@@ -9,22 +9,22 @@ const OFFLINE = ['--use-signing-config=false', '--tlog-upload=false', '--allow-h
 /** After a bundle that it cannot have, cosign asks for the old tag as well, and tells of that alone. */
 const UNAVAILABLE = /\.sig: UNAVAILABLE: /;
 
-/** cosign with a key of its own, as it signs today and as it signed before there were referrers. */
-export const cosign: readonly Attachment[] = [
-  signing(
-    'cosign, sign and verify',
-    [],
-    [{look: 'image pulled, stopped', because: 'refused: the bundle is not here', says: UNAVAILABLE}],
-  ),
-  signing(
-    'cosign, sign with the old `.sig` tag and verify',
-    ['--new-bundle-format=false'],
-    [
-      {look: 'image pulled, stopped', because: 'refused: the tag is not here', says: UNAVAILABLE},
-      {look: 'the same with prefetch: all', because: 'refused: the tag is not here', says: UNAVAILABLE},
-    ],
-  ),
-];
+/** cosign with a key of its own, as it signs today: a bundle that refers to the image. */
+export const cosignBundle = signing(
+  'cosign, sign and verify',
+  [],
+  [{look: 'image pulled, stopped', because: 'refused: the bundle is not here', says: UNAVAILABLE}],
+);
+
+/** The same as it signed before there were referrers: an image under a tag of its own. */
+export const cosignTag = signing(
+  'cosign, sign with the old `.sig` tag and verify',
+  ['--new-bundle-format=false'],
+  [
+    {look: 'image pulled, stopped', because: 'refused: the tag is not here', says: UNAVAILABLE},
+    {look: 'the same with prefetch: all', because: 'refused: the tag is not here', says: UNAVAILABLE},
+  ],
+);
 
 function signing(name: string, format: readonly string[], limits: readonly Limit[]): Attachment {
   return {

@@ -1,8 +1,8 @@
 import {mkdir, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
+import {type Content, content, descriptor} from '../../rig/image.ts';
+import type {Scope} from '../../rig/scope.ts';
 import {cleanEnvironment, expectSame} from '../clients/client.ts';
-import {type Content, content, descriptor} from '../image.ts';
-import type {Scope} from '../scope.ts';
 import type {Attachment} from './attachment.ts';
 import {discover} from './oras.ts';
 

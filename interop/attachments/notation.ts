@@ -1,7 +1,7 @@
 import {mkdir, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
+import type {Scope} from '../../rig/scope.ts';
 import {cleanEnvironment} from '../clients/client.ts';
-import type {Scope} from '../scope.ts';
 import {type Attachment, reference} from './attachment.ts';
 
 const NAME = 'interop.example';

@@ -3,8 +3,8 @@ import {join} from 'node:path';
 import {cleanEnvironment, expectSame} from '../clients/client.ts';
 import {type Attachment, type Limit, type Place, reference} from './attachment.ts';
 
-const API = ['--distribution-spec', 'v1.1-referrers-api'];
-const TAG = ['--distribution-spec', 'v1.1-referrers-tag'];
+export const API = ['--distribution-spec', 'v1.1-referrers-api'];
+export const TAG = ['--distribution-spec', 'v1.1-referrers-tag'];
 const SBOM = 'application/vnd.example.sbom+json';
 const REPORT = 'application/vnd.example.report+json';
 
@@ -41,7 +41,8 @@ function orasWith(
   };
 }
 
-async function attach(place: Place, how: readonly string[], artifactType: string): Promise<string> {
+/** Attaches a small file to the image of a place. @returns the digest of its manifest */
+export async function attach(place: Place, how: readonly string[], artifactType: string): Promise<string> {
   const {scope, tools} = place;
   await writeFile(join(scope.folder, 'artifact.json'), JSON.stringify({artifactType}));
   const args = ['attach', '--plain-http', '--no-tty', ...how, '--artifact-type', artifactType];

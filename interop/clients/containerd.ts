@@ -1,6 +1,6 @@
 import {mkdir, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
-import {ready} from '../scope.ts';
+import {ready} from '../../rig/scope.ts';
 import {type Client, cleanEnvironment, expectAll} from './client.ts';
 import {everyDigest, hashFiles} from './copied-files.ts';
 

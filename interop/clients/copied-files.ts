@@ -1,6 +1,6 @@
 import {readdir, readFile} from 'node:fs/promises';
 import {join} from 'node:path';
-import {blobsOf, type Image, sha256} from '../image.ts';
+import {blobsOf, type Image, sha256} from '../../rig/image.ts';
 
 /** The digests of all files below a folder: of their bytes, whatever their names say. */
 export async function hashFiles(folder: string): Promise<string[]> {

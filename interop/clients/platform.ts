@@ -1,5 +1,5 @@
 import {arch} from 'node:os';
-import type {Image, Platform} from '../image.ts';
+import type {Image, Platform} from '../../rig/image.ts';
 
 /** The platform that an engine on this machine chooses. @throws Error on a machine that the image is not made for. */
 export function hostPlatform(image: Image): Platform {

@@ -1,6 +1,8 @@
-import {writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
+import type {Scope} from '../../rig/scope.ts';
+import type {Toolbox} from '../../rig/tools.ts';
 import {type Client, cleanEnvironment, expectAll, expectSame} from './client.ts';
+import {containerStorage} from './container-storage.ts';
 import {hostPlatform} from './platform.ts';
 import {mirrorDockerIo} from './registries-conf.ts';
 
@@ -10,16 +12,10 @@ export const podman: Client = {
   tools: ['podman'],
   async pull({scope, tools, host, images}) {
     await mirrorDockerIo(scope, host);
-    const env = cleanEnvironment(scope);
-    const policy = join(scope.folder, 'policy.json');
-    await writeFile(policy, JSON.stringify({default: [{type: 'insecureAcceptAnything'}]}));
-    const storage = ['--root', join(scope.folder, 'root'), '--runroot', join(scope.folder, 'run')];
-    const settings = [...storage, '--tmpdir', join(scope.folder, 'tmp'), '--storage-driver', 'vfs'];
-    const command = (...args: string[]) => scope.run(tools.path('podman'), [...settings, ...args], {env});
-
+    const {command, policy} = await podmanIn(scope, tools);
     for (const image of images) {
       const name = `docker.io/${image.repository}`;
-      await command('pull', '--quiet', '--signature-policy', policy, `${name}:${image.tag}`);
+      await command('pull', '--quiet', ...policy, `${name}:${image.tag}`);
       const [found] = JSON.parse(await command('image', 'inspect', `${name}:${image.tag}`));
       const platform = hostPlatform(image);
       const digests = [image.index, platform.manifest].map(({digest}) => `${name}@${digest}`);
@@ -29,3 +25,12 @@ export const podman: Client = {
     }
   },
 };
+
+/** Podman with its storage in the scope's folder: the command, and the options of those that pull or push. */
+export async function podmanIn(scope: Scope, tools: Toolbox) {
+  const env = cleanEnvironment(scope);
+  const storage = await containerStorage(scope);
+  const settings = [...storage.options, '--tmpdir', join(scope.folder, 'tmp')];
+  const command = (...args: string[]) => scope.run(tools.path('podman'), [...settings, ...args], {env});
+  return {command, policy: storage.policy};
+}

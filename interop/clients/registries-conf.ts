@@ -1,6 +1,6 @@
 import {mkdir, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
-import type {Scope} from '../scope.ts';
+import type {Scope} from '../../rig/scope.ts';
 
 /** Gives docker.io a mirror in the `registries.conf` of the scope's home (containers-registries.conf(5)). */
 export async function mirrorDockerIo(scope: Scope, host: string): Promise<void> {

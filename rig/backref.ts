@@ -24,24 +24,22 @@ export interface BackrefOptions {
   prefix?: readonly string[];
 }
 
-/**
- * Starts backref as users do: the command, with a file of configuration.
- * @throws Error with its output when it does not get ready.
- */
-export async function startBackref(
+export interface RunningBackref {
+  url: string;
+  /** `host:port` */
+  host: string;
+  process: Started;
+}
+
+/** Starts backref as a mirror of one registry. @throws Error with its output when it does not get ready. */
+export const startBackref = (
   scope: Scope,
-  {main, upstream, folder, ttl, prefetch, headersTimeout, prefix = []}: BackrefOptions,
-): Promise<{url: string; host: string; process: Started}> {
-  const port = await freePort();
-  const host = `127.0.0.1:${port}`;
-  const file = join(scope.folder, `backref-${port}.yaml`);
-  const config = {
-    listen: {host: '127.0.0.1', port},
-    storage: {
-      blobs: {driver: 'fs', path: folder},
-      metadata: {driver: 'sqlite', path: join(folder, 'meta.db')},
-    },
-    log: {level: 'warn'},
+  {main, upstream, folder, ttl, prefetch, headersTimeout, prefix}: BackrefOptions,
+): Promise<RunningBackref> =>
+  serveRegistries(scope, {
+    main,
+    folder,
+    ...(prefix ? {prefix} : {}),
     registries: {
       'docker.io': {
         default: true,
@@ -56,6 +54,32 @@ export async function startBackref(
         push: 'deny',
       },
     },
+  });
+
+export interface ServeOptions extends Pick<BackrefOptions, 'main' | 'folder' | 'prefix'> {
+  /** As the configuration writes them. */
+  registries: Record<string, unknown>;
+}
+
+/**
+ * Starts backref as users do: the command, with a file of configuration.
+ * @throws Error with its output when it does not get ready.
+ */
+export async function serveRegistries(
+  scope: Scope,
+  {main, folder, registries, prefix = []}: ServeOptions,
+): Promise<RunningBackref> {
+  const port = await freePort();
+  const host = `127.0.0.1:${port}`;
+  const file = join(scope.folder, `backref-${port}.yaml`);
+  const config = {
+    listen: {host: '127.0.0.1', port},
+    storage: {
+      blobs: {driver: 'fs', path: folder},
+      metadata: {driver: 'sqlite', path: join(folder, 'meta.db')},
+    },
+    log: {level: 'warn'},
+    registries,
   };
   await writeFile(file, JSON.stringify(config)); // JSON is YAML.
   const [command = '', ...args] = [...prefix, process.execPath, main, 'serve', '--config', file];

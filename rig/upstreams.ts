@@ -44,9 +44,10 @@ export async function startRegistry(
   return {url, process: process_};
 }
 
+/** With all that it can do. */
 const olaregArgs = (folder: string, port: number): string[] => [
-  ...['--addr', '127.0.0.1', '--port', String(port)],
-  ...['--dir', folder, '--api-delete'],
+  ...['--addr', '127.0.0.1', '--port', String(port), '--dir', folder],
+  ...['--api-delete', '--api-blob-delete', '--api-sparse-image', '--api-sparse-index'],
 ];
 
 /** Of both generations of distribution: a file of configuration. */

@@ -8,6 +8,7 @@ const DEBIAN = {
   'docker-registry': 'docker-registry',
   skopeo: 'skopeo',
   podman: 'podman',
+  buildah: 'buildah',
   containerd: 'containerd',
   ctr: 'containerd',
   dockerd: 'docker.io',
@@ -25,6 +26,12 @@ const GO = {
   cosign: {version: 'v3.1.3', module: 'github.com/sigstore/cosign/v3', package: 'cmd/cosign'},
   notation: {version: 'v1.3.2', module: 'github.com/notaryproject/notation', package: 'cmd/notation'},
   olareg: {version: 'v0.2.2', module: 'github.com/olareg/olareg', package: 'cmd/olareg'},
+  // The official suite of the distribution-spec, which has no releases.
+  conformance: {
+    version: 'v0.0.0-20260831232431-97274622c111',
+    module: 'github.com/opencontainers/distribution-spec/conformance',
+    package: '.',
+  },
 } as const;
 
 type DebianTool = keyof typeof DEBIAN;

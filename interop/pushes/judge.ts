@@ -1,0 +1,75 @@
+import type {Seen} from '../../rig/gate.ts';
+import {expectSame} from '../clients/client.ts';
+import {LISTS, pullReferrers, pullWhole} from './content.ts';
+import type {Behind, Ground} from './places.ts';
+import type {Pushed} from './push.ts';
+
+/** Its index changes with each referrer, so that it is read each time before it is written. */
+const FALLBACK_TAG = /\/sha(256|512)-/;
+
+/** What was pushed, as a registry gives it: digests of the manifests, and of the referrers. */
+interface Found {
+  manifests: string[];
+  referrers: string[];
+}
+
+/** Everything that was pushed is pulled through backref, each byte hashed. @throws Error */
+export async function findThroughBackref({url, image}: Ground, pushed: Pushed): Promise<Found> {
+  const manifests = await pullManifests(url, pushed);
+  const {subject, count} = pushed.attached;
+  const referrers = await pullReferrers(url, image.repository, LISTS.api(subject), subject);
+  if (referrers.length !== count)
+    throw new Error(`${count} were attached, and backref lists ${referrers.join(', ') || 'none'}`);
+  return {manifests, referrers};
+}
+
+/** The same is in the upstream. @throws Error */
+export async function expectInUpstream(
+  {name, url}: Behind,
+  {image}: Ground,
+  pushed: Pushed,
+  found: Found,
+): Promise<void> {
+  const {subject} = pushed.attached;
+  const list = name === 'olareg' ? LISTS.api : LISTS.tag;
+  expectSame('what the upstream has', found.manifests, await pullManifests(url, pushed));
+  const referrers = await pullReferrers(url, image.repository, list(subject), subject);
+  expectSame('what the upstream lists', found.referrers, referrers);
+}
+
+/** The upstream was only read, has what it had, and backref still serves it. @throws Error */
+export async function expectUntouched({url}: Behind, ground: Ground, seen: readonly Seen[]): Promise<void> {
+  const write = seen.find(({method}) => method !== 'GET' && method !== 'HEAD');
+  if (write) throw new Error(`the upstream was written to: ${write.method} ${write.url}`);
+  const {repository, tag, index} = ground.image;
+  const listed = await fetch(`${url}/v2/${repository}/tags/list`);
+  const {tags}: {tags: string[]} = JSON.parse(await listed.text());
+  expectSame('the list of tags of the upstream', [tag], tags);
+  expectSame('the image in the upstream', [index.digest], [await pullWhole(url, repository, tag)]);
+  expectSame('its image through backref', [index.digest], [await pullWhole(ground.url, repository, tag)]);
+}
+
+/**
+ * Of what backref asked of the upstream while what was pushed was pulled for the first time: nothing that had passed.
+ * @param before what it asked during the push
+ * @throws Error naming what was asked for again
+ */
+export function expectKept(before: readonly Seen[], during: readonly Seen[]): void {
+  const passed = before
+    .filter(({method}) => method === 'PUT')
+    .map(({url}) => /\/manifests\/[^?]+|(?<=[?&]digest=)[^&]+/.exec(url)?.[0] ?? '')
+    .map(decodeURIComponent)
+    .filter((each) => !FALLBACK_TAG.test(each));
+  const again = during.find(({url}) => passed.some((each) => each !== '' && url.endsWith(each)));
+  if (again) throw new Error(`the upstream was asked for what had just passed: ${again.method} ${again.url}`);
+}
+
+async function pullManifests(url: string, {manifests}: Pushed): Promise<string[]> {
+  const digests: string[] = [];
+  for (const {repository, reference, digest} of manifests) {
+    const found = await pullWhole(url, repository, reference);
+    if (digest) expectSame(reference, [digest], [found]);
+    digests.push(found);
+  }
+  return digests;
+}

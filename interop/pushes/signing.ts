@@ -1,0 +1,40 @@
+import type {Attachment} from '../attachments/attachment.ts';
+import {cosignBundle, cosignTag} from '../attachments/cosign.ts';
+import {notation as notationSigning} from '../attachments/notation.ts';
+import type {Push, Target} from './push.ts';
+
+/** cosign, whose old signatures are images without a subject, under a tag that names what they sign. */
+export const cosign: readonly Push[] = [
+  referring(cosignBundle),
+  {
+    name: cosignTag.name,
+    tools: cosignTag.tools,
+    overlay: 'deny',
+    async push(target) {
+      const find = await cosignTag.attach(target);
+      const {digest} = target.image.index;
+      const reference = `${digest.replace(':', '-')}.sig`;
+      return {
+        manifests: [{repository: target.image.repository, reference}],
+        attached: {subject: digest, count: 0},
+        find,
+      };
+    },
+  },
+];
+
+export const notation: Push = referring(notationSigning);
+
+/** A tool whose signature refers to the image. */
+function referring({name, tools, attach}: Attachment): Push {
+  return {
+    name,
+    tools,
+    overlay: 'deny',
+    push: async (target: Target) => ({
+      manifests: [],
+      attached: {subject: target.image.index.digest, count: 1},
+      find: await attach(target),
+    }),
+  };
+}
