@@ -11,6 +11,8 @@ export interface LegacyRegistry {
   host: string;
   /** What was asked of it, oldest first: `GET /v2/…`. */
   readonly requests: string[];
+  /** Set to false, everybody may read and nobody may write. */
+  writable: boolean;
   /** Ends it, connections included. */
   stop(): Promise<void>;
 }
@@ -42,21 +44,26 @@ export async function startLegacyRegistry({referrers = false} = {}): Promise<Leg
 
   const server = createServer((request, response) => {
     requests.push(`${request.method} ${request.url}`);
+    if (!registry.writable && request.method !== 'GET' && request.method !== 'HEAD') {
+      return send(response, 403, Buffer.from('{"errors":[{"code":"DENIED"}]}'));
+    }
     answer(request, response, repositoryOf, referrers).catch(() => response.destroy());
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
-  return {
+  const registry: LegacyRegistry = {
     url: `http://${host}`,
     host,
     requests,
+    writable: true,
     async stop() {
       server.close();
       server.closeAllConnections();
       if (server.listening) await once(server, 'close');
     },
   };
+  return registry;
 }
 
 async function answer(

@@ -1,7 +1,7 @@
 import {mkdtemp, rm} from 'node:fs/promises';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
-import {attach, type BackrefServer, createServer, loadConfig} from '../src/index.ts';
+import {attach, type BackrefServer, createServer, listReferrers, loadConfig} from '../src/index.ts';
 import {type Pulled, pull, push} from './client.ts';
 import {makeImage} from './image.ts';
 import {type LegacyRegistry, startLegacyRegistry} from './legacy-registry.ts';
@@ -11,6 +11,12 @@ const SBOM = {
   mediaType: 'application/spdx+json',
   artifactType: 'application/spdx+json',
   data: Buffer.from('{"spdxVersion": "SPDX-2.3", "name": "hello"}'),
+};
+
+const OWN_SBOM = {
+  mediaType: 'application/vnd.cyclonedx+json',
+  artifactType: 'application/vnd.cyclonedx+json',
+  data: Buffer.from('{"bomFormat": "CycloneDX", "specVersion": "1.6", "components": []}'),
 };
 
 const say = (text = ''): void => console.log(text);
@@ -25,7 +31,7 @@ function show(pulled: readonly Pulled[]): void {
 async function showReferrers(proxy: string, subject: string): Promise<void> {
   const response = await fetch(`${proxy}/v2/${REPOSITORY}/referrers/${subject}`);
   const {manifests} = (await response.json()) as {manifests: {digest: string; artifactType: string}[]};
-  for (const {digest, artifactType} of manifests) say(`   ${artifactType}  ${digest}`);
+  for (const {digest, artifactType} of manifests) say(`   ${artifactType.padEnd(32)}  ${digest}`);
   say(`   ${response.status}   ${response.headers.get('cache-status')}`);
 }
 
@@ -46,6 +52,12 @@ async function startProxy(folder: string, upstream: string): Promise<{server: Ba
         default: true,
         upstream: {url: upstream, insecure: true},
         referrers: {prefetch: 'off'},
+      },
+      // The same upstream once more. What is pushed to this one stays here: the upstream is only read.
+      'attached.example': {
+        upstream: {url: upstream, insecure: true},
+        referrers: {prefetch: 'off'},
+        push: 'local',
       },
     },
   });
@@ -84,6 +96,22 @@ async function demonstrate(legacy: LegacyRegistry, proxy: string): Promise<void>
 
   step('backref answers it: the tag is read, each entry fetched, and its descriptor made from its own bytes');
   await showReferrers(proxy, image.index.digest);
+  showAsked(legacy);
+
+  legacy.writable = false;
+  step(
+    'The legacy registry becomes read-only. Somebody attaches an SBOM of theirs to the same image, at backref',
+  );
+  const overlay = `docker://${new URL(proxy).host}/attached.example/${REPOSITORY}`;
+  const ownSbom = await attach(overlay, image.index.digest, OWN_SBOM, {plainHttp: true});
+  say(`   ${ownSbom}`);
+  showAsked(legacy);
+
+  step(
+    "Who asks backref finds both: the SBOM that the legacy registry's tag names, and the one that is kept here",
+  );
+  const {manifests} = await listReferrers(overlay, image.index.digest, {plainHttp: true});
+  for (const {digest, artifactType} of manifests) say(`   ${artifactType?.padEnd(32)}  ${digest}`);
   showAsked(legacy);
 
   step('The legacy registry stops. The third pull does not notice, and the list of referrers is still known');

@@ -1,0 +1,67 @@
+import {table} from '../rig/readme.ts';
+import type {Known} from './judge.ts';
+import {KNOWN_IN_BOTH, KNOWN_IN_DEV} from './known.ts';
+import type {Report} from './results.ts';
+
+/** What came of one run. */
+export interface Outcome {
+  /** Its name, as `--only` takes it. */
+  run: string;
+  /** The server, as the table names it. */
+  server: string;
+  /** Of the specification, as the suite names it. */
+  version: string;
+  /** undefined when the suite left none. */
+  report: Report | undefined;
+  /** What is not as it has to be, each in one line. */
+  faults: readonly string[];
+  ms: number;
+  /** Where the suite's own reports are. */
+  folder: string;
+}
+
+/** How many runs are not as they have to be. */
+export const countFaulty = (outcomes: readonly Outcome[]): number =>
+  outcomes.filter(({faults}) => faults.length > 0).length;
+
+/** An outcome without the tests that passed, of which there are hundreds. */
+export const forMachines = ({report, ...about}: Outcome) => ({
+  ...about,
+  totals: report?.totals,
+  notPassed: report?.tests.filter(({verdict}) => verdict !== 'passed'),
+});
+
+const SHOWN_FAULTS = 40;
+
+/** A run as it is told while the others go on. */
+export function outcomeText({run, report, faults, ms}: Outcome): string {
+  const took = `(${(ms / 1000).toFixed(1)} s)`;
+  const {tests, passed, failed, skipped} = report?.totals ?? {};
+  const counts = report
+    ? `${tests} tests, ${passed} passed, ${failed} failed, ${skipped} skipped`
+    : 'no report';
+  const shown = faults.slice(0, SHOWN_FAULTS).map((fault) => `  ✗ ${fault}`);
+  const more = faults.length > SHOWN_FAULTS ? [`  and ${faults.length - SHOWN_FAULTS} more`] : [];
+  return [`${faults.length === 0 ? '✓' : '✗'} ${run}: ${counts} ${took}`, ...shown, ...more].join('\n');
+}
+
+/** The results, and what is known not to pass with its reasons, as Markdown. */
+export function tables(outcomes: readonly Outcome[]): string {
+  const rows = outcomes.map(({server, version, report}) => {
+    const {tests = '–', failed = 'no report', skipped = '–', off = '–'} = report?.totals ?? {};
+    return [`${server}, ${version}`, String(tests), String(failed), String(skipped), String(off)];
+  });
+  const results = table([['', 'tests', 'failed', 'skipped', 'switched off'], ...rows], 'right');
+  const known = [...KNOWN_IN_BOTH, ...KNOWN_IN_DEV];
+  return known.length === 0 ? results : `${results}\n\n${reasons(known)}`;
+}
+
+function reasons(known: readonly Known[]): string {
+  const texts = [...new Set(known.map(({reason}) => reason))];
+  const rows = texts.map((reason) => {
+    const own = known.filter((entry) => entry.reason === reason);
+    const sum = own.flatMap(({tests}) => Object.values(tests)).reduce((total, times) => total + times, 0);
+    return [reason, String(sum)];
+  });
+  return table([['What does not pass with `push: through`, dev', 'tests'], ...rows], 'right');
+}

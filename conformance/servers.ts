@@ -1,0 +1,70 @@
+import {join} from 'node:path';
+import {SOURCES, serveRegistries} from '../rig/backref.ts';
+import type {Scope, Started} from '../rig/scope.ts';
+import type {Tool, Toolbox} from '../rig/tools.ts';
+import {startRegistry, UPSTREAM_TOOLS, type UpstreamName} from '../rig/upstreams.ts';
+import {preload, type ReadOnlyData} from './read-only.ts';
+
+/** A server under test, empty but for what it says. */
+export interface Server {
+  tools: readonly Tool[];
+  /** As the table names it. */
+  name(tools: Toolbox): string;
+  start(scope: Scope, tools: Toolbox): Promise<Running>;
+}
+
+export interface Running {
+  process: Started;
+  /** `http://host:port` */
+  url: string;
+  /** What a server that takes no pushes was filled with. */
+  data?: ReadOnlyData;
+}
+
+/** Another registry, as interop runs it: with deletes, and olareg with sparse manifests as well. */
+export const peer = (name: UpstreamName): Server => ({
+  tools: [UPSTREAM_TOOLS[name]],
+  name: (tools) => withVersion(tools, name),
+  start: (scope, tools) => startRegistry(scope, tools, name),
+});
+
+/** What is pushed lives in backref. */
+export const hosted = (label: string, settings: Record<string, unknown> = {}): Server => ({
+  tools: [],
+  name: () => label,
+  start: (scope) => serve(scope, {push: 'local', ...settings}),
+});
+
+/** What is pushed goes on to a registry without the Referrers API. */
+export const through = (label: string): Server => ({
+  tools: ['docker-registry'],
+  name: (tools) => `${label} ${withVersion(tools, 'docker-registry')}`,
+  start: async (scope, tools) => {
+    const {url} = await startRegistry(scope, tools, 'docker-registry');
+    return serve(scope, {push: 'through', upstream: {url, insecure: true}});
+  },
+});
+
+/** A mirror of a registry without the Referrers API, in which there is something. */
+export const mirror = (label: string): Server => ({
+  tools: ['docker-registry'],
+  name: (tools) => `${label} ${withVersion(tools, 'docker-registry')}`,
+  start: async (scope, tools) => {
+    const {url} = await startRegistry(scope, tools, 'docker-registry');
+    const data = await preload(url);
+    return {...(await serve(scope, {push: 'deny', upstream: {url, insecure: true}})), data};
+  },
+});
+
+/** One that is missing has no version, and does not start. */
+const withVersion = (tools: Toolbox, name: UpstreamName): string => {
+  const tool = UPSTREAM_TOOLS[name];
+  return tools.missing.has(tool) ? name : `${name} ${tools.version(tool)}`;
+};
+
+const serve = (scope: Scope, registry: Record<string, unknown>): Promise<Running> =>
+  serveRegistries(scope, {
+    main: SOURCES,
+    folder: join(scope.folder, 'data'),
+    registries: {'registry.test': {default: true, ...registry}},
+  });

@@ -1,0 +1,65 @@
+import {cp, mkdir, readFile, rm, writeFile} from 'node:fs/promises';
+import {join} from 'node:path';
+import type {Scope} from '../rig/scope.ts';
+import type {Toolbox} from '../rig/tools.ts';
+import {judgeSettings} from './judge.ts';
+import {parseReport, type Report} from './results.ts';
+
+/** A run takes seconds; this is for one whose server hangs. */
+const TIME_LIMIT = 3 * 60_000;
+const FILES = ['junit.xml', 'results.yaml', 'report.html'];
+
+export interface SuiteRun {
+  tools: Toolbox;
+  /** As its own file of configuration has them. */
+  settings: Readonly<Record<string, unknown>>;
+  /** Where its reports are kept; what lies there is removed first. */
+  folder: string;
+}
+
+/**
+ * Runs the suite.
+ * @returns what it reports, whatever its exit status was.
+ * @throws Error with the end of what it printed when it left no whole report, or with what it made of its settings.
+ */
+export async function runSuite(parent: Scope, {tools, settings, folder}: SuiteRun): Promise<Report> {
+  await rm(folder, {recursive: true, force: true});
+  await mkdir(folder, {recursive: true});
+  const scope = await parent.child();
+  try {
+    const configuration = join(scope.folder, 'suite.yaml');
+    const resultsDir = join(scope.folder, 'results');
+    await writeFile(configuration, JSON.stringify({...settings, resultsDir})); // JSON is YAML.
+    const options = {
+      env: {...withoutItsVariables(process.env), OCI_CONFIGURATION: configuration},
+      cwd: scope.folder,
+      timeout: TIME_LIMIT,
+    };
+    // It exits with 1 after a test that failed, and with 0 after many a fault of its own: only its reports count.
+    const printed = await scope.run(tools.path('conformance'), [], options).catch(messageOf);
+    for (const file of FILES) await cp(join(resultsDir, file), join(folder, file)).catch(() => {});
+    const report = await readReport(folder).catch((error) => {
+      throw new Error(`the suite left no whole report (${messageOf(error)}): ${printed.trim().slice(-500)}`);
+    });
+    const ignored = judgeSettings(report, settings);
+    if (ignored.length > 0) throw new Error(ignored.join('; '));
+    return report;
+  } finally {
+    await scope.end();
+  }
+}
+
+/** @throws Error that names the file which is missing or not whole */
+async function readReport(folder: string): Promise<Report> {
+  const read = (file: string): Promise<string> =>
+    readFile(join(folder, file), 'utf8').catch(() => {
+      throw new Error(`there is no ${file}`);
+    });
+  return parseReport({junit: await read('junit.xml'), results: await read('results.yaml')});
+}
+
+/** The suite's own variables would override its file of configuration. */
+const withoutItsVariables = (environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv =>
+  Object.fromEntries(Object.entries(environment).filter(([name]) => !name.startsWith('OCI_')));
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
