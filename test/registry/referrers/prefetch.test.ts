@@ -83,3 +83,16 @@ test('prefetch off asks for nothing', async (t) => {
   await settled(proxy, upstream.requests, 1);
   t.is(upstream.requests.length, 1);
 });
+
+test('of a fallback tag that is pulled only the entries that are not here are fetched', async (t) => {
+  const fallback = {
+    request: `GET /v2/${REPOSITORY}/manifests/${fallbackTagOf(platform)}`,
+    answer: listAnswer([sbom, signature].map(descriptorOf)),
+  };
+  const upstream = await createScriptedUpstream(t, [get(sbom), fallback, get(signature)]);
+  const proxy = await startBackref(t, {registries: [{url: upstream.url}], clock: createPatientClock()});
+  await proxy.ask(`/v2/app/manifests/${sbom.digest}`);
+  await proxy.ask(`/v2/app/manifests/${fallbackTagOf(platform)}`);
+  await settled(proxy, upstream.requests, 3);
+  t.is(upstream.requests.length, 3);
+});
