@@ -6,7 +6,7 @@ import {statement} from './statement.ts';
 import type {Tables} from './tables.ts';
 
 /** One repository's link to a blob. */
-interface BlobLinkKey {
+export interface BlobLinkKey {
   repository: number;
   digest: Digest;
 }

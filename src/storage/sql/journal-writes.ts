@@ -5,7 +5,7 @@ import {statement} from './statement.ts';
 import type {Tables} from './tables.ts';
 
 /** One entry of the journal: the newest for this referrer of this subject, if its time is `at`. */
-interface EntryKey {
+export interface EntryKey {
   repository: number;
   subject: Digest;
   digest: Digest;

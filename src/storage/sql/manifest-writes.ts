@@ -5,7 +5,7 @@ import {statement} from './statement.ts';
 import type {Tables} from './tables.ts';
 
 /** One repository's link to a manifest. */
-interface ManifestLink {
+export interface ManifestLink {
   repository: number;
   digest: Digest;
 }
