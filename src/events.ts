@@ -51,6 +51,8 @@ export interface EventMap {
   'fill.mismatch': [{digest: Digest; reason: string}];
   'upstream.request': [{host: string; method: string; path: string; status: number; ms: number}];
   'upstream.failed': [{host: string; kind: FailureKind; reason: string}];
+  /** An upstream's own no to something that was written: most often its writer's fault, who hears it as well. */
+  'upstream.refused': [{host: string; reason: string}];
   'upstream.throttled': [{host: string; retryAfter: number | undefined}];
   'upstream.quota': [{host: string; limit: number; remaining: number; window: number | undefined}];
   'upstream.circuit': [{host: string; state: 'open' | 'half-open' | 'closed'}];

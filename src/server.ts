@@ -219,7 +219,7 @@ function wire(config: Config, parts: Parts): Wired {
   const tags = createTags({metadata, pull, absences, writes, clock});
   const custody = createCustody({store, metadata, clock});
   const fills = createFills({spools, store, custody, clock, events});
-  const blobs = createBlobs({store, metadata, access, fills, absences, memory, clock, events});
+  const blobs = createBlobs({store, custody, metadata, access, fills, absences, memory, clock, events});
   const manifests = createManifests({metadata, access, pull, tags, absences, memory, events});
   const capabilities = createCapabilities(clock, events);
   const fallbackTags = createFallbackTags({metadata, pull});

@@ -56,6 +56,7 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
     `${host}: ${method} ${path} ${status} ${Math.round(ms)} ms`,
   ],
   'upstream.failed': ({host, kind, reason}) => ['warn', `${host}: ${kind}: ${reason}`],
+  'upstream.refused': ({reason}) => ['info', reason],
   'upstream.throttled': ({host, retryAfter}) => ['warn', `${host} limits our rate${seconds(retryAfter)}`],
   'upstream.quota': ({host, limit, remaining}) => ['debug', `${host}: ${remaining} of ${limit} pulls left`],
   'upstream.circuit': ({host, state}) => [

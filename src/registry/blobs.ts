@@ -18,6 +18,7 @@ import {
   fromUpstream,
 } from './blob-answer.ts';
 import {blobSource} from './blob-source.ts';
+import type {Custody} from './custody.ts';
 import {answering} from './failure.ts';
 import {BlobAbsent, type Source, SpoolFailed} from './fill/download.ts';
 import type {Fill, Fills} from './fill/fills.ts';
@@ -37,6 +38,7 @@ export interface Blobs {
 
 export interface BlobsParts {
   store: BlobStore;
+  custody: Custody;
   metadata: Metadata;
   access: Access;
   fills: Fills;
@@ -53,6 +55,7 @@ const RENEWAL = 60_000;
 
 export function createBlobs({
   store,
+  custody,
   metadata,
   access,
   fills,
@@ -73,17 +76,6 @@ export function createBlobs({
     return grant;
   }
 
-  /** The stored size, once it is sure that the bytes are where the metadata says; a loss heals itself. */
-  async function storedSize(digest: Digest): Promise<number | undefined> {
-    const record = await metadata.blob(digest);
-    if (record?.state !== 'ready') return undefined;
-    const found = await store.stat(digest);
-    if (found?.size === record.size) return record.size;
-    await metadata.commit([{type: 'blob.delete', digest}]);
-    await store.delete(digest);
-    return undefined;
-  }
-
   async function smallBytes(digest: Digest, size: number): Promise<Buffer | undefined> {
     if (size > SMALL) return undefined;
     const bytes = await collect(store.open(digest), Buffer.alloc(size));
@@ -94,7 +86,7 @@ export function createBlobs({
   /** What is whole and here, after access. */
   async function warm(route: Route, digest: Digest, caller: Caller): Promise<BlobAnswer | undefined> {
     const held = memory.blob(digest);
-    const size = held?.length ?? (await storedSize(digest));
+    const size = held?.length ?? (await custody.stored(digest));
     if (size === undefined) return undefined;
     const linked = await access.recall(route, digest);
     if (!linked) await granted(route, digest, caller);

@@ -9,7 +9,8 @@ import {createTurns} from './turns.ts';
 export interface Custody {
   /**
    * Makes the content of a verified spool a stored blob, durably, and commits its row together with `also`.
-   * @throws what the disk or the metadata said; the spool is the caller's to discard then
+   * @throws what the disk or the metadata said, with nothing left in the store that no row tells of; the spool is the
+   * caller's to discard then
    */
   keep(digest: Digest, spool: Spool, also?: readonly Change[]): Promise<void>;
   /**
@@ -17,6 +18,11 @@ export interface Custody {
    * @returns false, with nothing changed, when the bytes are not here
    */
   rely(digest: Digest, changes: readonly Change[]): Promise<boolean>;
+  /**
+   * The size of a stored blob whose bytes are here. A row whose bytes the disk has lost goes, with what is left of
+   * them, so that who has the blob brings it anew.
+   */
+  stored(digest: Digest): Promise<number | undefined>;
   /** Removes a blob's bytes unless a repository is linked to it; tells whether it did. */
   remove(digest: Digest): Promise<boolean>;
 }
@@ -29,23 +35,51 @@ export interface CustodyParts {
 
 export function createCustody({store, metadata, clock}: CustodyParts): Custody {
   const turns = createTurns();
+
+  /** What the row says, and what the disk has. */
+  async function look(digest: Digest): Promise<'absent' | 'lost' | {size: number}> {
+    const record = await metadata.blob(digest);
+    if (record?.state !== 'ready') return 'absent';
+    const {size} = record;
+    return (await store.stat(digest))?.size === size ? {size} : 'lost';
+  }
+
+  /** Bytes without a row would be found by nobody, and stay: a disk without room for a row has none for them either. */
+  async function removeUnrecorded(digest: Digest): Promise<void> {
+    if (!(await metadata.blob(digest))) await store.delete(digest);
+  }
+
   return {
     keep: (digest, spool, also = []) =>
       turns.take(digest, async () => {
         await store.publish(digest, spool);
         // Only now all of it: what was appended last may have waited for the disk.
         const {size} = spool;
-        await metadata.commit([{type: 'blob.put', digest, size, at: clock.now()}, ...also]);
+        try {
+          await metadata.commit([{type: 'blob.put', digest, size, at: clock.now()}, ...also]);
+        } catch (error) {
+          await removeUnrecorded(digest).catch(() => {});
+          throw error;
+        }
       }),
 
     rely: (digest, changes) =>
-      turns.take(digest, async () => {
-        const record = await metadata.blob(digest);
-        if (record?.state !== 'ready') return false;
-        // A disk that lost them is given them anew by who has them.
-        const isThere = (await store.stat(digest))?.size === record.size;
-        return isThere && metadata.commit(changes);
-      }),
+      turns.take(digest, async () => typeof (await look(digest)) === 'object' && metadata.commit(changes)),
+
+    async stored(digest) {
+      const found = await look(digest);
+      if (found === 'absent') return undefined;
+      if (found !== 'lost') return found.size;
+      // Looked at again in its turn: it may have been on its way out, or in anew, and is not removed then.
+      return turns.take(digest, async () => {
+        const now = await look(digest);
+        if (typeof now === 'object') return now.size;
+        if (now === 'absent') return undefined;
+        await metadata.commit([{type: 'blob.delete', digest}]);
+        await store.delete(digest);
+        return undefined;
+      });
+    },
 
     // Marked first: a process that dies in between leaves a row that says what was begun. What is marked before its
     // turn was left by one, and nobody has relied on its bytes since.

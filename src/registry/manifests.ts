@@ -68,6 +68,11 @@ export function createManifests({
     return record;
   }
 
+  /** What has just come is read once more: it may have been deleted since, and memory would go on having it. */
+  async function remember(route: Route, digest: Digest): Promise<void> {
+    await here(route, digest);
+  }
+
   /** Bytes that another repository brought, once the upstream has confirmed that this one has them too. */
   async function confirmed(
     route: Route,
@@ -93,7 +98,7 @@ export function createManifests({
     const {value, collapsed} = await pull.byDigest(route, digest, caller);
     if (!value) throw absent(route, digest);
     await tags.settle(route, digest);
-    memory.keepManifest(route.repository, value);
+    await remember(route, digest);
     return answer(value, {...MISS, stored: true, collapsed});
   }
 
@@ -112,7 +117,7 @@ export function createManifests({
   async function firstByTag(route: Route, tag: Tag, caller: Caller): Promise<ManifestAnswer> {
     const {value, collapsed} = await pull.byTag(route, tag, caller);
     if (!value) throw tags.absent(route, tag);
-    memory.keepManifest(route.repository, value);
+    await remember(route, value.digest);
     const ttl = Math.ceil(route.registry.tags.ttl / 1000);
     return answer(value, {...MISS, stored: true, collapsed, ttl, age: 0});
   }

@@ -181,7 +181,7 @@ export type Change =
       /** Made here from what others say, and to be collected from then on; a link that lasts keeps lasting. */
       expiresAt?: number;
     }
-  /** Links a manifest whose bytes are already here to a further repository. */
+  /** Links a manifest whose bytes are already here to a further repository; nothing happens when they are not. */
   | {
       type: 'manifest.link';
       repository: RepositoryKey;

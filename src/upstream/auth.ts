@@ -27,7 +27,7 @@ export interface Auth {
    * that is over when the client tries again.
    */
   sendOnce(attempt: Attempt, permission: Permission, signal: AbortSignal): Promise<Reply>;
-  /** Is it known what the upstream wants for this? */
+  /** Is it known what the upstream wants for this, and that its logins wait for nobody? */
   knows(permission: Permission): boolean;
 }
 
@@ -211,6 +211,8 @@ export function createAuth({upstream, insecure, realmHosts, credentials, gate, t
     },
     knows(permission) {
       const key = keyOf(permission);
+      // Others would wait for a login that takes as long as an upload.
+      if (demands.get(key)?.scheme === 'basic') return gate.proven();
       return demands.has(key) || open.has(key);
     },
   };

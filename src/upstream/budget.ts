@@ -36,8 +36,9 @@ export function startBudget(clock: Clock, total: number): Budget {
 export function waitFor<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const giveUp = (): void => reject(signal.reason);
-    if (signal.aborted) return giveUp();
-    signal.addEventListener('abort', giveUp, {once: true});
+    if (signal.aborted) giveUp();
+    else signal.addEventListener('abort', giveUp, {once: true});
+    // Also when nobody waits: how it ends is not to go unhandled.
     work.then(resolve, reject).finally(() => signal.removeEventListener('abort', giveUp));
   });
 }

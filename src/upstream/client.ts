@@ -11,7 +11,7 @@ import {createExchange} from './exchange.ts';
 import {createLoginGate} from './login-gate.ts';
 import {deleteManifest, putManifest} from './manifest-writes.ts';
 import {getManifest, headManifest} from './manifests.ts';
-import {type Upstream, UpstreamFailure, type UpstreamWriter} from './port.ts';
+import {type Upstream, UpstreamFailure, UpstreamRefusal, type UpstreamWriter} from './port.ts';
 import {pushBlob} from './push.ts';
 import type {Quota} from './quota.ts';
 import {listReferrers} from './referrers.ts';
@@ -88,10 +88,12 @@ export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): Ups
     caller,
   });
 
-  /** Tells of a failure, once for each question that was put to this client. */
+  /** Tells of a failure, once for each question that was put to this client. A refusal is its asker's to judge. */
   const told = <T>(work: Promise<T>): Promise<T> =>
     work.catch((error: unknown) => {
-      if (error instanceof UpstreamFailure) {
+      if (error instanceof UpstreamRefusal) {
+        events.emit('upstream.refused', {host, reason: error.message});
+      } else if (error instanceof UpstreamFailure) {
         const {kind, message, retryAfter} = error;
         events.emit('upstream.failed', {host, kind, reason: message});
         if (kind === 'throttled') events.emit('upstream.throttled', {host, retryAfter});
@@ -119,10 +121,10 @@ export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): Ups
     },
     beginUpload: (repository, wish, caller) =>
       told(beginUpload(ask, target(repository, UPLOADS, caller), wish)),
-    appendUpload: (repository, location, chunk, caller) =>
-      told(appendUpload(ask, {url: new URL(location), repository, caller}, chunk)),
-    uploadState: (repository, location, caller) =>
-      told(uploadState(ask, {url: new URL(location), repository, caller})),
+    appendUpload: (repository, {location, offset}, chunk, caller) =>
+      told(appendUpload(ask, {url: new URL(location), repository, caller}, offset, chunk)),
+    uploadState: (repository, {location, offset}, caller) =>
+      told(uploadState(ask, {url: new URL(location), repository, caller}, offset)),
     finishUpload: (repository, location, digest, chunk, caller) =>
       told(finishUpload(ask, {url: new URL(location), repository, caller}, digest, chunk)),
     cancelUpload: (repository, location, caller) =>

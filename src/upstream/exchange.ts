@@ -226,7 +226,7 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
   const ask = async (question: Question): Promise<Reply> => {
     const wait = breaker.closedFor();
     if (wait !== undefined) throw opened(wait);
-    if (question.stream && isOurs(question.url)) await prepare(question);
+    if (question.stream && (isOurs(question.url) || !breaker.steady())) await prepare(question);
     const sending = (question.body?.size ?? 0) / SLOWEST_SENDING;
     // Uploads wait longer for a slot; and a storage behind the upstream has to take what they end with.
     const patience = question.slot === 'uploads' ? options.timeouts.idle : 0;

@@ -20,6 +20,8 @@ export interface LoginGate {
    * attempt throws; the signal's reason.
    */
   login<T>(attempt: () => Promise<T>, judge: (result: T) => Verdict, signal: AbortSignal): Promise<T>;
+  /** Are the credentials known to work, so that logins do not wait for each other? */
+  proven(): boolean;
 }
 
 /**
@@ -54,6 +56,8 @@ export function createLoginGate(
   };
 
   return {
+    proven: () => proven,
+
     async login(attempt, judge, signal) {
       check();
       if (proven) return run(attempt, judge);

@@ -13,6 +13,8 @@ interface OutgoingManifest {
   bytes: Buffer;
   /** Further tags for it. */
   tags?: readonly Tag[];
+  /** The validator of what it takes the place of (RFC 9110, section 13.1.1). */
+  ifMatch?: string | undefined;
 }
 
 function subjectIn({headers}: Reply): Digest | undefined {
@@ -33,11 +35,11 @@ function tagsIn({headers}: Reply): Tag[] {
 export async function putManifest(
   ask: Exchange['ask'],
   target: Target,
-  {mediaType, bytes, tags = []}: OutgoingManifest,
+  {mediaType, bytes, tags = [], ifMatch}: OutgoingManifest,
 ): Promise<ManifestTaken> {
   const url = new URL(target.url);
   for (const tag of tags) url.searchParams.append('tag', tag);
-  const headers = {'content-type': mediaType};
+  const headers = {'content-type': mediaType, ...(ifMatch === undefined ? {} : {'if-match': ifMatch})};
   const question = {...target, url, method: 'PUT', headers, body: blobOf(bytes), slot: 'heads'} as const;
   const reply = await write(ask, question, 'the manifest');
   return {digest: digestIn(reply), subject: subjectIn(reply), tags: tagsIn(reply)};

@@ -29,7 +29,16 @@ export async function getManifest(
     return undefined;
   }
   const bytes = await collect(reply.body, target.url.host, MOST_BYTES, 'the manifest');
-  return {bytes, digest: digestIn(reply), mediaType: bareMediaType(header(reply.headers, 'content-type'))};
+  const mediaType = bareMediaType(header(reply.headers, 'content-type'));
+  // After a redirect it is a storage's, which the registry does not know.
+  const etag = reply.url.origin === target.url.origin ? strongEtag(reply) : undefined;
+  return {bytes, digest: digestIn(reply), mediaType, etag};
+}
+
+/** RFC 9110, section 13.1.1: `If-Match` compares strongly, so that a weak one never matches. */
+function strongEtag({headers}: Reply): string | undefined {
+  const etag = header(headers, 'etag')?.trim() ?? '';
+  return /^"[\x21\x23-\x7e]*"$/.test(etag) ? etag : undefined;
 }
 
 /** Asks by HEAD; of an upstream that has no HEAD for manifests, by GET. */

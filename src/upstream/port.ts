@@ -51,6 +51,8 @@ export interface ManifestBody {
   bytes: Buffer;
   digest: Digest | undefined;
   mediaType: string | undefined;
+  /** The validator of this very content, for `ifMatch`; undefined where the upstream gave none that is strong. */
+  etag?: string | undefined;
 }
 
 export interface BlobBody {
@@ -152,6 +154,9 @@ export interface UpstreamUpload {
   minChunk: number | undefined;
 }
 
+/** Where an upload stands as far as is known: what the upstream does not tell is counted from there. */
+export type UploadPlace = Pick<UpstreamUpload, 'location' | 'offset'>;
+
 /** Bytes on their way to an upload. */
 export interface OutgoingChunk {
   /** Their number; undefined where it is not known before their end. */
@@ -186,14 +191,14 @@ export interface UpstreamWriter {
   /** Sends further bytes, once: what fails is not sent again. */
   appendUpload(
     repository: RepositoryName,
-    location: string,
+    session: UploadPlace,
     chunk: OutgoingChunk,
     caller: Caller,
   ): Promise<UpstreamUpload>;
   /** undefined: the upstream knows no such upload (any more). */
   uploadState(
     repository: RepositoryName,
-    location: string,
+    session: UploadPlace,
     caller: Caller,
   ): Promise<UpstreamUpload | undefined>;
   /** Sends the last bytes, of which there may be none, and closes the upload. Gives the digest that the upstream names. */
@@ -205,11 +210,14 @@ export interface UpstreamWriter {
     caller: Caller,
   ): Promise<Digest | undefined>;
   cancelUpload(repository: RepositoryName, location: string, caller: Caller): Promise<void>;
-  /** @param manifest with further tags for it, which the upstream may ignore. */
+  /**
+   * @param manifest with further tags for it, and with the validator of what it is to take the place of; the upstream
+   * may ignore either.
+   */
   putManifest(
     repository: RepositoryName,
     reference: Reference,
-    manifest: {mediaType: string; bytes: Buffer; tags?: readonly Tag[]},
+    manifest: {mediaType: string; bytes: Buffer; tags?: readonly Tag[]; ifMatch?: string | undefined},
     caller: Caller,
   ): Promise<ManifestTaken>;
   deleteManifest(repository: RepositoryName, reference: Reference, caller: Caller): Promise<void>;

@@ -6,12 +6,13 @@ const RANGE = /^\s*(?:bytes[ =])?\d{1,15}-(\d{1,15})\s*$/i;
 
 /**
  * The bytes that an upload has, as `Range` tells by its last one (distribution-spec, "Pushing a blob in chunks"). `0-0`
- * counts as none: it is what an empty upload says, though one with a single byte says it too.
+ * is what an empty upload says, and one with a single byte.
+ * @param counted the bytes that it should have: of a single one `0-0` is believed to be said.
  */
-export function bytesHeld({headers}: Reply): number | undefined {
+export function bytesHeld({headers}: Reply, counted = 0): number | undefined {
   const last = RANGE.exec(header(headers, 'range') ?? '')?.[1];
   if (last === undefined) return undefined;
-  return Number(last) === 0 ? 0 : Number(last) + 1;
+  return Number(last) === 0 && counted !== 1 ? 0 : Number(last) + 1;
 }
 
 /** `OCI-Chunk-Min-Length` in bytes. */

@@ -16,8 +16,13 @@ interface UploadWish {
 
 const BYTES = {'content-type': 'application/octet-stream'};
 
-function uploadOf(reply: Reply, offset: number): UpstreamUpload {
-  return {location: locationOf(reply).href, offset, minChunk: minChunkOf(reply)};
+/** @param counted the bytes that it has as far as we know. */
+function uploadOf(reply: Reply, counted: number): UpstreamUpload {
+  return {
+    location: locationOf(reply).href,
+    offset: bytesHeld(reply, counted) ?? counted,
+    minChunk: minChunkOf(reply),
+  };
 }
 
 function beginning({url}: Target, {mount, algorithm}: UploadWish): URL {
@@ -52,7 +57,7 @@ export async function beginUpload(
   try {
     const reply = await write(ask, question, 'an upload');
     if (mount && reply.status === 201) return 'mounted';
-    return uploadOf(reply, bytesHeld(reply) ?? 0);
+    return uploadOf(reply, 0);
   } catch (error) {
     // We may write here and not read there: then the bytes have to be sent.
     if (!from || !(error instanceof UpstreamFailure) || error.kind !== 'denied') throw error;
@@ -119,36 +124,40 @@ async function sendChunk(
 /**
  * Sends further bytes (distribution-spec, end-5).
  * @param target its URL is the session's location.
- * @returns the session as it is after them. Where the upstream does not tell, its offset is what was sent, from the
- * chunk's place on or else from 0 on.
+ * @param known the bytes that it has before them.
+ * @returns the session as it is after them. Where the upstream does not tell, its offset is what was known and sent.
  * @throws UpstreamRefusal, with 416 and the upstream's own offset for a chunk out of order; UpstreamFailure; and what
  * reading the bytes throws.
  */
 export async function appendUpload(
   ask: Exchange['ask'],
   target: Target,
+  known: number,
   chunk: OutgoingChunk,
 ): Promise<UpstreamUpload> {
   const what = 'bytes of an upload';
   const {reply, sent} = await sendChunk(ask, target, {method: 'PATCH', chunk, what});
-  const held = bytesHeld(reply) ?? (chunk.range?.start ?? 0) + sent;
-  // `0-0` is said of no bytes and of one; having sent some, we know which.
-  return uploadOf(reply, held === 0 ? Math.min(sent, 1) : held);
+  return uploadOf(reply, known + sent);
 }
 
 /**
  * Asks where an upload stands (distribution-spec, end-13).
  * @param target its URL is the session's location.
+ * @param known the bytes that it has as far as we know, which holds where the upstream does not tell.
  * @returns undefined when the upstream says that there is no such upload.
  */
-export async function uploadState(ask: Exchange['ask'], target: Target): Promise<UpstreamUpload | undefined> {
+export async function uploadState(
+  ask: Exchange['ask'],
+  target: Target,
+  known: number,
+): Promise<UpstreamUpload | undefined> {
   // With the token that the upload goes on with.
   const permission = {actions: 'pull,push'} as const;
   const question = {...target, method: 'GET', headers: {}, slot: 'heads', permission} as const;
   const reply = await unlessEnded(write(ask, question, 'to tell of an upload'));
   if (!reply) return undefined;
   const location = reply.headers.location === undefined ? target.url : locationOf(reply);
-  return {location: location.href, offset: bytesHeld(reply) ?? 0, minChunk: minChunkOf(reply)};
+  return {location: location.href, offset: bytesHeld(reply, known) ?? known, minChunk: minChunkOf(reply)};
 }
 
 /**

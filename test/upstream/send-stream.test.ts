@@ -119,7 +119,7 @@ test('a client may take its time: no limit runs while its bytes are in coming', 
   const source = createSource();
   const sent = client.appendUpload(
     repository,
-    `${upstream.url}${UPLOADS}7`,
+    at(`${upstream.url}${UPLOADS}7`),
     chunkOf(source.bytes, 2),
     caller,
   );
@@ -143,7 +143,7 @@ test('an upstream that takes no bytes is a time-out, and nobody asks for more of
   const {client} = createClient(t, url, {}, {clock});
   const source = createEndless();
   const failure = failureOf(
-    client.appendUpload(repository, `${url}${UPLOADS}7`, chunkOf(source.bytes), caller),
+    client.appendUpload(repository, at(`${url}${UPLOADS}7`), chunkOf(source.bytes), caller),
   );
   const request = await begun;
   // Until the buffers on the way are full.
@@ -168,7 +168,7 @@ test("the time for the answer's headers begins with the last byte, and a storage
   const {client} = createClient(t, upstream.url, {}, {clock});
   const source = createSource();
   const failure = failureOf(
-    client.appendUpload(repository, `${upstream.url}${UPLOADS}7`, chunkOf(source.bytes), caller),
+    client.appendUpload(repository, at(`${upstream.url}${UPLOADS}7`), chunkOf(source.bytes), caller),
   );
   await source.asked();
   source.finish();
@@ -195,7 +195,7 @@ for (const [scheme, tls] of [
     const {client} = createClient(t, url, {ca: [AUTHORITY]});
     for (let round = 0; round < 20; round++) {
       const source = createEndless();
-      const sent = client.appendUpload(repository, `${url}${UPLOADS}7`, chunkOf(source.bytes), caller);
+      const sent = client.appendUpload(repository, at(`${url}${UPLOADS}7`), chunkOf(source.bytes), caller);
       const refusal = await failureOf(sent);
       t.true(refusal instanceof UpstreamRefusal, refusal.message);
       t.like(refusal, {status: 413, code: 'SIZE_INVALID', text: 'too large'});
@@ -210,7 +210,7 @@ test('a refusal is not kept waiting by a client that stalls', async (t) => {
   const {client} = createClient(t, url);
   const source = createSource();
   source.put(Buffer.from('a'));
-  const sent = client.appendUpload(repository, `${url}${UPLOADS}7`, chunkOf(source.bytes, 100), caller);
+  const sent = client.appendUpload(repository, at(`${url}${UPLOADS}7`), chunkOf(source.bytes, 100), caller);
   t.like(await failureOf(sent), {status: 404});
   source.put(Buffer.from('b'));
   await source.ended;
@@ -229,7 +229,7 @@ test('an answer that accepts before the bytes are read still gets all of them', 
   });
   const {client} = createClient(t, url);
   const source = createSource();
-  const sent = client.appendUpload(repository, `${url}${UPLOADS}7`, chunkOf(source.bytes, 2), caller);
+  const sent = client.appendUpload(repository, at(`${url}${UPLOADS}7`), chunkOf(source.bytes, 2), caller);
   source.put(Buffer.from('a'));
   await source.asked();
   source.put(Buffer.from('b'));
@@ -247,7 +247,7 @@ test('a connection that breaks in the middle is unreachable, once, and ends the 
   });
   const {client} = createClient(t, url);
   const source = createEndless();
-  const sent = client.appendUpload(repository, `${url}${UPLOADS}7`, chunkOf(source.bytes), caller);
+  const sent = client.appendUpload(repository, at(`${url}${UPLOADS}7`), chunkOf(source.bytes), caller);
   t.is((await failureOf(sent)).kind, 'unreachable');
   await source.ended;
   t.is(uploads, 1);
@@ -267,7 +267,7 @@ test("a client's own fault passes as it is, breaks the upload off and frees its 
     const source = createSource();
     const fault = new OciError('SIZE_INVALID');
     source.put(Buffer.from('a'), fault);
-    const sent = client.appendUpload(repository, `${url}${UPLOADS}7`, chunkOf(source.bytes, 100), caller);
+    const sent = client.appendUpload(repository, at(`${url}${UPLOADS}7`), chunkOf(source.bytes, 100), caller);
     t.is(await t.throwsAsync(sent), fault);
   }
   await Promise.all(aborted);
@@ -280,7 +280,7 @@ test('another number of bytes than was told is never sent as if it were that num
   for (const length of [1, 3]) {
     const source = createSource();
     source.put(Buffer.from('ab'), undefined);
-    const sent = client.appendUpload(repository, `${url}${UPLOADS}7`, chunkOf(source.bytes, length), caller);
+    const sent = client.appendUpload(repository, at(`${url}${UPLOADS}7`), chunkOf(source.bytes, length), caller);
     await t.throwsAsync(sent, {message: `an upload of ${length} bytes was given another number of them`});
     await source.ended;
   }
@@ -299,7 +299,7 @@ test('an upload holds no place of a download, nor a download that of an upload',
   );
   const {client} = createClient(t, upstream.url, {concurrency: {heads: 1, bodies: 1}});
   const append = (bytes: AsyncIterable<Uint8Array>) =>
-    client.appendUpload(repository, `${upstream.url}${UPLOADS}7`, chunkOf(bytes), caller);
+    client.appendUpload(repository, at(`${upstream.url}${UPLOADS}7`), chunkOf(bytes), caller);
   const source = createSource();
   const first = append(source.bytes);
   await source.asked();
@@ -321,7 +321,7 @@ test('an upload waits longer for its place than a question does', async (t) => {
   ]);
   const {client} = createClient(t, upstream.url, {concurrency: {heads: 1, bodies: 1}}, {clock});
   const append = (bytes: AsyncIterable<Uint8Array>) =>
-    client.appendUpload(repository, `${upstream.url}${UPLOADS}7`, chunkOf(bytes), caller);
+    client.appendUpload(repository, at(`${upstream.url}${UPLOADS}7`), chunkOf(bytes), caller);
   const source = createSource();
   const first = append(source.bytes);
   await source.asked();
@@ -345,7 +345,7 @@ test('an upload is never the one request that a half-open circuit lets through',
   ]);
   const {client, heard} = createClient(t, upstream.url, {breaker: {failures: 1, openFor: 1000}}, {clock});
   const append = (source: {bytes: AsyncIterable<Uint8Array>}) =>
-    client.appendUpload(repository, `${upstream.url}${location}`, chunkOf(source.bytes), caller);
+    client.appendUpload(repository, at(`${upstream.url}${location}`), chunkOf(source.bytes), caller);
   const empty = () => {
     const source = createSource();
     source.finish();

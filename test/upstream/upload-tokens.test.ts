@@ -44,7 +44,7 @@ test('a token with less than a minute left is renewed before bytes that cannot b
     {request: PATCH, sends: bearer('two'), answer: accepted},
   );
   const {client} = createClient(t, upstream.url, {}, {clock});
-  const append = () => client.appendUpload(repository, `${upstream.url}${SESSION}`, chunk(), caller);
+  const append = () => client.appendUpload(repository, at(`${upstream.url}${SESSION}`), chunk(), caller);
   await client.beginUpload(repository, {}, caller);
   await append();
   await clock.advance(220_000);
@@ -65,7 +65,7 @@ test('one that lives no minute is renewed after half of its life, not each time'
     {request: PATCH, sends: bearer('two'), answer: accepted},
   );
   const {client} = createClient(t, upstream.url, {}, {clock});
-  const append = () => client.appendUpload(repository, `${upstream.url}${SESSION}`, chunk(), caller);
+  const append = () => client.appendUpload(repository, at(`${upstream.url}${SESSION}`), chunk(), caller);
   await client.beginUpload(repository, {}, caller);
   await append();
   await clock.advance(20_000);
@@ -84,7 +84,7 @@ test('a token refused all the same is dropped: the failure says to send again, a
     {request: PATCH, sends: bearer('two'), answer: accepted},
   );
   const {client} = createClient(t, upstream.url);
-  const append = () => client.appendUpload(repository, `${upstream.url}${SESSION}`, chunk(), caller);
+  const append = () => client.appendUpload(repository, at(`${upstream.url}${SESSION}`), chunk(), caller);
   await client.beginUpload(repository, {}, caller);
   t.like(await failureOf(append()), {kind: 'status', retryAfter: 1000});
   t.like(await append(), {offset: 2});
@@ -103,7 +103,7 @@ test('a new token refused is a denial', async (t) => {
   const {client} = createClient(t, upstream.url, {}, {clock});
   await client.beginUpload(repository, {}, caller);
   await clock.advance(250_000);
-  const sent = client.appendUpload(repository, `${upstream.url}${SESSION}`, chunk(), caller);
+  const sent = client.appendUpload(repository, at(`${upstream.url}${SESSION}`), chunk(), caller);
   t.is((await failureOf(sent)).kind, 'denied');
 });
 
@@ -118,7 +118,7 @@ test('an upload that goes on after a restart asks for its token before its bytes
     {request: PATCH, sends: bearer('one'), answer: accepted},
   );
   const {client} = createClient(t, upstream.url);
-  const append = () => client.appendUpload(repository, `${upstream.url}${SESSION}`, chunk(), caller);
+  const append = () => client.appendUpload(repository, at(`${upstream.url}${SESSION}`), chunk(), caller);
   await append();
   t.like(await append(), {offset: 2});
 });
@@ -132,7 +132,7 @@ test('with a user name and a password, a restart costs one question as well', as
   ]);
   const credentials = {kind: 'basic', username: 'u', password: 'p'} as const;
   const {client} = createClient(t, upstream.url, {credentials});
-  const sent = await client.appendUpload(repository, `${upstream.url}${SESSION}`, chunk(), caller);
+  const sent = await client.appendUpload(repository, at(`${upstream.url}${SESSION}`), chunk(), caller);
   t.like(sent, {offset: 2});
 });
 
@@ -145,7 +145,7 @@ test('an upstream that begins to ask for tokens is known to do so after the firs
     {request: PATCH, sends: bearer('one'), answer: accepted},
   );
   const {client} = createClient(t, upstream.url);
-  const append = () => client.appendUpload(repository, `${upstream.url}${SESSION}`, chunk(), caller);
+  const append = () => client.appendUpload(repository, at(`${upstream.url}${SESSION}`), chunk(), caller);
   await client.beginUpload(repository, {}, caller);
   t.like(await failureOf(append()), {kind: 'status', retryAfter: 1000});
   t.like(await append(), {offset: 2});

@@ -129,10 +129,10 @@ test('bytes go with their place and their number, or chunked where the number is
   const {client} = createClient(t, upstream.url);
   const begun = await client.beginUpload(repository, {}, caller);
   if (begun === 'mounted') return t.fail();
-  const first = await client.appendUpload(repository, begun.location, chunkOf('hello', 0), caller);
+  const first = await client.appendUpload(repository, begun, chunkOf('hello', 0), caller);
   t.deepEqual(first, {location: `${upstream.url}/next`, offset: 5, minChunk: undefined});
   const chunk = {length: undefined, range: undefined, bytes: bytesOf(' world')};
-  const second = await client.appendUpload(repository, first.location, chunk, caller);
+  const second = await client.appendUpload(repository, first, chunk, caller);
   t.like(second, {offset: 11, minChunk: 7});
   t.deepEqual(
     upstream.requests.slice(1).map(({body}) => String(body)),
@@ -156,7 +156,7 @@ test('where Range says 0-0, or is missing, the bytes that were sent are counted'
   const location = `${upstream.url}${SESSION}`;
   const offsets = [];
   for (const chunk of [chunkOf('a'), chunkOf(''), chunkOf('abc'), chunkOf('def', 3)]) {
-    offsets.push((await client.appendUpload(repository, location, chunk, caller)).offset);
+    offsets.push((await client.appendUpload(repository, at(location), chunk, caller)).offset);
   }
   t.deepEqual(offsets, [1, 0, 3, 6]);
 });
@@ -171,7 +171,7 @@ test('a chunk that does not follow is a refusal with what the upstream says it h
     },
   ]);
   const {client} = createClient(t, upstream.url);
-  const sent = client.appendUpload(repository, `${upstream.url}${SESSION}`, chunkOf('x', 20), caller);
+  const sent = client.appendUpload(repository, at(`${upstream.url}${SESSION}`), chunkOf('x', 20), caller);
   t.like(await refusalOf(sent), {
     kind: 'status',
     status: 416,
@@ -192,7 +192,7 @@ test('4xx is a refusal but for 401, 403 and 429, and 5xx is a failure; neither i
   await client.beginUpload(repository, {}, caller);
   const seen = [];
   for (const _ of statuses) {
-    const sent = client.appendUpload(repository, `${upstream.url}${SESSION}`, chunkOf('x'), caller);
+    const sent = client.appendUpload(repository, at(`${upstream.url}${SESSION}`), chunkOf('x'), caller);
     const failure = await failureOf(sent);
     seen.push(failure instanceof UpstreamRefusal ? failure.status : failure.kind);
   }
@@ -208,7 +208,7 @@ test('the state of an upload is asked for, and one that is not there is undefine
   ]);
   const {client} = createClient(t, upstream.url);
   const location = `${upstream.url}${SESSION}`;
-  const state = () => client.uploadState(repository, location, caller);
+  const state = () => client.uploadState(repository, at(location), caller);
   t.deepEqual(await state(), {location: `${upstream.url}/next`, offset: 10, minChunk: undefined});
   t.deepEqual(await state(), {location, offset: 0, minChunk: undefined});
   t.is(await state(), undefined);
@@ -248,7 +248,7 @@ test('a session on another host gets its bytes without Authorization, and withou
   const {client} = createClient(t, upstream.url, {credentials});
   const {location} = await client.appendUpload(
     repository,
-    `${storage.url}/signed?s=1`,
+    at(`${storage.url}/signed?s=1`),
     chunkOf('hello'),
     caller,
   );

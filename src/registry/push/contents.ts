@@ -15,7 +15,7 @@ import type {CheckedManifest} from './validate.ts';
 export interface ContentTerms {
   /** What came from the upstream for it is kept from then on as if it had been pushed here. */
   readonly changes: readonly Change[];
-  /** Its blobs are still here. */
+  /** Its blobs are still here, and so is what comes from the upstream. */
   readonly preconditions: readonly Precondition[];
 }
 
@@ -80,13 +80,18 @@ export function createContents({holdings, clock}: {holdings: Holdings; clock: Cl
       changes: [
         {type: 'manifest.link', repository, digest, mediaType, edge, origin: 'local', at: clock.now()},
       ],
-      preconditions: [],
+      preconditions: [{type: 'manifest.linked', repository, digest}],
     };
   }
 
   return {
-    async terms(route, {facts, digest, known}, {validate, isFallbackIndex, caller}) {
+    async terms(route, {facts, digest, known, strangers}, {validate, isFallbackIndex, caller}) {
       if (!known) return NOTHING;
+      const absent = [
+        ...(validate.blobs ? strangers.blobs : []),
+        ...(validate.children ? strangers.manifests : []),
+      ];
+      if (absent.length > 0) throw unknownContent(digest, absent);
       const blobs = await eachOf(validate.blobs ? facts.blobs : [], digest, (blob) =>
         blobTerms(route, blob, caller),
       );
@@ -139,7 +144,7 @@ function refuseOtherSize({digest, size}: Descriptor, actual: number): void {
 }
 
 /** dist-spec, Pushing Manifests: what a manifest names is pushed before it. */
-export function unknownContent(manifest: Digest, missing: readonly Digest[]): OciError {
+export function unknownContent(manifest: Digest, missing: readonly string[]): OciError {
   const digests = missing.slice(0, MOST_LISTED);
   return new OciError('MANIFEST_BLOB_UNKNOWN', {
     message: `${manifest} names what this repository does not have: ${digests.join(', ')}; push that first`,

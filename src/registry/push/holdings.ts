@@ -4,7 +4,8 @@ import type {Digest} from '../../oci/digest.ts';
 import type {BlobLink, ManifestRecord, Metadata} from '../../storage/metadata.ts';
 import {type Access, accessKey} from '../access.ts';
 import {blobSource} from '../blob-source.ts';
-import {BlobAbsent} from '../fill/download.ts';
+import {UpstreamFailure} from '../../upstream/port.ts';
+import {BlobAbsent, DigestMismatch} from '../fill/download.ts';
 import type {Fills} from '../fill/fills.ts';
 import type {ManifestPull} from '../manifest-pull.ts';
 import type {Route} from '../namespace.ts';
@@ -47,6 +48,8 @@ export function createHoldings({metadata, access, fills, pull, clock}: HoldingsP
     } catch (error) {
       if (!mine) return fetched(route, digest, expected, caller);
       if (error instanceof BlobAbsent) return undefined;
+      // What it has cannot be taken for the blob, nor for its absence.
+      if (error instanceof DigestMismatch) throw otherContent(route, digest, error);
       throw error;
     }
     return storedSize(digest);
@@ -82,3 +85,6 @@ export function createHoldings({metadata, access, fills, pull, clock}: HoldingsP
     },
   };
 }
+
+const otherContent = ({registry: {upstream}}: Route, digest: Digest, cause: DigestMismatch): UpstreamFailure =>
+  new UpstreamFailure('protocol', upstream.host, `says that it has ${digest}, and sent something else`, {cause});

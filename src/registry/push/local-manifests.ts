@@ -1,5 +1,6 @@
 import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
+import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {isDigestReference, type Reference, type Tag} from '../../oci/name.ts';
@@ -10,6 +11,7 @@ import {manifestPut} from '../manifest-put.ts';
 import type {Manifests} from '../manifests.ts';
 import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
+import {waitAtMost} from '../patience.ts';
 import type {FallbackTags} from '../referrers/fallback-tag.ts';
 import type {LocalPush} from '../registries.ts';
 import {type Tags, unknown} from '../tags.ts';
@@ -41,10 +43,14 @@ export interface LocalManifestsParts {
   tags: Tags;
   memory: Memory;
   clock: Clock;
+  events: Events;
 }
 
 /** What is being deleted while a manifest is put is looked for again so often. */
 const ATTEMPTS = 3;
+
+/** Milliseconds that a client who writes a fallback tag waits for its entries: the tag itself is kept. */
+const PATIENCE = 2000;
 
 interface Taking {
   route: Route;
@@ -63,6 +69,7 @@ export function createLocalManifests({
   tags: allTags,
   memory,
   clock,
+  events,
 }: LocalManifestsParts): LocalManifests {
   const turns = createTurns();
 
@@ -120,11 +127,13 @@ export function createLocalManifests({
   async function followEntries({route, policy, manifest, tags, caller}: Taking): Promise<void> {
     if (route.registry.hosted || policy.validate.children || !isFallbackIndex(manifest, tags)) return;
     const prefix = tags.map(subjectPrefix).find((subject) => subject !== undefined);
-    try {
-      await fallbackTags.check(route, prefix as Digest, manifest, caller);
-    } catch (error) {
-      if (!(error instanceof UpstreamFailure)) throw error;
-    }
+    const checked = fallbackTags.check(route, prefix as Digest, manifest, caller).catch(leaveEntries);
+    await waitAtMost(PATIENCE, checked, clock);
+  }
+
+  function leaveEntries(error: unknown): void {
+    if (error instanceof UpstreamFailure) return;
+    events.emit('background.failed', {task: 'read the entries of a fallback tag', error});
   }
 
   /** What is not kept here is the upstream's, which is not written to, or nobody's. */

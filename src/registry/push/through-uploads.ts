@@ -1,3 +1,4 @@
+import {LRUCache} from 'lru-cache';
 import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
@@ -24,6 +25,9 @@ export interface ThroughUploadsParts {
 
 type Session = NonNullable<UploadRecord['upstream']>;
 
+/** Uploads of which it is remembered that the upstream told where they stand. */
+const MOST_TOLD = 10_000;
+
 /**
  * Uploads whose bytes go to the upstream, which alone says where they stand. On the way they are kept here as well, so
  * that the first pull need not fetch them: a copy that differs from what the upstream has is given up, and the upload
@@ -36,6 +40,9 @@ export function createThroughUploads({
   clock,
   events,
 }: ThroughUploadsParts): Pick<Push, 'begin' | 'state' | 'append' | 'finish' | 'cancel' | 'deleteBlob'> {
+  /** Of these the row says what the upstream said last; of one that broke, it may have taken more. */
+  const told = new LRUCache<UploadId, true>({max: MOST_TOLD});
+
   /** The repository that the upstream may take the blob from; it is asked to mount only from its own. */
   async function mountOf(
     {registry}: Route,
@@ -84,6 +91,7 @@ export function createThroughUploads({
 
   /** Runs what sends to a session; one that the upstream does not know any more is gone here as well. */
   async function inSession<T>(upload: OpenUpload, work: () => Promise<T>): Promise<T> {
+    told.delete(upload.record.id);
     try {
       return await work();
     } catch (error) {
@@ -95,7 +103,8 @@ export function createThroughUploads({
 
   /**
    * The session, at the place where the chunk belongs. Not every registry looks at that (distribution 2 appends
-   * whatever comes), so it is asked here before bytes get mixed up.
+   * whatever comes), so it is asked here before bytes get mixed up; also after a chunk that broke off on the way, of
+   * which our copy tells even after a restart.
    * @throws OciError BLOB_UPLOAD_INVALID with 416
    */
   async function sessionFor(
@@ -105,8 +114,9 @@ export function createThroughUploads({
     caller: Caller,
   ): Promise<Session> {
     const known = sessionOf(upload.record);
-    if (range === undefined || range.start === known.offset) return known;
-    const session = await ask(route, known, caller);
+    const isSure = upload.offset === known.offset || told.has(upload.record.id);
+    if (range === undefined || (range.start === known.offset && isSure)) return known;
+    const session = await ask(route, upload.record, caller);
     if (!session) {
       await upload.drop();
       throw unknownUpload(upload.record.id);
@@ -117,8 +127,10 @@ export function createThroughUploads({
   }
 
   /** Where the upstream says that the session stands. */
-  async function ask(route: Route, known: Session, caller: Caller): Promise<Session | undefined> {
-    const session = await writerOf(route).uploadState(route.repository.name, known.location, caller);
+  async function ask(route: Route, record: UploadRecord, caller: Caller): Promise<Session | undefined> {
+    const known = sessionOf(record);
+    const session = await writerOf(route).uploadState(route.repository.name, known, caller);
+    if (session) told.set(record.id, true);
     return session && following(known, session);
   }
 
@@ -172,7 +184,7 @@ export function createThroughUploads({
     state: (route, id, caller) =>
       hearing(route, UPLOAD, async () => {
         const {record} = await uploads.find(route.repository, id);
-        const session = await ask(route, sessionOf(record), caller);
+        const session = await ask(route, record, caller);
         if (!session) {
           await uploads.cancel(route.repository, id);
           throw unknownUpload(id);
@@ -187,8 +199,9 @@ export function createThroughUploads({
           const known = await sessionFor(route, upload, chunk, caller);
           const copy = copyOf(chunk, upload, known);
           const after = await inSession(upload, () =>
-            writerOf(route).appendUpload(route.repository.name, known.location, copy.outgoing, caller),
+            writerOf(route).appendUpload(route.repository.name, known, copy.outgoing, caller),
           );
+          told.set(id, true);
           const session = following(known, after);
           await upload.follow(session);
           return stateOf(id, session);

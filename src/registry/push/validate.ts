@@ -2,7 +2,13 @@ import {algorithmOf, type Digest, digestOf, isDigest} from '../../oci/digest.ts'
 import {OciError} from '../../oci/errors.ts';
 import {jsonFault} from '../../oci/json.ts';
 import {factsOf, type ManifestBody, type ManifestFacts, manifestBody} from '../../oci/manifest.ts';
-import {DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST} from '../../oci/media-type.ts';
+import {
+  DOCKER_LIST,
+  DOCKER_MANIFEST,
+  isForeignLayer,
+  OCI_INDEX,
+  OCI_MANIFEST,
+} from '../../oci/media-type.ts';
 import {isDigestReference, type Reference} from '../../oci/name.ts';
 import {type Edge, edgeOf} from '../../oci/referrers.ts';
 import type {PushedManifest} from './push.ts';
@@ -16,6 +22,8 @@ export interface CheckedManifest {
   readonly edge: Edge | undefined;
   /** Its format is known: what it names must exist. Of others nothing is asked. */
   readonly known: boolean;
+  /** What it names by digests of algorithms that are not supported, and which cannot be here; not among its facts. */
+  readonly strangers: {readonly blobs: readonly string[]; readonly manifests: readonly string[]};
 }
 
 const IMAGES = new Set([OCI_MANIFEST, DOCKER_MANIFEST]);
@@ -41,7 +49,7 @@ export function checkManifest(reference: Reference, pushed: PushedManifest): Che
   const known = IMAGES.has(mediaType) || INDEXES.has(mediaType);
   if (known) refuseFaults(body, mediaType);
   const edge = facts.subject && edgeOf({digest, mediaType, bytes});
-  return {digest, mediaType, bytes, facts, edge, known};
+  return {digest, mediaType, bytes, facts, edge, known, strangers: known ? strangersIn(body) : NOBODY};
 }
 
 function parse(bytes: Buffer): ManifestBody {
@@ -109,7 +117,7 @@ function refuseFaultyList(list: unknown, name: string): void {
   for (const [index, item] of list.entries()) refuseFaultyDescriptor(item, `${name}[${index}]`);
 }
 
-/** Any algorithm: that something of one that is not supported exists here is for another check to deny. */
+/** Any algorithm: content of one that is not supported may be named where what is named need not exist. */
 const DIGEST = /^[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+$/;
 const SUPPORTED = /^(?:sha256|sha512):/;
 
@@ -129,5 +137,20 @@ function refuseFaultyDescriptor(value: unknown, name: string): void {
   }
   if (typeof mediaType !== 'string') throw invalid(`${name}.mediaType is not a text`);
 }
+
+const NOBODY: CheckedManifest['strangers'] = {blobs: [], manifests: []};
+
+/** Of a body without faults. */
+const strangersIn = ({config, layers, manifests}: ManifestBody): CheckedManifest['strangers'] => ({
+  blobs: strangersOf([config, layers].flat()),
+  manifests: strangersOf([manifests].flat()),
+});
+
+const strangersOf = (descriptors: readonly unknown[]): string[] =>
+  descriptors
+    .filter((value) => typeof value === 'object' && value !== null)
+    .map(({mediaType = '', digest = ''}: {mediaType?: string; digest?: string}) => ({mediaType, digest}))
+    .filter(({mediaType, digest}) => !SUPPORTED.test(digest) && !isForeignLayer(mediaType))
+    .map(({digest}) => digest);
 
 const invalid = (message: string): OciError => new OciError('MANIFEST_INVALID', {message});

@@ -50,13 +50,13 @@ export function createBlobCommit(writes: BlobWrites): BlobCommit {
     },
 
     *hold(repository, manifest) {
-      for (const {digest} of yield* run(writes.looseChildren, {repository, manifest})) {
+      for (const digest of distinct(yield* run(writes.looseChildren, {repository, manifest}))) {
         yield* run(writes.markLink, {repository, digest, loose: 0});
       }
     },
 
     *release(repository, manifest) {
-      for (const {digest} of yield* run(writes.localChildren, {repository, manifest})) {
+      for (const digest of distinct(yield* run(writes.localChildren, {repository, manifest}))) {
         if (yield* isNamed(writes, repository, digest)) continue;
         yield* run(writes.markLink, {repository, digest, loose: 1});
       }
@@ -76,3 +76,6 @@ export function createBlobCommit(writes: BlobWrites): BlobCommit {
     isUnlinked,
   };
 }
+
+/** A manifest may name one blob forty thousand times. */
+const distinct = (rows: readonly {digest: Digest}[]): Set<Digest> => new Set(rows.map(({digest}) => digest));

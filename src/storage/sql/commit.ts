@@ -48,6 +48,7 @@ export function createCommit(
       case 'manifest.put':
         return yield* manifests.put(yield* idOrNew(change.repository), change);
       case 'manifest.link':
+        if (!(yield* manifests.isStored(change.digest))) return;
         return yield* manifests.link(yield* idOrNew(change.repository), change);
       case 'manifest.unlink':
         return yield* inKnown(change.repository, (id) => manifests.unlink(id, change.digest));

@@ -11,6 +11,9 @@ type Link = Extract<Change, {type: 'manifest.link'}>;
 /** The steps of a commit that change manifests and their links, each in a repository's row that exists. */
 export interface ManifestCommit {
   put(repository: number, put: Put): Steps<void>;
+  /** Whether its bytes are here: who found them without a link of his own may come after their collection. */
+  isStored(digest: Digest): Steps<boolean>;
+  /** Of a manifest that is stored. */
   link(repository: number, link: Link): Steps<void>;
   /** Removes a copy, and the copied tags on it. */
   unlink(repository: number, digest: Digest): Steps<void>;
@@ -56,6 +59,10 @@ export function createManifestCommit({writes, referrers, blobs}: ManifestCommitP
         yield* run(writes.unmarkLooseManifest, {digest});
       }
       yield* addLink(repository, change, expiresAt);
+    },
+
+    *isStored(digest) {
+      return (yield* run(writes.storedManifest, {digest})).length > 0;
     },
 
     *link(repository, change) {

@@ -68,6 +68,10 @@ export function compileManifestWrites(db: Kysely<Tables>) {
           .returning('media_type as mediaType'),
     ),
 
+    storedManifest: statement((values: {digest: Digest}) =>
+      db.selectFrom('manifest').select('digest').where('digest', '=', values.digest),
+    ),
+
     unlinkCopy: statement((values: ManifestLink) =>
       db
         .deleteFrom('repository_manifest')
