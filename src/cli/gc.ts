@@ -18,15 +18,19 @@ interface Counts {
 }
 
 const MISUSED = 2;
-const number = (value: number): string => value.toLocaleString('en-US');
+const count = (value: number, one: string): string =>
+  `${value.toLocaleString('en-US')} ${value === 1 ? one : `${one}s`}`;
 
 const wording = {
   progress: ({done, manifests, blobs, bytes}: Counts & {done: number}): [number, string] => [
     done,
-    `${number(manifests)} manifests and ${number(blobs)} blobs removed, ${number(bytes)} bytes`,
+    `${count(manifests, 'manifest')} and ${count(blobs, 'blob')} removed, ${count(bytes, 'byte')}`,
   ],
   result: ({uploads, indexes, links, manifests, blobs, bytes}: Counts): string =>
-    `Removed ${number(manifests)} manifests and ${number(blobs)} blobs that nothing refers to, ${number(bytes)} bytes; ${number(links)} pushed blobs that no manifest names, ${number(uploads)} uploads that nobody went on with, ${number(indexes)} lists made for readers of fallback tags.`,
+    [
+      `Removed ${count(manifests, 'manifest')} and ${count(blobs, 'blob')} that nothing refers to, ${count(bytes, 'byte')}.`,
+      `Before that, given up: ${count(links, 'pushed blob')} that no manifest names, ${count(uploads, 'upload')} that nobody went on with, ${count(indexes, 'list')} made for readers of fallback tags.`,
+    ].join('\n'),
 };
 
 /**

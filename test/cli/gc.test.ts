@@ -71,7 +71,7 @@ test('beside a running server, what no manifest names is removed and the rest st
   t.is(code, 0);
   t.is(
     stdout,
-    'Removed 0 manifests and 1 blobs that nothing refers to, 11 bytes; 1 pushed blobs that no manifest names, 0 uploads that nobody went on with, 0 lists made for readers of fallback tags.\n',
+    'Removed 0 manifests and 1 blob that nothing refers to, 11 bytes.\nBefore that, given up: 1 pushed blob that no manifest names, 0 uploads that nobody went on with, 0 lists made for readers of fallback tags.\n',
   );
   t.is(await statusOf(url, loose), 404);
   t.is(await statusOf(url, digestOf('kept')), 200);

@@ -2,9 +2,9 @@ import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
 import type {Digest} from '../../oci/digest.ts';
 import type {BlobLink, ManifestRecord, Metadata} from '../../storage/metadata.ts';
+import {UpstreamFailure} from '../../upstream/port.ts';
 import {type Access, accessKey} from '../access.ts';
 import {blobSource} from '../blob-source.ts';
-import {UpstreamFailure} from '../../upstream/port.ts';
 import {BlobAbsent, DigestMismatch} from '../fill/download.ts';
 import type {Fills} from '../fill/fills.ts';
 import type {ManifestPull} from '../manifest-pull.ts';
@@ -86,5 +86,11 @@ export function createHoldings({metadata, access, fills, pull, clock}: HoldingsP
   };
 }
 
-const otherContent = ({registry: {upstream}}: Route, digest: Digest, cause: DigestMismatch): UpstreamFailure =>
-  new UpstreamFailure('protocol', upstream.host, `says that it has ${digest}, and sent something else`, {cause});
+const otherContent = (
+  {registry: {upstream}}: Route,
+  digest: Digest,
+  cause: DigestMismatch,
+): UpstreamFailure =>
+  new UpstreamFailure('protocol', upstream.host, `says that it has ${digest}, and sent something else`, {
+    cause,
+  });

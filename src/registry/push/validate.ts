@@ -2,13 +2,7 @@ import {algorithmOf, type Digest, digestOf, isDigest} from '../../oci/digest.ts'
 import {OciError} from '../../oci/errors.ts';
 import {jsonFault} from '../../oci/json.ts';
 import {factsOf, type ManifestBody, type ManifestFacts, manifestBody} from '../../oci/manifest.ts';
-import {
-  DOCKER_LIST,
-  DOCKER_MANIFEST,
-  isForeignLayer,
-  OCI_INDEX,
-  OCI_MANIFEST,
-} from '../../oci/media-type.ts';
+import {DOCKER_LIST, DOCKER_MANIFEST, isForeignLayer, OCI_INDEX, OCI_MANIFEST} from '../../oci/media-type.ts';
 import {isDigestReference, type Reference} from '../../oci/name.ts';
 import {type Edge, edgeOf} from '../../oci/referrers.ts';
 import type {PushedManifest} from './push.ts';
