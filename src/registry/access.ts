@@ -26,7 +26,10 @@ export interface Access {
   recall(route: Route, blob: Digest): Promise<Grant | undefined>;
   /** Asks the upstream by HEAD, and links the blob when it is there. */
   confirmBlob(route: Route, blob: Digest, caller: Caller): Promise<Grant | undefined>;
-  /** Asks the upstream by HEAD about a manifest whose bytes are here, and links it when it is there. */
+  /**
+   * Asks the upstream by HEAD about a manifest whose bytes are here, and links it when it is there. Bytes that were
+   * collected meanwhile are granted, and have to be fetched.
+   */
   confirmManifest(route: Route, manifest: Digest, caller: Caller): Promise<Grant | undefined>;
 }
 
@@ -57,9 +60,11 @@ export function createAccess({metadata, clock}: {metadata: Metadata; clock: Cloc
     const {bytes} = stored;
     const mediaType = manifestType(head.mediaType, readManifest(bytes), registry.upstream.host);
     const edge = edgeOf({digest, mediaType, bytes});
-    await metadata.commit([
-      {type: 'manifest.link', repository, digest, mediaType, edge, origin: 'upstream', at: clock.now()},
-    ]);
+    const link = {type: 'manifest.link' as const, repository, digest, mediaType, edge};
+    await metadata.commit(
+      [{...link, origin: 'upstream', at: clock.now()}],
+      [{type: 'manifest.stored', digest}],
+    );
     return {size: bytes.byteLength};
   }
 

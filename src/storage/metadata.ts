@@ -181,7 +181,7 @@ export type Change =
       /** Made here from what others say, and to be collected from then on; a link that lasts keeps lasting. */
       expiresAt?: number;
     }
-  /** Links a manifest whose bytes are already here to a further repository; nothing happens when they are not. */
+  /** Links a manifest whose bytes are already here to a further repository. */
   | {
       type: 'manifest.link';
       repository: RepositoryKey;
@@ -247,6 +247,8 @@ export type Change =
 export type Precondition =
   | {type: 'tag.is'; repository: RepositoryKey; name: Tag; origin: Origin; digest: Digest | undefined}
   | {type: 'manifest.linked'; repository: RepositoryKey; digest: Digest}
+  /** The bytes are here: what no repository is linked to may have been collected since it was found. */
+  | {type: 'manifest.stored'; digest: Digest}
   /** The repository is linked to the blob, and its bytes are here and stay. */
   | {type: 'blob.held'; repository: RepositoryKey; digest: Digest}
   /** The repository's link is older than `before`, and no manifest that the repository is linked to names the blob. */

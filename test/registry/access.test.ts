@@ -43,3 +43,33 @@ test('a manifest is a referrer in each repository that is linked to it: pulled i
   t.deepEqual(await referrers('library/other'), await referrers('library/app'));
   t.deepEqual(await referrers('library/secret'), []);
 });
+
+test('a manifest that is collected while the upstream is asked about it is fetched', async (t) => {
+  const asked = Promise.withResolvers<void>();
+  const collected = Promise.withResolvers<void>();
+  const upstream = await createScriptedUpstream(t, [
+    {request: `GET /v2/library/app/manifests/${sbom.digest}`, answer: manifestAnswer(sbom)},
+    {
+      request: `HEAD /v2/library/other/manifests/${sbom.digest}`,
+      answer: () => {
+        asked.resolve();
+        return {...headAnswer(sbom), before: collected.promise};
+      },
+    },
+    {request: `GET /v2/library/other/manifests/${sbom.digest}`, answer: manifestAnswer(sbom)},
+  ]);
+  const proxy = await startBackref(t, {registries: [upstream]});
+  await proxy.ask(`/v2/app/manifests/${sbom.digest}`);
+  const metadata = await openSqliteMetadata({path: join(proxy.folder, 'meta.db')});
+  t.teardown(() => metadata.close());
+  const other = proxy.ask(`/v2/other/manifests/${sbom.digest}`);
+  await asked.promise;
+  const repository = {registry: 'docker.io', name: parseName('library/app')};
+  const {digest} = sbom;
+  await metadata.commit([
+    {type: 'manifest.delete', repository, digest},
+    {type: 'manifest.collect', digest},
+  ]);
+  collected.resolve();
+  t.deepEqual((await other).body, sbom.bytes);
+});

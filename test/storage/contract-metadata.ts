@@ -69,6 +69,7 @@ export function metadataContract(
     const {metadata} = await setUp(t);
     const digest = digestOf(Buffer.from('absent'));
     t.deepEqual(await metadata.repositories('docker.io', {limit: 10}), []);
+    t.false(await metadata.hasRepository(APP));
     t.is(await metadata.manifest(APP, digest), undefined);
     t.is(await metadata.storedManifest(digest), undefined);
     t.deepEqual(await metadata.references(digest), []);
@@ -305,6 +306,27 @@ export function metadataContract(
       '`after` need not exist',
     );
     t.deepEqual(await metadata.repositories('docker.io', {limit: 0}), []);
+  });
+
+  test('metadata: a repository is one from its first content on, and also without any', async (t) => {
+    const {place, metadata} = await setUp(t);
+    const {digest} = manifestPut('x');
+    await metadata.commit([
+      {type: 'manifest.delete', repository: APP, digest},
+      {type: 'tag.delete', repository: APP, name: V1, origin: 'local'},
+      {type: 'blob.unlink', repository: APP, digest},
+    ]);
+    t.false(await metadata.hasRepository(APP));
+    await metadata.commit([
+      {type: 'blob.link', repository: APP, digest, size: 5, origin: 'local', at: 1_000},
+      manifestPut('y', {repository: OTHER}),
+    ]);
+    t.true(await metadata.hasRepository(APP));
+    t.true(await metadata.hasRepository(OTHER));
+    t.false(await metadata.hasRepository(SAME_NAME_ELSEWHERE));
+    await metadata.commit([{type: 'blob.unlink', repository: APP, digest}]);
+    t.true(await metadata.hasRepository(APP));
+    t.true(await (await reopen(t, place, metadata)).hasRepository(APP));
   });
 
   test('metadata: 32 commits at once are all made, and each is seen as soon as it resolves', async (t) => {

@@ -272,7 +272,9 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     t.deepEqual(await metadata.uncollectedManifests(10), []);
     t.deepEqual(await metadata.references(digest), []);
     await t.throwsAsync(() => commit(link), undefined, 'the bytes are gone');
+    t.false(await metadata.commit([link], [{type: 'manifest.stored', digest}]));
     await commit(put);
+    t.true(await metadata.commit([link], [{type: 'manifest.stored', digest}]));
     t.is((await metadata.references(digest)).length, 1);
   });
 

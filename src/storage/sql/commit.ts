@@ -48,7 +48,6 @@ export function createCommit(
       case 'manifest.put':
         return yield* manifests.put(yield* idOrNew(change.repository), change);
       case 'manifest.link':
-        if (!(yield* manifests.isStored(change.digest))) return;
         return yield* manifests.link(yield* idOrNew(change.repository), change);
       case 'manifest.unlink':
         return yield* inKnown(change.repository, (id) => manifests.unlink(id, change.digest));
@@ -132,6 +131,8 @@ export function createCommit(
         if (repository === undefined) return false;
         return (yield* run(writes.manifestLink, {repository, digest: precondition.digest})).length > 0;
       }
+      case 'manifest.stored':
+        return yield* manifests.isStored(precondition.digest);
       case 'tag.is': {
         const {name, origin, digest} = precondition;
         const repository = yield* idOf(precondition.repository);

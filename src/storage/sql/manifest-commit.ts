@@ -11,9 +11,7 @@ type Link = Extract<Change, {type: 'manifest.link'}>;
 /** The steps of a commit that change manifests and their links, each in a repository's row that exists. */
 export interface ManifestCommit {
   put(repository: number, put: Put): Steps<void>;
-  /** Whether its bytes are here: who found them without a link of his own may come after their collection. */
   isStored(digest: Digest): Steps<boolean>;
-  /** Of a manifest that is stored. */
   link(repository: number, link: Link): Steps<void>;
   /** Removes a copy, and the copied tags on it. */
   unlink(repository: number, digest: Digest): Steps<void>;

@@ -171,6 +171,28 @@ test('an index of as many entries as a manifest has room for is taken, or refuse
   t.true((await get('manifests/v1')).body.equals(index.bytes));
 });
 
+test('what is named by a digest of an algorithm that nobody supports here is missed, unless it need not be here', async (t) => {
+  const stranger = {mediaType: 'application/x', digest: 'blake3:abcdef', size: 5};
+  const image = manifestOf({schemaVersion: 2, config: descriptor(config), layers: [stranger]});
+  const index = manifestOf({schemaVersion: 2, manifests: [stranger]}, OCI_INDEX);
+  const strict = pusherTo(await startBackref(t, hosted()), 'team/app');
+  await strict.blob(config);
+  for (const manifest of [image, index]) {
+    const refused = errorOf(await strict.manifest(manifest));
+    t.is(refused.code, 'MANIFEST_BLOB_UNKNOWN');
+    t.deepEqual(refused.detail?.['digests'], [stranger.digest]);
+  }
+  const foreign = {...stranger, mediaType: 'application/vnd.oci.image.layer.nondistributable.v1.tar'};
+  const elsewhere = manifestOf({schemaVersion: 2, config: descriptor(config), layers: [foreign]});
+  t.is((await strict.manifest(elsewhere)).status, 201);
+
+  const lax = pusherTo(
+    await startBackref(t, hosted({validate: {blobs: false, children: false}})),
+    'team/app',
+  );
+  for (const manifest of [image, index]) t.is((await lax.manifest(manifest)).status, 201);
+});
+
 test('foreign layers need not be here', async (t) => {
   const {manifest, blob} = pusherTo(await startBackref(t, hosted()), 'team/app');
   await blob(config);

@@ -1,6 +1,6 @@
 import test from 'ava';
 import {OCI_MANIFEST} from '../../../src/oci/media-type.ts';
-import {startBackref} from '../../support/backref.ts';
+import {createMovableClock, startBackref} from '../../support/backref.ts';
 import {
   blobAnswer,
   type Content,
@@ -23,7 +23,7 @@ import {
   listAnswer,
   referrerOf,
 } from '../../support/referrers.ts';
-import {createScriptedUpstream, type Expectation} from '../../support/scripted-upstream.ts';
+import {createScriptedUpstream, type Expectation, HANG} from '../../support/scripted-upstream.ts';
 
 const config = contentOf(Buffer.from('{}'));
 const NAME = 'team/app';
@@ -262,6 +262,28 @@ test('an upstream that cannot be asked for a blob makes a failure of the push, n
   t.is((await manifest(referrerOf(plainManifest()))).status, 503);
 });
 
+test('an upstream that sends other bytes than those of the blob makes a failure of the push, and no mount', async (t) => {
+  const layer = randomBlob(500);
+  const path = `blobs/${layer.digest}`;
+  const {backref, blob, manifest} = await over(t, [
+    {request: at('HEAD', path), answer: headOf(layer)},
+    {request: at('GET', path), answer: blobAnswer(randomBlob(500)), times: 2},
+  ]);
+  await blob(config);
+  const body = JSON.parse(referrerOf(plainManifest()).bytes.toString());
+  body.layers = [{mediaType: 'application/x', digest: layer.digest, size: layer.bytes.length}];
+  const refused = await manifest({
+    ...contentOf(Buffer.from(JSON.stringify(body))),
+    mediaType: OCI_MANIFEST,
+  });
+  t.is(refused.status, 503);
+  t.true(errorOf(refused).message.includes(layer.digest));
+  const mount = await backref.ask(`/v2/other/app/blobs/uploads/?mount=${layer.digest}&from=${NAME}`, {
+    method: 'POST',
+  });
+  t.is(mount.status, 202);
+});
+
 test('an index may name manifests of the upstream, which are kept from then on', async (t) => {
   const child = plainManifest();
   const index = indexOf([child]);
@@ -341,3 +363,26 @@ for (const children of [true, false]) {
     t.deepEqual(listed((await get(`referrers/${subject.digest}`)).body), [descriptorOf(theirs)]);
   });
 }
+
+test('who pushes a fallback tag does not wait for ever for entries that need not exist', async (t) => {
+  const subject = plainManifest();
+  const entry = referrerOf(subject);
+  const upstream = await createScriptedUpstream(t, [
+    {request: at('GET', `manifests/${entry.digest}`), answer: {before: HANG}},
+  ]);
+  const clock = createMovableClock();
+  const backref = await startBackref(t, {
+    registries: [
+      {
+        url: upstream.url,
+        library: false,
+        push: 'local',
+        validate: {blobs: true, children: false},
+        upstream: {timeouts: {connect: 2000, headers: 600_000, idle: 600_000}},
+      },
+    ],
+    clock: {...clock, sleep: (ms, signal) => clock.sleep(ms <= 2000 ? ms / 20 : 600_000, signal)},
+  });
+  const own = {...contentOf(indexBytes([descriptorOf(entry)])), mediaType: indexOf([]).mediaType};
+  t.is((await pusherTo(backref, NAME).manifest(own, fallbackTagOf(subject))).status, 201);
+});

@@ -4,10 +4,13 @@ import test, {type ExecutionContext} from 'ava';
 import {digestOf} from '../../../src/oci/digest.ts';
 import {parseName, type Tag} from '../../../src/oci/name.ts';
 import {createUploadId} from '../../../src/oci/upload.ts';
+import type {Change} from '../../../src/storage/metadata.ts';
+import {createCommit} from '../../../src/storage/sql/commit.ts';
 import {createReads} from '../../../src/storage/sql/reads.ts';
 import {bind, type RunStatement, type Statement} from '../../../src/storage/sql/statement.ts';
 import {compileWrites} from '../../../src/storage/sql/writes.ts';
 import {createCompiler} from '../../../src/storage/sqlite/compiler.ts';
+import {prepareOnce} from '../../../src/storage/sqlite/prepared.ts';
 import {prepareDatabase} from '../../../src/storage/sqlite/schema.ts';
 import {createFolder} from '../../support/folder.ts';
 
@@ -124,4 +127,46 @@ test('every change finds its rows by an index', async (t) => {
       `${name}: ${plan.join('; ')}`,
     );
   }
+});
+
+test('deleting a manifest that names one blob often takes no more steps than one that names it once', async (t) => {
+  const path = join(await createFolder(t), 'meta.db');
+  prepareDatabase(path);
+  const database = new DatabaseSync(path);
+  t.teardown(() => database.close());
+  const run = prepareOnce(database);
+  const commit = createCommit(compileWrites(createCompiler()));
+  const stepsOf = (...changes: Change[]): number => {
+    const work = commit(changes, []);
+    let count = 0;
+    for (let next = work.next(); !next.done; count++)
+      next = work.next(run(next.value.sql, next.value.parameters));
+    return count;
+  };
+  const link: Change = {
+    type: 'blob.link',
+    repository: REPOSITORY,
+    digest: DIGEST,
+    size: 1,
+    origin: 'local',
+    at: 1,
+  };
+  const stepsToDelete = (times: number): number => {
+    const bytes = Buffer.from(`${times}`);
+    const digest = digestOf(bytes);
+    const references = Array.from({length: times}, () => ({digest: DIGEST, size: 1, kind: 'blob' as const}));
+    stepsOf(link, {
+      type: 'manifest.put',
+      repository: REPOSITORY,
+      digest,
+      mediaType: 'application/json',
+      bytes,
+      edge: undefined,
+      references,
+      origin: 'local',
+      at: 1,
+    });
+    return stepsOf({type: 'manifest.delete', repository: REPOSITORY, digest});
+  };
+  t.is(stepsToDelete(100), stepsToDelete(1));
 });
