@@ -63,7 +63,10 @@ export interface BackrefServer {
    * works on the data folder
    */
   listen(): Promise<Address>;
-  /** Opens the store, be it without listening, and gives what an operator may do to it. @throws as `listen` */
+  /**
+   * Opens the store, be it without listening to clients, and gives what an operator may do to it. Until it is closed, no
+   * other server works on the data folder. @throws as `listen`
+   */
   commands(): Promise<Commands>;
   /** Ends requests under way within the configured grace, keeps partial spools, frees port and files. Idempotent. */
   close(): Promise<void>;
@@ -96,6 +99,7 @@ export function createServer(
   );
   const spools = createSpools({path: join(config.storage.blobs.path, 'spool')});
   let running: Promise<Running> | undefined;
+  let taking: Promise<void> | undefined;
   let closing: Promise<void> | undefined;
 
   async function start(): Promise<Running> {
@@ -138,8 +142,13 @@ export function createServer(
     upkeep.start();
   }
 
+  function takeCommands(socket: AdminSocket): Promise<void> {
+    taking ??= listenForCommands(socket);
+    return taking;
+  }
+
   /** A file system without sockets, or one that may not be written to, is no reason not to serve. */
-  async function takeCommands(socket: AdminSocket): Promise<void> {
+  async function listenForCommands(socket: AdminSocket): Promise<void> {
     try {
       await socket.listen();
     } catch (error) {
@@ -172,7 +181,10 @@ export function createServer(
     },
     async commands() {
       running ??= start();
-      return (await running).commands;
+      const {commands, socket} = await running;
+      // What is removed here must not be stored by another process meanwhile.
+      await takeCommands(socket);
+      return commands;
     },
     close() {
       closing ??= stop();
@@ -238,6 +250,7 @@ function wire(config: Config, parts: Parts): Wired {
   });
   const garbage = createGarbage({
     metadata,
+    store,
     custody,
     memory,
     expireUploads: async (before) => (await uploads.sweep(before)).length,

@@ -25,6 +25,8 @@ export interface Custody {
   stored(digest: Digest): Promise<number | undefined>;
   /** Removes a blob's bytes unless a repository is linked to it; tells whether it did. */
   remove(digest: Digest): Promise<boolean>;
+  /** Removes the bytes of a blob that has no row, as a process leaves them that dies in between; tells whether it did. */
+  removeStray(digest: Digest): Promise<boolean>;
 }
 
 export interface CustodyParts {
@@ -45,8 +47,10 @@ export function createCustody({store, metadata, clock}: CustodyParts): Custody {
   }
 
   /** Bytes without a row would be found by nobody, and stay: a disk without room for a row has none for them either. */
-  async function removeUnrecorded(digest: Digest): Promise<void> {
-    if (!(await metadata.blob(digest))) await store.delete(digest);
+  async function removeUnrecorded(digest: Digest): Promise<boolean> {
+    if (await metadata.blob(digest)) return false;
+    await store.delete(digest);
+    return true;
   }
 
   return {
@@ -94,5 +98,7 @@ export function createCustody({store, metadata, clock}: CustodyParts): Custody {
         await metadata.commit([{type: 'blob.delete', digest}]);
         return true;
       }),
+
+    removeStray: (digest) => turns.take(digest, () => removeUnrecorded(digest)),
   };
 }

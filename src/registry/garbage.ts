@@ -1,6 +1,7 @@
 import {setImmediate as nextTurn} from 'node:timers/promises';
 import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
+import type {BlobStore} from '../storage/blob-store.ts';
 import type {Metadata} from '../storage/metadata.ts';
 import type {Custody} from './custody.ts';
 import type {Memory} from './memory.ts';
@@ -15,7 +16,7 @@ export interface GarbageResult {
   links: number;
   /** Manifests that no repository is linked to any more. */
   manifests: number;
-  /** Blobs that no repository is linked to any more. */
+  /** Blobs that no repository is linked to any more, and bytes of blobs that a process left which died. */
   blobs: number;
   /** Bytes of those manifests and blobs. */
   bytes: number;
@@ -45,6 +46,7 @@ export interface Garbage {
 
 export interface GarbageParts {
   metadata: Metadata;
+  store: BlobStore;
   custody: Custody;
   memory: Memory;
   /** Removes uploads that were last heard of before `before`, and gives their number. */
@@ -62,7 +64,9 @@ const BATCH = 200;
 type Collected = Partial<GarbageResult>;
 
 export function createGarbage(parts: GarbageParts): Garbage {
-  const {metadata, custody, memory, expireUploads, uploadLife, clock, events} = parts;
+  const {metadata, store, custody, memory, expireUploads, uploadLife, clock, events} = parts;
+
+  let lookedForStrays = false;
 
   async function* uploads(): AsyncGenerator<Collected> {
     yield {uploads: await expireUploads(clock.now() - uploadLife)};
@@ -109,10 +113,20 @@ export function createGarbage(parts: GarbageParts): Garbage {
     );
   }
 
+  /** Whole blobs without a row: only a process that dies leaves them, so they are looked for once in each. */
+  async function* strays(): AsyncGenerator<Collected> {
+    if (lookedForStrays) return;
+    for await (const {digest, size} of store.list()) {
+      const isStray = !(await metadata.blob(digest)) && (await custody.removeStray(digest));
+      yield isStray ? {blobs: 1, bytes: size} : {};
+    }
+    lookedForStrays = true;
+  }
+
   async function collect({grace, signal, progress}: GarbageOptions): Promise<GarbageResult> {
     const result: GarbageResult = {uploads: 0, indexes: 0, links: 0, manifests: 0, blobs: 0, bytes: 0};
     const before = clock.now() - grace;
-    const kinds = [uploads(), indexes(), links(before), manifests(), blobs(before)];
+    const kinds = [uploads(), indexes(), links(before), manifests(), blobs(before), strays()];
     signal.throwIfAborted();
     for (const [index, kind] of kinds.entries()) {
       for await (const piece of kind) {

@@ -104,3 +104,20 @@ test('where there is no store it says so', async (t) => {
   t.is(code, 1);
   t.regex(stderr, /^There is no store from which something could be removed: .*meta\.db does not exist/);
 });
+
+test('while it has the store itself, no server begins to work on it', async (t) => {
+  const {cwd, serving} = await setUp(t);
+  const {server, url} = await serving();
+  for (let index = 0; index < 40; index++) await pushBlob(url, `piece ${index}`);
+  server.child.kill('SIGTERM');
+  t.is(await server.ended, 0);
+
+  const collecting = start(t, [...GC, '--grace', '0', '--json'], {cwd});
+  await collecting.prints(/"links":1,/);
+  collecting.child.kill('SIGSTOP');
+  const second = await run(t, ['serve', '--config', 'f.yaml'], {cwd});
+  collecting.child.kill('SIGCONT');
+  t.not(second.code, 0);
+  t.regex(second.stderr, /another backref works on/);
+  t.is(await collecting.ended, 0);
+});

@@ -29,6 +29,7 @@ async function setUp(t: ExecutionContext) {
   const expired: number[] = [];
   const garbage = createGarbage({
     metadata,
+    store,
     custody,
     memory,
     async expireUploads(before) {
@@ -81,7 +82,7 @@ async function setUp(t: ExecutionContext) {
   const run = (grace = HOUR, states: GarbageProgress[] = []) =>
     garbage.run({grace, signal: new AbortController().signal, progress: (state) => states.push(state)});
   const isStored = async (digest: Digest) => (await store.stat(digest)) !== undefined;
-  return {metadata, store, clock, custody, memory, garbage, expired, blob, manifest, run, isStored};
+  return {metadata, store, spools, clock, custody, memory, garbage, expired, blob, manifest, run, isStored};
 }
 
 test('a pushed blob that no manifest names is removed once its grace is over, and not before', async (t) => {
@@ -155,6 +156,21 @@ test('a blob whose removal a process did not survive is removed by the next run'
   t.like(await run(), {blobs: 1, bytes: 4});
   t.false(await isStored(half));
   t.is(await metadata.blob(half), undefined);
+});
+
+test('bytes without a row, as a process leaves them that dies in between, are removed once', async (t) => {
+  const {store, spools, blob, manifest, run, isStored} = await setUp(t);
+  const kept = await blob('kept', [repository]);
+  await manifest([kept]);
+  const stray = digestOf(Buffer.from('stray'));
+  const spool = await spools.open(stray);
+  await spool.append(Buffer.from('stray'));
+  await store.publish(stray, spool);
+
+  t.like(await run(), {blobs: 1, bytes: 5});
+  t.false(await isStored(stray));
+  t.true(await isStored(kept));
+  t.like(await run(), {blobs: 0});
 });
 
 test('a blob that is pushed again while it is removed is there afterwards', async (t) => {
