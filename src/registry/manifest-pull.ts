@@ -103,6 +103,8 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
         if (writes.overtaken(route, tag, asked)) return written(route, tag);
         if (!body) return undefined;
         const digest = body.digest ?? digestOf(body.bytes, algorithm);
+        // Deleted through us meanwhile, it does not come back by its tag.
+        if (writes.overtaken(route, digest, asked)) return written(route, digest);
         verify(body, digest, upstream.host);
         const record = await keep(route, body, digest, tag);
         arrived({route, record, tag, caller});

@@ -32,7 +32,7 @@ export async function getManifest(
   const mediaType = bareMediaType(header(reply.headers, 'content-type'));
   // After a redirect it is a storage's, which the registry does not know.
   const etag = reply.url.origin === target.url.origin ? strongEtag(reply) : undefined;
-  return {bytes, digest: digestIn(reply), mediaType, etag};
+  return {bytes, digest: digestIn(reply), mediaType, ...(etag === undefined ? {} : {etag})};
 }
 
 /** RFC 9110, section 13.1.1: `If-Match` compares strongly, so that a weak one never matches. */

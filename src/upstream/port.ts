@@ -52,7 +52,7 @@ export interface ManifestBody {
   digest: Digest | undefined;
   mediaType: string | undefined;
   /** The validator of this very content, for `ifMatch`; undefined where the upstream gave none that is strong. */
-  etag?: string | undefined;
+  etag?: string;
 }
 
 export interface BlobBody {

@@ -13,6 +13,7 @@ export const repository = parseName('team/app');
 export const latest = parseReference('latest');
 export const digest = parseDigest(`sha256:${'a'.repeat(64)}`);
 export const MANIFEST_PATH = '/v2/team/app/manifests/latest';
+export const at = (location: string, offset = 0) => ({location, offset});
 export const BLOB_PATH = `/v2/team/app/blobs/${digest}`;
 
 /** The settings of an upstream that a test needs no others of. */
@@ -48,6 +49,7 @@ export function createClient(
   const heard: Heard[] = [];
   events.on('upstream.request', (event) => heard.push({name: 'upstream.request', event}));
   events.on('upstream.failed', (event) => heard.push({name: 'upstream.failed', event}));
+  events.on('upstream.refused', (event) => heard.push({name: 'upstream.refused', event}));
   events.on('upstream.throttled', (event) => heard.push({name: 'upstream.throttled', event}));
   events.on('upstream.quota', (event) => heard.push({name: 'upstream.quota', event}));
   events.on('upstream.circuit', (event) => heard.push({name: 'upstream.circuit', event}));

@@ -97,3 +97,41 @@ test('a token to delete with is asked for beside that to push with', async (t) =
   await client.putManifest(repository, latest, manifest, caller);
   t.pass();
 });
+
+test("a refusal is told as the upstream's answer, not as its failure", async (t) => {
+  const upstream = await createScriptedUpstream(t, [
+    {request: `PUT ${MANIFEST_PATH}`, answer: {status: 400}},
+  ]);
+  const {client, heard} = createClient(t, upstream.url);
+  const {message: reason} = await failureOf(client.putManifest(repository, latest, manifest, caller));
+  t.deepEqual(heard.slice(1), [{name: 'upstream.refused', event: {host: upstream.host, reason}}]);
+});
+
+test('a manifest can take the place of the one that was read alone', async (t) => {
+  const etags = ['"a"', 'W/"a"', 'a', undefined];
+  const upstream = await createScriptedUpstream(t, [
+    ...etags.map((etag) => ({
+      request: `GET ${MANIFEST_PATH}`,
+      answer: {headers: etag === undefined ? {} : {ETag: etag}, body: '{}'},
+    })),
+    {request: `PUT ${MANIFEST_PATH}`, sends: {'if-match': '"a"'}, answer: {status: 201}},
+    {request: `PUT ${MANIFEST_PATH}`, sends: {'if-match': undefined}, answer: {status: 201}},
+  ]);
+  const {client} = createClient(t, upstream.url);
+  const given = [];
+  for (const _ of etags) given.push((await client.getManifest(repository, latest, caller))?.etag);
+  t.deepEqual(given, ['"a"', undefined, undefined, undefined]);
+  await client.putManifest(repository, latest, {...manifest, ifMatch: given[0]}, caller);
+  await client.putManifest(repository, latest, manifest, caller);
+});
+
+test('the validator of a storage behind the registry is none of the registry', async (t) => {
+  const storage = await createScriptedUpstream(t, [
+    {request: 'GET /signed', answer: {headers: {ETag: '"md5"'}, body: '{}'}},
+  ]);
+  const upstream = await createScriptedUpstream(t, [
+    {request: `GET ${MANIFEST_PATH}`, answer: {status: 307, headers: {Location: `${storage.url}/signed`}}},
+  ]);
+  const {client} = createClient(t, upstream.url);
+  t.is((await client.getManifest(repository, latest, caller))?.etag, undefined);
+});

@@ -9,6 +9,7 @@ import {AUTHORITY, SERVER_TLS} from '../support/certificates.ts';
 import {createManualClock} from '../support/clock.ts';
 import {BREAK, createScriptedUpstream, HANG} from '../support/scripted-upstream.ts';
 import {
+  at,
   BLOB_PATH,
   bytesOf,
   caller,
@@ -280,7 +281,12 @@ test('another number of bytes than was told is never sent as if it were that num
   for (const length of [1, 3]) {
     const source = createSource();
     source.put(Buffer.from('ab'), undefined);
-    const sent = client.appendUpload(repository, at(`${url}${UPLOADS}7`), chunkOf(source.bytes, length), caller);
+    const sent = client.appendUpload(
+      repository,
+      at(`${url}${UPLOADS}7`),
+      chunkOf(source.bytes, length),
+      caller,
+    );
     await t.throwsAsync(sent, {message: `an upload of ${length} bytes was given another number of them`});
     await source.ended;
   }
@@ -356,6 +362,26 @@ test('an upload is never the one request that a half-open circuit lets through',
   await clock.advance(1000);
   const slow = createSource();
   const sent = append(slow);
+  await slow.asked();
+  const states = heard.flatMap((one) => (one.name === 'upstream.circuit' ? [one.event.state] : []));
+  t.deepEqual(states, ['open', 'half-open', 'closed']);
+  slow.finish();
+  await sent;
+});
+
+test('nor is one whose bytes go to another host', async (t) => {
+  const clock = createManualClock(undefined, {skipBelow: 1000});
+  const storage = await createScriptedUpstream(t, [{request: 'PATCH /signed', answer: accepted}]);
+  const upstream = await createScriptedUpstream(t, [
+    {request: `POST ${UPLOADS}`, answer: {before: BREAK}, times: 4},
+    ping,
+  ]);
+  const breaker = {failures: 1, openFor: 60_000};
+  const {client, heard} = createClient(t, upstream.url, {breaker}, {clock});
+  t.is((await failureOf(client.beginUpload(repository, {}, caller))).kind, 'unreachable');
+  await clock.advance(60_000);
+  const slow = createSource();
+  const sent = client.appendUpload(repository, at(`${storage.url}/signed`), chunkOf(slow.bytes), caller);
   await slow.asked();
   const states = heard.flatMap((one) => (one.name === 'upstream.circuit' ? [one.event.state] : []));
   t.deepEqual(states, ['open', 'half-open', 'closed']);

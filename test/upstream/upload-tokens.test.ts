@@ -5,7 +5,7 @@ import {
   type Expectation,
   type ScriptedUpstream,
 } from '../support/scripted-upstream.ts';
-import {caller, createClient, failureOf, repository} from '../support/upstream.ts';
+import {at, caller, createClient, failureOf, repository} from '../support/upstream.ts';
 
 const UPLOADS = '/v2/team/app/blobs/uploads/';
 const SESSION = `${UPLOADS}7`;
@@ -149,4 +149,41 @@ test('an upstream that begins to ask for tokens is known to do so after the firs
   await client.beginUpload(repository, {}, caller);
   t.like(await failureOf(append()), {kind: 'status', retryAfter: 1000});
   t.like(await append(), {offset: 2});
+});
+
+test('an upload with a user name and a password keeps no other login waiting', async (t) => {
+  const clock = createManualClock();
+  const refusal = {status: 401, headers: {'www-authenticate': 'Basic realm="r"'}};
+  const upstream = await createScriptedUpstream(t, [
+    {request: POST, answer: refusal},
+    {request: POST, answer: accepted},
+    {request: POST, answer: refusal},
+    // A minute later nothing is known of the credentials any more.
+    {request: 'GET /v2/'},
+    {request: POST, answer: accepted},
+    {request: PATCH, answer: accepted},
+  ]);
+  const credentials = {kind: 'basic', username: 'u', password: 'p'} as const;
+  const {client} = createClient(t, upstream.url, {credentials}, {clock});
+  const begin = () => client.beginUpload(repository, {}, caller);
+  await begin();
+  t.is((await failureOf(begin())).kind, 'credentials');
+  await clock.advance(60_000);
+  const asked = Promise.withResolvers<void>();
+  const slow = Promise.withResolvers<void>();
+  const bytes = (async function* () {
+    asked.resolve();
+    await slow.promise;
+    yield Buffer.from('ab');
+  })();
+  const sent = client.appendUpload(
+    repository,
+    at(`${upstream.url}${SESSION}`),
+    {length: 2, range: undefined, bytes},
+    caller,
+  );
+  await asked.promise;
+  await begin();
+  slow.resolve();
+  t.like(await sent, {offset: 2});
 });

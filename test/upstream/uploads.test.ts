@@ -3,7 +3,7 @@ import type {Digest} from '../../src/oci/digest.ts';
 import {parseName} from '../../src/oci/name.ts';
 import {type OutgoingChunk, UpstreamRefusal} from '../../src/upstream/port.ts';
 import {type Answer, createScriptedUpstream, type Expectation} from '../support/scripted-upstream.ts';
-import {caller, createClient, digest, failureOf, repository} from '../support/upstream.ts';
+import {at, caller, createClient, digest, failureOf, repository} from '../support/upstream.ts';
 
 const UPLOADS = '/v2/team/app/blobs/uploads/';
 const SESSION = `${UPLOADS}7?_state=a%2Fb~`;
@@ -149,16 +149,25 @@ test('where Range says 0-0, or is missing, the bytes that were sent are counted'
     ping,
     patch('0-0'),
     patch('0-0'),
+    patch('0-0'),
+    patch(undefined),
     patch(undefined),
     patch(undefined),
   ]);
   const {client} = createClient(t, upstream.url);
   const location = `${upstream.url}${SESSION}`;
   const offsets = [];
-  for (const chunk of [chunkOf('a'), chunkOf(''), chunkOf('abc'), chunkOf('def', 3)]) {
-    offsets.push((await client.appendUpload(repository, at(location), chunk, caller)).offset);
+  for (const [known, chunk] of [
+    [0, chunkOf('a')],
+    [1, chunkOf('')],
+    [0, chunkOf('')],
+    [0, chunkOf('abc')],
+    [3, chunkOf('def', 3)],
+    [6, chunkOf('gh')],
+  ] as const) {
+    offsets.push((await client.appendUpload(repository, at(location, known), chunk, caller)).offset);
   }
-  t.deepEqual(offsets, [1, 0, 3, 6]);
+  t.deepEqual(offsets, [1, 1, 0, 3, 6, 8]);
 });
 
 test('a chunk that does not follow is a refusal with what the upstream says it has', async (t) => {
@@ -203,14 +212,19 @@ test('the state of an upload is asked for, and one that is not there is undefine
   const upstream = await createScriptedUpstream(t, [
     {request: `GET ${SESSION}`, answer: {status: 204, headers: {location: '/next', range: '0-9'}}},
     {request: `GET ${SESSION}`, answer: {status: 202, headers: {range: '0-0'}}},
+    {request: `GET ${SESSION}`, answer: {status: 202, headers: {range: '0-0'}}},
+    {request: `GET ${SESSION}`, answer: {status: 204}},
     {request: `GET ${SESSION}`, answer: {status: 404}},
     {request: `GET ${SESSION}`, answer: {status: 400}},
   ]);
   const {client} = createClient(t, upstream.url);
   const location = `${upstream.url}${SESSION}`;
-  const state = () => client.uploadState(repository, at(location), caller);
+  const state = (known = 0) => client.uploadState(repository, at(location, known), caller);
   t.deepEqual(await state(), {location: `${upstream.url}/next`, offset: 10, minChunk: undefined});
-  t.deepEqual(await state(), {location, offset: 0, minChunk: undefined});
+  t.deepEqual(await state(7), {location, offset: 0, minChunk: undefined});
+  t.like(await state(1), {offset: 1});
+  // One that does not tell has what was known.
+  t.like(await state(7), {offset: 7});
   t.is(await state(), undefined);
   t.is((await refusalOf(state())).status, 400);
 });

@@ -13,12 +13,13 @@ import {readManifest} from '../../oci/manifest.ts';
 import {OCI_INDEX} from '../../oci/media-type.ts';
 import {edgeOf, fallbackTag} from '../../oci/referrers.ts';
 import type {Change, Metadata, OwedTagChange} from '../../storage/metadata.ts';
-import type {ManifestBody, UpstreamWriter} from '../../upstream/port.ts';
+import {type ManifestBody, UpstreamRefusal, type UpstreamWriter} from '../../upstream/port.ts';
 import type {ManifestPull} from '../manifest-pull.ts';
 import type {Route} from '../namespace.ts';
 import type {Capabilities} from '../referrers/capability.ts';
 import type {Discovery} from '../referrers/discovery.ts';
 import type {Tags} from '../tags.ts';
+import {lessAbsent} from './absent-entries.ts';
 import {SURE_AFTER} from './tag-pauses.ts';
 
 /** How things stand after a round. */
@@ -27,6 +28,8 @@ export interface RoundEnd {
   owed: number;
   /** Of the changes that it holds but may yet lose: since when it is seen to hold each. */
   writtenAt: number[];
+  /** When the oldest of all of them was made; undefined when there was none. */
+  since?: number | undefined;
 }
 
 /** One round of reading, writing and checking a subject's fallback tag: everything that is owed to it at once. */
@@ -58,6 +61,7 @@ interface Reading {
   /** undefined: nothing. */
   digest: Digest | undefined;
   index: FallbackIndex;
+  etag?: string | undefined;
 }
 
 /** One subject's round. */
@@ -80,6 +84,8 @@ export function createTagRounds({
 }: TagRoundsParts): TagRounds {
   /** What our own writes have replaced, by subject and digest, with the time. */
   const replaced = new LRUCache<string, number>({max: MOST_REPLACED});
+  /** What could not be replaced by its validator, by the same. */
+  const unmatched = new LRUCache<string, true>({max: MOST_REPLACED});
   const replacedKey = ({key}: Round, digest: Digest | undefined) => `${key} ${digest ?? 'nothing'}`;
 
   async function journal({route, subject}: Round): Promise<OwedTagChange[]> {
@@ -104,7 +110,7 @@ export function createTagRounds({
     if (!body) return {digest: undefined, index: NO_ENTRIES};
     const digest = digestOf(body.bytes, algorithmOf(subject));
     const index = digest === subject || !isIndex(body) ? undefined : parseFallbackIndex(body.bytes);
-    if (index) return {digest, index};
+    if (index) return {digest, index, etag: body.etag};
     const what = digest === subject ? 'the subject itself' : `${body.mediaType ?? 'something'} and no index`;
     events.emit('referrers.tag-unusable', {...repository, host: registry.upstream.host, tag, what});
     return undefined;
@@ -161,7 +167,8 @@ export function createTagRounds({
     const end: RoundEnd = {owed: 0, writtenAt: []};
     const heldSince = (entry: OwedTagChange): number | undefined => {
       if (!isMade(entry, index.entries)) return undefined;
-      return isAmong(lost, entry) ? now : (entry.writtenAt ?? now);
+      // A clock that was set back is no reason to look away until it has caught up.
+      return isAmong(lost, entry) ? now : Math.min(entry.writtenAt ?? now, now);
     };
     const changes = rows.flatMap((entry): Change[] => {
       const since = heldSince(entry);
@@ -181,29 +188,57 @@ export function createTagRounds({
 
   function looksStale(round: Round, {digest}: Reading): boolean {
     const at = replaced.get(replacedKey(round, digest));
-    return at !== undefined && clock.now() - at < STALENESS;
+    return at !== undefined && Math.abs(clock.now() - at) < STALENESS;
   }
 
-  /** Who pulls the tag by itself is to see it as it is now. */
+  /** Who pulls the tag by itself is to see it as it is now, and not what was asked for before. */
   async function forgetTag({route, subject}: Round): Promise<void> {
     const {repository} = route;
     const name = fallbackTag(subject);
-    if (!(await metadata.tag(repository, name))) return;
     await tags.write(route, [name], async () => {
       await metadata.commit([{type: 'tag.delete', repository, name, origin: 'upstream'}]);
     });
   }
 
+  /** Puts it in the place of what was read. */
+  async function put(round: Round, before: Reading, bytes: Buffer): Promise<void> {
+    const {route, writer, subject} = round;
+    const key = replacedKey(round, before.digest);
+    // One that did not match what is still there says nothing, whatever its registry means by it.
+    const ifMatch = unmatched.has(key) ? undefined : before.etag;
+    const manifest = {mediaType: OCI_INDEX, bytes, ifMatch};
+    try {
+      await writer.putManifest(route.repository.name, fallbackTag(subject), manifest, ANONYMOUS);
+    } catch (error) {
+      if (error instanceof UpstreamRefusal && error.status === 412) unmatched.set(key, true);
+      throw error;
+    }
+  }
+
   /** @returns false when the lease was lost */
   async function write(round: Round, before: Reading, bytes: Buffer): Promise<boolean> {
-    const {route, writer, subject} = round;
+    const {subject} = round;
     if (!(await lease(round))) return false;
-    const manifest = {mediaType: OCI_INDEX, bytes};
-    await writer.putManifest(route.repository.name, fallbackTag(subject), manifest, ANONYMOUS);
+    await put(round, before, bytes);
     replaced.set(replacedKey(round, before.digest), clock.now());
     replaced.delete(replacedKey(round, digestOf(bytes, algorithmOf(subject))));
     await forgetTag(round);
     return true;
+  }
+
+  /** Writes the entries, or as many as the upstream takes. @returns false when the lease was lost */
+  async function writeEntries(
+    round: Round,
+    before: Reading,
+    entries: ReadonlyMap<string, string>,
+  ): Promise<boolean> {
+    const {index} = before;
+    try {
+      return await write(round, before, serializeFallbackIndex(index, entries.values()));
+    } catch (error) {
+      const there = await lessAbsent(round.route, entries, error);
+      return write(round, before, serializeFallbackIndex(index, there.values()));
+    }
   }
 
   async function underLease(round: Round): Promise<RoundEnd> {
@@ -216,8 +251,7 @@ export function createTagRounds({
     if (looksStale(round, before)) return {...asBefore(rows), owed: missing.length};
     const entries = await withChanges(round, before, missing);
     if (sameKeys(entries, before.index.entries)) return note(await journalOf(round, rows), before);
-    const bytes = serializeFallbackIndex(before.index, entries.values());
-    if (!(await write(round, before, bytes))) return {...asBefore(rows), owed: missing.length};
+    if (!(await writeEntries(round, before, entries))) return {...asBefore(rows), owed: missing.length};
     const after = await read(round);
     if (!after || looksStale(round, after)) return {...asBefore(rows), owed: missing.length};
     events.emit('referrers.tag-written', {
@@ -242,7 +276,7 @@ export function createTagRounds({
       if (rows.length === 0) return asBefore(rows);
       if (!(await lease(round))) return {...asBefore(rows), owed: rows.length};
       try {
-        return await underLease(round);
+        return {...(await underLease(round)), since: rows[0]?.at};
       } finally {
         await metadata.commit([{type: 'lease.delete', key: round.key, owner}]);
       }

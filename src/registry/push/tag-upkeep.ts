@@ -2,7 +2,7 @@ import {type Clock, NOT_NEEDED} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
 import type {Metadata, RepositoryKey} from '../../storage/metadata.ts';
-import {UpstreamFailure} from '../../upstream/port.ts';
+import {UpstreamFailure, UpstreamRefusal} from '../../upstream/port.ts';
 import type {Route} from '../namespace.ts';
 import {waitAtMost} from '../patience.ts';
 import type {Registries} from '../registries.ts';
@@ -134,8 +134,7 @@ export function createTagUpkeep({metadata, rounds, registries, clock, events}: T
       end = await attempt(watch);
     } catch (error) {
       if (error instanceof UpstreamFailure) retryAfter = error.retryAfter;
-      else if (!closing.signal.aborted)
-        events.emit('background.failed', {task: 'update a fallback tag', error});
+      tell(error, watch);
     }
     watch.running = false;
     setOwed(watch, end?.owed ?? Math.max(watch.owed, 1));
@@ -147,11 +146,26 @@ export function createTagUpkeep({metadata, rounds, registries, clock, events}: T
       now: clock.now(),
       owed: watch.owed,
       writtenAt: end?.writtenAt ?? [],
+      since: end?.since,
       failures,
       retryAfter,
     });
     if (pause === undefined) watches.delete(watch.key);
     else nap(watch, pause);
+  }
+
+  /** No client hears of what is refused to us. */
+  function tell(error: unknown, {route}: Watch): void {
+    if (error instanceof UpstreamRefusal) {
+      const {kind, message} = error;
+      events.emit('upstream.failed', {host: route.registry.upstream.host, kind, reason: message});
+    } else if (!(error instanceof UpstreamFailure)) {
+      failed('update a fallback tag', error);
+    }
+  }
+
+  function failed(task: string, error: unknown): void {
+    if (!closing.signal.aborted) events.emit('background.failed', {task, error});
   }
 
   async function attempt({route, subject}: Watch): Promise<RoundEnd> {
@@ -191,18 +205,21 @@ export function createTagUpkeep({metadata, rounds, registries, clock, events}: T
   }
 
   async function sweepUntilClosed(): Promise<void> {
-    for (let limit = MOST_FIRST; ; limit = MOST_LATER) {
-      await sweep(limit);
+    for (let limit = MOST_FIRST; ; ) {
+      try {
+        await sweep(limit);
+        limit = MOST_LATER;
+      } catch (error) {
+        failed('read the journal of fallback tags', error);
+      }
       await clock.sleep(SWEEP, closing.signal);
     }
   }
 
   return {
     start() {
-      sweepUntilClosed().catch((error) => {
-        if (!closing.signal.aborted)
-          events.emit('background.failed', {task: 'read the journal of fallback tags', error});
-      });
+      // Ends with the closing alone.
+      sweepUntilClosed().catch(() => {});
     },
 
     async settle(route, subject) {

@@ -73,9 +73,9 @@ export function createThroughManifests({
     return lastChange;
   }
 
-  /** What is written to one tag reaches upstream and metadata in the same order. */
-  function inTurn<T>(route: Route, tags: readonly Tag[], work: () => Promise<T>): Promise<T> {
-    const [first, ...others] = [...tags].sort();
+  /** What is written to one reference reaches upstream and metadata in the same order. */
+  function inTurn<T>(route: Route, references: readonly Reference[], work: () => Promise<T>): Promise<T> {
+    const [first, ...others] = [...references].sort();
     if (first === undefined) return work();
     const {registry, name} = route.repository;
     return turns.take(`${registry}/${name}:${first}`, () => inTurn(route, others, work));
@@ -245,7 +245,7 @@ export function createThroughManifests({
     const {mediaType, bytes} = checked;
     const named = isDigestReference(reference) ? [] : [reference];
     const further = pushed.tags.filter((tag) => tag !== reference);
-    return inTurn(route, [...named, ...further], async () => {
+    return inTurn(route, [checked.digest, ...named, ...further], async () => {
       const sent = {mediaType, bytes, tags: further};
       const answer = await writerOf(route).putManifest(route.repository.name, reference, sent, caller);
       const manifest = await agreed(route, reference, checked, answer.digest, caller);
@@ -274,11 +274,11 @@ export function createThroughManifests({
 
     deleteManifest: (route, reference, caller) =>
       hearing(route, MANIFEST, () =>
-        isDigestReference(reference)
-          ? deleteByDigest(route, reference, caller)
-          : turns.take(`${route.repository.registry}/${route.repository.name}:${reference}`, () =>
-              deleteTag(route, reference, caller),
-            ),
+        inTurn(route, [reference], () =>
+          isDigestReference(reference)
+            ? deleteByDigest(route, reference, caller)
+            : deleteTag(route, reference, caller),
+        ),
       ),
   };
 }

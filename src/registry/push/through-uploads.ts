@@ -91,10 +91,10 @@ export function createThroughUploads({
 
   /** Runs what sends to a session; one that the upstream does not know any more is gone here as well. */
   async function inSession<T>(upload: OpenUpload, work: () => Promise<T>): Promise<T> {
-    told.delete(upload.record.id);
     try {
       return await work();
     } catch (error) {
+      told.delete(upload.record.id);
       if (!(error instanceof UpstreamRefusal) || error.status !== 404) throw error;
       await upload.drop();
       throw unknownUpload(upload.record.id);
@@ -201,7 +201,6 @@ export function createThroughUploads({
           const after = await inSession(upload, () =>
             writerOf(route).appendUpload(route.repository.name, known, copy.outgoing, caller),
           );
-          told.set(id, true);
           const session = following(known, after);
           await upload.follow(session);
           return stateOf(id, session);

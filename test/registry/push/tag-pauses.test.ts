@@ -29,6 +29,17 @@ test('what could not be written is tried again with growing pauses', (t) => {
 test('an upstream that asks for patience gets it', (t) => {
   t.is(owed(1, 30_000), 30_000);
   t.is(owed(5, 30_000), 60_000);
+  // A timer does not hold the thirty years that one may ask for.
+  t.is(owed(1, 1e12), 60 * 60_000);
+});
+
+test('a clock that was set back delays a look by no more than a minute', (t) => {
+  t.is(watched(-86_400_000), 60_000);
+});
+
+test('what is lost again and again for long is looked at more and more seldom', (t) => {
+  const lost = (age: number) => pauseBefore({now, owed: 0, writtenAt: [now], since: now - age, failures: 0});
+  t.deepEqual([0, 20_000, 60_000, 600_000, 100_000_000].map(lost), [2000, 2000, 6000, 60_000, 300_000]);
 });
 
 test('when nothing is owed and nothing watched, there is nothing to wait for', (t) => {

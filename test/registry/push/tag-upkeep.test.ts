@@ -1,8 +1,12 @@
 import test, {type ExecutionContext} from 'ava';
+import {ANONYMOUS} from '../../../src/caller.ts';
+import type {Digest} from '../../../src/oci/digest.ts';
 import {OCI_INDEX} from '../../../src/oci/media-type.ts';
-import {type ManifestContent, plainManifest} from '../../support/content.ts';
+import {parseTag} from '../../../src/oci/name.ts';
+import {createManualClock} from '../../support/clock.ts';
+import {contentOf, headAnswer, type ManifestContent, plainManifest} from '../../support/content.ts';
 import {startLegacy} from '../../support/legacy.ts';
-import {descriptorOf, fallbackTagOf, listAnswer, referrerOf} from '../../support/referrers.ts';
+import {descriptorOf, fallbackTagOf, indexBytes, listAnswer, referrerOf} from '../../support/referrers.ts';
 import {
   type Answer,
   createScriptedUpstream,
@@ -298,4 +302,183 @@ test('a manifest that is gone is owed no entry', async (t) => {
   await upkeep.settle(route, image.digest);
   t.deepEqual(await journal(), []);
   t.is(puts(), 0);
+});
+
+test('who asked for the tag before it was written does not set it back here', async (t) => {
+  const [earlier, sbom] = [referrerOf(image), referrerOf(image)];
+  const before = {...contentOf(indexBytes([descriptorOf(earlier)])), mediaType: OCI_INDEX};
+  const late = Promise.withResolvers<void>();
+  const tag = parseTag(fallbackTagOf(image));
+  const {tags, attach, metadata, route, upstream} = await scripted(t, [
+    {request: `HEAD ${PATH}`, answer: {...headAnswer(before), before: late.promise}},
+    holding(earlier),
+    PUT,
+    holding(earlier, sbom),
+  ]);
+  const {repository} = route;
+  const {digest, bytes, mediaType} = before;
+  const stored = {digest, bytes, mediaType, references: [], edge: undefined, origin: 'upstream' as const};
+  await metadata.commit([{type: 'manifest.put', repository, at: 0, ...stored}]);
+  const asked = tags.resolve(route, tag, ANONYMOUS, {noCache: false});
+  await upstream.received(1);
+  await attach(sbom);
+  late.resolve();
+  await asked.catch(() => {});
+  t.is(await metadata.tag(repository, tag), undefined);
+});
+
+test('that there was no such tag is not remembered when there is one', async (t) => {
+  const sbom = referrerOf(image);
+  const there = {...contentOf(indexBytes([descriptorOf(sbom)])), mediaType: OCI_INDEX};
+  const {tags, attach, route} = await scripted(t, [
+    {request: `HEAD ${PATH}`, answer: {status: 404}},
+    ABSENT,
+    PUT,
+    holding(sbom),
+    {request: `HEAD ${PATH}`, answer: headAnswer(there)},
+  ]);
+  const resolve = () => tags.resolve(route, parseTag(fallbackTagOf(image)), ANONYMOUS, {noCache: false});
+  await t.throwsAsync(resolve(), {message: /has no manifest/});
+  await attach(sbom);
+  t.is((await resolve()).digest, there.digest as Digest);
+});
+
+test('entries of manifests that are gone do not keep ours out of a tag whose registry refuses them', async (t) => {
+  const [gone, there, sbom] = [referrerOf(image), referrerOf(image), referrerOf(image)];
+  const odd = {mediaType: OCI_INDEX, digest: 'of another kind', size: 1};
+  const refusal: Answer = {
+    status: 400,
+    headers: {'content-type': 'application/json'},
+    body: JSON.stringify({errors: [{code: 'MANIFEST_BLOB_UNKNOWN', message: 'unknown'}]}),
+  };
+  const head = ({digest}: ManifestContent, status: number): Expectation => ({
+    request: `HEAD /v2/team/app/manifests/${digest}`,
+    answer: {status},
+  });
+  const before = [odd, descriptorOf(gone), descriptorOf(there)];
+  const upstream = await createScriptedUpstream(
+    t,
+    [
+      {...GET, answer: listAnswer(before)},
+      {...PUT, answer: refusal},
+      head(gone, 404),
+      head(there, 200),
+      head(sbom, 200),
+      PUT,
+      {...GET, answer: listAnswer([odd, descriptorOf(there), descriptorOf(sbom)])},
+    ],
+    {anyOrder: true},
+  );
+  const {attach, journal} = await startUpkeep(t, upstream.url);
+  await attach(sbom);
+  t.not((await journal())[0]?.writtenAt, undefined);
+  const put = upstream.requests.findLast(({method}) => method === 'PUT');
+  t.deepEqual(writtenEntries(put?.body), [odd.digest, there.digest, sbom.digest]);
+});
+
+test('a refusal whose entries are all there is told, and tried again', async (t) => {
+  const [earlier, sbom] = [referrerOf(image), referrerOf(image)];
+  const refusal: Answer = {
+    status: 400,
+    headers: {'content-type': 'application/json'},
+    body: JSON.stringify({errors: [{code: 'MANIFEST_BLOB_UNKNOWN', message: 'unknown'}]}),
+  };
+  const {attach, later, journal, heard} = await scripted(t, [
+    holding(earlier),
+    {...PUT, answer: refusal},
+    {request: /^HEAD /, times: 2},
+    holding(earlier),
+    PUT,
+    holding(earlier, sbom),
+  ]);
+  await attach(sbom);
+  t.deepEqual(heard, ['upstream.failed', 'referrers.tag-owed']);
+  await later(200);
+  t.not((await journal())[0]?.writtenAt, undefined);
+});
+
+test('a tag that changed between our read and our write is read again where its registry can tell', async (t) => {
+  const [earlier, theirs, sbom] = [referrerOf(image), referrerOf(image), referrerOf(image)];
+  const tagged = (etag: string, ...entries: ManifestContent[]): Expectation => {
+    const answer = listAnswer(entries.map(descriptorOf));
+    return {...GET, answer: {...answer, headers: {...answer.headers, ETag: etag}}};
+  };
+  const {attach, later, upstream} = await scripted(t, [
+    tagged('"1"', earlier),
+    {...PUT, sends: {'if-match': '"1"'}, answer: {status: 412}},
+    tagged('"2"', earlier, theirs),
+    {...PUT, sends: {'if-match': '"2"'}},
+    tagged('"3"', earlier, theirs, sbom),
+  ]);
+  await attach(sbom);
+  await later(200);
+  t.deepEqual(writtenEntries(upstream.requests[3]?.body), [earlier.digest, theirs.digest, sbom.digest]);
+});
+
+test('a validator that does not match what is still there is not used again', async (t) => {
+  const [earlier, sbom] = [referrerOf(image), referrerOf(image)];
+  const answer = listAnswer([descriptorOf(earlier)]);
+  const before = {...GET, answer: {...answer, headers: {...answer.headers, ETag: '"x"'}}};
+  const {attach, later, journal} = await scripted(t, [
+    before,
+    {...PUT, sends: {'if-match': '"x"'}, answer: {status: 412}},
+    before,
+    {...PUT, sends: {'if-match': undefined}},
+    holding(earlier, sbom),
+  ]);
+  await attach(sbom);
+  await later(200);
+  t.not((await journal())[0]?.writtenAt, undefined);
+});
+
+test('a clock that is set back does not end the watch over what was written', async (t) => {
+  const sbom = referrerOf(image);
+  const {registry, attach, journal, restart} = await legacy(t);
+  await attach(sbom);
+  const clock = createManualClock(Date.UTC(2029, 0, 1));
+  const next = await restart({clock});
+  next.upkeep.start();
+  const isAhead = async () => ((await journal())[0]?.writtenAt ?? 0) > clock.now();
+  for (let turn = 0; turn < 1000 && (await isAhead()); turn++) await clock.advance(0);
+  await registry.put(fallbackTagOf(image), {
+    bytes: listAnswer([]).body as Buffer,
+    mediaType: OCI_INDEX,
+  });
+  await Promise.race([next.later(2000), new Promise((resolve) => setTimeout(resolve, 2000))]);
+  t.deepEqual(await registry.fallback(image.digest), [sbom.digest]);
+});
+
+test('a journal that cannot be read for once is read again a minute later', async (t) => {
+  const sbom = referrerOf(image);
+  const registry = await startLegacy(t, image);
+  const faults: unknown[] = [];
+  const {upkeep, pushed, clock} = await startUpkeep(t, registry.url, {
+    onFault: (error) => void faults.push(error),
+    wrap: (real) => ({
+      ...real,
+      owedTagChanges: async (limit) => {
+        if (faults.length === 0) throw new Error('the disk is busy');
+        return real.owedTagChanges(limit);
+      },
+    }),
+  });
+  await pushed(sbom);
+  upkeep.start();
+  for (let turn = 0; turn < 1000 && faults.length === 0; turn++) await clock.advance(0);
+  await clock.advance(0);
+  await clock.advance(60_000);
+  for (let turn = 0; turn < 1000 && !(await registry.fallback(image.digest)); turn++) await clock.advance(0);
+  t.deepEqual(await registry.fallback(image.digest), [sbom.digest]);
+});
+
+test('nor does it make what somebody set back look like a stale answer', async (t) => {
+  const [earlier, sbom] = [referrerOf(image), referrerOf(image)];
+  const {registry, attach, upkeep, clock, route} = await legacy(t);
+  const before = {bytes: indexBytes([descriptorOf(earlier)]), mediaType: OCI_INDEX};
+  await registry.put(fallbackTagOf(image), before);
+  await attach(sbom);
+  await registry.put(fallbackTagOf(image), before);
+  await clock.advance(-3_600_000);
+  await upkeep.settle(route, image.digest as Digest);
+  t.deepEqual(await registry.fallback(image.digest), [earlier.digest, sbom.digest]);
 });

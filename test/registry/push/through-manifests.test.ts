@@ -424,3 +424,42 @@ test('an image is pushed with what it needs and pulled without a question', asyn
   t.is((await put(proxy, 'v1', pushed)).status, 201);
   t.deepEqual((await get(proxy, 'v1')).body, pushed.bytes);
 });
+
+test('a deletion waits for the push of the same manifest, and is the last word on it', async (t) => {
+  const taken = Promise.withResolvers<void>();
+  const {proxy, upstream} = await start(t, [
+    {request: `PUT ${MANIFESTS}/v1`, answer: {status: 201, before: taken.promise}},
+    {request: `DELETE ${MANIFESTS}/${image.digest}`, answer: {status: 202}},
+    {request: `GET ${MANIFESTS}/${image.digest}`, answer: {status: 404}},
+  ]);
+  const pushed = put(proxy, 'v1', image);
+  await upstream.received(1);
+  const removed = remove(proxy, image.digest);
+  for (let turn = 0; turn < 5; turn++) await proxy.ask('/v2/');
+  t.is(upstream.requests.length, 1);
+  taken.resolve();
+  t.is((await pushed).status, 201);
+  t.is((await removed).status, 202);
+  t.is((await get(proxy, image.digest)).status, 404);
+});
+
+test('a pull by tag from before a deletion does not bring the manifest back', async (t) => {
+  const late = Promise.withResolvers<void>();
+  const sbom = referrerOf(image);
+  const {proxy, upstream} = await start(
+    t,
+    [
+      {request: `GET ${MANIFESTS}/v1`, answer: {...manifestAnswer(sbom), before: late.promise}},
+      {request: `GET ${MANIFESTS}/${sbom.digest}`, answer: manifestAnswer(sbom)},
+      {request: `DELETE ${MANIFESTS}/${sbom.digest}`, answer: {status: 202}},
+      {request: `GET ${MANIFESTS}/${sbom.digest}`, answer: {status: 404}},
+    ],
+    {referrers: {mode: 'api'}},
+  );
+  const pulled = get(proxy, 'v1');
+  await upstream.received(1);
+  t.is((await remove(proxy, sbom.digest)).status, 202);
+  late.resolve();
+  t.is((await pulled).status, 404);
+  t.is((await get(proxy, sbom.digest)).status, 404);
+});

@@ -345,3 +345,50 @@ test('credentials that the upstream refuses are ours: the client hears 403, neve
   t.is(refused.status, 403);
   t.is(codeOf(refused)?.code, 'DENIED');
 });
+
+test('an upstream that does not tell what it has is taken to have what was sent', async (t) => {
+  const blob = randomBlob(30);
+  const silent = (status: number) => ({status, headers: {Location: `${UPLOADS}one?_state=b`}});
+  const {proxy} = await start(t, [
+    begun(),
+    {request: `PATCH ${UPLOADS}one?_state=a`, answer: silent(202)},
+    {request: `PATCH ${UPLOADS}one?_state=b`, answer: silent(202)},
+    {request: `GET ${UPLOADS}one?_state=b`, answer: silent(204)},
+    {request: /^PUT /, answer: {status: 201}},
+  ]);
+  const path = pathOf(await begin(proxy));
+  const ranges = [];
+  for (const [from, to] of [
+    [0, 10],
+    [10, 20],
+  ]) {
+    const body = blob.bytes.subarray(from, to);
+    ranges.push((await proxy.ask(path, {method: 'PATCH', body})).headers['range']);
+  }
+  ranges.push((await proxy.ask(path)).headers['range']);
+  t.deepEqual(ranges, ['0-9', '0-19', '0-19']);
+  t.is((await close(proxy, path, blob.digest, blob.bytes.subarray(20))).status, 201);
+  t.deepEqual((await proxy.ask(`/v2/app/blobs/${blob.digest}`)).body, blob.bytes);
+});
+
+test('a chunk that is sent again after it broke off is not mixed with what arrived of it', async (t) => {
+  const blob = randomBlob(30);
+  const {proxy} = await start(t, [
+    begun(),
+    {request: `PATCH ${UPLOADS}one?_state=a`, answer: {before: BREAK}},
+    {request: `GET ${UPLOADS}one?_state=a`, answer: at('b', 7, 204)},
+    {request: `GET ${UPLOADS}one?_state=b`, answer: at('b', 7, 204)},
+    {request: `PATCH ${UPLOADS}one?_state=b`, sends: {'content-range': '7-19'}, answer: at('c', 20)},
+    {request: `PATCH ${UPLOADS}one?_state=c`, sends: {'content-range': '20-29'}, answer: at('d', 30)},
+  ]);
+  const path = pathOf(await begin(proxy));
+  t.is((await proxy.ask(path, chunk(blob.bytes.subarray(0, 10), 0))).status, 503);
+  const again = await proxy.ask(path, chunk(blob.bytes.subarray(0, 10), 0));
+  t.is(again.status, 416);
+  t.is(again.headers['range'], '0-6');
+  // So does the next process, which finds more here than it knows to be there.
+  const next = await proxy.restart();
+  t.is((await next.ask(path, chunk(blob.bytes.subarray(7, 20), 7))).status, 202);
+  // From then on it is known.
+  t.is((await next.ask(path, chunk(blob.bytes.subarray(20), 20))).status, 202);
+});

@@ -14,7 +14,7 @@ import {createCapabilities} from '../../../src/registry/referrers/capability.ts'
 import {createDiscovery} from '../../../src/registry/referrers/discovery.ts';
 import {createFallbackTags} from '../../../src/registry/referrers/fallback-tag.ts';
 import {createRegistries, type ReferrersPolicy, type Registry} from '../../../src/registry/registries.ts';
-import {createTags} from '../../../src/registry/tags.ts';
+import {createTags, type Tags} from '../../../src/registry/tags.ts';
 import {createWrites} from '../../../src/registry/writes.ts';
 import type {Metadata, OwedTagChange} from '../../../src/storage/metadata.ts';
 import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
@@ -31,6 +31,7 @@ export interface Upkeep {
   readonly route: Route;
   /** Each `referrers.tag-owed` and the like, by name. */
   readonly heard: (keyof EventMap)[];
+  readonly tags: Tags;
   /** Commits a manifest that was pushed, with what its subject's tag owes it. */
   pushed(referrer: ManifestContent): Promise<void>;
   /** The same, and waits for the tag. */
@@ -41,7 +42,7 @@ export interface Upkeep {
   /** Moves the time on to where the tag is looked at again, and waits for that. */
   later(ms: number): Promise<void>;
   /** Ends it as a process does that is killed: nothing is tidied up. */
-  restart(): Promise<Upkeep>;
+  restart(options?: Pick<UpkeepOptions, 'clock'>): Promise<Upkeep>;
 }
 
 export interface UpkeepOptions {
@@ -50,16 +51,23 @@ export interface UpkeepOptions {
   owner?: string;
   mode?: ReferrersPolicy['mode'];
   metadata?: Metadata;
+  /** Takes the place of the metadata. */
+  wrap?(real: Metadata): Metadata;
+  /** Hears of work that failed, which otherwise fails the test. */
+  onFault?(error: unknown): void;
 }
 
 export async function startUpkeep(
   t: ExecutionContext,
   url: string,
-  {folder, clock = createManualClock(), owner = 'test', mode = 'tag', metadata: given}: UpkeepOptions = {},
+  options: UpkeepOptions = {},
 ): Promise<Upkeep> {
+  const {folder, clock = createManualClock(), owner = 'test', mode = 'tag', metadata: given} = options;
+  const {wrap = (real) => real, onFault = (error) => t.fail(String(error))} = options;
   const path = join(folder ?? (await createFolder(t)), 'meta.db');
-  const metadata = given ?? (await openSqliteMetadata({path}));
-  if (!given) t.teardown(() => metadata.close());
+  const opened = given ?? (await openSqliteMetadata({path}));
+  if (!given) t.teardown(() => opened.close());
+  const metadata = wrap(opened);
   const {client} = createClient(t, url, {
     concurrency: {heads: 32, bodies: 32},
     breaker: {failures: 1000, openFor: 1},
@@ -84,10 +92,15 @@ export async function startUpkeep(
   };
   const events = createEvents();
   const heard: (keyof EventMap)[] = [];
-  for (const name of ['referrers.tag-owed', 'referrers.tag-written', 'referrers.tag-unusable'] as const) {
+  for (const name of [
+    'referrers.tag-owed',
+    'referrers.tag-written',
+    'referrers.tag-unusable',
+    'upstream.failed',
+  ] as const) {
     events.on(name, () => heard.push(name));
   }
-  events.on('background.failed', ({error}) => t.fail(String(error)));
+  events.on('background.failed', ({error}) => onFault(error));
   const writes = createWrites();
   const pull = createManifestPull({metadata, writes, clock, arrived: () => {}});
   const tags = createTags({metadata, pull, absences: createAbsences(clock), writes, clock});
@@ -142,6 +155,7 @@ export async function startUpkeep(
     clock,
     route,
     heard,
+    tags,
     pushed: async (referrer) => void (await owe(referrer, 'add')),
     attach: async (referrer) => upkeep.settle(route, await owe(referrer, 'add')),
     deleted: async (referrer) => upkeep.settle(route, await owe(referrer, 'remove')),
@@ -153,9 +167,9 @@ export async function startUpkeep(
       // What follows the end of a round follows it at once.
       await new Promise(setImmediate);
     },
-    async restart() {
+    async restart(changes = {}) {
       await close();
-      return startUpkeep(t, url, {clock, mode, metadata, owner: `${owner}'`});
+      return startUpkeep(t, url, {clock, mode, metadata, owner: `${owner}'`, ...changes});
     },
   };
 }
