@@ -145,6 +145,8 @@ export function createThroughManifests({
     const at = clock.now();
     const changes: Change[] = [
       manifestPut({repository, digest, mediaType, bytes, edge, facts, origin, at}),
+      // One that was kept here while the registry was laid over its upstream would hide it.
+      ...tags.map((name): Change => ({type: 'tag.delete', repository, name, origin: 'local'})),
       ...tags.map((name): Change => ({type: 'tag.put', repository, name, digest, origin, at})),
       ...(owes ? [owed(route, owes, digest, 'add')] : []),
     ];
@@ -164,13 +166,10 @@ export function createThroughManifests({
   /** A client that keeps a fallback tag itself: its entries join the index, and ours are looked after. */
   async function followEntries(route: Route, {manifest, tags}: Taken, caller: Caller): Promise<void> {
     if (!isFallbackIndex(manifest, tags)) return;
-    for (const tag of tags) {
-      for (const subject of await subjectsOf(route, tag)) {
-        const checked = fallbackTags.check(route, subject, manifest, caller).catch(leaveEntries);
-        await waitAtMost(PATIENCE, checked, clock);
-        upkeep.lookAgain(route, subject);
-      }
-    }
+    const subjects = (await Promise.all(tags.map((tag) => subjectsOf(route, tag)))).flat();
+    const checking = subjects.map((subject) => fallbackTags.check(route, subject, manifest, caller));
+    await waitAtMost(PATIENCE, Promise.all(checking).catch(leaveEntries), clock);
+    for (const subject of subjects) upkeep.lookAgain(route, subject);
   }
 
   /** The tag is where the client wrote it: what could not be fetched of it now is found when the list is next asked for. */
@@ -228,7 +227,10 @@ export function createThroughManifests({
     const {repository} = route;
     const gone = await deleteUpstream(route, tag, caller);
     await allTags.write(route, [tag], async () => {
-      await metadata.commit([{type: 'tag.delete', repository, name: tag, origin: 'upstream'}]);
+      await metadata.commit([
+        {type: 'tag.delete', repository, name: tag, origin: 'upstream'},
+        {type: 'tag.delete', repository, name: tag, origin: 'local'},
+      ]);
     });
     await tagLists.changed(route, {put: [], deleted: [tag]});
     for (const subject of await subjectsOf(route, tag)) upkeep.lookAgain(route, subject);

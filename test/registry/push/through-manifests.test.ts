@@ -17,6 +17,7 @@ import {
   manifestAnswer,
   plainManifest,
 } from '../../support/content.ts';
+import {createFolder} from '../../support/folder.ts';
 import {descriptorOf, fallbackTagOf, indexBytes, listAnswer, referrerOf} from '../../support/referrers.ts';
 import {type Answer, createScriptedUpstream, type Expectation} from '../../support/scripted-upstream.ts';
 
@@ -462,4 +463,27 @@ test('a pull by tag from before a deletion does not bring the manifest back', as
   late.resolve();
   t.is((await pulled).status, 404);
   t.is((await get(proxy, sbom.digest)).status, 404);
+});
+
+test('a tag that was kept here before does not hide what is pushed through', async (t) => {
+  const other = plainManifest();
+  const folder = await createFolder(t);
+  const clock = createPatientClock();
+  const upstream = await createScriptedUpstream(t, [
+    takes('v1'),
+    {request: `DELETE ${MANIFESTS}/v2`, answer: {status: 202}},
+    {request: `GET ${MANIFESTS}/v2`, answer: {status: 404}},
+  ]);
+  const {url} = upstream;
+  const validate = {blobs: false, children: false};
+  const local = {url, push: 'local' as const, validate, overlay: {tags: 'allow' as const}};
+  const before = await startBackref(t, {registries: [local], clock, folder});
+  for (const tag of ['v1', 'v2']) t.is((await put(before, tag, image)).status, 201);
+  await before.server.close();
+
+  const proxy = await startBackref(t, {registries: [{url, push: 'through'}], clock, folder});
+  t.is((await put(proxy, 'v1', other)).status, 201);
+  t.deepEqual((await get(proxy, 'v1')).body, other.bytes);
+  t.is((await remove(proxy, 'v2')).status, 202);
+  t.is((await get(proxy, 'v2')).status, 404);
 });
