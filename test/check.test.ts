@@ -37,7 +37,9 @@ const PLANTED = [
 
 for (const {script, file, text, said, args: further = []} of PLANTED)
   test(`npm run ${script} fails on a fault: ${text.trim().split('\n').at(-1)}`, async (t) => {
-    const [tool = '', ...args] = ((await scripts())[script] ?? '').split(' ');
+    const words = ((await scripts())[script] ?? '').split(' ');
+    // Variables stand before the tool.
+    const [tool = '', ...args] = words.filter((word) => !/^[A-Z_]+=/.test(word));
     const copy = await plantedCopy(t, {[file]: text});
     const {code, output} = await runTool(copy, tool, [...args, ...further]);
     t.not(code, 0);

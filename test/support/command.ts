@@ -1,5 +1,6 @@
 import {type ChildProcess, spawn} from 'node:child_process';
 import {once} from 'node:events';
+import {resolve} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import type {ExecutionContext} from 'ava';
 
@@ -21,9 +22,18 @@ export interface Command {
   ended: Promise<number | NodeJS.Signals | null>;
 }
 
-/** Starts `backref` with nothing of this process's environment; a command that still runs ends with the test. */
+/** Where node keeps the sources that it has compiled: a command starts in half the time with them. */
+const {NODE_COMPILE_CACHE} = process.env;
+const COMPILED: Record<string, string> = NODE_COMPILE_CACHE
+  ? {NODE_COMPILE_CACHE: resolve(NODE_COMPILE_CACHE)}
+  : {};
+
+/**
+ * Starts `backref` with nothing of this process's environment that it could tell; a command that still runs ends with
+ * the test.
+ */
 export function start(t: ExecutionContext, args: readonly string[], {cwd, env = {}}: Surroundings): Command {
-  return startProgram(t, process.execPath, [MAIN, ...args], {cwd, env});
+  return startProgram(t, process.execPath, [MAIN, ...args], {cwd, env: {...COMPILED, ...env}});
 }
 
 /** Starts any program, in the same way. */
