@@ -38,23 +38,6 @@ export function watchIdle(clock: Clock, limit: number, onIdle: () => void) {
   };
 }
 
-/**
- * Waits for something to happen to a response whose `read` gave nothing. Node's own iterator would do it as well, with
- * so many listeners that small bodies cost more by them than by their bytes.
- */
-function createWait(response: IncomingMessage): () => Promise<void> {
-  let wake = (): void => undefined;
-  const stir = (): void => wake();
-  for (const event of ['readable', 'end', 'error', 'close']) response.on(event, stir);
-  return () =>
-    new Promise((resolve) => {
-      wake = resolve;
-    });
-}
-
-const prematureClose = (): Error =>
-  Object.assign(new Error('closed before its end'), {code: 'ERR_STREAM_PREMATURE_CLOSE'});
-
 /** @param idle milliseconds without a byte after which the body has failed. */
 export function createBody(response: IncomingMessage, host: string, idle: number, clock: Clock): Body {
   const {promise: ended, resolve: end} = Promise.withResolvers<void>();
@@ -66,32 +49,25 @@ export function createBody(response: IncomingMessage, host: string, idle: number
 
   async function* read(): AsyncGenerator<Uint8Array, void, undefined> {
     let idled = false;
-    const giveUp = (): void => {
+    const watch = watchIdle(clock, idle, () => {
       idled = true;
       response.destroy();
-    };
-    // Of a body that has arrived with its head, as most small ones, nothing is waited for.
-    const watch = response.complete ? undefined : watchIdle(clock, idle, giveUp);
-    const happening = createWait(response);
+    });
     try {
+      // Straight from node's response; got's own stream would cost more for each chunk.
+      const source: AsyncIterator<Uint8Array> = response[Symbol.asyncIterator]();
       for (;;) {
-        const chunk: Buffer | null = response.read();
-        if (chunk) {
-          yield chunk;
-          continue;
-        }
-        if (response.errored) throw response.errored;
-        if (response.readableEnded) return;
-        if (response.destroyed) throw prematureClose();
-        watch?.waiting();
-        await happening();
-        watch?.calm();
+        watch.waiting();
+        const next = await source.next();
+        watch.calm();
+        if (next.done) break;
+        yield next.value;
       }
     } catch (error) {
       if (idled) throw new UpstreamFailure('timeout', host, `sent no byte of the body for ${idle} ms`);
       throw connectionFault(error, host);
     } finally {
-      watch?.stop();
+      watch.stop();
       close();
     }
   }
