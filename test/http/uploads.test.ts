@@ -247,7 +247,7 @@ const sources: [what: string, path: string, query: string, from: string | undefi
   ['a repository', 'app', 'from=org/other', 'org/other'],
   ['a repository with its prefix', 'ghcr.io/app', 'from=ghcr.io/org/other', 'org/other'],
   ['a repository of the registry that ns names', 'app', 'ns=ghcr.io&from=org/other', 'org/other'],
-  ['no repository: any of them', 'app', '', undefined],
+  ['no repository, so any of them', 'app', '', undefined],
   ['a malformed name', 'app', 'from=..%2fother', 'none'],
   ['an empty name', 'app', 'from=', 'none'],
   ['a repository of another registry', 'app', 'from=ghcr.io/org/other', 'none'],
