@@ -18,10 +18,14 @@ import {peakMemory} from './mirrors.ts';
 import {onCore} from './warm.ts';
 import {runWrk} from './wrk.ts';
 
-/** Milliseconds until an answer to the first request after a change, and to later ones. */
+/** Milliseconds until an answer to a request for a page. */
 export interface PageTimes {
-  cold: number;
-  warm: number;
+  /** The first one after a referrer was added. */
+  grown: number;
+  /** Further ones. */
+  same: number;
+  /** Of which nothing was rendered before. */
+  anew: number;
 }
 
 export interface ReferrersResult {
@@ -173,24 +177,28 @@ async function pageTimes(scope: Scope): Promise<{firstPage: PageTimes; filtered:
   const some = `${all}?artifactType=${encodeURIComponent('application/vnd.example.type-1+json')}`;
   await expectEntries(all, LISTED);
   await expectEntries(some, LISTED / TYPES);
-  const times = {
-    all: {cold: [] as number[], warm: [] as number[]},
-    some: {cold: [] as number[], warm: [] as number[]},
-  };
-  for (const {digest} of later) {
-    // A referrer more: from now on, what was rendered of the list is old.
+  const nothing = () => ({grown: [] as number[], same: [] as number[], anew: [] as number[]});
+  const times = {all: nothing(), some: nothing()};
+  for (const [index, {digest}] of later.entries()) {
     await download(`${url}/v2/${NAME}/manifests/${digest}`, agent);
-    for (const state of ['cold', 'warm'] as const) {
-      times.all[state].push((await download(all, agent)).whole);
-      times.some[state].push((await download(some, agent)).whole);
+    // Behind a position that nobody asked for before, and that is near the beginning, lies a page like the first.
+    const elsewhere = new URLSearchParams({last: `${index + 1}`});
+    for (const [state, list, filtered] of [
+      ['grown', all, some],
+      ['same', all, some],
+      ['anew', `${all}?${elsewhere}`, `${some}&${elsewhere}`],
+    ] as const) {
+      times.all[state].push((await download(list, agent)).whole);
+      times.some[state].push((await download(filtered, agent)).whole);
     }
   }
   await expectEntries(all, LISTED + CHANGES);
   agent.destroy();
   await scope.end();
-  const medians = ({cold, warm}: {cold: number[]; warm: number[]}) => ({
-    cold: median(cold),
-    warm: median(warm),
+  const medians = ({grown, same, anew}: Record<keyof PageTimes, number[]>): PageTimes => ({
+    grown: median(grown),
+    same: median(same),
+    anew: median(anew),
   });
   return {firstPage: medians(times.all), filtered: medians(times.some)};
 }

@@ -78,7 +78,8 @@ function warmTable(results: readonly WarmResult[], versions: Versions): string {
 function referrersTable(result: ReferrersResult): string {
   const {reindex, firstPage, filtered, warmList, warmManifest, coldTag} = result;
   const ms = (value: number) => `${value.toFixed(1)} ms`;
-  const times = ({cold, warm}: PageTimes) => `${ms(cold)} after a change, else ${ms(warm)}`;
+  const times = ({grown, same, anew}: PageTimes) =>
+    `${ms(same)}; ${ms(grown)} with one added, ${ms(anew)} rendered anew`;
   const count = (value: number) => value.toLocaleString('en-US');
   const share = (warmList / warmManifest).toFixed(2);
   return table(

@@ -31,6 +31,7 @@ import {createDiscovery} from './registry/referrers/discovery.ts';
 import {createFallbackTags} from './registry/referrers/fallback-tag.ts';
 import {createIndexRepository} from './registry/referrers/index-repository.ts';
 import {createReferrerLists} from './registry/referrers/lists.ts';
+import {createReferrersPages} from './registry/referrers/pages.ts';
 import {createPrefetch, type Prefetch} from './registry/referrers/prefetch.ts';
 import {createReferrers} from './registry/referrers/referrers.ts';
 import {createReindex} from './registry/referrers/reindex.ts';
@@ -237,7 +238,7 @@ function wire(config: Config, parts: Parts): Wired {
   const fallbackTags = createFallbackTags({metadata, pull});
   const discovery = createDiscovery({capabilities, fallbackTags});
   const lists = createReferrerLists({metadata, discovery, memory, clock, events});
-  const referrers = createReferrers({metadata, lists, events});
+  const referrers = createReferrers({pages: createReferrersPages(metadata), lists, events});
   const prefetch = createPrefetch({metadata, pull, lists, blobs, events});
   const tagLists = createTagLists({metadata, absences, clock});
   const uploads = createUploads({metadata, spools, custody, clock});

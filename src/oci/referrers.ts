@@ -84,6 +84,27 @@ const ATTACHED_TAG = /^sha(256|512)-[a-f0-9]{64,}\.[a-z]+$/;
  */
 export const isAttachedTag = (tag: Tag): boolean => ATTACHED_TAG.test(tag);
 
-/** An image index of descriptors that are JSON text already. Equal lists give equal bytes. */
-export const serializeIndex = (descriptors: readonly string[]): Buffer =>
-  Buffer.from(`{"schemaVersion":2,"mediaType":"${OCI_INDEX}","manifests":[${descriptors.join(',')}]}`);
+const INDEX_END = ']}';
+const COMMA = ',';
+
+/** The image index of no descriptors. */
+export const EMPTY_INDEX: Buffer = Buffer.from(
+  `{"schemaVersion":2,"mediaType":"${OCI_INDEX}","manifests":[${INDEX_END}`,
+);
+
+/**
+ * The index with further descriptors at its end, JSON text each. Equal lists give equal bytes, in however many steps.
+ * @param index `EMPTY_INDEX`, or what this function gave.
+ */
+export function extendIndex(index: Buffer, descriptors: readonly string[]): Buffer {
+  const room = descriptors.reduce((sum, text) => sum + Buffer.byteLength(text) + COMMA.length, index.length);
+  // Written in place: lists have megabytes, and each copy of one costs as much as all of this.
+  const extended = Buffer.allocUnsafe(room);
+  let at = index.copy(extended, 0, 0, index.length - INDEX_END.length);
+  for (const text of descriptors) {
+    if (at > EMPTY_INDEX.length - INDEX_END.length) at += extended.write(COMMA, at);
+    at += extended.write(text, at);
+  }
+  at += extended.write(INDEX_END, at);
+  return extended.subarray(0, at);
+}

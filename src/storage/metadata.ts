@@ -108,6 +108,8 @@ export type ListSource = 'api' | 'tag';
 export interface ReferrerListRecord {
   /** Grows with every change of the subject's rows and of `checkedAt`. */
   version: number;
+  /** The version of the last change or removal of a row, 0 for none: all changes since then are rows added at the end. */
+  amended: number;
   /** When the upstream last gave a complete answer; undefined while it has given none. */
   checkedAt: number | undefined;
   /** Of that answer. */

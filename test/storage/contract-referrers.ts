@@ -109,7 +109,7 @@ export function referrerContract(
         listed: false,
       },
     ]);
-    t.deepEqual(await list(), {version: 1, checkedAt: undefined, source: undefined});
+    t.deepEqual(await list(), {version: 1, amended: 0, checkedAt: undefined, source: undefined});
     t.deepEqual(await rows({}, OTHER), []);
     t.is(await list(SUBJECT, OTHER), undefined);
   });
@@ -194,7 +194,7 @@ export function referrerContract(
         listed: true,
       })),
     );
-    t.deepEqual(await list(), {version: 1, checkedAt: 5_000, source: 'api'});
+    t.deepEqual(await list(), {version: 1, amended: 0, checkedAt: 5_000, source: 'api'});
   });
 
   test('referrers: an answer that names one twice is as if it named it once', async (t) => {
@@ -212,7 +212,7 @@ export function referrerContract(
   test('referrers: an empty answer is known as one', async (t) => {
     const {metadata, commit, list, rows} = await setUp(t);
     await commit(answer([], {source: 'tag'}));
-    t.deepEqual(await list(), {version: 1, checkedAt: 5_000, source: 'tag'});
+    t.deepEqual(await list(), {version: 1, amended: 0, checkedAt: 5_000, source: 'tag'});
     t.deepEqual(await rows(), []);
     t.deepEqual(await metadata.referrerSubjects(APP, SUBJECT), [SUBJECT]);
   });
@@ -284,7 +284,7 @@ export function referrerContract(
       {seq: 2},
     ]);
     t.deepEqual(digests(await rows({types: ['wrong/type']})), []);
-    t.deepEqual(await list(), {version: 2, checkedAt: 5_000, source: 'api'});
+    t.deepEqual(await list(), {version: 2, amended: 2, checkedAt: 5_000, source: 'api'});
   });
 
   test('referrers: the version grows with every change of the subject’s own rows, and with nothing else', async (t) => {
@@ -318,6 +318,45 @@ export function referrerContract(
       manifestPut('no edge'),
     );
     t.is((await list())?.version, last);
+  });
+
+  test('referrers: a version is the amended one when a row is not what it was, and not when rows were added', async (t) => {
+    const {commit, list} = await setUp(t);
+    const one = referring('one');
+    const step = async (what: string, amends: boolean, ...changes: Change[]) => {
+      const before = (await list()) ?? {version: 0, amended: 0};
+      await commit(...changes);
+      const {version, amended} = (await list()) ?? {version: 0, amended: 0};
+      t.true(version > before.version, what);
+      t.is(amended, amends ? version : before.amended, what);
+    };
+    const [a, b, c] = [described('a'), described('b'), described('c')];
+    await step('a first edge', false, one.put);
+    await step('further ones by an answer', false, answer([a, b, one.descriptor]));
+    await step('the same answer, later', false, answer([a, b, one.descriptor], {at: 6_000}));
+    await step('an answer that lacks what is here by its content', false, answer([a, b], {at: 7_000}));
+    await step('another descriptor', true, answer([described('a', {size: 9}), b], {at: 8_000}));
+    await step('an edge more', false, referring('two').put);
+    await step('an answer that lacks one and has one more', true, answer([b, c], {at: 9_000}));
+    await step('the same by another way', true, answer([b, c], {at: 9_000, source: 'tag'}));
+    await step('a deletion', true, {
+      type: 'referrer.delete',
+      repository: APP,
+      subject: SUBJECT,
+      digest: b.digest,
+    });
+    await step('an edge more', false, referring('three').put);
+    await step('an unlinking', true, {type: 'manifest.unlink', repository: APP, digest: one.digest});
+  });
+
+  test('referrers: an edge that a reindex finds amends the list, whose other rows may be lost as well', async (t) => {
+    const {commit, list} = await setUp(t);
+    const one = referring('one');
+    await commit(one.put, {type: 'referrer.delete', repository: APP, subject: SUBJECT, digest: one.digest});
+    await commit({type: 'referrer.put', repository: APP, edge: one.edge, at: 1});
+    const {version = 0, amended = 0} = (await list()) ?? {};
+    t.is(version, 3);
+    t.is(amended, version);
   });
 
   test('referrers: deleting one leaves the same digest under other subjects', async (t) => {

@@ -7,6 +7,14 @@ import {run, type Steps} from './steps.ts';
 
 type ListPut = Extract<Change, {type: 'referrer-list.put'}>;
 
+/** What comes with further referrers of a list. */
+interface Growth {
+  /** One that was there is not what it was, or is gone. */
+  amended?: boolean;
+  /** A complete answer of the upstream. */
+  answer?: Pick<ListPut, 'source' | 'at'>;
+}
+
 /** The steps of a commit that change what is known of referrers, each in a repository's row that exists. */
 export interface ReferrerCommit {
   putEdge(repository: number, edge: Edge): Steps<void>;
@@ -20,18 +28,16 @@ export interface ReferrerCommit {
 }
 
 export function createReferrerCommit(writes: ReferrerWrites): ReferrerCommit {
-  /** Renews the list's version. */
-  const touch = (key: ListKey) => run(writes.touchList, {...key, nextSeq: 1, checkedAt: null, source: null});
+  /** Renews the list's version: a referrer is not what it was, or is gone. */
+  const amend = (key: ListKey) =>
+    run(writes.touchList, {...key, nextSeq: 1, amended: 1, checkedAt: null, source: null});
 
-  /** As `touch`, and makes room for `count` further referrers; gives the first one's `seq`. */
-  function* grow(
-    key: ListKey,
-    count: number,
-    answer: Pick<ListPut, 'source' | 'at'> | undefined,
-  ): Steps<number> {
+  /** Renews the list's version, and makes room for `count` further referrers; gives the first one's `seq`. */
+  function* grow(key: ListKey, count: number, {amended, answer}: Growth): Steps<number> {
     const [list] = yield* run(writes.touchList, {
       ...key,
       nextSeq: count + 1,
+      amended: amended ? 1 : 0,
       checkedAt: answer?.at ?? null,
       source: answer?.source ?? null,
     });
@@ -39,55 +45,60 @@ export function createReferrerCommit(writes: ReferrerWrites): ReferrerCommit {
     return list.nextSeq - count;
   }
 
-  function* putEdge(repository: number, {subject, descriptor}: Edge): Steps<void> {
+  function* putEdge(repository: number, {subject, descriptor}: Edge, growth: Growth = {}): Steps<void> {
     const key = {repository, subject};
     const content = {...contentOf(descriptor), source: 'content' as const};
     const [known] = yield* run(writes.referrer, {...key, digest: descriptor.digest});
     if (!known) {
-      const seq = yield* grow(key, 1, undefined);
+      const seq = yield* grow(key, 1, growth);
       yield* run(writes.addReferrer, {...key, ...content, seq, digest: descriptor.digest, listed: 0});
       return;
     }
     if (known.source === 'content' && known.descriptor === content.descriptor) return;
     yield* run(writes.changeReferrer, {...key, ...content, seq: known.seq, listed: known.listed});
-    yield* touch(key);
+    yield* amend(key);
   }
 
   function* putList(repository: number, {subject, source, descriptors, at}: ListPut): Steps<void> {
     const key = {repository, subject};
     const named = new Map(descriptors.map((descriptor) => [descriptor.digest, descriptor]));
+    let amended = false;
     for (const row of yield* run(writes.listedReferrers, key)) {
       const descriptor = named.get(row.digest);
       named.delete(row.digest);
-      yield* settle(key, row, descriptor, source);
+      amended = (yield* settle(key, row, descriptor, source)) || amended;
     }
-    let seq = yield* grow(key, named.size, {source, at});
+    let seq = yield* grow(key, named.size, {amended, answer: {source, at}});
     for (const [digest, descriptor] of named) {
       yield* run(writes.addReferrer, {...key, ...contentOf(descriptor), seq, digest, source, listed: 1});
       seq++;
     }
   }
 
-  /** What becomes of a referrer that is here when a complete answer names it with this descriptor, or does not. */
+  /**
+   * What becomes of a referrer that is here when a complete answer names it with this descriptor, or does not. Tells
+   * whether it is not listed as it was.
+   */
   function* settle(
     key: ListKey,
     row: {seq: number; descriptor: string; source: string; listed: number},
     named: Descriptor | undefined,
     source: ListPut['source'],
-  ): Steps<void> {
+  ): Steps<boolean> {
     const {seq} = row;
     const listed = named ? 1 : 0;
     if (row.source === 'content') {
       if (row.listed !== listed) yield* run(writes.markListed, {...key, seq, listed});
-      return;
+      return false;
     }
     if (!named) {
       yield* run(writes.removeReferrer, {...key, seq});
-      return;
+      return true;
     }
     const content = contentOf(named);
-    if (row.source === source && row.descriptor === content.descriptor) return;
+    if (row.source === source && row.descriptor === content.descriptor) return false;
     yield* run(writes.changeReferrer, {...key, ...content, seq, source, listed});
+    return true;
   }
 
   return {
@@ -96,7 +107,8 @@ export function createReferrerCommit(writes: ReferrerWrites): ReferrerCommit {
 
     *restoreEdge(repository, edge, at) {
       yield* run(writes.mendList, {repository, subject: edge.subject, version: at});
-      yield* putEdge(repository, edge);
+      // Rows may be lost as well, and who has read them cannot tell.
+      yield* putEdge(repository, edge, {amended: true});
     },
 
     *remove(repository, subject, digest) {
@@ -104,13 +116,13 @@ export function createReferrerCommit(writes: ReferrerWrites): ReferrerCommit {
       const [known] = yield* run(writes.referrer, {...key, digest});
       if (!known) return;
       yield* run(writes.removeReferrer, {...key, seq: known.seq});
-      yield* touch(key);
+      yield* amend(key);
     },
 
     *removeAll(repository, digest) {
       for (const {subject, seq} of yield* run(writes.subjectsOf, {repository, digest})) {
         yield* run(writes.removeReferrer, {repository, subject, seq});
-        yield* touch({repository, subject});
+        yield* amend({repository, subject});
       }
     },
   };

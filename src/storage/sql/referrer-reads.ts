@@ -34,9 +34,7 @@ export function createReferrerReads({db, run, idOf}: ReferrerReadsParts): Referr
       const id = await idOf(repository);
       if (id === undefined) return undefined;
       const [row] = await run(queries.list, {repository: id, subject});
-      return (
-        row && {version: row.version, checkedAt: row.checkedAt ?? undefined, source: row.source ?? undefined}
-      );
+      return row && {...row, checkedAt: row.checkedAt ?? undefined, source: row.source ?? undefined};
     },
 
     async referrers(repository, subject, page) {
@@ -91,7 +89,7 @@ function compile(db: Kysely<Tables>) {
     list: statement((values: ListKey) =>
       db
         .selectFrom('referrer_list')
-        .select(['version', 'checked_at as checkedAt', 'source'])
+        .select(['version', 'amended', 'checked_at as checkedAt', 'source'])
         .where('repository', '=', values.repository)
         .where('subject', '=', values.subject),
     ),

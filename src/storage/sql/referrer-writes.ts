@@ -25,10 +25,18 @@ export function compileReferrerWrites(db: Kysely<Tables>) {
   return {
     /**
      * Makes the list if there is none, and renews its version. `nextSeq` is one more than the number of referrers
-     * that are about to be added; without `checkedAt` and `source` those stay. Gives the list's new `next_seq`.
+     * that are about to be added; `amended` is 1 where one that was there is not the same, else 0; without `checkedAt`
+     * and `source` those stay. Gives the list's new `next_seq`.
      */
     touchList: statement(
-      (values: ListKey & {nextSeq: number; checkedAt: number | null; source: ListSource | null}) =>
+      (
+        values: ListKey & {
+          nextSeq: number;
+          amended: 0 | 1;
+          checkedAt: number | null;
+          source: ListSource | null;
+        },
+      ) =>
         db
           .insertInto('referrer_list')
           .values({
@@ -36,6 +44,7 @@ export function compileReferrerWrites(db: Kysely<Tables>) {
             subject: values.subject,
             next_seq: values.nextSeq,
             version: 1,
+            amended: values.amended,
             checked_at: values.checkedAt,
             source: values.source,
           })
@@ -43,6 +52,12 @@ export function compileReferrerWrites(db: Kysely<Tables>) {
             conflict.columns(['repository', 'subject']).doUpdateSet((row) => ({
               next_seq: row('referrer_list.next_seq', '+', row('excluded.next_seq', '-', 1)),
               version: row('referrer_list.version', '+', 1),
+              amended: row
+                .case()
+                .when('excluded.amended', '=', 1)
+                .then(row('referrer_list.version', '+', 1))
+                .else(row.ref('referrer_list.amended'))
+                .end(),
               checked_at: row.fn.coalesce('excluded.checked_at', 'referrer_list.checked_at'),
               source: row.fn.coalesce('excluded.source', 'referrer_list.source'),
             })),
@@ -57,7 +72,7 @@ export function compileReferrerWrites(db: Kysely<Tables>) {
     mendList: statement((values: ListKey & {version: number}) =>
       db
         .insertInto('referrer_list')
-        .columns(['repository', 'subject', 'next_seq', 'version'])
+        .columns(['repository', 'subject', 'next_seq', 'version', 'amended'])
         .expression((from) =>
           from
             .selectFrom('referrer')
@@ -66,6 +81,7 @@ export function compileReferrerWrites(db: Kysely<Tables>) {
               row.val(values.subject).as('subject'),
               row(row.fn.coalesce(row.fn.max('seq'), row.val(0)), '+', 1).as('next_seq'),
               row.val(values.version).as('version'),
+              row.val(values.version).as('amended'),
             ])
             .where('repository', '=', values.repository)
             .where('subject', '=', values.subject),

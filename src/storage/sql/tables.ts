@@ -68,12 +68,16 @@ export interface Tables {
     source: ReferrerRecord['source'];
     listed: number;
   };
-  /** `next_seq` is the one that the next referrer of this subject gets. */
+  /**
+   * `next_seq` is the one that the next referrer of this subject gets. `amended` is the version since which referrers
+   * were only added, 0 where it was never otherwise.
+   */
   referrer_list: {
     repository: number;
     subject: Digest;
     next_seq: number;
     version: number;
+    amended: number;
     checked_at: number | null;
     source: ListSource | null;
   };

@@ -159,4 +159,8 @@ export const MIGRATIONS = [
     until integer not null
   ) strict;
   `,
+  // Whoever has read a list reads only what was added to it since, unless this says that what was there is not the same.
+  `
+  alter table referrer_list add column amended integer not null default 0;
+  `,
 ] as const;

@@ -30,6 +30,6 @@ export function prepareOnce(database: DatabaseSync): RunSql {
 
 function rowOf(columns: readonly string[], values: readonly unknown[]): Record<string, unknown> {
   const row: Record<string, unknown> = {};
-  for (const [index, column] of columns.entries()) row[column] = values[index];
+  for (let index = 0; index < columns.length; index++) row[columns[index] as string] = values[index];
   return row;
 }

@@ -144,7 +144,10 @@ test('the server that runs it sees it at once', async (t) => {
   for (const {digest} of all) await proxy.ask(`/v2/app/manifests/${digest}`);
   const before = await listed();
   t.is(before.length, 10);
-  damage(proxy, 'delete from referrer; update referrer_list set version = version + 1, next_seq = 1');
+  damage(
+    proxy,
+    'delete from referrer; update referrer_list set version = version + 1, amended = version + 1, next_seq = 1',
+  );
   t.deepEqual(await listed(), []);
   await reindex(proxy);
   t.deepEqual(await listed(), before);

@@ -1,0 +1,135 @@
+import {join} from 'node:path';
+import test, {type ExecutionContext} from 'ava';
+import fc from 'fast-check';
+import type {Descriptor} from '../../../src/oci/descriptor.ts';
+import {digestOf} from '../../../src/oci/digest.ts';
+import {OCI_MANIFEST} from '../../../src/oci/media-type.ts';
+import {parseName} from '../../../src/oci/name.ts';
+import {createReferrersPages, type ReferrersQuery} from '../../../src/registry/referrers/pages.ts';
+import type {Metadata} from '../../../src/storage/metadata.ts';
+import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
+import {createFolder} from '../../support/folder.ts';
+
+const APP = {registry: 'docker.io', name: parseName('library/app')};
+const SUBJECT = digestOf(Buffer.from('subject'));
+const ALL = {types: undefined, after: undefined};
+const TYPES = ['application/a', 'application/b', ''];
+const MEGABYTE = 1024 * 1024;
+
+async function openMetadata(t: ExecutionContext): Promise<Metadata> {
+  const metadata = await openSqliteMetadata({path: join(await createFolder(t), 'meta.db')});
+  t.teardown(() => metadata.close());
+  return metadata;
+}
+
+const described = (name: string, artifactType: string, bytes = 10): Descriptor => ({
+  mediaType: OCI_MANIFEST,
+  digest: digestOf(Buffer.from(name)),
+  size: bytes,
+  ...(artifactType === '' ? {} : {artifactType}),
+  annotations: {name, filling: 'x'.repeat(bytes)},
+});
+
+const answers = (metadata: Metadata, descriptors: readonly Descriptor[]) =>
+  metadata.commit([
+    {
+      type: 'referrer-list.put',
+      repository: APP,
+      subject: SUBJECT,
+      source: 'api',
+      descriptors,
+      at: 1,
+    },
+  ]);
+
+const digestsIn = (body: Buffer): string[] =>
+  JSON.parse(body.toString()).manifests.map(({digest}: Descriptor) => digest);
+
+/** One change of a list as its registry gives it. Additions come most often, so that lists grow. */
+const step = fc.oneof(
+  {weight: 6, arbitrary: fc.record({add: fc.constantFrom(...TYPES), size: fc.constantFrom(10, MEGABYTE)})},
+  {weight: 1, arbitrary: fc.record({remove: fc.nat(9)})},
+  {weight: 1, arbitrary: fc.record({resize: fc.nat(9)})},
+);
+
+test('a page that was rendered before is, after whatever change, the page as it would be rendered now', async (t) => {
+  const metadata = await openMetadata(t);
+  const pages = createReferrersPages(metadata);
+  let added = 0;
+
+  /** As `pages` gives it, and as one gives it that has rendered nothing before. */
+  async function compare(types: readonly string[] | undefined): Promise<number> {
+    const asNew = createReferrersPages(metadata);
+    let [count, after]: [number, number | undefined] = [0, undefined];
+    do {
+      const query: ReferrersQuery = {types, after};
+      const [held, fresh] = [await pages.page(APP, SUBJECT, query), await asNew.page(APP, SUBJECT, query)];
+      if (!held.body.equals(fresh.body) || held.next !== fresh.next) {
+        throw new Error(`the page of types ${types} behind ${after} is another one`);
+      }
+      count += digestsIn(fresh.body).length;
+      after = fresh.next;
+    } while (after !== undefined);
+    return count;
+  }
+
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, {minLength: 1, maxLength: 12}), async (steps) => {
+      let list: Descriptor[] = [];
+      for (const change of steps) {
+        if ('add' in change) list = [...list, described(`${added++}`, change.add, change.size)];
+        else if ('remove' in change) list = list.filter((_, index) => index !== change.remove);
+        else list = list.map((one, index) => (index === change.resize ? {...one, size: one.size + 1} : one));
+        await answers(metadata, list);
+        if ((await compare(undefined)) !== list.length) throw new Error('the pages do not have them all');
+        await compare(['application/a']);
+        await compare(['application/b', '']);
+      }
+    }),
+    {numRuns: 20, seed: 5, endOnFailure: true},
+  );
+  t.true(added > 50);
+});
+
+test('what was added is read, and nothing else is read again', async (t) => {
+  const metadata = await openMetadata(t);
+  const read: number[] = [];
+  const pages = createReferrersPages({
+    ...metadata,
+    async referrerDescriptors(...asked) {
+      const rows = await metadata.referrerDescriptors(...asked);
+      read.push(rows.length);
+      return rows;
+    },
+  });
+  const [one, two, three] = ['one', 'two', 'three'].map((name) => described(name, 'application/a'));
+  if (!one || !two || !three) throw new Error('there are three');
+  const listed = async () => digestsIn((await pages.page(APP, SUBJECT, ALL)).body);
+  await answers(metadata, [one, two]);
+  t.deepEqual(await listed(), [one.digest, two.digest]);
+  await answers(metadata, [one, two, three]);
+  t.deepEqual(await listed(), [one.digest, two.digest, three.digest]);
+  await answers(metadata, [one, two, three]);
+  t.is((await listed()).length, 3);
+  t.is((await listed()).length, 3);
+  t.deepEqual(read, [2, 1, 0]);
+  await answers(metadata, [two, three]);
+  t.deepEqual(await listed(), [two.digest, three.digest]);
+  t.deepEqual(read, [2, 1, 0, 2]);
+});
+
+test('a page that is full stays as it is while the list grows, and is not read again', async (t) => {
+  const metadata = await openMetadata(t);
+  const [pages, list] = [createReferrersPages(metadata), [] as Descriptor[]];
+  for (const name of ['one', 'two', 'three']) list.push(described(name, 'application/a', 2 * MEGABYTE));
+  await answers(metadata, list);
+  const first = await pages.page(APP, SUBJECT, ALL);
+  t.is(digestsIn(first.body).length, 1);
+  const second = {types: undefined, after: first.next};
+  t.is((await pages.page(APP, SUBJECT, second)).next, 2);
+  await answers(metadata, [...list, described('four', 'application/a')]);
+  t.is((await pages.page(APP, SUBJECT, ALL)).body, first.body);
+  const last = await pages.page(APP, SUBJECT, {types: undefined, after: 2});
+  t.is(digestsIn(last.body).length, 2);
+  t.is(last.next, undefined);
+});
