@@ -1,4 +1,4 @@
-import {type Clock, NOT_NEEDED} from './clock.ts';
+import {type Clock, NOT_NEEDED, sleep} from './clock.ts';
 import type {Events} from './events.ts';
 
 /** Work of a server that no request waits for. What it throws is told as an event. */
@@ -32,7 +32,7 @@ export function createBackground({clock, events}: {clock: Clock; events: Events}
 
   async function repeat(interval: number, task: string, work: Work): Promise<void> {
     for (;;) {
-      await clock.sleep(interval, signal).catch(() => {});
+      await sleep(clock, interval, signal).catch(() => {});
       if (signal.aborted) return;
       await run(task, work);
     }

@@ -2,45 +2,49 @@
 export interface Clock {
   /** Milliseconds since the epoch. */
   now(): number;
-  /**
-   * Waits `ms` milliseconds.
-   * @throws the signal's reason when it is aborted first.
-   */
-  sleep(ms: number, signal?: AbortSignal): Promise<void>;
+  /** Calls `call` once, in `ms` milliseconds, unless what this gives is called before. */
+  after(ms: number, call: () => void): Cancel;
 }
+
+/** Idempotent; nothing happens when it comes too late. */
+export type Cancel = () => void;
 
 /** A server's clock: its waits do not keep the process alive. */
 export const systemClock: Clock = {
   now: Date.now,
-  sleep: (ms, signal) => wait(ms, signal, (timer) => timer.unref()),
+  after: (ms, call) => {
+    const timer = setTimeout(call, ms).unref();
+    return () => clearTimeout(timer);
+  },
 };
 
 /** A command's clock, or a library call's: the process stays for as long as something waits. */
 export const patientClock: Clock = {
   now: Date.now,
-  sleep: (ms, signal) => wait(ms, signal, (timer) => timer.ref()),
+  after: (ms, call) => {
+    const timer = setTimeout(call, ms);
+    return () => clearTimeout(timer);
+  },
 };
 
-/** Most waits are limits that are never met: ending one early makes no error object, which is what costs. */
-function wait(
-  ms: number,
-  signal: AbortSignal | undefined,
-  hold: (timer: NodeJS.Timeout) => void,
-): Promise<void> {
+/**
+ * Waits `ms` milliseconds.
+ * @throws the signal's reason when it is aborted first.
+ */
+export function sleep(clock: Clock, ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(signal.reason);
     const end = () => {
-      clearTimeout(timer);
+      cancel();
       reject(signal?.reason);
     };
-    const timer = setTimeout(() => {
+    const cancel = clock.after(ms, () => {
       signal?.removeEventListener('abort', end);
       resolve();
-    }, ms);
-    hold(timer);
+    });
     signal?.addEventListener('abort', end, {once: true});
   });
 }
 
-/** The reason of a wait that is not needed any more. */
+/** The reason of a wait that is not needed any more. No error object is made for it, which would cost the most. */
 export const NOT_NEEDED = 'not needed any more';

@@ -1,5 +1,6 @@
 import test from 'ava';
 import {createBackground} from '../src/background.ts';
+import {sleep} from '../src/clock.ts';
 import {createEvents} from '../src/events.ts';
 import {createManualClock} from './support/clock.ts';
 
@@ -58,7 +59,7 @@ test('close tells what is under way to end, waits for it, and begins nothing mor
   let ended = false;
   background.every(HOUR, 'work', async (signal) => {
     began++;
-    await clock.sleep(HOUR, signal).finally(() => {
+    await sleep(clock, HOUR, signal).finally(() => {
       ended = true;
     });
   });

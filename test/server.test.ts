@@ -34,15 +34,16 @@ function inTwo({bytes}: Content, first: number) {
 /** Real time, but for the grace at the end, which lasts until a test says that it is over. */
 function createGrace(): {clock: MovableClock; end: () => void} {
   const clock = createMovableClock();
-  const {promise, resolve} = Promise.withResolvers<void>();
-  const sleep: MovableClock['sleep'] = (ms, signal) => {
-    if (ms !== GRACE) return clock.sleep(ms, signal);
-    const aborted = new Promise<never>((_, reject) =>
-      signal?.addEventListener('abort', () => reject(signal.reason), {once: true}),
-    );
-    return Promise.race([promise, aborted]);
+  const {promise: over, resolve: end} = Promise.withResolvers<void>();
+  const after: MovableClock['after'] = (ms, call) => {
+    if (ms !== GRACE) return clock.after(ms, call);
+    let wanted = true;
+    over.then(() => wanted && call());
+    return () => {
+      wanted = false;
+    };
   };
-  return {clock: {...clock, sleep}, end: resolve};
+  return {clock: {...clock, after}, end};
 }
 
 const withGrace = {config: {shutdown: {grace: GRACE}}};

@@ -1,4 +1,4 @@
-import type {Clock} from '../clock.ts';
+import {type Clock, sleep} from '../clock.ts';
 import type {Digest} from '../oci/digest.ts';
 import {
   type FallbackIndex,
@@ -46,7 +46,7 @@ export async function addToFallbackTag(
   const tag = fallbackTag(subject);
   const wanted = new Map<string, string>();
   for (let round = 1; round <= ROUNDS; round++) {
-    if (round > 1) await clock.sleep(FIRST_DELAY * 2 ** (round - 2));
+    if (round > 1) await sleep(clock, FIRST_DELAY * 2 ** (round - 2));
     const index = await readTag(target, tag, subject);
     for (const [digest, entry] of index.entries) wanted.set(digest, entry);
     if (!wanted.has(descriptor.digest)) wanted.set(descriptor.digest, JSON.stringify(descriptor));

@@ -1,5 +1,5 @@
 import type {IncomingMessage} from 'node:http';
-import {type Clock, NOT_NEEDED} from '../clock.ts';
+import type {Cancel, Clock} from '../clock.ts';
 import {type ErrorCode, OciError} from '../oci/errors.ts';
 import type {Ctx} from './routing.ts';
 
@@ -29,7 +29,7 @@ export const bodyOf = (ctx: Ctx, clock: Clock, code: ErrorCode): AsyncIterable<B
 /** No generator: one that is ended while it waits for the client would wait on. */
 function createPass({req, res, state}: Ctx, clock: Clock, code: ErrorCode): AsyncIterator<Buffer, void> {
   const reader = createReader(req);
-  const silence = new AbortController();
+  let stopWatching: Cancel = () => {};
   let begun = false;
 
   function begin(): void {
@@ -38,11 +38,11 @@ function createPass({req, res, state}: Ctx, clock: Clock, code: ErrorCode): Asyn
       state.invited = true;
       res.writeContinue();
     }
-    watch(clock, silence.signal, reader, () => stalled(code, state.received));
+    stopWatching = watch(clock, reader, () => stalled(code, state.received));
   }
 
   function end(): {done: true; value: undefined} {
-    silence.abort(NOT_NEEDED);
+    stopWatching();
     reader.release();
     return {done: true, value: undefined};
   }
@@ -112,13 +112,15 @@ function createReader(request: IncomingMessage): Reader {
 }
 
 /** Ends the wait for a client that has been silent for too long. Time that the bytes' reader takes does not count. */
-async function watch(clock: Clock, ended: AbortSignal, reader: Reader, fault: () => OciError): Promise<void> {
-  while (!ended.aborted) {
+function watch(clock: Clock, reader: Reader, fault: () => OciError): Cancel {
+  const look = (): void => {
     const since = reader.since() ?? clock.now();
     const left = since + LONGEST_SILENCE - clock.now();
-    if (left <= 0) return reader.fail(fault());
-    await clock.sleep(left, ended).catch(() => {});
-  }
+    if (left <= 0) reader.fail(fault());
+    else cancel = clock.after(left, look);
+  };
+  let cancel = clock.after(LONGEST_SILENCE, look);
+  return () => cancel();
 }
 
 const stalled = (code: ErrorCode, received: number): OciError =>

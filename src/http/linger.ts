@@ -1,6 +1,6 @@
 import {setImmediate as nextTurn} from 'node:timers/promises';
 import type {ParameterizedContext} from 'koa';
-import {type Clock, NOT_NEEDED} from '../clock.ts';
+import type {Clock} from '../clock.ts';
 import {awaitsInvitation, lengthOf} from './body.ts';
 import type {RequestState} from './state.ts';
 
@@ -44,16 +44,18 @@ export async function answerAndLinger(
   ctx.respond = false;
   ctx.set('Connection', 'close');
   ctx.length = body.length;
-  const over = new AbortController();
+  const {promise: over, resolve: end} = Promise.withResolvers<void>();
+  const cancel = clock.after(LONGEST_LINGER, end);
   let rest = 0;
   req.on('data', (chunk: Buffer) => {
     rest += chunk.length;
-    if (rest > MOST_REST) over.abort(NOT_NEEDED);
+    if (rest > MOST_REST) end();
   });
-  req.once('close', () => over.abort(NOT_NEEDED));
+  req.once('close', () => end());
   // An answer to HEAD has nothing else.
   res.flushHeaders();
   res.write(body, () => socket.end());
-  await clock.sleep(LONGEST_LINGER, over.signal).catch(() => {});
+  await over;
+  cancel();
   socket.destroy();
 }

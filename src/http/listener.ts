@@ -2,7 +2,7 @@ import {createServer, type IncomingMessage, type Server, type ServerResponse, ST
 import type {AddressInfo} from 'node:net';
 import type {Duplex} from 'node:stream';
 import type Koa from 'koa';
-import {type Clock, NOT_NEEDED} from '../clock.ts';
+import type {Clock} from '../clock.ts';
 import {OciError} from '../oci/errors.ts';
 import {errorAnswer} from './errors.ts';
 import type {RequestState} from './state.ts';
@@ -31,7 +31,7 @@ export function createListener(app: Koa<RequestState>, clock: Clock): Listener {
     const {socket} = request;
     const underWay = answers.get(socket) ?? new Set();
     answers.set(socket, underWay.add(response));
-    response.once('finish', () => void boundRest(request));
+    response.once('finish', () => boundRest(request));
     response.once('close', () => {
       underWay.delete(response);
       // The connection of an answer that ended after `close` was called is idle now and would hold the server open.
@@ -42,10 +42,11 @@ export function createListener(app: Koa<RequestState>, clock: Clock): Listener {
   }
 
   /** What is left of a body after its answer is passed over, but not for ever. */
-  async function boundRest(request: IncomingMessage): Promise<void> {
+  function boundRest(request: IncomingMessage): void {
     if (request.complete) return;
-    await clock.sleep(LONGEST_REST);
-    if (!request.complete) request.socket.destroy();
+    clock.after(LONGEST_REST, () => {
+      if (!request.complete) request.socket.destroy();
+    });
   }
 
   // The largest blob may take hours; whoever reads a body ends it when nothing comes any more.
@@ -70,11 +71,9 @@ export function createListener(app: Koa<RequestState>, clock: Clock): Listener {
       closing = true;
       const ended = new Promise<void>((resolve) => void server.close(() => resolve()));
       server.closeIdleConnections();
-      const waiting = new AbortController();
-      await Promise.race([ended, clock.sleep(grace, waiting.signal).catch(() => {})]);
-      waiting.abort(NOT_NEEDED);
-      server.closeAllConnections();
+      const cancel = clock.after(grace, () => server.closeAllConnections());
       await ended;
+      cancel();
     },
   };
 }

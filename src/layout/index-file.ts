@@ -2,7 +2,7 @@ import {randomUUID} from 'node:crypto';
 import {open, readFile, rename, rm} from 'node:fs/promises';
 import {join} from 'node:path';
 import {ArtifactError} from '../artifact/target.ts';
-import type {Clock} from '../clock.ts';
+import {type Clock, sleep} from '../clock.ts';
 import {type Descriptor, readDescriptor} from '../oci/descriptor.ts';
 import type {Tag} from '../oci/name.ts';
 
@@ -54,7 +54,7 @@ export function createIndexFile(folder: string, clock: Clock): IndexFile {
           `${lock} is there: another process writes this layout. If none does, one has died there: remove the file.`,
         );
       }
-      await clock.sleep(LOCK_PAUSE);
+      await sleep(clock, LOCK_PAUSE);
     }
   };
 

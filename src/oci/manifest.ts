@@ -13,9 +13,6 @@ export interface ManifestFacts {
   manifests: Descriptor[];
 }
 
-/** Each reading has lists of its own. */
-const nothing = (): ManifestFacts => ({blobs: [], manifests: []});
-
 const descriptors = (value: unknown): Descriptor[] =>
   Array.isArray(value) ? value.map(readDescriptor).filter((descriptor) => descriptor !== undefined) : [];
 
@@ -41,13 +38,11 @@ export function manifestBody(bytes: Uint8Array): ManifestBody | undefined {
  * Reads a manifest of any media type. Bytes that are no JSON object are a manifest without facts: unknown
  * formats pass through as they are.
  */
-export function readManifest(bytes: Uint8Array): ManifestFacts {
-  const body = manifestBody(bytes);
-  return body ? factsOf(body) : nothing();
-}
+export const readManifest = (bytes: Uint8Array): ManifestFacts => factsOf(manifestBody(bytes));
 
 /** The same of a manifest that is parsed already. */
-export function factsOf({mediaType, subject, config, layers, blobs, manifests}: ManifestBody): ManifestFacts {
+export function factsOf(body: ManifestBody = {}): ManifestFacts {
+  const {mediaType, subject, config, layers, blobs, manifests} = body;
   const subjectDescriptor = readDescriptor(subject);
   return {
     ...(typeof mediaType === 'string' && mediaType !== '' ? {mediaType} : {}),

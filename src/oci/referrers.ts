@@ -1,6 +1,6 @@
 import {annotationsIn, type Descriptor, readDescriptor} from './descriptor.ts';
 import type {Digest} from './digest.ts';
-import {manifestBody} from './manifest.ts';
+import {type ManifestBody, manifestBody} from './manifest.ts';
 import {OCI_INDEX, OCI_MANIFEST} from './media-type.ts';
 import type {Tag} from './name.ts';
 
@@ -22,12 +22,13 @@ export interface EdgeSource {
  * The edge that a manifest makes, its descriptor built from the manifest's bytes alone (dist-spec, Listing
  * Referrers): `artifactType`, of an image also its config's media type; all annotations; never `data`. An empty
  * artifact type counts as missing.
+ * @param parsed the manifest as it is parsed, where somebody has done that.
  * @returns undefined for a manifest without a subject, and for one of another format than OCI's image manifest and
  * index: Docker's have no such property.
  */
-export function edgeOf({digest, mediaType, bytes}: EdgeSource): Edge | undefined {
+export function edgeOf({digest, mediaType, bytes}: EdgeSource, parsed?: ManifestBody): Edge | undefined {
   if (mediaType !== OCI_MANIFEST && mediaType !== OCI_INDEX) return undefined;
-  const body = manifestBody(bytes);
+  const body = parsed ?? manifestBody(bytes);
   const subject = readDescriptor(body?.subject);
   if (!body || !subject) return undefined;
   const artifactType =

@@ -1,7 +1,7 @@
 import type {Caller} from '../caller.ts';
 import type {Clock} from '../clock.ts';
 import {type Algorithm, algorithmOf, type Digest, digestOf} from '../oci/digest.ts';
-import {readManifest} from '../oci/manifest.ts';
+import {factsOf, manifestBody} from '../oci/manifest.ts';
 import {isDigestReference, type Reference, type Tag} from '../oci/name.ts';
 import {edgeOf} from '../oci/referrers.ts';
 import type {Change, ManifestRecord, Metadata} from '../storage/metadata.ts';
@@ -55,11 +55,12 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
     tag: Tag | undefined,
   ): Promise<ManifestRecord> {
     const {repository, registry} = route;
-    const facts = readManifest(body.bytes);
-    const mediaType = manifestType(body.mediaType, facts, registry.upstream.host);
     const {bytes} = body;
+    const parsed = manifestBody(bytes);
+    const facts = factsOf(parsed);
+    const mediaType = manifestType(body.mediaType, facts, registry.upstream.host);
     const at = clock.now();
-    const edge = edgeOf({digest, mediaType, bytes});
+    const edge = edgeOf({digest, mediaType, bytes}, parsed);
     const changes: Change[] = [
       manifestPut({repository, digest, mediaType, bytes, edge, facts, origin: 'upstream', at}),
     ];

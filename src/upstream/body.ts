@@ -1,5 +1,5 @@
 import type {IncomingMessage} from 'node:http';
-import {type Clock, NOT_NEEDED} from '../clock.ts';
+import type {Cancel, Clock} from '../clock.ts';
 import {connectionFault} from './fault.ts';
 import {UpstreamFailure} from './port.ts';
 
@@ -17,16 +17,13 @@ const DRAIN_LIMIT = 64 * 1024;
 
 /** Calls `onIdle` once when `waiting` was left on for `limit` milliseconds. Time that the reader takes does not count. */
 export function watchIdle(clock: Clock, limit: number, onIdle: () => void) {
-  const stop = new AbortController();
   let since: number | undefined;
-  const watch = async (): Promise<void> => {
-    for (;;) {
-      const left = since === undefined ? limit : since + limit - clock.now();
-      if (left <= 0) return onIdle();
-      await clock.sleep(left, stop.signal);
-    }
+  const look = (): void => {
+    const left = since === undefined ? limit : since + limit - clock.now();
+    if (left <= 0) onIdle();
+    else cancel = clock.after(left, look);
   };
-  watch().catch(() => undefined);
+  let cancel: Cancel = clock.after(limit, look);
   return {
     waiting: () => {
       since = clock.now();
@@ -34,7 +31,7 @@ export function watchIdle(clock: Clock, limit: number, onIdle: () => void) {
     calm: () => {
       since = undefined;
     },
-    stop: () => stop.abort(NOT_NEEDED),
+    stop: () => cancel(),
   };
 }
 

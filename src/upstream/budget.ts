@@ -1,4 +1,4 @@
-import {type Clock, NOT_NEEDED} from '../clock.ts';
+import type {Clock} from '../clock.ts';
 
 /** The time that one call has until its response headers are here: waiting, tokens and retries included. */
 export interface Budget {
@@ -16,16 +16,12 @@ export interface Budget {
 export function startBudget(clock: Clock, total: number): Budget {
   const deadline = clock.now() + total;
   const spent = new AbortController();
-  const ended = new AbortController();
-  clock.sleep(total, ended.signal).then(
-    () => spent.abort(),
-    () => undefined,
-  );
+  const end = clock.after(total, () => spent.abort());
   return {
     signal: spent.signal,
     total,
     left: () => Math.max(0, deadline - clock.now()),
-    end: () => ended.abort(NOT_NEEDED),
+    end,
   };
 }
 

@@ -1,4 +1,4 @@
-import type {Clock} from '../clock.ts';
+import {type Clock, sleep} from '../clock.ts';
 import {discard} from './body.ts';
 import type {Budget} from './budget.ts';
 import {ConnectionFault} from './fault.ts';
@@ -29,6 +29,6 @@ export async function persist(attempt: () => Promise<Reply>, budget: Budget, clo
       return outcome;
     }
     if (reply) discard(reply.body);
-    await clock.sleep(delay, budget.signal);
+    await sleep(clock, delay, budget.signal);
   }
 }

@@ -316,9 +316,12 @@ function createSilentClock(): MovableClock & {silence(): void} {
   let waits: (() => void)[] = [];
   return {
     ...clock,
-    sleep: (ms, signal) => {
-      if (ms !== 60_000) return clock.sleep(ms, signal);
-      return new Promise((resolve) => void waits.push(resolve));
+    after(ms, call) {
+      if (ms !== 60_000) return clock.after(ms, call);
+      waits.push(call);
+      return () => {
+        waits = waits.filter((other) => other !== call);
+      };
     },
     silence() {
       clock.move(60_000);

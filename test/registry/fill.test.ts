@@ -4,7 +4,7 @@ import type {IncomingMessage} from 'node:http';
 import {join} from 'node:path';
 import test from 'ava';
 import type {Digest} from '../../src/oci/digest.ts';
-import {type Backref, createMovableClock, startBackref} from '../support/backref.ts';
+import {type Backref, createMovableClock, startBackref, waiting} from '../support/backref.ts';
 import {blobAnswer, type Content, randomBlob, sha256} from '../support/content.ts';
 import {type BodyPart, BREAK, createScriptedUpstream} from '../support/scripted-upstream.ts';
 
@@ -53,10 +53,7 @@ function collect(message: IncomingMessage): {arrived: Arrival; whole: Promise<Bu
 }
 
 /** Real time whose waits are over at once, but for the time limits of requests. */
-function hurried() {
-  const clock = createMovableClock();
-  return {...clock, sleep: (ms: number, signal?: AbortSignal) => clock.sleep(ms >= 5000 ? ms : 1, signal)};
-}
+const hurried = () => waiting(createMovableClock(), (ms) => (ms >= 5000 ? ms : 1));
 
 const spoolOf = ({folder}: Backref, digest: Digest) =>
   join(folder, 'spool', `${digest.replace(':', '-')}.part`);

@@ -3,7 +3,7 @@ import {mkdir, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import test from 'ava';
 import {OCI_INDEX, OCI_MANIFEST} from '../../src/oci/media-type.ts';
-import {createMovableClock, createPatientClock, startBackref} from '../support/backref.ts';
+import {createMovableClock, createPatientClock, startBackref, waiting} from '../support/backref.ts';
 import {
   blobAnswer,
   contentOf,
@@ -25,10 +25,7 @@ const PATH = `/v2/app/blobs/${blob.digest}`;
 const GET = `GET /v2/${REPOSITORY}/blobs/${blob.digest}`;
 
 /** Real time whose waits are over at once, but for the time limits of requests. */
-function hurried() {
-  const clock = createMovableClock();
-  return {...clock, sleep: (ms: number, signal?: AbortSignal) => clock.sleep(ms >= 5000 ? ms : 1, signal)};
-}
+const hurried = () => waiting(createMovableClock(), (ms) => (ms >= 5000 ? ms : 1));
 
 test('a blob that names another length when it is resumed never runs over the length that was told', async (t) => {
   const told = 1000;

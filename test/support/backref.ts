@@ -6,9 +6,8 @@ import {
   request,
 } from 'node:http';
 import {join} from 'node:path';
-import {setTimeout as delay} from 'node:timers/promises';
 import type {ExecutionContext} from 'ava';
-import type {Clock} from '../../src/clock.ts';
+import {type Clock, systemClock} from '../../src/clock.ts';
 import type {Config, RegistryConfig, UpstreamConfig} from '../../src/config.ts';
 import {type BackrefServer, createServer} from '../../src/server.ts';
 import {createFolder} from './folder.ts';
@@ -22,15 +21,21 @@ export interface MovableClock extends Clock {
 /** The same with time limits so wide that a busy machine does not meet them. */
 export function createPatientClock(): MovableClock {
   const clock = createMovableClock();
-  return {...clock, sleep: (ms, signal) => clock.sleep(ms < 500 ? ms : 10 * ms, signal)};
+  return waiting(clock, (ms) => (ms < 500 ? ms : 10 * ms));
 }
+
+/** The same clock, with each wait as long as `timeOf` makes it. */
+export const waiting = (clock: MovableClock, timeOf: (ms: number) => number): MovableClock => ({
+  ...clock,
+  after: (ms, call) => clock.after(timeOf(ms), call),
+});
 
 export function createMovableClock(): MovableClock {
   // Files that are written meanwhile bear the system's time.
   let time = Date.now();
   return {
     now: () => time,
-    sleep: (ms, signal) => delay(ms, undefined, {ref: false, ...(signal ? {signal} : {})}),
+    after: systemClock.after,
     move(ms) {
       time += ms;
     },

@@ -1,9 +1,9 @@
 import type {Clock} from '../../src/clock.ts';
 
 export interface ManualClock extends Clock {
-  /** Moves time on, ending every sleep whose time has come, in their order. */
+  /** Moves time on, ending every wait whose time has come, in their order. */
   advance(ms: number): Promise<void>;
-  /** Resolves when at least `count` sleeps are under way. */
+  /** Resolves when at least `count` waits are under way. */
   sleeping(count?: number): Promise<void>;
 }
 
@@ -12,49 +12,42 @@ const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolv
 /**
  * A clock that stands still until `advance` is called.
  * @param start milliseconds since the epoch.
- * @param skipBelow sleeps shorter than so many milliseconds are over at once, having moved the time on: waits
+ * @param skipBelow waits shorter than so many milliseconds are over at once, having moved the time on: waits
  * between attempts pass, time-outs do not.
  */
 export function createManualClock(start = Date.UTC(2030, 0, 1), {skipBelow = 0} = {}): ManualClock {
   let time = start;
-  let sleepers: {at: number; wake: () => void}[] = [];
+  let waits: {at: number; call: () => void}[] = [];
 
   return {
     now: () => time,
-    sleep: (ms, signal) =>
-      new Promise((resolve, reject) => {
-        if (signal?.aborted) return reject(signal.reason);
-        if (ms < skipBelow) {
-          time += ms;
-          return resolve();
-        }
-        const abort = () => {
-          sleepers = sleepers.filter((other) => other !== sleeper);
-          reject(signal?.reason);
-        };
-        const wake = () => {
-          signal?.removeEventListener('abort', abort);
-          resolve();
-        };
-        const sleeper = {at: time + ms, wake};
-        sleepers.push(sleeper);
-        signal?.addEventListener('abort', abort, {once: true});
-      }),
+    after(ms, call) {
+      if (ms < skipBelow) {
+        time += ms;
+        queueMicrotask(call);
+        return () => {};
+      }
+      const wait = {at: time + ms, call};
+      waits.push(wait);
+      return () => {
+        waits = waits.filter((other) => other !== wait);
+      };
+    },
     async advance(ms) {
       const end = time + ms;
       for (;;) {
-        const next = sleepers.filter(({at}) => at <= end).sort((a, b) => a.at - b.at)[0];
+        const next = waits.filter(({at}) => at <= end).sort((a, b) => a.at - b.at)[0];
         if (!next) break;
         time = Math.max(time, next.at);
-        sleepers = sleepers.filter((other) => other !== next);
-        next.wake();
+        waits = waits.filter((other) => other !== next);
+        next.call();
         await settle();
       }
       time = end;
       await settle();
     },
     async sleeping(count = 1) {
-      while (sleepers.length < count) await settle();
+      while (waits.length < count) await settle();
     },
   };
 }

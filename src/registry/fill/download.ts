@@ -1,4 +1,4 @@
-import type {Clock} from '../../clock.ts';
+import {type Clock, sleep} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import {algorithmOf, createDigester, type Digest, type Digester} from '../../oci/digest.ts';
 import type {Spool} from '../../storage/spool.ts';
@@ -114,7 +114,7 @@ async function receiveAll(
       const hopeful = error instanceof UpstreamFailure && progress.begun && fruitless < FRUITLESS_ATTEMPTS;
       if (!hopeful || stopping.aborted) throw error;
       events.emit('fill.resume', {digest, at: progress.received, reason: error.message});
-      await clock.sleep(Math.max(error.retryAfter ?? 0, RESUME_DELAY * 2 ** fruitless), stopping);
+      await sleep(clock, Math.max(error.retryAfter ?? 0, RESUME_DELAY * 2 ** fruitless), stopping);
     }
   }
 }

@@ -1,4 +1,4 @@
-import {type Clock, NOT_NEEDED} from '../../clock.ts';
+import {type Cancel, type Clock, NOT_NEEDED, sleep} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
 import type {Metadata, RepositoryKey} from '../../storage/metadata.ts';
@@ -56,7 +56,8 @@ interface Watch {
   waiting: (() => void)[];
   owed: number;
   failures: number;
-  nap: AbortController | undefined;
+  /** Ends the wait for its next round. */
+  wake: Cancel | undefined;
 }
 
 const keyOf = ({registry, name}: RepositoryKey, subject: Digest) => `${registry}/${name}@${subject}`;
@@ -86,7 +87,7 @@ export function createTagUpkeep({metadata, rounds, registries, clock, events}: T
       waiting: [],
       owed: 0,
       failures: 0,
-      nap: undefined,
+      wake: undefined,
     };
     watches.set(key, fresh);
     return fresh;
@@ -100,8 +101,8 @@ export function createTagUpkeep({metadata, rounds, registries, clock, events}: T
   }
 
   function enqueue(watch: Watch): void {
-    watch.nap?.abort(NOT_NEEDED);
-    watch.nap = undefined;
+    watch.wake?.();
+    watch.wake = undefined;
     if (watch.running) {
       watch.again = true;
       return;
@@ -177,12 +178,7 @@ export function createTagUpkeep({metadata, rounds, registries, clock, events}: T
 
   function nap(watch: Watch, ms: number): void {
     if (closing.signal.aborted) return;
-    const waking = new AbortController();
-    watch.nap = waking;
-    clock.sleep(ms, waking.signal).then(
-      () => enqueue(watch),
-      () => {},
-    );
+    watch.wake = clock.after(ms, () => enqueue(watch));
   }
 
   function routeOf(repository: RepositoryKey): Route | undefined {
@@ -212,7 +208,7 @@ export function createTagUpkeep({metadata, rounds, registries, clock, events}: T
       } catch (error) {
         failed('read the journal of fallback tags', error);
       }
-      await clock.sleep(SWEEP, closing.signal);
+      await sleep(clock, SWEEP, closing.signal);
     }
   }
 
@@ -234,11 +230,11 @@ export function createTagUpkeep({metadata, rounds, registries, clock, events}: T
 
     async close() {
       closing.abort(NOT_NEEDED);
-      for (const {nap, waiting} of watches.values()) {
-        nap?.abort(NOT_NEEDED);
+      for (const {wake, waiting} of watches.values()) {
+        wake?.();
         for (const done of waiting) done();
       }
-      await Promise.race([Promise.allSettled(working), clock.sleep(GRACE)]);
+      await Promise.race([Promise.allSettled(working), sleep(clock, GRACE)]);
     },
   };
 }

@@ -42,7 +42,7 @@ export function checkManifest(reference: Reference, pushed: PushedManifest): Che
   const mediaType = mediaTypeOf(pushed.mediaType, facts.mediaType);
   const known = IMAGES.has(mediaType) || INDEXES.has(mediaType);
   if (known) refuseFaults(body, mediaType);
-  const edge = facts.subject && edgeOf({digest, mediaType, bytes});
+  const edge = facts.subject && edgeOf({digest, mediaType, bytes}, body);
   return {digest, mediaType, bytes, facts, edge, known, strangers: known ? strangersIn(body) : NOBODY};
 }
 

@@ -1,6 +1,6 @@
 import {LRUCache} from 'lru-cache';
 import type {Caller} from '../../caller.ts';
-import {type Clock, NOT_NEEDED} from '../../clock.ts';
+import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
 import type {Metadata} from '../../storage/metadata.ts';
@@ -157,15 +157,11 @@ export function createReferrerLists({
     caller: Caller,
   ): Promise<{collapsed: boolean}> {
     const refreshing = refresh(route, subject, caller);
-    const waiting = new AbortController();
-    const late = clock.sleep(patience, waiting.signal).then(() => {
-      throw new UpstreamFailure(
-        'timeout',
-        route.registry.upstream.host,
-        `did not list the referrers within ${patience} ms`,
-      );
+    const {promise: late, reject} = Promise.withResolvers<never>();
+    const cancel = clock.after(patience, () => {
+      const reason = `did not list the referrers within ${patience} ms`;
+      reject(new UpstreamFailure('timeout', route.registry.upstream.host, reason));
     });
-    late.catch(() => {});
     refreshing.catch((error) => {
       if (!(error instanceof UpstreamFailure))
         events.emit('background.failed', {task: 'list referrers', error});
@@ -173,7 +169,7 @@ export function createReferrerLists({
     try {
       return await Promise.race([refreshing, late]);
     } finally {
-      waiting.abort(NOT_NEEDED);
+      cancel();
     }
   }
 

@@ -1,6 +1,6 @@
 import test from 'ava';
 import {OCI_MANIFEST} from '../../../src/oci/media-type.ts';
-import {createMovableClock, startBackref} from '../../support/backref.ts';
+import {createMovableClock, startBackref, waiting} from '../../support/backref.ts';
 import {
   blobAnswer,
   type Content,
@@ -381,7 +381,7 @@ test('who pushes a fallback tag does not wait for ever for entries that need not
         upstream: {timeouts: {connect: 2000, headers: 600_000, idle: 600_000}},
       },
     ],
-    clock: {...clock, sleep: (ms, signal) => clock.sleep(ms <= 2000 ? ms / 20 : 600_000, signal)},
+    clock: waiting(clock, (ms) => (ms <= 2000 ? ms / 20 : 600_000)),
   });
   const own = {...contentOf(indexBytes([descriptorOf(entry)])), mediaType: indexOf([]).mediaType};
   t.is((await pusherTo(backref, NAME).manifest(own, fallbackTagOf(subject))).status, 201);

@@ -1,6 +1,6 @@
 import test, {type ExecutionContext} from 'ava';
 import {OCI_INDEX} from '../../../src/oci/media-type.ts';
-import {type Backref, createMovableClock, startBackref} from '../../support/backref.ts';
+import {type Backref, createMovableClock, startBackref, waiting} from '../../support/backref.ts';
 import {
   type Content,
   imageManifest,
@@ -14,11 +14,7 @@ import {descriptorOf, fallbackTagOf, indexBytes, referrerOf} from '../../support
 const image = plainManifest();
 
 /** A clock in whose time a tag is looked at again at once; time limits are far away. */
-function hurried() {
-  const clock = createMovableClock();
-  const sleep = (ms: number, signal?: AbortSignal) => clock.sleep(ms <= 2000 ? ms / 100 : 10 * ms, signal);
-  return {...clock, sleep};
-}
+const hurried = () => waiting(createMovableClock(), (ms) => (ms <= 2000 ? ms / 100 : 10 * ms));
 
 async function start(t: ExecutionContext, options: {referrers?: boolean} = {}) {
   const registry = await startLegacy(t, image, options);

@@ -8,6 +8,7 @@ import {
   type Got,
   type RegistryOverrides,
   startBackref,
+  waiting,
 } from '../../support/backref.ts';
 import {
   headAnswer,
@@ -60,8 +61,7 @@ async function start(
 
 /** A refreshing is not waited for at all where a list is known. */
 function hurried() {
-  const clock = createPatientClock();
-  return {...clock, sleep: (ms: number, signal?: AbortSignal) => clock.sleep(ms === 800 ? 1 : ms, signal)};
+  return waiting(createPatientClock(), (ms) => (ms === 800 ? 1 : ms));
 }
 
 const ask = (proxy: Backref, query = '') => proxy.ask(`${PATH}${query}`);
@@ -255,18 +255,12 @@ test.serial(
       ],
       {anyOrder: true},
     );
-    const clock = createMovableClock();
     const waits: number[] = [];
-    const proxy = await startBackref(t, {
-      registries: [upstream],
-      clock: {
-        ...clock,
-        sleep(ms, signal) {
-          waits.push(ms);
-          return clock.sleep(ms === 5000 ? ms : 1, signal);
-        },
-      },
+    const clock = waiting(createMovableClock(), (ms) => {
+      waits.push(ms);
+      return ms === 5000 ? ms : 1;
     });
+    const proxy = await startBackref(t, {registries: [upstream], clock});
     const got = await ask(proxy);
     t.is(got.status, 503);
     t.true(waits.some((ms) => ms <= 2500 && ms > 2000));
