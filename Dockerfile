@@ -25,5 +25,6 @@ USER node
 VOLUME /data
 EXPOSE 5000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=5s CMD ["node", "dist/cli/main.js", "health"]
-ENTRYPOINT ["node", "dist/cli/main.js"]
+# Short-lived objects get 4 MiB instead of up to 64: the buffers of what streams through go with them, and sooner.
+ENTRYPOINT ["node", "--max-semi-space-size=4", "dist/cli/main.js"]
 CMD ["serve"]

@@ -3,7 +3,7 @@ import {writeFile} from 'node:fs/promises';
 import {Agent} from 'node:http';
 import {join} from 'node:path';
 import {performance} from 'node:perf_hooks';
-import {BUILT} from '../rig/backref.ts';
+import {BUILT, NODE_FLAGS} from '../rig/backref.ts';
 import {answers, freePort, ready, type Scope} from '../rig/scope.ts';
 import type {Toolbox} from '../rig/tools.ts';
 import {digestOf} from '../src/oci/digest.ts';
@@ -110,7 +110,8 @@ async function startServer(scope: Scope, upstream: string) {
     },
   };
   await writeFile(file, JSON.stringify(config)); // JSON is YAML.
-  const [command = '', ...args] = [...onCore(1), process.execPath, BUILT, 'serve', '--config', file];
+  const node = [process.execPath, ...NODE_FLAGS];
+  const [command = '', ...args] = [...onCore(1), ...node, BUILT, 'serve', '--config', file];
   const started = scope.start(command, args);
   await ready(started, 'backref', answers(`${url}/v2/`));
   return {url, file, pid: started.pid};

@@ -27,7 +27,7 @@ export function tables({cold, warm, referrers}: Results, versions: Versions): st
 
 function machine(): string {
   const model = cpus()[0]?.model.trim() || 'unknown processor';
-  return `One run on ${availableParallelism()} cores (${model}), Node ${process.versions.node}, all on one machine; backref as \`npm run build\` makes it.`;
+  return `One run on ${availableParallelism()} cores (${model}), Node ${process.versions.node}, all on one machine; backref as the image has and starts it.`;
 }
 
 function coldTable(results: readonly ColdResult[], versions: Versions): string {

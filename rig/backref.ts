@@ -7,6 +7,9 @@ import {answers, freePort, ready, type Scope, type Started} from './scope.ts';
 export const SOURCES = fileURLToPath(new URL('../src/cli/main.ts', import.meta.url));
 export const BUILT = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 
+/** How node is called by `npm start` and by the image. */
+export const NODE_FLAGS = ['--max-semi-space-size=4'];
+
 export interface BackrefOptions {
   /** `SOURCES` or `BUILT`. */
   main: string;
@@ -82,7 +85,15 @@ export async function serveRegistries(
     registries,
   };
   await writeFile(file, JSON.stringify(config)); // JSON is YAML.
-  const [command = '', ...args] = [...prefix, process.execPath, main, 'serve', '--config', file];
+  const [command = '', ...args] = [
+    ...prefix,
+    process.execPath,
+    ...NODE_FLAGS,
+    main,
+    'serve',
+    '--config',
+    file,
+  ];
   const started = scope.start(command, args);
   await ready(started, 'backref', answers(`http://${host}/v2/`));
   return {url: `http://${host}`, host, process: started};

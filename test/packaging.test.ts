@@ -5,6 +5,7 @@ import {createServer} from 'node:net';
 import {basename, delimiter, dirname, join, resolve} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
 import {parse} from 'yaml';
+import {NODE_FLAGS} from '../rig/backref.ts';
 import {loadConfig} from '../src/config/load.ts';
 import {parseDuration} from '../src/config/units.ts';
 import {execOf, parseDockerfile, type Stage, textsOf} from './support/dockerfile.ts';
@@ -154,6 +155,14 @@ test('the steps of the Dockerfile give an installation that serves, is healthy a
   server.kill('SIGTERM');
   t.deepEqual(await ended, [0, null]);
   t.is((await health()).code, 1);
+});
+
+test('npm start, the image and what the figures were measured on call node alike', async (t) => {
+  const [, final] = await readStages();
+  const {scripts} = JSON.parse(await readFile(join(PROJECT, 'package.json'), 'utf8'));
+  const flagsIn = (words: readonly string[]) => words.filter((word) => word.startsWith('--'));
+  t.deepEqual(flagsIn(execOf(final, 'ENTRYPOINT')), NODE_FLAGS);
+  t.deepEqual(flagsIn(scripts.start.split(' ')), NODE_FLAGS);
 });
 
 test('the image runs as another user than root, who owns the volume', async (t) => {
