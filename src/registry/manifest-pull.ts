@@ -35,9 +35,19 @@ export interface ManifestPullParts {
   arrived(arrival: Arrival): void;
 }
 
-/** Fetches a manifest from the upstream, verifies it and commits it, once however many wait for it. */
+/** Fetches manifests from the upstream, verifies them and commits them, each once however many wait for it. */
 export interface ManifestPull {
   byDigest(route: Route, digest: Digest, caller: Caller): Promise<Pulled>;
+  /**
+   * Several side by side, which become one commit in the order of `digests`; undefined for what the upstream says that
+   * it does not have. When one cannot be had, the others are kept all the same.
+   * @throws the first failure
+   */
+  byDigests(
+    route: Route,
+    digests: readonly Digest[],
+    caller: Caller,
+  ): Promise<readonly (ManifestRecord | undefined)[]>;
   /**
    * Manifest and tag become one commit. `algorithm` names the digest that the tag is known by, where the upstream's
    * answer does not say.
@@ -45,17 +55,23 @@ export interface ManifestPull {
   byTag(route: Route, tag: Tag, caller: Caller, algorithm?: Algorithm): Promise<Pulled>;
 }
 
+/** The upstream's answer, verified and not kept yet. */
+interface Fetched {
+  /** When it was asked, as `Writes` counts. */
+  readonly asked: number;
+  /** What it tells of: when one of these is written through us meanwhile, the answer is an old one. */
+  readonly references: readonly Reference[];
+  /** undefined: there is no such manifest. */
+  readonly found: {readonly record: ManifestRecord; readonly changes: readonly Change[]} | undefined;
+}
+
 export function createManifestPull({metadata, writes, clock, arrived}: ManifestPullParts): ManifestPull {
+  const fetches = createSingleFlight<Fetched>();
   const flights = createSingleFlight<ManifestRecord | undefined>();
 
-  async function keep(
-    route: Route,
-    body: ManifestBody,
-    digest: Digest,
-    tag: Tag | undefined,
-  ): Promise<ManifestRecord> {
-    const {repository, registry} = route;
+  function read({registry, repository}: Route, body: ManifestBody, digest: Digest, tag: Tag | undefined) {
     const {bytes} = body;
+    verify(body, digest, registry.upstream.host);
     const parsed = manifestBody(bytes);
     const facts = factsOf(parsed);
     const mediaType = manifestType(body.mediaType, facts, registry.upstream.host);
@@ -65,9 +81,48 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
       manifestPut({repository, digest, mediaType, bytes, edge, facts, origin: 'upstream', at}),
     ];
     if (tag) changes.push({type: 'tag.put', repository, name: tag, digest, origin: 'upstream', at});
-    await metadata.commit(changes);
-    return {digest, mediaType, bytes, origin: 'upstream', linkedAt: at};
+    const record: ManifestRecord = {digest, mediaType, bytes, origin: 'upstream', linkedAt: at};
+    return {record, changes};
   }
+
+  async function fetchDigest(route: Route, digest: Digest, caller: Caller): Promise<Fetched> {
+    const asked = writes.moment();
+    const body = await route.registry.upstream.getManifest(route.repository.name, digest, caller);
+    return {asked, references: [digest], found: body && read(route, body, digest, undefined)};
+  }
+
+  async function fetchTag(
+    route: Route,
+    tag: Tag,
+    caller: Caller,
+    algorithm: Algorithm | undefined,
+  ): Promise<Fetched> {
+    const asked = writes.moment();
+    const body = await route.registry.upstream.getManifest(route.repository.name, tag, caller);
+    if (!body) return {asked, references: [tag], found: undefined};
+    const digest = body.digest ?? digestOf(body.bytes, algorithm);
+    // Deleted through us meanwhile, it does not come back by its tag.
+    return {asked, references: [tag, digest], found: read(route, body, digest, tag)};
+  }
+
+  /** Of what is not overtaken, one commit; of what is, what was written. */
+  async function keep(
+    route: Route,
+    all: readonly Fetched[],
+    tag: Tag | undefined,
+    caller: Caller,
+  ): Promise<(ManifestRecord | undefined)[]> {
+    const settled = all.map((fetched) => ({...fetched, newer: overtakenBy(route, fetched)}));
+    const kept = settled.flatMap(({found, newer}) => (found && newer === undefined ? [found] : []));
+    if (kept.length > 0) await metadata.commit(kept.flatMap(({changes}) => changes));
+    for (const {record} of kept) arrived({route, record, tag, caller});
+    return Promise.all(
+      settled.map(({found, newer}) => (newer === undefined ? found?.record : written(route, newer))),
+    );
+  }
+
+  const overtakenBy = (route: Route, {references, asked}: Fetched): Reference | undefined =>
+    references.find((reference) => writes.overtaken(route, reference, asked));
 
   const keyOf = ({repository}: Route, reference: string, caller: Caller) =>
     `${repository.registry}/${repository.name} ${reference} ${caller.key}`;
@@ -82,34 +137,30 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
     return digest && metadata.manifest(repository, digest);
   }
 
+  /** Who pulls one alone does not wait for others that are pulled with it. */
+  const fetchOnce = async (route: Route, digest: Digest, caller: Caller): Promise<Fetched> =>
+    (await fetches.run(keyOf(route, digest, caller), () => fetchDigest(route, digest, caller))).value;
+
   return {
     byDigest: (route, digest, caller) =>
       flights.run(keyOf(route, digest, caller), async () => {
-        const {upstream} = route.registry;
-        const asked = writes.moment();
-        const body = await upstream.getManifest(route.repository.name, digest, caller);
-        if (writes.overtaken(route, digest, asked)) return written(route, digest);
-        if (!body) return undefined;
-        verify(body, digest, upstream.host);
-        const record = await keep(route, body, digest, undefined);
-        arrived({route, record, tag: undefined, caller});
-        return record;
+        const fetched = await fetchOnce(route, digest, caller);
+        return (await keep(route, [fetched], undefined, caller))[0];
       }),
+
+    async byDigests(route, digests, caller) {
+      const asked = await Promise.allSettled(digests.map((digest) => fetchOnce(route, digest, caller)));
+      const fetched = asked.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
+      const records = await keep(route, fetched, undefined, caller);
+      const failure = asked.find((each) => each.status === 'rejected');
+      if (failure) throw failure.reason;
+      return records;
+    },
 
     byTag: (route, tag, caller, algorithm) =>
       flights.run(keyOf(route, tag, caller), async () => {
-        const {upstream} = route.registry;
-        const asked = writes.moment();
-        const body = await upstream.getManifest(route.repository.name, tag, caller);
-        if (writes.overtaken(route, tag, asked)) return written(route, tag);
-        if (!body) return undefined;
-        const digest = body.digest ?? digestOf(body.bytes, algorithm);
-        // Deleted through us meanwhile, it does not come back by its tag.
-        if (writes.overtaken(route, digest, asked)) return written(route, digest);
-        verify(body, digest, upstream.host);
-        const record = await keep(route, body, digest, tag);
-        arrived({route, record, tag, caller});
-        return record;
+        const fetched = await fetchTag(route, tag, caller, algorithm);
+        return (await keep(route, [fetched], tag, caller))[0];
       }),
   };
 }

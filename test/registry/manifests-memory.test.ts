@@ -54,6 +54,7 @@ async function setUp(t: ExecutionContext) {
     return value;
   };
   const pull: ManifestPull = {
+    ...real,
     byDigest: (...asked) => deleting(real.byDigest(...asked)),
     byTag: (...asked) => deleting(real.byTag(...asked)),
   };

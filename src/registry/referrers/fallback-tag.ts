@@ -4,7 +4,7 @@ import {type Digest, digestOf} from '../../oci/digest.ts';
 import {readManifest} from '../../oci/manifest.ts';
 import {OCI_INDEX} from '../../oci/media-type.ts';
 import {type Edge, edgeOf, fallbackTag} from '../../oci/referrers.ts';
-import type {ManifestRecord, Metadata} from '../../storage/metadata.ts';
+import type {Metadata} from '../../storage/metadata.ts';
 import {type ManifestBody, UpstreamFailure} from '../../upstream/port.ts';
 import type {ManifestPull} from '../manifest-pull.ts';
 import type {Route} from '../namespace.ts';
@@ -28,18 +28,19 @@ const AT_ONCE = 32;
 const MOST_ENTRIES = 10_000;
 
 export function createFallbackTags({metadata, pull}: {metadata: Metadata; pull: ManifestPull}): FallbackTags {
-  async function fetchEntry(
-    route: Route,
-    digest: Digest,
-    caller: Caller,
-  ): Promise<ManifestRecord | undefined> {
-    const here = await metadata.manifest(route.repository, digest);
-    return here ?? (await pull.byDigest(route, digest, caller)).value;
-  }
-
-  async function edgeIn(route: Route, digest: Digest, caller: Caller): Promise<Edge | undefined> {
-    const entry = await fetchEntry(route, digest, caller);
-    return entry && edgeOf(entry);
+  /** The edges of those that exist, in the order of the tag: whoever adds to it appends. */
+  async function edgesOf(route: Route, digests: readonly Digest[], caller: Caller): Promise<Edge[]> {
+    const here = await Promise.all(digests.map((digest) => metadata.manifest(route.repository, digest)));
+    const pulled = await pull.byDigests(
+      route,
+      digests.filter((_, index) => !here[index]),
+      caller,
+    );
+    const entries = new Map([...here, ...pulled].flatMap((entry) => (entry ? [[entry.digest, entry]] : [])));
+    return digests.flatMap((digest) => {
+      const entry = entries.get(digest);
+      return (entry && edgeOf(entry)) ?? [];
+    });
   }
 
   async function check(
@@ -56,8 +57,8 @@ export function createFallbackTags({metadata, pull}: {metadata: Metadata; pull: 
     const descriptors: Descriptor[] = [];
     for (let at = 0; at < digests.length; at += AT_ONCE) {
       const some = digests.slice(at, at + AT_ONCE);
-      const edges = await Promise.all(some.map((digest) => edgeIn(route, digest, caller)));
-      for (const edge of edges) if (edge?.subject === subject) descriptors.push(edge.descriptor);
+      const edges = await edgesOf(route, some, caller);
+      for (const edge of edges) if (edge.subject === subject) descriptors.push(edge.descriptor);
     }
     return descriptors;
   }

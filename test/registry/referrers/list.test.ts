@@ -102,6 +102,24 @@ test('without the API the fallback tag is read, and every descriptor rebuilt fro
   t.deepEqual(listed(got), [descriptorOf(sbom), descriptorOf(signature)]);
 });
 
+test('the entries of the tag are listed in its order, in whatever order they arrive', async (t) => {
+  const entries = Array.from({length: 5}, () => referrerOf(image));
+  const {promise: last, resolve} = Promise.withResolvers<void>();
+  const [api, tag] = legacy(REPOSITORY, image, [], entries.map(descriptorOf)) as [Expectation, Expectation];
+  const gets = entries.map((entry, index) => ({
+    request: getOf(entry).request,
+    answer: () => {
+      if (index === entries.length - 1) setTimeout(resolve, 20);
+      return {...manifestAnswer(entry), ...(index < 3 ? {before: last} : {})};
+    },
+  }));
+  const {proxy} = await start(t, [api, tag, ...gets]);
+  t.deepEqual(
+    digests(await ask(proxy)),
+    entries.map(({digest}) => digest),
+  );
+});
+
 test('an entry of the tag that has another subject, or that is gone, is not listed', async (t) => {
   const foreign = referrerOf(plainManifest());
   const gone = referrerOf(image);

@@ -1,0 +1,151 @@
+import {join} from 'node:path';
+import test, {type ExecutionContext} from 'ava';
+import {ANONYMOUS} from '../../src/caller.ts';
+import type {Digest} from '../../src/oci/digest.ts';
+import {parseName} from '../../src/oci/name.ts';
+import {type Arrival, createManifestPull} from '../../src/registry/manifest-pull.ts';
+import type {Registry} from '../../src/registry/registries.ts';
+import {createWrites} from '../../src/registry/writes.ts';
+import type {Change, Metadata} from '../../src/storage/metadata.ts';
+import {openSqliteMetadata} from '../../src/storage/sqlite/metadata.ts';
+import {createNowhere} from '../../src/upstream/nowhere.ts';
+import {type ManifestBody, UpstreamFailure} from '../../src/upstream/port.ts';
+import {createMovableClock} from '../support/backref.ts';
+import {plainManifest} from '../support/content.ts';
+import {createFolder} from '../support/folder.ts';
+
+const HOST = 'example.test';
+const repository = {registry: HOST, name: parseName('team/app')};
+const [one, two, three] = [plainManifest(), plainManifest(), plainManifest()];
+
+/** What is asked of the upstream waits until a test answers. */
+async function setUp(t: ExecutionContext) {
+  const real = await openSqliteMetadata({path: join(await createFolder(t), 'meta.db')});
+  t.teardown(() => real.close());
+  const commits: (readonly Change[])[] = [];
+  const metadata: Metadata = {
+    ...real,
+    commit: (changes, preconditions) => {
+      commits.push(changes);
+      return real.commit(changes, preconditions);
+    },
+  };
+  const questions = new Map<string, PromiseWithResolvers<ManifestBody | undefined>>();
+  const asked: string[] = [];
+  const registry: Registry = {
+    name: HOST,
+    aliases: [],
+    hosts: [],
+    library: false,
+    upstream: {
+      ...createNowhere(HOST),
+      getManifest: (_repository, reference) => {
+        asked.push(reference);
+        const question = Promise.withResolvers<ManifestBody | undefined>();
+        questions.set(reference, question);
+        return question.promise;
+      },
+    },
+    hosted: false,
+    push: {mode: 'deny'},
+    maxManifest: 4 * 1024 * 1024,
+    tags: {ttl: 60_000, maxStale: 0, keepDeleted: 0, absentTtl: 0},
+    referrers: {mode: 'off', ttl: 60_000, maxStale: 0, prefetch: 'off'},
+    rateLimitStatus: 503,
+  };
+  const writes = createWrites();
+  const arrivals: Arrival[] = [];
+  const pull = createManifestPull({
+    metadata,
+    writes,
+    clock: createMovableClock(),
+    arrived: (arrival) => void arrivals.push(arrival),
+  });
+  const route = {registry, repository, asked: repository.name};
+  return {
+    metadata,
+    commits,
+    asked,
+    arrivals,
+    pullAll: (...digests: Digest[]) => pull.byDigests(route, digests, ANONYMOUS),
+    pullOne: (digest: Digest) => pull.byDigest(route, digest, ANONYMOUS),
+    write: (digest: Digest, changes: readonly Change[]) =>
+      writes.run(route, [digest], () => real.commit(changes)),
+    has: async (digest: Digest) => (await real.manifest(repository, digest)) !== undefined,
+    answer: (manifest: typeof one) => questions.get(manifest.digest)?.resolve(manifest),
+    deny: ({digest}: typeof one) => questions.get(digest)?.resolve(undefined),
+    fail: ({digest}: typeof one, error: Error) => questions.get(digest)?.reject(error),
+  };
+}
+
+test('several are asked for side by side and become one commit, in the order in which they were named', async (t) => {
+  const {pullAll, answer, deny, commits, arrivals} = await setUp(t);
+  const pulling = pullAll(one.digest, two.digest, three.digest);
+  answer(three);
+  deny(two);
+  answer(one);
+  const records = await pulling;
+  t.deepEqual(
+    records.map((record) => record?.digest),
+    [one.digest, undefined, three.digest],
+  );
+  t.deepEqual(
+    commits.map((changes) => changes.map((change) => 'digest' in change && change.digest)),
+    [[one.digest, three.digest]],
+  );
+  t.deepEqual(
+    arrivals.map(({record}) => record.digest),
+    [one.digest, three.digest],
+  );
+});
+
+test('when one of several cannot be had, the others are kept, and the failure is told', async (t) => {
+  const {pullAll, answer, fail, has} = await setUp(t);
+  const pulling = pullAll(one.digest, two.digest, three.digest);
+  answer(three);
+  fail(two, new UpstreamFailure('status', HOST, 'answered 500'));
+  answer(one);
+  await t.throwsAsync(pulling, {instanceOf: UpstreamFailure, message: /answered 500/});
+  t.deepEqual(await Promise.all([one, two, three].map(({digest}) => has(digest))), [true, false, true]);
+});
+
+test('of several, one whose bytes are not those of its digest is a failure, and the others are kept', async (t) => {
+  const {pullAll, answer, has} = await setUp(t);
+  const pulling = pullAll(one.digest, two.digest);
+  answer({...two, digest: one.digest});
+  answer(two);
+  await t.throwsAsync(pulling, {instanceOf: UpstreamFailure, message: /whose digest is/});
+  t.deepEqual([await has(one.digest), await has(two.digest)], [false, true]);
+});
+
+test('none to pull costs no commit', async (t) => {
+  const {pullAll, commits} = await setUp(t);
+  t.deepEqual(await pullAll(), []);
+  t.deepEqual(commits, []);
+});
+
+test('who pulls one of several alone does not wait for the others, and asks for it no second time', async (t) => {
+  const {pullAll, pullOne, answer, asked} = await setUp(t);
+  const all = pullAll(one.digest, two.digest);
+  const alone = pullOne(one.digest);
+  answer(one);
+  t.is((await alone).value?.digest, one.digest);
+  t.deepEqual(asked, [one.digest, two.digest]);
+  answer(two);
+  t.is((await all).length, 2);
+});
+
+test('of several, one that is deleted through us while the others are on their way does not come back', async (t) => {
+  const {pullAll, answer, write, has} = await setUp(t);
+  const pulling = pullAll(one.digest, two.digest);
+  answer(one);
+  await new Promise((resolve) => setImmediate(resolve));
+  await write(one.digest, [{type: 'manifest.delete', repository, digest: one.digest}]);
+  answer(two);
+  const records = await pulling;
+  t.deepEqual(
+    records.map((record) => record?.digest),
+    [undefined, two.digest],
+  );
+  t.false(await has(one.digest));
+});
