@@ -1,19 +1,23 @@
-import test, {type ExecutionContext} from 'ava';
+import test from 'ava';
 import {startBackref} from '../support/backref.ts';
 import {imageManifest, manifestAnswer, randomBlob} from '../support/content.ts';
 import {askRaw, openRaw} from '../support/raw-http.ts';
 import {createScriptedUpstream, type Expectation} from '../support/scripted-upstream.ts';
+import {type Lifetime, shareAmongTests} from '../support/shared.ts';
 import {errorOf, SPEC_CODES} from './spec-codes.ts';
 
 const {digest} = randomBlob(1);
 const hex = digest.slice('sha256:'.length);
 const HOST = 'Host: 127.0.0.1\r\n';
 
-/** A server whose upstream expects nothing but `script`: what is malformed is never asked for. */
-async function start(t: ExecutionContext, script: Expectation[] = []) {
+/** A server whose upstream expects nothing but `script`. */
+async function start(t: Lifetime, script: Expectation[] = []) {
   const upstream = await createScriptedUpstream(t, script);
   return startBackref(t, {registries: [upstream]});
 }
+
+/** One server for all that is malformed, side by side: its upstream is never asked for anything. */
+const shared = shareAmongTests(test, (lifetime) => start(lifetime));
 
 const names: [what: string, name: string][] = [
   ['an upper-case letter', 'App'],
@@ -43,7 +47,7 @@ const names: [what: string, name: string][] = [
 
 for (const [what, name] of names) {
   test(`a name with ${what} is 400 NAME_INVALID on every endpoint`, async (t) => {
-    const proxy = await start(t);
+    const proxy = await shared();
     for (const end of ['manifests/latest', `blobs/${digest}`, 'tags/list']) {
       const got = await proxy.ask(`/v2/${name}/${end}`);
       t.is(got.status, 400, end);
@@ -71,7 +75,7 @@ const digests: [what: string, text: string][] = [
 
 for (const [what, text] of digests) {
   test(`a digest with ${what} is 400 DIGEST_INVALID, of a blob and of a manifest`, async (t) => {
-    const proxy = await start(t);
+    const proxy = await shared();
     for (const path of [`blobs/${text}`, `manifests/${text}`]) {
       for (const method of ['GET', 'HEAD']) {
         const got = await proxy.ask(`/v2/app/${path}`, {method});
@@ -83,7 +87,7 @@ for (const [what, text] of digests) {
 }
 
 test('a tag where a digest belongs is 400 DIGEST_INVALID', async (t) => {
-  const proxy = await start(t);
+  const proxy = await shared();
   t.is(errorOf(await proxy.ask('/v2/app/blobs/latest')).code, 'DIGEST_INVALID');
 });
 
@@ -104,7 +108,7 @@ for (const [what, reference] of [
   ['a line break', 'a%0a'],
 ] as const) {
   test(`a tag with ${what} is 400 MANIFEST_INVALID`, async (t) => {
-    const proxy = await start(t);
+    const proxy = await shared();
     const got = await proxy.ask(`/v2/app/manifests/${reference}`);
     t.is(got.status, 400);
     t.is(errorOf(got).code, 'MANIFEST_INVALID');
@@ -120,7 +124,7 @@ test('a name whose slash is encoded is the same name', async (t) => {
 
 for (const name of ['ns', 'n', 'last']) {
   test(`a query parameter ${name} that is given twice is 400`, async (t) => {
-    const proxy = await start(t);
+    const proxy = await shared();
     const got = await proxy.ask(`/v2/app/tags/list?${name}=1&${name}=1`);
     t.is(got.status, 400);
     t.regex(errorOf(got).message, new RegExp(`"${name}" is given 2 times`));
@@ -129,7 +133,7 @@ for (const name of ['ns', 'n', 'last']) {
 
 test('an ns that is an address, a path or not ASCII is NAME_UNKNOWN and dialled by nobody', async (t) => {
   const elsewhere = await createScriptedUpstream(t);
-  const proxy = await start(t);
+  const proxy = await shared();
   for (const ns of [
     elsewhere.host,
     elsewhere.url,
@@ -147,7 +151,7 @@ test('an ns that is an address, a path or not ASCII is NAME_UNKNOWN and dialled 
 });
 
 test('a target of more than 8,192 characters is 414, one of 8,192 is read', async (t) => {
-  const proxy = await start(t);
+  const proxy = await shared();
   const fill = (length: number) => `/v2/?${'x'.repeat(length - '/v2/?'.length)}`;
   t.is((await proxy.ask(fill(8192))).status, 200);
   const got = await proxy.ask(fill(8193));
@@ -190,7 +194,7 @@ const refused: [what: string, text: string, status: number][] = [
 
 for (const [what, text, status] of refused) {
   test(`${what} is ${status}, told as an error of the specification`, async (t) => {
-    const proxy = await start(t);
+    const proxy = await shared();
     const got = await askRaw(t, proxy.port, text);
     t.is(got?.status, status);
     if (got) t.true(SPEC_CODES.includes(errorOf(got).code));
@@ -199,13 +203,13 @@ for (const [what, text, status] of refused) {
 }
 
 test('a 405 below the application has Allow too', async (t) => {
-  const proxy = await start(t);
+  const proxy = await shared();
   const got = await askRaw(t, proxy.port, `CONNECT example.com:443 HTTP/1.1\r\n${HOST}\r\n`);
   t.is(got?.headers['allow'], 'GET, HEAD');
 });
 
 test('a request that ends in the middle of its headers is 400', async (t) => {
-  const proxy = await start(t);
+  const proxy = await shared();
   const {socket, answer} = await openRaw(t, proxy.port);
   socket.end('GET /v2/ HTTP/1.1\r\nHo');
   const got = await answer();
@@ -213,7 +217,7 @@ test('a request that ends in the middle of its headers is 400', async (t) => {
 });
 
 test('HTTP/1.0 is answered, without a Host too, and the connection ends', async (t) => {
-  const proxy = await start(t);
+  const proxy = await shared();
   for (const text of ['GET /v2/ HTTP/1.0\r\n\r\n', `GET /v2/ HTTP/1.0\r\n${HOST}\r\n`]) {
     const got = await askRaw(t, proxy.port, text);
     t.is(got?.status, 200);
@@ -232,7 +236,7 @@ for (const target of [
   'http://%zz/v2/',
 ]) {
   test(`the absolute target ${target} is read by its path`, async (t) => {
-    const proxy = await start(t);
+    const proxy = await shared();
     const got = await askRaw(t, proxy.port, `GET ${target} HTTP/1.1\r\n${HOST}\r\n`);
     t.is(got?.status, 200);
   });
@@ -247,7 +251,7 @@ test('the host of an absolute target goes before the Host header', async (t) => 
 });
 
 test('an absolute target without a path, or with a query alone, is no endpoint', async (t) => {
-  const proxy = await start(t);
+  const proxy = await shared();
   for (const target of ['http://host', 'http://host?/v2/', 'http://host/../v2/']) {
     const got = await askRaw(t, proxy.port, `GET ${target} HTTP/1.1\r\n${HOST}\r\n`);
     t.is(got?.status, 404, target);
@@ -272,7 +276,7 @@ test('pipelined requests are answered in their order, errors among them', async 
 });
 
 test('garbage behind a request is answered after it', async (t) => {
-  const proxy = await start(t);
+  const proxy = await shared();
   const {send, answer} = await openRaw(t, proxy.port);
   send(`GET /v2/ HTTP/1.1\r\n${HOST}\r\n`);
   t.is((await answer())?.status, 200);
@@ -306,7 +310,7 @@ test('garbage behind a request whose body is on its way never gets into that bod
 });
 
 test('a body of a GET is passed over, and the next request is read', async (t) => {
-  const proxy = await start(t);
+  const proxy = await shared();
   const {send, answer} = await openRaw(t, proxy.port);
   send(`GET /v2/ HTTP/1.1\r\n${HOST}Content-Length: 5\r\n\r\nhello`);
   t.is((await answer())?.status, 200);
@@ -319,7 +323,7 @@ test('a body of a GET is passed over, and the next request is read', async (t) =
 });
 
 test('a pushed body is not waited for: the 405 comes first', async (t) => {
-  const proxy = await start(t);
+  const proxy = await shared();
   const {send, answer} = await openRaw(t, proxy.port);
   send(`PUT /v2/app/manifests/1 HTTP/1.1\r\n${HOST}Content-Length: 1000000000\r\n\r\nthe first bytes`);
   t.is((await answer('PUT'))?.status, 405);
@@ -327,7 +331,7 @@ test('a pushed body is not waited for: the 405 comes first', async (t) => {
 
 for (const expectation of ['100-continue', '200-ok', '']) {
   test(`Expect: ${expectation} is answered as if it were not there`, async (t) => {
-    const proxy = await start(t);
+    const proxy = await shared();
     const got = await askRaw(t, proxy.port, `GET /v2/ HTTP/1.1\r\n${HOST}Expect: ${expectation}\r\n\r\n`);
     t.is(got?.status, 200);
     t.is(got?.body.toString(), '{}');
@@ -335,7 +339,7 @@ for (const expectation of ['100-continue', '200-ok', '']) {
 }
 
 test('Upgrade is ignored', async (t) => {
-  const proxy = await start(t);
+  const proxy = await shared();
   const upgrade = 'Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c, websocket\r\nHTTP2-Settings: AAA\r\n';
   const got = await askRaw(t, proxy.port, `GET /v2/ HTTP/1.1\r\n${HOST}${upgrade}\r\n`);
   t.is(got?.status, 200);

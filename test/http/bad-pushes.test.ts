@@ -1,11 +1,12 @@
 import {readdir} from 'node:fs/promises';
 import {join} from 'node:path';
-import test, {type ExecutionContext} from 'ava';
+import test from 'ava';
 import {OCI_INDEX, OCI_MANIFEST} from '../../src/oci/media-type.ts';
 import {createUploadId} from '../../src/oci/upload.ts';
 import {type Backref, DAY, type Got, startBackref} from '../support/backref.ts';
 import {contentOf, imageManifest, plainManifest, randomBlob} from '../support/content.ts';
 import {openRaw} from '../support/raw-http.ts';
+import {type Lifetime, shareAmongTests} from '../support/shared.ts';
 import {errorOf, SPEC_CODES} from './spec-codes.ts';
 
 const HOST = 'Host: 127.0.0.1\r\n';
@@ -14,7 +15,7 @@ const blob = randomBlob(3000);
 const other = randomBlob(3000);
 
 /** Two hosted registries, `apps.local` (the default) and `other.local`, that may come to no fault of their own. */
-async function start(t: ExecutionContext): Promise<Backref> {
+async function start(t: Lifetime): Promise<Backref> {
   const hosted = await startBackref(t, {
     registries: [{name: 'apps.local', library: false}, {name: 'other.local'}],
   });
@@ -26,6 +27,9 @@ async function start(t: ExecutionContext): Promise<Backref> {
   });
   return hosted;
 }
+
+/** One for what is refused and leaves nothing behind. */
+const shared = shareAmongTests(test, start);
 
 /** @throws unless the answer is an error of the specification. */
 function fault(got: Got | undefined): {status: number; code: string; message: string} {
@@ -101,7 +105,7 @@ for (const [how, push] of wrong) {
 }
 
 test('a manifest whose digest is another one is 400 DIGEST_INVALID', async (t) => {
-  const hosted = await start(t);
+  const hosted = await shared();
   const [image, another] = [plainManifest(), plainManifest()];
   t.like(fault(await putManifest(hosted, image.bytes, image.mediaType, another.digest)), {
     status: 400,
@@ -244,7 +248,7 @@ const bombs: [what: string, body: () => string][] = [
 
 for (const [what, body] of bombs) {
   test(`a manifest of ${what} is 400 MANIFEST_INVALID, and others are served meanwhile`, async (t) => {
-    const hosted = await start(t);
+    const hosted = await shared();
     const bytes = Buffer.from(body(), 'latin1');
     const [got, ping] = await Promise.all([putManifest(hosted, bytes, OCI_INDEX), hosted.ask('/v2/')]);
     t.like(fault(got), {status: 400, code: 'MANIFEST_INVALID'});
@@ -254,7 +258,7 @@ for (const [what, body] of bombs) {
 }
 
 test('an index of a million manifests is 413, and one of as many as fit is told what is missing', async (t) => {
-  const hosted = await start(t);
+  const hosted = await shared();
   const index = (count: number) =>
     `{"schemaVersion":2,"mediaType":"${OCI_INDEX}","manifests":[${Array.from({length: count}, (_, number) => entry(number)).join()}]}`;
   t.is(fault(await putManifest(hosted, index(1_000_000), OCI_INDEX)).status, 413);
@@ -264,7 +268,7 @@ test('an index of a million manifests is 413, and one of as many as fit is told 
 });
 
 test('a manifest that names blobs which are not here is MANIFEST_BLOB_UNKNOWN and sets no tag', async (t) => {
-  const hosted = await start(t);
+  const hosted = await shared();
   const image = imageManifest([blob]);
   const {code, message} = fault(await putManifest(hosted, image.bytes));
   t.is(code, 'MANIFEST_BLOB_UNKNOWN');
@@ -283,13 +287,13 @@ test('a declared size that is wrong is 400', async (t) => {
 });
 
 test('a Content-Type that contradicts the manifest is 400 MANIFEST_INVALID', async (t) => {
-  const hosted = await start(t);
+  const hosted = await shared();
   const {bytes} = plainManifest();
   t.is(fault(await putManifest(hosted, bytes, OCI_MANIFEST)).code, 'MANIFEST_INVALID');
 });
 
 test('what is not there cannot be deleted: 404', async (t) => {
-  const hosted = await start(t);
+  const hosted = await shared();
   for (const [path, code] of [
     ['manifests/v1', 'MANIFEST_UNKNOWN'],
     [`manifests/${blob.digest}`, 'MANIFEST_UNKNOWN'],
@@ -300,7 +304,7 @@ test('what is not there cannot be deleted: 404', async (t) => {
 });
 
 test('names, tags and digests that are malformed are 400 where something is pushed, too', async (t) => {
-  const hosted = await start(t);
+  const hosted = await shared();
   for (const [method, path, code] of [
     ['POST', '/v2/App/blobs/uploads/', 'NAME_INVALID'],
     ['POST', '/v2/a/../b/blobs/uploads/', 'NAME_INVALID'],

@@ -1,23 +1,24 @@
 import {METHODS} from 'node:http';
-import test, {type ExecutionContext} from 'ava';
+import test from 'ava';
 import {startBackref} from '../support/backref.ts';
 import {randomBlob} from '../support/content.ts';
 import {createScriptedUpstream} from '../support/scripted-upstream.ts';
+import {shareAmongTests} from '../support/shared.ts';
 import {errorOf} from './spec-codes.ts';
 
 const {digest} = randomBlob(1);
 
-/** A server of two registries that may ask neither. */
-async function start(t: ExecutionContext) {
-  const upstream = await createScriptedUpstream(t);
-  const other = await createScriptedUpstream(t);
-  const proxy = await startBackref(t, {registries: [upstream, {url: other.url, name: 'ghcr.io'}]});
+/** One server of two registries that may ask neither. */
+const shared = shareAmongTests(test, async (lifetime) => {
+  const upstream = await createScriptedUpstream(lifetime);
+  const other = await createScriptedUpstream(lifetime);
+  const proxy = await startBackref(lifetime, {registries: [upstream, {url: other.url, name: 'ghcr.io'}]});
   return {proxy, upstream};
-}
+});
 
 for (const path of ['/v2/', '/v2', '/v2/?ns=ghcr.io', '/v2/?anything=%zz']) {
   test(`GET ${path} says that the API is here`, async (t) => {
-    const {proxy} = await start(t);
+    const {proxy} = await shared();
     const got = await proxy.ask(path);
     t.is(got.status, 200);
     t.is(got.body.toString(), '{}');
@@ -32,7 +33,7 @@ for (const path of ['/v2/', '/v2', '/v2/?ns=ghcr.io', '/v2/?anything=%zz']) {
 }
 
 test('Authorization of a client is not looked at', async (t) => {
-  const {proxy} = await start(t);
+  const {proxy} = await shared();
   for (const authorization of ['Basic !!', 'Bearer x', 'Nonsense', '']) {
     t.is((await proxy.ask('/v2/', {headers: {authorization}})).status, 200);
   }
@@ -57,7 +58,7 @@ for (const [path, allow, push] of endpoints) {
   const title = path.replace(digest, '<digest>');
 
   test(`${title} answers every other method with 405 and Allow "${allow}"`, async (t) => {
-    const {proxy} = await start(t);
+    const {proxy} = await shared();
     for (const method of others) {
       const got = await proxy.ask(path, {method});
       t.is(got.status, 405, method);
@@ -72,7 +73,7 @@ for (const [path, allow, push] of endpoints) {
 }
 
 test('a refused push names the registry, its setting and where to push instead', async (t) => {
-  const {proxy, upstream} = await start(t);
+  const {proxy, upstream} = await shared();
   const got = await proxy.ask('/v2/app/manifests/latest', {method: 'PUT'});
   t.is(
     errorOf(got).message,
@@ -81,14 +82,14 @@ test('a refused push names the registry, its setting and where to push instead',
 });
 
 test('a push is refused by the registry that it is meant for', async (t) => {
-  const {proxy} = await start(t);
+  const {proxy} = await shared();
   for (const path of ['/v2/ghcr.io/app/blobs/uploads/', '/v2/app/blobs/uploads/?ns=ghcr.io']) {
     t.regex(errorOf(await proxy.ask(path, {method: 'POST'})).message, /registries\.ghcr\.io\.push is "deny"/);
   }
 });
 
 test('a mount and a push in one POST are refused the same way', async (t) => {
-  const {proxy} = await start(t);
+  const {proxy} = await shared();
   for (const query of [`mount=${digest}&from=other`, `digest=${digest}`]) {
     t.is((await proxy.ask(`/v2/app/blobs/uploads/?${query}`, {method: 'POST'})).status, 405);
   }
@@ -120,7 +121,7 @@ for (const path of [
   '/../../etc/passwd',
 ]) {
   test(`${path.replace(digest, '<digest>')} is no endpoint: 404 UNSUPPORTED`, async (t) => {
-    const {proxy} = await start(t);
+    const {proxy} = await shared();
     const got = await proxy.ask(path);
     t.is(got.status, 404);
     const {code, message} = errorOf(got);
@@ -157,7 +158,7 @@ test('OCI-Namespace repeats ns where ns chose the registry, in errors too', asyn
 });
 
 test('an unknown ns is 404 NAME_UNKNOWN, names what there is, and is repeated in no header', async (t) => {
-  const {proxy} = await start(t);
+  const {proxy} = await shared();
   for (const path of ['manifests/latest', `blobs/${digest}`, 'tags/list']) {
     const got = await proxy.ask(`/v2/app/${path}?ns=127.0.0.1:${proxy.port}`);
     t.is(got.status, 404);

@@ -6,11 +6,11 @@ import {
   request,
 } from 'node:http';
 import {join} from 'node:path';
-import type {ExecutionContext} from 'ava';
 import {type Clock, systemClock} from '../../src/clock.ts';
 import type {Config, RegistryConfig, UpstreamConfig} from '../../src/config.ts';
 import {type BackrefServer, createServer} from '../../src/server.ts';
 import {createFolder} from './folder.ts';
+import type {Lifetime} from './shared.ts';
 
 /** Time that stands still but for what a test moves it on; waits take as long as they say. */
 export interface MovableClock extends Clock {
@@ -88,7 +88,7 @@ export interface BackrefOptions {
 }
 
 /** A server on a folder of its own, ended with the test. The first registry is the default one, `docker.io`. */
-export async function startBackref(t: ExecutionContext, options: BackrefOptions): Promise<Backref> {
+export async function startBackref(t: Lifetime, options: BackrefOptions): Promise<Backref> {
   const folder = options.folder ?? (await createFolder(t));
   const clock = options.clock ?? createMovableClock();
   const server = createServer(configOf(options, folder), {clock, env: {}});

@@ -33,7 +33,7 @@ const COMPILED: Record<string, string> = NODE_COMPILE_CACHE
  * the test.
  */
 export function start(t: ExecutionContext, args: readonly string[], {cwd, env = {}}: Surroundings): Command {
-  return startProgram(t, process.execPath, [MAIN, ...args], {cwd, env: {...COMPILED, ...env}});
+  return startProgram(t, process.execPath, [MAIN, ...args], {cwd, env});
 }
 
 /** Starts any program, in the same way. */
@@ -43,7 +43,7 @@ export function startProgram(
   args: readonly string[],
   {cwd, env = {}}: Surroundings,
 ): Command {
-  const child = spawn(program, args, {cwd, env, stdio: ['ignore', 'pipe', 'pipe']});
+  const child = spawn(program, args, {cwd, env: {...COMPILED, ...env}, stdio: ['ignore', 'pipe', 'pipe']});
   const printed = {stdout: '', stderr: ''};
   for (const name of ['stdout', 'stderr'] as const)
     child[name].setEncoding('utf8').on('data', (text: string) => {

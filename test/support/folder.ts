@@ -1,10 +1,10 @@
 import {mkdtemp, rm} from 'node:fs/promises';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
-import type {ExecutionContext} from 'ava';
+import type {Lifetime} from './shared.ts';
 
 /** An empty folder that is removed when the test has ended. */
-export async function createFolder(t: ExecutionContext, parent = tmpdir()): Promise<string> {
+export async function createFolder(t: Lifetime, parent = tmpdir()): Promise<string> {
   const folder = await mkdtemp(join(parent, 'backref-'));
   t.teardown(() => rm(folder, {recursive: true, force: true}));
   return folder;

@@ -2,24 +2,27 @@ import {spawn} from 'node:child_process';
 import {once} from 'node:events';
 import {cp, mkdir, symlink, writeFile} from 'node:fs/promises';
 import {dirname, join, resolve} from 'node:path';
-import type {ExecutionContext} from 'ava';
 import {createFolder} from './folder.ts';
+import type {Lifetime} from './shared.ts';
 
 const PROJECT = resolve(import.meta.dirname, '../..');
-const CHECKED = [
-  '.gitignore',
-  'biome.json',
-  'knip.json',
-  'package.json',
-  'src',
-  'tsconfig.json',
-  ...['test', 'demo', 'interop', 'conformance', 'bench', 'rig'],
-];
+/** What tells the parts of `npm run check` what to do. */
+const SETTINGS = ['.gitignore', 'biome.json', 'knip.json', 'package.json', 'tsconfig.json'];
+/** All sources that they read. */
+export const SOURCES = ['src', 'test', 'demo', 'interop', 'conformance', 'bench', 'rig'];
 
-/** A copy of what `npm run check` reads, with further files in it; removed with the test. */
-export async function plantedCopy(t: ExecutionContext, planted: Record<string, string>): Promise<string> {
+/**
+ * A copy of the project that is removed with the test: all settings, of the sources those below `sources`, and further
+ * files, which may take the place of a source.
+ */
+export async function plantedCopy(
+  t: Lifetime,
+  sources: readonly string[],
+  planted: Record<string, string>,
+): Promise<string> {
   const copy = await createFolder(t);
-  for (const name of CHECKED) await cp(join(PROJECT, name), join(copy, name), {recursive: true});
+  for (const name of [...SETTINGS, ...sources])
+    await cp(join(PROJECT, name), join(copy, name), {recursive: true});
   await symlink(join(PROJECT, 'node_modules'), join(copy, 'node_modules'));
   for (const [path, text] of Object.entries(planted)) {
     await mkdir(dirname(join(copy, path)), {recursive: true});
