@@ -67,7 +67,7 @@ export interface UpstreamConfig {
   /** PEM text of further certificate authorities. */
   ca: readonly string[];
   timeouts: {connect: number; headers: number; idle: number};
-  /** Requests under way at once. */
+  /** Requests under way at once. Half as many as `bodies` come on top for what goes to clients past the cache. */
   concurrency: {heads: number; bodies: number};
   /** The circuit opens after so many failures in a row, for so long. */
   breaker: {failures: number; openFor: number};

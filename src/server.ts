@@ -20,12 +20,13 @@ import {createGarbage, type Garbage} from './registry/garbage.ts';
 import {createManifestPull} from './registry/manifest-pull.ts';
 import {createManifests} from './registry/manifests.ts';
 import {createMemory} from './registry/memory.ts';
+import {createUploadExpiry, type UploadExpiry} from './registry/push/expiry.ts';
 import {createLocalPush} from './registry/push/local.ts';
 import {createPushes} from './registry/push/pushes.ts';
 import {createTagRounds} from './registry/push/tag-round.ts';
 import {createTagUpkeep, type TagUpkeep} from './registry/push/tag-upkeep.ts';
 import {createThroughPush} from './registry/push/through.ts';
-import {createUploads, type Uploads} from './registry/push/uploads.ts';
+import {createUploads} from './registry/push/uploads.ts';
 import {createCapabilities} from './registry/referrers/capability.ts';
 import {createDiscovery} from './registry/referrers/discovery.ts';
 import {createFallbackTags} from './registry/referrers/fallback-tag.ts';
@@ -107,7 +108,7 @@ export function createServer(
     const metadata = await openSqliteMetadata({path: config.storage.metadata.path});
     const writes = createWrites();
     const background = createBackground({clock, events});
-    const {verbs, uploads, garbage, ...work} = wire(config, {
+    const {verbs, garbage, ...work} = wire(config, {
       metadata,
       spools,
       writes,
@@ -125,16 +126,16 @@ export function createServer(
     });
     const socket = createAdminSocket(config.storage.blobs.path, commands);
     const listener = createListener(app, clock);
-    return {...work, metadata, uploads, garbage, background, commands, socket, listener};
+    return {...work, metadata, garbage, background, commands, socket, listener};
   }
 
   /** What is done beside the requests, from now on. */
-  function work({uploads, garbage, upkeep, background}: Running): void {
+  function work({expiry, garbage, upkeep, background}: Running): void {
     const {
       uploads: {expireAfter},
       garbage: {interval, grace},
     } = config;
-    const expire = () => uploads.sweep(clock.now() - expireAfter);
+    const expire = (signal: AbortSignal) => expiry.run(clock.now() - expireAfter, signal);
     const collect = (signal: AbortSignal) => garbage.run({grace, signal, progress: () => {}});
     background.once('sweep old spools', () => spools.sweep(clock.now() - Math.max(SPOOL_LIFE, expireAfter)));
     background.once('expire uploads', expire);
@@ -198,7 +199,7 @@ interface Wired {
   verbs: Verbs;
   fills: Fills;
   prefetch: Prefetch;
-  uploads: Uploads;
+  expiry: UploadExpiry;
   garbage: Garbage;
   upkeep: TagUpkeep;
 }
@@ -227,9 +228,9 @@ function wire(config: Config, parts: Parts): Wired {
   const store = createFsBlobStore({path: join(config.storage.blobs.path, 'blobs')});
   const memory = createMemory(config.cache.memory);
   const absences = createAbsences(clock);
-  const access = createAccess({metadata, clock});
+  const access = createAccess({metadata, clock, events});
   const pull = createManifestPull({metadata, writes, clock, arrived: (arrival) => prefetch.arrived(arrival)});
-  const tags = createTags({metadata, pull, absences, writes, clock});
+  const tags = createTags({metadata, pull, absences, writes, clock, events});
   const custody = createCustody({store, metadata, clock});
   const fills = createFills({spools, store, custody, clock, events});
   const blobs = createBlobs({store, custody, metadata, access, fills, absences, memory, clock, events});
@@ -240,7 +241,7 @@ function wire(config: Config, parts: Parts): Wired {
   const lists = createReferrerLists({metadata, discovery, memory, clock, events});
   const referrers = createReferrers({pages: createReferrersPages(metadata), lists, events});
   const prefetch = createPrefetch({metadata, pull, lists, blobs, events});
-  const tagLists = createTagLists({metadata, absences, clock});
+  const tagLists = createTagLists({metadata, absences, clock, events});
   const uploads = createUploads({metadata, spools, custody, clock});
   const rounds = createTagRounds({metadata, capabilities, discovery, pull, tags, clock, events, owner});
   const upkeep = createTagUpkeep({metadata, rounds, registries, clock, events});
@@ -249,18 +250,19 @@ function wire(config: Config, parts: Parts): Wired {
     local: createLocalPush({...pushed, uploads, clock, events}),
     through: createThroughPush({...pushed, uploads, capabilities, lists, upkeep, clock, events}),
   });
+  const expiry = createUploadExpiry({uploads, registries, events});
   const garbage = createGarbage({
     metadata,
     store,
     custody,
     memory,
-    expireUploads: async (before) => (await uploads.sweep(before)).length,
+    expireUploads: expiry.run,
     uploadLife: config.uploads.expireAfter,
     clock,
     events,
   });
   const verbs = {
-    manifests: createTagReaders({manifests, referrers, metadata, clock}),
+    manifests: createTagReaders({manifests, referrers, metadata, clock, events}),
     blobs,
     tagLists,
     catalog: createCatalog({metadata}),
@@ -268,7 +270,7 @@ function wire(config: Config, parts: Parts): Wired {
     pushes,
     metrics: createMetrics(events),
   };
-  return {verbs, fills, prefetch, uploads, garbage, upkeep};
+  return {verbs, fills, prefetch, expiry, garbage, upkeep};
 }
 
 function registryOf(

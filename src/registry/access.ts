@@ -1,11 +1,13 @@
 import type {Caller} from '../caller.ts';
 import type {Clock} from '../clock.ts';
+import type {Events} from '../events.ts';
 import type {Digest} from '../oci/digest.ts';
 import {readManifest} from '../oci/manifest.ts';
 import {edgeOf} from '../oci/referrers.ts';
 import type {Metadata} from '../storage/metadata.ts';
 import {manifestType} from './manifest-type.ts';
 import type {Route} from './namespace.ts';
+import {keepIfRoom} from './room.ts';
 import {createSingleFlight} from './single-flight.ts';
 
 /** This caller may have this digest of this repository. */
@@ -28,7 +30,7 @@ export interface Access {
   confirmBlob(route: Route, blob: Digest, caller: Caller): Promise<Grant | undefined>;
   /**
    * Asks the upstream by HEAD about a manifest whose bytes are here, and links it when it is there. Bytes that were
-   * collected meanwhile are granted, and have to be fetched.
+   * collected meanwhile, or for whose link there is no room, are granted, and have to be fetched.
    */
   confirmManifest(route: Route, manifest: Digest, caller: Caller): Promise<Grant | undefined>;
 }
@@ -37,7 +39,13 @@ export interface Access {
 export const accessKey = ({repository}: Route, digest: Digest, caller: Caller): string =>
   `${repository.registry}/${repository.name}@${digest} ${caller.key}`;
 
-export function createAccess({metadata, clock}: {metadata: Metadata; clock: Clock}): Access {
+export interface AccessParts {
+  metadata: Metadata;
+  clock: Clock;
+  events: Events;
+}
+
+export function createAccess({metadata, clock, events}: AccessParts): Access {
   const asking = createSingleFlight<Grant | undefined>();
 
   async function askForBlob({registry, repository}: Route, digest: Digest, caller: Caller) {
@@ -46,9 +54,8 @@ export function createAccess({metadata, clock}: {metadata: Metadata; clock: Cloc
     const size =
       head.size ?? (await metadata.blob(digest))?.size ?? (await metadata.promisedSize(repository, digest));
     if (size !== undefined) {
-      await metadata.commit([
-        {type: 'blob.link', repository, digest, size, origin: 'upstream', at: clock.now()},
-      ]);
+      const link = {type: 'blob.link' as const, repository, digest, size, origin: 'upstream' as const};
+      await keepIfRoom(events, 'the link of a blob', () => metadata.commit([{...link, at: clock.now()}]));
     }
     return {size};
   }
@@ -61,9 +68,8 @@ export function createAccess({metadata, clock}: {metadata: Metadata; clock: Cloc
     const mediaType = manifestType(head.mediaType, readManifest(bytes), registry.upstream.host);
     const edge = edgeOf({digest, mediaType, bytes});
     const link = {type: 'manifest.link' as const, repository, digest, mediaType, edge};
-    await metadata.commit(
-      [{...link, origin: 'upstream', at: clock.now()}],
-      [{type: 'manifest.stored', digest}],
+    await keepIfRoom(events, 'the link of a manifest', () =>
+      metadata.commit([{...link, origin: 'upstream', at: clock.now()}], [{type: 'manifest.stored', digest}]),
     );
     return {size: bytes.byteLength};
   }

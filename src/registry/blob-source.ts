@@ -7,4 +7,5 @@ import type {Route} from './namespace.ts';
 export const blobSource = ({registry, repository}: Route, digest: Digest, caller: Caller): Source => ({
   host: registry.upstream.host,
   open: (range) => registry.upstream.getBlob(repository.name, digest, caller, range),
+  stream: (range) => registry.upstream.streamBlob(repository.name, digest, caller, range),
 });

@@ -24,6 +24,7 @@ import {BlobAbsent, type Source, SpoolFailed} from './fill/download.ts';
 import type {Fill, Fills} from './fill/fills.ts';
 import type {Memory} from './memory.ts';
 import type {Route} from './namespace.ts';
+import {keepIfRoom} from './room.ts';
 
 /** dist-spec, Pulling Blobs, and Checking if Content Exists. */
 export interface Blobs {
@@ -194,7 +195,9 @@ export function createBlobs({
     const at = clock.now();
     if (link?.origin !== 'local' || at - link.linkedAt < RENEWAL) return;
     const change = {type: 'blob.link' as const, repository, digest, size: link.size, origin: link.origin, at};
-    await metadata.commit([change], [{type: 'blob.held', repository, digest}]);
+    await keepIfRoom(events, 'that a blob is asked for', () =>
+      metadata.commit([change], [{type: 'blob.held', repository, digest}]),
+    );
   }
 
   return {

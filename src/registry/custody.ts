@@ -1,7 +1,7 @@
 import type {Clock} from '../clock.ts';
 import type {Digest} from '../oci/digest.ts';
 import type {BlobStore} from '../storage/blob-store.ts';
-import type {Change, Metadata} from '../storage/metadata.ts';
+import {type Change, type Metadata, NoRoom} from '../storage/metadata.ts';
 import type {Spool} from '../storage/spool.ts';
 import {createTurns} from './turns.ts';
 
@@ -46,6 +46,11 @@ export function createCustody({store, metadata, clock}: CustodyParts): Custody {
     return (await store.stat(digest))?.size === size ? {size} : 'lost';
   }
 
+  /** A row that there is no room to remove is true again when its blob is brought. */
+  function leaveRow(error: unknown): void {
+    if (!(error instanceof NoRoom)) throw error;
+  }
+
   /** Bytes without a row would be found by nobody, and stay: a disk without room for a row has none for them either. */
   async function removeUnrecorded(digest: Digest): Promise<boolean> {
     if (await metadata.blob(digest)) return false;
@@ -79,7 +84,7 @@ export function createCustody({store, metadata, clock}: CustodyParts): Custody {
         const now = await look(digest);
         if (typeof now === 'object') return now.size;
         if (now === 'absent') return undefined;
-        await metadata.commit([{type: 'blob.delete', digest}]);
+        await metadata.commit([{type: 'blob.delete', digest}]).catch(leaveRow);
         await store.delete(digest);
         return undefined;
       });

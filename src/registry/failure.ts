@@ -1,12 +1,21 @@
 import {OciError} from '../oci/errors.ts';
+import {NoRoom} from '../storage/metadata.ts';
 import {UpstreamFailure} from '../upstream/port.ts';
 import type {Route} from './namespace.ts';
 
 /** Seconds that a client is asked to wait where nothing better is known. */
 const RETRY_AFTER = 5;
 
+/** For the client of a registry that cannot store what it has to (RFC 4918, section 11.5: Insufficient Storage). */
+export const diskFailed = (what: string, cause?: unknown): OciError =>
+  new OciError('UNKNOWN', {
+    status: 507,
+    message: `${what}: this registry has no room for it; free some, or have its operator do so, and try again`,
+    cause,
+  });
+
 /**
- * Runs a verb, and tells its client of an upstream that could not be asked.
+ * Runs a verb, and tells its client of an upstream that could not be asked, and of a disk that is full.
  * @param plight what that means for the client; unless given, that of a pull
  */
 export async function answering<T>(
@@ -17,6 +26,7 @@ export async function answering<T>(
   try {
     return await verb();
   } catch (error) {
+    if (error instanceof NoRoom) throw diskFailed('the disk is full', error);
     throw error instanceof UpstreamFailure ? refusal(error, route, plight) : error;
   }
 }

@@ -50,7 +50,7 @@ export interface GarbageParts {
   custody: Custody;
   memory: Memory;
   /** Removes uploads that were last heard of before `before`, and gives their number. */
-  expireUploads(before: number): Promise<number>;
+  expireUploads(before: number, signal: AbortSignal): Promise<number>;
   /** Milliseconds after which an upload that nobody goes on with is over. */
   uploadLife: number;
   clock: Clock;
@@ -68,8 +68,8 @@ export function createGarbage(parts: GarbageParts): Garbage {
 
   let lookedForStrays = false;
 
-  async function* uploads(): AsyncGenerator<Collected> {
-    yield {uploads: await expireUploads(clock.now() - uploadLife)};
+  async function* uploads(signal: AbortSignal): AsyncGenerator<Collected> {
+    yield {uploads: await expireUploads(clock.now() - uploadLife, signal)};
   }
 
   async function* indexes(): AsyncGenerator<Collected> {
@@ -126,7 +126,7 @@ export function createGarbage(parts: GarbageParts): Garbage {
   async function collect({grace, signal, progress}: GarbageOptions): Promise<GarbageResult> {
     const result: GarbageResult = {uploads: 0, indexes: 0, links: 0, manifests: 0, blobs: 0, bytes: 0};
     const before = clock.now() - grace;
-    const kinds = [uploads(), indexes(), links(before), manifests(), blobs(before), strays()];
+    const kinds = [uploads(signal), indexes(), links(before), manifests(), blobs(before), strays()];
     signal.throwIfAborted();
     for (const [index, kind] of kinds.entries()) {
       for await (const piece of kind) {

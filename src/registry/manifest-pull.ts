@@ -4,7 +4,7 @@ import {type Algorithm, algorithmOf, type Digest, digestOf} from '../oci/digest.
 import {factsOf, manifestBody} from '../oci/manifest.ts';
 import {isDigestReference, type Reference, type Tag} from '../oci/name.ts';
 import {edgeOf} from '../oci/referrers.ts';
-import type {Change, ManifestRecord, Metadata} from '../storage/metadata.ts';
+import {type Change, type ManifestRecord, type Metadata, NoRoom} from '../storage/metadata.ts';
 import {type ManifestBody, UpstreamFailure} from '../upstream/port.ts';
 import {manifestPut} from './manifest-put.ts';
 import {manifestType} from './manifest-type.ts';
@@ -16,6 +16,8 @@ export interface Pulled {
   /** undefined: the upstream says that there is no such manifest. */
   readonly value: ManifestRecord | undefined;
   readonly collapsed: boolean;
+  /** There was no room to keep it: it is good for this one answer. */
+  readonly unkept?: NoRoom | undefined;
 }
 
 /** A manifest that was just fetched and committed. */
@@ -35,13 +37,16 @@ export interface ManifestPullParts {
   arrived(arrival: Arrival): void;
 }
 
-/** Fetches manifests from the upstream, verifies them and commits them, each once however many wait for it. */
+/**
+ * Fetches manifests from the upstream, verifies them and commits them, each once however many wait for it. One that is
+ * asked for alone is given also where there is no room to keep it.
+ */
 export interface ManifestPull {
   byDigest(route: Route, digest: Digest, caller: Caller): Promise<Pulled>;
   /**
    * Several side by side, which become one commit in the order of `digests`; undefined for what the upstream says that
    * it does not have. When one cannot be had, the others are kept all the same.
-   * @throws the first failure
+   * @throws the first failure; NoRoom
    */
   byDigests(
     route: Route,
@@ -65,9 +70,15 @@ interface Fetched {
   readonly found: {readonly record: ManifestRecord; readonly changes: readonly Change[]} | undefined;
 }
 
+/** What came of a question, and why it is not kept where it is not. */
+interface Kept {
+  readonly value: ManifestRecord | undefined;
+  readonly unkept: NoRoom | undefined;
+}
+
 export function createManifestPull({metadata, writes, clock, arrived}: ManifestPullParts): ManifestPull {
   const fetches = createSingleFlight<Fetched>();
-  const flights = createSingleFlight<ManifestRecord | undefined>();
+  const flights = createSingleFlight<Kept>();
 
   function read({registry, repository}: Route, body: ManifestBody, digest: Digest, tag: Tag | undefined) {
     const {bytes} = body;
@@ -121,6 +132,23 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
     );
   }
 
+  /** What was asked for alone is given also where there is no room to keep it. */
+  async function keepOne(
+    route: Route,
+    fetched: Fetched,
+    tag: Tag | undefined,
+    caller: Caller,
+  ): Promise<Kept> {
+    try {
+      return {value: (await keep(route, [fetched], tag, caller))[0], unkept: undefined};
+    } catch (error) {
+      if (!(error instanceof NoRoom)) throw error;
+      return {value: fetched.found?.record, unkept: error};
+    }
+  }
+
+  const joined = ({value, collapsed}: {value: Kept; collapsed: boolean}): Pulled => ({...value, collapsed});
+
   const overtakenBy = (route: Route, {references, asked}: Fetched): Reference | undefined =>
     references.find((reference) => writes.overtaken(route, reference, asked));
 
@@ -142,11 +170,12 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
     (await fetches.run(keyOf(route, digest, caller), () => fetchDigest(route, digest, caller))).value;
 
   return {
-    byDigest: (route, digest, caller) =>
-      flights.run(keyOf(route, digest, caller), async () => {
-        const fetched = await fetchOnce(route, digest, caller);
-        return (await keep(route, [fetched], undefined, caller))[0];
-      }),
+    async byDigest(route, digest, caller) {
+      const flight = await flights.run(keyOf(route, digest, caller), async () =>
+        keepOne(route, await fetchOnce(route, digest, caller), undefined, caller),
+      );
+      return joined(flight);
+    },
 
     async byDigests(route, digests, caller) {
       const asked = await Promise.allSettled(digests.map((digest) => fetchOnce(route, digest, caller)));
@@ -157,11 +186,12 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
       return records;
     },
 
-    byTag: (route, tag, caller, algorithm) =>
-      flights.run(keyOf(route, tag, caller), async () => {
-        const fetched = await fetchTag(route, tag, caller, algorithm);
-        return (await keep(route, [fetched], tag, caller))[0];
-      }),
+    async byTag(route, tag, caller, algorithm) {
+      const flight = await flights.run(keyOf(route, tag, caller), async () =>
+        keepOne(route, await fetchTag(route, tag, caller, algorithm), tag, caller),
+      );
+      return joined(flight);
+    },
   };
 }
 

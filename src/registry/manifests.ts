@@ -11,9 +11,10 @@ import type {Access} from './access.ts';
 import {type CacheReport, HIT, MISS, outcomeOf} from './answer.ts';
 import {isComplete} from './completeness.ts';
 import {answering} from './failure.ts';
-import type {ManifestPull} from './manifest-pull.ts';
+import type {ManifestPull, Pulled} from './manifest-pull.ts';
 import type {Memory} from './memory.ts';
 import type {Route} from './namespace.ts';
+import {unkept} from './room.ts';
 import {type Resolution, type TagOptions, type Tags, unknown} from './tags.ts';
 
 export interface ManifestFound {
@@ -94,9 +95,17 @@ export function createManifests({
     if (absences.has(manifestAbsence(route.repository, digest), absentTtl)) throw unknown(route, digest);
   }
 
+  /** Past the cache, as a blob that cannot be kept. */
+  function uncached(record: ManifestRecord, {unkept: reason, collapsed}: Pulled): ManifestAnswer {
+    if (reason && !collapsed) unkept(events, 'a manifest', reason);
+    return answer(record, {...MISS, collapsed, detail: 'uncached'});
+  }
+
   async function fetched(route: Route, digest: Digest, caller: Caller): Promise<ManifestAnswer> {
-    const {value, collapsed} = await pull.byDigest(route, digest, caller);
+    const pulled = await pull.byDigest(route, digest, caller);
+    const {value, collapsed} = pulled;
     if (!value) throw absent(route, digest);
+    if (pulled.unkept) return uncached(value, pulled);
     await tags.settle(route, digest);
     await remember(route, digest);
     return answer(value, {...MISS, stored: true, collapsed});
@@ -115,8 +124,10 @@ export function createManifests({
   }
 
   async function firstByTag(route: Route, tag: Tag, caller: Caller): Promise<ManifestAnswer> {
-    const {value, collapsed} = await pull.byTag(route, tag, caller);
+    const pulled = await pull.byTag(route, tag, caller);
+    const {value, collapsed} = pulled;
     if (!value) throw tags.absent(route, tag);
+    if (pulled.unkept) return uncached(value, pulled);
     await remember(route, value.digest);
     const ttl = Math.ceil(route.registry.tags.ttl / 1000);
     return answer(value, {...MISS, stored: true, collapsed, ttl, age: 0});

@@ -1,6 +1,7 @@
 import {LRUCache} from 'lru-cache';
 import type {Caller} from '../caller.ts';
 import type {Clock} from '../clock.ts';
+import type {Events} from '../events.ts';
 import {OciError} from '../oci/errors.ts';
 import type {Tag} from '../oci/name.ts';
 import type {Metadata, TagListRecord} from '../storage/metadata.ts';
@@ -11,6 +12,7 @@ import {answering} from './failure.ts';
 import {freshness, NO_CACHE_FLOOR} from './freshness.ts';
 import type {Route} from './namespace.ts';
 import {byBytes, MOST_ENTRIES, type Page, type PageQuery, pageOf} from './page.ts';
+import {keepIfRoom} from './room.ts';
 import {createSingleFlight} from './single-flight.ts';
 import type {TagOptions} from './tags.ts';
 import {createTurns} from './turns.ts';
@@ -44,23 +46,26 @@ export interface TagListsParts {
   metadata: Metadata;
   absences: Absences;
   clock: Clock;
+  events: Events;
+}
+
+/** A list that the upstream has just given, and whether it is kept. */
+interface Given {
+  readonly list: TagListRecord;
+  readonly stored: boolean;
 }
 
 /** A list is asked for so often when tags are put meanwhile. */
 const MOST_ATTEMPTS = 3;
 const MOST_CHANGES = 10_000;
 
-export function createTagLists({metadata, absences, clock}: TagListsParts): TagLists {
-  const asking = createSingleFlight<TagListRecord | undefined>();
+export function createTagLists({metadata, absences, clock, events}: TagListsParts): TagLists {
+  const asking = createSingleFlight<Given | undefined>();
   const turns = createTurns();
   /** Names the last change through us of each repository's tags. */
   const changes = new LRUCache<string, symbol>({max: MOST_CHANGES});
   /** All pages, or a failure: a list learned partly is never kept. */
-  async function ask(
-    route: Route,
-    caller: Caller,
-    attempts = MOST_ATTEMPTS,
-  ): Promise<TagListRecord | undefined> {
+  async function ask(route: Route, caller: Caller, attempts = MOST_ATTEMPTS): Promise<Given | undefined> {
     const {registry, repository} = route;
     const asked = changes.get(repositoryAbsence(repository));
     const given = await registry.upstream.listTags(repository.name, caller);
@@ -68,8 +73,10 @@ export function createTagLists({metadata, absences, clock}: TagListsParts): TagL
       return ask(route, caller, attempts - 1);
     if (!given) return undefined;
     const list = {names: [...new Set(given)].sort(byBytes), checkedAt: clock.now()};
-    await metadata.commit([{type: 'tag-list.put', repository, names: list.names, at: list.checkedAt}]);
-    return list;
+    const stored = await keepIfRoom(events, 'a list of tags', () =>
+      metadata.commit([{type: 'tag-list.put', repository, names: list.names, at: list.checkedAt}]),
+    );
+    return {list, stored};
   }
 
   function aged(route: Route, list: TagListRecord, how: CacheReport['how']): CacheReport {
@@ -103,8 +110,8 @@ export function createTagLists({metadata, absences, clock}: TagListsParts): TagL
       );
       if (value)
         return {
-          list: value,
-          report: {...aged(route, value, how), collapsed, stored: true},
+          list: value.list,
+          report: {...aged(route, value.list, how), collapsed, stored: value.stored},
         };
     } catch (error) {
       if (error instanceof UpstreamFailure) return stale(route, list, error);

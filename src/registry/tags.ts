@@ -1,6 +1,7 @@
 import {LRUCache} from 'lru-cache';
 import type {Caller} from '../caller.ts';
 import type {Clock} from '../clock.ts';
+import type {Events} from '../events.ts';
 import {algorithmOf, type Digest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
 import {isDigestReference, type Reference, type Tag} from '../oci/name.ts';
@@ -11,6 +12,7 @@ import {type CacheReport, HIT} from './answer.ts';
 import {freshness, NO_CACHE_FLOOR} from './freshness.ts';
 import type {ManifestPull} from './manifest-pull.ts';
 import type {Route} from './namespace.ts';
+import {keepIfRoom} from './room.ts';
 import {createSingleFlight} from './single-flight.ts';
 import type {Writes} from './writes.ts';
 
@@ -73,9 +75,10 @@ export interface TagsParts {
   absences: Absences;
   writes: Writes;
   clock: Clock;
+  events: Events;
 }
 
-export function createTags({metadata, pull, absences, writes, clock}: TagsParts): Tags {
+export function createTags({metadata, pull, absences, writes, clock, events}: TagsParts): Tags {
   /** The tags of the sightings by what they wait for: as many in all as there are sightings. */
   const awaiting = new Map<string, Set<Tag>>();
   const sightings = new LRUCache<string, Sighting>({max: MOST_SIGHTINGS, dispose: stopAwaiting});
@@ -97,9 +100,11 @@ export function createTags({metadata, pull, absences, writes, clock}: TagsParts)
 
   async function point(route: Route, tag: Tag, digest: Digest, at: number): Promise<void> {
     sightings.delete(keyOf(route, tag));
-    await metadata.commit([
-      {type: 'tag.put', repository: route.repository, name: tag, digest, origin: 'upstream', at},
-    ]);
+    await keepIfRoom(events, 'where a tag points', () =>
+      metadata.commit([
+        {type: 'tag.put', repository: route.repository, name: tag, digest, origin: 'upstream', at},
+      ]),
+    );
   }
 
   /** What was written through us while the upstream's answer was on its way. */
@@ -121,8 +126,11 @@ export function createTags({metadata, pull, absences, writes, clock}: TagsParts)
     if (writes.overtaken(route, tag, asked)) return written(route, tag);
     if (!head) {
       sightings.delete(keyOf(route, tag));
+      const {repository} = route;
       if (record)
-        await metadata.commit([{type: 'tag.gone', repository: route.repository, name: tag, at: clock.now()}]);
+        await keepIfRoom(events, 'that a tag is gone', () =>
+          metadata.commit([{type: 'tag.gone', repository, name: tag, at: clock.now()}]),
+        );
       return undefined;
     }
     const {digest} = head;

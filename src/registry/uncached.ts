@@ -12,7 +12,7 @@ export async function* streamVerified(
   digest: Digest,
   from: number,
 ): AsyncGenerator<Uint8Array, void> {
-  const answer = await source.open();
+  const answer = await source.stream();
   if (!answer) throw new BlobAbsent(`${source.host} does not have it`);
   const digester = createDigester(algorithmOf(digest));
   let at = 0;
@@ -46,7 +46,7 @@ export async function openPart(
   start: number,
   end: number,
 ): Promise<AsyncGenerator<Uint8Array, void>> {
-  const answer = await source.open({start, end});
+  const answer = await source.stream({start, end});
   if (!answer) throw new BlobAbsent(`${source.host} does not have it`);
   if (answer.start > start) {
     answer.close();

@@ -260,6 +260,11 @@ export type Precondition =
   /** Nobody else holds the lease at `at`. */
   | {type: 'lease.free'; key: string; owner: string; at: number};
 
+/** A commit found the disk full: nothing of it was made, and it can be tried again when there is room. */
+export class NoRoom extends Error {
+  override readonly name = 'NoRoom';
+}
+
 /**
  * What is known of repositories, manifests, tags and blobs. Reads see every commit that has resolved. There are
  * no interactive transactions: what belongs together is one commit.
@@ -309,8 +314,14 @@ export interface Metadata {
   idleUploads(before: number, limit: number): Promise<UploadRecord[]>;
   /** What is owed to one subject's fallback tag, oldest first. */
   tagJournal(repository: RepositoryKey, subject: Digest): Promise<OwedTagChange[]>;
-  /** All entries of the journal, oldest first. */
-  owedTagChanges(limit: number): Promise<OwedTagChange[]>;
+  /**
+   * The entries of the journal, those of one subject together, from the one after `after` on, which need not be there
+   * any more. The order is the same at each call.
+   */
+  owedTagChanges(
+    after: Pick<OwedTagChange, 'repository' | 'subject' | 'digest'> | undefined,
+    limit: number,
+  ): Promise<OwedTagChange[]>;
   /** Local links of before `before` to blobs that no manifest of the same repository names. */
   looseBlobs(before: number, limit: number): Promise<LooseBlob[]>;
   /** Blobs stored before `before` that no repository is linked to, and blobs whose deletion was begun. */
@@ -324,6 +335,7 @@ export interface Metadata {
    * the origin `local`, or is a `manifest.delete`, `blob.unlink` or `tag-journal.put`; otherwise across a crash of the
    * process.
    * @returns false, with nothing changed, when a precondition does not hold.
+   * @throws NoRoom, with nothing changed, when the disk is full.
    */
   commit(changes: readonly Change[], preconditions?: readonly Precondition[]): Promise<boolean>;
   close(): Promise<void>;

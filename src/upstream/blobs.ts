@@ -83,14 +83,18 @@ async function* exactly(
     );
 }
 
-/** @returns undefined when the upstream says that there is no such blob. Its connection is held until the body ends. */
+/**
+ * @param slot by whose pace the body is read: `bodies`, ours; `streams`, a client's.
+ * @returns undefined when the upstream says that there is no such blob. Its connection is held until the body ends.
+ */
 export async function getBlob(
   ask: Exchange['ask'],
   target: Target,
   range: ByteRange | undefined,
+  slot: 'bodies' | 'streams',
 ): Promise<BlobBody | undefined> {
   const headers = range ? {...ANY, range: rangeField(range)} : ANY;
-  const reply = await ask({...target, method: 'GET', headers, slot: 'bodies', answers: [404, 416]});
+  const reply = await ask({...target, method: 'GET', headers, slot, answers: [404, 416]});
   const {body} = reply;
   if (reply.status === 404) {
     discard(body);

@@ -8,9 +8,17 @@ export interface Body {
   readonly ended: Promise<void>;
   /** The bytes as they came. Iterate once. Throws UpstreamFailure when the connection breaks or idles. */
   chunks: AsyncIterable<Uint8Array>;
+  /** The same for what is read as a whole: also throws UpstreamFailure `timeout` when they come too slowly. */
+  steady: AsyncIterable<Uint8Array>;
   /** Ends the connection unless the body has ended. Idempotent. */
   close(): void;
 }
+
+/**
+ * Bytes per millisecond at which what is sent or read as a whole passes at the least: so slow are the slowest lines, and
+ * who sends a byte now and then holds nobody longer. Its time comes on top of that for the headers, or of the idle limit.
+ */
+export const SLOWEST = 64;
 
 /** A small rest is read, so that the connection can be used again; a larger one costs more than a new connection. */
 const DRAIN_LIMIT = 64 * 1024;
@@ -69,14 +77,37 @@ export function createBody(response: IncomingMessage, host: string, idle: number
     }
   }
 
-  return {ended, chunks: {[Symbol.asyncIterator]: read}, close};
+  /** It is enough to look when bytes come: that none do is what the idle limit is for. */
+  async function* readSteadily(): AsyncGenerator<Uint8Array, void, undefined> {
+    const began = clock.now();
+    let length = 0;
+    for await (const chunk of read()) {
+      length += chunk.length;
+      const spent = clock.now() - began;
+      if (spent > idle + length / SLOWEST) {
+        throw new UpstreamFailure(
+          'timeout',
+          host,
+          `sends the body too slowly: ${length} bytes came in ${spent} ms, and it had not ended`,
+        );
+      }
+      yield chunk;
+    }
+  }
+
+  return {
+    ended,
+    chunks: {[Symbol.asyncIterator]: read},
+    steady: {[Symbol.asyncIterator]: readSteadily},
+    close,
+  };
 }
 
 /** Reads what is left of a body that nobody wants, if it is small; else ends the connection. */
 export function discard(body: Body): void {
   const drain = async (): Promise<void> => {
     let length = 0;
-    for await (const chunk of body.chunks) {
+    for await (const chunk of body.steady) {
       length += chunk.length;
       if (length > DRAIN_LIMIT) return;
     }
@@ -88,12 +119,12 @@ export function discard(body: Body): void {
 /**
  * Reads a whole body into memory.
  * @param limit bytes.
- * @throws UpstreamFailure `protocol` when it is larger, or as the body's iteration does.
+ * @throws UpstreamFailure `protocol` when it is larger, `timeout` when it comes too slowly, or as the body's iteration.
  */
 export async function collect(body: Body, host: string, limit: number, what: string): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
   let length = 0;
-  for await (const chunk of body.chunks) {
+  for await (const chunk of body.steady) {
     length += chunk.length;
     if (length > limit) {
       throw new UpstreamFailure(

@@ -110,11 +110,13 @@ export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): Ups
     headBlob: (repository, digest, caller) =>
       told(headBlob(ask, target(repository, `blobs/${digest}`, caller))),
     getBlob: (repository, digest, caller, range) =>
-      told(getBlob(ask, target(repository, `blobs/${digest}`, caller), range)),
+      told(getBlob(ask, target(repository, `blobs/${digest}`, caller), range, 'bodies')),
+    streamBlob: (repository, digest, caller, range) =>
+      told(getBlob(ask, target(repository, `blobs/${digest}`, caller), range, 'streams')),
     listTags: (repository, caller, spend) =>
-      told(listTags(ask, target(repository, 'tags/list', caller), spend)),
+      told(listTags(ask, target(repository, 'tags/list', caller), clock, spend)),
     listReferrers: (repository, subject, caller) =>
-      told(listReferrers(ask, target(repository, `referrers/${subject}`, caller))),
+      told(listReferrers(ask, target(repository, `referrers/${subject}`, caller), clock)),
     pushBlob: (repository, blob, caller) => {
       const uploads = target(repository, UPLOADS, caller).url;
       return told(pushBlob(ask, target(repository, `blobs/${blob.digest}`, caller), uploads, blob));

@@ -2,7 +2,7 @@ import type {Clock} from '../clock.ts';
 import type {UpstreamConfig} from '../config.ts';
 import type {Events} from '../events.ts';
 import type {Auth, Permission} from './auth.ts';
-import {discard} from './body.ts';
+import {discard, SLOWEST} from './body.ts';
 import {type Breaker, createBreaker, type Finding} from './breaker.ts';
 import {type Budget, startBudget} from './budget.ts';
 import {createLimit, type Limit} from './limit.ts';
@@ -28,8 +28,8 @@ export interface Question extends Target {
   body?: RequestBody;
   /** Bytes that can be sent but once, instead of a body: no redirect is followed with them. */
   stream?: StreamedBody;
-  /** Which limit counts it: `bodies` are held until their body ends, `uploads` likewise. */
-  slot: 'heads' | 'bodies' | 'uploads';
+  /** Which limit counts it, until its body ends: a body that is read at a client's pace is one of `streams`. */
+  slot: 'heads' | 'bodies' | 'streams' | 'uploads';
   /** Statuses besides 2xx that are an answer to this question. */
   answers: readonly number[];
   /** What fails is not sent again: a part of it may have been taken. */
@@ -71,8 +71,6 @@ export const REFUSALS: readonly number[] = Array.from({length: 100}, (_, index) 
 const FAILING = new Set<string>(['unreachable', 'timeout', 'token']);
 /** Server errors that are answers: not implemented, and a loop. */
 const SOUND = new Set([501, 508]);
-/** Bytes per millisecond at which a body is sent at the least: its time comes on top of that for the headers. */
-const SLOWEST_SENDING = 64;
 
 /** What a status says that is no answer to the question. */
 function failureOf({status, headers, url}: Reply, host: string, now: number): UpstreamFailure {
@@ -91,6 +89,14 @@ function failureOf({status, headers, url}: Reply, host: string, now: number): Up
   }
   return new UpstreamFailure('status', host, `answered ${status}${where}`, options);
 }
+
+/** What sets each limit. */
+const ALLOWANCE: Record<Question['slot'], string> = {
+  heads: 'upstream.concurrency.heads allows',
+  bodies: 'upstream.concurrency.bodies allows',
+  streams: 'upstream.concurrency.bodies allows for what goes straight to clients (half as many)',
+  uploads: 'upstream.concurrency.bodies allows',
+};
 
 /** As distribution's registry asks for them, by method. */
 const ACTIONS = {
@@ -121,6 +127,8 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
   const limits: Record<Question['slot'], Limit> = {
     heads: createLimit(options.concurrency.heads),
     bodies: createLimit(options.concurrency.bodies),
+    // Fewer, and of their own: clients that do not read keep nothing waiting but each other.
+    streams: createLimit(Math.max(1, Math.floor(options.concurrency.bodies / 2))),
     // As many again: neither pulls nor pushes wait for the other, and one upload never needs a second slot.
     uploads: createLimit(options.concurrency.bodies),
   };
@@ -227,7 +235,7 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
     const wait = breaker.closedFor();
     if (wait !== undefined) throw opened(wait);
     if (question.stream && (isOurs(question.url) || !breaker.steady())) await prepare(question);
-    const sending = (question.body?.size ?? 0) / SLOWEST_SENDING;
+    const sending = (question.body?.size ?? 0) / SLOWEST;
     // Uploads wait longer for a slot; and a storage behind the upstream has to take what they end with.
     const patience = question.slot === 'uploads' ? options.timeouts.idle : 0;
     const budget = startBudget(clock, options.timeouts.headers + patience + sending);
@@ -239,11 +247,7 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
       return reply;
     } catch (error) {
       release();
-      throw explain(
-        error,
-        budget,
-        `all connections that upstream.concurrency.${question.slot === 'heads' ? 'heads' : 'bodies'} allows were in use`,
-      );
+      throw explain(error, budget, `all connections that ${ALLOWANCE[question.slot]} were in use`);
     } finally {
       budget.end();
     }

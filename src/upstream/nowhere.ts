@@ -11,6 +11,7 @@ export const createNowhere = (name: string): Upstream => ({
   getManifest: async () => undefined,
   headBlob: async () => undefined,
   getBlob: async () => undefined,
+  streamBlob: async () => undefined,
   listTags: async () => undefined,
   listReferrers: async () => [],
   close: () => {},

@@ -1,3 +1,4 @@
+import type {Clock} from '../clock.ts';
 import type {Exchange} from './exchange.ts';
 import {nextLink} from './link.ts';
 import {UpstreamFailure} from './port.ts';
@@ -17,6 +18,12 @@ export interface PagedList {
 /** Bytes of the largest page that is read. */
 export const MOST_PAGE_BYTES = 16 * 1024 * 1024;
 
+/**
+ * Milliseconds for all pages of a list: at half a second each, hundreds of thousands of tags. Each page has its own
+ * limits; without this one, pages that each just meet them would take days.
+ */
+const LONGEST = 30 * 60_000;
+
 /** The next page's URL; where the answer came from decides what it is relative to and where it may lead. */
 function nextPage({headers, url}: Reply, host: string, what: string): URL | undefined {
   const link = nextLink(header(headers, 'link'));
@@ -29,15 +36,18 @@ function nextPage({headers, url}: Reply, host: string, what: string): URL | unde
 /**
  * Asks for page after page, as `Link` leads (RFC 8288), on the host that answered the first. Each reply's body must be
  * read or discarded before the next is asked for.
- * @throws UpstreamFailure when a page fails, leads elsewhere or leads round and round: a list learned partly is none.
+ * @throws UpstreamFailure when a page fails, leads elsewhere or leads round and round, or when all of them take too
+ * long: a list learned partly is none.
  */
 export async function* readPages(
   ask: Exchange['ask'],
   target: Target,
   {what, accept, answers, mostPages}: PagedList,
+  clock: Clock,
 ): AsyncGenerator<Reply> {
   const {host} = target.url;
   const seen = new Set<string>();
+  const began = clock.now();
   let url: URL | undefined = target.url;
   while (url) {
     if (seen.has(url.href)) throw new UpstreamFailure('protocol', host, `links a page of ${what} twice`);
@@ -47,6 +57,11 @@ export async function* readPages(
         host,
         `has more than ${mostPages} pages of ${what} for ${target.repository}`,
       );
+    }
+    const spent = clock.now() - began;
+    if (spent > LONGEST) {
+      const reason = `has sent ${seen.size} pages of ${what} in ${spent} ms, and they had not ended`;
+      throw new UpstreamFailure('timeout', host, reason);
     }
     seen.add(url.href);
     // A page that is gone in the middle of the list is a failure; only a list that never was is an absence.

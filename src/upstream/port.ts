@@ -7,7 +7,7 @@ import type {Reference, RepositoryName, Tag} from '../oci/name.ts';
 /** Why an upstream gave no usable answer. None of these is an absence. */
 export type FailureKind =
   | 'unreachable' // DNS, refused, reset, TLS
-  | 'timeout' // the budget for response headers is spent
+  | 'timeout' // the budget for response headers is spent, or a body comes too slowly
   | 'status' // 5xx, or a status that makes no sense here
   | 'throttled' // 429
   | 'credentials' // our credentials were refused, or the credential breaker is open
@@ -95,13 +95,18 @@ export interface Upstream {
     digest: Digest,
     caller: Caller,
   ): Promise<{size: number | undefined} | undefined>;
-  /** Resolves when the response's headers are here. */
+  /**
+   * Resolves when the response's headers are here. The body is to be read as fast as it comes: until its end it holds
+   * one of the connections that manifests and other bodies wait for.
+   */
   getBlob(
     repository: RepositoryName,
     digest: Digest,
     caller: Caller,
     range?: ByteRange,
   ): Promise<BlobBody | undefined>;
+  /** The same for a body that a client reads at its own pace: until its end nothing but others like it waits for it. */
+  streamBlob: Upstream['getBlob'];
   /**
    * The tags of all pages, as the upstream orders them; a list learned partly is a failure.
    * @param spend called before each page is asked for; what it throws ends the list.

@@ -1,4 +1,5 @@
 import {z} from 'zod';
+import type {Clock} from '../clock.ts';
 import {type Descriptor, readDescriptor} from '../oci/descriptor.ts';
 import {OCI_INDEX} from '../oci/media-type.ts';
 import {collect, discard} from './body.ts';
@@ -55,12 +56,16 @@ const isReferrersAnswer = ({status, headers}: Reply): boolean =>
  * @returns the descriptors in the upstream's order, without `data`; undefined when it has no Referrers API.
  * @throws UpstreamFailure when that cannot be told, or when any page fails: a list learned partly is none.
  */
-export async function listReferrers(ask: Exchange['ask'], target: Target): Promise<Descriptor[] | undefined> {
+export async function listReferrers(
+  ask: Exchange['ask'],
+  target: Target,
+  clock: Clock,
+): Promise<Descriptor[] | undefined> {
   const {host} = target.url;
   const descriptors: Descriptor[] = [];
   let first = true;
   let left = MOST_BYTES;
-  for await (const reply of readPages(ask, target, REFERRERS)) {
+  for await (const reply of readPages(ask, target, REFERRERS, clock)) {
     if (!isReferrersAnswer(reply)) {
       discard(reply.body);
       if (first) return undefined;

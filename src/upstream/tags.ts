@@ -1,4 +1,5 @@
 import {z} from 'zod';
+import type {Clock} from '../clock.ts';
 import {collect, discard} from './body.ts';
 import type {Exchange} from './exchange.ts';
 import {MOST_PAGE_BYTES, readPages} from './pages.ts';
@@ -31,6 +32,7 @@ function parsePage(bytes: Buffer, host: string): string[] {
 export async function listTags(
   ask: Exchange['ask'],
   target: Target,
+  clock: Clock,
   spend: () => void = () => {},
 ): Promise<string[] | undefined> {
   const {host} = target.url;
@@ -41,7 +43,7 @@ export async function listTags(
     spend();
     return ask(question);
   };
-  for await (const reply of readPages(spendAndAsk, {...target, url}, TAG_LIST)) {
+  for await (const reply of readPages(spendAndAsk, {...target, url}, TAG_LIST, clock)) {
     if (reply.status === 404) {
       discard(reply.body);
       return undefined;

@@ -28,6 +28,7 @@ async function setUp(t: ExecutionContext) {
   const memory = createMemory(2 ** 20);
   const absences = createAbsences(clock);
   const writes = createWrites();
+  const events = createEvents();
   let deleted = false;
   const registry: Registry = {
     name: repository.registry,
@@ -58,9 +59,9 @@ async function setUp(t: ExecutionContext) {
     byDigest: (...asked) => deleting(real.byDigest(...asked)),
     byTag: (...asked) => deleting(real.byTag(...asked)),
   };
-  const tags = createTags({metadata, pull, absences, writes, clock});
-  const access = createAccess({metadata, clock});
-  const manifests = createManifests({metadata, access, pull, tags, absences, memory, events: createEvents()});
+  const tags = createTags({metadata, pull, absences, writes, clock, events});
+  const access = createAccess({metadata, clock, events});
+  const manifests = createManifests({metadata, access, pull, tags, absences, memory, events});
   const route = {registry, repository, asked: repository.name};
   return (reference: Reference) => manifests.get(route, reference, ANONYMOUS, {noCache: false});
 }

@@ -17,6 +17,7 @@ const upstream = (host: string): Upstream => ({
   getManifest: refuse,
   headBlob: refuse,
   getBlob: refuse,
+  streamBlob: refuse,
   listTags: refuse,
   listReferrers: refuse,
   close: refuse,

@@ -145,8 +145,6 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     const elsewhere = owed('one', {repository: OTHER, at: 500});
     const ofOther = owed('one', {subject: named('another subject'), at: 3_000});
     await commit({type: 'tag-journal.put', entry: elsewhere}, {type: 'tag-journal.put', entry: ofOther});
-    t.deepEqual(await metadata.owedTagChanges(10), [elsewhere, one, two, ofOther]);
-    t.deepEqual(await metadata.owedTagChanges(2), [elsewhere, one]);
     t.deepEqual(await metadata.tagJournal(APP, SUBJECT), [one, two]);
     t.deepEqual(await metadata.tagJournal(ELSEWHERE, SUBJECT), []);
 
@@ -154,6 +152,43 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     await commit({type: 'tag-journal.written', entry: one, writtenAt: 1_500});
     await commit({type: 'tag-journal.put', entry: removed});
     t.deepEqual(await metadata.tagJournal(APP, SUBJECT), [two, removed]);
+  });
+
+  test('pushes: the journal is read page by page, each entry once, whatever changes meanwhile', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    t.deepEqual(await metadata.owedTagChanges(undefined, 10), []);
+    const entries = [APP, OTHER, ELSEWHERE].flatMap((repository) =>
+      ['one subject', 'another'].flatMap((subject) =>
+        // All of one time: it does not tell them apart.
+        ['a', 'b', 'c'].map((name) => owed(name, {repository, subject: named(subject)})),
+      ),
+    );
+    await commit(...entries.map((entry): Change => ({type: 'tag-journal.put', entry})));
+    const all = await metadata.owedTagChanges(undefined, 100);
+    const keyOf = (entry: OwedTagChange) =>
+      `${entry.repository.registry}/${entry.repository.name} ${entry.subject} ${entry.digest}`;
+    t.deepEqual(all.map(keyOf).sort(), entries.map(keyOf).sort());
+    const subjects = all.map(
+      ({repository, subject}) => `${repository.registry}/${repository.name} ${subject}`,
+    );
+    const changesOfSubject = subjects.filter((subject, index) => subject !== subjects[index - 1]);
+    t.is(changesOfSubject.length, 6, 'those of one subject come together');
+    for (const limit of [1, 4, 6, 17, 18]) {
+      const seen: OwedTagChange[] = [];
+      for (let page = await metadata.owedTagChanges(undefined, limit); page.length > 0; ) {
+        t.true(page.length <= limit);
+        seen.push(...page);
+        page = await metadata.owedTagChanges(page.at(-1), limit);
+      }
+      t.deepEqual(seen, all, `pages of ${limit}`);
+    }
+    const [first, second, third] = all as [OwedTagChange, OwedTagChange, OwedTagChange];
+    await commit(
+      {type: 'tag-journal.delete', entry: second},
+      {type: 'tag-journal.put', entry: {...first, at: 2_000}},
+    );
+    t.deepEqual(await metadata.owedTagChanges(second, 1), [third], 'behind one that is gone');
+    t.deepEqual(await metadata.owedTagChanges(first, 1), [third], 'behind one that was put anew');
   });
 
   test('pushes: what is told of an entry of the journal does not touch the one that took its place', async (t) => {
@@ -168,7 +203,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     await commit({type: 'tag-journal.written', entry: after, writtenAt: undefined});
     t.deepEqual(await metadata.tagJournal(APP, SUBJECT), [after]);
     await commit({type: 'tag-journal.delete', entry: after});
-    t.deepEqual(await metadata.owedTagChanges(10), []);
+    t.deepEqual(await metadata.owedTagChanges(undefined, 10), []);
   });
 
   test('pushes: of many that want a lease, one gets it, until it is given back or over', async (t) => {
@@ -487,7 +522,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     );
     const reads = async (from: Metadata) => [
       await from.upload(upload.id),
-      await from.owedTagChanges(10),
+      await from.owedTagChanges(undefined, 10),
       await from.expiredManifests(EVER, 10),
       await from.uncollectedManifests(10),
       await from.looseBlobs(EVER, 10),

@@ -145,6 +145,36 @@ test('HEADs are not held up by bodies, and a slot is held until its body ends', 
   t.is(String(await bytesOf(await second)), 'second');
 });
 
+test('what is read at a client’s pace has connections of its own, half as many as other bodies', async (t) => {
+  const clock = createManualClock();
+  const upstream = await createScriptedUpstream(t, [
+    {request: `GET ${BLOB_PATH}`, answer: {body: ['a', HANG]}, times: 7},
+  ]);
+  const {client} = createClient(t, upstream.url, {concurrency: {heads: 1, bodies: 5}}, {clock});
+  const stream = () => client.streamBlob(repository, digest, caller);
+  const body = () => client.getBlob(repository, digest, caller);
+  const held = await Promise.all([stream(), stream(), body(), body()]);
+  const refused = failureOf(stream());
+  held.push(await body());
+  await clock.advance(5000);
+  t.regex((await refused).message, /upstream\.concurrency\.bodies .*clients/);
+  held[0]?.close();
+  held.push(await stream(), await body());
+  for (const one of held) one?.close();
+});
+
+test('an upstream of one download at a time streams to one client at a time', async (t) => {
+  const upstream = await createScriptedUpstream(t, [
+    {request: `GET ${BLOB_PATH}`, answer: {body: ['a', HANG]}, times: 2},
+  ]);
+  const {client} = createClient(t, upstream.url, {concurrency: {heads: 1, bodies: 1}});
+  const held = await client.getBlob(repository, digest, caller);
+  const streamed = await client.streamBlob(repository, digest, caller);
+  t.is(streamed?.start, 0);
+  streamed?.close();
+  held?.close();
+});
+
 test('no more requests are under way than the limit allows', async (t) => {
   const {promise: gate, resolve: open} = Promise.withResolvers<void>();
   const upstream = await createScriptedUpstream(t, [

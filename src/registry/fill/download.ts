@@ -29,8 +29,10 @@ class Unfit extends Error {
 export interface Source {
   /** The upstream's host. */
   readonly host: string;
-  /** Asks for the blob, or for what follows `range.start`; undefined: it is not there. */
+  /** Asks for the blob, or for what follows `range.start`, to be read as it comes; undefined: it is not there. */
   open(range?: ByteRange): Promise<BlobBody | undefined>;
+  /** The same, to be read at a client's pace. */
+  stream: Source['open'];
 }
 
 export interface DownloadParts {

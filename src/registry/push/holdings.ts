@@ -17,6 +17,7 @@ import type {Route} from '../namespace.ts';
 export interface Holdings {
   /** @throws SpoolFailed, when the bytes could not be written */
   blob(route: Route, digest: Digest, caller: Caller): Promise<Pick<BlobLink, 'size' | 'origin'> | undefined>;
+  /** @throws NoRoom, when it could not be kept */
   manifest(route: Route, digest: Digest, caller: Caller): Promise<ManifestRecord | undefined>;
 }
 
@@ -63,8 +64,8 @@ export function createHoldings({metadata, access, fills, pull, clock}: HoldingsP
     if (!grant) return undefined;
     const size = (await storedSize(digest)) ?? (await fetched(route, digest, grant.size, caller));
     if (size === undefined) return undefined;
-    // The upstream did not tell the size when it granted the blob.
-    if (grant.size === undefined) {
+    // A commit relies on the link, for which there was no size, or no room, when the upstream granted the blob.
+    if (!(await metadata.blobLink(repository, digest))) {
       await metadata.commit([{type: 'blob.link', repository, digest, size, origin, at: clock.now()}]);
     }
     return {size, origin};
@@ -81,7 +82,9 @@ export function createHoldings({metadata, access, fills, pull, clock}: HoldingsP
     async manifest(route, digest, caller) {
       const here = await metadata.manifest(route.repository, digest);
       if (here || route.registry.hosted) return here;
-      return (await pull.byDigest(route, digest, caller)).value;
+      const {value, unkept} = await pull.byDigest(route, digest, caller);
+      if (unkept) throw unkept;
+      return value;
     },
   };
 }

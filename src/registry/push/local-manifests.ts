@@ -1,23 +1,20 @@
 import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
-import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {isDigestReference, type Reference, type Tag} from '../../oci/name.ts';
 import {subjectPrefix} from '../../oci/referrers.ts';
 import type {Change, Metadata} from '../../storage/metadata.ts';
-import {UpstreamFailure} from '../../upstream/port.ts';
 import {manifestPut} from '../manifest-put.ts';
 import type {Manifests} from '../manifests.ts';
 import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
-import {waitAtMost} from '../patience.ts';
-import type {FallbackTags} from '../referrers/fallback-tag.ts';
 import type {LocalPush} from '../registries.ts';
 import {type Tags, unknown} from '../tags.ts';
 import {createTurns} from '../turns.ts';
 import type {Attachments} from './attachments.ts';
 import {type Contents, unknownContent} from './contents.ts';
+import type {FallbackEntries} from './fallback-entries.ts';
 import {isFallbackIndex, refuseShadowing} from './overlay.ts';
 import type {ManifestReceipt, Push, PushedManifest} from './push.ts';
 import {type CheckedManifest, checkManifest} from './validate.ts';
@@ -38,19 +35,15 @@ export interface LocalManifestsParts {
   metadata: Metadata;
   contents: Contents;
   attachments: Attachments;
+  entries: FallbackEntries;
   manifests: Manifests;
-  fallbackTags: FallbackTags;
   tags: Tags;
   memory: Memory;
   clock: Clock;
-  events: Events;
 }
 
 /** What is being deleted while a manifest is put is looked for again so often. */
 const ATTEMPTS = 3;
-
-/** Milliseconds that a client who writes a fallback tag waits for its entries: the tag itself is kept. */
-const PATIENCE = 2000;
 
 interface Taking {
   route: Route;
@@ -64,12 +57,11 @@ export function createLocalManifests({
   metadata,
   contents,
   attachments,
+  entries,
   manifests,
-  fallbackTags,
   tags: allTags,
   memory,
   clock,
-  events,
 }: LocalManifestsParts): LocalManifests {
   const turns = createTurns();
 
@@ -127,13 +119,7 @@ export function createLocalManifests({
   async function followEntries({route, policy, manifest, tags, caller}: Taking): Promise<void> {
     if (route.registry.hosted || policy.validate.children || !isFallbackIndex(manifest, tags)) return;
     const prefix = tags.map(subjectPrefix).find((subject) => subject !== undefined);
-    const checked = fallbackTags.check(route, prefix as Digest, manifest, caller).catch(leaveEntries);
-    await waitAtMost(PATIENCE, checked, clock);
-  }
-
-  function leaveEntries(error: unknown): void {
-    if (error instanceof UpstreamFailure) return;
-    events.emit('background.failed', {task: 'read the entries of a fallback tag', error});
+    await entries.follow(route, [prefix as Digest], manifest, caller);
   }
 
   /** What is not kept here is the upstream's, which is not written to, or nobody's. */

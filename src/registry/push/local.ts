@@ -10,13 +10,15 @@ import {type AttachmentsParts, createAttachments} from './attachments.ts';
 import {pour} from './chunk.ts';
 import {createContents} from './contents.ts';
 import {storing} from './disk.ts';
+import {createFallbackEntries, type FallbackEntriesParts} from './fallback-entries.ts';
 import {createHoldings, type HoldingsParts} from './holdings.ts';
 import {createLocalManifests, foreign, type LocalManifestsParts} from './local-manifests.ts';
 import type {Push, UploadState, UploadWish} from './push.ts';
 import type {Uploads} from './uploads.ts';
 
 export interface LocalPushParts
-  extends Omit<LocalManifestsParts, 'contents' | 'attachments'>,
+  extends Omit<LocalManifestsParts, 'contents' | 'attachments' | 'entries'>,
+    FallbackEntriesParts,
     HoldingsParts,
     AttachmentsParts {
   uploads: Uploads;
@@ -31,6 +33,7 @@ export function createLocalPush(parts: LocalPushParts): Push {
     ...parts,
     contents: createContents({holdings, clock}),
     attachments: createAttachments(parts),
+    entries: createFallbackEntries(parts),
   });
   const verb = <T>(route: Route, work: () => Promise<T>): Promise<T> => answering(route, () => storing(work));
 

@@ -1,7 +1,8 @@
+import {setImmediate as nextTurn} from 'node:timers/promises';
 import {type Cancel, type Clock, NOT_NEEDED, sleep} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
-import type {Metadata, RepositoryKey} from '../../storage/metadata.ts';
+import type {Metadata, OwedTagChange, RepositoryKey} from '../../storage/metadata.ts';
 import {UpstreamFailure, UpstreamRefusal} from '../../upstream/port.ts';
 import type {Route} from '../namespace.ts';
 import {waitAtMost} from '../patience.ts';
@@ -39,8 +40,11 @@ const PATIENCE = 2000;
 const AT_ONCE = 8;
 /** What other processes left is looked for so often. */
 const SWEEP = 60_000;
+/** Entries of the journal that one sweep goes through at the most, the first one and those after it. */
 const MOST_FIRST = 1_000_000;
 const MOST_LATER = 10_000;
+/** Entries that are read before others have their turn. */
+const PAGE = 1000;
 const GRACE = 1000;
 
 /** A subject to whose tag something is owed, or was lately. */
@@ -70,6 +74,8 @@ export function createTagUpkeep({metadata, rounds, registries, clock, events}: T
   const working = new Set<Promise<void>>();
   const closing = new AbortController();
   let owed = 0;
+  /** The entry behind which the next sweep goes on; undefined where it begins with the first. */
+  let swept: OwedTagChange | undefined;
 
   function watchOf(route: Route, subject: Digest): Watch {
     const key = keyOf(route.repository, subject);
@@ -187,9 +193,9 @@ export function createTagUpkeep({metadata, rounds, registries, clock, events}: T
   }
 
   /** Those that are watched already are known better here. */
-  async function sweep(limit: number): Promise<void> {
+  function takeUp(entries: readonly OwedTagChange[]): void {
     const found = new Map<Watch, number>();
-    for (const {repository, subject, writtenAt} of await metadata.owedTagChanges(limit)) {
+    for (const {repository, subject, writtenAt} of entries) {
       const route = routeOf(repository);
       const known = watches.get(keyOf(repository, subject));
       if (!route || (known && !found.has(known))) continue;
@@ -200,11 +206,22 @@ export function createTagUpkeep({metadata, rounds, registries, clock, events}: T
     for (const watch of found.keys()) enqueue(watch);
   }
 
+  /** From where the last one ended: what stays owed where nothing is pushed through any more hides nothing behind it. */
+  async function sweep(most: number): Promise<void> {
+    for (let read = 0; read < most && !closing.signal.aborted; read += PAGE) {
+      const entries = await metadata.owedTagChanges(swept, PAGE);
+      takeUp(entries);
+      swept = entries.length < PAGE ? undefined : entries.at(-1);
+      if (!swept) return;
+      await nextTurn();
+    }
+  }
+
   async function sweepUntilClosed(): Promise<void> {
-    for (let limit = MOST_FIRST; ; ) {
+    for (let most = MOST_FIRST; ; ) {
       try {
-        await sweep(limit);
-        limit = MOST_LATER;
+        await sweep(most);
+        most = MOST_LATER;
       } catch (error) {
         failed('read the journal of fallback tags', error);
       }

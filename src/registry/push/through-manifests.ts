@@ -1,6 +1,5 @@
 import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
-import type {Events} from '../../events.ts';
 import {algorithmOf, type Digest, digestOf, isDigest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {isDigestReference, type Reference, type Tag} from '../../oci/name.ts';
@@ -11,13 +10,12 @@ import type {ManifestPull} from '../manifest-pull.ts';
 import {manifestPut} from '../manifest-put.ts';
 import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
-import {waitAtMost} from '../patience.ts';
 import type {Capabilities} from '../referrers/capability.ts';
-import type {FallbackTags} from '../referrers/fallback-tag.ts';
 import type {ReferrerLists} from '../referrers/lists.ts';
 import type {TagLists} from '../tag-lists.ts';
 import type {Tags} from '../tags.ts';
 import {createTurns} from '../turns.ts';
+import type {FallbackEntries} from './fallback-entries.ts';
 import {isFallbackIndex} from './overlay.ts';
 import type {ManifestReceipt, Push, PushedManifest} from './push.ts';
 import type {TagUpkeep} from './tag-upkeep.ts';
@@ -30,16 +28,12 @@ export interface ThroughManifestsParts {
   tags: Tags;
   tagLists: TagLists;
   capabilities: Capabilities;
-  fallbackTags: FallbackTags;
+  entries: FallbackEntries;
   lists: ReferrerLists;
   upkeep: TagUpkeep;
   memory: Memory;
   clock: Clock;
-  events: Events;
 }
-
-/** Milliseconds that a client who writes a fallback tag waits for its entries: the tag itself is written. */
-const PATIENCE = 2000;
 
 /** A manifest that the upstream took. */
 interface Taken {
@@ -57,12 +51,11 @@ export function createThroughManifests({
   tags: allTags,
   tagLists,
   capabilities,
-  fallbackTags,
+  entries,
   lists,
   upkeep,
   memory,
   clock,
-  events,
 }: ThroughManifestsParts): Pick<Push, 'putManifest' | 'deleteManifest'> {
   const turns = createTurns();
   let lastChange = 0;
@@ -167,15 +160,8 @@ export function createThroughManifests({
   async function followEntries(route: Route, {manifest, tags}: Taken, caller: Caller): Promise<void> {
     if (!isFallbackIndex(manifest, tags)) return;
     const subjects = (await Promise.all(tags.map((tag) => subjectsOf(route, tag)))).flat();
-    const checking = subjects.map((subject) => fallbackTags.check(route, subject, manifest, caller));
-    await waitAtMost(PATIENCE, Promise.all(checking).catch(leaveEntries), clock);
+    await entries.follow(route, subjects, manifest, caller);
     for (const subject of subjects) upkeep.lookAgain(route, subject);
-  }
-
-  /** The tag is where the client wrote it: what could not be fetched of it now is found when the list is next asked for. */
-  function leaveEntries(error: unknown): void {
-    if (error instanceof UpstreamFailure) return;
-    events.emit('background.failed', {task: 'read the entries of a fallback tag', error});
   }
 
   /** The manifest, to know what it refers to; what cannot be had can be deleted all the same. */

@@ -10,6 +10,7 @@ import type {Change, Metadata, UploadRecord} from '../../storage/metadata.ts';
 import {type OutgoingChunk, UpstreamFailure, UpstreamRefusal} from '../../upstream/port.ts';
 import {type Absences, blobAbsence} from '../absences.ts';
 import type {Route} from '../namespace.ts';
+import {keepIfRoom} from '../room.ts';
 import {outOfOrder} from './chunk.ts';
 import type {Chunk, Push, UploadState, UploadWish} from './push.ts';
 import type {OpenUpload, Uploads} from './uploads.ts';
@@ -40,8 +41,8 @@ export function createThroughUploads({
   clock,
   events,
 }: ThroughUploadsParts): Pick<Push, 'begin' | 'state' | 'append' | 'finish' | 'cancel' | 'deleteBlob'> {
-  /** Of these the row says what the upstream said last; of one that broke, it may have taken more. */
-  const told = new LRUCache<UploadId, true>({max: MOST_TOLD});
+  /** Of these the row says what the upstream said last, or is known not to; of one that broke, it may have taken more. */
+  const told = new LRUCache<UploadId, boolean>({max: MOST_TOLD});
 
   /** The repository that the upstream may take the blob from; it is asked to mount only from its own. */
   async function mountOf(
@@ -69,9 +70,13 @@ export function createThroughUploads({
     const head = await route.registry.upstream.headBlob(route.repository.name, digest, caller);
     if (!head) return false;
     const size = head.size ?? (await metadata.blob(digest))?.size;
-    if (size !== undefined) await metadata.commit([linkOf(route, digest, size)]);
+    if (size !== undefined) await link(route, digest, size);
     return true;
   }
+
+  /** The upstream has the blob: without room for the link, it is confirmed again when it is asked for. */
+  const link = (route: Route, digest: Digest, size: number): Promise<boolean> =>
+    keepIfRoom(events, 'the link of a blob', () => metadata.commit([linkOf(route, digest, size)]));
 
   /** The upstream has taken the blob already: what cannot be confirmed now is confirmed when it is asked for. */
   async function confirmIfPossible(route: Route, digest: Digest, caller: Caller): Promise<void> {
@@ -85,7 +90,7 @@ export function createThroughUploads({
   async function mounted(route: Route, digest: Digest, caller: Caller): Promise<void> {
     absences.forget(blobAbsence(route.repository, digest));
     const known = await metadata.blob(digest);
-    if (known) await metadata.commit([linkOf(route, digest, known.size)]);
+    if (known) await link(route, digest, known.size);
     else await confirmIfPossible(route, digest, caller);
   }
 
@@ -114,16 +119,26 @@ export function createThroughUploads({
     caller: Caller,
   ): Promise<Session> {
     const known = sessionOf(upload.record);
-    const isSure = upload.offset === known.offset || told.has(upload.record.id);
+    const isSure = told.get(upload.record.id) ?? upload.offset === known.offset;
     if (range === undefined || (range.start === known.offset && isSure)) return known;
     const session = await ask(route, upload.record, caller);
     if (!session) {
       await upload.drop();
       throw unknownUpload(upload.record.id);
     }
-    await upload.follow(session);
+    await note(upload, session);
     if (range.start === session.offset) return session;
     throw outOfOrder(session.offset, `the chunk begins at byte ${range.start}`);
+  }
+
+  /** What cannot be noted is asked for before the next bytes: sent twice, they would follow each other. */
+  async function note(upload: OpenUpload, session: Session): Promise<void> {
+    try {
+      await upload.follow(session);
+    } catch (error) {
+      told.set(upload.record.id, false);
+      throw error;
+    }
   }
 
   /** Where the upstream says that the session stands. */
@@ -161,8 +176,10 @@ export function createThroughUploads({
       throw otherDigest(route, digest, named);
     }
     if (await kept(route, upload, copy, digest)) return;
-    await upload.drop();
-    await confirmIfPossible(route, digest, caller);
+    await keepIfRoom(events, 'that an upload has ended', async () => {
+      await upload.drop();
+      await confirmIfPossible(route, digest, caller);
+    });
   }
 
   return {
@@ -202,7 +219,7 @@ export function createThroughUploads({
             writerOf(route).appendUpload(route.repository.name, known, copy.outgoing, caller),
           );
           const session = following(known, after);
-          await upload.follow(session);
+          await note(upload, session);
           return stateOf(id, session);
         }),
       ),

@@ -1,8 +1,11 @@
+import {createFallbackEntries, type FallbackEntriesParts} from './fallback-entries.ts';
 import type {Push} from './push.ts';
 import {createThroughManifests, type ThroughManifestsParts} from './through-manifests.ts';
 import {createThroughUploads, type ThroughUploadsParts} from './through-uploads.ts';
 
-export type ThroughPushParts = ThroughManifestsParts & ThroughUploadsParts;
+export type ThroughPushParts = Omit<ThroughManifestsParts, 'entries'> &
+  ThroughUploadsParts &
+  FallbackEntriesParts;
 
 /**
  * Mode `push: through`: everything is written to the upstream with the registry's credentials, its refusals are the
@@ -10,5 +13,5 @@ export type ThroughPushParts = ThroughManifestsParts & ThroughUploadsParts;
  */
 export const createThroughPush = (parts: ThroughPushParts): Push => ({
   ...createThroughUploads(parts),
-  ...createThroughManifests(parts),
+  ...createThroughManifests({...parts, entries: createFallbackEntries(parts)}),
 });

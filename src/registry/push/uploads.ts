@@ -6,8 +6,8 @@ import {createUploadId, type UploadId, unknownUpload} from '../../oci/upload.ts'
 import type {Change, Metadata, RepositoryKey, UploadRecord} from '../../storage/metadata.ts';
 import type {Spool, Spools} from '../../storage/spool.ts';
 import type {Custody} from '../custody.ts';
+import {diskFailed} from '../failure.ts';
 import {createTurns} from '../turns.ts';
-import {diskFailed} from './disk.ts';
 
 /** Uploads under way: a row each, a spool by the name of their id that their bytes grow, and a running digest. */
 export interface Uploads {
@@ -287,8 +287,9 @@ function createOpenUpload(parts: OpenUploadParts): Opened {
     },
     async drop() {
       await spool.discard();
-      await metadata.commit([{type: 'upload.delete', id}]);
+      // A row that cannot be removed tells of no bytes, and expires.
       ended = true;
+      await metadata.commit([{type: 'upload.delete', id}]);
     },
   };
 }

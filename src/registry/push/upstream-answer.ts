@@ -3,6 +3,7 @@ import {UpstreamRefusal, type UpstreamWriter} from '../../upstream/port.ts';
 import {answering} from '../failure.ts';
 import type {Route} from '../namespace.ts';
 import {rangeOf} from './chunk.ts';
+import {storing} from './disk.ts';
 
 /** What is written, by the codes that speak of it: of what is not there, and of what is wrong. */
 export interface Written {
@@ -20,7 +21,7 @@ export function writerOf({registry}: Route): UpstreamWriter {
   throw new Error(`registry ${registry.name} does not push through to its upstream`);
 }
 
-/** Runs a verb that writes to the upstream, and lets its client hear what the upstream says to it. */
+/** Runs a verb that writes to the upstream; its client hears what that says to it, and of a disk that is full here. */
 export function hearing<T>(route: Route, written: Written, verb: () => Promise<T>): Promise<T> {
   const plight = `what changes in ${route.repository.name} is written to the upstream first, and that failed`;
   const heeding = async (): Promise<T> => {
@@ -30,7 +31,7 @@ export function hearing<T>(route: Route, written: Written, verb: () => Promise<T
       throw error instanceof UpstreamRefusal ? heard(error, route, written) : error;
     }
   };
-  return answering(route, heeding, plight);
+  return answering(route, () => storing(heeding), plight);
 }
 
 /** Ours only ever stand in a 5xx; the others are the specification's 14. */

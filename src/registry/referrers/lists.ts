@@ -3,12 +3,13 @@ import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
-import type {Metadata} from '../../storage/metadata.ts';
+import {type Metadata, NoRoom} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import {type CacheReport, HIT} from '../answer.ts';
 import {freshness} from '../freshness.ts';
 import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
+import {keepIfRoom} from '../room.ts';
 import {createSingleFlight} from '../single-flight.ts';
 import type {TagOptions} from '../tags.ts';
 import type {Discovered, Discovery} from './discovery.ts';
@@ -19,6 +20,7 @@ export interface ReferrerLists {
    * Resolves when the list in the metadata may be served.
    * @throws UpstreamFailure when no list is known, or none that is young enough, and the upstream could not be asked:
    * edges that only pulls or pushes brought are not a known list
+   * @throws NoRoom when the upstream's list cannot be kept, without which it cannot be paged, and no other may be served
    */
   ready(route: Route, subject: Digest, caller: Caller, options?: TagOptions): Promise<CacheReport>;
   /** A referrer was deleted through us: an answer from before, or a stale one, does not bring it back. */
@@ -98,9 +100,9 @@ export function createReferrerLists({
     for (const {digest} of changes) memory.forgetManifest(repository, digest);
   }
 
-  /** The list is known all the same; what could not be asked about stays on it until the next round. */
+  /** The list is known all the same; what could not be asked about, or removed, stays on it until the next round. */
   function leaveDoubts(error: unknown): void {
-    if (!(error instanceof UpstreamFailure)) throw error;
+    if (!(error instanceof UpstreamFailure || error instanceof NoRoom)) throw error;
   }
 
   /**
@@ -138,7 +140,9 @@ export function createReferrerLists({
     const empty = passing.get(keyOf(route, subject));
     // Asked about first and pulled then, as admission webhooks make it: a later outage, and a restart, finds it known.
     if (empty && (await isHere(route, subject))) {
-      await metadata.commit([{type: 'referrer-list.put', repository, subject, ...empty, descriptors: []}]);
+      await keepIfRoom(events, 'an empty list of referrers', () =>
+        metadata.commit([{type: 'referrer-list.put', repository, subject, ...empty, descriptors: []}]),
+      );
     }
     return empty?.at;
   }
@@ -219,10 +223,18 @@ export function createReferrerLists({
           age: 0,
         };
       } catch (error) {
-        if (!(error instanceof UpstreamFailure) || error.kind === 'denied' || !usable) throw error;
-        const warning = `${error.message}; serving the referrers listed at ${new Date(checkedAt).toISOString()}`;
-        return {how: 'stale', ...aged, detail: error.kind, warning};
+        const obstacle = obstacleIn(error);
+        if (!obstacle || !usable) throw error;
+        const warning = `${obstacle.reason}; serving the referrers listed at ${new Date(checkedAt).toISOString()}`;
+        return {how: 'stale', ...aged, detail: obstacle.kind, warning};
       }
     },
   };
+}
+
+/** Why there is no newer list than the one that is here, where that is a reason to serve it. */
+function obstacleIn(error: unknown): {kind: string; reason: string} | undefined {
+  if (error instanceof NoRoom) return {kind: 'no-room', reason: 'there is no room to keep a newer list'};
+  if (!(error instanceof UpstreamFailure) || error.kind === 'denied') return undefined;
+  return {kind: error.kind, reason: error.message};
 }

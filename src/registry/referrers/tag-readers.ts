@@ -1,6 +1,7 @@
 import {LRUCache} from 'lru-cache';
 import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
+import type {Events} from '../../events.ts';
 import {type Digest, digestOf, isDigest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {OCI_INDEX} from '../../oci/media-type.ts';
@@ -9,6 +10,7 @@ import {subjectPrefix} from '../../oci/referrers.ts';
 import type {Metadata} from '../../storage/metadata.ts';
 import type {ManifestAnswer, Manifests} from '../manifests.ts';
 import type {Route} from '../namespace.ts';
+import {keepIfRoom} from '../room.ts';
 import type {Referrers} from './referrers.ts';
 
 export interface TagReadersParts {
@@ -16,6 +18,7 @@ export interface TagReadersParts {
   referrers: Referrers;
   metadata: Metadata;
   clock: Clock;
+  events: Events;
 }
 
 /** Milliseconds for which an index that was made here can be read by its digest after it was last read by the tag. */
@@ -29,7 +32,13 @@ const MOST_RENEWED = 10_000;
  * upstream has no such tag, it is the synthesized index. 404 only where the absence of referrers is known. Over an
  * upstream it always is, since the tag that was pushed here and the upstream's must not hide each other's entries.
  */
-export function createTagReaders({manifests, referrers, metadata, clock}: TagReadersParts): Manifests {
+export function createTagReaders({
+  manifests,
+  referrers,
+  metadata,
+  clock,
+  events,
+}: TagReadersParts): Manifests {
   const renewed = new LRUCache<string, number>({max: MOST_RENEWED});
 
   /** Readable by digest from now on, as a tag's manifest has to be. */
@@ -37,21 +46,20 @@ export function createTagReaders({manifests, referrers, metadata, clock}: TagRea
     const key = `${repository.registry}/${repository.name}@${digest}`;
     const isNew = clock.now() - (renewed.get(key) ?? Number.NEGATIVE_INFINITY) >= RENEWAL;
     if (!isNew && (await metadata.manifest(repository, digest))) return;
-    renewed.set(key, clock.now());
-    await metadata.commit([
-      {
-        type: 'manifest.put',
-        repository,
-        digest,
-        mediaType: OCI_INDEX,
-        bytes,
-        edge: undefined,
-        references: [],
-        origin: 'upstream',
-        at: clock.now(),
-        expiresAt: clock.now() + LIFE,
-      },
-    ]);
+    const put = {
+      type: 'manifest.put' as const,
+      repository,
+      digest,
+      mediaType: OCI_INDEX,
+      bytes,
+      edge: undefined,
+      references: [],
+      origin: 'upstream' as const,
+      at: clock.now(),
+      expiresAt: clock.now() + LIFE,
+    };
+    const kept = await keepIfRoom(events, 'a synthesized index', () => metadata.commit([put]));
+    if (kept) renewed.set(key, put.at);
   }
 
   async function synthesized(

@@ -6,7 +6,7 @@ import {readManifest} from '../../oci/manifest.ts';
 import {isTag, type Tag} from '../../oci/name.ts';
 import type {ManifestRecord, Metadata} from '../../storage/metadata.ts';
 import {type Aging, freshness} from '../freshness.ts';
-import type {ManifestPull} from '../manifest-pull.ts';
+import type {ManifestPull, Pulled} from '../manifest-pull.ts';
 import type {Route} from '../namespace.ts';
 import {byBytes} from '../page.ts';
 import type {Writes} from '../writes.ts';
@@ -75,14 +75,14 @@ export function createTagWalk({metadata, writes, clock, pull, route, spend, met}
       return same;
     }
     spend();
-    return (await pull.byTag(route, tag, caller, known && algorithmOf(known.digest))).value;
+    return kept(await pull.byTag(route, tag, caller, known && algorithmOf(known.digest)));
   }
 
   async function child(digest: Digest): Promise<ManifestRecord | undefined> {
     const here = await metadata.manifest(repository, digest);
     if (here) return here;
     spend();
-    return (await pull.byDigest(route, digest, caller)).value;
+    return kept(await pull.byDigest(route, digest, caller));
   }
 
   async function descend(record: ManifestRecord): Promise<void> {
@@ -113,4 +113,10 @@ export function createTagWalk({metadata, writes, clock, pull, route, spend, met}
       await descend(record);
     },
   };
+}
+
+/** What is not kept is not in the index. */
+function kept({value, unkept}: Pulled): ManifestRecord | undefined {
+  if (unkept) throw unkept;
+  return value;
 }

@@ -11,6 +11,16 @@ interface JournalReadsParts {
   idOf(repository: RepositoryKey): Promise<number | undefined>;
 }
 
+/** The place of an entry among all. */
+interface EntryPlace {
+  repository: number;
+  subject: Digest;
+  digest: Digest;
+}
+
+/** Before every entry: no digest is empty. */
+const START: EntryPlace = {repository: 0, subject: '' as Digest, digest: '' as Digest};
+
 /** The reads of the metadata port that concern the journal of fallback tags. */
 export function createJournalReads({
   db,
@@ -26,14 +36,22 @@ export function createJournalReads({
   );
 
   // SQLite goes through the tables of a cross join in the order in which they are written.
-  const all = statement((values: {limit: number}) =>
+  const following = statement((values: EntryPlace & {limit: number}) =>
     db
       .selectFrom('tag_journal')
       .crossJoin('repository')
       .select(['repository.registry', 'repository.name', ...COLUMNS])
+      .where((row) =>
+        row(
+          row.refTuple('tag_journal.repository', 'tag_journal.subject', 'tag_journal.digest'),
+          '>',
+          row.tuple(values.repository, values.subject, values.digest),
+        ),
+      )
       .whereRef('repository.id', '=', 'tag_journal.repository')
-      .where('at', '>=', 0)
-      .orderBy('at')
+      .orderBy('tag_journal.repository')
+      .orderBy('tag_journal.subject')
+      .orderBy('tag_journal.digest')
       .limit(values.limit),
   );
 
@@ -45,8 +63,10 @@ export function createJournalReads({
       return rows.map((row) => entryOf(repository, row)).sort((one, other) => one.at - other.at);
     },
 
-    async owedTagChanges(limit) {
-      const rows = await run(all, {limit});
+    async owedTagChanges(after, limit) {
+      const id = after && (await idOf(after.repository));
+      const place = after && id !== undefined ? {...after, repository: id} : START;
+      const rows = await run(following, {...place, limit});
       return rows.map(({registry, name, ...row}) => entryOf({registry, name}, row));
     },
   };

@@ -5,7 +5,7 @@ import type {RepositoryName, Tag} from '../../oci/name.ts';
 import type {Metadata, RepositoryKey} from '../metadata.ts';
 import {createGarbageReads} from './garbage-reads.ts';
 import {createJournalReads} from './journal-reads.ts';
-import {compileNaming, MANY_MANIFESTS} from './naming.ts';
+import {compileNaming, MANY_MANIFESTS, namingByBlob, namingByRepository} from './naming.ts';
 import {createReferrerReads} from './referrer-reads.ts';
 import {type RunStatement, type Statement, statement} from './statement.ts';
 import type {Tables} from './tables.ts';
@@ -213,29 +213,12 @@ function compileReads(db: Kysely<Tables>) {
 
     naming: compileNaming(db),
 
-    // SQLite goes through the tables of a cross join in the order in which they are written.
-    promisedByBlob: statement((values: {repository: number; blob: Digest}) =>
-      db
-        .selectFrom('reference')
-        .crossJoin('repository_manifest as link')
-        .select('reference.size')
-        .where('reference.child', '=', values.blob)
-        .where('reference.kind', '=', 'blob')
-        .where('link.repository', '=', values.repository)
-        .whereRef('link.digest', '=', 'reference.manifest')
-        .limit(1),
+    promisedByBlob: statement((place: {repository: number; blob: Digest}) =>
+      namingByBlob(db, place).select('reference.size').where('reference.kind', '=', 'blob'),
     ),
 
-    promisedByRepository: statement((values: {repository: number; blob: Digest}) =>
-      db
-        .selectFrom('repository_manifest as link')
-        .crossJoin('reference')
-        .select('reference.size')
-        .where('link.repository', '=', values.repository)
-        .whereRef('reference.manifest', '=', 'link.digest')
-        .where('reference.child', '=', values.blob)
-        .where('reference.kind', '=', 'blob')
-        .limit(1),
+    promisedByRepository: statement((place: {repository: number; blob: Digest}) =>
+      namingByRepository(db, place).select('reference.size').where('reference.kind', '=', 'blob'),
     ),
 
     // "local" sorts before "upstream".

@@ -163,4 +163,8 @@ export const MIGRATIONS = [
   `
   alter table referrer_list add column amended integer not null default 0;
   `,
+  // The journal is read along its primary key.
+  `
+  drop index tag_journal_by_time;
+  `,
 ] as const;

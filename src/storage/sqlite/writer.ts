@@ -1,5 +1,5 @@
 import {Worker} from 'node:worker_threads';
-import type {Change, Metadata, Precondition} from '../metadata.ts';
+import {type Change, type Metadata, NoRoom, type Precondition} from '../metadata.ts';
 import type {Writes} from '../sql/writes.ts';
 import type {Failure, Outcome, Reply, Request, Setup} from './writer-thread.ts';
 
@@ -132,7 +132,11 @@ function withOwnBytes(change: Change, transfer: ArrayBuffer[]): Change {
   return {...change, bytes};
 }
 
+/** SQLite's result code for a full disk (`SQLITE_FULL`). */
+const FULL = 13;
+
 function errorOf(path: string, failure: Failure | undefined): Error {
   const {message, code, errcode} = failure ?? {message: 'no outcome came back'};
-  return Object.assign(new Error(`metadata: ${path} took no commit: ${message}`), {code, errcode});
+  const Reason = errcode === FULL ? NoRoom : Error;
+  return Object.assign(new Reason(`metadata: ${path} took no commit: ${message}`), {code, errcode});
 }

@@ -78,11 +78,11 @@ export async function createHosted(t: ExecutionContext, options: HostedOptions =
   const writes = createWrites();
   const absences = createAbsences(clock);
   const memory = createMemory(1024 * 1024);
-  const access = createAccess({metadata, clock});
+  const access = createAccess({metadata, clock, events});
   const custody = createCustody({store, metadata, clock});
   const fills = createFills({spools, store, custody, clock, events});
   const pull = createManifestPull({metadata, writes, clock, arrived: () => {}});
-  const tags = createTags({metadata, pull, absences, writes, clock});
+  const tags = createTags({metadata, pull, absences, writes, clock, events});
   const manifests = createManifests({metadata, access, pull, tags, absences, memory, events});
   const fallbackTags = createFallbackTags({metadata, pull});
   const uploads = createUploads({metadata, spools, custody, clock});

@@ -1,8 +1,9 @@
 import test, {type ExecutionContext} from 'ava';
 import {ANONYMOUS} from '../../../src/caller.ts';
-import type {Digest} from '../../../src/oci/digest.ts';
+import {type Digest, digestOf} from '../../../src/oci/digest.ts';
 import {OCI_INDEX} from '../../../src/oci/media-type.ts';
-import {parseTag} from '../../../src/oci/name.ts';
+import {parseName, parseTag} from '../../../src/oci/name.ts';
+import type {Change} from '../../../src/storage/metadata.ts';
 import {createManualClock} from '../../support/clock.ts';
 import {contentOf, headAnswer, type ManifestContent, plainManifest} from '../../support/content.ts';
 import {startLegacy} from '../../support/legacy.ts';
@@ -456,9 +457,9 @@ test('a journal that cannot be read for once is read again a minute later', asyn
     onFault: (error) => void faults.push(error),
     wrap: (real) => ({
       ...real,
-      owedTagChanges: async (limit) => {
+      owedTagChanges: async (after, limit) => {
         if (faults.length === 0) throw new Error('the disk is busy');
-        return real.owedTagChanges(limit);
+        return real.owedTagChanges(after, limit);
       },
     }),
   });
@@ -469,6 +470,31 @@ test('a journal that cannot be read for once is read again a minute later', asyn
   await clock.advance(60_000);
   for (let turn = 0; turn < 1000 && !(await registry.fallback(image.digest)); turn++) await clock.advance(0);
   t.deepEqual(await registry.fallback(image.digest), [sbom.digest]);
+});
+
+test('what another process left owed is reached behind more that stays owed than one look takes in', async (t) => {
+  const sbom = referrerOf(image);
+  const registry = await startLegacy(t, image);
+  const {upkeep, metadata, pushed, clock} = await startUpkeep(t, registry.url);
+  const left = {registry: 'mirror.test', name: parseName('no/longer/pushed/through')};
+  await metadata.commit(
+    Array.from({length: 12_000}, (_, index): Change => {
+      const named = digestOf(Buffer.from(`${index}`));
+      const entry = {repository: left, subject: named, digest: named, change: 'add', at: index} as const;
+      return {type: 'tag-journal.put', entry: {...entry, writtenAt: undefined}};
+    }),
+  );
+  upkeep.start();
+  await clock.sleeping();
+  await pushed(sbom);
+  for (let minute = 1; minute <= 2; minute++) {
+    t.is(await registry.fallback(image.digest), undefined);
+    await clock.advance(60_000);
+    await clock.sleeping();
+  }
+  for (let turn = 0; turn < 1000 && !(await registry.fallback(image.digest)); turn++) await clock.advance(0);
+  t.deepEqual(await registry.fallback(image.digest), [sbom.digest]);
+  t.is((await metadata.owedTagChanges(undefined, 20_000)).length, 12_001, 'what stays owed is kept');
 });
 
 test('nor does it make what somebody set back look like a stale answer', async (t) => {

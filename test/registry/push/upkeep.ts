@@ -103,7 +103,7 @@ export async function startUpkeep(
   events.on('background.failed', ({error}) => onFault(error));
   const writes = createWrites();
   const pull = createManifestPull({metadata, writes, clock, arrived: () => {}});
-  const tags = createTags({metadata, pull, absences: createAbsences(clock), writes, clock});
+  const tags = createTags({metadata, pull, absences: createAbsences(clock), writes, clock, events});
   const capabilities = createCapabilities(clock, events);
   const discovery = createDiscovery({capabilities, fallbackTags: createFallbackTags({metadata, pull})});
   let under = 0;
@@ -159,7 +159,7 @@ export async function startUpkeep(
     pushed: async (referrer) => void (await owe(referrer, 'add')),
     attach: async (referrer) => upkeep.settle(route, await owe(referrer, 'add')),
     deleted: async (referrer) => upkeep.settle(route, await owe(referrer, 'remove')),
-    journal: () => metadata.owedTagChanges(1000),
+    journal: () => metadata.owedTagChanges(undefined, 1000),
     async later(ms) {
       const round = idle.promise;
       await clock.advance(ms);

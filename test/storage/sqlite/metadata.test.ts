@@ -86,7 +86,7 @@ test('the database is in WAL mode and carries its schema’s version', async (t)
   await (await openSqliteMetadata({path})).close();
   using database = new DatabaseSync(path, {readOnly: true});
   t.like(database.prepare('pragma journal_mode').get(), {journal_mode: 'wal'});
-  t.like(database.prepare('pragma user_version').get(), {user_version: 3});
+  t.like(database.prepare('pragma user_version').get(), {user_version: 4});
 });
 
 test('a file that is no database is refused with what to do, and left as it is', async (t) => {
@@ -120,7 +120,7 @@ test('a database of a newer schema is refused with both versions', async (t) => 
     database.exec('pragma user_version = 7');
   }
   await t.throwsAsync(() => openSqliteMetadata({path}), {
-    message: `metadata: ${path} was written by a newer backref (schema 7; this one knows up to 3). Run that version again, or set storage.metadata.path to another file.`,
+    message: `metadata: ${path} was written by a newer backref (schema 7; this one knows up to 4). Run that version again, or set storage.metadata.path to another file.`,
   });
 });
 

@@ -65,7 +65,7 @@ test('every read walks along an index, and gives rows in the order in which it m
   await reads.upload(createUploadId());
   await reads.idleUploads(1, 1);
   await reads.tagJournal(REPOSITORY, DIGEST);
-  await reads.owedTagChanges(1);
+  await reads.owedTagChanges({repository: REPOSITORY, subject: DIGEST, digest: DIGEST}, 1);
   await reads.looseBlobs(1, 1);
   await reads.uncollectedBlobs(1, 1);
   await reads.uncollectedManifests(1);
@@ -95,6 +95,20 @@ test('a filtered page of referrers reads along the index of types', async (t) =>
   for (const step of searches.flat()) {
     t.regex(step, /INDEX referrer_by_type \(repository=\? AND subject=\? AND artifact_type=\? AND seq>\?\)/);
   }
+});
+
+test('a page of the journal begins at its place along the primary key', async (t) => {
+  const planOf = await withPlans(t);
+  const plans: string[] = [];
+  const reads = createReads(createCompiler(), <Args, Row>(query: Statement<Args, Row>, args: Args) => {
+    plans.push(planOf(query.sql, bind(query, args)).join('; '));
+    return [{id: 1}] as Row[];
+  });
+  await reads.owedTagChanges({repository: REPOSITORY, subject: DIGEST, digest: DIGEST}, 1);
+  t.regex(
+    plans.at(-1) ?? '',
+    /^SEARCH tag_journal USING INDEX sqlite_autoindex_tag_journal_1 \(\(repository,subject,digest\)>/,
+  );
 });
 
 test('what may be collected is found along indexes that hold nothing else', async (t) => {

@@ -3,6 +3,7 @@ import {join} from 'node:path';
 import {pathToFileURL} from 'node:url';
 import test, {type ExecutionContext} from 'ava';
 import {parseName} from '../../../src/oci/name.ts';
+import {NoRoom} from '../../../src/storage/metadata.ts';
 import {compileWrites} from '../../../src/storage/sql/writes.ts';
 import {createCompiler} from '../../../src/storage/sqlite/compiler.ts';
 import {startWriter} from '../../../src/storage/sqlite/writer.ts';
@@ -68,6 +69,24 @@ test('what is asked for together is one group, and what comes meanwhile is the n
   await Promise.all(second);
   await writer.close();
 });
+
+for (const [errcode, isNoRoom] of [
+  [13, true],
+  [10, false],
+] as const) {
+  test(`what SQLite fails with code ${errcode} is ${isNoRoom ? 'a lack of room' : 'another fault'}`, async (t) => {
+    const fails = `
+      parentPort.on('message', (group) => {
+        if (group === 'close') return parentPort.close();
+        parentPort.postMessage([{message: 'no luck', code: 'ERR_SQLITE_ERROR', errcode: ${errcode}}]);
+      });
+      parentPort.postMessage('ready');`;
+    const writer = await startWriter(await withThread(t, fails));
+    const error = await t.throwsAsync(writer.commit([]), {message: /took no commit: no luck$/});
+    t.is(error instanceof NoRoom, isNoRoom);
+    await writer.close();
+  });
+}
 
 test('what cannot be handed to the thread fails its commit, and the next one goes through', async (t) => {
   const takes = `parentPort.on('message', (group) => {

@@ -1,0 +1,142 @@
+import test from 'ava';
+import {DAY, startBackref} from '../support/backref.ts';
+import {blobAnswer, headAnswer, manifestAnswer, plainManifest, randomBlob} from '../support/content.ts';
+import {fillDisk} from '../support/full-disk.ts';
+import {errorOf} from '../support/pusher.ts';
+import {descriptorOf, listAnswer, referrerOf} from '../support/referrers.ts';
+import {createScriptedUpstream, type Expectation} from '../support/scripted-upstream.ts';
+
+const MINUTE = 60_000;
+const image = plainManifest();
+const newer = plainManifest();
+const blob = randomBlob(200_000);
+const MANIFESTS = '/v2/library/app/manifests';
+const get = (manifest: typeof image, reference: string = manifest.digest): Expectation => ({
+  request: `GET ${MANIFESTS}/${reference}`,
+  answer: manifestAnswer(manifest),
+});
+const head = (manifest: typeof image, reference: string): Expectation => ({
+  request: `HEAD ${MANIFESTS}/${reference}`,
+  answer: headAnswer(manifest),
+});
+
+test('a manifest that there is no room for is served as it came, and kept when there is room again', async (t) => {
+  const upstream = await createScriptedUpstream(t, [
+    get(image, '1'),
+    get(image, '1'),
+    get(image),
+    get(image, '1'),
+  ]);
+  const proxy = await startBackref(t, {registries: [upstream]});
+  const told: string[] = [];
+  proxy.server.events.on('background.failed', ({task}) => void told.push(task));
+  const free = fillDisk(proxy.folder);
+  for (const reference of ['1', '1', image.digest]) {
+    const got = await proxy.ask(`/v2/app/manifests/${reference}`);
+    t.is(got.status, 200);
+    t.deepEqual(got.body, image.bytes);
+    t.is(got.headers['cache-status'], 'backref; fwd=uri-miss; detail=uncached');
+  }
+  t.deepEqual(told, ['keep a manifest', 'keep a manifest', 'keep a manifest']);
+  free();
+  t.regex(String((await proxy.ask('/v2/app/manifests/1')).headers['cache-status']), /stored/);
+  t.regex(String((await proxy.ask('/v2/app/manifests/1')).headers['cache-status']), /hit/);
+});
+
+test('without room a tag that expired is still asked about, unchanged, moved and gone', async (t) => {
+  const upstream = await createScriptedUpstream(t, [
+    get(image, '1'),
+    head(image, '1'),
+    head(newer, '1'),
+    get(newer),
+    {request: `HEAD ${MANIFESTS}/1`, answer: {status: 404}},
+  ]);
+  const proxy = await startBackref(t, {registries: [{url: upstream.url, tags: {keepDeleted: 0}}]});
+  await proxy.ask('/v2/app/manifests/1');
+  fillDisk(proxy.folder);
+  proxy.clock.move(MINUTE);
+  t.deepEqual((await proxy.ask('/v2/app/manifests/1')).body, image.bytes);
+  t.deepEqual((await proxy.ask('/v2/app/manifests/1')).body, newer.bytes);
+  proxy.clock.move(MINUTE);
+  t.is((await proxy.ask('/v2/app/manifests/1')).status, 404);
+});
+
+test('without room what another repository brought is served once the upstream has confirmed it', async (t) => {
+  const upstream = await createScriptedUpstream(t, [
+    get(image),
+    {request: `HEAD /v2/library/other/manifests/${image.digest}`, answer: headAnswer(image)},
+    {request: `GET /v2/library/other/manifests/${image.digest}`, answer: manifestAnswer(image)},
+  ]);
+  const proxy = await startBackref(t, {registries: [upstream]});
+  await proxy.ask(`/v2/app/manifests/${image.digest}`);
+  fillDisk(proxy.folder);
+  t.deepEqual((await proxy.ask(`/v2/other/manifests/${image.digest}`)).body, image.bytes);
+});
+
+test('without room for its row a blob is served all the same, and told by HEAD', async (t) => {
+  const path = `/v2/library/app/blobs/${blob.digest}`;
+  const upstream = await createScriptedUpstream(t, [
+    {request: `HEAD ${path}`, answer: {headers: {'Content-Length': '200000'}, body: []}},
+    {request: `GET ${path}`, answer: blobAnswer(blob), times: 3},
+  ]);
+  const proxy = await startBackref(t, {registries: [upstream]});
+  const free = fillDisk(proxy.folder);
+  const found = await proxy.ask(`/v2/app/blobs/${blob.digest}`, {method: 'HEAD'});
+  t.is(found.status, 200);
+  t.is(found.headers['content-length'], '200000');
+  for (let pull = 0; pull < 2; pull++) {
+    t.deepEqual((await proxy.ask(`/v2/app/blobs/${blob.digest}`)).body, blob.bytes);
+    await proxy.idle();
+  }
+  free();
+  t.deepEqual((await proxy.ask(`/v2/app/blobs/${blob.digest}`)).body, blob.bytes);
+  await proxy.idle();
+  t.is((await proxy.ask(`/v2/app/blobs/${blob.digest}`)).headers['cache-status'], 'backref; hit');
+});
+
+test('without room a list of tags is served as it came', async (t) => {
+  const list = {body: JSON.stringify({name: 'library/app', tags: ['b', 'a']})};
+  const request = 'GET /v2/library/app/tags/list?n=1000';
+  const upstream = await createScriptedUpstream(t, [{request, answer: list, times: 2}]);
+  const proxy = await startBackref(t, {registries: [upstream]});
+  fillDisk(proxy.folder);
+  for (let time = 0; time < 2; time++) {
+    const got = await proxy.ask('/v2/app/tags/list');
+    t.deepEqual(got.json(), {name: 'app', tags: ['a', 'b']});
+    t.notRegex(String(got.headers['cache-status']), /stored/);
+  }
+});
+
+test('without room a list of referrers is the one that is here, marked, and never an empty one', async (t) => {
+  const sbom = referrerOf(image);
+  const other = plainManifest();
+  const API = 'GET /v2/library/app/referrers';
+  const upstream = await createScriptedUpstream(t, [
+    {request: `${API}/${image.digest}`, answer: listAnswer([descriptorOf(sbom)]), times: 2},
+    {request: `${API}/${other.digest}`, answer: listAnswer([descriptorOf(sbom)])},
+  ]);
+  const proxy = await startBackref(t, {registries: [{url: upstream.url, referrers: {mode: 'api'}}]});
+  const before = await proxy.ask(`/v2/app/referrers/${image.digest}`);
+  fillDisk(proxy.folder);
+  proxy.clock.move(MINUTE);
+  const got = await proxy.ask(`/v2/app/referrers/${image.digest}`);
+  t.is(got.status, 200);
+  t.deepEqual(got.body, before.body);
+  t.regex(String(got.headers['warning']), /^299 .*there is no room to keep a newer list/);
+  const unknown = await proxy.ask(`/v2/app/referrers/${other.digest}`);
+  t.is(unknown.status, 507);
+  t.regex(errorOf(unknown).message, /has no room for it/);
+});
+
+test('a blob that was pushed is told by HEAD also when that cannot be noted', async (t) => {
+  const proxy = await startBackref(t, {registries: [{library: false}]});
+  const pushed = await proxy.ask(`/v2/app/blobs/uploads/?digest=${blob.digest}`, {
+    method: 'POST',
+    headers: {'Content-Length': blob.bytes.length},
+    body: blob.bytes,
+  });
+  t.is(pushed.status, 201);
+  fillDisk(proxy.folder);
+  proxy.clock.move(DAY);
+  t.is((await proxy.ask(`/v2/app/blobs/${blob.digest}`, {method: 'HEAD'})).status, 200);
+});

@@ -1,0 +1,102 @@
+import test, {type ExecutionContext} from 'ava';
+import {type Backref, createPatientClock, DAY, startBackref} from '../../support/backref.ts';
+import {createScriptedUpstream, type Expectation, HANG} from '../../support/scripted-upstream.ts';
+
+const UPLOADS = '/v2/library/app/blobs/uploads/';
+
+/** The upstream's sessions, by the names that it gives them in their order. */
+const begun = (...names: string[]): Expectation[] =>
+  names.map((name) => ({
+    request: `POST ${UPLOADS}`,
+    answer: {status: 202, headers: {Location: `${UPLOADS}${name}`}},
+  }));
+const cancelled = (name: string, answer: Expectation['answer'] = {status: 204}): Expectation => ({
+  request: `DELETE ${UPLOADS}${name}`,
+  answer,
+});
+
+async function start(t: ExecutionContext, script: Expectation[], push: 'through' | 'deny' = 'through') {
+  const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
+  const proxy = await startBackref(t, {
+    registries: [{url: upstream.url, push}],
+    clock: createPatientClock(),
+  });
+  const heard: string[] = [];
+  proxy.server.events.on('upstream.failed', ({kind}) => void heard.push(kind));
+  proxy.server.events.on('upstream.refused', ({reason}) => void heard.push(reason));
+  proxy.server.events.on('background.failed', ({task}) => void heard.push(task));
+  return {upstream, proxy, heard};
+}
+
+async function begin(proxy: Backref): Promise<string> {
+  const headers = {'Content-Length': 0};
+  return String((await proxy.ask('/v2/app/blobs/uploads/', {method: 'POST', headers})).headers.location);
+}
+
+async function collect({server}: Backref) {
+  const {signal} = new AbortController();
+  return (await server.commands()).collect({grace: DAY, signal, progress: () => {}});
+}
+
+test('an upload that expires is cancelled at the upstream that it went to, once', async (t) => {
+  const {proxy, upstream, heard} = await start(t, [...begun('one', 'two'), cancelled('one')]);
+  const old = await begin(proxy);
+  proxy.clock.move(DAY + 1);
+  const young = await begin(proxy);
+  t.is((await collect(proxy)).uploads, 1);
+  t.is((await collect(proxy)).uploads, 0);
+  t.is((await proxy.ask(old)).status, 404);
+  upstream.expect({request: `GET ${UPLOADS}two`, answer: {status: 204}});
+  t.is((await proxy.ask(young)).status, 204);
+  t.deepEqual(heard, []);
+});
+
+test('an upload that expired while the server was down is cancelled when it starts', async (t) => {
+  const {proxy, upstream} = await start(t, [...begun('one'), cancelled('one')]);
+  await begin(proxy);
+  proxy.clock.move(DAY + 1);
+  await proxy.restart();
+  await upstream.received(2);
+  t.pass();
+});
+
+test('an upstream that cannot cancel an upload, or knows it no more, keeps nobody else from theirs', async (t) => {
+  const names = ['one', 'two', 'three', 'four', 'five', 'six'];
+  const {proxy, heard} = await start(t, [
+    ...begun(...names),
+    cancelled('one', {status: 500}),
+    cancelled('two', {status: 404}),
+    cancelled('three', {status: 405}),
+    ...['four', 'five', 'six'].map((name) => cancelled(name)),
+  ]);
+  for (const _ of names) await begin(proxy);
+  proxy.clock.move(DAY + 1);
+  t.is((await collect(proxy)).uploads, 6);
+  t.is(heard.length, 2);
+  t.true(heard.includes('status'));
+  t.true(heard.some((reason) => reason.includes('refuses to end an upload (405)')));
+  t.is((await collect(proxy)).uploads, 0);
+});
+
+test('an upstream that does not answer a cancellation does not keep the server from closing', async (t) => {
+  const {proxy, upstream} = await start(t, [...begun('one'), cancelled('one', {before: HANG})]);
+  await begin(proxy);
+  proxy.clock.move(DAY + 1);
+  const next = await proxy.restart();
+  await upstream.received(2);
+  await next.server.close();
+  t.pass();
+});
+
+test('an upload that was begun while nothing else was configured is ended here alone', async (t) => {
+  const {proxy, upstream} = await start(t, begun('one'));
+  await begin(proxy);
+  await proxy.server.close();
+  const denying = await startBackref(t, {
+    registries: [{url: upstream.url, push: 'deny'}],
+    folder: proxy.folder,
+    clock: proxy.clock,
+  });
+  proxy.clock.move(DAY + 1);
+  t.is((await collect(denying)).uploads, 1);
+});

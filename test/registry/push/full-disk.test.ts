@@ -1,0 +1,145 @@
+import test from 'ava';
+import {OCI_MANIFEST} from '../../../src/oci/media-type.ts';
+import {type Backref, startBackref} from '../../support/backref.ts';
+import {contentOf, imageManifest, plainManifest, randomBlob} from '../../support/content.ts';
+import {fillDisk} from '../../support/full-disk.ts';
+import {errorOf, pusherTo} from '../../support/pusher.ts';
+import {createScriptedUpstream, type Expectation} from '../../support/scripted-upstream.ts';
+
+const image = plainManifest();
+const blob = randomBlob(3000);
+const UPLOADS = '/v2/library/app/blobs/uploads/';
+const hosted = {registries: [{library: false}]};
+
+const send = (proxy: Backref, method: string, path: string, body: Buffer = Buffer.alloc(0), headers = {}) =>
+  proxy.ask(path, {method, headers: {'Content-Length': body.length, ...headers}, body});
+
+test('a manifest whose commit finds the disk full is 507, and is taken when there is room again', async (t) => {
+  const proxy = await startBackref(t, hosted);
+  const faults: unknown[] = [];
+  proxy.server.events.on('request.fault', ({error}) => void faults.push(error));
+  const {manifest, get} = pusherTo(proxy, 'app');
+  const free = fillDisk(proxy.folder);
+  const refused = await manifest(image, 'v1');
+  t.is(refused.status, 507);
+  t.is(errorOf(refused).code, 'UNKNOWN');
+  t.regex(errorOf(refused).message, /^the disk is full: this registry has no room for it; free some/);
+  t.is((await get('manifests/v1')).status, 404);
+  t.deepEqual(faults, []);
+  free();
+  t.is((await manifest(image, 'v1')).status, 201);
+  t.deepEqual((await get('manifests/v1')).body, image.bytes);
+});
+
+test('a blob whose commit finds the disk full is 507, and leaves no bytes behind that nobody knows of', async (t) => {
+  const proxy = await startBackref(t, hosted);
+  const path = String((await send(proxy, 'POST', '/v2/app/blobs/uploads/')).headers.location);
+  const free = fillDisk(proxy.folder);
+  t.is((await send(proxy, 'PUT', `${path}?digest=${blob.digest}`, blob.bytes)).status, 507);
+  t.is((await send(proxy, 'POST', '/v2/app/blobs/uploads/')).status, 507);
+  t.is((await proxy.ask(`/v2/app/blobs/${blob.digest}`)).status, 404);
+  free();
+  t.is((await send(proxy, 'PUT', `${path}?digest=${blob.digest}`, blob.bytes)).status, 201);
+  t.deepEqual((await proxy.ask(`/v2/app/blobs/${blob.digest}`)).body, blob.bytes);
+});
+
+test('a deletion that the disk has no room for is 507, and nothing is deleted', async (t) => {
+  const proxy = await startBackref(t, hosted);
+  const {manifest, get, delete: remove} = pusherTo(proxy, 'app');
+  await manifest(image, 'v1');
+  fillDisk(proxy.folder);
+  t.is((await remove('manifests/v1')).status, 507);
+  t.is((await remove(`manifests/${image.digest}`)).status, 507);
+  t.deepEqual((await get('manifests/v1')).body, image.bytes);
+});
+
+const begun: Expectation = {
+  request: `POST ${UPLOADS}`,
+  answer: {status: 202, headers: {Location: `${UPLOADS}one`}},
+};
+
+test('what is fetched for a manifest and cannot be kept is 507, not a manifest that is missing', async (t) => {
+  const layer = randomBlob(1000);
+  const child = imageManifest([layer]);
+  const index = plainManifest();
+  const body = JSON.parse(index.bytes.toString());
+  body.manifests.push({mediaType: child.mediaType, digest: child.digest, size: child.bytes.length});
+  body.subject = {mediaType: child.mediaType, digest: child.digest, size: child.bytes.length};
+  const bytes = Buffer.from(JSON.stringify(body));
+  const upstream = await createScriptedUpstream(t, [
+    {
+      request: `GET /v2/library/app/manifests/${child.digest}`,
+      answer: {headers: {'Content-Type': child.mediaType}, body: child.bytes},
+    },
+  ]);
+  const proxy = await startBackref(t, {registries: [{url: upstream.url, push: 'local'}]});
+  fillDisk(proxy.folder);
+  const headers = {'Content-Type': index.mediaType};
+  const path = `/v2/app/manifests/${contentOf(bytes).digest}`;
+  t.is((await send(proxy, 'PUT', path, bytes, headers)).status, 507);
+});
+
+test('a blob that is here and whose link finds no room is 507 for its manifest, not a blob that is missing', async (t) => {
+  const upstream = await createScriptedUpstream(t, [
+    {request: `GET /v2/library/other/blobs/${blob.digest}`, answer: {body: blob.bytes}},
+    {
+      request: `HEAD /v2/library/app/blobs/${blob.digest}`,
+      answer: {headers: {'Content-Length': '3000'}, body: []},
+    },
+  ]);
+  const proxy = await startBackref(t, {registries: [{url: upstream.url, push: 'local'}]});
+  await proxy.ask(`/v2/other/blobs/${blob.digest}`);
+  await proxy.idle();
+  const named = {mediaType: 'application/x', digest: blob.digest, size: blob.bytes.length};
+  const body = {schemaVersion: 2, mediaType: OCI_MANIFEST, config: named, layers: [], subject: named};
+  const content = {...contentOf(Buffer.from(JSON.stringify(body))), mediaType: OCI_MANIFEST};
+  fillDisk(proxy.folder);
+  t.is((await pusherTo(proxy, 'app').manifest(content)).status, 507);
+});
+
+test('a manifest that the upstream took and that is not known here for want of room is 507', async (t) => {
+  const upstream = await createScriptedUpstream(t, [
+    {request: 'PUT /v2/library/app/manifests/v1', answer: {status: 201}, times: 2},
+  ]);
+  const proxy = await startBackref(t, {registries: [{url: upstream.url, push: 'through'}]});
+  const free = fillDisk(proxy.folder);
+  const {manifest} = pusherTo(proxy, 'app');
+  t.is((await manifest(image, 'v1')).status, 507);
+  free();
+  t.is((await manifest(image, 'v1')).status, 201);
+});
+
+test('a blob that the upstream took is 201 though nothing of it can be kept here', async (t) => {
+  const upstream = await createScriptedUpstream(t, [
+    begun,
+    {request: new RegExp(`^PUT ${UPLOADS}one\\?digest=`), answer: {status: 201}},
+  ]);
+  const proxy = await startBackref(t, {registries: [{url: upstream.url, push: 'through'}]});
+  const path = String((await send(proxy, 'POST', '/v2/app/blobs/uploads/')).headers.location);
+  const told: string[] = [];
+  proxy.server.events.on('background.failed', ({task}) => void told.push(task));
+  fillDisk(proxy.folder);
+  t.is((await send(proxy, 'PUT', `${path}?digest=${blob.digest}`, blob.bytes)).status, 201);
+  t.deepEqual(told, [`keep the pushed blob ${blob.digest}`, 'keep that an upload has ended']);
+});
+
+test('after a chunk that could not be noted the upstream is asked where it stands', async (t) => {
+  const state = {status: 202, headers: {Location: `${UPLOADS}one`, Range: '0-999'}};
+  const upstream = await createScriptedUpstream(t, [
+    begun,
+    // Asked once, so that it is known what the upstream said last.
+    {request: `GET ${UPLOADS}one`, answer: {status: 204, headers: {Location: `${UPLOADS}one`, Range: '0-0'}}},
+    {request: `PATCH ${UPLOADS}one`, answer: state},
+    {request: `GET ${UPLOADS}one`, answer: {...state, status: 204}},
+  ]);
+  const proxy = await startBackref(t, {registries: [{url: upstream.url, push: 'through'}]});
+  const path = String((await send(proxy, 'POST', '/v2/app/blobs/uploads/')).headers.location);
+  t.is((await proxy.ask(path)).status, 204);
+  const chunk = () => send(proxy, 'PATCH', path, blob.bytes.subarray(0, 1000), {'Content-Range': '0-999'});
+  const free = fillDisk(proxy.folder);
+  t.is((await chunk()).status, 507);
+  free();
+  const again = await chunk();
+  t.is(again.status, 416);
+  t.is(again.headers['range'], '0-999');
+});

@@ -1,0 +1,25 @@
+import {join} from 'node:path';
+import test from 'ava';
+import {parseName} from '../../../src/oci/name.ts';
+import {NoRoom} from '../../../src/storage/metadata.ts';
+import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
+import {createFolder} from '../../support/folder.ts';
+import {fillDisk} from '../../support/full-disk.ts';
+import {manifestPut} from '../contract-metadata.ts';
+
+const repository = {registry: 'docker.io', name: parseName('library/app')};
+
+test('a full disk is told as a lack of room, changes nothing, and is over when there is room again', async (t) => {
+  const folder = await createFolder(t);
+  const metadata = await openSqliteMetadata({path: join(folder, 'meta.db')});
+  t.teardown(() => metadata.close());
+  const [one, two] = [manifestPut('one'), manifestPut('two')];
+  await metadata.commit([one]);
+  const free = fillDisk(folder);
+  await t.throwsAsync(metadata.commit([two]), {instanceOf: NoRoom, message: /took no commit: .*full/});
+  t.truthy(await metadata.manifest(repository, one.digest));
+  t.is(await metadata.manifest(repository, two.digest), undefined);
+  free();
+  t.true(await metadata.commit([two]));
+  t.truthy(await metadata.manifest(repository, two.digest));
+});
