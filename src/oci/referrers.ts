@@ -99,8 +99,9 @@ export const EMPTY_INDEX: Buffer = Buffer.from(
  */
 export function extendIndex(index: Buffer, descriptors: readonly string[]): Buffer {
   const room = descriptors.reduce((sum, text) => sum + Buffer.byteLength(text) + COMMA.length, index.length);
-  // Written in place: lists have megabytes, and each copy of one costs as much as all of this.
-  const extended = Buffer.allocUnsafe(room);
+  // Written in place: lists have megabytes, and each copy of one costs as much as all of this. Not in Node's pool, all
+  // of which a small index would hold on to for as long as it is held itself.
+  const extended = Buffer.allocUnsafeSlow(room);
   let at = index.copy(extended, 0, 0, index.length - INDEX_END.length);
   for (const text of descriptors) {
     if (at > EMPTY_INDEX.length - INDEX_END.length) at += extended.write(COMMA, at);

@@ -46,7 +46,7 @@ export interface ManifestPull {
   /**
    * Several side by side, which become one commit in the order of `digests`; undefined for what the upstream says that
    * it does not have. When one cannot be had, the others are kept all the same.
-   * @throws the first failure; NoRoom
+   * @throws the first failure; without one, NoRoom
    */
   byDigests(
     route: Route,
@@ -180,10 +180,12 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
     async byDigests(route, digests, caller) {
       const asked = await Promise.allSettled(digests.map((digest) => fetchOnce(route, digest, caller)));
       const fetched = asked.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
-      const records = await keep(route, fetched, undefined, caller);
+      const keeping = keep(route, fetched, undefined, caller);
       const failure = asked.find((each) => each.status === 'rejected');
-      if (failure) throw failure.reason;
-      return records;
+      if (!failure) return keeping;
+      // The upstream's word goes before the disk's: a denial must not pass for a mere want of room.
+      await keeping.catch(unlessNoRoom);
+      throw failure.reason;
     },
 
     async byTag(route, tag, caller, algorithm) {
@@ -193,6 +195,10 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
       return joined(flight);
     },
   };
+}
+
+function unlessNoRoom(error: unknown): void {
+  if (!(error instanceof NoRoom)) throw error;
 }
 
 function verify({bytes}: ManifestBody, digest: Digest, host: string): void {

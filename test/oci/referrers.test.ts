@@ -4,7 +4,14 @@ import {readDescriptor} from '../../src/oci/descriptor.ts';
 import {digestOf, isDigest} from '../../src/oci/digest.ts';
 import {DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST} from '../../src/oci/media-type.ts';
 import {isTag, type Tag} from '../../src/oci/name.ts';
-import {edgeOf, fallbackTag, isAttachedTag, subjectPrefix} from '../../src/oci/referrers.ts';
+import {
+  EMPTY_INDEX,
+  edgeOf,
+  extendIndex,
+  fallbackTag,
+  isAttachedTag,
+  subjectPrefix,
+} from '../../src/oci/referrers.ts';
 
 const subject = {mediaType: OCI_MANIFEST, digest: digestOf(Buffer.from('subject')), size: 7};
 const config = {mediaType: 'application/vnd.example.config', digest: digestOf(Buffer.from('{}')), size: 2};
@@ -217,4 +224,10 @@ test('the tags of what cosign attached are told from all others', (t) => {
   for (const tag of [`sha256-${hex}`, `sha256-${hex}.`, 'sha256-a1.sig', `v-sha256-${hex}.sig`, '1.2.sig']) {
     t.false(isAttachedTag(tag as Tag), tag);
   }
+});
+
+test('an index holds on to no memory but its own: many small ones are held', (t) => {
+  const index = extendIndex(EMPTY_INDEX, ['{"size":1}', '{"size":2}']);
+  t.deepEqual(JSON.parse(index.toString()).manifests, [{size: 1}, {size: 2}]);
+  t.true(index.buffer.byteLength <= index.length + 1, `${index.buffer.byteLength} for ${index.length}`);
 });

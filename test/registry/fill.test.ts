@@ -260,6 +260,25 @@ test('a download that brings nothing more is given up, its response destroyed, i
   t.is(sha256((await proxy.ask(PATH)).body), blob.digest);
 });
 
+test('an upstream that wants a month of patience for the rest is not waited for; the next pull goes on', async (t) => {
+  const seen = Promise.withResolvers<void>();
+  const body = [blob.bytes.subarray(0, 2 * MiB), {wait: seen.promise}, BREAK] as const;
+  const month = String(30 * 24 * 60 * 60);
+  const rest = {request: GET, sends: {range: `bytes=${2 * MiB - 1}-`}};
+  const upstream = await createScriptedUpstream(t, [
+    {request: GET, answer: {headers: lengthOf(blob), body}},
+    {...rest, answer: {status: 429, headers: {'Retry-After': month}}},
+  ]);
+  const proxy = await startBackref(t, {registries: [upstream], clock: hurried()});
+  const {arrived, whole} = collect(await proxy.open(PATH));
+  await arrived(2 * MiB);
+  seen.resolve();
+  await t.throwsAsync(whole, {code: 'ECONNRESET'});
+  await proxy.idle();
+  upstream.expect({...rest, answer: blobAnswer(blob)});
+  t.is(sha256((await proxy.ask(PATH)).body), blob.digest);
+});
+
 test('a process that ended leaves a spool that the next one hashes and resumes', async (t) => {
   const {answer} = inTwo(blob, 3 * MiB);
   const upstream = await createScriptedUpstream(t, [{request: GET, answer}]);

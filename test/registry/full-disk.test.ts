@@ -1,9 +1,10 @@
 import test from 'ava';
+import {OCI_INDEX} from '../../src/oci/media-type.ts';
 import {DAY, startBackref} from '../support/backref.ts';
 import {blobAnswer, headAnswer, manifestAnswer, plainManifest, randomBlob} from '../support/content.ts';
 import {fillDisk} from '../support/full-disk.ts';
 import {errorOf} from '../support/pusher.ts';
-import {descriptorOf, listAnswer, referrerOf} from '../support/referrers.ts';
+import {descriptorOf, fallbackTagOf, indexBytes, listAnswer, referrerOf} from '../support/referrers.ts';
 import {createScriptedUpstream, type Expectation} from '../support/scripted-upstream.ts';
 
 const MINUTE = 60_000;
@@ -126,6 +127,26 @@ test('without room a list of referrers is the one that is here, marked, and neve
   const unknown = await proxy.ask(`/v2/app/referrers/${other.digest}`);
   t.is(unknown.status, 507);
   t.regex(errorOf(unknown).message, /has no room for it/);
+});
+
+test('without room too, whom the upstream denies an entry of a fallback tag gets no list from before', async (t) => {
+  const [known, kept, denied] = [referrerOf(image), referrerOf(image), referrerOf(image)];
+  const TAG = `GET ${MANIFESTS}/${fallbackTagOf(image)}`;
+  const tagOf = (...entries: (typeof known)[]) =>
+    manifestAnswer({...image, mediaType: OCI_INDEX, bytes: indexBytes(entries.map(descriptorOf))});
+  const upstream = await createScriptedUpstream(t, [
+    {request: TAG, answer: tagOf(known)},
+    get(known),
+    {request: TAG, answer: tagOf(known, kept, denied)},
+    get(kept),
+    {request: `GET ${MANIFESTS}/${denied.digest}`, answer: {status: 403}},
+  ]);
+  const proxy = await startBackref(t, {registries: [{url: upstream.url, referrers: {mode: 'tag'}}]});
+  t.is((await proxy.ask(`/v2/app/referrers/${image.digest}`)).status, 200);
+  fillDisk(proxy.folder);
+  proxy.clock.move(10 * MINUTE);
+  const got = await proxy.ask(`/v2/app/referrers/${image.digest}`);
+  t.is(errorOf(got).code, 'DENIED');
 });
 
 test('a blob that was pushed is told by HEAD also when that cannot be noted', async (t) => {

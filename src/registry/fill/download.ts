@@ -51,6 +51,8 @@ export interface DownloadParts {
 const FRUITLESS_ATTEMPTS = 5;
 /** Milliseconds before the first resumption; doubled with each fruitless one. */
 const RESUME_DELAY = 200;
+/** Milliseconds that readers are kept waiting at the most: an upstream that wants more patience is asked by the next pull. */
+const LONGEST_PAUSE = 60_000;
 
 /**
  * Brings the whole blob into the spool and finds its digest right. A connection that breaks is resumed by Range; a
@@ -115,8 +117,10 @@ async function receiveAll(
       // A first answer that fails is for the client to hear, at once; only what has begun is resumed.
       const hopeful = error instanceof UpstreamFailure && progress.begun && fruitless < FRUITLESS_ATTEMPTS;
       if (!hopeful || stopping.aborted) throw error;
+      const pause = Math.max(error.retryAfter ?? 0, RESUME_DELAY * 2 ** fruitless);
+      if (pause > LONGEST_PAUSE) throw error;
       events.emit('fill.resume', {digest, at: progress.received, reason: error.message});
-      await sleep(clock, Math.max(error.retryAfter ?? 0, RESUME_DELAY * 2 ** fruitless), stopping);
+      await sleep(clock, pause, stopping);
     }
   }
 }

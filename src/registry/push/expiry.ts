@@ -1,7 +1,7 @@
 import {ANONYMOUS} from '../../caller.ts';
 import type {Events} from '../../events.ts';
 import type {UploadRecord} from '../../storage/metadata.ts';
-import {UpstreamFailure} from '../../upstream/port.ts';
+import {UpstreamFailure, UpstreamRefusal} from '../../upstream/port.ts';
 import type {Registries} from '../registries.ts';
 import type {Uploads} from './uploads.ts';
 
@@ -9,7 +9,8 @@ import type {Uploads} from './uploads.ts';
 export interface UploadExpiry {
   /**
    * Removes the uploads that were last heard of before `before`, and gives their number. What an upstream has of them
-   * is cancelled there, once: where that fails, the upstream's own time for it runs out.
+   * is cancelled there, once: where that fails, or has failed a few times already, the upstream's own time for it runs
+   * out.
    * @param signal ends the cancelling
    */
   run(before: number, signal: AbortSignal): Promise<number>;
@@ -23,29 +24,41 @@ export interface UploadExpiryParts {
 }
 
 /** Sessions that are cancelled side by side: clients' requests to an upstream keep their share of connections. */
-const AT_ONCE = 4;
+const AT_ONCE = 2;
+/**
+ * Failures after which a run leaves an upstream alone. With those under way they stay below the failures in a row that
+ * open its circuit by default: nobody's pull is to fail for what is only tidied up.
+ */
+const MOST_FAILURES = 3;
 
 export function createUploadExpiry({uploads, registries, events}: UploadExpiryParts): UploadExpiry {
-  async function cancel({repository, upstream}: UploadRecord): Promise<void> {
+  /** @param failures of each registry's upstream so far; counted on */
+  async function cancel({repository, upstream}: UploadRecord, failures: Map<string, number>): Promise<void> {
     const registry = registries().all.find(({name}) => name === repository.registry);
     // Configured otherwise since: nobody is to be written to any more.
     if (!upstream || registry?.push.mode !== 'through') return;
+    if ((failures.get(registry.name) ?? 0) >= MOST_FAILURES) return;
     try {
       await registry.push.writer.cancelUpload(repository.name, upstream.location, ANONYMOUS);
     } catch (error) {
-      // A failure of the upstream's is told by its client.
-      if (error instanceof UpstreamFailure) return;
+      // A failure of the upstream's is told by its client; a refusal is none.
+      if (error instanceof UpstreamRefusal) return;
+      if (error instanceof UpstreamFailure) {
+        failures.set(registry.name, (failures.get(registry.name) ?? 0) + 1);
+        return;
+      }
       events.emit('background.failed', {task: 'cancel an upload at its upstream', error});
     }
   }
 
   async function cancelAll(records: readonly UploadRecord[], signal: AbortSignal): Promise<void> {
     const left = records.values();
+    const failures = new Map<string, number>();
     const worker = async () => {
       // One iterator for all of them: each takes the next.
       for (const record of left) {
         if (signal.aborted) return;
-        await cancel(record);
+        await cancel(record, failures);
       }
     };
     await Promise.all(Array.from({length: AT_ONCE}, worker));

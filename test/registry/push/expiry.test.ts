@@ -1,5 +1,6 @@
 import test, {type ExecutionContext} from 'ava';
 import {type Backref, createPatientClock, DAY, startBackref} from '../../support/backref.ts';
+import {manifestAnswer, plainManifest} from '../../support/content.ts';
 import {createScriptedUpstream, type Expectation, HANG} from '../../support/scripted-upstream.ts';
 
 const UPLOADS = '/v2/library/app/blobs/uploads/';
@@ -76,6 +77,21 @@ test('an upstream that cannot cancel an upload, or knows it no more, keeps nobod
   t.true(heard.includes('status'));
   t.true(heard.some((reason) => reason.includes('refuses to end an upload (405)')));
   t.is((await collect(proxy)).uploads, 0);
+});
+
+test('an upstream that fails at cancellations is left alone with the others, and pulls from it go on', async (t) => {
+  const names = Array.from({length: 12}, (_, index) => `session-${index}`);
+  const manifest = plainManifest();
+  const {proxy, heard} = await start(t, [
+    ...begun(...names),
+    {request: new RegExp(`^DELETE ${UPLOADS}`), answer: {status: 500}, always: true},
+    {request: 'GET /v2/library/app/manifests/v1', answer: manifestAnswer(manifest)},
+  ]);
+  for (const _ of names) await begin(proxy);
+  proxy.clock.move(DAY + 1);
+  t.is((await collect(proxy)).uploads, names.length);
+  t.true(heard.length < 5, `${heard.length} failures`);
+  t.is((await proxy.ask('/v2/app/manifests/v1')).status, 200);
 });
 
 test('an upstream that does not answer a cancellation does not keep the server from closing', async (t) => {
