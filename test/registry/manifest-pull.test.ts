@@ -4,15 +4,14 @@ import {ANONYMOUS} from '../../src/caller.ts';
 import type {Digest} from '../../src/oci/digest.ts';
 import {parseName} from '../../src/oci/name.ts';
 import {type Arrival, createManifestPull} from '../../src/registry/manifest-pull.ts';
-import type {Registry} from '../../src/registry/registries.ts';
 import {createWrites} from '../../src/registry/writes.ts';
 import type {Change, Metadata} from '../../src/storage/metadata.ts';
 import {openSqliteMetadata} from '../../src/storage/sqlite/metadata.ts';
-import {createNowhere} from '../../src/upstream/nowhere.ts';
 import {type ManifestBody, UpstreamFailure} from '../../src/upstream/port.ts';
 import {createMovableClock} from '../support/backref.ts';
 import {plainManifest} from '../support/content.ts';
 import {createFolder} from '../support/folder.ts';
+import {registryOver} from '../support/registry.ts';
 
 const HOST = 'example.test';
 const repository = {registry: HOST, name: parseName('team/app')};
@@ -32,27 +31,14 @@ async function setUp(t: ExecutionContext) {
   };
   const questions = new Map<string, PromiseWithResolvers<ManifestBody | undefined>>();
   const asked: string[] = [];
-  const registry: Registry = {
-    name: HOST,
-    aliases: [],
-    hosts: [],
-    library: false,
-    upstream: {
-      ...createNowhere(HOST),
-      getManifest: (_repository, reference) => {
-        asked.push(reference);
-        const question = Promise.withResolvers<ManifestBody | undefined>();
-        questions.set(reference, question);
-        return question.promise;
-      },
+  const registry = registryOver(HOST, {
+    getManifest: (_repository, reference) => {
+      asked.push(reference);
+      const question = Promise.withResolvers<ManifestBody | undefined>();
+      questions.set(reference, question);
+      return question.promise;
     },
-    hosted: false,
-    push: {mode: 'deny'},
-    maxManifest: 4 * 1024 * 1024,
-    tags: {ttl: 60_000, maxStale: 0, keepDeleted: 0, absentTtl: 0},
-    referrers: {mode: 'off', ttl: 60_000, maxStale: 0, prefetch: 'off'},
-    rateLimitStatus: 503,
-  };
+  });
   const writes = createWrites();
   const arrivals: Arrival[] = [];
   const pull = createManifestPull({

@@ -8,14 +8,13 @@ import {createAccess} from '../../src/registry/access.ts';
 import {createManifestPull, type ManifestPull} from '../../src/registry/manifest-pull.ts';
 import {createManifests} from '../../src/registry/manifests.ts';
 import {createMemory} from '../../src/registry/memory.ts';
-import type {Registry} from '../../src/registry/registries.ts';
 import {createTags} from '../../src/registry/tags.ts';
 import {createWrites} from '../../src/registry/writes.ts';
 import {openSqliteMetadata} from '../../src/storage/sqlite/metadata.ts';
-import {createNowhere} from '../../src/upstream/nowhere.ts';
 import {createMovableClock} from '../support/backref.ts';
 import {plainManifest} from '../support/content.ts';
 import {createFolder} from '../support/folder.ts';
+import {registryOver} from '../support/registry.ts';
 
 const image = plainManifest();
 const repository = {registry: 'example.test', name: parseName('team/app')};
@@ -30,22 +29,9 @@ async function setUp(t: ExecutionContext) {
   const writes = createWrites();
   const events = createEvents();
   let deleted = false;
-  const registry: Registry = {
-    name: repository.registry,
-    aliases: [],
-    hosts: [],
-    library: false,
-    upstream: {
-      ...createNowhere(repository.registry),
-      getManifest: async () => (deleted ? undefined : image),
-    },
-    hosted: false,
-    push: {mode: 'deny'},
-    maxManifest: 4 * 1024 * 1024,
-    tags: {ttl: 60_000, maxStale: 0, keepDeleted: 0, absentTtl: 0},
-    referrers: {mode: 'off', ttl: 60_000, maxStale: 0, prefetch: 'off'},
-    rateLimitStatus: 503,
-  };
+  const registry = registryOver(repository.registry, {
+    getManifest: async () => (deleted ? undefined : image),
+  });
   const real = createManifestPull({metadata, writes, clock, arrived: () => {}});
   const deleting = async <T>(pulled: Promise<T>): Promise<T> => {
     const value = await pulled;

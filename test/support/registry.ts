@@ -1,0 +1,18 @@
+import type {Registry} from '../../src/registry/registries.ts';
+import {createNowhere} from '../../src/upstream/nowhere.ts';
+import type {Upstream} from '../../src/upstream/port.ts';
+
+/** A registry in front of an upstream that has nothing but what `upstream` says. */
+export const registryOver = (name: string, upstream: Partial<Upstream>): Registry => ({
+  name,
+  aliases: [],
+  hosts: [],
+  library: false,
+  upstream: {...createNowhere(name), ...upstream},
+  hosted: false,
+  push: {mode: 'deny'},
+  maxManifest: 4 * 1024 * 1024,
+  tags: {ttl: 60_000, maxStale: 0, keepDeleted: 0, absentTtl: 0},
+  referrers: {mode: 'off', ttl: 60_000, maxStale: 0, prefetch: 'off'},
+  rateLimitStatus: 503,
+});
