@@ -5,6 +5,7 @@ import {isRepositoryName} from '../../src/oci/name.ts';
 import {type Asked, registryOf, routeOf} from '../../src/registry/namespace.ts';
 import {createRegistries, type Registry} from '../../src/registry/registries.ts';
 import type {Upstream} from '../../src/upstream/port.ts';
+import {registryOver} from '../support/registry.ts';
 
 /** Routing asks nobody. */
 const refuse = (): never => {
@@ -24,17 +25,7 @@ const upstream = (host: string): Upstream => ({
 });
 
 const registry = (name: string, changes: Partial<Registry> = {}): Registry => ({
-  name,
-  aliases: [],
-  hosts: [],
-  library: false,
-  upstream: upstream(name),
-  hosted: false,
-  push: {mode: 'deny'},
-  maxManifest: 4 * 1024 * 1024,
-  tags: {ttl: 60_000, maxStale: 0, keepDeleted: 0, absentTtl: 0},
-  referrers: {mode: 'off', ttl: 0, maxStale: 0, prefetch: 'off'},
-  rateLimitStatus: 503,
+  ...registryOver(name, upstream(name)),
   ...changes,
 });
 
