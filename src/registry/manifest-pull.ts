@@ -1,3 +1,4 @@
+import {setImmediate as turn} from 'node:timers/promises';
 import type {Caller} from '../caller.ts';
 import type {Clock} from '../clock.ts';
 import {type Algorithm, algorithmOf, type Digest, digestOf} from '../oci/digest.ts';
@@ -75,6 +76,9 @@ interface Kept {
   readonly value: ManifestRecord | undefined;
   readonly unkept: NoRoom | undefined;
 }
+
+/** Manifests that are asked for in one turn of the event loop. */
+const STEP = 5;
 
 export function createManifestPull({metadata, writes, clock, arrived}: ManifestPullParts): ManifestPull {
   const fetches = createSingleFlight<Fetched>();
@@ -169,6 +173,26 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
   const fetchOnce = async (route: Route, digest: Digest, caller: Caller): Promise<Fetched> =>
     (await fetches.run(keyOf(route, digest, caller), () => fetchDigest(route, digest, caller))).value;
 
+  /**
+   * Asks for all of them, none waiting for another's answer. Questions of one turn leave together when the last is made;
+   * in a few turns, the first answers are on their way before.
+   */
+  async function askInSteps(
+    route: Route,
+    digests: readonly Digest[],
+    caller: Caller,
+  ): Promise<Promise<Fetched>[]> {
+    const asking: Promise<Fetched>[] = [];
+    for (const digest of digests) {
+      if (asking.length > 0 && asking.length % STEP === 0) await turn();
+      const fetching = fetchOnce(route, digest, caller);
+      // One that fails while others are asked for is its reader's all the same.
+      fetching.catch(() => undefined);
+      asking.push(fetching);
+    }
+    return asking;
+  }
+
   return {
     async byDigest(route, digest, caller) {
       const flight = await flights.run(keyOf(route, digest, caller), async () =>
@@ -178,7 +202,7 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
     },
 
     async byDigests(route, digests, caller) {
-      const asked = await Promise.allSettled(digests.map((digest) => fetchOnce(route, digest, caller)));
+      const asked = await Promise.allSettled(await askInSteps(route, digests, caller));
       const fetched = asked.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
       const keeping = keep(route, fetched, undefined, caller);
       const failure = asked.find((each) => each.status === 'rejected');

@@ -1,6 +1,7 @@
-import type {IncomingHttpHeaders, IncomingMessage} from 'node:http';
+import {request as httpRequest, type IncomingHttpHeaders, type IncomingMessage} from 'node:http';
+import {request as httpsRequest} from 'node:https';
 import {Readable} from 'node:stream';
-import got, {type OptionsInit, type Request, TimeoutError} from 'got';
+import got, {type OptionsInit, type Request, type RequestFunction, TimeoutError} from 'got';
 import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
 import type {Agents} from './agents.ts';
@@ -54,10 +55,19 @@ export interface SendDeps {
  */
 function responseOf(stream: Request, host: string, signal: AbortSignal): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
-    stream.once('response', resolve);
+    const giveUp = (): void => {
+      reject(signal.reason);
+      stream.destroy();
+    };
+    if (signal.aborted) giveUp();
+    // Only until the headers are here; got's own option would listen for the body's time as well.
+    else signal.addEventListener('abort', giveUp, {once: true});
+    stream.once('response', (response) => {
+      signal.removeEventListener('abort', giveUp);
+      resolve(response);
+    });
     // Stays for the body's time, whose faults are seen by whoever reads it.
     stream.on('error', (error) => {
-      if (signal.aborted) return reject(signal.reason);
       if (error instanceof TimeoutError) {
         const reason = `was not connected to in time (${error.event}, ${error.message.match(/\d+ms/)?.[0] ?? ''})`;
         return reject(new ConnectionFault('unreachable', host, reason, true));
@@ -75,9 +85,16 @@ function payloadOf({form, body}: RequestOptions): OptionsInit {
   return {body: Readable.from(body.open(), {objectMode: false})};
 }
 
+/** got would hand node some forty options, nearly all of them undefined, and node copies them twice for each request. */
+const sparingly: RequestFunction = (url, {method, headers, agent}, callback) => {
+  const request = url.protocol === 'https:' ? httpsRequest : httpRequest;
+  return request(url, {method, headers, agent}, callback);
+};
+
 export function createSend({clock, events, agents, timeouts}: SendDeps): Send {
   const client = got.extend({
     agent: {http: agents.http, https: agents.https},
+    request: sparingly,
     decompress: false,
     followRedirect: false,
     retry: {limit: 0},
@@ -90,7 +107,7 @@ export function createSend({clock, events, agents, timeouts}: SendDeps): Send {
 
   const once = async (request: RequestOptions, signal: AbortSignal) => {
     const {method, url, headers} = request;
-    const stream = client.stream(url, {method, headers, signal, ...payloadOf(request)});
+    const stream = client.stream(url, {method, headers, ...payloadOf(request)});
     return responseOf(stream, url.host, signal).catch((error: unknown) => {
       // A kept connection that the other side had closed meanwhile tells nothing about the upstream. Where a body went
       // along, whoever sends it decides whether it may be taken twice.

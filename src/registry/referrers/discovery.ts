@@ -1,3 +1,4 @@
+import {setImmediate as turn} from 'node:timers/promises';
 import type {Caller} from '../../caller.ts';
 import type {Descriptor} from '../../oci/descriptor.ts';
 import type {Digest} from '../../oci/digest.ts';
@@ -57,6 +58,8 @@ export function createDiscovery({capabilities, fallbackTags}: DiscoveryParts): D
   async function byEither(route: Route, subject: Digest, caller: Caller): Promise<Discovered> {
     const tag = byTag(route, subject, caller);
     tag.catch(() => {});
+    // With a tag come its entries, a round trip more: its question leaves first.
+    await turn();
     return (await byApi(route, subject, caller)) ?? tag;
   }
 

@@ -3,8 +3,8 @@ import type {Compilable} from 'kysely';
 /** A query compiled once, to be run with other values each time. Plain data, so that a thread can be given it. */
 export interface Statement<Args, Row> {
   readonly sql: string;
-  /** In the order of the query: the name of a value that is given when it runs, or a value that never varies. */
-  readonly parameters: readonly ({slot: string} | {value: unknown})[];
+  /** The names of the values that are given when it runs, in the order of the query. */
+  readonly parameters: readonly string[];
   /** The types of what it takes and gives; never there. */
   readonly types?: (args: Args) => Row;
 }
@@ -15,8 +15,8 @@ export type RunStatement = <Args, Row>(
   args: Args,
 ) => readonly Row[] | Promise<readonly Row[]>;
 
-/** Stands in a query for a value that is known only when it runs. */
-class Slot {
+/** Stands in a query for a value that is known only when it runs; whoever compiles writes all others into the text. */
+export class Slot {
   readonly name: string;
 
   constructor(name: string) {
@@ -35,14 +35,12 @@ export function statement<Args extends object, Row>(
   const {sql, parameters} = build(slots).compile();
   return {
     sql,
-    parameters: parameters.map((value) => (value instanceof Slot ? {slot: value.name} : {value})),
+    parameters: parameters.map((slot) => (slot as Slot).name),
   };
 }
 
 /** The query's parameters in their order, with these values in their places. */
 export function bind<Args, Row>(query: Statement<Args, Row>, args: Args): unknown[] {
   const values = args as Record<string, unknown>;
-  return query.parameters.map((parameter) =>
-    'slot' in parameter ? values[parameter.slot] : parameter.value,
-  );
+  return query.parameters.map((name) => values[name]);
 }

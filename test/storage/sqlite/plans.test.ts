@@ -143,6 +143,13 @@ test('every change finds its rows by an index', async (t) => {
   }
 });
 
+test('what never varies stands in the text of a statement: bound, it would have it prepared anew at each run', (t) => {
+  const {looseChildren, markTagGone} = compileWrites(createCompiler());
+  t.regex(looseChildren.sql, /"loose" = 1$/);
+  t.deepEqual(looseChildren.parameters, ['manifest', 'repository']);
+  t.regex(markTagGone.sql, /"origin" = 'upstream'/);
+});
+
 test('deleting a manifest that names one blob often takes no more steps than one that names it once', async (t) => {
   const path = join(await createFolder(t), 'meta.db');
   prepareDatabase(path);
