@@ -31,7 +31,7 @@ import {createCapabilities} from './registry/referrers/capability.ts';
 import {createDiscovery} from './registry/referrers/discovery.ts';
 import {createFallbackTags} from './registry/referrers/fallback-tag.ts';
 import {createIndexRepository} from './registry/referrers/index-repository.ts';
-import {createReferrerLists} from './registry/referrers/lists.ts';
+import {createReferrerLists, type ReferrerLists} from './registry/referrers/lists.ts';
 import {createReferrersPages} from './registry/referrers/pages.ts';
 import {createPrefetch, type Prefetch} from './registry/referrers/prefetch.ts';
 import {createReferrers} from './registry/referrers/referrers.ts';
@@ -160,12 +160,13 @@ export function createServer(
   }
 
   async function stop(): Promise<void> {
-    const {listener, socket, background, upkeep, prefetch, fills, metadata} = (await running) ?? {};
+    const {listener, socket, background, upkeep, prefetch, fills, lists, metadata} = (await running) ?? {};
     // In one turn: from here on nothing new is taken, by either of them.
     await Promise.all([listener?.close(config.shutdown.grace), socket?.close()]);
     await Promise.all([background?.close(), upkeep?.close()]);
     prefetch?.close();
     await fills?.close();
+    await lists?.settled();
     await metadata?.close();
     for (const {upstream} of registries.all) upstream.close();
   }
@@ -199,6 +200,7 @@ interface Wired {
   verbs: Verbs;
   fills: Fills;
   prefetch: Prefetch;
+  lists: ReferrerLists;
   expiry: UploadExpiry;
   garbage: Garbage;
   upkeep: TagUpkeep;
@@ -270,7 +272,7 @@ function wire(config: Config, parts: Parts): Wired {
     pushes,
     metrics: createMetrics(events),
   };
-  return {verbs, fills, prefetch, expiry, garbage, upkeep};
+  return {verbs, fills, prefetch, lists, expiry, garbage, upkeep};
 }
 
 function registryOf(

@@ -21,6 +21,17 @@ export interface Pulled {
   readonly unkept?: NoRoom | undefined;
 }
 
+/** Several manifests, as the upstream gave them. */
+export interface PulledTogether {
+  /** In the order of their digests; undefined: the upstream says that there is no such manifest. */
+  readonly records: readonly (ManifestRecord | undefined)[];
+  /**
+   * Resolves when they are committed, all in one. Until then, whoever asks for one of them by its digest waits for that.
+   * @throws NoRoom
+   */
+  readonly kept: Promise<void>;
+}
+
 /** A manifest that was just fetched and committed. */
 export interface Arrival {
   readonly route: Route;
@@ -45,15 +56,10 @@ export interface ManifestPullParts {
 export interface ManifestPull {
   byDigest(route: Route, digest: Digest, caller: Caller): Promise<Pulled>;
   /**
-   * Several side by side, which become one commit in the order of `digests`; undefined for what the upstream says that
-   * it does not have. When one cannot be had, the others are kept all the same.
-   * @throws the first failure; without one, NoRoom
+   * Several side by side, given as soon as all are here. When one cannot be had, the others are kept all the same.
+   * @throws the first failure
    */
-  byDigests(
-    route: Route,
-    digests: readonly Digest[],
-    caller: Caller,
-  ): Promise<readonly (ManifestRecord | undefined)[]>;
+  byDigests(route: Route, digests: readonly Digest[], caller: Caller): Promise<PulledTogether>;
   /**
    * Manifest and tag become one commit. `algorithm` names the digest that the tag is known by, where the upstream's
    * answer does not say.
@@ -137,18 +143,38 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
   }
 
   /** What was asked for alone is given also where there is no room to keep it. */
-  async function keepOne(
-    route: Route,
-    fetched: Fetched,
-    tag: Tag | undefined,
-    caller: Caller,
-  ): Promise<Kept> {
+  async function orUnkept({found}: Fetched, keeping: Promise<ManifestRecord | undefined>): Promise<Kept> {
     try {
-      return {value: (await keep(route, [fetched], tag, caller))[0], unkept: undefined};
+      return {value: await keeping, unkept: undefined};
     } catch (error) {
       if (!(error instanceof NoRoom)) throw error;
-      return {value: fetched.found?.record, unkept: error};
+      return {value: found?.record, unkept: error};
     }
+  }
+
+  const keepOne = (route: Route, fetched: Fetched, tag: Tag | undefined, caller: Caller): Promise<Kept> =>
+    orUnkept(
+      fetched,
+      keep(route, [fetched], tag, caller).then(([record]) => record),
+    );
+
+  /** What they tell may be answered before, and leaves first. */
+  function keepNext(route: Route, all: readonly Fetched[], caller: Caller): Promise<void> {
+    const keeping = turn().then(() => keep(route, all, undefined, caller));
+    for (const [index, fetched] of all.entries()) {
+      const [digest] = fetched.references;
+      if (!digest || !fetched.found) continue;
+      const one = () =>
+        orUnkept(
+          fetched,
+          keeping.then((records) => records[index]),
+        );
+      flights.run(keyOf(route, digest, caller), one).catch(() => undefined);
+    }
+    const kept = keeping.then(() => undefined);
+    // Nobody need wait for it.
+    kept.catch(() => undefined);
+    return kept;
   }
 
   const joined = ({value, collapsed}: {value: Kept; collapsed: boolean}): Pulled => ({...value, collapsed});
@@ -204,12 +230,19 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
     async byDigests(route, digests, caller) {
       const asked = await Promise.allSettled(await askInSteps(route, digests, caller));
       const fetched = asked.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
-      const keeping = keep(route, fetched, undefined, caller);
       const failure = asked.find((each) => each.status === 'rejected');
-      if (!failure) return keeping;
-      // The upstream's word goes before the disk's: a denial must not pass for a mere want of room.
-      await keeping.catch(unlessNoRoom);
-      throw failure.reason;
+      if (failure) {
+        // The upstream's word goes before the disk's: a denial must not pass for a mere want of room.
+        await keep(route, fetched, undefined, caller).catch(unlessNoRoom);
+        throw failure.reason;
+      }
+      if (fetched.some((each) => overtakenBy(route, each) !== undefined)) {
+        return {records: await keep(route, fetched, undefined, caller), kept: Promise.resolve()};
+      }
+      return {
+        records: fetched.map(({found}) => found?.record),
+        kept: keepNext(route, fetched, caller),
+      };
     },
 
     async byTag(route, tag, caller, algorithm) {

@@ -4,7 +4,14 @@ import {DAY, startBackref} from '../support/backref.ts';
 import {blobAnswer, headAnswer, manifestAnswer, plainManifest, randomBlob} from '../support/content.ts';
 import {fillDisk} from '../support/full-disk.ts';
 import {errorOf} from '../support/pusher.ts';
-import {descriptorOf, fallbackTagOf, indexBytes, listAnswer, referrerOf} from '../support/referrers.ts';
+import {
+  askUntilWritten,
+  descriptorOf,
+  fallbackTagOf,
+  indexBytes,
+  listAnswer,
+  referrerOf,
+} from '../support/referrers.ts';
 import {createScriptedUpstream, type Expectation} from '../support/scripted-upstream.ts';
 
 const MINUTE = 60_000;
@@ -110,20 +117,43 @@ test('without room a list of tags is served as it came', async (t) => {
 
 test('without room a list of referrers is the one that is here, marked, and never an empty one', async (t) => {
   const sbom = referrerOf(image);
-  const other = plainManifest();
   const API = 'GET /v2/library/app/referrers';
   const upstream = await createScriptedUpstream(t, [
     {request: `${API}/${image.digest}`, answer: listAnswer([descriptorOf(sbom)]), times: 2},
-    {request: `${API}/${other.digest}`, answer: listAnswer([descriptorOf(sbom)])},
   ]);
   const proxy = await startBackref(t, {registries: [{url: upstream.url, referrers: {mode: 'api'}}]});
-  const before = await proxy.ask(`/v2/app/referrers/${image.digest}`);
+  const before = await askUntilWritten(proxy, `/v2/app/referrers/${image.digest}`);
   fillDisk(proxy.folder);
   proxy.clock.move(MINUTE);
   const got = await proxy.ask(`/v2/app/referrers/${image.digest}`);
   t.is(got.status, 200);
   t.deepEqual(got.body, before.body);
   t.regex(String(got.headers['warning']), /^299 .*there is no room to keep a newer list/);
+});
+
+test('without room a list of which nothing was known is served as it came, unless it has more than a page', async (t) => {
+  const [sbom, other] = [referrerOf(image), plainManifest()];
+  const [huge, hugeToo] = [referrerOf(other), referrerOf(other)].map((manifest) => ({
+    ...descriptorOf(manifest),
+    annotations: {filling: 'x'.repeat(3 * 1024 * 1024)},
+  }));
+  const API = 'GET /v2/library/app/referrers';
+  const upstream = await createScriptedUpstream(t, [
+    {request: `${API}/${image.digest}`, answer: listAnswer([descriptorOf(sbom)]), times: 2},
+    {request: `${API}/${other.digest}`, answer: listAnswer([huge, hugeToo])},
+  ]);
+  const proxy = await startBackref(t, {registries: [{url: upstream.url, referrers: {mode: 'api'}}]});
+  let failed = Promise.withResolvers<void>();
+  proxy.server.events.on('background.failed', () => failed.resolve());
+  fillDisk(proxy.folder);
+  for (let time = 0; time < 2; time++) {
+    failed = Promise.withResolvers<void>();
+    const got = await proxy.ask(`/v2/app/referrers/${image.digest}`);
+    t.is(got.status, 200);
+    t.like(got.json(), {manifests: [{digest: sbom.digest}]});
+    t.notRegex(String(got.headers['cache-status']), /stored/);
+    await failed.promise;
+  }
   const unknown = await proxy.ask(`/v2/app/referrers/${other.digest}`);
   t.is(unknown.status, 507);
   t.regex(errorOf(unknown).message, /has no room for it/);
@@ -142,7 +172,7 @@ test('without room too, whom the upstream denies an entry of a fallback tag gets
     {request: `GET ${MANIFESTS}/${denied.digest}`, answer: {status: 403}},
   ]);
   const proxy = await startBackref(t, {registries: [{url: upstream.url, referrers: {mode: 'tag'}}]});
-  t.is((await proxy.ask(`/v2/app/referrers/${image.digest}`)).status, 200);
+  await askUntilWritten(proxy, `/v2/app/referrers/${image.digest}`);
   fillDisk(proxy.folder);
   proxy.clock.move(10 * MINUTE);
   const got = await proxy.ask(`/v2/app/referrers/${image.digest}`);

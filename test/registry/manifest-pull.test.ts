@@ -5,12 +5,13 @@ import type {Digest} from '../../src/oci/digest.ts';
 import {parseName} from '../../src/oci/name.ts';
 import {type Arrival, createManifestPull} from '../../src/registry/manifest-pull.ts';
 import {createWrites} from '../../src/registry/writes.ts';
-import type {Change, Metadata} from '../../src/storage/metadata.ts';
+import {type Change, type Metadata, NoRoom} from '../../src/storage/metadata.ts';
 import {openSqliteMetadata} from '../../src/storage/sqlite/metadata.ts';
 import {type ManifestBody, UpstreamFailure} from '../../src/upstream/port.ts';
 import {createMovableClock} from '../support/backref.ts';
 import {plainManifest} from '../support/content.ts';
 import {createFolder} from '../support/folder.ts';
+import {fillDisk} from '../support/full-disk.ts';
 import {registryOver} from '../support/registry.ts';
 
 const HOST = 'example.test';
@@ -19,7 +20,8 @@ const [one, two, three] = [plainManifest(), plainManifest(), plainManifest()];
 
 /** What is asked of the upstream waits until a test answers. */
 async function setUp(t: ExecutionContext) {
-  const real = await openSqliteMetadata({path: join(await createFolder(t), 'meta.db')});
+  const folder = await createFolder(t);
+  const real = await openSqliteMetadata({path: join(folder, 'meta.db')});
   t.teardown(() => real.close());
   const commits: (readonly Change[])[] = [];
   const metadata: Metadata = {
@@ -49,6 +51,7 @@ async function setUp(t: ExecutionContext) {
   });
   const route = {registry, repository, asked: repository.name};
   return {
+    folder,
     metadata,
     commits,
     asked,
@@ -70,7 +73,8 @@ test('several are asked for side by side and become one commit, in the order in 
   answer(three);
   deny(two);
   answer(one);
-  const records = await pulling;
+  const {records, kept} = await pulling;
+  await kept;
   t.deepEqual(
     records.map((record) => record?.digest),
     [one.digest, undefined, three.digest],
@@ -106,7 +110,9 @@ test('of several, one whose bytes are not those of its digest is a failure, and 
 
 test('none to pull costs no commit', async (t) => {
   const {pullAll, commits} = await setUp(t);
-  t.deepEqual(await pullAll(), []);
+  const {records, kept} = await pullAll();
+  await kept;
+  t.deepEqual(records, []);
   t.deepEqual(commits, []);
 });
 
@@ -118,7 +124,7 @@ test('who pulls one of several alone does not wait for the others, and asks for 
   t.is((await alone).value?.digest, one.digest);
   t.deepEqual(asked, [one.digest, two.digest]);
   answer(two);
-  t.is((await all).length, 2);
+  t.is((await all).records.length, 2);
 });
 
 test('of several, one that is deleted through us while the others are on their way does not come back', async (t) => {
@@ -128,10 +134,44 @@ test('of several, one that is deleted through us while the others are on their w
   await new Promise((resolve) => setImmediate(resolve));
   await write(one.digest, [{type: 'manifest.delete', repository, digest: one.digest}]);
   answer(two);
-  const records = await pulling;
+  const {records, kept} = await pulling;
+  await kept;
   t.deepEqual(
     records.map((record) => record?.digest),
     [undefined, two.digest],
   );
   t.false(await has(one.digest));
+});
+
+test('several are given before they are kept, and who asks for one of them meanwhile waits for that', async (t) => {
+  const {pullAll, pullOne, answer, asked, commits, has} = await setUp(t);
+  const pulling = pullAll(one.digest, two.digest);
+  answer(one);
+  answer(two);
+  const {records, kept} = await pulling;
+  t.deepEqual(
+    records.map((record) => record?.digest),
+    [one.digest, two.digest],
+  );
+  t.deepEqual(commits, []);
+  const alone = await pullOne(two.digest);
+  t.deepEqual(alone.value?.bytes, two.bytes);
+  t.true(await has(two.digest));
+  await kept;
+  t.deepEqual(asked, [one.digest, two.digest]);
+  t.is(commits.length, 1);
+});
+
+test('without room several are given all the same, and so is one of them to who waits for it', async (t) => {
+  const {pullAll, pullOne, answer, folder} = await setUp(t);
+  fillDisk(folder);
+  const pulling = pullAll(one.digest, two.digest);
+  answer(one);
+  answer(two);
+  const {records, kept} = await pulling;
+  t.is(records.length, 2);
+  const alone = pullOne(one.digest);
+  await t.throwsAsync(kept, {instanceOf: NoRoom});
+  t.true((await alone).unkept instanceof NoRoom);
+  t.is((await alone).value?.digest, one.digest);
 });

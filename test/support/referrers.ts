@@ -1,5 +1,6 @@
 import {randomBytes} from 'node:crypto';
 import {OCI_INDEX, OCI_MANIFEST} from '../../src/oci/media-type.ts';
+import type {Backref, Got} from './backref.ts';
 import {contentOf, type ManifestContent} from './content.ts';
 import type {Answer, Expectation} from './scripted-upstream.ts';
 
@@ -66,4 +67,12 @@ export function legacy(
       answer: {headers: {'Content-Type': entry.mediaType}, body: entry.bytes},
     })),
   ];
+}
+
+/** Asks for a list until it comes from the metadata: the first answer comes as soon as the list is learned. */
+export async function askUntilWritten(proxy: Backref, path: string): Promise<Got> {
+  for (;;) {
+    const got = await proxy.ask(path);
+    if (String(got.headers['cache-status']).startsWith('backref; hit')) return got;
+  }
 }

@@ -36,7 +36,10 @@ export function createFallbackEntries({fallbackTags, clock, events}: FallbackEnt
 
   return {
     async follow(route, subjects, index, caller) {
-      const checking = subjects.map((subject) => fallbackTags.check(route, subject, index, caller));
+      const checking = subjects.map(async (subject) => {
+        const {kept} = await fallbackTags.check(route, subject, index, caller);
+        await kept;
+      });
       await waitAtMost(PATIENCE, Promise.all(checking).catch(leave), clock);
     },
   };

@@ -11,6 +11,8 @@ import type {FallbackTags} from './fallback-tag.ts';
 export interface Discovered {
   readonly source: 'api' | 'tag';
   readonly descriptors: readonly Descriptor[];
+  /** Resolves when the manifests that were fetched for it are in the metadata. @throws NoRoom */
+  readonly kept: Promise<void>;
 }
 
 /** Asks an upstream for a subject's referrers: by its Referrers API where it truly has one, else by the fallback tag. */
@@ -35,7 +37,7 @@ export function createDiscovery({capabilities, fallbackTags}: DiscoveryParts): D
     const descriptors = await upstream.listReferrers(route.repository.name, subject, caller);
     if (descriptors) {
       capabilities.learn(route, 'supported');
-      return {source: 'api', descriptors};
+      return {source: 'api', descriptors, kept: Promise.resolve()};
     }
     if (capabilities.of(route) === 'supported') {
       // One odd answer does not turn a registry with the API into one without it; the next one may.
@@ -51,7 +53,7 @@ export function createDiscovery({capabilities, fallbackTags}: DiscoveryParts): D
   }
 
   async function byTag(route: Route, subject: Digest, caller: Caller): Promise<Discovered> {
-    return {source: 'tag', descriptors: await fallbackTags.read(route, subject, caller)};
+    return {source: 'tag', ...(await fallbackTags.read(route, subject, caller))};
   }
 
   /** Both questions at once: a first answer from a legacy registry then takes two round trips, not three. */

@@ -16,9 +16,15 @@ export interface FallbackTags {
    * anybody and lost in races, so its entries are hints and its descriptors are not believed.
    * @throws UpstreamFailure when the tag, or one of its entries, could not be asked for
    */
-  read(route: Route, subject: Digest, caller: Caller): Promise<Descriptor[]>;
+  read(route: Route, subject: Digest, caller: Caller): Promise<Checked>;
   /** The same of what stands under the tag, whoever has it: its entries are here, and found by their edges, from then on. */
-  check(route: Route, subject: Digest, body: FallbackTagBody, caller: Caller): Promise<Descriptor[]>;
+  check(route: Route, subject: Digest, body: FallbackTagBody, caller: Caller): Promise<Checked>;
+}
+
+export interface Checked {
+  readonly descriptors: readonly Descriptor[];
+  /** Resolves when the entries are in the metadata. @throws NoRoom */
+  readonly kept: Promise<void>;
 }
 
 export type FallbackTagBody = Pick<ManifestBody, 'bytes' | 'mediaType'>;
@@ -29,18 +35,20 @@ const MOST_ENTRIES = 10_000;
 
 export function createFallbackTags({metadata, pull}: {metadata: Metadata; pull: ManifestPull}): FallbackTags {
   /** The edges of those that exist, in the order of the tag: whoever adds to it appends. */
-  async function edgesOf(route: Route, digests: readonly Digest[], caller: Caller): Promise<Edge[]> {
+  async function edgesOf(
+    route: Route,
+    digests: readonly Digest[],
+    caller: Caller,
+  ): Promise<{edges: Edge[]; kept: Promise<void>}> {
     const here = await Promise.all(digests.map((digest) => metadata.manifest(route.repository, digest)));
-    const pulled = await pull.byDigests(
-      route,
-      digests.filter((_, index) => !here[index]),
-      caller,
-    );
-    const entries = new Map([...here, ...pulled].flatMap((entry) => (entry ? [[entry.digest, entry]] : [])));
-    return digests.flatMap((digest) => {
+    const missing = digests.filter((_, index) => !here[index]);
+    const {records, kept} = await pull.byDigests(route, missing, caller);
+    const entries = new Map([...here, ...records].flatMap((entry) => (entry ? [[entry.digest, entry]] : [])));
+    const edges = digests.flatMap((digest) => {
       const entry = entries.get(digest);
       return (entry && edgeOf(entry)) ?? [];
     });
+    return {edges, kept};
   }
 
   async function check(
@@ -48,19 +56,21 @@ export function createFallbackTags({metadata, pull}: {metadata: Metadata; pull: 
     subject: Digest,
     body: FallbackTagBody,
     caller: Caller,
-  ): Promise<Descriptor[]> {
+  ): Promise<Checked> {
     const digests = entriesOf(body, subject);
     if (digests.length > MOST_ENTRIES) {
       const reason = `names ${digests.length} referrers by the tag of ${subject}; at most ${MOST_ENTRIES} are read`;
       throw new UpstreamFailure('protocol', route.registry.upstream.host, reason);
     }
     const descriptors: Descriptor[] = [];
+    let last: Promise<void> = Promise.resolve();
     for (let at = 0; at < digests.length; at += AT_ONCE) {
-      const some = digests.slice(at, at + AT_ONCE);
-      const edges = await edgesOf(route, some, caller);
+      await last;
+      const {edges, kept} = await edgesOf(route, digests.slice(at, at + AT_ONCE), caller);
       for (const edge of edges) if (edge.subject === subject) descriptors.push(edge.descriptor);
+      last = kept;
     }
-    return descriptors;
+    return {descriptors, kept: last};
   }
 
   return {
@@ -69,7 +79,7 @@ export function createFallbackTags({metadata, pull}: {metadata: Metadata; pull: 
     async read(route, subject, caller) {
       const {upstream} = route.registry;
       const body = await upstream.getManifest(route.repository.name, fallbackTag(subject), caller);
-      return body ? check(route, subject, body, caller) : [];
+      return body ? check(route, subject, body, caller) : {descriptors: [], kept: Promise.resolve()};
     },
   };
 }

@@ -2,6 +2,7 @@ import {LRUCache} from 'lru-cache';
 import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
+import type {Descriptor} from '../../oci/descriptor.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {type Metadata, NoRoom} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
@@ -10,23 +11,41 @@ import {freshness} from '../freshness.ts';
 import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
 import {keepIfRoom} from '../room.ts';
-import {createSingleFlight} from '../single-flight.ts';
 import type {TagOptions} from '../tags.ts';
 import type {Discovered, Discovery} from './discovery.ts';
+import {createDoubts} from './doubts.ts';
 
 /** Keeps each subject's list as fresh as it should be, and tells how fresh it is. */
 export interface ReferrerLists {
   /**
-   * Resolves when the list in the metadata may be served.
+   * Resolves when a list may be served: the one in the metadata, or one of which the metadata had nothing, as soon as it
+   * is learned.
    * @throws UpstreamFailure when no list is known, or none that is young enough, and the upstream could not be asked:
    * edges that only pulls or pushes brought are not a known list
    * @throws NoRoom when the upstream's list cannot be kept, without which it cannot be paged, and no other may be served
    */
-  ready(route: Route, subject: Digest, caller: Caller, options?: TagOptions): Promise<CacheReport>;
+  answer(route: Route, subject: Digest, caller: Caller, options?: TagOptions): Promise<ListAnswer>;
+  /** The same for the list in the metadata alone. Throws as `answer` does. */
+  ready(route: Route, subject: Digest, caller: Caller): Promise<CacheReport>;
   /** A referrer was deleted through us: an answer from before, or a stale one, does not bring it back. */
   deleted(route: Route, referrer: Digest): void;
   /** It was pushed through us, be it again: it is not doubted for a while. */
   pushed(route: Route, referrer: Digest): void;
+  /** Resolves when what was learned so far is written down, or could not be. */
+  settled(): Promise<void>;
+}
+
+export interface ListAnswer {
+  readonly report: CacheReport;
+  /** undefined: the list is in the metadata. */
+  readonly unwritten?: UnwrittenList;
+}
+
+/** A whole list, of which the metadata has nothing yet. */
+export interface UnwrittenList {
+  readonly descriptors: readonly Descriptor[];
+  /** Resolves when it is in the metadata. @throws NoRoom */
+  readonly written: Promise<void>;
 }
 
 export interface ReferrerListsParts {
@@ -43,12 +62,31 @@ const PATIENCE_KNOWN = 800;
 const PATIENCE_UNKNOWN = 2300;
 /** Sign, then deploy: an empty list lives seconds. */
 const EMPTY_TTL = 5000;
-/** Edges of ours that the upstream's list lacks are asked about, so many in a round, each once in a while. */
-const MOST_DOUBTS = 64;
-const DOUBT_LIFE = 60 * 60_000;
 const MOST_REMEMBERED = 10_000;
 /** For so long upstreams are known to answer what was true before. */
 const STALENESS = 60_000;
+
+/** The upstream's whole answer, with the time when it was here. */
+interface Learned extends Discovered {
+  readonly at: number;
+}
+
+/** A list that is being asked for and then written down. */
+interface Refreshing {
+  /** When it was learned; undefined until then. */
+  at: number | undefined;
+  readonly learned: Promise<Learned>;
+  readonly written: Promise<void>;
+  /** Resolves when what of ours it lacks has been asked about as well. */
+  readonly settled: Promise<void>;
+}
+
+interface Joined extends Refreshing {
+  readonly collapsed: boolean;
+}
+
+const keyOf = ({repository}: Route, digest: Digest): string =>
+  `${repository.registry}/${repository.name}@${digest}`;
 
 export function createReferrerLists({
   metadata,
@@ -57,54 +95,14 @@ export function createReferrerLists({
   clock,
   events,
 }: ReferrerListsParts): ReferrerLists {
-  const asking = createSingleFlight<void>();
-  const confirmed = new LRUCache<string, number>({max: MOST_REMEMBERED});
+  const underWay = new Map<string, Refreshing>();
+  const doubts = createDoubts({metadata, memory, clock});
   /** Empty lists that were not written down, with the time of the answer. */
   const passing = new LRUCache<string, {source: Discovered['source']; at: number}>({max: MOST_REMEMBERED});
   /** Referrers that were deleted through us, with the time. */
   const removed = new LRUCache<string, number>({max: MOST_REMEMBERED});
   /** Lists that have entries, with the time of the answer. */
   const occupied = new LRUCache<string, number>({max: MOST_REMEMBERED});
-  const keyOf = ({repository}: Route, digest: Digest) =>
-    `${repository.registry}/${repository.name}@${digest}`;
-
-  /** What was pushed here is no doubt: the upstream need not know of it. */
-  async function doubtsOf(route: Route, subject: Digest): Promise<{digest: Digest}[]> {
-    const {repository} = route;
-    const doubts: {digest: Digest}[] = [];
-    for (const {listed, digest} of await metadata.referrers(repository, subject, {limit: 10_000})) {
-      if (listed || (confirmed.get(keyOf(route, digest)) ?? 0) >= clock.now()) continue;
-      if ((await metadata.manifest(repository, digest))?.origin === 'local') continue;
-      doubts.push({digest});
-      if (doubts.length === MOST_DOUBTS) break;
-    }
-    return doubts;
-  }
-
-  /** A referrer of ours that a complete answer lacks is dropped only when the upstream says that it is gone. */
-  async function settleDoubts(route: Route, subject: Digest, caller: Caller): Promise<void> {
-    const {registry, repository} = route;
-    const doubts = await doubtsOf(route, subject);
-    const gone = await Promise.all(
-      doubts.map(async ({digest}) => {
-        const head = await registry.upstream.headManifest(repository.name, digest, caller);
-        if (head) confirmed.set(keyOf(route, digest), clock.now() + DOUBT_LIFE);
-        return head ? undefined : digest;
-      }),
-    );
-    const changes = gone
-      .filter((digest) => digest !== undefined)
-      .map((digest) => ({type: 'manifest.unlink' as const, repository, digest}));
-    if (changes.length === 0) return;
-    await metadata.commit(changes);
-    for (const {digest} of changes) memory.forgetManifest(repository, digest);
-  }
-
-  /** The list is known all the same; what could not be asked about, or removed, stays on it until the next round. */
-  function leaveDoubts(error: unknown): void {
-    if (!(error instanceof UpstreamFailure || error instanceof NoRoom)) throw error;
-  }
-
   /**
    * An empty answer names nothing that is sure to exist, and anybody can ask about any name: it is written down only
    * for what this repository has here or what was listed before, and otherwise remembered for a while.
@@ -121,12 +119,17 @@ export function createReferrerLists({
   const isDeleted = (route: Route, digest: Digest): boolean =>
     clock.now() - (removed.get(keyOf(route, digest)) ?? Number.NEGATIVE_INFINITY) < STALENESS;
 
-  async function keep(route: Route, subject: Digest, discovered: Discovered): Promise<void> {
-    const {source} = discovered;
+  /** Each once, where an upstream names one twice. */
+  function withoutDeleted(route: Route, {descriptors}: Discovered): Descriptor[] {
+    const named = new Map(descriptors.map((descriptor) => [descriptor.digest, descriptor]));
+    return [...named.values()].filter(({digest}) => !isDeleted(route, digest));
+  }
+
+  async function keep(route: Route, subject: Digest, learned: Learned): Promise<void> {
+    const {source, at} = learned;
     const {repository} = route;
-    const at = clock.now();
-    const descriptors = discovered.descriptors.filter(({digest}) => !isDeleted(route, digest));
-    if (!(await isWorthKeeping(route, subject, discovered))) {
+    const descriptors = withoutDeleted(route, learned);
+    if (!(await isWorthKeeping(route, subject, learned))) {
       passing.set(keyOf(route, subject), {source, at});
       return;
     }
@@ -147,34 +150,69 @@ export function createReferrerLists({
     return empty?.at;
   }
 
-  const refresh = (route: Route, subject: Digest, caller: Caller) =>
-    asking.run(`${keyOf(route, subject)} ${caller.key}`, async () => {
-      await keep(route, subject, await discovery.ask(route, subject, caller));
-      await settleDoubts(route, subject, caller).catch(leaveDoubts);
-    });
-
-  /** The refreshing goes on when the patience ends; who asks next finds what it brought. */
-  async function refreshWithin(
-    patience: number,
-    route: Route,
-    subject: Digest,
-    caller: Caller,
-  ): Promise<{collapsed: boolean}> {
-    const refreshing = refresh(route, subject, caller);
-    const {promise: late, reject} = Promise.withResolvers<never>();
-    const cancel = clock.after(patience, () => {
-      const reason = `did not list the referrers within ${patience} ms`;
-      reject(new UpstreamFailure('timeout', route.registry.upstream.host, reason));
-    });
-    refreshing.catch((error) => {
+  /** Joins who asks already, and takes what is being written down where it was learned after `since`; else asks. */
+  function refresh(route: Route, subject: Digest, caller: Caller, since: number): Joined {
+    const key = `${keyOf(route, subject)} ${caller.key}`;
+    const running = underWay.get(key);
+    if (running && (running.at === undefined || running.at > since)) return {...running, collapsed: true};
+    const started = ask(route, subject, caller);
+    underWay.set(key, started);
+    const end = (): void => {
+      if (underWay.get(key) === started) underWay.delete(key);
+    };
+    started.written.then(end, end);
+    // It goes on when nobody waits any more; who asks next finds what it brought.
+    started.settled.catch((error) => {
       if (!(error instanceof UpstreamFailure))
         events.emit('background.failed', {task: 'list referrers', error});
     });
+    return {...started, collapsed: false};
+  }
+
+  function ask(route: Route, subject: Digest, caller: Caller): Refreshing {
+    const learn = async (): Promise<Learned> => {
+      const discovered = await discovery.ask(route, subject, caller);
+      refreshing.at = clock.now();
+      return {...discovered, at: refreshing.at};
+    };
+    const write = async (list: Learned): Promise<void> => {
+      await list.kept;
+      await keep(route, subject, list);
+    };
+    const settle = () => doubts.settle(route, subject, caller);
+    const learned = learn();
+    const written = learned.then(write);
+    const refreshing: Refreshing = {at: undefined, learned, written, settled: written.then(settle)};
+    return refreshing;
+  }
+
+  async function within<T>(patience: number, {registry}: Route, work: Promise<T>): Promise<T> {
+    const {promise: late, reject} = Promise.withResolvers<never>();
+    const cancel = clock.after(patience, () => {
+      const reason = `did not list the referrers within ${patience} ms`;
+      reject(new UpstreamFailure('timeout', registry.upstream.host, reason));
+    });
     try {
-      return await Promise.race([refreshing, late]);
+      return await Promise.race([work, late]);
     } finally {
       cancel();
     }
+  }
+
+  /** Of a list of which nothing was known: its writing down is not waited for, unless edges of ours join it. */
+  async function first(route: Route, subject: Digest, caller: Caller): Promise<ListAnswer> {
+    const since = clock.now() - route.registry.referrers.ttl;
+    const {learned, written, settled, collapsed} = refresh(route, subject, caller, since);
+    const ttl = Math.ceil(route.registry.referrers.ttl / 1000);
+    const report: CacheReport = {how: 'uri-miss', collapsed, ttl, age: 0};
+    const answer = async (): Promise<ListAnswer> => {
+      const descriptors = withoutDeleted(route, await learned);
+      const ours = await metadata.referrers(route.repository, subject, {limit: 1});
+      if (ours.length === 0) return {report, unwritten: {descriptors, written}};
+      await settled;
+      return {report: {...report, stored: true}};
+    };
+    return within(PATIENCE_UNKNOWN, route, answer());
   }
 
   /** A list that was found to have entries is not looked at again for that until its next answer. */
@@ -186,48 +224,58 @@ export function createReferrerLists({
     return empty;
   }
 
+  async function answer(
+    route: Route,
+    subject: Digest,
+    caller: Caller,
+    {noCache}: TagOptions = {noCache: false},
+  ): Promise<ListAnswer> {
+    const {referrers, hosted} = route.registry;
+    // Nobody else knows of any: what is here is all there is.
+    if (hosted) return {report: HIT};
+    const checkedAt = await listedAt(route, subject);
+    if (checkedAt === undefined) return first(route, subject, caller);
+    const ttl = (await isEmpty(route, subject, checkedAt))
+      ? Math.min(EMPTY_TTL, referrers.ttl)
+      : referrers.ttl;
+    const policy = {ttl, maxStale: referrers.maxStale, keepDeleted: 0, absentTtl: 0};
+    const judge = (upstream: 'unasked' | 'failed') =>
+      freshness({now: clock.now(), known: {checkedAt}, policy, upstream, noCache});
+    const age = Math.max(0, clock.now() - checkedAt);
+    const aged = {ttl: Math.ceil((ttl - age) / 1000), age: Math.floor(age / 1000)};
+    if (judge('unasked') === 'fresh') return {report: {how: 'hit', ...aged}};
+    const usable = judge('failed') === 'stale';
+    const how = noCache ? 'request' : 'stale';
+    try {
+      const since = noCache ? clock.now() : clock.now() - ttl;
+      const {settled, collapsed} = refresh(route, subject, caller, since);
+      await within(usable ? PATIENCE_KNOWN : PATIENCE_UNKNOWN, route, settled);
+      return {report: {how, stored: true, collapsed, ttl: Math.ceil(ttl / 1000), age: 0}};
+    } catch (error) {
+      const obstacle = obstacleIn(error);
+      if (!obstacle || !usable) throw error;
+      const warning = `${obstacle.reason}; serving the referrers listed at ${new Date(checkedAt).toISOString()}`;
+      return {report: {how: 'stale', ...aged, detail: obstacle.kind, warning}};
+    }
+  }
+
   return {
+    answer,
+
+    async ready(route, subject, caller) {
+      const {report, unwritten} = await answer(route, subject, caller);
+      await unwritten?.written;
+      return report;
+    },
+
     deleted: (route, referrer) => void removed.set(keyOf(route, referrer), clock.now()),
     pushed(route, referrer) {
       removed.delete(keyOf(route, referrer));
-      confirmed.set(keyOf(route, referrer), clock.now() + STALENESS);
+      doubts.confirm(route, referrer, STALENESS);
     },
-
-    async ready(route, subject, caller, {noCache} = {noCache: false}) {
-      const {referrers, hosted} = route.registry;
-      // Nobody else knows of any: what is here is all there is.
-      if (hosted) return HIT;
-      const checkedAt = await listedAt(route, subject);
-      if (checkedAt === undefined) {
-        const {collapsed} = await refreshWithin(PATIENCE_UNKNOWN, route, subject, caller);
-        return {how: 'uri-miss', stored: true, collapsed, ttl: Math.ceil(referrers.ttl / 1000), age: 0};
-      }
-      const ttl = (await isEmpty(route, subject, checkedAt))
-        ? Math.min(EMPTY_TTL, referrers.ttl)
-        : referrers.ttl;
-      const policy = {ttl, maxStale: referrers.maxStale, keepDeleted: 0, absentTtl: 0};
-      const judge = (upstream: 'unasked' | 'failed') =>
-        freshness({now: clock.now(), known: {checkedAt}, policy, upstream, noCache});
-      const age = Math.max(0, clock.now() - checkedAt);
-      const aged = {ttl: Math.ceil((ttl - age) / 1000), age: Math.floor(age / 1000)};
-      if (judge('unasked') === 'fresh') return {how: 'hit', ...aged};
-      const usable = judge('failed') === 'stale';
-      try {
-        const patience = usable ? PATIENCE_KNOWN : PATIENCE_UNKNOWN;
-        const {collapsed} = await refreshWithin(patience, route, subject, caller);
-        return {
-          how: noCache ? 'request' : 'stale',
-          stored: true,
-          collapsed,
-          ttl: Math.ceil(ttl / 1000),
-          age: 0,
-        };
-      } catch (error) {
-        const obstacle = obstacleIn(error);
-        if (!obstacle || !usable) throw error;
-        const warning = `${obstacle.reason}; serving the referrers listed at ${new Date(checkedAt).toISOString()}`;
-        return {how: 'stale', ...aged, detail: obstacle.kind, warning};
-      }
+    settled: async () => {
+      const learned = [...underWay.values()].filter(({at}) => at !== undefined);
+      await Promise.allSettled(learned.map(({written}) => written));
     },
   };
 }

@@ -1,4 +1,5 @@
 import {LRUCache} from 'lru-cache';
+import type {Descriptor} from '../../oci/descriptor.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {EMPTY_INDEX, extendIndex} from '../../oci/referrers.ts';
 import type {Metadata, ReferrerDescriptor, RepositoryKey} from '../../storage/metadata.ts';
@@ -20,6 +21,11 @@ export interface ReferrersPage {
 /** Renders the lists of the metadata as they are. */
 export interface ReferrersPages {
   page(repository: RepositoryKey, subject: Digest, query: ReferrersQuery): Promise<ReferrersPage>;
+  /**
+   * The first page of a list of which the metadata has nothing yet, as it will be then; undefined where the list does
+   * not fit on one, since its positions are the metadata's.
+   */
+  unwritten(descriptors: readonly Descriptor[], query: ReferrersQuery): ReferrersPage | undefined;
   /** All pages in one. */
   whole(repository: RepositoryKey, subject: Digest): Promise<Buffer>;
 }
@@ -122,6 +128,20 @@ export function createReferrersPages(metadata: Metadata): ReferrersPages {
     async page(repository, subject, query) {
       const {body, last, full} = await render(repository, subject, query);
       return {body, next: full ? last : undefined};
+    },
+
+    unwritten(descriptors, {types, after}) {
+      if (after !== undefined) return undefined;
+      const texts: string[] = [];
+      let room = PAGE_BYTES - EMPTY_INDEX.length;
+      for (const descriptor of descriptors) {
+        if (types && !types.includes(descriptor.artifactType ?? '')) continue;
+        const text = JSON.stringify(descriptor);
+        room -= Buffer.byteLength(text) + 1;
+        if (room < 0) return undefined;
+        texts.push(text);
+      }
+      return {body: extendIndex(EMPTY_INDEX, texts), next: undefined};
     },
 
     async whole(repository, subject) {

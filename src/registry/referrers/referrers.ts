@@ -7,7 +7,7 @@ import {type CacheReport, outcomeOf} from '../answer.ts';
 import {answering} from '../failure.ts';
 import type {Route} from '../namespace.ts';
 import type {TagOptions} from '../tags.ts';
-import type {ReferrerLists} from './lists.ts';
+import type {ReferrerLists, UnwrittenList} from './lists.ts';
 import type {ReferrersPage, ReferrersPages, ReferrersQuery} from './pages.ts';
 
 export interface ReferrersAnswer extends ReferrersPage {
@@ -46,13 +46,25 @@ export function createReferrers({pages, lists, events}: ReferrersParts): Referre
     events.emit('referrers.served', {registry, repository, outcome: outcomeOf(report)});
   }
 
+  async function pageOf(
+    {repository}: Route,
+    subject: Digest,
+    query: ReferrersQuery,
+    unwritten: UnwrittenList | undefined,
+  ): Promise<ReferrersPage> {
+    const page = unwritten && pages.unwritten(unwritten.descriptors, query);
+    if (page) return page;
+    await unwritten?.written;
+    return pages.page(repository, subject, query);
+  }
+
   return {
     list: (route, subject, query, caller, options) =>
       answering(route, async () => {
         if (route.registry.referrers.mode === 'off') throw switchedOff(route);
-        const report = await lists.ready(route, subject, caller, options);
+        const {report, unwritten} = await lists.answer(route, subject, caller, options);
         served(route, report);
-        return {...(await pages.page(route.repository, subject, query)), report};
+        return {...(await pageOf(route, subject, query, unwritten)), report};
       }),
 
     whole: (route, subject, caller) =>

@@ -18,6 +18,7 @@ import {
   plainManifest,
 } from '../../support/content.ts';
 import {
+  askUntilWritten,
   descriptorOf,
   fallbackTagOf,
   indexBytes,
@@ -76,7 +77,7 @@ test("an upstream's own list is taken as it is, asked for once and unfiltered, w
   t.is(got.status, 200);
   t.is(got.headers['content-type'], OCI_INDEX);
   t.is(got.headers['oci-filters-applied'], undefined);
-  t.is(got.headers['cache-status'], 'backref; fwd=uri-miss; stored; ttl=60');
+  t.is(got.headers['cache-status'], 'backref; fwd=uri-miss; ttl=60');
   t.like(got.json(), {schemaVersion: 2, mediaType: OCI_INDEX});
   t.deepEqual(listed(got), [descriptorOf(sbom), descriptorOf(signature)]);
 
@@ -118,6 +119,30 @@ test('the entries of the tag are listed in its order, in whatever order they arr
     digests(await ask(proxy)),
     entries.map(({digest}) => digest),
   );
+});
+
+test('who asks for an entry, or for the list again, while it is being written down costs no further question', async (t) => {
+  const entries = Array.from({length: 20}, () => referrerOf(image));
+  const {proxy} = await start(t, legacy(REPOSITORY, image, entries));
+  const first = await ask(proxy);
+  const [again, ...manifests] = await Promise.all([
+    ask(proxy),
+    ...entries.map(({digest}) => proxy.ask(`/v2/app/manifests/${digest}`)),
+  ]);
+  t.deepEqual(again.body, first.body);
+  t.deepEqual(
+    manifests.map(({body}) => body),
+    entries.map(({bytes}) => bytes),
+  );
+  t.deepEqual((await askUntilWritten(proxy, PATH)).body, first.body);
+});
+
+test('a list that was learned just before a restart is known after it', async (t) => {
+  const {proxy, upstream} = await start(t, legacy(REPOSITORY, image, [sbom, signature]));
+  await ask(proxy);
+  const restarted = await proxy.restart();
+  await upstream.stop();
+  t.deepEqual(digests(await ask(restarted)), [sbom.digest, signature.digest]);
 });
 
 test('an entry of the tag that has another subject, or that is gone, is not listed', async (t) => {

@@ -133,3 +133,22 @@ test('a page that is full stays as it is while the list grows, and is not read a
   t.is(digestsIn(last.body).length, 2);
   t.is(last.next, undefined);
 });
+
+test('the page of a list that is not written down yet is the one that it has then', async (t) => {
+  const list = TYPES.flatMap((type) => [described(`${type} 1`, type), described(`${type} 2`, type)]);
+  const metadata = await openMetadata(t);
+  const pages = createReferrersPages(metadata);
+  await answers(metadata, list);
+  for (const types of [undefined, ['application/a'], ['', 'application/b'], ['application/none'], []]) {
+    const query = {types, after: undefined};
+    t.deepEqual(pages.unwritten(list, query), await pages.page(APP, SUBJECT, query));
+  }
+});
+
+test('a list that has more than a page, or whose further page is asked for, has none before it is written down', async (t) => {
+  const pages = createReferrersPages(await openMetadata(t));
+  const list = Array.from({length: 5}, (_, number) => described(`${number}`, 'application/a', MEGABYTE));
+  t.is(pages.unwritten(list, ALL), undefined);
+  t.truthy(pages.unwritten(list.slice(0, 3), ALL));
+  t.is(pages.unwritten(list.slice(0, 3), {...ALL, after: 1}), undefined);
+});
