@@ -94,18 +94,21 @@ export const EMPTY_INDEX: Buffer = Buffer.from(
 );
 
 /**
- * The index with further descriptors at its end, JSON text each. Equal lists give equal bytes, in however many steps.
+ * The index with further descriptors at its end. Equal lists give equal bytes, in however many steps and pieces.
  * @param index `EMPTY_INDEX`, or what this function gave.
+ * @param pieces each the JSON of one descriptor, or of several with commas between them.
  */
-export function extendIndex(index: Buffer, descriptors: readonly string[]): Buffer {
-  const room = descriptors.reduce((sum, text) => sum + Buffer.byteLength(text) + COMMA.length, index.length);
+export function extendIndex(index: Buffer, pieces: readonly Uint8Array[]): Buffer {
+  const further = pieces.filter((piece) => piece.length > 0);
+  const room = further.reduce((sum, piece) => sum + piece.length + COMMA.length, index.length);
   // Written in place: lists have megabytes, and each copy of one costs as much as all of this. Not in Node's pool, all
   // of which a small index would hold on to for as long as it is held itself.
   const extended = Buffer.allocUnsafeSlow(room);
   let at = index.copy(extended, 0, 0, index.length - INDEX_END.length);
-  for (const text of descriptors) {
+  for (const piece of further) {
     if (at > EMPTY_INDEX.length - INDEX_END.length) at += extended.write(COMMA, at);
-    at += extended.write(text, at);
+    extended.set(piece, at);
+    at += piece.length;
   }
   at += extended.write(INDEX_END, at);
   return extended.subarray(0, at);

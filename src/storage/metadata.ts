@@ -130,7 +130,14 @@ export interface ReferrerRecord {
   listed: boolean;
 }
 
-export type ReferrerDescriptor = Pick<ReferrerRecord, 'seq' | 'descriptor'>;
+/** The descriptors of a page of referrers, as text. */
+export interface ReferrerText {
+  readonly count: number;
+  /** The `seq` of the last one; undefined where there is none. */
+  readonly last: number | undefined;
+  /** Their JSON, with commas between them. */
+  readonly text: Buffer;
+}
 
 /** Which of a subject's referrers are read. */
 export interface ReferrerPage {
@@ -290,12 +297,10 @@ export interface Metadata {
   referrerList(repository: RepositoryKey, subject: Digest): Promise<ReferrerListRecord | undefined>;
   /** In the order of `seq`. A page of some types reads only the rows that it gives. */
   referrers(repository: RepositoryKey, subject: Digest, page: ReferrerPage): Promise<ReferrerRecord[]>;
-  /** As `referrers`, of each only what a list shows: ten thousand take half the time. */
-  referrerDescriptors(
-    repository: RepositoryKey,
-    subject: Digest,
-    page: ReferrerPage,
-  ): Promise<readonly ReferrerDescriptor[]>;
+  /** As `referrers`, of each only what a list shows, in one piece: ten thousand take a third of the time. */
+  referrerText(repository: RepositoryKey, subject: Digest, page: ReferrerPage): Promise<ReferrerText>;
+  /** Those that the upstream's last complete answer lacks, in the order of `seq`. */
+  unlistedReferrers(repository: RepositoryKey, subject: Digest, limit: number): Promise<Digest[]>;
   /** Every referrer of every subject, in the order of their cursors, from the one after `after` on. */
   referrerRows(after: ReferrerCursor | undefined, limit: number): Promise<ReferrerRow[]>;
   /** The subjects that begin with `prefix` and have a list here, be it an empty one, in byte order. */

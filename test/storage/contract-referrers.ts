@@ -76,8 +76,13 @@ export function referrerContract(
       rows: async (page: Partial<ReferrerPage> = {}, repository = APP, subject = SUBJECT) => {
         const some = {limit: 1_000, ...page};
         const rows = await metadata.referrers(repository, subject, some);
-        const shown = rows.map(({seq, descriptor}) => ({seq, descriptor}));
-        t.deepEqual(await metadata.referrerDescriptors(repository, subject, some), shown);
+        const {count, last, text} = await metadata.referrerText(repository, subject, some);
+        t.deepEqual({count, last}, {count: rows.length, last: rows.at(-1)?.seq});
+        t.is(text.toString(), rows.map(({descriptor}) => descriptor).join(','));
+        const unlisted = rows.filter(({listed}) => !listed).map(({digest}) => digest);
+        if (!page.types && page.after === undefined) {
+          t.deepEqual(await metadata.unlistedReferrers(repository, subject, some.limit), unlisted);
+        }
         return rows;
       },
     };

@@ -27,7 +27,7 @@ export interface DoubtsParts {
 /** So many are asked about in a round, each once in a while. */
 const MOST = 64;
 const LIFE = 60 * 60_000;
-/** Of a list of more referrers the others are not looked at. */
+/** Beyond so many the others are not looked at. */
 const MOST_READ = 10_000;
 const MOST_CONFIRMED = 10_000;
 
@@ -44,8 +44,8 @@ export function createDoubts({metadata, memory, clock}: DoubtsParts): Doubts {
   async function doubtsOf(route: Route, subject: Digest): Promise<Digest[]> {
     const {repository} = route;
     const doubts: Digest[] = [];
-    for (const {listed, digest} of await metadata.referrers(repository, subject, {limit: MOST_READ})) {
-      if (listed || (confirmed.get(keyOf(route, digest)) ?? 0) >= clock.now()) continue;
+    for (const digest of await metadata.unlistedReferrers(repository, subject, MOST_READ)) {
+      if ((confirmed.get(keyOf(route, digest)) ?? 0) >= clock.now()) continue;
       if ((await metadata.manifest(repository, digest))?.origin === 'local') continue;
       doubts.push(digest);
       if (doubts.length === MOST) break;

@@ -2,7 +2,7 @@ import {LRUCache} from 'lru-cache';
 import type {Descriptor} from '../../oci/descriptor.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {EMPTY_INDEX, extendIndex} from '../../oci/referrers.ts';
-import type {Metadata, ReferrerDescriptor, RepositoryKey} from '../../storage/metadata.ts';
+import type {Metadata, RepositoryKey} from '../../storage/metadata.ts';
 
 export interface ReferrersQuery {
   /** Only these artifact types, any of them; the empty one is a referrer without a type. Undefined: no filter. */
@@ -26,8 +26,8 @@ export interface ReferrersPages {
    * not fit on one, since its positions are the metadata's.
    */
   unwritten(descriptors: readonly Descriptor[], query: ReferrersQuery): ReferrersPage | undefined;
-  /** All pages in one. */
-  whole(repository: RepositoryKey, subject: Digest): Promise<Buffer>;
+  /** All pages in one; undefined where that would be larger than a manifest may be. */
+  whole(repository: RepositoryKey, subject: Digest): Promise<Buffer | undefined>;
 }
 
 /** A page as it was when its list had this version. */
@@ -40,10 +40,20 @@ interface Rendered {
   readonly version: number;
 }
 
+/** What a page takes. */
+interface Room {
+  readonly bytes: number;
+  /** One is taken in any case. */
+  readonly orOne: boolean;
+}
+
 /** A page's largest body: dist-spec asks registries to take manifests of at least this, so clients read it. */
 const PAGE_BYTES = 4 * 1024 * 1024;
-/** Rows that are read at a time. */
-const BATCH = 2000;
+/** The whole list's, as large as the largest manifest that is taken from an upstream. */
+const WHOLE_BYTES = 16 * 1024 * 1024;
+/** Rows that are read at first; and bytes from which on no more are read at a time. */
+const FIRST_BATCH = 16;
+const LARGE_BATCH = 256 * 1024;
 /** Bytes of rendered pages that are held in memory. */
 const HELD = 32 * 1024 * 1024;
 
@@ -54,29 +64,38 @@ export function createReferrersPages(metadata: Metadata): ReferrersPages {
     sizeCalculation: ({body}, key) => body.length + key.length + 512,
   });
 
-  /** The rows behind a position that have room in so many bytes. */
-  async function rowsThatFit(
+  /**
+   * The descriptors behind a position that have room in so many bytes, and one of them in any case where there is to be
+   * one. Few are read at first: who writes them decides how large they are.
+   */
+  async function thatFit(
     repository: RepositoryKey,
     subject: Digest,
     {types, after}: ReferrersQuery,
-    fits: (size: number, count: number) => boolean,
-  ): Promise<{rows: ReferrerDescriptor[]; more: boolean}> {
-    const rows: ReferrerDescriptor[] = [];
-    let size = 0;
-    let position = after;
+    {bytes, orOne}: Room,
+  ): Promise<{pieces: Buffer[]; last: number | undefined; more: boolean}> {
+    const pieces: Buffer[] = [];
+    let [left, last, limit] = [bytes, after, FIRST_BATCH];
+    let grows = true;
     for (;;) {
-      const batch = await metadata.referrerDescriptors(repository, subject, {
-        limit: BATCH,
+      const batch = await metadata.referrerText(repository, subject, {
+        limit,
         ...(types ? {types} : {}),
-        ...(position === undefined ? {} : {after: position}),
+        ...(last === undefined ? {} : {after: last}),
       });
-      for (const row of batch) {
-        size += Buffer.byteLength(row.descriptor) + 1;
-        if (!fits(size, rows.length)) return {rows, more: true};
-        rows.push(row);
+      if (batch.last === undefined) return {pieces, last, more: false};
+      const isNeeded = orOne && pieces.length === 0 && batch.count === 1;
+      const size = batch.text.length + 1;
+      if (size > left && !isNeeded) {
+        if (batch.count === 1) return {pieces, last, more: true};
+        limit = Math.ceil(batch.count / 2);
+        grows = false;
+        continue;
       }
-      if (batch.length < BATCH) return {rows, more: false};
-      position = batch.at(-1)?.seq;
+      pieces.push(batch.text);
+      [left, last] = [left - size, batch.last];
+      if (batch.count < limit) return {pieces, last, more: false};
+      if (grows && size < LARGE_BATCH) limit *= 2;
     }
   }
 
@@ -88,21 +107,11 @@ export function createReferrersPages(metadata: Metadata): ReferrersPages {
     page: Rendered,
     version: number,
   ): Promise<Rendered> {
-    const room = PAGE_BYTES - page.body.length;
     const isEmpty = page.body.length === EMPTY_INDEX.length;
-    const {rows, more} = await rowsThatFit(
-      repository,
-      subject,
-      {types, after: page.last},
-      (size, count) =>
-        // A page holds at least one descriptor, however large.
-        size <= room || (isEmpty && count === 0),
-    );
-    const body = extendIndex(
-      page.body,
-      rows.map(({descriptor}) => descriptor),
-    );
-    return {body, last: rows.at(-1)?.seq ?? page.last, full: more, version};
+    // A page holds at least one descriptor, however large.
+    const room = {bytes: PAGE_BYTES - page.body.length, orOne: isEmpty};
+    const {pieces, last, more} = await thatFit(repository, subject, {types, after: page.last}, room);
+    return {body: extendIndex(page.body, pieces), last: last ?? page.last, full: more, version};
   }
 
   async function render(
@@ -132,25 +141,22 @@ export function createReferrersPages(metadata: Metadata): ReferrersPages {
 
     unwritten(descriptors, {types, after}) {
       if (after !== undefined) return undefined;
-      const texts: string[] = [];
+      const pieces: Buffer[] = [];
       let room = PAGE_BYTES - EMPTY_INDEX.length;
       for (const descriptor of descriptors) {
         if (types && !types.includes(descriptor.artifactType ?? '')) continue;
-        const text = JSON.stringify(descriptor);
-        room -= Buffer.byteLength(text) + 1;
+        const piece = Buffer.from(JSON.stringify(descriptor));
+        room -= piece.length + 1;
         if (room < 0) return undefined;
-        texts.push(text);
+        pieces.push(piece);
       }
-      return {body: extendIndex(EMPTY_INDEX, texts), next: undefined};
+      return {body: extendIndex(EMPTY_INDEX, pieces), next: undefined};
     },
 
     async whole(repository, subject) {
-      const query = {types: undefined, after: undefined};
-      const {rows} = await rowsThatFit(repository, subject, query, () => true);
-      return extendIndex(
-        EMPTY_INDEX,
-        rows.map(({descriptor}) => descriptor),
-      );
+      const room = {bytes: WHOLE_BYTES, orOne: false};
+      const {pieces, more} = await thatFit(repository, subject, {types: undefined, after: undefined}, room);
+      return more ? undefined : extendIndex(EMPTY_INDEX, pieces);
     },
   };
 }

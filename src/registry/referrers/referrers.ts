@@ -72,6 +72,7 @@ export function createReferrers({pages, lists, events}: ReferrersParts): Referre
         if (route.registry.referrers.mode === 'off') throw switchedOff(route);
         const report = await lists.ready(route, subject, caller);
         const body = await pages.whole(route.repository, subject);
+        if (!body) throw tooLarge(route, subject);
         return body.length === EMPTY_INDEX.length ? undefined : {body, report};
       }),
   };
@@ -82,4 +83,10 @@ const switchedOff = ({registry}: Route): OciError =>
   new OciError('UNSUPPORTED', {
     status: 404,
     message: `the Referrers API is switched off for ${registry.name}: registries.${registry.name}.referrers.mode is "off"`,
+  });
+
+/** Neither a part of the list nor its absence is the answer: whoever asks by the tag would take it for all there is. */
+const tooLarge = ({asked}: Route, subject: Digest): OciError =>
+  new OciError('UNAVAILABLE', {
+    message: `the referrers of ${subject} are more than one manifest can list; ask for them by GET /v2/${asked}/referrers/${subject}, which gives them in pages`,
   });

@@ -3,6 +3,7 @@ import {LRUCache} from 'lru-cache';
 import type {Digest} from '../../oci/digest.ts';
 import type {RepositoryName, Tag} from '../../oci/name.ts';
 import type {Metadata, RepositoryKey} from '../metadata.ts';
+import {asBuffer} from './bytes.ts';
 import {createGarbageReads} from './garbage-reads.ts';
 import {createJournalReads} from './journal-reads.ts';
 import {compileNaming, MANY_MANIFESTS, namingByBlob, namingByRepository} from './naming.ts';
@@ -125,9 +126,6 @@ export function createReads(db: Kysely<Tables>, run: RunStatement): Omit<Metadat
     },
   };
 }
-
-/** Drivers give bytes as they like; Koa would serve a Uint8Array as JSON. */
-const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
 function compileReads(db: Kysely<Tables>) {
   return {

@@ -1,12 +1,14 @@
-import type {Kysely} from 'kysely';
-import type {ReferrerPage} from '../metadata.ts';
+import {type Kysely, type SelectQueryBuilder, sql} from 'kysely';
+import type {ReferrerPage, ReferrerText} from '../metadata.ts';
+import {asBuffer} from './bytes.ts';
 import type {ListKey} from './referrer-writes.ts';
-import {type RunStatement, statement} from './statement.ts';
+import {type RunStatement, type Statement, statement} from './statement.ts';
 import type {Tables} from './tables.ts';
 
 type Column = Exclude<keyof Tables['referrer'], keyof ListKey>;
 type Row = Pick<Tables['referrer'], Column>;
-type PageKey = ListKey & {after: number; limit: number};
+/** With the types that are asked for, named by their index. */
+type PageKey = ListKey & {after: number; limit: number} & Record<number, string>;
 
 /** Reads pages of one subject's referrers, in the order of `seq`. */
 export type ReadReferrerPage<Read extends Column> = (
@@ -23,20 +25,15 @@ export function createReferrerPages<Read extends Column>(
   run: RunStatement,
   columns: readonly ['seq', ...Read[]],
 ): ReadReferrerPage<Read | 'seq'> {
-  const all = compileAll(db, columns);
-  /** The statements for one type, for two, and so on: each is compiled when it is first asked for. */
-  const some = new Map<number, ReturnType<typeof compileOfSome>>();
-
-  const ofSome = (count: number) => {
-    const query = some.get(count) ?? compileOfSome(db, columns, count);
-    some.set(count, query);
-    return query;
-  };
+  const all = statement((values: PageKey) => pageOfAll(db, columns, values));
+  const some = compiledByCount((count) =>
+    statement((values: PageKey) => pageOfSome(db, columns, count, values)),
+  );
 
   /** Each statement gives its types' first rows; of the rows of several, the first are taken. */
   async function ofTypes(key: PageKey, types: readonly string[]): Promise<readonly Row[]> {
     const pages = await Promise.all(
-      groups([...new Set(types)]).map((group) => run(ofSome(group.length), {...key, ...group})),
+      groups(types).map((group) => run(some(group.length), {...key, ...group})),
     );
     const [first = [], ...others] = pages;
     if (others.length === 0) return first;
@@ -48,7 +45,49 @@ export function createReferrerPages<Read extends Column>(
 
   return async (list, {types, after = 0, limit}) => {
     const key = {...list, after, limit};
-    return types ? ofTypes(key, types) : run(all, key);
+    return types ? ofTypes(key, [...new Set(types)]) : run(all, key);
+  };
+}
+
+/** Of a page without referrers. */
+export const NO_TEXT: ReferrerText = {count: 0, last: undefined, text: Buffer.alloc(0)};
+
+/** Reads the same pages as one text each. */
+export type ReadReferrerText = (key: ListKey, page: ReferrerPage) => Promise<ReferrerText>;
+
+export function createReferrerTexts(db: Kysely<Tables>, run: RunStatement): ReadReferrerText {
+  const columns = ['seq', 'descriptor'] as const;
+  const all = statement((values: PageKey) => asText(db, pageOfAll(db, columns, values)));
+  const some = compiledByCount((count) =>
+    statement((values: PageKey) => asText(db, pageOfSome(db, columns, count, values))),
+  );
+  const readRows = createReferrerPages(db, run, columns);
+
+  async function joined(list: ListKey, page: ReferrerPage): Promise<ReferrerText> {
+    const rows = await readRows(list, page);
+    const text = Buffer.from(rows.map(({descriptor}) => descriptor).join(','));
+    return {count: rows.length, last: rows.at(-1)?.seq, text};
+  }
+
+  return async (list, page) => {
+    const types = page.types && [...new Set(page.types)];
+    const key = {...list, after: page.after ?? 0, limit: page.limit, ...types};
+    if (types && groups(types).length !== 1) return joined(list, page);
+    const [row] = await run(types ? some(types.length) : all, key);
+    if (!row?.text || row.last === null) return NO_TEXT;
+    return {count: row.count, last: row.last, text: asBuffer(row.text)};
+  };
+}
+
+/** The statements for one type, for two, and so on: each is compiled when it is first asked for. */
+function compiledByCount<Read>(
+  compile: (count: number) => Statement<PageKey, Read>,
+): (count: number) => Statement<PageKey, Read> {
+  const known = new Map<number, Statement<PageKey, Read>>();
+  return (count) => {
+    const query = known.get(count) ?? compile(count);
+    known.set(count, query);
+    return query;
   };
 }
 
@@ -57,31 +96,39 @@ const groups = (types: readonly string[]): string[][] =>
     types.slice(group * TYPES_AT_ONCE, (group + 1) * TYPES_AT_ONCE),
   );
 
-const compileAll = (db: Kysely<Tables>, columns: readonly Column[]) =>
-  statement((values: PageKey) =>
+const pageOfAll = (db: Kysely<Tables>, columns: readonly Column[], values: PageKey) =>
+  db
+    .selectFrom('referrer')
+    .select(columns)
+    .where('repository', '=', values.repository)
+    .where('subject', '=', values.subject)
+    .where('seq', '>', values.after)
+    .orderBy('seq')
+    .limit(values.limit);
+
+/** Of `count` types. One walk along the index for each, merged as they come. */
+function pageOfSome(db: Kysely<Tables>, columns: readonly Column[], count: number, values: PageKey) {
+  const ofType = (index: number) =>
     db
       .selectFrom('referrer')
       .select(columns)
       .where('repository', '=', values.repository)
       .where('subject', '=', values.subject)
-      .where('seq', '>', values.after)
-      .orderBy('seq')
-      .limit(values.limit),
-  );
-
-/** Of `count` types, whose values are named by their index. One walk along the index for each, merged as they come. */
-function compileOfSome(db: Kysely<Tables>, columns: readonly Column[], count: number) {
-  return statement((values: PageKey & Record<number, string>) => {
-    const ofType = (index: number) =>
-      db
-        .selectFrom('referrer')
-        .select(columns)
-        .where('repository', '=', values.repository)
-        .where('subject', '=', values.subject)
-        .where('artifact_type', '=', values[index] ?? '')
-        .where('seq', '>', values.after);
-    let query = ofType(0);
-    for (let index = 1; index < count; index++) query = query.unionAll(ofType(index));
-    return query.orderBy('seq').limit(values.limit);
-  });
+      .where('artifact_type', '=', values[index] ?? '')
+      .where('seq', '>', values.after);
+  let query = ofType(0);
+  for (let index = 1; index < count; index++) query = query.unionAll(ofType(index));
+  return query.orderBy('seq').limit(values.limit);
 }
+
+/**
+ * The rows of a page as one. SQLite goes over them in the order of the page; an order of the aggregate's own would have
+ * it sort them once more, in twice the time.
+ */
+const asText = (db: Kysely<Tables>, page: SelectQueryBuilder<Tables, 'referrer', Row>) =>
+  db.selectFrom(page.as('page')).select([
+    sql<number>`count(*)`.as('count'),
+    sql<number | null>`max(seq)`.as('last'),
+    // As bytes: a string of megabytes would be copied once more, and again to be sent.
+    sql<Uint8Array | null>`cast(group_concat(descriptor, ',') as blob)`.as('text'),
+  ]);

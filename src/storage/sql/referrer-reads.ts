@@ -1,14 +1,14 @@
 import type {Kysely} from 'kysely';
 import type {Digest} from '../../oci/digest.ts';
 import type {Metadata, ReferrerCursor, ReferrerRecord, RepositoryKey} from '../metadata.ts';
-import {createReferrerPages} from './referrer-pages.ts';
+import {createReferrerPages, createReferrerTexts, NO_TEXT} from './referrer-pages.ts';
 import type {ListKey} from './referrer-writes.ts';
 import {type RunStatement, statement} from './statement.ts';
 import type {Tables} from './tables.ts';
 
 type ReferrerReads = Pick<
   Metadata,
-  'referrerList' | 'referrers' | 'referrerDescriptors' | 'referrerRows' | 'referrerSubjects'
+  'referrerList' | 'referrers' | 'referrerText' | 'unlistedReferrers' | 'referrerRows' | 'referrerSubjects'
 >;
 
 export interface ReferrerReadsParts {
@@ -27,7 +27,7 @@ const START: ReferrerCursor = {repository: 0, subject: '' as Digest, seq: 0};
 export function createReferrerReads({db, run, idOf}: ReferrerReadsParts): ReferrerReads {
   const queries = compile(db);
   const readRecords = createReferrerPages(db, run, RECORD);
-  const readDescriptors = createReferrerPages(db, run, DESCRIPTOR);
+  const readText = createReferrerTexts(db, run);
 
   return {
     async referrerList(repository, subject) {
@@ -43,9 +43,16 @@ export function createReferrerReads({db, run, idOf}: ReferrerReadsParts): Referr
       return (await readRecords({repository: id, subject}, page)).map(recordOf);
     },
 
-    async referrerDescriptors(repository, subject, page) {
+    async referrerText(repository, subject, page) {
       const id = await idOf(repository);
-      return id === undefined ? [] : readDescriptors({repository: id, subject}, page);
+      return id === undefined ? NO_TEXT : readText({repository: id, subject}, page);
+    },
+
+    async unlistedReferrers(repository, subject, limit) {
+      const id = await idOf(repository);
+      if (id === undefined) return [];
+      const rows = await run(queries.unlisted, {repository: id, subject, limit});
+      return rows.map(({digest}) => digest);
     },
 
     async referrerRows(after = START, limit) {
@@ -73,7 +80,6 @@ export function createReferrerReads({db, run, idOf}: ReferrerReadsParts): Referr
 }
 
 const RECORD = ['seq', 'digest', 'artifact_type', 'descriptor', 'source', 'listed'] as const;
-const DESCRIPTOR = ['seq', 'descriptor'] as const;
 
 const recordOf = (row: Pick<Tables['referrer'], (typeof RECORD)[number]>): ReferrerRecord => ({
   seq: row.seq,
@@ -92,6 +98,17 @@ function compile(db: Kysely<Tables>) {
         .select(['version', 'amended', 'checked_at as checkedAt', 'source'])
         .where('repository', '=', values.repository)
         .where('subject', '=', values.subject),
+    ),
+
+    unlisted: statement((values: ListKey & {limit: number}) =>
+      db
+        .selectFrom('referrer')
+        .select('digest')
+        .where('repository', '=', values.repository)
+        .where('subject', '=', values.subject)
+        .where('listed', '=', 0)
+        .orderBy('seq')
+        .limit(values.limit),
     ),
 
     // SQLite goes through the tables of a cross join in the order in which they are written.

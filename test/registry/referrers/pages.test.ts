@@ -96,10 +96,10 @@ test('what was added is read, and nothing else is read again', async (t) => {
   const read: number[] = [];
   const pages = createReferrersPages({
     ...metadata,
-    async referrerDescriptors(...asked) {
-      const rows = await metadata.referrerDescriptors(...asked);
-      read.push(rows.length);
-      return rows;
+    async referrerText(...asked) {
+      const some = await metadata.referrerText(...asked);
+      read.push(some.count);
+      return some;
     },
   });
   const [one, two, three] = ['one', 'two', 'three'].map((name) => described(name, 'application/a'));
@@ -151,4 +151,51 @@ test('a list that has more than a page, or whose further page is asked for, has 
   t.is(pages.unwritten(list, ALL), undefined);
   t.truthy(pages.unwritten(list.slice(0, 3), ALL));
   t.is(pages.unwritten(list.slice(0, 3), {...ALL, after: 1}), undefined);
+});
+
+test('a page ends with the last descriptor that has room, however many are read at a time', async (t) => {
+  const metadata = await openMetadata(t);
+  const list = Array.from({length: 9000}, (_, number) =>
+    described(`${number}`, TYPES[number % 3] ?? '', 500),
+  );
+  await answers(metadata, list);
+  const pages = createReferrersPages(metadata);
+  const first = await pages.page(APP, SUBJECT, ALL);
+  const next = list[digestsIn(first.body).length];
+  t.true(first.body.length <= 4 * MEGABYTE);
+  t.true(first.body.length + JSON.stringify(next).length + 1 > 4 * MEGABYTE);
+  const second = await pages.page(APP, SUBJECT, {...ALL, after: first.next});
+  t.deepEqual(
+    [...digestsIn(first.body), ...digestsIn(second.body)],
+    list.map(({digest}) => digest),
+  );
+});
+
+test('few are read at a time where they are large', async (t) => {
+  const metadata = await openMetadata(t);
+  await answers(
+    metadata,
+    Array.from({length: 100}, (_, number) => described(`${number}`, 'application/a', 300_000)),
+  );
+  let most = 0;
+  const pages = createReferrersPages({
+    ...metadata,
+    async referrerText(...asked) {
+      const some = await metadata.referrerText(...asked);
+      most = Math.max(most, some.text.length);
+      return some;
+    },
+  });
+  t.is(digestsIn((await pages.page(APP, SUBJECT, ALL)).body).length, 13);
+  t.true(most < 5 * MEGABYTE, `${most} bytes`);
+});
+
+test('the whole list is what one manifest can hold, or nothing', async (t) => {
+  const metadata = await openMetadata(t);
+  const list = Array.from({length: 5}, (_, number) => described(`${number}`, 'application/a', 3 * MEGABYTE));
+  const pages = createReferrersPages(metadata);
+  await answers(metadata, list);
+  t.is(digestsIn((await pages.whole(APP, SUBJECT)) ?? Buffer.alloc(0)).length, 5);
+  await answers(metadata, [...list, described('one more', 'application/a', 3 * MEGABYTE)]);
+  t.is(await pages.whole(APP, SUBJECT), undefined);
 });
