@@ -55,9 +55,11 @@ export interface ManifestPullParts {
  */
 export interface ManifestPull {
   byDigest(route: Route, digest: Digest, caller: Caller): Promise<Pulled>;
+  /** One that is here and being committed, when it is; undefined where there is no such one. */
+  coming(route: Route, digest: Digest, caller: Caller): Promise<ManifestRecord | undefined>;
   /**
    * Several side by side, given as soon as all are here. When one cannot be had, the others are kept all the same.
-   * @throws the first failure
+   * @throws the first failure; NoRoom when one was written through us meanwhile, so that they had to be kept first
    */
   byDigests(route: Route, digests: readonly Digest[], caller: Caller): Promise<PulledTogether>;
   /**
@@ -74,7 +76,13 @@ interface Fetched {
   /** What it tells of: when one of these is written through us meanwhile, the answer is an old one. */
   readonly references: readonly Reference[];
   /** undefined: there is no such manifest. */
-  readonly found: {readonly record: ManifestRecord; readonly changes: readonly Change[]} | undefined;
+  readonly found:
+    | {
+        readonly record: ManifestRecord;
+        /** What keeps it; none where somebody else is keeping it. */
+        readonly changes: readonly Change[];
+      }
+    | undefined;
 }
 
 /** What came of a question, and why it is not kept where it is not. */
@@ -89,6 +97,8 @@ const STEP = 5;
 export function createManifestPull({metadata, writes, clock, arrived}: ManifestPullParts): ManifestPull {
   const fetches = createSingleFlight<Fetched>();
   const flights = createSingleFlight<Kept>();
+  /** What is here, and is not committed yet. */
+  const keeping = createSingleFlight<Kept>();
 
   function read({registry, repository}: Route, body: ManifestBody, digest: Digest, tag: Tag | undefined) {
     const {bytes} = body;
@@ -134,7 +144,9 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
     caller: Caller,
   ): Promise<(ManifestRecord | undefined)[]> {
     const settled = all.map((fetched) => ({...fetched, newer: overtakenBy(route, fetched)}));
-    const kept = settled.flatMap(({found, newer}) => (found && newer === undefined ? [found] : []));
+    const kept = settled.flatMap(({found, newer}) =>
+      found && newer === undefined && found.changes.length > 0 ? [found] : [],
+    );
     if (kept.length > 0) await metadata.commit(kept.flatMap(({changes}) => changes));
     for (const {record} of kept) arrived({route, record, tag, caller});
     return Promise.all(
@@ -160,18 +172,18 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
 
   /** What they tell may be answered before, and leaves first. */
   function keepNext(route: Route, all: readonly Fetched[], caller: Caller): Promise<void> {
-    const keeping = turn().then(() => keep(route, all, undefined, caller));
+    const together = turn().then(() => keep(route, all, undefined, caller));
     for (const [index, fetched] of all.entries()) {
       const [digest] = fetched.references;
       if (!digest || !fetched.found) continue;
       const one = () =>
         orUnkept(
           fetched,
-          keeping.then((records) => records[index]),
+          together.then((records) => records[index]),
         );
-      flights.run(keyOf(route, digest, caller), one).catch(() => undefined);
+      keeping.run(keyOf(route, digest, caller), one).catch(() => undefined);
     }
-    const kept = keeping.then(() => undefined);
+    const kept = together.then(() => undefined);
     // Nobody need wait for it.
     kept.catch(() => undefined);
     return kept;
@@ -195,9 +207,23 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
     return digest && metadata.manifest(repository, digest);
   }
 
+  const coming = async (route: Route, digest: Digest, caller: Caller): Promise<ManifestRecord | undefined> =>
+    (await keeping.join(keyOf(route, digest, caller)))?.value;
+
+  /** What somebody else is keeping. */
+  async function keptElsewhere(digest: Digest, kept: Promise<Kept>): Promise<Fetched> {
+    const asked = writes.moment();
+    const {value: record} = await kept;
+    return {asked, references: [digest], found: record && {record, changes: []}};
+  }
+
   /** Who pulls one alone does not wait for others that are pulled with it. */
-  const fetchOnce = async (route: Route, digest: Digest, caller: Caller): Promise<Fetched> =>
-    (await fetches.run(keyOf(route, digest, caller), () => fetchDigest(route, digest, caller))).value;
+  async function fetchOnce(route: Route, digest: Digest, caller: Caller): Promise<Fetched> {
+    const key = keyOf(route, digest, caller);
+    const kept = keeping.join(key);
+    if (kept) return keptElsewhere(digest, kept);
+    return (await fetches.run(key, () => fetchDigest(route, digest, caller))).value;
+  }
 
   /**
    * Asks for all of them, none waiting for another's answer. Questions of one turn leave together when the last is made;
@@ -220,7 +246,11 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
   }
 
   return {
+    coming,
+
     async byDigest(route, digest, caller) {
+      const kept = keeping.join(keyOf(route, digest, caller));
+      if (kept) return {...(await kept), collapsed: true};
       const flight = await flights.run(keyOf(route, digest, caller), async () =>
         keepOne(route, await fetchOnce(route, digest, caller), undefined, caller),
       );

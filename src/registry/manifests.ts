@@ -112,7 +112,7 @@ export function createManifests({
   }
 
   async function byDigest(route: Route, digest: Digest, caller: Caller): Promise<ManifestAnswer> {
-    const record = await here(route, digest);
+    const record = (await here(route, digest)) ?? (await pull.coming(route, digest, caller));
     if (record) return answer(record, HIT);
     refuseAbsent(route, digest);
     const other = await confirmed(route, digest, caller);
@@ -162,7 +162,7 @@ export function createManifests({
   }
 
   async function headByDigest(route: Route, digest: Digest, caller: Caller): Promise<ManifestFound> {
-    const record = await here(route, digest);
+    const record = (await here(route, digest)) ?? (await pull.coming(route, digest, caller));
     if (record) return answer(record, HIT);
     refuseAbsent(route, digest);
     const other = await confirmed(route, digest, caller);

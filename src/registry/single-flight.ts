@@ -2,6 +2,8 @@
 export interface SingleFlight<T> {
   /** Joins the work under way for `key`, or starts it. Keys of work done for a caller carry the caller's key. */
   run(key: string, work: () => Promise<T>): Promise<{value: T; collapsed: boolean}>;
+  /** The work under way, if there is any. */
+  join(key: string): Promise<T> | undefined;
 }
 
 /** lru-cache's own `fetch` rejects waiting callers when an entry is evicted or set meanwhile; this never does. */
@@ -15,5 +17,6 @@ export function createSingleFlight<T>(): SingleFlight<T> {
       flights.set(key, flight);
       return {value: await flight, collapsed: false};
     },
+    join: (key) => flights.get(key),
   };
 }

@@ -135,8 +135,11 @@ export interface ReferrerText {
   readonly count: number;
   /** The `seq` of the last one; undefined where there is none. */
   readonly last: number | undefined;
-  /** Their JSON, with commas between them. */
-  readonly text: Buffer;
+  /**
+   * Their JSON, with commas between them. undefined where one of several is larger than 64 KiB: who writes them decides
+   * how large they are, so such ones are to be asked for in fewer, and in the end alone.
+   */
+  readonly text: Buffer | undefined;
 }
 
 /** Which of a subject's referrers are read. */

@@ -38,7 +38,7 @@ export interface Reply {
   body: Body;
 }
 
-/** One HTTP exchange: no retries, no redirects, no tokens. */
+/** One HTTP exchange: no retries, no redirects, no tokens. The signal ends it until the headers are here. */
 export type Send = (request: RequestOptions, signal: AbortSignal) => Promise<Reply>;
 
 export interface SendDeps {
@@ -59,15 +59,17 @@ function responseOf(stream: Request, host: string, signal: AbortSignal): Promise
       reject(signal.reason);
       stream.destroy();
     };
+    const stopListening = (): void => signal.removeEventListener('abort', giveUp);
     if (signal.aborted) giveUp();
     // Only until the headers are here; got's own option would listen for the body's time as well.
     else signal.addEventListener('abort', giveUp, {once: true});
     stream.once('response', (response) => {
-      signal.removeEventListener('abort', giveUp);
+      stopListening();
       resolve(response);
     });
     // Stays for the body's time, whose faults are seen by whoever reads it.
     stream.on('error', (error) => {
+      stopListening();
       if (error instanceof TimeoutError) {
         const reason = `was not connected to in time (${error.event}, ${error.message.match(/\d+ms/)?.[0] ?? ''})`;
         return reject(new ConnectionFault('unreachable', host, reason, true));

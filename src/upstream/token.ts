@@ -133,7 +133,12 @@ export function createTokens({host, send, credentials, gate, clock, budget: tota
     );
   };
 
-  const read = async (source: TokenSource, reply: Reply): Promise<{value: string; life: number}> => {
+  /** All of the answer comes within the budget, or it is none. */
+  const read = async (
+    source: TokenSource,
+    reply: Reply,
+    budget: Budget,
+  ): Promise<{value: string; life: number}> => {
     const {status} = reply;
     const service = source.realm.host;
     if (status !== 200) discard(reply.body);
@@ -150,6 +155,8 @@ export function createTokens({host, send, credentials, gate, clock, budget: tota
       );
     }
     if (status !== 200) throw failure(`its token service ${service} answered ${status}`);
+    const close = () => reply.body.close();
+    budget.signal.addEventListener('abort', close, {once: true});
     const bytes = await collect(reply.body, service, MOST_BYTES, 'a token');
     const answer = tokenAnswer.safeParse(parseJson(bytes));
     const value = answer.data?.token ?? answer.data?.access_token;
@@ -162,11 +169,12 @@ export function createTokens({host, send, credentials, gate, clock, budget: tota
     const login = await credentials.read();
     const budget = startBudget(clock, total);
     try {
-      const {value, life} = await read(source, await request(source, login, budget));
+      const {value, life} = await read(source, await request(source, login, budget), budget);
       cache.set(key, {value, life, until: clock.now() + life});
       return value;
     } catch (error) {
-      if (budget.signal.aborted && !(error instanceof UpstreamFailure)) throw silent(source);
+      const isCut = error instanceof ConnectionFault || !(error instanceof UpstreamFailure);
+      if (budget.signal.aborted && isCut) throw silent(source);
       if (error instanceof ConnectionFault) throw failure(`its token service ${error.message}`, error.cause);
       throw error;
     } finally {

@@ -78,7 +78,7 @@ export function referrerContract(
         const rows = await metadata.referrers(repository, subject, some);
         const {count, last, text} = await metadata.referrerText(repository, subject, some);
         t.deepEqual({count, last}, {count: rows.length, last: rows.at(-1)?.seq});
-        t.is(text.toString(), rows.map(({descriptor}) => descriptor).join(','));
+        t.is(text?.toString(), rows.map(({descriptor}) => descriptor).join(','));
         const unlisted = rows.filter(({listed}) => !listed).map(({digest}) => digest);
         if (!page.types && page.after === undefined) {
           t.deepEqual(await metadata.unlistedReferrers(repository, subject, some.limit), unlisted);
@@ -98,6 +98,22 @@ export function referrerContract(
     t.deepEqual(await rows({types: [SBOM]}), []);
     t.deepEqual(await metadata.referrerSubjects(APP, 'sha256:'), []);
     t.deepEqual(await metadata.manifests(undefined, 10), []);
+  });
+
+  test('referrers: as text, one of several that is large is to be asked for alone', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const large = {annotations: {filling: 'x'.repeat(70_000)}};
+    await commit(answer([described('one'), described('two', large), described('three')]));
+    const read = (page: ReferrerPage) => metadata.referrerText(APP, SUBJECT, page);
+    for (const types of [undefined, [SBOM]]) {
+      const some = types ? {types} : {};
+      t.deepEqual(await read({limit: 3, ...some}), {count: 3, last: 3, text: undefined});
+      t.deepEqual(await read({limit: 2, after: 1, ...some}), {count: 2, last: 3, text: undefined});
+      const alone = await read({limit: 1, after: 1, ...some});
+      t.true((alone.text?.length ?? 0) > 70_000);
+      t.is((await read({limit: 9, after: 2, ...some})).count, 1);
+      t.truthy((await read({limit: 9, after: 2, ...some})).text);
+    }
   });
 
   test('referrers: a manifest is put with its edge, in its repository only', async (t) => {

@@ -3,7 +3,13 @@ import test from 'ava';
 import {parseName} from '../../src/oci/name.ts';
 import type {FailureKind} from '../../src/upstream/port.ts';
 import {createManualClock} from '../support/clock.ts';
-import {BREAK, createScriptedUpstream, type Expectation, HANG} from '../support/scripted-upstream.ts';
+import {
+  type BodyPart,
+  BREAK,
+  createScriptedUpstream,
+  type Expectation,
+  HANG,
+} from '../support/scripted-upstream.ts';
 import {
   BLOB_PATH,
   bytesOf,
@@ -319,6 +325,34 @@ test('a token service that breaks the connection or is silent is the kind "token
   const gone = failureOf(client.headManifest(repository, latest, caller));
   t.is((await gone).kind, 'token');
   t.regex((await gone).message, /token service .* refuses connections/);
+});
+
+test('a token service that falls silent within its answer is given up in the same time, and asked anew', async (t) => {
+  const clock = createManualClock(undefined, {skipBelow: 1000});
+  const begun = Promise.withResolvers<void>();
+  const announce: BodyPart = {
+    get wait() {
+      begun.resolve();
+      return Promise.resolve();
+    },
+  };
+  const service = await createScriptedUpstream(t, [
+    {request: TOKEN, answer: {body: ['{"token": ', announce, HANG]}},
+    {request: TOKEN, answer: token('T1')},
+  ]);
+  const upstream = await createScriptedUpstream(t, [
+    {request: HEAD, answer: () => challenge(service.host), times: 2},
+    {request: HEAD, sends: {authorization: 'Bearer T1'}},
+  ]);
+  const {client} = createClient(t, upstream.url, {}, {clock});
+  const silent = failureOf(client.headManifest(repository, latest, caller));
+  await begun.promise;
+  // The headers are here when this is: both ends are in this process.
+  await Array.fromAsync({length: 20}, () => new Promise(setImmediate));
+  await clock.advance(5000);
+  t.is((await silent).kind, 'token');
+  t.regex((await silent).message, /did not answer in time/);
+  await client.headManifest(repository, latest, caller);
 });
 
 test("a realm outside the upstream's domain gets nothing, and the message names the setting", async (t) => {

@@ -14,7 +14,8 @@ export interface FallbackTags {
   /**
    * The referrers that the subject's tag names, each fetched and found to have this very subject: a tag is written by
    * anybody and lost in races, so its entries are hints and its descriptors are not believed.
-   * @throws UpstreamFailure when the tag, or one of its entries, could not be asked for
+   * @throws UpstreamFailure when the tag, or one of its entries, could not be asked for; NoRoom when there are so many
+   * that the first ones have to be kept before the others are asked for, and cannot be
    */
   read(route: Route, subject: Digest, caller: Caller): Promise<Checked>;
   /** The same of what stands under the tag, whoever has it: its entries are here, and found by their edges, from then on. */

@@ -44,8 +44,8 @@ export interface ListAnswer {
 /** A whole list, of which the metadata has nothing yet. */
 export interface UnwrittenList {
   readonly descriptors: readonly Descriptor[];
-  /** Resolves when it is in the metadata. @throws NoRoom */
-  readonly written: Promise<void>;
+  /** Waits until it is in the metadata. @throws NoRoom; UpstreamFailure `timeout` as the list itself would */
+  written(): Promise<void>;
 }
 
 export interface ReferrerListsParts {
@@ -96,6 +96,8 @@ export function createReferrerLists({
   events,
 }: ReferrerListsParts): ReferrerLists {
   const underWay = new Map<string, Refreshing>();
+  /** What has been learned, and may have been told, until it is written down. */
+  const writing = new Set<Promise<void>>();
   const doubts = createDoubts({metadata, memory, clock});
   /** Empty lists that were not written down, with the time of the answer. */
   const passing = new LRUCache<string, {source: Discovered['source']; at: number}>({max: MOST_REMEMBERED});
@@ -103,6 +105,7 @@ export function createReferrerLists({
   const removed = new LRUCache<string, number>({max: MOST_REMEMBERED});
   /** Lists that have entries, with the time of the answer. */
   const occupied = new LRUCache<string, number>({max: MOST_REMEMBERED});
+
   /**
    * An empty answer names nothing that is sure to exist, and anybody can ask about any name: it is written down only
    * for what this repository has here or what was listed before, and otherwise remembered for a while.
@@ -157,10 +160,16 @@ export function createReferrerLists({
     if (running && (running.at === undefined || running.at > since)) return {...running, collapsed: true};
     const started = ask(route, subject, caller);
     underWay.set(key, started);
+    const {learned, written} = started;
     const end = (): void => {
+      writing.delete(written);
       if (underWay.get(key) === started) underWay.delete(key);
     };
-    started.written.then(end, end);
+    learned.then(
+      () => writing.add(written),
+      () => undefined,
+    );
+    written.then(end, end);
     // It goes on when nobody waits any more; who asks next finds what it brought.
     started.settled.catch((error) => {
       if (!(error instanceof UpstreamFailure))
@@ -201,18 +210,21 @@ export function createReferrerLists({
 
   /** Of a list of which nothing was known: its writing down is not waited for, unless edges of ours join it. */
   async function first(route: Route, subject: Digest, caller: Caller): Promise<ListAnswer> {
-    const since = clock.now() - route.registry.referrers.ttl;
-    const {learned, written, settled, collapsed} = refresh(route, subject, caller, since);
+    const began = clock.now();
+    const inTime = <T>(work: Promise<T>): Promise<T> =>
+      within(Math.max(0, began + PATIENCE_UNKNOWN - clock.now()), route, work);
+    // While nothing is known, what is being written down is the newest that there is.
+    const {learned, written, settled, collapsed} = refresh(route, subject, caller, Number.NEGATIVE_INFINITY);
     const ttl = Math.ceil(route.registry.referrers.ttl / 1000);
     const report: CacheReport = {how: 'uri-miss', collapsed, ttl, age: 0};
     const answer = async (): Promise<ListAnswer> => {
       const descriptors = withoutDeleted(route, await learned);
       const ours = await metadata.referrers(route.repository, subject, {limit: 1});
-      if (ours.length === 0) return {report, unwritten: {descriptors, written}};
+      if (ours.length === 0) return {report, unwritten: {descriptors, written: () => inTime(written)}};
       await settled;
       return {report: {...report, stored: true}};
     };
-    return within(PATIENCE_UNKNOWN, route, answer());
+    return inTime(answer());
   }
 
   /** A list that was found to have entries is not looked at again for that until its next answer. */
@@ -264,7 +276,7 @@ export function createReferrerLists({
 
     async ready(route, subject, caller) {
       const {report, unwritten} = await answer(route, subject, caller);
-      await unwritten?.written;
+      await unwritten?.written();
       return report;
     },
 
@@ -274,8 +286,7 @@ export function createReferrerLists({
       doubts.confirm(route, referrer, STALENESS);
     },
     settled: async () => {
-      const learned = [...underWay.values()].filter(({at}) => at !== undefined);
-      await Promise.allSettled(learned.map(({written}) => written));
+      await Promise.allSettled(writing);
     },
   };
 }

@@ -51,9 +51,8 @@ interface Room {
 const PAGE_BYTES = 4 * 1024 * 1024;
 /** The whole list's, as large as the largest manifest that is taken from an upstream. */
 const WHOLE_BYTES = 16 * 1024 * 1024;
-/** Rows that are read at first; and bytes from which on no more are read at a time. */
-const FIRST_BATCH = 16;
-const LARGE_BATCH = 256 * 1024;
+/** Rows that are read at a time. */
+const BATCH = 512;
 /** Bytes of rendered pages that are held in memory. */
 const HELD = 32 * 1024 * 1024;
 
@@ -66,7 +65,7 @@ export function createReferrersPages(metadata: Metadata): ReferrersPages {
 
   /**
    * The descriptors behind a position that have room in so many bytes, and one of them in any case where there is to be
-   * one. Few are read at first: who writes them decides how large they are.
+   * one.
    */
   async function thatFit(
     repository: RepositoryKey,
@@ -75,27 +74,27 @@ export function createReferrersPages(metadata: Metadata): ReferrersPages {
     {bytes, orOne}: Room,
   ): Promise<{pieces: Buffer[]; last: number | undefined; more: boolean}> {
     const pieces: Buffer[] = [];
-    let [left, last, limit] = [bytes, after, FIRST_BATCH];
-    let grows = true;
+    let [left, last, limit, most] = [bytes, after, BATCH, BATCH];
     for (;;) {
       const batch = await metadata.referrerText(repository, subject, {
         limit,
         ...(types ? {types} : {}),
         ...(last === undefined ? {} : {after: last}),
       });
+      const {count, text} = batch;
       if (batch.last === undefined) return {pieces, last, more: false};
-      const isNeeded = orOne && pieces.length === 0 && batch.count === 1;
-      const size = batch.text.length + 1;
-      if (size > left && !isNeeded) {
-        if (batch.count === 1) return {pieces, last, more: true};
-        limit = Math.ceil(batch.count / 2);
-        grows = false;
+      const isNeeded = orOne && pieces.length === 0 && count === 1;
+      if (text && (text.length < left || isNeeded)) {
+        pieces.push(text);
+        [left, last] = [left - text.length - 1, batch.last];
+        if (count < limit) return {pieces, last, more: false};
+        limit = Math.min(limit * 2, most);
         continue;
       }
-      pieces.push(batch.text);
-      [left, last] = [left - size, batch.last];
-      if (batch.count < limit) return {pieces, last, more: false};
-      if (grows && size < LARGE_BATCH) limit *= 2;
+      if (text && count === 1) return {pieces, last, more: true};
+      limit = Math.ceil(count / 2);
+      // What has no room now has none later; what is only too large to be read with others is soon behind us.
+      if (text) most = limit;
     }
   }
 
@@ -154,7 +153,7 @@ export function createReferrersPages(metadata: Metadata): ReferrersPages {
     },
 
     async whole(repository, subject) {
-      const room = {bytes: WHOLE_BYTES, orOne: false};
+      const room = {bytes: WHOLE_BYTES - EMPTY_INDEX.length, orOne: false};
       const {pieces, more} = await thatFit(repository, subject, {types: undefined, after: undefined}, room);
       return more ? undefined : extendIndex(EMPTY_INDEX, pieces);
     },

@@ -54,7 +54,7 @@ export function createReferrers({pages, lists, events}: ReferrersParts): Referre
   ): Promise<ReferrersPage> {
     const page = unwritten && pages.unwritten(unwritten.descriptors, query);
     if (page) return page;
-    await unwritten?.written;
+    await unwritten?.written();
     return pages.page(repository, subject, query);
   }
 
@@ -63,8 +63,9 @@ export function createReferrers({pages, lists, events}: ReferrersParts): Referre
       answering(route, async () => {
         if (route.registry.referrers.mode === 'off') throw switchedOff(route);
         const {report, unwritten} = await lists.answer(route, subject, caller, options);
+        const page = await pageOf(route, subject, query, unwritten);
         served(route, report);
-        return {...(await pageOf(route, subject, query, unwritten)), report};
+        return {...page, report};
       }),
 
     whole: (route, subject, caller) =>

@@ -9,6 +9,8 @@ type Column = Exclude<keyof Tables['referrer'], keyof ListKey>;
 type Row = Pick<Tables['referrer'], Column>;
 /** With the types that are asked for, named by their index. */
 type PageKey = ListKey & {after: number; limit: number} & Record<number, string>;
+/** With the bytes of the largest descriptor that is read. */
+type TextKey = PageKey & {most: number};
 
 /** Reads pages of one subject's referrers, in the order of `seq`. */
 export type ReadReferrerPage<Read extends Column> = (
@@ -49,6 +51,9 @@ export function createReferrerPages<Read extends Column>(
   };
 }
 
+/** Bytes of a descriptor. */
+const MOST_OF_SEVERAL = 64 * 1024;
+
 /** Of a page without referrers. */
 export const NO_TEXT: ReferrerText = {count: 0, last: undefined, text: Buffer.alloc(0)};
 
@@ -57,9 +62,9 @@ export type ReadReferrerText = (key: ListKey, page: ReferrerPage) => Promise<Ref
 
 export function createReferrerTexts(db: Kysely<Tables>, run: RunStatement): ReadReferrerText {
   const columns = ['seq', 'descriptor'] as const;
-  const all = statement((values: PageKey) => asText(db, pageOfAll(db, columns, values)));
+  const all = statement((values: TextKey) => asText(db, pageOfAll(db, columns, values), values));
   const some = compiledByCount((count) =>
-    statement((values: PageKey) => asText(db, pageOfSome(db, columns, count, values))),
+    statement((values: TextKey) => asText(db, pageOfSome(db, columns, count, values), values)),
   );
   const readRows = createReferrerPages(db, run, columns);
 
@@ -71,19 +76,21 @@ export function createReferrerTexts(db: Kysely<Tables>, run: RunStatement): Read
 
   return async (list, page) => {
     const types = page.types && [...new Set(page.types)];
-    const key = {...list, after: page.after ?? 0, limit: page.limit, ...types};
+    const most = page.limit === 1 ? Number.MAX_SAFE_INTEGER : MOST_OF_SEVERAL;
+    const key = {...list, after: page.after ?? 0, limit: page.limit, most, ...types};
     if (types && groups(types).length !== 1) return joined(list, page);
     const [row] = await run(types ? some(types.length) : all, key);
-    if (!row?.text || row.last === null) return NO_TEXT;
-    return {count: row.count, last: row.last, text: asBuffer(row.text)};
+    if (!row || row.last === null) return NO_TEXT;
+    const text = row.text && !row.tooLarge ? asBuffer(row.text) : undefined;
+    return {count: row.count, last: row.last, text};
   };
 }
 
 /** The statements for one type, for two, and so on: each is compiled when it is first asked for. */
-function compiledByCount<Read>(
-  compile: (count: number) => Statement<PageKey, Read>,
-): (count: number) => Statement<PageKey, Read> {
-  const known = new Map<number, Statement<PageKey, Read>>();
+function compiledByCount<Key, Read>(
+  compile: (count: number) => Statement<Key, Read>,
+): (count: number) => Statement<Key, Read> {
+  const known = new Map<number, Statement<Key, Read>>();
   return (count) => {
     const query = known.get(count) ?? compile(count);
     known.set(count, query);
@@ -125,10 +132,17 @@ function pageOfSome(db: Kysely<Tables>, columns: readonly Column[], count: numbe
  * The rows of a page as one. SQLite goes over them in the order of the page; an order of the aggregate's own would have
  * it sort them once more, in twice the time.
  */
-const asText = (db: Kysely<Tables>, page: SelectQueryBuilder<Tables, 'referrer', Row>) =>
+const asText = (
+  db: Kysely<Tables>,
+  page: SelectQueryBuilder<Tables, 'referrer', Row>,
+  {most}: Pick<TextKey, 'most'>,
+) =>
   db.selectFrom(page.as('page')).select([
     sql<number>`count(*)`.as('count'),
     sql<number | null>`max(seq)`.as('last'),
+    sql<number | null>`max(octet_length(descriptor) > ${most})`.as('tooLarge'),
     // As bytes: a string of megabytes would be copied once more, and again to be sent.
-    sql<Uint8Array | null>`cast(group_concat(descriptor, ',') as blob)`.as('text'),
+    sql<Uint8Array | null>`cast(group_concat(descriptor, ',') filter (where octet_length(descriptor) <= ${most}) as blob)`.as(
+      'text',
+    ),
   ]);

@@ -125,16 +125,27 @@ test('who asks for an entry, or for the list again, while it is being written do
   const entries = Array.from({length: 20}, () => referrerOf(image));
   const {proxy} = await start(t, legacy(REPOSITORY, image, entries));
   const first = await ask(proxy);
-  const [again, ...manifests] = await Promise.all([
+  const [again, heads, ...manifests] = await Promise.all([
     ask(proxy),
+    Promise.all(entries.map(({digest}) => proxy.ask(`/v2/app/manifests/${digest}`, {method: 'HEAD'}))),
     ...entries.map(({digest}) => proxy.ask(`/v2/app/manifests/${digest}`)),
   ]);
   t.deepEqual(again.body, first.body);
+  t.true(heads.every(({status}) => status === 200));
   t.deepEqual(
     manifests.map(({body}) => body),
     entries.map(({bytes}) => bytes),
   );
   t.deepEqual((await askUntilWritten(proxy, PATH)).body, first.body);
+});
+
+test('the entries of a tag that is to be read each time are asked for once, also while they are being written down', async (t) => {
+  const entries = Array.from({length: 20}, () => referrerOf(image));
+  const [api, tag, ...gets] = legacy(REPOSITORY, image, entries) as [Expectation, Expectation];
+  const {proxy} = await start(t, [api, {...tag, always: true}, ...gets], {referrers: {ttl: 0}});
+  const {body} = await ask(proxy);
+  const again = await Promise.all([ask(proxy), ask(proxy)]);
+  t.true(again.every((got) => got.body.equals(body)));
 });
 
 test('a list that was learned just before a restart is known after it', async (t) => {
