@@ -10,6 +10,7 @@ import {type Clock, systemClock} from '../../src/clock.ts';
 import type {Config, RegistryConfig, UpstreamConfig} from '../../src/config.ts';
 import {type BackrefServer, createServer} from '../../src/server.ts';
 import {createFolder} from './folder.ts';
+import {ownPort} from './port.ts';
 import type {Lifetime} from './shared.ts';
 
 /** Time that stands still but for what a test moves it on; waits take as long as they say. */
@@ -91,7 +92,7 @@ export interface BackrefOptions {
 export async function startBackref(t: Lifetime, options: BackrefOptions): Promise<Backref> {
   const folder = options.folder ?? (await createFolder(t));
   const clock = options.clock ?? createMovableClock();
-  const server = createServer(configOf(options, folder), {clock, env: {}});
+  const server = createServer(configOf(options, folder, await ownPort()), {clock, env: {}});
   const idle = watchFills(server);
   const agent = new Agent({keepAlive: true});
   const close = async () => {
@@ -149,9 +150,9 @@ function watchFills({events}: BackrefServer): () => Promise<void> {
   };
 }
 
-function configOf({registries, config}: BackrefOptions, folder: string): Config {
+function configOf({registries, config}: BackrefOptions, folder: string, port: number): Config {
   return {
-    listen: {host: '127.0.0.1', port: 0},
+    listen: {host: '127.0.0.1', port},
     storage: {
       blobs: {driver: 'fs', path: folder},
       metadata: {driver: 'sqlite', path: join(folder, 'meta.db')},

@@ -1,7 +1,7 @@
 import {once} from 'node:events';
 import {createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse} from 'node:http';
 import {createServer as createTlsServer} from 'node:https';
-import type {AddressInfo} from 'node:net';
+import {ownPort} from './port.ts';
 
 /** A step of a body: bytes, a promise to wait for, the end of the connection, or a silence until the server stops. */
 export type BodyPart = string | Uint8Array | {wait: Promise<unknown>} | typeof BREAK | typeof HANG;
@@ -194,8 +194,8 @@ export async function createScriptedUpstream(
         resolve();
       });
     });
-  await listen(0);
-  const {port} = server.address() as AddressInfo;
+  const port = await ownPort(address);
+  await listen(port);
   const host = `${address}:${port}`;
 
   // The clock of src/ holds no process open, so a test that waits through an outage needs something that does.
