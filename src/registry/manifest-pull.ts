@@ -155,9 +155,9 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
   }
 
   /** What was asked for alone is given also where there is no room to keep it. */
-  async function orUnkept({found}: Fetched, keeping: Promise<ManifestRecord | undefined>): Promise<Kept> {
+  async function orUnkept({found}: Fetched, kept: Promise<ManifestRecord | undefined>): Promise<Kept> {
     try {
-      return {value: await keeping, unkept: undefined};
+      return {value: await kept, unkept: undefined};
     } catch (error) {
       if (!(error instanceof NoRoom)) throw error;
       return {value: found?.record, unkept: error};

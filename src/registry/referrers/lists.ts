@@ -195,9 +195,15 @@ export function createReferrerLists({
     return refreshing;
   }
 
-  async function within<T>(patience: number, {registry}: Route, work: Promise<T>): Promise<T> {
+  /** @param began when the waiting began, of which this may be a later part */
+  async function within<T>(
+    patience: number,
+    {registry}: Route,
+    work: Promise<T>,
+    began = clock.now(),
+  ): Promise<T> {
     const {promise: late, reject} = Promise.withResolvers<never>();
-    const cancel = clock.after(patience, () => {
+    const cancel = clock.after(Math.max(0, began + patience - clock.now()), () => {
       const reason = `did not list the referrers within ${patience} ms`;
       reject(new UpstreamFailure('timeout', registry.upstream.host, reason));
     });
@@ -211,8 +217,7 @@ export function createReferrerLists({
   /** Of a list of which nothing was known: its writing down is not waited for, unless edges of ours join it. */
   async function first(route: Route, subject: Digest, caller: Caller): Promise<ListAnswer> {
     const began = clock.now();
-    const inTime = <T>(work: Promise<T>): Promise<T> =>
-      within(Math.max(0, began + PATIENCE_UNKNOWN - clock.now()), route, work);
+    const inTime = <T>(work: Promise<T>): Promise<T> => within(PATIENCE_UNKNOWN, route, work, began);
     // While nothing is known, what is being written down is the newest that there is.
     const {learned, written, settled, collapsed} = refresh(route, subject, caller, Number.NEGATIVE_INFINITY);
     const ttl = Math.ceil(route.registry.referrers.ttl / 1000);
