@@ -1,5 +1,7 @@
 import {stat} from 'node:fs/promises';
 import {join} from 'node:path';
+import {connectCommands, ServerStopped} from './admin/client.ts';
+import type {Commands} from './admin/commands.ts';
 import type {Artifact} from './artifact/artifact.ts';
 import {attachTo} from './artifact/attach.ts';
 import {listOf, type ReferrersIndex} from './artifact/list.ts';
@@ -7,7 +9,7 @@ import {createRegistryTarget} from './artifact/registry-target.ts';
 import {scanFor} from './artifact/scan.ts';
 import {createStoreTarget, storedManifests} from './artifact/store-target.ts';
 import {ArtifactError, type ArtifactTarget} from './artifact/target.ts';
-import {patientClock} from './clock.ts';
+import {patientClock, sleep} from './clock.ts';
 import type {CredentialsConfig} from './config.ts';
 import {createEvents} from './events.ts';
 import {openLayout} from './layout/layout.ts';
@@ -16,6 +18,9 @@ import type {Descriptor} from './oci/descriptor.ts';
 import {type Digest, parseDigest} from './oci/digest.ts';
 import {OCI_INDEX} from './oci/media-type.ts';
 import {isDigestReference, parseName, parseReference, type Reference} from './oci/name.ts';
+import {Occupied} from './storage/folder-lock.ts';
+import {createSpools} from './storage/fs/spools.ts';
+import type {Metadata} from './storage/metadata.ts';
 import {createUpstream} from './upstream/client.ts';
 
 /** A repository in the data folder of a backref. */
@@ -52,6 +57,10 @@ export interface ListOptions extends RegistryOptions {
   artifactType?: string | readonly string[];
 }
 
+/** Milliseconds for which a store is tried again that somebody else is just taking or leaving. */
+const PATIENCE = 30_000;
+/** Milliseconds between two times. */
+const RETRY = 50;
 /** Milliseconds. */
 const TIMEOUTS = {connect: 10_000, headers: 30_000, idle: 60_000};
 const CONCURRENCY = {heads: 32, bodies: 32};
@@ -99,7 +108,8 @@ function openRegistry(place: string, options: RegistryOptions): ArtifactTarget {
   return createRegistryTarget(upstream, repository);
 }
 
-async function openParts(folder: string) {
+/** @throws ArtifactError for a folder without `meta.db`. */
+async function openStored(folder: string): Promise<Metadata> {
   const path = join(folder, 'meta.db');
   const isThere = await stat(path).then(
     () => true,
@@ -107,25 +117,56 @@ async function openParts(folder: string) {
   );
   if (!isThere) throw new ArtifactError(`${folder} is no data folder of backref: it has no meta.db.`);
   // Loaded only where there is a store: SQL costs a command a quarter of a second.
-  const [{openSqliteMetadata}, {createFsBlobStore}, {createSpools}] = await Promise.all([
-    import('./storage/sqlite/metadata.ts'),
-    import('./storage/fs/blob-store.ts'),
-    import('./storage/fs/spools.ts'),
-  ]);
-  return {
-    metadata: await openSqliteMetadata({path}),
-    blobs: createFsBlobStore({path: join(folder, 'blobs')}),
-    spools: createSpools({path: join(folder, 'spool')}),
-  };
+  const {openSqliteMetadata} = await import('./storage/sqlite/metadata.ts');
+  return openSqliteMetadata({path});
 }
 
 const keyOf = ({registry, repository}: LocalStore) => ({registry, name: parseName(repository)});
 
 async function openStore(store: LocalStore): Promise<ArtifactTarget> {
+  const {folder} = store;
   const repository = keyOf(store);
-  const parts = await openParts(store.folder);
-  const close = () => parts.metadata.close();
-  return createStoreTarget(repository, {...parts, clock: patientClock, close});
+  const metadata = await openStored(folder);
+  return createStoreTarget(repository, {
+    metadata,
+    spools: createSpools({path: join(folder, 'spool')}),
+    deposit: (content) => onStore(folder, (commands) => commands.deposit(content)),
+    close: () => metadata.close(),
+  });
+}
+
+/**
+ * Has something done by whoever works on a data folder, else here while nobody else may.
+ * @param use may be run again: of two who come at once one waits for the other, and a server may be about to end.
+ */
+async function onStore(folder: string, use: (commands: Commands) => Promise<void>): Promise<void> {
+  const end = patientClock.now() + PATIENCE;
+  for (;;) {
+    try {
+      const server = await connectCommands(folder);
+      return server ? await use(server) : await onOwn(folder, use);
+    } catch (error) {
+      const isPassing = error instanceof ServerStopped || error instanceof Occupied;
+      if (!isPassing || patientClock.now() >= end) throw error;
+    }
+    await sleep(patientClock, RETRY);
+  }
+}
+
+async function onOwn(folder: string, use: (commands: Commands) => Promise<void>): Promise<void> {
+  // As above.
+  const [{createServer}, {loadConfig}] = await Promise.all([
+    import('./server.ts'),
+    import('./config/load.ts'),
+  ]);
+  const storage = {blobs: {path: folder}, metadata: {path: join(folder, 'meta.db')}};
+  const config = await loadConfig({env: {}, readFile: async () => JSON.stringify({storage})});
+  const server = createServer(config, {clock: patientClock});
+  try {
+    return await use(await server.commands());
+  } finally {
+    await server.close();
+  }
 }
 
 async function withTarget<T>(
@@ -212,7 +253,7 @@ async function scanStore(
   subject: Digest,
 ): Promise<Descriptor[]> {
   const within = 'repository' in store ? keyOf(store) : undefined;
-  const {metadata} = await openParts(store.folder);
+  const metadata = await openStored(store.folder);
   try {
     return await scanFor(subject, storedManifests(metadata, within));
   } finally {

@@ -1,7 +1,7 @@
 import {randomUUID} from 'node:crypto';
 import {join} from 'node:path';
 import {type Commands, createCommands} from './admin/commands.ts';
-import {type AdminSocket, createAdminSocket, Occupied} from './admin/socket.ts';
+import {type AdminSocket, createAdminSocket} from './admin/socket.ts';
 import {type Background, createBackground} from './background.ts';
 import {type Clock, systemClock} from './clock.ts';
 import type {Config, RegistryConfig, UpstreamConfig} from './config.ts';
@@ -15,6 +15,7 @@ import {createAccess} from './registry/access.ts';
 import {createBlobs} from './registry/blobs.ts';
 import {createCatalog} from './registry/catalog.ts';
 import {createCustody} from './registry/custody.ts';
+import {createDeposits, type Deposits} from './registry/deposits.ts';
 import {createFills, type Fills} from './registry/fill/fills.ts';
 import {createGarbage, type Garbage} from './registry/garbage.ts';
 import {createManifestPull} from './registry/manifest-pull.ts';
@@ -41,10 +42,12 @@ import {createRegistries, type PushPolicy, type Registries, type Registry} from 
 import {createTagLists} from './registry/tag-lists.ts';
 import {createTags} from './registry/tags.ts';
 import {createWrites, type Writes} from './registry/writes.ts';
+import {type FolderLock, Occupied} from './storage/folder-lock.ts';
 import {createFsBlobStore} from './storage/fs/blob-store.ts';
 import {createSpools} from './storage/fs/spools.ts';
 import type {Metadata} from './storage/metadata.ts';
 import type {Spools} from './storage/spool.ts';
+import {lockFolder} from './storage/sqlite/folder-lock.ts';
 import {openSqliteMetadata} from './storage/sqlite/metadata.ts';
 import {createUpstream} from './upstream/client.ts';
 import {createNowhere} from './upstream/nowhere.ts';
@@ -101,14 +104,25 @@ export function createServer(
   );
   const spools = createSpools({path: join(config.storage.blobs.path, 'spool')});
   let running: Promise<Running> | undefined;
-  let taking: Promise<void> | undefined;
   let closing: Promise<void> | undefined;
 
   async function start(): Promise<Running> {
+    const lock = occupy();
+    try {
+      const parts = await open();
+      await listenForCommands(parts.socket);
+      return {...parts, lock};
+    } catch (error) {
+      lock?.release();
+      throw error;
+    }
+  }
+
+  async function open(): Promise<Omit<Running, 'lock'>> {
     const metadata = await openSqliteMetadata({path: config.storage.metadata.path});
     const writes = createWrites();
     const background = createBackground({clock, events});
-    const {verbs, garbage, ...work} = wire(config, {
+    const {verbs, garbage, deposits, ...work} = wire(config, {
       metadata,
       spools,
       writes,
@@ -122,6 +136,7 @@ export function createServer(
       reindex: createReindex({metadata, clock}),
       indexRepository: createIndexRepository({metadata, writes, clock}),
       garbage,
+      deposits,
       registries: () => registries,
     });
     const socket = createAdminSocket(config.storage.blobs.path, commands);
@@ -144,23 +159,29 @@ export function createServer(
     upkeep.start();
   }
 
-  function takeCommands(socket: AdminSocket): Promise<void> {
-    taking ??= listenForCommands(socket);
-    return taking;
+  /** A file system without locks, or one that may not be written to, is no reason not to serve. */
+  function occupy(): FolderLock | undefined {
+    try {
+      return lockFolder(config.storage.blobs.path);
+    } catch (error) {
+      if (error instanceof Occupied) throw error;
+      events.emit('background.failed', {task: 'lock the data folder', error});
+      return undefined;
+    }
   }
 
-  /** A file system without sockets, or one that may not be written to, is no reason not to serve. */
+  /** As little is one without sockets. */
   async function listenForCommands(socket: AdminSocket): Promise<void> {
     try {
       await socket.listen();
     } catch (error) {
-      if (error instanceof Occupied) throw error;
       events.emit('background.failed', {task: 'listen for commands', error});
     }
   }
 
   async function stop(): Promise<void> {
-    const {listener, socket, background, upkeep, prefetch, fills, lists, metadata} = (await running) ?? {};
+    const started = await running?.catch(() => undefined);
+    const {listener, socket, background, upkeep, prefetch, fills, lists, metadata, lock} = started ?? {};
     // In one turn: from here on nothing new is taken, by either of them.
     await Promise.all([listener?.close(config.shutdown.grace), socket?.close()]);
     await Promise.all([background?.close(), upkeep?.close()]);
@@ -168,6 +189,7 @@ export function createServer(
     await fills?.close();
     await lists?.settled();
     await metadata?.close();
+    lock?.release();
     for (const {upstream} of registries.all) upstream.close();
   }
 
@@ -177,17 +199,13 @@ export function createServer(
       running ??= start();
       const parts = await running;
       const {host} = config.listen;
-      await takeCommands(parts.socket);
       const port = await parts.listener.listen(host, config.listen.port);
       work(parts);
       return {host, port, url: `http://${reachable(host)}:${port}`};
     },
     async commands() {
       running ??= start();
-      const {commands, socket} = await running;
-      // What is removed here must not be stored by another process meanwhile.
-      await takeCommands(socket);
-      return commands;
+      return (await running).commands;
     },
     close() {
       closing ??= stop();
@@ -203,15 +221,17 @@ interface Wired {
   lists: ReferrerLists;
   expiry: UploadExpiry;
   garbage: Garbage;
+  deposits: Deposits;
   upkeep: TagUpkeep;
 }
 
-interface Running extends Omit<Wired, 'verbs'> {
+interface Running extends Omit<Wired, 'verbs' | 'deposits'> {
   metadata: Metadata;
   background: Background;
   listener: Listener;
   commands: Commands;
   socket: AdminSocket;
+  lock: FolderLock | undefined;
 }
 
 interface Parts {
@@ -272,7 +292,8 @@ function wire(config: Config, parts: Parts): Wired {
     pushes,
     metrics: createMetrics(events),
   };
-  return {verbs, fills, prefetch, lists, expiry, garbage, upkeep};
+  const deposits = createDeposits({metadata, spools, custody, tags, memory, clock});
+  return {verbs, fills, prefetch, lists, expiry, garbage, deposits, upkeep};
 }
 
 function registryOf(

@@ -1,11 +1,16 @@
 import {type IncomingMessage, request} from 'node:http';
 import type {Commands} from './commands.ts';
-import {messagesOf} from './messages.ts';
+import {type Failure, messagesOf} from './messages.ts';
 import {isOccupied} from './occupied.ts';
 import {socketPath} from './socket-path.ts';
 
 /** Milliseconds in which a server that runs begins to answer. */
 const PATIENCE = 10_000;
+
+/** The server was stopped before it was done. What was wished can be wished again, of whoever works on the folder then. */
+export class ServerStopped extends Error {
+  override readonly name = 'ServerStopped';
+}
 
 interface Task<Progress> {
   signal: AbortSignal;
@@ -25,8 +30,13 @@ export async function connectCommands(folder: string): Promise<Commands | undefi
     reindex: (task) => run(path, '/reindex', {}, task),
     collect: ({grace, ...task}) => run(path, '/collect', {grace}, task),
     index: ({repository, budget, ...task}) => run(path, '/index', {repository, budget}, task),
+    deposit: ({repository: {registry, name}, bytes, ...deposit}) =>
+      run(path, '/deposit', {registry, repository: name, bytes: bytes.toString('base64'), ...deposit}, SHORT),
   };
 }
+
+/** What takes no time that would be worth a progress, or an end before its time. */
+const SHORT: Task<unknown> = {signal: new AbortController().signal, progress: () => {}};
 
 async function isReachable(path: string): Promise<boolean> {
   try {
@@ -43,10 +53,10 @@ async function run<Progress, Result>(
   wish: Record<string, unknown>,
   {signal, progress}: Task<Progress>,
 ): Promise<Result> {
-  const response = await post(path, command, JSON.stringify(wish), signal);
   try {
+    const response = await post(path, command, JSON.stringify(wish), signal);
     for await (const message of messagesOf(response.setEncoding('utf8'))) {
-      if ('error' in message) throw new Error(message.error.message);
+      if ('error' in message) throw failureOf(message.error);
       if ('result' in message) return message.result as Result;
       progress(message.progress as Progress);
     }
@@ -54,11 +64,17 @@ async function run<Progress, Result>(
     signal.throwIfAborted();
     if (!isBroken(error)) throw error;
   }
-  throw new Error('the server ended before it was done: run the command again');
+  throw new ServerStopped('the server ended before it was done: run the command again');
 }
 
+const failureOf = ({message, stopped}: Failure): Error =>
+  stopped ? new ServerStopped(message) : new Error(message);
+
+/** How a connection ends whose server does, before it was made or afterwards. */
+const BROKEN = new Set<unknown>(['ECONNRESET', 'ECONNREFUSED', 'ENOENT', 'EPIPE']);
+
 const isBroken = (error: unknown): boolean =>
-  error instanceof Error && 'code' in error && error.code === 'ECONNRESET';
+  error instanceof Error && 'code' in error && BROKEN.has(error.code);
 
 function post(path: string, command: string, body: string, signal: AbortSignal): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {

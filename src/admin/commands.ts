@@ -1,3 +1,4 @@
+import type {Deposit, Deposits} from '../registry/deposits.ts';
 import type {Garbage, GarbageOptions, GarbageResult} from '../registry/garbage.ts';
 import {routeOf} from '../registry/namespace.ts';
 import type {IndexOptions, IndexRepository, IndexResult} from '../registry/referrers/index-repository.ts';
@@ -20,22 +21,32 @@ export interface Commands {
   index(wish: IndexWish): Promise<IndexResult>;
   /** Collects what nothing refers to. @throws the signal's reason */
   collect(options: GarbageOptions): Promise<GarbageResult>;
+  /** Puts content into a repository. @throws OciError DIGEST_INVALID when bytes are not what a digest says */
+  deposit(deposit: Deposit): Promise<void>;
 }
 
 export interface CommandsParts {
   reindex: Reindex;
   indexRepository: IndexRepository;
   garbage: Garbage;
+  deposits: Deposits;
   /** The configuration of the moment. */
   registries: () => Registries;
 }
 
 /** The commands on the parts of this process. */
-export const createCommands = ({reindex, indexRepository, garbage, registries}: CommandsParts): Commands => ({
+export const createCommands = ({
+  reindex,
+  indexRepository,
+  garbage,
+  deposits,
+  registries,
+}: CommandsParts): Commands => ({
   reindex: (options) => reindex.run(options),
   async index({repository, ...options}) {
     const route = routeOf(registries(), {name: repository, ns: undefined, host: undefined});
     return indexRepository.run(route, options);
   },
   collect: (options) => garbage.run(options),
+  deposit: (deposit) => deposits.make(deposit),
 });

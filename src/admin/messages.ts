@@ -1,5 +1,11 @@
 /** What a command's answer is made of: lines of JSON, progress first, then a result or an error. */
-export type Message = {progress: unknown} | {result: unknown} | {error: {message: string}};
+export type Message = {progress: unknown} | {result: unknown} | {error: Failure};
+
+export interface Failure {
+  message: string;
+  /** The server is being stopped: what was wished was not done whole. */
+  stopped?: boolean;
+}
 
 export const NDJSON = 'application/x-ndjson';
 

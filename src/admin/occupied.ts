@@ -1,7 +1,7 @@
 import {connect} from 'node:net';
 
-/** No file, a file that is no socket, or a socket that a process left behind when it died. */
-const NOBODY = new Set(['ENOENT', 'ECONNREFUSED', 'ENOTSOCK']);
+/** No file, a file that is no socket, one that a process left behind when it died, or one that is just being closed. */
+const NOBODY = new Set(['ENOENT', 'ENOTSOCK', 'ECONNREFUSED', 'ECONNRESET']);
 
 /**
  * Whether a process listens on a Unix socket.

@@ -2,31 +2,32 @@ import {chmod, mkdir, rm} from 'node:fs/promises';
 import {createServer, type IncomingMessage, type Server, type ServerResponse} from 'node:http';
 import {dirname} from 'node:path';
 import {text} from 'node:stream/consumers';
+import {parseDigest} from '../oci/digest.ts';
+import {parseName, parseReference} from '../oci/name.ts';
+import {parseUploadId} from '../oci/upload.ts';
+import type {Deposit} from '../registry/deposits.ts';
 import type {Commands} from './commands.ts';
-import {lineOf, type Message, NDJSON} from './messages.ts';
-import {isOccupied} from './occupied.ts';
+import {type Failure, lineOf, type Message, NDJSON} from './messages.ts';
 import {socketPath} from './socket-path.ts';
 
 /** Takes commands for a server that runs, from who may write into its data folder. */
 export interface AdminSocket {
   /**
-   * Listens, for the owner of this process alone. What a process left behind that died is replaced.
-   * @throws Occupied when another server works on the folder; else what the system says.
+   * Listens, for the owner of this process alone, which has the folder to itself: what is at the socket's place was left
+   * there by a process that died.
+   * @throws what the system says.
    */
   listen(): Promise<void>;
   /** Ends the commands that run, and removes the socket. Idempotent. */
   close(): Promise<void>;
 }
 
-/** Two servers on one folder would not see each other's downloads. */
-export class Occupied extends Error {
-  override readonly name = 'Occupied';
-}
-
 interface Task {
   signal: AbortSignal;
   progress(state: unknown): void;
 }
+
+const STOPPED: Failure = {message: 'the server is being stopped', stopped: true};
 
 type Run = (wish: Record<string, unknown>, task: Task) => Promise<unknown>;
 
@@ -36,6 +37,7 @@ export function createAdminSocket(folder: string, commands: Commands): AdminSock
     ['/reindex', (_wish, task) => commands.reindex(task)],
     ['/collect', (wish, task) => commands.collect({...collectWish(wish), ...task})],
     ['/index', (wish, task) => commands.index({...indexWish(wish), ...task})],
+    ['/deposit', (wish) => commands.deposit(depositWish(wish))],
   ]);
   const closing = new AbortController();
   const running = new Set<Promise<void>>();
@@ -56,11 +58,12 @@ export function createAdminSocket(folder: string, commands: Commands): AdminSock
     try {
       if (!run) throw new Error(`this server has no command ${request.url}: it is of another version`);
       const wish = JSON.parse(await text(request));
+      signal.throwIfAborted();
       const result = await run(wish, {signal, progress: (state) => write({progress: state})});
-      write({result});
+      write({result: result ?? null});
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
-      write({error: {message: closing.signal.aborted ? 'the server is being stopped' : message}});
+      write({error: closing.signal.aborted ? STOPPED : {message}});
     }
     response.end();
   }
@@ -70,18 +73,9 @@ export function createAdminSocket(folder: string, commands: Commands): AdminSock
       await mkdir(folder, {recursive: true});
       const path = await socketPath(folder);
       await mkdir(dirname(path), {recursive: true});
-      try {
-        await listening(server, path);
-      } catch (error) {
-        if (!isInUse(error)) throw error;
-        if (await isOccupied(path)) {
-          throw new Occupied(
-            `another backref works on ${folder} and answers on ${path}: end it, or give this one a folder of its own with storage.blobs.path`,
-          );
-        }
-        await rm(path, {force: true});
-        await listening(server, path);
-      }
+      // Whoever listened there had the folder before.
+      await rm(path, {force: true});
+      await listening(server, path);
       await chmod(path, 0o600);
       server.unref();
     },
@@ -107,9 +101,6 @@ function listening(server: Server, path: string): Promise<void> {
   });
 }
 
-const isInUse = (error: unknown): boolean =>
-  error instanceof Error && 'code' in error && error.code === 'EADDRINUSE';
-
 /** @throws Error that says what is wrong with a wish that no command of ours makes. */
 function indexWish({repository, budget}: Record<string, unknown>): {repository: string; budget: number} {
   if (typeof repository !== 'string' || typeof budget !== 'number' || !(budget >= 1)) {
@@ -124,4 +115,25 @@ function collectWish({grace}: Record<string, unknown>): {grace: number} {
     throw new Error('collect wants {"grace": milliseconds, at least 0}');
   }
   return {grace};
+}
+
+/** As `indexWish`. What names a file is parsed: nothing else becomes a path. */
+function depositWish({
+  registry,
+  repository,
+  reference,
+  mediaType,
+  bytes,
+  blobs,
+}: Record<string, unknown>): Deposit {
+  return {
+    repository: {registry: String(registry), name: parseName(String(repository))},
+    reference: parseReference(String(reference)),
+    mediaType: String(mediaType),
+    bytes: Buffer.from(String(bytes), 'base64'),
+    blobs: (Array.isArray(blobs) ? blobs : []).map(({digest, spool}) => ({
+      digest: parseDigest(String(digest)),
+      spool: parseUploadId(String(spool)),
+    })),
+  };
 }

@@ -1,20 +1,30 @@
-import type {Clock} from '../clock.ts';
 import type {BlobSource} from '../oci/blob.ts';
 import type {Descriptor} from '../oci/descriptor.ts';
-import {algorithmOf, createDigester, digestOf} from '../oci/digest.ts';
-import {readManifest} from '../oci/manifest.ts';
-import {isDigestReference} from '../oci/name.ts';
-import {edgeOf} from '../oci/referrers.ts';
-import type {BlobStore} from '../storage/blob-store.ts';
-import type {Metadata, ReferenceRecord, RepositoryKey} from '../storage/metadata.ts';
+import {algorithmOf, createDigester, type Digest} from '../oci/digest.ts';
+import {isDigestReference, type Reference} from '../oci/name.ts';
+import {createUploadId, type UploadId} from '../oci/upload.ts';
+import type {Metadata, RepositoryKey} from '../storage/metadata.ts';
 import type {Spools} from '../storage/spool.ts';
 import {ArtifactError, type ArtifactTarget, type TargetManifest} from './target.ts';
 
+/** A blob whose content lies in a spool. */
+interface StagedBlob {
+  digest: Digest;
+  spool: UploadId;
+}
+
 export interface StoreDeps {
   metadata: Metadata;
-  blobs: BlobStore;
+  /** Of the store itself. */
   spools: Spools;
-  clock: Clock;
+  /** Has whoever works on the store put a manifest with these blobs into the repository. */
+  deposit(content: {
+    repository: RepositoryKey;
+    reference: Reference;
+    mediaType: string;
+    bytes: Buffer;
+    blobs: readonly StagedBlob[];
+  }): Promise<void>;
   /** Ends what was opened for the target. */
   close(): Promise<void>;
 }
@@ -22,16 +32,18 @@ export interface StoreDeps {
 /** Rows that are read at once. */
 const PAGE = 200;
 
-/** A repository of a store of backref's own. What is put here is local: it is never evicted. */
+/**
+ * A repository of a store of backref's own, which a server may be working on: it is read beside it, and changed by it.
+ * Blobs are put into spools of their own until the manifest comes that names them.
+ */
 export function createStoreTarget(repository: RepositoryKey, deps: StoreDeps): ArtifactTarget {
-  const {metadata, blobs, spools, clock, close} = deps;
+  const {metadata, spools, deposit, close} = deps;
   const name = `${repository.registry}/${repository.name}`;
+  const staged: StagedBlob[] = [];
 
-  const upload = async (blob: BlobSource): Promise<void> => {
-    const spool = await spools.open(blob.digest);
+  async function fill(id: UploadId, blob: BlobSource): Promise<void> {
+    const spool = await spools.open(id);
     try {
-      // What an earlier process left there is not known to be of the same bytes.
-      await spool.truncate();
       const digester = createDigester(algorithmOf(blob.digest));
       for await (const chunk of blob.open()) {
         digester.update(chunk);
@@ -42,13 +54,10 @@ export function createStoreTarget(repository: RepositoryKey, deps: StoreDeps): A
         throw new ArtifactError(`A blob said to be ${blob.digest} has bytes whose digest is ${actual}.`);
       }
       await spool.flush();
-      await blobs.publish(blob.digest, spool);
-    } catch (error) {
-      await spool.discard();
-      throw error;
+    } finally {
+      await spool.close();
     }
-    await metadata.commit([{type: 'blob.put', digest: blob.digest, size: blob.size, at: clock.now()}]);
-  };
+  }
 
   return {
     name: `the store's repository ${name}`,
@@ -70,47 +79,18 @@ export function createStoreTarget(repository: RepositoryKey, deps: StoreDeps): A
       }
     },
     async pushBlob(blob) {
-      if (!(await blobs.stat(blob.digest))) await upload(blob);
-      const {digest, size} = blob;
-      await metadata.commit([
-        {type: 'blob.link', repository, digest, size, origin: 'local', at: clock.now()},
-      ]);
+      const spool = createUploadId();
+      staged.push({digest: blob.digest, spool});
+      await fill(spool, blob);
     },
-    async putManifest(reference, {mediaType, bytes}) {
-      const isDigest = isDigestReference(reference);
-      const digest = digestOf(bytes, isDigest ? algorithmOf(reference) : undefined);
-      if (isDigest && digest !== reference) {
-        throw new ArtifactError(`The manifest ${reference} has bytes whose digest is ${digest}.`);
-      }
-      const at = clock.now();
-      const put = {
-        type: 'manifest.put',
-        repository,
-        digest,
-        mediaType,
-        bytes,
-        edge: edgeOf({digest, mediaType, bytes}),
-        references: referencesOf(bytes),
-        origin: 'local',
-        at,
-      } as const;
-      if (isDigest) await metadata.commit([put]);
-      else
-        await metadata.commit([
-          put,
-          {type: 'tag.put', repository, name: reference, digest, origin: 'local', at},
-        ]);
+    putManifest: (reference, {mediaType, bytes}) =>
+      deposit({repository, reference, mediaType, bytes, blobs: staged}),
+    async close() {
+      // Those that were not needed, or not taken.
+      for (const {spool} of staged) await spools.remove(spool);
+      await close();
     },
-    close,
   };
-}
-
-function referencesOf(bytes: Buffer): ReferenceRecord[] {
-  const {blobs, manifests} = readManifest(bytes);
-  return [
-    ...blobs.map(({digest, size}) => ({digest, size, kind: 'blob'}) as const),
-    ...manifests.map(({digest, size}) => ({digest, size, kind: 'manifest'}) as const),
-  ];
 }
 
 /**

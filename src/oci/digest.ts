@@ -52,6 +52,16 @@ export function digestOf(bytes: Uint8Array, algorithm: Algorithm = 'sha256'): Di
   return `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}` as Digest;
 }
 
+/** The digest of bytes that come in chunks. */
+export async function digestOfAll(
+  chunks: AsyncIterable<Uint8Array>,
+  algorithm: Algorithm = 'sha256',
+): Promise<Digest> {
+  const digester = createDigester(algorithm);
+  for await (const chunk of chunks) digester.update(chunk);
+  return digester.digest();
+}
+
 /** A running digest over a stream of chunks. */
 export interface Digester {
   update(chunk: Uint8Array): void;

@@ -3,11 +3,15 @@ import {parseName, type RepositoryName} from '../oci/name.ts';
 import type {RepositoryKey} from '../storage/metadata.ts';
 import type {Registries, Registry} from './registries.ts';
 
-/** Where a request belongs. It keeps the registry that it was routed with, whatever is configured meanwhile. */
-export interface Route {
-  readonly registry: Registry;
+/** A repository, be it of a registry that is not configured. */
+export interface Place {
   /** As the metadata and the upstream know it. */
   readonly repository: RepositoryKey;
+}
+
+/** Where a request belongs. It keeps the registry that it was routed with, whatever is configured meanwhile. */
+export interface Route extends Place {
+  readonly registry: Registry;
   /** As the client named it, for everything that names the repository on the way out. */
   readonly asked: string;
 }

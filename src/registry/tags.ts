@@ -11,7 +11,7 @@ import {type Absences, manifestAbsence, repositoryAbsence} from './absences.ts';
 import {type CacheReport, HIT} from './answer.ts';
 import {freshness, NO_CACHE_FLOOR} from './freshness.ts';
 import type {ManifestPull} from './manifest-pull.ts';
-import type {Route} from './namespace.ts';
+import type {Place, Route} from './namespace.ts';
 import {keepIfRoom} from './room.ts';
 import {createSingleFlight} from './single-flight.ts';
 import type {Writes} from './writes.ts';
@@ -53,7 +53,7 @@ export interface Tags {
    * Runs the commit that puts or deletes these tags and manifests. What was known of them is forgotten, and the answer
    * to a question from before does not bring it back.
    */
-  write(route: Route, references: readonly Reference[], commit: () => Promise<void>): Promise<void>;
+  write(place: Place, references: readonly Reference[], commit: () => Promise<void>): Promise<void>;
 }
 
 /** A tag that a HEAD saw moving to a manifest that is not here; it moves here when the manifest arrives. */
@@ -83,8 +83,8 @@ export function createTags({metadata, pull, absences, writes, clock, events}: Ta
   const awaiting = new Map<string, Set<Tag>>();
   const sightings = new LRUCache<string, Sighting>({max: MOST_SIGHTINGS, dispose: stopAwaiting});
   const asking = createSingleFlight<Answer>();
-  const place = ({repository}: Route) => `${repository.registry}/${repository.name}`;
-  const keyOf = ({repository}: Route, tag: Tag) => manifestAbsence(repository, tag);
+  const placeOf = ({repository}: Place) => `${repository.registry}/${repository.name}`;
+  const keyOf = ({repository}: Place, tag: Tag) => manifestAbsence(repository, tag);
 
   function stopAwaiting({arrival, tag}: Sighting): void {
     const tags = awaiting.get(arrival);
@@ -93,7 +93,7 @@ export function createTags({metadata, pull, absences, writes, clock, events}: Ta
   }
 
   function sight(route: Route, tag: Tag, head: ManifestHead & {digest: Digest}): void {
-    const arrival = `${place(route)}@${head.digest}`;
+    const arrival = `${placeOf(route)}@${head.digest}`;
     sightings.set(keyOf(route, tag), {head, checkedAt: clock.now(), tag, arrival});
     awaiting.set(arrival, (awaiting.get(arrival) ?? new Set()).add(tag));
   }
@@ -114,9 +114,9 @@ export function createTags({metadata, pull, absences, writes, clock, events}: Ta
     return record && {digest: record.digest, head: undefined};
   }
 
-  function forgetSightings(route: Route, reference: Reference): void {
-    const tags = isDigestReference(reference) ? awaiting.get(`${place(route)}@${reference}`) : [reference];
-    for (const tag of [...(tags ?? [])]) sightings.delete(keyOf(route, tag));
+  function forgetSightings(place: Place, reference: Reference): void {
+    const tags = isDigestReference(reference) ? awaiting.get(`${placeOf(place)}@${reference}`) : [reference];
+    for (const tag of [...(tags ?? [])]) sightings.delete(keyOf(place, tag));
   }
 
   /** One HEAD; where it names no digest that compares with ours, one GET, hashed. */
@@ -283,7 +283,7 @@ export function createTags({metadata, pull, absences, writes, clock, events}: Ta
     },
 
     async settle(route, digest) {
-      const arrival = `${place(route)}@${digest}`;
+      const arrival = `${placeOf(route)}@${digest}`;
       const tags = awaiting.get(arrival);
       if (!tags) return;
       awaiting.delete(arrival);
@@ -293,13 +293,13 @@ export function createTags({metadata, pull, absences, writes, clock, events}: Ta
       }
     },
 
-    async write(route, references, commit) {
-      await writes.run(route, references, commit);
+    async write(place, references, commit) {
+      await writes.run(place, references, commit);
       for (const reference of references) {
-        forgetSightings(route, reference);
-        absences.forget(manifestAbsence(route.repository, reference));
+        forgetSightings(place, reference);
+        absences.forget(manifestAbsence(place.repository, reference));
       }
-      absences.forget(repositoryAbsence(route.repository));
+      absences.forget(repositoryAbsence(place.repository));
     },
   };
 }

@@ -1,6 +1,6 @@
 import {LRUCache} from 'lru-cache';
 import type {Reference} from '../oci/name.ts';
-import type {Route} from './namespace.ts';
+import type {Place, Route} from './namespace.ts';
 
 /**
  * What is written through us, so that the answer to a question from before a write is not taken for what is so after it.
@@ -13,7 +13,7 @@ export interface Writes {
   /** Resolves when no write of the reference is under way. */
   settled(route: Route, reference: Reference): Promise<void>;
   /** Runs the commit that changes these references. */
-  run<T>(route: Route, references: readonly Reference[], commit: () => Promise<T>): Promise<T>;
+  run<T>(place: Place, references: readonly Reference[], commit: () => Promise<T>): Promise<T>;
 }
 
 /** Beyond so many later ones a write is forgotten: a question waits seconds for its answer. */
@@ -23,7 +23,7 @@ export function createWrites(): Writes {
   const underWay = new Map<string, Promise<unknown>>();
   const written = new LRUCache<string, number>({max: MOST});
   let present = 0;
-  const keyOf = ({repository}: Route, reference: Reference) =>
+  const keyOf = ({repository}: Place, reference: Reference) =>
     `${repository.registry}/${repository.name} ${reference}`;
 
   function end(key: string, write: Promise<unknown>): void {
@@ -44,8 +44,8 @@ export function createWrites(): Writes {
       await underWay.get(keyOf(route, reference))?.catch(() => {});
     },
 
-    async run(route, references, commit) {
-      const keys = references.map((reference) => keyOf(route, reference));
+    async run(place, references, commit) {
+      const keys = references.map((reference) => keyOf(place, reference));
       const {promise, resolve} = Promise.withResolvers<void>();
       for (const key of keys) underWay.set(key, promise);
       try {

@@ -4,10 +4,16 @@ import {tmpdir} from 'node:os';
 import {dirname, join} from 'node:path';
 import {text} from 'node:stream/consumers';
 import test, {type ExecutionContext} from 'ava';
-import {connectCommands} from '../../src/admin/client.ts';
+import {connectCommands, ServerStopped} from '../../src/admin/client.ts';
 import type {Commands} from '../../src/admin/commands.ts';
-import {createAdminSocket, Occupied} from '../../src/admin/socket.ts';
+import {createAdminSocket} from '../../src/admin/socket.ts';
 import {socketPath} from '../../src/admin/socket-path.ts';
+import {digestOf} from '../../src/oci/digest.ts';
+import {OCI_MANIFEST} from '../../src/oci/media-type.ts';
+import {parseName, parseReference} from '../../src/oci/name.ts';
+import {createUploadId} from '../../src/oci/upload.ts';
+import type {Deposit} from '../../src/registry/deposits.ts';
+import {Occupied} from '../../src/storage/folder-lock.ts';
 import {startBackref} from '../support/backref.ts';
 import {createFolder} from '../support/folder.ts';
 
@@ -26,6 +32,14 @@ const WALK = {
 };
 const NOTHING = {uploads: 0, indexes: 0, links: 0, manifests: 0, blobs: 0, bytes: 0};
 
+const DEPOSIT: Deposit = {
+  repository: {registry: 'r.test', name: parseName('team/app')},
+  reference: parseReference('1'),
+  mediaType: OCI_MANIFEST,
+  bytes: Buffer.from([0, 255, 128]),
+  blobs: [{digest: digestOf(Buffer.from('a')), spool: createUploadId()}],
+};
+
 /** Commands that a test controls. */
 const commandsOf = (changes: Partial<Commands> = {}): Commands => ({
   async reindex({progress}) {
@@ -34,6 +48,7 @@ const commandsOf = (changes: Partial<Commands> = {}): Commands => ({
   },
   index: async () => WALK,
   collect: async () => NOTHING,
+  deposit: async () => {},
   ...changes,
 });
 
@@ -99,19 +114,6 @@ test('what a dead process left behind is replaced', async (t) => {
   t.deepEqual(await client.reindex(noProgress), RESULT);
 });
 
-test('a second server on a folder is refused, by whatever name it calls it', async (t) => {
-  const {folder, client} = await listening(t);
-  const other = join(await createFolder(t), 'link');
-  await symlink(folder, other);
-  for (const name of [folder, other]) {
-    const socket = createAdminSocket(name, commandsOf());
-    const error = await t.throwsAsync(() => socket.listen(), {instanceOf: Occupied});
-    t.regex(error?.message ?? '', /another backref works on .* storage\.blobs\.path/);
-    await socket.close();
-  }
-  t.deepEqual(await client.reindex(noProgress), RESULT);
-});
-
 test('a folder whose name is too long for a socket has it among the temporary files', async (t) => {
   const folder = join(await createFolder(t), 'a'.repeat(100));
   await mkdir(folder);
@@ -154,8 +156,33 @@ test('a server that is stopped ends its commands and says so', async (t) => {
   });
   const closing = Promise.withResolvers<void>();
   const work = client.reindex({signal: NEVER, progress: () => socket.close().then(closing.resolve)});
-  await t.throwsAsync(work, {message: 'the server is being stopped'});
+  await t.throwsAsync(work, {instanceOf: ServerStopped, message: 'the server is being stopped'});
   await closing.promise;
+});
+
+test('a deposit that was begun is made whole, also by a server that is stopped meanwhile', async (t) => {
+  const made = Promise.withResolvers<void>();
+  const begun = Promise.withResolvers<void>();
+  const {client, socket} = await listening(t, {
+    async deposit() {
+      begun.resolve();
+      await made.promise;
+    },
+  });
+  const work = client.deposit(DEPOSIT);
+  await begun.promise;
+  const closing = socket.close();
+  made.resolve();
+  await t.notThrowsAsync(work);
+  await closing;
+  await t.throwsAsync(client.deposit(DEPOSIT), {instanceOf: ServerStopped});
+});
+
+test('a deposit comes through as it is', async (t) => {
+  const deposits: Deposit[] = [];
+  const {client} = await listening(t, {deposit: async (deposit) => void deposits.push(deposit)});
+  await client.deposit(DEPOSIT);
+  t.deepEqual(deposits, [DEPOSIT]);
 });
 
 test('a server that dies in the middle is told from one that is done', async (t) => {
@@ -167,6 +194,7 @@ test('a server that dies in the middle is told from one that is done', async (t)
   t.teardown(() => void server.close());
   const client = await connectCommands(folder);
   await t.throwsAsync(async () => client?.reindex(noProgress), {
+    instanceOf: ServerStopped,
     message: 'the server ended before it was done: run the command again',
   });
 });
@@ -186,6 +214,25 @@ test('a command of another version, and a wish that is none, are told as such', 
   t.regex(body, /^\{"error":\{"message":"this server has no command \/polish/);
   t.regex((await post('/index', '{"repository":"a","budget":0}'))[1], /budget/);
   t.regex((await post('/index', 'x'))[1], /^\{"error":/);
+  const {name: repository} = DEPOSIT.repository;
+  const wish = {
+    registry: 'r.test',
+    repository,
+    reference: '1',
+    mediaType: OCI_MANIFEST,
+    bytes: '',
+    blobs: [],
+  };
+  const wrong: [Record<string, unknown>, RegExp][] = [
+    [{repository: '../a'}, /repository name/],
+    [{reference: '/'}, /tag/],
+    [{blobs: [{digest: 'sha256:a', spool: createUploadId()}]}, /digest/],
+    [{blobs: [{digest: digestOf(DEPOSIT.bytes), spool: '../meta.db'}]}, /upload/],
+    [{blobs: [null]}, /^\{"error":/],
+  ];
+  for (const [change, told] of wrong) {
+    t.regex((await post('/deposit', JSON.stringify({...wish, ...change})))[1], told);
+  }
 });
 
 test('two servers in one process have a socket each', async (t) => {
@@ -201,11 +248,36 @@ test('two servers in one process have a socket each', async (t) => {
   t.truthy(await connectCommands(two.folder));
 });
 
-test('a server does not start on the folder of another one', async (t) => {
+test('a server does not start on the folder of another one, by whatever name it calls it', async (t) => {
   const registries = [{url: 'http://127.0.0.1:9'}];
-  const {folder, ask} = await startBackref(t, {registries});
-  await t.throwsAsync(() => startBackref(t, {registries, folder}), {instanceOf: Occupied});
+  const {folder, ask, server} = await startBackref(t, {registries});
+  const other = join(await createFolder(t), 'link');
+  await symlink(folder, other);
+  for (const name of [folder, other]) {
+    await t.throwsAsync(() => startBackref(t, {registries, folder: name}), {
+      instanceOf: Occupied,
+      message: /another backref works on .* storage\.blobs\.path/,
+    });
+  }
   t.is((await ask('/v2/')).status, 200);
+  await server.close();
+  await t.notThrowsAsync(() => startBackref(t, {registries, folder: other}));
+});
+
+test('of several servers that start at once where one has died, one gets the folder', async (t) => {
+  const registries = [{url: 'http://127.0.0.1:9'}];
+  const folder = await createFolder(t);
+  await writeFile(join(folder, 'backref.sock'), '');
+  const starts = Array.from({length: 4}, () => startBackref(t, {registries, folder}));
+  const outcomes = await Promise.allSettled(starts);
+  const refused = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason] : []));
+  t.is(refused.length, 3);
+  t.true(refused.every((reason) => reason instanceof Occupied));
+  t.deepEqual(await (await connectCommands(folder))?.reindex(noProgress), {
+    manifests: 0,
+    edges: 0,
+    removed: 0,
+  });
 });
 
 test('a server whose folder takes no socket serves all the same', async (t) => {

@@ -255,7 +255,7 @@ test('20,800 mutated requests: no fault, no growth of memory, nothing outside of
   const kept = await readdir(store, {recursive: true});
   const strange = kept.filter(
     (path) =>
-      !/^(?:backref\.sock|meta\.db(?:-wal|-shm)?|spool(?:\/(?:sha(?:256|512)-[a-f\d]+|upload-[-a-f\d]+)\.part)?|blobs(?:\/.*)?)$/.test(
+      !/^(?:backref\.(?:sock|lock)|meta\.db(?:-wal|-shm)?|spool(?:\/(?:sha(?:256|512)-[a-f\d]+|upload-[-a-f\d]+)\.part)?|blobs(?:\/.*)?)$/.test(
         path,
       ),
   );

@@ -1,6 +1,6 @@
 import test from 'ava';
 import {OCI_INDEX} from '../../src/oci/media-type.ts';
-import {DAY, startBackref} from '../support/backref.ts';
+import {createPatientClock, DAY, startBackref} from '../support/backref.ts';
 import {blobAnswer, headAnswer, manifestAnswer, plainManifest, randomBlob} from '../support/content.ts';
 import {fillDisk} from '../support/full-disk.ts';
 import {errorOf} from '../support/pusher.ts';
@@ -171,7 +171,8 @@ test('without room too, whom the upstream denies an entry of a fallback tag gets
     get(kept),
     {request: `GET ${MANIFESTS}/${denied.digest}`, answer: {status: 403}},
   ]);
-  const proxy = await startBackref(t, {registries: [{url: upstream.url, referrers: {mode: 'tag'}}]});
+  const registries = [{url: upstream.url, referrers: {mode: 'tag' as const}}];
+  const proxy = await startBackref(t, {registries, clock: createPatientClock()});
   await askUntilWritten(proxy, `/v2/app/referrers/${image.digest}`);
   fillDisk(proxy.folder);
   proxy.clock.move(10 * MINUTE);

@@ -1,6 +1,6 @@
 import {LRUCache} from 'lru-cache';
 import type {Clock} from '../../clock.ts';
-import {type Algorithm, createDigester, type Digest, type Digester} from '../../oci/digest.ts';
+import {type Algorithm, createDigester, type Digest, type Digester, digestOfAll} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {createUploadId, type UploadId, unknownUpload} from '../../oci/upload.ts';
 import type {Change, Metadata, RepositoryKey, UploadRecord} from '../../storage/metadata.ts';
@@ -237,10 +237,8 @@ function createOpenUpload(parts: OpenUploadParts): Opened {
   let ended = false;
 
   async function spoolDigest(algorithm: Algorithm): Promise<Digest> {
-    const digester = createDigester(algorithm);
     await spool.flush();
-    for await (const chunk of spool.read(0, offset)) digester.update(chunk);
-    return digester.digest();
+    return digestOfAll(spool.read(0, offset), algorithm);
   }
 
   return {

@@ -17,7 +17,10 @@ import {createFileSpool} from './spool.ts';
 
 const PART = /^(?:sha(?:256|512)-[a-f0-9]+|upload-[a-f0-9-]+)\.part$/;
 
-/** Spools as files in the folder `path`, which is made at the first open and belongs to one process. */
+/**
+ * Spools as files in the folder `path`, which is made at the first open. Those of digests belong to the one process that
+ * works on the store; one of an upload, to whoever has just made its id.
+ */
 export function createSpools({path}: {path: string}): Spools {
   const buffers = createReadBuffers();
   const inUse = new Set<string>();

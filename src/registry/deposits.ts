@@ -1,0 +1,96 @@
+import type {Clock} from '../clock.ts';
+import {algorithmOf, type Digest, digestOf, digestOfAll} from '../oci/digest.ts';
+import {OciError} from '../oci/errors.ts';
+import {readManifest} from '../oci/manifest.ts';
+import {isDigestReference, type Reference} from '../oci/name.ts';
+import {edgeOf} from '../oci/referrers.ts';
+import type {UploadId} from '../oci/upload.ts';
+import type {Change, Metadata, RepositoryKey} from '../storage/metadata.ts';
+import type {Spools} from '../storage/spool.ts';
+import type {Custody} from './custody.ts';
+import {manifestPut} from './manifest-put.ts';
+import type {Memory} from './memory.ts';
+import type {Tags} from './tags.ts';
+
+/** A manifest with blobs that belong to it, for one repository of the store. */
+export interface Deposit {
+  repository: RepositoryKey;
+  /** The manifest's digest, or a tag that is to mean it. */
+  reference: Reference;
+  mediaType: string;
+  bytes: Buffer;
+  /** Blobs whose content lies in spools, whole. A spool that turns out not to be needed stays where it is. */
+  blobs: readonly {digest: Digest; spool: UploadId}[];
+}
+
+export interface Deposits {
+  /**
+   * Puts content into the store as its owner may, whatever its registries' settings say of clients' pushes. It is local,
+   * and so never evicted. Blobs first, then the manifest, in one commit with its edge and its tag. To do it again does
+   * no harm, whatever was done of it before.
+   * @throws OciError DIGEST_INVALID when bytes are not what a digest says
+   */
+  make(deposit: Deposit): Promise<void>;
+}
+
+export interface DepositsParts {
+  metadata: Metadata;
+  spools: Spools;
+  custody: Custody;
+  tags: Tags;
+  memory: Memory;
+  clock: Clock;
+}
+
+export function createDeposits({metadata, spools, custody, tags, memory, clock}: DepositsParts): Deposits {
+  async function takeBlob(repository: RepositoryKey, digest: Digest, id: UploadId): Promise<void> {
+    const link = (size: number): Change => ({
+      type: 'blob.link',
+      repository,
+      digest,
+      size,
+      origin: 'local',
+      at: clock.now(),
+    });
+    const stored = await custody.stored(digest);
+    if (stored !== undefined && (await custody.rely(digest, [link(stored)]))) return;
+    const spool = await spools.open(id);
+    try {
+      const actual = await digestOfAll(spool.read(0, spool.size), algorithmOf(digest));
+      if (actual !== digest) throw wrongDigest('blob', digest, actual);
+      await custody.keep(digest, spool, [link(spool.size)]);
+    } finally {
+      await spool.close();
+    }
+  }
+
+  async function takeManifest({repository, reference, mediaType, bytes}: Deposit): Promise<void> {
+    const tag = isDigestReference(reference) ? undefined : reference;
+    const digest = digestOf(bytes, isDigestReference(reference) ? algorithmOf(reference) : undefined);
+    if (tag === undefined && digest !== reference) throw wrongDigest('manifest', reference, digest);
+    const edge = edgeOf({digest, mediaType, bytes});
+    const facts = readManifest(bytes);
+    const origin = 'local' as const;
+    const at = clock.now();
+    const put = manifestPut({repository, digest, mediaType, bytes, edge, facts, origin, at});
+    const changes: Change[] = tag
+      ? [put, {type: 'tag.put', repository, name: tag, digest, origin, at}]
+      : [put];
+    await tags.write({repository}, [digest, ...(tag ? [tag] : [])], async () => {
+      await metadata.commit(changes);
+    });
+    memory.keepManifest(repository, {digest, mediaType, bytes, origin, linkedAt: at});
+  }
+
+  return {
+    async make(deposit) {
+      for (const {digest, spool} of deposit.blobs) await takeBlob(deposit.repository, digest, spool);
+      await takeManifest(deposit);
+    },
+  };
+}
+
+const wrongDigest = (kind: string, claimed: string, actual: Digest): OciError =>
+  new OciError('DIGEST_INVALID', {
+    message: `a ${kind} said to be ${claimed} has bytes whose digest is ${actual}`,
+  });

@@ -1,0 +1,31 @@
+import {mkdirSync} from 'node:fs';
+import {join, resolve} from 'node:path';
+import {DatabaseSync} from 'node:sqlite';
+import {type LockFolder, Occupied} from '../folder-lock.ts';
+
+/** SQLite, Result Codes. */
+const SQLITE_BUSY = 5;
+
+/**
+ * Locks `backref.lock` in the folder, which is made when it is not there. What node itself has no call for, SQLite does
+ * for a transaction: the kernel keeps the lock, and ends it with the process. Nothing is ever written to the file, and
+ * SQLite's journal is kept in memory.
+ */
+export const lockFolder: LockFolder = (folder) => {
+  mkdirSync(folder, {recursive: true});
+  const database = new DatabaseSync(join(folder, 'backref.lock'));
+  try {
+    database.exec('pragma journal_mode = memory; begin exclusive');
+  } catch (error) {
+    database.close();
+    if (error instanceof Error && 'errcode' in error && error.errcode === SQLITE_BUSY) {
+      throw new Occupied(resolve(folder));
+    }
+    throw error;
+  }
+  return {
+    release() {
+      if (database.isOpen) database.close();
+    },
+  };
+};

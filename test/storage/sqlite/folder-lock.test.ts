@@ -1,0 +1,45 @@
+import {execFile} from 'node:child_process';
+import {once} from 'node:events';
+import {symlink} from 'node:fs/promises';
+import {join} from 'node:path';
+import test from 'ava';
+import {Occupied} from '../../../src/storage/folder-lock.ts';
+import {lockFolder} from '../../../src/storage/sqlite/folder-lock.ts';
+import {createFolder} from '../../support/folder.ts';
+
+test('a folder is one holder’s, by whatever name it is called, until that one gives it back', async (t) => {
+  const folder = join(await createFolder(t), 'made', 'here');
+  const lock = lockFolder(folder);
+  const other = join(await createFolder(t), 'link');
+  await symlink(folder, other);
+  for (const name of [folder, other]) {
+    t.throws(() => lockFolder(name), {instanceOf: Occupied, message: /another backref works on /});
+  }
+  lock.release();
+  lock.release();
+  lockFolder(other).release();
+});
+
+test('a process that is killed gives its lock back', async (t) => {
+  const folder = await createFolder(t);
+  const module = new URL('../../../src/storage/sqlite/folder-lock.ts', import.meta.url).href;
+  const program = `
+    import {lockFolder} from ${JSON.stringify(module)};
+    lockFolder(${JSON.stringify(folder)});
+    console.log('locked');
+    setInterval(() => {}, 1000);
+  `;
+  const holder = execFile(process.execPath, ['--input-type=module', '--eval', program]);
+  t.teardown(() => holder.kill('SIGKILL'));
+  const exited = once(holder, 'exit');
+  await once(holder.stdout ?? holder, 'data');
+  t.throws(() => lockFolder(folder), {instanceOf: Occupied});
+  holder.kill('SIGKILL');
+  await exited;
+  t.notThrows(() => lockFolder(folder).release());
+});
+
+test('a folder that cannot be made is no occupied one', async (t) => {
+  const error = t.throws(() => lockFolder('/dev/null/folder'));
+  t.false(error instanceof Occupied);
+});
