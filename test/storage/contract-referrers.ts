@@ -105,7 +105,8 @@ export function referrerContract(
     const large = {annotations: {filling: 'x'.repeat(70_000)}};
     await commit(answer([described('one'), described('two', large), described('three')]));
     const read = (page: ReferrerPage) => metadata.referrerText(APP, SUBJECT, page);
-    for (const types of [undefined, [SBOM]]) {
+    const many = [SBOM, ...Array.from({length: 20}, (_, index) => `absent/${index}`)];
+    for (const types of [undefined, [SBOM], many]) {
       const some = types ? {types} : {};
       t.deepEqual(await read({limit: 3, ...some}), {count: 3, last: 3, text: undefined});
       t.deepEqual(await read({limit: 2, after: 1, ...some}), {count: 2, last: 3, text: undefined});

@@ -7,8 +7,9 @@ import type {Tables} from './tables.ts';
 
 type Column = Exclude<keyof Tables['referrer'], keyof ListKey>;
 type Row = Pick<Tables['referrer'], Column>;
-/** With the types that are asked for, named by their index. */
-type PageKey = ListKey & {after: number; limit: number} & Record<number, string>;
+type Page = SelectQueryBuilder<Tables, 'referrer', Row>;
+/** With the types that are asked for: named by their index, or a JSON array of them. */
+type PageKey = ListKey & {after: number; limit: number; types: string} & Record<number, string>;
 /** With the bytes of the largest descriptor that is read. */
 type TextKey = PageKey & {most: number};
 
@@ -18,8 +19,8 @@ export type ReadReferrerPage<Read extends Column> = (
   page: ReferrerPage,
 ) => Promise<readonly Pick<Row, Read>[]>;
 
-/** So many types are asked for by one statement; further ones by further statements. */
-const TYPES_AT_ONCE = 8;
+/** For so many types there is a statement each, whose walks end with the page. */
+const MOST_WALKS = 8;
 
 /** @param columns what is read of each referrer, `seq` first; of ten thousand, each column counts. */
 export function createReferrerPages<Read extends Column>(
@@ -27,27 +28,10 @@ export function createReferrerPages<Read extends Column>(
   run: RunStatement,
   columns: readonly ['seq', ...Read[]],
 ): ReadReferrerPage<Read | 'seq'> {
-  const all = statement((values: PageKey) => pageOfAll(db, columns, values));
-  const some = compiledByCount((count) =>
-    statement((values: PageKey) => pageOfSome(db, columns, count, values)),
-  );
-
-  /** Each statement gives its types' first rows; of the rows of several, the first are taken. */
-  async function ofTypes(key: PageKey, types: readonly string[]): Promise<readonly Row[]> {
-    const pages = await Promise.all(
-      groups(types).map((group) => run(some(group.length), {...key, ...group})),
-    );
-    const [first = [], ...others] = pages;
-    if (others.length === 0) return first;
-    return pages
-      .flat()
-      .sort((one, other) => one.seq - other.seq)
-      .slice(0, key.limit);
-  }
-
+  const pageFor = byTypes(db, columns, (pageOf) => statement((values: PageKey) => pageOf(values)));
   return async (list, {types, after = 0, limit}) => {
-    const key = {...list, after, limit};
-    return types ? ofTypes(key, [...new Set(types)]) : run(all, key);
+    const {query, filter} = pageFor(types);
+    return run(query, {...list, after, limit, ...filter});
   };
 }
 
@@ -61,49 +45,48 @@ export const NO_TEXT: ReferrerText = {count: 0, last: undefined, text: Buffer.al
 export type ReadReferrerText = (key: ListKey, page: ReferrerPage) => Promise<ReferrerText>;
 
 export function createReferrerTexts(db: Kysely<Tables>, run: RunStatement): ReadReferrerText {
-  const columns = ['seq', 'descriptor'] as const;
-  const all = statement((values: TextKey) => asText(db, pageOfAll(db, columns, values), values));
-  const some = compiledByCount((count) =>
-    statement((values: TextKey) => asText(db, pageOfSome(db, columns, count, values), values)),
+  const pageFor = byTypes(db, ['seq', 'descriptor'], (pageOf: (values: TextKey) => Page) =>
+    statement((values: TextKey) => asText(db, pageOf(values), values)),
   );
-  const readRows = createReferrerPages(db, run, columns);
-
-  async function joined(list: ListKey, page: ReferrerPage): Promise<ReferrerText> {
-    const rows = await readRows(list, page);
-    const text = Buffer.from(rows.map(({descriptor}) => descriptor).join(','));
-    return {count: rows.length, last: rows.at(-1)?.seq, text};
-  }
-
-  return async (list, page) => {
-    const types = page.types && [...new Set(page.types)];
-    const most = page.limit === 1 ? Number.MAX_SAFE_INTEGER : MOST_OF_SEVERAL;
-    const key = {...list, after: page.after ?? 0, limit: page.limit, most, ...types};
-    if (types && groups(types).length !== 1) return joined(list, page);
-    const [row] = await run(types ? some(types.length) : all, key);
+  return async (list, {types, after = 0, limit}) => {
+    const {query, filter} = pageFor(types);
+    const most = limit === 1 ? Number.MAX_SAFE_INTEGER : MOST_OF_SEVERAL;
+    const [row] = await run(query, {...list, after, limit, most, ...filter});
     if (!row || row.last === null) return NO_TEXT;
     const text = row.text && !row.tooLarge ? asBuffer(row.text) : undefined;
     return {count: row.count, last: row.last, text};
   };
 }
 
-/** The statements for one type, for two, and so on: each is compiled when it is first asked for. */
-function compiledByCount<Key, Read>(
-  compile: (count: number) => Statement<Key, Read>,
-): (count: number) => Statement<Key, Read> {
-  const known = new Map<number, Statement<Key, Read>>();
-  return (count) => {
-    const query = known.get(count) ?? compile(count);
-    known.set(count, query);
+/** What a statement is given of a filter. */
+type Filter = Pick<PageKey, 'types' | number>;
+
+/** The statements on pages of all referrers and of those of so many types; each is compiled when it is first asked for. */
+function byTypes<Key extends PageKey, Read>(
+  db: Kysely<Tables>,
+  columns: readonly Column[],
+  compile: (pageOf: (values: Key) => Page) => Statement<Key, Read>,
+): (types: readonly string[] | undefined) => {query: Statement<Key, Read>; filter: Filter} {
+  const known = new Map<number | 'all' | 'many', Statement<Key, Read>>();
+  const once = (name: number | 'all' | 'many', pageOf: (values: Key) => Page) => {
+    const query = known.get(name) ?? compile(pageOf);
+    known.set(name, query);
     return query;
+  };
+  return (types) => {
+    const wanted = [...new Set(types)];
+    const count = wanted.length;
+    const filter = {...wanted, types: JSON.stringify(wanted)};
+    if (!types) return {query: once('all', (values) => pageOfAll(db, columns, values)), filter};
+    const isFew = count > 0 && count <= MOST_WALKS;
+    const query = isFew
+      ? once(count, (values) => pageOfSome(db, columns, count, values))
+      : once('many', (values) => pageOfMany(db, columns, values));
+    return {query, filter};
   };
 }
 
-const groups = (types: readonly string[]): string[][] =>
-  Array.from({length: Math.ceil(types.length / TYPES_AT_ONCE)}, (_, group) =>
-    types.slice(group * TYPES_AT_ONCE, (group + 1) * TYPES_AT_ONCE),
-  );
-
-const pageOfAll = (db: Kysely<Tables>, columns: readonly Column[], values: PageKey) =>
+const pageOfAll = (db: Kysely<Tables>, columns: readonly Column[], values: PageKey): Page =>
   db
     .selectFrom('referrer')
     .select(columns)
@@ -114,7 +97,7 @@ const pageOfAll = (db: Kysely<Tables>, columns: readonly Column[], values: PageK
     .limit(values.limit);
 
 /** Of `count` types. One walk along the index for each, merged as they come. */
-function pageOfSome(db: Kysely<Tables>, columns: readonly Column[], count: number, values: PageKey) {
+function pageOfSome(db: Kysely<Tables>, columns: readonly Column[], count: number, values: PageKey): Page {
   const ofType = (index: number) =>
     db
       .selectFrom('referrer')
@@ -128,15 +111,32 @@ function pageOfSome(db: Kysely<Tables>, columns: readonly Column[], count: numbe
   return query.orderBy('seq').limit(values.limit);
 }
 
+/** Of any number of types. The index alone tells which referrers stand on the page; only those are read. */
+const pageOfMany = (db: Kysely<Tables>, columns: readonly Column[], values: PageKey): Page =>
+  db
+    .selectFrom('referrer')
+    .select(columns)
+    .where('repository', '=', values.repository)
+    .where('subject', '=', values.subject)
+    .where('seq', 'in', (page) =>
+      page
+        .selectFrom(sql<{value: string}>`json_each(${values.types})`.as('wanted'))
+        .crossJoin('referrer as typed')
+        .select('typed.seq')
+        .where('typed.repository', '=', values.repository)
+        .where('typed.subject', '=', values.subject)
+        .whereRef('typed.artifact_type', '=', 'wanted.value')
+        .where('typed.seq', '>', values.after)
+        .orderBy('typed.seq')
+        .limit(values.limit),
+    )
+    .orderBy('seq');
+
 /**
  * The rows of a page as one. SQLite goes over them in the order of the page; an order of the aggregate's own would have
  * it sort them once more, in twice the time.
  */
-const asText = (
-  db: Kysely<Tables>,
-  page: SelectQueryBuilder<Tables, 'referrer', Row>,
-  {most}: Pick<TextKey, 'most'>,
-) =>
+const asText = (db: Kysely<Tables>, page: Page, {most}: Pick<TextKey, 'most'>) =>
   db.selectFrom(page.as('page')).select([
     sql<number>`count(*)`.as('count'),
     sql<number | null>`max(seq)`.as('last'),

@@ -101,6 +101,29 @@ test('a filtered page of referrers reads along the index of types', async (t) =>
   }
 });
 
+test('a page of many types is looked up in the index of types, and only its rows are read', async (t) => {
+  const planOf = await withPlans(t);
+  const plans: string[] = [];
+  const reads = createReads(createCompiler(), <Args, Row>(query: Statement<Args, Row>, args: Args) => {
+    plans.push(planOf(query.sql, bind(query, args)).join('; '));
+    return [{id: 1}] as Row[];
+  });
+  const types = Array.from({length: 9}, (_, index) => `type/${index}`);
+  await reads.referrers(REPOSITORY, DIGEST, {types, limit: 1});
+  await reads.referrerText(REPOSITORY, DIGEST, {types, limit: 1});
+  for (const plan of plans.slice(-2)) {
+    t.regex(
+      plan,
+      /SEARCH referrer USING INDEX sqlite_autoindex_referrer_1 \(repository=\? AND subject=\? AND seq=\?\)/,
+    );
+    t.regex(
+      plan,
+      /SEARCH typed USING COVERING INDEX referrer_by_type \(repository=\? AND subject=\? AND artifact_type=\? AND seq>\?\)/,
+    );
+    t.notRegex(plan, /TEMP B-TREE FOR ORDER BY.*SEARCH referrer/);
+  }
+});
+
 test('a page of the journal begins at its place along the primary key', async (t) => {
   const planOf = await withPlans(t);
   const plans: string[] = [];
