@@ -6,6 +6,9 @@ import {type LockFolder, Occupied} from '../folder-lock.ts';
 /** SQLite, Result Codes. */
 const SQLITE_BUSY = 5;
 
+/** What nobody refers to is closed when memory is collected; a lock ends when it is given back. */
+const held = new Set<DatabaseSync>();
+
 /**
  * Locks `backref.lock` in the folder, which is made when it is not there. What node itself has no call for, SQLite does
  * for a transaction: the kernel keeps the lock, and ends it with the process. Nothing is ever written to the file, and
@@ -23,9 +26,10 @@ export const lockFolder: LockFolder = (folder) => {
     }
     throw error;
   }
+  held.add(database);
   return {
     release() {
-      if (database.isOpen) database.close();
+      if (held.delete(database)) database.close();
     },
   };
 };
