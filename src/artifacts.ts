@@ -154,7 +154,7 @@ async function onStore(folder: string, use: (commands: Commands) => Promise<void
 }
 
 async function onOwn(folder: string, use: (commands: Commands) => Promise<void>): Promise<void> {
-  // As above.
+  // Loaded only where nobody else works on the store.
   const [{createServer}, {loadConfig}] = await Promise.all([
     import('./server.ts'),
     import('./config/load.ts'),

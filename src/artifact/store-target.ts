@@ -86,9 +86,12 @@ export function createStoreTarget(repository: RepositoryKey, deps: StoreDeps): A
     putManifest: (reference, {mediaType, bytes}) =>
       deposit({repository, reference, mediaType, bytes, blobs: staged}),
     async close() {
-      // Those that were not needed, or not taken.
-      for (const {spool} of staged) await spools.remove(spool);
-      await close();
+      try {
+        // Those that were not needed, or not taken.
+        for (const {spool} of staged) await spools.remove(spool);
+      } finally {
+        await close();
+      }
     },
   };
 }
