@@ -1,13 +1,12 @@
 import {stat} from 'node:fs/promises';
 import {join} from 'node:path';
 import {connectCommands, ServerStopped} from './admin/client.ts';
-import type {Commands} from './admin/commands.ts';
 import type {Artifact} from './artifact/artifact.ts';
 import {attachTo} from './artifact/attach.ts';
 import {listOf, type ReferrersIndex} from './artifact/list.ts';
 import {createRegistryTarget} from './artifact/registry-target.ts';
 import {scanFor} from './artifact/scan.ts';
-import {createStoreTarget, storedManifests} from './artifact/store-target.ts';
+import {createStoreTarget, type StoreDeps, storedManifests} from './artifact/store-target.ts';
 import {ArtifactError, type ArtifactTarget} from './artifact/target.ts';
 import {patientClock, sleep} from './clock.ts';
 import type {CredentialsConfig} from './config.ts';
@@ -18,7 +17,10 @@ import type {Descriptor} from './oci/descriptor.ts';
 import {type Digest, parseDigest} from './oci/digest.ts';
 import {OCI_INDEX} from './oci/media-type.ts';
 import {isDigestReference, parseName, parseReference, type Reference} from './oci/name.ts';
+import {createCustody} from './registry/custody.ts';
+import {createDeposits, type Deposit, type DepositsParts} from './registry/deposits.ts';
 import {Occupied} from './storage/folder-lock.ts';
+import {createFsBlobStore} from './storage/fs/blob-store.ts';
 import {createSpools} from './storage/fs/spools.ts';
 import type {Metadata} from './storage/metadata.ts';
 import {createUpstream} from './upstream/client.ts';
@@ -57,7 +59,7 @@ export interface ListOptions extends RegistryOptions {
   artifactType?: string | readonly string[];
 }
 
-/** Milliseconds for which a store is tried again that somebody else is just taking or leaving. */
+/** Milliseconds for which a data folder is tried again that somebody else is just taking or leaving. */
 const PATIENCE = 30_000;
 /** Milliseconds between two times. */
 const RETRY = 50;
@@ -127,45 +129,53 @@ async function openStore(store: LocalStore): Promise<ArtifactTarget> {
   const {folder} = store;
   const repository = keyOf(store);
   const metadata = await openStored(folder);
+  const spools = createSpools({path: join(folder, 'spool')});
   return createStoreTarget(repository, {
     metadata,
-    spools: createSpools({path: join(folder, 'spool')}),
-    deposit: (content) => onStore(folder, (commands) => commands.deposit(content)),
+    spools,
+    deposit: (deposit) => patiently(Occupied, () => depositIn(folder, {metadata, spools}, deposit)),
     close: () => metadata.close(),
   });
 }
 
-/**
- * Has something done by whoever works on a data folder, else here while nobody else may.
- * @param use may be run again: of two who come at once one waits for the other, and a server may be about to end.
- */
-async function onStore(folder: string, use: (commands: Commands) => Promise<void>): Promise<void> {
-  const end = patientClock.now() + PATIENCE;
-  for (;;) {
-    try {
-      const server = await connectCommands(folder);
-      return server ? await use(server) : await onOwn(folder, use);
-    } catch (error) {
-      const isPassing = error instanceof ServerStopped || error instanceof Occupied;
-      if (!isPassing || patientClock.now() >= end) throw error;
-    }
-    await sleep(patientClock, RETRY);
+/** By the server that works on a data folder, else here while nobody else may. */
+async function depositIn(
+  folder: string,
+  {metadata, spools}: Pick<StoreDeps, 'metadata' | 'spools'>,
+  deposit: Deposit,
+): Promise<void> {
+  const server = await connectCommands(folder);
+  if (server) return server.deposit(deposit);
+  const {lockFolder} = await import('./storage/sqlite/folder-lock.ts');
+  const lock = lockFolder(folder);
+  try {
+    const store = createFsBlobStore({path: join(folder, 'blobs')});
+    const custody = createCustody({store, metadata, clock: patientClock});
+    await createDeposits({metadata, spools, custody, clock: patientClock, ...NOTHING_HELD}).make(deposit);
+  } finally {
+    lock.release();
   }
 }
 
-async function onOwn(folder: string, use: (commands: Commands) => Promise<void>): Promise<void> {
-  // Loaded only where nobody else works on the store.
-  const [{createServer}, {loadConfig}] = await Promise.all([
-    import('./server.ts'),
-    import('./config/load.ts'),
-  ]);
-  const storage = {blobs: {path: folder}, metadata: {path: join(folder, 'meta.db')}};
-  const config = await loadConfig({env: {}, readFile: async () => JSON.stringify({storage})});
-  const server = createServer(config, {clock: patientClock});
-  try {
-    return await use(await server.commands());
-  } finally {
-    await server.close();
+/** Where no server runs, nothing is held in memory that a change would have to reach. */
+const NOTHING_HELD: Pick<DepositsParts, 'tags' | 'memory'> = {
+  tags: {write: (_place, _references, commit) => commit()},
+  memory: {keepManifest: () => {}},
+};
+
+/** Does something again that fails while somebody else is just taking a data folder, or leaving it. */
+async function patiently<T>(
+  passing: typeof Occupied | typeof ServerStopped,
+  work: () => Promise<T>,
+): Promise<T> {
+  const end = patientClock.now() + PATIENCE;
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!(error instanceof passing) || patientClock.now() >= end) throw error;
+    }
+    await sleep(patientClock, RETRY);
   }
 }
 
@@ -205,8 +215,11 @@ export async function attach(
   {blobs = [], ...options}: AttachOptions = {},
 ): Promise<Digest> {
   const reference = parseReference(subject);
-  return withTarget(target, options, (opened) =>
-    attachTo(opened, reference, artifact, {clock: patientClock, blobs}),
+  // A server that was stopped may have used up what was staged for it.
+  return patiently(ServerStopped, () =>
+    withTarget(target, options, (opened) =>
+      attachTo(opened, reference, artifact, {clock: patientClock, blobs}),
+    ),
   );
 }
 

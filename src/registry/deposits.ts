@@ -19,15 +19,15 @@ export interface Deposit {
   reference: Reference;
   mediaType: string;
   bytes: Buffer;
-  /** Blobs whose content lies in spools, whole. A spool that turns out not to be needed stays where it is. */
+  /** Blobs whose content lies in spools, whole. Spools that are not needed, or not taken, stay where they are. */
   blobs: readonly {digest: Digest; spool: UploadId}[];
 }
 
 export interface Deposits {
   /**
    * Puts content into the store as its owner may, whatever its registries' settings say of clients' pushes. It is local,
-   * and so never evicted. Blobs first, then the manifest, in one commit with its edge and its tag. To do it again does
-   * no harm, whatever was done of it before.
+   * and so never evicted. Blobs first, then the manifest, in one commit with its edge and its tag. What was done up to
+   * a failure stays; to deposit the same again, from new spools, does no harm.
    * @throws OciError DIGEST_INVALID when bytes are not what a digest says
    */
   make(deposit: Deposit): Promise<void>;
@@ -37,8 +37,8 @@ export interface DepositsParts {
   metadata: Metadata;
   spools: Spools;
   custody: Custody;
-  tags: Tags;
-  memory: Memory;
+  tags: Pick<Tags, 'write'>;
+  memory: Pick<Memory, 'keepManifest'>;
   clock: Clock;
 }
 
