@@ -1,7 +1,8 @@
 import {once} from 'node:events';
 import {createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse} from 'node:http';
 import {createServer as createTlsServer} from 'node:https';
-import {ownPort} from './port.ts';
+import {setTimeout as delay} from 'node:timers/promises';
+import {ownPort, unless} from './port.ts';
 
 /** A step of a body: bytes, a promise to wait for, the end of the connection, or a silence until the server stops. */
 export type BodyPart = string | Uint8Array | {wait: Promise<unknown>} | typeof BREAK | typeof HANG;
@@ -210,7 +211,8 @@ export async function createScriptedUpstream(
   };
   const start = async (): Promise<void> => {
     clearInterval(outage);
-    await listen(port);
+    // A program that another thread is just starting holds the old listener for a moment.
+    while (!(await unless('EADDRINUSE', listen(port)))) await delay(10);
   };
   const verify = (): void => {
     const faults = [
