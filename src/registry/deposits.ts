@@ -5,7 +5,7 @@ import {readManifest} from '../oci/manifest.ts';
 import {isDigestReference, type Reference} from '../oci/name.ts';
 import {edgeOf} from '../oci/referrers.ts';
 import type {UploadId} from '../oci/upload.ts';
-import type {Change, Metadata, RepositoryKey} from '../storage/metadata.ts';
+import type {Change, Metadata, Precondition, RepositoryKey} from '../storage/metadata.ts';
 import type {Spools} from '../storage/spool.ts';
 import type {Custody} from './custody.ts';
 import {manifestPut} from './manifest-put.ts';
@@ -28,7 +28,7 @@ export interface Deposits {
    * Puts content into the store as its owner may, whatever its registries' settings say of clients' pushes. It is local,
    * and so never evicted. Blobs first, then the manifest, in one commit with its edge and its tag. What was done up to
    * a failure stays; to deposit the same again, from new spools, does no harm.
-   * @throws OciError DIGEST_INVALID when bytes are not what a digest says
+   * @throws OciError DIGEST_INVALID when bytes are not what a digest says; MANIFEST_BLOB_UNKNOWN when a blob went meanwhile
    */
   make(deposit: Deposit): Promise<void>;
 }
@@ -64,7 +64,7 @@ export function createDeposits({metadata, spools, custody, tags, memory, clock}:
     }
   }
 
-  async function takeManifest({repository, reference, mediaType, bytes}: Deposit): Promise<void> {
+  async function takeManifest({repository, reference, mediaType, bytes, blobs}: Deposit): Promise<void> {
     const tag = isDigestReference(reference) ? undefined : reference;
     const digest = digestOf(bytes, isDigestReference(reference) ? algorithmOf(reference) : undefined);
     if (tag === undefined && digest !== reference) throw wrongDigest('manifest', reference, digest);
@@ -76,8 +76,9 @@ export function createDeposits({metadata, spools, custody, tags, memory, clock}:
     const changes: Change[] = tag
       ? [put, {type: 'tag.put', repository, name: tag, digest, origin, at}]
       : [put];
+    const held = blobs.map((blob): Precondition => ({type: 'blob.held', repository, digest: blob.digest}));
     await tags.write({repository}, [digest, ...(tag ? [tag] : [])], async () => {
-      await metadata.commit(changes);
+      if (!(await metadata.commit(changes, held))) throw collected(digest);
     });
     memory.keepManifest(repository, {digest, mediaType, bytes, origin, linkedAt: at});
   }
@@ -89,6 +90,11 @@ export function createDeposits({metadata, spools, custody, tags, memory, clock}:
     },
   };
 }
+
+const collected = (digest: Digest): OciError =>
+  new OciError('MANIFEST_BLOB_UNKNOWN', {
+    message: `a blob of ${digest} was collected before the manifest was put: put them again, and give garbage.grace more time`,
+  });
 
 const wrongDigest = (kind: string, claimed: string, actual: Digest): OciError =>
   new OciError('DIGEST_INVALID', {
