@@ -1,18 +1,18 @@
 import {fileURLToPath} from 'node:url';
 import {type Options, runCommand, say} from '../rig/command.ts';
-import {writeSection} from '../rig/readme.ts';
+import {writeSection} from '../rig/page.ts';
 import type {Scope} from '../rig/scope.ts';
 import {findTools, type Toolbox} from '../rig/tools.ts';
 import {measureCold} from './cold.ts';
 import {measureReferrers} from './referrers.ts';
-import {faults, tables, type Versions} from './report.ts';
+import {faults, tables, type Versions, warmTable} from './report.ts';
 import {measureWarm} from './warm.ts';
 
 const USAGE = `Measures backref beside docker-registry and distribution as mirrors, and nginx.
 
   --only cold|warm|referrers  only one part
   --json                      the results as JSON instead of tables
-  --write                     write the tables into README.md (of a whole run)
+  --write                     write the tables of a whole run into docs/performance.md, the warm one into README.md too
 `;
 const TSC = fileURLToPath(new URL('../node_modules/typescript/bin/tsc', import.meta.url));
 /** What `npm run build` builds, and what is published: the sources would need the compiler's memory as well. */
@@ -37,7 +37,10 @@ async function measure(scope: Scope, {only, json, write}: Options): Promise<numb
   const text = tables({cold, warm, referrers}, versions);
   const results = {versions, cold, warm, referrers};
   process.stdout.write(json ? `${JSON.stringify(results, undefined, 2)}\n` : `${text}\n`);
-  if (write && only === '') await writeSection('bench', text);
+  if (write && only === '') {
+    await writeSection('docs/performance.md', 'bench', text);
+    await writeSection('README.md', 'bench', warmTable(warm, versions));
+  }
   const wrong = faults({cold, warm, referrers});
   for (const fault of wrong) say(`backref: ${fault}`);
   return wrong.length > 0 ? 1 : 0;

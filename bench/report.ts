@@ -1,5 +1,5 @@
 import {availableParallelism, cpus} from 'node:os';
-import {table} from '../rig/readme.ts';
+import {table} from '../rig/page.ts';
 import {type ColdResult, THROTTLE} from './cold.ts';
 import {ENTRIES, LISTED, type PageTimes, REINDEXED, type ReferrersResult} from './referrers.ts';
 import {pinned, SERVERS, type WarmResult} from './warm.ts';
@@ -62,7 +62,8 @@ function warmText(): string {
   return `Warm, all in the cache. ${cores} In brackets: backref's figure as a multiple of this one.`;
 }
 
-function warmTable(results: readonly WarmResult[], versions: Versions): string {
+/** Warm rates of all servers, side by side, as Markdown. */
+export function warmTable(results: readonly WarmResult[], versions: Versions): string {
   const rows = results.map(({work, unit, figures, errors}) => [
     `${work}, ${unit}`,
     ...SERVERS.map((name) => {

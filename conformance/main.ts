@@ -1,6 +1,6 @@
 import {fileURLToPath} from 'node:url';
 import {type Options, runCommand, say} from '../rig/command.ts';
-import {writeSection} from '../rig/readme.ts';
+import {writeSection} from '../rig/page.ts';
 import type {Scope} from '../rig/scope.ts';
 import {findTools} from '../rig/tools.ts';
 import {attempt} from './attempt.ts';
@@ -11,7 +11,7 @@ const USAGE = `Runs the conformance suite of the OCI distribution-spec on backre
 
   --only NAME   one run, or all whose name contains NAME
   --json        the results as JSON instead of tables
-  --write       write the tables into README.md (of a whole run without faults, and not when CI is set)
+  --write       write the tables into docs/conformance.md (of a whole run without faults, and not when CI is set)
 
 The suite's reports stay in reports/conformance.
 `;
@@ -38,7 +38,8 @@ async function run(scope: Scope, {only, json, write}: Options): Promise<number> 
   const [passed, failed] = [outcomes.length - faulty, faulty];
   const asJson = () => JSON.stringify({suite, runs: outcomes.map(forMachines), passed, failed}, undefined, 2);
   process.stdout.write(`${json ? asJson() : text}\n`);
-  if (write && only === '' && faulty === 0 && !process.env['CI']) await writeSection('conformance', text);
+  if (write && only === '' && faulty === 0 && !process.env['CI'])
+    await writeSection('docs/conformance.md', 'conformance', text);
   say(`reports: ${REPORTS}\n${passed} runs passed\n${failed} runs failed`);
   return faulty > 0 ? 1 : 0;
 }

@@ -1,4 +1,4 @@
-import {table} from '../rig/readme.ts';
+import {table} from '../rig/page.ts';
 import type {Known} from './judge.ts';
 import {KNOWN_IN_BOTH, KNOWN_IN_DEV} from './known.ts';
 import type {Report} from './results.ts';

@@ -1,5 +1,5 @@
 import {runCommand, say} from '../rig/command.ts';
-import {writeSection} from '../rig/readme.ts';
+import {writeSection} from '../rig/page.ts';
 import type {Scope} from '../rig/scope.ts';
 import {findTools} from '../rig/tools.ts';
 import {runPart, toolsOf} from './part.ts';
@@ -11,7 +11,7 @@ what real tools attached to an image there, and pushes and attaches with real to
 
   --only TEXT   only the clients and tools whose name contains TEXT
   --json        the results as JSON instead of tables
-  --write       write the tables into README.md (of a whole run, and not when CI is set)
+  --write       write the tables into docs/clients.md (of a whole run, and not when CI is set)
 `;
 
 /** Milliseconds; most of it is for building the tools, which is done once. */
@@ -48,7 +48,7 @@ await runCommand(
     process.stdout.write(`${json ? asJson() : texts.map(({text}) => text).join('\n\n')}\n`);
     const whole = only === '' && unrun.length === 0;
     if (write && whole && !inCi) {
-      for (const {section, text} of texts) await writeSection(section, text);
+      for (const {section, text} of texts) await writeSection('docs/clients.md', section, text);
     }
     if (unrun.length > 0)
       say(`${unrun.reduce((sum, cases) => sum + cases)} cases not run for want of a tool`);

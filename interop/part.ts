@@ -38,7 +38,7 @@ export interface Contender {
 
 /** Tables of the run: contenders by cases. */
 export interface Part {
-  /** The markers in README.md that the table stands between. */
+  /** The markers in docs/clients.md that the table stands between. */
   section: string;
   cases: readonly string[];
   /** A table before each of these, most often a single upstream. */

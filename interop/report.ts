@@ -1,4 +1,4 @@
-import {table} from '../rig/readme.ts';
+import {table} from '../rig/page.ts';
 
 /** Of one case. */
 export interface Outcome {
