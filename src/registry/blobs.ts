@@ -121,7 +121,7 @@ export function createBlobs({
     const {mine, fill} = fills.claim({digest, beganFor: us, source, expected});
     const report = fill.whole ? HIT : {...MISS, stored: true, collapsed: !mine};
     try {
-      const {size} = await fill.ready;
+      const {size} = await fill.ready();
       if (mine) linkOnce(route, digest, fill, size);
       return fromFill(fill, source, {digest, size, report});
     } catch (error) {

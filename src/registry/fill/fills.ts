@@ -14,11 +14,12 @@ export interface Fill {
   /** For whom it was begun; whoever else joins has access of its own. */
   readonly beganFor: string;
   /**
-   * Resolves when the upstream has answered with the blob; `size` in bytes where known.
+   * Resolves when the upstream has answered with the blob; `size` in bytes where known. A method, not a promise of the
+   * fill: whoever waits for `done` alone would leave its rejection unhandled, which ends the process.
    * @throws BlobAbsent, UpstreamFailure or SpoolFailed
    */
-  readonly ready: Promise<{size: number | undefined}>;
-  /** Resolves when the blob is stored. Rejects with what ended the fill. */
+  ready(): Promise<{size: number | undefined}>;
+  /** Resolves when the blob is stored. Rejects with what ended the fill, handled where nobody listens. */
   readonly done: Promise<void>;
   /** True from its failure on; `done` still waits for what it leaves behind. */
   readonly failed: boolean;
@@ -107,7 +108,7 @@ function begin(parts: FillParts, order: FillOrder, stopping: AbortSignal): Fill 
   done.catch(() => {});
   return {
     beganFor: order.beganFor,
-    ready: untilBegun(progress),
+    ready: () => untilBegun(progress),
     done,
     get failed() {
       return progress.failure !== undefined;
