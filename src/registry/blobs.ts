@@ -111,14 +111,14 @@ export function createBlobs({
     if (route.registry.hosted) throw absent(route, digest);
     const source = blobSource(route, digest, caller);
     const us = accessKey(route, digest, caller);
-    const running = fills.running(digest);
-    if (running?.failed) return afterwards(running, route, digest, caller);
-    if (running && running.beganFor !== us) await granted(route, digest, caller);
     const linked = await access.recall(route, digest);
     const expected = linked?.size ?? (await metadata.promisedSize(route.repository, digest));
     // A fill that ended meanwhile may have stored just this blob.
     if (fills.ended !== ended) return obtain(route, digest, caller);
     const {mine, fill} = fills.claim({digest, beganFor: us, source, expected});
+    if (!mine && fill.failed) return afterwards(fill, route, digest, caller);
+    // Asked only now: whose download it is was not certain before it was claimed.
+    if (fill.beganFor !== us) await granted(route, digest, caller);
     const report = fill.whole ? HIT : {...MISS, stored: true, collapsed: !mine};
     try {
       const {size} = await fill.ready();

@@ -6,6 +6,7 @@ import test from 'ava';
 import type {Digest} from '../../src/oci/digest.ts';
 import {type Backref, createMovableClock, startBackref, waiting} from '../support/backref.ts';
 import {blobAnswer, type Content, randomBlob, sha256} from '../support/content.ts';
+import {openRaw} from '../support/raw-http.ts';
 import {type BodyPart, BREAK, createScriptedUpstream} from '../support/scripted-upstream.ts';
 
 const MiB = 1024 * 1024;
@@ -118,6 +119,24 @@ test('a client of another repository joins only after the upstream confirmed it 
   goOn();
   t.is(sha256(await read(other)), blob.digest);
   t.is(sha256(await read(first)), blob.digest);
+});
+
+test('of two pipelined requests, the second joins the download only if the upstream confirmed it in its repository', async (t) => {
+  const upstream = await createScriptedUpstream(
+    t,
+    [
+      {request: GET, answer: blobAnswer(blob)},
+      {request: `HEAD ${pathOf(blob, 'library/secret')}`, answer: {status: 404}},
+    ],
+    {anyOrder: true},
+  );
+  const proxy = await startBackref(t, {registries: [upstream]});
+  const connection = await openRaw(t, proxy.port);
+  const asking = (path: string) => `GET ${path} HTTP/1.1\r\nHost: registry\r\n\r\n`;
+  connection.send(asking(PATH) + asking(pathOf(blob, 'secret')));
+  const first = await connection.answer();
+  t.is(sha256(first?.body ?? Buffer.alloc(0)), blob.digest);
+  t.is((await connection.answer())?.status, 404);
 });
 
 test('one who may have it is not refused because the download was begun for one who may not', async (t) => {

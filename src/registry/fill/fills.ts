@@ -48,7 +48,10 @@ export interface Fills {
   /** Grows with each fill that ended: who found a blob neither stored nor running asks again when it has moved. */
   readonly ended: number;
   running(digest: Digest): Fill | undefined;
-  /** Joins the download of this digest, or begins it. `mine` tells which. */
+  /**
+   * Joins the download of this digest, or begins it; `mine` tells which. Whoever joins one that began for somebody else
+   * must have access of its own before it waits for the fill or reads it.
+   */
   claim(order: FillOrder): {mine: boolean; fill: Fill};
   /** Ends all downloads and keeps their spools for the next process. */
   close(): Promise<void>;

@@ -35,7 +35,7 @@ export function createHoldings({metadata, access, fills, pull, clock}: HoldingsP
     return record?.state === 'ready' ? record.size : undefined;
   }
 
-  /** Downloads a blob that this caller may have. A download that somebody else began, and lost, is begun anew. */
+  /** Downloads a blob that this caller was found to have access to. A download that somebody else began, and lost, is begun anew. */
   async function fetched(
     route: Route,
     digest: Digest,
