@@ -24,7 +24,7 @@ interface Rule {
 const RULES: Record<string, Rule> = {
   'src/oci/': {imports: []},
   'src/': {imports: ['src/oci/', 'src/upstream/port.ts']},
-  'src/config/': {imports: ['src/config.ts'], packages: ['yaml', 'zod']},
+  'src/config/': {imports: ['src/config.ts'], packages: ['fastest-levenshtein', 'yaml', 'zod']},
   'src/storage/': {imports: ['src/oci/', 'src/clock.ts', 'src/events.ts']},
   'src/storage/fs/': {imports: ['src/storage/blob-store.ts', 'src/storage/spool.ts', 'src/oci/']},
   'src/storage/sql/': {imports: ['src/storage/metadata.ts', 'src/oci/'], packages: ['kysely', 'lru-cache']},
@@ -34,14 +34,17 @@ const RULES: Record<string, Rule> = {
   },
   'src/upstream/': {
     imports: [...VOCABULARY, 'src/config.ts'],
-    packages: ['got', 'lru-cache', 'tldts', 'zod'],
+    packages: ['got', 'http-link-header', 'lru-cache', 'tldts', 'zod'],
   },
   'src/registry/': {imports: [...VOCABULARY, ...PORTS], packages: ['lru-cache']},
   'src/artifact/': {imports: [...VOCABULARY, ...PORTS]},
   'src/layout/': {
     imports: ['src/oci/', 'src/clock.ts', 'src/artifact/target.ts', 'src/artifact/scan.ts'],
   },
-  'src/http/': {imports: [...VOCABULARY, 'src/registry/'], packages: ['koa', '@koa/router', 'range-parser']},
+  'src/http/': {
+    imports: [...VOCABULARY, 'src/registry/'],
+    packages: ['koa', '@koa/router', 'range-parser', 'structured-headers'],
+  },
   'src/admin/': {imports: [...VOCABULARY, 'src/registry/']},
   'src/observe/': {imports: ['src/config.ts', 'src/events.ts'], packages: ['pino', 'prom-client']},
   'src/server.ts': {

@@ -143,10 +143,10 @@ test('two servers in one process share neither events, nor cache, nor tokens', a
   first.server.events.on('request.end', () => void heard.first++);
   second.server.events.on('request.end', () => void heard.second++);
 
-  t.is((await first.ask(MANIFEST)).headers['cache-status'], 'backref; fwd=uri-miss; stored; ttl=60');
+  t.is((await first.ask(MANIFEST)).headers['cache-status'], 'backref;fwd=uri-miss;stored;ttl=60');
   t.is((await second.ask('/v2/_catalog')).body.toString(), '{"repositories":[]}');
-  t.is((await second.ask(MANIFEST)).headers['cache-status'], 'backref; fwd=uri-miss; stored; ttl=60');
-  t.is((await second.ask(MANIFEST)).headers['cache-status'], 'backref; hit; ttl=60');
+  t.is((await second.ask(MANIFEST)).headers['cache-status'], 'backref;fwd=uri-miss;stored;ttl=60');
+  t.is((await second.ask(MANIFEST)).headers['cache-status'], 'backref;hit;ttl=60');
   await first.server.close();
   t.is((await second.ask(MANIFEST)).status, 200);
   t.deepEqual(heard, {first: 1, second: 4});
@@ -324,7 +324,7 @@ test('a chain of two works, both add to Via, and what a client sent in Via is pa
   outer.clock.move(60_000);
   inner.clock.move(60_000);
   const revalidated = await outer.ask(MANIFEST, {headers});
-  t.is(revalidated.headers['cache-status'], 'backref; fwd=stale; ttl=60; detail=unchanged');
+  t.is(revalidated.headers['cache-status'], 'backref;fwd=stale;ttl=60;detail=unchanged');
 });
 
 test('a miss goes through a chain as a miss: 404 stays 404, a failure stays a failure', async (t) => {

@@ -1,20 +1,10 @@
-/** Edits (insert, delete, replace, one character each) that make one text of the other. */
-function distance(left: string, right: string): number {
-  let row = Array.from({length: right.length + 1}, (_, index) => index);
-  for (const [i, a] of [...left].entries()) {
-    const next = [i + 1];
-    for (const [j, b] of [...right].entries()) {
-      next.push(Math.min((next[j] ?? 0) + 1, (row[j + 1] ?? 0) + 1, (row[j] ?? 0) + (a === b ? 0 : 1)));
-    }
-    row = next;
-  }
-  return row[right.length] ?? 0;
-}
+import {distance} from 'fastest-levenshtein';
 
-/** The known word that was probably meant, if one is within a third of its length of what was written. */
+/** The known word that was probably meant: the closest one, if at most a third of it has to be edited. */
 function nearest(written: string, known: readonly string[]): string | undefined {
+  const text = written.toLowerCase();
   const [best] = known
-    .map((word) => ({word, edits: distance(written.toLowerCase(), word.toLowerCase())}))
+    .map((word) => ({word, edits: distance(text, word.toLowerCase())}))
     .filter(({word, edits}) => edits <= Math.max(1, Math.floor(word.length / 3)))
     .sort((a, b) => a.edits - b.edits);
   return best?.word;

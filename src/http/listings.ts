@@ -1,7 +1,8 @@
 import type {Catalog} from '../registry/catalog.ts';
-import type {Page, PageQuery} from '../registry/page.ts';
+import type {PageQuery} from '../registry/page.ts';
 import type {TagLists} from '../registry/tag-lists.ts';
 import {explain} from './cache-headers.ts';
+import {linkNext} from './next-link.ts';
 import {type Ctx, noCache, registryAsked, routed} from './routing.ts';
 import {parseCount, singleParameter} from './target.ts';
 
@@ -11,7 +12,7 @@ export const listTags = (tagLists: TagLists) => async (ctx: Ctx) => {
   const query = pageQuery(ctx);
   const page = await tagLists.list(route, query, ctx.state.caller, {noCache: noCache(ctx)});
   explain(ctx, page.report);
-  linkNext(ctx, page, query);
+  if (page.next !== undefined) linkNext(ctx, nextQuery(query, page.next));
   ctx.body = {name: route.asked, tags: page.entries};
 };
 
@@ -22,7 +23,7 @@ export const listCatalog = (catalog: Catalog) => async (ctx: Ctx) => {
   const page = registry
     ? await catalog.ofOne(registry, query)
     : await catalog.ofAll(ctx.state.registries, query);
-  linkNext(ctx, page, query);
+  if (page.next !== undefined) linkNext(ctx, nextQuery(query, page.next));
   ctx.body = {repositories: page.entries};
 };
 
@@ -33,11 +34,7 @@ function pageQuery(ctx: Ctx): PageQuery {
   };
 }
 
-/** Path-absolute and in the client's own naming, `n` and `ns` repeated. */
-function linkNext(ctx: Ctx, {next}: Page, {n}: PageQuery): void {
-  if (next === undefined) return;
-  const query = new URLSearchParams({...(n === undefined ? {} : {n: String(n)}), last: next});
-  const ns = singleParameter(ctx.query['ns'], 'ns');
-  if (ns !== undefined) query.set('ns', ns);
-  ctx.set('Link', `<${ctx.path}?${query}>; rel="next"`);
+/** `n` is repeated. */
+function nextQuery({n}: PageQuery, last: string): URLSearchParams {
+  return new URLSearchParams({...(n === undefined ? {} : {n: String(n)}), last});
 }

@@ -3,6 +3,7 @@ import {OciError} from '../oci/errors.ts';
 import {OCI_INDEX} from '../oci/media-type.ts';
 import type {Referrers} from '../registry/referrers/referrers.ts';
 import {explain} from './cache-headers.ts';
+import {linkNext} from './next-link.ts';
 import {type Ctx, noCache, routed} from './routing.ts';
 import {singleParameter} from './target.ts';
 
@@ -18,7 +19,7 @@ export const listReferrers = (referrers: Referrers) => async (ctx: Ctx) => {
   explain(ctx, report);
   // dist-spec, Listing Referrers: only when a filter was asked for and applied.
   if (types) ctx.set('OCI-Filters-Applied', 'artifactType');
-  if (next !== undefined) ctx.set('Link', `<${ctx.path}?${nextQuery(ctx, types, next)}>; rel="next"`);
+  if (next !== undefined) linkNext(ctx, nextQuery(types, next));
   ctx.body = body;
   ctx.set('Content-Type', OCI_INDEX);
 };
@@ -39,11 +40,9 @@ function parsePosition(text: string | undefined): number | undefined {
   });
 }
 
-/** In the client's own naming: every filter and `ns` repeated. */
-function nextQuery(ctx: Ctx, types: readonly string[] | undefined, next: number): URLSearchParams {
+/** Every filter is repeated. */
+function nextQuery(types: readonly string[] | undefined, next: number): URLSearchParams {
   const query = new URLSearchParams((types ?? []).map((type): [string, string] => ['artifactType', type]));
   query.set('last', String(next));
-  const ns = singleParameter(ctx.query['ns'], 'ns');
-  if (ns !== undefined) query.set('ns', ns);
   return query;
 }

@@ -1,6 +1,6 @@
 import type {Clock} from '../clock.ts';
 import type {Exchange} from './exchange.ts';
-import {nextLink} from './link.ts';
+import {nextLink, UnreadableLink} from './link.ts';
 import {UpstreamFailure} from './port.ts';
 import {header, type Reply} from './request.ts';
 import type {Target} from './target.ts';
@@ -26,11 +26,21 @@ const LONGEST = 30 * 60_000;
 
 /** The next page's URL; where the answer came from decides what it is relative to and where it may lead. */
 function nextPage({headers, url}: Reply, host: string, what: string): URL | undefined {
-  const link = nextLink(header(headers, 'link'));
+  const link = linkToNext(header(headers, 'link'), host);
   if (link === undefined) return undefined;
   const next = URL.parse(link, url.href);
   if (next?.origin === url.origin) return next;
   throw new UpstreamFailure('protocol', host, `links the next page of ${what} outside ${url.origin}`);
+}
+
+/** @throws UpstreamFailure: a list whose end cannot be told is none */
+function linkToNext(field: string | undefined, host: string): string | undefined {
+  try {
+    return nextLink(field);
+  } catch (error) {
+    if (!(error instanceof UnreadableLink)) throw error;
+    throw new UpstreamFailure('protocol', host, error.message, {cause: error});
+  }
 }
 
 /**

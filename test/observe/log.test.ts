@@ -26,16 +26,13 @@ const REQUEST = {
   received: 0,
   bytes: 512,
   registry: 'docker.io',
-  cache: 'backref; hit',
+  cache: 'backref;hit',
 };
 
 test('a request is one line with its time, level and id', async (t) => {
   const {events, text} = await logged({level: 'info', format: 'pretty'});
   events.emit('request.end', REQUEST);
-  t.is(
-    text(),
-    `${TIME} info  [r-1] GET /v2/app/manifests/latest?ns=docker.io 200 512 B 12 ms backref; hit\n`,
-  );
+  t.is(text(), `${TIME} info  [r-1] GET /v2/app/manifests/latest?ns=docker.io 200 512 B 12 ms backref;hit\n`);
 });
 
 test('the line of a request with a body tells how much of it came', async (t) => {

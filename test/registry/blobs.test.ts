@@ -40,14 +40,14 @@ for (const [what, content] of [
     const cold = await proxy.ask(pathOf(content));
     t.is(cold.status, 200);
     t.true(cold.body.equals(content.bytes));
-    t.is(cold.headers['cache-status'], 'backref; fwd=uri-miss; stored');
+    t.is(cold.headers['cache-status'], 'backref;fwd=uri-miss;stored');
     t.is(cold.headers['content-length'], String(content.bytes.length));
     t.is(cold.headers['docker-content-digest'], content.digest);
     await proxy.idle();
     await upstream.stop();
     const warm = await proxy.ask(pathOf(content));
     t.true(warm.body.equals(content.bytes));
-    t.is(warm.headers['cache-status'], 'backref; hit');
+    t.is(warm.headers['cache-status'], 'backref;hit');
     t.is(warm.headers['accept-ranges'], 'bytes');
     t.is(warm.headers['content-type'], 'application/octet-stream');
     const again = await (await proxy.restart()).ask(pathOf(content));
@@ -125,8 +125,8 @@ test('a blob stored for one repository is another one only once the upstream con
   await proxy.idle();
   const other = await proxy.ask(pathOf(blob, 'other'));
   t.true(other.body.equals(blob.bytes));
-  t.is(other.headers['cache-status'], 'backref; fwd=uri-miss; detail=confirmed');
-  t.is((await proxy.ask(pathOf(blob, 'other'))).headers['cache-status'], 'backref; hit');
+  t.is(other.headers['cache-status'], 'backref;fwd=uri-miss;detail=confirmed');
+  t.is((await proxy.ask(pathOf(blob, 'other'))).headers['cache-status'], 'backref;hit');
   t.is((await proxy.ask(pathOf(blob, 'secret'))).status, 404);
   t.is((await proxy.ask(pathOf(blob, 'closed'))).status, 403);
   t.is((await proxy.ask(pathOf(blob, 'unsure'))).status, 503);

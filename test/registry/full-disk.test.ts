@@ -43,7 +43,7 @@ test('a manifest that there is no room for is served as it came, and kept when t
     const got = await proxy.ask(`/v2/app/manifests/${reference}`);
     t.is(got.status, 200);
     t.deepEqual(got.body, image.bytes);
-    t.is(got.headers['cache-status'], 'backref; fwd=uri-miss; detail=uncached');
+    t.is(got.headers['cache-status'], 'backref;fwd=uri-miss;detail=uncached');
   }
   t.deepEqual(told, ['keep a manifest', 'keep a manifest', 'keep a manifest']);
   free();
@@ -99,7 +99,7 @@ test('without room for its row a blob is served all the same, and told by HEAD',
   free();
   t.deepEqual((await proxy.ask(`/v2/app/blobs/${blob.digest}`)).body, blob.bytes);
   await proxy.idle();
-  t.is((await proxy.ask(`/v2/app/blobs/${blob.digest}`)).headers['cache-status'], 'backref; hit');
+  t.is((await proxy.ask(`/v2/app/blobs/${blob.digest}`)).headers['cache-status'], 'backref;hit');
 });
 
 test('without room a list of tags is served as it came', async (t) => {

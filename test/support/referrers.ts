@@ -73,6 +73,6 @@ export function legacy(
 export async function askUntilWritten(proxy: Backref, path: string): Promise<Got> {
   for (;;) {
     const got = await proxy.ask(path);
-    if (String(got.headers['cache-status']).startsWith('backref; hit')) return got;
+    if (String(got.headers['cache-status']).startsWith('backref;hit')) return got;
   }
 }

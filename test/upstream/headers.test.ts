@@ -1,7 +1,7 @@
 import test from 'ava';
 import fc from 'fast-check';
 import {parseContentRange} from '../../src/upstream/content-range.ts';
-import {nextLink} from '../../src/upstream/link.ts';
+import {nextLink, UnreadableLink} from '../../src/upstream/link.ts';
 import {parseQuota} from '../../src/upstream/quota.ts';
 import {tokenLife} from '../../src/upstream/token.ts';
 
@@ -29,15 +29,31 @@ test('the next page is the link whose relations include next', (t) => {
   t.is(nextLink('</v2/a/tags/list?n=2&last=b>; rel="next"'), '/v2/a/tags/list?n=2&last=b');
   t.is(nextLink('</first>; rel=first, </next,page>; title="a, \\"b\\""; rel="prefetch next"'), '/next,page');
   t.is(nextLink('<?last=x>;rel=NEXT'), '?last=x');
-  for (const field of [undefined, '', '</x>', '</x>; rel="prev"', '/x; rel=next'])
-    t.is(nextLink(field), undefined, field);
+  t.is(nextLink('</x> ; title="a" , </y>\t; rel="prefetch\tnext"'), '/y');
+  for (const field of [undefined, '', '</x>', '</x>; rel="prev"']) t.is(nextLink(field), undefined, field);
 });
 
-test('no Link makes it throw or hang', (t) => {
+test('a Link that cannot be read is no end of the list', (t) => {
+  for (const field of [
+    '/x; rel=next',
+    '</x; rel=next',
+    '</x>; title*=; rel=next',
+    '</x>; rel=prev; crossorigin, </y>; rel=next',
+    '</x>; title="a, </y>; rel=next',
+  ]) {
+    t.throws(() => nextLink(field), {instanceOf: UnreadableLink}, field);
+  }
+});
+
+test('any Link is read or refused, and nothing else is thrown', (t) => {
   const parts = fc.constantFrom('<', '>', ';', 'rel', '=', '"', 'next', ' ', ',', '\\', 'a');
   fc.assert(
     fc.property(fc.string({unit: parts, maxLength: 400}), (field) => {
-      t.true(['string', 'undefined'].includes(typeof nextLink(field)));
+      try {
+        t.true(['string', 'undefined'].includes(typeof nextLink(field)));
+      } catch (error) {
+        t.true(error instanceof UnreadableLink, field);
+      }
     }),
   );
 });

@@ -59,6 +59,16 @@ test('a page that links itself is a protocol failure', async (t) => {
   t.is((await failureOf(client.listTags(repository, caller))).kind, 'protocol');
 });
 
+test('a Link that cannot be read is a protocol failure, and not the end of the list', async (t) => {
+  const upstream = await createScriptedUpstream(t, [
+    {request: FIRST, answer: page(['a'], '/v2/team/app/tags/list?last=a; rel=next')},
+  ]);
+  const {client} = createClient(t, upstream.url);
+  const failure = await failureOf(client.listTags(repository, caller));
+  t.is(failure.kind, 'protocol');
+  t.regex(failure.message, /Link field that cannot be read: \/v2\/team/);
+});
+
 test('a link to another host is not followed', async (t) => {
   const elsewhere = await createScriptedUpstream(t);
   const upstream = await createScriptedUpstream(t, [

@@ -63,7 +63,7 @@ test('a tag that was pushed does not age, and moves when it is pushed again', as
   const aged = await get('manifests/v1');
   t.deepEqual(aged.body, one.bytes);
   t.is(aged.headers['warning'], undefined);
-  t.is(aged.headers['cache-status'], 'backref; hit');
+  t.is(aged.headers['cache-status'], 'backref;hit');
   await manifest(two, 'v1');
   t.deepEqual((await get('manifests/v1')).body, two.bytes);
   t.deepEqual((await get(`manifests/${one.digest}`)).body, one.bytes);
@@ -227,7 +227,7 @@ test('a subject need not be here; it is told, and its referrers list the manifes
   const taken = await manifest(two);
   t.is(taken.headers['oci-subject'], subject.digest);
   const list = await get(`referrers/${subject.digest}`);
-  t.is(list.headers['cache-status'], 'backref; hit');
+  t.is(list.headers['cache-status'], 'backref;hit');
   t.deepEqual((list.json() as {manifests: ListedDescriptor[]}).manifests, [
     descriptorOf(one),
     descriptorOf(two),

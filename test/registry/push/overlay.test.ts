@@ -145,7 +145,7 @@ test('where the settings allow it a tag is laid over that of the upstream, and i
   t.is((await manifest(ours, 'latest')).status, 201);
   const shadowing = await get('manifests/latest');
   t.deepEqual(shadowing.body, ours.bytes);
-  t.regex(String(shadowing.headers['cache-status']), /^backref; hit; detail=local$/);
+  t.regex(String(shadowing.headers['cache-status']), /^backref;hit;detail=local$/);
   t.is((await remove('manifests/latest')).status, 202);
   const again = await get('manifests/latest');
   t.deepEqual(again.body, theirs.bytes);
