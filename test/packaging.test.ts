@@ -2,10 +2,11 @@ import {type ChildProcess, spawn} from 'node:child_process';
 import {once} from 'node:events';
 import {access, cp, mkdir, readFile, stat} from 'node:fs/promises';
 import {createServer} from 'node:net';
-import {basename, delimiter, dirname, join, resolve} from 'node:path';
+import {basename, dirname, join, resolve} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
 import {parse} from 'yaml';
 import {NODE_FLAGS} from '../rig/backref.ts';
+import {cleanEnvironment} from '../rig/npm.ts';
 import {loadConfig} from '../src/config/load.ts';
 import {parseDuration} from '../src/config/units.ts';
 import {execOf, parseDockerfile, type Stage, textsOf} from './support/dockerfile.ts';
@@ -13,18 +14,8 @@ import {createFolder} from './support/folder.ts';
 
 const PROJECT = resolve(import.meta.dirname, '..');
 const LIMIT = 10 * 60_000;
-
-/** This process's environment without what npm and backref read from it, with Node 24 first, as in the base image. */
-function cleanEnvironment(): Record<string, string> {
-  const kept = Object.entries(process.env).flatMap(([name, value]) =>
-    value === undefined || /^(npm_|BACKREF_|NODE_(?!EXTRA_CA_CERTS))/.test(name)
-      ? []
-      : [[name, value] as const],
-  );
-  const path = [dirname(process.execPath), process.env['PATH']].join(delimiter);
-  // What `npm ci` of the project has fetched is in npm's cache.
-  return {...Object.fromEntries(kept), PATH: path, npm_config_prefer_offline: 'true'};
-}
+/** The folder of Node 24, as in the base image. */
+const NODE = dirname(process.execPath);
 
 const shell = async (command: string, cwd: string, env: Record<string, string>) => {
   const child = spawn('sh', ['-c', command], {cwd, env, stdio: ['ignore', 'pipe', 'pipe']});
@@ -37,7 +28,7 @@ const shell = async (command: string, cwd: string, env: Record<string, string>) 
 /** Takes the steps of a Dockerfile with a folder for the root of each stage. */
 class Build {
   readonly #root: string;
-  readonly #env = cleanEnvironment();
+  readonly #env = cleanEnvironment(NODE);
   readonly #places = new Map<string, string>();
 
   constructor(root: string) {
@@ -136,7 +127,7 @@ test('the steps of the Dockerfile give an installation that serves, is healthy a
   const port = await freePort();
   const settings = textsOf(final, 'ENV').map((text) => text.split('=', 2) as [string, string]);
   const env = {
-    ...cleanEnvironment(),
+    ...cleanEnvironment(NODE),
     ...Object.fromEntries(settings.map(([name, value]) => [name, value.replace(/^\/data/, data)])),
     BACKREF_LISTEN_HOST: '127.0.0.1',
     BACKREF_LISTEN_PORT: String(port),

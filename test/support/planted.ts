@@ -9,7 +9,7 @@ const PROJECT = resolve(import.meta.dirname, '../..');
 /** What tells the parts of `npm run check` what to do. */
 const SETTINGS = ['.gitignore', 'biome.json', 'knip.json', 'package.json', 'tsconfig.json'];
 /** All sources that they read. */
-export const SOURCES = ['src', 'test', 'demo', 'interop', 'conformance', 'bench', 'rig'];
+export const SOURCES = ['src', 'test', 'demo', 'interop', 'conformance', 'installation', 'bench', 'rig'];
 
 /**
  * A copy of the project that is removed with the test: all settings, of the sources those below `sources`, and further
