@@ -21,6 +21,8 @@ export interface EventMap {
       cache: string | undefined;
     },
   ];
+  /** Connections of clients cannot be accepted, most often because too many files are open; told once a second. */
+  'listener.failed': [{error: Error}];
   'request.fault': [{id: string; error: unknown}];
   'manifest.served': [{registry: string; repository: string; outcome: Outcome}];
   'blob.served': [{registry: string; repository: string; digest: Digest; outcome: Outcome}];

@@ -139,8 +139,12 @@ export function createServer(
       deposits,
       registries: () => registries,
     });
-    const socket = createAdminSocket(config.storage.blobs.path, commands);
-    const listener = createListener(app, clock);
+    const socket = createAdminSocket({
+      folder: config.storage.blobs.path,
+      commands,
+      failed: (error) => events.emit('background.failed', {task: 'listen for commands', error}),
+    });
+    const listener = createListener({app, clock, events});
     return {...work, metadata, garbage, background, commands, socket, listener};
   }
 

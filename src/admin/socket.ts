@@ -31,8 +31,15 @@ const STOPPED: Failure = {message: 'the server is being stopped', stopped: true}
 
 type Run = (wish: Record<string, unknown>, task: Task) => Promise<unknown>;
 
-/** @param folder the data folder; it is made when it is not there. */
-export function createAdminSocket(folder: string, commands: Commands): AdminSocket {
+interface AdminSocketParts {
+  /** The data folder; it is made when it is not there. */
+  folder: string;
+  commands: Commands;
+  /** Told what keeps the socket from accepting connections later on, e.g. EMFILE. */
+  failed(error: Error): void;
+}
+
+export function createAdminSocket({folder, commands, failed}: AdminSocketParts): AdminSocket {
   const tasks = new Map<string | undefined, Run>([
     ['/reindex', (_wish, task) => commands.reindex(task)],
     ['/collect', (wish, task) => commands.collect({...collectWish(wish), ...task})],
@@ -46,6 +53,10 @@ export function createAdminSocket(folder: string, commands: Commands): AdminSock
       .catch(() => void response.destroy())
       .finally(() => running.delete(answering));
     running.add(answering);
+  });
+  server.on('error', (error) => {
+    // Before it listens, whoever called `listen` is told.
+    if (server.listening) failed(error);
   });
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -3,7 +3,9 @@ import type {AddressInfo} from 'node:net';
 import type {Duplex} from 'node:stream';
 import type Koa from 'koa';
 import type {Clock} from '../clock.ts';
+import type {Events} from '../events.ts';
 import {OciError} from '../oci/errors.ts';
+import {createConnections} from './connections.ts';
 import {errorAnswer} from './errors.ts';
 import type {RequestState} from './state.ts';
 
@@ -20,9 +22,22 @@ const MOST_HEADER_BYTES = 32 * 1024;
 /** Milliseconds that a client may take to send the rest of a body whose answer it has. */
 const LONGEST_REST = 30_000;
 
+/** How long a connection that was answered with an error may take to close. */
+const CLOSE_TIMEOUT_MS = 5000;
+
+/** Failures to accept connections come by the thousand: at most one in so many milliseconds is reported. */
+const REPORT_INTERVAL_MS = 1000;
+
+export interface ListenerParts {
+  app: Koa<RequestState>;
+  clock: Clock;
+  events: Events;
+}
+
 /** The HTTP server below the application: limits, malformed requests, and the end. */
-export function createListener(app: Koa<RequestState>, clock: Clock): Listener {
+export function createListener({app, clock, events}: ListenerParts): Listener {
   const handle = app.callback();
+  const connections = createConnections();
   let closing = false;
   const server = createServer({maxHeaderSize: MOST_HEADER_BYTES, requireHostHeader: false});
   const answers = new WeakMap<Duplex, Set<ServerResponse>>();
@@ -56,22 +71,28 @@ export function createListener(app: Koa<RequestState>, clock: Clock): Listener {
   server.on('checkContinue', serve);
   // RFC 9110, section 10.1.1: an expectation that is not understood may be ignored.
   server.on('checkExpectation', serve);
-  server.on('connect', (_request: IncomingMessage, socket: Duplex) => endWith(socket, NO_TUNNEL));
+  server.on('connection', connections.add);
+  server.on('connect', (_request: IncomingMessage, socket: Duplex) => {
+    // Written now, the refusal would be taken for the answer to the request before it.
+    if (answers.get(socket)?.size) return void socket.destroy();
+    endWith(socket, NO_TUNNEL, clock);
+  });
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => {
     // RFC 9112, section 9.6: what follows a request that said close is not read. The answer to that one ends the connection.
     if (error.code === 'HPE_CLOSED_CONNECTION') return;
     const begun = [...(answers.get(socket) ?? [])].some((response) => response.headersSent);
     // In the middle of an answer the text of an error would be taken for more of it.
     if (error.code === 'ECONNRESET' || !socket.writable || begun) return void socket.destroy();
-    endWith(socket, unreadable(error));
+    endWith(socket, unreadable(error), clock);
   });
+  reportFailures(server, clock, events);
   return {
     listen: (host, port) => listening(server, host, port),
     async close(grace) {
       closing = true;
       const ended = new Promise<void>((resolve) => void server.close(() => resolve()));
       server.closeIdleConnections();
-      const cancel = clock.after(grace, () => server.closeAllConnections());
+      const cancel = clock.after(grace, connections.destroyAll);
       await ended;
       cancel();
     },
@@ -85,6 +106,20 @@ function listening(server: Server, host: string, port: number): Promise<number> 
       server.off('error', reject);
       resolve((server.address() as AddressInfo).port);
     });
+  });
+}
+
+/** Failures to accept a connection: that no file descriptor is left (EMFILE) may be over in a moment. */
+function reportFailures(server: Server, clock: Clock, events: Events): void {
+  let reported = false;
+  server.on('error', (error) => {
+    // Before it listens, whoever called `listen` is told.
+    if (reported || !server.listening) return;
+    reported = true;
+    clock.after(REPORT_INTERVAL_MS, () => {
+      reported = false;
+    });
+    events.emit('listener.failed', {error});
   });
 }
 
@@ -107,8 +142,8 @@ function unreadable({code, message}: NodeJS.ErrnoException): OciError {
   });
 }
 
-/** Answers below the application, in the same format, and ends the connection. */
-function endWith(socket: Duplex, fault: OciError): void {
+/** Answers below the application, in the same format, and ends the connection, whatever the client does. */
+function endWith(socket: Duplex, fault: OciError, clock: Clock): void {
   const {status, headers, body} = errorAnswer(fault, undefined);
   const lines = Object.entries({
     ...headers,
@@ -117,4 +152,10 @@ function endWith(socket: Duplex, fault: OciError): void {
   });
   const head = lines.map(([name, value]) => `${name}: ${value}\r\n`).join('');
   socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${head}\r\n${body}`);
+  // The end of the other side is seen only by a reader, and after CONNECT there is none.
+  socket.resume();
+  socket.once(
+    'close',
+    clock.after(CLOSE_TIMEOUT_MS, () => socket.destroy()),
+  );
 }

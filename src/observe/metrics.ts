@@ -34,6 +34,11 @@ export function createMetrics(events: Events): Metrics {
     'host',
     'kind',
   ]);
+  const unaccepted = counter(
+    'listener_failures_total',
+    'Seconds in which connections could not be accepted.',
+    [],
+  );
   const background = counter('background_failures_total', 'Failures of work that no request waits for.', []);
   const collected = counter('garbage_bytes_total', 'Bytes of content that nothing referred to.', []);
   const latency = new Histogram({
@@ -114,6 +119,7 @@ export function createMetrics(events: Events): Metrics {
   events.on('referrers.tag-unusable', ({registry: name}) => unusable.inc({registry: name}));
   events.on('referrers.crowded', ({registry: name}) => crowded.inc({registry: name}));
   events.on('garbage.collected', ({bytes: length}) => collected.inc(length));
+  events.on('listener.failed', () => unaccepted.inc());
   events.on('background.failed', () => background.inc());
   return {contentType: registry.contentType, text: () => registry.metrics()};
 }

@@ -16,6 +16,7 @@ import type {Deposit} from '../../src/registry/deposits.ts';
 import {Occupied} from '../../src/storage/folder-lock.ts';
 import {startBackref} from '../support/backref.ts';
 import {createFolder} from '../support/folder.ts';
+import {nodeServerAt} from '../support/node-servers.ts';
 
 const NEVER = new AbortController().signal;
 const RESULT = {manifests: 3, edges: 2, removed: 1};
@@ -52,9 +53,18 @@ const commandsOf = (changes: Partial<Commands> = {}): Commands => ({
   ...changes,
 });
 
-async function listening(t: ExecutionContext, changes: Partial<Commands> = {}, folder?: string) {
+async function listening(
+  t: ExecutionContext,
+  changes: Partial<Commands> = {},
+  folder?: string,
+  failed: (error: Error) => void = (error) => t.fail(error.message),
+) {
   const place = folder ?? (await createFolder(t));
-  const socket = createAdminSocket(place, commandsOf(changes));
+  const socket = createAdminSocket({
+    folder: place,
+    commands: commandsOf(changes),
+    failed,
+  });
   t.teardown(socket.close);
   await socket.listen();
   const client = await connectCommands(place);
@@ -67,6 +77,14 @@ const isThere = (path: string) =>
     () => true,
     () => false,
   );
+
+test('a failure to accept connections is reported, not fatal', async (t) => {
+  const heard: string[] = [];
+  const {client, path} = await listening(t, {}, undefined, ({message}) => heard.push(message));
+  (await nodeServerAt({path})).emit('error', new Error('accept EMFILE'));
+  t.deepEqual(heard, ['accept EMFILE']);
+  t.deepEqual(await client.collect({grace: 0, ...noProgress}), NOTHING);
+});
 
 const noProgress = {signal: NEVER, progress: () => {}};
 

@@ -71,7 +71,7 @@ export async function startPushServer(
   // Nothing is read here: of the verbs, only those that write are asked.
   const verbs = {pushes: createPushes({local, through: local})} as Verbs;
   const app = createApp({verbs, registries: () => registries, pseudonym: 'test', clock, events});
-  const listener = createListener(app, clock);
+  const listener = createListener({app, clock, events});
   const port = await listener.listen('127.0.0.1', 0);
   t.teardown(() => listener.close(0));
   return {port, clock, requests, faults};

@@ -1,0 +1,97 @@
+import {once} from 'node:events';
+import {connect, type Socket} from 'node:net';
+import test from 'ava';
+import type {Clock} from '../../src/clock.ts';
+import {createMovableClock, startBackref} from '../support/backref.ts';
+import {imageManifest, manifestAnswer} from '../support/content.ts';
+import {nodeServerAt} from '../support/node-servers.ts';
+import {openRaw} from '../support/raw-http.ts';
+import {createScriptedUpstream} from '../support/scripted-upstream.ts';
+
+const HOST = 'Host: 127.0.0.1\r\n';
+const CONNECT = `CONNECT example.com:443 HTTP/1.1\r\n${HOST}\r\n`;
+const UPGRADE = `GET /v2/ HTTP/1.1\r\n${HOST}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n`;
+const image = imageManifest();
+
+const reset = async (socket: Socket): Promise<void> => {
+  const closed = once(socket, 'close');
+  socket.resetAndDestroy();
+  await closed;
+};
+
+for (const [what, text] of [
+  ['CONNECT', CONNECT],
+  ['an upgrade', UPGRADE],
+  ['half a request', `GET /v2/ HTTP/1.1\r\nHo`],
+  ['no request at all', 'nonsense\r\n\r\n'],
+] as const) {
+  test(`a reset right after ${what} is survived`, async (t) => {
+    const proxy = await startBackref(t, {registries: [{}]});
+    for (let count = 0; count < 20; count++) {
+      const {socket, send} = await openRaw(t, proxy.port);
+      send(text);
+      await reset(socket);
+    }
+    t.is((await proxy.ask('/v2/')).status, 200);
+  });
+}
+
+test('a reset after the answer to CONNECT is survived', async (t) => {
+  const proxy = await startBackref(t, {registries: [{}]});
+  const {socket, send} = await openRaw(t, proxy.port);
+  send(CONNECT);
+  await once(socket, 'readable');
+  await reset(socket);
+  t.is((await proxy.ask('/v2/')).status, 200);
+});
+
+test('CONNECT behind a request that is not answered yet ends the connection, and is not taken for its answer', async (t) => {
+  const wait = Promise.withResolvers<void>();
+  t.teardown(wait.resolve);
+  const upstream = await createScriptedUpstream(t, [
+    {
+      request: 'GET /v2/library/app/manifests/1',
+      answer: {...manifestAnswer(image), before: wait.promise},
+    },
+  ]);
+  const proxy = await startBackref(t, {registries: [upstream]});
+  const {send, answer} = await openRaw(t, proxy.port);
+  send(`GET /v2/app/manifests/1 HTTP/1.1\r\n${HOST}\r\n${CONNECT}`);
+  t.is(await answer(), undefined);
+});
+
+test('a client that keeps the connection of its CONNECT is cut off after 5 s', async (t) => {
+  const clock = createMovableClock();
+  const timeouts: (() => void)[] = [];
+  const after: Clock['after'] = (ms, call) => {
+    if (ms !== 5000) return clock.after(ms, call);
+    timeouts.push(call);
+    return () => {};
+  };
+  const proxy = await startBackref(t, {registries: [{}], clock: {...clock, after}});
+  const socket = connect({port: proxy.port, host: '127.0.0.1', allowHalfOpen: true});
+  t.teardown(() => socket.destroy());
+  const failed = new Promise<NodeJS.ErrnoException>((resolve) => socket.once('error', resolve));
+  socket.resume().write(CONNECT);
+  await once(socket, 'end');
+  t.is(timeouts.length, 1);
+  for (const over of timeouts) over();
+  // Only who writes to a connection that the other side has let go of hears of it.
+  while (!socket.destroyed) {
+    socket.write('further bytes');
+    await new Promise(setImmediate);
+  }
+  t.regex((await failed).code ?? '', /^(ECONNRESET|EPIPE)$/);
+});
+
+test('a failure to accept connections is reported, not fatal', async (t) => {
+  const proxy = await startBackref(t, {registries: [{}]});
+  const heard: string[] = [];
+  proxy.server.events.on('listener.failed', ({error}) => heard.push(error.message));
+  const server = await nodeServerAt({port: proxy.port});
+  const error = Object.assign(new Error('accept EMFILE'), {code: 'EMFILE', syscall: 'accept'});
+  for (let count = 0; count < 100; count++) server.emit('error', error);
+  t.deepEqual(heard, ['accept EMFILE']);
+  t.is((await proxy.ask('/v2/')).status, 200);
+  t.regex((await proxy.ask('/metrics')).body.toString(), /^backref_listener_failures_total 1$/m);
+});
