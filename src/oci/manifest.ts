@@ -34,6 +34,20 @@ export function manifestBody(bytes: Uint8Array): ManifestBody | undefined {
   }
 }
 
+const LISTS = ['manifests', 'layers', 'blobs'] as const;
+
+/**
+ * Do the bytes read as a manifest of any format: a JSON object that has a schema version, names its media type, or
+ * lists content? An error or a token in JSON does none of that, and neither do a page or half a body.
+ */
+export function isManifestShaped(bytes: Uint8Array): boolean {
+  const body: (ManifestBody & {schemaVersion?: unknown}) | undefined = manifestBody(bytes);
+  if (!body) return false;
+  if (typeof body.schemaVersion === 'number') return true;
+  if (typeof body.mediaType === 'string' && body.mediaType !== '') return true;
+  return LISTS.some((name) => Array.isArray(body[name]));
+}
+
 /**
  * Reads a manifest of any media type. Bytes that are no JSON object are a manifest without facts: unknown
  * formats pass through as they are.

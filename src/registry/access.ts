@@ -1,10 +1,11 @@
 import type {Caller} from '../caller.ts';
 import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
-import type {Digest} from '../oci/digest.ts';
+import {algorithmOf, type Digest} from '../oci/digest.ts';
 import {readManifest} from '../oci/manifest.ts';
 import {edgeOf} from '../oci/referrers.ts';
 import type {Metadata} from '../storage/metadata.ts';
+import {type ManifestHead, UpstreamFailure} from '../upstream/port.ts';
 import {manifestType} from './manifest-type.ts';
 import type {Route} from './namespace.ts';
 import {keepIfRoom} from './room.ts';
@@ -21,7 +22,8 @@ export interface Grant {
  * repository's link, else from the upstream, whoever else's copy of the bytes is already here.
  *
  * A grant means allowed and `undefined` unknown to the repository; denied is thrown as the UpstreamFailure that says
- * so, like every case in which the upstream could not be asked.
+ * so, like every case in which the upstream could not be asked, or answered about something else: a HEAD whose length is
+ * not that of the bytes that are here.
  */
 export interface Access {
   /** What the repository's own link says, without asking anybody. */
@@ -30,7 +32,8 @@ export interface Access {
   confirmBlob(route: Route, blob: Digest, caller: Caller): Promise<Grant | undefined>;
   /**
    * Asks the upstream by HEAD about a manifest whose bytes are here, and links it when it is there. Bytes that were
-   * collected meanwhile, or for whose link there is no room, are granted, and have to be fetched.
+   * collected meanwhile, or for whose link there is no room, are granted, and have to be fetched; so do those of which
+   * the HEAD tells another length or digest, or no length.
    */
   confirmManifest(route: Route, manifest: Digest, caller: Caller): Promise<Grant | undefined>;
 }
@@ -51,8 +54,9 @@ export function createAccess({metadata, clock, events}: AccessParts): Access {
   async function askForBlob({registry, repository}: Route, digest: Digest, caller: Caller) {
     const head = await registry.upstream.headBlob(repository.name, digest, caller);
     if (!head) return undefined;
-    const size =
-      head.size ?? (await metadata.blob(digest))?.size ?? (await metadata.promisedSize(repository, digest));
+    const stored = await metadata.blob(digest);
+    requireLength(registry.upstream.host, digest, head.size, stored?.size);
+    const size = head.size ?? stored?.size ?? (await metadata.promisedSize(repository, digest));
     if (size !== undefined) {
       const link = {type: 'blob.link' as const, repository, digest, size, origin: 'upstream' as const};
       await keepIfRoom(events, 'the link of a blob', () => metadata.commit([{...link, at: clock.now()}]));
@@ -65,6 +69,8 @@ export function createAccess({metadata, clock, events}: AccessParts): Access {
     const head = await registry.upstream.headManifest(repository.name, digest, caller);
     if (!head || !stored) return undefined;
     const {bytes} = stored;
+    // Its GET has to prove it: some registries tell no length, or 0, by HEAD.
+    if (!isAbout(head, digest, bytes.byteLength)) return {size: bytes.byteLength};
     const mediaType = manifestType(head.mediaType, readManifest(bytes), registry.upstream.host);
     const edge = edgeOf({digest, mediaType, bytes});
     const link = {type: 'manifest.link' as const, repository, digest, mediaType, edge};
@@ -84,4 +90,22 @@ export function createAccess({metadata, clock, events}: AccessParts): Access {
       return (await asking.run(key, () => askForManifest(route, manifest, caller))).value;
     },
   };
+}
+
+/** A HEAD that tells another length is not about this content: it confirms nothing. */
+function requireLength(
+  host: string,
+  digest: Digest,
+  told: number | undefined,
+  known: number | undefined,
+): void {
+  if (told === undefined || known === undefined || told === known) return;
+  const reason = `answered HEAD of ${digest} with a length of ${told} bytes; that content has ${known}`;
+  throw new UpstreamFailure('protocol', host, reason);
+}
+
+/** A registry may know the same content by a digest of another algorithm (docker-registry 2.8 does). */
+function isAbout(head: ManifestHead, digest: Digest, size: number): boolean {
+  if (head.size !== size) return false;
+  return !head.digest || head.digest === digest || algorithmOf(head.digest) !== algorithmOf(digest);
 }

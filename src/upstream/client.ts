@@ -104,9 +104,9 @@ export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): Ups
   return {
     host,
     headManifest: (repository, reference, caller) =>
-      told(headManifest(ask, target(repository, `manifests/${reference}`, caller))),
+      told(headManifest(ask, target(repository, `manifests/${reference}`, caller), reference)),
     getManifest: (repository, reference, caller, cacheControl) =>
-      told(getManifest(ask, target(repository, `manifests/${reference}`, caller), cacheControl)),
+      told(getManifest(ask, target(repository, `manifests/${reference}`, caller), reference, cacheControl)),
     headBlob: (repository, digest, caller) =>
       told(headBlob(ask, target(repository, `blobs/${digest}`, caller))),
     getBlob: (repository, digest, caller, range) =>

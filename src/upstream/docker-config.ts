@@ -36,11 +36,11 @@ function entryFor<T>(entries: Record<string, T>, keys: readonly string[]): T | u
 function loginOf({auth: encoded, username, password, identitytoken}: Auth): Login | undefined {
   if (identitytoken) return {kind: 'identity-token', token: identitytoken};
   if (username && password !== undefined) return {kind: 'basic', username, password};
-  const decoded = Buffer.from(encoded ?? '', 'base64')
-    .toString('utf8')
-    .replace(/\0+$/, '');
+  // Next to a credential store, Docker writes entries without credentials.
+  if (!encoded) return undefined;
+  const decoded = Buffer.from(encoded, 'base64').toString('utf8').replace(/\0+$/, '');
   const colon = decoded.indexOf(':');
-  if (colon < 1) return undefined;
+  if (colon < 1) throw new Error('has an "auth" for this registry that is not the base64 of USER:PASSWORD');
   return {kind: 'basic', username: decoded.slice(0, colon), password: decoded.slice(colon + 1)};
 }
 

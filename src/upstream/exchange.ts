@@ -5,6 +5,7 @@ import type {Auth, Permission} from './auth.ts';
 import {discard, SLOWEST} from './body.ts';
 import {type Breaker, createBreaker, type Finding} from './breaker.ts';
 import {type Budget, startBudget} from './budget.ts';
+import {HtmlAnswer, refuseHtml} from './html.ts';
 import {createLimit, type Limit} from './limit.ts';
 import {parseRetryAfter} from './pacing.ts';
 import {UpstreamFailure} from './port.ts';
@@ -184,7 +185,7 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
     return question.attempts === 'one' ? send() : persist(send, budget, clock);
   };
 
-  const judge = (reply: Reply, answers: readonly number[]): Reply => {
+  const judge = (reply: Reply, {method, answers}: Question): Reply => {
     const ok = reply.status >= 200 && reply.status < 300;
     if (!ok && answers.includes(reply.status)) return reply;
     if (!ok) {
@@ -193,6 +194,7 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
     }
     try {
       requireIdentity(reply);
+      refuseHtml(reply, method, host);
     } catch (error) {
       reply.body.close();
       throw error;
@@ -215,7 +217,7 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
       throw explained;
     });
     report(reply.status >= 500 && !SOUND.has(reply.status) ? 'failing' : 'reachable');
-    return judge(reply, question.answers);
+    return judge(reply, question);
   };
 
   /**
@@ -227,8 +229,13 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
     if (breaker.steady() && auth.knows({repository, caller, ...needed})) return;
     const permission = {...needed, ownScope: true} as const;
     const target = {url: base, repository, caller, permission};
-    const reply = await ask({...target, method: 'GET', headers: {}, slot: 'heads', answers: REFUSALS});
-    discard(reply.body);
+    const probe = {...target, method: 'GET', headers: {}, slot: 'heads', answers: REFUSALS} as const;
+    const reply = await ask(probe).catch((error: unknown) => {
+      // What it says is not looked at: Quay answers `true` as text/html.
+      if (error instanceof HtmlAnswer) return undefined;
+      throw error;
+    });
+    if (reply) discard(reply.body);
   };
 
   const ask = async (question: Question): Promise<Reply> => {

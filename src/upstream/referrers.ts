@@ -4,6 +4,7 @@ import {type Descriptor, readDescriptor} from '../oci/descriptor.ts';
 import {OCI_INDEX} from '../oci/media-type.ts';
 import {collect, discard} from './body.ts';
 import type {Exchange} from './exchange.ts';
+import {HtmlAnswer} from './html.ts';
 import {MOST_PAGE_BYTES, readPages} from './pages.ts';
 import {UpstreamFailure} from './port.ts';
 import {header, type Reply} from './request.ts';
@@ -61,29 +62,41 @@ export async function listReferrers(
   target: Target,
   clock: Clock,
 ): Promise<Descriptor[] | undefined> {
+  const pages = readPages(ask, target, REFERRERS, clock);
+  const first = await pages.next().catch(unlessHtml);
+  if (!first || first.done) return undefined;
+  if (!isReferrersAnswer(first.value)) {
+    discard(first.value.body);
+    return undefined;
+  }
   const {host} = target.url;
-  const descriptors: Descriptor[] = [];
-  let first = true;
-  let left = MOST_BYTES;
-  for await (const reply of readPages(ask, target, REFERRERS, clock)) {
+  const list: PartialList = {descriptors: [], left: MOST_BYTES};
+  await addPage(list, first.value, host);
+  for await (const reply of pages) {
     if (!isReferrersAnswer(reply)) {
       discard(reply.body);
-      if (first) return undefined;
-      throw new UpstreamFailure(
-        'protocol',
-        host,
-        'answered a further page of its list of referrers as no index',
-      );
+      const reason = 'answered a further page of its list of referrers with something that is not an index';
+      throw new UpstreamFailure('protocol', host, reason);
     }
-    first = false;
-    const bytes = await collect(
-      reply.body,
-      host,
-      Math.min(MOST_PAGE_BYTES, left),
-      'a page of its list of referrers',
-    );
-    left -= bytes.length;
-    for (const descriptor of parsePage(bytes, host)) descriptors.push(descriptor);
+    await addPage(list, reply, host);
   }
-  return descriptors;
+  return list.descriptors;
+}
+
+/** A page for people says of itself that no Referrers API answered. What the fallback tag answers is judged by itself. */
+function unlessHtml(error: unknown): undefined {
+  if (!(error instanceof HtmlAnswer)) throw error;
+}
+
+interface PartialList {
+  readonly descriptors: Descriptor[];
+  /** Bytes that further pages may have. */
+  left: number;
+}
+
+async function addPage(list: PartialList, {body}: Reply, host: string): Promise<void> {
+  const limit = Math.min(MOST_PAGE_BYTES, list.left);
+  const bytes = await collect(body, host, limit, 'a page of its list of referrers');
+  list.left -= bytes.length;
+  for (const descriptor of parsePage(bytes, host)) list.descriptors.push(descriptor);
 }

@@ -9,7 +9,11 @@ import type {Target} from './target.ts';
 const PAGE_SIZE = 1000;
 const TAG_LIST = {what: 'its tag list', accept: 'application/json', answers: [404], mostPages: 10_000};
 
-const tagPage = z.object({tags: z.array(z.string()).nullish()});
+/** Registries without tags say null, or leave the key out. A JSON object with neither key is something else. */
+const tagPage = z.union([
+  z.object({tags: z.array(z.string()).nullable()}),
+  z.object({name: z.string(), tags: z.undefined()}),
+]);
 
 function parsePage(bytes: Buffer, host: string): string[] {
   try {

@@ -92,8 +92,12 @@ test('a tag that cannot be read is not written', async (t) => {
 
 test('an index that does not read as one is not overwritten', async (t) => {
   const headers = {'content-type': OCI_INDEX};
-  for (const body of ['<html>', '{}', '{"manifests":{}}', '{"manifests":[1]}', '{"manifests":[{}]}']) {
+  for (const body of ['{"schemaVersion":2}', '{"manifests":[1]}', '{"manifests":[{}]}']) {
     const {done} = await add(t, [{...GET, answer: {headers, body}}]);
     await t.throwsAsync(done, {name: 'ArtifactError', message: /It is left as it is/}, body);
+  }
+  for (const body of ['<html>', '{}', '{"manifests":{}}']) {
+    const {done} = await add(t, [{...GET, answer: {headers, body}}]);
+    await t.throwsAsync(done, {name: 'UpstreamFailure', message: /not a manifest/}, body);
   }
 });

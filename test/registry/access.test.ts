@@ -5,7 +5,7 @@ import {OCI_MANIFEST} from '../../src/oci/media-type.ts';
 import {parseName} from '../../src/oci/name.ts';
 import {openSqliteMetadata} from '../../src/storage/sqlite/metadata.ts';
 import {startBackref} from '../support/backref.ts';
-import {contentOf, headAnswer, manifestAnswer} from '../support/content.ts';
+import {blobAnswer, contentOf, headAnswer, manifestAnswer, randomBlob} from '../support/content.ts';
 import {createScriptedUpstream} from '../support/scripted-upstream.ts';
 
 const subject = digestOf(Buffer.from('subject'));
@@ -73,3 +73,61 @@ test('a manifest that is collected while the upstream is asked about it is fetch
   collected.resolve();
   t.deepEqual((await other).body, sbom.bytes);
 });
+
+const page = {headers: {'Content-Type': 'text/html', 'Content-Length': '20'}, body: []};
+
+test('an HTML page does not confirm a manifest or a blob that another repository brought', async (t) => {
+  const blob = randomBlob(2000);
+  const upstream = await createScriptedUpstream(t, [
+    {request: `GET /v2/library/app/manifests/${sbom.digest}`, answer: manifestAnswer(sbom)},
+    {request: `GET /v2/library/app/blobs/${blob.digest}`, answer: blobAnswer(blob)},
+    {request: /^HEAD \/v2\/library\/other\//, answer: page, times: 2},
+    {request: `HEAD /v2/library/other/manifests/${sbom.digest}`, answer: {status: 404}},
+    {request: `HEAD /v2/library/other/blobs/${blob.digest}`, answer: {status: 404}},
+  ]);
+  const proxy = await startBackref(t, {registries: [upstream]});
+  const kinds = [`manifests/${sbom.digest}`, `blobs/${blob.digest}`];
+  for (const kind of kinds) t.is((await proxy.ask(`/v2/app/${kind}`)).status, 200);
+  await proxy.idle();
+  for (const kind of kinds) t.is((await proxy.ask(`/v2/other/${kind}`)).status, 503, kind);
+  // Nothing of it is remembered.
+  for (const kind of kinds) t.is((await proxy.ask(`/v2/other/${kind}`)).status, 404, kind);
+});
+
+test('a HEAD that tells another length does not confirm a blob that another repository brought', async (t) => {
+  const blob = randomBlob(2000);
+  const request = `HEAD /v2/library/other/blobs/${blob.digest}`;
+  const upstream = await createScriptedUpstream(t, [
+    {request: `GET /v2/library/app/blobs/${blob.digest}`, answer: blobAnswer(blob)},
+    {request, answer: {headers: {'Content-Length': '1999'}, body: []}},
+    {request, answer: {status: 404}},
+  ]);
+  const proxy = await startBackref(t, {registries: [upstream]});
+  await proxy.ask(`/v2/app/blobs/${blob.digest}`);
+  await proxy.idle();
+  const got = await proxy.ask(`/v2/other/blobs/${blob.digest}`);
+  t.is(got.status, 503);
+  t.regex(String(got.body), /a length of 1999 bytes; that content has 2000/);
+  t.is((await proxy.ask(`/v2/other/blobs/${blob.digest}`)).status, 404);
+});
+
+for (const [what, headers] of [
+  ['another length', {'Content-Type': sbom.mediaType, 'Content-Length': '1'}],
+  ['another digest', {...headAnswer(sbom).headers, 'Docker-Content-Digest': subject}],
+] as const) {
+  test(`a HEAD that tells ${what} leaves the confirmation of a manifest to its GET`, async (t) => {
+    const path = `/v2/library/other/manifests/${sbom.digest}`;
+    const upstream = await createScriptedUpstream(
+      t,
+      [
+        {request: `GET /v2/library/app/manifests/${sbom.digest}`, answer: manifestAnswer(sbom)},
+        {request: `HEAD ${path}`, answer: {headers, body: []}},
+        {request: `GET ${path}`, answer: {status: 404}},
+      ],
+      {anyOrder: true},
+    );
+    const proxy = await startBackref(t, {registries: [upstream]});
+    await proxy.ask(`/v2/app/manifests/${sbom.digest}`);
+    t.is((await proxy.ask(`/v2/other/manifests/${sbom.digest}`)).status, 404);
+  });
+}

@@ -171,7 +171,12 @@ test('a manifest confirmed for a second repository keeps its own media type ther
     {request: `GET /v2/${REPOSITORY}/manifests/${manifest.digest}`, answer: manifestAnswer(manifest)},
     {
       request: `HEAD /v2/library/other/manifests/${manifest.digest}`,
-      answer: {headers: {'Content-Type': 'application/octet-stream'}},
+      answer: {
+        headers: {
+          'Content-Type': 'application/octet-stream',
+          'Content-Length': String(manifest.bytes.length),
+        },
+      },
     },
   ]);
   const proxy = await startBackref(t, {registries: [upstream]});

@@ -353,7 +353,7 @@ test('HEAD of an upstream that does not name the digest, or knows no HEAD, is an
 test('a manifest of any media type passes as it is; parameters of the content type do not', async (t) => {
   const odd = {
     ...image,
-    bytes: Buffer.from('no json at all'),
+    bytes: Buffer.from('{"schemaVersion": 3,\n"thing": true}'),
     mediaType: 'application/vnd.example.thing; charset=utf-8',
   };
   const list = {...image, bytes: Buffer.from(`{"mediaType":"${DOCKER_LIST}", "manifests": []}\n`)};
@@ -383,7 +383,10 @@ test('the media type belongs to the link: one repository does not change what an
     },
     {
       request: `HEAD /v2/library/b/manifests/${digest}`,
-      answer: {headers: {'Content-Type': 'application/vnd.b'}, body: []},
+      answer: {
+        headers: {'Content-Type': 'application/vnd.b', 'Content-Length': String(bytes.length)},
+        body: [],
+      },
     },
   ]);
   const proxy = await startBackref(t, {registries: [upstream]});
@@ -483,3 +486,36 @@ test('a foreign layer is nothing that a pull needs from here', async (t) => {
   proxy.clock.move(MINUTE);
   t.is((await proxy.ask(PATH)).status, 200);
 });
+
+const NOT_MANIFESTS = {
+  'a login page': {headers: {'Content-Type': 'text/html'}, body: '<!doctype html><title>Log in</title>'},
+  'a page that is called JSON': {headers: {'Content-Type': 'application/json'}, body: '<html></html>'},
+  'an error in JSON': {headers: {'Content-Type': 'application/json'}, body: '{"errors":[]}'},
+};
+
+for (const [what, answer] of Object.entries(NOT_MANIFESTS)) {
+  test(`${what} never becomes a tag's manifest, cold`, async (t) => {
+    const upstream = await createScriptedUpstream(t, [{request: GET_TAG, answer}, tagGet]);
+    const proxy = await startBackref(t, {registries: [upstream]});
+    const got = await proxy.ask(PATH);
+    t.is(got.status, 503);
+    t.like(got.json(), {errors: [{code: 'UNAVAILABLE', detail: {kind: 'protocol'}}]});
+    t.deepEqual((await proxy.ask(PATH)).body, image.bytes);
+  });
+
+  test(`${what} never becomes a tag's manifest, warm: the tag that is known is served stale`, async (t) => {
+    const upstream = await createScriptedUpstream(t, [
+      tagGet,
+      {request: HEAD_TAG, answer},
+      {request: GET_TAG, answer, optional: true},
+    ]);
+    const proxy = await startBackref(t, {registries: [upstream]});
+    await proxy.ask(PATH);
+    proxy.clock.move(2 * MINUTE);
+    const got = await proxy.ask(PATH);
+    t.is(got.status, 200);
+    t.deepEqual(got.body, image.bytes);
+    t.regex(String(got.headers['cache-status']), /detail=protocol/);
+    t.regex(String(got.headers['warning']), /^299 - /);
+  });
+}

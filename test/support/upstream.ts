@@ -13,6 +13,8 @@ export const repository = parseName('team/app');
 export const latest = parseReference('latest');
 export const digest = parseDigest(`sha256:${'a'.repeat(64)}`);
 export const MANIFEST_PATH = '/v2/team/app/manifests/latest';
+/** The shortest that reads as a manifest. */
+export const MANIFEST_TEXT = '{"schemaVersion":2}';
 export const at = (location: string, offset = 0) => ({location, offset});
 export const BLOB_PATH = `/v2/team/app/blobs/${digest}`;
 

@@ -182,3 +182,12 @@ test('a refresh token that is no longer good counts as refused credentials', asy
   for (const _ of [1, 2])
     t.is((await failureOf(client.headManifest(repository, latest, caller))).kind, 'credentials');
 });
+
+test('an entry that cannot be read is an error, not an anonymous pull', async (t) => {
+  for (const auth of ['me', '%%%', encoded('no colon').auth]) {
+    const error = await failureOf(read(t, 'ghcr.io', {auths: {'ghcr.io': {auth}}}));
+    t.is(error.kind, 'credentials');
+    t.regex(error.message, /not the base64 of USER:PASSWORD/);
+  }
+  t.is(await read(t, 'ghcr.io', {auths: {'ghcr.io': {}}}), undefined);
+});

@@ -10,6 +10,7 @@ import {
   failureOf,
   latest,
   MANIFEST_PATH,
+  MANIFEST_TEXT,
   repository,
 } from '../support/upstream.ts';
 
@@ -112,7 +113,7 @@ test('a manifest can take the place of the one that was read alone', async (t) =
   const upstream = await createScriptedUpstream(t, [
     ...etags.map((etag) => ({
       request: `GET ${MANIFEST_PATH}`,
-      answer: {headers: etag === undefined ? {} : {ETag: etag}, body: '{}'},
+      answer: {headers: etag === undefined ? {} : {ETag: etag}, body: MANIFEST_TEXT},
     })),
     {request: `PUT ${MANIFEST_PATH}`, sends: {'if-match': '"a"'}, answer: {status: 201}},
     {request: `PUT ${MANIFEST_PATH}`, sends: {'if-match': undefined}, answer: {status: 201}},
@@ -127,7 +128,7 @@ test('a manifest can take the place of the one that was read alone', async (t) =
 
 test('the validator of a storage behind the registry is none of the registry', async (t) => {
   const storage = await createScriptedUpstream(t, [
-    {request: 'GET /signed', answer: {headers: {ETag: '"md5"'}, body: '{}'}},
+    {request: 'GET /signed', answer: {headers: {ETag: '"md5"'}, body: MANIFEST_TEXT}},
   ]);
   const upstream = await createScriptedUpstream(t, [
     {request: `GET ${MANIFEST_PATH}`, answer: {status: 307, headers: {Location: `${storage.url}/signed`}}},

@@ -2,6 +2,7 @@ import test from 'ava';
 import packageJson from '../../package.json' with {type: 'json'};
 import {DOCKER_MANIFEST, MANIFEST_ACCEPT, OCI_MANIFEST} from '../../src/oci/media-type.ts';
 import {USER_AGENT} from '../../src/upstream/request.ts';
+import {contentOf, plainManifest} from '../support/content.ts';
 import {BREAK, createScriptedUpstream} from '../support/scripted-upstream.ts';
 import {
   caller,
@@ -10,6 +11,7 @@ import {
   failureOf,
   latest,
   MANIFEST_PATH,
+  MANIFEST_TEXT,
   repository,
 } from '../support/upstream.ts';
 
@@ -22,13 +24,14 @@ const SENT = {
 };
 
 test('a manifest comes with its bytes, claimed digest and bare media type', async (t) => {
+  const {bytes, digest} = contentOf(Buffer.from(MANIFEST_TEXT));
   const headers = {'content-type': `${OCI_MANIFEST}; charset=utf-8`, 'docker-content-digest': digest};
   const upstream = await createScriptedUpstream(t, [
-    {request: `GET ${MANIFEST_PATH}`, sends: SENT, answer: {headers, body: '{"a": 1}'}},
+    {request: `GET ${MANIFEST_PATH}`, sends: SENT, answer: {headers, body: bytes}},
   ]);
   const {client} = createClient(t, upstream.url);
   const manifest = await client.getManifest(repository, latest, caller);
-  t.deepEqual(manifest, {bytes: Buffer.from('{"a": 1}'), digest, mediaType: OCI_MANIFEST});
+  t.deepEqual(manifest, {bytes, digest, mediaType: OCI_MANIFEST});
 });
 
 test('a HEAD accepts the same types and gives digest, type and size', async (t) => {
@@ -68,12 +71,12 @@ for (const status of [405, 501]) {
       {
         request: `GET ${MANIFEST_PATH}`,
         sends: SENT,
-        answer: {headers: {'content-type': OCI_MANIFEST}, body: '{}'},
+        answer: {headers: {'content-type': OCI_MANIFEST}, body: MANIFEST_TEXT},
       },
     ]);
     const {client} = createClient(t, upstream.url);
     const head = await client.headManifest(repository, latest, caller);
-    t.deepEqual(head, {digest: undefined, mediaType: OCI_MANIFEST, size: 2});
+    t.deepEqual(head, {digest: undefined, mediaType: OCI_MANIFEST, size: MANIFEST_TEXT.length});
   });
 }
 
@@ -90,13 +93,16 @@ test('404 is an absence', async (t) => {
 test('an encoded answer is a protocol failure', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: `GET ${MANIFEST_PATH}`, answer: {headers: {'content-encoding': 'gzip'}, body: 'zzz'}},
-    {request: `GET ${MANIFEST_PATH}`, answer: {headers: {'content-encoding': 'identity'}, body: 'plain'}},
+    {
+      request: `GET ${MANIFEST_PATH}`,
+      answer: {headers: {'content-encoding': 'identity'}, body: MANIFEST_TEXT},
+    },
   ]);
   const {client} = createClient(t, upstream.url);
   const failure = await failureOf(client.getManifest(repository, latest, caller));
   t.is(failure.kind, 'protocol');
   t.regex(failure.message, /Content-Encoding gzip/);
-  t.deepEqual((await client.getManifest(repository, latest, caller))?.bytes, Buffer.from('plain'));
+  t.deepEqual((await client.getManifest(repository, latest, caller))?.bytes, Buffer.from(MANIFEST_TEXT));
 });
 
 test('a manifest above 16 MiB is a protocol failure', async (t) => {
@@ -117,7 +123,9 @@ test('a manifest whose connection breaks is a failure, never a part', async (t) 
 
 test('the Via entries of the request travel on, with our own after them', async (t) => {
   const via = '1.1 edge, 1.0 fred (old), 1.1 backref-test';
-  const upstream = await createScriptedUpstream(t, [{request: `GET ${MANIFEST_PATH}`, sends: {via}}]);
+  const upstream = await createScriptedUpstream(t, [
+    {request: `GET ${MANIFEST_PATH}`, sends: {via}, answer: {body: MANIFEST_TEXT}},
+  ]);
   const {client} = createClient(t, upstream.url);
   await client.getManifest(repository, latest, {key: 'k', via: ['1.1 edge', '1.0 fred (old)']});
   t.pass();
@@ -150,7 +158,9 @@ test('403 is a denial, other statuses decide nothing', async (t) => {
 });
 
 test('an upstream below a path is asked there', async (t) => {
-  const upstream = await createScriptedUpstream(t, [{request: `GET /mirror${MANIFEST_PATH}`}]);
+  const upstream = await createScriptedUpstream(t, [
+    {request: `GET /mirror${MANIFEST_PATH}`, answer: {body: MANIFEST_TEXT}},
+  ]);
   const {client} = createClient(t, `${upstream.url}/mirror/`);
   t.truthy(await client.getManifest(repository, latest, caller));
 });
@@ -168,4 +178,55 @@ test('each exchange and the rate limit are told as events', async (t) => {
     event: {host, method: 'HEAD', path: MANIFEST_PATH, status: 200},
   });
   t.deepEqual(heard[1], {name: 'upstream.quota', event: {host, ...quota}});
+});
+
+for (const [what, body] of [
+  ['text', 'Down for maintenance'],
+  ['HTML that is called JSON', '<html></html>'],
+  ['nothing', ''],
+  ['half a manifest', '{"schemaVersion":2,"layers":['],
+  ['an array', '[]'],
+  ['null', 'null'],
+  ['an error in JSON', '{"errors":[{"code":"UNAVAILABLE"}]}'],
+] as const) {
+  test(`by tag, ${what} is a protocol failure and not a manifest`, async (t) => {
+    const headers = {'content-type': 'application/json'};
+    const upstream = await createScriptedUpstream(t, [
+      {request: `GET ${MANIFEST_PATH}`, answer: {headers, body}},
+    ]);
+    const {client} = createClient(t, upstream.url);
+    const failure = await failureOf(client.getManifest(repository, latest, caller));
+    t.is(failure.kind, 'protocol');
+    t.regex(
+      failure.message,
+      /the tag latest with \d+ bytes of type application\/json that are not a manifest/,
+    );
+  });
+}
+
+for (const body of [
+  '{"schemaVersion":1,"fsLayers":[]}',
+  `{"mediaType":"application/vnd.oci.artifact.manifest.v1+json"}`,
+  '{"manifests":[]}',
+  '{"layers":[]}',
+  '{"blobs":[]}',
+]) {
+  test(`by tag, ${body} reads as a manifest`, async (t) => {
+    const upstream = await createScriptedUpstream(t, [{request: `GET ${MANIFEST_PATH}`, answer: {body}}]);
+    const {client} = createClient(t, upstream.url);
+    t.is(String((await client.getManifest(repository, latest, caller))?.bytes), body);
+  });
+}
+
+test('by tag, bytes that are not those of the digest that the upstream names are a protocol failure', async (t) => {
+  const manifest = plainManifest();
+  const flipped = Buffer.from(String(manifest.bytes).replace('nonce', 'nonse'));
+  const headers = {'docker-content-digest': manifest.digest};
+  const upstream = await createScriptedUpstream(t, [
+    {request: `GET ${MANIFEST_PATH}`, answer: {headers, body: flipped}},
+  ]);
+  const {client} = createClient(t, upstream.url);
+  const failure = await failureOf(client.getManifest(repository, latest, caller));
+  t.is(failure.kind, 'protocol');
+  t.regex(failure.message, new RegExp(`named ${manifest.digest}`));
 });

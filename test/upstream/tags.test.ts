@@ -41,7 +41,7 @@ for (const status of [404, 500, 403]) {
 }
 
 test('a page that is no tag list is a protocol failure', async (t) => {
-  const bodies = ['<html>', '[]', '{"tags":[1]}', '{"tags":"a"}'];
+  const bodies = ['<html>', '[]', '{}', '{"errors":[]}', '{"tags":[1]}', '{"tags":"a"}'];
   const upstream = await createScriptedUpstream(
     t,
     bodies.map((body) => ({request: FIRST, answer: {body}})),

@@ -10,6 +10,7 @@ import {
   failureOf,
   latest,
   MANIFEST_PATH,
+  MANIFEST_TEXT,
   repository,
 } from '../support/upstream.ts';
 
@@ -94,10 +95,10 @@ test('a token that comes byte by byte is a time-out, and the next request asks f
     {request: token, answer: {body: trickle('{"token": "T1"}')}},
     {request: GET, answer: challenge},
     {request: token, answer: {body: '{"token": "T2"}'}},
-    {request: GET, sends: {authorization: 'Bearer T2'}, answer: {headers: INDEX, body: '{}'}},
+    {request: GET, sends: {authorization: 'Bearer T2'}, answer: {headers: INDEX, body: MANIFEST_TEXT}},
   );
   t.is((await failureOf(client.getManifest(repository, latest, caller))).kind, 'timeout');
-  t.is(String((await client.getManifest(repository, latest, caller))?.bytes), '{}');
+  t.is(String((await client.getManifest(repository, latest, caller))?.bytes), MANIFEST_TEXT);
 });
 
 test('of a refusal whose reason comes byte by byte only the refusal is told', async (t) => {
@@ -114,10 +115,10 @@ test('of a refusal whose reason comes byte by byte only the refusal is told', as
 test('a rest that nobody wants and that comes byte by byte does not keep its connection in use', async (t) => {
   const {client} = await hurried(t, [
     {request: `GET ${MANIFEST_PATH}`, answer: {status: 404, body: [...trickle(''), HANG]}},
-    {request: `GET ${MANIFEST_PATH}`, answer: {headers: INDEX, body: '{}'}},
+    {request: `GET ${MANIFEST_PATH}`, answer: {headers: INDEX, body: MANIFEST_TEXT}},
   ]);
   t.is(await client.getManifest(repository, latest, caller), undefined);
-  t.is(String((await client.getManifest(repository, latest, caller))?.bytes), '{}');
+  t.is(String((await client.getManifest(repository, latest, caller))?.bytes), MANIFEST_TEXT);
 });
 
 test('a blob, which is handed on as it comes, may take its time', async (t) => {
@@ -128,10 +129,14 @@ test('a blob, which is handed on as it comes, may take its time', async (t) => {
 test('what comes fast enough is read, however long it is', async (t) => {
   const clock = createManualClock();
   const size = 4 * 1024 * 1024;
-  const half = 'x'.repeat(size / 2);
+  const text = `{"schemaVersion":2,"annotations":{"a":"`.padEnd(size - 3, 'x').concat('"}}');
+  const halves = [text.slice(0, size / 2), text.slice(size / 2)] as const;
   const wait = Promise.withResolvers<void>();
   const upstream = await createScriptedUpstream(t, [
-    {request: `GET ${MANIFEST_PATH}`, answer: {headers: INDEX, body: [half, {wait: wait.promise}, half]}},
+    {
+      request: `GET ${MANIFEST_PATH}`,
+      answer: {headers: INDEX, body: [halves[0], {wait: wait.promise}, halves[1]]},
+    },
   ]);
   const {client} = createClient(t, upstream.url, {}, {clock});
   const reading = client.getManifest(repository, latest, caller);

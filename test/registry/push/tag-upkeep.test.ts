@@ -175,7 +175,6 @@ test('a tag that is no list of referrers is never written, and what is owed to i
     // GitLab resolves the tag to the subject itself.
     {headers: {'Content-Type': image.mediaType}, body: image.bytes},
     {headers: {'Content-Type': other.mediaType}, body: other.bytes},
-    {headers: {'Content-Type': OCI_INDEX}, body: '<html>'},
     {headers: {'Content-Type': OCI_INDEX}, body: '{"manifests":[{}]}'},
   ];
   for (const answer of answers) {
@@ -185,6 +184,17 @@ test('a tag that is no list of referrers is never written, and what is owed to i
     t.is((await journal())[0]?.writtenAt, undefined);
     t.deepEqual(heard, ['referrers.tag-unusable', 'referrers.tag-owed', 'referrers.tag-unusable']);
   }
+});
+
+test('an answer that is not a manifest is a failure of the upstream: the tag is read again and then written', async (t) => {
+  const sbom = referrerOf(image);
+  const page = {...GET, answer: {headers: {'Content-Type': OCI_INDEX}, body: '<html>'}};
+  const {attach, later, journal, heard} = await scripted(t, [page, ABSENT, PUT, holding(sbom)]);
+  await attach(sbom);
+  t.is((await journal())[0]?.writtenAt, undefined);
+  await later(200);
+  t.not((await journal())[0]?.writtenAt, undefined);
+  t.false(heard.includes('referrers.tag-unusable'));
 });
 
 test('what an earlier process left owed is written by the next, few subjects at a time', async (t) => {
