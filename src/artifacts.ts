@@ -168,12 +168,12 @@ async function patiently<T>(
   passing: typeof Occupied | typeof ServerStopped,
   work: () => Promise<T>,
 ): Promise<T> {
-  const end = patientClock.now() + PATIENCE;
+  const end = patientClock.monotonic() + PATIENCE;
   for (;;) {
     try {
       return await work();
     } catch (error) {
-      if (!(error instanceof passing) || patientClock.now() >= end) throw error;
+      if (!(error instanceof passing) || patientClock.monotonic() >= end) throw error;
     }
     await sleep(patientClock, RETRY);
   }

@@ -1,7 +1,15 @@
 /** Time, injected: tests hold a clock of their own and never sleep through a wait. */
 export interface Clock {
-  /** Milliseconds since the epoch. */
+  /**
+   * The wall clock: milliseconds since the epoch. It may be set back or forth at any moment, so it is for times that are
+   * stored or shown, and for comparison with dates that others name.
+   */
   now(): number;
+  /**
+   * Whole milliseconds since a moment that stays the same while the process runs. They never go back, whatever the wall
+   * clock does: for every lifetime, time limit and duration that ends with the process.
+   */
+  monotonic(): number;
   /** Calls `call` once, in `ms` milliseconds, unless what this gives is called before. */
   after(ms: number, call: () => void): Cancel;
 }
@@ -9,9 +17,12 @@ export interface Clock {
 /** Idempotent; nothing happens when it comes too late. */
 export type Cancel = () => void;
 
+const monotonic = (): number => Math.floor(performance.now());
+
 /** A server's clock: its waits do not keep the process alive. */
 export const systemClock: Clock = {
   now: Date.now,
+  monotonic,
   after: (ms, call) => {
     const timer = setTimeout(call, ms).unref();
     return () => clearTimeout(timer);
@@ -21,6 +32,7 @@ export const systemClock: Clock = {
 /** A command's clock, or a library call's: the process stays for as long as something waits. */
 export const patientClock: Clock = {
   now: Date.now,
+  monotonic,
   after: (ms, call) => {
     const timer = setTimeout(call, ms);
     return () => clearTimeout(timer);

@@ -27,7 +27,7 @@ export function createApp({verbs, registries, pseudonym, clock, events}: AppPart
   const app = new Koa<RequestState>();
 
   app.use(async (ctx, next) => {
-    const began = clock.now();
+    const began = clock.monotonic();
     ctx.state.id = randomUUID();
     ctx.state.registries = registries();
     ctx.state.received = 0;
@@ -43,7 +43,7 @@ export function createApp({verbs, registries, pseudonym, clock, events}: AppPart
         method,
         url,
         status: res.statusCode,
-        ms: clock.now() - began,
+        ms: clock.monotonic() - began,
         received,
         bytes,
         registry,

@@ -51,7 +51,7 @@ function createPass({req, res, state}: Ctx, clock: Clock, code: ErrorCode): Asyn
     async next() {
       if (!begun) begin();
       try {
-        const chunk = await reader.next(clock.now());
+        const chunk = await reader.next(clock.monotonic());
         if (chunk === 'end') return end();
         if (chunk === 'gone') throw departed(code, state.received);
         state.received += chunk.length;
@@ -114,8 +114,8 @@ function createReader(request: IncomingMessage): Reader {
 /** Ends the wait for a client that has been silent for too long. Time that the bytes' reader takes does not count. */
 function watch(clock: Clock, reader: Reader, fault: () => OciError): Cancel {
   const look = (): void => {
-    const since = reader.since() ?? clock.now();
-    const left = since + LONGEST_SILENCE - clock.now();
+    const since = reader.since() ?? clock.monotonic();
+    const left = since + LONGEST_SILENCE - clock.monotonic();
     if (left <= 0) reader.fail(fault());
     else cancel = clock.after(left, look);
   };

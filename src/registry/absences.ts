@@ -27,8 +27,8 @@ export const repositoryAbsence = ({registry, name}: RepositoryKey): string => `$
 export function createAbsences(clock: Clock): Absences {
   const seen = new LRUCache<string, number>({max: MOST});
   return {
-    remember: (key) => void seen.set(key, clock.now()),
-    has: (key, ttl) => clock.now() - (seen.get(key) ?? Number.NEGATIVE_INFINITY) < ttl,
+    remember: (key) => void seen.set(key, clock.monotonic()),
+    has: (key, ttl) => clock.monotonic() - (seen.get(key) ?? Number.NEGATIVE_INFINITY) < ttl,
     forget: (key) => void seen.delete(key),
   };
 }

@@ -38,7 +38,10 @@ export type Freshness = 'fresh' | 'revalidate' | 'stale' | 'gone';
 /** Even `no-cache` asks the upstream at most once a second per tag. */
 export const NO_CACHE_FLOOR = 1000;
 
-/** The one place that decides how old an answer may be. Pure. */
+/**
+ * The one place that decides how old an answer may be. Pure. A time from the future, as a clock leaves behind that was
+ * set back, says nothing about the answer's age: the upstream is asked before it is used.
+ */
 export function freshness({now, known, policy, upstream, noCache = false}: FreshnessQuestion): Freshness {
   const age = Math.max(0, now - known.checkedAt);
   const kept = (goneAt: number): Freshness =>
@@ -48,7 +51,7 @@ export function freshness({now, known, policy, upstream, noCache = false}: Fresh
     if (age > policy.maxStale) return 'gone';
     return known.goneAt === undefined ? 'stale' : kept(known.goneAt);
   }
-  const fresh = age < (noCache ? Math.min(NO_CACHE_FLOOR, policy.ttl) : policy.ttl);
+  const fresh = known.checkedAt <= now && age < (noCache ? Math.min(NO_CACHE_FLOOR, policy.ttl) : policy.ttl);
   if (!fresh) return 'revalidate';
   return known.goneAt === undefined ? 'fresh' : kept(known.goneAt);
 }

@@ -230,7 +230,7 @@ export type Change =
   | {type: 'referrer.delete'; repository: RepositoryKey; subject: Digest; digest: Digest}
   /** The tag points at this digest, checked at `at`; clears `goneAt`. */
   | {type: 'tag.put'; repository: RepositoryKey; name: Tag; digest: Digest; origin: Origin; at: number}
-  /** The upstream said at `at` that the tag is gone; the first such time is kept. */
+  /** The upstream said at `at` that the tag is gone; the first such time is kept, unless it lies after `at`. */
   | {type: 'tag.gone'; repository: RepositoryKey; name: Tag; at: number}
   /** Removes the tag of this origin. */
   | {type: 'tag.delete'; repository: RepositoryKey; name: Tag; origin: Origin}

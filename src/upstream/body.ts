@@ -27,14 +27,14 @@ const DRAIN_LIMIT = 64 * 1024;
 export function watchIdle(clock: Clock, limit: number, onIdle: () => void) {
   let since: number | undefined;
   const look = (): void => {
-    const left = since === undefined ? limit : since + limit - clock.now();
+    const left = since === undefined ? limit : since + limit - clock.monotonic();
     if (left <= 0) onIdle();
     else cancel = clock.after(left, look);
   };
   let cancel: Cancel = clock.after(limit, look);
   return {
     waiting: () => {
-      since = clock.now();
+      since = clock.monotonic();
     },
     calm: () => {
       since = undefined;
@@ -79,11 +79,11 @@ export function createBody(response: IncomingMessage, host: string, idle: number
 
   /** It is enough to look when bytes come: that none do is what the idle limit is for. */
   async function* readSteadily(): AsyncGenerator<Uint8Array, void, undefined> {
-    const began = clock.now();
+    const began = clock.monotonic();
     let length = 0;
     for await (const chunk of read()) {
       length += chunk.length;
-      const spent = clock.now() - began;
+      const spent = clock.monotonic() - began;
       if (spent > idle + length / SLOWEST) {
         throw new UpstreamFailure(
           'timeout',

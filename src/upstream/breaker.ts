@@ -42,10 +42,10 @@ export function createBreaker(
     state = next;
     if (changed) onChange(next.name);
   };
-  const open = (): void => become({name: 'open', until: clock.now() + policy.openFor});
+  const open = (): void => become({name: 'open', until: clock.monotonic() + policy.openFor});
 
   const closedFor = (): number | undefined => {
-    if (state.name === 'open' && clock.now() < state.until) return state.until - clock.now();
+    if (state.name === 'open' && clock.monotonic() < state.until) return state.until - clock.monotonic();
     return state.name === 'half-open' && state.probing ? PROBE_PATIENCE : undefined;
   };
 

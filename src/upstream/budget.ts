@@ -14,13 +14,13 @@ export interface Budget {
 
 /** Starts a budget of `total` milliseconds. End it, or its timer outlives the call. */
 export function startBudget(clock: Clock, total: number): Budget {
-  const deadline = clock.now() + total;
+  const deadline = clock.monotonic() + total;
   const spent = new AbortController();
   const end = clock.after(total, () => spent.abort());
   return {
     signal: spent.signal,
     total,
-    left: () => Math.max(0, deadline - clock.now()),
+    left: () => Math.max(0, deadline - clock.monotonic()),
     end,
   };
 }

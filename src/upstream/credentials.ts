@@ -46,7 +46,8 @@ export function createCredentials(
   return {
     configured: config !== undefined,
     read() {
-      if (!last || clock.now() - last.readAt >= REMEMBERED) last = {login: load(), readAt: clock.now()};
+      if (!last || clock.monotonic() - last.readAt >= REMEMBERED)
+        last = {login: load(), readAt: clock.monotonic()};
       return last.login;
     },
     forget() {

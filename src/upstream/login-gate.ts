@@ -40,7 +40,7 @@ export function createLoginGate(
   let closedUntil = Number.NEGATIVE_INFINITY;
 
   const check = (): void => {
-    if (clock.now() < closedUntil) throw refusal(closedUntil - clock.now());
+    if (clock.monotonic() < closedUntil) throw refusal(closedUntil - clock.monotonic());
   };
   const run = async <T>(attempt: () => Promise<T>, judge: (result: T) => Verdict): Promise<T> => {
     check();
@@ -50,7 +50,7 @@ export function createLoginGate(
     const refused = verdict === 'refused' || (verdict === 'forbidden' && !proven);
     if (!refused) return result;
     proven = false;
-    closedUntil = clock.now() + pause;
+    closedUntil = clock.monotonic() + pause;
     onRefused();
     throw refusal(pause);
   };

@@ -57,7 +57,7 @@ export async function* readPages(
 ): AsyncGenerator<Reply> {
   const {host} = target.url;
   const seen = new Set<string>();
-  const began = clock.now();
+  const began = clock.monotonic();
   let url: URL | undefined = target.url;
   while (url) {
     if (seen.has(url.href)) throw new UpstreamFailure('protocol', host, `links a page of ${what} twice`);
@@ -68,7 +68,7 @@ export async function* readPages(
         `has more than ${mostPages} pages of ${what} for ${target.repository}`,
       );
     }
-    const spent = clock.now() - began;
+    const spent = clock.monotonic() - began;
     if (spent > LONGEST) {
       const reason = `has sent ${seen.size} pages of ${what} in ${spent} ms, and they had not ended`;
       throw new UpstreamFailure('timeout', host, reason);

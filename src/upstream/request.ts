@@ -120,7 +120,7 @@ export function createSend({clock, events, agents, timeouts}: SendDeps): Send {
   };
 
   return async (request, signal) => {
-    const startedAt = clock.now();
+    const startedAt = clock.monotonic();
     let response: IncomingMessage | undefined;
     while (!response) response = await once(request, signal);
     const {method, url} = request;
@@ -131,7 +131,7 @@ export function createSend({clock, events, agents, timeouts}: SendDeps): Send {
       method,
       path: url.pathname,
       status,
-      ms: clock.now() - startedAt,
+      ms: clock.monotonic() - startedAt,
     });
     const body = createBody(response, url.host, timeouts.idle, clock);
     if (method === 'HEAD') {

@@ -192,7 +192,7 @@ export function createSendStream({clock, events, agents, timeouts}: SendStreamDe
   };
 
   return async (question) => {
-    const startedAt = clock.now();
+    const startedAt = clock.monotonic();
     const {method, url} = question;
     const {host} = url;
     const request = open(question);
@@ -207,7 +207,13 @@ export function createSendStream({clock, events, agents, timeouts}: SendStreamDe
     }
     const response = await course.answered;
     const status = response.statusCode ?? 0;
-    events.emit('upstream.request', {host, method, path: url.pathname, status, ms: clock.now() - startedAt});
+    events.emit('upstream.request', {
+      host,
+      method,
+      path: url.pathname,
+      status,
+      ms: clock.monotonic() - startedAt,
+    });
     const body = createBody(response, host, idle, clock);
     // Half a request stands on the connection: nothing can follow it.
     if (!request.writableEnded) void body.ended.then(() => request.destroy());

@@ -170,7 +170,7 @@ export function createTokens({host, send, credentials, gate, clock, budget: tota
     const budget = startBudget(clock, total);
     try {
       const {value, life} = await read(source, await request(source, login, budget), budget);
-      cache.set(key, {value, life, until: clock.now() + life});
+      cache.set(key, {value, life, until: clock.monotonic() + life});
       return value;
     } catch (error) {
       const isCut = error instanceof ConnectionFault || !(error instanceof UpstreamFailure);
@@ -190,7 +190,7 @@ export function createTokens({host, send, credentials, gate, clock, budget: tota
       const key = keyOf(source, callerKey);
       const kept = cache.get(key);
       const needed = Math.min(left, (kept?.life ?? 0) / 2);
-      if (kept && kept.value !== stale && clock.now() + needed < kept.until)
+      if (kept && kept.value !== stale && clock.monotonic() + needed < kept.until)
         return {value: kept.value, fresh: false};
       let running = exchanges.get(key);
       if (!running) {

@@ -27,7 +27,15 @@ const rows: Row[] = [
   {title: 'a millisecond younger than its lifetime', age: 59_999, is: 'fresh'},
   {title: 'as old as its lifetime', age: 60_000, is: 'revalidate'},
   {title: 'of any age, before the upstream was asked', age: 10 ** 12, is: 'revalidate'},
-  {title: 'checked in the future, after the clock was set back', age: -5000, is: 'fresh'},
+  {title: 'checked in the future, after the clock was set back', age: -1, is: 'revalidate'},
+  {title: 'checked in the future, with no-cache', age: -5000, noCache: true, is: 'revalidate'},
+  {
+    title: 'checked in the future, while the upstream fails',
+    age: -5000,
+    upstream: 'failed',
+    is: 'stale',
+  },
+  {title: 'known to be deleted in the future', age: -5000, gone: -5000, is: 'revalidate'},
   {title: 'with a lifetime of 0, just checked', age: 0, changes: {ttl: 0}, is: 'revalidate'},
   {title: 'with no-cache, within the second', age: NO_CACHE_FLOOR - 1, noCache: true, is: 'fresh'},
   {title: 'with no-cache, after the second', age: NO_CACHE_FLOOR, noCache: true, is: 'revalidate'},
@@ -166,10 +174,19 @@ test('no-cache never serves what would not be served without it', (t) => {
   t.pass();
 });
 
+test('nothing that was checked in the future is served before the upstream was asked', (t) => {
+  verify(
+    (question) =>
+      question.upstream !== 'unasked' || ageOf(question) >= 0 || freshness(question) === 'revalidate',
+  );
+  t.pass();
+});
+
 test('time only takes away: fresh, then revalidate; stale, then gone', (t) => {
   const order: Freshness[] = ['fresh', 'stale', 'gone', 'revalidate'];
   fc.assert(
     fc.property(questions, ms, (question, later) => {
+      fc.pre(ageOf(question) >= 0);
       const before = freshness(question);
       const after = freshness({...question, now: question.now + later});
       return order.indexOf(before) <= order.indexOf(after);

@@ -177,6 +177,22 @@ test('no-cache asks the upstream, at most once a second', async (t) => {
   await proxy.ask(PATH, options);
 });
 
+for (const headers of [{}, {'cache-control': 'no-cache'}]) {
+  test(`a tag that was checked in the future is asked about${'cache-control' in headers ? ', with no-cache' : ''}, once`, async (t) => {
+    const upstream = await createScriptedUpstream(t, [
+      tagGet,
+      {request: HEAD_TAG, answer: headAnswer(newer)},
+      {request: `GET /v2/library/app/manifests/${newer.digest}`, answer: manifestAnswer(newer)},
+    ]);
+    const proxy = await startBackref(t, {registries: [upstream]});
+    proxy.clock.moveWall(3650 * DAY);
+    await proxy.ask(PATH);
+    proxy.clock.moveWall(-3650 * DAY);
+    t.deepEqual((await proxy.ask(PATH, {headers})).body, newer.bytes);
+    t.is((await proxy.ask(PATH, {headers})).headers['cache-status'], 'backref;hit;ttl=60');
+  });
+}
+
 test('an absent tag is 404, remembered for five seconds', async (t) => {
   const upstream = await createScriptedUpstream(t, [{request: GET_TAG, answer: {status: 404}}]);
   const proxy = await startBackref(t, {registries: [upstream]});

@@ -225,6 +225,16 @@ export function metadataContract(
     t.is(await tag(), undefined);
   });
 
+  test('metadata: that a tag is gone since a time that has not come yet is mended by the next answer', async (t) => {
+    const {metadata} = await setUp(t);
+    await metadata.commit([
+      tagPut(digestOf(Buffer.from('1'))),
+      {type: 'tag.gone', repository: APP, name: V1, at: 9_000},
+      {type: 'tag.gone', repository: APP, name: V1, at: 5_000},
+    ]);
+    t.is((await metadata.tag(APP, V1))?.goneAt, 5_000);
+  });
+
   test('metadata: tags differ by case, by repository and by registry', async (t) => {
     const {metadata} = await setUp(t);
     const digest = digestOf(Buffer.from('1'));

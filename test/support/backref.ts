@@ -17,6 +17,8 @@ import type {Lifetime} from './shared.ts';
 export interface MovableClock extends Clock {
   /** Milliseconds. */
   move(ms: number): void;
+  /** Sets the wall clock alone forth, or back, by so many milliseconds. */
+  moveWall(ms: number): void;
 }
 
 /** The same with time limits so wide that a busy machine does not meet them. */
@@ -33,12 +35,18 @@ export const waiting = (clock: MovableClock, timeOf: (ms: number) => number): Mo
 
 export function createMovableClock(): MovableClock {
   // Files that are written meanwhile bear the system's time.
-  let time = Date.now();
+  const start = Date.now();
+  let passed = 0;
+  let set = 0;
   return {
-    now: () => time,
+    now: () => start + set + passed,
+    monotonic: () => passed,
     after: systemClock.after,
     move(ms) {
-      time += ms;
+      passed += ms;
+    },
+    moveWall(ms) {
+      set += ms;
     },
   };
 }

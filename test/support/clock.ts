@@ -3,6 +3,8 @@ import type {Clock} from '../../src/clock.ts';
 export interface ManualClock extends Clock {
   /** Moves time on, ending every wait whose time has come, in their order. */
   advance(ms: number): Promise<void>;
+  /** Sets the wall clock alone forth, or back, by so many milliseconds: no wait ends sooner or later for it. */
+  moveWall(ms: number): void;
   /** Resolves when at least `count` waits are under way. */
   sleeping(count?: number): Promise<void>;
 }
@@ -16,35 +18,40 @@ const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolv
  * between attempts pass, time-outs do not.
  */
 export function createManualClock(start = Date.UTC(2030, 0, 1), {skipBelow = 0} = {}): ManualClock {
-  let time = start;
+  let passed = 0;
+  let set = 0;
   let waits: {at: number; call: () => void}[] = [];
 
   return {
-    now: () => time,
+    now: () => start + set + passed,
+    monotonic: () => passed,
     after(ms, call) {
       if (ms < skipBelow) {
-        time += ms;
+        passed += ms;
         queueMicrotask(call);
         return () => {};
       }
-      const wait = {at: time + ms, call};
+      const wait = {at: passed + ms, call};
       waits.push(wait);
       return () => {
         waits = waits.filter((other) => other !== wait);
       };
     },
     async advance(ms) {
-      const end = time + ms;
+      const end = passed + ms;
       for (;;) {
         const next = waits.filter(({at}) => at <= end).sort((a, b) => a.at - b.at)[0];
         if (!next) break;
-        time = Math.max(time, next.at);
+        passed = Math.max(passed, next.at);
         waits = waits.filter((other) => other !== next);
         next.call();
         await settle();
       }
-      time = end;
+      passed = end;
       await settle();
+    },
+    moveWall(ms) {
+      set += ms;
     },
     async sleeping(count = 1) {
       while (waits.length < count) await settle();

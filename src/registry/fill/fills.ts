@@ -134,7 +134,7 @@ async function run(
   behind: Behind,
   stopping: AbortSignal,
 ): Promise<void> {
-  const began = clock.now();
+  const began = clock.monotonic();
   try {
     const spool = await writing(spools.open(digest));
     behind.spool = spool;
@@ -142,7 +142,7 @@ async function run(
     behind.published = writing(custody.keep(digest, spool));
     progress.verify();
     await behind.published;
-    events.emit('fill.done', {digest, size: progress.received, ms: clock.now() - began});
+    events.emit('fill.done', {digest, size: progress.received, ms: clock.monotonic() - began});
   } catch (error) {
     progress.fail(error);
     await leave(behind.spool, progress.received, error, stopping);

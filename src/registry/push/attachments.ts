@@ -57,8 +57,8 @@ export function createAttachments({metadata, clock, events}: AttachmentsParts): 
       const rows = await metadata.referrers(repository, subject, {types: [artifactType], limit: CROWDED});
       if (rows.length < CROWDED) return;
       const key = `${repository.registry}/${repository.name}@${subject} ${artifactType}`;
-      if (clock.now() - (told.get(key) ?? Number.NEGATIVE_INFINITY) < SILENCE) return;
-      told.set(key, clock.now());
+      if (clock.monotonic() - (told.get(key) ?? Number.NEGATIVE_INFINITY) < SILENCE) return;
+      told.set(key, clock.monotonic());
       const {registry, name} = repository;
       events.emit('referrers.crowded', {registry, repository: name, subject, artifactType, atLeast: CROWDED});
     },

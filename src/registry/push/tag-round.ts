@@ -188,7 +188,7 @@ export function createTagRounds({
 
   function looksStale(round: Round, {digest}: Reading): boolean {
     const at = replaced.get(replacedKey(round, digest));
-    return at !== undefined && Math.abs(clock.now() - at) < STALENESS;
+    return at !== undefined && clock.monotonic() - at < STALENESS;
   }
 
   /** Who pulls the tag by itself is to see it as it is now, and not what was asked for before. */
@@ -220,7 +220,7 @@ export function createTagRounds({
     const {subject} = round;
     if (!(await lease(round))) return false;
     await put(round, before, bytes);
-    replaced.set(replacedKey(round, before.digest), clock.now());
+    replaced.set(replacedKey(round, before.digest), clock.monotonic());
     replaced.delete(replacedKey(round, digestOf(bytes, algorithmOf(subject))));
     await forgetTag(round);
     return true;

@@ -31,11 +31,11 @@ export function createCapabilities(clock: Clock, events: Events): Capabilities {
   return {
     of(route) {
       const known = learned.get(keyOf(route));
-      return known && clock.now() < known.until ? known.capability : 'unknown';
+      return known && clock.monotonic() < known.until ? known.capability : 'unknown';
     },
     learn(route, capability) {
       if (learned.get(keyOf(route))?.capability !== capability) tell(route, capability);
-      learned.set(keyOf(route), {capability, until: clock.now() + LIFE});
+      learned.set(keyOf(route), {capability, until: clock.monotonic() + LIFE});
     },
     forget(route) {
       learned.delete(keyOf(route));

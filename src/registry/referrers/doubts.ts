@@ -37,7 +37,7 @@ export function createDoubts({metadata, memory, clock}: DoubtsParts): Doubts {
     `${repository.registry}/${repository.name}@${referrer}`;
 
   function confirm(route: Route, referrer: Digest, life: number): void {
-    confirmed.set(keyOf(route, referrer), clock.now() + life);
+    confirmed.set(keyOf(route, referrer), clock.monotonic() + life);
   }
 
   /** What was pushed here is no doubt: the upstream need not know of it. */
@@ -45,7 +45,7 @@ export function createDoubts({metadata, memory, clock}: DoubtsParts): Doubts {
     const {repository} = route;
     const doubts: Digest[] = [];
     for (const digest of await metadata.unlistedReferrers(repository, subject, MOST_READ)) {
-      if ((confirmed.get(keyOf(route, digest)) ?? 0) >= clock.now()) continue;
+      if ((confirmed.get(keyOf(route, digest)) ?? Number.NEGATIVE_INFINITY) >= clock.monotonic()) continue;
       if ((await metadata.manifest(repository, digest))?.origin === 'local') continue;
       doubts.push(digest);
       if (doubts.length === MOST) break;

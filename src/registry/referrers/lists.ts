@@ -73,8 +73,8 @@ interface Learned extends Discovered {
 
 /** A list that is being asked for and then written down. */
 interface Refreshing {
-  /** When it was learned; undefined until then. */
-  at: number | undefined;
+  /** When it was learned, on the monotonic clock; undefined until then. */
+  learnedAt: number | undefined;
   readonly learned: Promise<Learned>;
   readonly written: Promise<void>;
   /** Resolves when what of ours it lacks has been asked about as well. */
@@ -120,7 +120,7 @@ export function createReferrerLists({
   }
 
   const isDeleted = (route: Route, digest: Digest): boolean =>
-    clock.now() - (removed.get(keyOf(route, digest)) ?? Number.NEGATIVE_INFINITY) < STALENESS;
+    clock.monotonic() - (removed.get(keyOf(route, digest)) ?? Number.NEGATIVE_INFINITY) < STALENESS;
 
   /** Each once, where an upstream names one twice. */
   function withoutDeleted(route: Route, {descriptors}: Discovered): Descriptor[] {
@@ -153,11 +153,15 @@ export function createReferrerLists({
     return empty?.at;
   }
 
-  /** Joins who asks already, and takes what is being written down where it was learned after `since`; else asks. */
+  /**
+   * Joins who asks already, and takes what is being written down where it was learned after `since`; else asks.
+   * @param since on the monotonic clock
+   */
   function refresh(route: Route, subject: Digest, caller: Caller, since: number): Joined {
     const key = `${keyOf(route, subject)} ${caller.key}`;
     const running = underWay.get(key);
-    if (running && (running.at === undefined || running.at > since)) return {...running, collapsed: true};
+    if (running && (running.learnedAt === undefined || running.learnedAt > since))
+      return {...running, collapsed: true};
     const started = ask(route, subject, caller);
     underWay.set(key, started);
     const {learned, written} = started;
@@ -181,8 +185,8 @@ export function createReferrerLists({
   function ask(route: Route, subject: Digest, caller: Caller): Refreshing {
     const learn = async (): Promise<Learned> => {
       const discovered = await discovery.ask(route, subject, caller);
-      refreshing.at = clock.now();
-      return {...discovered, at: refreshing.at};
+      refreshing.learnedAt = clock.monotonic();
+      return {...discovered, at: clock.now()};
     };
     const write = async (list: Learned): Promise<void> => {
       await list.kept;
@@ -191,7 +195,7 @@ export function createReferrerLists({
     const settle = () => doubts.settle(route, subject, caller);
     const learned = learn();
     const written = learned.then(write);
-    const refreshing: Refreshing = {at: undefined, learned, written, settled: written.then(settle)};
+    const refreshing: Refreshing = {learnedAt: undefined, learned, written, settled: written.then(settle)};
     return refreshing;
   }
 
@@ -200,10 +204,10 @@ export function createReferrerLists({
     patience: number,
     {registry}: Route,
     work: Promise<T>,
-    began = clock.now(),
+    began = clock.monotonic(),
   ): Promise<T> {
     const {promise: late, reject} = Promise.withResolvers<never>();
-    const cancel = clock.after(Math.max(0, began + patience - clock.now()), () => {
+    const cancel = clock.after(Math.max(0, began + patience - clock.monotonic()), () => {
       const reason = `did not list the referrers within ${patience} ms`;
       reject(new UpstreamFailure('timeout', registry.upstream.host, reason));
     });
@@ -216,7 +220,7 @@ export function createReferrerLists({
 
   /** Of a list of which nothing was known: its writing down is not waited for, unless edges of ours join it. */
   async function first(route: Route, subject: Digest, caller: Caller): Promise<ListAnswer> {
-    const began = clock.now();
+    const began = clock.monotonic();
     const inTime = <T>(work: Promise<T>): Promise<T> => within(PATIENCE_UNKNOWN, route, work, began);
     // While nothing is known, what is being written down is the newest that there is.
     const {learned, written, settled, collapsed} = refresh(route, subject, caller, Number.NEGATIVE_INFINITY);
@@ -264,7 +268,7 @@ export function createReferrerLists({
     const usable = judge('failed') === 'stale';
     const how = noCache ? 'request' : 'stale';
     try {
-      const since = noCache ? clock.now() : clock.now() - ttl;
+      const since = noCache ? clock.monotonic() : clock.monotonic() - ttl;
       const {settled, collapsed} = refresh(route, subject, caller, since);
       await within(usable ? PATIENCE_KNOWN : PATIENCE_UNKNOWN, route, settled);
       return {report: {how, stored: true, collapsed, ttl: Math.ceil(ttl / 1000), age: 0}};
@@ -285,7 +289,7 @@ export function createReferrerLists({
       return report;
     },
 
-    deleted: (route, referrer) => void removed.set(keyOf(route, referrer), clock.now()),
+    deleted: (route, referrer) => void removed.set(keyOf(route, referrer), clock.monotonic()),
     pushed(route, referrer) {
       removed.delete(keyOf(route, referrer));
       doubts.confirm(route, referrer, STALENESS);

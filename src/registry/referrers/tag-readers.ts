@@ -44,7 +44,7 @@ export function createTagReaders({
   /** Readable by digest from now on, as a tag's manifest has to be. */
   async function keep({repository}: Route, digest: Digest, bytes: Buffer): Promise<void> {
     const key = `${repository.registry}/${repository.name}@${digest}`;
-    const isNew = clock.now() - (renewed.get(key) ?? Number.NEGATIVE_INFINITY) >= RENEWAL;
+    const isNew = clock.monotonic() - (renewed.get(key) ?? Number.NEGATIVE_INFINITY) >= RENEWAL;
     if (!isNew && (await metadata.manifest(repository, digest))) return;
     const put = {
       type: 'manifest.put' as const,
@@ -59,7 +59,7 @@ export function createTagReaders({
       expiresAt: clock.now() + LIFE,
     };
     const kept = await keepIfRoom(events, 'a synthesized index', () => metadata.commit([put]));
-    if (kept) renewed.set(key, put.at);
+    if (kept) renewed.set(key, clock.monotonic());
   }
 
   async function synthesized(

@@ -56,12 +56,13 @@ export function compileWrites(db: Kysely<Tables>) {
         ),
     ),
 
+    /** A first time from the future, as a clock leaves behind that was set back, is no first time. */
     markTagGone: statement((values: {repository: number; name: Tag; at: number}) =>
       db
         .updateTable('tag')
         .set((row) => ({
           checked_at: values.at,
-          gone_at: row.fn.coalesce('gone_at', row.val(values.at)),
+          gone_at: row.case().when('gone_at', '<=', values.at).then(row.ref('gone_at')).else(values.at).end(),
         }))
         .where('repository', '=', values.repository)
         .where('name', '=', values.name)
