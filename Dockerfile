@@ -13,8 +13,7 @@ RUN npm prune --omit=dev
 FROM node:24-slim
 ENV NODE_ENV=production
 # Everything that is kept lies in the volume; a configuration may be mounted as /app/config/backref.yaml.
-ENV BACKREF_STORAGE_BLOBS_PATH=/data
-ENV BACKREF_STORAGE_METADATA_PATH=/data/meta.db
+ENV BACKREF_STORAGE_PATH=/data
 ENV BACKREF_LOG_FORMAT=json
 WORKDIR /app
 COPY LICENSE package.json ./

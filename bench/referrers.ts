@@ -99,7 +99,7 @@ async function startServer(scope: Scope, upstream: string) {
   const path = scope.folder;
   const config = {
     listen: {host: '127.0.0.1', port},
-    storage: {blobs: {driver: 'fs', path}, metadata: {driver: 'sqlite', path: join(path, 'meta.db')}},
+    storage: {path, blobs: {driver: 'fs', path}, metadata: {driver: 'sqlite', path: join(path, 'meta.db')}},
     log: {level: 'warn'},
     registries: {
       [REGISTRY]: {

@@ -45,7 +45,7 @@ function showAsked(legacy: LegacyRegistry): void {
 async function startProxy(folder: string, upstream: string): Promise<{server: BackrefServer; url: string}> {
   const settings = JSON.stringify({
     listen: {host: '127.0.0.1', port: 0},
-    storage: {blobs: {path: folder}, metadata: {path: join(folder, 'meta.db')}},
+    storage: {path: folder},
     // Nothing in the background, so that each step shows its own requests.
     registries: {
       'legacy.example': {

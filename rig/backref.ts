@@ -77,10 +77,7 @@ export async function serveRegistries(
   const file = join(scope.folder, `backref-${port}.yaml`);
   const config = {
     listen: {host: '127.0.0.1', port},
-    storage: {
-      blobs: {driver: 'fs', path: folder},
-      metadata: {driver: 'sqlite', path: join(folder, 'meta.db')},
-    },
+    storage: {path: folder},
     log: {level: 'warn'},
     registries,
   };

@@ -2,8 +2,11 @@
 export interface Config {
   listen: {host: string; port: number};
   storage: {
-    /** The folder of everything that is kept; blobs and spools below it. */
+    /** The folder of everything that is kept, less what has a path of its own; the lock and the admin socket. */
+    path: string;
+    /** The folder of the blobs and, so that publishing one is a rename, of the spools. */
     blobs: {driver: 'fs'; path: string};
+    /** The path of the database. */
     metadata: {driver: 'sqlite'; path: string};
   };
   cache: {

@@ -1,4 +1,5 @@
 import {randomUUID} from 'node:crypto';
+import {mkdirSync, realpathSync} from 'node:fs';
 import {join} from 'node:path';
 import {type Commands, createCommands} from './admin/commands.ts';
 import {type AdminSocket, createAdminSocket} from './admin/socket.ts';
@@ -107,18 +108,18 @@ export function createServer(
   let closing: Promise<void> | undefined;
 
   async function start(): Promise<Running> {
-    const lock = occupy();
+    const locks = occupy();
     try {
       const parts = await open();
       await listenForCommands(parts.socket);
-      return {...parts, lock};
+      return {...parts, locks};
     } catch (error) {
-      lock?.release();
+      releaseAll(locks);
       throw error;
     }
   }
 
-  async function open(): Promise<Omit<Running, 'lock'>> {
+  async function open(): Promise<Omit<Running, 'locks'>> {
     const metadata = await openSqliteMetadata({path: config.storage.metadata.path});
     const writes = createWrites();
     const background = createBackground({clock, events});
@@ -140,7 +141,7 @@ export function createServer(
       registries: () => registries,
     });
     const socket = createAdminSocket({
-      folder: config.storage.blobs.path,
+      folder: config.storage.path,
       commands,
       failed: (error) => events.emit('background.failed', {task: 'listen for commands', error}),
     });
@@ -163,15 +164,25 @@ export function createServer(
     upkeep.start();
   }
 
-  /** A file system without locks, or one that may not be written to, is no reason not to serve. */
-  function occupy(): FolderLock | undefined {
-    try {
-      return lockFolder(config.storage.blobs.path);
-    } catch (error) {
-      if (error instanceof Occupied) throw error;
-      events.emit('background.failed', {task: 'lock the data folder', error});
-      return undefined;
+  /** Locks the data folder, and that of the blobs where it is another one: nobody else may remove what is in it. */
+  function occupy(): FolderLock[] {
+    const {path, blobs} = config.storage;
+    const locks = new Map<string, FolderLock>();
+    for (const folder of [path, blobs.path]) {
+      try {
+        mkdirSync(folder, {recursive: true});
+        const real = realpathSync(folder);
+        if (!locks.has(real)) locks.set(real, lockFolder(real));
+      } catch (error) {
+        if (error instanceof Occupied) {
+          releaseAll(locks.values());
+          throw error;
+        }
+        // A file system without locks, or one that may not be written to, is no reason not to serve.
+        events.emit('background.failed', {task: `lock the folder ${folder}`, error});
+      }
     }
+    return [...locks.values()];
   }
 
   /** As little is one without sockets. */
@@ -185,7 +196,7 @@ export function createServer(
 
   async function stop(): Promise<void> {
     const started = await running?.catch(() => undefined);
-    const {listener, socket, background, upkeep, prefetch, fills, lists, metadata, lock} = started ?? {};
+    const {listener, socket, background, upkeep, prefetch, fills, lists, metadata, locks} = started ?? {};
     // In one turn: from here on nothing new is taken, by either of them.
     await Promise.all([listener?.close(config.shutdown.grace), socket?.close()]);
     await Promise.all([background?.close(), upkeep?.close()]);
@@ -193,7 +204,7 @@ export function createServer(
     await fills?.close();
     await lists?.settled();
     await metadata?.close();
-    lock?.release();
+    releaseAll(locks ?? []);
     for (const {upstream} of registries.all) upstream.close();
   }
 
@@ -218,6 +229,10 @@ export function createServer(
   };
 }
 
+function releaseAll(locks: Iterable<FolderLock>): void {
+  for (const lock of locks) lock.release();
+}
+
 interface Wired {
   verbs: Verbs;
   fills: Fills;
@@ -235,7 +250,7 @@ interface Running extends Omit<Wired, 'verbs' | 'deposits'> {
   listener: Listener;
   commands: Commands;
   socket: AdminSocket;
-  lock: FolderLock | undefined;
+  locks: FolderLock[];
 }
 
 interface Parts {

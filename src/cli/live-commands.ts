@@ -67,7 +67,7 @@ export async function expectStore({storage: {metadata}}: Config, purpose: string
     await access(metadata.path);
   } catch {
     throw new Error(
-      `There is no store ${purpose}: ${metadata.path} does not exist. Name the server's configuration with --config, or set storage.metadata.path.`,
+      `There is no store ${purpose}: ${metadata.path} does not exist. Name the server's configuration with --config, or set storage.path.`,
     );
   }
 }
@@ -84,7 +84,7 @@ async function withCommands<T>(
   const interrupted = new AbortController();
   for (const name of ['SIGINT', 'SIGTERM'] as const)
     process.once(name, () => interrupted.abort(new Interrupted(name)));
-  const remote = await connectCommands(config.storage.blobs.path);
+  const remote = await connectCommands(config.storage.path);
   if (remote) return use(remote, interrupted.signal);
   // Loaded only now: a command that speaks to a server needs none of it.
   const {createServer} = await import('../server.ts');

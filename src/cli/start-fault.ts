@@ -6,9 +6,10 @@ import type {Config} from '../config.ts';
 const codeOf = (error: unknown): string =>
   error instanceof Error && 'code' in error ? String(error.code) : String(error);
 
-/** Makes the folders of the cache. @returns what is wrong with one that cannot be written to, else undefined. */
-export async function folderFault({storage: {blobs, metadata}}: Config): Promise<string | undefined> {
+/** Makes the folders of what is kept. @returns what is wrong with one that cannot be written to, else undefined. */
+export async function folderFault({storage: {path, blobs, metadata}}: Config): Promise<string | undefined> {
   const folders = [
+    {folder: path, setting: 'storage.path', variable: 'BACKREF_STORAGE_PATH'},
     {folder: blobs.path, setting: 'storage.blobs.path', variable: 'BACKREF_STORAGE_BLOBS_PATH'},
     {
       folder: dirname(metadata.path),

@@ -1,4 +1,5 @@
 import {readFile as readFileOfDisk} from 'node:fs/promises';
+import {dirname, join} from 'node:path';
 import type {Config, CredentialsConfig, RegistryConfig, UpstreamConfig} from '../config.ts';
 import {crossChecks} from './checks.ts';
 import {parseSettings} from './document.ts';
@@ -13,6 +14,8 @@ import {formatPath} from './tree.ts';
 /** Read where neither `--config` nor BACKREF_CONFIG names a file, if it is there. */
 const USUAL_FILE = 'config/backref.yaml';
 const BUILT_IN = 'built-in default';
+/** The folder of everything where the settings name none. */
+const DATA = './data';
 
 export interface LoadOptions {
   /** The file of settings; goes before BACKREF_CONFIG. */
@@ -91,9 +94,10 @@ function firstOfEachPath(faults: readonly PlacedFault[]): PlacedFault[] {
 }
 
 function assemble(settings: Settings, contents: ReadonlyMap<string, string>): Config {
-  const {registries, ...rest} = settings;
+  const {storage, registries, ...rest} = settings;
   return {
     ...rest,
+    storage: assembleStorage(storage),
     registries: Object.entries(registries).map(
       ([name, {upstream, push, referrers, ...registry}]): RegistryConfig => ({
         name,
@@ -103,6 +107,19 @@ function assemble(settings: Settings, contents: ReadonlyMap<string, string>): Co
         push: push ?? (upstream ? 'deny' : 'local'),
       }),
     ),
+  };
+}
+
+/**
+ * Blobs and metadata follow `storage.path`. Where only the metadata has a path, the rest stays beside it: a configuration
+ * that gives both of them one asks for no third folder.
+ */
+function assembleStorage({path, blobs, metadata}: Settings['storage']): Config['storage'] {
+  const folder = path ?? DATA;
+  return {
+    path: path ?? (metadata.path === undefined ? DATA : dirname(metadata.path)),
+    blobs: {...blobs, path: blobs.path ?? folder},
+    metadata: {...metadata, path: metadata.path ?? join(folder, 'meta.db')},
   };
 }
 

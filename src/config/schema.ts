@@ -159,12 +159,11 @@ export const settingsSchema = mapping({
     host: text.prefault('0.0.0.0'),
     port: integer(0, 65_535).prefault(5000),
   }).prefault({}),
+  // Where something is that has no path here, assembleStorage says.
   storage: mapping({
-    blobs: mapping({driver: choice('fs').prefault('fs'), path: path.prefault('./data')}).prefault({}),
-    metadata: mapping({
-      driver: choice('sqlite').prefault('sqlite'),
-      path: path.prefault('./data/meta.db'),
-    }).prefault({}),
+    path: path.optional(),
+    blobs: mapping({driver: choice('fs').prefault('fs'), path: path.optional()}).prefault({}),
+    metadata: mapping({driver: choice('sqlite').prefault('sqlite'), path: path.optional()}).prefault({}),
   }).prefault({}),
   // lru-cache takes a limit of 0 for none at all.
   cache: mapping({memory: sizeOf(2 ** 20).prefault('256MiB')}).prefault({}),

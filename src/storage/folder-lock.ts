@@ -12,7 +12,7 @@ export class Occupied extends Error {
 
   constructor(folder: string) {
     super(
-      `another backref works on ${folder}: end it, or give this one a folder of its own with storage.blobs.path`,
+      `another backref is using ${folder}: stop it, or give this one a folder of its own with storage.path`,
     );
   }
 }

@@ -274,7 +274,7 @@ test('a server does not start on the folder of another one, by whatever name it 
   for (const name of [folder, other]) {
     await t.throwsAsync(() => startBackref(t, {registries, folder: name}), {
       instanceOf: Occupied,
-      message: /another backref works on .* storage\.blobs\.path/,
+      message: /another backref is using .* storage\.path/,
     });
   }
   t.is((await ask('/v2/')).status, 200);

@@ -118,6 +118,6 @@ test('while it has the store itself, no server begins to work on it', async (t) 
   const second = await run(t, ['serve', '--config', 'f.yaml'], {cwd});
   collecting.child.kill('SIGCONT');
   t.not(second.code, 0);
-  t.regex(second.stderr, /another backref works on/);
+  t.regex(second.stderr, /another backref is using/);
   t.is(await collecting.ended, 0);
 });

@@ -40,7 +40,7 @@ test('kill -9 in the middle of a download: the next process goes on from what is
   const file = join(folder, 'backref.yaml');
   const settings = {
     listen: {host: '127.0.0.1', port: 0},
-    storage: {blobs: {path: folder}, metadata: {path: join(folder, 'meta.db')}},
+    storage: {path: folder},
     registries: {'docker.io': {default: true, library: true, upstream: {url: upstream.url, insecure: true}}},
   };
   await writeFile(file, JSON.stringify(settings));
@@ -63,7 +63,7 @@ test('kill -9 right after the answer: what was taken is there, and an upload goe
   const file = join(folder, 'backref.yaml');
   const settings = {
     listen: {host: '127.0.0.1', port: 0},
-    storage: {blobs: {path: folder}, metadata: {path: join(folder, 'meta.db')}},
+    storage: {path: folder},
     registries: {'docker.io': {default: true, push: 'local'}},
   };
   await writeFile(file, JSON.stringify(settings));

@@ -1,4 +1,4 @@
-import {join, resolve} from 'node:path';
+import {resolve} from 'node:path';
 import test from 'ava';
 import {startProgram} from '../support/command.ts';
 import {createFolder} from '../support/folder.ts';
@@ -16,8 +16,7 @@ test('npm start serves, and a SIGTERM to npm stops the server and ends with 0', 
     ...npmEnvironment,
     BACKREF_LISTEN_HOST: '127.0.0.1',
     BACKREF_LISTEN_PORT: '0',
-    BACKREF_STORAGE_BLOBS_PATH: cache,
-    BACKREF_STORAGE_METADATA_PATH: join(cache, 'meta.db'),
+    BACKREF_STORAGE_PATH: cache,
   };
   const npm = startProgram(t, 'npm', ['start'], {cwd: PROJECT, env});
   const [, url] = await npm.prints(/listens on (http:\S+)/);

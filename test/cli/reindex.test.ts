@@ -154,7 +154,7 @@ test('a second server on the same folder is told what is wrong, and the first go
   const {url} = await serving(t, cwd);
   const {code, stderr} = await run(t, ['serve', '--config', 'f.yaml'], {cwd});
   t.is(code, 1);
-  t.regex(stderr, /another backref works on \/.*data: .* storage\.blobs\.path/);
+  t.regex(stderr, /another backref is using \/.*data: .* storage\.path/);
   t.is((await fetch(`${url}/v2/`)).status, 200);
 });
 

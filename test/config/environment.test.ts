@@ -8,10 +8,11 @@ test('every scalar setting outside the registries has a variable', async (t) => 
     env: {
       BACKREF_LISTEN_HOST: '127.0.0.1',
       BACKREF_LISTEN_PORT: '5001',
+      BACKREF_STORAGE_PATH: '/data',
       BACKREF_STORAGE_BLOBS_DRIVER: 'fs',
-      BACKREF_STORAGE_BLOBS_PATH: '/data',
+      BACKREF_STORAGE_BLOBS_PATH: '/blobs',
       BACKREF_STORAGE_METADATA_DRIVER: 'sqlite',
-      BACKREF_STORAGE_METADATA_PATH: '/data/meta.db',
+      BACKREF_STORAGE_METADATA_PATH: '/metadata/meta.db',
       BACKREF_CACHE_MEMORY: '1GiB',
       BACKREF_SHUTDOWN_GRACE: '5s',
       BACKREF_UPLOADS_EXPIRE_AFTER: '1h',
@@ -25,14 +26,18 @@ test('every scalar setting outside the registries has a variable', async (t) => 
   t.is(registries.length, 7);
   t.deepEqual(rest, {
     listen: {host: '127.0.0.1', port: 5001},
-    storage: {blobs: {driver: 'fs', path: '/data'}, metadata: {driver: 'sqlite', path: '/data/meta.db'}},
+    storage: {
+      path: '/data',
+      blobs: {driver: 'fs', path: '/blobs'},
+      metadata: {driver: 'sqlite', path: '/metadata/meta.db'},
+    },
     cache: {memory: 2 ** 30},
     shutdown: {grace: 5000},
     uploads: {expireAfter: 3_600_000},
     garbage: {interval: 0, grace: 7_200_000},
     log: {level: 'warn', format: 'json'},
   });
-  t.is(scalarPaths().length, 13);
+  t.is(scalarPaths().length, 14);
 });
 
 test('a fault of a variable names the variable', async (t) => {

@@ -38,7 +38,11 @@ test('the defaults are these', async (t) => {
   const {registries, ...rest} = await loadGiven({});
   t.deepEqual(rest, {
     listen: {host: '0.0.0.0', port: 5000},
-    storage: {blobs: {driver: 'fs', path: './data'}, metadata: {driver: 'sqlite', path: './data/meta.db'}},
+    storage: {
+      path: './data',
+      blobs: {driver: 'fs', path: './data'},
+      metadata: {driver: 'sqlite', path: 'data/meta.db'},
+    },
     cache: {memory: 268_435_456},
     shutdown: {grace: 30_000},
     uploads: {expireAfter: 86_400_000},
@@ -88,6 +92,27 @@ test('every setting stands in the commented file', async (t) => {
   t.is(name, 'docker.io');
   const credentials = ['username', 'password', 'passwordFile', 'dockerConfig'];
   for (const key of [...keysOf(rest), ...keysOf(hub), ...credentials]) t.true(text.includes(`${key}:`), key);
+});
+
+const storageOf = async (storage: string) => {
+  const {path, blobs, metadata} = (await loadGiven({yaml: `storage: ${storage}`})).storage;
+  return [path, blobs.path, metadata.path];
+};
+
+test('blobs and metadata follow storage.path unless they have a path of their own', async (t) => {
+  t.deepEqual(await storageOf('{path: /srv}'), ['/srv', '/srv', '/srv/meta.db']);
+  t.deepEqual(await storageOf('{path: /srv, blobs: {path: /mnt}}'), ['/srv', '/mnt', '/srv/meta.db']);
+  t.deepEqual(await storageOf('{path: /srv, metadata: {path: /ssd/m.db}}'), ['/srv', '/srv', '/ssd/m.db']);
+});
+
+test('without storage.path, the lock and the admin socket stay beside the metadata', async (t) => {
+  t.deepEqual(await storageOf('{blobs: {path: /mnt}}'), ['./data', '/mnt', 'data/meta.db']);
+  t.deepEqual(await storageOf('{metadata: {path: /ssd/m.db}}'), ['/ssd', './data', '/ssd/m.db']);
+  t.deepEqual(await storageOf('{blobs: {path: /data}, metadata: {path: /data/meta.db}}'), [
+    '/data',
+    '/data',
+    '/data/meta.db',
+  ]);
 });
 
 test('an empty file has the effect of no file, and so has a file of comments', async (t) => {

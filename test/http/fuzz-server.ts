@@ -41,6 +41,7 @@ const registry = (name: string, changes: Partial<RegistryConfig>): RegistryConfi
 const config: Config = {
   listen: {host: '127.0.0.1', port: 0},
   storage: {
+    path: folder,
     blobs: {driver: 'fs', path: folder},
     metadata: {driver: 'sqlite', path: join(folder, 'meta.db')},
   },

@@ -162,6 +162,7 @@ function configOf({registries, config}: BackrefOptions, folder: string, port: nu
   return {
     listen: {host: '127.0.0.1', port},
     storage: {
+      path: folder,
       blobs: {driver: 'fs', path: folder},
       metadata: {driver: 'sqlite', path: join(folder, 'meta.db')},
     },

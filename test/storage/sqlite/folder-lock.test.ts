@@ -13,7 +13,7 @@ test('a folder is one holder’s, by whatever name it is called, until that one 
   const other = join(await createFolder(t), 'link');
   await symlink(folder, other);
   for (const name of [folder, other]) {
-    t.throws(() => lockFolder(name), {instanceOf: Occupied, message: /another backref works on /});
+    t.throws(() => lockFolder(name), {instanceOf: Occupied, message: /another backref is using /});
   }
   lock.release();
   lock.release();
