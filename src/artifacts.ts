@@ -149,7 +149,7 @@ async function depositIn(
   const {lockFolder} = await import('./storage/sqlite/folder-lock.ts');
   const lock = lockFolder(folder);
   try {
-    const store = createFsBlobStore({path: join(folder, 'blobs')});
+    const store = createFsBlobStore({path: join(folder, 'blobs'), metadata});
     const custody = createCustody({store, metadata, clock: patientClock});
     await createDeposits({metadata, spools, custody, clock: patientClock, ...NOTHING_HELD}).make(deposit);
   } finally {

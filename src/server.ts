@@ -43,6 +43,7 @@ import {createRegistries, type PushPolicy, type Registries, type Registry} from 
 import {createTagLists} from './registry/tag-lists.ts';
 import {createTags} from './registry/tags.ts';
 import {createWrites, type Writes} from './registry/writes.ts';
+import type {BlobStore} from './storage/blob-store.ts';
 import {type FolderLock, Occupied} from './storage/folder-lock.ts';
 import {createFsBlobStore} from './storage/fs/blob-store.ts';
 import {createSpools} from './storage/fs/spools.ts';
@@ -89,6 +90,9 @@ const SPOOL_LIFE = 24 * 60 * 60 * 1000;
 
 /** Uploads are looked for that are over, each so many milliseconds or more often. */
 const SWEEP = 60 * 60 * 1000;
+
+/** How often the blob store is looked for, so that the log says for how long it has been missing. */
+const STORE_CHECK_MS = 60_000;
 
 /** One server: everything that it consists of is made and wired here, and held by nobody else. */
 export function createServer(
@@ -150,13 +154,15 @@ export function createServer(
   }
 
   /** What is done beside the requests, from now on. */
-  function work({expiry, garbage, upkeep, background}: Running): void {
+  function work({store, expiry, garbage, upkeep, background}: Running): void {
     const {
       uploads: {expireAfter},
       garbage: {interval, grace},
     } = config;
     const expire = (signal: AbortSignal) => expiry.run(clock.now() - expireAfter, signal);
     const collect = (signal: AbortSignal) => garbage.run({grace, signal, progress: () => {}});
+    background.once('find the blob store', store.check);
+    background.every(STORE_CHECK_MS, 'find the blob store', store.check);
     background.once('sweep old spools', () => spools.sweep(clock.now() - Math.max(SPOOL_LIFE, expireAfter)));
     background.once('expire uploads', expire);
     background.every(Math.min(expireAfter, SWEEP), 'expire uploads', expire);
@@ -235,6 +241,7 @@ function releaseAll(locks: Iterable<FolderLock>): void {
 
 interface Wired {
   verbs: Verbs;
+  store: BlobStore;
   fills: Fills;
   prefetch: Prefetch;
   lists: ReferrerLists;
@@ -266,7 +273,7 @@ interface Parts {
 
 function wire(config: Config, parts: Parts): Wired {
   const {metadata, spools, writes, registries, owner, clock, events} = parts;
-  const store = createFsBlobStore({path: join(config.storage.blobs.path, 'blobs')});
+  const store = createFsBlobStore({path: join(config.storage.blobs.path, 'blobs'), metadata});
   const memory = createMemory(config.cache.memory);
   const absences = createAbsences(clock);
   const access = createAccess({metadata, clock, events});
@@ -286,10 +293,23 @@ function wire(config: Config, parts: Parts): Wired {
   const uploads = createUploads({metadata, spools, custody, clock});
   const rounds = createTagRounds({metadata, capabilities, discovery, pull, tags, clock, events, owner});
   const upkeep = createTagUpkeep({metadata, rounds, registries, clock, events});
-  const pushed = {metadata, access, absences, memory, fills, pull, manifests, tags, tagLists, fallbackTags};
+  const pushed = {
+    metadata,
+    custody,
+    access,
+    absences,
+    memory,
+    fills,
+    pull,
+    manifests,
+    tags,
+    tagLists,
+    fallbackTags,
+  };
   const pushes = createPushes({
     local: createLocalPush({...pushed, uploads, clock, events}),
     through: createThroughPush({...pushed, uploads, capabilities, lists, upkeep, clock, events}),
+    store,
   });
   const expiry = createUploadExpiry({uploads, registries, events});
   const garbage = createGarbage({
@@ -312,7 +332,7 @@ function wire(config: Config, parts: Parts): Wired {
     metrics: createMetrics(events),
   };
   const deposits = createDeposits({metadata, spools, custody, tags, memory, clock});
-  return {verbs, fills, prefetch, lists, expiry, garbage, deposits, upkeep};
+  return {verbs, store, fills, prefetch, lists, expiry, garbage, deposits, upkeep};
 }
 
 function registryOf(

@@ -19,8 +19,10 @@ export interface Custody {
    */
   rely(digest: Digest, changes: readonly Change[]): Promise<boolean>;
   /**
-   * The size of a stored blob whose bytes are here. A row whose bytes the disk has lost goes, with what is left of
-   * them, so that who has the blob brings it anew.
+   * The size of a stored blob whose bytes are here. A copy whose bytes the disk has lost is forgotten, with what is left
+   * of them, and fetched again. Of a blob that was pushed here row and bytes stay as they are: a push that brings it
+   * heals it, and so does a backup that is put back.
+   * @throws StoreMissing when nothing can be said of any blob
    */
   stored(digest: Digest): Promise<number | undefined>;
   /** Removes a blob's bytes unless a repository is linked to it; tells whether it did. */
@@ -46,9 +48,14 @@ export function createCustody({store, metadata, clock}: CustodyParts): Custody {
     return (await store.stat(digest))?.size === size ? {size} : 'lost';
   }
 
-  /** A row that there is no room to remove is true again when its blob is brought. */
-  function leaveRow(error: unknown): void {
-    if (!(error instanceof NoRoom)) throw error;
+  /** Without room to remove the row, nothing is removed: the row is true again when its blob is brought. */
+  async function forgetCopy(digest: Digest): Promise<boolean> {
+    try {
+      return await metadata.commit([{type: 'blob.delete', digest}], [{type: 'blob.evictable', digest}]);
+    } catch (error) {
+      if (error instanceof NoRoom) return false;
+      throw error;
+    }
   }
 
   /** Bytes without a row would be found by nobody, and stay: a disk without room for a row has none for them either. */
@@ -84,8 +91,7 @@ export function createCustody({store, metadata, clock}: CustodyParts): Custody {
         const now = await look(digest);
         if (typeof now === 'object') return now.size;
         if (now === 'absent') return undefined;
-        await metadata.commit([{type: 'blob.delete', digest}]).catch(leaveRow);
-        await store.delete(digest);
+        if (await forgetCopy(digest)) await store.delete(digest);
         return undefined;
       });
     },

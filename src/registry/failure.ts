@@ -1,4 +1,5 @@
 import {OciError} from '../oci/errors.ts';
+import {StoreMissing} from '../storage/blob-store.ts';
 import {NoRoom} from '../storage/metadata.ts';
 import {UpstreamFailure} from '../upstream/port.ts';
 import type {Route} from './namespace.ts';
@@ -14,8 +15,18 @@ export const diskFailed = (what: string, cause?: unknown): OciError =>
     cause,
   });
 
+/** For the client of a registry whose blob store is missing. What that is about, its operator finds in the log. */
+const storeMissing = (cause: StoreMissing): OciError =>
+  new OciError('UNAVAILABLE', {
+    message:
+      'the blob store of this registry is missing at the moment: try again later, or tell its operator',
+    headers: {'Retry-After': String(RETRY_AFTER)},
+    cause,
+  });
+
 /**
- * Runs a verb, and tells its client of an upstream that could not be asked, and of a disk that is full.
+ * Runs a verb, and tells its client of an upstream that could not be asked, of a disk that is full, and of one that is
+ * missing.
  * @param plight what that means for the client; unless given, that of a pull
  */
 export async function answering<T>(
@@ -27,6 +38,7 @@ export async function answering<T>(
     return await verb();
   } catch (error) {
     if (error instanceof NoRoom) throw diskFailed('the disk is full', error);
+    if (error instanceof StoreMissing) throw storeMissing(error);
     throw error instanceof UpstreamFailure ? refusal(error, route, plight) : error;
   }
 }

@@ -40,7 +40,10 @@ export interface GarbageOptions {
  * that gives it up, so that a manifest which comes meanwhile keeps its blobs.
  */
 export interface Garbage {
-  /** One run at a time: who asks meanwhile gets a run of their own afterwards. @throws the signal's reason */
+  /**
+   * One run at a time: who asks meanwhile gets a run of their own afterwards.
+   * @throws the signal's reason; StoreMissing, with nothing collected, while the blob store is missing
+   */
   run(options: GarbageOptions): Promise<GarbageResult>;
 }
 
@@ -60,13 +63,17 @@ export interface GarbageParts {
 /** Pieces that are looked for at a time. */
 const BATCH = 200;
 
+/** How long after a walk over all stored bytes the next one is due. */
+const STRAY_WALK_INTERVAL_MS = 24 * 60 * 60 * 1000;
+
 /** One piece: what its collection adds to the result, or nothing where it turned out to be needed. */
 type Collected = Partial<GarbageResult>;
 
 export function createGarbage(parts: GarbageParts): Garbage {
   const {metadata, store, custody, memory, expireUploads, uploadLife, clock, events} = parts;
 
-  let lookedForStrays = false;
+  /** When all bytes are next looked through for those without a row. */
+  let strayWalkDueAt = 0;
 
   async function* uploads(signal: AbortSignal): AsyncGenerator<Collected> {
     yield {uploads: await expireUploads(clock.now() - uploadLife, signal)};
@@ -113,21 +120,30 @@ export function createGarbage(parts: GarbageParts): Garbage {
     );
   }
 
-  /** Whole blobs without a row: only a process that dies leaves them, so they are looked for once in each. */
-  async function* strays(): AsyncGenerator<Collected> {
-    if (lookedForStrays) return;
-    for await (const {digest, size} of store.list()) {
-      const isStray = !(await metadata.blob(digest)) && (await custody.removeStray(digest));
-      yield isStray ? {blobs: 1, bytes: size} : {};
+  /**
+   * Whole blobs without a row: a process that dies leaves them, or a removal that fails, so they are looked for rarely.
+   * They are left alone for as long as everything else: their row may come back with a backup of the metadata.
+   */
+  async function* strays(before: number): AsyncGenerator<Collected> {
+    if (clock.now() < strayWalkDueAt) return;
+    let tooYoung = 0;
+    for await (const {digest, size, storedAt} of store.list()) {
+      if (await metadata.blob(digest)) {
+        yield {};
+        continue;
+      }
+      if (storedAt >= before) tooYoung += 1;
+      else if (await custody.removeStray(digest)) yield {blobs: 1, bytes: size};
     }
-    lookedForStrays = true;
+    if (tooYoung === 0) strayWalkDueAt = clock.now() + STRAY_WALK_INTERVAL_MS;
   }
 
   async function collect({grace, signal, progress}: GarbageOptions): Promise<GarbageResult> {
     const result: GarbageResult = {uploads: 0, indexes: 0, links: 0, manifests: 0, blobs: 0, bytes: 0};
     const before = clock.now() - grace;
-    const kinds = [uploads(signal), indexes(), links(before), manifests(), blobs(before), strays()];
+    const kinds = [uploads(signal), indexes(), links(before), manifests(), blobs(before), strays(before)];
     signal.throwIfAborted();
+    await store.check();
     for (const [index, kind] of kinds.entries()) {
       for await (const piece of kind) {
         for (const [name, count] of Object.entries(piece)) result[name as keyof GarbageResult] += count;

@@ -7,8 +7,21 @@ export interface StoredRange {
   end: number;
 }
 
-/** Whole, verified blobs, each named by its digest. What exists here is complete. */
+/**
+ * The store is not there: its disk is not mounted, or it is another one than the metadata belong to. Nothing can be
+ * said of any blob, least of all that it is lost. The message is for the operator.
+ */
+export class StoreMissing extends Error {
+  override readonly name = 'StoreMissing';
+}
+
+/**
+ * Whole, verified blobs, each named by its digest. What exists here is complete. Every method throws StoreMissing while
+ * the store is not there, and works again from the moment on at which it is.
+ */
 export interface BlobStore {
+  /** Resolves when the store is there, and makes one where nothing has been stored yet. @throws StoreMissing */
+  check(): Promise<void>;
   stat(digest: Digest): Promise<{size: number} | undefined>;
   /**
    * The bytes of a stored blob, or of a range within it. A chunk is valid until the next one is asked for: who keeps
@@ -20,7 +33,15 @@ export interface BlobStore {
   /** Nothing happens when the blob is not here. */
   delete(digest: Digest): Promise<void>;
   /** All stored blobs in the order of their digests, from the one after `after` on. */
-  list(after?: Digest): AsyncIterable<{digest: Digest; size: number}>;
+  list(after?: Digest): AsyncIterable<ListedBlob>;
+}
+
+export interface ListedBlob {
+  digest: Digest;
+  /** Bytes. */
+  size: number;
+  /** When it was published, in milliseconds since the epoch by the clock of the disk. */
+  storedAt: number;
 }
 
 /** Copies chunks that are valid one at a time into a buffer that has room for them; gives what they filled. */

@@ -45,6 +45,14 @@ export interface BlobRecord {
   storedAt: number;
 }
 
+/** What is known of the blob store as a whole. */
+export interface BlobStoreRecord {
+  /** What its marker says; undefined until the store has been given one. */
+  id: string | undefined;
+  /** A blob was stored there and has not been removed. */
+  hasBlobs: boolean;
+}
+
 /** A repository's permission for a blob; outlives the bytes. */
 export interface BlobLink {
   digest: Digest;
@@ -244,6 +252,8 @@ export type Change =
   | {type: 'blob.unlink'; repository: RepositoryKey; digest: Digest}
   /** The bytes are about to be removed from the blob store. */
   | {type: 'blob.deleting'; digest: Digest}
+  /** The blob store has this marker from now on. */
+  | {type: 'blob-store.put'; id: string}
   | {type: 'upload.put'; upload: UploadRecord}
   | {type: 'upload.delete'; id: UploadId}
   /** Takes the place of an older entry for the same referrer of the same subject. */
@@ -267,6 +277,8 @@ export type Precondition =
   | {type: 'blob.loose'; repository: RepositoryKey; digest: Digest; before: number}
   /** No repository is linked to the blob. */
   | {type: 'blob.unlinked'; digest: Digest}
+  /** No repository has a link of origin `local` to the blob. */
+  | {type: 'blob.evictable'; digest: Digest}
   /** Nobody else holds the lease at `at`. */
   | {type: 'lease.free'; key: string; owner: string; at: number};
 
@@ -317,6 +329,7 @@ export interface Metadata {
   blobLink(repository: RepositoryKey, digest: Digest): Promise<BlobLink | undefined>;
   /** A repository of this registry that is linked to the blob, the bytes being here. */
   blobHolder(registry: string, digest: Digest): Promise<RepositoryName | undefined>;
+  blobStore(): Promise<BlobStoreRecord>;
   upload(id: UploadId): Promise<UploadRecord | undefined>;
   /** Uploads that were last touched before `before`, oldest first. */
   idleUploads(before: number, limit: number): Promise<UploadRecord[]>;

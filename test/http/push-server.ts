@@ -69,7 +69,7 @@ export async function startPushServer(
   events.on('request.end', (request) => void requests.push(request));
   events.on('request.fault', ({error}) => void faults.push(error));
   // Nothing is read here: of the verbs, only those that write are asked.
-  const verbs = {pushes: createPushes({local, through: local})} as Verbs;
+  const verbs = {pushes: createPushes({local, through: local, store: {check: async () => {}}})} as Verbs;
   const app = createApp({verbs, registries: () => registries, pseudonym: 'test', clock, events});
   const listener = createListener({app, clock, events});
   const port = await listener.listen('127.0.0.1', 0);

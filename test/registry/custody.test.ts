@@ -2,6 +2,7 @@ import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
 import {systemClock} from '../../src/clock.ts';
 import {digestOf} from '../../src/oci/digest.ts';
+import {parseName} from '../../src/oci/name.ts';
 import {createCustody} from '../../src/registry/custody.ts';
 import type {BlobStore} from '../../src/storage/blob-store.ts';
 import {createFsBlobStore} from '../../src/storage/fs/blob-store.ts';
@@ -19,7 +20,7 @@ async function setUp(t: ExecutionContext, replaced: Replacements = {}) {
   const folder = await createFolder(t);
   const metadata = await openSqliteMetadata({path: join(folder, 'meta.db')});
   t.teardown(() => metadata.close());
-  const store = createFsBlobStore({path: join(folder, 'blobs')});
+  const store = createFsBlobStore({path: join(folder, 'blobs'), metadata});
   const spools = createSpools({path: join(folder, 'spool')});
   const custody = createCustody({
     store: replaced.store?.(store) ?? store,
@@ -81,6 +82,21 @@ test('a row whose bytes the disk has lost goes, with what is left of them', asyn
   t.is(await custody.stored(digest), undefined);
   t.is(await metadata.blob(digest), undefined);
   t.is(await store.stat(digest), undefined);
+});
+
+test('a row whose bytes the disk has lost stays where the blob was pushed, and so does what is left of them', async (t) => {
+  const {metadata, store, custody, keep} = await setUp(t);
+  await keep(bytes);
+  const repository = {registry: 'hosted.test', name: parseName('team/app')};
+  const link = {type: 'blob.link', repository, digest, size: bytes.length, origin: 'local', at: 1} as const;
+  await metadata.commit([link]);
+  await metadata.commit([{type: 'blob.put', digest, size: bytes.length + 1, at: 1}]);
+  t.is(await custody.stored(digest), undefined);
+  t.like(await metadata.blob(digest), {state: 'ready'});
+  t.deepEqual(await store.stat(digest), {size: bytes.length});
+
+  await keep(bytes);
+  t.is(await custody.stored(digest), bytes.length);
 });
 
 test('a blob that comes back while a reader misses it stays', async (t) => {

@@ -29,7 +29,7 @@ async function setUp(
   t.teardown(() => metadata.close());
   const spools = createSpools({path: join(folder, 'spool')});
   const custody = createCustody({
-    store: createFsBlobStore({path: join(folder, 'blobs')}),
+    store: createFsBlobStore({path: join(folder, 'blobs'), metadata}),
     metadata,
     clock: systemClock,
   });

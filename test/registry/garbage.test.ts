@@ -1,3 +1,4 @@
+import {rename} from 'node:fs/promises';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
 import {createEvents} from '../../src/events.ts';
@@ -21,7 +22,7 @@ async function setUp(t: ExecutionContext) {
   const folder = await createFolder(t);
   const metadata = await openSqliteMetadata({path: join(folder, 'meta.db')});
   t.teardown(() => metadata.close());
-  const store = createFsBlobStore({path: join(folder, 'blobs')});
+  const store = createFsBlobStore({path: join(folder, 'blobs'), metadata});
   const spools = createSpools({path: join(folder, 'spool')});
   const clock = createMovableClock();
   const custody = createCustody({store, metadata, clock});
@@ -82,7 +83,21 @@ async function setUp(t: ExecutionContext) {
   const run = (grace = HOUR, states: GarbageProgress[] = []) =>
     garbage.run({grace, signal: new AbortController().signal, progress: (state) => states.push(state)});
   const isStored = async (digest: Digest) => (await store.stat(digest)) !== undefined;
-  return {metadata, store, spools, clock, custody, memory, garbage, expired, blob, manifest, run, isStored};
+  return {
+    folder,
+    metadata,
+    store,
+    spools,
+    clock,
+    custody,
+    memory,
+    garbage,
+    expired,
+    blob,
+    manifest,
+    run,
+    isStored,
+  };
 }
 
 test('a pushed blob that no manifest names is removed once its grace is over, and not before', async (t) => {
@@ -158,8 +173,8 @@ test('a blob whose removal a process did not survive is removed by the next run'
   t.is(await metadata.blob(half), undefined);
 });
 
-test('bytes without a row, as a process leaves them that dies in between, are removed once', async (t) => {
-  const {store, spools, blob, manifest, run, isStored} = await setUp(t);
+test('bytes without a row, as a process leaves them that dies in between, are removed once their grace is over', async (t) => {
+  const {clock, store, spools, blob, manifest, run, isStored} = await setUp(t);
   const kept = await blob('kept', [repository]);
   await manifest([kept]);
   const stray = digestOf(Buffer.from('stray'));
@@ -167,10 +182,42 @@ test('bytes without a row, as a process leaves them that dies in between, are re
   await spool.append(Buffer.from('stray'));
   await store.publish(stray, spool);
 
+  t.like(await run(), {blobs: 0});
+  t.true(await isStored(stray));
+
+  clock.move(2 * HOUR);
   t.like(await run(), {blobs: 1, bytes: 5});
   t.false(await isStored(stray));
   t.true(await isStored(kept));
   t.like(await run(), {blobs: 0});
+});
+
+test('bytes without a row are looked for again a day later', async (t) => {
+  const {clock, store, spools, run, isStored} = await setUp(t);
+  clock.move(2 * HOUR);
+  t.like(await run(), {blobs: 0});
+  const stray = digestOf(Buffer.from('stray'));
+  const spool = await spools.open(stray);
+  await spool.append(Buffer.from('stray'));
+  await store.publish(stray, spool);
+
+  clock.move(25 * HOUR);
+  t.like(await run(), {blobs: 1});
+  t.false(await isStored(stray));
+});
+
+test('while the blob store is missing nothing at all is collected', async (t) => {
+  const {clock, folder, blob, run, isStored, metadata} = await setUp(t);
+  const loose = await blob('loose', [repository]);
+  clock.move(2 * HOUR);
+  await rename(join(folder, 'blobs'), join(folder, 'away'));
+  await t.throwsAsync(() => run(), {name: 'StoreMissing'});
+  t.truthy(await metadata.blobLink(repository, loose));
+  t.like(await metadata.blob(loose), {state: 'ready'});
+
+  await rename(join(folder, 'away'), join(folder, 'blobs'));
+  t.true(await isStored(loose));
+  t.like(await run(), {links: 1, blobs: 1});
 });
 
 test('a blob that is pushed again while it is removed is there afterwards', async (t) => {

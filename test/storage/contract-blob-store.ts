@@ -1,7 +1,8 @@
 import {randomBytes} from 'node:crypto';
+import {utimes} from 'node:fs/promises';
 import type {ExecutionContext, TestFn} from 'ava';
 import {algorithmOf, type Digest, digestOf} from '../../src/oci/digest.ts';
-import type {BlobStore} from '../../src/storage/blob-store.ts';
+import {type BlobStore, StoreMissing} from '../../src/storage/blob-store.ts';
 import {createSpools} from '../../src/storage/fs/spools.ts';
 import type {Spools} from '../../src/storage/spool.ts';
 import {createFolder} from '../support/folder.ts';
@@ -9,6 +10,8 @@ import {createFolder} from '../support/folder.ts';
 /** Where blobs outlive the process: every `open` is what a further process would see. */
 export interface BlobPlace {
   open(): BlobStore;
+  /** Takes the place away, as when a disk is unmounted; gives what brings it back as it was. */
+  takeAway(): Promise<() => Promise<void>>;
 }
 
 const MIB = 1024 * 1024;
@@ -188,6 +191,54 @@ export function blobStoreContract(test: TestFn, create: (t: ExecutionContext) =>
       digests.filter((digest) => digest > absent),
     );
     t.deepEqual(new Set(digests.map(algorithmOf)), new Set(['sha256', 'sha512'] as const));
+  });
+
+  test('blobs: each blob of the list tells when it was published, be the spool as old as it may', async (t) => {
+    const {spools, store} = await setUp(t);
+    const content = Buffer.from('dated');
+    const spool = await spools.open(digestOf(content));
+    await spool.append(content);
+    await spool.flush();
+    await utimes(spool.path, new Date(0), new Date(0));
+    const before = Date.now();
+    await store.publish(digestOf(content), spool);
+    const [listed] = await Array.fromAsync(store.list());
+    // A file system may keep whole seconds.
+    t.true(listed !== undefined && listed.storedAt >= before - 1000);
+  });
+
+  test('blobs: a store is there from the first question on', async (t) => {
+    const {place, store} = await setUp(t);
+    await t.notThrowsAsync(() => store.check());
+    await t.notThrowsAsync(() => place.open().check());
+  });
+
+  test('blobs: of a store that is missing nothing is told, and nothing is changed, until it is back', async (t) => {
+    const {place, spools, store} = await setUp(t);
+    const content = Buffer.from('on a disk that comes and goes');
+    const digest = digestOf(content);
+    await publish(store, spools, digest, content);
+    const bringBack = await place.takeAway();
+    for (const each of [store, place.open()]) {
+      const spool = await spools.open(digestOf(Buffer.from('new')));
+      await spool.append(Buffer.from('new'));
+      const missing = {instanceOf: StoreMissing};
+      await t.throwsAsync(() => each.check(), missing);
+      await t.throwsAsync(() => each.stat(digest), missing);
+      await t.throwsAsync(() => bytes(each.open(digest)), missing);
+      await t.throwsAsync(() => each.delete(digest), missing);
+      await t.throwsAsync(() => Array.fromAsync(each.list()), missing);
+      await t.throwsAsync(() => each.publish(spool.key as Digest, spool), missing);
+      t.is(spool.size, 3, 'the spool is still its owner’s');
+      await spool.discard();
+    }
+    await bringBack();
+    for (const each of [store, place.open()]) {
+      await each.check();
+      t.deepEqual(await each.stat(digest), {size: content.length});
+      t.true((await bytes(each.open(digest))).equals(content));
+      t.is((await Array.fromAsync(each.list())).length, 1);
+    }
   });
 
   test('blobs: two places share nothing', async (t) => {

@@ -466,6 +466,31 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     );
   });
 
+  test('pushes: a blob is evictable while no repository has a local link to it', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const digest = named('layer');
+    const evictable = () => holds(metadata, {type: 'blob.evictable', digest});
+    t.true(await evictable());
+    await commit({type: 'blob.put', digest, size: 5, at: 1}, blobLink(digest, APP, 'upstream'));
+    t.true(await evictable());
+    await commit(blobLink(digest, OTHER, 'local'));
+    t.false(await evictable());
+    await commit({type: 'blob.unlink', repository: OTHER, digest});
+    t.true(await evictable());
+  });
+
+  test('pushes: the blob store’s marker, and whether it has blobs, is remembered', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    t.deepEqual(await metadata.blobStore(), {id: undefined, hasBlobs: false});
+    await commit(
+      {type: 'blob-store.put', id: 'one'},
+      {type: 'blob.put', digest: named('layer'), size: 5, at: 1},
+    );
+    t.deepEqual(await metadata.blobStore(), {id: 'one', hasBlobs: true});
+    await commit({type: 'blob-store.put', id: 'two'}, {type: 'blob.delete', digest: named('layer')});
+    t.deepEqual(await metadata.blobStore(), {id: 'two', hasBlobs: false});
+  });
+
   test('pushes: a blob that no repository is linked to is found once it is old enough', async (t) => {
     const {metadata, commit} = await setUp(t);
     const digest = named('layer');

@@ -128,7 +128,7 @@ function begin(parts: FillParts, order: FillOrder, stopping: AbortSignal): Fill 
 }
 
 async function run(
-  {spools, custody, clock, events}: FillParts,
+  {spools, store, custody, clock, events}: FillParts,
   {digest, source, expected}: FillOrder,
   progress: Progress,
   behind: Behind,
@@ -136,6 +136,8 @@ async function run(
 ): Promise<void> {
   const began = clock.monotonic();
   try {
+    // Spools lie on the disk of the store: while that is missing, the blob is passed on without being kept.
+    await writing(store.check());
     const spool = await writing(spools.open(digest));
     behind.spool = spool;
     await download({digest, source, expected, spool, progress, clock, events, stopping});

@@ -1,3 +1,4 @@
+import {StoreMissing} from '../../storage/blob-store.ts';
 import {NoRoom} from '../../storage/metadata.ts';
 import {diskFailed} from '../failure.ts';
 import {SpoolFailed} from '../fill/download.ts';
@@ -11,6 +12,7 @@ export async function storing<T>(work: () => Promise<T>): Promise<T> {
     return await work();
   } catch (error) {
     const said = error instanceof SpoolFailed ? error.cause : error;
+    if (said instanceof StoreMissing) throw said;
     if (said instanceof NoRoom) throw diskFailed('the disk is full', error);
     const code = said instanceof Error && 'code' in said ? said.code : undefined;
     if (typeof code !== 'string' || !NO_ROOM.has(code)) throw error;

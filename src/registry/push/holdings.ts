@@ -5,6 +5,7 @@ import type {BlobLink, ManifestRecord, Metadata} from '../../storage/metadata.ts
 import {UpstreamFailure} from '../../upstream/port.ts';
 import {type Access, accessKey} from '../access.ts';
 import {blobSource} from '../blob-source.ts';
+import type {Custody} from '../custody.ts';
 import {BlobAbsent, DigestMismatch} from '../fill/download.ts';
 import type {Fills} from '../fill/fills.ts';
 import type {ManifestPull} from '../manifest-pull.ts';
@@ -23,18 +24,14 @@ export interface Holdings {
 
 export interface HoldingsParts {
   metadata: Metadata;
+  custody: Pick<Custody, 'stored'>;
   access: Access;
   fills: Fills;
   pull: ManifestPull;
   clock: Clock;
 }
 
-export function createHoldings({metadata, access, fills, pull, clock}: HoldingsParts): Holdings {
-  async function storedSize(digest: Digest): Promise<number | undefined> {
-    const record = await metadata.blob(digest);
-    return record?.state === 'ready' ? record.size : undefined;
-  }
-
+export function createHoldings({metadata, custody, access, fills, pull, clock}: HoldingsParts): Holdings {
   /** Downloads a blob that this caller was found to have access to. A download that somebody else began, and lost, is begun anew. */
   async function fetched(
     route: Route,
@@ -53,7 +50,7 @@ export function createHoldings({metadata, access, fills, pull, clock}: HoldingsP
       if (error instanceof DigestMismatch) throw otherContent(route, digest, error);
       throw error;
     }
-    return storedSize(digest);
+    return custody.stored(digest);
   }
 
   /** What the upstream grants, downloaded unless its bytes are here. */
@@ -62,7 +59,7 @@ export function createHoldings({metadata, access, fills, pull, clock}: HoldingsP
     const origin = 'upstream' as const;
     const grant = (await access.recall(route, digest)) ?? (await access.confirmBlob(route, digest, caller));
     if (!grant) return undefined;
-    const size = (await storedSize(digest)) ?? (await fetched(route, digest, grant.size, caller));
+    const size = (await custody.stored(digest)) ?? (await fetched(route, digest, grant.size, caller));
     if (size === undefined) return undefined;
     // A commit relies on the link, for which there was no size, or no room, when the upstream granted the blob.
     if (!(await metadata.blobLink(repository, digest))) {
@@ -74,7 +71,7 @@ export function createHoldings({metadata, access, fills, pull, clock}: HoldingsP
   return {
     async blob(route, digest, caller) {
       const link = await metadata.blobLink(route.repository, digest);
-      const size = link && (await storedSize(digest));
+      const size = link && (await custody.stored(digest));
       if (link && size !== undefined) return {size, origin: link.origin};
       return route.registry.hosted ? undefined : obtained(route, digest, caller);
     },

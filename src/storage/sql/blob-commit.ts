@@ -19,6 +19,7 @@ export interface BlobCommit {
   isHeld(repository: number, digest: Digest): Steps<boolean>;
   isLoose(repository: number, digest: Digest, before: number): Steps<boolean>;
   isUnlinked(digest: Digest): Steps<boolean>;
+  isEvictable(digest: Digest): Steps<boolean>;
 }
 
 export function createBlobCommit(writes: BlobWrites): BlobCommit {
@@ -74,6 +75,10 @@ export function createBlobCommit(writes: BlobWrites): BlobCommit {
     },
 
     isUnlinked,
+
+    *isEvictable(digest) {
+      return (yield* run(writes.localBlobLink, {digest})).length === 0;
+    },
   };
 }
 

@@ -88,6 +88,23 @@ export function compileBlobWrites(db: Kysely<Tables>) {
       db.selectFrom('repository_blob').select('repository').where('digest', '=', values.digest).limit(1),
     ),
 
+    /** Gives a row when some repository has a local link to the blob. */
+    localBlobLink: statement((values: {digest: Digest}) =>
+      db
+        .selectFrom('repository_blob')
+        .select('repository')
+        .where('digest', '=', values.digest)
+        .where('origin', '=', 'local')
+        .limit(1),
+    ),
+
+    putBlobStore: statement((values: {id: string}) =>
+      db
+        .insertInto('blob_store')
+        .values({key: 1, id: values.id})
+        .onConflict((conflict) => conflict.column('key').doUpdateSet({id: (row) => row.ref('excluded.id')})),
+    ),
+
     /** Gives a row when the repository is linked to the blob and its bytes are here and stay. */
     heldBlob: statement((values: BlobLinkKey) =>
       db

@@ -92,6 +92,8 @@ export function createCommit(
         return yield* run(writes.markDeleting, {digest: change.digest});
       case 'blob.delete':
         return yield* run(writes.deleteBlob, {digest: change.digest});
+      case 'blob-store.put':
+        return yield* run(writes.putBlobStore, {id: change.id});
       case 'blob.link':
         return yield* blobs.link(yield* idOrNew(change.repository), change);
       case 'blob.unlink':
@@ -151,6 +153,8 @@ export function createCommit(
       }
       case 'blob.unlinked':
         return yield* blobs.isUnlinked(precondition.digest);
+      case 'blob.evictable':
+        return yield* blobs.isEvictable(precondition.digest);
       case 'lease.free': {
         const {key, owner, at} = precondition;
         const [lease] = yield* run(writes.lease, {key});

@@ -124,6 +124,12 @@ export function createReads(db: Kysely<Tables>, run: RunStatement): Omit<Metadat
       const [row] = await run(queries.blobHolder, {registry, digest});
       return row?.name;
     },
+
+    async blobStore() {
+      const [row] = await run(queries.blobStore, {});
+      const [blob] = await run(queries.anyBlob, {});
+      return {id: row?.id, hasBlobs: blob !== undefined};
+    },
   };
 }
 
@@ -262,6 +268,17 @@ function compileReads(db: Kysely<Tables>) {
         .select(['size', 'origin', 'linked_at as linkedAt'])
         .where('repository', '=', values.repository)
         .where('digest', '=', values.digest),
+    ),
+
+    blobStore: statement((_values: object) => db.selectFrom('blob_store').select('id').where('key', '=', 1)),
+
+    anyBlob: statement((_values: object) =>
+      // The condition holds for every row and makes SQLite walk along the index.
+      db
+        .selectFrom('blob')
+        .select('digest')
+        .where('digest', '>', sql.lit('' as Digest))
+        .limit(1),
     ),
 
     // SQLite goes through the tables of a cross join in the order in which they are written.

@@ -44,6 +44,8 @@ export interface Tables {
     last_access: number;
     loose: number;
   };
+  /** One row, of `key` 1, once the store has been given a marker. */
+  blob_store: {key: 1; id: string};
   /**
    * Permission; it outlives the bytes, so it does not refer to `blob`. `loose` is 1 where the link is local and no
    * manifest that the repository is linked to names the blob, else 0.

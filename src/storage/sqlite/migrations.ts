@@ -167,4 +167,11 @@ export const MIGRATIONS = [
   `
   drop index tag_journal_by_time;
   `,
+  // A store without its marker is one whose disk is missing, not one that has lost everything.
+  `
+  create table blob_store (
+    key integer primary key check (key = 1),
+    id text not null
+  ) strict;
+  `,
 ] as const;

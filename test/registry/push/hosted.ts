@@ -71,7 +71,7 @@ export async function createHosted(t: ExecutionContext, options: HostedOptions =
   const opened = await openSqliteMetadata({path: join(folder, 'meta.db')});
   t.teardown(() => opened.close());
   const metadata = options.metadata?.(opened) ?? opened;
-  const store = createFsBlobStore({path: join(folder, 'blobs')});
+  const store = createFsBlobStore({path: join(folder, 'blobs'), metadata});
   const real = createSpools({path: join(folder, 'spool')});
   const spools = options.spools?.(real) ?? real;
   const events = createEvents();
@@ -88,6 +88,7 @@ export async function createHosted(t: ExecutionContext, options: HostedOptions =
   const uploads = createUploads({metadata, spools, custody, clock});
   const parts = {
     metadata,
+    custody,
     access,
     fills,
     pull,

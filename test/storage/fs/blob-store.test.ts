@@ -1,5 +1,5 @@
 import {existsSync, statSync} from 'node:fs';
-import {mkdir, readdir, readFile, writeFile} from 'node:fs/promises';
+import {mkdir, readdir, readFile, rename, writeFile} from 'node:fs/promises';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import test from 'ava';
@@ -7,11 +7,19 @@ import {digestOf, encodedOf} from '../../../src/oci/digest.ts';
 import {createFsBlobStore} from '../../../src/storage/fs/blob-store.ts';
 import {createSpools} from '../../../src/storage/fs/spools.ts';
 import {createFolder} from '../../support/folder.ts';
+import {createLedger} from '../../support/ledger.ts';
 import {blobStoreContract} from '../contract-blob-store.ts';
 
 blobStoreContract(test, async (t) => {
   const path = join(await createFolder(t), 'blobs');
-  return {open: () => createFsBlobStore({path})};
+  const metadata = createLedger();
+  return {
+    open: () => createFsBlobStore({path, metadata}),
+    async takeAway() {
+      await rename(path, `${path}.away`);
+      return () => rename(`${path}.away`, path);
+    },
+  };
 });
 
 const content = Buffer.from('the content');
@@ -22,19 +30,19 @@ test('a blob is one file, below its algorithm and the first two digits of its di
   const path = await createFolder(t);
   const spool = await createSpools({path: await createFolder(t)}).open(digest);
   await spool.append(content);
-  await createFsBlobStore({path}).publish(digest, spool);
+  await createFsBlobStore({path, metadata: createLedger()}).publish(digest, spool);
   t.deepEqual(await readFile(join(path, 'sha256', encoded.slice(0, 2), encoded)), content);
-  t.deepEqual(await readdir(path), ['sha256'], 'and nothing else is left');
+  t.deepEqual((await readdir(path)).sort(), ['backref-store', 'sha256'], 'and nothing else is left');
 });
 
-test('reading, listing and deleting make no folders', async (t) => {
-  const folder = await createFolder(t);
-  const store = createFsBlobStore({path: join(folder, 'blobs')});
+test('reading, listing and deleting make nothing but the store itself', async (t) => {
+  const path = join(await createFolder(t), 'blobs');
+  const store = createFsBlobStore({path, metadata: createLedger()});
   await store.stat(digest);
   await store.delete(digest);
   await Array.fromAsync(store.list());
   await t.throwsAsync(() => Array.fromAsync(store.open(digest)), {code: 'ENOENT'});
-  t.deepEqual(await readdir(folder), []);
+  t.deepEqual(await readdir(path), ['backref-store']);
 });
 
 test('what is no blob is not listed', async (t) => {
@@ -45,12 +53,12 @@ test('what is no blob is not listed', async (t) => {
   await writeFile(join(shard, `${encoded}.tmp`), '');
   await writeFile(join(shard, 'README'), '');
   await writeFile(join(path, 'sha256', 'zz', encoded), 'in the wrong folder');
-  t.deepEqual(await Array.fromAsync(createFsBlobStore({path}).list()), []);
+  t.deepEqual(await Array.fromAsync(createFsBlobStore({path, metadata: createLedger()}).list()), []);
 });
 
 test('a damaged blob is healed by publishing it again', async (t) => {
   const path = await createFolder(t);
-  const store = createFsBlobStore({path});
+  const store = createFsBlobStore({path, metadata: createLedger()});
   const spools = createSpools({path: await createFolder(t)});
   await mkdir(join(path, 'sha256', encoded.slice(0, 2)), {recursive: true});
   await writeFile(join(path, 'sha256', encoded.slice(0, 2), encoded), 'the con');
@@ -78,7 +86,7 @@ onTwoDisks(
     const spoolPath = await createFolder(t, otherDisk);
     await mkdir(join(path, 'tmp'));
     await writeFile(join(path, 'tmp', 'left by an earlier process'), '');
-    const store = createFsBlobStore({path});
+    const store = createFsBlobStore({path, metadata: createLedger()});
     const spools = createSpools({path: spoolPath});
     const spool = await spools.open(digest);
     await spool.append(content);
@@ -95,7 +103,7 @@ onTwoDisks(
 test('a publish that fails leaves the spool to its owner and shows no blob', async (t) => {
   const path = await createFolder(t);
   await writeFile(join(path, 'sha256'), 'in the way');
-  const store = createFsBlobStore({path});
+  const store = createFsBlobStore({path, metadata: createLedger()});
   const spool = await createSpools({path: await createFolder(t)}).open(digest);
   await spool.append(content);
   const error = await t.throwsAsync<NodeJS.ErrnoException>(() => store.publish(digest, spool));

@@ -9,6 +9,7 @@ import test, {type ExecutionContext} from 'ava';
 import type {Tag} from '../../../src/oci/name.ts';
 import {parseName} from '../../../src/oci/name.ts';
 import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
+import {MIGRATIONS} from '../../../src/storage/sqlite/migrations.ts';
 import {createFolder} from '../../support/folder.ts';
 import {garbageContract} from '../contract-garbage.ts';
 import {manifestPut, metadataContract} from '../contract-metadata.ts';
@@ -86,7 +87,7 @@ test('the database is in WAL mode and carries its schema’s version', async (t)
   await (await openSqliteMetadata({path})).close();
   using database = new DatabaseSync(path, {readOnly: true});
   t.like(database.prepare('pragma journal_mode').get(), {journal_mode: 'wal'});
-  t.like(database.prepare('pragma user_version').get(), {user_version: 4});
+  t.like(database.prepare('pragma user_version').get(), {user_version: MIGRATIONS.length});
 });
 
 test('a file that is no database is refused with what to do, and left as it is', async (t) => {
@@ -117,10 +118,10 @@ test('a database of a newer schema is refused with both versions', async (t) => 
   await (await openSqliteMetadata({path})).close();
   {
     using database = new DatabaseSync(path);
-    database.exec('pragma user_version = 7');
+    database.exec('pragma user_version = 99');
   }
   await t.throwsAsync(() => openSqliteMetadata({path}), {
-    message: `metadata: ${path} was written by a newer backref (schema 7; this one knows up to 4). Run that version again, or set storage.metadata.path to another file.`,
+    message: `metadata: ${path} was written by a newer backref (schema 99; this one knows up to ${MIGRATIONS.length}). Run that version again, or set storage.metadata.path to another file.`,
   });
 });
 

@@ -52,6 +52,7 @@ test('every read walks along an index, and gives rows in the order in which it m
   await reads.referrerRows(undefined, 1);
   await reads.references(DIGEST);
   await reads.promisedSize(REPOSITORY, DIGEST);
+  await reads.blobStore();
   await reads.referrerList(REPOSITORY, DIGEST);
   await reads.referrers(REPOSITORY, DIGEST, {limit: 1});
   await reads.referrers(REPOSITORY, DIGEST, {types: types.slice(1), limit: 1});

@@ -1,0 +1,19 @@
+import type {Digest} from '../../src/oci/digest.ts';
+import type {StoreLedger} from '../../src/storage/fs/marker.ts';
+
+/** What metadata know of a blob store, in memory: its marker, and the blobs that were recorded. */
+export function createLedger(): StoreLedger & {record(digest: Digest): void} {
+  const blobs = new Set<Digest>();
+  let id: string | undefined;
+  return {
+    blobStore: async () => ({id, hasBlobs: blobs.size > 0}),
+    async blob(digest) {
+      return blobs.has(digest) ? {digest, size: 0, state: 'ready', storedAt: 0} : undefined;
+    },
+    async commit(changes) {
+      for (const change of changes) if (change.type === 'blob-store.put') id = change.id;
+      return true;
+    },
+    record: (digest) => void blobs.add(digest),
+  };
+}
