@@ -93,6 +93,7 @@ const SWEEP = 60 * 60 * 1000;
 
 /** How often the blob store is looked for, so that the log says for how long it has been missing. */
 const STORE_CHECK_MS = 60_000;
+const FIND_STORE = 'find the blob store';
 
 /** One server: everything that it consists of is made and wired here, and held by nobody else. */
 export function createServer(
@@ -115,6 +116,7 @@ export function createServer(
     const locks = occupy();
     try {
       const parts = await open();
+      await findStore(parts.store);
       await listenForCommands(parts.socket);
       return {...parts, locks};
     } catch (error) {
@@ -161,8 +163,7 @@ export function createServer(
     } = config;
     const expire = (signal: AbortSignal) => expiry.run(clock.now() - expireAfter, signal);
     const collect = (signal: AbortSignal) => garbage.run({grace, signal, progress: () => {}});
-    background.once('find the blob store', store.check);
-    background.every(STORE_CHECK_MS, 'find the blob store', store.check);
+    background.every(STORE_CHECK_MS, FIND_STORE, store.check);
     background.once('sweep old spools', () => spools.sweep(clock.now() - Math.max(SPOOL_LIFE, expireAfter)));
     background.once('expire uploads', expire);
     background.every(Math.min(expireAfter, SWEEP), 'expire uploads', expire);
@@ -191,7 +192,16 @@ export function createServer(
     return [...locks.values()];
   }
 
-  /** As little is one without sockets. */
+  /** A new store is made now. One that is missing is waited for: what is not in it can be served without it. */
+  async function findStore(store: BlobStore): Promise<void> {
+    try {
+      await store.check();
+    } catch (error) {
+      events.emit('background.failed', {task: FIND_STORE, error});
+    }
+  }
+
+  /** A system without Unix sockets is no reason not to serve either. */
   async function listenForCommands(socket: AdminSocket): Promise<void> {
     try {
       await socket.listen();
