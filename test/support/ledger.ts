@@ -8,11 +8,10 @@ export function createLedger(): StoreLedger & {record(digest: Digest): void} {
   return {
     blobStore: async () => ({id, hasBlobs: blobs.size > 0}),
     async blob(digest) {
-      return blobs.has(digest) ? {digest, size: 0, state: 'ready', storedAt: 0} : undefined;
+      return blobs.has(digest) ? {digest} : undefined;
     },
     async commit(changes) {
-      for (const change of changes) if (change.type === 'blob-store.put') id = change.id;
-      return true;
+      for (const change of changes) id = change.id;
     },
     record: (digest) => void blobs.add(digest),
   };

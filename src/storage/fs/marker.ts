@@ -1,8 +1,8 @@
 import {randomUUID} from 'node:crypto';
 import {mkdir, open, readFile, rename} from 'node:fs/promises';
 import {join} from 'node:path';
+import type {Digest} from '../../oci/digest.ts';
 import {type ListedBlob, StoreMissing} from '../blob-store.ts';
-import type {Metadata} from '../metadata.ts';
 import {sync} from './durable.ts';
 import {unlessMissing} from './missing.ts';
 
@@ -11,8 +11,13 @@ const NAME = 'backref-store';
 /** Blobs of a store without marker that are looked for in the metadata before it is taken for another one. */
 const MAX_BLOBS_COMPARED = 1000;
 
-/** What the metadata know of the store. */
-export type StoreLedger = Pick<Metadata, 'blobStore' | 'blob' | 'commit'>;
+/** What is known of the store outside of it: the part of the metadata that the marker needs. */
+export interface StoreLedger {
+  blobStore(): Promise<{id: string | undefined; hasBlobs: boolean}>;
+  /** undefined for a blob that was not stored. */
+  blob(digest: Digest): Promise<object | undefined>;
+  commit(changes: readonly {type: 'blob-store.put'; id: string}[]): Promise<unknown>;
+}
 
 export interface Marker {
   /** Resolves when the folder is the store that the metadata belong to. @throws StoreMissing */
