@@ -1,28 +1,70 @@
+import type {NetworkInterfaceInfo} from 'node:os';
 import {resolve} from 'node:path';
+import {isEveryAddress, isLoopback} from '../config/host.ts';
 import type {Config, RegistryConfig} from '../config.ts';
+
+/** Where the server listens. */
+interface Listening {
+  url: string;
+  host: string;
+  port: number;
+}
 
 export interface Running {
   version: string;
   config: Config;
   /** Where the configuration comes from. */
   source: string;
-  /** Where the server listens. */
-  address: {url: string; host: string; port: number};
+  address: Listening;
+  /** The addresses of this machine, as `os.networkInterfaces` gives them. */
+  interfaces: NodeJS.Dict<NetworkInterfaceInfo[]>;
 }
 
-/** What `serve` tells a person who has started it: where it listens, what it serves, where the cache lies, how to pull. */
-export function banner({version, config, source, address}: Running): string {
-  const {blobs, metadata} = config.storage;
-  return `backref ${version} listens on ${address.url}
+/** Addresses of this machine that are shown; one with containers has dozens. */
+const MAX_SHOWN_ADDRESSES = 3;
 
-  configuration  ${source}
+/** What `serve` tells a person who has started it: where it listens, what it serves, where the cache lies, how to pull. */
+export function banner({version, config, source, address, interfaces}: Running): string {
+  const {blobs, metadata} = config.storage;
+  const others = hostsForOthers(address.host, interfaces).map((host) => `${host}:${address.port}`);
+  return `backref ${version} listens on ${listeningText(address)}
+
+${elsewhere(others)}  configuration  ${source}
   cache          ${resolve(blobs.path)}, metadata in ${resolve(metadata.path)}
 
 ${table([['registry', 'upstream', 'reached as'], ...config.registries.map(row)])}
 
 Pull through it:  ${example(config.registries, address)}
-`;
+${plainHttp(others)}`;
 }
+
+/** `http://127.0.0.1:5000`, or that it is every address. */
+export const listeningText = ({url, host, port}: Listening): string =>
+  isEveryAddress(host) ? `every address of this machine, port ${port}` : url;
+
+/** The hosts that clients on other machines write: none where they cannot reach it. */
+function hostsForOthers(host: string, interfaces: Running['interfaces']): string[] {
+  if (isLoopback(host)) return [];
+  if (!isEveryAddress(host)) return [bracketed(host)];
+  return Object.values(interfaces)
+    .flatMap((addresses) => addresses ?? [])
+    .filter(
+      ({internal, family, address}) => !internal && family === 'IPv4' && !address.startsWith('169.254.'),
+    )
+    .map(({address}) => address)
+    .slice(0, MAX_SHOWN_ADDRESSES);
+}
+
+const bracketed = (host: string): string => (host.includes(':') ? `[${host}]` : host);
+
+const elsewhere = (others: readonly string[]): string =>
+  others.length === 0 ? '' : `  for others     ${others.map((host) => `http://${host}`).join(', ')}\n`;
+
+/** Docker, Podman and the like expect TLS of every other machine. */
+const plainHttp = ([host]: readonly string[]): string =>
+  host === undefined
+    ? ''
+    : `It speaks plain HTTP: clients on other machines must allow that, Docker with {"insecure-registries": ["${host}"]}.\n`;
 
 function row({name, upstream, push, aliases, hosts, ...registry}: RegistryConfig): string[] {
   const ways = [
@@ -41,9 +83,9 @@ function table(rows: readonly string[][]): string {
     .join('\n');
 }
 
-/** Docker pulls over plain HTTP from this machine's own addresses without being told to. */
-function example(registries: readonly RegistryConfig[], {host, port}: Running['address']): string {
-  const local = ['0.0.0.0', '::', '127.0.0.1', '::1'].includes(host) ? 'localhost' : host;
+/** Docker pulls from this machine's own loopback address over plain HTTP without being told to. */
+function example(registries: readonly RegistryConfig[], {host, port}: Listening): string {
+  const local = isEveryAddress(host) || isLoopback(host) ? 'localhost' : bracketed(host);
   const registry = registries.find((candidate) => candidate.default) ?? registries[0];
   const prefix = registry?.default ? '' : `${registry?.name}/`;
   return `docker pull ${local}:${port}/${prefix}${registry?.library ? 'alpine' : 'REPOSITORY:TAG'}`;

@@ -1,8 +1,10 @@
-import {constants} from 'node:os';
+import {constants, networkInterfaces} from 'node:os';
 import {setTimeout as delay} from 'node:timers/promises';
 import {systemClock} from '../clock.ts';
-import {createLog, logEvents} from '../observe/log.ts';
-import {banner} from './banner.ts';
+import {configWarnings} from '../config/warnings.ts';
+import type {Config} from '../config.ts';
+import {createLog, type Log, logEvents} from '../observe/log.ts';
+import {banner, listeningText} from './banner.ts';
 import {type ConfigOptions, FAULTY, loadConfiguration} from './configuration.ts';
 import {folderFault, listenFault} from './start-fault.ts';
 
@@ -33,14 +35,17 @@ export async function serve(options: ConfigOptions & {version: string}): Promise
   try {
     const address = await server.listen();
     if (config.log.format === 'pretty')
-      write(`${banner({version: options.version, config, source, address})}\n`);
+      write(
+        `${banner({version: options.version, config, source, address, interfaces: networkInterfaces()})}\n`,
+      );
     else
       log({
         level: 'info',
         event: 'server.listening',
-        text: `listens on ${address.url}`,
+        text: `listens on ${listeningText(address)}`,
         facts: {...address, source},
       });
+    logWarnings(config, log);
   } catch (error) {
     await server.close().catch(() => {});
     return failed(listenFault(error, config));
@@ -50,6 +55,11 @@ export async function serve(options: ConfigOptions & {version: string}): Promise
   log({level: 'info', event: 'server.stopping', text: `${name}: finishing what runs`, facts: {signal: name}});
   await Promise.race([server.close(), delay(config.shutdown.grace + LEEWAY)]);
   return 0;
+}
+
+function logWarnings(config: Config, log: Log): void {
+  for (const {path: setting, problem} of configWarnings(config))
+    log({level: 'warn', event: 'config.warning', text: `${setting}: ${problem}`, facts: {setting, problem}});
 }
 
 function failed(problem: string): number {

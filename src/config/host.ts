@@ -30,3 +30,10 @@ export function parseUpstreamUrl(value: unknown): {url: string} | {problem: stri
     return {problem: `must end after the host, without path or query: ${ALLOWED}`};
   return {url: url.origin};
 }
+
+/** Whether an address to listen on is reached from its own machine alone. */
+export const isLoopback = (host: string): boolean =>
+  host === 'localhost' || host === '::1' || /^127(?:\.\d+){3}$/.test(host);
+
+/** Whether it stands for every address of its machine. */
+export const isEveryAddress = (host: string): boolean => host === '0.0.0.0' || host === '::';

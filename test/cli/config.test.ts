@@ -66,6 +66,18 @@ test('config check --json tells the same to machines', async (t) => {
   t.is(faults.length, 2);
 });
 
+test('config check warns of pushes over an address that others can reach, and ends with 0', async (t) => {
+  const cwd = await createFolder(t);
+  await writeFile(join(cwd, 'f.yaml'), 'registries: {apps.local: {}}');
+  const env = {BACKREF_CONFIG: 'f.yaml'};
+  const {code, stdout, stderr} = await run(t, ['config', 'check'], {cwd, env});
+  t.is(code, 0);
+  t.regex(stdout, /fine/);
+  t.regex(stderr, /^Warning: listen\.host: anyone who can reach 0\.0\.0\.0 can push to apps\.local: .*\.\n$/);
+  const json = await run(t, ['config', 'check', '--json'], {cwd, env});
+  t.like(JSON.parse(json.stdout), {ok: true, faults: [], warnings: {0: {path: 'listen.host'}}});
+});
+
 test('config show prints a file that has the same effect', async (t) => {
   const cwd = await createFolder(t);
   const {code, stdout} = await run(t, ['config', 'show'], {cwd, env: {BACKREF_SHUTDOWN_GRACE: '90s'}});

@@ -54,6 +54,17 @@ test('serve tells what becomes of pushes', async (t) => {
   t.regex(stdout, /r\.test +https:\/\/r\.test, push: through +r\.test/);
 });
 
+test('serve warns of pushes over an address that others can reach', async (t) => {
+  const cwd = await createFolder(t);
+  await writeFile(join(cwd, 'f.yaml'), 'registries: {apps.local: {}}');
+  // The system takes this for 127.0.0.1, backref for any name.
+  const env = {...ANYWHERE, BACKREF_LISTEN_HOST: '127.1'};
+  const server = start(t, ['serve', '--config', 'f.yaml'], {cwd, env});
+  const [line] = await server.prints(/^.*listen\.host: anyone who can reach .*$/m);
+  t.regex(line, /warn/i);
+  t.regex(line, /127\.1 can push to apps\.local/);
+});
+
 test('SIGTERM and SIGINT end it with 0, with nothing on stderr', async (t) => {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     const server = start(t, ['serve'], {cwd: await createFolder(t), env: ANYWHERE});

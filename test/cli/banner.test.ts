@@ -1,0 +1,54 @@
+import type {NetworkInterfaceInfo} from 'node:os';
+import test from 'ava';
+import {banner} from '../../src/cli/banner.ts';
+import {loadGiven} from '../support/settings.ts';
+
+const ipv4 = (address: string, internal = false): NetworkInterfaceInfo => ({
+  address,
+  netmask: '255.255.255.0',
+  family: 'IPv4',
+  mac: '00:00:00:00:00:00',
+  internal,
+  cidr: null,
+});
+
+const INTERFACES = {
+  lo: [ipv4('127.0.0.1', true)],
+  eth0: [ipv4('192.168.1.5'), ipv4('169.254.3.4')],
+};
+
+const bannerOf = async (host: string, interfaces = INTERFACES) =>
+  banner({
+    version: '1.2.3',
+    config: await loadGiven({}),
+    source: 'built-in default',
+    address: {host, port: 5000, url: `http://${host}:5000`},
+    interfaces,
+  });
+
+test('a server on every address says so, and how it is reached from here and from elsewhere', async (t) => {
+  for (const host of ['0.0.0.0', '::']) {
+    const text = await bannerOf(host);
+    t.regex(text, /^backref 1\.2\.3 listens on every address of this machine, port 5000$/m);
+    t.regex(text, /^ {2}for others {5}http:\/\/192\.168\.1\.5:5000$/m);
+    t.regex(text, /docker pull localhost:5000\/alpine$/m);
+    t.regex(text, /plain HTTP.*\{"insecure-registries": \["192\.168\.1\.5:5000"\]\}/);
+    t.notRegex(text, /127\.0\.0\.1|169\.254/);
+  }
+});
+
+test('a server on loopback names no way to reach it from elsewhere', async (t) => {
+  for (const host of ['127.0.0.1', '127.0.0.2', 'localhost']) {
+    const text = await bannerOf(host);
+    t.true(text.startsWith(`backref 1.2.3 listens on http://${host}:5000\n`));
+    t.notRegex(text, /others|plain HTTP/);
+    t.regex(text, /docker pull localhost:5000\/alpine/);
+  }
+});
+
+test('a server on one address of the network is reached there by everybody', async (t) => {
+  const text = await bannerOf('192.168.1.5', {lo: [], eth0: []});
+  t.regex(text, /listens on http:\/\/192\.168\.1\.5:5000$/m);
+  t.regex(text, /for others +http:\/\/192\.168\.1\.5:5000$/m);
+  t.regex(text, /docker pull 192\.168\.1\.5:5000\/alpine/);
+});
