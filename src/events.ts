@@ -1,5 +1,6 @@
 import {EventEmitter} from 'node:events';
 import type {Digest} from './oci/digest.ts';
+import type {RepositoryName} from './oci/name.ts';
 import type {FailureKind} from './upstream/port.ts';
 
 /** Everything that one server tells its log and its metrics. Sizes in bytes, durations in milliseconds. */
@@ -55,9 +56,11 @@ export interface EventMap {
   'upstream.failed': [{host: string; kind: FailureKind; reason: string}];
   /** An upstream's own no to something that was written: most often its writer's fault, who hears it as well. */
   'upstream.refused': [{host: string; reason: string}];
-  'upstream.throttled': [{host: string; retryAfter: number | undefined}];
+  /** A host limits our rate. Until `retryAfter` is over it is not asked, and this is not told again. */
+  'upstream.throttled': [{host: string; reason: string; retryAfter: number | undefined}];
   'upstream.quota': [{host: string; limit: number; remaining: number; window: number | undefined}];
-  'upstream.circuit': [{host: string; state: 'open' | 'half-open' | 'closed'}];
+  /** Of the whole upstream, or of one repository of it. */
+  'upstream.circuit': [{host: string; repository?: RepositoryName; state: 'open' | 'half-open' | 'closed'}];
   'upstream.credentials-refused': [{host: string; reason: string}];
   /** Content that nothing refers to was collected: pieces of all kinds, and the bytes that they had. */
   'garbage.collected': [{pieces: number; bytes: number}];

@@ -59,13 +59,22 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
     'debug',
     `${host}: ${method} ${path} ${status} ${Math.round(ms)} ms`,
   ],
-  'upstream.failed': ({host, kind, reason}) => ['warn', `${host}: ${kind}: ${reason}`],
+  // Of what is not asked, its own event has told, once.
+  'upstream.failed': ({host, kind, reason}) => [
+    kind === 'throttled' || kind === 'open' ? 'debug' : 'warn',
+    `${host}: ${kind}: ${reason}`,
+  ],
   'upstream.refused': ({reason}) => ['info', reason],
-  'upstream.throttled': ({host, retryAfter}) => ['warn', `${host} limits our rate${seconds(retryAfter)}`],
+  'upstream.throttled': ({host, reason, retryAfter}) => [
+    'warn',
+    `${reason}${retryAfter === undefined ? '' : `; ${host} is not asked${seconds(retryAfter)}`}`,
+  ],
   'upstream.quota': ({host, limit, remaining}) => ['debug', `${host}: ${remaining} of ${limit} pulls left`],
-  'upstream.circuit': ({host, state}) => [
+  'upstream.circuit': ({host, repository, state}) => [
     state === 'open' ? 'warn' : 'info',
-    state === 'open' ? `${host} fails and is left alone for a while` : `${host}: circuit ${state}`,
+    state === 'open'
+      ? `${repository === undefined ? host : `${host}: ${repository}`} fails and is left alone for a while`
+      : `${host}: circuit${repository === undefined ? '' : ` of ${repository}`} ${state}`,
   ],
   'upstream.credentials-refused': ({host, reason}) => [
     'error',

@@ -112,7 +112,9 @@ export function createMetrics(events: Events): Metrics {
   });
   events.on('upstream.failed', ({host, kind}) => failures.inc({host, kind}));
   events.on('upstream.quota', ({host, remaining}) => quota.set({host}, remaining));
-  events.on('upstream.circuit', ({host, state}) => circuit.set({host}, state === 'closed' ? 0 : 1));
+  events.on('upstream.circuit', ({host, repository, state}) => {
+    if (repository === undefined) circuit.set({host}, state === 'closed' ? 0 : 1);
+  });
   events.on('referrers.capability', ({host, capability: found}) => capability.inc({host, capability: found}));
   events.on('referrers.tag-owed', ({changes}) => owed.set(changes));
   events.on('referrers.tag-written', ({registry: name}) => written.inc({registry: name}));

@@ -29,14 +29,22 @@ export interface Breaker {
    * @returns undefined when the circuit is open.
    */
   enter(): ((finding: Finding) => void) | undefined;
+  /** Resolves when it is decided whether the circuit opens; undefined when that is not in question. */
+  confirming(): Promise<void> | undefined;
 }
 
+/**
+ * @param confirm asked before a closed circuit opens: are the failures more than those of single requests? Must not
+ * throw. Requests are let through until it has answered; without it, the circuit opens at once.
+ */
 export function createBreaker(
   policy: BreakerPolicy,
   clock: Clock,
   onChange: (state: 'open' | 'half-open' | 'closed') => void,
+  confirm?: () => Promise<boolean>,
 ): Breaker {
   let state: State = {name: 'closed', failures: 0};
+  let confirmation: Promise<void> | undefined;
   const become = (next: State): void => {
     const changed = next.name !== state.name;
     state = next;
@@ -49,12 +57,23 @@ export function createBreaker(
     return state.name === 'half-open' && state.probing ? PROBE_PATIENCE : undefined;
   };
 
+  /** A success meanwhile says as much as the confirmation. */
+  const openOnceConfirmed = async (ask: () => Promise<boolean>): Promise<void> => {
+    const confirmed = await ask();
+    confirmation = undefined;
+    if (state.name !== 'closed') return;
+    if (confirmed && state.failures >= policy.failures) open();
+    else state = {name: 'closed', failures: 0};
+  };
+
   // A request that was let through before the circuit opened says nothing about the time after.
   const settle = (finding: Finding): void => {
     if (state.name !== 'closed' || finding === 'unknown') return;
     const failures = finding === 'failing' ? state.failures + 1 : 0;
-    if (failures >= policy.failures) open();
-    else state = {name: 'closed', failures};
+    state = {name: 'closed', failures};
+    if (failures < policy.failures) return;
+    if (confirm) confirmation ??= openOnceConfirmed(confirm);
+    else open();
   };
   const settleProbe = (finding: Finding): void => {
     if (finding === 'failing') open();
@@ -65,6 +84,7 @@ export function createBreaker(
   return {
     closedFor,
     steady: () => state.name === 'closed',
+    confirming: () => confirmation,
     enter() {
       if (closedFor() !== undefined) return undefined;
       if (state.name === 'closed') return settle;

@@ -14,8 +14,9 @@ import {getManifest, headManifest} from './manifests.ts';
 import {type Upstream, UpstreamFailure, UpstreamRefusal, type UpstreamWriter} from './port.ts';
 import {pushBlob} from './push.ts';
 import type {Quota} from './quota.ts';
+import {createRateGates} from './rate-gates.ts';
 import {listReferrers} from './referrers.ts';
-import {createSend} from './request.ts';
+import {createSend, type Send} from './request.ts';
 import {createSendStream} from './send-stream.ts';
 import {listTags} from './tags.ts';
 import type {Target} from './target.ts';
@@ -58,7 +59,14 @@ export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): Ups
   }
 
   const agents = createAgents(options.ca, env);
-  const send = createSend({clock, events, agents, timeouts});
+  const gates = createRateGates(host, clock, ({host: limiting, reason, retryAfter}) =>
+    events.emit('upstream.throttled', {host: limiting, reason: `${host}: ${reason}`, retryAfter}),
+  );
+  const sendUngated = createSend({clock, events, agents, timeouts});
+  const send: Send = async (request, signal) => {
+    gates.check(request.url.host);
+    return sendUngated(request, signal);
+  };
   const sendStream = createSendStream({
     clock,
     events,
@@ -76,11 +84,22 @@ export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): Ups
       events.emit('upstream.credentials-refused', {host, reason: `${host}: ${REFUSED}`});
     },
   );
-  const tokens = createTokens({host, send, credentials, gate, clock, budget: timeouts.headers});
+  const tokens = createTokens({host, send, credentials, gate, gates, clock, budget: timeouts.headers});
   const auth = createAuth({upstream, insecure, realmHosts, credentials, gate, tokens});
   const root = `${upstream.origin}${upstream.pathname.replace(/\/$/, '')}/v2`;
   const base = new URL(`${root}/`);
-  const {ask, quota} = createExchange(options, {upstream, send, sendStream, auth, clock, events, via, base});
+  const {ask, quota} = createExchange(options, {
+    upstream,
+    send,
+    sendStream,
+    auth,
+    gates,
+    hasCredentials: credentials.configured,
+    clock,
+    events,
+    via,
+    base,
+  });
 
   const target = (repository: RepositoryName, path: string, caller: Caller): Target => ({
     url: new URL(`${root}/${repository}/${path}`),
@@ -94,9 +113,7 @@ export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): Ups
       if (error instanceof UpstreamRefusal) {
         events.emit('upstream.refused', {host, reason: error.message});
       } else if (error instanceof UpstreamFailure) {
-        const {kind, message, retryAfter} = error;
-        events.emit('upstream.failed', {host, kind, reason: message});
-        if (kind === 'throttled') events.emit('upstream.throttled', {host, retryAfter});
+        events.emit('upstream.failed', {host, kind: error.kind, reason: error.message});
       }
       throw error;
     });

@@ -3,13 +3,15 @@ import type {UpstreamConfig} from '../config.ts';
 import type {Events} from '../events.ts';
 import type {Auth, Permission} from './auth.ts';
 import {discard, SLOWEST} from './body.ts';
-import {type Breaker, createBreaker, type Finding} from './breaker.ts';
 import {type Budget, startBudget} from './budget.ts';
+import {createCircuits} from './circuits.ts';
+import {type Explanation, explanationOf} from './explanation.ts';
 import {HtmlAnswer, refuseHtml} from './html.ts';
 import {createLimit, type Limit} from './limit.ts';
 import {parseRetryAfter} from './pacing.ts';
 import {UpstreamFailure} from './port.ts';
 import {parseQuota, type Quota} from './quota.ts';
+import type {RateGates} from './rate-gates.ts';
 import {follow} from './redirect.ts';
 import {
   header,
@@ -18,6 +20,7 @@ import {
   type RequestOptions,
   requireIdentity,
   type Send,
+  whereFrom,
 } from './request.ts';
 import {persist} from './retry.ts';
 import type {SendStream, StreamedBody, StreamRequest} from './send-stream.ts';
@@ -55,6 +58,9 @@ export interface ExchangeDeps {
   send: Send;
   sendStream: SendStream;
   auth: Auth;
+  gates: RateGates;
+  /** Are there credentials to ask with? */
+  hasCredentials: boolean;
   clock: Clock;
   events: Events;
   /** This server's entry in `Via`. */
@@ -68,17 +74,12 @@ export const REFUSALS: readonly number[] = Array.from({length: 100}, (_, index) 
   (status) => ![401, 403, 429].includes(status),
 );
 
-/** Failures without an answer that show an upstream, or the token service it depends on, in trouble. */
-const FAILING = new Set<string>(['unreachable', 'timeout', 'token']);
-/** Server errors that are answers: not implemented, and a loop. */
-const SOUND = new Set([501, 508]);
-
 /** What a status says that is no answer to the question. */
-function failureOf({status, headers, url}: Reply, host: string, now: number): UpstreamFailure {
-  const where = url.host === host ? '' : ` (from ${url.host}, to which it redirects)`;
+function failureOf(reply: Reply, host: string, now: number): UpstreamFailure {
+  const {status, headers} = reply;
+  const where = whereFrom(reply, host);
   const retryAfter = parseRetryAfter(header(headers, 'retry-after'), now);
   const options = retryAfter === undefined ? {} : {retryAfter};
-  if (status === 429) return new UpstreamFailure('throttled', host, `limits our rate (429)${where}`, options);
   if (status === 401 || status === 403)
     return new UpstreamFailure('denied', host, `denies access (${status})${where}`);
   if (status === 508) {
@@ -89,6 +90,12 @@ function failureOf({status, headers, url}: Reply, host: string, now: number): Up
     );
   }
   return new UpstreamFailure('status', host, `answered ${status}${where}`, options);
+}
+
+/** A rate limit as the upstream explains it, and what to do about it where nobody has logged in. */
+function limitReason({text}: Explanation, hasCredentials: boolean): string {
+  const hint = hasCredentials ? '' : '; set upstream.credentials: accounts have a limit of their own';
+  return `limits our rate (429${text === '' ? '' : `: ${text}`})${hint}`;
 }
 
 /** What sets each limit. */
@@ -116,14 +123,8 @@ const permissionOf = ({method, repository, caller, permission}: Question): Permi
   ...permission,
 });
 
-function findingOf(error: unknown): Finding {
-  // With refused credentials nothing may have been asked at all.
-  if (!(error instanceof UpstreamFailure) || error.kind === 'credentials') return 'unknown';
-  return FAILING.has(error.kind) ? 'failing' : 'reachable';
-}
-
 export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exchange {
-  const {upstream, send, sendStream, auth, clock, events, via, base} = deps;
+  const {upstream, send, sendStream, auth, gates, hasCredentials, clock, events, via, base} = deps;
   const {host} = upstream;
   const limits: Record<Question['slot'], Limit> = {
     heads: createLimit(options.concurrency.heads),
@@ -133,18 +134,22 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
     // As many again: neither pulls nor pushes wait for the other, and one upload never needs a second slot.
     uploads: createLimit(options.concurrency.bodies),
   };
-  const breaker: Breaker = createBreaker(options.breaker, clock, (state) =>
-    events.emit('upstream.circuit', {host, state}),
-  );
   let quota: Quota | undefined;
 
-  const opened = (retryAfter: number): UpstreamFailure =>
-    new UpstreamFailure(
-      'open',
-      host,
-      `failed ${options.breaker.failures} times in a row and is not asked at the moment`,
-      {retryAfter},
-    );
+  /** The end point that concerns no repository, asked once; what it says does not matter. */
+  const probe = async (): Promise<Reply> => {
+    const budget = startBudget(clock, options.timeouts.headers);
+    try {
+      const reply = await send({method: 'GET', url: base, headers: {via: `1.1 ${via}`}}, budget.signal);
+      discard(reply.body);
+      return reply;
+    } catch (error) {
+      throw explain(error, budget, 'sent no response headers');
+    } finally {
+      budget.end();
+    }
+  };
+  const circuits = createCircuits(options.breaker, {host, probe, clock, events});
 
   const noteQuota = (reply: Reply): void => {
     const seen = reply.url.host === host ? parseQuota(reply.headers) : undefined;
@@ -185,9 +190,18 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
     return question.attempts === 'one' ? send() : persist(send, budget, clock);
   };
 
-  const judge = (reply: Reply, {method, answers}: Question): Reply => {
+  const limited = async (reply: Reply, budget: Budget): Promise<UpstreamFailure> => {
+    const close = () => reply.body.close();
+    budget.signal.addEventListener('abort', close, {once: true});
+    const reason = limitReason(await explanationOf(reply, host), hasCredentials);
+    const retryAfter = parseRetryAfter(header(reply.headers, 'retry-after'), clock.now());
+    return gates.limited({host: reply.url.host, reason: `${reason}${whereFrom(reply, host)}`, retryAfter});
+  };
+
+  const judge = async (reply: Reply, {method, answers}: Question, budget: Budget): Promise<Reply> => {
     const ok = reply.status >= 200 && reply.status < 300;
     if (!ok && answers.includes(reply.status)) return reply;
+    if (reply.status === 429) throw await limited(reply, budget);
     if (!ok) {
       discard(reply.body);
       throw failureOf(reply, host, clock.now());
@@ -208,16 +222,13 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
       ? new UpstreamFailure('timeout', host, `${reason} for ${budget.total} ms`)
       : error;
 
-  const throughBreaker = async (question: Question, budget: Budget): Promise<Reply> => {
-    const report = breaker.enter();
-    if (!report) throw opened(breaker.closedFor() ?? 0);
-    const reply = await answer(question, budget).catch((error: unknown) => {
-      const explained = explain(error, budget, 'sent no response headers');
-      report(findingOf(explained));
-      throw explained;
-    });
-    report(reply.status >= 500 && !SOUND.has(reply.status) ? 'failing' : 'reachable');
-    return judge(reply, question);
+  const throughCircuits = async (question: Question, budget: Budget): Promise<Reply> => {
+    const reply = await circuits.run(question.repository, () =>
+      answer(question, budget).catch((error: unknown) => {
+        throw explain(error, budget, 'sent no response headers');
+      }),
+    );
+    return judge(reply, question, budget);
   };
 
   /**
@@ -226,7 +237,7 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
    */
   const prepare = async (question: Question): Promise<void> => {
     const {repository, caller, ...needed} = permissionOf(question);
-    if (breaker.steady() && auth.knows({repository, caller, ...needed})) return;
+    if (circuits.steady(repository) && auth.knows({repository, caller, ...needed})) return;
     const permission = {...needed, ownScope: true} as const;
     const target = {url: base, repository, caller, permission};
     const probe = {...target, method: 'GET', headers: {}, slot: 'heads', answers: REFUSALS} as const;
@@ -239,9 +250,12 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
   };
 
   const ask = async (question: Question): Promise<Reply> => {
-    const wait = breaker.closedFor();
-    if (wait !== undefined) throw opened(wait);
-    if (question.stream && (isOurs(question.url) || !breaker.steady())) await prepare(question);
+    gates.check(question.url.host);
+    const probing = circuits.probing();
+    if (probing) await probing;
+    circuits.check(question.repository);
+    const steady = circuits.steady(question.repository);
+    if (question.stream && (isOurs(question.url) || !steady)) await prepare(question);
     const sending = (question.body?.size ?? 0) / SLOWEST;
     // Uploads wait longer for a slot; and a storage behind the upstream has to take what they end with.
     const patience = question.slot === 'uploads' ? options.timeouts.idle : 0;
@@ -249,7 +263,7 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
     let release = (): void => undefined;
     try {
       release = await limits[question.slot].acquire(budget.signal);
-      const reply = await throughBreaker(question, budget);
+      const reply = await throughCircuits(question, budget);
       void reply.body.ended.then(release);
       return reply;
     } catch (error) {

@@ -1,6 +1,6 @@
 import {bareMediaType} from '../oci/media-type.ts';
 import {UpstreamFailure} from './port.ts';
-import {contentLength, header, type Reply, type RequestOptions} from './request.ts';
+import {contentLength, header, type Reply, type RequestOptions, whereFrom} from './request.ts';
 
 const HTML_TYPES: ReadonlySet<string> = new Set(['text/html', 'application/xhtml+xml']);
 
@@ -9,12 +9,11 @@ const WRITE_HEADERS = ['docker-content-digest', 'docker-upload-uuid', 'location'
 
 /** A page for people came with status 2xx: a login form or a maintenance notice answered, not the registry. */
 export class HtmlAnswer extends UpstreamFailure {
-  constructor(host: string, {status, url}: Pick<Reply, 'status' | 'url'>) {
-    const where = url.host === host ? '' : ` (from ${url.host}, to which it redirects)`;
+  constructor(host: string, reply: Pick<Reply, 'status' | 'url'>) {
     super(
       'protocol',
       host,
-      `answered ${status} with an HTML page${where}: a login or maintenance page, not a registry's answer`,
+      `answered ${reply.status} with an HTML page${whereFrom(reply, host)}: a login or maintenance page, not a registry's answer`,
     );
   }
 }

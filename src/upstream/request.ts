@@ -143,6 +143,10 @@ export function createSend({clock, events, agents, timeouts}: SendDeps): Send {
   };
 }
 
+/** For an answer that did not come from the upstream itself, the host that it came from. */
+export const whereFrom = ({url}: Pick<Reply, 'url'>, host: string): string =>
+  url.host === host ? '' : ` (from ${url.host}, to which it redirects)`;
+
 /** Reads one header as text; several of a name are joined. */
 export const header = (headers: IncomingHttpHeaders, name: string): string | undefined => {
   const value = headers[name];

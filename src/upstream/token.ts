@@ -9,6 +9,7 @@ import {basicAuthorization, type Login} from './login.ts';
 import type {LoginGate} from './login-gate.ts';
 import {parseRetryAfter} from './pacing.ts';
 import {UpstreamFailure} from './port.ts';
+import type {RateGates} from './rate-gates.ts';
 import {follow} from './redirect.ts';
 import {header, type Reply, type RequestOptions, type Send} from './request.ts';
 import {persist} from './retry.ts';
@@ -51,6 +52,7 @@ export interface TokensDeps {
   send: Send;
   credentials: Credentials;
   gate: LoginGate;
+  gates: RateGates;
   clock: Clock;
   /** Milliseconds for one exchange, retries included. */
   budget: number;
@@ -103,7 +105,15 @@ function tokenRequest({realm, service, scope}: TokenSource, login: Login | undef
   return {method: 'GET', url, headers: login ? {authorization: basicAuthorization(login)} : {}};
 }
 
-export function createTokens({host, send, credentials, gate, clock, budget: total}: TokensDeps): Tokens {
+export function createTokens({
+  host,
+  send,
+  credentials,
+  gate,
+  gates,
+  clock,
+  budget: total,
+}: TokensDeps): Tokens {
   const cache = new LRUCache<string, {value: string; life: number; until: number}>({max: MOST_TOKENS});
   const exchanges = new Map<string, Promise<string>>();
 
@@ -144,8 +154,11 @@ export function createTokens({host, send, credentials, gate, clock, budget: tota
     if (status !== 200) discard(reply.body);
     if (status === 429) {
       const retryAfter = parseRetryAfter(header(reply.headers, 'retry-after'), clock.now());
-      const reason = `its token service ${service} limits our rate (429)`;
-      throw new UpstreamFailure('throttled', host, reason, retryAfter === undefined ? {} : {retryAfter});
+      throw gates.limited({
+        host: service,
+        reason: `its token service ${service} limits our rate (429)`,
+        retryAfter,
+      });
     }
     if (status === 401 || status === 403) {
       throw new UpstreamFailure(

@@ -295,6 +295,9 @@ test('an upstream that wants a month of patience for the rest is not waited for;
   await t.throwsAsync(whole, {code: 'ECONNRESET'});
   await proxy.idle();
   upstream.expect({...rest, answer: blobAnswer(blob)});
+  // However long it asks for, it is asked again after six hours.
+  t.is((await proxy.ask(PATH)).status, 503);
+  proxy.clock.move(6 * 60 * 60 * 1000);
   t.is(sha256((await proxy.ask(PATH)).body), blob.digest);
 });
 

@@ -267,6 +267,11 @@ test('a miss during a rate limit is 503, or 429 by option', async (t) => {
   const unavailable = await polite.ask(PATH);
   t.is(unavailable.status, 503);
   t.is(unavailable.headers['retry-after'], '30');
+  polite.clock.move(10_000);
+  const other = await polite.ask('/v2/other/manifests/1');
+  t.is(other.status, 503);
+  t.is(other.headers['retry-after'], '20');
+  t.regex(String(other.body), /limits our rate \(429\); set upstream\.credentials/);
   const frank = await startBackref(t, {registries: [{url: upstream.url, upstream: {rateLimitStatus: 429}}]});
   const tooMany = await frank.ask(PATH);
   t.is(tooMany.status, 429);

@@ -2,10 +2,11 @@ import test from 'ava';
 import {createBreaker, type Finding} from '../../src/upstream/breaker.ts';
 import {createManualClock} from '../support/clock.ts';
 
-function setUp() {
+function setUp(confirm?: () => Promise<boolean>) {
   const clock = createManualClock();
   const changes: string[] = [];
-  const breaker = createBreaker({failures: 2, openFor: 1000}, clock, (state) => changes.push(state));
+  const policy = {failures: 2, openFor: 1000};
+  const breaker = createBreaker(policy, clock, (state) => changes.push(state), confirm);
   const report = (finding: Finding) => breaker.enter()?.(finding);
   return {clock, changes, breaker, report};
 }
@@ -71,4 +72,40 @@ test('requests let through before the circuit opened do not close it', (t) => {
   report('failing');
   early?.('reachable');
   t.is(breaker.enter(), undefined);
+});
+
+test('with something to confirm it, opens only once that is confirmed', async (t) => {
+  const {promise, resolve} = Promise.withResolvers<boolean>();
+  const {breaker, changes, report} = setUp(() => promise);
+  for (const _ of [1, 2, 3]) report('failing');
+  t.truthy(breaker.enter());
+  resolve(true);
+  await breaker.confirming();
+  t.is(breaker.enter(), undefined);
+  t.deepEqual(changes, ['open']);
+});
+
+test('failures that are not confirmed are counted anew', async (t) => {
+  let asked = 0;
+  const {breaker, changes, report} = setUp(async () => {
+    asked += 1;
+    return false;
+  });
+  for (const count of [0, 1, 1, 2]) {
+    report('failing');
+    await breaker.confirming();
+    t.is(asked, count);
+  }
+  t.deepEqual(changes, []);
+});
+
+test('a success while it is being confirmed keeps the circuit closed', async (t) => {
+  const {promise, resolve} = Promise.withResolvers<boolean>();
+  const {breaker, report} = setUp(() => promise);
+  report('failing');
+  report('failing');
+  report('reachable');
+  resolve(true);
+  await breaker.confirming();
+  t.truthy(breaker.enter());
 });

@@ -67,9 +67,11 @@ test('a 429 that asks for more than the budget fails at once, with its Retry-Aft
     {request: HEAD, answer: {status: 429, headers: {'retry-after': '60'}}},
     {request: HEAD, answer: {status: 429}},
   ]);
-  const {client, heard} = createClient(t, upstream.url);
+  const clock = createManualClock();
+  const {client, heard} = createClient(t, upstream.url, {}, {clock});
   const failure = await failureOf(client.headManifest(repository, latest, caller));
   t.like(failure, {kind: 'throttled', retryAfter: 60_000});
+  await clock.advance(60_000);
   const event = {host: upstream.host, retryAfter: 60_000};
   t.true(heard.some((one) => one.name === 'upstream.throttled' && one.event.retryAfter === event.retryAfter));
   t.like(await failureOf(client.headManifest(repository, latest, caller)), {

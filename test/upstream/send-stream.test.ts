@@ -346,6 +346,8 @@ test('an upload is never the one request that a half-open circuit lets through',
   const upstream = await createScriptedUpstream(t, [
     ping,
     {request: PATCH, answer: {before: BREAK}},
+    // The host is down indeed: the circuit opens.
+    {...ping, answer: {before: BREAK}},
     ping,
     {request: PATCH, answer: accepted},
   ]);
@@ -374,11 +376,13 @@ test('nor is one whose bytes go to another host', async (t) => {
   const storage = await createScriptedUpstream(t, [{request: 'PATCH /signed', answer: accepted}]);
   const upstream = await createScriptedUpstream(t, [
     {request: `POST ${UPLOADS}`, answer: {before: BREAK}, times: 4},
+    {...ping, answer: {before: BREAK}},
     ping,
   ]);
   const breaker = {failures: 1, openFor: 60_000};
   const {client, heard} = createClient(t, upstream.url, {breaker}, {clock});
   t.is((await failureOf(client.beginUpload(repository, {}, caller))).kind, 'unreachable');
+  t.is((await failureOf(client.beginUpload(repository, {}, caller))).kind, 'open');
   await clock.advance(60_000);
   const slow = createSource();
   const sent = client.appendUpload(repository, at(`${storage.url}/signed`), chunkOf(slow.bytes), caller);
