@@ -24,6 +24,8 @@ export interface EventMap {
   ];
   /** Connections of clients cannot be accepted, most often because too many files are open; told once a second. */
   'listener.failed': [{error: Error}];
+  /** An error that nothing handled: a defect of backref's, or of a library's. */
+  'server.fault': [{origin: 'promise' | 'exception'; error: unknown}];
   'request.fault': [{id: string; error: unknown}];
   'manifest.served': [{registry: string; repository: string; outcome: Outcome}];
   'blob.served': [{registry: string; repository: string; digest: Digest; outcome: Outcome}];

@@ -6,6 +6,7 @@ import type {Config} from '../config.ts';
 import {createLog, type Log, logEvents} from '../observe/log.ts';
 import {banner, listeningText} from './banner.ts';
 import {type ConfigOptions, FAULTY, loadConfiguration} from './configuration.ts';
+import {surviveFaults} from './faults.ts';
 import {folderFault, listenFault} from './start-fault.ts';
 
 type StopSignal = 'SIGTERM' | 'SIGINT';
@@ -34,6 +35,7 @@ export async function serve(options: ConfigOptions & {version: string}): Promise
   logEvents(server.events, log);
   try {
     const address = await server.listen();
+    surviveFaults(server.events);
     if (config.log.format === 'pretty')
       write(
         `${banner({version: options.version, config, source, address, interfaces: networkInterfaces()})}\n`,

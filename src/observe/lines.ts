@@ -14,6 +14,10 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
     `${method} ${url} ${status} ${received > 0 ? `${received} B in, ` : ''}${bytes} B ${Math.round(ms)} ms${cache ? ` ${cache}` : ''}`,
   ],
   'request.fault': ({error}) => ['error', `unexpected fault: ${describeError(error)}`],
+  'server.fault': ({origin, error}) => [
+    'error',
+    `unhandled ${origin === 'promise' ? 'rejection' : 'exception'}, please report it: ${describeError(error)}`,
+  ],
   'listener.failed': ({error}) => [
     'error',
     `cannot accept connections: ${error.message}; if too many files are open, raise the limit of open files (ulimit -n)`,

@@ -34,6 +34,7 @@ export function createMetrics(events: Events): Metrics {
     'host',
     'kind',
   ]);
+  const faults = counter('faults_total', 'Errors that nothing handled, each of them a defect.', ['origin']);
   const unaccepted = counter(
     'listener_failures_total',
     'Seconds in which connections could not be accepted.',
@@ -121,6 +122,7 @@ export function createMetrics(events: Events): Metrics {
   events.on('referrers.tag-unusable', ({registry: name}) => unusable.inc({registry: name}));
   events.on('referrers.crowded', ({registry: name}) => crowded.inc({registry: name}));
   events.on('garbage.collected', ({bytes: length}) => collected.inc(length));
+  events.on('server.fault', ({origin}) => faults.inc({origin}));
   events.on('listener.failed', () => unaccepted.inc());
   events.on('background.failed', () => background.inc());
   return {contentType: registry.contentType, text: () => registry.metrics()};
