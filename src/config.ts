@@ -1,6 +1,11 @@
 /** What one server runs with: checked, complete, frozen. Durations in milliseconds, sizes in bytes. */
 export interface Config {
-  listen: {host: string; port: number};
+  listen: {
+    host: string;
+    port: number;
+    /** A client that takes none of the bytes of its response for so long is disconnected. */
+    sendTimeout: number;
+  };
   storage: {
     /** The folder of everything that is kept, less what has a path of its own; the lock and the admin socket. */
     path: string;

@@ -26,6 +26,8 @@ export interface EventMap {
   'listener.failed': [{error: Error}];
   /** An error that nothing handled: a defect of backref's, or of a library's. */
   'server.fault': [{origin: 'promise' | 'exception'; error: unknown}];
+  /** A client took none of the bytes that waited for it for so long, and was disconnected. */
+  'client.stalled': [{address: string | undefined; ms: number}];
   'request.fault': [{id: string; error: unknown}];
   'manifest.served': [{registry: string; repository: string; outcome: Outcome}];
   'blob.served': [{registry: string; repository: string; digest: Digest; outcome: Outcome}];

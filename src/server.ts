@@ -151,7 +151,12 @@ export function createServer(
       commands,
       failed: (error) => events.emit('background.failed', {task: 'listen for commands', error}),
     });
-    const listener = createListener({app, clock, events});
+    const listener = createListener({
+      app,
+      sendTimeout: config.listen.sendTimeout,
+      clock,
+      events,
+    });
     return {...work, metadata, garbage, background, commands, socket, listener};
   }
 

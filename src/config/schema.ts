@@ -158,6 +158,7 @@ export const settingsSchema = mapping({
   listen: mapping({
     host: text.prefault('0.0.0.0'),
     port: integer(0, 65_535).prefault(5000),
+    sendTimeout: timeout.prefault('60s'),
   }).prefault({}),
   // Where something is that has no path here, assembleStorage says.
   storage: mapping({

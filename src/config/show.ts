@@ -4,8 +4,17 @@ import type {Tree} from './tree.ts';
 import {formatDuration, formatSize} from './units.ts';
 
 /** The effective configuration in the shape and the units of the file. Secrets and certificates are not shown. */
-export function describeConfig({cache, shutdown, uploads, garbage, registries, ...rest}: Config): Tree {
+export function describeConfig({
+  listen,
+  cache,
+  shutdown,
+  uploads,
+  garbage,
+  registries,
+  ...rest
+}: Config): Tree {
   return {
+    listen: {...listen, sendTimeout: formatDuration(listen.sendTimeout)},
     ...rest,
     cache: {memory: formatSize(cache.memory)},
     shutdown: inDurations(shutdown),

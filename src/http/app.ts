@@ -10,6 +10,7 @@ import {errorAnswer} from './errors.ts';
 import {answerAndLinger, endsConnection} from './linger.ts';
 import {createRouter, type Verbs} from './routes.ts';
 import type {RequestState} from './state.ts';
+import {sendLarge} from './stream.ts';
 import {parseTarget, refuseHosts, refuseOverlong} from './target.ts';
 
 export interface AppParts {
@@ -55,6 +56,7 @@ export function createApp({verbs, registries, pseudonym, clock, events}: AppPart
       ctx.state.caller = callerOf(ctx.get('Via') || undefined);
       refuseLoop(ctx.state.caller.via, pseudonym);
       await next();
+      await sendLarge(ctx);
     } catch (error) {
       const body = answerError(ctx, error);
       if (!(error instanceof OciError)) events.emit('request.fault', {id: ctx.state.id, error});

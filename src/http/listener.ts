@@ -30,14 +30,16 @@ const REPORT_INTERVAL_MS = 1000;
 
 export interface ListenerParts {
   app: Koa<RequestState>;
+  /** Milliseconds in which a client has to take some of the bytes that wait for it. */
+  sendTimeout: number;
   clock: Clock;
   events: Events;
 }
 
 /** The HTTP server below the application: limits, malformed requests, and the end. */
-export function createListener({app, clock, events}: ListenerParts): Listener {
+export function createListener({app, sendTimeout, clock, events}: ListenerParts): Listener {
   const handle = app.callback();
-  const connections = createConnections();
+  const connections = createConnections({sendTimeout, clock, events});
   let closing = false;
   const server = createServer({maxHeaderSize: MOST_HEADER_BYTES, requireHostHeader: false});
   const answers = new WeakMap<Duplex, Set<ServerResponse>>();

@@ -13,7 +13,7 @@ export const listTags = (tagLists: TagLists) => async (ctx: Ctx) => {
   const page = await tagLists.list(route, query, ctx.state.caller, {noCache: noCache(ctx)});
   explain(ctx, page.report);
   if (page.next !== undefined) linkNext(ctx, nextQuery(query, page.next));
-  ctx.body = {name: route.asked, tags: page.entries};
+  sendJson(ctx, {name: route.asked, tags: page.entries});
 };
 
 /** What is cached or kept here; with `ns`, of one registry. */
@@ -24,8 +24,14 @@ export const listCatalog = (catalog: Catalog) => async (ctx: Ctx) => {
     ? await catalog.ofOne(registry, query)
     : await catalog.ofAll(ctx.state.registries, query);
   if (page.next !== undefined) linkNext(ctx, nextQuery(query, page.next));
-  ctx.body = {repositories: page.entries};
+  sendJson(ctx, {repositories: page.entries});
 };
+
+/** As bytes, which are sent piece by piece when they are many. */
+function sendJson(ctx: Ctx, value: object): void {
+  ctx.type = 'json';
+  ctx.body = Buffer.from(JSON.stringify(value));
+}
 
 function pageQuery(ctx: Ctx): PageQuery {
   return {

@@ -18,6 +18,10 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
     'error',
     `unhandled ${origin === 'promise' ? 'rejection' : 'exception'}, please report it: ${describeError(error)}`,
   ],
+  'client.stalled': ({address, ms}) => [
+    'info',
+    `disconnected ${address ?? 'a client'}: it took no byte of its response${seconds(ms)} (listen.sendTimeout)`,
+  ],
   'listener.failed': ({error}) => [
     'error',
     `cannot accept connections: ${error.message}; if too many files are open, raise the limit of open files (ulimit -n)`,

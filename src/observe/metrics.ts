@@ -40,6 +40,11 @@ export function createMetrics(events: Events): Metrics {
     'Seconds in which connections could not be accepted.',
     [],
   );
+  const stalled = counter(
+    'stalled_clients_total',
+    'Connections cut because their clients took none of the bytes that waited for them.',
+    [],
+  );
   const background = counter('background_failures_total', 'Failures of work that no request waits for.', []);
   const collected = counter('garbage_bytes_total', 'Bytes of content that nothing referred to.', []);
   const latency = new Histogram({
@@ -123,6 +128,7 @@ export function createMetrics(events: Events): Metrics {
   events.on('referrers.crowded', ({registry: name}) => crowded.inc({registry: name}));
   events.on('garbage.collected', ({bytes: length}) => collected.inc(length));
   events.on('server.fault', ({origin}) => faults.inc({origin}));
+  events.on('client.stalled', () => stalled.inc());
   events.on('listener.failed', () => unaccepted.inc());
   events.on('background.failed', () => background.inc());
   return {contentType: registry.contentType, text: () => registry.metrics()};

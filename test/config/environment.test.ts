@@ -9,6 +9,7 @@ test('every scalar setting outside the registries has a variable', async (t) => 
       BACKREF_LISTEN_HOST: '127.0.0.1',
       BACKREF_LISTEN_PORT: '5001',
       BACKREF_STORAGE_PATH: '/data',
+      BACKREF_LISTEN_SEND_TIMEOUT: '30s',
       BACKREF_STORAGE_BLOBS_DRIVER: 'fs',
       BACKREF_STORAGE_BLOBS_PATH: '/blobs',
       BACKREF_STORAGE_METADATA_DRIVER: 'sqlite',
@@ -25,7 +26,7 @@ test('every scalar setting outside the registries has a variable', async (t) => 
   const {registries, ...rest} = config;
   t.is(registries.length, 7);
   t.deepEqual(rest, {
-    listen: {host: '127.0.0.1', port: 5001},
+    listen: {host: '127.0.0.1', port: 5001, sendTimeout: 30_000},
     storage: {
       path: '/data',
       blobs: {driver: 'fs', path: '/blobs'},
@@ -37,7 +38,7 @@ test('every scalar setting outside the registries has a variable', async (t) => 
     garbage: {interval: 0, grace: 7_200_000},
     log: {level: 'warn', format: 'json'},
   });
-  t.is(scalarPaths().length, 14);
+  t.is(scalarPaths().length, 15);
 });
 
 test('a fault of a variable names the variable', async (t) => {

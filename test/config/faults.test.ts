@@ -90,7 +90,11 @@ const single: [title: string, given: Given, fault: string][] = [
     {yaml: oneRegistry('push: mirror')},
     'registries.r.test.push | must be deny or local or through | "mirror"',
   ],
-  ['a scalar for a mapping', {yaml: 'listen: 5000'}, 'listen | must be a mapping of host, port | 5000'],
+  [
+    'a scalar for a mapping',
+    {yaml: 'listen: 5000'},
+    'listen | must be a mapping of host, port, sendTimeout | 5000',
+  ],
   [
     'a mapping for a scalar',
     {yaml: 'log: {level: {a: 1}}'},

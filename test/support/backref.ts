@@ -160,7 +160,7 @@ function watchFills({events}: BackrefServer): () => Promise<void> {
 
 function configOf({registries, config}: BackrefOptions, folder: string, port: number): Config {
   return {
-    listen: {host: '127.0.0.1', port},
+    listen: {host: '127.0.0.1', port, sendTimeout: 60_000},
     storage: {
       path: folder,
       blobs: {driver: 'fs', path: folder},

@@ -1,0 +1,194 @@
+import {mkdir, readdir, readlink, symlink} from 'node:fs/promises';
+import {join} from 'node:path';
+import test, {type ExecutionContext} from 'ava';
+import type {Clock} from '../../src/clock.ts';
+import {digestOf} from '../../src/oci/digest.ts';
+import {OCI_INDEX} from '../../src/oci/media-type.ts';
+import {type Backref, createMovableClock, startBackref} from '../support/backref.ts';
+import {blobAnswer, contentOf, manifestAnswer} from '../support/content.ts';
+import {openRaw} from '../support/raw-http.ts';
+import {createScriptedUpstream, type Expectation, HANG} from '../support/scripted-upstream.ts';
+
+const MiB = 1024 * 1024;
+const LOOK_MS = 15_000;
+const chunk = Buffer.alloc(MiB);
+/** Of a blob whose bytes nobody comes to check; only far larger than what sockets hold between two machines. */
+const digest = digestOf(Buffer.from('large'));
+const LENGTH = 96 * MiB;
+const FAR = 16 * MiB;
+/** Of four, no matter where they begin, at least two exceed what sockets hold between two machines. */
+const STEP = 8 * MiB;
+const PATH = `/v2/app/blobs/${digest}`;
+const GET = `GET /v2/library/app/blobs/${digest}`;
+const stream = (bytes: number) => Array.from({length: bytes / MiB}, () => chunk);
+const FAR_RANGE: Expectation = {
+  request: GET,
+  sends: {range: `bytes=${FAR}-${LENGTH - 1}`},
+  answer: {
+    status: 206,
+    headers: {
+      'content-range': `bytes ${FAR}-${LENGTH - 1}/${LENGTH}`,
+      'content-length': String(LENGTH - FAR),
+    },
+    body: stream(LENGTH - FAR),
+  },
+};
+
+/** Real time, but for the looks at what clients take, which are made when a test says so. */
+function createLooks() {
+  const clock = createMovableClock();
+  let next: (() => void) | undefined;
+  const after: Clock['after'] = (ms, call) => {
+    if (ms !== LOOK_MS) return clock.after(ms, call);
+    next = call;
+    return () => {};
+  };
+  return {clock: {...clock, after}, look: () => next?.()};
+}
+
+/** A client that sends one request and reads nothing; resolves when the server has disconnected it. */
+async function disconnected(
+  t: ExecutionContext,
+  proxy: Backref,
+  look: () => void,
+  request: string,
+): Promise<void> {
+  const {socket, send} = await openRaw(t, proxy.port);
+  socket.pause();
+  let stalled = false;
+  proxy.server.events.once('client.stalled', ({ms}) => {
+    t.is(ms, 60_000);
+    stalled = true;
+  });
+  send(request);
+  while (!stalled) {
+    look();
+    await new Promise(setImmediate);
+  }
+}
+
+const get = (path: string, ...headers: string[]): string =>
+  [`GET ${path} HTTP/1.1`, 'Host: a', ...headers, '', ''].join('\r\n');
+
+/** The files below the data folder that this process has open. */
+async function openBlobs({folder}: Backref): Promise<string[]> {
+  const links = (await readdir('/proc/self/fd')).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => ''));
+  return (await Promise.all(links)).filter((path) => path.startsWith(join(folder, 'blobs')));
+}
+
+test('a client that takes nothing of a far range is disconnected, and its place at the upstream is free', async (t) => {
+  const whole: Expectation = {
+    request: GET,
+    answer: {headers: {'content-length': String(LENGTH)}, body: [chunk, HANG]},
+  };
+  const upstream = await createScriptedUpstream(t, [whole, FAR_RANGE, FAR_RANGE]);
+  const {clock, look} = createLooks();
+  const one = {concurrency: {heads: 8, bodies: 1}};
+  const proxy = await startBackref(t, {registries: [{url: upstream.url, upstream: one}], clock});
+  const filling = await proxy.open(PATH);
+  await disconnected(t, proxy, look, get(PATH, `Range: bytes=${FAR}-`));
+  const next = await proxy.open(PATH, {headers: {range: `bytes=${FAR}-`}});
+  t.is(next.statusCode, 206);
+  for (const message of [filling, next]) message.destroy();
+});
+
+test('so is one that takes nothing of what a full disk cannot keep', async (t) => {
+  const answer = {headers: {'content-length': String(LENGTH)}, body: stream(LENGTH)};
+  const upstream = await createScriptedUpstream(t, [
+    {request: GET, answer, times: 3},
+    {
+      request: `HEAD ${GET.slice(4)}`,
+      answer: {headers: {'content-length': String(LENGTH)}, body: []},
+      always: true,
+      optional: true,
+    },
+  ]);
+  const {clock, look} = createLooks();
+  const one = {concurrency: {heads: 8, bodies: 1}};
+  const proxy = await startBackref(t, {registries: [{url: upstream.url, upstream: one}], clock});
+  await mkdir(join(proxy.folder, 'spool'), {recursive: true});
+  await symlink('/dev/full', join(proxy.folder, 'spool', `${digest.replace(':', '-')}.part`));
+  await disconnected(t, proxy, look, get(PATH));
+  const next = await proxy.open(PATH);
+  t.is(next.statusCode, 200);
+  next.destroy();
+});
+
+const onLinux = process.platform === 'linux' ? test : test.skip;
+
+onLinux('so is one that takes nothing of a stored blob, and its file is closed', async (t) => {
+  const zeros = contentOf(Buffer.alloc(32 * MiB));
+  const path = `/v2/app/blobs/${zeros.digest}`;
+  const upstream = await createScriptedUpstream(t, [
+    {request: `GET /v2/library/app/blobs/${zeros.digest}`, answer: blobAnswer(zeros)},
+  ]);
+  const {clock, look} = createLooks();
+  const proxy = await startBackref(t, {registries: [upstream], clock});
+  await proxy.ask(path);
+  const closed = disconnected(t, proxy, look, get(path));
+  while ((await openBlobs(proxy)).length === 0);
+  await closed;
+  while ((await openBlobs(proxy)).length > 0);
+  t.pass();
+});
+
+test('so is one that takes nothing of a large manifest', async (t) => {
+  const text = JSON.stringify({
+    schemaVersion: 2,
+    mediaType: OCI_INDEX,
+    manifests: [],
+    annotations: {a: 'a'.repeat(15 * MiB)},
+  });
+  const large = {...contentOf(Buffer.from(text)), mediaType: OCI_INDEX};
+  const upstream = await createScriptedUpstream(t, [
+    {request: 'GET /v2/library/app/manifests/1', answer: manifestAnswer(large)},
+  ]);
+  const {clock, look} = createLooks();
+  const proxy = await startBackref(t, {registries: [upstream], clock});
+  await disconnected(t, proxy, look, get('/v2/app/manifests/1'));
+  t.true(large.bytes.equals((await proxy.ask('/v2/app/manifests/1')).body));
+});
+
+test('so is one whose answers wait behind one that it does not take', async (t) => {
+  const zeros = contentOf(Buffer.alloc(32 * MiB));
+  const path = `/v2/app/blobs/${zeros.digest}`;
+  const upstream = await createScriptedUpstream(t, [
+    {request: `GET /v2/library/app/blobs/${zeros.digest}`, answer: blobAnswer(zeros)},
+  ]);
+  const {clock, look} = createLooks();
+  const proxy = await startBackref(t, {registries: [upstream], clock});
+  await proxy.ask(path);
+  const ended: string[] = [];
+  proxy.server.events.on('request.end', ({url}) => ended.push(url));
+  await disconnected(t, proxy, look, get(`${path}?1`) + get(`${path}?2`));
+  while (ended.length < 2) await new Promise(setImmediate);
+  t.deepEqual(ended.sort(), [`${path}?1`, `${path}?2`]);
+});
+
+test('a client that takes its bytes slowly is left alone', async (t) => {
+  const zeros = contentOf(Buffer.alloc(LENGTH));
+  const path = `/v2/app/blobs/${zeros.digest}`;
+  const upstream = await createScriptedUpstream(t, [
+    {request: `GET /v2/library/app/blobs/${zeros.digest}`, answer: blobAnswer(zeros)},
+  ]);
+  const {clock, look} = createLooks();
+  const proxy = await startBackref(t, {registries: [upstream], clock});
+  let received = 0;
+  for await (const {length} of await proxy.open(path)) {
+    // Less often than what lies between the two machines is filled again: the server sends something in between.
+    if (Math.floor((received + length) / STEP) > Math.floor(received / STEP)) look();
+    received += length;
+  }
+  t.is(received, LENGTH);
+});
+
+test('a client that takes nothing while nothing waits for it is left alone', async (t) => {
+  const {clock, look} = createLooks();
+  const proxy = await startBackref(t, {registries: [{}], clock});
+  const {send, answer} = await openRaw(t, proxy.port);
+  send(get('/v2/'));
+  t.is((await answer())?.status, 200);
+  for (let count = 0; count < 10; count++) look();
+  send(get('/v2/'));
+  t.is((await answer())?.status, 200);
+});
