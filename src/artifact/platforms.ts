@@ -1,18 +1,36 @@
 import {type Descriptor, readDescriptor} from '../oci/descriptor.ts';
+import {manifestBody} from '../oci/manifest.ts';
+import {ArtifactError} from './target.ts';
 
 /** A manifest of an index, with the platform that it is for: `linux/arm64/v8`; undefined where none is named. */
 export interface PlatformManifest extends Descriptor {
   platform: string | undefined;
 }
 
-/** The manifests of an index or list in their order; empty for what is none. */
+/** More than any index has for real: for each of them registries are asked. */
+const MAX_PLATFORMS = 1000;
+
+/**
+ * The manifests of an index or list in their order, each once for a platform; empty for what is not an index.
+ * @throws ArtifactError for an index of more than 1000
+ */
 export function platformsOf(bytes: Buffer): PlatformManifest[] {
-  const {manifests} = JSON.parse(bytes.toString('utf8'));
+  const manifests = manifestBody(bytes)?.manifests;
   if (!Array.isArray(manifests)) return [];
-  return manifests.flatMap((entry) => {
+  const found = new Map<string, PlatformManifest>();
+  for (const entry of manifests) {
     const descriptor = readDescriptor(entry);
-    return descriptor ? [{...descriptor, platform: nameOf(entry.platform)}] : [];
-  });
+    if (!descriptor) continue;
+    const platform = nameOf(entry.platform);
+    const key = `${descriptor.digest} ${platform}`;
+    if (!found.has(key)) found.set(key, {...descriptor, platform});
+  }
+  if (found.size > MAX_PLATFORMS) {
+    throw new ArtifactError(
+      `The index names ${found.size} manifests; at most ${MAX_PLATFORMS} are looked at.`,
+    );
+  }
+  return [...found.values()];
 }
 
 function nameOf(platform: unknown): string | undefined {

@@ -13,17 +13,21 @@ export interface ReferrerNode extends Descriptor {
 const AT_ONCE = 4;
 /** Nobody signs so many signatures; a registry that makes them up would never come to an end. */
 const MOST_LEVELS = 32;
+/** Beyond so many lists, each a request or more, somebody makes them up; real images have some dozens. */
+const MAX_LISTS = 100_000;
 
 /**
  * Everything that refers to a subject, and what refers to that, to the last. A digest that a registry names twice, or
  * in a circle, is followed once.
  * @param artifactTypes which direct referrers are taken, as for `listOf`; what refers to these is taken whole.
+ * @param maxLists how many lists are asked for before the tree is given up.
  * @throws ArtifactError or UpstreamFailure when any list cannot be told.
  */
 export async function treeOf(
   target: ArtifactTarget,
   subject: Digest,
   artifactTypes?: readonly string[],
+  maxLists = MAX_LISTS,
 ): Promise<ReferrerNode[]> {
   const seen = new Set<Digest>([subject]);
   const nodesOf = (descriptors: readonly Descriptor[]): ReferrerNode[] =>
@@ -37,12 +41,23 @@ export async function treeOf(
         `${target.name} lists referrers of referrers of ${subject} over more than ${MOST_LEVELS} levels.`,
       );
     }
-    const open = level.filter(({digest}) => !seen.has(digest));
-    for (const {digest} of open) seen.add(digest);
+    const open = level.filter(({digest}) => isFirst(seen, digest));
+    if (seen.size > maxLists) {
+      throw new ArtifactError(
+        `${target.name} lists more than ${maxLists} referrers of referrers of ${subject}.`,
+      );
+    }
     await sideBySide(open, AT_ONCE, async (node) => {
       node.referrers = nodesOf((await listOf(target, node.digest)).manifests);
     });
     level = open.flatMap(({referrers}) => referrers);
   }
   return roots;
+}
+
+/** Remembers a digest. @returns whether it had not been seen */
+function isFirst(seen: Set<Digest>, digest: Digest): boolean {
+  if (seen.has(digest)) return false;
+  seen.add(digest);
+  return true;
 }

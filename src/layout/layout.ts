@@ -45,7 +45,8 @@ export async function openLayout(folder: string, clock: Clock): Promise<Layout> 
       const manifest = await load(descriptor);
       if (!manifest) continue;
       yield manifest;
-      queue.push(...readManifest(manifest.bytes).manifests);
+      for (const child of readManifest(manifest.bytes).manifests)
+        if (!seen.has(child.digest)) queue.push(child);
     }
   }
 

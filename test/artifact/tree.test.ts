@@ -47,3 +47,22 @@ test('a registry that makes up referrers without end is given up', async (t) => 
   await t.throwsAsync(treeOf(target, digestOf(1)), {name: 'ArtifactError', message: /more than 32 levels/});
   t.true(asked.length <= 34);
 });
+
+test('what several referrers name on one level is asked for once', async (t) => {
+  const {target, asked} = listing((subject) => {
+    if (subject === 1) return Array.from({length: 10}, (_, index) => entry(10 + index));
+    return subject < 100 ? [entry(100), entry(101)] : [];
+  });
+  await treeOf(target, digestOf(1));
+  t.is(asked.length, 13);
+});
+
+test('a registry that makes up more and more referrers on a few levels is given up', async (t) => {
+  let next = 2;
+  const {target, asked} = listing(() => Array.from({length: 10}, () => entry(next++)));
+  await t.throwsAsync(treeOf(target, digestOf(1), undefined, 100), {
+    name: 'ArtifactError',
+    message: `r.test/a lists more than 100 referrers of referrers of ${digestOf(1)}.`,
+  });
+  t.true(asked.length <= 100);
+});

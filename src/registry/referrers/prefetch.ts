@@ -1,5 +1,7 @@
+import {setImmediate as nextTurn} from 'node:timers/promises';
 import type {Caller} from '../../caller.ts';
 import type {Events} from '../../events.ts';
+import type {Descriptor} from '../../oci/descriptor.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {readManifest} from '../../oci/manifest.ts';
@@ -33,6 +35,8 @@ const MOST_WAITING = 1000;
 const MOST_REFERRERS = 50;
 /** The entries of one index that are followed: who writes it must not decide how often the upstream is asked. */
 const MOST_ENTRIES = 100;
+/** The blobs of one referrer that are fetched, likewise. */
+const MAX_BLOBS = 100;
 
 export function createPrefetch({metadata, pull, lists, blobs, events}: PrefetchParts): Prefetch {
   const waiting = new Map<string, Arrival>();
@@ -40,6 +44,8 @@ export function createPrefetch({metadata, pull, lists, blobs, events}: PrefetchP
   let closed = false;
 
   async function fetch(route: Route, digest: Digest, caller: Caller): Promise<ManifestRecord | undefined> {
+    // What is here is read on this thread: the requests that wait come first.
+    await nextTurn();
     const here = await metadata.manifest(route.repository, digest);
     return here ?? (await pull.byDigest(route, digest, caller)).value;
   }
@@ -63,7 +69,11 @@ export function createPrefetch({metadata, pull, lists, blobs, events}: PrefetchP
 
   /** The download is the server's: it goes on without a reader. */
   async function fetchBlobs(route: Route, {bytes}: ManifestRecord, caller: Caller): Promise<void> {
-    for (const {digest} of readManifest(bytes).blobs) await blobs.get(route, digest, caller);
+    for (const digest of distinct(readManifest(bytes).blobs, MAX_BLOBS)) {
+      if (closed) return;
+      await nextTurn();
+      await blobs.get(route, digest, caller);
+    }
   }
 
   async function follow(arrival: Arrival): Promise<void> {
@@ -123,7 +133,9 @@ export function createPrefetch({metadata, pull, lists, blobs, events}: PrefetchP
   };
 }
 
+/** The first of the digests, each once. */
+const distinct = (descriptors: readonly Descriptor[], limit: number): Digest[] =>
+  [...new Set(descriptors.map(({digest}) => digest))].slice(0, limit);
+
 const entriesOf = ({bytes}: ManifestRecord): Digest[] =>
-  readManifest(bytes)
-    .manifests.slice(0, MOST_ENTRIES)
-    .map(({digest}) => digest);
+  distinct(readManifest(bytes).manifests, MOST_ENTRIES);

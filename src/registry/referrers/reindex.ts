@@ -97,6 +97,8 @@ export function createReindex({metadata, clock}: ReindexParts): Reindex {
       after = page.at(-1)?.cursor;
       let removed = 0;
       for (const row of page) {
+        // Each may be a manifest of megabytes, parsed on this thread.
+        await nextTurn();
         if (row.source !== 'content' || (await edgeBehind(row))) continue;
         await remove(row);
         removed += 1;

@@ -1,3 +1,4 @@
+import {setImmediate as nextTurn} from 'node:timers/promises';
 import {ANONYMOUS} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
 import {algorithmOf, type Digest} from '../../oci/digest.ts';
@@ -33,6 +34,9 @@ export interface TagWalkParts {
   /** Told of every manifest that is met, once. */
   met(record: ManifestRecord): void;
 }
+
+/** Of so many tags it is looked up when they were checked, before the requests that wait have their turn. */
+const TAGS_PER_TURN = 100;
 
 export function createTagWalk({metadata, writes, clock, pull, route, spend, met}: TagWalkParts): TagWalk {
   const {registry, repository} = route;
@@ -79,6 +83,8 @@ export function createTagWalk({metadata, writes, clock, pull, route, spend, met}
   }
 
   async function child(digest: Digest): Promise<ManifestRecord | undefined> {
+    // What is here is read on this thread: the requests that wait come first.
+    await nextTurn();
     const here = await metadata.manifest(repository, digest);
     if (here) return here;
     spend();
@@ -97,12 +103,12 @@ export function createTagWalk({metadata, writes, clock, pull, route, spend, met}
 
   return {
     async tags() {
-      const aged = await Promise.all(
-        (await names()).filter(isTag).map(async (tag) => {
-          const known = await metadata.tag(repository, tag);
-          return {tag, checkedAt: known?.checkedAt ?? 0};
-        }),
-      );
+      const aged: {tag: Tag; checkedAt: number}[] = [];
+      for (const tag of (await names()).filter(isTag)) {
+        if (aged.length % TAGS_PER_TURN === 0) await nextTurn();
+        const known = await metadata.tag(repository, tag);
+        aged.push({tag, checkedAt: known?.checkedAt ?? 0});
+      }
       return aged.sort((one, other) => one.checkedAt - other.checkedAt).map(({tag}) => tag);
     },
 

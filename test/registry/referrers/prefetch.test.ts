@@ -96,3 +96,32 @@ test('of a fallback tag that is pulled only the entries that are not here are fe
   await settled(proxy, upstream.requests, 3);
   t.is(upstream.requests.length, 3);
 });
+
+test('of an index that repeats its entries, each is followed once, and of a referrer each blob', async (t) => {
+  const other = plainManifest();
+  const repeating = indexOf([...Array.from({length: 300}, () => platform), other]);
+  const layer = {mediaType: 'application/x', digest: empty.digest, size: empty.bytes.length};
+  const body = {...JSON.parse(sbom.bytes.toString()), layers: Array.from({length: 300}, () => layer)};
+  const heavy = {...sbom, ...contentOf(Buffer.from(JSON.stringify(body)))};
+  const script = [
+    {request: byTag.request, answer: manifestAnswer(repeating)},
+    {request: `GET /v2/${REPOSITORY}/referrers/${repeating.digest}`, answer: listAnswer([])},
+    {request: `GET /v2/${REPOSITORY}/manifests/${fallbackTagOf(repeating)}`, answer: {status: 404}},
+    {
+      request: `GET /v2/${REPOSITORY}/referrers/${platform.digest}`,
+      answer: listAnswer([descriptorOf(heavy)]),
+    },
+    {request: `GET /v2/${REPOSITORY}/referrers/${other.digest}`, answer: listAnswer([])},
+    get(heavy),
+    {request: `GET /v2/${REPOSITORY}/blobs/${empty.digest}`, answer: blobAnswer(empty)},
+  ];
+  const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
+  const proxy = await startBackref(t, {
+    registries: [{url: upstream.url, referrers: {prefetch: 'all'}}],
+    clock: createPatientClock(),
+  });
+  await proxy.ask('/v2/app/manifests/1');
+  await settled(proxy, upstream.requests, script.length);
+  await proxy.idle();
+  t.is(upstream.requests.length, script.length);
+});
