@@ -10,6 +10,10 @@ const GENERIC = new Set([
   'binary/octet-stream',
 ]);
 
+/** The media type that an upstream's header names; undefined where the header is missing, or says nothing. */
+export const claimedType = (header: string | undefined): string | undefined =>
+  header === undefined || GENERIC.has(header) ? undefined : header;
+
 /** What a header can carry; type and subtype have at most 127 characters each (RFC 6838, section 4.2). */
 const SENDABLE = /^[\x20-\x7e]{1,255}$/;
 
@@ -19,7 +23,7 @@ const SENDABLE = /^[\x20-\x7e]{1,255}$/;
  * @throws UpstreamFailure when they do not, and for one that no answer of ours could carry
  */
 export function manifestType(header: string | undefined, facts: ManifestFacts, host: string): string {
-  const claimed = header === undefined || GENERIC.has(header) ? undefined : header;
+  const claimed = claimedType(header);
   if (claimed && facts.mediaType && claimed !== facts.mediaType.toLowerCase()) {
     throw new UpstreamFailure(
       'protocol',

@@ -12,6 +12,7 @@ import {type CacheReport, HIT, MISS, outcomeOf} from './answer.ts';
 import {isComplete} from './completeness.ts';
 import {answering} from './failure.ts';
 import type {ManifestPull, Pulled} from './manifest-pull.ts';
+import {claimedType} from './manifest-type.ts';
 import type {Memory} from './memory.ts';
 import type {Route} from './namespace.ts';
 import {unkept} from './room.ts';
@@ -244,12 +245,13 @@ function brokenPromise(
   );
 }
 
-/** A HEAD's answer out of the upstream's, where that says enough (dist-spec: digest and length are a MUST). */
-function told(
-  digest: Digest,
-  {mediaType, size}: ManifestHead,
-  report: CacheReport,
-): ManifestFound | undefined {
+/**
+ * A HEAD's answer out of the upstream's, where that says enough (dist-spec: digest and length are a MUST). Where its
+ * header does not name the manifest's type, the bytes do, as for a GET.
+ */
+function told(digest: Digest, head: ManifestHead, report: CacheReport): ManifestFound | undefined {
+  const {size} = head;
+  const mediaType = claimedType(head.mediaType);
   return mediaType === undefined || size === undefined ? undefined : {digest, mediaType, size, report};
 }
 

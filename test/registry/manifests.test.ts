@@ -394,6 +394,29 @@ test('a manifest of any media type passes as it is; parameters of the content ty
   t.is((await proxy.ask('/v2/app/manifests/lie')).status, 503);
 });
 
+for (const [by, reference] of [
+  ['tag', '1'],
+  ['digest', image.digest],
+] as const) {
+  test(`of a cold manifest HEAD and GET by ${by} agree in Content-Type where the upstream says application/json`, async (t) => {
+    const generic = {...manifestAnswer(image), headers: {'Content-Type': 'application/json'}};
+    const named = {...generic.headers, 'Docker-Content-Digest': image.digest};
+    const upstream = await createScriptedUpstream(t, [
+      {
+        request: `HEAD /v2/library/app/manifests/${reference}`,
+        answer: {...headAnswer(image), headers: named},
+      },
+      {request: `GET /v2/library/app/manifests/${image.digest}`, answer: generic},
+    ]);
+    const proxy = await startBackref(t, {registries: [upstream]});
+    const path = `/v2/app/manifests/${reference}`;
+    const head = await proxy.ask(path, {method: 'HEAD'});
+    t.is(head.headers['content-type'], image.mediaType);
+    t.is(head.headers['content-length'], String(image.bytes.length));
+    t.is((await proxy.ask(path)).headers['content-type'], image.mediaType);
+  });
+}
+
 test('the media type belongs to the link: one repository does not change what another is told', async (t) => {
   const bytes = Buffer.from('{"schemaVersion": 2}');
   const digest = digestOf(bytes);
@@ -474,6 +497,26 @@ for (const [what, manifest] of [
     t.regex(String(stale.headers.warning), /^299 - "/);
   });
 }
+
+test('with the upstream failing, a manifest is refused whose layer another repository brought, as the layer would be', async (t) => {
+  const upstream = await createScriptedUpstream(t, [
+    {request: GET_TAG, answer: manifestAnswer(whole)},
+    {request: `GET /v2/library/app/blobs/${config.digest}`, answer: blobAnswer(config)},
+    {request: `GET /v2/library/base/blobs/${layer.digest}`, answer: blobAnswer(layer)},
+    {request: HEAD_TAG, answer: {status: 500}},
+    {request: `HEAD /v2/library/app/blobs/${layer.digest}`, answer: {status: 500}},
+  ]);
+  const proxy = await startBackref(t, {registries: [upstream]});
+  await proxy.ask(PATH);
+  await proxy.ask(`/v2/app/blobs/${config.digest}`);
+  await proxy.ask(`/v2/base/blobs/${layer.digest}`);
+  await proxy.idle();
+  proxy.clock.move(MINUTE);
+  const stale = await proxy.ask(PATH);
+  t.is(stale.status, 503);
+  t.regex(stale.body.toString(), /no whole copy/);
+  t.is((await proxy.ask(`/v2/app/blobs/${layer.digest}`)).status, 503);
+});
 
 test('with the upstream failing, the tag of a signature is served without its configuration, which nobody reads', async (t) => {
   const tag = `sha256-${'a'.repeat(64)}.sig`;
