@@ -5,6 +5,8 @@ export interface Config {
     port: number;
     /** A client that takes none of the bytes of its response for so long is disconnected. */
     sendTimeout: number;
+    /** Addresses and networks of proxies whose `X-Forwarded-For` is believed. */
+    trustedProxies: readonly string[];
   };
   storage: {
     /** The folder of everything that is kept, less what has a path of its own; the lock and the admin socket. */

@@ -11,12 +11,19 @@ export interface EventMap {
       method: string;
       /** Path and query as the client sent them. */
       url: string;
+      kind: RequestKind;
       status: number;
+      outcome: RequestOutcome;
+      /** Why it failed, was refused, or was served stale. */
+      reason: string | undefined;
       ms: number;
       /** Of the request's body, as far as it was read. */
       received: number;
       /** Of the answer's body. */
       bytes: number;
+      /** The client's address: its own, or the one that a trusted proxy names. */
+      client: string | undefined;
+      userAgent: string | undefined;
       registry: string | undefined;
       /** The `Cache-Status` that the client was given. */
       cache: string | undefined;
@@ -45,6 +52,10 @@ export interface EventMap {
   'referrers.tag-owed': [{changes: number}];
   /** An upstream's fallback tag was written, and holds so many changes more. */
   'referrers.tag-written': [{registry: string; name: string; subject: Digest; changes: number}];
+  /** An upstream's fallback tag could not be written; it is tried again later. */
+  'referrers.tag-failed': [
+    {registry: string; name: string; host: string; subject: Digest; kind: FailureKind; reason: string},
+  ];
   /** What stands under a fallback tag is no list of referrers: it is left as it is, and what is owed to it stays owed. */
   'referrers.tag-unusable': [{registry: string; name: string; host: string; tag: string; what: string}];
   /** A subject has come to have at least so many referrers of one type, attached here or at the upstream. */
@@ -73,6 +84,25 @@ export interface EventMap {
 }
 
 export type Outcome = 'hit' | 'miss' | 'collapsed' | 'stale' | 'revalidated';
+
+/** What a request asks for, after the routes. `probe` is a health check, `other` no route at all. */
+export type RequestKind =
+  | 'ping'
+  | 'manifest'
+  | 'blob'
+  | 'tags'
+  | 'referrers'
+  | 'catalog'
+  | 'upload'
+  | 'metrics'
+  | 'probe'
+  | 'other';
+
+/**
+ * How a request ended. `done`: answered without the cache; `refused`: by a 4xx; `failed`: by a 5xx, or in the middle of
+ * its answer; `aborted`: by its client, before the end of the answer.
+ */
+export type RequestOutcome = Outcome | 'done' | 'refused' | 'failed' | 'aborted';
 
 export type Events = EventEmitter<EventMap>;
 

@@ -138,7 +138,14 @@ export function createServer(
       clock,
       events,
     });
-    const app = createApp({verbs, registries: () => registries, pseudonym, clock, events});
+    const app = createApp({
+      verbs,
+      registries: () => registries,
+      pseudonym,
+      trustedProxies: config.listen.trustedProxies,
+      clock,
+      events,
+    });
     const commands = createCommands({
       reindex: createReindex({metadata, clock}),
       indexRepository: createIndexRepository({metadata, writes, clock}),

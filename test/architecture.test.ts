@@ -46,7 +46,10 @@ const RULES: Record<string, Rule> = {
     packages: ['koa', '@koa/router', 'range-parser', 'structured-headers'],
   },
   'src/admin/': {imports: [...VOCABULARY, 'src/registry/']},
-  'src/observe/': {imports: ['src/config.ts', 'src/events.ts'], packages: ['pino', 'prom-client']},
+  'src/observe/': {
+    imports: ['src/config.ts', 'src/events.ts'],
+    packages: ['pino', 'pino-pretty', 'prom-client'],
+  },
   'src/server.ts': {
     imports: ['src/', 'src/admin/', 'src/http/', 'src/observe/', 'src/registry/', ...ADAPTERS],
   },

@@ -14,6 +14,7 @@ type StopSignal = 'SIGTERM' | 'SIGINT';
 /** Milliseconds that a server may take beyond its grace period before it is left behind. */
 const LEEWAY = 2000;
 
+const hasColors = (): boolean => process.stdout.isTTY === true && process.stdout.hasColors();
 const write = (text: string): void => void process.stdout.write(text);
 
 /**
@@ -29,7 +30,7 @@ export async function serve(options: ConfigOptions & {version: string}): Promise
   if (unwritable) return failed(unwritable);
 
   const signal = firstSignal();
-  const log = await createLog(config.log, {write, now: systemClock.now});
+  const log = await createLog(config.log, {write, now: systemClock.now, colors: hasColors()});
   const {createServer} = await import('../server.ts');
   const server = createServer(config);
   logEvents(server.events, log);

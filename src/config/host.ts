@@ -1,3 +1,5 @@
+import {isIP} from 'node:net';
+
 const LABEL = '[a-z0-9](?:[a-z0-9-]*[a-z0-9])?';
 const HOST = new RegExp(`^(?:\\[[0-9a-f:.]+\\]|${LABEL}(?:\\.${LABEL})*)(?::\\d{1,5})?$`);
 
@@ -10,6 +12,16 @@ export function parseHost(value: unknown): string | undefined {
   // A number alone is a port or an accident.
   if (/^\d+(?::|$)/.test(value)) return undefined;
   return URL.canParse(`http://${value}`) ? value : undefined;
+}
+
+/**
+ * Takes an IP address, or a network in CIDR notation.
+ * @returns the same text, or undefined when it is something else.
+ */
+export function parseNetwork(value: unknown): string | undefined {
+  const [, address = '', prefix = '0'] = /^([^/]*)(?:\/(\d{1,3}))?$/.exec(String(value)) ?? [];
+  const bits = {0: -1, 4: 32, 6: 128}[isIP(address)] ?? -1;
+  return Number(prefix) <= bits && !address.includes('%') ? String(value) : undefined;
 }
 
 const ALLOWED = 'write https://host or https://host:port';

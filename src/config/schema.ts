@@ -1,6 +1,6 @@
 import {z} from 'zod';
 import {BUILT_IN_REGISTRIES} from './built-in.ts';
-import {parseHost, parseUpstreamUrl} from './host.ts';
+import {parseHost, parseNetwork, parseUpstreamUrl} from './host.ts';
 import {formatDuration, formatSize, parseDuration, parseSize} from './units.ts';
 
 /** What one scalar setting may be: `read` gives its value, or undefined where the text is none of what is allowed. */
@@ -38,6 +38,12 @@ const host = scalar(
   'must be a host with an optional port in lower case, e.g. ghcr.io or registry.local:5000',
   parseHost,
 );
+
+const network = scalar('must be an address or a network, e.g. 10.0.0.1 or 10.0.0.0/8', parseNetwork);
+
+/** A list in a variable is written with commas. */
+const splitText = (value: unknown): unknown =>
+  typeof value === 'string' ? value.split(',').map((item) => item.trim()) : value;
 
 const flag = scalar('must be true or false', (value) =>
   String(value) === 'true' ? true : String(value) === 'false' ? false : undefined,
@@ -159,6 +165,7 @@ export const settingsSchema = mapping({
     host: text.prefault('0.0.0.0'),
     port: integer(0, 65_535).prefault(5000),
     sendTimeout: timeout.prefault('60s'),
+    trustedProxies: z.preprocess(splitText, list(network).prefault([])),
   }).prefault({}),
   // Where something is that has no path here, assembleStorage says.
   storage: mapping({

@@ -1,11 +1,15 @@
 import {randomUUID} from 'node:crypto';
-import Koa, {type Context} from 'koa';
+import type {ServerResponse} from 'node:http';
+import Koa, {type Context, type ParameterizedContext} from 'koa';
 import type {Clock} from '../clock.ts';
-import type {Events} from '../events.ts';
+import type {Events, RequestOutcome} from '../events.ts';
 import {OciError} from '../oci/errors.ts';
+import {outcomeOf} from '../registry/answer.ts';
+import {failureReason} from '../registry/failure.ts';
 import type {Registries} from '../registry/registries.ts';
 import {cacheStatus} from './cache-headers.ts';
 import {callerOf} from './caller.ts';
+import {createClientAddress} from './client-address.ts';
 import {errorAnswer} from './errors.ts';
 import {answerAndLinger, endsConnection} from './linger.ts';
 import {createRouter, type Verbs} from './routes.ts';
@@ -19,38 +23,64 @@ export interface AppParts {
   registries: () => Registries;
   /** This server's own name in `Via`. */
   pseudonym: string;
+  /** Addresses and networks of proxies whose `X-Forwarded-For` is believed. */
+  trustedProxies: readonly string[];
   clock: Clock;
   events: Events;
 }
 
-/** The OCI distribution API over Koa. */
-export function createApp({verbs, registries, pseudonym, clock, events}: AppParts): Koa<RequestState> {
-  const app = new Koa<RequestState>();
+/** Characters of a client's `User-Agent` that are logged. */
+const MAX_USER_AGENT = 256;
 
-  app.use(async (ctx, next) => {
+/** The OCI distribution API over Koa. */
+export function createApp({
+  verbs,
+  registries,
+  pseudonym,
+  trustedProxies,
+  clock,
+  events,
+}: AppParts): Koa<RequestState> {
+  const app = new Koa<RequestState>();
+  const clientAddress = createClientAddress(trustedProxies);
+
+  /** Emits `request.end` when the answer, or the client, is gone. */
+  function tellOfEnd(ctx: ParameterizedContext<RequestState>): void {
     const began = clock.monotonic();
-    ctx.state.id = randomUUID();
-    ctx.state.registries = registries();
-    ctx.state.received = 0;
-    ctx.state.invited = false;
-    ctx.set('X-Request-Id', ctx.state.id);
-    ctx.res.once('close', () => {
-      const {id, registry, received, report} = ctx.state;
-      const cache = report && cacheStatus(report);
-      const {method, originalUrl: url, res} = ctx;
+    const {method, originalUrl: url, req, res, state} = ctx;
+    // Of a connection that has ended, the address is not known any more.
+    const client = clientAddress(req.socket.remoteAddress, ctx.get('X-Forwarded-For') || undefined);
+    const userAgent = ctx.get('User-Agent').slice(0, MAX_USER_AGENT) || undefined;
+    res.once('close', () => {
+      const {id, kind, registry, received, report} = state;
       const bytes = method === 'HEAD' ? 0 : Number(res.getHeader('content-length') ?? 0);
       events.emit('request.end', {
         id,
         method,
         url,
+        kind,
         status: res.statusCode,
+        outcome: requestOutcome(res, state),
+        reason: state.reason ?? report?.warning,
         ms: clock.monotonic() - began,
         received,
         bytes,
+        client,
+        userAgent,
         registry,
-        cache,
+        cache: report && cacheStatus(report),
       });
     });
+  }
+
+  app.use(async (ctx, next) => {
+    ctx.state.id = randomUUID();
+    ctx.state.registries = registries();
+    ctx.state.received = 0;
+    ctx.state.invited = false;
+    ctx.state.kind = 'other';
+    ctx.set('X-Request-Id', ctx.state.id);
+    tellOfEnd(ctx);
     try {
       readTarget(ctx);
       ctx.state.caller = callerOf(ctx.get('Via') || undefined);
@@ -59,6 +89,7 @@ export function createApp({verbs, registries, pseudonym, clock, events}: AppPart
       await sendLarge(ctx);
     } catch (error) {
       const body = answerError(ctx, error);
+      ctx.state.reason = messageOf(error);
       if (!(error instanceof OciError)) events.emit('request.fault', {id: ctx.state.id, error});
       if (await endsConnection(ctx)) await answerAndLinger(ctx, body, clock);
     }
@@ -70,7 +101,9 @@ export function createApp({verbs, registries, pseudonym, clock, events}: AppPart
   app.on('error', (error: unknown, ctx?: Context) => {
     ctx?.res.destroy();
     if (isDeparture(error)) return;
-    events.emit('request.fault', {id: ctx?.state['id'] ?? '', error});
+    const reason = failureReason(error);
+    if (ctx && reason !== undefined) ctx.state['reason'] = reason;
+    else events.emit('request.fault', {id: ctx?.state['id'] ?? '', error});
   });
   return app;
 }
@@ -83,6 +116,20 @@ function readTarget(ctx: Context): void {
   ctx.url = path;
   if (host !== undefined) ctx.req.headers.host = host;
 }
+
+/** An answer is broken off by whoever gave a reason, else by its client. */
+function requestOutcome(
+  {statusCode, writableFinished}: ServerResponse,
+  {reason, report}: RequestState,
+): RequestOutcome {
+  if (reason !== undefined) return statusCode >= 400 && statusCode < 500 ? 'refused' : 'failed';
+  if (!writableFinished) return 'aborted';
+  if (report) return outcomeOf(report);
+  if (statusCode >= 500) return 'failed';
+  return statusCode >= 400 ? 'refused' : 'done';
+}
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 /** Gives the body of the answer. */
 function answerError(ctx: Context, error: unknown): Buffer {

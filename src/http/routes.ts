@@ -1,5 +1,6 @@
 import Router from '@koa/router';
 import type {Clock} from '../clock.ts';
+import type {RequestKind} from '../events.ts';
 import {OciError} from '../oci/errors.ts';
 import type {Blobs} from '../registry/blobs.ts';
 import type {Catalog} from '../registry/catalog.ts';
@@ -43,6 +44,8 @@ type Handler = (ctx: Ctx) => void | Promise<void>;
 
 interface Endpoint {
   path: string;
+  /** For the log and the metrics. */
+  kind: RequestKind;
   /** Without HEAD, GET answers it. */
   methods: Partial<Record<'GET' | 'HEAD', Handler>>;
   /** Of the specification's push side: for registries that take pushes. */
@@ -56,22 +59,24 @@ const endpoints = (
 ): Endpoint[] => {
   const begin = new Map([['POST', beginUpload(clock)]]);
   return [
-    {path: '/v2{/}', methods: {GET: ping}},
-    {path: '/v2/_catalog', methods: {GET: listCatalog(catalog)}},
-    {path: '/metrics', methods: {GET: getMetrics(metrics)}},
-    {path: '/v2/*name/referrers/:digest', methods: {GET: listReferrers(referrers)}},
-    {path: '/v2/*name/tags/list', methods: {GET: listTags(tagLists)}},
+    {path: '/v2{/}', kind: 'ping', methods: {GET: ping}},
+    {path: '/v2/_catalog', kind: 'catalog', methods: {GET: listCatalog(catalog)}},
+    {path: '/metrics', kind: 'metrics', methods: {GET: getMetrics(metrics)}},
+    {path: '/v2/*name/referrers/:digest', kind: 'referrers', methods: {GET: listReferrers(referrers)}},
+    {path: '/v2/*name/tags/list', kind: 'tags', methods: {GET: listTags(tagLists)}},
     {
       path: '/v2/*name/manifests/:reference',
+      kind: 'manifest',
       methods: {GET: getManifest(manifests), HEAD: headManifest(manifests)},
       push: new Map([
         ['PUT', putManifest(clock)],
         ['DELETE', deleteManifest],
       ]),
     },
-    {path: '/v2/*name/blobs/uploads{/}', methods: {}, push: begin},
+    {path: '/v2/*name/blobs/uploads{/}', kind: 'upload', methods: {}, push: begin},
     {
       path: '/v2/*name/blobs/uploads/:session',
+      kind: 'upload',
       methods: {},
       push: new Map([
         ['GET', getUpload],
@@ -82,6 +87,7 @@ const endpoints = (
     },
     {
       path: '/v2/*name/blobs/:digest',
+      kind: 'blob',
       methods: {GET: getBlob(blobs), HEAD: headBlob(blobs)},
       push: new Map([['DELETE', deleteBlob]]),
     },
@@ -92,7 +98,11 @@ const NO_PUSH: ReadonlyMap<string, PushHandler> = new Map();
 
 export function createRouter(verbs: Verbs, clock: Clock): Router<RequestState> {
   const router = new Router<RequestState>({strict: true, sensitive: true});
-  for (const {path, methods, push = NO_PUSH} of endpoints(verbs, clock)) {
+  for (const {path, kind, methods, push = NO_PUSH} of endpoints(verbs, clock)) {
+    router.all(path, (ctx, next) => {
+      ctx.state.kind = kind;
+      return next();
+    });
     if (methods.HEAD) router.head(path, methods.HEAD);
     if (methods.GET) router.get(path, methods.GET);
     const reads = methods.GET ? ['GET', 'HEAD'] : [];

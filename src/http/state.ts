@@ -1,5 +1,6 @@
 import type {DefaultState} from 'koa';
 import type {Caller} from '../caller.ts';
+import type {RequestKind} from '../events.ts';
 import type {CacheReport} from '../registry/answer.ts';
 import type {Registries} from '../registry/registries.ts';
 
@@ -17,4 +18,7 @@ export interface RequestState extends DefaultState {
   /** The registry that the request was routed to. */
   registry?: string;
   report?: CacheReport;
+  kind: RequestKind;
+  /** Why it was refused, or failed: what the client was told, or what broke off its answer. */
+  reason?: string;
 }

@@ -1,4 +1,4 @@
-import type {EventMap} from '../events.ts';
+import type {EventMap, RequestKind} from '../events.ts';
 import {describeError} from './scrub.ts';
 
 export type Level = 'debug' | 'info' | 'warn' | 'error';
@@ -7,12 +7,32 @@ type Line = [level: Level, text: string];
 const seconds = (ms: number | undefined): string =>
   ms === undefined ? '' : ` for ${Math.ceil(ms / 1000)} s`;
 
+/** Asked for so often, and by machines, that they are of interest only when they fail. */
+const ROUTINE: ReadonlySet<RequestKind> = new Set(['ping', 'metrics', 'probe']);
+
+function requestLevel({kind, outcome}: EventMap['request.end'][0]): Level {
+  if (outcome === 'failed' || outcome === 'stale') return 'warn';
+  return ROUTINE.has(kind) && outcome === 'done' ? 'debug' : 'info';
+}
+
+function requestText(event: EventMap['request.end'][0]): string {
+  const {method, url, status, outcome, reason, ms, received, bytes, cache, client, userAgent} = event;
+  const parts = [
+    `${method} ${url} ${status}`,
+    outcome === 'aborted' ? 'aborted by its client' : '',
+    received > 0 ? `${received} B in,` : '',
+    `${bytes} B ${Math.round(ms)} ms`,
+    cache ?? '',
+    client ?? '',
+    userAgent === undefined ? '' : `"${userAgent}"`,
+  ];
+  const text = parts.filter((part) => part !== '').join(' ');
+  return reason === undefined ? text : `${text}: ${reason}`;
+}
+
 /** How each event reads in the log, and how much it matters. */
 export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Line} = {
-  'request.end': ({method, url, status, ms, received, bytes, cache}) => [
-    status >= 500 ? 'warn' : 'info',
-    `${method} ${url} ${status} ${received > 0 ? `${received} B in, ` : ''}${bytes} B ${Math.round(ms)} ms${cache ? ` ${cache}` : ''}`,
-  ],
+  'request.end': (event) => [requestLevel(event), requestText(event)],
   'request.fault': ({error}) => ['error', `unexpected fault: ${describeError(error)}`],
   'server.fault': ({origin, error}) => [
     'error',
@@ -47,6 +67,10 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
     'debug',
     `fallback tag of ${registry}/${name}@${subject} written, ${changes} ${changes === 1 ? 'change' : 'changes'}`,
   ],
+  'referrers.tag-failed': ({registry, name, subject, reason}) => [
+    'warn',
+    `could not update the fallback tag of ${registry}/${name}@${subject}, will try again: ${reason}`,
+  ],
   'referrers.tag-unusable': ({registry, name, host, tag, what}) => [
     'warn',
     `${host}: the tag ${tag} of ${registry}/${name}, which would list referrers, means ${what}; it is left as it is, and what was attached is found only here until that tag is removed or the upstream has a Referrers API`,
@@ -55,24 +79,22 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
     'warn',
     `${registry}/${repository}@${subject} has ${atLeast} referrers of type ${artifactType === '' ? '(none)' : artifactType.slice(0, 255)} or more; admission controllers refuse more than 50: set registries.${registry}.referrers.keep`,
   ],
+  // How a download went that clients waited for is told by the lines of their requests.
   'fill.start': ({digest, resumedAt}) => [
     'debug',
     `downloading ${digest}${resumedAt > 0 ? ` from byte ${resumedAt} on` : ''}`,
   ],
-  'fill.resume': ({digest, at, reason}) => ['warn', `resuming ${digest} at byte ${at}: ${reason}`],
+  'fill.resume': ({digest, at, reason}) => ['debug', `resuming ${digest} at byte ${at}: ${reason}`],
   'fill.done': ({digest, size, ms}) => ['info', `stored ${digest}, ${size} B in ${Math.round(ms)} ms`],
-  'fill.failed': ({digest, reason}) => ['warn', `could not download ${digest}: ${reason}`],
+  'fill.failed': ({digest, reason}) => ['debug', `could not download ${digest}: ${reason}`],
   'fill.mismatch': ({digest, reason}) => ['error', `threw away what came for ${digest}: ${reason}`],
   'upstream.request': ({host, method, path, status, ms}) => [
     'debug',
     `${host}: ${method} ${path} ${status} ${Math.round(ms)} ms`,
   ],
-  // Of what is not asked, its own event has told, once.
-  'upstream.failed': ({host, kind, reason}) => [
-    kind === 'throttled' || kind === 'open' ? 'debug' : 'warn',
-    `${host}: ${kind}: ${reason}`,
-  ],
-  'upstream.refused': ({reason}) => ['info', reason],
+  // The line of the request that caused the question says the same.
+  'upstream.failed': ({host, kind, reason}) => ['debug', `${host}: ${kind}: ${reason}`],
+  'upstream.refused': ({reason}) => ['debug', reason],
   'upstream.throttled': ({host, reason, retryAfter}) => [
     'warn',
     `${reason}${retryAfter === undefined ? '' : `; ${host} is not asked${seconds(retryAfter)}`}`,

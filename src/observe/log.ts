@@ -1,3 +1,4 @@
+import type {Logger} from 'pino';
 import type {Config} from '../config.ts';
 import type {EventMap, Events} from '../events.ts';
 import {type Level, LINES} from './lines.ts';
@@ -21,16 +22,18 @@ export interface LogDeps {
   write(lines: string): void;
   /** Milliseconds since the epoch. */
   now(): number;
+  /** For a terminal: levels in colours. */
+  colors?: boolean;
 }
 
 const RANK = {debug: 0, info: 1, warn: 2, error: 3, silent: 4} as const;
 
 /**
- * A log of the configured level and format: a line of text for people, or an object of JSON for machines.
- * Credentials are cut out of every text.
+ * A log of the configured level and format: a line of text for people, or an object of JSON for machines, which has the
+ * facts and not the sentence made of them. Credentials are cut out of every text.
  */
 export async function createLog({level, format}: Config['log'], deps: LogDeps): Promise<Log> {
-  const write = format === 'json' ? await createJsonWriter(deps) : createLineWriter(deps);
+  const write = format === 'json' ? await createJsonWriter(deps) : await createPrettyWriter(deps);
   return (entry) => {
     if (RANK[entry.level] >= RANK[level]) write(entry);
   };
@@ -48,10 +51,10 @@ export function logEvents(events: Events, log: Log): void {
   for (const name of Object.keys(LINES)) subscribe(name as keyof EventMap);
 }
 
-/** Loads pino, which nobody waits for who reads the log himself. */
-async function createJsonWriter({write, now}: LogDeps): Promise<Log> {
+/** Loads pino only now: a command without a log needs none of it. */
+async function createLogger({now}: LogDeps, write: (line: string) => void): Promise<Logger> {
   const {pino} = await import('pino');
-  const logger = pino(
+  return pino(
     {
       level: 'debug',
       base: null,
@@ -60,7 +63,11 @@ async function createJsonWriter({write, now}: LogDeps): Promise<Log> {
     },
     {write},
   );
-  return ({level, event, text, facts}) => logger[level]({event, ...scrubFacts(facts)}, scrub(text));
+}
+
+async function createJsonWriter(deps: LogDeps): Promise<Log> {
+  const logger = await createLogger(deps, deps.write);
+  return ({level, event, facts}) => logger[level]({event, ...scrubFacts(facts)});
 }
 
 const scrubFacts = (facts: Entry['facts']): Entry['facts'] =>
@@ -71,13 +78,23 @@ const scrubFacts = (facts: Entry['facts']): Entry['facts'] =>
     }),
   );
 
-function createLineWriter({write, now}: LogDeps): Log {
+async function createPrettyWriter(deps: LogDeps): Promise<Log> {
+  const {prettyFactory} = await import('pino-pretty');
+  const format = prettyFactory({
+    colorize: deps.colors ?? false,
+    translateTime: "UTC:yyyy-mm-dd'T'HH:MM:ss.l'Z'",
+    hideObject: true,
+  });
+  const logger = await createLogger(deps, (line) => deps.write(format(line)));
   return ({level, text, facts: {id}}) => {
-    const time = new Date(now()).toISOString();
-    const request = typeof id === 'string' ? ` [${printable(id)}]` : '';
-    write(`${time} ${level.padEnd(5)}${request} ${printable(scrub(text))}\n`);
+    const [first = '', ...more] = printable(scrub(text)).split('\n');
+    const request = typeof id === 'string' && id !== '' ? ` [${printable(id.slice(0, SHORT_ID))}]` : '';
+    logger[level]([`${first}${request}`, ...more].join('\n'));
   };
 }
+
+/** Characters of a request's id that people are shown: enough to tell the requests of a day apart. */
+const SHORT_ID = 8;
 
 /** Further lines are indented, and what a terminal would obey is written out. */
 const printable = (text: string): string =>

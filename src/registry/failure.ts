@@ -2,10 +2,20 @@ import {OciError} from '../oci/errors.ts';
 import {StoreMissing} from '../storage/blob-store.ts';
 import {NoRoom} from '../storage/metadata.ts';
 import {UpstreamFailure} from '../upstream/port.ts';
+import {DigestMismatch, SpoolFailed} from './fill/download.ts';
 import type {Route} from './namespace.ts';
 
 /** Seconds that a client is asked to wait where nothing better is known. */
 const RETRY_AFTER = 5;
+
+/** What failed at an upstream or at the disk, in a sentence; undefined for a fault of ours. */
+export const failureReason = (error: unknown): string | undefined =>
+  error instanceof UpstreamFailure ||
+  error instanceof DigestMismatch ||
+  error instanceof SpoolFailed ||
+  error instanceof NoRoom
+    ? error.message
+    : undefined;
 
 /** For the client of a registry that cannot store what it has to (RFC 4918, section 11.5: Insufficient Storage). */
 export const diskFailed = (what: string, cause?: unknown): OciError =>

@@ -102,8 +102,8 @@ test('a second signal ends it at once, with the code that a shell expects', asyn
 test('with the format json every line that it prints is an object', async (t) => {
   const env = {...ANYWHERE, BACKREF_LOG_FORMAT: 'json'};
   const server = start(t, ['serve'], {cwd: await createFolder(t), env});
-  const [, url] = await server.prints(LISTENS);
-  await fetch(`${url}/v2/`, {headers: {authorization: 'Basic aHVudGVyMg=='}});
+  const [, url] = await server.prints(/"url":"([^"]+)"/);
+  await fetch(`${url}/v2/_catalog`, {headers: {authorization: 'Basic aHVudGVyMg=='}});
   await server.prints(/request\.end/);
   server.child.kill('SIGTERM');
   t.is(await server.ended, 0);

@@ -19,6 +19,7 @@ test('every scalar setting outside the registries has a variable', async (t) => 
       BACKREF_UPLOADS_EXPIRE_AFTER: '1h',
       BACKREF_GARBAGE_INTERVAL: '0',
       BACKREF_GARBAGE_GRACE: '2h',
+      BACKREF_LISTEN_TRUSTED_PROXIES: '10.0.0.0/8, ::1',
       BACKREF_LOG_LEVEL: 'warn',
       BACKREF_LOG_FORMAT: 'json',
     },
@@ -26,7 +27,7 @@ test('every scalar setting outside the registries has a variable', async (t) => 
   const {registries, ...rest} = config;
   t.is(registries.length, 7);
   t.deepEqual(rest, {
-    listen: {host: '127.0.0.1', port: 5001, sendTimeout: 30_000},
+    listen: {host: '127.0.0.1', port: 5001, sendTimeout: 30_000, trustedProxies: ['10.0.0.0/8', '::1']},
     storage: {
       path: '/data',
       blobs: {driver: 'fs', path: '/blobs'},
@@ -38,7 +39,7 @@ test('every scalar setting outside the registries has a variable', async (t) => 
     garbage: {interval: 0, grace: 7_200_000},
     log: {level: 'warn', format: 'json'},
   });
-  t.is(scalarPaths().length, 15);
+  t.is(scalarPaths().length, 16);
 });
 
 test('a fault of a variable names the variable', async (t) => {

@@ -93,7 +93,7 @@ const single: [title: string, given: Given, fault: string][] = [
   [
     'a scalar for a mapping',
     {yaml: 'listen: 5000'},
-    'listen | must be a mapping of host, port, sendTimeout | 5000',
+    'listen | must be a mapping of host, port, sendTimeout, trustedProxies | 5000',
   ],
   [
     'a mapping for a scalar',

@@ -37,7 +37,7 @@ test('without a file it mirrors Docker Hub at the root and six registries by nam
 test('the defaults are these', async (t) => {
   const {registries, ...rest} = await loadGiven({});
   t.deepEqual(rest, {
-    listen: {host: '0.0.0.0', port: 5000, sendTimeout: 60_000},
+    listen: {host: '0.0.0.0', port: 5000, sendTimeout: 60_000, trustedProxies: []},
     storage: {
       path: './data',
       blobs: {driver: 'fs', path: './data'},

@@ -70,7 +70,14 @@ export async function startPushServer(
   events.on('request.fault', ({error}) => void faults.push(error));
   // Nothing is read here: of the verbs, only those that write are asked.
   const verbs = {pushes: createPushes({local, through: local, store: {check: async () => {}}})} as Verbs;
-  const app = createApp({verbs, registries: () => registries, pseudonym: 'test', clock, events});
+  const app = createApp({
+    verbs,
+    registries: () => registries,
+    pseudonym: 'test',
+    trustedProxies: [],
+    clock,
+    events,
+  });
   const listener = createListener({app, sendTimeout: 60_000, clock, events});
   const port = await listener.listen('127.0.0.1', 0);
   t.teardown(() => listener.close(0));

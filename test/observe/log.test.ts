@@ -1,6 +1,7 @@
+import {stripVTControlCharacters} from 'node:util';
 import test from 'ava';
 import type {Config} from '../../src/config.ts';
-import {createEvents} from '../../src/events.ts';
+import {createEvents, type EventMap} from '../../src/events.ts';
 import {createLog, logEvents} from '../../src/observe/log.ts';
 import {digestOf} from '../../src/oci/digest.ts';
 
@@ -17,22 +18,30 @@ async function logged(config: Config['log']) {
   return {events, text: () => text};
 }
 
-const REQUEST = {
-  id: 'r-1',
+const REQUEST: EventMap['request.end'][0] = {
+  id: 'r-123456789',
   method: 'GET',
   url: '/v2/app/manifests/latest?ns=docker.io',
+  kind: 'manifest',
   status: 200,
+  outcome: 'hit',
+  reason: undefined,
   ms: 12.4,
   received: 0,
   bytes: 512,
+  client: '10.0.0.7',
+  userAgent: 'containerd/v1.7.2',
   registry: 'docker.io',
   cache: 'backref;hit',
 };
 
-test('a request is one line with its time, level and id', async (t) => {
+test('a request is one line with its time, level, client and user agent, and the short id last', async (t) => {
   const {events, text} = await logged({level: 'info', format: 'pretty'});
   events.emit('request.end', REQUEST);
-  t.is(text(), `${TIME} info  [r-1] GET /v2/app/manifests/latest?ns=docker.io 200 512 B 12 ms backref;hit\n`);
+  t.is(
+    text(),
+    `[${TIME}] INFO: GET /v2/app/manifests/latest?ns=docker.io 200 512 B 12 ms backref;hit 10.0.0.7 "containerd/v1.7.2" [r-123456]\n`,
+  );
 });
 
 test('the line of a request with a body tells how much of it came', async (t) => {
@@ -41,26 +50,52 @@ test('the line of a request with a body tells how much of it came', async (t) =>
     ...REQUEST,
     method: 'PATCH',
     url: '/v2/a',
+    outcome: 'done',
     received: 1024,
     bytes: 0,
+    client: undefined,
+    userAgent: undefined,
     cache: undefined,
   });
-  t.is(text(), `${TIME} info  [r-1] PATCH /v2/a 200 1024 B in, 0 B 12 ms\n`);
+  t.is(text(), `[${TIME}] INFO: PATCH /v2/a 200 1024 B in, 0 B 12 ms [r-123456]\n`);
 });
 
-test('the format json gives the event with all its facts', async (t) => {
+test('the format json gives the event with all its facts, and no sentence that repeats them', async (t) => {
   const {events, text} = await logged({level: 'info', format: 'json'});
-  events.emit('request.end', REQUEST);
-  const {msg, ...entry} = JSON.parse(text());
-  t.deepEqual(entry, {level: 'info', time: TIME, event: 'request.end', ...REQUEST});
-  t.regex(msg, /^GET .* 200/);
+  const failed = {...REQUEST, status: 503, outcome: 'failed', reason: 'r.test: timed out'} as const;
+  events.emit('request.end', failed);
+  t.deepEqual(JSON.parse(text()), {level: 'warn', time: TIME, event: 'request.end', ...failed});
+});
+
+test('health checks, pings and scrapes are of interest only when they fail', async (t) => {
+  const {events, text} = await logged({level: 'info', format: 'pretty'});
+  for (const kind of ['probe', 'ping', 'metrics'] as const)
+    events.emit('request.end', {...REQUEST, kind, outcome: 'done'});
+  t.is(text(), '');
+  events.emit('request.end', {...REQUEST, kind: 'probe', status: 503, outcome: 'failed'});
+  t.regex(text(), /WARN: GET .* 503/);
+});
+
+test('what was served stale is a warning that says why', async (t) => {
+  const {events, text} = await logged({level: 'warn', format: 'pretty'});
+  events.emit('request.end', {...REQUEST, outcome: 'stale', reason: 'r.test: refused; serving a copy'});
+  t.regex(text(), /WARN: GET .*: r\.test: refused; serving a copy \[r-123456\]\n$/);
+});
+
+test('colours are for terminals', async (t) => {
+  const lines: string[] = [];
+  const deps = {write: (line: string) => void lines.push(line), now: () => Date.parse(TIME), colors: true};
+  const log = await createLog({level: 'info', format: 'pretty'}, deps);
+  log({level: 'info', event: 'x', text: 'hello', facts: {}});
+  t.is(stripVTControlCharacters(lines[0] ?? ''), `[${TIME}] INFO: hello\n`);
+  t.not(stripVTControlCharacters(lines[0] ?? ''), lines[0]);
 });
 
 test('what is below the level is not written', async (t) => {
   const emitAll = ({events}: Awaited<ReturnType<typeof logged>>) => {
     events.emit('fill.start', {digest: DIGEST, resumedAt: 0});
     events.emit('request.end', REQUEST);
-    events.emit('request.end', {...REQUEST, status: 503});
+    events.emit('request.end', {...REQUEST, status: 503, outcome: 'failed'});
     events.emit('request.fault', {id: 'r-2', error: new Error('bug')});
   };
   const counts: Record<string, number> = {};
@@ -89,23 +124,24 @@ const talkative = () =>
 for (const format of ['pretty', 'json'] as const)
   test(`credentials never reach the log: ${format}`, async (t) => {
     const {events, text} = await logged({level: 'debug', format});
-    events.emit('request.fault', {id: 'r-1', error: talkative()});
+    events.emit('request.fault', {id: REQUEST.id, error: talkative()});
     events.emit('background.failed', {task: 'fill', error: talkative()});
     events.emit('upstream.failed', {host: 'r.test', kind: 'token', reason: 'basic 5318008 refused'});
     events.emit('request.end', {...REQUEST, url: '/v2/?token=5318008'});
     t.notRegex(text(), /5318008/);
-    t.regex(text(), /r-1/);
+    t.regex(text(), format === 'json' ? /"id":"r-123456789"/ : /\[r-123456\]/);
     t.regex(text(), /401 for https:\/\/\[redacted\]@r\.test/);
   });
 
 test('a client cannot forge a line or speak to the terminal', async (t) => {
   const {events, text} = await logged({level: 'info', format: 'pretty'});
-  events.emit('request.end', {...REQUEST, url: `/v2/\n${TIME} error forged\u001b[31m\u0085`});
+  const forged = `\n[${TIME}] ERROR: forged\u001b[31m\u0085`;
+  events.emit('request.end', {...REQUEST, url: `/v2/${forged}`, userAgent: forged});
   t.deepEqual(
     text()
       .split('\n')
-      .map((line) => line.startsWith(TIME)),
-    [true, false, false],
+      .map((line) => line.startsWith(`[${TIME}]`)),
+    [true, false, false, false],
   );
   t.true(text().includes('\\x1b[31m\\x85'));
 });

@@ -93,6 +93,7 @@ export interface BackrefOptions {
   registries: RegistryOverrides[];
   clock?: MovableClock;
   folder?: string;
+  trustedProxies?: string[];
   config?: Partial<Pick<Config, 'cache' | 'shutdown' | 'uploads' | 'garbage'>>;
 }
 
@@ -158,9 +159,13 @@ function watchFills({events}: BackrefServer): () => Promise<void> {
   };
 }
 
-function configOf({registries, config}: BackrefOptions, folder: string, port: number): Config {
+function configOf(
+  {registries, config, trustedProxies = []}: BackrefOptions,
+  folder: string,
+  port: number,
+): Config {
   return {
-    listen: {host: '127.0.0.1', port, sendTimeout: 60_000},
+    listen: {host: '127.0.0.1', port, sendTimeout: 60_000, trustedProxies},
     storage: {
       path: folder,
       blobs: {driver: 'fs', path: folder},

@@ -3,7 +3,7 @@ import {type Cancel, type Clock, NOT_NEEDED, sleep} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
 import type {Metadata, OwedTagChange, RepositoryKey} from '../../storage/metadata.ts';
-import {UpstreamFailure, UpstreamRefusal} from '../../upstream/port.ts';
+import {UpstreamFailure} from '../../upstream/port.ts';
 import type {Route} from '../namespace.ts';
 import {waitAtMost} from '../patience.ts';
 import type {Registries} from '../registries.ts';
@@ -161,14 +161,13 @@ export function createTagUpkeep({metadata, rounds, registries, clock, events}: T
     else nap(watch, pause);
   }
 
-  /** No client hears of what is refused to us. */
-  function tell(error: unknown, {route}: Watch): void {
-    if (error instanceof UpstreamRefusal) {
-      const {kind, message} = error;
-      events.emit('upstream.failed', {host: route.registry.upstream.host, kind, reason: message});
-    } else if (!(error instanceof UpstreamFailure)) {
-      failed('update a fallback tag', error);
-    }
+  /** No request waits for it, and so no line of a request tells of it. */
+  function tell(error: unknown, {route, subject}: Watch): void {
+    if (!(error instanceof UpstreamFailure)) return void failed('update a fallback tag', error);
+    const {registry, name} = route.repository;
+    const {kind, message: reason} = error;
+    const {host} = route.registry.upstream;
+    events.emit('referrers.tag-failed', {registry, name, host, subject, kind, reason});
   }
 
   function failed(task: string, error: unknown): void {

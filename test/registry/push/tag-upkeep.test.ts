@@ -278,7 +278,13 @@ test('an upstream that cannot be reached is asked again with growing pauses', as
   await upstream.start();
   await later(1000);
   t.not((await journal())[0]?.writtenAt, undefined);
-  t.deepEqual(heard, ['referrers.tag-owed', 'referrers.tag-written', 'referrers.tag-owed']);
+  t.deepEqual(heard, [
+    'referrers.tag-failed',
+    'referrers.tag-owed',
+    'referrers.tag-failed',
+    'referrers.tag-written',
+    'referrers.tag-owed',
+  ]);
 });
 
 test('an upstream that turns out to list the referrer itself is owed nothing, and its tag is not written', async (t) => {
@@ -403,7 +409,7 @@ test('a refusal whose entries are all there is told, and tried again', async (t)
     holding(earlier, sbom),
   ]);
   await attach(sbom);
-  t.deepEqual(heard, ['upstream.failed', 'referrers.tag-owed']);
+  t.deepEqual(heard, ['referrers.tag-failed', 'referrers.tag-owed']);
   await later(200);
   t.not((await journal())[0]?.writtenAt, undefined);
 });

@@ -96,7 +96,7 @@ export async function startUpkeep(
     'referrers.tag-owed',
     'referrers.tag-written',
     'referrers.tag-unusable',
-    'upstream.failed',
+    'referrers.tag-failed',
   ] as const) {
     events.on(name, () => heard.push(name));
   }
