@@ -230,7 +230,7 @@ export function createServer(
     await Promise.all([background?.close(), upkeep?.close()]);
     prefetch?.close();
     await fills?.close();
-    await lists?.settled();
+    await lists?.close();
     await metadata?.close();
     releaseAll(locks ?? []);
     for (const {upstream} of registries.all) upstream.close();
@@ -308,7 +308,7 @@ function wire(config: Config, parts: Parts): Wired {
   const capabilities = createCapabilities(clock, events);
   const fallbackTags = createFallbackTags({metadata, pull});
   const discovery = createDiscovery({capabilities, fallbackTags});
-  const lists = createReferrerLists({metadata, discovery, memory, clock, events});
+  const lists = createReferrerLists({metadata, discovery, memory, writes, clock, events});
   const referrers = createReferrers({pages: createReferrersPages(metadata), lists, events});
   const prefetch = createPrefetch({metadata, pull, lists, blobs, events});
   const tagLists = createTagLists({metadata, absences, clock, events});

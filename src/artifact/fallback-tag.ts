@@ -1,5 +1,5 @@
 import {type Clock, sleep} from '../clock.ts';
-import type {Digest} from '../oci/digest.ts';
+import {algorithmOf, type Digest, digestOf} from '../oci/digest.ts';
 import {
   type FallbackIndex,
   NO_ENTRIES,
@@ -20,13 +20,11 @@ const FIRST_DELAY = 200;
 async function readTag(target: ArtifactTarget, tag: Tag, subject: Digest): Promise<FallbackIndex> {
   const manifest = await target.manifest(tag);
   if (!manifest) return NO_ENTRIES;
+  const isSubject = digestOf(manifest.bytes, algorithmOf(subject)) === subject;
   const index =
-    manifest.digest !== subject && manifest.mediaType === OCI_INDEX
-      ? parseFallbackIndex(manifest.bytes)
-      : undefined;
+    !isSubject && manifest.mediaType === OCI_INDEX ? parseFallbackIndex(manifest.bytes) : undefined;
   if (index) return index;
-  const what =
-    manifest.digest === subject ? 'the subject itself' : `a manifest of type ${manifest.mediaType}`;
+  const what = isSubject ? 'the subject itself' : `a manifest of type ${manifest.mediaType}`;
   throw new ArtifactError(
     `The artifact is pushed but cannot be found from its subject: ${target.name} lists no referrers, and the tag ${tag}, which would list them, means ${what} and no index. It is left as it is. Push through a registry with the Referrers API, or remove that tag if nobody needs it.`,
   );

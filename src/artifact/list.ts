@@ -1,8 +1,8 @@
 import type {Descriptor} from '../oci/descriptor.ts';
-import type {Digest} from '../oci/digest.ts';
-import {readManifest} from '../oci/manifest.ts';
-import {OCI_INDEX} from '../oci/media-type.ts';
-import {edgeOf, fallbackTag} from '../oci/referrers.ts';
+import {algorithmOf, type Digest, digestOf} from '../oci/digest.ts';
+import {referrersNamedBy} from '../oci/fallback-index.ts';
+import {bareMediaType, OCI_INDEX} from '../oci/media-type.ts';
+import {distinctReferrers, edgeOf, fallbackTag} from '../oci/referrers.ts';
 import {sideBySide} from './side-by-side.ts';
 import {ArtifactError, type ArtifactTarget} from './target.ts';
 
@@ -28,11 +28,7 @@ export async function listOf(
   artifactTypes?: readonly string[],
 ): Promise<ReferrersIndex> {
   const listed = (await target.referrers(subject)) ?? (await fromFallbackTag(target, subject));
-  const byDigest = new Map<Digest, Descriptor>();
-  for (const descriptor of listed) {
-    if (!byDigest.has(descriptor.digest)) byDigest.set(descriptor.digest, descriptor);
-  }
-  const manifests = [...byDigest.values()].filter(
+  const manifests = distinctReferrers(listed).filter(
     ({artifactType}) => artifactTypes === undefined || artifactTypes.includes(artifactType ?? ''),
   );
   return {schemaVersion: 2, mediaType: OCI_INDEX, manifests};
@@ -42,14 +38,20 @@ async function fromFallbackTag(target: ArtifactTarget, subject: Digest): Promise
   const tag = fallbackTag(subject);
   const index = await target.manifest(tag);
   // GitLab resolves the tag to the subject itself: there it says nothing.
-  if (!index || index.digest === subject) return [];
-  if (index.mediaType !== OCI_INDEX) {
+  if (!index || digestOf(index.bytes, algorithmOf(subject)) === subject) return [];
+  const named = referrersNamedBy(index.bytes, bareMediaType(index.mediaType));
+  if (!named) {
     throw new ArtifactError(
-      `${target.name} lists no referrers, and its tag ${tag}, which would list them, is no index but ${index.mediaType}.`,
+      `${target.name} lists no referrers, and its tag ${tag}, which would list them, is not a readable index: its type is "${index.mediaType}".`,
     );
   }
-  const digests = new Set(readManifest(index.bytes).manifests.map(({digest}) => digest));
-  const edges = await sideBySide([...digests], AT_ONCE, async (digest) => {
+  const [skipped] = named.skipped;
+  if (skipped) {
+    throw new ArtifactError(
+      `The tag ${tag} of ${target.name} names a referrer that cannot be read: ${skipped.digest} ${skipped.reason}.`,
+    );
+  }
+  const edges = await sideBySide(named.digests, AT_ONCE, async (digest) => {
     const manifest = await target.manifest(digest);
     return manifest && edgeOf(manifest);
   });

@@ -28,7 +28,14 @@ export function createRegistryTarget(
       }
       return {digest, bytes, mediaType: manifest.mediaType ?? readManifest(bytes).mediaType ?? ''};
     },
-    referrers: (subject) => upstream.listReferrers(repository, subject, ANONYMOUS),
+    async referrers(subject) {
+      const listed = await upstream.listReferrers(repository, subject, ANONYMOUS);
+      if (typeof listed === 'string') return undefined;
+      const [skipped] = listed.skipped;
+      if (!skipped) return listed.descriptors;
+      const reason = `lists a referrer of ${subject} that cannot be read: ${skipped.digest} ${skipped.reason}`;
+      throw new UpstreamFailure('protocol', host, reason);
+    },
     pushBlob: (blob) => upstream.pushBlob(repository, blob, ANONYMOUS),
     async putManifest(reference, manifest) {
       await upstream.putManifest(repository, reference, manifest, ANONYMOUS);

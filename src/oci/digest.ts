@@ -19,6 +19,13 @@ export function isDigest(text: string): text is Digest {
   return isAlgorithm(algorithm) && encoded.length === HEX_LENGTH[algorithm] && HEX.test(encoded);
 }
 
+/** The image-spec's grammar of digests, section "Digests", of any algorithm. */
+const GRAMMAR = /^[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+$/;
+
+/** True for a digest that follows the grammar and whose algorithm is not supported here. */
+export const isUnsupportedDigest = (text: string): boolean =>
+  GRAMMAR.test(text) && !isAlgorithm(text.slice(0, text.indexOf(':')));
+
 /**
  * Takes the text of a digest as a client or an upstream wrote it.
  * @throws OciError DIGEST_INVALID when it is malformed or of an unsupported algorithm.

@@ -1,4 +1,6 @@
-import {OCI_INDEX} from './media-type.ts';
+import {type Digest, isDigest, isUnsupportedDigest} from './digest.ts';
+import {DOCKER_LIST, isGenericType, OCI_INDEX} from './media-type.ts';
+import {type SkippedReferrer, UNSUPPORTED_DIGEST} from './referrers.ts';
 
 /** What stands under a fallback tag: its entries as they are written there, by digest, and the text around them. */
 export interface FallbackIndex {
@@ -25,16 +27,10 @@ const isRecord = (value: unknown): value is Record<string, unknown> =>
  * @returns undefined for anything else
  */
 export function parseFallbackIndex(bytes: Uint8Array): FallbackIndex | undefined {
-  let text: string;
-  let body: unknown;
-  try {
-    text = new TextDecoder('utf8', {fatal: true, ignoreBOM: true}).decode(bytes);
-    body = JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-  const manifests = isRecord(body) ? body['manifests'] : undefined;
-  if (!Array.isArray(manifests)) return undefined;
+  const parsed = parseObject(bytes);
+  const manifests = parsed?.body['manifests'];
+  if (!parsed || !Array.isArray(manifests)) return undefined;
+  const {text} = parsed;
   const [open, end] = listIn(text);
   const entries = new Map<string, string>();
   for (const [index, [start, stop]] of itemsOf(text, open).entries()) {
@@ -48,6 +44,63 @@ export function parseFallbackIndex(bytes: Uint8Array): FallbackIndex | undefined
 /** The same index with other entries, each of them JSON text. */
 export const serializeFallbackIndex = ({before, after}: FallbackIndex, entries: Iterable<string>): Buffer =>
   Buffer.from(`${before}${[...entries].join(',')}${after}`);
+
+/** The entries of a fallback tag. */
+export interface NamedReferrers {
+  /** In the order of the tag, each once. */
+  readonly digests: readonly Digest[];
+  /** Entries whose digest cannot be read, or is of an algorithm that is not supported. */
+  readonly skipped: readonly SkippedReferrer[];
+}
+
+/**
+ * Reads which manifests a fallback tag names. Only their digests are read: the rest of an entry is not believed.
+ * @param mediaType of the answer's header, bare and lower case, where it has one
+ * @returns undefined for what is not a readable index. That is a damaged answer or something else's tag, and never an
+ * empty list.
+ */
+export function referrersNamedBy(
+  bytes: Uint8Array,
+  mediaType: string | undefined,
+): NamedReferrers | undefined {
+  const body = parseObject(bytes)?.body;
+  if (!body || !isIndexType(body['mediaType'], mediaType)) return undefined;
+  const {manifests} = body;
+  // Go writes an empty list as null.
+  if (manifests === null) return {digests: [], skipped: []};
+  if (!Array.isArray(manifests)) return undefined;
+  const digests = new Set<Digest>();
+  const skipped: SkippedReferrer[] = [];
+  for (const entry of manifests) {
+    const digest = isRecord(entry) ? entry['digest'] : undefined;
+    if (typeof digest === 'string' && isDigest(digest)) digests.add(digest);
+    else skipped.push(skippedEntry(digest));
+  }
+  return {digests: [...digests], skipped};
+}
+
+/** The index's own type counts, then the header's; where neither says anything, the form of the body decides. */
+function isIndexType(own: unknown, header: string | undefined): boolean {
+  if (own !== undefined) return own === OCI_INDEX || own === DOCKER_LIST;
+  return header === undefined || header === OCI_INDEX || header === DOCKER_LIST || isGenericType(header);
+}
+
+function skippedEntry(digest: unknown): SkippedReferrer {
+  const text = typeof digest === 'string' ? digest.slice(0, 160) : 'an entry without a digest';
+  const reason = isUnsupportedDigest(text) ? UNSUPPORTED_DIGEST : 'is not a digest';
+  return {digest: text, reason};
+}
+
+/** The JSON object that these bytes are, with its text; undefined when they are not one. */
+function parseObject(bytes: Uint8Array): {text: string; body: Record<string, unknown>} | undefined {
+  try {
+    const text = new TextDecoder('utf8', {fatal: true, ignoreBOM: true}).decode(bytes);
+    const body: unknown = JSON.parse(text);
+    return isRecord(body) ? {text, body} : undefined;
+  } catch {
+    return undefined;
+  }
+}
 
 type Span = readonly [start: number, end: number];
 

@@ -15,6 +15,17 @@ export function bareMediaType(contentType: string | undefined): string | undefin
   return bare === '' ? undefined : bare;
 }
 
+/** Content types that servers send when they do not know what they serve. */
+const GENERIC = new Set([
+  'application/json',
+  'application/octet-stream',
+  'text/plain',
+  'binary/octet-stream',
+]);
+
+/** True for a content type, bare and lower case, that says nothing about the content. */
+export const isGenericType = (mediaType: string): boolean => GENERIC.has(mediaType);
+
 /** Layers that may not be redistributed: fetched from elsewhere, absent from registries (image-spec, Layer). */
 export const isForeignLayer = (mediaType: string): boolean =>
   /\.(?:foreign|nondistributable)\./.test(mediaType);

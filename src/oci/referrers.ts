@@ -11,6 +11,25 @@ export interface Edge {
   descriptor: Descriptor;
 }
 
+/** An entry that is left out of a list of referrers, which is therefore not the whole list. */
+export interface SkippedReferrer {
+  /** As the upstream writes it: perhaps not a digest. */
+  digest: string;
+  /** What is wrong with it, as the end of a sentence that begins with the digest. */
+  reason: string;
+}
+
+export const UNSUPPORTED_DIGEST = 'has a digest algorithm that is not supported';
+
+/** The descriptors with each digest once: of several for one digest the first, in its place. */
+export const distinctReferrers = (descriptors: readonly Descriptor[]): Descriptor[] => {
+  const first = new Map<Digest, Descriptor>();
+  for (const descriptor of descriptors) {
+    if (!first.has(descriptor.digest)) first.set(descriptor.digest, descriptor);
+  }
+  return [...first.values()];
+};
+
 /** A manifest as a repository holds it: its bytes under the link's media type. */
 export interface EdgeSource {
   digest: Digest;

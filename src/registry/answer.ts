@@ -16,13 +16,16 @@ export interface CacheReport {
   readonly warning?: string;
 }
 
+/** The `detail` of a list from which entries had to be left out. */
+export const PARTIAL = 'partial';
+
 export const HIT: CacheReport = Object.freeze({how: 'hit'});
 export const MISS: CacheReport = Object.freeze({how: 'uri-miss'});
 
 /** The same in a word, for counting. */
 export function outcomeOf({how, collapsed, warning, detail}: CacheReport): Outcome {
   if (how === 'hit') return 'hit';
-  if (warning !== undefined) return 'stale';
+  if (warning !== undefined && detail !== PARTIAL) return 'stale';
   if (detail === 'unchanged') return 'revalidated';
   return collapsed ? 'collapsed' : 'miss';
 }

@@ -23,8 +23,10 @@ export interface Pulled {
 
 /** Several manifests, as the upstream gave them. */
 export interface PulledTogether {
-  /** In the order of their digests; undefined: the upstream says that there is no such manifest. */
+  /** In the order of their digests, less the refused; undefined: the upstream says that there is no such manifest. */
   readonly records: readonly (ManifestRecord | undefined)[];
+  /** Those that could not be had, and that whoever asks can do without. */
+  readonly refused: ReadonlyMap<Digest, UpstreamFailure>;
   /**
    * Resolves when they are committed, all in one. Until then, whoever asks for one of them by its digest waits for that.
    * @throws NoRoom
@@ -59,9 +61,15 @@ export interface ManifestPull {
   coming(route: Route, digest: Digest, caller: Caller): Promise<ManifestRecord | undefined>;
   /**
    * Several side by side, given as soon as all are here. When one cannot be had, the others are kept all the same.
-   * @throws the first failure; NoRoom when one was written through us meanwhile, so that they had to be kept first
+   * @param isRefusal tells failures that are an answer of their own, for that one manifest alone
+   * @throws the first other failure; NoRoom when one was written through us meanwhile, so that they had to be kept first
    */
-  byDigests(route: Route, digests: readonly Digest[], caller: Caller): Promise<PulledTogether>;
+  byDigests(
+    route: Route,
+    digests: readonly Digest[],
+    caller: Caller,
+    isRefusal: (error: unknown) => error is UpstreamFailure,
+  ): Promise<PulledTogether>;
   /**
    * Manifest and tag become one commit. `algorithm` names the digest that the tag is known by, where the upstream's
    * answer does not say.
@@ -257,20 +265,22 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
       return joined(flight);
     },
 
-    async byDigests(route, digests, caller) {
+    async byDigests(route, digests, caller, isRefusal) {
       const asked = await Promise.allSettled(await askInSteps(route, digests, caller));
       const fetched = asked.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
-      const failure = asked.find((each) => each.status === 'rejected');
-      if (failure) {
+      const refused = refusals(digests, asked, isRefusal);
+      const failure = asked.find((each) => each.status === 'rejected' && !isRefusal(each.reason));
+      if (failure?.status === 'rejected') {
         // The upstream's word goes before the disk's: a denial must not pass for a mere want of room.
         await keep(route, fetched, undefined, caller).catch(unlessNoRoom);
         throw failure.reason;
       }
       if (fetched.some((each) => overtakenBy(route, each) !== undefined)) {
-        return {records: await keep(route, fetched, undefined, caller), kept: Promise.resolve()};
+        return {records: await keep(route, fetched, undefined, caller), refused, kept: Promise.resolve()};
       }
       return {
         records: fetched.map(({found}) => found?.record),
+        refused,
         kept: keepNext(route, fetched, caller),
       };
     },
@@ -282,6 +292,19 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
       return joined(flight);
     },
   };
+}
+
+function refusals(
+  digests: readonly Digest[],
+  asked: readonly PromiseSettledResult<unknown>[],
+  isRefusal: (error: unknown) => error is UpstreamFailure,
+): Map<Digest, UpstreamFailure> {
+  const refused = new Map<Digest, UpstreamFailure>();
+  for (const [index, digest] of digests.entries()) {
+    const each = asked[index];
+    if (each?.status === 'rejected' && isRefusal(each.reason)) refused.set(digest, each.reason);
+  }
+  return refused;
 }
 
 function unlessNoRoom(error: unknown): void {

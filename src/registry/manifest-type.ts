@@ -1,18 +1,10 @@
 import type {ManifestFacts} from '../oci/manifest.ts';
-import {OCI_INDEX, OCI_MANIFEST} from '../oci/media-type.ts';
+import {isGenericType, OCI_INDEX, OCI_MANIFEST} from '../oci/media-type.ts';
 import {UpstreamFailure} from '../upstream/port.ts';
-
-/** Content types that servers send when they do not know what they serve. */
-const GENERIC = new Set([
-  'application/json',
-  'application/octet-stream',
-  'text/plain',
-  'binary/octet-stream',
-]);
 
 /** The media type that an upstream's header names; undefined where the header is missing, or says nothing. */
 export const claimedType = (header: string | undefined): string | undefined =>
-  header === undefined || GENERIC.has(header) ? undefined : header;
+  header === undefined || isGenericType(header) ? undefined : header;
 
 /** What a header can carry; type and subtype have at most 127 characters each (RFC 6838, section 4.2). */
 const SENDABLE = /^[\x20-\x7e]{1,255}$/;

@@ -220,7 +220,11 @@ export type Change =
   /**
    * A complete answer of the upstream at `at`. What it names and is not here yet is added in its order behind what is
    * here; the rest of what it names stays in its place, listed, with the new descriptor unless it is of source
-   * `content`. What it does not name goes, or, if of source `content`, is no longer listed.
+   * `content`. What it does not name goes, or, if of source `content`, is no longer listed. Of a digest that it names
+   * twice, the first descriptor counts.
+   *
+   * Without `at`, the answer is incomplete: when the upstream last gave a complete one, and its source, stay as they
+   * were. What it names and gives no descriptor for stands in `except`, and stays as it is.
    */
   | {
       type: 'referrer-list.put';
@@ -228,7 +232,8 @@ export type Change =
       subject: Digest;
       source: ListSource;
       descriptors: readonly Descriptor[];
-      at: number;
+      at: number | undefined;
+      except?: readonly Digest[];
     }
   /**
    * The edge of a manifest that is linked to this repository; nothing happens when it is not. For rebuilding: a list

@@ -79,9 +79,9 @@ function failureOf(reply: Reply, host: string, now: number): UpstreamFailure {
   const {status, headers} = reply;
   const where = whereFrom(reply, host);
   const retryAfter = parseRetryAfter(header(headers, 'retry-after'), now);
-  const options = retryAfter === undefined ? {} : {retryAfter};
+  const options = retryAfter === undefined ? {status} : {status, retryAfter};
   if (status === 401 || status === 403)
-    return new UpstreamFailure('denied', host, `denies access (${status})${where}`);
+    return new UpstreamFailure('denied', host, `denies access (${status})${where}`, {status});
   if (status === 508) {
     return new UpstreamFailure(
       'loop',

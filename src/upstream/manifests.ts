@@ -10,6 +10,8 @@ import type {Target} from './target.ts';
 
 /** Bytes of the largest manifest that is taken; the distribution-spec asks registries for at least 4 MiB. */
 const MOST_BYTES = 16 * 1024 * 1024;
+/** The upstream says that there is no such manifest, or no longer. */
+const ABSENT: readonly number[] = [404, 410];
 const ACCEPT = {accept: MANIFEST_ACCEPT};
 
 /** The digest that an answer claims its content to have, when it is one we support. */
@@ -49,8 +51,8 @@ export async function getManifest(
   cacheControl?: 'no-cache',
 ): Promise<ManifestBody | undefined> {
   const headers = cacheControl ? {...ACCEPT, 'cache-control': cacheControl} : ACCEPT;
-  const reply = await ask({...target, method: 'GET', headers, slot: 'bodies', answers: [404]});
-  if (reply.status === 404) {
+  const reply = await ask({...target, method: 'GET', headers, slot: 'bodies', answers: ABSENT});
+  if (ABSENT.includes(reply.status)) {
     discard(reply.body);
     return undefined;
   }
@@ -83,9 +85,9 @@ export async function headManifest(
     method: 'HEAD',
     headers: ACCEPT,
     slot: 'heads',
-    answers: [404, 405, 501],
+    answers: [...ABSENT, 405, 501],
   });
-  if (reply.status === 404) return undefined;
+  if (ABSENT.includes(reply.status)) return undefined;
   if (reply.status === 405 || reply.status === 501) {
     const manifest = await getManifest(ask, target, reference);
     return manifest && {digest: manifest.digest, mediaType: manifest.mediaType, size: manifest.bytes.length};

@@ -13,6 +13,6 @@ export const createNowhere = (name: string): Upstream => ({
   getBlob: async () => undefined,
   streamBlob: async () => undefined,
   listTags: async () => undefined,
-  listReferrers: async () => [],
+  listReferrers: async () => ({descriptors: [], skipped: []}),
   close: () => {},
 });

@@ -3,6 +3,7 @@ import type {BlobSource} from '../oci/blob.ts';
 import type {Descriptor} from '../oci/descriptor.ts';
 import type {Algorithm, Digest} from '../oci/digest.ts';
 import type {Reference, RepositoryName, Tag} from '../oci/name.ts';
+import type {SkippedReferrer} from '../oci/referrers.ts';
 
 /** Why an upstream gave no usable answer. None of these is an absence. */
 export type FailureKind =
@@ -25,17 +26,20 @@ export class UpstreamFailure extends Error {
   readonly host: string;
   /** Milliseconds after which asking again makes sense, where that is known. */
   readonly retryAfter: number | undefined;
+  /** The status of the upstream's answer, where that is what failed. */
+  readonly status: number | undefined;
 
   constructor(
     kind: FailureKind,
     host: string,
     reason: string,
-    options: {retryAfter?: number; cause?: unknown} = {},
+    options: {retryAfter?: number; status?: number; cause?: unknown} = {},
   ) {
     super(`${host}: ${reason}`, {cause: options.cause});
     this.kind = kind;
     this.host = host;
     this.retryAfter = options.retryAfter;
+    this.status = options.status;
   }
 }
 
@@ -70,6 +74,13 @@ export interface BlobBody {
 export interface ByteRange {
   start: number;
   end?: number;
+}
+
+/** What an upstream's Referrers API lists for a subject. */
+export interface ListedReferrers {
+  descriptors: Descriptor[];
+  /** What it names and cannot be listed here: with any of these, `descriptors` is not the whole list. */
+  skipped: SkippedReferrer[];
 }
 
 /**
@@ -114,20 +125,21 @@ export interface Upstream {
   listTags(repository: RepositoryName, caller: Caller, spend?: () => void): Promise<string[] | undefined>;
   /**
    * All referrers of a subject, of all pages, as the upstream's Referrers API orders and describes them, less `data`.
-   * `undefined` is authoritative: there is no Referrers API here. It says nothing about referrers.
+   * @returns `no-api` when there is no Referrers API here, which says nothing about referrers; `unknown-repository` when
+   * the answer is that there is no such repository, which says nothing about the API either.
    */
   listReferrers(
     repository: RepositoryName,
     subject: Digest,
     caller: Caller,
-  ): Promise<Descriptor[] | undefined>;
+  ): Promise<ListedReferrers | 'no-api' | 'unknown-repository'>;
   /** Ends idle connections. */
   close(): void;
 }
 
 /** The upstream's own answer to something that was written: a refusal, for whoever wrote it to hear. */
 export class UpstreamRefusal extends UpstreamFailure {
-  readonly status: number;
+  override readonly status: number;
   /** The code of its error body, as it stands there. */
   readonly code: string | undefined;
   /** What its error body says, on one line; empty when it says nothing. */

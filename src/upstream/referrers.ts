@@ -1,12 +1,15 @@
 import {z} from 'zod';
 import type {Clock} from '../clock.ts';
 import {type Descriptor, readDescriptor} from '../oci/descriptor.ts';
+import {isUnsupportedDigest} from '../oci/digest.ts';
 import {OCI_INDEX} from '../oci/media-type.ts';
+import {type SkippedReferrer, UNSUPPORTED_DIGEST} from '../oci/referrers.ts';
 import {collect, discard} from './body.ts';
 import type {Exchange} from './exchange.ts';
+import {explanationOf} from './explanation.ts';
 import {HtmlAnswer} from './html.ts';
 import {MOST_PAGE_BYTES, readPages} from './pages.ts';
-import {UpstreamFailure} from './port.ts';
+import {type ListedReferrers, UpstreamFailure} from './port.ts';
 import {header, type Reply} from './request.ts';
 import type {Target} from './target.ts';
 
@@ -21,19 +24,26 @@ const REFERRERS = {
   mostPages: 1000,
 };
 
-const index = z.object({
-  mediaType: z.literal(OCI_INDEX).optional(),
-  manifests: z.array(
-    z.unknown().transform((value, context) => {
-      const descriptor = readDescriptor(value);
-      if (descriptor) return descriptor;
-      context.addIssue('is no descriptor');
-      return z.NEVER;
-    }),
-  ),
+/** A descriptor, or one that could be followed but for the algorithm of its digest. */
+type Entry = {descriptor: Descriptor} | {skipped: SkippedReferrer};
+
+const unsupported = z.object({digest: z.string().refine(isUnsupportedDigest)});
+
+const entry = z.unknown().transform((value, context): Entry => {
+  const descriptor = readDescriptor(value);
+  if (descriptor) return {descriptor};
+  const {data} = unsupported.safeParse(value);
+  if (data) return {skipped: {digest: data.digest, reason: UNSUPPORTED_DIGEST}};
+  context.addIssue('is not a descriptor');
+  return z.NEVER;
 });
 
-function parsePage(bytes: Buffer, host: string): Descriptor[] {
+const index = z.object({
+  mediaType: z.literal(OCI_INDEX).optional(),
+  manifests: z.array(entry),
+});
+
+function parsePage(bytes: Buffer, host: string): Entry[] {
   try {
     return index.parse(JSON.parse(bytes.toString('utf8'))).manifests;
   } catch {
@@ -54,23 +64,21 @@ const isReferrersAnswer = ({status, headers}: Reply): boolean =>
  * Reads all referrers of a subject from the upstream's Referrers API (distribution-spec, "Listing Referrers"),
  * unfiltered and to the last page. Redirects are followed and the final answer is judged.
  * @param target its URL is that of the list.
- * @returns the descriptors in the upstream's order, without `data`; undefined when it has no Referrers API.
+ * @returns the descriptors in the upstream's order, without `data`, and the entries that had to be left out; else what
+ * the answer says instead of a list.
  * @throws UpstreamFailure when that cannot be told, or when any page fails: a list learned partly is none.
  */
 export async function listReferrers(
   ask: Exchange['ask'],
   target: Target,
   clock: Clock,
-): Promise<Descriptor[] | undefined> {
+): Promise<ListedReferrers | 'no-api' | 'unknown-repository'> {
   const pages = readPages(ask, target, REFERRERS, clock);
   const first = await pages.next().catch(unlessHtml);
-  if (!first || first.done) return undefined;
-  if (!isReferrersAnswer(first.value)) {
-    discard(first.value.body);
-    return undefined;
-  }
+  if (!first || first.done) return 'no-api';
   const {host} = target.url;
-  const list: PartialList = {descriptors: [], left: MOST_BYTES};
+  if (!isReferrersAnswer(first.value)) return insteadOfList(first.value, host);
+  const list: PartialList = {descriptors: [], skipped: [], left: MOST_BYTES};
   await addPage(list, first.value, host);
   for await (const reply of pages) {
     if (!isReferrersAnswer(reply)) {
@@ -80,7 +88,8 @@ export async function listReferrers(
     }
     await addPage(list, reply, host);
   }
-  return list.descriptors;
+  const {descriptors, skipped} = list;
+  return {descriptors, skipped};
 }
 
 /** A page for people says of itself that no Referrers API answered. What the fallback tag answers is judged by itself. */
@@ -88,8 +97,17 @@ function unlessHtml(error: unknown): undefined {
   if (!(error instanceof HtmlAnswer)) throw error;
 }
 
-interface PartialList {
-  readonly descriptors: Descriptor[];
+/** A registry with the API says of a repository that it does not know yet that its name is unknown. */
+async function insteadOfList(reply: Reply, host: string): Promise<'no-api' | 'unknown-repository'> {
+  if (reply.status !== 404) {
+    discard(reply.body);
+    return 'no-api';
+  }
+  const {code} = await explanationOf(reply, host);
+  return code === 'NAME_UNKNOWN' ? 'unknown-repository' : 'no-api';
+}
+
+interface PartialList extends ListedReferrers {
   /** Bytes that further pages may have. */
   left: number;
 }
@@ -98,5 +116,8 @@ async function addPage(list: PartialList, {body}: Reply, host: string): Promise<
   const limit = Math.min(MOST_PAGE_BYTES, list.left);
   const bytes = await collect(body, host, limit, 'a page of its list of referrers');
   list.left -= bytes.length;
-  for (const descriptor of parsePage(bytes, host)) list.descriptors.push(descriptor);
+  for (const item of parsePage(bytes, host)) {
+    if ('descriptor' in item) list.descriptors.push(item.descriptor);
+    else list.skipped.push(item.skipped);
+  }
 }

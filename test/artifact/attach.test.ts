@@ -302,6 +302,53 @@ test("GitLab's fallback tag, which means the subject itself, lists nothing; anot
   await legacy.put(fallbackTag(image.digest), imageManifest());
   await t.throwsAsync(listReferrers(legacy.target, '1', plainHttp), {
     name: 'ArtifactError',
-    message: /no index/,
+    message: /not a readable index/,
   });
+});
+
+test('a fallback tag whose bytes do not read as an index is an error, not an empty list', async (t) => {
+  const image = imageManifest();
+  const legacy = await startLegacy(t, image);
+  for (const text of ['', '{"schemaVersion":2,"manifests":[{"dig', '<html>', '{}']) {
+    await legacy.put(fallbackTag(image.digest), {bytes: Buffer.from(text), mediaType: OCI_INDEX});
+    await t.throwsAsync(listReferrers(legacy.target, '1', plainHttp), {
+      message: /not a readable index|not a manifest/,
+    });
+  }
+});
+
+test('an entry of a fallback tag that is not a readable digest is an error, not a shorter list', async (t) => {
+  const image = imageManifest();
+  const legacy = await startLegacy(t, image);
+  const bytes = Buffer.from(JSON.stringify({manifests: [{digest: `blake3:${'a'.repeat(64)}`}]}));
+  await legacy.put(fallbackTag(image.digest), {bytes, mediaType: OCI_INDEX});
+  await t.throwsAsync(listReferrers(legacy.target, '1', plainHttp), {
+    name: 'ArtifactError',
+    message: /blake3/,
+  });
+});
+
+test('a fallback tag that means a subject of sha512 itself lists nothing, and is not written over', async (t) => {
+  const subject = imageManifest([], 'sha512');
+  const legacy = await startLegacy(t, imageManifest());
+  await legacy.put(fallbackTag(subject.digest), subject);
+  t.deepEqual((await listReferrers(legacy.target, subject.digest, plainHttp)).manifests, []);
+});
+
+test('of a referrer that a registry names twice, the first descriptor counts', async (t) => {
+  const {digest} = imageManifest();
+  const entry = {mediaType: OCI_MANIFEST, digest: imageManifest().digest, size: 3};
+  const manifests = [
+    {...entry, artifactType: 'application/first'},
+    {...entry, artifactType: 'application/second'},
+  ];
+  const body = JSON.stringify({schemaVersion: 2, mediaType: OCI_INDEX, manifests});
+  const upstream = await createScriptedUpstream(t, [
+    {
+      request: `GET /v2/team/app/referrers/${digest}`,
+      answer: {headers: {'Content-Type': OCI_INDEX}, body},
+    },
+  ]);
+  const listed = await listReferrers(`docker://${upstream.host}/team/app`, digest, plainHttp);
+  t.deepEqual(listed.manifests, [manifests[0]] as never);
 });

@@ -18,6 +18,9 @@ const HOST = 'example.test';
 const repository = {registry: HOST, name: parseName('team/app')};
 const [one, two, three] = [plainManifest(), plainManifest(), plainManifest()];
 
+const isDenied = (error: unknown): error is UpstreamFailure =>
+  error instanceof UpstreamFailure && error.kind === 'denied';
+
 /** What is asked of the upstream waits until a test answers. */
 async function setUp(t: ExecutionContext) {
   const folder = await createFolder(t);
@@ -56,7 +59,7 @@ async function setUp(t: ExecutionContext) {
     commits,
     asked,
     arrivals,
-    pullAll: (...digests: Digest[]) => pull.byDigests(route, digests, ANONYMOUS),
+    pullAll: (...digests: Digest[]) => pull.byDigests(route, digests, ANONYMOUS, isDenied),
     pullOne: (digest: Digest) => pull.byDigest(route, digest, ANONYMOUS),
     write: (digest: Digest, changes: readonly Change[]) =>
       writes.run(route, [digest], () => real.commit(changes)),

@@ -100,6 +100,32 @@ export function referrerContract(
     t.deepEqual(await metadata.manifests(undefined, 10), []);
   });
 
+  test('referrers: of a digest that an answer names twice, the first descriptor counts', async (t) => {
+    const {commit, rows} = await setUp(t);
+    await commit(answer([described('one'), described('two'), described('one', {artifactType: SIGNATURE})]));
+    t.deepEqual(
+      (await rows()).map(({artifactType}) => artifactType),
+      [SBOM, SBOM],
+    );
+  });
+
+  test('referrers: an incomplete answer changes rows, and leaves when and where the last complete one came from', async (t) => {
+    const {commit, list, rows} = await setUp(t);
+    const partial = (descriptors: readonly Descriptor[], except: readonly Digest[] = []) =>
+      commit(answer(descriptors, {source: 'tag', at: undefined, except}));
+    await partial([described('one')]);
+    t.like(await list(), {checkedAt: undefined, source: undefined});
+    t.deepEqual(digests(await rows()), [described('one').digest]);
+
+    await commit(answer([described('one'), described('two'), described('three')]));
+    await partial([described('three'), described('four')], [described('one').digest]);
+    t.like(await list(), {checkedAt: 5_000, source: 'api'});
+    t.deepEqual(
+      digests(await rows()),
+      ['one', 'three', 'four'].map((name) => described(name).digest),
+    );
+  });
+
   test('referrers: as text, one of several that is large is to be asked for alone', async (t) => {
     const {metadata, commit} = await setUp(t);
     const large = {annotations: {filling: 'x'.repeat(70_000)}};

@@ -35,13 +35,16 @@ test('a list keeps its order, its artifact types and its annotations, and loses 
     },
   ]);
   const {client} = createClient(t, upstream.url);
-  t.deepEqual(await client.listReferrers(repository, digest, caller), [signature, descriptor('a')] as never);
+  t.deepEqual(await client.listReferrers(repository, digest, caller), {
+    descriptors: [signature, descriptor('a')] as never,
+    skipped: [],
+  });
 });
 
 test('an empty list is a list', async (t) => {
   const upstream = await createScriptedUpstream(t, [{request: GET, answer: page([])}]);
   const {client} = createClient(t, upstream.url);
-  t.deepEqual(await client.listReferrers(repository, digest, caller), []);
+  t.deepEqual(await client.listReferrers(repository, digest, caller), {descriptors: [], skipped: []});
 });
 
 const NO_API: Record<string, Answer> = {
@@ -64,9 +67,31 @@ for (const [what, answer] of Object.entries(NO_API)) {
   test(`${what} says that there is no Referrers API`, async (t) => {
     const upstream = await createScriptedUpstream(t, [{request: GET, answer}]);
     const {client} = createClient(t, upstream.url);
-    t.is(await client.listReferrers(repository, digest, caller), undefined);
+    t.is(await client.listReferrers(repository, digest, caller), 'no-api');
   });
 }
+
+test('a 404 that says NAME_UNKNOWN is about the repository, and says nothing about the API', async (t) => {
+  const answer = {
+    status: 404,
+    headers: {'content-type': 'application/json; charset=utf-8'},
+    body: '{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}',
+  };
+  const upstream = await createScriptedUpstream(t, [{request: GET, answer}]);
+  const {client} = createClient(t, upstream.url);
+  t.is(await client.listReferrers(repository, digest, caller), 'unknown-repository');
+});
+
+test('an entry of an unsupported digest algorithm is told of as skipped, beside the others', async (t) => {
+  const blake = `blake3:${'c'.repeat(64)}`;
+  const manifests = [descriptor('a'), {...descriptor('c'), digest: blake}, descriptor('b')];
+  const upstream = await createScriptedUpstream(t, [{request: GET, answer: page(manifests)}]);
+  const {client} = createClient(t, upstream.url);
+  t.deepEqual(await client.listReferrers(repository, digest, caller), {
+    descriptors: [descriptor('a'), descriptor('b')] as never,
+    skipped: [{digest: blake, reason: 'has a digest algorithm that is not supported'}],
+  });
+});
 
 const UNDECIDED: Record<string, {answer: Answer; kind: string}> = {
   '403': {answer: {status: 403}, kind: 'denied'},
@@ -137,7 +162,7 @@ test("GHCR's 303 to another host is followed without Authorization, and its 404 
     {request: GET, sends: {authorization: /^Basic /}, answer: away},
   ]);
   const {client} = createClient(t, upstream.url, {credentials});
-  t.is(await client.listReferrers(repository, digest, caller), undefined);
+  t.is(await client.listReferrers(repository, digest, caller), 'no-api');
   const failure = await failureOf(client.listReferrers(repository, digest, caller));
   t.is(failure.kind, 'throttled');
   t.regex(failure.message, new RegExp(`from ${elsewhere.host}`));
@@ -149,7 +174,7 @@ test('a redirect to a login page says that there is no Referrers API', async (t)
     {request: 'GET /login?next=referrers', answer: HTML},
   ]);
   const {client} = createClient(t, upstream.url);
-  t.is(await client.listReferrers(repository, digest, caller), undefined);
+  t.is(await client.listReferrers(repository, digest, caller), 'no-api');
 });
 
 test("registry.k8s.io's 307 leads to the list, whose pages belong to the host that answered", async (t) => {
@@ -165,10 +190,10 @@ test("registry.k8s.io's 307 leads to the list, whose pages belong to the host th
     {request: GET, answer: {status: 307, headers: {location: `${backend.url}${PATH}`}}},
   ]);
   const {client} = createClient(t, upstream.url, {credentials});
-  t.deepEqual(await client.listReferrers(repository, digest, caller), [
-    descriptor('a'),
-    descriptor('b'),
-  ] as never);
+  t.deepEqual(await client.listReferrers(repository, digest, caller), {
+    descriptors: [descriptor('a'), descriptor('b')] as never,
+    skipped: [],
+  });
 });
 
 test('a list of over 4 MiB is read whole', async (t) => {
@@ -179,7 +204,9 @@ test('a list of over 4 MiB is read whole', async (t) => {
   }));
   const upstream = await createScriptedUpstream(t, [{request: GET, answer: page(manifests)}]);
   const {client} = createClient(t, upstream.url);
-  t.is((await client.listReferrers(repository, digest, caller))?.length, manifests.length);
+  t.like(await client.listReferrers(repository, digest, caller), {
+    descriptors: {length: manifests.length} as never,
+  });
 });
 
 test('a link to another host is not followed', async (t) => {

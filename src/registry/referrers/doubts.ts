@@ -6,6 +6,7 @@ import {type Metadata, NoRoom} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
+import type {Writes} from '../writes.ts';
 
 /** Referrers that are here and that the upstream's complete list lacks. */
 export interface Doubts {
@@ -16,11 +17,14 @@ export interface Doubts {
   settle(route: Route, subject: Digest, caller: Caller): Promise<void>;
   /** Nothing is asked about this referrer for so many milliseconds. */
   confirm(route: Route, referrer: Digest, life: number): void;
+  /** Drops nothing more. Resolves when what is being dropped is. */
+  close(): Promise<void>;
 }
 
 export interface DoubtsParts {
   metadata: Metadata;
   memory: Memory;
+  writes: Writes;
   clock: Clock;
 }
 
@@ -31,7 +35,9 @@ const LIFE = 60 * 60_000;
 const MOST_READ = 10_000;
 const MOST_CONFIRMED = 10_000;
 
-export function createDoubts({metadata, memory, clock}: DoubtsParts): Doubts {
+export function createDoubts({metadata, memory, writes, clock}: DoubtsParts): Doubts {
+  const dropping = new Set<Promise<unknown>>();
+  let closed = false;
   const confirmed = new LRUCache<string, number>({max: MOST_CONFIRMED});
   const keyOf = ({repository}: Route, referrer: Digest) =>
     `${repository.registry}/${repository.name}@${referrer}`;
@@ -56,19 +62,37 @@ export function createDoubts({metadata, memory, clock}: DoubtsParts): Doubts {
   async function askAbout(route: Route, subject: Digest, caller: Caller): Promise<void> {
     const {registry, repository} = route;
     const doubts = await doubtsOf(route, subject);
-    const gone = await Promise.all(
-      doubts.map(async (digest) => {
-        const head = await registry.upstream.headManifest(repository.name, digest, caller);
-        if (head) confirm(route, digest, LIFE);
-        return head ? undefined : digest;
-      }),
+    const asked = writes.moment();
+    const answers = await Promise.allSettled(
+      doubts.map(async (digest) => ({
+        digest,
+        head: await registry.upstream.headManifest(repository.name, digest, caller),
+      })),
     );
-    const changes = gone
-      .filter((digest) => digest !== undefined)
-      .map((digest) => ({type: 'manifest.unlink' as const, repository, digest}));
-    if (changes.length === 0) return;
-    await metadata.commit(changes);
-    for (const {digest} of changes) memory.forgetManifest(repository, digest);
+    const told = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
+    for (const {digest, head} of told) if (head) confirm(route, digest, LIFE);
+    const gone = told.filter(({head}) => !head).map(({digest}) => digest);
+    await drop(route, gone, asked);
+    const failure = answers.find((answer) => answer.status === 'rejected');
+    if (failure) throw failure.reason;
+  }
+
+  /** What was pushed through us since the upstream was asked is there by now. */
+  async function drop(route: Route, gone: readonly Digest[], asked: number): Promise<void> {
+    const {repository} = route;
+    const digests = gone.filter((digest) => !writes.overtaken(route, digest, asked));
+    if (closed || digests.length === 0) return;
+    // Not a moment later: a push that begins now is committed behind this.
+    const dropped = metadata.commit(
+      digests.map((digest) => ({type: 'manifest.unlink' as const, repository, digest})),
+    );
+    dropping.add(dropped);
+    try {
+      await dropped;
+    } finally {
+      dropping.delete(dropped);
+    }
+    for (const digest of digests) memory.forgetManifest(repository, digest);
   }
 
   return {
@@ -80,6 +104,11 @@ export function createDoubts({metadata, memory, clock}: DoubtsParts): Doubts {
       } catch (error) {
         if (!(error instanceof UpstreamFailure || error instanceof NoRoom)) throw error;
       }
+    },
+
+    async close() {
+      closed = true;
+      await Promise.allSettled(dropping);
     },
   };
 }

@@ -2,13 +2,17 @@ import type {Caller} from '../../caller.ts';
 import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
-import {EMPTY_INDEX} from '../../oci/referrers.ts';
+import {EMPTY_INDEX, type SkippedReferrer} from '../../oci/referrers.ts';
 import {type CacheReport, outcomeOf} from '../answer.ts';
 import {answering} from '../failure.ts';
 import type {Route} from '../namespace.ts';
 import type {TagOptions} from '../tags.ts';
+import {skippedText} from './list-reports.ts';
 import type {ReferrerLists, UnwrittenList} from './lists.ts';
 import type {ReferrersPage, ReferrersPages, ReferrersQuery} from './pages.ts';
+
+/** The upstream refuses these for good, so there is no hurry. */
+const RETRY_AFTER_S = 60;
 
 export interface ReferrersAnswer extends ReferrersPage {
   readonly report: CacheReport;
@@ -62,8 +66,9 @@ export function createReferrers({pages, lists, events}: ReferrersParts): Referre
     list: (route, subject, query, caller, options) =>
       answering(route, async () => {
         if (route.registry.referrers.mode === 'off') throw switchedOff(route);
-        const {report, unwritten} = await lists.answer(route, subject, caller, options);
+        const {report, unwritten, skipped} = await lists.answer(route, subject, caller, options);
         const page = await pageOf(route, subject, query, unwritten);
+        if (isEmpty(page.body) && query.after === undefined) refuseUnlessWhole(route, subject, skipped);
         served(route, report);
         return {...page, report};
       }),
@@ -71,12 +76,25 @@ export function createReferrers({pages, lists, events}: ReferrersParts): Referre
     whole: (route, subject, caller) =>
       answering(route, async () => {
         if (route.registry.referrers.mode === 'off') throw switchedOff(route);
-        const report = await lists.ready(route, subject, caller);
+        const {report, skipped} = await lists.ready(route, subject, caller);
         const body = await pages.whole(route.repository, subject);
         if (!body) throw tooLarge(route, subject);
-        return body.length === EMPTY_INDEX.length ? undefined : {body, report};
+        if (!isEmpty(body)) return {body, report};
+        refuseUnlessWhole(route, subject, skipped);
+        return undefined;
       }),
   };
+}
+
+const isEmpty = (index: Buffer): boolean => index.length === EMPTY_INDEX.length;
+
+/** An empty list says that there are none, whatever warning comes with it. */
+function refuseUnlessWhole({registry}: Route, subject: Digest, skipped: readonly SkippedReferrer[]): void {
+  if (skipped.length === 0) return;
+  throw new OciError('UNAVAILABLE', {
+    message: `no referrer of ${subject} can be listed: ${skippedText(registry.upstream.host, skipped)}`,
+    headers: {'Retry-After': String(RETRY_AFTER_S)},
+  });
 }
 
 /** As from a registry without the API: clients then go on to the fallback tag (dist-spec, Backwards Compatibility). */

@@ -8,6 +8,7 @@ import {OCI_INDEX} from '../../oci/media-type.ts';
 import {isDigestReference, type Reference} from '../../oci/name.ts';
 import {subjectPrefix} from '../../oci/referrers.ts';
 import type {Metadata} from '../../storage/metadata.ts';
+import {PARTIAL} from '../answer.ts';
 import type {ManifestAnswer, Manifests} from '../manifests.ts';
 import type {Route} from '../namespace.ts';
 import {keepIfRoom} from '../room.ts';
@@ -80,7 +81,7 @@ export function createTagReaders({
       mediaType: OCI_INDEX,
       size: bytes.length,
       bytes,
-      report: {...report, detail: 'synthesized'},
+      report: report.detail === PARTIAL ? report : {...report, detail: 'synthesized'},
     };
   }
 

@@ -1,6 +1,6 @@
 import type {Descriptor} from '../../oci/descriptor.ts';
 import type {Digest} from '../../oci/digest.ts';
-import type {Edge} from '../../oci/referrers.ts';
+import {distinctReferrers, type Edge} from '../../oci/referrers.ts';
 import type {Change} from '../metadata.ts';
 import type {ListKey, ReferrerWrites} from './referrer-writes.ts';
 import {run, type Steps} from './steps.ts';
@@ -11,8 +11,8 @@ type ListPut = Extract<Change, {type: 'referrer-list.put'}>;
 interface Growth {
   /** One that was there is not what it was, or is gone. */
   amended?: boolean;
-  /** A complete answer of the upstream. */
-  answer?: Pick<ListPut, 'source' | 'at'>;
+  /** A complete answer of the upstream. @property at milliseconds since the epoch */
+  answer?: {source: ListPut['source']; at: number} | undefined;
 }
 
 /** The steps of a commit that change what is known of referrers, each in a repository's row that exists. */
@@ -59,16 +59,22 @@ export function createReferrerCommit(writes: ReferrerWrites): ReferrerCommit {
     yield* amend(key);
   }
 
-  function* putList(repository: number, {subject, source, descriptors, at}: ListPut): Steps<void> {
+  function* putList(repository: number, list: ListPut): Steps<void> {
+    const {subject, source, descriptors, at, except} = list;
     const key = {repository, subject};
-    const named = new Map(descriptors.map((descriptor) => [descriptor.digest, descriptor]));
+    const named = new Map(
+      distinctReferrers(descriptors).map((descriptor) => [descriptor.digest, descriptor]),
+    );
+    const untouched = new Set(except);
     let amended = false;
     for (const row of yield* run(writes.listedReferrers, key)) {
+      if (untouched.has(row.digest)) continue;
       const descriptor = named.get(row.digest);
       named.delete(row.digest);
       amended = (yield* settle(key, row, descriptor, source)) || amended;
     }
-    let seq = yield* grow(key, named.size, {amended, answer: {source, at}});
+    const answer = at === undefined ? undefined : {source, at};
+    let seq = yield* grow(key, named.size, {amended, answer});
     for (const [digest, descriptor] of named) {
       yield* run(writes.addReferrer, {...key, ...contentOf(descriptor), seq, digest, source, listed: 1});
       seq++;

@@ -197,6 +197,19 @@ test('an answer that is not a manifest is a failure of the upstream: the tag is 
   t.false(heard.includes('referrers.tag-unusable'));
 });
 
+test('a tag whose bytes do not have the digest that the upstream names is not made the base of a new one', async (t) => {
+  const [ours, theirs] = [referrerOf(image), referrerOf(image)];
+  const bytes = indexBytes([descriptorOf(theirs)]);
+  const damaged = Buffer.from(bytes.toString().replace(theirs.digest.slice(-6), '000000'));
+  const headers = {'Content-Type': OCI_INDEX, 'Docker-Content-Digest': digestOf(bytes)};
+  const {upstream, attach, journal, later} = await scripted(t, [{...GET, answer: {headers, body: damaged}}]);
+  await attach(ours);
+  t.is((await journal())[0]?.writtenAt, undefined);
+  upstream.expect(holding(theirs), PUT, holding(theirs, ours));
+  await later(60_000);
+  t.deepEqual(writtenEntries(upstream.requests[2]?.body), [theirs.digest, ours.digest]);
+});
+
 test('what an earlier process left owed is written by the next, few subjects at a time', async (t) => {
   const images = Array.from({length: 40}, plainManifest);
   const entries = images.map((subject) => referrerOf(subject));

@@ -10,13 +10,7 @@ import {
   startBackref,
   waiting,
 } from '../../support/backref.ts';
-import {
-  headAnswer,
-  imageManifest,
-  type ManifestContent,
-  manifestAnswer,
-  plainManifest,
-} from '../../support/content.ts';
+import {headAnswer, type ManifestContent, manifestAnswer, plainManifest} from '../../support/content.ts';
 import {
   askUntilWritten,
   descriptorOf,
@@ -180,15 +174,14 @@ test('an entry that cannot be had makes the list unknown, not shorter, and nothi
   t.deepEqual(digests(await ask(proxy)), [sbom.digest, signature.digest]);
 });
 
-test('a tag that resolves to the subject itself, or to what is no index, names no referrers', async (t) => {
-  const {proxy, upstream} = await start(t, [
+test('a tag that resolves to the subject itself names no referrers', async (t) => {
+  const {proxy} = await start(t, [
     {request: API, answer: {status: 404}},
     {request: TAG, answer: manifestAnswer(image)},
   ]);
-  t.deepEqual(digests(await ask(proxy)), []);
-  proxy.clock.move(5001);
-  upstream.expect({request: TAG, answer: manifestAnswer(imageManifest())});
-  t.deepEqual(digests(await ask(proxy)), []);
+  const got = await ask(proxy);
+  t.deepEqual(digests(got), []);
+  t.is(got.headers.warning, undefined);
 });
 
 for (const [what, answer] of [
@@ -359,6 +352,77 @@ test('a referrer of ours that a whole answer lacks is asked about, and dropped o
   t.deepEqual(digests(await ask(proxy)), [signature.digest]);
 });
 
+/** A referrer of ours that the whole list lacks, whose HEAD is answered with 404 when `release` is called. */
+async function startDoubting(t: ExecutionContext, overrides: Partial<RegistryOverrides> = {}) {
+  const asked = Promise.withResolvers<void>();
+  const held = Promise.withResolvers<void>();
+  const {proxy, upstream} = await start(
+    t,
+    [
+      getOf(sbom),
+      {request: API, answer: listAnswer([])},
+      {request: TAG, answer: {status: 404}, optional: true},
+      {
+        request: `HEAD /v2/${REPOSITORY}/manifests/${sbom.digest}`,
+        answer: () => {
+          asked.resolve();
+          return {status: 404, before: held.promise};
+        },
+      },
+    ],
+    overrides,
+  );
+  await proxy.ask(`/v2/app/manifests/${sbom.digest}`);
+  const list = ask(proxy);
+  await asked.promise;
+  return {proxy, upstream, list, release: held.resolve};
+}
+
+test('a referrer that is pushed through while the upstream says that it lacks it stays listed', async (t) => {
+  const {proxy, upstream, list, release} = await startDoubting(t, {push: 'through'});
+  upstream.expect({
+    request: `PUT /v2/${REPOSITORY}/manifests/${sbom.digest}`,
+    answer: {status: 201, headers: {'Docker-Content-Digest': sbom.digest}},
+  });
+  const put = await proxy.ask(`/v2/app/manifests/${sbom.digest}`, {
+    method: 'PUT',
+    headers: {'Content-Type': sbom.mediaType, 'Content-Length': sbom.bytes.length},
+    body: sbom.bytes,
+  });
+  t.is(put.status, 201);
+  release();
+  t.deepEqual(digests(await list), [sbom.digest]);
+  t.deepEqual((await proxy.ask(`/v2/app/manifests/${sbom.digest}`)).body, sbom.bytes);
+});
+
+test('one that cannot be asked about does not keep another that is gone on the list', async (t) => {
+  const head = (manifest: ManifestContent, status: number): Expectation => ({
+    request: `HEAD /v2/${REPOSITORY}/manifests/${manifest.digest}`,
+    answer: {status},
+  });
+  const {proxy} = await start(t, [
+    getOf(sbom),
+    getOf(signature),
+    {request: API, answer: listAnswer([])},
+    {request: TAG, answer: {status: 404}, optional: true},
+    head(sbom, 403),
+    head(signature, 404),
+  ]);
+  for (const {digest} of [sbom, signature]) await proxy.ask(`/v2/app/manifests/${digest}`);
+  t.deepEqual(digests(await ask(proxy)), [sbom.digest]);
+});
+
+test('a server that ends while it asks about a referrer drops nothing afterwards, and nothing fails', async (t) => {
+  const {proxy, list, release} = await startDoubting(t, {});
+  const failed: unknown[] = [];
+  proxy.server.events.on('background.failed', (event) => failed.push(event));
+  list.catch(() => undefined);
+  const restarted = await proxy.restart();
+  release();
+  t.deepEqual((await restarted.ask(`/v2/app/manifests/${sbom.digest}`)).body, sbom.bytes);
+  t.deepEqual(failed, []);
+});
+
 test('many who ask at once cost one question', async (t) => {
   const wait = Promise.withResolvers<void>();
   const {proxy} = await start(t, [
@@ -372,21 +436,69 @@ test('many who ask at once cost one question', async (t) => {
 });
 
 test('what was learned of the API is remembered and probed again after ten minutes', async (t) => {
-  const [api, ...tag] = legacy(REPOSITORY, image, []) as [Expectation, Expectation];
-  const {proxy, upstream} = await start(t, [api, ...tag]);
+  const [api, tag, entry] = legacy(REPOSITORY, image, [signature]) as [Expectation, Expectation, Expectation];
+  const {proxy, upstream} = await start(t, [api, tag, entry]);
   await ask(proxy);
   proxy.clock.move(MINUTE);
-  upstream.expect(...tag);
+  upstream.expect(tag);
   await ask(proxy);
   proxy.clock.move(10 * MINUTE);
   upstream.expect(
-    {request: API, answer: listAnswer([descriptorOf(sbom)])},
+    {request: API, answer: listAnswer([descriptorOf(signature)])},
     {request: TAG, answer: {status: 404}},
   );
-  t.deepEqual(digests(await ask(proxy)), [sbom.digest]);
+  t.deepEqual(digests(await ask(proxy)), [signature.digest]);
   proxy.clock.move(MINUTE);
-  upstream.expect({request: API, answer: listAnswer([descriptorOf(sbom)])});
+  upstream.expect({request: API, answer: listAnswer([descriptorOf(signature)])});
   await ask(proxy);
+});
+
+test('an empty list that came from the tag alone is checked with the API each time, which may have come by now', async (t) => {
+  const noTag = {request: TAG, answer: {status: 404}};
+  const {proxy, upstream} = await start(t, [{request: API, answer: {status: 404}}, noTag]);
+  t.deepEqual(digests(await ask(proxy)), []);
+  proxy.clock.move(5001);
+  upstream.expect(noTag, {request: API, answer: listAnswer([descriptorOf(sbom)])});
+  t.deepEqual(digests(await ask(proxy)), [sbom.digest]);
+});
+
+test('an upstream that does not know the repository yet says nothing about its API: what is made and signed then is listed', async (t) => {
+  const body = '{"errors":[{"code":"NAME_UNKNOWN"}]}';
+  const unknown = {status: 404, headers: {'Content-Type': 'application/json'}, body};
+  const noTag = {request: TAG, answer: {status: 404}};
+  const {proxy, upstream} = await start(t, [{request: API, answer: unknown}, noTag]);
+  t.deepEqual(digests(await ask(proxy)), []);
+  proxy.clock.move(1500);
+  upstream.expect({request: API, answer: listAnswer([descriptorOf(sbom)])}, noTag);
+  const noCache = await proxy.ask(PATH, {headers: {'Cache-Control': 'no-cache'}});
+  t.deepEqual(digests(noCache), [sbom.digest]);
+});
+
+test('an upstream with the API that no longer knows the repository still has the API', async (t) => {
+  const body = '{"errors":[{"code":"NAME_UNKNOWN"}]}';
+  const unknown = {status: 404, headers: {'Content-Type': 'application/json'}, body};
+  const noTag = {request: TAG, answer: {status: 404}};
+  const {proxy, upstream} = await start(t, [{request: API, answer: listAnswer([])}, noTag]);
+  await ask(proxy);
+  proxy.clock.move(5001);
+  upstream.expect({request: API, answer: unknown}, noTag);
+  t.deepEqual(digests(await ask(proxy)), []);
+  proxy.clock.move(5001);
+  upstream.expect({request: API, answer: listAnswer([descriptorOf(sbom)])});
+  t.deepEqual(digests(await ask(proxy)), [sbom.digest]);
+
+  const alone = await start(t, [{request: API, answer: unknown}], {referrers: {mode: 'api'}});
+  t.deepEqual(digests(await ask(alone.proxy)), []);
+});
+
+test('of a referrer that an upstream names twice, the first descriptor counts, at first and when it is written down', async (t) => {
+  const [first, second] = [descriptorOf(sbom), {...descriptorOf(sbom), artifactType: 'application/second'}];
+  const {proxy} = await start(t, [
+    {request: API, answer: listAnswer([first, descriptorOf(signature), second])},
+    {request: TAG, answer: {status: 404}},
+  ]);
+  t.deepEqual(listed(await ask(proxy)), [first, descriptorOf(signature)]);
+  t.deepEqual(listed(await askUntilWritten(proxy, PATH)), [first, descriptorOf(signature)]);
 });
 
 test('an upstream that has the API and once answers as if it had not is doubted, not believed', async (t) => {
