@@ -1,5 +1,7 @@
 export const OCI_INDEX = 'application/vnd.oci.image.index.v1+json';
 export const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
+/** Of the release candidates of OCI 1.1; registries still have such manifests. */
+const OCI_ARTIFACT_MANIFEST = 'application/vnd.oci.artifact.manifest.v1+json';
 export const DOCKER_LIST = 'application/vnd.docker.distribution.manifest.list.v2+json';
 export const DOCKER_MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json';
 
@@ -7,7 +9,14 @@ export const DOCKER_MANIFEST = 'application/vnd.docker.distribution.manifest.v2+
  * What every manifest request to an upstream accepts, always the same: distribution rewrites a list to one platform
  * for clients that do not accept lists, so a varying header would let HEAD and GET name different digests.
  */
-export const MANIFEST_ACCEPT = `${OCI_INDEX}, ${OCI_MANIFEST}, ${DOCKER_LIST}, ${DOCKER_MANIFEST}, */*;q=0.1`;
+export const MANIFEST_ACCEPT = [
+  OCI_INDEX,
+  OCI_MANIFEST,
+  OCI_ARTIFACT_MANIFEST,
+  DOCKER_LIST,
+  DOCKER_MANIFEST,
+  '*/*;q=0.1',
+].join(', ');
 
 /** A `Content-Type` without its parameters, lower case; undefined when there is none. */
 export function bareMediaType(contentType: string | undefined): string | undefined {

@@ -40,7 +40,7 @@ export function createRateGates(
   const gates = new LRUCache<string, {until: number; reason: string}>({max: MAX_GATES});
   const failure = (reason: string, retryAfter: number | undefined): UpstreamFailure =>
     new UpstreamFailure('throttled', upstream, reason, retryAfter === undefined ? {} : {retryAfter});
-  const closedFor = (host: string): number => (gates.get(host)?.until ?? 0) - clock.now();
+  const closedFor = (host: string): number => (gates.get(host)?.until ?? 0) - clock.monotonic();
 
   return {
     check(host) {
@@ -57,7 +57,7 @@ export function createRateGates(
       const left = closedFor(host);
       // Those that were under way when it closed are answered 429 as well.
       if (left <= 0) onLimited({...answer, retryAfter});
-      gates.set(host, {until: clock.now() + Math.max(left, retryAfter), reason});
+      gates.set(host, {until: clock.monotonic() + Math.max(left, retryAfter), reason});
       return failure(reason, retryAfter);
     },
   };

@@ -30,6 +30,6 @@ test('stripping a content type twice changes nothing more', (t) => {
 test('upstreams are asked for every kind of manifest, lists before single ones, anything else last', (t) => {
   t.is(
     MANIFEST_ACCEPT,
-    'application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, */*;q=0.1',
+    'application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, application/vnd.oci.artifact.manifest.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, */*;q=0.1',
   );
 });

@@ -583,3 +583,22 @@ for (const [what, answer] of Object.entries(NOT_MANIFESTS)) {
     t.regex(String(got.headers['warning']), /^299 - /);
   });
 }
+
+test('an upstream that serves only what is accepted is asked for an OCI artifact manifest', async (t) => {
+  const type = 'application/vnd.oci.artifact.manifest.v1+json';
+  const artifact = {
+    ...contentOf(Buffer.from(JSON.stringify({mediaType: type, artifactType: 'a/b', blobs: []}))),
+    mediaType: type,
+  };
+  const upstream = await createScriptedUpstream(t, [
+    {
+      request: GET_TAG,
+      answer: ({headers}) =>
+        headers.accept?.split(', ').includes(type) ? manifestAnswer(artifact) : {status: 404},
+    },
+  ]);
+  const proxy = await startBackref(t, {registries: [upstream]});
+  const got = await proxy.ask(PATH);
+  t.deepEqual(got.body, artifact.bytes);
+  t.is(got.headers['content-type'], type);
+});

@@ -89,3 +89,24 @@ test('after a redirect the link belongs to the host that answered', async (t) =>
   const {client} = createClient(t, upstream.url);
   t.deepEqual(await client.listTags(repository, caller), ['a', 'b']);
 });
+
+test('a list whose pages are too large together is a protocol failure, however many there are', async (t) => {
+  let count = 0;
+  const padding = 'x'.repeat(15 * 1024 * 1024);
+  const upstream = await createScriptedUpstream(t, [
+    {
+      request: /^GET \/v2\/team\/app\/tags\/list\?/,
+      answer: () => {
+        count += 1;
+        const link = `<?page=${count}>; rel="next"`;
+        return {body: `{"name":"${padding}","tags":["${count}"]}`, headers: {link}};
+      },
+      always: true,
+    },
+  ]);
+  const {client} = createClient(t, upstream.url);
+  const failure = await failureOf(client.listTags(repository, caller));
+  t.is(failure.kind, 'protocol');
+  t.regex(failure.message, /its tag list is larger than 67108864 bytes in all/);
+  t.is(count, 5);
+});
