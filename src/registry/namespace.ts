@@ -27,11 +27,13 @@ export interface Asked {
 
 /**
  * Finds registry and repository: by `ns`, else by the first path component, else by the request's host, else the
- * default registry. Names are keys into the configuration, never addresses to dial.
+ * default registry. Names are keys into the configuration, never addresses to dial. A name that begins with the host of
+ * a registry that is not configured is not passed to one whose names never begin with a host.
  * @throws OciError NAME_UNKNOWN for a registry that is not configured, NAME_INVALID for a malformed name.
  */
 export function routeOf(registries: Registries, asked: Asked): Route {
   const {registry, rest} = place(registries, asked);
+  if (registry.library) refuseStrangeHost(registries, rest);
   const name = parseName(rest);
   return {
     registry,
@@ -44,10 +46,24 @@ export function routeOf(registries: Registries, asked: Asked): Route {
 export function registryOf(registries: Registries, ns: string): Registry {
   const registry = namedIn(registries, ns);
   if (registry) return registry;
-  const known = registries.all.map(({name}) => name).join(', ');
-  throw new OciError('NAME_UNKNOWN', {
-    message: `registry "${ns.slice(0, 80)}" is not configured here; configured are: ${known}`,
+  throw notConfigured(registries, ns);
+}
+
+function notConfigured({all}: Registries, name: string): OciError {
+  const known = all.map((registry) => registry.name).join(', ');
+  return new OciError('NAME_UNKNOWN', {
+    message: `registry "${name.slice(0, 80)}" is not configured here; configured are: ${known}`,
   });
+}
+
+/** A domain name or an address, with its port if it has one; one word without a port is the name of a user. */
+const HOST = /^[a-z0-9][a-z0-9._-]*(?::\d+)?$/i;
+
+/** On Docker Hub no name of a user or an organization has a dot: what has one is a registry's host, or a typo of one. */
+function refuseStrangeHost(registries: Registries, name: string): void {
+  const [first = '', ...rest] = name.split('/');
+  if (rest.length === 0 || !HOST.test(first) || !/[.:]/.test(first)) return;
+  if (!namedIn(registries, first)) throw notConfigured(registries, first);
 }
 
 function place(registries: Registries, {name, ns, host}: Asked): {registry: Registry; rest: string} {

@@ -59,7 +59,17 @@ const rows: [title: string, asked: Partial<Asked>, route: string][] = [
   ['a first component with a port too', {name: 'localhost:5001/app'}, 'localhost:5001 app'],
   ['an alias as first component is its registry', {name: 'index.docker.io/a/b'}, 'docker.io a/b'],
   ['after the first component library/ is added too', {name: 'docker.io/alpine'}, 'docker.io library/alpine'],
-  ['a first component that is no registry is part of the name', {name: 'quay.io/a'}, 'docker.io quay.io/a'],
+  [
+    'a first component that is not a registry is part of the name on a registry without library',
+    {name: 'my.group/a', ns: 'ghcr.io'},
+    'ghcr.io my.group/a',
+  ],
+  [
+    'a first component without a dot or a port is part of the name',
+    {name: 'localhost/a'},
+    'docker.io localhost/a',
+  ],
+  ['a dot further back is part of the name', {name: 'org/app.v2'}, 'docker.io org/app.v2'],
   ['ns and first component the same: cut', {name: 'ghcr.io/org/app', ns: 'ghcr.io'}, 'ghcr.io org/app'],
   ['the same by alias: cut', {name: 'docker.io/alpine', ns: 'index.docker.io'}, 'docker.io library/alpine'],
   ['ns and first component differ: kept', {name: 'ghcr.io/a', ns: 'docker.io'}, 'docker.io ghcr.io/a'],
@@ -93,6 +103,16 @@ const faults: [title: string, asked: Partial<Asked>, code: ErrorCode][] = [
   ['an ns that is an address', {ns: 'http://127.0.0.1/'}, 'NAME_UNKNOWN'],
   ['an ns in letters that only lower-case to ASCII', {ns: 'doc\u212aer.io'}, 'NAME_UNKNOWN'],
   ['a property of every object as ns', {ns: '__proto__'}, 'NAME_UNKNOWN'],
+  [
+    'a first component that is the host of another registry',
+    {name: 'registry.corp.example/a/b'},
+    'NAME_UNKNOWN',
+  ],
+  ['a first component that is a typo', {name: 'ghrc.io/org/app'}, 'NAME_UNKNOWN'],
+  ['a first component with a port that is not configured', {name: 'localhost:5002/app'}, 'NAME_UNKNOWN'],
+  ['a first component that is an address', {name: '127.0.0.1:5000/app'}, 'NAME_UNKNOWN'],
+  ['such a component after ns', {name: 'ghrc.io/org/app', ns: 'docker.io'}, 'NAME_UNKNOWN'],
+  ['such a component after the name of the registry', {name: 'docker.io/ghrc.io/app'}, 'NAME_UNKNOWN'],
   ['a first component in such letters', {name: 'doc\u212aer.io/app'}, 'NAME_INVALID'],
   ['an upper-case name', {name: 'org/App'}, 'NAME_INVALID'],
   ['an empty name', {name: ''}, 'NAME_INVALID'],
@@ -110,6 +130,12 @@ for (const [title, asked, code] of faults) {
 test('NAME_UNKNOWN names what is configured', (t) => {
   const error = t.throws(() => registryOf(registries, 'quay.io'), {instanceOf: OciError});
   t.regex(error?.message ?? '', /"quay\.io".*docker\.io, ghcr\.io, localhost:5001, Mixed\.Example/);
+  t.is(error?.status, 404);
+});
+
+test('NAME_UNKNOWN for a name that begins with a host says the same', (t) => {
+  const error = t.throws(() => route({name: 'ghrc.io/org/app'}), {instanceOf: OciError});
+  t.regex(error?.message ?? '', /"ghrc\.io".*docker\.io, ghcr\.io, localhost:5001, Mixed\.Example/);
   t.is(error?.status, 404);
 });
 
