@@ -7,8 +7,10 @@ export interface ManifestFacts {
   mediaType?: string;
   /** The manifest that this one refers to (image-spec, property `subject`). */
   subject?: Descriptor;
-  /** Config, layers and blobs of an image or artifact, less foreign layers, which no registry need have. */
+  /** Config, layers and blobs of an image or artifact, without the foreign ones. */
   blobs: Descriptor[];
+  /** Foreign layers: no registry need have them, but what was pushed of them is content like any other. */
+  foreign: Descriptor[];
   /** Manifests of an index or list: content below `/manifests/`. */
   manifests: Descriptor[];
 }
@@ -58,12 +60,12 @@ export const readManifest = (bytes: Uint8Array): ManifestFacts => factsOf(manife
 export function factsOf(body: ManifestBody = {}): ManifestFacts {
   const {mediaType, subject, config, layers, blobs, manifests} = body;
   const subjectDescriptor = readDescriptor(subject);
+  const named = [...descriptors([config]), ...descriptors(layers), ...descriptors(blobs)];
   return {
     ...(typeof mediaType === 'string' && mediaType !== '' ? {mediaType} : {}),
     ...(subjectDescriptor ? {subject: subjectDescriptor} : {}),
-    blobs: [...descriptors([config]), ...descriptors(layers), ...descriptors(blobs)].filter(
-      ({mediaType}) => !isForeignLayer(mediaType),
-    ),
+    blobs: named.filter(({mediaType}) => !isForeignLayer(mediaType)),
+    foreign: named.filter(({mediaType}) => isForeignLayer(mediaType)),
     manifests: descriptors(manifests),
   };
 }

@@ -12,6 +12,7 @@ export const manifestPut = ({
   ...manifest,
   references: [
     ...facts.blobs.map(({digest, size}) => ({digest, size, kind: 'blob' as const})),
+    ...facts.foreign.map(({digest, size}) => ({digest, size, kind: 'foreign' as const})),
     ...facts.manifests.map(({digest, size}) => ({digest, size, kind: 'manifest' as const})),
   ],
 });

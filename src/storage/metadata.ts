@@ -106,7 +106,8 @@ export interface LooseBlob {
 export interface ReferenceRecord {
   digest: Digest;
   size: number;
-  kind: 'blob' | 'manifest';
+  /** `foreign`: a blob that is kept while it is here, and that nobody misses when it is not. */
+  kind: 'blob' | 'foreign' | 'manifest';
 }
 
 /** Where an upstream's list of referrers came from: its Referrers API, or the fallback tag. */

@@ -10,13 +10,14 @@ const descriptor = (text: string, mediaType = 'application/x') => ({
   size: text.length,
 });
 const read = (value: unknown) => readManifest(Buffer.from(JSON.stringify(value)));
-const nothing = {blobs: [], manifests: []};
+const nothing = {blobs: [], foreign: [], manifests: []};
 
 test('an image names its config first, then its layers in their order', (t) => {
   const [config, one, two] = [descriptor('config'), descriptor('one'), descriptor('two')];
   t.deepEqual(read({schemaVersion: 2, mediaType: OCI_MANIFEST, config, layers: [one, two, one]}), {
     mediaType: OCI_MANIFEST,
     blobs: [config, one, two, one],
+    foreign: [],
     manifests: [],
   });
 });
@@ -24,13 +25,27 @@ test('an image names its config first, then its layers in their order', (t) => {
 for (const mediaType of [OCI_INDEX, DOCKER_LIST]) {
   test(`an index names manifests (${mediaType})`, (t) => {
     const manifests = [descriptor('amd64', OCI_MANIFEST), descriptor('arm64', OCI_MANIFEST)];
-    t.deepEqual(read({schemaVersion: 2, mediaType, manifests}), {mediaType, blobs: [], manifests});
+    t.deepEqual(read({schemaVersion: 2, mediaType, manifests}), {
+      mediaType,
+      blobs: [],
+      foreign: [],
+      manifests,
+    });
   });
 }
 
 test('an artifact manifest names its blobs and its subject', (t) => {
   const [subject, blob] = [descriptor('subject', OCI_MANIFEST), descriptor('blob')];
-  t.deepEqual(read({blobs: [blob], subject}), {subject, blobs: [blob], manifests: []});
+  t.deepEqual(read({blobs: [blob], subject}), {subject, blobs: [blob], foreign: [], manifests: []});
+});
+
+test('foreign layers are told apart from those that a registry must have', (t) => {
+  const layer = descriptor('layer');
+  const foreign = [
+    'vnd.oci.image.layer.nondistributable.v1.tar',
+    'vnd.docker.image.rootfs.foreign.diff.tar.gzip',
+  ].map((type) => descriptor(type, `application/${type}`));
+  t.deepEqual(read({layers: [...foreign, layer]}), {blobs: [layer], foreign, manifests: []});
 });
 
 test('an index may have a subject too', (t) => {
@@ -53,7 +68,7 @@ test('entries that are no descriptors are passed over', (t) => {
       manifests: {0: layer},
       subject: 'x',
     }),
-    {blobs: [layer], manifests: []},
+    {blobs: [layer], foreign: [], manifests: []},
   );
 });
 

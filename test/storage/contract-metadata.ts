@@ -180,7 +180,7 @@ export function metadataContract(
       (_, index): ReferenceRecord => ({
         digest: digestOf(Buffer.from(`${(index * 7) % 20}`), index % 3 === 0 ? 'sha512' : 'sha256'),
         size: index,
-        kind: index % 5 === 0 ? 'manifest' : 'blob',
+        kind: (['manifest', 'blob', 'foreign'] as const)[index % 3] ?? 'blob',
       }),
     );
     const put = manifestPut('{}', {references});

@@ -1,5 +1,5 @@
 import type {Digest} from '../../oci/digest.ts';
-import type {Change} from '../metadata.ts';
+import type {Change, ReferenceRecord} from '../metadata.ts';
 import type {BlobCommit} from './blob-commit.ts';
 import type {ReferrerCommit} from './referrer-commit.ts';
 import {run, type Steps} from './steps.ts';
@@ -50,8 +50,8 @@ export function createManifestCommit({writes, referrers, blobs}: ManifestCommitP
       const added = yield* run(writes.putManifest, {digest, size: bytes.byteLength, bytes});
       // The same bytes refer to the same content: what is here already has its references.
       if (added.length > 0) {
-        for (const [position, {digest: child, kind, size}] of change.references.entries()) {
-          yield* run(writes.putReference, {manifest: digest, position, child, kind, size});
+        for (const [position, reference] of change.references.entries()) {
+          yield* run(writes.putReference, {manifest: digest, position, ...referenceRow(reference)});
         }
       } else {
         yield* run(writes.unmarkLooseManifest, {digest});
@@ -90,3 +90,6 @@ export function createManifestCommit({writes, referrers, blobs}: ManifestCommitP
     },
   };
 }
+
+const referenceRow = ({digest: child, kind, size}: ReferenceRecord) =>
+  kind === 'foreign' ? {child, kind: 'blob' as const, size, required: 0} : {child, kind, size, required: 1};

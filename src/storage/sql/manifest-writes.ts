@@ -1,6 +1,6 @@
 import {type Kysely, sql} from 'kysely';
 import type {Digest} from '../../oci/digest.ts';
-import type {Origin, ReferenceRecord} from '../metadata.ts';
+import type {Origin} from '../metadata.ts';
 import {statement} from './statement.ts';
 import type {Tables} from './tables.ts';
 
@@ -27,8 +27,9 @@ export function compileManifestWrites(db: Kysely<Tables>) {
         manifest: Digest;
         position: number;
         child: Digest;
-        kind: ReferenceRecord['kind'];
+        kind: 'blob' | 'manifest';
         size: number;
+        required: number;
       }) =>
         db.insertInto('reference').values({
           manifest: values.manifest,
@@ -36,6 +37,7 @@ export function compileManifestWrites(db: Kysely<Tables>) {
           child: values.child,
           kind: values.kind,
           size: values.size,
+          required: values.required,
         }),
     ),
 

@@ -82,7 +82,7 @@ export function createReads(db: Kysely<Tables>, run: RunStatement): Omit<Metadat
 
     async references(manifest) {
       const rows = await run(queries.references, {manifest});
-      return rows.map((row) => ({...row}));
+      return rows.map(({required, kind, ...row}) => ({...row, kind: required === 0 ? 'foreign' : kind}));
     },
 
     async promisedSize(repository, blob) {
@@ -210,7 +210,7 @@ function compileReads(db: Kysely<Tables>) {
     references: statement((values: {manifest: Digest}) =>
       db
         .selectFrom('reference')
-        .select(['child as digest', 'size', 'kind'])
+        .select(['child as digest', 'size', 'kind', 'required'])
         .where('manifest', '=', values.manifest)
         .orderBy('position'),
     ),

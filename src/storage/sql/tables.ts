@@ -2,7 +2,7 @@ import type {Generated} from 'kysely';
 import type {Algorithm, Digest} from '../../oci/digest.ts';
 import type {RepositoryName, Tag} from '../../oci/name.ts';
 import type {UploadId} from '../../oci/upload.ts';
-import type {ListSource, Origin, OwedTagChange, ReferenceRecord, ReferrerRecord} from '../metadata.ts';
+import type {ListSource, Origin, OwedTagChange, ReferrerRecord} from '../metadata.ts';
 
 /**
  * The tables as every SQL adapter has them; each adapter's migrations create them in its own dialect. Times in
@@ -58,7 +58,15 @@ export interface Tables {
     linked_at: number;
     loose: number;
   };
-  reference: {manifest: Digest; position: number; child: Digest; kind: ReferenceRecord['kind']; size: number};
+  /** `required` is 0 for a blob of kind `foreign`, else 1. */
+  reference: {
+    manifest: Digest;
+    position: number;
+    child: Digest;
+    kind: 'blob' | 'manifest';
+    size: number;
+    required: number;
+  };
   /** `artifact_type` is empty where it is missing; `descriptor` is JSON; `listed` is 0 or 1. */
   referrer: {
     repository: number;

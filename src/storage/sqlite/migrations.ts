@@ -174,4 +174,31 @@ export const MIGRATIONS = [
     id text not null
   ) strict;
   `,
+  // Foreign layers are references as well, those of manifests that are here already included. A position only keeps an
+  // order, so theirs lie behind all others.
+  `
+  alter table reference add column required integer not null default 1 check (required in (0, 1));
+  insert into reference (manifest, position, child, kind, size, required)
+    select manifest.digest, 1000000 + layer.key, layer.value ->> 'digest', 'blob', layer.value ->> 'size', 0
+    from manifest
+    join json_each(
+      case when json_valid(cast(manifest.bytes as text)) then cast(manifest.bytes as text) else '{}' end,
+      '$.layers'
+    ) as layer
+    where layer.type = 'object'
+      and typeof(layer.key) = 'integer'
+      and typeof(layer.value ->> 'size') = 'integer'
+      and (layer.value ->> 'mediaType' like '%.foreign.%' or layer.value ->> 'mediaType' like '%.nondistributable.%')
+      and (
+        (layer.value ->> 'digest' like 'sha256:%' and length(layer.value ->> 'digest') = 71)
+        or (layer.value ->> 'digest' like 'sha512:%' and length(layer.value ->> 'digest') = 135)
+      )
+      and substr(layer.value ->> 'digest', 8) not glob '*[^0-9a-f]*';
+  update repository_blob set loose = 0
+    where loose = 1 and exists (
+      select 1 from reference
+      join repository_manifest as link on link.digest = reference.manifest
+      where reference.child = repository_blob.digest and link.repository = repository_blob.repository
+    );
+  `,
 ] as const;

@@ -1,6 +1,6 @@
 import test from 'ava';
 import {OCI_INDEX, OCI_MANIFEST} from '../../../src/oci/media-type.ts';
-import {startBackref} from '../../support/backref.ts';
+import {DAY, startBackref} from '../../support/backref.ts';
 import {
   type Content,
   contentOf,
@@ -202,6 +202,29 @@ test('foreign layers need not be here', async (t) => {
   };
   const image = manifestOf({schemaVersion: 2, config: descriptor(config), layers: [foreign]});
   t.is((await manifest(image)).status, 201);
+});
+
+test('foreign layers that were pushed are kept for as long as a manifest names them', async (t) => {
+  const proxy = await startBackref(t, hosted());
+  const pusher = pusherTo(proxy, 'team/app');
+  const layer = randomBlob(10);
+  const mediaType = 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip';
+  const image = manifestOf({
+    schemaVersion: 2,
+    config: descriptor(config),
+    layers: [{...descriptor(layer), mediaType}],
+  });
+  await pusher.image(image, [config, layer]);
+  const {signal} = new AbortController();
+  const commands = await proxy.server.commands();
+  const collect = () => commands.collect({grace: DAY, signal, progress: () => {}});
+  proxy.clock.move(2 * DAY);
+  t.like(await collect(), {links: 0, blobs: 0});
+  t.deepEqual((await pusher.get(`blobs/${layer.digest}`)).body, layer.bytes);
+
+  await pusher.delete(`manifests/${image.digest}`);
+  t.like(await collect(), {links: 2, blobs: 2});
+  t.is((await pusher.get(`blobs/${layer.digest}`)).status, 404);
 });
 
 test("an index whose manifests are not here is refused, unless the registry's settings allow it", async (t) => {

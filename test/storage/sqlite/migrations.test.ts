@@ -8,11 +8,28 @@ import {MIGRATIONS} from '../../../src/storage/sqlite/migrations.ts';
 import {createFolder} from '../../support/folder.ts';
 
 const APP = {registry: 'docker.io', name: parseName('library/app')};
-const MANIFEST = Buffer.from('{"layers":[]}');
-const digest = digestOf(MANIFEST);
-const [used, unused, cached, orphan] = ['used', 'unused', 'cached', 'orphan'].map((name) =>
-  digestOf(Buffer.from(name)),
+const [used, unused, cached, orphan, foreign, foreign512] = [
+  'used',
+  'unused',
+  'cached',
+  'orphan',
+  'foreign',
+  'foreign512',
+].map((name) => digestOf(Buffer.from(name), name.endsWith('512') ? 'sha512' : 'sha256'));
+const NONDISTRIBUTABLE = 'application/vnd.oci.image.layer.nondistributable.v1.tar';
+const MANIFEST = Buffer.from(
+  JSON.stringify({
+    layers: [
+      {mediaType: 'application/vnd.oci.image.layer.v1.tar', digest: used, size: 1},
+      {mediaType: NONDISTRIBUTABLE, digest: foreign, size: 6},
+      {mediaType: 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip', digest: foreign512, size: 7},
+      {mediaType: NONDISTRIBUTABLE, digest: 'sha256:short', size: 8},
+      {mediaType: NONDISTRIBUTABLE, digest: unused, size: 'text'},
+      NONDISTRIBUTABLE,
+    ],
+  }),
 );
+const digest = digestOf(MANIFEST);
 const forgotten = digestOf(Buffer.from('forgotten'));
 
 const CONTENT = `
@@ -27,7 +44,7 @@ const CONTENT = `
   insert into blob values
     ('${used}', 1, 'ready', 9, 9), ('${unused}', 2, 'ready', 9, 9), ('${cached}', 3, 'ready', 9, 9), ('${orphan}', 4, 'ready', 9, 9);
   insert into repository_blob values
-    (1, '${used}', 'local', 1, 10), (1, '${unused}', 'local', 2, 10), (1, '${cached}', 'upstream', 3, 10);
+    (1, '${foreign}', 'local', 6, 10), (1, '${used}', 'local', 1, 10), (1, '${unused}', 'local', 2, 10), (1, '${cached}', 'upstream', 3, 10);
   insert into reference values ('${digest}', 0, '${used}', 'blob', 1);
 `;
 
@@ -52,6 +69,11 @@ test('a database of the first schema keeps its content, and what may be collecte
   t.is(await metadata.promisedSize(APP, used ?? digest), 1);
   t.like(await metadata.blobLink(APP, cached ?? digest), {size: 3, origin: 'upstream'});
 
+  t.deepEqual(await metadata.references(digest), [
+    {digest: used, size: 1, kind: 'blob'},
+    {digest: foreign, size: 6, kind: 'foreign'},
+    {digest: foreign512, size: 7, kind: 'foreign'},
+  ]);
   t.deepEqual(await metadata.uncollectedManifests(10), [{digest: forgotten, size: 1}]);
   t.deepEqual(await metadata.looseBlobs(100, 10), [{repository: APP, digest: unused, size: 2}]);
   t.deepEqual(await metadata.uncollectedBlobs(100, 10), [
