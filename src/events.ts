@@ -62,6 +62,8 @@ export interface EventMap {
   'referrers.crowded': [
     {registry: string; repository: string; subject: Digest; artifactType: string; atLeast: number},
   ];
+  /** The disk has damaged a stored blob: it is not served, and is replaced by the next pull or push that brings it. */
+  'blob.damaged': [{digest: Digest}];
   'fill.start': [{digest: Digest; resumedAt: number}];
   'fill.resume': [{digest: Digest; at: number; reason: string}];
   'fill.done': [{digest: Digest; size: number; ms: number}];

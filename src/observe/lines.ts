@@ -79,6 +79,10 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
     'warn',
     `${registry}/${repository}@${subject} has ${atLeast} referrers of type ${artifactType === '' ? '(none)' : artifactType.slice(0, 255)} or more; admission controllers refuse more than 50: set registries.${registry}.referrers.keep`,
   ],
+  'blob.damaged': ({digest}) => [
+    'error',
+    `the stored bytes of ${digest} are damaged: check the disk; they are not served, and the next pull or push replaces them`,
+  ],
   // How a download went that clients waited for is told by the lines of their requests.
   'fill.start': ({digest, resumedAt}) => [
     'debug',

@@ -1,7 +1,7 @@
 import type {Caller} from '../caller.ts';
 import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
-import type {Digest} from '../oci/digest.ts';
+import {algorithmOf, type Digest, digestOf} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
 import {type BlobStore, collect} from '../storage/blob-store.ts';
 import type {Metadata} from '../storage/metadata.ts';
@@ -77,11 +77,15 @@ export function createBlobs({
     return grant;
   }
 
+  /** The bytes of a small stored blob, hashed again before they stay in memory; undefined when the disk has damaged them. */
   async function smallBytes(digest: Digest, size: number): Promise<Buffer | undefined> {
-    if (size > SMALL) return undefined;
     const bytes = await collect(store.open(digest), Buffer.alloc(size));
-    memory.keepBlob(digest, bytes);
-    return bytes;
+    if (digestOf(bytes, algorithmOf(digest)) === digest) {
+      memory.keepBlob(digest, bytes);
+      return bytes;
+    }
+    if (!(await custody.verify(digest))) events.emit('blob.damaged', {digest});
+    return undefined;
   }
 
   /** What is whole and here, after access. */
@@ -92,8 +96,9 @@ export function createBlobs({
     const linked = await access.recall(route, digest);
     if (!linked) await granted(route, digest, caller);
     const report = linked ? HIT : {...MISS, detail: 'confirmed'};
+    if (size > SMALL) return fromStore(store, digest, size, report);
     const bytes = held ?? (await smallBytes(digest, size));
-    return bytes ? fromMemory(digest, bytes, report) : fromStore(store, digest, size, report);
+    return bytes && fromMemory(digest, bytes, report);
   }
 
   async function link({repository}: Route, digest: Digest, size: number): Promise<void> {

@@ -1,5 +1,5 @@
 import type {Clock} from '../clock.ts';
-import type {Digest} from '../oci/digest.ts';
+import {algorithmOf, type Digest, digestOfAll} from '../oci/digest.ts';
 import type {BlobStore} from '../storage/blob-store.ts';
 import {type Change, type Metadata, NoRoom} from '../storage/metadata.ts';
 import type {Spool} from '../storage/spool.ts';
@@ -8,16 +8,12 @@ import {createTurns} from './turns.ts';
 /** Blobs' bytes and their rows, changed together: what is being stored is not removed meanwhile. */
 export interface Custody {
   /**
-   * Makes the content of a verified spool a stored blob, durably, and commits its row together with `also`.
+   * Makes the content of a verified spool a stored blob, durably, and commits its row together with `also`. It takes the
+   * place of bytes that are here under the digest already: those may have been damaged since they were verified.
    * @throws what the disk or the metadata said, with nothing left in the store that no row tells of; the spool is the
    * caller's to discard then
    */
   keep(digest: Digest, spool: Spool, also?: readonly Change[]): Promise<void>;
-  /**
-   * Commits `changes` that rely on a blob's bytes, links to it above all, while nobody removes them.
-   * @returns false, with nothing changed, when the bytes are not here
-   */
-  rely(digest: Digest, changes: readonly Change[]): Promise<boolean>;
   /**
    * The size of a stored blob whose bytes are here. A copy whose bytes the disk has lost is forgotten, with what is left
    * of them, and fetched again. Of a blob that was pushed here row and bytes stay as they are: a push that brings it
@@ -25,6 +21,11 @@ export interface Custody {
    * @throws StoreMissing when nothing can be said of any blob
    */
   stored(digest: Digest): Promise<number | undefined>;
+  /**
+   * Whether the stored bytes of a blob still have its digest. A copy whose bytes do not is forgotten and fetched again; what
+   * was pushed here stays as it is, for whoever brings it anew.
+   */
+  verify(digest: Digest): Promise<boolean>;
   /** Removes a blob's bytes unless a repository is linked to it; tells whether it did. */
   remove(digest: Digest): Promise<boolean>;
   /** Removes the bytes of a blob that has no row, as a process leaves them that dies in between; tells whether it did. */
@@ -79,9 +80,6 @@ export function createCustody({store, metadata, clock}: CustodyParts): Custody {
         }
       }),
 
-    rely: (digest, changes) =>
-      turns.take(digest, async () => typeof (await look(digest)) === 'object' && metadata.commit(changes)),
-
     async stored(digest) {
       const found = await look(digest);
       if (found === 'absent') return undefined;
@@ -95,6 +93,14 @@ export function createCustody({store, metadata, clock}: CustodyParts): Custody {
         return undefined;
       });
     },
+
+    verify: (digest) =>
+      turns.take(digest, async () => {
+        if (typeof (await look(digest)) !== 'object') return false;
+        if ((await digestOfAll(store.open(digest), algorithmOf(digest))) === digest) return true;
+        if (await forgetCopy(digest)) await store.delete(digest);
+        return false;
+      }),
 
     // Marked first: a process that dies in between leaves a row that says what was begun. What is marked before its
     // turn was left by one, and nobody has relied on its bytes since.

@@ -19,7 +19,7 @@ export interface Deposit {
   reference: Reference;
   mediaType: string;
   bytes: Buffer;
-  /** Blobs whose content lies in spools, whole. Spools that are not needed, or not taken, stay where they are. */
+  /** Blobs whose content lies in spools, whole. Spools that are not taken stay where they are. */
   blobs: readonly {digest: Digest; spool: UploadId}[];
 }
 
@@ -44,21 +44,14 @@ export interface DepositsParts {
 
 export function createDeposits({metadata, spools, custody, tags, memory, clock}: DepositsParts): Deposits {
   async function takeBlob(repository: RepositoryKey, digest: Digest, id: UploadId): Promise<void> {
-    const link = (size: number): Change => ({
-      type: 'blob.link',
-      repository,
-      digest,
-      size,
-      origin: 'local',
-      at: clock.now(),
-    });
-    const stored = await custody.stored(digest);
-    if (stored !== undefined && (await custody.rely(digest, [link(stored)]))) return;
     const spool = await spools.open(id);
     try {
       const actual = await digestOfAll(spool.read(0, spool.size), algorithmOf(digest));
       if (actual !== digest) throw wrongDigest('blob', digest, actual);
-      await custody.keep(digest, spool, [link(spool.size)]);
+      const {size} = spool;
+      await custody.keep(digest, spool, [
+        {type: 'blob.link', repository, digest, size, origin: 'local', at: clock.now()},
+      ]);
     } finally {
       await spool.close();
     }

@@ -1,7 +1,8 @@
+import {writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
 import {systemClock} from '../../src/clock.ts';
-import {type Digest, digestOf} from '../../src/oci/digest.ts';
+import {type Digest, digestOf, encodedOf} from '../../src/oci/digest.ts';
 import {OCI_MANIFEST} from '../../src/oci/media-type.ts';
 import {parseName, parseReference} from '../../src/oci/name.ts';
 import {createUploadId} from '../../src/oci/upload.ts';
@@ -28,11 +29,8 @@ async function setUp(
   const metadata = await openSqliteMetadata({path: join(folder, 'meta.db')});
   t.teardown(() => metadata.close());
   const spools = createSpools({path: join(folder, 'spool')});
-  const custody = createCustody({
-    store: createFsBlobStore({path: join(folder, 'blobs'), metadata}),
-    metadata,
-    clock: systemClock,
-  });
+  const store = createFsBlobStore({path: join(folder, 'blobs'), metadata});
+  const custody = createCustody({store, metadata, clock: systemClock});
   const stage = async (content: Buffer) => {
     const spool = await spools.open(createUploadId());
     await spool.append(content);
@@ -47,7 +45,7 @@ async function setUp(
     clock: systemClock,
     tags: tags({metadata}),
   };
-  return {metadata, stage, custody, deposits: createDeposits(parts)};
+  return {folder, metadata, store, stage, custody, deposits: createDeposits(parts)};
 }
 
 test('a deposit is there under its tag, with its blobs, and may be made again from other spools', async (t) => {
@@ -63,6 +61,21 @@ test('a deposit is there under its tag, with its blobs, and may be made again fr
   t.like(await metadata.manifest(repository, digest as Digest), {origin: 'local', mediaType: OCI_MANIFEST});
   t.like(await metadata.blobLink(repository, digestOf(data)), {origin: 'local', size: 4});
   t.is(await custody.stored(digestOf(data)), 4);
+});
+
+test('a deposit heals a stored blob that the disk has damaged', async (t) => {
+  const {deposits, stage, store, folder} = await setUp(t, () => commitAtOnce);
+  const dataDigest = digestOf(data);
+  const deposit = async () => {
+    const blobs = [{digest: dataDigest, spool: await stage(data)}];
+    await deposits.make({...manifest, reference: digest as Digest, blobs});
+  };
+  await deposit();
+  const encoded = encodedOf(dataDigest);
+  await writeFile(join(folder, 'blobs', 'sha256', encoded.slice(0, 2), encoded), 'dAta');
+  await deposit();
+  const stored = await Array.fromAsync(store.open(dataDigest), (chunk) => Buffer.from(chunk));
+  t.deepEqual(Buffer.concat(stored), data);
 });
 
 test('other bytes than a digest says are refused, and nothing is put', async (t) => {

@@ -277,10 +277,7 @@ function createOpenUpload(parts: OpenUploadParts): Opened {
     },
     async keep(digest, also) {
       if (mine.cancelled) throw unknownUpload(id);
-      const changes: Change[] = [...also, {type: 'upload.delete', id}];
-      // The same bytes are here already: they need not be written once more.
-      if (await custody.rely(digest, changes)) await spool.discard();
-      else await custody.keep(digest, spool, changes);
+      await custody.keep(digest, spool, [...also, {type: 'upload.delete', id}]);
       ended = true;
     },
     async drop() {
