@@ -47,6 +47,8 @@ export interface RegistryOptions {
   ca?: readonly string[];
   /** Token services outside the registry's domain that may be shown the credentials. */
   realmHosts?: readonly string[];
+  /** Hosts with private addresses that the registry may redirect to. */
+  redirectHosts?: readonly string[];
 }
 
 export interface AttachOptions extends RegistryOptions {
@@ -83,7 +85,7 @@ export async function openTarget(target: Target, options: RegistryOptions = {}):
 }
 
 function openRegistry(place: string, options: RegistryOptions): ArtifactTarget {
-  const {plainHttp = false, credentials, ca = [], realmHosts = []} = options;
+  const {plainHttp = false, credentials, ca = [], realmHosts = [], redirectHosts = []} = options;
   const slash = place.indexOf('/');
   const host = place.slice(0, Math.max(slash, 0));
   if (!/^[\w.-]+(:\d+)?$|^\[[\da-f:]+\](:\d+)?$/i.test(host)) {
@@ -99,6 +101,7 @@ function openRegistry(place: string, options: RegistryOptions): ArtifactTarget {
       insecure: plainHttp,
       credentials,
       realmHosts,
+      redirectHosts,
       ca,
       timeouts: TIMEOUTS,
       concurrency: CONCURRENCY,

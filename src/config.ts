@@ -74,6 +74,8 @@ export interface UpstreamConfig {
   credentials: CredentialsConfig | undefined;
   /** Token realms outside the upstream's registrable domain that may be given the credentials. */
   realmHosts: readonly string[];
+  /** Hosts that the upstream may redirect to although their addresses are private. */
+  redirectHosts: readonly string[];
   /** PEM text of further certificate authorities. */
   ca: readonly string[];
   timeouts: {connect: number; headers: number; idle: number};

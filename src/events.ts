@@ -69,7 +69,17 @@ export interface EventMap {
   'fill.done': [{digest: Digest; size: number; ms: number}];
   'fill.failed': [{digest: Digest; reason: string}];
   'fill.mismatch': [{digest: Digest; reason: string}];
-  'upstream.request': [{host: string; method: string; path: string; status: number; ms: number}];
+  'upstream.request': [
+    {
+      host: string;
+      /** The host where it is configured, else `other`: an upstream may redirect to any number of hosts. */
+      label: string;
+      method: string;
+      path: string;
+      status: number;
+      ms: number;
+    },
+  ];
   'upstream.failed': [{host: string; kind: FailureKind; reason: string}];
   /** An upstream's own no to something that was written: most often its writer's fault, who hears it as well. */
   'upstream.refused': [{host: string; reason: string}];

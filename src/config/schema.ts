@@ -115,6 +115,7 @@ const upstream = mapping({
   insecure: flag.prefault(false),
   credentials: credentials.optional(),
   realmHosts: list(host).prefault([]),
+  redirectHosts: list(host).prefault([]),
   ca: z.preprocess((value) => (typeof value === 'string' ? [value] : value), list(path).prefault([])),
   timeouts: mapping({
     connect: timeout.prefault('2s'),

@@ -112,7 +112,7 @@ export function createMetrics(events: Events): Metrics {
   events.on('fill.failed', () => fills.inc({result: 'failed'}));
   events.on('fill.mismatch', () => fills.inc({result: 'mismatch'}));
   events.on('fill.resume', () => resumed.inc());
-  events.on('upstream.request', ({host, method, status, ms}) => {
+  events.on('upstream.request', ({label: host, method, status, ms}) => {
     asked.inc({host, method, status});
     latency.observe({host}, seconds(ms));
   });

@@ -15,6 +15,7 @@ import {type Upstream, UpstreamFailure, UpstreamRefusal, type UpstreamWriter} fr
 import {pushBlob} from './push.ts';
 import type {Quota} from './quota.ts';
 import {createRateGates} from './rate-gates.ts';
+import {createRedirectNetwork} from './redirect-hosts.ts';
 import {listReferrers} from './referrers.ts';
 import {createSend, type Send} from './request.ts';
 import {createSendStream} from './send-stream.ts';
@@ -51,7 +52,7 @@ const REFUSED =
  */
 export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): UpstreamClient {
   const {clock, events, via, env = process.env} = deps;
-  const {insecure, realmHosts, timeouts} = options;
+  const {insecure, realmHosts, redirectHosts, timeouts} = options;
   const upstream = new URL(options.url);
   const {host} = upstream;
   if (upstream.protocol !== 'https:' && !(upstream.protocol === 'http:' && insecure)) {
@@ -62,7 +63,10 @@ export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): Ups
   const gates = createRateGates(host, clock, ({host: limiting, reason, retryAfter}) =>
     events.emit('upstream.throttled', {host: limiting, reason: `${host}: ${reason}`, retryAfter}),
   );
-  const sendUngated = createSend({clock, events, agents, timeouts});
+  const networkOf = createRedirectNetwork(upstream, redirectHosts, clock);
+  const configured = new Set([host, ...realmHosts, ...redirectHosts]);
+  const labelOf = (name: string): string => (configured.has(name) ? name : 'other');
+  const sendUngated = createSend({clock, events, agents, labelOf, timeouts});
   const send: Send = async (request, signal) => {
     gates.check(request.url.host);
     return sendUngated(request, signal);
@@ -71,6 +75,7 @@ export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): Ups
     clock,
     events,
     agents,
+    labelOf,
     // The last bytes may close an upload, whose storage takes its time.
     timeouts: {...timeouts, answer: timeouts.headers + timeouts.idle},
   });
@@ -84,7 +89,16 @@ export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): Ups
       events.emit('upstream.credentials-refused', {host, reason: `${host}: ${REFUSED}`});
     },
   );
-  const tokens = createTokens({host, send, credentials, gate, gates, clock, budget: timeouts.headers});
+  const tokens = createTokens({
+    host,
+    send,
+    credentials,
+    gate,
+    gates,
+    networkOf,
+    clock,
+    budget: timeouts.headers,
+  });
   const auth = createAuth({upstream, insecure, realmHosts, credentials, gate, tokens});
   const root = `${upstream.origin}${upstream.pathname.replace(/\/$/, '')}/v2`;
   const base = new URL(`${root}/`);
@@ -94,6 +108,7 @@ export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): Ups
     sendStream,
     auth,
     gates,
+    networkOf,
     hasCredentials: credentials.configured,
     clock,
     events,

@@ -13,6 +13,7 @@ import {UpstreamFailure} from './port.ts';
 import {parseQuota, type Quota} from './quota.ts';
 import type {RateGates} from './rate-gates.ts';
 import {follow} from './redirect.ts';
+import type {RedirectNetwork} from './redirect-hosts.ts';
 import {
   header,
   type Reply,
@@ -59,6 +60,8 @@ export interface ExchangeDeps {
   sendStream: SendStream;
   auth: Auth;
   gates: RateGates;
+  /** Which hosts other than the upstream may be asked, and how. */
+  networkOf: RedirectNetwork;
   /** Are there credentials to ask with? */
   hasCredentials: boolean;
   clock: Clock;
@@ -124,7 +127,7 @@ const permissionOf = ({method, repository, caller, permission}: Question): Permi
 });
 
 export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exchange {
-  const {upstream, send, sendStream, auth, gates, hasCredentials, clock, events, via, base} = deps;
+  const {upstream, send, sendStream, auth, gates, networkOf, hasCredentials, clock, events, via, base} = deps;
   const {host} = upstream;
   const limits: Record<Question['slot'], Limit> = {
     heads: createLimit(options.concurrency.heads),
@@ -177,12 +180,13 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
     const size = body?.size ?? stream?.length;
     const length: Record<string, string> = size === undefined ? {} : {'content-length': String(size)};
     const headers = {...question.headers, ...length, via: [...caller.via, `1.1 ${via}`].join(', ')};
-    const attempt = (authorization: string | undefined): Promise<Reply> => {
+    const attempt = async (authorization: string | undefined): Promise<Reply> => {
       // A further page of a list may lie on the host that the first page redirected to; so may an upload.
       const shown = authorization !== undefined && isOurs(url) ? {authorization} : {};
-      const request = {method, url, headers: {...headers, ...shown}};
+      const network = isOurs(url) ? 'any' : await networkOf(url);
+      const request = {method, url, network, headers: {...headers, ...shown}};
       if (stream) return sendSlowly({...request, stream}, budget);
-      return follow(sendNoting, body ? {...request, body} : request, budget.signal);
+      return follow(sendNoting, body ? {...request, body} : request, budget.signal, networkOf);
     };
     const permission = permissionOf(question);
     if (stream) return isOurs(url) ? auth.sendOnce(attempt, permission, budget.signal) : attempt(undefined);

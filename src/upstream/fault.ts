@@ -1,4 +1,5 @@
 import {UpstreamFailure} from './port.ts';
+import {PrivateAddress, refusedAddress} from './private-address.ts';
 
 /** Faults of a moment; the same request may succeed at once or soon. */
 const PASSING = new Set([
@@ -60,6 +61,10 @@ export function connectionFault(error: unknown, host: string): ConnectionFault {
   const code = codeOf(error);
   // got's errors carry the request's options, Authorization among them; only node's own error may travel on.
   const cause = error instanceof Error && 'options' in error ? error.cause : error;
+  if (cause instanceof PrivateAddress) {
+    const reason = refusedAddress(cause.hostname, cause.address);
+    return new ConnectionFault('protocol', host, reason, false, cause);
+  }
   if (code.startsWith('HPE_')) {
     return new ConnectionFault('protocol', host, `sent what is no HTTP answer (${code})`, false, cause);
   }

@@ -1,5 +1,6 @@
 import {discard} from './body.ts';
 import {UpstreamFailure} from './port.ts';
+import type {RedirectNetwork} from './redirect-hosts.ts';
 import {header, type Reply, type RequestOptions, type Send} from './request.ts';
 
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
@@ -29,11 +30,19 @@ function targetOf(reply: Reply, method: RequestOptions['method']): URL | undefin
 }
 
 /**
- * Sends a request and follows up to five redirects; those of a write only where they keep it one. `Authorization` stays with the origin (scheme, host and
- * port) that it was meant for, and does not come back when the way leads there again (RFC 9110, section 15.4).
- * @throws UpstreamFailure `protocol` on a redirect that leads nowhere, to plain http, or round and round.
+ * Sends a request and follows up to five redirects; those of a write only where they keep it one. `Authorization` stays
+ * with the origin (scheme, host and port) that it was meant for, and does not come back when the way leads there again
+ * (RFC 9110, section 15.4).
+ * @param networkOf the network by which another host may be asked.
+ * @throws UpstreamFailure `protocol` on a redirect that leads nowhere, to plain http, to an address that `networkOf`
+ * refuses, or round and round.
  */
-export async function follow(send: Send, request: RequestOptions, signal: AbortSignal): Promise<Reply> {
+export async function follow(
+  send: Send,
+  request: RequestOptions,
+  signal: AbortSignal,
+  networkOf: RedirectNetwork,
+): Promise<Reply> {
   let current = request;
   for (let hops = 0; hops <= MOST; hops++) {
     const reply = await send(current, signal);
@@ -47,8 +56,10 @@ export async function follow(send: Send, request: RequestOptions, signal: AbortS
     if (!target) return reply;
     discard(reply.body);
     const {authorization: _, ...others} = current.headers;
+    const network = target.hostname === current.url.hostname ? current.network : await networkOf(target);
     current = {
       ...current,
+      network: network ?? 'any',
       url: target,
       headers: target.origin === current.url.origin ? current.headers : others,
     };

@@ -4,7 +4,7 @@ import {Readable} from 'node:stream';
 import got, {type OptionsInit, type Request, type RequestFunction, TimeoutError} from 'got';
 import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
-import type {Agents} from './agents.ts';
+import type {Agents, Network} from './agents.ts';
 import {type Body, createBody, discard} from './body.ts';
 import {ConnectionFault, connectionFault} from './fault.ts';
 import {UpstreamFailure} from './port.ts';
@@ -16,6 +16,8 @@ export interface RequestOptions {
   method: 'GET' | 'HEAD' | 'POST' | 'PATCH' | 'PUT' | 'DELETE';
   url: URL;
   headers: Record<string, string>;
+  /** Which addresses it may be sent to; without it, any. */
+  network?: Network;
   /** The fields of an `application/x-www-form-urlencoded` body. */
   form?: Record<string, string>;
   body?: RequestBody;
@@ -45,6 +47,8 @@ export interface SendDeps {
   clock: Clock;
   events: Events;
   agents: Agents;
+  /** The name of a host in figures: its own where it is configured, else `other`. */
+  labelOf(host: string): string;
   /** Milliseconds, each: for looking the name up, for connecting, for the TLS handshake, between bytes of a body. */
   timeouts: {connect: number; idle: number};
 }
@@ -93,9 +97,8 @@ const sparingly: RequestFunction = (url, {method, headers, agent}, callback) => 
   return request(url, {method, headers, agent}, callback);
 };
 
-export function createSend({clock, events, agents, timeouts}: SendDeps): Send {
+export function createSend({clock, events, agents, labelOf, timeouts}: SendDeps): Send {
   const client = got.extend({
-    agent: {http: agents.http, https: agents.https},
     request: sparingly,
     decompress: false,
     followRedirect: false,
@@ -108,8 +111,8 @@ export function createSend({clock, events, agents, timeouts}: SendDeps): Send {
   });
 
   const once = async (request: RequestOptions, signal: AbortSignal) => {
-    const {method, url, headers} = request;
-    const stream = client.stream(url, {method, headers, ...payloadOf(request)});
+    const {method, url, headers, network = 'any'} = request;
+    const stream = client.stream(url, {method, headers, agent: agents[network], ...payloadOf(request)});
     return responseOf(stream, url.host, signal).catch((error: unknown) => {
       // A kept connection that the other side had closed meanwhile tells nothing about the upstream. Where a body went
       // along, whoever sends it decides whether it may be taken twice.
@@ -128,6 +131,7 @@ export function createSend({clock, events, agents, timeouts}: SendDeps): Send {
     // The query of a redirect's target is often a signature: the path is all that may be told.
     events.emit('upstream.request', {
       host: url.host,
+      label: labelOf(url.host),
       method,
       path: url.pathname,
       status,

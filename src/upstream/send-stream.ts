@@ -16,7 +16,7 @@ export interface StreamedBody {
   bytes: AsyncIterable<Uint8Array>;
 }
 
-export interface StreamRequest {
+export interface StreamRequest extends Pick<RequestOptions, 'network'> {
   method: RequestOptions['method'];
   url: URL;
   headers: Record<string, string>;
@@ -160,15 +160,15 @@ function courseOf(request: ClientRequest, host: string): Course {
   return {answered, halt, refused: () => refused};
 }
 
-export function createSendStream({clock, events, agents, timeouts}: SendStreamDeps): SendStream {
+export function createSendStream({clock, events, agents, labelOf, timeouts}: SendStreamDeps): SendStream {
   const {connect, idle, answer} = timeouts;
 
-  const open = ({method, url, headers}: StreamRequest): ClientRequest => {
+  const open = ({method, url, headers, network = 'any'}: StreamRequest): ClientRequest => {
     const fixed = {'user-agent': USER_AGENT, 'accept-encoding': 'identity'};
     const options = {method, headers: {...fixed, ...headers}};
     return url.protocol === 'https:'
-      ? httpsRequest(url, {...options, agent: agents.https})
-      : httpRequest(url, {...options, agent: agents.http});
+      ? httpsRequest(url, {...options, agent: agents[network].https})
+      : httpRequest(url, {...options, agent: agents[network].http});
   };
 
   const send = async (request: ClientRequest, {answered, halt}: Course, {url, stream}: StreamRequest) => {
@@ -209,6 +209,7 @@ export function createSendStream({clock, events, agents, timeouts}: SendStreamDe
     const status = response.statusCode ?? 0;
     events.emit('upstream.request', {
       host,
+      label: labelOf(host),
       method,
       path: url.pathname,
       status,

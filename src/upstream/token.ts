@@ -11,6 +11,7 @@ import {parseRetryAfter} from './pacing.ts';
 import {UpstreamFailure} from './port.ts';
 import type {RateGates} from './rate-gates.ts';
 import {follow} from './redirect.ts';
+import type {RedirectNetwork} from './redirect-hosts.ts';
 import {header, type Reply, type RequestOptions, type Send} from './request.ts';
 import {persist} from './retry.ts';
 
@@ -53,6 +54,8 @@ export interface TokensDeps {
   credentials: Credentials;
   gate: LoginGate;
   gates: RateGates;
+  /** Where it may redirect to. */
+  networkOf: RedirectNetwork;
   clock: Clock;
   /** Milliseconds for one exchange, retries included. */
   budget: number;
@@ -111,6 +114,7 @@ export function createTokens({
   credentials,
   gate,
   gates,
+  networkOf,
   clock,
   budget: total,
 }: TokensDeps): Tokens {
@@ -120,7 +124,7 @@ export function createTokens({
   const failure = (reason: string, cause?: unknown): UpstreamFailure =>
     new UpstreamFailure('token', host, reason, {cause});
 
-  const toEnd: Send = (options, signal) => follow(send, options, signal);
+  const toEnd: Send = (options, signal) => follow(send, options, signal, networkOf);
   const silent = ({realm}: TokenSource): UpstreamFailure =>
     failure(`its token service ${realm.host} did not answer in time`);
 

@@ -119,7 +119,7 @@ const single: [title: string, given: Given, fault: string][] = [
   [
     'an upstream that is no mapping',
     {yaml: 'registries: {r.test: {upstream: "https://r.test", push: through}}'},
-    'registries.r.test.upstream | must be a mapping of url, insecure, credentials, realmHosts, ca, timeouts, concurrency, breaker, rateLimitStatus | "https://r.test"',
+    'registries.r.test.upstream | must be a mapping of url, insecure, credentials, realmHosts, redirectHosts, ca, timeouts, concurrency, breaker, rateLimitStatus | "https://r.test"',
   ],
   [
     'a manifest limit that hardly a manifest meets',

@@ -60,6 +60,7 @@ test('the defaults are these', async (t) => {
       insecure: false,
       credentials: undefined,
       realmHosts: [],
+      redirectHosts: [],
       ca: [],
       timeouts: {connect: 2000, headers: 5000, idle: 30_000},
       concurrency: {heads: 32, bodies: 100},

@@ -29,6 +29,7 @@ const registry = (name: string, changes: Partial<RegistryConfig>): RegistryConfi
     insecure: true,
     credentials: undefined,
     realmHosts: [],
+    redirectHosts: [],
     ca: [],
     timeouts: {connect: 30_000, headers: 30_000, idle: 30_000},
     concurrency: {heads: 32, bodies: 32},

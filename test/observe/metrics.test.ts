@@ -97,3 +97,27 @@ test('the figures of one server are not those of another in the same process', a
   t.is((await figures(asked)).get(served), 1);
   t.is((await figures(idle)).get(served), undefined);
 });
+
+test('a host that an upstream redirects to is other, unless it is configured', async (t) => {
+  const storage = await createScriptedUpstream(t, [
+    {request: 'GET /blob', answer: blobAnswer(blob)},
+    {request: 'GET /blob', answer: blobAnswer(blob)},
+  ]);
+  const away = {status: 307, headers: {location: `${storage.url}/blob`}};
+  for (const [label, redirectHosts] of [
+    ['other', []],
+    [storage.host, [storage.host]],
+  ] as const) {
+    const upstream = await createScriptedUpstream(t, [
+      {request: `GET /v2/library/app/blobs/${blob.digest}`, answer: away},
+    ]);
+    const proxy = await startBackref(t, {registries: [{url: upstream.url, upstream: {redirectHosts}}]});
+    await proxy.ask(`/v2/app/blobs/${blob.digest}`);
+    await proxy.idle();
+    const found = await figures(proxy);
+    const hosts = [...found.keys()].flatMap(
+      (key) => /^backref_upstream_requests_total.*host="([^"]*)"/.exec(key)?.[1] ?? [],
+    );
+    t.deepEqual(hosts.sort(), [upstream.host, label].sort());
+  }
+});

@@ -207,6 +207,7 @@ function registryConfig(
             insecure: true,
             credentials: undefined,
             realmHosts: [],
+            redirectHosts: [],
             ca: [],
             timeouts: {connect: 2000, headers: 5000, idle: 30_000},
             concurrency: {heads: 32, bodies: 100},

@@ -24,6 +24,7 @@ export const upstreamConfig = (url: string, changes: Partial<UpstreamConfig> = {
   insecure: url.startsWith('http:'),
   credentials: undefined,
   realmHosts: [],
+  redirectHosts: [],
   ca: [],
   timeouts: {connect: 2000, headers: 5000, idle: 30_000},
   concurrency: {heads: 8, bodies: 4},

@@ -1,0 +1,153 @@
+import test, {type ExecutionContext} from 'ava';
+import {isPrivateAddress} from '../../src/upstream/private-address.ts';
+import {createScriptedUpstream, type Expectation} from '../support/scripted-upstream.ts';
+import {
+  at,
+  BLOB_PATH,
+  bytesOf,
+  caller,
+  createClient,
+  digest,
+  failureOf,
+  latest,
+  MANIFEST_PATH,
+  repository,
+} from '../support/upstream.ts';
+
+/** An upstream with a public address (RFC 5737), which only a forward proxy reaches. */
+const PUBLIC = 'http://203.0.113.7';
+const GET = `GET ${PUBLIC}${BLOB_PATH}`;
+const to = (location: string) => ({status: 307, headers: {location}});
+
+/** Plays the script as the proxy, for whatever is not on this machine. */
+async function start(t: ExecutionContext, script: Expectation[], redirectHosts: readonly string[] = []) {
+  const proxy = await createScriptedUpstream(t, script);
+  const env = {HTTP_PROXY: proxy.url, NO_PROXY: 'localhost,127.0.0.1,[::1]'};
+  return createClient(t, PUBLIC, {redirectHosts}, {env});
+}
+
+for (const address of [
+  '0.0.0.0',
+  '10.1.2.3',
+  '100.64.0.1',
+  '127.0.0.1',
+  '127.255.255.254',
+  '169.254.169.254',
+  '172.16.0.1',
+  '172.31.255.255',
+  '192.168.1.1',
+  '::',
+  '::1',
+  '::127.0.0.1',
+  '::ffff:127.0.0.1',
+  '::ffff:a00:1',
+  '64:ff9b::192.168.0.1',
+  'fc00::1',
+  'fd12:3456::1',
+  'fe80::1%eth0',
+  'febf::1',
+]) {
+  test(`${address} is a private address`, (t) => t.true(isPrivateAddress(address)));
+}
+
+for (const address of [
+  '1.1.1.1',
+  '100.63.255.255',
+  '100.128.0.1',
+  '172.15.255.255',
+  '172.32.0.1',
+  '203.0.113.7',
+  '::ffff:1.1.1.1',
+  '64:ff9b::1.1.1.1',
+  '2606:4700::1111',
+  'fbff::1',
+]) {
+  test(`${address} is not a private address`, (t) => t.false(isPrivateAddress(address)));
+}
+
+for (const host of ['127.0.0.1', '[::1]', '[::ffff:127.0.0.1]', '0x7f.1', '2130706433', '169.254.169.254']) {
+  test(`a redirect from a public upstream to ${host} is not followed`, async (t) => {
+    const {client} = await start(t, [{request: GET, answer: to(`http://${host}:5000/secret`)}]);
+    const failure = await failureOf(client.getBlob(repository, digest, caller));
+    t.is(failure.kind, 'protocol');
+    t.regex(failure.message, /has the private address .*upstream\.redirectHosts/);
+  });
+}
+
+test('a redirect to a name whose address is private is not followed: the address that is connected to counts', async (t) => {
+  const secret = await createScriptedUpstream(t);
+  const {client} = await start(t, [{request: GET, answer: to(`http://localhost:${secret.port}/secret`)}]);
+  const failure = await failureOf(client.getBlob(repository, digest, caller));
+  t.is(failure.kind, 'protocol');
+  t.regex(failure.message, /localhost has the private address .*add "localhost" to upstream\.redirectHosts/);
+  t.is(secret.connections(), 0);
+});
+
+for (const listed of ['localhost', 'localhost:port']) {
+  test(`a redirect to a private address is followed where redirectHosts lists ${listed}`, async (t) => {
+    const storage = await createScriptedUpstream(t, [{request: 'GET /blob', answer: {body: 'abc'}}]);
+    const host = listed.replace('port', String(storage.port));
+    const script = [{request: GET, answer: to(`http://localhost:${storage.port}/blob`)}];
+    const {client} = await start(t, script, [host]);
+    t.is(String(await bytesOf(await client.getBlob(repository, digest, caller))), 'abc');
+  });
+}
+
+test('a redirect from a public upstream to another public host is followed', async (t) => {
+  const {client} = await start(t, [
+    {request: GET, answer: to('http://203.0.113.8/blob')},
+    {request: 'GET http://203.0.113.8/blob', answer: {body: 'abc'}},
+  ]);
+  t.is(String(await bytesOf(await client.getBlob(repository, digest, caller))), 'abc');
+});
+
+test('an upstream whose name has a private address may redirect to others', async (t) => {
+  const storage = await createScriptedUpstream(t, [{request: 'GET /blob', answer: {body: 'abc'}}]);
+  const upstream = await createScriptedUpstream(t, [
+    {request: `GET ${BLOB_PATH}`, answer: to(`${storage.url}/blob`)},
+  ]);
+  const {client} = createClient(t, `http://localhost:${upstream.port}`);
+  t.is(String(await bytesOf(await client.getBlob(repository, digest, caller))), 'abc');
+});
+
+test('an upload is not sent on to a private address either', async (t) => {
+  const {client} = await start(t, [{request: `GET ${PUBLIC}/v2/`, optional: true}]);
+  const bytes = async function* () {
+    yield Buffer.from('bytes');
+  };
+  const session = at('http://127.0.0.1:5000/upload');
+  const chunk = {length: 5, range: undefined, bytes: bytes()};
+  t.is((await failureOf(client.appendUpload(repository, session, chunk, caller))).kind, 'protocol');
+  t.is((await failureOf(client.uploadState(repository, session, caller))).kind, 'protocol');
+});
+
+test('nor is the question for a token', async (t) => {
+  const challenge = {
+    status: 401,
+    headers: {'www-authenticate': `Bearer realm="${PUBLIC}/token",service="registry"`},
+  };
+  const {client} = await start(t, [
+    {request: `HEAD ${PUBLIC}${MANIFEST_PATH}`, answer: challenge},
+    {request: /^GET http:\/\/203\.0\.113\.7\/token\?/, answer: to('http://127.0.0.1:5000/secret')},
+  ]);
+  const failure = await failureOf(client.headManifest(repository, latest, caller));
+  t.regex(failure.message, /private address 127\.0\.0\.1/);
+});
+
+test('requests to hosts that are not configured are counted as other', async (t) => {
+  const script = [
+    {request: GET, answer: to('http://203.0.113.8/blob')},
+    {request: 'GET http://203.0.113.8/blob', answer: to('http://203.0.113.9/blob')},
+    {request: 'GET http://203.0.113.9/blob', answer: {body: 'abc'}},
+  ];
+  const {client, heard} = await start(t, script, ['203.0.113.9']);
+  await bytesOf(await client.getBlob(repository, digest, caller));
+  t.deepEqual(
+    heard.flatMap((one) => (one.name === 'upstream.request' ? [[one.event.host, one.event.label]] : [])),
+    [
+      ['203.0.113.7', '203.0.113.7'],
+      ['203.0.113.8', 'other'],
+      ['203.0.113.9', '203.0.113.9'],
+    ],
+  );
+});
