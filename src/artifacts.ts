@@ -67,7 +67,7 @@ const PATIENCE = 30_000;
 const RETRY = 50;
 /** Milliseconds. */
 const TIMEOUTS = {connect: 10_000, headers: 30_000, idle: 60_000};
-const CONCURRENCY = {heads: 32, bodies: 32};
+const CONCURRENCY = {heads: 32, manifests: 32, bodies: 32};
 const BREAKER = {failures: 5, openFor: 30_000};
 const DOCKER_HUB = new Set(['docker.io', 'index.docker.io', 'registry-1.docker.io']);
 

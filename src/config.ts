@@ -80,7 +80,7 @@ export interface UpstreamConfig {
   ca: readonly string[];
   timeouts: {connect: number; headers: number; idle: number};
   /** Requests under way at once. Half as many as `bodies` come on top for what goes to clients past the cache. */
-  concurrency: {heads: number; bodies: number};
+  concurrency: {heads: number; manifests: number; bodies: number};
   /** A circuit, of the host or of one repository, opens after so many failures in a row, for so long (ms). */
   breaker: {failures: number; openFor: number};
   /** The status of a miss that the upstream's rate limit caused. */

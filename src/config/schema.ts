@@ -124,6 +124,7 @@ const upstream = mapping({
   }).prefault({}),
   concurrency: mapping({
     heads: integer(1, 10_000).prefault(32),
+    manifests: integer(1, 10_000).prefault(64),
     bodies: integer(1, 10_000).prefault(100),
   }).prefault({}),
   breaker: mapping({

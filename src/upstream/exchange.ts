@@ -34,7 +34,7 @@ export interface Question extends Target {
   /** Bytes that can be sent but once, instead of a body: no redirect is followed with them. */
   stream?: StreamedBody;
   /** Which limit counts it, until its body ends: a body that is read at a client's pace is one of `streams`. */
-  slot: 'heads' | 'bodies' | 'streams' | 'uploads';
+  slot: 'heads' | 'manifests' | 'bodies' | 'streams' | 'uploads';
   /** Statuses besides 2xx that are an answer to this question. */
   answers: readonly number[];
   /** What fails is not sent again: a part of it may have been taken. */
@@ -104,6 +104,7 @@ function limitReason({text}: Explanation, hasCredentials: boolean): string {
 /** What sets each limit. */
 const ALLOWANCE: Record<Question['slot'], string> = {
   heads: 'upstream.concurrency.heads allows',
+  manifests: 'upstream.concurrency.manifests allows',
   bodies: 'upstream.concurrency.bodies allows',
   streams: 'upstream.concurrency.bodies allows for what goes straight to clients (half as many)',
   uploads: 'upstream.concurrency.bodies allows',
@@ -131,6 +132,7 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
   const {host} = upstream;
   const limits: Record<Question['slot'], Limit> = {
     heads: createLimit(options.concurrency.heads),
+    manifests: createLimit(options.concurrency.manifests),
     bodies: createLimit(options.concurrency.bodies),
     // Fewer, and of their own: clients that do not read keep nothing waiting but each other.
     streams: createLimit(Math.max(1, Math.floor(options.concurrency.bodies / 2))),

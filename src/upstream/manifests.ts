@@ -51,7 +51,7 @@ export async function getManifest(
   cacheControl?: 'no-cache',
 ): Promise<ManifestBody | undefined> {
   const headers = cacheControl ? {...ACCEPT, 'cache-control': cacheControl} : ACCEPT;
-  const reply = await ask({...target, method: 'GET', headers, slot: 'bodies', answers: ABSENT});
+  const reply = await ask({...target, method: 'GET', headers, slot: 'manifests', answers: ABSENT});
   if (ABSENT.includes(reply.status)) {
     discard(reply.body);
     return undefined;

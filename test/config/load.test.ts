@@ -63,7 +63,7 @@ test('the defaults are these', async (t) => {
       redirectHosts: [],
       ca: [],
       timeouts: {connect: 2000, headers: 5000, idle: 30_000},
-      concurrency: {heads: 32, bodies: 100},
+      concurrency: {heads: 32, manifests: 64, bodies: 100},
       breaker: {failures: 5, openFor: 10_000},
       rateLimitStatus: 503,
     },

@@ -45,7 +45,7 @@ test('a client that does not read a far range keeps no manifest and no download 
     },
     ...OTHERS,
   ]);
-  const bodies = {concurrency: {heads: 8, bodies: 2}};
+  const bodies = {concurrency: {heads: 8, manifests: 2, bodies: 2}};
   const proxy = await startBackref(t, {registries: [{url: upstream.url, upstream: bodies}]});
   const whole = await proxy.open(PATH);
   const far = await proxy.open(PATH, {headers: {range: `bytes=${FAR}-`}});
@@ -58,7 +58,7 @@ test('a client that does not read a far range keeps no manifest and no download 
 test('a client that does not read what a full disk cannot keep, neither', async (t) => {
   const answer = {headers: {'content-length': String(LENGTH)}, body: stream(LENGTH)};
   const upstream = await createScriptedUpstream(t, [{request: GET, answer, times: 2}, ...OTHERS]);
-  const bodies = {concurrency: {heads: 8, bodies: 1}};
+  const bodies = {concurrency: {heads: 8, manifests: 1, bodies: 1}};
   const proxy = await startBackref(t, {registries: [{url: upstream.url, upstream: bodies}]});
   await mkdir(join(proxy.folder, 'spool'), {recursive: true});
   await symlink('/dev/full', join(proxy.folder, 'spool', `${digest.replace(':', '-')}.part`));

@@ -210,7 +210,7 @@ function registryConfig(
             redirectHosts: [],
             ca: [],
             timeouts: {connect: 2000, headers: 5000, idle: 30_000},
-            concurrency: {heads: 32, bodies: 100},
+            concurrency: {heads: 32, manifests: 64, bodies: 100},
             breaker: {failures: 5, openFor: 10_000},
             rateLimitStatus: 503,
             ...upstream,

@@ -189,7 +189,7 @@ test('a body that idles is a time-out, however long it ran before', async (t) =>
 test('close frees an answer that was never read, and may be called twice', async (t) => {
   const endless = {headers: {'content-length': '9'}, body: ['abc', HANG] as const};
   const upstream = await createScriptedUpstream(t, [{request: GET, answer: endless, times: 3}]);
-  const {client} = createClient(t, upstream.url, {concurrency: {heads: 1, bodies: 1}});
+  const {client} = createClient(t, upstream.url, {concurrency: {heads: 1, manifests: 1, bodies: 1}});
   const first = await client.getBlob(repository, digest, caller);
   first?.close();
   first?.close();

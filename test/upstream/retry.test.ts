@@ -10,6 +10,7 @@ import {
   failureOf,
   latest,
   MANIFEST_PATH,
+  MANIFEST_TEXT,
   repository,
 } from '../support/upstream.ts';
 
@@ -121,7 +122,7 @@ test('waiting for a connection slot is part of the budget', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: `GET ${BLOB_PATH}`, answer: {body: ['a', HANG]}},
   ]);
-  const {client, heard} = createClient(t, upstream.url, {concurrency: {heads: 1, bodies: 1}}, {clock});
+  const {client, heard} = createClient(t, upstream.url, {concurrency: {heads: 1, manifests: 1, bodies: 1}}, {clock});
   const held = await client.getBlob(repository, digest, caller);
   const failure = failureOf(client.getBlob(repository, digest, caller));
   await clock.advance(5000);
@@ -137,7 +138,7 @@ test('HEADs are not held up by bodies, and a slot is held until its body ends', 
     {request: HEAD, times: 3},
     {request: `GET ${BLOB_PATH}`, answer: {body: 'second'}},
   ]);
-  const {client} = createClient(t, upstream.url, {concurrency: {heads: 1, bodies: 1}});
+  const {client} = createClient(t, upstream.url, {concurrency: {heads: 1, manifests: 1, bodies: 1}});
   const first = await client.getBlob(repository, digest, caller);
   const second = client.getBlob(repository, digest, caller);
   await Promise.all([1, 2, 3].map(() => client.headManifest(repository, latest, caller)));
@@ -147,12 +148,34 @@ test('HEADs are not held up by bodies, and a slot is held until its body ends', 
   t.is(String(await bytesOf(await second)), 'second');
 });
 
+test('manifests are not held up by bodies, and have a limit of their own', async (t) => {
+  const {promise: gate, resolve: open} = Promise.withResolvers<void>();
+  const MANIFEST = `GET ${MANIFEST_PATH}`;
+  const upstream = await createScriptedUpstream(t, [
+    {request: `GET ${BLOB_PATH}`, answer: {body: ['a', HANG]}},
+    {request: MANIFEST, answer: {body: [MANIFEST_TEXT.slice(0, 5), {wait: gate}, MANIFEST_TEXT.slice(5)]}},
+    {request: HEAD},
+    {request: MANIFEST, answer: {body: MANIFEST_TEXT}},
+  ]);
+  const {client} = createClient(t, upstream.url, {concurrency: {heads: 1, manifests: 1, bodies: 1}});
+  const held = await client.getBlob(repository, digest, caller);
+  const first = client.getManifest(repository, latest, caller);
+  await upstream.received(2);
+  const second = client.getManifest(repository, latest, caller);
+  await client.headManifest(repository, latest, caller);
+  t.is(upstream.requests.length, 3);
+  open();
+  t.is(String((await first)?.bytes), MANIFEST_TEXT);
+  t.is(String((await second)?.bytes), MANIFEST_TEXT);
+  held?.close();
+});
+
 test('what is read at a client’s pace has connections of its own, half as many as other bodies', async (t) => {
   const clock = createManualClock();
   const upstream = await createScriptedUpstream(t, [
     {request: `GET ${BLOB_PATH}`, answer: {body: ['a', HANG]}, times: 7},
   ]);
-  const {client} = createClient(t, upstream.url, {concurrency: {heads: 1, bodies: 5}}, {clock});
+  const {client} = createClient(t, upstream.url, {concurrency: {heads: 1, manifests: 5, bodies: 5}}, {clock});
   const stream = () => client.streamBlob(repository, digest, caller);
   const body = () => client.getBlob(repository, digest, caller);
   const held = await Promise.all([stream(), stream(), body(), body()]);
@@ -169,7 +192,7 @@ test('an upstream of one download at a time streams to one client at a time', as
   const upstream = await createScriptedUpstream(t, [
     {request: `GET ${BLOB_PATH}`, answer: {body: ['a', HANG]}, times: 2},
   ]);
-  const {client} = createClient(t, upstream.url, {concurrency: {heads: 1, bodies: 1}});
+  const {client} = createClient(t, upstream.url, {concurrency: {heads: 1, manifests: 1, bodies: 1}});
   const held = await client.getBlob(repository, digest, caller);
   const streamed = await client.streamBlob(repository, digest, caller);
   t.is(streamed?.start, 0);
@@ -183,7 +206,7 @@ test('no more requests are under way than the limit allows', async (t) => {
     {request: HEAD, answer: {before: gate}, times: 2},
     {request: HEAD, times: 3},
   ]);
-  const {client} = createClient(t, upstream.url, {concurrency: {heads: 2, bodies: 1}});
+  const {client} = createClient(t, upstream.url, {concurrency: {heads: 2, manifests: 1, bodies: 1}});
   const heads = [1, 2, 3, 4, 5].map(() => client.headManifest(repository, latest, caller));
   await upstream.received(2);
   t.is(upstream.requests.length, 2);

@@ -261,7 +261,7 @@ test("a client's own fault passes as it is, breaks the upload off and frees its 
     aborted.push(new Promise((resolve) => void request.on('close', resolve)));
   });
   const {client, heard} = createClient(t, url, {
-    concurrency: {heads: 1, bodies: 1},
+    concurrency: {heads: 1, manifests: 1, bodies: 1},
     breaker: {failures: 1, openFor: 1},
   });
   for (let round = 0; round < 3; round++) {
@@ -303,7 +303,7 @@ test('an upload holds no place of a download, nor a download that of an upload',
     ],
     {anyOrder: true},
   );
-  const {client} = createClient(t, upstream.url, {concurrency: {heads: 1, bodies: 1}});
+  const {client} = createClient(t, upstream.url, {concurrency: {heads: 1, manifests: 1, bodies: 1}});
   const append = (bytes: AsyncIterable<Uint8Array>) =>
     client.appendUpload(repository, at(`${upstream.url}${UPLOADS}7`), chunkOf(bytes), caller);
   const source = createSource();
@@ -325,7 +325,7 @@ test('an upload waits longer for its place than a question does', async (t) => {
     ping,
     {request: PATCH, answer: accepted, optional: true},
   ]);
-  const {client} = createClient(t, upstream.url, {concurrency: {heads: 1, bodies: 1}}, {clock});
+  const {client} = createClient(t, upstream.url, {concurrency: {heads: 1, manifests: 1, bodies: 1}}, {clock});
   const append = (bytes: AsyncIterable<Uint8Array>) =>
     client.appendUpload(repository, at(`${upstream.url}${UPLOADS}7`), chunkOf(bytes), caller);
   const source = createSource();

@@ -40,7 +40,7 @@ async function hurried(t: ExecutionContext, script: readonly Expectation[]) {
     time += 5000;
     return time;
   };
-  const concurrency = {heads: 1, bodies: 1};
+  const concurrency = {heads: 1, manifests: 1, bodies: 1};
   return {upstream, ...createClient(t, upstream.url, {concurrency}, {clock: {...clock, monotonic}})};
 }
 

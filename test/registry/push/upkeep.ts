@@ -69,7 +69,7 @@ export async function startUpkeep(
   if (!given) t.teardown(() => opened.close());
   const metadata = wrap(opened);
   const {client} = createClient(t, url, {
-    concurrency: {heads: 32, bodies: 32},
+    concurrency: {heads: 32, manifests: 32, bodies: 32},
     breaker: {failures: 1000, openFor: 1},
   });
   const registry: Registry = {
