@@ -66,6 +66,8 @@ export interface EventMap {
   'blob.damaged': [{digest: Digest}];
   'fill.start': [{digest: Digest; resumedAt: number}];
   'fill.resume': [{digest: Digest; at: number; reason: string}];
+  /** A download that nobody waits for made way for one that somebody waits for, after so many bytes. */
+  'fill.interrupted': [{digest: Digest; at: number}];
   'fill.done': [{digest: Digest; size: number; ms: number}];
   'fill.failed': [{digest: Digest; reason: string}];
   'fill.mismatch': [{digest: Digest; reason: string}];

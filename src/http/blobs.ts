@@ -1,3 +1,4 @@
+import {NOT_NEEDED} from '../clock.ts';
 import {parseDigest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
 import type {BlobAnswer, BlobFound} from '../registry/blob-answer.ts';
@@ -13,7 +14,8 @@ import type {PushHandler} from './uploads.ts';
 /** dist-spec, end-2, with the ranges of RFC 9110, section 14. */
 export const getBlob = (blobs: Blobs) => async (ctx: Ctx) => {
   const route = routed(ctx);
-  const blob = await blobs.get(route, parseDigest(ctx.params['digest'] ?? ''), ctx.state.caller);
+  const digest = parseDigest(ctx.params['digest'] ?? '');
+  const blob = await blobs.get(route, digest, ctx.state.caller, untilClosed(ctx));
   describe(ctx, blob);
   if (unchanged(ctx, blob)) return;
   const spans = spansOf(ctx, blob);
@@ -39,6 +41,13 @@ export const deleteBlob: PushHandler = async (ctx, route, push) => {
   ctx.body = null;
   ctx.status = 202;
 };
+
+/** Aborted when the answer has ended or its client has left. */
+function untilClosed({res}: Ctx): AbortSignal {
+  const closed = new AbortController();
+  res.once('close', () => closed.abort(NOT_NEEDED));
+  return closed.signal;
+}
 
 function describe(ctx: Ctx, {digest, report}: BlobFound): void {
   ctx.set('Content-Type', 'application/octet-stream');

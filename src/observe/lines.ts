@@ -89,6 +89,10 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
     `downloading ${digest}${resumedAt > 0 ? ` from byte ${resumedAt} on` : ''}`,
   ],
   'fill.resume': ({digest, at, reason}) => ['debug', `resuming ${digest} at byte ${at}: ${reason}`],
+  'fill.interrupted': ({digest, at}) => [
+    'info',
+    `paused the download of ${digest} at byte ${at}: nobody waits for it, and others wait for its connection`,
+  ],
   'fill.done': ({digest, size, ms}) => ['info', `stored ${digest}, ${size} B in ${Math.round(ms)} ms`],
   'fill.failed': ({digest, reason}) => ['debug', `could not download ${digest}: ${reason}`],
   'fill.mismatch': ({digest, reason}) => ['error', `threw away what came for ${digest}: ${reason}`],

@@ -6,6 +6,6 @@ import type {Route} from './namespace.ts';
 /** The registry's upstream, as what a blob is downloaded from. */
 export const blobSource = ({registry, repository}: Route, digest: Digest, caller: Caller): Source => ({
   host: registry.upstream.host,
-  open: (range) => registry.upstream.getBlob(repository.name, digest, caller, range),
+  open: (demand, range) => registry.upstream.getBlob(repository.name, digest, caller, range, demand),
   stream: (range) => registry.upstream.streamBlob(repository.name, digest, caller, range),
 });

@@ -31,8 +31,10 @@ export interface Blobs {
   /**
    * @throws OciError BLOB_UNKNOWN where the upstream says so; DENIED, UNAVAILABLE or TOOMANYREQUESTS where it could
    * not be asked and the bytes are not here
+   * @param waiting aborted when whoever asked does not wait any more; without it nobody waits: downloads that somebody
+   * waits for come first
    */
-  get(route: Route, digest: Digest, caller: Caller): Promise<BlobAnswer>;
+  get(route: Route, digest: Digest, caller: Caller, waiting?: AbortSignal): Promise<BlobAnswer>;
   /** The same without the bytes; never starts a download. `size` is always there. */
   head(route: Route, digest: Digest, caller: Caller): Promise<BlobFound>;
 }
@@ -108,8 +110,14 @@ export function createBlobs({
   }
 
   /** What is here, else the running download, else one that begins now. */
-  async function obtain(route: Route, digest: Digest, caller: Caller): Promise<BlobAnswer> {
+  async function obtain(
+    route: Route,
+    digest: Digest,
+    caller: Caller,
+    waiting: AbortSignal | undefined,
+  ): Promise<BlobAnswer> {
     const {ended} = fills;
+    const again = () => obtain(route, digest, caller, waiting);
     const here = await warm(route, digest, caller);
     if (here) return here;
     refuseAbsent(route, digest);
@@ -119,11 +127,12 @@ export function createBlobs({
     const linked = await access.recall(route, digest);
     const expected = linked?.size ?? (await metadata.promisedSize(route.repository, digest));
     // A fill that ended meanwhile may have stored just this blob.
-    if (fills.ended !== ended) return obtain(route, digest, caller);
+    if (fills.ended !== ended) return again();
     const {mine, fill} = fills.claim({digest, beganFor: us, source, expected});
-    if (!mine && fill.failed) return afterwards(fill, route, digest, caller);
+    if (!mine && fill.failed) return afterwards(fill, again);
     // Asked only now: whose download it is was not certain before it was claimed.
     if (fill.beganFor !== us) await granted(route, digest, caller);
+    joinWhile(waiting, fill);
     const report = fill.whole ? HIT : {...MISS, stored: true, collapsed: !mine};
     try {
       const {size} = await fill.ready();
@@ -132,7 +141,7 @@ export function createBlobs({
     } catch (error) {
       if (error instanceof SpoolFailed) return uncached(route, digest, caller, source);
       // Another access began it and lost: ours may be better.
-      if (fill.beganFor !== us) return afterwards(fill, route, digest, caller);
+      if (fill.beganFor !== us) return afterwards(fill, again);
       if (error instanceof BlobAbsent) throw absent(route, digest);
       throw error;
     }
@@ -146,9 +155,9 @@ export function createBlobs({
   }
 
   /** Once more, when a download that failed has left its place. */
-  async function afterwards(fill: Fill, route: Route, digest: Digest, caller: Caller): Promise<BlobAnswer> {
+  async function afterwards(fill: Fill, again: () => Promise<BlobAnswer>): Promise<BlobAnswer> {
     await fill.done.catch(() => {});
-    return obtain(route, digest, caller);
+    return again();
   }
 
   /** The upstream's answer was this repository's permission; the link waits for the length where that is unknown. */
@@ -206,8 +215,8 @@ export function createBlobs({
   }
 
   return {
-    get: (route, digest, caller) =>
-      answering(route, async () => served(route, await obtain(route, digest, caller))),
+    get: (route, digest, caller, waiting) =>
+      answering(route, async () => served(route, await obtain(route, digest, caller, waiting))),
     head: (route, digest, caller) =>
       answering(route, async () => {
         const here = await warm(route, digest, caller);
@@ -219,6 +228,11 @@ export function createBlobs({
         return served(route, await headCold(route, digest, caller));
       }),
   };
+}
+
+function joinWhile(waiting: AbortSignal | undefined, fill: Fill): void {
+  if (!waiting || waiting.aborted) return;
+  waiting.addEventListener('abort', fill.join(), {once: true});
 }
 
 const unknown = ({registry, asked}: Route, digest: Digest): OciError =>

@@ -1,7 +1,7 @@
 import {discard} from './body.ts';
 import {parseContentRange} from './content-range.ts';
 import type {Exchange} from './exchange.ts';
-import {type BlobBody, type ByteRange, UpstreamFailure} from './port.ts';
+import {type BlobBody, type ByteRange, type Demand, UpstreamFailure} from './port.ts';
 import {EMPTY, write} from './refusal.ts';
 import {contentLength, header, type Reply} from './request.ts';
 import type {Target} from './target.ts';
@@ -84,17 +84,17 @@ async function* exactly(
 }
 
 /**
- * @param slot by whose pace the body is read: `bodies`, ours; `streams`, a client's.
+ * @param place by whose pace the body is read: `bodies`, ours, with the demand for it; `streams`, a client's.
  * @returns undefined when the upstream says that there is no such blob. Its connection is held until the body ends.
  */
 export async function getBlob(
   ask: Exchange['ask'],
   target: Target,
   range: ByteRange | undefined,
-  slot: 'bodies' | 'streams',
+  place: {slot: 'bodies'; demand: Demand | undefined} | {slot: 'streams'},
 ): Promise<BlobBody | undefined> {
   const headers = range ? {...ANY, range: rangeField(range)} : ANY;
-  const reply = await ask({...target, method: 'GET', headers, slot, answers: [404, 416]});
+  const reply = await ask({...target, method: 'GET', headers, ...place, answers: [404, 416]});
   const {body} = reply;
   if (reply.status === 404) {
     discard(body);
@@ -103,7 +103,7 @@ export async function getBlob(
   try {
     const {start, size, length} = extentOf(reply, target, range);
     const chunks = length === undefined ? body.chunks : exactly(body.chunks, length, target.url.host);
-    return {size, start, body: chunks, close: body.close};
+    return {size, start, body: chunks, close: () => body.close()};
   } catch (error) {
     body.close();
     throw error;

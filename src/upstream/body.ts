@@ -10,8 +10,8 @@ export interface Body {
   chunks: AsyncIterable<Uint8Array>;
   /** The same for what is read as a whole: also throws UpstreamFailure `timeout` when they come too slowly. */
   steady: AsyncIterable<Uint8Array>;
-  /** Ends the connection unless the body has ended. Idempotent. */
-  close(): void;
+  /** Ends the connection unless the body has ended. Idempotent. @param reason what whoever reads it is to be thrown */
+  close(reason?: Error): void;
 }
 
 /**
@@ -46,7 +46,9 @@ export function watchIdle(clock: Clock, limit: number, onIdle: () => void) {
 /** @param idle milliseconds without a byte after which the body has failed. */
 export function createBody(response: IncomingMessage, host: string, idle: number, clock: Clock): Body {
   const {promise: ended, resolve: end} = Promise.withResolvers<void>();
-  const close = (): void => {
+  let closed: Error | undefined;
+  const close = (reason?: Error): void => {
+    closed ??= reason;
     // After its end this leaves the connection alone: node has given it back to the agent.
     response.destroy();
     end();
@@ -65,10 +67,12 @@ export function createBody(response: IncomingMessage, host: string, idle: number
         watch.waiting();
         const next = await source.next();
         watch.calm();
+        if (closed) throw closed;
         if (next.done) break;
         yield next.value;
       }
     } catch (error) {
+      if (closed) throw closed;
       if (idled) throw new UpstreamFailure('timeout', host, `sent no byte of the body for ${idle} ms`);
       throw connectionFault(error, host);
     } finally {

@@ -8,20 +8,31 @@ export interface Budget {
   readonly total: number;
   /** Milliseconds left. */
   left(): number;
-  /** The headers are here: no time-out any more. Idempotent. */
+  /** The headers are here, or nobody waits for them: no time-out any more. Idempotent. */
   end(): void;
+  /** Starts the time anew, all of it. Nothing happens once the signal is aborted. */
+  restart(): void;
+  /** Ends the time now. */
+  spend(): void;
 }
 
 /** Starts a budget of `total` milliseconds. End it, or its timer outlives the call. */
 export function startBudget(clock: Clock, total: number): Budget {
-  const deadline = clock.monotonic() + total;
   const spent = new AbortController();
-  const end = clock.after(total, () => spent.abort());
+  const spend = (): void => spent.abort();
+  let deadline = clock.monotonic() + total;
+  let cancel = clock.after(total, spend);
   return {
     signal: spent.signal,
     total,
     left: () => Math.max(0, deadline - clock.monotonic()),
-    end,
+    end: () => cancel(),
+    restart() {
+      cancel();
+      deadline = clock.monotonic() + total;
+      cancel = clock.after(total, spend);
+    },
+    spend,
   };
 }
 

@@ -141,10 +141,10 @@ export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): Ups
       told(getManifest(ask, target(repository, `manifests/${reference}`, caller), reference, cacheControl)),
     headBlob: (repository, digest, caller) =>
       told(headBlob(ask, target(repository, `blobs/${digest}`, caller))),
-    getBlob: (repository, digest, caller, range) =>
-      told(getBlob(ask, target(repository, `blobs/${digest}`, caller), range, 'bodies')),
+    getBlob: (repository, digest, caller, range, demand) =>
+      told(getBlob(ask, target(repository, `blobs/${digest}`, caller), range, {slot: 'bodies', demand})),
     streamBlob: (repository, digest, caller, range) =>
-      told(getBlob(ask, target(repository, `blobs/${digest}`, caller), range, 'streams')),
+      told(getBlob(ask, target(repository, `blobs/${digest}`, caller), range, {slot: 'streams'})),
     listTags: (repository, caller, spend) =>
       told(listTags(ask, target(repository, 'tags/list', caller), clock, spend)),
     listReferrers: (repository, subject, caller) =>

@@ -7,9 +7,9 @@ import {type Budget, startBudget} from './budget.ts';
 import {createCircuits} from './circuits.ts';
 import {type Explanation, explanationOf} from './explanation.ts';
 import {HtmlAnswer, refuseHtml} from './html.ts';
-import {createLimit, type Limit} from './limit.ts';
+import {createLimit, type Limit, type Slot, slotFor, TooManyUnwanted} from './limit.ts';
 import {parseRetryAfter} from './pacing.ts';
-import {UpstreamFailure} from './port.ts';
+import {type Demand, Interrupted, UpstreamFailure} from './port.ts';
 import {parseQuota, type Quota} from './quota.ts';
 import type {RateGates} from './rate-gates.ts';
 import {follow} from './redirect.ts';
@@ -35,6 +35,8 @@ export interface Question extends Target {
   stream?: StreamedBody;
   /** Which limit counts it, until its body ends: a body that is read at a client's pace is one of `streams`. */
   slot: 'heads' | 'manifests' | 'bodies' | 'streams' | 'uploads';
+  /** Of a download: while nobody wants it, it makes way for others of its slot. */
+  demand?: Demand | undefined;
   /** Statuses besides 2xx that are an answer to this question. */
   answers: readonly number[];
   /** What fails is not sent again: a part of it may have been taken. */
@@ -156,6 +158,13 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
   };
   const circuits = createCircuits(options.breaker, {host, probe, clock, events});
 
+  const interrupted = (): Interrupted =>
+    new Interrupted(`${host}: the connection was needed for a download that somebody waits for`);
+  const crowded = ({slot}: Question): UpstreamFailure => {
+    const reason = `all connections that ${ALLOWANCE[slot]} are in use, and as many downloads that nobody waits for wait already`;
+    return new UpstreamFailure('timeout', host, reason);
+  };
+
   const noteQuota = (reply: Reply): void => {
     const seen = reply.url.host === host ? parseQuota(reply.headers) : undefined;
     if (!seen) return;
@@ -266,14 +275,16 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
     // Uploads wait longer for a slot; and a storage behind the upstream has to take what they end with.
     const patience = question.slot === 'uploads' ? options.timeouts.idle : 0;
     const budget = startBudget(clock, options.timeouts.headers + patience + sending);
-    let release = (): void => undefined;
+    let slot: Slot | undefined;
     try {
-      release = await limits[question.slot].acquire(budget.signal);
+      slot = await slotFor(limits[question.slot], budget, question.demand);
       const reply = await throughCircuits(question, budget);
-      void reply.body.ended.then(release);
+      void reply.body.ended.then(slot.release);
+      slot.interruptible(() => reply.body.close(interrupted()));
       return reply;
     } catch (error) {
-      release();
+      slot?.release();
+      if (error instanceof TooManyUnwanted) throw crowded(question);
       throw explain(error, budget, `all connections that ${ALLOWANCE[question.slot]} were in use`);
     } finally {
       budget.end();

@@ -61,7 +61,7 @@ export function createLoginGate(
     async login(attempt, judge, signal) {
       check();
       if (proven) return run(attempt, judge);
-      const release = await oneByOne.acquire(signal);
+      const {release} = await oneByOne.acquire(signal);
       if (proven) {
         release();
         return run(attempt, judge);

@@ -43,6 +43,21 @@ export class UpstreamFailure extends Error {
   }
 }
 
+/** Whether anybody waits for a download. The server owns it: it goes on without a reader, but not before its turn. */
+export interface Demand {
+  /** True while somebody waits for its bytes. */
+  readonly wanted: boolean;
+  /** Calls `listener` after each change of `wanted`. @returns what ends that */
+  watch(listener: () => void): () => void;
+  /** Ends its wait for a connection. */
+  readonly stopping: AbortSignal | undefined;
+}
+
+/** A download that nobody waited for gave up its connection to one that somebody waits for; the rest can be asked for. */
+export class Interrupted extends Error {
+  override readonly name = 'Interrupted';
+}
+
 export interface ManifestHead {
   /** The digest that the upstream claims, when it is one we support. A claim, not a proof. */
   digest: Digest | undefined;
@@ -64,7 +79,10 @@ export interface BlobBody {
   size: number | undefined;
   /** The offset of the body's first byte: 0 when the upstream ignored the range. */
   start: number;
-  /** Identity bytes. Throws UpstreamFailure when the connection breaks or idles. End it early with `return()`. */
+  /**
+   * Identity bytes. Throws UpstreamFailure when the connection breaks or idles, and Interrupted. End it early with
+   * `return()`.
+   */
   body: AsyncIterable<Uint8Array>;
   /** Ends the connection. Idempotent; also frees an answer whose body was never read. */
   close(): void;
@@ -108,16 +126,24 @@ export interface Upstream {
   ): Promise<{size: number | undefined} | undefined>;
   /**
    * Resolves when the response's headers are here. The body is to be read as fast as it comes: until its end it holds
-   * one of the connections that manifests and other bodies wait for.
+   * one of the connections that other bodies wait for.
+   * @param demand while nobody wants the download, it waits for a connection for as long as it takes, and its body ends
+   * with Interrupted when a wanted one needs the connection; without it, somebody waits
    */
   getBlob(
     repository: RepositoryName,
     digest: Digest,
     caller: Caller,
     range?: ByteRange,
+    demand?: Demand,
   ): Promise<BlobBody | undefined>;
   /** The same for a body that a client reads at its own pace: until its end nothing but others like it waits for it. */
-  streamBlob: Upstream['getBlob'];
+  streamBlob(
+    repository: RepositoryName,
+    digest: Digest,
+    caller: Caller,
+    range?: ByteRange,
+  ): Promise<BlobBody | undefined>;
   /**
    * The tags of all pages, as the upstream orders them; a list learned partly is a failure.
    * @param spend called before each page is asked for; what it throws ends the list.

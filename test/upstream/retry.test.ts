@@ -122,7 +122,12 @@ test('waiting for a connection slot is part of the budget', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: `GET ${BLOB_PATH}`, answer: {body: ['a', HANG]}},
   ]);
-  const {client, heard} = createClient(t, upstream.url, {concurrency: {heads: 1, manifests: 1, bodies: 1}}, {clock});
+  const {client, heard} = createClient(
+    t,
+    upstream.url,
+    {concurrency: {heads: 1, manifests: 1, bodies: 1}},
+    {clock},
+  );
   const held = await client.getBlob(repository, digest, caller);
   const failure = failureOf(client.getBlob(repository, digest, caller));
   await clock.advance(5000);

@@ -2,7 +2,13 @@ import {type Clock, sleep} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import {algorithmOf, createDigester, type Digest, type Digester} from '../../oci/digest.ts';
 import type {Spool} from '../../storage/spool.ts';
-import {type BlobBody, type ByteRange, UpstreamFailure} from '../../upstream/port.ts';
+import {
+  type BlobBody,
+  type ByteRange,
+  type Demand,
+  Interrupted,
+  UpstreamFailure,
+} from '../../upstream/port.ts';
 import type {Progress} from './progress.ts';
 
 /** The blob is not at the upstream that was asked. */
@@ -29,10 +35,13 @@ class Unfit extends Error {
 export interface Source {
   /** The upstream's host. */
   readonly host: string;
-  /** Asks for the blob, or for what follows `range.start`, to be read as it comes; undefined: it is not there. */
-  open(range?: ByteRange): Promise<BlobBody | undefined>;
-  /** The same, to be read at a client's pace. */
-  stream: Source['open'];
+  /**
+   * Asks for the blob, or for what follows `range.start`, to be read as it comes; undefined: it is not there.
+   * @param demand who waits for it
+   */
+  open(demand: Demand, range?: ByteRange): Promise<BlobBody | undefined>;
+  /** The same, to be read at the pace of a client, who waits for it. */
+  stream(range?: ByteRange): Promise<BlobBody | undefined>;
 }
 
 export interface DownloadParts {
@@ -42,6 +51,8 @@ export interface DownloadParts {
   expected: number | undefined;
   spool: Spool;
   progress: Progress;
+  /** Who waits for it. */
+  demand: Demand;
   clock: Clock;
   events: Events;
   stopping: AbortSignal;
@@ -105,7 +116,7 @@ async function receiveAll(
   parts: DownloadParts,
   digester: Digester,
 ): Promise<{resumptions: number; unfit?: Unfit}> {
-  const {digest, progress, clock, events, stopping} = parts;
+  const {digest, spool, progress, clock, events, stopping} = parts;
   for (let resumptions = 0, fruitless = 0; ; resumptions++) {
     const before = progress.received;
     try {
@@ -113,6 +124,12 @@ async function receiveAll(
       return {resumptions};
     } catch (error) {
       if (error instanceof Unfit) return {resumptions, unfit: error};
+      if (error instanceof Interrupted && !stopping.aborted) {
+        // It may wait for long, and nobody reads what it holds in memory.
+        progress.forgetSpooled(spool.size);
+        events.emit('fill.interrupted', {digest, at: progress.received});
+        continue;
+      }
       fruitless = progress.received > before ? 0 : fruitless + 1;
       // A first answer that fails is for the client to hear, at once; only what has begun is resumed.
       const hopeful = error instanceof UpstreamFailure && progress.begun && fruitless < FRUITLESS_ATTEMPTS;
@@ -127,10 +144,10 @@ async function receiveAll(
 
 /** One answer of the upstream, from where we are to where it ends or breaks. */
 async function receive(
-  {source, expected, progress, spool, stopping}: DownloadParts,
+  {source, demand, expected, progress, spool, stopping}: DownloadParts,
   digester: Digester,
 ): Promise<void> {
-  const answer = await opened(source, progress.received);
+  const answer = await opened(source, demand, progress.received);
   if (!answer) throw new BlobAbsent(`${source.host} does not have it`);
   const close = () => answer.close();
   stopping.addEventListener('abort', close);
@@ -161,11 +178,11 @@ async function receive(
 }
 
 /** Asks for what follows the bytes that are here. */
-async function opened(source: Source, received: number): Promise<BlobBody | undefined> {
-  if (received === 0) return source.open();
+async function opened(source: Source, demand: Demand, received: number): Promise<BlobBody | undefined> {
+  if (received === 0) return source.open(demand);
   try {
     // One byte that is here already is asked for again: so the range can be satisfied even when nothing is missing.
-    return await source.open({start: received - 1});
+    return await source.open(demand, {start: received - 1});
   } catch (error) {
     // A 416 above all: then what is here, be it of an earlier process or another upstream, is longer than the blob.
     if (!(error instanceof UpstreamFailure) || error.kind !== 'protocol') throw error;

@@ -8,9 +8,15 @@ import {UpstreamFailure} from '../../upstream/port.ts';
 import type {Custody} from '../custody.ts';
 import {DigestMismatch, download, type Source, writing} from './download.ts';
 import {createProgress, type Progress} from './progress.ts';
+import {createWaiters, type Waiters} from './waiters.ts';
 
 /** One running download of one digest, owned by the server, read by any number of clients. */
 export interface Fill {
+  /**
+   * Counts somebody who waits for it until what this gives is called; idempotent. While nobody waits, a download that
+   * somebody waits for may have its connection to the upstream; it goes on afterwards.
+   */
+  join(): () => void;
   /** For whom it was begun; whoever else joins has access of its own. */
   readonly beganFor: string;
   /**
@@ -106,10 +112,12 @@ interface Behind {
 
 function begin(parts: FillParts, order: FillOrder, stopping: AbortSignal): Fill {
   const progress = createProgress();
+  const waiters = createWaiters(stopping);
   const behind: Behind = {spool: undefined, published: undefined};
-  const done = run(parts, order, progress, behind, stopping);
+  const done = run(parts, order, {progress, waiters, behind, stopping});
   done.catch(() => {});
   return {
+    join: waiters.join,
     beganFor: order.beganFor,
     ready: () => untilBegun(progress),
     done,
@@ -127,12 +135,17 @@ function begin(parts: FillParts, order: FillOrder, stopping: AbortSignal): Fill 
   };
 }
 
+interface Course {
+  progress: Progress;
+  waiters: Waiters;
+  behind: Behind;
+  stopping: AbortSignal;
+}
+
 async function run(
   {spools, store, custody, clock, events}: FillParts,
   {digest, source, expected}: FillOrder,
-  progress: Progress,
-  behind: Behind,
-  stopping: AbortSignal,
+  {progress, waiters: demand, behind, stopping}: Course,
 ): Promise<void> {
   const began = clock.monotonic();
   try {
@@ -140,7 +153,7 @@ async function run(
     await writing(store.check());
     const spool = await writing(spools.open(digest));
     behind.spool = spool;
-    await download({digest, source, expected, spool, progress, clock, events, stopping});
+    await download({digest, source, expected, spool, progress, demand, clock, events, stopping});
     behind.published = writing(custody.keep(digest, spool));
     progress.verify();
     await behind.published;

@@ -24,6 +24,8 @@ export interface Progress {
   found(bytes: number): void;
   /** Takes the next bytes; `spooled` bytes can be read from the spool and need not stay in memory. */
   take(chunk: Uint8Array, spooled: number): void;
+  /** Drops from memory what can be read from the spool: its first `spooled` bytes. */
+  forgetSpooled(spooled: number): void;
   startOver(): void;
   verify(): void;
   fail(error: unknown): void;
@@ -52,10 +54,9 @@ export function createProgress(): Progress {
     change = Promise.withResolvers();
   }
 
-  function forgetUpTo(spooled: number): void {
-    const from = Math.min(spooled, received - HEAD_BYTES);
-    const keep = pieces.findIndex(({start, bytes}) => start + bytes.length > from);
-    if (keep > 0) pieces = pieces.slice(keep);
+  function forgetUpTo(offset: number): void {
+    const kept = pieces.findIndex(({start, bytes}) => start + bytes.length > offset);
+    if (kept !== 0) pieces = kept === -1 ? [] : pieces.slice(kept);
   }
 
   return {
@@ -98,9 +99,10 @@ export function createProgress(): Progress {
     take(chunk, spooled) {
       pieces.push({start: received, bytes: chunk});
       received += chunk.length;
-      forgetUpTo(spooled);
+      forgetUpTo(Math.min(spooled, received - HEAD_BYTES));
       announce();
     },
+    forgetSpooled: forgetUpTo,
     startOver() {
       pieces = [];
       received = 0;

@@ -41,6 +41,7 @@ export function createHoldings({metadata, custody, access, fills, pull, clock}: 
   ): Promise<number | undefined> {
     const order = {digest, expected, source: blobSource(route, digest, caller)};
     const {mine, fill} = fills.claim({...order, beganFor: accessKey(route, digest, caller)});
+    const leave = fill.join();
     try {
       await fill.done;
     } catch (error) {
@@ -49,6 +50,8 @@ export function createHoldings({metadata, custody, access, fills, pull, clock}: 
       // What it has cannot be taken for the blob, nor for its absence.
       if (error instanceof DigestMismatch) throw otherContent(route, digest, error);
       throw error;
+    } finally {
+      leave();
     }
     return custody.stored(digest);
   }
