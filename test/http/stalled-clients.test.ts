@@ -83,7 +83,7 @@ test('a client that takes nothing of a far range is disconnected, and its place 
   };
   const upstream = await createScriptedUpstream(t, [whole, FAR_RANGE, FAR_RANGE]);
   const {clock, look} = createLooks();
-  const one = {concurrency: {heads: 8, bodies: 1}};
+  const one = {concurrency: {heads: 8, manifests: 1, bodies: 1}};
   const proxy = await startBackref(t, {registries: [{url: upstream.url, upstream: one}], clock});
   const filling = await proxy.open(PATH);
   await disconnected(t, proxy, look, get(PATH, `Range: bytes=${FAR}-`));
@@ -104,7 +104,7 @@ test('so is one that takes nothing of what a full disk cannot keep', async (t) =
     },
   ]);
   const {clock, look} = createLooks();
-  const one = {concurrency: {heads: 8, bodies: 1}};
+  const one = {concurrency: {heads: 8, manifests: 1, bodies: 1}};
   const proxy = await startBackref(t, {registries: [{url: upstream.url, upstream: one}], clock});
   await mkdir(join(proxy.folder, 'spool'), {recursive: true});
   await symlink('/dev/full', join(proxy.folder, 'spool', `${digest.replace(':', '-')}.part`));
