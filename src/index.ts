@@ -16,9 +16,10 @@ export {
 export {ConfigError, type Fault} from './config/fault.ts';
 export {type LoadOptions, loadConfig} from './config/load.ts';
 export type {Config, CredentialsConfig, RegistryConfig, UpstreamConfig} from './config.ts';
+export type {RegistryChanges} from './current-registries.ts';
 export {type BlobSource, blobOf} from './oci/blob.ts';
 export type {Descriptor} from './oci/descriptor.ts';
 export type {Digest} from './oci/digest.ts';
 export {OciError} from './oci/errors.ts';
-export {type Address, type BackrefServer, createServer, type ServerDeps} from './server.ts';
+export {type Address, type BackrefServer, createServer, type Reloaded, type ServerDeps} from './server.ts';
 export {UpstreamFailure} from './upstream/port.ts';

@@ -4,8 +4,10 @@ import {join} from 'node:path';
 import {type Commands, createCommands} from './admin/commands.ts';
 import {type AdminSocket, createAdminSocket} from './admin/socket.ts';
 import {type Background, createBackground} from './background.ts';
+import {changedSettings} from './changed-settings.ts';
 import {type Clock, systemClock} from './clock.ts';
-import type {Config, RegistryConfig, UpstreamConfig} from './config.ts';
+import type {Config} from './config.ts';
+import {createCurrentRegistries, type RegistryChanges} from './current-registries.ts';
 import {createEvents, type Events} from './events.ts';
 import {createApp} from './http/app.ts';
 import {createListener, type Listener} from './http/listener.ts';
@@ -39,7 +41,7 @@ import {createPrefetch, type Prefetch} from './registry/referrers/prefetch.ts';
 import {createReferrers} from './registry/referrers/referrers.ts';
 import {createReindex} from './registry/referrers/reindex.ts';
 import {createTagReaders} from './registry/referrers/tag-readers.ts';
-import {createRegistries, type PushPolicy, type Registries, type Registry} from './registry/registries.ts';
+import type {Registries} from './registry/registries.ts';
 import {createTagLists} from './registry/tag-lists.ts';
 import {createTags} from './registry/tags.ts';
 import {createWrites, type Writes} from './registry/writes.ts';
@@ -52,8 +54,6 @@ import type {Spools} from './storage/spool.ts';
 import {lockFolder} from './storage/sqlite/folder-lock.ts';
 import {openSqliteMetadata} from './storage/sqlite/metadata.ts';
 import {createUpstream} from './upstream/client.ts';
-import {createNowhere} from './upstream/nowhere.ts';
-import type {Upstream, UpstreamWriter} from './upstream/port.ts';
 
 export interface Address {
   host: string;
@@ -75,8 +75,19 @@ export interface BackrefServer {
    * other server works on the data folder. @throws as `listen`
    */
   commands(): Promise<Commands>;
+  /**
+   * Takes up another configuration: its registries and the time that a stop may take. Requests under way keep the
+   * registries that they were routed with.
+   * @throws Error, and changes nothing.
+   */
+  reload(config: Config): Reloaded;
   /** Ends requests under way within the configured grace, keeps partial spools, frees port and files. Idempotent. */
   close(): Promise<void>;
+}
+
+export interface Reloaded extends RegistryChanges {
+  /** The paths of settings that differ and stay as they were: they take effect when a server starts. */
+  left: string[];
 }
 
 export interface ServerDeps {
@@ -97,16 +108,15 @@ const FIND_STORE = 'find the blob store';
 
 /** One server: everything that it consists of is made and wired here, and held by nobody else. */
 export function createServer(
-  config: Config,
+  initial: Config,
   {clock = systemClock, env = process.env}: ServerDeps = {},
 ): BackrefServer {
+  /** The one in force. */
+  let config = initial;
   const events = createEvents();
   const pseudonym = `backref-${randomUUID()}`;
-  const upstreams = (options: UpstreamConfig) =>
-    createUpstream(options, {clock, events, via: pseudonym, env});
-  const registries = createRegistries(
-    config.registries.map((entry) => registryOf(entry, upstreams)),
-    config.registries.find((entry) => entry.default)?.name,
+  const registries = createCurrentRegistries(initial.registries, (upstream) =>
+    createUpstream(upstream, {clock, events, via: pseudonym, env}),
   );
   const spools = createSpools({path: join(config.storage.blobs.path, 'spool')});
   let running: Promise<Running> | undefined;
@@ -133,14 +143,14 @@ export function createServer(
       metadata,
       spools,
       writes,
-      registries: () => registries,
+      registries: registries.get,
       owner: pseudonym,
       clock,
       events,
     });
     const app = createApp({
       verbs,
-      registries: () => registries,
+      registries: registries.get,
       pseudonym,
       trustedProxies: config.listen.trustedProxies,
       clock,
@@ -151,7 +161,7 @@ export function createServer(
       indexRepository: createIndexRepository({metadata, writes, clock}),
       garbage,
       deposits,
-      registries: () => registries,
+      registries: registries.get,
     });
     const socket = createAdminSocket({
       folder: config.storage.path,
@@ -233,7 +243,7 @@ export function createServer(
     await lists?.close();
     await metadata?.close();
     releaseAll(locks ?? []);
-    for (const {upstream} of registries.all) upstream.close();
+    registries.close();
   }
 
   return {
@@ -249,6 +259,12 @@ export function createServer(
     async commands() {
       running ??= start();
       return (await running).commands;
+    },
+    reload(next) {
+      const changes = registries.replace(next.registries);
+      const {registries: entries, shutdown, log} = next;
+      config = Object.freeze({...config, registries: entries, shutdown, log});
+      return {...changes, left: changedSettings(config, next)};
     },
     close() {
       closing ??= stop();
@@ -355,36 +371,6 @@ function wire(config: Config, parts: Parts): Wired {
   };
   const deposits = createDeposits({metadata, spools, custody, tags, memory, clock});
   return {verbs, store, fills, prefetch, lists, expiry, garbage, deposits, upkeep};
-}
-
-function registryOf(
-  entry: RegistryConfig,
-  make: (upstream: UpstreamConfig) => Upstream & UpstreamWriter,
-): Registry {
-  const {name, aliases, hosts, library, tags, referrers, maxManifest} = entry;
-  const client = entry.upstream && make(entry.upstream);
-  return {
-    name,
-    aliases,
-    hosts,
-    library,
-    upstream: client ?? createNowhere(name),
-    hosted: client === undefined,
-    push: pushPolicy(entry, client),
-    maxManifest,
-    tags,
-    referrers,
-    rateLimitStatus: entry.upstream?.rateLimitStatus ?? 503,
-  };
-}
-
-/** The settings have been checked: nothing is pushed through to nowhere. */
-function pushPolicy(
-  {push, validate, overlay, referrers}: RegistryConfig,
-  writer: UpstreamWriter | undefined,
-): PushPolicy {
-  if (push === 'local') return {mode: 'local', validate, tags: overlay.tags, keep: referrers.keep};
-  return push === 'through' && writer ? {mode: 'through', writer} : {mode: 'deny'};
 }
 
 /** An address that a client on this machine can use. */

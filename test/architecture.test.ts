@@ -50,8 +50,17 @@ const RULES: Record<string, Rule> = {
     imports: ['src/config.ts', 'src/events.ts'],
     packages: ['pino', 'pino-pretty', 'prom-client'],
   },
+  'src/current-registries.ts': {imports: ['src/', 'src/registry/', 'src/upstream/']},
   'src/server.ts': {
-    imports: ['src/', 'src/admin/', 'src/http/', 'src/observe/', 'src/registry/', ...ADAPTERS],
+    imports: [
+      'src/',
+      'src/current-registries.ts',
+      'src/admin/',
+      'src/http/',
+      'src/observe/',
+      'src/registry/',
+      ...ADAPTERS,
+    ],
   },
   'src/artifacts.ts': {
     imports: ['src/', 'src/admin/', 'src/artifact/', 'src/layout/', 'src/oci/', 'src/registry/', ...ADAPTERS],
@@ -59,6 +68,7 @@ const RULES: Record<string, Rule> = {
   'src/index.ts': {
     imports: [
       'src/',
+      'src/current-registries.ts',
       'src/server.ts',
       'src/artifacts.ts',
       'src/artifact/',
@@ -160,6 +170,7 @@ const FORBIDDEN: Record<string, string[]> = {
     '../storage/metadata.ts',
     'got',
   ],
+  'src/current-registries.ts': ['./server.ts', './http/app.ts', './storage/metadata.ts', 'got'],
   'src/admin/planted.ts': [
     '../cli/main.ts',
     '../http/app.ts',

@@ -16,6 +16,8 @@ export interface Running {
   /** Where the configuration comes from. */
   source: string;
   address: Listening;
+  /** The process that reloads the configuration at a SIGHUP. */
+  pid: number;
   /** The addresses of this machine, as `os.networkInterfaces` gives them. */
   interfaces: NodeJS.Dict<NetworkInterfaceInfo[]>;
 }
@@ -24,12 +26,12 @@ export interface Running {
 const MAX_SHOWN_ADDRESSES = 3;
 
 /** What `serve` tells a person who has started it: where it listens, what it serves, where the cache lies, how to pull. */
-export function banner({version, config, source, address, interfaces}: Running): string {
+export function banner({version, config, source, address, pid, interfaces}: Running): string {
   const {blobs, metadata} = config.storage;
   const others = hostsForOthers(address.host, interfaces).map((host) => `${host}:${address.port}`);
   return `backref ${version} listens on ${listeningText(address)}
 
-${elsewhere(others)}  configuration  ${source}
+${elsewhere(others)}  configuration  ${source}; after a change: kill -HUP ${pid}
   cache          ${resolve(blobs.path)}, metadata in ${resolve(metadata.path)}
 
 ${table([['registry', 'upstream', 'reached as'], ...config.registries.map(row)])}

@@ -23,6 +23,7 @@ const bannerOf = async (host: string, interfaces = INTERFACES) =>
     config: await loadGiven({}),
     source: 'built-in default',
     address: {host, port: 5000, url: `http://${host}:5000`},
+    pid: 4711,
     interfaces,
   });
 
@@ -35,6 +36,13 @@ test('a server on every address says so, and how it is reached from here and fro
     t.regex(text, /plain HTTP.*\{"insecure-registries": \["192\.168\.1\.5:5000"\]\}/);
     t.notRegex(text, /127\.0\.0\.1|169\.254/);
   }
+});
+
+test('the banner says how the configuration is reloaded', async (t) => {
+  t.regex(
+    await bannerOf('127.0.0.1'),
+    /^ {2}configuration {2}built-in default; after a change: kill -HUP 4711$/m,
+  );
 });
 
 test('a server on loopback names no way to reach it from elsewhere', async (t) => {

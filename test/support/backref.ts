@@ -8,7 +8,7 @@ import {
 import {join} from 'node:path';
 import {type Clock, systemClock} from '../../src/clock.ts';
 import type {Config, RegistryConfig, UpstreamConfig} from '../../src/config.ts';
-import {type BackrefServer, createServer} from '../../src/server.ts';
+import {type BackrefServer, createServer, type Reloaded} from '../../src/server.ts';
 import {createFolder} from './folder.ts';
 import {ownPort} from './port.ts';
 import type {Lifetime} from './shared.ts';
@@ -77,6 +77,8 @@ export interface Backref {
   open(path: string, options?: AskOptions): Promise<IncomingMessage>;
   /** Resolves when every download that began has ended. */
   idle(): Promise<void>;
+  /** Has the server take up another configuration of the same folder. */
+  reload(changes: Partial<Pick<BackrefOptions, 'registries' | 'config'>>): Reloaded;
   /** Closes this server and starts another one on the same folder. */
   restart(): Promise<Backref>;
 }
@@ -101,7 +103,8 @@ export interface BackrefOptions {
 export async function startBackref(t: Lifetime, options: BackrefOptions): Promise<Backref> {
   const folder = options.folder ?? (await createFolder(t));
   const clock = options.clock ?? createMovableClock();
-  const server = createServer(configOf(options, folder, await ownPort()), {clock, env: {}});
+  const listenPort = await ownPort();
+  const server = createServer(configOf(options, folder, listenPort), {clock, env: {}});
   const idle = watchFills(server);
   const agent = new Agent({keepAlive: true});
   const close = async () => {
@@ -132,6 +135,7 @@ export async function startBackref(t: Lifetime, options: BackrefOptions): Promis
       const {statusCode: status = 0, headers} = message;
       return {status, headers, body, json: () => JSON.parse(body.toString())};
     },
+    reload: (changes) => server.reload(configOf({...options, ...changes}, folder, listenPort)),
     async restart() {
       await close();
       return startBackref(t, {...options, folder, clock});

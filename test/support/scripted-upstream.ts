@@ -1,6 +1,7 @@
 import {once} from 'node:events';
 import {createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse} from 'node:http';
 import {createServer as createTlsServer} from 'node:https';
+import type {Socket} from 'node:net';
 import {setTimeout as delay} from 'node:timers/promises';
 import {ownPort, unless} from './port.ts';
 
@@ -60,6 +61,8 @@ export interface ScriptedUpstream {
   readonly requests: readonly ReceivedRequest[];
   /** Connections accepted so far. */
   connections(): number;
+  /** Resolves when no connection is open. */
+  disconnected(): Promise<void>;
   /** Resolves when so many requests have arrived in all. */
   received(count: number): Promise<void>;
   /** Adds to the end of the list. */
@@ -186,7 +189,18 @@ export async function createScriptedUpstream(
 
   const server = tls ? createTlsServer(tls, listener) : createServer(listener);
   let connections = 0;
-  server.on(tls ? 'secureConnection' : 'connection', () => connections++);
+  let open = 0;
+  let allClosed = Promise.withResolvers<void>();
+  server.on(tls ? 'secureConnection' : 'connection', (socket: Socket) => {
+    connections++;
+    open++;
+    socket.once('close', () => {
+      open--;
+      if (open > 0) return;
+      allClosed.resolve();
+      allClosed = Promise.withResolvers();
+    });
+  });
   const listen = (port: number): Promise<void> =>
     new Promise((resolve, reject) => {
       server.once('error', reject);
@@ -235,6 +249,9 @@ export async function createScriptedUpstream(
     port,
     requests,
     connections: () => connections,
+    disconnected: async () => {
+      if (open > 0) await allClosed.promise;
+    },
     received: (count) =>
       new Promise((resolve) => {
         if (requests.length >= count) return resolve();

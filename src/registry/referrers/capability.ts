@@ -20,7 +20,9 @@ const MOST = 10_000;
 
 export function createCapabilities(clock: Clock, events: Events): Capabilities {
   const learned = new LRUCache<string, {capability: 'supported' | 'unsupported'; until: number}>({max: MOST});
-  const keyOf = ({repository}: Route) => `${repository.registry}/${repository.name}`;
+  // With the host: a registry may come to have another upstream.
+  const keyOf = ({registry, repository}: Route) =>
+    `${registry.upstream.host} ${repository.registry}/${repository.name}`;
   const tell = ({registry, repository}: Route, capability: Capability) =>
     void events.emit('referrers.capability', {
       registry: registry.name,

@@ -1,0 +1,56 @@
+import {ConfigError} from '../config/fault.ts';
+import type {Loaded} from '../config/load.ts';
+import type {Log} from '../observe/log.ts';
+import type {BackrefServer, Reloaded} from '../server.ts';
+import {type ConfigOptions, readConfiguration} from './configuration.ts';
+
+/**
+ * Has a server take up the configuration as it is now, with all files that it names, and logs what came of it. A faulty
+ * one is rejected as a whole, with every fault.
+ * @returns what was loaded; undefined when it was rejected.
+ */
+export async function reloadConfiguration(
+  options: ConfigOptions,
+  server: Pick<BackrefServer, 'reload'>,
+  log: Log,
+): Promise<Loaded | undefined> {
+  try {
+    const loaded = await readConfiguration(options);
+    if (loaded instanceof ConfigError) throw loaded;
+    const reloaded = server.reload(loaded.config);
+    logReloaded(loaded.source, reloaded, log);
+    return loaded;
+  } catch (error) {
+    logRejected(error, log);
+    return undefined;
+  }
+}
+
+function logReloaded(source: string, {left, ...changes}: Reloaded, log: Log): void {
+  const parts = Object.entries(changes).flatMap(([what, names]: [string, string[]]) =>
+    names.length > 0 ? [`${what} ${names.join(', ')}`] : [],
+  );
+  log({
+    level: 'info',
+    event: 'config.reloaded',
+    text: `reloaded the configuration (${source}): registries ${parts.join('; ') || 'unchanged'}`,
+    facts: {source, ...changes},
+  });
+  if (left.length === 0) return;
+  log({
+    level: 'warn',
+    event: 'config.left',
+    text: `takes effect only after a restart: ${left.join(', ')}`,
+    facts: {left},
+  });
+}
+
+function logRejected(error: unknown, log: Log): void {
+  const reason = error instanceof Error ? error.message : String(error);
+  log({
+    level: 'error',
+    event: 'config.rejected',
+    text: `${reason}\nThe earlier configuration stays in force.`,
+    facts: error instanceof ConfigError ? {source: error.source, faults: error.faults} : {reason},
+  });
+}

@@ -1,0 +1,114 @@
+import {isDeepStrictEqual} from 'node:util';
+import type {RegistryConfig, UpstreamConfig} from './config.ts';
+import {createRegistries, type PushPolicy, type Registries, type Registry} from './registry/registries.ts';
+import {createNowhere} from './upstream/nowhere.ts';
+import type {Upstream, UpstreamWriter} from './upstream/port.ts';
+
+/** What a change of the configuration did to the registries, by name. */
+export interface RegistryChanges {
+  added: string[];
+  removed: string[];
+  changed: string[];
+}
+
+/** The registries of the configuration that is in force, and the clients of their upstreams. */
+export interface CurrentRegistries {
+  /** Those of the moment. A request keeps the ones that it was routed with. */
+  get(): Registries;
+  /**
+   * Goes on with other registries. An upstream whose settings are the same keeps its client, and with it tokens, breakers
+   * and connections. A client that is no longer configured is closed: what it does at the moment ends first.
+   * @throws Error, and changes nothing.
+   */
+  replace(entries: readonly RegistryConfig[]): RegistryChanges;
+  /** Closes the clients of all upstreams. */
+  close(): void;
+}
+
+type Client = Upstream & UpstreamWriter;
+
+/** One registry with what it was made of. */
+interface Built {
+  entry: RegistryConfig;
+  client: Client | undefined;
+  registry: Registry;
+}
+
+/** @param connect makes the client of an upstream. @throws Error when an upstream cannot have one. */
+export function createCurrentRegistries(
+  entries: readonly RegistryConfig[],
+  connect: (upstream: UpstreamConfig) => Client,
+): CurrentRegistries {
+  let built = buildAll(entries, new Map());
+  let registries = registriesOf(built);
+
+  function buildAll(
+    wanted: readonly RegistryConfig[],
+    earlier: ReadonlyMap<string, Built>,
+  ): Map<string, Built> {
+    return new Map(wanted.map((entry) => [entry.name, build(entry, earlier.get(entry.name))]));
+  }
+
+  function build(entry: RegistryConfig, earlier: Built | undefined): Built {
+    if (earlier && isDeepStrictEqual(earlier.entry, entry)) return earlier;
+    const client =
+      earlier && isDeepStrictEqual(earlier.entry.upstream, entry.upstream)
+        ? earlier.client
+        : entry.upstream && connect(entry.upstream);
+    return {entry, client, registry: registryOf(entry, client)};
+  }
+
+  return {
+    get: () => registries,
+    replace(wanted) {
+      const [before, after] = [built, buildAll(wanted, built)];
+      built = after;
+      registries = registriesOf(after);
+      const kept = new Set([...after.values()].map(({client}) => client));
+      for (const {client} of before.values()) if (!kept.has(client)) client?.close();
+      const names = [...after.keys()];
+      return {
+        added: names.filter((name) => !before.has(name)),
+        removed: [...before.keys()].filter((name) => !after.has(name)),
+        changed: names.filter((name) => before.has(name) && before.get(name) !== after.get(name)),
+      };
+    },
+    close() {
+      for (const {client} of built.values()) client?.close();
+    },
+  };
+}
+
+const registriesOf = (built: ReadonlyMap<string, Built>): Registries => {
+  const all = [...built.values()];
+  return createRegistries(
+    all.map(({registry}) => registry),
+    all.find(({entry}) => entry.default)?.entry.name,
+  );
+};
+
+function registryOf(entry: RegistryConfig, client: Client | undefined): Registry {
+  const {name, aliases, hosts, library, tags, referrers, maxManifest} = entry;
+  return {
+    name,
+    aliases,
+    hosts,
+    library,
+    upstream: client ?? createNowhere(name),
+    hosted: client === undefined,
+    push: pushPolicy(entry, client),
+    maxManifest,
+    tags,
+    referrers,
+    rateLimitStatus: entry.upstream?.rateLimitStatus ?? 503,
+  };
+}
+
+/** The settings have been checked: nothing is pushed through to nowhere. */
+function pushPolicy(
+  {push, validate, overlay, referrers}: RegistryConfig,
+  writer: UpstreamWriter | undefined,
+): PushPolicy {
+  if (push === 'local') return {mode: 'local', validate, tags: overlay.tags, keep: referrers.keep};
+  return push === 'through' && writer ? {mode: 'through', writer} : {mode: 'deny'};
+}
