@@ -11,7 +11,15 @@ import {contentOf, imageManifest, plainManifest, randomBlob} from '../support/co
 import {createFolder} from '../support/folder.ts';
 import {connectRaw, type RawAnswer, type RawConnection} from '../support/raw-http.ts';
 import type {FuzzReport} from './fuzz-server.ts';
-import {createRandom, mutatedBytes, mutatedRequest, type Random, type Seeds} from './mutations.ts';
+import {
+  createRandom,
+  htmlPage,
+  mutatedBytes,
+  mutatedRequest,
+  PAGE_MARK,
+  type Random,
+  type Seeds,
+} from './mutations.ts';
 import {errorOf, SPEC_CODES} from './spec-codes.ts';
 
 const SERVER = fileURLToPath(new URL('fuzz-server.ts', import.meta.url));
@@ -94,13 +102,14 @@ async function withUploads(port: number): Promise<Seeds> {
   return {...seeds, paths: [...seeds.paths, ...locations]};
 }
 
-/** A registry that knows one image under every name, when it is not busy with saying 404 or 500. */
+/** A registry that knows one image under every name, when it does not say 404 or 500, and no login page is before it. */
 async function startUpstream(t: ExecutionContext): Promise<string> {
   let count = 0;
+  const random = createRandom(SEED);
   const listener = ({url = ''}: IncomingMessage, response: ServerResponse) => {
     count++;
-    if (count % 3 === 0) return void response.writeHead(500).end();
-    const {status, headers, body} = count % 3 === 1 ? ABSENT : contentAt(url);
+    if (count % TURNS === 0) return void response.writeHead(500).end();
+    const {status, headers, body} = answerTo(url, count % TURNS, random);
     response.writeHead(status, {...headers, 'Content-Length': body.length}).end(body);
   };
   const server = createServer(listener).listen(0, '127.0.0.1');
@@ -110,6 +119,14 @@ async function startUpstream(t: ExecutionContext): Promise<string> {
     server.closeAllConnections();
   });
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+/** Kinds of answers, which the upstream gives in turn. */
+const TURNS = 4;
+
+function answerTo(url: string, turn: number, random: Random) {
+  if (turn === 1) return ABSENT;
+  return turn === 2 ? htmlPage(random) : contentAt(url);
 }
 
 const ABSENT = {status: 404, headers: {}, body: Buffer.alloc(0) as Buffer};
@@ -167,11 +184,17 @@ function judge(answer: RawAnswer, hasBody: boolean): void {
   if (!(status >= 200 && status < 600)) throw new Error(`the status is ${status}`);
   if (status >= 500 && status !== 503 && status !== 508) throw new Error(`the status is ${status}`);
   if (status === 405 && answer.headers['allow'] === undefined) throw new Error('405 without Allow');
+  if (answer.body.includes(PAGE_MARK)) throw new Error('a page of the upstream is served as content');
+  if (/html/i.test(answer.headers['content-type'] ?? '')) throw new Error('the content type is HTML');
   if (status < 400 || !hasBody) return;
   const {code, message} = errorOf(answer);
   if (status < 500 && !SPEC_CODES.includes(code)) throw new Error(`the code is ${code}`);
-  // Saying 404 in its turn for what it named a moment ago is a failure of the upstream as well.
-  if (status === 503 && !/answered 500|does not have it/.test(message))
+  // Saying 404 in its turn for what it named a moment ago is a failure of the upstream as well, and so is its image under
+  // a fallback tag.
+  if (
+    status === 503 &&
+    !/answered 500|does not have it|with an HTML page|does not read as an index/.test(message)
+  )
     throw new Error(`503, but ${message}`);
 }
 
@@ -261,11 +284,11 @@ test('20,800 mutated requests: no fault, no growth of memory, nothing outside of
   );
   t.deepEqual(strange, []);
 
-  // The upstream says 404, 200 and 500 in turn: of what is not cached, the third attempt at the latest is the image.
+  // The upstream answers in turn: of what is not cached, the fourth attempt at the latest is the image.
   const connection = await connectRaw(port);
   t.teardown(() => connection.socket.destroy());
   let pulled: RawAnswer | undefined;
-  for (let attempt = 0; attempt < 3 && pulled?.status !== 200; attempt++) {
+  for (let attempt = 0; attempt < TURNS && pulled?.status !== 200; attempt++) {
     connection.send(`GET /v2/fresh/${attempt}/manifests/latest HTTP/1.1\r\nHost: a\r\n\r\n`);
     pulled = await connection.answer();
   }

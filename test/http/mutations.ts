@@ -224,3 +224,23 @@ export function mutatedBytes(seeds: Seeds, random: Random): string {
   }
   return text;
 }
+
+/** Stands in each page that an upstream answers instead of itself, and in nothing that it has. */
+export const PAGE_MARK = 'Please log in';
+const PAGE_STATUSES = [200, 200, 200, 201, 203, 206] as const;
+const HTML_TYPES = [
+  'text/html',
+  'text/html; charset=utf-8',
+  'Text/HTML;charset=UTF-8',
+  'application/xhtml+xml',
+] as const;
+
+/** A login or maintenance page, as what stands before a registry answers it: with any 2xx and any length. */
+export function htmlPage(random: Random): {status: number; headers: Record<string, string>; body: Buffer} {
+  const text = `<!doctype html><title>${PAGE_MARK}</title>${'<p>'.repeat(random.below(2000))}`;
+  return {
+    status: random.pick(PAGE_STATUSES),
+    headers: {'Content-Type': random.pick(HTML_TYPES)},
+    body: Buffer.from(text),
+  };
+}

@@ -3,6 +3,7 @@ import {mkdir, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import test from 'ava';
 import {OCI_INDEX, OCI_MANIFEST} from '../../src/oci/media-type.ts';
+import {createRandom, htmlPage, PAGE_MARK} from '../http/mutations.ts';
 import {createMovableClock, createPatientClock, startBackref, waiting} from '../support/backref.ts';
 import {
   blobAnswer,
@@ -15,7 +16,7 @@ import {
 } from '../support/content.ts';
 import {openRaw} from '../support/raw-http.ts';
 import {fallbackTagOf, indexBytes, referrerOf} from '../support/referrers.ts';
-import {BREAK, createScriptedUpstream, HANG} from '../support/scripted-upstream.ts';
+import {type Answer, BREAK, createScriptedUpstream, HANG} from '../support/scripted-upstream.ts';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -294,4 +295,66 @@ test('an index of many platforms does not make its proxy ask about all of them',
   await upstream.received(102);
   for (let turn = 0; turn < 20; turn++) await proxy.ask('/v2/');
   t.is(upstream.requests.length, 102);
+});
+
+/** Types under which pages come that are not called HTML. */
+const OTHER_TYPES = [
+  'application/json',
+  'application/octet-stream',
+  'text/plain',
+  OCI_MANIFEST,
+  OCI_INDEX,
+] as const;
+
+test('a login page before the upstream, however it is called, is never served and never kept', async (t) => {
+  const random = createRandom(20_300_102);
+  const [image, other, sbom] = [plainManifest(), plainManifest(), randomBlob(3000)];
+  const contents = new Map<string, Answer>([
+    ['manifests/1', manifestAnswer(image)],
+    [`manifests/${image.digest}`, manifestAnswer(image)],
+    [`manifests/${other.digest}`, manifestAnswer(other)],
+    [`blobs/${sbom.digest}`, blobAnswer(sbom)],
+    ['tags/list?n=1000', {headers: {'Content-Type': 'application/json'}, body: '{"name":"a","tags":["1"]}'}],
+    [`referrers/${image.digest}`, {headers: {'Content-Type': OCI_INDEX}, body: indexBytes([])}],
+  ]);
+  let pages = 0;
+  const page = (method: string): Answer => {
+    pages += 1;
+    const {headers, ...answer} = htmlPage(random);
+    // Of a HEAD, nothing but its type tells.
+    if (method === 'HEAD' || random.chance(0.5)) return {...answer, headers};
+    return {...answer, headers: {'Content-Type': random.pick(OTHER_TYPES)}};
+  };
+  const upstream = await createScriptedUpstream(t, [
+    {
+      request: /^(GET|HEAD) /,
+      always: true,
+      answer: ({method, url}) => {
+        const [, path = ''] = /^\/v2\/library\/\w+\/(.*)$/.exec(url) ?? [];
+        return random.chance(0.5) ? page(method) : (contents.get(path) ?? {status: 404});
+      },
+    },
+  ]);
+  const proxy = await startBackref(t, {registries: [upstream], clock: hurried()});
+  const paths = [...contents.keys()].map((path) => path.replace('?n=1000', ''));
+  let served = 0;
+  for (let count = 0; count < 400; count++) {
+    const method = random.chance(0.3) ? 'HEAD' : 'GET';
+    const path = random.pick(paths as [string, ...string[]]);
+    proxy.clock.move(random.below(90_000));
+    // A blob that turns out to be a page ends before its last byte.
+    const got = await proxy
+      .ask(`/v2/${random.pick(['app', 'web'])}/${path}`, {method})
+      .catch(() => undefined);
+    if (got?.status !== 200) continue;
+    served += 1;
+    t.notRegex(String(got.headers['content-type']), /html/i);
+    if (/^(manifests|blobs)/.test(path)) {
+      const {body} = contents.get(path) as {body: Buffer};
+      t.is(got.headers['content-length'], String(body.length), `${method} ${path}`);
+      if (method === 'GET') t.deepEqual(got.body, body, path);
+    }
+    if (method === 'GET') t.false(got.body.includes(PAGE_MARK));
+  }
+  t.true(pages > 50 && served > 50, `${pages} pages, ${served} served`);
 });
