@@ -5,6 +5,7 @@ import type {FailureKind} from './upstream/port.ts';
 
 /** Everything that one server tells its log and its metrics. Sizes in bytes, durations in milliseconds. */
 export interface EventMap {
+  'request.start': [{id: string; method: string; url: string}];
   'request.end': [
     {
       id: string;
@@ -19,7 +20,7 @@ export interface EventMap {
       ms: number;
       /** Of the request's body, as far as it was read. */
       received: number;
-      /** Of the answer's body. */
+      /** Sent as the answer, headers included, as counted at the socket. */
       bytes: number;
       /** The client's address: its own, or the one that a trusted proxy names. */
       client: string | undefined;

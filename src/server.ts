@@ -42,18 +42,21 @@ import {createReferrers} from './registry/referrers/referrers.ts';
 import {createReindex} from './registry/referrers/reindex.ts';
 import {createTagReaders} from './registry/referrers/tag-readers.ts';
 import type {Registries} from './registry/registries.ts';
+import {createStoredBytes} from './registry/stored-bytes.ts';
 import {createTagLists} from './registry/tag-lists.ts';
 import {createTags} from './registry/tags.ts';
 import {createWrites, type Writes} from './registry/writes.ts';
 import type {BlobStore} from './storage/blob-store.ts';
 import {type FolderLock, Occupied} from './storage/folder-lock.ts';
 import {createFsBlobStore} from './storage/fs/blob-store.ts';
+import {freeSpace} from './storage/fs/free-space.ts';
 import {createSpools} from './storage/fs/spools.ts';
 import type {Metadata} from './storage/metadata.ts';
 import type {Spools} from './storage/spool.ts';
 import {lockFolder} from './storage/sqlite/folder-lock.ts';
 import {openSqliteMetadata} from './storage/sqlite/metadata.ts';
 import {createUpstream} from './upstream/client.ts';
+import {readVersion} from './version.ts';
 
 export interface Address {
   host: string;
@@ -367,7 +370,12 @@ function wire(config: Config, parts: Parts): Wired {
     catalog: createCatalog({metadata}),
     referrers,
     pushes,
-    metrics: createMetrics(events),
+    metrics: createMetrics(events, {
+      version: readVersion(),
+      fillsInFlight: () => fills.inFlight,
+      storedBytes: createStoredBytes(metadata, clock),
+      freeBytes: () => freeSpace(config.storage.blobs.path),
+    }),
   };
   const deposits = createDeposits({metadata, spools, custody, tags, memory, clock});
   return {verbs, store, fills, prefetch, lists, expiry, garbage, deposits, upkeep};

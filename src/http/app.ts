@@ -13,6 +13,7 @@ import {createClientAddress} from './client-address.ts';
 import {errorAnswer} from './errors.ts';
 import {answerAndLinger, endsConnection} from './linger.ts';
 import {createRouter, type Verbs} from './routes.ts';
+import {createSentBytes} from './sent-bytes.ts';
 import type {RequestState} from './state.ts';
 import {sendLarge} from './stream.ts';
 import {parseTarget, refuseHosts, refuseOverlong} from './target.ts';
@@ -43,6 +44,7 @@ export function createApp({
 }: AppParts): Koa<RequestState> {
   const app = new Koa<RequestState>();
   const clientAddress = createClientAddress(trustedProxies);
+  const sentBytes = createSentBytes();
 
   /** Emits `request.end` when the answer, or the client, is gone. */
   function tellOfEnd(ctx: ParameterizedContext<RequestState>): void {
@@ -53,7 +55,6 @@ export function createApp({
     const userAgent = ctx.get('User-Agent').slice(0, MAX_USER_AGENT) || undefined;
     res.once('close', () => {
       const {id, kind, registry, received, report} = state;
-      const bytes = method === 'HEAD' ? 0 : Number(res.getHeader('content-length') ?? 0);
       events.emit('request.end', {
         id,
         method,
@@ -64,7 +65,7 @@ export function createApp({
         reason: state.reason ?? report?.warning,
         ms: clock.monotonic() - began,
         received,
-        bytes,
+        bytes: sentBytes(req.socket),
         client,
         userAgent,
         registry,
@@ -80,6 +81,7 @@ export function createApp({
     ctx.state.invited = false;
     ctx.state.kind = 'other';
     ctx.set('X-Request-Id', ctx.state.id);
+    events.emit('request.start', {id: ctx.state.id, method: ctx.method, url: ctx.originalUrl});
     tellOfEnd(ctx);
     try {
       readTarget(ctx);

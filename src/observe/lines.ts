@@ -32,6 +32,7 @@ function requestText(event: EventMap['request.end'][0]): string {
 
 /** How each event reads in the log, and how much it matters. */
 export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Line} = {
+  'request.start': ({method, url}) => ['debug', `${method} ${url} begins`],
   'request.end': (event) => [requestLevel(event), requestText(event)],
   'request.fault': ({error}) => ['error', `unexpected fault: ${describeError(error)}`],
   'server.fault': ({origin, error}) => [

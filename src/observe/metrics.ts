@@ -1,5 +1,7 @@
 import {Counter, Gauge, Histogram, Registry} from 'prom-client';
 import type {Events} from '../events.ts';
+import {type Levels, registerLevels} from './levels.ts';
+import {processMetrics} from './process-metrics.ts';
 
 /** The figures of one server in the text format of Prometheus. */
 export interface Metrics {
@@ -9,17 +11,21 @@ export interface Metrics {
 
 /** Milliseconds to seconds, the unit that Prometheus asks for. */
 const seconds = (ms: number): number => ms / 1000;
+/** Of upstreams' headers; those of requests, which include downloads, go on to ten minutes. */
 const LATENCIES = [0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60];
+const REQUEST_LATENCIES = [...LATENCIES, 600];
 
 /** Counts what one server tells. Labels are names from the configuration and the code, never a client's text. */
-export function createMetrics(events: Events): Metrics {
+export function createMetrics(events: Events, levels: Levels): Metrics {
   const registry = new Registry();
+  registerLevels(registry, levels);
+  const ofProcess = processMetrics();
   const registers = [registry];
   const counter = <Label extends string>(name: string, help: string, labelNames: readonly Label[]) =>
     new Counter({name: `backref_${name}`, help, labelNames, registers});
 
   const requests = counter('requests_total', 'Requests answered.', ['method', 'status', 'registry']);
-  const bytes = counter('response_bytes_total', 'Bytes of bodies that answers named.', ['registry']);
+  const bytes = counter('response_bytes_total', 'Bytes sent to clients, headers included.', ['registry']);
   const received = counter('request_bytes_total', 'Bytes of bodies that requests brought.', ['registry']);
   const served = counter('served_total', 'Manifests, blobs and lists of referrers served.', [
     'kind',
@@ -91,7 +97,29 @@ export function createMetrics(events: Events): Metrics {
     'registry',
   ]);
 
-  events.on('request.end', ({method, status, registry: name = '', received: brought, bytes: length}) => {
+  const durations = new Histogram({
+    name: 'backref_request_seconds',
+    help: 'Time from the headers of a request to the end of its answer.',
+    labelNames: ['kind', 'outcome'] as const,
+    buckets: REQUEST_LATENCIES,
+    registers,
+  });
+  const inFlight = new Gauge({
+    name: 'backref_requests_in_flight',
+    help: 'Requests whose answer has not ended, this one included.',
+    registers,
+  });
+  const tagFailures = counter(
+    'referrers_tag_failures_total',
+    "Times that an upstream's fallback tag could not be written.",
+    ['registry'],
+  );
+
+  events.on('request.start', () => inFlight.inc());
+  events.on('request.end', ({method, status, registry: name = '', ...request}) => {
+    const {kind, outcome, ms, received: brought, bytes: length} = request;
+    inFlight.dec();
+    durations.observe({kind, outcome}, seconds(ms));
     requests.inc({method: METHODS.has(method) ? method : 'other', status, registry: name});
     bytes.inc({registry: name}, length);
     received.inc({registry: name}, brought);
@@ -124,6 +152,7 @@ export function createMetrics(events: Events): Metrics {
   events.on('referrers.capability', ({host, capability: found}) => capability.inc({host, capability: found}));
   events.on('referrers.tag-owed', ({changes}) => owed.set(changes));
   events.on('referrers.tag-written', ({registry: name}) => written.inc({registry: name}));
+  events.on('referrers.tag-failed', ({registry: name}) => tagFailures.inc({registry: name}));
   events.on('referrers.tag-unusable', ({registry: name}) => unusable.inc({registry: name}));
   events.on('referrers.crowded', ({registry: name}) => crowded.inc({registry: name}));
   events.on('garbage.collected', ({bytes: length}) => collected.inc(length));
@@ -131,7 +160,10 @@ export function createMetrics(events: Events): Metrics {
   events.on('client.stalled', () => stalled.inc());
   events.on('listener.failed', () => unaccepted.inc());
   events.on('background.failed', () => background.inc());
-  return {contentType: registry.contentType, text: () => registry.metrics()};
+  return {
+    contentType: registry.contentType,
+    text: async () => (await Promise.all([registry.metrics(), ofProcess.metrics()])).join('\n'),
+  };
 }
 
 /** Further methods are a client's own text. */

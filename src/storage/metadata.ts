@@ -297,6 +297,13 @@ export class NoRoom extends Error {
  * What is known of repositories, manifests, tags and blobs. Reads see every commit that has resolved. There are
  * no interactive transactions: what belongs together is one commit.
  */
+/** A part of all blobs. */
+export interface BlobBytes {
+  bytes: number;
+  /** Where the next part begins; undefined when this one is empty. */
+  last: Digest | undefined;
+}
+
 export interface Metadata {
   /** Names of one registry's repositories in byte order, those after `after`, at most `limit`. */
   repositories(registry: string, page: {after?: string; limit: number}): Promise<RepositoryName[]>;
@@ -333,6 +340,8 @@ export interface Metadata {
   localTags(repository: RepositoryKey, page: {after?: string; limit: number}): Promise<Tag[]>;
   blob(digest: Digest): Promise<BlobRecord | undefined>;
   blobLink(repository: RepositoryKey, digest: Digest): Promise<BlobLink | undefined>;
+  /** The bytes of the blobs after `after`, in the order of their digests, at most `limit` of them. */
+  blobBytes(after: Digest | undefined, limit: number): Promise<BlobBytes>;
   /** A repository of this registry that is linked to the blob, the bytes being here. */
   blobHolder(registry: string, digest: Digest): Promise<RepositoryName | undefined>;
   blobStore(): Promise<BlobStoreRecord>;

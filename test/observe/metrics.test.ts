@@ -1,8 +1,9 @@
+import {once} from 'node:events';
 import test from 'ava';
 import {type Backref, startBackref} from '../support/backref.ts';
-import {blobAnswer, imageManifest, manifestAnswer, randomBlob} from '../support/content.ts';
+import {blobAnswer, headAnswer, imageManifest, manifestAnswer, randomBlob} from '../support/content.ts';
 import {descriptorOf, listAnswer, referrerOf} from '../support/referrers.ts';
-import {createScriptedUpstream} from '../support/scripted-upstream.ts';
+import {createScriptedUpstream, HANG} from '../support/scripted-upstream.ts';
 
 const blob = randomBlob(3000);
 const image = imageManifest([blob]);
@@ -75,7 +76,7 @@ test('an upstream that cannot be asked is counted by how it fails', async (t) =>
 test('no label holds a client’s own text, so that their number is bounded', async (t) => {
   const upstream = await createScriptedUpstream(t, [{request: /./, answer: {status: 404}, always: true}]);
   const proxy = await startBackref(t, {registries: [{url: upstream.url}]});
-  await proxy.ask('/v2/app/tags/list');
+  for (const path of ['/v2/app/tags/list', '/nowhere', '/metrics']) await proxy.ask(path);
   const before = (await figures(proxy)).size;
   for (let turn = 0; turn < 20; turn++) {
     await proxy.ask(`/v2/secret-${turn}/tags/list?x=secret-${turn}`);
@@ -86,6 +87,108 @@ test('no label holds a client’s own text, so that their number is bounded', as
   t.notRegex(body.toString(), /secret|unknown-|PROPFIND|LOCK/);
   const after = (await figures(proxy)).size;
   t.true(after - before < 12, `${after - before} further figures`);
+});
+
+test('a request is timed by what it asked for and how that ended', async (t) => {
+  const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
+  const proxy = await startBackref(t, {registries: [{url: upstream.url, referrers: {mode: 'api'}}]});
+  const paths = [
+    'app/manifests/1',
+    'app/manifests/1',
+    `app/blobs/${blob.digest}`,
+    `app/referrers/${image.digest}`,
+    'app/manifests/NO!',
+    '',
+  ];
+  for (const path of paths) await proxy.ask(`/v2/${path}`);
+  await proxy.idle();
+  const found = await figures(proxy);
+  for (const labels of [
+    'kind="manifest",outcome="miss"',
+    'kind="manifest",outcome="hit"',
+    'kind="blob",outcome="miss"',
+    'kind="referrers",outcome="miss"',
+    'kind="manifest",outcome="refused"',
+    'kind="ping",outcome="done"',
+  ])
+    t.is(found.get(`backref_request_seconds_count{${labels}}`), 1, labels);
+});
+
+test('what is under way is counted until it ends', async (t) => {
+  const upstream = await createScriptedUpstream(t, [
+    {
+      request: script[1]?.request ?? '',
+      answer: {headers: {'content-length': '3000'}, body: [blob.bytes.subarray(0, 1000), HANG]},
+    },
+  ]);
+  const proxy = await startBackref(t, {registries: [{url: upstream.url}]});
+  const idle = await figures(proxy);
+  t.is(idle.get('backref_requests_in_flight'), 1);
+  t.is(idle.get('backref_fills_in_flight'), 0);
+  const message = await proxy.open(`/v2/app/blobs/${blob.digest}`);
+  const busy = await figures(proxy);
+  t.is(busy.get('backref_requests_in_flight'), 2);
+  t.is(busy.get('backref_fills_in_flight'), 1);
+  const ended = once(proxy.server.events, 'request.end');
+  message.destroy();
+  await ended;
+  t.is((await figures(proxy)).get('backref_requests_in_flight'), 1);
+});
+
+test('a body that breaks off counts as far as it was sent, and a HEAD by its headers', async (t) => {
+  const upstream = await createScriptedUpstream(t, [
+    {
+      request: script[1]?.request ?? '',
+      answer: {headers: {'content-length': '3000000'}, body: [Buffer.alloc(1000), HANG]},
+    },
+    {request: 'HEAD /v2/library/app/manifests/1', answer: headAnswer(image)},
+  ]);
+  const proxy = await startBackref(t, {registries: [{url: upstream.url}]});
+  const message = await proxy.open(`/v2/app/blobs/${blob.digest}`);
+  await once(message, 'data');
+  const ended = once(proxy.server.events, 'request.end');
+  message.destroy();
+  await ended;
+  const name = 'backref_response_bytes_total{registry="docker.io"}';
+  const cut = (await figures(proxy)).get(name) ?? 0;
+  t.true(cut > 1000 && cut < 3000, String(cut));
+  const head = await proxy.ask('/v2/app/manifests/1', {method: 'HEAD'});
+  t.is(head.body.length, 0);
+  const added = ((await figures(proxy)).get(name) ?? 0) - cut;
+  t.true(added > 100 && added < 1000, String(added));
+});
+
+test('stored and free bytes, the build and the process have their figures', async (t) => {
+  const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
+  const proxy = await startBackref(t, {registries: [{url: upstream.url, referrers: {mode: 'api'}}]});
+  t.is((await figures(proxy)).get('backref_stored_bytes'), 0);
+  for (const path of ['manifests/1', `blobs/${blob.digest}`, `referrers/${image.digest}`])
+    await proxy.ask(`/v2/app/${path}`);
+  await proxy.idle();
+  proxy.clock.move(60_000);
+  // This one sees to a new count, and does not wait for it.
+  await proxy.ask('/metrics');
+  const found = await figures(proxy);
+  t.is(found.get('backref_stored_bytes'), 3000);
+  t.true((found.get('backref_free_bytes') ?? 0) > 0);
+  const names = [...found.keys()];
+  t.true(names.some((name) => /^backref_build_info\{node="\d+\..*",version="\d+\..*"\}$/.test(name)));
+  for (const name of [
+    'process_cpu_seconds_total',
+    'process_resident_memory_bytes',
+    'nodejs_eventloop_lag_p99_seconds',
+  ])
+    t.true(found.has(name), name);
+});
+
+test('each figure is named once, also where two servers run in one process', async (t) => {
+  const proxies = [await startBackref(t, {registries: [{}]}), await startBackref(t, {registries: [{}]})];
+  for (const proxy of proxies) {
+    const {body} = await proxy.ask('/metrics');
+    const types = body.toString().match(/^# TYPE \S+/gm) ?? [];
+    t.is(new Set(types).size, types.length);
+    t.true(types.length > 40);
+  }
 });
 
 test('the figures of one server are not those of another in the same process', async (t) => {

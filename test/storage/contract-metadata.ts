@@ -291,6 +291,16 @@ export function metadataContract(
     t.like(await metadata.blob(digest), {state: 'ready', storedAt: 3});
   });
 
+  test('metadata: the bytes of all blobs are counted part by part', async (t) => {
+    const {metadata} = await setUp(t);
+    t.deepEqual(await metadata.blobBytes(undefined, 2), {bytes: 0, last: undefined});
+    const digests = ['a', 'b', 'c'].map((text) => digestOf(Buffer.from(text))).sort();
+    await metadata.commit(digests.map((digest, at) => ({type: 'blob.put', digest, size: 10 ** at, at})));
+    t.deepEqual(await metadata.blobBytes(undefined, 2), {bytes: 11, last: digests[1]});
+    t.deepEqual(await metadata.blobBytes(digests[1], 2), {bytes: 100, last: digests[2]});
+    t.deepEqual(await metadata.blobBytes(digests[2], 2), {bytes: 0, last: undefined});
+  });
+
   test('metadata: repositories come in byte order, page by page, one registry at a time', async (t) => {
     const {metadata} = await setUp(t);
     const names = ['b', 'a/b', 'a', 'a-b', 'a_b', 'a.b', 'ab', 'z9', 'a/b/c', '0'].map(parseName);

@@ -54,6 +54,8 @@ export interface Fills {
   /** Grows with each fill that ended: who found a blob neither stored nor running asks again when it has moved. */
   readonly ended: number;
   running(digest: Digest): Fill | undefined;
+  /** Downloads that run now. */
+  readonly inFlight: number;
   /**
    * Joins the download of this digest, or begins it; `mine` tells which. Whoever joins one that began for somebody else
    * must have access of its own before it waits for the fill or reads it.
@@ -85,6 +87,9 @@ export function createFills(parts: FillParts): Fills {
       return ended;
     },
     running: (digest) => fills.get(digest),
+    get inFlight() {
+      return fills.size;
+    },
     claim(order) {
       const running = fills.get(order.digest);
       if (running) return {mine: false, fill: running};

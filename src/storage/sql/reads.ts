@@ -115,6 +115,11 @@ export function createReads(db: Kysely<Tables>, run: RunStatement): Omit<Metadat
       return row && {...row, digest};
     },
 
+    async blobBytes(after = '' as Digest, limit) {
+      const rows = await run(queries.blobBytes, {after, limit});
+      return {bytes: rows.reduce((sum, {size}) => sum + size, 0), last: rows.at(-1)?.digest};
+    },
+
     async blobLink(repository, digest) {
       const row = await first(queries.blobLink, repository, {digest});
       return row && {...row, digest};
@@ -252,6 +257,15 @@ function compileReads(db: Kysely<Tables>) {
         .where('origin', '=', sql.lit('local' as const))
         .where('name', '>', values.after)
         .orderBy('name')
+        .limit(values.limit),
+    ),
+
+    blobBytes: statement((values: {after: Digest; limit: number}) =>
+      db
+        .selectFrom('blob')
+        .select(['digest', 'size'])
+        .where('digest', '>', values.after)
+        .orderBy('digest')
         .limit(values.limit),
     ),
 

@@ -64,6 +64,7 @@ test('every read walks along an index, and gives rows in the order in which it m
   await reads.tag(REPOSITORY, 'v1' as Tag);
   await reads.tagList(REPOSITORY);
   await reads.blob(DIGEST);
+  await reads.blobBytes(DIGEST, 1);
   await reads.blobLink(REPOSITORY, DIGEST);
   await reads.blobHolder('docker.io', DIGEST);
   await reads.localTags(REPOSITORY, {limit: 1});
