@@ -42,6 +42,7 @@ import {createReferrers} from './registry/referrers/referrers.ts';
 import {createReindex} from './registry/referrers/reindex.ts';
 import {createTagReaders} from './registry/referrers/tag-readers.ts';
 import type {Registries} from './registry/registries.ts';
+import {createSpoolSweep} from './registry/spool-sweep.ts';
 import {createStoredBytes} from './registry/stored-bytes.ts';
 import {createTagLists} from './registry/tag-lists.ts';
 import {createTags} from './registry/tags.ts';
@@ -99,10 +100,7 @@ export interface ServerDeps {
   env?: NodeJS.ProcessEnv;
 }
 
-/** Spools that nobody resumed for so many milliseconds are removed, those of uploads when their own time is over. */
-const SPOOL_LIFE = 24 * 60 * 60 * 1000;
-
-/** Uploads are looked for that are over, each so many milliseconds or more often. */
+/** How often uploads that are over, and spools that nobody goes on with, are looked for; or more often. */
 const SWEEP = 60 * 60 * 1000;
 
 /** How often the blob store is looked for, so that the log says for how long it has been missing. */
@@ -181,7 +179,7 @@ export function createServer(
   }
 
   /** What is done beside the requests, from now on. */
-  function work({store, expiry, garbage, upkeep, background}: Running): void {
+  function work({store, sweepSpools, expiry, garbage, upkeep, background}: Running): void {
     const {
       uploads: {expireAfter},
       garbage: {interval, grace},
@@ -189,7 +187,8 @@ export function createServer(
     const expire = (signal: AbortSignal) => expiry.run(clock.now() - expireAfter, signal);
     const collect = (signal: AbortSignal) => garbage.run({grace, signal, progress: () => {}});
     background.every(STORE_CHECK_MS, FIND_STORE, store.check);
-    background.once('sweep old spools', () => spools.sweep(clock.now() - Math.max(SPOOL_LIFE, expireAfter)));
+    background.once('sweep old spools', sweepSpools);
+    background.every(SWEEP, 'sweep old spools', sweepSpools);
     background.once('expire uploads', expire);
     background.every(Math.min(expireAfter, SWEEP), 'expire uploads', expire);
     if (interval > 0) background.every(interval, 'collect garbage', collect);
@@ -283,6 +282,7 @@ function releaseAll(locks: Iterable<FolderLock>): void {
 interface Wired {
   verbs: Verbs;
   store: BlobStore;
+  sweepSpools(): Promise<number>;
   fills: Fills;
   prefetch: Prefetch;
   lists: ReferrerLists;
@@ -378,7 +378,8 @@ function wire(config: Config, parts: Parts): Wired {
     }),
   };
   const deposits = createDeposits({metadata, spools, custody, tags, memory, clock});
-  return {verbs, store, fills, prefetch, lists, expiry, garbage, deposits, upkeep};
+  const sweepSpools = createSpoolSweep({metadata, spools, clock});
+  return {verbs, store, sweepSpools, fills, prefetch, lists, expiry, garbage, deposits, upkeep};
 }
 
 /** An address that a client on this machine can use. */

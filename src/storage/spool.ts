@@ -38,8 +38,9 @@ export interface Spools {
   remove(key: SpoolKey): Promise<void>;
   /**
    * Removes the spools that nobody has open and to which nothing was added since `before` (milliseconds since the
-   * epoch): fills that nobody went on with, and uploads of which nothing else is left, as after a crash. `before`
-   * lies further back than an upload may be silent. Gives the number removed.
+   * epoch), but for those of uploads that are under way. Others may open and remove spools meanwhile.
+   * @param isUnderWay tells whether somebody may go on with an upload
+   * @returns the number removed
    */
-  sweep(before: number): Promise<number>;
+  sweep(before: number, isUnderWay: (upload: UploadId) => Promise<boolean>): Promise<number>;
 }

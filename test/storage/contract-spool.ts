@@ -1,7 +1,7 @@
 import type {ExecutionContext, TestFn} from 'ava';
 import {digestOf} from '../../src/oci/digest.ts';
-import {createUploadId} from '../../src/oci/upload.ts';
-import type {SpoolKey, Spools} from '../../src/storage/spool.ts';
+import {createUploadId, type UploadId} from '../../src/oci/upload.ts';
+import type {Spool, SpoolKey, Spools} from '../../src/storage/spool.ts';
 
 /** Where spools outlive the process: every `open` is what a further process would see. */
 export interface SpoolPlace {
@@ -241,8 +241,8 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
     await open.append(Buffer.from('at work'));
     await open.flush();
 
-    t.is(await spools.sweep(0), 0, 'nothing is older than the epoch');
-    t.is(await spools.sweep(Date.now() + 60_000), 1);
+    t.is(await spools.sweep(0, nobody), 0, 'nothing is older than the epoch');
+    t.is(await spools.sweep(Date.now() + 60_000, nobody), 1);
     t.is(await text(open.read(0, open.size)), 'at work');
     await open.close();
     const gone = await spools.open(sha256);
@@ -259,13 +259,70 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
     const other = await spools.open(createUploadId());
     await other.append(Buffer.from('under way'));
     await other.flush();
-    t.is(await spools.sweep(0), 0);
-    t.is(await spools.sweep(Date.now() + 60_000), 1);
+    t.is(await spools.sweep(0, nobody), 0);
+    t.is(await spools.sweep(Date.now() + 60_000, nobody), 1);
     t.is(await text(other.read(0, other.size)), 'under way');
     await other.discard();
     const gone = await spools.open(upload);
     t.is(gone.size, 0);
     await gone.discard();
+  });
+
+  test('spools: a sweep leaves the spool of an upload that is under way, however old', async (t) => {
+    const place = await create(t);
+    const spools = place.open();
+    const other = createUploadId();
+    await leave(spools, upload, 'under way');
+    await leave(spools, other, 'over');
+    await leave(spools, sha256, 'a beginning');
+    const asked: string[] = [];
+    const isUnderWay = async (id: UploadId) => {
+      asked.push(id);
+      return id === upload;
+    };
+    t.is(await spools.sweep(Date.now() + 60_000, isUnderWay), 2);
+    t.deepEqual(asked.sort(), [upload, other].sort());
+    for (const [key, size] of [
+      [upload, 9],
+      [other, 0],
+      [sha256, 0],
+    ] as const) {
+      const spool = await spools.open(key);
+      t.is(spool.size, size);
+      await spool.discard();
+    }
+  });
+
+  test('spools: a spool is opened without waiting for the end of a sweep', async (t) => {
+    const spools = (await create(t)).open();
+    await leave(spools, upload, 'asked about');
+    const {promise: answer, resolve} = Promise.withResolvers<boolean>();
+    const asked = Promise.withResolvers<void>();
+    const sweep = spools.sweep(Date.now() + 60_000, () => {
+      asked.resolve();
+      return answer;
+    });
+    await asked.promise;
+    const fresh = await spools.open(sha256);
+    resolve(true);
+    await sweep;
+    await fresh.append(Buffer.from('new'));
+    await fresh.flush();
+    t.is(await text(fresh.read(0, fresh.size)), 'new');
+    await fresh.discard();
+  });
+
+  test('spools: an upload that is opened while a sweep asks about it stays', async (t) => {
+    const spools = (await create(t)).open();
+    await leave(spools, upload, 'opened');
+    let opened: Spool | undefined;
+    const isUnderWay = async () => {
+      opened = await spools.open(upload);
+      return false;
+    };
+    t.is(await spools.sweep(Date.now() + 60_000, isUnderWay), 0);
+    t.is(opened && (await text(opened.read(0, opened.size))), 'opened');
+    await opened?.discard();
   });
 
   test('spools: what nobody has open is removed by its key, and nothing else', async (t) => {
@@ -290,7 +347,7 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
   test('spools: a spool opened during a sweep is whole', async (t) => {
     const spools = (await create(t)).open();
     await leave(spools, sha256, 'old');
-    const [, spool] = await Promise.all([spools.sweep(Date.now() + 60_000), spools.open(sha256)]);
+    const [, spool] = await Promise.all([spools.sweep(Date.now() + 60_000, nobody), spools.open(sha256)]);
     await spool.append(Buffer.from('new'));
     await spool.close();
     const again = await spools.open(sha256);
@@ -308,6 +365,8 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
     await Promise.all([mine.discard(), other.discard()]);
   });
 }
+
+const nobody = async (): Promise<boolean> => false;
 
 async function leave(spools: Spools, key: SpoolKey, content: string): Promise<void> {
   const spool = await spools.open(key);

@@ -94,6 +94,31 @@ export function createThroughUploads({
     else await confirmIfPossible(route, digest, caller);
   }
 
+  /** The upload's record. Without one nobody could go on with the upstream's session, or end it: it is ended here. */
+  async function recorded(
+    route: Route,
+    {algorithm, upstream}: Pick<UploadRecord, 'algorithm'> & {upstream: Session},
+    caller: Caller,
+  ): Promise<UploadRecord> {
+    try {
+      return await uploads.begin(route.repository, {algorithm, upstream});
+    } catch (error) {
+      await abandon(route, upstream, caller);
+      throw error;
+    }
+  }
+
+  /** Ends a session that nobody will go on with, if the upstream lets it be ended. */
+  async function abandon(route: Route, {location}: Session, caller: Caller): Promise<void> {
+    try {
+      await writerOf(route).cancelUpload(route.repository.name, location, caller);
+    } catch (error) {
+      // A failure of the upstream's is told by its client.
+      if (error instanceof UpstreamFailure || error instanceof UpstreamRefusal) return;
+      events.emit('background.failed', {task: 'cancel an upload at its upstream', error});
+    }
+  }
+
   /** Runs what sends to a session; one that the upstream does not know any more is gone here as well. */
   async function inSession<T>(upload: OpenUpload, work: () => Promise<T>): Promise<T> {
     try {
@@ -194,7 +219,7 @@ export function createThroughUploads({
           if (mount) await mounted(route, mount.digest, caller);
           return 'mounted';
         }
-        const {id} = await uploads.begin(repository, {algorithm, upstream});
+        const {id} = await recorded(route, {algorithm, upstream}, caller);
         return stateOf(id, upstream);
       }),
 

@@ -10,12 +10,14 @@ import {constants} from 'node:fs';
 import {mkdir, open, readdir, rm, stat} from 'node:fs/promises';
 import {join} from 'node:path';
 import {algorithmOf, encodedOf, isDigest} from '../../oci/digest.ts';
+import type {UploadId} from '../../oci/upload.ts';
 import type {SpoolKey, Spools} from '../spool.ts';
 import {createReadBuffers} from './buffers.ts';
 import {unlessMissing} from './missing.ts';
 import {createFileSpool} from './spool.ts';
 
-const PART = /^(?:sha(?:256|512)-[a-f0-9]+|upload-[a-f0-9-]+)\.part$/;
+/** Of a digest, or with the id of an upload. */
+const PART = /^(?:sha(?:256|512)-[a-f0-9]+|upload-([a-f0-9-]+))\.part$/;
 
 /**
  * Spools as files in the folder `path`, which is made at the first open. Those of digests belong to the one process that
@@ -24,18 +26,24 @@ const PART = /^(?:sha(?:256|512)-[a-f0-9]+|upload-[a-f0-9-]+)\.part$/;
 export function createSpools({path}: {path: string}): Spools {
   const buffers = createReadBuffers();
   const inUse = new Set<string>();
-  let sweeping: Promise<unknown> = Promise.resolve();
+  /** Removals by a sweep that are under way. */
+  const removing = new Map<string, Promise<void>>();
 
-  const removeOld = async (before: number): Promise<number> => {
-    let removed = 0;
-    for (const name of (await unlessMissing(readdir(path))) ?? []) {
-      if (!PART.test(name) || inUse.has(name)) continue;
-      const stats = await unlessMissing(stat(join(path, name)));
-      if (!stats || stats.mtimeMs >= before || inUse.has(name)) continue;
-      await rm(join(path, name), {force: true});
-      removed++;
-    }
-    return removed;
+  const isOld = async (name: string, before: number): Promise<boolean> => {
+    const stats = await unlessMissing(stat(join(path, name)));
+    return stats !== undefined && stats.mtimeMs < before;
+  };
+
+  /** Whoever opens the spool in the meantime waits until this is over. */
+  const removeUnused = async (name: string): Promise<boolean> => {
+    if (inUse.has(name) || removing.has(name)) return false;
+    const removal = rm(join(path, name), {force: true});
+    removing.set(
+      name,
+      removal.catch(() => {}),
+    );
+    await removal.finally(() => removing.delete(name));
+    return true;
   };
 
   const claim = (key: SpoolKey, name: string): void => {
@@ -48,8 +56,7 @@ export function createSpools({path}: {path: string}): Spools {
       const name = fileNameOf(key);
       claim(key, name);
       try {
-        // A sweep that began earlier may be about to remove this very file.
-        await sweeping;
+        await removing.get(name);
         await mkdir(path, {recursive: true});
         const file = await open(join(path, name), constants.O_RDWR | constants.O_CREAT);
         const {size} = await file.stat();
@@ -71,10 +78,16 @@ export function createSpools({path}: {path: string}): Spools {
       }
     },
 
-    sweep(before) {
-      const sweep = sweeping.then(() => removeOld(before));
-      sweeping = sweep.catch(() => {});
-      return sweep;
+    async sweep(before, isUnderWay) {
+      let removed = 0;
+      for (const name of (await unlessMissing(readdir(path))) ?? []) {
+        const part = PART.exec(name);
+        if (!part || inUse.has(name) || !(await isOld(name, before))) continue;
+        const upload = part[1];
+        if (upload !== undefined && (await isUnderWay(upload as UploadId))) continue;
+        if (await removeUnused(name)) removed += 1;
+      }
+      return removed;
     },
   };
 }

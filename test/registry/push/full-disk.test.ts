@@ -123,6 +123,16 @@ test('a blob that the upstream took is 201 though nothing of it can be kept here
   t.deepEqual(told, [`keep the pushed blob ${blob.digest}`, 'keep that an upload has ended']);
 });
 
+test('an upload that cannot be recorded is ended at the upstream, which has begun it', async (t) => {
+  for (const answer of [{status: 204}, {status: 405}, {status: 500}]) {
+    const upstream = await createScriptedUpstream(t, [begun, {request: `DELETE ${UPLOADS}one`, answer}]);
+    const proxy = await startBackref(t, {registries: [{url: upstream.url, push: 'through'}]});
+    fillDisk(proxy.folder);
+    t.is((await send(proxy, 'POST', '/v2/app/blobs/uploads/')).status, 507);
+    t.is(upstream.requests.length, 2);
+  }
+});
+
 test('after a chunk that could not be noted the upstream is asked where it stands', async (t) => {
   const state = {status: 202, headers: {Location: `${UPLOADS}one`, Range: '0-999'}};
   const upstream = await createScriptedUpstream(t, [

@@ -18,7 +18,7 @@ const fileName = `sha256-${digest.slice('sha256:'.length)}.part`;
 test('nothing is touched on the disk before the first open', async (t) => {
   const folder = await createFolder(t);
   const spools = createSpools({path: join(folder, 'spool')});
-  t.is(await spools.sweep(Date.now()), 0);
+  t.is(await spools.sweep(Date.now(), async () => false), 0);
   t.deepEqual(await readdir(folder), []);
 });
 
@@ -43,7 +43,7 @@ test('a sweep leaves foreign files alone', async (t) => {
   const path = await createFolder(t);
   for (const name of ['note.txt', 'sha256-zz.part', 'sha256-ab.part.bak', 'upload-notes.part'])
     await writeFile(join(path, name), '');
-  t.is(await createSpools({path}).sweep(Date.now() + 60_000), 0);
+  t.is(await createSpools({path}).sweep(Date.now() + 60_000, async () => false), 0);
   t.is((await readdir(path)).length, 4);
 });
 
