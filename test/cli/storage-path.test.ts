@@ -37,7 +37,7 @@ test('a second server is refused the folder of the blobs as well as the data fol
   const blobs = join(cwd, 'blobs');
   const first = start(t, ['serve'], {cwd, env: {...HOSTED, BACKREF_STORAGE_BLOBS_PATH: blobs}});
   await first.prints(LISTENS);
-  t.deepEqual((await readdir(blobs)).sort(), ['backref.lock']);
+  t.deepEqual((await readdir(blobs)).sort(), ['backref.lock', 'blobs']);
   for (const env of [{BACKREF_STORAGE_PATH: 'other', BACKREF_STORAGE_BLOBS_PATH: blobs}, {}]) {
     const {code, stderr} = await run(t, ['serve'], {cwd, env: {...HOSTED, ...env}});
     t.is(code, 1);

@@ -41,7 +41,6 @@ const names: [what: string, name: string][] = [
   ['invalid UTF-8', 'a%ff%fe'],
   ['an overlong encoding of a slash', 'a%c0%afb'],
   ['a letter outside of ASCII', 'caf%c3%a9'],
-  ['a port', 'localhost:5000/app'],
   ['300 characters', 'a'.repeat(300)],
 ];
 
@@ -55,6 +54,15 @@ for (const [what, name] of names) {
     }
   });
 }
+
+test('a name that begins with a host and a port names a registry that is not configured', async (t) => {
+  const proxy = await shared();
+  for (const end of ['manifests/latest', `blobs/${digest}`, 'tags/list']) {
+    const got = await proxy.ask(`/v2/localhost:5000/app/${end}`);
+    t.is(got.status, 404, end);
+    t.is(errorOf(got).code, 'NAME_UNKNOWN', end);
+  }
+});
 
 const digests: [what: string, text: string][] = [
   ['one digit too few', `sha256:${hex.slice(1)}`],

@@ -73,6 +73,7 @@ export function legacy(
 export async function askUntilWritten(proxy: Backref, path: string): Promise<Got> {
   for (;;) {
     const got = await proxy.ask(path);
+    if (got.status !== 200) throw new Error(`GET ${path} answered ${got.status}: ${got.body}`);
     if (String(got.headers['cache-status']).startsWith('backref;hit')) return got;
   }
 }
