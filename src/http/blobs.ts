@@ -3,6 +3,7 @@ import {parseDigest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
 import type {BlobAnswer, BlobFound} from '../registry/blob-answer.ts';
 import type {Blobs} from '../registry/blobs.ts';
+import {sizeInDispute} from '../registry/failure.ts';
 import {explain} from './cache-headers.ts';
 import {etagOf, ifRangeHolds, noneMatch} from './conditional.ts';
 import {multipart} from './multipart.ts';
@@ -63,10 +64,14 @@ function unchanged(ctx: Ctx, {digest}: BlobFound): boolean {
   return true;
 }
 
-function spansOf(ctx: Ctx, {digest, size, stored}: BlobAnswer): Span[] | 'whole' {
+function spansOf(ctx: Ctx, {digest, size, promised, stored}: BlobAnswer): Span[] | 'whole' {
   if (size === undefined || !ifRangeHolds(ctx.get('If-Range') || undefined, digest)) return 'whole';
-  const verdict = rangesOf(ctx.get('Range') || undefined, size);
+  const range = ctx.get('Range') || undefined;
+  const verdict = rangesOf(range, size);
   if (verdict === 'unsatisfiable') {
+    if (promised !== undefined && rangesOf(range, promised) !== 'unsatisfiable') {
+      throw sizeInDispute(digest, {named: size, promised});
+    }
     throw new OciError('SIZE_INVALID', {
       status: 416,
       message: `the range "${ctx.get('Range').slice(0, 80)}" lies outside of the blob's ${size} bytes`,

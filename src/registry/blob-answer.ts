@@ -3,7 +3,7 @@ import type {BlobStore} from '../storage/blob-store.ts';
 import {type CacheReport, MISS} from './answer.ts';
 import {type Source, SpoolFailed} from './fill/download.ts';
 import type {Fill} from './fill/fills.ts';
-import {openPart, streamVerified} from './uncached.ts';
+import {openPart, openVerified, type Wanted} from './uncached.ts';
 
 export interface BlobFound {
   readonly digest: Digest;
@@ -21,9 +21,17 @@ export interface Part {
 export interface BlobAnswer extends BlobFound {
   /** The bytes of a small blob, when they are in memory. */
   readonly bytes: Buffer | undefined;
+  /**
+   * The size in bytes that a manifest names, while `size` is only what the upstream says: a range that lies within one
+   * of them and not the other can neither be served nor refused.
+   */
+  readonly promised: number | undefined;
   /** True when any part can be had at once, as often as wanted. */
   readonly stored: boolean;
-  /** The blob's bytes, or a part of them; the part must lie within `size`. */
+  /**
+   * The blob's bytes, or a part of them; the part must lie within `size`. Resolves when nothing but the bytes can fail.
+   * @throws as `Blobs.get`
+   */
   open(part?: Part): Promise<AsyncIterable<Uint8Array>>;
 }
 
@@ -35,6 +43,7 @@ export const fromMemory = (digest: Digest, bytes: Buffer, report: CacheReport): 
   size: bytes.length,
   report,
   bytes,
+  promised: undefined,
   stored: true,
   open: async (part) => only(part ? bytes.subarray(part.start, part.end + 1) : bytes),
 });
@@ -49,42 +58,50 @@ export const fromStore = (
   size,
   report,
   bytes: undefined,
+  promised: undefined,
   stored: true,
   open: async (part) => store.open(digest, part),
 });
 
 /** A blob that is arriving. Who reads it goes on with a stream of his own when the spool can no longer be written. */
-export const fromFill = (fill: Fill, source: Source, found: BlobFound): BlobAnswer => ({
+export const fromFill = (
+  fill: Fill,
+  source: Source,
+  found: BlobFound & Pick<BlobAnswer, 'promised'>,
+): BlobAnswer => ({
   ...found,
   bytes: undefined,
   stored: false,
   open: async (part) =>
     part
-      ? partOf(fill, source, part)
-      : continued(fill.read(), (given) => streamVerified(source, found.digest, given)),
+      ? partOf(fill, source, found, part)
+      : continued(fill.read(), (given) => openVerified(source, found, given)),
 });
 
 /** A blob that cannot be kept here. */
-export const fromUpstream = (source: Source, digest: Digest, size: number | undefined): BlobAnswer => ({
-  digest,
-  size,
+export const fromUpstream = (source: Source, wanted: Wanted & Pick<BlobAnswer, 'promised'>): BlobAnswer => ({
+  ...wanted,
   report: {...MISS, detail: 'uncached'},
   bytes: undefined,
   stored: false,
-  open: async (part) => (part ? openPart(source, part.start, part.end) : streamVerified(source, digest, 0)),
+  open: async (part) =>
+    part ? openPart(source, wanted, part.start, part.end) : openVerified(source, wanted, 0),
 });
 
-async function partOf(fill: Fill, source: Source, {start, end}: Part): Promise<AsyncIterable<Uint8Array>> {
-  if (start > fill.received + FAR) return openPart(source, start, end);
-  return continued(fill.read(start, end), async function* (given) {
-    yield* await openPart(source, start + given, end);
-  });
+async function partOf(
+  fill: Fill,
+  source: Source,
+  wanted: Wanted,
+  {start, end}: Part,
+): Promise<AsyncIterable<Uint8Array>> {
+  if (start > fill.received + FAR) return openPart(source, wanted, start, end);
+  return continued(fill.read(start, end), (given) => openPart(source, wanted, start + given, end));
 }
 
 /** Goes on with `rest`, after the bytes that were given, when the spool failed. */
 async function* continued(
   bytes: AsyncIterable<Uint8Array>,
-  rest: (given: number) => AsyncIterable<Uint8Array>,
+  rest: (given: number) => Promise<AsyncIterable<Uint8Array>>,
 ): AsyncGenerator<Uint8Array, void> {
   let given = 0;
   try {
@@ -96,7 +113,7 @@ async function* continued(
   } catch (error) {
     if (!(error instanceof SpoolFailed)) throw error;
   }
-  yield* rest(given);
+  yield* await rest(given);
 }
 
 async function* only(bytes: Uint8Array): AsyncGenerator<Uint8Array, void> {

@@ -125,7 +125,8 @@ export function createBlobs({
     const source = blobSource(route, digest, caller);
     const us = accessKey(route, digest, caller);
     const linked = await access.recall(route, digest);
-    const expected = linked?.size ?? (await metadata.promisedSize(route.repository, digest));
+    const promised = await metadata.promisedSize(route.repository, digest);
+    const expected = linked?.size ?? promised;
     // A fill that ended meanwhile may have stored just this blob.
     if (fills.ended !== ended) return again();
     const {mine, fill} = fills.claim({digest, beganFor: us, source, expected});
@@ -136,10 +137,10 @@ export function createBlobs({
     const report = fill.whole ? HIT : {...MISS, stored: true, collapsed: !mine};
     try {
       const {size} = await fill.ready();
-      if (mine) linkOnce(route, digest, fill, size);
-      return fromFill(fill, source, {digest, size, report});
+      if (mine) linkOnce(route, digest, fill, {size, promised});
+      return fromFill(fill, source, {digest, size, promised, report});
     } catch (error) {
-      if (error instanceof SpoolFailed) return uncached(route, digest, caller, source);
+      if (error instanceof SpoolFailed) return uncached(route, digest, caller, {source, promised});
       // Another access began it and lost: ours may be better.
       if (fill.beganFor !== us) return afterwards(fill, again);
       if (error instanceof BlobAbsent) throw absent(route, digest);
@@ -147,12 +148,30 @@ export function createBlobs({
     }
   }
 
-  /** Past the cache, once the upstream has said that it is there: after a 200 nothing else could be said. */
-  async function uncached(route: Route, digest: Digest, caller: Caller, source: Source): Promise<BlobAnswer> {
+  /** Past the cache, once the upstream has said by HEAD that it is there, and how long it is. */
+  async function uncached(
+    route: Route,
+    digest: Digest,
+    caller: Caller,
+    {source, promised}: {source: Source; promised: number | undefined},
+  ): Promise<BlobAnswer> {
     const grant = await access.confirmBlob(route, digest, caller);
     if (!grant) throw absent(route, digest);
-    return fromUpstream(source, digest, grant.size);
+    return fromUpstream(source, {digest, size: grant.size, promised});
   }
+
+  /** The answer whose failures to open are told as those of the pull that it is a part of. */
+  const openable = (route: Route, answer: BlobAnswer): BlobAnswer => ({
+    ...answer,
+    open: (part) =>
+      answering(route, async () => {
+        try {
+          return await answer.open(part);
+        } catch (error) {
+          throw error instanceof BlobAbsent ? unknown(route, answer.digest) : error;
+        }
+      }),
+  });
 
   /** Once more, when a download that failed has left its place. */
   async function afterwards(fill: Fill, again: () => Promise<BlobAnswer>): Promise<BlobAnswer> {
@@ -160,13 +179,25 @@ export function createBlobs({
     return again();
   }
 
-  /** The upstream's answer was this repository's permission; the link waits for the length where that is unknown. */
-  function linkOnce(route: Route, digest: Digest, fill: Fill, size: number | undefined): void {
-    const linked =
-      size === undefined
-        ? fill.done.then(() => link(route, digest, fill.received))
-        : link(route, digest, size);
-    linked.catch(lost);
+  /**
+   * The upstream's answer was this repository's permission; the link waits for the length where that is unknown, or
+   * where the upstream and the manifest disagree about it: only the bytes can tell who is right.
+   */
+  function linkOnce(
+    route: Route,
+    digest: Digest,
+    fill: Fill,
+    {size, promised}: {size: number | undefined; promised: number | undefined},
+  ): void {
+    if (size !== undefined && size === (promised ?? size)) {
+      link(route, digest, size).catch(lost);
+      return;
+    }
+    // A download that fails, and tells so itself, links nothing.
+    fill.done.then(
+      () => link(route, digest, fill.received).catch(lost),
+      () => {},
+    );
   }
 
   const lost = (error: unknown) => void events.emit('background.failed', {task: 'link a blob', error});
@@ -216,7 +247,9 @@ export function createBlobs({
 
   return {
     get: (route, digest, caller, waiting) =>
-      answering(route, async () => served(route, await obtain(route, digest, caller, waiting))),
+      answering(route, async () =>
+        openable(route, served(route, await obtain(route, digest, caller, waiting))),
+      ),
     head: (route, digest, caller) =>
       answering(route, async () => {
         const here = await warm(route, digest, caller);

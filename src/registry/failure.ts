@@ -1,3 +1,4 @@
+import type {Digest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
 import {StoreMissing} from '../storage/blob-store.ts';
 import {NoRoom} from '../storage/metadata.ts';
@@ -16,6 +17,18 @@ export const failureReason = (error: unknown): string | undefined =>
   error instanceof NoRoom
     ? error.message
     : undefined;
+
+/**
+ * For a client whose range lies within the size that a manifest names and not within the one that the upstream names:
+ * 416 would be final, and the upstream may be wrong.
+ * @param sizes in bytes
+ */
+export const sizeInDispute = (digest: Digest, sizes: {named: number; promised: number}): OciError =>
+  new OciError('UNAVAILABLE', {
+    message: `the upstream names a length of ${sizes.named} bytes for ${digest}, and a manifest names ${sizes.promised}: the range can be neither served nor refused`,
+    detail: {digest, ...sizes},
+    headers: {'Retry-After': String(RETRY_AFTER)},
+  });
 
 /** For the client of a registry that cannot store what it has to (RFC 4918, section 11.5: Insufficient Storage). */
 export const diskFailed = (what: string, cause?: unknown): OciError =>

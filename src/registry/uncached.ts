@@ -1,19 +1,54 @@
 import {algorithmOf, createDigester, type Digest} from '../oci/digest.ts';
-import {type BlobBody, UpstreamFailure} from '../upstream/port.ts';
-import {BlobAbsent, DigestMismatch, type Source} from './fill/download.ts';
+import {type BlobBody, type ByteRange, UpstreamFailure} from '../upstream/port.ts';
+import {BlobAbsent, DigestMismatch, requireContent, type Source} from './fill/download.ts';
+
+/** A blob as it is asked of the upstream past the cache. */
+export interface Wanted {
+  readonly digest: Digest;
+  /** Bytes, as clients are told; undefined where it is not known. */
+  readonly size: number | undefined;
+}
 
 /**
  * A blob straight from the upstream, for when it cannot be kept here: the whole of it is hashed, what comes before
- * `from` is not given again, and the last byte is withheld until the digest was found right.
- * @throws DigestMismatch, BlobAbsent or UpstreamFailure from the iteration
+ * `from` is not given again, and the last byte is withheld until the digest was found right. Resolves when the upstream
+ * has answered, so that a failure can still be told by a status.
+ * @throws BlobAbsent or UpstreamFailure; DigestMismatch or UpstreamFailure from the iteration
  */
-export async function* streamVerified(
+export async function openVerified(
   source: Source,
+  wanted: Wanted,
+  from: number,
+): Promise<AsyncGenerator<Uint8Array, void>> {
+  return verified(source.host, wanted.digest, await opened(source, wanted), from);
+}
+
+async function opened(source: Source, {digest, size}: Wanted, range?: ByteRange): Promise<BlobBody> {
+  const answer = await source.stream(range);
+  if (!answer) throw new BlobAbsent(`${source.host} does not have it`);
+  try {
+    requireContent(source.host, digest, answer);
+    requireLength(source.host, answer.size, size);
+  } catch (error) {
+    answer.close();
+    throw error;
+  }
+  return answer;
+}
+
+/** The client is about to be told the known length: under another one, its answer would end too early or too late. */
+function requireLength(host: string, named: number | undefined, known: number | undefined): void {
+  if (named === undefined || known === undefined || named === known) return;
+  const reason = `names a length of ${named} bytes for a blob of which ${known} were named before`;
+  throw new UpstreamFailure('protocol', host, reason);
+}
+
+async function* verified(
+  host: string,
   digest: Digest,
+  answer: BlobBody,
   from: number,
 ): AsyncGenerator<Uint8Array, void> {
-  const answer = await source.stream();
-  if (!answer) throw new BlobAbsent(`${source.host} does not have it`);
   const digester = createDigester(algorithmOf(digest));
   let at = 0;
   let withheld: Uint8Array | undefined;
@@ -31,8 +66,7 @@ export async function* streamVerified(
     answer.close();
   }
   const actual = digester.digest();
-  if (actual !== digest)
-    throw new DigestMismatch(`${source.host} sent ${at} bytes with the digest ${actual}`);
+  if (actual !== digest) throw new DigestMismatch(`${host} sent ${at} bytes with the digest ${actual}`);
   if (withheld) yield withheld;
 }
 
@@ -43,11 +77,11 @@ export async function* streamVerified(
  */
 export async function openPart(
   source: Source,
+  wanted: Wanted,
   start: number,
   end: number,
 ): Promise<AsyncGenerator<Uint8Array, void>> {
-  const answer = await source.stream({start, end});
-  if (!answer) throw new BlobAbsent(`${source.host} does not have it`);
+  const answer = await opened(source, wanted, {start, end});
   if (answer.start > start) {
     answer.close();
     throw new UpstreamFailure(

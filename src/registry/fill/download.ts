@@ -1,6 +1,6 @@
 import {type Clock, sleep} from '../../clock.ts';
 import type {Events} from '../../events.ts';
-import {algorithmOf, createDigester, type Digest, type Digester} from '../../oci/digest.ts';
+import {algorithmOf, createDigester, type Digest, type Digester, digestOf} from '../../oci/digest.ts';
 import type {Spool} from '../../storage/spool.ts';
 import {
   type BlobBody,
@@ -144,7 +144,7 @@ async function receiveAll(
 
 /** One answer of the upstream, from where we are to where it ends or breaks. */
 async function receive(
-  {source, demand, expected, progress, spool, stopping}: DownloadParts,
+  {digest, source, demand, expected, progress, spool, stopping}: DownloadParts,
   digester: Digester,
 ): Promise<void> {
   const answer = await opened(source, demand, progress.received);
@@ -155,6 +155,7 @@ async function receive(
     // Closing may have come while the upstream was asked.
     stopping.throwIfAborted();
     refuseOtherSize(answer.size, progress.size);
+    requireContent(source.host, digest, answer);
     progress.begin(answer.size ?? progress.size ?? expected);
     for await (const chunk of unseen(answer, progress.received)) {
       if (progress.received + chunk.length > (progress.size ?? Number.POSITIVE_INFINITY)) {
@@ -194,6 +195,15 @@ async function opened(source: Source, demand: Demand, received: number): Promise
 function refuseOtherSize(named: number | undefined, known: number | undefined): void {
   if (named === undefined || known === undefined || named === known) return;
   throw new Unfit(`names a length of ${named} bytes and named ${known} before`);
+}
+
+/**
+ * An answer that says it is empty ends for a client with its headers, before a digest could be compared.
+ * @throws UpstreamFailure `protocol` unless the blob is the empty one
+ */
+export function requireContent(host: string, digest: Digest, {size}: Pick<BlobBody, 'size'>): void {
+  if (size !== 0 || digestOf(Buffer.alloc(0), algorithmOf(digest)) === digest) return;
+  throw new UpstreamFailure('protocol', host, `names a length of 0 bytes for ${digest}, which is not empty`);
 }
 
 /** The answer's bytes less those that are here: an upstream may ignore the range. */
