@@ -1,7 +1,7 @@
-import {annotationsIn, type Descriptor, readDescriptor} from './descriptor.ts';
-import type {Digest} from './digest.ts';
+import {annotationsIn, type Descriptor} from './descriptor.ts';
+import {type Digest, isDigest} from './digest.ts';
 import {type ManifestBody, manifestBody} from './manifest.ts';
-import {OCI_INDEX, OCI_MANIFEST} from './media-type.ts';
+import {DOCKER_LIST, OCI_INDEX} from './media-type.ts';
 import type {Tag} from './name.ts';
 
 /** That a manifest refers to another: what the Referrers API lists for `subject`. */
@@ -38,22 +38,21 @@ export interface EdgeSource {
 }
 
 /**
- * The edge that a manifest makes, its descriptor built from the manifest's bytes alone (dist-spec, Listing
- * Referrers): `artifactType`, of an image also its config's media type; all annotations; never `data`. An empty
- * artifact type counts as missing.
+ * The edge that a manifest makes, whatever its media type, its descriptor built from the manifest's bytes alone
+ * (dist-spec, Listing Referrers): `artifactType`, of an image also its config's media type; all annotations; never
+ * `data`. An empty artifact type counts as missing. Docker's formats and OCI's artifact manifests are no exception:
+ * clients that see the Referrers API write no fallback tag for them.
  * @param parsed the manifest as it is parsed, where somebody has done that.
- * @returns undefined for a manifest without a subject, and for one of another format than OCI's image manifest and
- * index: Docker's have no such property.
+ * @returns undefined for a manifest without a subject that can be asked for.
  */
 export function edgeOf({digest, mediaType, bytes}: EdgeSource, parsed?: ManifestBody): Edge | undefined {
-  if (mediaType !== OCI_MANIFEST && mediaType !== OCI_INDEX) return undefined;
   const body = parsed ?? manifestBody(bytes);
-  const subject = readDescriptor(body?.subject);
+  const subject = subjectOf(body?.subject);
   if (!body || !subject) return undefined;
-  const artifactType =
-    textOf(body.artifactType) ?? (mediaType === OCI_MANIFEST ? configType(body.config) : undefined);
+  const isIndex = mediaType === OCI_INDEX || mediaType === DOCKER_LIST;
+  const artifactType = textOf(body.artifactType) ?? (isIndex ? undefined : configType(body.config));
   return {
-    subject: subject.digest,
+    subject,
     descriptor: {
       mediaType,
       digest,
@@ -62,6 +61,12 @@ export function edgeOf({digest, mediaType, bytes}: EdgeSource, parsed?: Manifest
       ...annotationsIn(body.annotations),
     },
   };
+}
+
+/** Of a subject only its digest is needed: what else its descriptor should have may be missing. */
+function subjectOf(value: unknown): Digest | undefined {
+  if (typeof value !== 'object' || value === null || !('digest' in value)) return undefined;
+  return typeof value.digest === 'string' && isDigest(value.digest) ? value.digest : undefined;
 }
 
 const textOf = (value: unknown): string | undefined =>

@@ -2,7 +2,13 @@ import test from 'ava';
 import fc from 'fast-check';
 import {readDescriptor} from '../../src/oci/descriptor.ts';
 import {digestOf, isDigest} from '../../src/oci/digest.ts';
-import {DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST} from '../../src/oci/media-type.ts';
+import {
+  DOCKER_LIST,
+  DOCKER_MANIFEST,
+  OCI_ARTIFACT_MANIFEST,
+  OCI_INDEX,
+  OCI_MANIFEST,
+} from '../../src/oci/media-type.ts';
 import {isTag, type Tag} from '../../src/oci/name.ts';
 import {
   EMPTY_INDEX,
@@ -89,15 +95,34 @@ test('neither data nor anything else of the body gets into the descriptor', (t) 
   t.deepEqual(Object.keys(found?.descriptor ?? {}), ['mediaType', 'digest', 'size', 'artifactType']);
 });
 
-for (const mediaType of [DOCKER_MANIFEST, DOCKER_LIST, 'application/vnd.example.manifest', '']) {
-  test(`a manifest of the type "${mediaType}" makes no edge, whatever its subject`, (t) => {
-    t.is(edge({mediaType, config, subject, artifactType: TYPE}, mediaType), undefined);
+for (const mediaType of [
+  DOCKER_MANIFEST,
+  DOCKER_LIST,
+  OCI_ARTIFACT_MANIFEST,
+  'application/vnd.example.manifest',
+  '',
+]) {
+  test(`a manifest of the type "${mediaType}" makes an edge by its subject as well`, (t) => {
+    t.like(edge({mediaType, subject, artifactType: TYPE, annotations: {a: 'b'}}, mediaType), {
+      subject: subject.digest,
+      descriptor: {mediaType, artifactType: TYPE, annotations: {a: 'b'}},
+    });
   });
 }
 
+test('a Docker image without an artifact type has its config’s media type, a Docker list none', (t) => {
+  t.is(edge({config, subject}, DOCKER_MANIFEST)?.descriptor.artifactType, config.mediaType);
+  const list = edge({config, subject}, DOCKER_LIST);
+  t.truthy(list);
+  t.false(list && 'artifactType' in list.descriptor);
+});
+
 test('the media type is the one that the repository holds the manifest under', (t) => {
   t.is(edge({config, subject})?.descriptor.mediaType, OCI_MANIFEST);
-  t.is(edge({mediaType: OCI_MANIFEST, config, subject}, DOCKER_MANIFEST), undefined);
+  t.is(
+    edge({mediaType: OCI_MANIFEST, config, subject}, DOCKER_MANIFEST)?.descriptor.mediaType,
+    DOCKER_MANIFEST,
+  );
 });
 
 for (const [what, body] of [
@@ -113,6 +138,10 @@ for (const [what, body] of [
     t.is(edge(body), undefined);
   });
 }
+
+test('of the subject only the digest is needed', (t) => {
+  t.is(edge({config, subject: {digest: subject.digest}})?.subject, subject.digest);
+});
 
 test('the subject need not be of any known type, nor be here', (t) => {
   const digest = digestOf(Buffer.from('elsewhere'), 'sha512');

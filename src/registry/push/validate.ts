@@ -1,8 +1,16 @@
-import {algorithmOf, type Digest, digestOf, isDigest} from '../../oci/digest.ts';
+import {algorithmOf, type Digest, digestOf, isDigest, isUnsupportedDigest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {jsonFault} from '../../oci/json.ts';
 import {factsOf, type ManifestBody, type ManifestFacts, manifestBody} from '../../oci/manifest.ts';
-import {DOCKER_LIST, DOCKER_MANIFEST, isForeignLayer, OCI_INDEX, OCI_MANIFEST} from '../../oci/media-type.ts';
+import {
+  DOCKER_LIST,
+  DOCKER_MANIFEST,
+  isForeignLayer,
+  isMediaType,
+  OCI_ARTIFACT_MANIFEST,
+  OCI_INDEX,
+  OCI_MANIFEST,
+} from '../../oci/media-type.ts';
 import {isDigestReference, type Reference} from '../../oci/name.ts';
 import {type Edge, edgeOf} from '../../oci/referrers.ts';
 import type {PushedManifest} from './push.ts';
@@ -20,8 +28,27 @@ export interface CheckedManifest {
   readonly strangers: {readonly blobs: readonly string[]; readonly manifests: readonly string[]};
 }
 
-const IMAGES = new Set([OCI_MANIFEST, DOCKER_MANIFEST]);
-const INDEXES = new Set([OCI_INDEX, DOCKER_LIST]);
+/** The properties by which manifests of one format name content. */
+interface Format {
+  /** Each must be a descriptor. */
+  readonly single: readonly 'config'[];
+  /** Lists of descriptors, each of which may be missing. */
+  readonly lists: readonly ('layers' | 'blobs' | 'manifests')[];
+  /** Properties of other formats. */
+  readonly alien: readonly ('config' | 'layers' | 'manifests')[];
+}
+
+const IMAGE: Format = {single: ['config'], lists: ['layers'], alien: ['manifests']};
+const INDEX: Format = {single: [], lists: ['manifests'], alien: ['config', 'layers']};
+const ARTIFACT: Format = {single: [], lists: ['blobs'], alien: ['config', 'layers', 'manifests']};
+
+const FORMATS: ReadonlyMap<string, Format> = new Map([
+  [OCI_MANIFEST, IMAGE],
+  [DOCKER_MANIFEST, IMAGE],
+  [OCI_INDEX, INDEX],
+  [DOCKER_LIST, INDEX],
+  [OCI_ARTIFACT_MANIFEST, ARTIFACT],
+]);
 
 /**
  * Checks a manifest that a client pushes by its bytes alone (dist-spec, Pushing Manifests; image-spec, Image Manifest
@@ -40,9 +67,10 @@ export function checkManifest(reference: Reference, pushed: PushedManifest): Che
   const body = parse(bytes);
   const facts = factsOf(body);
   const mediaType = mediaTypeOf(pushed.mediaType, facts.mediaType);
-  const known = IMAGES.has(mediaType) || INDEXES.has(mediaType);
-  if (known) refuseFaults(body, mediaType);
-  const edge = facts.subject && edgeOf({digest, mediaType, bytes}, body);
+  const format = FORMATS.get(mediaType);
+  if (format) refuseFaults(body, mediaType, format);
+  const known = format !== undefined;
+  const edge = edgeOf({digest, mediaType, bytes}, body);
   return {digest, mediaType, bytes, facts, edge, known, strangers: known ? strangersIn(body) : NOBODY};
 }
 
@@ -63,10 +91,6 @@ function textOf(bytes: Buffer): string | undefined {
   }
 }
 
-const NAME = '[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}';
-/** RFC 6838, section 4.2: also what a header can carry. */
-const MEDIA_TYPE = new RegExp(`^${NAME}/${NAME}$`);
-
 /** dist-spec, Pushing Manifests: where the manifest names its type, the header must be that type. */
 function mediaTypeOf(header: string | undefined, own: string | undefined): string {
   const mediaType = own ?? header;
@@ -75,7 +99,7 @@ function mediaTypeOf(header: string | undefined, own: string | undefined): strin
       'neither the Content-Type header nor the property mediaType says what the manifest is; send one',
     );
   }
-  if (!MEDIA_TYPE.test(mediaType)) throw invalid(`"${mediaType.slice(0, 80)}" is not a media type`);
+  if (!isMediaType(mediaType)) throw invalid(`"${mediaType.slice(0, 80)}" is not a media type`);
   if (header !== undefined && header.toLowerCase() !== mediaType.toLowerCase()) {
     throw invalid(
       `the Content-Type header says ${header.slice(0, 255)} and the manifest calls itself ${mediaType}; send the manifest's own`,
@@ -88,19 +112,17 @@ function mediaTypeOf(header: string | undefined, own: string | undefined): strin
  * A document that reads as an image and as an index means different content to different readers: both specifications
  * were amended for that (GHSA-77vh-xpmg-72qh).
  */
-function refuseFaults(body: ManifestBody & {schemaVersion?: unknown}, mediaType: string): void {
-  const isImage = IMAGES.has(mediaType);
+function refuseFaults(
+  body: ManifestBody & {schemaVersion?: unknown},
+  mediaType: string,
+  {single, lists, alien}: Format,
+): void {
   const {schemaVersion = 2} = body;
   if (schemaVersion !== 2) throw invalid(`schemaVersion must be 2 in a manifest of type ${mediaType}`);
-  const foreign = isImage ? (['manifests'] as const) : (['config', 'layers'] as const);
-  const alien = foreign.find((name) => body[name] !== undefined);
-  if (alien) throw invalid(`a manifest of type ${mediaType} must not have the property ${alien}`);
-  if (isImage) {
-    refuseFaultyDescriptor(body.config, 'config');
-    refuseFaultyList(body.layers, 'layers');
-  } else {
-    refuseFaultyList(body.manifests, 'manifests');
-  }
+  const found = alien.find((name) => body[name] !== undefined);
+  if (found) throw invalid(`a manifest of type ${mediaType} must not have the property ${found}`);
+  for (const name of single) refuseFaultyDescriptor(body[name], name);
+  for (const name of lists) refuseFaultyList(body[name], name);
   if (body.subject !== undefined && body.subject !== null) refuseFaultyDescriptor(body.subject, 'subject');
 }
 
@@ -111,18 +133,14 @@ function refuseFaultyList(list: unknown, name: string): void {
   for (const [index, item] of list.entries()) refuseFaultyDescriptor(item, `${name}[${index}]`);
 }
 
-/** Any algorithm: content of one that is not supported may be named where what is named need not exist. */
-const DIGEST = /^[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+$/;
-const SUPPORTED = /^(?:sha256|sha512):/;
-
 /** image-spec, Content Descriptors. */
 function refuseFaultyDescriptor(value: unknown, name: string): void {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw invalid(`${name} is not a descriptor, an object with mediaType, digest and size`);
   }
   const {mediaType = '', digest, size}: {mediaType?: unknown; digest?: unknown; size?: unknown} = value;
-  const isSound =
-    typeof digest === 'string' && DIGEST.test(digest) && (isDigest(digest) || !SUPPORTED.test(digest));
+  // Content of an algorithm that is not supported may be named where what is named need not exist.
+  const isSound = typeof digest === 'string' && (isDigest(digest) || isUnsupportedDigest(digest));
   if (!isSound) {
     throw invalid(`${name}.digest is not a digest: ${JSON.stringify(digest)?.slice(0, 160)}`);
   }
@@ -135,8 +153,8 @@ function refuseFaultyDescriptor(value: unknown, name: string): void {
 const NOBODY: CheckedManifest['strangers'] = {blobs: [], manifests: []};
 
 /** Of a body without faults. */
-const strangersIn = ({config, layers, manifests}: ManifestBody): CheckedManifest['strangers'] => ({
-  blobs: strangersOf([config, layers].flat()),
+const strangersIn = ({config, layers, blobs, manifests}: ManifestBody): CheckedManifest['strangers'] => ({
+  blobs: strangersOf([config, layers, blobs].flat()),
   manifests: strangersOf([manifests].flat()),
 });
 
@@ -144,7 +162,7 @@ const strangersOf = (descriptors: readonly unknown[]): string[] =>
   descriptors
     .filter((value) => typeof value === 'object' && value !== null)
     .map(({mediaType = '', digest = ''}: {mediaType?: string; digest?: string}) => ({mediaType, digest}))
-    .filter(({mediaType, digest}) => !SUPPORTED.test(digest) && !isForeignLayer(mediaType))
+    .filter(({mediaType, digest}) => isUnsupportedDigest(digest) && !isForeignLayer(mediaType))
     .map(({digest}) => digest);
 
 const invalid = (message: string): OciError => new OciError('MANIFEST_INVALID', {message});

@@ -1,5 +1,11 @@
 import test from 'ava';
-import {OCI_INDEX, OCI_MANIFEST} from '../../../src/oci/media-type.ts';
+import {
+  DOCKER_LIST,
+  DOCKER_MANIFEST,
+  OCI_ARTIFACT_MANIFEST,
+  OCI_INDEX,
+  OCI_MANIFEST,
+} from '../../../src/oci/media-type.ts';
 import {DAY, startBackref} from '../../support/backref.ts';
 import {
   type Content,
@@ -406,4 +412,51 @@ test('the same bytes may be pushed again under another media type', async (t) =>
   t.is((await get('manifests/v1')).headers['content-type'], 'application/vnd.example.one+json');
   await manifest({...bytes, mediaType: 'application/vnd.example.two+json'}, 'v1');
   t.is((await get('manifests/v1')).headers['content-type'], 'application/vnd.example.two+json');
+});
+
+/** One that refers to a subject, with every property that the formats have in common. */
+const referring = (subject: ManifestContent, mediaType: string, more: object): ManifestContent =>
+  manifestOf(
+    {
+      schemaVersion: 2,
+      mediaType,
+      subject: {mediaType: subject.mediaType, digest: subject.digest, size: subject.bytes.length},
+      ...more,
+    },
+    mediaType,
+  );
+
+const FORMATS: [string, string, object][] = [
+  ['a Docker image', DOCKER_MANIFEST, {config: descriptor(config), layers: []}],
+  ['a Docker list', DOCKER_LIST, {manifests: []}],
+  ['an OCI artifact manifest', OCI_ARTIFACT_MANIFEST, {blobs: [descriptor(layer)]}],
+  ['a manifest of an unknown type', 'application/vnd.example.manifest', {}],
+];
+
+for (const [what, mediaType, more] of FORMATS) {
+  test(`${what} with a subject is listed, and its push says so`, async (t) => {
+    const {manifest, blob, get} = pusherTo(await startBackref(t, hosted()), 'team/app');
+    const subject = plainManifest();
+    const referrer = referring(subject, mediaType, {artifactType: 'application/vnd.example.old', ...more});
+    for (const content of [config, layer]) await blob(content);
+    const pushed = await manifest(referrer);
+    t.is(pushed.status, 201);
+    t.is(pushed.headers['oci-subject'], subject.digest);
+    const {manifests} = (await get(`referrers/${subject.digest}`)).json() as {manifests: ListedDescriptor[]};
+    t.like(manifests, {
+      length: 1,
+      0: {mediaType, digest: referrer.digest, artifactType: 'application/vnd.example.old'},
+    });
+    t.deepEqual((await get(`manifests/${referrer.digest}`)).body, referrer.bytes);
+  });
+}
+
+test('an OCI artifact manifest is refused while one of its blobs is not here', async (t) => {
+  const {manifest, blob} = pusherTo(await startBackref(t, hosted()), 'team/app');
+  const referrer = referring(plainManifest(), OCI_ARTIFACT_MANIFEST, {blobs: [descriptor(layer)]});
+  const refused = await manifest(referrer);
+  t.is(refused.status, 404);
+  t.is(errorOf(refused).code, 'MANIFEST_BLOB_UNKNOWN');
+  await blob(layer);
+  t.is((await manifest(referrer)).status, 201);
 });

@@ -1,6 +1,6 @@
 import test, {type ExecutionContext} from 'ava';
 import type {Digest} from '../../../src/oci/digest.ts';
-import {OCI_INDEX} from '../../../src/oci/media-type.ts';
+import {DOCKER_MANIFEST, OCI_INDEX} from '../../../src/oci/media-type.ts';
 import {
   type Backref,
   createPatientClock,
@@ -486,4 +486,22 @@ test('a tag that was kept here before does not hide what is pushed through', asy
   t.deepEqual((await get(proxy, 'v1')).body, other.bytes);
   t.is((await remove(proxy, 'v2')).status, 202);
   t.is((await get(proxy, 'v2')).status, 404);
+});
+
+test('a Docker image with a subject that is pushed through is listed, and named under the upstream’s fallback tag', async (t) => {
+  const body = {...JSON.parse(referrerOf(image).bytes.toString()), mediaType: DOCKER_MANIFEST};
+  const docker = {...contentOf(Buffer.from(JSON.stringify(body))), mediaType: DOCKER_MANIFEST};
+  const {proxy, upstream} = await start(t, [
+    takes(docker.digest),
+    {request: API(), answer: {status: 404}},
+    {request: TAG(), answer: {status: 404}},
+    {request: TAG_PUT(), answer: {status: 201}},
+    {request: TAG(), answer: tagOf(docker)},
+    {request: TAG(), answer: tagOf(docker)},
+  ]);
+  const pushed = await put(proxy, docker.digest, docker);
+  t.is(pushed.status, 201);
+  t.is(pushed.headers['oci-subject'], image.digest);
+  t.deepEqual(JSON.parse(String(upstream.requests[3]?.body)).manifests, [descriptorOf(docker)]);
+  t.deepEqual(await referrers(proxy), [docker.digest]);
 });

@@ -1,6 +1,12 @@
 import test from 'ava';
 import {OciError} from '../../../src/oci/errors.ts';
-import {DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST} from '../../../src/oci/media-type.ts';
+import {
+  DOCKER_LIST,
+  DOCKER_MANIFEST,
+  OCI_ARTIFACT_MANIFEST,
+  OCI_INDEX,
+  OCI_MANIFEST,
+} from '../../../src/oci/media-type.ts';
 import {parseReference} from '../../../src/oci/name.ts';
 import {checkManifest} from '../../../src/registry/push/validate.ts';
 import {contentOf, randomBlob} from '../../support/content.ts';
@@ -147,14 +153,39 @@ test('a type that no header can carry is refused', (t) => {
   }
 });
 
-test("a subject makes an edge in OCI's formats alone", (t) => {
+test('a subject makes an edge in the formats of OCI and of Docker', (t) => {
   const attached = {...image, subject: descriptor};
   t.is(check(attached).edge?.subject, digest);
-  t.is(check(attached, DOCKER_MANIFEST).edge, undefined);
+  t.is(check(attached, DOCKER_MANIFEST).edge?.subject, digest);
 });
 
 test('a million entries, and nesting by the megabyte, are refused', (t) => {
   const wide = `{"layers":[${'{},'.repeat(1_000_000)}{}]}`;
   const deep = `{"a":${'['.repeat(2_000_000)}`;
   for (const body of [wide, deep]) t.is(refusal(() => check(body)).code, 'MANIFEST_INVALID');
+});
+
+test('an OCI artifact manifest is checked: its blobs and its subject are descriptors, and it has nothing of other formats', (t) => {
+  const artifact = {
+    mediaType: OCI_ARTIFACT_MANIFEST,
+    artifactType: 'a/b',
+    blobs: [descriptor],
+    subject: descriptor,
+  };
+  const checked = check(artifact, OCI_ARTIFACT_MANIFEST);
+  t.true(checked.known);
+  t.is(checked.facts.blobs.length, 1);
+  t.is(checked.edge?.subject, digest);
+  for (const fault of [
+    {blobs: [{}]},
+    {blobs: {}},
+    {subject: {digest: 'sha256:x'}},
+    {subject: 'text'},
+    {manifests: []},
+    {layers: []},
+    {config: descriptor},
+  ]) {
+    const {code} = refusal(() => check({...artifact, ...fault}, OCI_ARTIFACT_MANIFEST));
+    t.is(code, 'MANIFEST_INVALID');
+  }
 });

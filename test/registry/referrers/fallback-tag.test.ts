@@ -1,6 +1,6 @@
 import test, {type ExecutionContext} from 'ava';
 import {digestOf} from '../../../src/oci/digest.ts';
-import {OCI_INDEX} from '../../../src/oci/media-type.ts';
+import {DOCKER_LIST, DOCKER_MANIFEST, OCI_ARTIFACT_MANIFEST, OCI_INDEX} from '../../../src/oci/media-type.ts';
 import {fallbackTag} from '../../../src/oci/referrers.ts';
 import {
   type Backref,
@@ -10,7 +10,13 @@ import {
   type RegistryOverrides,
   startBackref,
 } from '../../support/backref.ts';
-import {imageManifest, type ManifestContent, manifestAnswer, plainManifest} from '../../support/content.ts';
+import {
+  contentOf,
+  imageManifest,
+  type ManifestContent,
+  manifestAnswer,
+  plainManifest,
+} from '../../support/content.ts';
 import {
   askUntilWritten,
   descriptorOf,
@@ -139,6 +145,20 @@ test('an index without a type of its own, sent as plain JSON, is read', async (t
   };
   const {proxy} = await start(t, [NO_API, {request: TAG, answer}, getOf(sbom)]);
   t.deepEqual(digests(await ask(proxy)), [sbom.digest]);
+});
+
+test('entries in formats of Docker, and old artifact manifests, are listed as their own bytes describe them', async (t) => {
+  const entries = [DOCKER_MANIFEST, DOCKER_LIST, OCI_ARTIFACT_MANIFEST].map((mediaType): ManifestContent => {
+    const body = {...JSON.parse(referrerOf(image).bytes.toString()), mediaType};
+    return {...contentOf(Buffer.from(JSON.stringify(body))), mediaType};
+  });
+  const script = [tagOf(entries.map(({digest}) => ({digest}))), ...entries.map((entry) => getOf(entry))];
+  const {proxy} = await start(t, [NO_API, ...script]);
+  t.deepEqual((await ask(proxy)).json(), {
+    schemaVersion: 2,
+    mediaType: OCI_INDEX,
+    manifests: entries.map(descriptorOf),
+  });
 });
 
 test('a tag that resolves to a subject of sha512 itself names no referrers', async (t) => {
