@@ -6,7 +6,13 @@ import {attachTo} from './artifact/attach.ts';
 import {listOf, type ReferrersIndex} from './artifact/list.ts';
 import {createRegistryTarget} from './artifact/registry-target.ts';
 import {scanFor} from './artifact/scan.ts';
-import {createStoreTarget, type StoreDeps, storedManifests} from './artifact/store-target.ts';
+import {
+  createStoreTarget,
+  requireRegistry,
+  requireRepository,
+  type StoreDeps,
+  storedManifests,
+} from './artifact/store-target.ts';
 import {ArtifactError, type ArtifactTarget} from './artifact/target.ts';
 import {patientClock, sleep} from './clock.ts';
 import type {CredentialsConfig} from './config.ts';
@@ -22,7 +28,7 @@ import {createDeposits, type Deposit, type DepositsParts} from './registry/depos
 import {Occupied} from './storage/folder-lock.ts';
 import {createFsBlobStore} from './storage/fs/blob-store.ts';
 import {createSpools} from './storage/fs/spools.ts';
-import type {Metadata} from './storage/metadata.ts';
+import type {Metadata, RepositoryKey} from './storage/metadata.ts';
 import {createUpstream} from './upstream/client.ts';
 
 /** A repository in the data folder of a backref. */
@@ -126,12 +132,26 @@ async function openStored(folder: string): Promise<Metadata> {
   return openSqliteMetadata({path});
 }
 
-const keyOf = ({registry, repository}: LocalStore) => ({registry, name: parseName(repository)});
+/** A store of which something is required is closed where it lacks that. */
+async function orClose(metadata: Metadata, check: Promise<void>): Promise<void> {
+  try {
+    await check;
+  } catch (error) {
+    await metadata.close();
+    throw error;
+  }
+}
+
+const keyOf = ({registry, repository}: LocalStore): RepositoryKey => ({
+  registry,
+  name: parseName(repository),
+});
 
 async function openStore(store: LocalStore): Promise<ArtifactTarget> {
   const {folder} = store;
   const repository = keyOf(store);
   const metadata = await openStored(folder);
+  await orClose(metadata, requireRepository(metadata, repository));
   const spools = createSpools({path: join(folder, 'spool')});
   return createStoreTarget(repository, {
     metadata,
@@ -247,7 +267,7 @@ export async function listReferrers(
  * Builds the index of what refers to a manifest from nothing but the stored manifests themselves.
  * @param store `oci:path`, or a local store: `folder` alone for all of its repositories.
  * @param subject a digest.
- * @throws ArtifactError when there is no such store, or when it is damaged.
+ * @throws ArtifactError when there is no such store or registry, or when the store is damaged.
  */
 export async function indexReferrers(
   store: string | LocalStore | Pick<LocalStore, 'folder'>,
@@ -271,6 +291,7 @@ async function scanStore(
   const within = 'repository' in store ? keyOf(store) : undefined;
   const metadata = await openStored(store.folder);
   try {
+    if (within) await requireRegistry(metadata, within.registry);
     return await scanFor(subject, storedManifests(metadata, within));
   } finally {
     await metadata.close();

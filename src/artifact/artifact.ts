@@ -1,6 +1,6 @@
 import {type BlobSource, blobOf} from '../oci/blob.ts';
 import {type Descriptor, readDescriptor} from '../oci/descriptor.ts';
-import {OCI_MANIFEST} from '../oci/media-type.ts';
+import {isMediaType, OCI_MANIFEST} from '../oci/media-type.ts';
 import {ArtifactError} from './target.ts';
 
 /** An OCI image manifest whose `subject` is still to be set. Its blobs are handed in beside it, or are there already. */
@@ -81,6 +81,23 @@ function check({mediaType, artifactType, config, layers}: ArtifactManifest): voi
   if (config.mediaType === EMPTY_CONFIG && !artifactType) {
     throw new ArtifactError(`An artifact whose config is ${EMPTY_CONFIG} needs an "artifactType".`);
   }
+  if (artifactType) checkType('artifactType', artifactType);
+  checkType('config.mediaType', config.mediaType);
+  for (const [index, layer] of layers.entries()) checkType(`layers[${index}].mediaType`, layer.mediaType);
+}
+
+/** image-spec, "Image Manifest" and "Content Descriptors": both are media types as RFC 6838 has them. */
+function checkType(property: string, value: string): void {
+  if (isMediaType(value)) return;
+  throw new ArtifactError(
+    `The property "${property}" of the artifact is "${String(value).slice(0, 80)}", which is not a media type: write type/subtype, such as application/spdx+json.`,
+  );
+}
+
+/** @throws ArtifactError */
+function checkData({mediaType, artifactType}: ArtifactData): void {
+  checkType('mediaType', mediaType);
+  if (artifactType) checkType('artifactType', artifactType);
 }
 
 /**
@@ -93,6 +110,7 @@ export function compose(
   subject: {mediaType: string; digest: string; size: number},
   blobs: readonly BlobSource[],
 ): ComposedArtifact {
+  if (isData(artifact)) checkData(artifact);
   const data = isData(artifact) ? blobOf(artifact.data) : undefined;
   const manifest = isData(artifact) && data ? manifestOfData(artifact, data) : (artifact as ArtifactManifest);
   check(manifest);

@@ -97,6 +97,31 @@ export function createStoreTarget(repository: RepositoryKey, deps: StoreDeps): A
 }
 
 /**
+ * What is unknown here must not pass for what has no referrers: a name may be misspelt.
+ * @throws ArtifactError for a registry of which the store has nothing
+ */
+export async function requireRegistry(
+  metadata: Pick<Metadata, 'repositories'>,
+  registry: string,
+): Promise<void> {
+  if ((await metadata.repositories(registry, {limit: 1})).length > 0) return;
+  throw new ArtifactError(
+    `The store has nothing of a registry "${registry}": write its name as the configuration has it, such as docker.io.`,
+  );
+}
+
+/** @throws ArtifactError for a repository of which the store has nothing, be it for want of its registry */
+export async function requireRepository(
+  metadata: Pick<Metadata, 'hasRepository' | 'repositories'>,
+  repository: RepositoryKey,
+): Promise<void> {
+  if (await metadata.hasRepository(repository)) return;
+  const {registry, name} = repository;
+  await requireRegistry(metadata, registry);
+  throw new ArtifactError(`The store has no repository "${name}" of the registry ${registry}.`);
+}
+
+/**
  * Every manifest of a store, once for each repository that is linked to it.
  * @param within only those of this repository.
  */

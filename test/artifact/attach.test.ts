@@ -1,5 +1,5 @@
 import test from 'ava';
-import {attach, blobOf, listReferrers} from '../../src/index.ts';
+import {type Artifact, attach, blobOf, listReferrers} from '../../src/index.ts';
 import {OCI_INDEX, OCI_MANIFEST} from '../../src/oci/media-type.ts';
 import {fallbackTag} from '../../src/oci/referrers.ts';
 import {
@@ -352,3 +352,29 @@ test('of a referrer that a registry names twice, the first descriptor counts', a
   const listed = await listReferrers(`docker://${upstream.host}/team/app`, digest, plainHttp);
   t.deepEqual(listed.manifests, [manifests[0]] as never);
 });
+
+const layer = {mediaType: 'application/x', digest: blobOf(Buffer.from('x')).digest, size: 1};
+const UNTYPED: Record<string, Artifact> = {
+  'data whose media type is a word': {...sbom, mediaType: 'sbom'},
+  'data whose media type has parameters': {...sbom, mediaType: 'text/plain; charset=utf-8'},
+  'data whose media type is empty': {...sbom, mediaType: ''},
+  'data whose artifact type has a space': {...sbom, artifactType: 'application/my sbom'},
+  'data whose artifact type has a line break': {...sbom, artifactType: 'application/x\ny'},
+  'a manifest whose artifact type is a word': {artifactType: 'sbom', config: layer, layers: []},
+  'a manifest whose config has no media type': {config: {...layer, mediaType: 'x'}, layers: []},
+  'a manifest of which a layer has none': {config: layer, layers: [layer, {...layer, mediaType: 'a/b/c'}]},
+};
+
+for (const [what, artifact] of Object.entries(UNTYPED)) {
+  test(`${what} is refused, and nothing is written`, async (t) => {
+    const legacy = await startLegacy(t, imageManifest());
+    await t.throwsAsync(attach(legacy.target, '1', artifact, plainHttp), {
+      name: 'ArtifactError',
+      message: /is not a media type: write type\/subtype/,
+    });
+    t.deepEqual(
+      legacy.requests.filter((line) => !/^(GET|HEAD) /.test(line)),
+      [],
+    );
+  });
+}

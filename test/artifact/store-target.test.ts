@@ -65,3 +65,16 @@ test('a folder that is no store is refused, and stays as it is', async (t) => {
   );
   await t.throwsAsync(readFile(join(folder, 'meta.db')), {code: 'ENOENT'});
 });
+
+test('a registry or a repository of which the store has nothing is an error, not an empty list', async (t) => {
+  const image = imageManifest();
+  const store = await createStore(t, image);
+  const registry = {name: 'ArtifactError', message: /has nothing of a registry "ghrc\.io"/};
+  await t.throwsAsync(listReferrers({...store, registry: 'ghrc.io'}, image.digest), registry);
+  await t.throwsAsync(indexReferrers({...store, registry: 'ghrc.io'}, image.digest), registry);
+  await t.throwsAsync(listReferrers({...store, repository: 'team/typo'}, image.digest), {
+    name: 'ArtifactError',
+    message: /has no repository "team\/typo" of the registry docker\.io/,
+  });
+  t.deepEqual((await listReferrers(store, image.digest)).manifests, []);
+});
