@@ -11,6 +11,10 @@ RUN npm run build
 RUN npm prune --omit=dev
 
 FROM node:24-slim
+LABEL org.opencontainers.image.title="backref" \
+  org.opencontainers.image.description="An OCI registry proxy that pulls through any registry, caches what passes and gives every registry a correct Referrers API" \
+  org.opencontainers.image.version="0.1.0" \
+  org.opencontainers.image.licenses="Apache-2.0"
 ENV NODE_ENV=production
 # Everything that is kept lies in the volume; a configuration may be mounted as /app/config/backref.yaml.
 ENV BACKREF_STORAGE_PATH=/data
@@ -20,8 +24,9 @@ COPY LICENSE package.json ./
 COPY config ./config
 COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
-RUN mkdir /data && chown node:node /data
-USER node
+# The base image's user "node", by number: Kubernetes sees from that alone that it is not root.
+RUN mkdir /data && chown 1000:1000 /data
+USER 1000:1000
 VOLUME /data
 EXPOSE 5000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=5s CMD ["node", "dist/cli/main.js", "health"]

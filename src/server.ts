@@ -1,6 +1,6 @@
 import {randomUUID} from 'node:crypto';
 import {mkdirSync, realpathSync} from 'node:fs';
-import {join} from 'node:path';
+import {dirname, join} from 'node:path';
 import {type Commands, createCommands} from './admin/commands.ts';
 import {type AdminSocket, createAdminSocket} from './admin/socket.ts';
 import {type Background, createBackground} from './background.ts';
@@ -31,6 +31,7 @@ import {createTagRounds} from './registry/push/tag-round.ts';
 import {createTagUpkeep, type TagUpkeep} from './registry/push/tag-upkeep.ts';
 import {createThroughPush} from './registry/push/through.ts';
 import {createUploads} from './registry/push/uploads.ts';
+import {createReadiness} from './registry/readiness.ts';
 import {createCapabilities} from './registry/referrers/capability.ts';
 import {createDiscovery} from './registry/referrers/discovery.ts';
 import {createFallbackTags} from './registry/referrers/fallback-tag.ts';
@@ -145,6 +146,7 @@ export function createServer(
       spools,
       writes,
       registries: registries.get,
+      isStopping: () => closing !== undefined,
       owner: pseudonym,
       clock,
       events,
@@ -306,6 +308,8 @@ interface Parts {
   spools: Spools;
   writes: Writes;
   registries(): Registries;
+  /** The server takes nothing new any more. */
+  isStopping(): boolean;
   /** Names this process among those that share the metadata. */
   owner: string;
   clock: Clock;
@@ -313,7 +317,7 @@ interface Parts {
 }
 
 function wire(config: Config, parts: Parts): Wired {
-  const {metadata, spools, writes, registries, owner, clock, events} = parts;
+  const {metadata, spools, writes, registries, isStopping, owner, clock, events} = parts;
   const store = createFsBlobStore({path: join(config.storage.blobs.path, 'blobs'), metadata});
   const memory = createMemory(config.cache.memory);
   const absences = createAbsences(clock);
@@ -376,11 +380,23 @@ function wire(config: Config, parts: Parts): Wired {
       storedBytes: createStoredBytes(metadata, clock),
       freeBytes: () => freeSpace(config.storage.blobs.path),
     }),
+    readiness: createReadiness({
+      store,
+      metadata,
+      spools,
+      freeBytes: () => leastFree([config.storage.blobs.path, dirname(config.storage.metadata.path)]),
+      isStopping,
+      clock,
+    }),
   };
   const deposits = createDeposits({metadata, spools, custody, tags, memory, clock});
   const sweepSpools = createSpoolSweep({metadata, spools, clock});
   return {verbs, store, sweepSpools, fills, prefetch, lists, expiry, garbage, deposits, upkeep};
 }
+
+/** Bytes left in the fullest of some folders' file systems. */
+const leastFree = async (folders: readonly string[]): Promise<number> =>
+  Math.min(...(await Promise.all(folders.map(freeSpace))));
 
 /** An address that a client on this machine can use. */
 function reachable(host: string): string {

@@ -1,33 +1,53 @@
+import {isEveryAddress} from '../config/host.ts';
 import {type ConfigOptions, FAULTY, loadConfiguration} from './configuration.ts';
 
-/** Milliseconds that a healthy server needs at most to answer. */
-const PATIENCE = 3000;
+/** Within which a server that is well answers. */
+const TIMEOUT_MS = 3000;
 
 /**
- * `backref health`: asks `GET /v2/` of the server that listens where this configuration says.
- * @returns the exit code: 0 when it answers without a fault of its own, else 1.
+ * `backref health`: asks `GET /readyz` of the server that listens where this configuration says.
+ * @returns the exit code: 0 when it is ready, else 1, also when something else than a backref answers; 2 when the
+ * configuration is faulty.
  */
 export async function health(options: ConfigOptions): Promise<number> {
   const loaded = await loadConfiguration(options);
   if (!loaded) return FAULTY;
   const {host, port} = loaded.config.listen;
-  const url = `http://${reachable(host)}:${port}/v2/`;
-  try {
-    const {status} = await fetch(url, {signal: AbortSignal.timeout(PATIENCE), redirect: 'manual'});
-    if (status < 500) return 0;
-    process.stderr.write(`${url} answers ${status}\n`);
-  } catch (error) {
-    const {cause} = error instanceof Error ? error : {cause: undefined};
-    process.stderr.write(
-      `${url} does not answer: ${cause instanceof Error ? cause.message : String(error)}\n`,
-    );
-  }
+  const url = `http://${reachable(host)}:${port}/readyz`;
+  const problem = await problemAt(url).catch((error: unknown) => `does not answer: ${reasonOf(error)}`);
+  if (problem === undefined) return 0;
+  process.stderr.write(`${url} ${problem}\n`);
   return 1;
+}
+
+/** What is wrong with the server at a URL; undefined when it is a backref that is ready. */
+async function problemAt(url: string): Promise<string | undefined> {
+  const response = await fetch(url, {signal: AbortSignal.timeout(TIMEOUT_MS), redirect: 'manual'});
+  const {server, problems} = readReport(await response.text());
+  if (server !== 'backref')
+    return `is answered by something else than backref (status ${response.status}): see what listens there, or name the server's configuration with --config`;
+  return response.status === 200
+    ? undefined
+    : `is not ready: ${Array.isArray(problems) ? problems.join('; ') : 'it does not say why'}`;
+}
+
+function readReport(text: string): {server?: unknown; problems?: unknown} {
+  try {
+    const report: unknown = JSON.parse(text);
+    return typeof report === 'object' && report !== null ? report : {};
+  } catch {
+    return {};
+  }
+}
+
+/** fetch tells what happened in the cause alone. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.cause instanceof Error ? error.cause.message : error.message;
 }
 
 /** A server that listens on every address is asked on this machine's own. */
 function reachable(host: string): string {
-  if (host === '0.0.0.0') return '127.0.0.1';
-  if (host === '::') return '[::1]';
+  if (isEveryAddress(host)) return host === '::' ? '[::1]' : '127.0.0.1';
   return host.includes(':') ? `[${host}]` : host;
 }

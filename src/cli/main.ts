@@ -30,7 +30,7 @@ program
 
 program
   .command('health')
-  .description('ask the server that runs with this configuration whether it answers; exit code 0 or 1')
+  .description('ask the server that runs with this configuration whether it is ready; exit code 0 or 1')
   .option(...CONFIG_FLAG)
   .action(async (options) => exitWith((await import('./health.ts')).health(options)));
 

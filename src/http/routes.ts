@@ -7,9 +7,11 @@ import type {Catalog} from '../registry/catalog.ts';
 import type {Manifests} from '../registry/manifests.ts';
 import type {Route} from '../registry/namespace.ts';
 import type {Pushes} from '../registry/push/pushes.ts';
+import type {Readiness} from '../registry/readiness.ts';
 import type {Referrers} from '../registry/referrers/referrers.ts';
 import type {TagLists} from '../registry/tag-lists.ts';
 import {deleteBlob, getBlob, headBlob} from './blobs.ts';
+import {getHealth, getReadiness} from './health.ts';
 import {listCatalog, listTags} from './listings.ts';
 import {deleteManifest, getManifest, headManifest, putManifest} from './manifests.ts';
 import {listReferrers} from './referrers.ts';
@@ -32,6 +34,7 @@ export interface Verbs {
   referrers: Referrers;
   pushes: Pushes;
   metrics: Metrics;
+  readiness: Readiness;
 }
 
 /** Figures for a monitoring system. */
@@ -54,7 +57,7 @@ interface Endpoint {
 
 /** The one list of what is served. */
 const endpoints = (
-  {manifests, blobs, tagLists, catalog, referrers, metrics}: Verbs,
+  {manifests, blobs, tagLists, catalog, referrers, metrics, readiness}: Verbs,
   clock: Clock,
 ): Endpoint[] => {
   const begin = new Map([['POST', beginUpload(clock)]]);
@@ -62,6 +65,8 @@ const endpoints = (
     {path: '/v2{/}', kind: 'ping', methods: {GET: ping}},
     {path: '/v2/_catalog', kind: 'catalog', methods: {GET: listCatalog(catalog)}},
     {path: '/metrics', kind: 'metrics', methods: {GET: getMetrics(metrics)}},
+    {path: '/healthz', kind: 'probe', methods: {GET: getHealth}},
+    {path: '/readyz', kind: 'probe', methods: {GET: getReadiness(readiness)}},
     {path: '/v2/*name/referrers/:digest', kind: 'referrers', methods: {GET: listReferrers(referrers)}},
     {path: '/v2/*name/tags/list', kind: 'tags', methods: {GET: listTags(tagLists)}},
     {

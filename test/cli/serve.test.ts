@@ -1,5 +1,6 @@
 import {once} from 'node:events';
-import {writeFile} from 'node:fs/promises';
+import {rename, writeFile} from 'node:fs/promises';
+import {createServer as createHttpServer} from 'node:http';
 import {type AddressInfo, createServer} from 'node:net';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
@@ -153,7 +154,37 @@ test('a faulty configuration starts nothing and ends with 2', async (t) => {
   t.regex(stderr, /BACKREF_LISTEN_PORT/);
 });
 
-test('health is 0 while the server answers and 1 when it does not', async (t) => {
+test('health recognises that something else than backref answers', async (t) => {
+  const other = createHttpServer((_request, response) => {
+    response.setHeader('content-type', 'application/json').end('{}');
+  });
+  other.listen(0, '127.0.0.1');
+  await once(other, 'listening');
+  t.teardown(() => other.close());
+  const {port} = other.address() as AddressInfo;
+  const env = {...ANYWHERE, BACKREF_LISTEN_PORT: String(port)};
+  const {code, stderr} = await run(t, ['health'], {cwd: await createFolder(t), env});
+  t.is(code, 1);
+  t.regex(
+    stderr,
+    /\/readyz is answered by something else than backref \(status 200\): see what listens there/,
+  );
+});
+
+test('health tells why a server is not ready', async (t) => {
+  const cwd = await createFolder(t);
+  const server = start(t, ['serve'], {cwd, env: ANYWHERE});
+  const [, , port] = await server.prints(LISTENS);
+  await rename(join(cwd, 'data/blobs'), join(cwd, 'data/unmounted'));
+  const env = {BACKREF_LISTEN_PORT: String(port)};
+  t.deepEqual(await run(t, ['health'], {cwd, env}), {
+    code: 1,
+    stdout: '',
+    stderr: `http://127.0.0.1:${port}/readyz is not ready: the blob store is missing or cannot be read\n`,
+  });
+});
+
+test('health is 0 while the server is ready and 1 when it does not answer', async (t) => {
   const cwd = await createFolder(t);
   const server = start(t, ['serve'], {cwd, env: ANYWHERE});
   const [, , port] = await server.prints(LISTENS);
