@@ -13,7 +13,7 @@ const LOCK_PAUSE = 50;
 const LOCK_PATIENCE = 10_000;
 
 export interface IndexFile {
-  /** What stands in index.json, in its order. */
+  /** What stands in index.json, in its order. @throws ArtifactError for an entry that cannot be followed */
   entries(): Promise<Descriptor[]>;
   tagged(tag: Tag): Promise<Descriptor | undefined>;
   /** Adds an entry unless it is there; the tag, if there is one, leaves the entry that had it. */
@@ -39,7 +39,14 @@ export function createIndexFile(folder: string, clock: Clock): IndexFile {
     );
   };
   const entries = async (): Promise<Descriptor[]> =>
-    (await read()).manifests.map(readDescriptor).filter((descriptor) => descriptor !== undefined);
+    (await read()).manifests.map((value, index) => {
+      const descriptor = readDescriptor(value);
+      if (descriptor) return descriptor;
+      // What it leads to may refer to anything: a list without it would pass for the whole one.
+      throw new ArtifactError(
+        `manifests[${index}] in index.json of ${folder} is not a descriptor with a sha256 or sha512 digest and a size.`,
+      );
+    });
 
   const acquire = async (): Promise<void> => {
     for (let waited = 0; ; waited += LOCK_PAUSE) {
@@ -77,7 +84,10 @@ export function createIndexFile(folder: string, clock: Clock): IndexFile {
 
   return {
     entries,
-    tagged: async (tag) => (await entries()).find((entry) => tagOf(entry) === tag),
+    async tagged(tag) {
+      const descriptors = (await read()).manifests.map(readDescriptor);
+      return descriptors.find((entry) => entry && tagOf(entry) === tag);
+    },
     async add(descriptor, tag) {
       await acquire();
       try {

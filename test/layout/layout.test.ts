@@ -154,3 +154,15 @@ test('a tag that is not there, and a digest that nothing leads to, are errors', 
     });
   }
 });
+
+test('an entry of index.json that cannot be followed makes the list an error, not a shorter one', async (t) => {
+  const image = imageManifest();
+  const folder = await createLayout(t, {'1': image});
+  const {manifests, ...index} = await readIndex(folder);
+  for (const odd of [{digest: `blake3:${'a'.repeat(64)}`, size: 1}, {digest: image.digest}, 'text']) {
+    await writeFile(join(folder, 'index.json'), JSON.stringify({...index, manifests: [...manifests, odd]}));
+    const refused = {name: 'ArtifactError', message: /manifests\[1\] in index\.json/};
+    await t.throwsAsync(listReferrers(`oci:${folder}`, '1'), refused);
+    await t.throwsAsync(indexReferrers(`oci:${folder}`, image.digest), refused);
+  }
+});
