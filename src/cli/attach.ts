@@ -1,10 +1,13 @@
 import {basename} from 'node:path';
 import {manifestOfLayers} from '../artifact/artifact.ts';
 import {attach as attachArtifact} from '../artifacts.ts';
+import type {BlobSource} from '../oci/blob.ts';
 import type {Descriptor} from '../oci/descriptor.ts';
 import {parseArtifactReference} from './artifact-reference.ts';
+import {humanSize} from './draw-tree.ts';
 import {fileBlob} from './file-blob.ts';
 import {explain, registryAccess} from './registry-access.ts';
+import {createJsonReport, createTextReport, misused} from './report.ts';
 
 export interface AttachFlags {
   artifactType: string;
@@ -12,9 +15,9 @@ export interface AttachFlags {
   /** `key=value`, each. */
   annotation: readonly string[];
   plainHttp?: boolean;
+  json?: boolean;
 }
 
-const MISUSED = 2;
 const CREATED = 'org.opencontainers.image.created';
 const TITLE = 'org.opencontainers.image.title';
 
@@ -27,16 +30,51 @@ function readAnnotations(texts: readonly string[]): Record<string, string> | str
   );
 }
 
+interface Sent {
+  /** Bytes. */
+  sent: number;
+  total: number;
+}
+
+const wording = {
+  progress: ({sent, total}: Sent): [number, string] => [
+    total === 0 ? 1 : Math.min(1, sent / total),
+    `${humanSize(sent)} of ${humanSize(total)} sent`,
+  ],
+  result: ({digest}: {digest: string}): string => digest,
+};
+
+/** Tells each whole percent of what is read of the blobs: they are sent as they are read. */
+function watched(blobs: readonly BlobSource[], tell: (state: Sent) => void): BlobSource[] {
+  const total = blobs.reduce((sum, {size}) => sum + size, 0);
+  let sent = 0;
+  let shown = 0;
+  async function* counted(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    for await (const chunk of bytes) {
+      yield chunk;
+      sent += chunk.length;
+      const percent = Math.floor((100 * sent) / total);
+      if (percent > shown) tell({sent, total});
+      shown = percent;
+    }
+  }
+  return blobs.map((blob) => ({...blob, open: () => counted(blob.open())}));
+}
+
 /**
- * `backref attach`: attaches files to a manifest, each as a layer, and prints the digest of the new manifest.
+ * `backref attach`: attaches files to a manifest, each as a layer, and prints the digest of the new manifest. On a
+ * terminal it shows how much is sent; with `--json` each step is a line of JSON.
  * @returns the exit code: 0 when they are attached and can be found, 1 when not, 2 when the command is misused.
  */
 export async function attach(text: string, files: readonly string[], flags: AttachFlags): Promise<number> {
   const reference = parseArtifactReference(text);
   const annotations = readAnnotations(flags.annotation);
-  if (typeof reference === 'string') return misused(reference);
-  if (typeof annotations === 'string') return misused(annotations);
-  if (flags.artifactType === '') return misused('--artifact-type must not be empty.');
+  if (typeof reference === 'string') return misused(reference, flags);
+  if (typeof annotations === 'string') return misused(annotations, flags);
+  if (flags.artifactType === '') return misused('--artifact-type must not be empty.', flags);
+  const report = flags.json
+    ? createJsonReport<Sent, {digest: string}>()
+    : createTextReport<Sent, {digest: string}>(wording);
   try {
     const blobs = await Array.fromAsync(files, fileBlob);
     const layers = blobs.map(
@@ -49,17 +87,15 @@ export async function attach(text: string, files: readonly string[], flags: Atta
     );
     const created = {[CREATED]: new Date().toISOString(), ...annotations};
     const artifact = manifestOfLayers(layers, flags.artifactType, created);
-    const options = {...(await registryAccess(flags, process.env)), blobs};
-    const digest = await attachArtifact(reference.target, reference.reference, artifact, options);
-    process.stdout.write(`${digest}\n`);
+    const shows = flags.json || process.stderr.isTTY;
+    const options = {
+      ...(await registryAccess(reference.target, flags, process.env)),
+      blobs: shows ? watched(blobs, report.progress) : blobs,
+    };
+    report.result({digest: await attachArtifact(reference.target, reference.reference, artifact, options)});
     return 0;
   } catch (error) {
-    process.stderr.write(`${explain(error, process.env)}\n`);
+    report.error(new Error(explain(error, process.env), {cause: error}));
     return 1;
   }
-}
-
-function misused(problem: string): number {
-  process.stderr.write(`${problem}\n`);
-  return MISUSED;
 }

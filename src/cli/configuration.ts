@@ -19,10 +19,17 @@ export async function readConfiguration({config}: ConfigOptions): Promise<Loaded
   }
 }
 
-/** Loads the configuration of a command; its faults are printed for people, and then there is none. */
-export async function loadConfiguration(options: ConfigOptions): Promise<Loaded | undefined> {
+/**
+ * Loads the configuration of a command. Its faults are printed, for people on stderr, with `json` on stdout, and then
+ * there is none.
+ */
+export async function loadConfiguration(
+  options: ConfigOptions & {json?: boolean},
+): Promise<Loaded | undefined> {
   const result = await readConfiguration(options);
   if (!(result instanceof ConfigError)) return result;
-  process.stderr.write(`${result.message}\n`);
+  const {message, source, faults} = result;
+  if (options.json) process.stdout.write(`${JSON.stringify({error: {message, source, faults}})}\n`);
+  else process.stderr.write(`${message}\n`);
   return undefined;
 }

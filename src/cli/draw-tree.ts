@@ -11,7 +11,6 @@ export interface Section {
 }
 
 const CREATED = 'org.opencontainers.image.created';
-const SHORT = 12;
 const SIZES = ['B', 'kB', 'MB', 'GB', 'TB'];
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
@@ -24,8 +23,6 @@ const AGES = [
   ['min', MINUTE],
   ['s', SECOND],
 ] as const;
-
-const shortDigest = (digest: string): string => digest.slice(0, digest.indexOf(':') + 1 + SHORT);
 
 /** Bytes in decimal units with up to one digit behind the point. */
 export function humanSize(bytes: number): string {
@@ -46,22 +43,40 @@ export function humanAge(created: string | undefined, now: number): string {
 /** What a registry says is shown without what a terminal would obey. */
 const printable = (text: string): string => text.replaceAll(/\p{Cc}|\p{Cf}/gu, '?');
 
-const lineOf = ({artifactType, digest, size, annotations}: ReferrerNode, now: number): string =>
-  [
-    printable(artifactType ?? 'no artifact type'),
-    shortDigest(digest),
-    humanSize(size),
-    humanAge(annotations?.[CREATED], now),
-  ]
-    .filter((part) => part !== '')
-    .join('  ');
+/** One line of a tree: the branches and the type, then what is aligned with the other lines. */
+interface Line {
+  name: string;
+  size: string;
+  age: string;
+  digest: string;
+}
 
-function* draw(nodes: readonly ReferrerNode[], indent: string, now: number): Generator<string> {
-  for (const [index, node] of nodes.entries()) {
+function* linesOf(nodes: readonly ReferrerNode[], indent: string, now: number): Generator<Line> {
+  for (const [index, {artifactType, digest, size, annotations, referrers}] of nodes.entries()) {
     const isLast = index === nodes.length - 1;
-    yield `${indent}${isLast ? '└── ' : '├── '}${lineOf(node, now)}`;
-    yield* draw(node.referrers, `${indent}${isLast ? '    ' : '│   '}`, now);
+    yield {
+      name: `${indent}${isLast ? '└── ' : '├── '}${printable(artifactType ?? 'no artifact type')}`,
+      size: humanSize(size),
+      age: humanAge(annotations?.[CREATED], now),
+      digest,
+    };
+    yield* linesOf(referrers, `${indent}${isLast ? '    ' : '│   '}`, now);
   }
+}
+
+/** The digest comes last and whole: so it can be copied, and only its line is too long for a narrow terminal. */
+function align(lines: readonly Line[]): string[] {
+  const [name, size, age] = (['name', 'size', 'age'] as const).map((column) =>
+    Math.max(...lines.map((line) => line[column].length)),
+  );
+  return lines.map((line) =>
+    [
+      line.name.padEnd(name ?? 0),
+      line.size.padStart(size ?? 0),
+      ...(age === 0 ? [] : [line.age.padEnd(age ?? 0)]),
+      line.digest,
+    ].join('  '),
+  );
 }
 
 /**
@@ -72,7 +87,7 @@ function* draw(nodes: readonly ReferrerNode[], indent: string, now: number): Gen
 export function drawTree(name: string, sections: readonly Section[], now: number): string {
   const texts = sections.map(({digest, platform, referrers}) => {
     const heading = platform === undefined ? `${name}@${digest}` : `${printable(platform)}  ${digest}`;
-    const lines = referrers.length === 0 ? ['└── no referrers'] : [...draw(referrers, '', now)];
+    const lines = referrers.length === 0 ? ['└── no referrers'] : align([...linesOf(referrers, '', now)]);
     return [heading, ...lines, ''].join('\n');
   });
   return texts.join('\n');

@@ -1,6 +1,8 @@
 import {parseDuration} from '../config/units.ts';
 import type {ConfigOptions} from './configuration.ts';
+import {humanSize} from './draw-tree.ts';
 import {expectStore, runCommand} from './live-commands.ts';
+import {misused} from './report.ts';
 
 export interface GcFlags extends ConfigOptions {
   /** As it was typed; without it, the configuration's. */
@@ -17,14 +19,13 @@ interface Counts {
   bytes: number;
 }
 
-const MISUSED = 2;
 const count = (value: number, one: string): string =>
   `${value.toLocaleString('en-US')} ${value === 1 ? one : `${one}s`}`;
 
 const wording = {
   progress: ({done, manifests, blobs, bytes}: Counts & {done: number}): [number, string] => [
     done,
-    `${count(manifests, 'manifest')} and ${count(blobs, 'blob')} removed, ${count(bytes, 'byte')}`,
+    `removed ${count(manifests, 'manifest')}, ${count(blobs, 'blob')}, ${humanSize(bytes)}`,
   ],
   result: ({uploads, indexes, links, manifests, blobs, bytes}: Counts): string =>
     [
@@ -41,8 +42,7 @@ const wording = {
 export async function gc({grace: text, ...flags}: GcFlags): Promise<number> {
   const grace = text === undefined ? undefined : parseDuration(text);
   if (text !== undefined && grace === undefined) {
-    process.stderr.write(`--grace "${text}" is no duration: write 500ms, 60s, 5m, 12h, 7d or 0.\n`);
-    return MISUSED;
+    return misused(`--grace "${text}" is not a duration: write 500ms, 60s, 5m, 12h, 7d or 0.`, flags);
   }
   return runCommand<Counts & {done: number}, Counts>(flags, {
     wording,

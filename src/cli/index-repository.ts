@@ -1,5 +1,7 @@
+import {isRepositoryName} from '../oci/name.ts';
 import type {ConfigOptions} from './configuration.ts';
 import {runCommand} from './live-commands.ts';
+import {misused} from './report.ts';
 
 export interface IndexFlags extends ConfigOptions {
   /** As it was typed. */
@@ -19,13 +21,14 @@ interface Walk {
   failures: readonly {tag: string; reason: string}[];
 }
 
-const MISUSED = 2;
+/** The first component, where it names a registry. */
+const REGISTRY = /^[^/]*[.:][^/]*\//;
 const number = (value: number): string => value.toLocaleString('en-US');
 
 const wording = {
   progress: ({tags, indexed, failed, referrers, requests}: Walk): [number, string] => [
     tags === 0 ? 0 : (indexed + failed) / tags,
-    `${number(indexed + failed)} of ${number(tags)} tags, ${number(referrers)} referrers, ${number(requests)} requests`,
+    `${number(indexed + failed)}/${number(tags)} tags, ${number(referrers)} referrers, ${number(requests)} requests`,
   ],
   result({tags, indexed, manifests, referrers, requests, complete, stopped, failures, failed}: Walk): string {
     const more = failed - failures.length;
@@ -52,10 +55,13 @@ export async function indexRepository(
 ): Promise<number> {
   const budget = Number(text);
   if (!/^[1-9]\d*$/.test(text) || !Number.isSafeInteger(budget)) {
-    process.stderr.write(
-      `--budget "${text}" is no number of requests: write a whole number of at least 1.\n`,
+    return misused(
+      `--budget "${text}" is not a number of requests: write a whole number of at least 1.`,
+      flags,
     );
-    return MISUSED;
+  }
+  if (!isRepositoryName(repository.replace(REGISTRY, ''))) {
+    return misused(`"${repository}" is not a repository: write library/alpine or ghcr.io/org/app.`, flags);
   }
   return runCommand<Walk, Walk>(flags, {
     wording,

@@ -41,7 +41,7 @@ export async function runCommand<State, Result>(
   {json = false, ...options}: ConfigOptions & {json?: boolean},
   {wording, check, run, exitCodeOf = () => 0}: LiveCommand<State, Result>,
 ): Promise<number> {
-  const loaded = await loadConfiguration(options);
+  const loaded = await loadConfiguration({...options, json});
   if (!loaded) return FAULTY;
   const {config} = loaded;
   const report = json ? createJsonReport<State, Result>() : createTextReport(wording);

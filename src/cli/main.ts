@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import {readFileSync} from 'node:fs';
-import {Command} from 'commander';
+import {Command, Option} from 'commander';
 
 /** A command ends with the exit code that it resolves to; its module is loaded only when it is called. */
 const exitWith = async (code: Promise<number>): Promise<never> => process.exit(await code);
@@ -12,13 +12,20 @@ const CONFIG_FLAG = [
 ] as const;
 
 const REFERENCE = 'host/name:tag, host/name@digest, oci:path:tag or oci:path@digest';
-const PLAIN_HTTP = ['--plain-http', 'speak http instead of https to the registry'] as const;
+const PLAIN_HTTP = [
+  '--plain-http',
+  'speak http instead of https to the registry; localhost and loopback addresses imply it',
+] as const;
+const NO_PLAIN_HTTP = ['--no-plain-http', 'speak https also to a registry of this machine'] as const;
+const JSON_STEPS = ['--json', 'for machines: a line of JSON for each step and for the result'] as const;
 const collect = (value: string, earlier: readonly string[] = []): string[] => [...earlier, value];
 
 const program = new Command('backref')
   .description('A proxy and cache in front of OCI registries')
   .version(version)
-  .showHelpAfterError()
+  .showHelpAfterError('Run backref --help, or the command with --help, to see what is possible.')
+  // The error with what was probably meant on one line, and the one above below it.
+  .configureOutput({outputError: (text, write) => write(text.replace(/\n(?=\(Did you mean)/, ' '))})
   // 2, as for every other fault of what was asked; 1 is kept for what fails while it runs.
   .exitOverride(({exitCode}) => process.exit(exitCode === 0 ? 0 : 2));
 
@@ -26,6 +33,7 @@ program
   .command('serve')
   .description('serve the configured registries until SIGTERM or SIGINT')
   .option(...CONFIG_FLAG)
+  .option('--json', 'log a line of JSON for each event, as log.format: json does')
   .action(async (options) => exitWith((await import('./serve.ts')).serve({...options, version})));
 
 program
@@ -44,7 +52,9 @@ program
   .requiredOption('--artifact-type <type>', 'what it is, such as application/spdx+json')
   .option('--media-type <type>', 'the media type of the files', 'application/octet-stream')
   .option('-a, --annotation <key=value>', 'of the new manifest; may be repeated', collect, [])
+  .option(...JSON_STEPS)
   .option(...PLAIN_HTTP)
+  .option(...NO_PLAIN_HTTP)
   .action(async (reference, files, options) =>
     exitWith((await import('./attach.ts')).attach(reference, files, options)),
   );
@@ -56,8 +66,10 @@ program
   .option('--artifact-type <type>', 'only referrers of this type; may be repeated', collect)
   .option('--platform <os/arch>', "the referrers of an index's manifest for this platform")
   .option('--all-platforms', "the index's own referrers, then those of each of its manifests")
-  .option('--format <format>', 'tree or json', 'tree')
+  .option('--json', 'as JSON instead of a tree')
+  .addOption(new Option('--format <format>', 'tree or json; json is the same as --json').hideHelp())
   .option(...PLAIN_HTTP)
+  .option(...NO_PLAIN_HTTP)
   .action(async (reference, options) =>
     exitWith((await import('./referrers.ts')).referrers(reference, options)),
   );
@@ -68,7 +80,7 @@ program
     'rebuild the index of referrers from the stored manifests, beside a running server or without one',
   )
   .option(...CONFIG_FLAG)
-  .option('--json', 'for machines: a line of JSON for each step and for the result')
+  .option(...JSON_STEPS)
   .action(async (options) => exitWith((await import('./reindex.ts')).reindex(options)));
 
 program
@@ -79,7 +91,7 @@ program
     'leave alone what was pushed so lately: 60s, 24h, 0; else garbage.grace of the configuration',
   )
   .option(...CONFIG_FLAG)
-  .option('--json', 'for machines: a line of JSON for each step and for the result')
+  .option(...JSON_STEPS)
   .action(async (options) => exitWith((await import('./gc.ts')).gc(options)));
 
 program
@@ -88,7 +100,7 @@ program
   .argument('<repository>', 'as clients name it: library/alpine, ghcr.io/org/app')
   .requiredOption('--budget <requests>', 'the most requests to make to the upstream')
   .option(...CONFIG_FLAG)
-  .option('--json', 'for machines: a line of JSON for each step and for the result')
+  .option(...JSON_STEPS)
   .action(async (repository, options) =>
     exitWith((await import('./index-repository.ts')).indexRepository(repository, options)),
   );

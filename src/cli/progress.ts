@@ -12,7 +12,9 @@ export interface Progress {
   end(): void;
 }
 
-const CELLS = 24;
+/** Leaves room for a sentence within 80 columns. */
+const CELLS = 12;
+const USUAL_COLUMNS = 80;
 /** Without a terminal, a line for so many parts of the work. */
 const PARTS = 10;
 
@@ -32,7 +34,7 @@ function createBar(screen: Screen): Progress {
   let drawn = false;
   return {
     show(done, text) {
-      const line = `${bar(done)} ${percentOf(done)}  ${text}`.slice(0, (screen.columns ?? 80) - 1);
+      const line = `${bar(done)} ${percentOf(done)}  ${text}`.slice(0, (screen.columns || USUAL_COLUMNS) - 1);
       screen.write(`\r${line}\x1b[K`);
       drawn = true;
     },

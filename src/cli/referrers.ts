@@ -7,21 +7,24 @@ import {parseReference} from '../oci/name.ts';
 import {parseArtifactReference} from './artifact-reference.ts';
 import {drawTree, type Section} from './draw-tree.ts';
 import {explain, registryAccess} from './registry-access.ts';
+import {failed, misused} from './report.ts';
 
 export interface ReferrersFlags {
   artifactType?: readonly string[];
   platform?: string;
   allPlatforms?: boolean;
-  format: string;
+  /** An older name of `json`: `tree` or `json`. */
+  format?: string;
+  json?: boolean;
   plainHttp?: boolean;
 }
 
-const MISUSED = 2;
 const FORMATS = ['tree', 'json'];
 
 /** @returns what is wrong with the flags, or undefined. */
 function faultOf({format, platform, allPlatforms}: ReferrersFlags): string | undefined {
-  if (!FORMATS.includes(format)) return `--format "${format}" is not known: write tree or json.`;
+  if (format !== undefined && !FORMATS.includes(format))
+    return `--format "${format}" is not known: write tree or json.`;
   if (platform !== undefined && allPlatforms) return 'Write either --platform or --all-platforms.';
   if (platform !== undefined && !/^[^/]+\/[^/]+(\/[^/]+)?$/.test(platform)) {
     return `--platform "${platform}" is not of the form os/architecture, such as linux/arm64.`;
@@ -72,28 +75,26 @@ async function sectionsOf(target: ArtifactTarget, text: string, flags: Referrers
  * @returns the exit code: 0 when that is known, be it nothing; 1 when it cannot be told; 2 when the command is misused.
  */
 export async function referrers(text: string, flags: ReferrersFlags): Promise<number> {
+  const json = flags.json === true || flags.format === 'json';
   const reference = parseArtifactReference(text);
-  const fault = typeof reference === 'string' ? reference : faultOf(flags);
-  if (typeof reference === 'string' || fault !== undefined) {
-    process.stderr.write(`${fault}\n`);
-    return MISUSED;
-  }
+  if (typeof reference === 'string') return misused(reference, {json});
+  const fault = faultOf(flags);
+  if (fault !== undefined) return misused(fault, {json});
   try {
     await using target = await opened(reference.target, flags);
     const sections = await sectionsOf(target, reference.reference, flags);
     process.stdout.write(
-      flags.format === 'json'
+      json
         ? `${JSON.stringify({reference: text, subjects: sections}, undefined, 2)}\n`
         : drawTree(target.name, sections, systemClock.now()),
     );
     return 0;
   } catch (error) {
-    process.stderr.write(`${explain(error, process.env)}\n`);
-    return 1;
+    return failed(explain(error, process.env), {json});
   }
 }
 
 async function opened(target: string, flags: ReferrersFlags): Promise<ArtifactTarget & AsyncDisposable> {
-  const result = await openTarget(target, await registryAccess(flags, process.env));
+  const result = await openTarget(target, await registryAccess(target, flags, process.env));
   return {...result, [Symbol.asyncDispose]: result.close};
 }

@@ -6,9 +6,15 @@ import type {RegistryOptions} from '../artifacts.ts';
 const dockerConfig = (env: NodeJS.ProcessEnv): string =>
   join(env['DOCKER_CONFIG'] || join(env['HOME'] || homedir(), '.docker'), 'config.json');
 
-/** How a command speaks to a registry: with what `docker login` keeps, where there is something. */
+const LOOPBACK = /^docker:\/\/(?:localhost|127(?:\.\d+){3}|\[::1\])(?::\d+)?\//;
+
+/** As Docker does: a registry of this machine, which has no certificate for such a name. */
+const isLoopback = (target: string): boolean => LOOPBACK.test(target);
+
+/** How a command speaks to the registry of a target: in plain HTTP where that is asked for or natural, and with what `docker login` keeps, where there is something. */
 export async function registryAccess(
-  {plainHttp = false}: {plainHttp?: boolean},
+  target: string,
+  {plainHttp = isLoopback(target)}: {plainHttp?: boolean},
   env: NodeJS.ProcessEnv,
 ): Promise<RegistryOptions> {
   const path = dockerConfig(env);

@@ -12,7 +12,7 @@ const number = (value: number): string => value.toLocaleString('en-US');
 const wording = {
   progress: ({done, manifests, edges}: Counts & {done: number}): [number, string] => [
     done,
-    `${number(manifests)} manifests, ${number(edges)} of them refer to another`,
+    `${number(manifests)} manifests, ${number(edges)} with a subject`,
   ],
   result: ({manifests, edges, removed}: Counts): string =>
     `Read ${number(manifests)} manifests: ${number(edges)} refer to another and are in the index; ${number(removed)} entries that no manifest makes were removed.`,

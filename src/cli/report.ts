@@ -40,4 +40,20 @@ export function createTextReport<State, Result>(wording: Wording<State, Result>)
   };
 }
 
+/** The exit code of a command that was given wrong arguments. */
+const MISUSED = 2;
+
+/**
+ * Tells what is wrong with the arguments of a command: people on stderr, machines on stdout.
+ * @returns the exit code.
+ */
+export const misused = (problem: string, flags: {json?: boolean}): number => failed(problem, flags, MISUSED);
+
+/** The same for what failed while the command ran. */
+export function failed(problem: string, {json = false}: {json?: boolean}, code = 1): number {
+  if (json) process.stdout.write(`${JSON.stringify({error: {message: problem}})}\n`);
+  else process.stderr.write(`${problem}\n`);
+  return code;
+}
+
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

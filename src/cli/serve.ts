@@ -22,10 +22,11 @@ const write = (text: string): void => void process.stdout.write(text);
  * signal ends the process at once. A SIGHUP reloads the configuration.
  * @returns the exit code: 0 after a stop, 1 when the server cannot start, 2 when its configuration has faults.
  */
-export async function serve(options: ConfigOptions & {version: string}): Promise<number> {
+export async function serve(options: ConfigOptions & {version: string; json?: boolean}): Promise<number> {
   const loaded = await loadConfiguration(options);
   if (!loaded) return FAULTY;
-  const {config, source} = loaded;
+  const {source} = loaded;
+  const config = loggingAsAsked(loaded.config, options);
   const unwritable = await folderFault(config);
   if (unwritable) return failed(unwritable);
 
@@ -53,7 +54,7 @@ export async function serve(options: ConfigOptions & {version: string}): Promise
     for await (const _ of signals.reload) {
       const reloaded = await reloadConfiguration(options, server, log);
       if (!reloaded) continue;
-      inForce = reloaded.config;
+      inForce = loggingAsAsked(reloaded.config, options);
       log = await openLog(inForce);
       logWarnings({...inForce, listen: config.listen}, log);
     }
@@ -64,6 +65,10 @@ export async function serve(options: ConfigOptions & {version: string}): Promise
   await Promise.race([server.close(), delay(inForce.shutdown.grace + LEEWAY)]);
   return 0;
 }
+
+/** `--json` goes before `log.format`. */
+const loggingAsAsked = (config: Config, {json = false}: {json?: boolean}): Config =>
+  json ? {...config, log: {...config.log, format: 'json'}} : config;
 
 /** Tells a person, or the log, that the server listens. */
 function announce(running: Running, log: Log): void {

@@ -91,7 +91,7 @@ test('what fails ends with 1 and says what to do', async (t) => {
     },
     'a folder': {args: [`${legacy.host}/team/app:1`, cwd, '--plain-http'], says: /is no file/},
     'no TLS': {
-      args: [`${legacy.host}/team/app:1`, 'a.json'],
+      args: [`${legacy.host}/team/app:1`, 'a.json', '--no-plain-http'],
       says: /For this command that is --plain-http\.\n$/,
     },
     'no layout': {args: [`oci:${cwd}:1`, 'a.json'], says: /is no OCI image layout/},

@@ -54,10 +54,10 @@ test('each subject has its own heading, and what refers to a referrer hangs belo
   t.is(
     drawTree('r.test/a', sections, NOW),
     `r.test/a@${digestOf('0')}
-├── a/sbom  sha256:111111111111  1.5 kB  1 min ago
-│   └── a/signature  sha256:222222222222  1.5 kB
-│       └── no artifact type  sha256:333333333333  1.5 kB
-└── a/evil?[2J?  sha256:444444444444  1.5 kB
+├── a/sbom                    1.5 kB  1 min ago  ${digestOf('1')}
+│   └── a/signature           1.5 kB             ${digestOf('2')}
+│       └── no artifact type  1.5 kB             ${digestOf('3')}
+└── a/evil?[2J?               1.5 kB             ${digestOf('4')}
 
 linux/arm64  ${digestOf('5')}
 └── no referrers

@@ -95,7 +95,7 @@ test('a grace that is no duration is refused before anything is done', async (t)
   const {cwd} = await setUp(t);
   const {code, stderr} = await run(t, [...GC, '--grace', '5'], {cwd});
   t.is(code, 2);
-  t.is(stderr, '--grace "5" is no duration: write 500ms, 60s, 5m, 12h, 7d or 0.\n');
+  t.is(stderr, '--grace "5" is not a duration: write 500ms, 60s, 5m, 12h, 7d or 0.\n');
 });
 
 test('where there is no store it says so', async (t) => {

@@ -15,9 +15,9 @@ test('on a terminal a bar is drawn over, and gone at the end', (t) => {
   progress.end();
   progress.end();
   t.deepEqual(terminal.written, [
-    '\r[........................]   0 %  nothing\x1b[K',
-    '\r[############............]  50 %  half\x1b[K',
-    '\r[########################] 100 %  all\x1b[K',
+    '\r[............]   0 %  nothing\x1b[K',
+    '\r[######......]  50 %  half\x1b[K',
+    '\r[############] 100 %  all\x1b[K',
     '\r\x1b[K',
   ]);
 });
@@ -25,7 +25,18 @@ test('on a terminal a bar is drawn over, and gone at the end', (t) => {
 test('a bar never wraps', (t) => {
   const terminal = screen({isTTY: true, columns: 20});
   createProgress(terminal).show(0.5, 'a long text');
-  t.is(terminal.written[0], '\r[############......\x1b[K');
+  t.is(terminal.written[0], '\r[######......]  50 \x1b[K');
+});
+
+test('a bar with what the commands say of large stores fits 80 columns, also where the width is unknown', (t) => {
+  for (const columns of [80, 0]) {
+    const terminal = screen({isTTY: true, columns});
+    const text = '123,456/123,456 tags, 12,345 referrers, 1,234,567 requests';
+    createProgress(terminal).show(0.99, text);
+    const line = `[############]  99 %  ${text}`;
+    t.true(line.length < 81, String(line.length));
+    t.is(terminal.written[0], `\r${line.slice(0, 79)}\x1b[K`);
+  }
 });
 
 test('elsewhere it is a line for every tenth', (t) => {

@@ -106,7 +106,7 @@ test('on a terminal a bar is drawn', async (t) => {
   });
   t.is(await terminal.ended, 0);
   const {stdout} = terminal.printed();
-  t.regex(stdout, /\r\[#{24}\] 100 % {2}21 manifests/);
+  t.regex(stdout, /\r\[#{12}\] 100 % {2}21 manifests/);
   t.true(stdout.replaceAll('\r\n', '\n').endsWith(`\x1b[K${DONE}`), JSON.stringify(stdout));
 });
 

@@ -1,0 +1,98 @@
+import {writeFile} from 'node:fs/promises';
+import {join} from 'node:path';
+import test, {type ExecutionContext} from 'ava';
+import {run as runCommand, start} from '../support/command.ts';
+import {imageManifest} from '../support/content.ts';
+import {createFolder} from '../support/folder.ts';
+import {startLegacy} from '../support/legacy.ts';
+
+async function run(t: ExecutionContext, ...args: string[]) {
+  const cwd = await createFolder(t);
+  await writeFile(join(cwd, 'sbom.json'), '{"a":1}');
+  await writeFile(join(cwd, 'faulty.yaml'), 'listen: {port: http}');
+  return runCommand(t, args, {cwd, env: {HOME: cwd}});
+}
+
+const lines = (text: string): string[] => text.trimEnd().split('\n');
+const TYPE = ['--artifact-type', 'application/spdx+json'];
+
+test('an unknown command gets two lines: what was probably meant, and where the commands are listed', async (t) => {
+  const {code, stdout, stderr} = await run(t, 'atach');
+  t.is(code, 2);
+  t.is(stdout, '');
+  t.deepEqual(lines(stderr), [
+    "error: unknown command 'atach' (Did you mean attach?)",
+    'Run backref --help, or the command with --help, to see what is possible.',
+  ]);
+});
+
+test('wrong arguments end with 2 and at most two lines', async (t) => {
+  const misuses = [
+    ['serve', '--nope'],
+    ['referrers'],
+    ['gc', '--grace', 'x'],
+    ['index', 'library/app', '--budget', '0'],
+    ['index', 'BAD/name', '--budget', '1'],
+    ['index', 'ghcr.io/', '--budget', '1'],
+  ];
+  for (const args of misuses) {
+    const {code, stdout, stderr} = await run(t, ...args);
+    t.is(code, 2, args.join(' '));
+    t.is(stdout, '');
+    t.true(lines(stderr).length <= 2, stderr);
+  }
+});
+
+test('with --json errors are objects on stdout as well', async (t) => {
+  const wrong: [args: string[], code: number, says: RegExp][] = [
+    [['gc', '--grace', 'x'], 2, /--grace "x" is not a duration/],
+    [['index', 'library/app', '--budget', 'x'], 2, /--budget "x" is not a number/],
+    [['referrers', 'team/app:1'], 2, /names no repository of a registry/],
+    [['attach', 'r.test/a', 'sbom.json', ...TYPE], 2, /names no tag and no digest/],
+    [['attach', 'r.test/a:1', 'none', ...TYPE], 1, /The file none cannot be read/],
+    [['reindex', '--config', 'faulty.yaml'], 2, /must be a whole number/],
+    [['config', 'show', '--config', 'faulty.yaml'], 2, /must be a whole number/],
+  ];
+  for (const [args, expected, says] of wrong) {
+    const {code, stdout, stderr} = await run(t, ...args, '--json');
+    t.is(code, expected, args.join(' '));
+    t.is(stderr, '');
+    t.regex(JSON.parse(stdout).error.message, says);
+  }
+});
+
+test('localhost is spoken to in plain HTTP, and in HTTPS where that is asked for', async (t) => {
+  const image = imageManifest();
+  const legacy = await startLegacy(t, image);
+  const reference = `${legacy.host.replace('127.0.0.1', 'localhost')}/team/app:1`;
+  const found = await run(t, 'referrers', reference, '--json');
+  t.is(found.code, 0);
+  t.is(JSON.parse(found.stdout).subjects[0].digest, image.digest);
+  t.is((await run(t, 'referrers', reference, '--no-plain-http')).code, 1);
+});
+
+test('--json and the older --format json are the same', async (t) => {
+  const legacy = await startLegacy(t, imageManifest());
+  const reference = `${legacy.host}/team/app:1`;
+  const {stdout} = await run(t, 'referrers', reference, '--json');
+  t.is((await run(t, 'referrers', reference, '--format', 'json')).stdout, stdout);
+  t.true(stdout.startsWith('{'));
+});
+
+test('attach --json tells how much is sent, and then the digest', async (t) => {
+  const legacy = await startLegacy(t, imageManifest());
+  const {code, stdout} = await run(t, 'attach', `${legacy.host}/team/app:1`, 'sbom.json', ...TYPE, '--json');
+  t.is(code, 0);
+  const messages = lines(stdout).map((line) => JSON.parse(line));
+  t.deepEqual(messages[0], {progress: {sent: 7, total: 7}});
+  t.regex(messages.at(-1).result.digest, /^sha256:[0-9a-f]{64}$/);
+});
+
+test('serve --json logs objects, whatever the configuration says', async (t) => {
+  const env = {BACKREF_LISTEN_HOST: '127.0.0.1', BACKREF_LISTEN_PORT: '0', BACKREF_LOG_FORMAT: 'pretty'};
+  const server = start(t, ['serve', '--json'], {cwd: await createFolder(t), env});
+  await server.prints(/"event":"server\.listening"/);
+  server.child.kill('SIGTERM');
+  t.is(await server.ended, 0);
+  for (const line of lines(server.printed().stdout)) t.notThrows(() => JSON.parse(line), line);
+});
