@@ -164,7 +164,7 @@ export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): Ups
     cancelUpload: (repository, location, caller) =>
       told(cancelUpload(ask, {url: new URL(location), repository, caller})),
     putManifest: (repository, reference, manifest, caller) =>
-      told(putManifest(ask, target(repository, `manifests/${reference}`, caller), manifest)),
+      told(putManifest(ask, target(repository, `manifests/${reference}`, caller), reference, manifest)),
     deleteManifest: (repository, reference, caller) =>
       told(deleteManifest(ask, target(repository, `manifests/${reference}`, caller))),
     deleteBlob: (repository, digest, caller) =>

@@ -1,9 +1,9 @@
 import {blobOf} from '../oci/blob.ts';
-import {type Digest, isDigest} from '../oci/digest.ts';
-import {isTag, type Tag} from '../oci/name.ts';
+import {algorithmOf, type Digest, digestOf, isDigest} from '../oci/digest.ts';
+import {isTag, type Reference, type Tag} from '../oci/name.ts';
 import type {Exchange} from './exchange.ts';
-import {digestIn} from './manifests.ts';
-import type {ManifestTaken} from './port.ts';
+import {digestIn, getManifest} from './manifests.ts';
+import {type ManifestTaken, UpstreamFailure} from './port.ts';
 import {EMPTY, write} from './refusal.ts';
 import {header, type Reply} from './request.ts';
 import type {Target} from './target.ts';
@@ -28,13 +28,38 @@ function tagsIn({headers}: Reply): Tag[] {
   return [...new Set(named.filter(isTag))];
 }
 
+/** distribution-spec, Pushing Manifests: 201. Only a registry names the digest that the bytes have. */
+function isStored(reply: Reply, bytes: Buffer): boolean {
+  const digest = digestIn(reply);
+  return reply.status === 201 && digest !== undefined && digestOf(bytes, algorithmOf(digest)) === digest;
+}
+
+/** @throws UpstreamFailure `protocol` when the registry does not have these very bytes under the reference */
+async function requireStored(
+  ask: Exchange['ask'],
+  target: Target,
+  reference: Reference,
+  bytes: Buffer,
+  {status}: Reply,
+): Promise<void> {
+  const stored = await getManifest(ask, target, reference, 'no-cache');
+  if (stored?.bytes.equals(bytes)) return;
+  const found = stored === undefined ? 'does not have it' : 'has another manifest there';
+  const reason = `answered ${status} when the manifest ${reference} was put, without its digest, and ${found}`;
+  throw new UpstreamFailure('protocol', target.url.host, reason);
+}
+
 /**
- * Puts a manifest (distribution-spec, end-7). What the registry says of it proves nothing.
- * @throws UpstreamRefusal, UpstreamFailure
+ * Puts a manifest (distribution-spec, end-7). An answer that is not a 201 with the digest of the bytes proves nothing:
+ * then the manifest is read back.
+ * @param target its URL is that of the manifest.
+ * @param reference what the target's URL ends with.
+ * @throws UpstreamRefusal; UpstreamFailure, also when the registry does not have the manifest afterwards
  */
 export async function putManifest(
   ask: Exchange['ask'],
   target: Target,
+  reference: Reference,
   {mediaType, bytes, tags = [], ifMatch}: OutgoingManifest,
 ): Promise<ManifestTaken> {
   const url = new URL(target.url);
@@ -42,7 +67,10 @@ export async function putManifest(
   const headers = {'content-type': mediaType, ...(ifMatch === undefined ? {} : {'if-match': ifMatch})};
   const question = {...target, url, method: 'PUT', headers, body: blobOf(bytes), slot: 'heads'} as const;
   const reply = await write(ask, question, 'the manifest');
-  return {digest: digestIn(reply), subject: subjectIn(reply), tags: tagsIn(reply)};
+  if (isStored(reply, bytes))
+    return {digest: digestIn(reply), subject: subjectIn(reply), tags: tagsIn(reply)};
+  await requireStored(ask, target, reference, bytes, reply);
+  return {digest: undefined, subject: subjectIn(reply), tags: []};
 }
 
 /**

@@ -209,13 +209,22 @@ export interface OutgoingChunk {
   bytes: AsyncIterable<Uint8Array>;
 }
 
-/** What the upstream said when it took a manifest. Claims, not proofs. */
+/** What the upstream said when it took a manifest. */
 export interface ManifestTaken {
+  /** A digest of the bytes, by the algorithm of the upstream's choice; undefined where it named none. */
   digest: Digest | undefined;
   /** Of `OCI-Subject`. */
   subject: Digest | undefined;
   /** Of `OCI-Tag`. */
   tags: Tag[];
+}
+
+/** What the upstream said to the last bytes of a blob. Claims, not proofs. */
+export interface BlobTaken {
+  /** It answered 201, as the specification has it. Otherwise it may not have the blob: ask. */
+  created: boolean;
+  /** The digest that it named, when it is one that we support. */
+  digest: Digest | undefined;
 }
 
 /**
@@ -244,14 +253,14 @@ export interface UpstreamWriter {
     session: UploadPlace,
     caller: Caller,
   ): Promise<UpstreamUpload | undefined>;
-  /** Sends the last bytes, of which there may be none, and closes the upload. Gives the digest that the upstream names. */
+  /** Sends the last bytes, of which there may be none, and closes the upload. */
   finishUpload(
     repository: RepositoryName,
     location: string,
     digest: Digest,
     chunk: OutgoingChunk,
     caller: Caller,
-  ): Promise<Digest | undefined>;
+  ): Promise<BlobTaken>;
   cancelUpload(repository: RepositoryName, location: string, caller: Caller): Promise<void>;
   /**
    * @param manifest with further tags for it, and with the validator of what it is to take the place of; the upstream

@@ -8,11 +8,13 @@ import {beginUpload, finishUpload} from './uploads.ts';
 /** Upload sessions that are opened for one blob while connections break. */
 const SESSIONS = 3;
 
-async function upload(ask: Exchange['ask'], uploads: Target, blob: BlobSource): Promise<void> {
+/** @returns false when the registry did not say that it created the blob */
+async function upload(ask: Exchange['ask'], uploads: Target, blob: BlobSource): Promise<boolean> {
   const session = await beginUpload(ask, uploads, {});
-  if (session === 'mounted') return;
+  if (session === 'mounted') return true;
   const chunk = {length: blob.size, range: undefined, bytes: blob.open()};
-  await finishUpload(ask, {...uploads, url: new URL(session.location)}, blob.digest, chunk);
+  const at = {...uploads, url: new URL(session.location)};
+  return (await finishUpload(ask, at, blob.digest, chunk)).created;
 }
 
 /**
@@ -30,7 +32,13 @@ export async function pushBlob(
   if (await headBlob(ask, target)) return;
   for (let session = 1; ; session++) {
     try {
-      return await upload(ask, {...target, url: uploads}, blob);
+      const created = await upload(ask, {...target, url: uploads}, blob);
+      if (created || (await headBlob(ask, target))) return;
+      throw new UpstreamFailure(
+        'protocol',
+        target.url.host,
+        `took the bytes of ${blob.digest} and does not have it`,
+      );
     } catch (error) {
       const broken = error instanceof UpstreamFailure && error.kind === 'unreachable';
       if (!broken || session === SESSIONS) throw error;

@@ -2,7 +2,13 @@ import type {Algorithm, Digest} from '../oci/digest.ts';
 import type {RepositoryName} from '../oci/name.ts';
 import type {Exchange} from './exchange.ts';
 import {digestIn} from './manifests.ts';
-import {type OutgoingChunk, UpstreamFailure, UpstreamRefusal, type UpstreamUpload} from './port.ts';
+import {
+  type BlobTaken,
+  type OutgoingChunk,
+  UpstreamFailure,
+  UpstreamRefusal,
+  type UpstreamUpload,
+} from './port.ts';
 import {EMPTY, write} from './refusal.ts';
 import type {Reply} from './request.ts';
 import {bytesHeld, closing, locationOf, minChunkOf} from './session.ts';
@@ -163,17 +169,16 @@ export async function uploadState(
 /**
  * Sends the last bytes and closes the upload (distribution-spec, end-6).
  * @param target its URL is the session's location.
- * @returns the digest that the upstream names, when it is one that we support.
  */
 export async function finishUpload(
   ask: Exchange['ask'],
   target: Target,
   digest: Digest,
   chunk: OutgoingChunk,
-): Promise<Digest | undefined> {
+): Promise<BlobTaken> {
   const at = {...target, url: closing(target.url, digest)};
   const {reply} = await sendChunk(ask, at, {method: 'PUT', chunk, what: `the blob ${digest}`});
-  return digestIn(reply);
+  return {created: reply.status === 201, digest: digestIn(reply)};
 }
 
 /** Ends an upload that is not wanted any more (distribution-spec, end-14). One that is not there has ended. */

@@ -3,6 +3,7 @@ import {createServer, type IncomingHttpHeaders, type IncomingMessage, type Serve
 import {createServer as createTlsServer} from 'node:https';
 import type {Socket} from 'node:net';
 import {setTimeout as delay} from 'node:timers/promises';
+import {algorithmOf, digestOf, isDigest} from '../../src/oci/digest.ts';
 import {ownPort, unless} from './port.ts';
 
 /** A step of a body: bytes, a promise to wait for, the end of the connection, or a silence until the server stops. */
@@ -13,7 +14,10 @@ export const HANG = Symbol('say nothing more');
 export interface Answer {
   /** Default 200. */
   status?: number;
-  /** A string or bytes bring their own `Content-Length`; parts go out chunked unless it stands here. */
+  /**
+   * A string or bytes bring their own `Content-Length`; parts go out chunked unless it stands here. A 201 to the PUT of
+   * a manifest brings the digest of its bytes, unless another `Docker-Content-Digest` stands here.
+   */
   headers?: Record<string, string | string[]>;
   body?: string | Uint8Array | readonly BodyPart[];
   /** Awaited before the status line: a slow registry. `HANG` never answers, `BREAK` resets the connection. */
@@ -131,8 +135,17 @@ const write = (response: ServerResponse, chunk: string | Uint8Array): Promise<vo
     });
   });
 
-async function play(response: ServerResponse, answer: Answer): Promise<void> {
+/** As registries do, which name the digest of a manifest that they took. */
+function nameDigest({method, url, body}: ReceivedRequest, response: ServerResponse): void {
+  const [, reference = ''] = /\/manifests\/([^/?]+)/.exec(url) ?? [];
+  if (method !== 'PUT' || reference === '') return;
+  const algorithm = isDigest(reference) ? algorithmOf(reference) : 'sha256';
+  response.setHeader('docker-content-digest', digestOf(body, algorithm));
+}
+
+async function play(request: ReceivedRequest, response: ServerResponse, answer: Answer): Promise<void> {
   const {status = 200, headers = {}, body = '', before} = answer;
+  if (status === 201) nameDigest(request, response);
   if (before === HANG) return;
   if (before === BREAK) return void response.destroy();
   await before;
@@ -181,7 +194,7 @@ export async function createScriptedUpstream(
       return;
     }
     const {answer = {}} = expectation;
-    await play(response, typeof answer === 'function' ? answer(request) : answer);
+    await play(request, response, typeof answer === 'function' ? answer(request) : answer);
   };
   const listener = (incoming: IncomingMessage, response: ServerResponse): void => {
     handle(incoming, response).catch(() => response.destroy());

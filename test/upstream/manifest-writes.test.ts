@@ -1,4 +1,5 @@
 import test from 'ava';
+import {digestOf} from '../../src/oci/digest.ts';
 import {OCI_MANIFEST} from '../../src/oci/media-type.ts';
 import type {Tag} from '../../src/oci/name.ts';
 import {UpstreamRefusal} from '../../src/upstream/port.ts';
@@ -6,11 +7,11 @@ import {createScriptedUpstream} from '../support/scripted-upstream.ts';
 import {
   caller,
   createClient,
-  digest,
   failureOf,
   latest,
   MANIFEST_PATH,
   MANIFEST_TEXT,
+  digest as OTHER,
   repository,
 } from '../support/upstream.ts';
 
@@ -18,13 +19,14 @@ const manifest = {mediaType: OCI_MANIFEST, bytes: Buffer.from('{}')};
 const tags = ['1', '1.2', 'v_3'] as Tag[];
 
 test('a manifest is put with further tags, and what the upstream says of it is told', async (t) => {
+  const digest = digestOf(manifest.bytes);
   const upstream = await createScriptedUpstream(t, [
     {
       request: `PUT ${MANIFEST_PATH}?tag=1&tag=1.2&tag=v_3`,
       sends: {'content-type': OCI_MANIFEST},
       answer: {
         status: 201,
-        headers: {'docker-content-digest': digest, 'oci-subject': digest, 'oci-tag': '1, 1.2,not/one,1'},
+        headers: {'docker-content-digest': digest, 'oci-subject': OTHER, 'oci-tag': '1, 1.2,not/one,1'},
       },
     },
     {
@@ -36,16 +38,16 @@ test('a manifest is put with further tags, and what the upstream says of it is t
   const {client} = createClient(t, upstream.url);
   t.deepEqual(await client.putManifest(repository, latest, {...manifest, tags}, caller), {
     digest,
-    subject: digest,
+    subject: OTHER,
     tags: ['1', '1.2'] as Tag[],
   });
   t.deepEqual(await client.putManifest(repository, latest, {...manifest, tags}, caller), {
-    digest: undefined,
+    digest,
     subject: undefined,
     tags: ['v_3', '1'] as Tag[],
   });
   t.deepEqual(await client.putManifest(repository, latest, manifest, caller), {
-    digest: undefined,
+    digest,
     subject: undefined,
     tags: [],
   });
@@ -54,13 +56,13 @@ test('a manifest is put with further tags, and what the upstream says of it is t
 test('a tag and a manifest are deleted, and a refusal is told as it came', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: `DELETE ${MANIFEST_PATH}`, answer: {status: 202}},
-    {request: `DELETE /v2/team/app/manifests/${digest}`, answer: {status: 404}},
+    {request: `DELETE /v2/team/app/manifests/${OTHER}`, answer: {status: 404}},
     {request: `DELETE ${MANIFEST_PATH}`, answer: {status: 405}},
   ]);
   const {client} = createClient(t, upstream.url);
   await client.deleteManifest(repository, latest, caller);
   const refusals = [
-    await failureOf(client.deleteManifest(repository, digest, caller)),
+    await failureOf(client.deleteManifest(repository, OTHER, caller)),
     await failureOf(client.deleteManifest(repository, latest, caller)),
   ];
   t.deepEqual(
@@ -136,3 +138,45 @@ test('the validator of a storage behind the registry is none of the registry', a
   const {client} = createClient(t, upstream.url);
   t.is((await client.getManifest(repository, latest, caller))?.etag, undefined);
 });
+
+const NONE = {'docker-content-digest': 'none'};
+
+for (const [what, answer] of [
+  ['a 200', {status: 200, body: '{}'}],
+  ['a 201 without a digest', {status: 201, headers: NONE}],
+  ['a 201 with the digest of other bytes', {status: 201, headers: {'docker-content-digest': OTHER}}],
+  ['a 202', {status: 202, headers: {'docker-content-digest': digestOf(manifest.bytes)}}],
+] as const) {
+  const put = {
+    request: `PUT ${MANIFEST_PATH}?tag=1`,
+    answer: {...answer, headers: {'oci-tag': '1', ...answer.headers}},
+  };
+
+  test(`a manifest whose PUT is answered by ${what} is read back`, async (t) => {
+    const stored = {...manifest, bytes: Buffer.from(MANIFEST_TEXT)};
+    const upstream = await createScriptedUpstream(t, [
+      put,
+      {request: `GET ${MANIFEST_PATH}`, sends: {'cache-control': 'no-cache'}, answer: {body: MANIFEST_TEXT}},
+    ]);
+    const {client} = createClient(t, upstream.url);
+    const taken = await client.putManifest(repository, latest, {...stored, tags: ['1'] as Tag[]}, caller);
+    t.deepEqual(taken, {digest: undefined, subject: undefined, tags: []});
+  });
+
+  for (const [there, reply, reason] of [
+    ['absent', {status: 404}, /does not have it/],
+    ['another one', {body: '{"schemaVersion":2,"layers":[]}'}, /has another manifest there/],
+  ] as const) {
+    test(`it was not taken when it is ${there} after ${what}`, async (t) => {
+      const upstream = await createScriptedUpstream(t, [
+        put,
+        {request: `GET ${MANIFEST_PATH}`, answer: reply},
+      ]);
+      const {client} = createClient(t, upstream.url);
+      const putting = client.putManifest(repository, latest, {...manifest, tags: ['1'] as Tag[]}, caller);
+      const failure = await failureOf(putting);
+      t.is(failure.kind, 'protocol');
+      t.regex(failure.message, reason);
+    });
+  }
+}

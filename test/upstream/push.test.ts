@@ -1,5 +1,6 @@
 import test from 'ava';
 import {blobOf} from '../../src/oci/blob.ts';
+import {digestOf} from '../../src/oci/digest.ts';
 import {OCI_MANIFEST} from '../../src/oci/media-type.ts';
 import {BREAK, createScriptedUpstream} from '../support/scripted-upstream.ts';
 import {caller, createClient, failureOf, latest, MANIFEST_PATH, repository} from '../support/upstream.ts';
@@ -100,9 +101,30 @@ test('a connection that breaks in an upload costs a new session: bytes are not s
   t.is(String(upstream.requests.at(-1)?.body), 'hello');
 });
 
+test('a blob whose last bytes were not answered 201 is there when the upstream says so, and not otherwise', async (t) => {
+  const there = {request: HEAD, answer: {headers: {'content-length': '5'}}};
+  const upstream = await createScriptedUpstream(t, [
+    ...[there, missing].flatMap((head) => [
+      missing,
+      session('/s'),
+      {request: `PUT /s?${SENT}`, answer: {status: 200, body: '{}'}},
+      head,
+    ]),
+  ]);
+  const {client} = createClient(t, upstream.url);
+  await client.pushBlob(repository, blob, caller);
+  const failure = await failureOf(client.pushBlob(repository, blob, caller));
+  t.is(failure.kind, 'protocol');
+  t.regex(failure.message, /took the bytes of sha256:.* and does not have it/);
+});
+
 test('a 307 is followed with the whole body, a 302 is not', async (t) => {
   const storage = await createScriptedUpstream(t, [
-    {request: 'PUT /m', sends: {authorization: undefined}, answer: created},
+    {
+      request: 'PUT /m',
+      sends: {authorization: undefined},
+      answer: {...created, headers: {'docker-content-digest': digestOf(manifest.bytes)}},
+    },
   ]);
   const upstream = await createScriptedUpstream(t, [
     {request: `PUT ${MANIFEST_PATH}`, answer: {status: 307, headers: {location: `${storage.url}/m`}}},

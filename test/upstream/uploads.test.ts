@@ -244,8 +244,8 @@ test("the last bytes close the upload, whose digest follows the location's own q
   await client.beginUpload(repository, {}, caller);
   const finish = (path: string, chunk: OutgoingChunk) =>
     client.finishUpload(repository, `${upstream.url}${path}`, digest, chunk, caller);
-  t.is(await finish(SESSION, chunkOf('hello', 3)), named as Digest);
-  t.is(await finish(`${UPLOADS}8`, chunkOf('')), undefined);
+  t.deepEqual(await finish(SESSION, chunkOf('hello', 3)), {created: true, digest: named as Digest});
+  t.deepEqual(await finish(`${UPLOADS}8`, chunkOf('')), {created: true, digest: undefined});
   t.is(String(upstream.requests[1]?.body), 'hello');
 });
 

@@ -1,6 +1,6 @@
 import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
-import {algorithmOf, type Digest, digestOf, isDigest} from '../../oci/digest.ts';
+import {type Digest, isDigest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {isDigestReference, type Reference, type Tag} from '../../oci/name.ts';
 import {edgeOf, subjectPrefix} from '../../oci/referrers.ts';
@@ -87,7 +87,8 @@ export function createThroughManifests({
   });
 
   /**
-   * The digest that the upstream knows the manifest by: ours, unless it says otherwise and does not know ours.
+   * The digest that the upstream knows the manifest by: ours, unless it named one by another algorithm and does not
+   * know ours.
    * @throws OciError DIGEST_INVALID for a reference that it does not know afterwards
    */
   async function agreed(
@@ -101,9 +102,7 @@ export function createThroughManifests({
     if (named === undefined || named === digest) return manifest;
     const {upstream} = route.registry;
     if (await upstream.headManifest(route.repository.name, digest, caller)) return manifest;
-    if (isDigestReference(reference) || digestOf(bytes, algorithmOf(named)) !== named) {
-      throw otherDigest(route, digest, named);
-    }
+    if (isDigestReference(reference)) throw otherDigest(route, digest, named);
     return {...manifest, digest: named, edge: edgeOf({digest: named, mediaType, bytes})};
   }
 

@@ -7,7 +7,7 @@ import {OciError} from '../../oci/errors.ts';
 import type {RepositoryName} from '../../oci/name.ts';
 import {type UploadId, unknownUpload} from '../../oci/upload.ts';
 import type {Change, Metadata, UploadRecord} from '../../storage/metadata.ts';
-import {type OutgoingChunk, UpstreamFailure, UpstreamRefusal} from '../../upstream/port.ts';
+import {type BlobTaken, type OutgoingChunk, UpstreamFailure, UpstreamRefusal} from '../../upstream/port.ts';
 import {type Absences, blobAbsence} from '../absences.ts';
 import type {Route} from '../namespace.ts';
 import {keepIfRoom} from '../room.ts';
@@ -187,16 +187,23 @@ export function createThroughUploads({
     }
   }
 
-  /** The upstream has answered 201; nothing that goes wrong here with the copy takes that back. */
+  /**
+   * The upstream has taken the last bytes. Once it has the blob, nothing that goes wrong here with the copy takes that
+   * back.
+   * @throws OciError DIGEST_INVALID, UpstreamFailure when it does not have it
+   */
   async function finished(
     route: Route,
     upload: OpenUpload,
     copy: Copy,
-    {digest, named}: {digest: Digest; named: Digest | undefined},
+    digest: Digest,
+    {created, digest: named = digest}: BlobTaken,
     caller: Caller,
   ): Promise<void> {
     absences.forget(blobAbsence(route.repository, digest));
-    if (named !== undefined && named !== digest && !(await confirm(route, digest, caller))) {
+    const isSure = created && named === digest;
+    if (!isSure && !(await confirm(route, digest, caller))) {
+      if (!created) throw notTaken(route, digest);
       await upload.drop();
       throw otherDigest(route, digest, named);
     }
@@ -255,10 +262,10 @@ export function createThroughUploads({
           const known = await sessionFor(route, upload, chunk, caller);
           const copy = copyOf(chunk, upload, known);
           const {name} = route.repository;
-          const named = await inSession(upload, () =>
+          const taken = await inSession(upload, () =>
             writerOf(route).finishUpload(name, known.location, digest, copy.outgoing, caller),
           );
-          await finished(route, upload, copy, {digest, named}, caller);
+          await finished(route, upload, copy, digest, taken, caller);
         }),
       ),
 
@@ -346,6 +353,13 @@ const stateOf = (id: UploadId, {offset, minChunk}: Session): UploadState => ({id
 function unlessBusy(error: unknown): void {
   if (!(error instanceof OciError) || error.status !== 409) throw error;
 }
+
+const notTaken = ({registry}: Route, digest: Digest): UpstreamFailure =>
+  new UpstreamFailure(
+    'protocol',
+    registry.upstream.host,
+    `took the last bytes of ${digest} without saying 201, and does not have it`,
+  );
 
 /** docker-registry 2.8 stores a blob that was pushed as sha512 under its sha256 digest alone. */
 const otherDigest = ({registry}: Route, digest: Digest, named: Digest): OciError =>

@@ -505,3 +505,18 @@ test('a Docker image with a subject that is pushed through is listed, and named 
   t.deepEqual(JSON.parse(String(upstream.requests[3]?.body)).manifests, [descriptorOf(docker)]);
   t.deepEqual(await referrers(proxy), [docker.digest]);
 });
+
+test('a PUT that is answered by an HTML page, or by a 200 and nothing, is 503, and nothing is known of it here', async (t) => {
+  for (const answer of [
+    {headers: {'Content-Type': 'text/html'}, body: '<html>sign in</html>'},
+    {status: 200, body: '{}'},
+  ]) {
+    const {proxy} = await start(t, [
+      {request: `PUT ${MANIFESTS}/v1`, answer},
+      {request: `GET ${MANIFESTS}/v1`, answer: {status: 404}, always: true},
+    ]);
+    const refused = await put(proxy, 'v1', image);
+    t.is(refused.status, 503, refused.body.toString());
+    t.is((await get(proxy, 'v1')).status, 404);
+  }
+});

@@ -1,7 +1,12 @@
 import test, {type ExecutionContext} from 'ava';
 import {type Backref, type Got, type RegistryOverrides, startBackref} from '../../support/backref.ts';
 import {blobAnswer, contentOf, randomBlob} from '../../support/content.ts';
-import {BREAK, createScriptedUpstream, type Expectation} from '../../support/scripted-upstream.ts';
+import {
+  type Answer,
+  BREAK,
+  createScriptedUpstream,
+  type Expectation,
+} from '../../support/scripted-upstream.ts';
 
 const UPLOADS = '/v2/library/app/blobs/uploads/';
 const BEGIN = '/v2/app/blobs/uploads/';
@@ -391,4 +396,24 @@ test('a chunk that is sent again after it broke off is not mixed with what arriv
   t.is((await next.ask(path, chunk(blob.bytes.subarray(7, 20), 7))).status, 202);
   // From then on it is known.
   t.is((await next.ask(path, chunk(blob.bytes.subarray(20), 20))).status, 202);
+});
+
+test('a closing PUT that is not answered 201 has taken the blob only when the upstream has it', async (t) => {
+  const blob = randomBlob(20);
+  const head = (answer: Answer): Expectation => ({
+    request: `HEAD /v2/library/app/blobs/${blob.digest}`,
+    answer,
+  });
+  const closing = async (answer: Answer, ...script: Expectation[]) => {
+    const {proxy} = await start(t, [begun(), {request: /^PUT /, answer}, ...script]);
+    return close(proxy, pathOf(await begin(proxy)), blob.digest, blob.bytes);
+  };
+  const length = {headers: {'Content-Length': '20'}, body: []};
+  const page = {headers: {'Content-Type': 'text/html'}, body: '<html>sign in</html>'};
+  t.is((await closing({status: 200, body: '{}'}, head(length))).status, 201);
+  const absent = await closing({status: 200, body: '{}'}, head({status: 404}));
+  t.is(absent.status, 503);
+  t.regex(absent.body.toString(), /without saying 201, and does not have it/);
+  t.is((await closing({status: 200, body: '{}'}, head({...length, headers: {...page.headers}}))).status, 503);
+  t.is((await closing(page)).status, 503);
 });
