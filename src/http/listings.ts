@@ -16,7 +16,7 @@ export const listTags = (tagLists: TagLists) => async (ctx: Ctx) => {
   sendJson(ctx, {name: route.asked, tags: page.entries});
 };
 
-/** What is cached or kept here; with `ns`, of one registry. */
+/** What is cached or kept here; of one registry where `ns` or the request's host says which. */
 export const listCatalog = (catalog: Catalog) => async (ctx: Ctx) => {
   const registry = registryAsked(ctx);
   const query = pageQuery(ctx);

@@ -19,13 +19,12 @@ export function routed(ctx: Ctx): Route {
   return route;
 }
 
-/** The registry that `ns` names, for a request that names no repository. */
+/** For a request that names no repository: the registry that `ns` names, else the one that the request's host means. */
 export function registryAsked(ctx: Ctx): Registry | undefined {
   const ns = singleParameter(ctx.query['ns'], 'ns');
-  if (ns === undefined) return undefined;
-  const registry = registryOf(ctx.state.registries, ns);
-  ctx.set('OCI-Namespace', ns);
-  ctx.state.registry = registry.name;
+  const registry = registryOf(ctx.state.registries, {ns, host: ctx.get('Host') || undefined});
+  if (ns !== undefined) ctx.set('OCI-Namespace', ns);
+  if (registry) ctx.state.registry = registry.name;
   return registry;
 }
 

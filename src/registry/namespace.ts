@@ -42,8 +42,17 @@ export function routeOf(registries: Registries, asked: Asked): Route {
   };
 }
 
-/** The registry that `ns` names, for requests that name no repository. */
-export function registryOf(registries: Registries, ns: string): Registry {
+/**
+ * For requests that name no repository: the registry that `ns` names, else the one that the request's host means.
+ * @returns undefined when neither says which
+ * @throws OciError NAME_UNKNOWN for a registry that is not configured
+ */
+export function registryOf(registries: Registries, {ns, host}: Omit<Asked, 'name'>): Registry | undefined {
+  if (ns !== undefined) return registryNamed(registries, ns);
+  return host === undefined ? undefined : registries.hosted(host);
+}
+
+function registryNamed(registries: Registries, ns: string): Registry {
   const registry = namedIn(registries, ns);
   if (registry) return registry;
   throw notConfigured(registries, ns);
@@ -71,12 +80,12 @@ function place(registries: Registries, {name, ns, host}: Asked): {registry: Regi
   const first = slash > 0 ? namedIn(registries, name.slice(0, slash)) : undefined;
   const afterFirst = name.slice(slash + 1);
   if (ns !== undefined) {
-    const registry = registryOf(registries, ns);
+    const registry = registryNamed(registries, ns);
     // containerd's override_path gives /v2/ghcr.io/org/app?ns=ghcr.io: the registry named twice.
     return {registry, rest: first === registry ? afterFirst : name};
   }
   if (first) return {registry: first, rest: afterFirst};
-  const registry = (host === undefined ? undefined : registries.hosted(host)) ?? registries.default;
+  const registry = registryOf(registries, {ns, host}) ?? registries.default;
   if (registry) return {registry, rest: name};
   parseName(name);
   throw new OciError('NAME_UNKNOWN', {

@@ -57,6 +57,21 @@ test('with ns it lists one registry, names as they are there', async (t) => {
   t.deepEqual(namesOf(await proxy.ask(`${PATH}?ns=docker.io`)), ['org/app']);
 });
 
+test("by a registry's own host it lists that registry, names as they are there, and ns goes before the host", async (t) => {
+  const proxy = await start(t);
+  await pull(proxy, 'org/app', 'ghcr.io/org/tool', 'ghcr.io/org/zoo');
+  for (const Host of ['ghcr.io', 'ghcr.io:443', 'GHCR.io']) {
+    const ghcr = await proxy.ask(PATH, {headers: {Host}});
+    t.deepEqual(namesOf(ghcr), ['org/tool', 'org/zoo']);
+    t.is(ghcr.headers['oci-namespace'], undefined);
+    const page = await proxy.ask(`${PATH}?n=1`, {headers: {Host}});
+    t.is(page.headers['link'], '</v2/_catalog?n=1&last=org%2Ftool>; rel="next"');
+  }
+  t.deepEqual(namesOf(await proxy.ask(`${PATH}?ns=docker.io`, {headers: {Host: 'ghcr.io'}})), ['org/app']);
+  const all = ['ghcr.io/org/tool', 'ghcr.io/org/zoo', 'org/app'];
+  t.deepEqual(namesOf(await proxy.ask(PATH, {headers: {Host: 'localhost:5000'}})), all);
+});
+
 test('an ns that is not configured is NAME_UNKNOWN', async (t) => {
   const proxy = await start(t);
   const got = await proxy.ask(`${PATH}?ns=quay.io`);

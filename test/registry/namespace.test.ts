@@ -128,7 +128,9 @@ for (const [title, asked, code] of faults) {
 }
 
 test('NAME_UNKNOWN names what is configured', (t) => {
-  const error = t.throws(() => registryOf(registries, 'quay.io'), {instanceOf: OciError});
+  const error = t.throws(() => registryOf(registries, {ns: 'quay.io', host: undefined}), {
+    instanceOf: OciError,
+  });
   t.regex(error?.message ?? '', /"quay\.io".*docker\.io, ghcr\.io, localhost:5001, Mixed\.Example/);
   t.is(error?.status, 404);
 });
