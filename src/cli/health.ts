@@ -1,5 +1,6 @@
 import {isEveryAddress} from '../config/host.ts';
 import {type ConfigOptions, FAULTY, loadConfiguration} from './configuration.ts';
+import {failed} from './report.ts';
 
 /** Within which a server that is well answers. */
 const TIMEOUT_MS = 3000;
@@ -7,17 +8,17 @@ const TIMEOUT_MS = 3000;
 /**
  * `backref health`: asks `GET /readyz` of the server that listens where this configuration says.
  * @returns the exit code: 0 when it is ready, else 1, also when something else than a backref answers; 2 when the
- * configuration is faulty.
+ * configuration is faulty. With `--json` either is an object on stdout.
  */
-export async function health(options: ConfigOptions): Promise<number> {
+export async function health(options: ConfigOptions & {json?: boolean}): Promise<number> {
   const loaded = await loadConfiguration(options);
   if (!loaded) return FAULTY;
   const {host, port} = loaded.config.listen;
   const url = `http://${reachable(host)}:${port}/readyz`;
   const problem = await problemAt(url).catch((error: unknown) => `does not answer: ${reasonOf(error)}`);
-  if (problem === undefined) return 0;
-  process.stderr.write(`${url} ${problem}\n`);
-  return 1;
+  if (problem !== undefined) return failed(`${url} ${problem}`, options);
+  if (options.json) process.stdout.write(`${JSON.stringify({result: {url, ready: true}})}\n`);
+  return 0;
 }
 
 /** What is wrong with the server at a URL; undefined when it is a backref that is ready. */

@@ -40,6 +40,7 @@ program
   .command('health')
   .description('ask the server that runs with this configuration whether it is ready; exit code 0 or 1')
   .option(...CONFIG_FLAG)
+  .option('--json', 'for machines: the result, or what is wrong, as an object')
   .action(async (options) => exitWith((await import('./health.ts')).health(options)));
 
 program

@@ -88,6 +88,25 @@ test('attach --json tells how much is sent, and then the digest', async (t) => {
   t.regex(messages.at(-1).result.digest, /^sha256:[0-9a-f]{64}$/);
 });
 
+test('health --json is an object, of a server that is ready and of none', async (t) => {
+  const cwd = await createFolder(t);
+  const server = start(t, ['serve'], {
+    cwd,
+    env: {BACKREF_LISTEN_HOST: '127.0.0.1', BACKREF_LISTEN_PORT: '0'},
+  });
+  const [, port = ''] = await server.prints(/listens on http:\/\/127\.0\.0\.1:(\d+)/);
+  const env = {HOME: cwd, BACKREF_LISTEN_HOST: '127.0.0.1', BACKREF_LISTEN_PORT: port};
+  const ready = await runCommand(t, ['health', '--json'], {cwd, env});
+  t.is(ready.code, 0);
+  t.deepEqual(JSON.parse(ready.stdout).result, {url: `http://127.0.0.1:${port}/readyz`, ready: true});
+  server.child.kill('SIGTERM');
+  t.is(await server.ended, 0);
+  const gone = await runCommand(t, ['health', '--json'], {cwd, env});
+  t.is(gone.code, 1);
+  t.is(gone.stderr, '');
+  t.regex(JSON.parse(gone.stdout).error.message, /does not answer/);
+});
+
 test('serve --json logs objects, whatever the configuration says', async (t) => {
   const env = {BACKREF_LISTEN_HOST: '127.0.0.1', BACKREF_LISTEN_PORT: '0', BACKREF_LOG_FORMAT: 'pretty'};
   const server = start(t, ['serve', '--json'], {cwd: await createFolder(t), env});
