@@ -161,7 +161,7 @@ export function createServer(
     });
     const commands = createCommands({
       reindex: createReindex({metadata, clock}),
-      indexRepository: createIndexRepository({metadata, writes, clock}),
+      indexRepository: createIndexRepository({metadata, writes, tagLists: verbs.tagLists, clock}),
       garbage,
       deposits,
       registries: registries.get,

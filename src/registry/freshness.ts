@@ -11,7 +11,7 @@ export interface TagPolicy {
 }
 
 export interface Aging {
-  /** When the upstream last answered for it; milliseconds since the epoch. */
+  /** When the upstream was asked for the last answer about it; milliseconds since the epoch. */
   checkedAt: number;
   /** When the upstream first said that it is gone. */
   goneAt?: number | undefined;
@@ -34,6 +34,10 @@ export interface FreshnessQuestion {
  * - `gone`: there is nothing left that may be served.
  */
 export type Freshness = 'fresh' | 'revalidate' | 'stale' | 'gone';
+
+/** Whether what is known answers a question asked after `askedAt`. A time that is yet to come says nothing. Pure. */
+export const isLater = ({checkedAt}: Pick<Aging, 'checkedAt'>, askedAt: number, now: number): boolean =>
+  checkedAt > askedAt && checkedAt <= now;
 
 /** Even `no-cache` asks the upstream at most once a second per tag. */
 export const NO_CACHE_FLOOR = 1000;

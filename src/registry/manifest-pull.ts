@@ -7,6 +7,7 @@ import {isDigestReference, type Reference, type Tag} from '../oci/name.ts';
 import {edgeOf} from '../oci/referrers.ts';
 import {type Change, type ManifestRecord, type Metadata, NoRoom} from '../storage/metadata.ts';
 import {type ManifestBody, UpstreamFailure} from '../upstream/port.ts';
+import {isLater} from './freshness.ts';
 import {manifestPut} from './manifest-put.ts';
 import {manifestType} from './manifest-type.ts';
 import type {Route} from './namespace.ts';
@@ -71,8 +72,9 @@ export interface ManifestPull {
     isRefusal: (error: unknown) => error is UpstreamFailure,
   ): Promise<PulledTogether>;
   /**
-   * Manifest and tag become one commit. `algorithm` names the digest that the tag is known by, where the upstream's
-   * answer does not say.
+   * Manifest and tag become one commit, dated by the question: an answer that comes after the answer to a later question
+   * does not move the tag back, and the later one is given. `algorithm` names the digest that the tag is known by, where
+   * the upstream's answer does not say.
    */
   byTag(route: Route, tag: Tag, caller: Caller, algorithm?: Algorithm): Promise<Pulled>;
 }
@@ -81,6 +83,8 @@ export interface ManifestPull {
 interface Fetched {
   /** When it was asked, as `Writes` counts. */
   readonly asked: number;
+  /** The same by the wall clock. */
+  readonly askedAt: number;
   /** What it tells of: when one of these is written through us meanwhile, the answer is an old one. */
   readonly references: readonly Reference[];
   /** undefined: there is no such manifest. */
@@ -108,7 +112,7 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
   /** What is here, and is not committed yet. */
   const keeping = createSingleFlight<Kept>();
 
-  function read({registry, repository}: Route, body: ManifestBody, digest: Digest, tag: Tag | undefined) {
+  function read({registry, repository}: Route, body: ManifestBody, digest: Digest) {
     const {bytes} = body;
     verify(body, digest, registry.upstream.host);
     const parsed = manifestBody(bytes);
@@ -119,15 +123,16 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
     const changes: Change[] = [
       manifestPut({repository, digest, mediaType, bytes, edge, facts, origin: 'upstream', at}),
     ];
-    if (tag) changes.push({type: 'tag.put', repository, name: tag, digest, origin: 'upstream', at});
     const record: ManifestRecord = {digest, mediaType, bytes, origin: 'upstream', linkedAt: at};
     return {record, changes};
   }
 
+  const now = (): Pick<Fetched, 'asked' | 'askedAt'> => ({asked: writes.moment(), askedAt: clock.now()});
+
   async function fetchDigest(route: Route, digest: Digest, caller: Caller): Promise<Fetched> {
-    const asked = writes.moment();
+    const asked = now();
     const body = await route.registry.upstream.getManifest(route.repository.name, digest, caller);
-    return {asked, references: [digest], found: body && read(route, body, digest, undefined)};
+    return {...asked, references: [digest], found: body && read(route, body, digest)};
   }
 
   async function fetchTag(
@@ -136,19 +141,18 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
     caller: Caller,
     algorithm: Algorithm | undefined,
   ): Promise<Fetched> {
-    const asked = writes.moment();
+    const asked = now();
     const body = await route.registry.upstream.getManifest(route.repository.name, tag, caller);
-    if (!body) return {asked, references: [tag], found: undefined};
+    if (!body) return {...asked, references: [tag], found: undefined};
     const digest = body.digest ?? digestOf(body.bytes, algorithm);
     // Deleted through us meanwhile, it does not come back by its tag.
-    return {asked, references: [tag, digest], found: read(route, body, digest, tag)};
+    return {...asked, references: [tag, digest], found: read(route, body, digest)};
   }
 
   /** Of what is not overtaken, one commit; of what is, what was written. */
   async function keep(
     route: Route,
     all: readonly Fetched[],
-    tag: Tag | undefined,
     caller: Caller,
   ): Promise<(ManifestRecord | undefined)[]> {
     const settled = all.map((fetched) => ({...fetched, newer: overtakenBy(route, fetched)}));
@@ -156,10 +160,44 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
       found && newer === undefined && found.changes.length > 0 ? [found] : [],
     );
     if (kept.length > 0) await metadata.commit(kept.flatMap(({changes}) => changes));
-    for (const {record} of kept) arrived({route, record, tag, caller});
+    for (const {record} of kept) arrived({route, record, tag: undefined, caller});
     return Promise.all(
       settled.map(({found, newer}) => (newer === undefined ? found?.record : written(route, newer))),
     );
+  }
+
+  /** Manifest and tag become one commit. The answer to a later question stays where the tag is, and is given. */
+  async function keepTag(
+    route: Route,
+    fetched: Fetched,
+    tag: Tag,
+    caller: Caller,
+  ): Promise<ManifestRecord | undefined> {
+    const {found, askedAt} = fetched;
+    const {repository} = route;
+    const newer = overtakenBy(route, fetched);
+    if (newer !== undefined) return written(route, newer);
+    if (!found) return laterAnswer(route, tag, askedAt);
+    const {record, changes} = found;
+    const {digest} = record;
+    const moved = await metadata.commit(
+      [...changes, {type: 'tag.put', repository, name: tag, digest, origin: 'upstream', at: askedAt}],
+      [{type: 'tag.latest', repository, name: tag, askedAt, now: clock.now()}],
+    );
+    if (!moved) await metadata.commit(changes);
+    arrived({route, record, tag, caller});
+    return moved ? record : ((await laterAnswer(route, tag, askedAt)) ?? record);
+  }
+
+  /** What the tag points at by the answer to a later question. */
+  async function laterAnswer(
+    {repository}: Route,
+    tag: Tag,
+    askedAt: number,
+  ): Promise<ManifestRecord | undefined> {
+    const known = await metadata.tag(repository, tag);
+    if (!known || known.goneAt !== undefined || !isLater(known, askedAt, clock.now())) return undefined;
+    return metadata.manifest(repository, known.digest);
   }
 
   /** What was asked for alone is given also where there is no room to keep it. */
@@ -172,15 +210,15 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
     }
   }
 
-  const keepOne = (route: Route, fetched: Fetched, tag: Tag | undefined, caller: Caller): Promise<Kept> =>
+  const keepOne = (route: Route, fetched: Fetched, caller: Caller): Promise<Kept> =>
     orUnkept(
       fetched,
-      keep(route, [fetched], tag, caller).then(([record]) => record),
+      keep(route, [fetched], caller).then(([record]) => record),
     );
 
   /** What they tell may be answered before, and leaves first. */
   function keepNext(route: Route, all: readonly Fetched[], caller: Caller): Promise<void> {
-    const together = turn().then(() => keep(route, all, undefined, caller));
+    const together = turn().then(() => keep(route, all, caller));
     for (const [index, fetched] of all.entries()) {
       const [digest] = fetched.references;
       if (!digest || !fetched.found) continue;
@@ -220,9 +258,9 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
 
   /** What somebody else is keeping. */
   async function keptElsewhere(digest: Digest, kept: Promise<Kept>): Promise<Fetched> {
-    const asked = writes.moment();
+    const asked = now();
     const {value: record} = await kept;
-    return {asked, references: [digest], found: record && {record, changes: []}};
+    return {...asked, references: [digest], found: record && {record, changes: []}};
   }
 
   /** Who pulls one alone does not wait for others that are pulled with it. */
@@ -260,7 +298,7 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
       const kept = keeping.join(keyOf(route, digest, caller));
       if (kept) return {...(await kept), collapsed: true};
       const flight = await flights.run(keyOf(route, digest, caller), async () =>
-        keepOne(route, await fetchOnce(route, digest, caller), undefined, caller),
+        keepOne(route, await fetchOnce(route, digest, caller), caller),
       );
       return joined(flight);
     },
@@ -272,11 +310,11 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
       const failure = asked.find((each) => each.status === 'rejected' && !isRefusal(each.reason));
       if (failure?.status === 'rejected') {
         // The upstream's word goes before the disk's: a denial must not pass for a mere want of room.
-        await keep(route, fetched, undefined, caller).catch(unlessNoRoom);
+        await keep(route, fetched, caller).catch(unlessNoRoom);
         throw failure.reason;
       }
       if (fetched.some((each) => overtakenBy(route, each) !== undefined)) {
-        return {records: await keep(route, fetched, undefined, caller), refused, kept: Promise.resolve()};
+        return {records: await keep(route, fetched, caller), refused, kept: Promise.resolve()};
       }
       return {
         records: fetched.map(({found}) => found?.record),
@@ -286,9 +324,10 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
     },
 
     async byTag(route, tag, caller, algorithm) {
-      const flight = await flights.run(keyOf(route, tag, caller), async () =>
-        keepOne(route, await fetchTag(route, tag, caller, algorithm), tag, caller),
-      );
+      const flight = await flights.run(keyOf(route, tag, caller), async () => {
+        const fetched = await fetchTag(route, tag, caller, algorithm);
+        return orUnkept(fetched, keepTag(route, fetched, tag, caller));
+      });
       return joined(flight);
     },
   };

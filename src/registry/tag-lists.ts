@@ -4,13 +4,13 @@ import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
 import {OciError} from '../oci/errors.ts';
 import type {Tag} from '../oci/name.ts';
-import type {Metadata, TagListRecord} from '../storage/metadata.ts';
+import type {Change, Metadata, TagListRecord} from '../storage/metadata.ts';
 import {UpstreamFailure} from '../upstream/port.ts';
 import {type Absences, repositoryAbsence} from './absences.ts';
 import {type CacheReport, HIT} from './answer.ts';
 import {answering} from './failure.ts';
 import {freshness, NO_CACHE_FLOOR} from './freshness.ts';
-import type {Route} from './namespace.ts';
+import type {Place, Route} from './namespace.ts';
 import {byBytes, MOST_ENTRIES, type Page, type PageQuery, pageOf} from './page.ts';
 import {keepIfRoom} from './room.ts';
 import {createSingleFlight} from './single-flight.ts';
@@ -34,6 +34,13 @@ export interface TagLists {
    * not stand, and what is served while the upstream fails is as it should be.
    */
   changed(route: Route, tags: {put: readonly Tag[]; deleted: readonly Tag[]}): Promise<void>;
+  /**
+   * The upstream's whole list, asked for whatever the age of the one that is here, and kept; undefined where it has no
+   * such repository.
+   * @param spend called before each request; what it throws keeps the request from being made
+   * @throws UpstreamFailure
+   */
+  renew(route: Route, caller: Caller, spend: () => void): Promise<readonly string[] | undefined>;
 }
 
 /** `list` is undefined where the upstream has no such repository. */
@@ -42,6 +49,20 @@ interface UpstreamList {
   readonly report: CacheReport;
 }
 
+/** An answer's question. */
+interface Question {
+  /** Milliseconds since the epoch. */
+  readonly askedAt: number;
+  /** The last change through us of the repository's tags before it. */
+  readonly change: symbol | undefined;
+}
+
+/**
+ * What became of an answer: it is kept, or there is no room for it; tags were put or deleted through us after its
+ * question; or the answer to a later question is known.
+ */
+type Outcome = 'kept' | 'no-room' | 'changed' | 'later';
+
 export interface TagListsParts {
   metadata: Metadata;
   absences: Absences;
@@ -49,9 +70,9 @@ export interface TagListsParts {
   events: Events;
 }
 
-/** A list that the upstream has just given, and whether it is kept. */
+/** A list that the upstream has just given, and whether it is kept; no list where it has no such repository. */
 interface Given {
-  readonly list: TagListRecord;
+  readonly list: TagListRecord | undefined;
   readonly stored: boolean;
 }
 
@@ -60,23 +81,52 @@ const MOST_ATTEMPTS = 3;
 const MOST_CHANGES = 10_000;
 
 export function createTagLists({metadata, absences, clock, events}: TagListsParts): TagLists {
-  const asking = createSingleFlight<Given | undefined>();
+  const asking = createSingleFlight<Given>();
   const turns = createTurns();
   /** Names the last change through us of each repository's tags. */
   const changes = new LRUCache<string, symbol>({max: MOST_CHANGES});
-  /** All pages, or a failure: a list learned partly is never kept. */
-  async function ask(route: Route, caller: Caller, attempts = MOST_ATTEMPTS): Promise<Given | undefined> {
+
+  /** Keeps an answer in turn with `changed`, so that neither misses the other. */
+  function keep({repository}: Place, answer: Change, {askedAt, change}: Question): Promise<Outcome> {
+    const key = repositoryAbsence(repository);
+    return turns.take(key, async () => {
+      if (changes.get(key) !== change) return 'changed';
+      // Anybody can ask about any name: what was never listed costs no commit.
+      if (answer.type === 'tag-list.delete' && !(await metadata.tagList(repository))) return 'kept';
+      let isLatest = true;
+      const latest = {type: 'tag-list.latest' as const, repository, askedAt, now: clock.now()};
+      const hasRoom = await keepIfRoom(events, 'a list of tags', async () => {
+        isLatest = await metadata.commit([answer], [latest]);
+      });
+      if (!isLatest) return 'later';
+      return hasRoom ? 'kept' : 'no-room';
+    });
+  }
+
+  /**
+   * All pages, or a failure: a list learned partly is never kept, nor one from before a change through us.
+   * @param spend called before each request; what it throws keeps the request from being made
+   */
+  async function ask(
+    route: Route,
+    caller: Caller,
+    spend?: () => void,
+    attempts = MOST_ATTEMPTS,
+  ): Promise<Given> {
     const {registry, repository} = route;
-    const asked = changes.get(repositoryAbsence(repository));
-    const given = await registry.upstream.listTags(repository.name, caller);
-    if (changes.get(repositoryAbsence(repository)) !== asked && attempts > 1)
-      return ask(route, caller, attempts - 1);
-    if (!given) return undefined;
-    const list = {names: [...new Set(given)].sort(byBytes), checkedAt: clock.now()};
-    const stored = await keepIfRoom(events, 'a list of tags', () =>
-      metadata.commit([{type: 'tag-list.put', repository, names: list.names, at: list.checkedAt}]),
+    const question = {askedAt: clock.now(), change: changes.get(repositoryAbsence(repository))};
+    const given = await registry.upstream.listTags(repository.name, caller, spend);
+    const list = given && {names: [...new Set(given)].sort(byBytes), checkedAt: question.askedAt};
+    const outcome = await keep(
+      route,
+      list
+        ? {type: 'tag-list.put', repository, names: list.names, at: list.checkedAt}
+        : {type: 'tag-list.delete', repository},
+      question,
     );
-    return {list, stored};
+    if (outcome === 'changed' && attempts > 1) return ask(route, caller, spend, attempts - 1);
+    if (outcome === 'later') return {list: (await metadata.tagList(repository)) ?? list, stored: false};
+    return {list, stored: outcome === 'kept'};
   }
 
   function aged(route: Route, list: TagListRecord, how: CacheReport['how']): CacheReport {
@@ -108,11 +158,8 @@ export function createTagLists({metadata, absences, clock, events}: TagListsPart
         `${repositoryAbsence(route.repository)} ${caller.key}`,
         () => ask(route, caller),
       );
-      if (value)
-        return {
-          list: value.list,
-          report: {...aged(route, value.list, how), collapsed, stored: value.stored},
-        };
+      const {list: given, stored} = value;
+      if (given) return {list: given, report: {...aged(route, given, how), collapsed, stored}};
     } catch (error) {
       if (error instanceof UpstreamFailure) return stale(route, list, error);
       throw error;
@@ -168,6 +215,10 @@ export function createTagLists({metadata, absences, clock, events}: TagListsPart
   }
 
   return {
+    async renew(route, caller, spend) {
+      return (await ask(route, caller, spend)).list?.names;
+    },
+
     list: (route, query, caller, {noCache}) =>
       answering(route, async () =>
         route.registry.hosted

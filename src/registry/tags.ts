@@ -5,11 +5,11 @@ import type {Events} from '../events.ts';
 import {algorithmOf, type Digest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
 import {isDigestReference, type Reference, type Tag} from '../oci/name.ts';
-import type {Metadata, TagRecord} from '../storage/metadata.ts';
+import type {Change, Metadata, TagRecord} from '../storage/metadata.ts';
 import {type ManifestHead, UpstreamFailure} from '../upstream/port.ts';
 import {type Absences, manifestAbsence, repositoryAbsence} from './absences.ts';
 import {type CacheReport, HIT} from './answer.ts';
-import {freshness, NO_CACHE_FLOOR} from './freshness.ts';
+import {freshness, isLater, NO_CACHE_FLOOR} from './freshness.ts';
 import type {ManifestPull} from './manifest-pull.ts';
 import type {Place, Route} from './namespace.ts';
 import {keepIfRoom} from './room.ts';
@@ -92,19 +92,46 @@ export function createTags({metadata, pull, absences, writes, clock, events}: Ta
     if (tags?.size === 0) awaiting.delete(arrival);
   }
 
-  function sight(route: Route, tag: Tag, head: ManifestHead & {digest: Digest}): void {
+  function sight(route: Route, tag: Tag, head: ManifestHead & {digest: Digest}, checkedAt: number): void {
     const arrival = `${placeOf(route)}@${head.digest}`;
-    sightings.set(keyOf(route, tag), {head, checkedAt: clock.now(), tag, arrival});
+    sightings.set(keyOf(route, tag), {head, checkedAt, tag, arrival});
     awaiting.set(arrival, (awaiting.get(arrival) ?? new Set()).add(tag));
   }
 
-  async function point(route: Route, tag: Tag, digest: Digest, at: number): Promise<void> {
+  /** Commits what the upstream answered about a tag, unless the answer to a later question is known. */
+  async function commit(
+    {repository}: Route,
+    tag: Tag,
+    askedAt: number,
+    what: string,
+    change: Change,
+  ): Promise<void> {
+    const latest = {type: 'tag.latest' as const, repository, name: tag, askedAt, now: clock.now()};
+    await keepIfRoom(events, what, () => metadata.commit([change], [latest]));
+  }
+
+  async function point(route: Route, tag: Tag, digest: Digest, askedAt: number): Promise<void> {
+    const {repository} = route;
     sightings.delete(keyOf(route, tag));
-    await keepIfRoom(events, 'where a tag points', () =>
-      metadata.commit([
-        {type: 'tag.put', repository: route.repository, name: tag, digest, origin: 'upstream', at},
-      ]),
-    );
+    await commit(route, tag, askedAt, 'where a tag points', {
+      type: 'tag.put',
+      repository,
+      name: tag,
+      digest,
+      origin: 'upstream',
+      at: askedAt,
+    });
+  }
+
+  /** What the upstream answered to a later question, where that came first. */
+  async function laterAnswer(route: Route, tag: Tag, askedAt: number): Promise<{answer: Answer} | undefined> {
+    const now = clock.now();
+    const sighting = sightings.get(keyOf(route, tag));
+    if (sighting && isLater(sighting, askedAt, now))
+      return {answer: {digest: sighting.head.digest, head: sighting.head}};
+    const record = await metadata.tag(route.repository, tag);
+    if (!record || !isLater(record, askedAt, now)) return undefined;
+    return {answer: record.goneAt === undefined ? {digest: record.digest, head: undefined} : undefined};
   }
 
   /** What was written through us while the upstream's answer was on its way. */
@@ -121,16 +148,17 @@ export function createTags({metadata, pull, absences, writes, clock, events}: Ta
 
   /** One HEAD; where it names no digest that compares with ours, one GET, hashed. */
   async function ask(route: Route, tag: Tag, caller: Caller, record: TagRecord | undefined): Promise<Answer> {
+    const {repository} = route;
     const asked = writes.moment();
-    const head = await route.registry.upstream.headManifest(route.repository.name, tag, caller);
+    const askedAt = clock.now();
+    const head = await route.registry.upstream.headManifest(repository.name, tag, caller);
     if (writes.overtaken(route, tag, asked)) return written(route, tag);
+    const later = await laterAnswer(route, tag, askedAt);
+    if (later) return later.answer;
     if (!head) {
       sightings.delete(keyOf(route, tag));
-      const {repository} = route;
-      if (record)
-        await keepIfRoom(events, 'that a tag is gone', () =>
-          metadata.commit([{type: 'tag.gone', repository, name: tag, at: clock.now()}]),
-        );
+      const gone = {type: 'tag.gone' as const, repository, name: tag, at: askedAt};
+      if (record) await commit(route, tag, askedAt, 'that a tag is gone', gone);
       return undefined;
     }
     const {digest} = head;
@@ -139,13 +167,13 @@ export function createTags({metadata, pull, absences, writes, clock, events}: Ta
       const {value} = await pull.byTag(route, tag, caller, algorithm);
       return value && {digest: value.digest, head: undefined};
     }
-    const isHere = digest === record?.digest || (await metadata.manifest(route.repository, digest));
+    const isHere = digest === record?.digest || (await metadata.manifest(repository, digest));
     if (writes.overtaken(route, tag, asked)) return written(route, tag);
     if (isHere) {
-      await point(route, tag, digest, clock.now());
+      await point(route, tag, digest, askedAt);
       return {digest, head: undefined};
     }
-    sight(route, tag, {...head, digest});
+    sight(route, tag, {...head, digest}, askedAt);
     return {digest, head};
   }
 

@@ -249,6 +249,8 @@ export type Change =
   /** Removes the tag of this origin. */
   | {type: 'tag.delete'; repository: RepositoryKey; name: Tag; origin: Origin}
   | {type: 'tag-list.put'; repository: RepositoryKey; names: string[]; at: number}
+  /** The upstream has no such repository. */
+  | {type: 'tag-list.delete'; repository: RepositoryKey}
   /** The bytes are whole and safe in the blob store. */
   | {type: 'blob.put'; digest: Digest; size: number; at: number}
   /** The bytes are no longer in the blob store; links stay. */
@@ -271,8 +273,21 @@ export type Change =
   /** Nothing happens when somebody else holds it. */
   | {type: 'lease.delete'; key: string; owner: string};
 
+/** When the question was asked whose answer is committed, and when that is. Milliseconds since the epoch. */
+export interface Asked {
+  askedAt: number;
+  now: number;
+}
+
 /** What must hold inside the commit for any of its changes to be made. */
 export type Precondition =
+  /**
+   * No later answer of the upstream is known for the tag, the list of tags or the list of referrers: none to a question
+   * asked after `askedAt`. A time after `now`, as a clock leaves behind that was set back, does not count.
+   */
+  | ({type: 'tag.latest'; repository: RepositoryKey; name: Tag} & Asked)
+  | ({type: 'tag-list.latest'; repository: RepositoryKey} & Asked)
+  | ({type: 'referrer-list.latest'; repository: RepositoryKey; subject: Digest} & Asked)
   | {type: 'tag.is'; repository: RepositoryKey; name: Tag; origin: Origin; digest: Digest | undefined}
   | {type: 'manifest.linked'; repository: RepositoryKey; digest: Digest}
   /** The bytes are here: what no repository is linked to may have been collected since it was found. */

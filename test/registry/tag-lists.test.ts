@@ -248,6 +248,17 @@ test('no-cache asks again after a second whether an unknown repository is there 
   t.deepEqual(tagsOf(await proxy.ask(PATH, {headers})), ['a']);
 });
 
+test('the list of a repository that the upstream no longer has is not served in the next outage', async (t) => {
+  const {proxy, upstream} = await start(t, [listed(['a']), {request: FIRST, answer: {status: 404}}]);
+  await proxy.ask(PATH);
+  proxy.clock.move(MINUTE);
+  t.is((await proxy.ask(PATH)).status, 404);
+  await upstream.stop();
+  proxy.clock.move(MINUTE);
+  t.is((await proxy.ask(PATH)).status, 503);
+  t.is((await (await proxy.restart()).ask(PATH)).status, 503);
+});
+
 test('one repository knows nothing of the list of another', async (t) => {
   const {proxy} = await start(t, [
     listed(['a']),

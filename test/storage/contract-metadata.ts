@@ -1,7 +1,14 @@
 import type {ExecutionContext, TestFn} from 'ava';
 import {type Digest, digestOf} from '../../src/oci/digest.ts';
 import {parseName, type RepositoryName, type Tag} from '../../src/oci/name.ts';
-import type {Change, Metadata, ReferenceRecord, RepositoryKey} from '../../src/storage/metadata.ts';
+import type {
+  Asked,
+  Change,
+  Metadata,
+  Precondition,
+  ReferenceRecord,
+  RepositoryKey,
+} from '../../src/storage/metadata.ts';
 
 /** Where metadata outlives the process: every `open` is what a further process would see. */
 export interface MetadataPlace {
@@ -274,6 +281,65 @@ export function metadataContract(
     t.is(await metadata.tagList(OTHER), undefined);
     await metadata.commit([{...put, names: [], at: 2}]);
     t.deepEqual(await metadata.tagList(APP), {names: [], checkedAt: 2});
+  });
+
+  test('metadata: the list of a repository that the upstream no longer has is deleted, and no other', async (t) => {
+    const {metadata} = await setUp(t);
+    for (const repository of [APP, OTHER])
+      await metadata.commit([{type: 'tag-list.put', repository, names: ['a'], at: 1}]);
+    await metadata.commit([
+      {type: 'tag-list.delete', repository: APP},
+      {type: 'tag-list.delete', repository: SAME_NAME_ELSEWHERE},
+    ]);
+    t.is(await metadata.tagList(APP), undefined);
+    t.truthy(await metadata.tagList(OTHER));
+    t.deepEqual(await metadata.repositories('ghcr.io', {limit: 10}), []);
+  });
+
+  const digest = digestOf(Buffer.from('1'));
+  const answers: [string, Change, (asked: Asked) => Precondition][] = [
+    [
+      'a tag',
+      tagPut(digest, {at: 2000}),
+      (asked) => ({type: 'tag.latest', repository: APP, name: V1, ...asked}),
+    ],
+    [
+      'a list of tags',
+      {type: 'tag-list.put', repository: APP, names: ['a'], at: 2000},
+      (asked) => ({type: 'tag-list.latest', repository: APP, ...asked}),
+    ],
+    [
+      'a list of referrers',
+      {type: 'referrer-list.put', repository: APP, subject: digest, source: 'api', descriptors: [], at: 2000},
+      (asked) => ({type: 'referrer-list.latest', repository: APP, subject: digest, ...asked}),
+    ],
+  ];
+  for (const [what, answer, latest] of answers) {
+    test(`metadata: of the answers about ${what} the one to the latest question stays`, async (t) => {
+      const {metadata} = await setUp(t);
+      const commit = (askedAt: number, now: number) =>
+        metadata.commit([{...answer, at: askedAt} as Change], [latest({askedAt, now})]);
+      t.true(await commit(2000, 2500), 'the first one');
+      t.false(await commit(1999, 3000), 'an older one');
+      t.true(await commit(2000, 3000), 'one of the same moment');
+      t.true(await commit(2001, 3000), 'a newer one');
+      t.true(await commit(1000, 1500), 'one that comes while the known one lies in the future');
+      t.false(await commit(999, 1500));
+    });
+  }
+
+  test('metadata: what was pushed here, and what is known elsewhere, is no later answer about a tag', async (t) => {
+    const {metadata} = await setUp(t);
+    await metadata.commit([
+      tagPut(digest, {origin: 'local', at: 2000}),
+      tagPut(digest, {repository: OTHER, at: 2000}),
+    ]);
+    t.true(
+      await metadata.commit(
+        [tagPut(digest, {at: 1000})],
+        [{type: 'tag.latest', repository: APP, name: V1, askedAt: 1000, now: 3000}],
+      ),
+    );
   });
 
   test('metadata: deleting the bytes of a blob leaves its links', async (t) => {

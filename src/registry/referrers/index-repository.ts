@@ -5,6 +5,7 @@ import type {ManifestRecord, Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import {createManifestPull} from '../manifest-pull.ts';
 import type {Route} from '../namespace.ts';
+import type {TagLists} from '../tag-lists.ts';
 import type {Writes} from '../writes.ts';
 import {createTagWalk} from './tag-walk.ts';
 
@@ -55,6 +56,7 @@ export interface IndexRepository {
 export interface IndexRepositoryParts {
   metadata: Metadata;
   writes: Writes;
+  tagLists: Pick<TagLists, 'renew'>;
   clock: Clock;
 }
 
@@ -77,7 +79,8 @@ const FINAL = new Set<UpstreamFailure['kind']>(['throttled', 'credentials', 'ope
 /** The end of the walk, for a reason that is told in its result. */
 class Stop extends Error {}
 
-export function createIndexRepository({metadata, writes, clock}: IndexRepositoryParts): IndexRepository {
+export function createIndexRepository(parts: IndexRepositoryParts): IndexRepository {
+  const {metadata, writes, tagLists, clock} = parts;
   // Of its own: its requests are neither shared with those of clients, nor followed by a prefetch.
   const pull = createManifestPull({metadata, writes, clock, arrived: () => {}});
 
@@ -95,7 +98,7 @@ export function createIndexRepository({metadata, writes, clock}: IndexRepository
         result.manifests += 1;
         if (edgeOf(record)) result.referrers += 1;
       };
-      const walk = createTagWalk({metadata, writes, clock, pull, route, spend, met});
+      const walk = createTagWalk({metadata, writes, tagLists, clock, pull, route, spend, met});
 
       const follow = async (tag: Tag): Promise<void> => {
         try {

@@ -4,12 +4,13 @@ import type {Events} from '../../events.ts';
 import type {Descriptor} from '../../oci/descriptor.ts';
 import {type Digest, isDigest} from '../../oci/digest.ts';
 import {distinctReferrers, type SkippedReferrer} from '../../oci/referrers.ts';
-import type {Metadata} from '../../storage/metadata.ts';
+import type {Metadata, Precondition} from '../../storage/metadata.ts';
+import {isLater} from '../freshness.ts';
 import type {Route} from '../namespace.ts';
 import {keepIfRoom} from '../room.ts';
 import type {Discovered} from './discovery.ts';
 
-/** An upstream's answer, with the time when it was here. */
+/** An upstream's answer, with the time of the question. */
 export interface Learned extends Discovered {
   readonly at: number;
 }
@@ -18,7 +19,7 @@ export interface Learned extends Discovered {
 export interface ListRecords {
   /** The descriptors of an answer that may be listed: each digest once, and none that was deleted through us meanwhile. */
   listable(route: Route, answer: Discovered): Descriptor[];
-  /** Writes an answer down. One with skipped entries leaves the list as old as it was. @throws NoRoom */
+  /** Writes an answer down, unless the answer to a later question is known. One with skipped entries leaves the list as old as it was. @throws NoRoom */
   keep(route: Route, subject: Digest, learned: Learned): Promise<void>;
   /** When the upstream last gave the whole list; undefined while it has given none. */
   checkedAt(route: Route, subject: Digest): Promise<number | undefined>;
@@ -74,28 +75,51 @@ export function createListRecords({metadata, clock, events}: ListRecordsParts): 
   const listable = (route: Route, {descriptors}: Discovered): Descriptor[] =>
     distinctReferrers(descriptors).filter(({digest}) => !isDeleted(route, digest));
 
+  const latest = ({repository}: Route, subject: Digest, askedAt: number): Precondition => ({
+    type: 'referrer-list.latest',
+    repository,
+    subject,
+    askedAt,
+    now: clock.now(),
+  });
+
+  /** Remembers an empty list without writing it down. */
+  function pass(route: Route, subject: Digest, list: {source: Discovered['source']; at: number}): void {
+    const key = keyOf(route, subject);
+    const known = passing.get(key);
+    if (known && isLater({checkedAt: known.at}, list.at, clock.now())) return;
+    partial.delete(key);
+    passing.set(key, list);
+  }
+
   async function keepWhole(route: Route, subject: Digest, learned: Learned): Promise<void> {
     const {source, at} = learned;
     const {repository} = route;
-    partial.delete(keyOf(route, subject));
     if (!(await isWorthKeeping(route, subject, learned))) {
-      passing.set(keyOf(route, subject), {source, at});
+      pass(route, subject, {source, at});
       return;
     }
     const descriptors = listable(route, learned);
-    await metadata.commit([{type: 'referrer-list.put', repository, subject, source, descriptors, at}]);
+    const isLatest = await metadata.commit(
+      [{type: 'referrer-list.put', repository, subject, source, descriptors, at}],
+      [latest(route, subject, at)],
+    );
+    if (isLatest) partial.delete(keyOf(route, subject));
   }
 
   async function keepPart(route: Route, subject: Digest, learned: Learned): Promise<void> {
-    const {source, skipped} = learned;
+    const {source, skipped, at} = learned;
     const {repository} = route;
+    const known = await metadata.referrerList(repository, subject);
+    if (known?.checkedAt !== undefined && isLater({checkedAt: known.checkedAt}, at, clock.now())) return;
     partial.set(keyOf(route, subject), skipped);
     const descriptors = listable(route, learned);
-    if (descriptors.length === 0 && !(await metadata.referrerList(repository, subject))) return;
+    if (descriptors.length === 0 && !known) return;
     const except = skipped.map(({digest}) => digest).filter(isDigest);
-    await metadata.commit([
-      {type: 'referrer-list.put', repository, subject, source, descriptors, at: undefined, except},
-    ]);
+    await metadata.commit(
+      [{type: 'referrer-list.put', repository, subject, source, descriptors, at: undefined, except}],
+      [latest(route, subject, at)],
+    );
   }
 
   return {
@@ -112,7 +136,10 @@ export function createListRecords({metadata, clock, events}: ListRecordsParts): 
       // Asked about first and pulled then, as admission webhooks make it: a later outage, and a restart, finds it known.
       if (empty && (await isHere(route, subject))) {
         await keepIfRoom(events, 'an empty list of referrers', () =>
-          metadata.commit([{type: 'referrer-list.put', repository, subject, ...empty, descriptors: []}]),
+          metadata.commit(
+            [{type: 'referrer-list.put', repository, subject, ...empty, descriptors: []}],
+            [latest(route, subject, empty.at)],
+          ),
         );
       }
       return empty?.at;

@@ -134,11 +134,12 @@ export function createReferrerLists({
 
   function ask(route: Route, subject: Digest, caller: Caller): Refreshing {
     const learn = async (): Promise<Learned> => {
+      const at = clock.now();
       const discovered = await discovery.ask(route, subject, caller);
       // An incomplete one is nobody's but those who wait for it already.
       const isWhole = discovered.skipped.length === 0;
       refreshing.learnedAt = isWhole ? clock.monotonic() : Number.NEGATIVE_INFINITY;
-      return {...discovered, at: clock.now()};
+      return {...discovered, at};
     };
     const write = async (list: Learned): Promise<void> => {
       // What is learned later finds the metadata closed.

@@ -5,11 +5,11 @@ import {algorithmOf, type Digest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {readManifest} from '../../oci/manifest.ts';
 import {isTag, type Tag} from '../../oci/name.ts';
-import type {ManifestRecord, Metadata} from '../../storage/metadata.ts';
+import type {Change, ManifestRecord, Metadata} from '../../storage/metadata.ts';
 import {type Aging, freshness} from '../freshness.ts';
 import type {ManifestPull, Pulled} from '../manifest-pull.ts';
 import type {Route} from '../namespace.ts';
-import {byBytes} from '../page.ts';
+import type {TagLists} from '../tag-lists.ts';
 import type {Writes} from '../writes.ts';
 
 /** From the tags of a repository to all manifests that they lead to. */
@@ -26,6 +26,7 @@ export interface TagWalk {
 export interface TagWalkParts {
   metadata: Metadata;
   writes: Writes;
+  tagLists: Pick<TagLists, 'renew'>;
   clock: Clock;
   pull: ManifestPull;
   route: Route;
@@ -38,7 +39,8 @@ export interface TagWalkParts {
 /** Of so many tags it is looked up when they were checked, before the requests that wait have their turn. */
 const TAGS_PER_TURN = 100;
 
-export function createTagWalk({metadata, writes, clock, pull, route, spend, met}: TagWalkParts): TagWalk {
+export function createTagWalk(parts: TagWalkParts): TagWalk {
+  const {metadata, writes, tagLists, clock, pull, route, spend, met} = parts;
   const {registry, repository} = route;
   const {upstream, tags: policy} = registry;
   const caller = ANONYMOUS;
@@ -46,16 +48,20 @@ export function createTagWalk({metadata, writes, clock, pull, route, spend, met}
   const isFresh = (known: Aging): boolean =>
     freshness({now: clock.now(), known, policy, upstream: 'unasked'}) === 'fresh';
 
-  async function names(): Promise<string[]> {
+  async function names(): Promise<readonly string[]> {
     const known = await metadata.tagList(repository);
     if (known && isFresh(known)) return known.names;
-    const given = await upstream.listTags(repository.name, caller, spend);
-    if (!given) {
+    const list = await tagLists.renew(route, caller, spend);
+    if (!list) {
       throw new OciError('NAME_UNKNOWN', {message: `${upstream.host} has no repository ${repository.name}`});
     }
-    const list = [...new Set(given)].sort(byBytes);
-    await metadata.commit([{type: 'tag-list.put', repository, names: list, at: clock.now()}]);
     return list;
+  }
+
+  /** Unless the answer to a later question is known. */
+  async function commit(tag: Tag, askedAt: number, change: Change): Promise<void> {
+    const latest = {type: 'tag.latest' as const, repository, name: tag, askedAt, now: clock.now()};
+    await metadata.commit([change], [latest]);
   }
 
   async function manifestOf(tag: Tag): Promise<ManifestRecord | undefined> {
@@ -65,17 +71,18 @@ export function createTagWalk({metadata, writes, clock, pull, route, spend, met}
     if (here && known.origin === 'upstream' && isFresh(known)) return here;
     spend();
     const asked = writes.moment();
+    const askedAt = clock.now();
     const head = await upstream.headManifest(repository.name, tag, caller);
     if (writes.overtaken(route, tag, asked)) return here;
     if (!head) {
-      if (known) await metadata.commit([{type: 'tag.gone', repository, name: tag, at: clock.now()}]);
+      if (known) await commit(tag, askedAt, {type: 'tag.gone', repository, name: tag, at: askedAt});
       return undefined;
     }
     const {digest} = head;
     const same = digest && (await metadata.manifest(repository, digest));
     if (same) {
-      const at = clock.now();
-      await metadata.commit([{type: 'tag.put', repository, name: tag, digest, origin: 'upstream', at}]);
+      const put = {type: 'tag.put' as const, repository, name: tag, digest, origin: 'upstream' as const};
+      await commit(tag, askedAt, {...put, at: askedAt});
       return same;
     }
     spend();

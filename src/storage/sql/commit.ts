@@ -1,4 +1,4 @@
-import type {Change, Precondition, RepositoryKey} from '../metadata.ts';
+import type {Asked, Change, Precondition, RepositoryKey} from '../metadata.ts';
 import {createBlobCommit} from './blob-commit.ts';
 import {createManifestCommit} from './manifest-commit.ts';
 import {createReferrerCommit} from './referrer-commit.ts';
@@ -86,6 +86,8 @@ export function createCommit(
           at: change.at,
         });
       }
+      case 'tag-list.delete':
+        return yield* inKnown(change.repository, (repository) => run(writes.deleteTagList, {repository}));
       case 'blob.put':
         return yield* blobs.put(change);
       case 'blob.deleting':
@@ -126,12 +128,41 @@ export function createCommit(
     }
   }
 
+  /** When the upstream was asked for what is known by a row of this repository. */
+  function* lastAsked(
+    key: RepositoryKey,
+    read: (repository: number) => Steps<readonly {checkedAt: number | null}[]>,
+  ): Steps<number | undefined> {
+    const repository = yield* idOf(key);
+    if (repository === undefined) return undefined;
+    const [row] = yield* read(repository);
+    return row?.checkedAt ?? undefined;
+  }
+
   function* holds(precondition: Precondition): Steps<boolean> {
     switch (precondition.type) {
       case 'manifest.linked': {
         const repository = yield* idOf(precondition.repository);
         if (repository === undefined) return false;
         return (yield* run(writes.manifestLink, {repository, digest: precondition.digest})).length > 0;
+      }
+      case 'tag.latest': {
+        const {repository: key, name} = precondition;
+        const known = yield* lastAsked(key, (repository) => run(writes.tagCheckedAt, {repository, name}));
+        return isLatest(precondition, known);
+      }
+      case 'tag-list.latest': {
+        const known = yield* lastAsked(precondition.repository, (repository) =>
+          run(writes.tagListCheckedAt, {repository}),
+        );
+        return isLatest(precondition, known);
+      }
+      case 'referrer-list.latest': {
+        const {repository: key, subject} = precondition;
+        const known = yield* lastAsked(key, (repository) =>
+          run(writes.referrerListCheckedAt, {repository, subject}),
+        );
+        return isLatest(precondition, known);
       }
       case 'manifest.stored':
         return yield* manifests.isStored(precondition.digest);
@@ -171,3 +202,6 @@ export function createCommit(
     return true;
   };
 }
+
+const isLatest = ({askedAt, now}: Asked, known: number | undefined): boolean =>
+  known === undefined || known <= askedAt || known > now;

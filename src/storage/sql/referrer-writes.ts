@@ -94,6 +94,14 @@ export function compileReferrerWrites(db: Kysely<Tables>) {
         ),
     ),
 
+    referrerListCheckedAt: statement((values: ListKey) =>
+      db
+        .selectFrom('referrer_list')
+        .select('checked_at as checkedAt')
+        .where('repository', '=', values.repository)
+        .where('subject', '=', values.subject),
+    ),
+
     listedReferrers: statement((values: ListKey) =>
       db
         .selectFrom('referrer')

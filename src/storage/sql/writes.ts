@@ -98,6 +98,24 @@ export function compileWrites(db: Kysely<Tables>) {
         .where('origin', '=', values.origin),
     ),
 
+    /** The time of the upstream's last answer about the tag. */
+    tagCheckedAt: statement((values: {repository: number; name: Tag}) =>
+      db
+        .selectFrom('tag')
+        .select('checked_at as checkedAt')
+        .where('repository', '=', values.repository)
+        .where('name', '=', values.name)
+        .where('origin', '=', 'upstream'),
+    ),
+
+    tagListCheckedAt: statement((values: {repository: number}) =>
+      db.selectFrom('tag_list').select('checked_at as checkedAt').where('repository', '=', values.repository),
+    ),
+
+    deleteTagList: statement((values: {repository: number}) =>
+      db.deleteFrom('tag_list').where('repository', '=', values.repository),
+    ),
+
     putTagList: statement((values: {repository: number; names: string; at: number}) =>
       db
         .insertInto('tag_list')

@@ -222,6 +222,31 @@ test('a list of tags shows what was pushed, also when it was asked for before', 
   t.deepEqual((await proxy.ask('/v2/app/tags/list')).json(), {name: 'app', tags: ['new']});
 });
 
+test('a walk over the tags that was given them before a push does not keep that list as a fresh one', async (t) => {
+  const LIST = 'GET /v2/library/app/tags/list?n=1000';
+  const list = (...tags: string[]): Answer => ({
+    headers: {'Content-Type': 'application/json'},
+    body: JSON.stringify({name: 'library/app', tags}),
+  });
+  const wait = Promise.withResolvers<void>();
+  const {proxy, upstream} = await start(t, [
+    {request: LIST, answer: {...list('old'), before: wait.promise}},
+    takes('new'),
+    {request: LIST, answer: list('old', 'new')},
+    {request: `HEAD ${MANIFESTS}/old`, answer: {status: 404}},
+  ]);
+  const commands = await proxy.server.commands();
+  const {signal} = new AbortController();
+  const walking = commands.index({repository: 'library/app', budget: 10, signal, progress: () => {}});
+  await upstream.received(1);
+  t.is((await put(proxy, 'new', image)).status, 201);
+  wait.resolve();
+  await walking;
+  const listed = await proxy.ask('/v2/app/tags/list');
+  t.deepEqual(listed.json(), {name: 'app', tags: ['new', 'old']});
+  t.regex(String(listed.headers['cache-status']), /^backref;hit/);
+});
+
 test('a deleted tag and a deleted manifest are gone at once, and the upstream is asked about them', async (t) => {
   const {proxy} = await start(t, [
     takes('v1'),

@@ -1,0 +1,69 @@
+import {join} from 'node:path';
+import test, {type ExecutionContext} from 'ava';
+import {createEvents} from '../../../src/events.ts';
+import {parseName} from '../../../src/oci/name.ts';
+import {createListRecords, type Learned} from '../../../src/registry/referrers/list-records.ts';
+import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
+import {createMovableClock} from '../../support/backref.ts';
+import {type ManifestContent, plainManifest} from '../../support/content.ts';
+import {createFolder} from '../../support/folder.ts';
+import {referrerOf} from '../../support/referrers.ts';
+import {registryOver} from '../../support/registry.ts';
+
+const HOST = 'example.test';
+const repository = {registry: HOST, name: parseName('team/app')};
+const route = {registry: registryOver(HOST, {}), repository, asked: repository.name};
+const subject = plainManifest();
+const [older, newer] = [referrerOf(subject), referrerOf(subject)];
+
+async function setUp(t: ExecutionContext) {
+  const metadata = await openSqliteMetadata({path: join(await createFolder(t), 'meta.db')});
+  t.teardown(() => metadata.close());
+  const clock = createMovableClock();
+  const records = createListRecords({metadata, clock, events: createEvents()});
+  const asked = clock.now();
+  clock.move(60_000);
+  return {
+    /** Keeps an answer to a question that was asked so many milliseconds after the first one. */
+    keep: (after: number, named: readonly ManifestContent[], change: Partial<Learned> = {}) => {
+      const descriptors = named.map(({digest, mediaType, bytes}) => ({
+        digest,
+        mediaType,
+        size: bytes.length,
+      }));
+      const kept = Promise.resolve();
+      const learned = {source: 'api' as const, descriptors, skipped: [], kept, at: asked + after, ...change};
+      return records.keep(route, subject.digest, learned);
+    },
+    checkedAfter: async () => {
+      const checkedAt = await records.checkedAt(route, subject.digest);
+      return checkedAt === undefined ? undefined : checkedAt - asked;
+    },
+    skipped: () => records.skipped(route, subject.digest),
+    listed: async () =>
+      (await metadata.referrers(repository, subject.digest, {limit: 10})).map(({digest}) => digest),
+  };
+}
+
+test('a list that comes late does not take the place of the answer to a later question', async (t) => {
+  const {keep, listed, checkedAfter} = await setUp(t);
+  await keep(1000, [older, newer]);
+  await keep(0, [older]);
+  t.deepEqual(await listed(), [older.digest, newer.digest]);
+  t.is(await checkedAfter(), 1000);
+});
+
+test('nor does an empty one that is remembered alone', async (t) => {
+  const {keep, checkedAfter} = await setUp(t);
+  await keep(1000, []);
+  await keep(0, []);
+  t.is(await checkedAfter(), 1000);
+});
+
+test('nor does a part of a list, and the whole one stays whole', async (t) => {
+  const {keep, listed, skipped} = await setUp(t);
+  await keep(1000, [older, newer]);
+  await keep(0, [], {skipped: [{digest: newer.digest, reason: 'refused'}]});
+  t.deepEqual(await listed(), [older.digest, newer.digest]);
+  t.deepEqual(skipped(), []);
+});
