@@ -300,8 +300,11 @@ export type Precondition =
   | {type: 'blob.unlinked'; digest: Digest}
   /** No repository has a link of origin `local` to the blob. */
   | {type: 'blob.evictable'; digest: Digest}
-  /** Nobody else holds the lease at `at`. */
-  | {type: 'lease.free'; key: string; owner: string; at: number};
+  /**
+   * Nobody else holds the lease at `at`. One that ends more than `maxLifeMs` after that was taken by a clock that ran
+   * ahead, and is nobody's.
+   */
+  | {type: 'lease.free'; key: string; owner: string; at: number; maxLifeMs: number};
 
 /** A commit found the disk full: nothing of it was made, and it can be tried again when there is room. */
 export class NoRoom extends Error {

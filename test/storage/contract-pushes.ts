@@ -206,12 +206,25 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     t.deepEqual(await metadata.owedTagChanges(undefined, 10), []);
   });
 
+  test('pushes: a lease that a clock took which ran ahead is nobody’s', async (t) => {
+    const {metadata} = await setUp(t);
+    await metadata.commit([
+      {type: 'lease.put', lease: {key: 'tag', owner: 'a process that died', until: 900}},
+    ]);
+    const free = (at: number) =>
+      holds(metadata, {type: 'lease.free', key: 'tag', owner: 'we', at, maxLifeMs: 100});
+    t.true(await free(799));
+    t.false(await free(800));
+    t.false(await free(899));
+    t.true(await free(900));
+  });
+
   test('pushes: of many that want a lease, one gets it, until it is given back or over', async (t) => {
     const {metadata, commit} = await setUp(t);
     const take = (owner: string, at: number) =>
       metadata.commit(
         [{type: 'lease.put', lease: {key: 'tag', owner, until: at + 100}}],
-        [{type: 'lease.free', key: 'tag', owner, at}],
+        [{type: 'lease.free', key: 'tag', owner, at, maxLifeMs: 100}],
       );
     const taken = await Promise.all(Array.from({length: 10}, (_, index) => take(`owner ${index}`, 1_000)));
     t.deepEqual(taken, [true, ...Array.from({length: 9}, () => false)]);
@@ -223,7 +236,9 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     t.false(await take('owner 0', 1_160), 'somebody else’s lease is not given back');
     await commit({type: 'lease.delete', key: 'tag', owner: 'owner 1'});
     t.true(await take('owner 0', 1_160));
-    t.true(await holds(metadata, {type: 'lease.free', key: 'another', owner: 'owner 1', at: 0}));
+    t.true(
+      await holds(metadata, {type: 'lease.free', key: 'another', owner: 'owner 1', at: 0, maxLifeMs: 100}),
+    );
   });
 
   test('pushes: local tags come in byte order, page by page', async (t) => {
@@ -560,6 +575,6 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     const reopened = await place.open();
     t.teardown(() => reopened.close());
     t.deepEqual(await reads(reopened), before);
-    t.false(await holds(reopened, {type: 'lease.free', key: 'tag', owner: 'you', at: 99}));
+    t.false(await holds(reopened, {type: 'lease.free', key: 'tag', owner: 'you', at: 99, maxLifeMs: 100}));
   });
 }

@@ -52,6 +52,8 @@ export interface TagRoundsParts {
 
 /** Milliseconds that a round may take until another process takes the subject over. */
 const LEASE = 30_000;
+/** No lease ends later than this from now, the clocks of processes being somewhat apart. */
+const LONGEST_LEASE_MS = 2 * LEASE;
 /** For so long after a write what stood there before is taken for a stale answer (a registry was seen to give one after 5 s). */
 const STALENESS = 10_000;
 const MOST_REPLACED = 10_000;
@@ -98,7 +100,7 @@ export function createTagRounds({
     const at = clock.now();
     return metadata.commit(
       [{type: 'lease.put', lease: {key, owner, until: at + LEASE}}],
-      [{type: 'lease.free', key, owner, at}],
+      [{type: 'lease.free', key, owner, at, maxLifeMs: LONGEST_LEASE_MS}],
     );
   }
 

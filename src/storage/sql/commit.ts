@@ -187,9 +187,10 @@ export function createCommit(
       case 'blob.evictable':
         return yield* blobs.isEvictable(precondition.digest);
       case 'lease.free': {
-        const {key, owner, at} = precondition;
+        const {key, owner, at, maxLifeMs} = precondition;
         const [lease] = yield* run(writes.lease, {key});
-        return lease === undefined || lease.owner === owner || lease.until <= at;
+        if (lease === undefined || lease.owner === owner) return true;
+        return lease.until <= at || lease.until > at + maxLifeMs;
       }
     }
   }
