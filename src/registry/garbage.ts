@@ -125,7 +125,7 @@ export function createGarbage(parts: GarbageParts): Garbage {
    * They are left alone for as long as everything else: their row may come back with a backup of the metadata.
    */
   async function* strays(before: number): AsyncGenerator<Collected> {
-    if (clock.now() < strayWalkDueAt) return;
+    if (clock.monotonic() < strayWalkDueAt) return;
     let tooYoung = 0;
     for await (const {digest, size, storedAt} of store.list()) {
       if (await metadata.blob(digest)) {
@@ -135,7 +135,7 @@ export function createGarbage(parts: GarbageParts): Garbage {
       if (storedAt >= before) tooYoung += 1;
       else if (await custody.removeStray(digest)) yield {blobs: 1, bytes: size};
     }
-    if (tooYoung === 0) strayWalkDueAt = clock.now() + STRAY_WALK_INTERVAL_MS;
+    if (tooYoung === 0) strayWalkDueAt = clock.monotonic() + STRAY_WALK_INTERVAL_MS;
   }
 
   async function collect({grace, signal, progress}: GarbageOptions): Promise<GarbageResult> {
