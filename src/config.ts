@@ -55,8 +55,8 @@ export interface RegistryConfig {
   };
   /** What becomes of what is pushed: refused, kept here, or written to the upstream. */
   push: 'deny' | 'local' | 'through';
-  /** Whether what a manifest names must exist when it is pushed here. */
-  validate: {blobs: boolean; children: boolean};
+  /** Whether what a manifest names must exist when it is pushed here, and have the size that the manifest declares. */
+  validate: {blobs: boolean; children: boolean; sizes: boolean};
   /** Whether something without a subject may be pushed over an upstream's content. */
   overlay: {tags: 'deny' | 'allow'};
   /** The largest manifest that is taken, in bytes. */

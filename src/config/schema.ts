@@ -155,7 +155,11 @@ const registry = mapping({
   }).prefault({}),
   // Its default depends on whether there is an upstream.
   push: choice('deny', 'local', 'through').optional(),
-  validate: mapping({blobs: flag.prefault(true), children: flag.prefault(true)}).prefault({}),
+  validate: mapping({
+    blobs: flag.prefault(true),
+    children: flag.prefault(true),
+    sizes: flag.prefault(false),
+  }).prefault({}),
   overlay: mapping({tags: choice('deny', 'allow').prefault('deny')}).prefault({}),
   // The most is what is read of a manifest that an upstream has.
   maxManifest: sizeBetween(64 * 2 ** 10, 16 * 2 ** 20).prefault('4MiB'),

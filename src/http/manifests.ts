@@ -5,7 +5,7 @@ import {parseReference, parseTag, type Tag} from '../oci/name.ts';
 import type {ManifestFound, Manifests} from '../registry/manifests.ts';
 import type {Registry} from '../registry/registries.ts';
 import {readWhole} from './body.ts';
-import {explain} from './cache-headers.ts';
+import {explain, warning} from './cache-headers.ts';
 import {etagOf, noneMatch} from './conditional.ts';
 import {locationOf} from './location.ts';
 import {type Ctx, noCache, routed} from './routing.ts';
@@ -49,6 +49,7 @@ export const putManifest =
     ctx.set('Docker-Content-Digest', receipt.digest);
     if (receipt.subject !== undefined) ctx.set('OCI-Subject', receipt.subject);
     if (receipt.tags.length > 0) ctx.set('OCI-Tag', [...receipt.tags]);
+    if (receipt.warning !== undefined) ctx.set('Warning', warning(receipt.warning));
   };
 
 /** dist-spec, end-9. */

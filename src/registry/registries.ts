@@ -13,7 +13,7 @@ export interface ReferrersPolicy {
 export interface LocalPush {
   readonly mode: 'local';
   /** Whether what a manifest names must exist. */
-  readonly validate: {readonly blobs: boolean; readonly children: boolean};
+  readonly validate: {readonly blobs: boolean; readonly children: boolean; readonly sizes: boolean};
   /** Over an upstream: whether what has no subject, and may shadow a tag of the upstream, is taken. */
   readonly tags: 'deny' | 'allow';
   /** Of one artifact type, at most so many locally attached referrers stay with a subject. */

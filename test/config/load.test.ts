@@ -70,7 +70,7 @@ test('the defaults are these', async (t) => {
     tags: {ttl: 60_000, maxStale: 604_800_000, keepDeleted: 604_800_000, absentTtl: 5000},
     referrers: {mode: 'auto', ttl: 60_000, maxStale: 604_800_000, prefetch: 'manifests', keep: undefined},
     push: 'deny',
-    validate: {blobs: true, children: true},
+    validate: {blobs: true, children: true, sizes: false},
     overlay: {tags: 'deny'},
     maxManifest: 4_194_304,
   });
@@ -230,13 +230,13 @@ test('what is checked of a push, and what may be laid over an upstream, is set f
   const registry = await firstOf(
     oneRegistry(
       'push: local',
-      'validate: {blobs: false}',
+      'validate: {blobs: false, sizes: true}',
       'overlay: {tags: allow}',
       'maxManifest: 16MiB',
       'referrers: {keep: 50}',
     ),
   );
-  t.deepEqual(registry.validate, {blobs: false, children: true});
+  t.deepEqual(registry.validate, {blobs: false, children: true, sizes: true});
   t.deepEqual(registry.overlay, {tags: 'allow'});
   t.is(registry.maxManifest, 16 * 2 ** 20);
   t.is(registry.referrers.keep, 50);

@@ -18,7 +18,7 @@ const registry = (name: string): Registry => ({
   library: false,
   upstream: createNowhere(name),
   hosted: true,
-  push: {mode: 'local', validate: {blobs: true, children: true}, tags: 'deny', keep: undefined},
+  push: {mode: 'local', validate: {blobs: true, children: true, sizes: false}, tags: 'deny', keep: undefined},
   maxManifest: 64 * 1024,
   tags: {ttl: 0, maxStale: 0, keepDeleted: 0, absentTtl: 0},
   referrers: {mode: 'auto', ttl: 0, maxStale: 0, prefetch: 'off'},

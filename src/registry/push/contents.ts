@@ -17,13 +17,24 @@ export interface ContentTerms {
   readonly changes: readonly Change[];
   /** Its blobs are still here, and so is what comes from the upstream. */
   readonly preconditions: readonly Precondition[];
+  /** Its descriptors whose size is not that of their content; none where `validate.sizes` refuses them. */
+  readonly wrongSizes: readonly WrongSize[];
+}
+
+interface WrongSize {
+  readonly digest: Digest;
+  /** Bytes, as the descriptor says. */
+  readonly declared: number;
+  /** Bytes that the content has. */
+  readonly actual: number;
 }
 
 /** What a manifest names: it is here, or is fetched, before the manifest that promises it is taken. */
 export interface Contents {
   /**
    * @param isFallbackIndex it lists referrers; those of the upstream stay the upstream's
-   * @throws OciError MANIFEST_BLOB_UNKNOWN for what nobody has, SIZE_INVALID for what has another size than is named
+   * @throws OciError MANIFEST_BLOB_UNKNOWN for what nobody has; SIZE_INVALID for what has another size than is named,
+   * where `validate.sizes` asks for that
    */
   terms(
     route: Route,
@@ -47,7 +58,6 @@ export function createContents({holdings, clock}: {holdings: Holdings; clock: Cl
     const {repository} = route;
     const held = await holdings.blob(route, digest, caller);
     if (!held) return undefined;
-    refuseOtherSize(blob, held.size);
     const {size, origin} = held;
     const link = {
       type: 'blob.link' as const,
@@ -60,9 +70,11 @@ export function createContents({holdings, clock}: {holdings: Holdings; clock: Cl
     return {
       changes: origin === 'local' ? [] : [link],
       preconditions: [{type: 'blob.held', repository, digest}],
+      wrongSizes: wrongSize(blob, held.size),
     };
   }
 
+  /** Most often a manifest; BuildKit's registry cache lists layers in an index. */
   async function childTerms(
     route: Route,
     child: Descriptor,
@@ -71,9 +83,9 @@ export function createContents({holdings, clock}: {holdings: Holdings; clock: Cl
   ): Promise<ContentTerms | undefined> {
     const {repository} = route;
     const record = await holdings.manifest(route, child.digest, caller);
-    if (!record) return undefined;
-    refuseOtherSize(child, record.bytes.length);
-    if (record.origin === 'local' || isFallbackIndex) return NOTHING;
+    if (!record) return blobTerms(route, child, caller);
+    const wrongSizes = wrongSize(child, record.bytes.length);
+    if (record.origin === 'local' || isFallbackIndex) return {...NOTHING, wrongSizes};
     const {digest, mediaType} = record;
     const edge = edgeOf(record);
     return {
@@ -81,6 +93,7 @@ export function createContents({holdings, clock}: {holdings: Holdings; clock: Cl
         {type: 'manifest.link', repository, digest, mediaType, edge, origin: 'local', at: clock.now()},
       ],
       preconditions: [{type: 'manifest.linked', repository, digest}],
+      wrongSizes,
     };
   }
 
@@ -99,15 +112,18 @@ export function createContents({holdings, clock}: {holdings: Holdings; clock: Cl
         childTerms(route, child, caller, isFallbackIndex),
       );
       const all = [...blobs, ...children];
+      const wrongSizes = all.flatMap((each) => each.wrongSizes);
+      if (validate.sizes) refuseWrongSizes(wrongSizes);
       return {
         changes: all.flatMap(({changes}) => changes),
         preconditions: all.flatMap(({preconditions}) => preconditions),
+        wrongSizes,
       };
     },
   };
 }
 
-const NOTHING: ContentTerms = {changes: [], preconditions: []};
+const NOTHING: ContentTerms = {changes: [], preconditions: [], wrongSizes: []};
 
 /** The terms of each, a few at a time; the first round in which something is missing is the last. */
 async function eachOf(
@@ -135,12 +151,22 @@ const distinct = (descriptors: readonly Descriptor[]): Descriptor[] => [
   ).values(),
 ];
 
-function refuseOtherSize({digest, size}: Descriptor, actual: number): void {
-  if (size === actual) return;
-  throw new OciError('SIZE_INVALID', {
-    message: `the manifest says that ${digest} has ${size} bytes, and it has ${actual}: correct its descriptor`,
-    detail: {digest, declared: size, actual},
-  });
+const wrongSize = ({digest, size}: Descriptor, actual: number): WrongSize[] =>
+  size === actual ? [] : [{digest, declared: size, actual}];
+
+/** @throws OciError SIZE_INVALID */
+function refuseWrongSizes([first]: readonly WrongSize[]): void {
+  if (first) throw new OciError('SIZE_INVALID', {message: describeSize(first), detail: {...first}});
+}
+
+const describeSize = ({digest, declared, actual}: WrongSize): string =>
+  `the manifest says that ${digest} has ${declared} bytes, and it has ${actual}: correct its descriptor`;
+
+/** For the client whose manifest was taken all the same; undefined where nothing is wrong. */
+export function sizeWarning(wrongSizes: readonly WrongSize[]): string | undefined {
+  const [first, ...others] = wrongSizes;
+  if (!first) return undefined;
+  return `${describeSize(first)}${others.length > 0 ? `; and so for ${others.length} more` : ''}`;
 }
 
 /** dist-spec, Pushing Manifests: what a manifest names is pushed before it. */

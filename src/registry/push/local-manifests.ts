@@ -13,7 +13,7 @@ import type {LocalPush} from '../registries.ts';
 import {type Tags, unknown} from '../tags.ts';
 import {createTurns} from '../turns.ts';
 import type {Attachments} from './attachments.ts';
-import {type Contents, unknownContent} from './contents.ts';
+import {type Contents, type ContentTerms, sizeWarning, unknownContent} from './contents.ts';
 import type {FallbackEntries} from './fallback-entries.ts';
 import {isFallbackIndex, refuseShadowing} from './overlay.ts';
 import type {ManifestReceipt, Push, PushedManifest} from './push.ts';
@@ -71,8 +71,11 @@ export function createLocalManifests({
     return attachments.overflow(route, edge, policy.keep);
   }
 
-  /** One commit, with everything that the manifest brings about: its tags, its edge, and who has to go for it. */
-  async function commit(taking: Taking): Promise<boolean> {
+  /**
+   * One commit, with everything that the manifest brings about: its tags, its edge, and who has to go for it.
+   * @returns undefined when what it names was deleted meanwhile
+   */
+  async function commit(taking: Taking): Promise<ContentTerms | undefined> {
     const {route, policy, manifest, tags, caller} = taking;
     const {repository} = route;
     const {digest, mediaType, bytes, facts, edge} = manifest;
@@ -92,14 +95,17 @@ export function createLocalManifests({
     await allTags.write(route, [digest, ...tags, ...overflow], async () => {
       done = await metadata.commit(changes, terms.preconditions);
     });
-    if (!done) return false;
+    if (!done) return undefined;
     for (const old of overflow) memory.forgetManifest(repository, old);
     memory.keepManifest(repository, {digest, mediaType, bytes, origin, linkedAt: at});
-    return true;
+    return terms;
   }
 
-  async function take(taking: Taking): Promise<void> {
-    for (let attempt = 0; attempt < ATTEMPTS; attempt++) if (await commit(taking)) return;
+  async function take(taking: Taking): Promise<ContentTerms> {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const terms = await commit(taking);
+      if (terms) return terms;
+    }
     const {digest, facts} = taking.manifest;
     throw unknownContent(
       digest,
@@ -108,7 +114,7 @@ export function createLocalManifests({
   }
 
   /** Attaching to one subject is done one at a time where room is made for it. */
-  function takeInTurn(taking: Taking): Promise<void> {
+  function takeInTurn(taking: Taking): Promise<ContentTerms> {
     const {route, policy, manifest} = taking;
     const {registry, name} = route.repository;
     if (!manifest.edge || policy.keep === undefined) return take(taking);
@@ -156,7 +162,7 @@ export function createLocalManifests({
       const tags = [...new Set([...named, ...pushed.tags])];
       refuseShadowing(route, manifest, tags);
       const taking = {route, policy, manifest, tags, caller};
-      await takeInTurn(taking);
+      const {wrongSizes} = await takeInTurn(taking);
       await followEntries(taking);
       if (manifest.edge) await attachments.count(route, manifest.edge);
       const isListed = route.registry.referrers.mode !== 'off';
@@ -164,6 +170,7 @@ export function createLocalManifests({
         digest: manifest.digest,
         subject: isListed ? manifest.edge?.subject : undefined,
         tags: pushed.tags,
+        warning: sizeWarning(wrongSizes),
       };
     },
 

@@ -45,6 +45,8 @@ export interface ManifestReceipt {
   readonly subject: Digest | undefined;
   /** For `OCI-Tag`: those of the further tags that were set. */
   readonly tags: readonly Tag[];
+  /** For `Warning`: what is wrong with it, though it was taken. */
+  readonly warning?: string | undefined;
 }
 
 /**

@@ -60,7 +60,7 @@ const TAGS = {ttl: 60_000, maxStale: 0, keepDeleted: 0, absentTtl: 5000};
 const REFERRERS = {mode: 'auto', ttl: 60_000, maxStale: 0, prefetch: 'off'} as const;
 const POLICY: LocalPush = {
   mode: 'local',
-  validate: {blobs: true, children: true},
+  validate: {blobs: true, children: true, sizes: false},
   tags: 'deny',
   keep: undefined,
 };

@@ -151,15 +151,56 @@ test("a blob of another repository is not this one's", async (t) => {
   t.is((await head(`blobs/${layer.digest}`)).status, 404);
 });
 
-test('a size that is not that of the blob is refused', async (t) => {
-  const {manifest, blob} = pusherTo(await startBackref(t, hosted()), 'team/app');
-  await blob(config);
-  await blob(layer);
+test('a wrong size is taken with a Warning that names it, and refused where validate.sizes is on', async (t) => {
   const wrong = {...descriptor(layer), size: 4999};
-  const refused = await manifest(manifestOf({schemaVersion: 2, config: descriptor(config), layers: [wrong]}));
+  const image = manifestOf({schemaVersion: 2, config: descriptor(config), layers: [wrong]});
+  const index = manifestOf(
+    {schemaVersion: 2, manifests: [{...descriptor(image), size: 1}, {...wrong}]},
+    OCI_INDEX,
+  );
+  const lax = pusherTo(await startBackref(t, hosted()), 'team/app');
+  const sizes = {blobs: true, children: true, sizes: true};
+  const strict = pusherTo(await startBackref(t, hosted({validate: sizes})), 'team/app');
+  for (const {blob} of [lax, strict]) for (const content of [config, layer]) await blob(content);
+
+  const taken = await lax.manifest(image, 'v1');
+  t.is(taken.status, 201);
+  const says = `the manifest says that ${layer.digest} has 4999 bytes, and it has ${layer.bytes.length}: correct its descriptor`;
+  t.is(taken.headers['warning'], `299 - "${says}"`);
+  t.deepEqual((await lax.get('manifests/v1')).body, image.bytes);
+  t.regex(
+    String((await lax.manifest(index)).headers['warning']),
+    /has 1 bytes, and it has .*; and so for 1 more"$/,
+  );
+  const right = manifestOf({schemaVersion: 2, config: descriptor(config), layers: [descriptor(layer)]});
+  t.is((await lax.manifest(right)).headers['warning'], undefined);
+
+  const refused = await strict.manifest(image);
   t.is(refused.status, 400);
   t.is(errorOf(refused).code, 'SIZE_INVALID');
   t.true(errorOf(refused).message.includes(layer.digest));
+  t.is((await strict.manifest(right)).status, 201);
+});
+
+test("an index whose children are layers is taken while they are here, as BuildKit's registry cache makes it", async (t) => {
+  const backref = await startBackref(t, hosted());
+  const {manifest, blob, get, head} = pusherTo(backref, 'team/cache');
+  const cache = {...descriptor(config), mediaType: 'application/vnd.buildkit.cacheconfig.v0'};
+  const index = manifestOf({schemaVersion: 2, manifests: [descriptor(layer), cache]}, OCI_INDEX);
+  await blob(layer);
+  const refused = errorOf(await manifest(index, 'v1'));
+  t.is(refused.code, 'MANIFEST_BLOB_UNKNOWN');
+  t.deepEqual(refused.detail?.['digests'], [config.digest]);
+  await blob(config);
+  const taken = await manifest(index, 'v1');
+  t.is(taken.status, 201);
+  t.is(taken.headers['warning'], undefined);
+  t.deepEqual((await get('manifests/v1')).body, index.bytes);
+  // What the index names is not garbage.
+  backref.clock.move(DAY * 30);
+  const {collect} = await backref.server.commands();
+  await collect({grace: 1000, signal: AbortSignal.timeout(60_000), progress: () => {}});
+  for (const {digest} of [layer, config]) t.is((await head(`blobs/${digest}`)).status, 200);
 });
 
 test('an index of as many entries as a manifest has room for is taken, or refused for what is not here', async (t) => {
@@ -171,7 +212,7 @@ test('an index of as many entries as a manifest has room for is taken, or refuse
   const index = manifestOf({schemaVersion: 2, manifests: entries}, OCI_INDEX);
   const strict = pusherTo(await startBackref(t, hosted()), 'team/app');
   t.is(errorOf(await strict.manifest(index)).code, 'MANIFEST_BLOB_UNKNOWN');
-  const sparse = await startBackref(t, hosted({validate: {blobs: true, children: false}}));
+  const sparse = await startBackref(t, hosted({validate: {blobs: true, children: false, sizes: false}}));
   const {manifest, get} = pusherTo(sparse, 'team/app');
   t.is((await manifest(index, 'v1')).status, 201);
   t.true((await get('manifests/v1')).body.equals(index.bytes));
@@ -193,7 +234,7 @@ test('what is named by a digest of an algorithm that nobody supports here is mis
   t.is((await strict.manifest(elsewhere)).status, 201);
 
   const lax = pusherTo(
-    await startBackref(t, hosted({validate: {blobs: false, children: false}})),
+    await startBackref(t, hosted({validate: {blobs: false, children: false, sizes: false}})),
     'team/app',
   );
   for (const manifest of [image, index]) t.is((await lax.manifest(manifest)).status, 201);
@@ -237,7 +278,7 @@ test("an index whose manifests are not here is refused, unless the registry's se
   const index = indexOf([plainManifest()]);
   const strict = pusherTo(await startBackref(t, hosted()), 'team/app');
   t.is(errorOf(await strict.manifest(index)).code, 'MANIFEST_BLOB_UNKNOWN');
-  const validate = {blobs: false, children: false};
+  const validate = {blobs: false, children: false, sizes: false};
   const sparse = pusherTo(await startBackref(t, hosted({validate})), 'team/app');
   t.is((await sparse.manifest(index)).status, 201);
   t.is((await sparse.manifest(imageManifest([layer]))).status, 201);

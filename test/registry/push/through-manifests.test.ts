@@ -500,7 +500,7 @@ test('a tag that was kept here before does not hide what is pushed through', asy
     {request: `GET ${MANIFESTS}/v2`, answer: {status: 404}},
   ]);
   const {url} = upstream;
-  const validate = {blobs: false, children: false};
+  const validate = {blobs: false, children: false, sizes: false};
   const local = {url, push: 'local' as const, validate, overlay: {tags: 'allow' as const}};
   const before = await startBackref(t, {registries: [local], clock, folder});
   for (const tag of ['v1', 'v2']) t.is((await put(before, tag, image)).status, 201);
