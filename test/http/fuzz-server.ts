@@ -65,6 +65,7 @@ const note = ({error}: {error: unknown}) =>
   void faults.push(error instanceof Error ? (error.stack ?? error.message) : String(error));
 server.events.on('request.fault', note);
 server.events.on('background.failed', note);
+server.events.on('listener.failed', note);
 
 process.on('message', (order) => {
   if (order === 'close') return void server.close().then(() => process.disconnect());

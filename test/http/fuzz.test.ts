@@ -4,6 +4,7 @@ import {mkdir, readdir} from 'node:fs/promises';
 import {createServer, type IncomingMessage, type ServerResponse} from 'node:http';
 import type {AddressInfo} from 'node:net';
 import {join} from 'node:path';
+import {setImmediate as nextTurn} from 'node:timers/promises';
 import {fileURLToPath} from 'node:url';
 import test, {type ExecutionContext} from 'ava';
 import {OCI_INDEX} from '../../src/oci/media-type.ts';
@@ -12,6 +13,7 @@ import {createFolder} from '../support/folder.ts';
 import {connectRaw, type RawAnswer, type RawConnection} from '../support/raw-http.ts';
 import type {FuzzReport} from './fuzz-server.ts';
 import {
+  brokenOff,
   createRandom,
   htmlPage,
   mutatedBytes,
@@ -29,6 +31,8 @@ const CONNECTIONS = 8;
 const REQUESTS = 1300;
 /** A tenth of them are bytes that need not be a request. */
 const UNFRAMED = 0.1;
+/** Before a tenth of them, another client sends something and resets its connection. */
+const RESETS = 0.1;
 /** Bytes of heap for a half: what caches may still grow by, far below what keeping each request's state costs. */
 const GROWTH = 640 * CONNECTIONS * REQUESTS;
 
@@ -67,6 +71,9 @@ const seeds: Seeds = {
     `/v2/app/referrers/${image.digest}?artifactType=a`,
     `/v2/ghcr.io/org/app/referrers/${image.digest}`,
     '/metrics',
+    '/metrics?name=a',
+    `/v2/app/referrers/${image.digest}?artifactType=a&artifactType=b&last=1`,
+    `/v2/org/app/referrers/${plain.digest}?ns=ghcr.io`,
     ...['apps.local', 'quay.io'].flatMap((registry) => [
       `/v2/${registry}/app/blobs/uploads/`,
       `/v2/${registry}/app/blobs/uploads/?digest=${blob.digest}`,
@@ -198,12 +205,16 @@ function judge(answer: RawAnswer, hasBody: boolean): void {
     throw new Error(`503, but ${message}`);
 }
 
+/** Behind an upgrade that it ignored, node closes the connection of a malformed request without an answer. */
+const UPGRADE = /^upgrade:/im;
+
 type Statuses = Map<number | 'none', number>;
 
 /** Sends one request after the other, each on the connection of the one before where that lives on. */
 async function fuzz(port: number, seeds: Seeds, random: Random, statuses: Statuses): Promise<void> {
   let kept: RawConnection | undefined;
   for (let count = 0; count < REQUESTS; count++) {
+    if (random.chance(RESETS)) await reset(port, brokenOff(seeds, random), random);
     const framed = !random.chance(UNFRAMED);
     const text = framed ? mutatedRequest(seeds, random) : mutatedBytes(seeds, random);
     try {
@@ -211,7 +222,7 @@ async function fuzz(port: number, seeds: Seeds, random: Random, statuses: Status
       const answer = framed ? await askFramed(kept, text) : await askUnframed(port, kept, text);
       const status = answer?.status ?? 'none';
       statuses.set(status, (statuses.get(status) ?? 0) + 1);
-      if (framed && answer?.headers['connection'] !== 'keep-alive') {
+      if (framed && (answer?.headers['connection'] !== 'keep-alive' || UPGRADE.test(text))) {
         kept.socket.destroy();
         kept = undefined;
       }
@@ -221,6 +232,16 @@ async function fuzz(port: number, seeds: Seeds, random: Random, statuses: Status
     }
   }
   kept?.socket.destroy();
+}
+
+/** In the middle of what the client sends, of what the server answers, or after both. */
+async function reset(port: number, text: string, random: Random): Promise<void> {
+  const {socket, send} = await connectRaw(port);
+  const closed = new Promise((resolve) => socket.once('close', resolve));
+  send(Buffer.from(text, 'latin1'));
+  for (let turns = random.below(4); turns > 0; turns--) await nextTurn();
+  socket.resetAndDestroy();
+  await closed;
 }
 
 async function askFramed(connection: RawConnection, text: string): Promise<RawAnswer> {

@@ -126,6 +126,7 @@ const METHODS = [
   'DELETE',
   'OPTIONS',
   'TRACE',
+  'CONNECT',
 ] as const;
 
 const headersOf = ({digest}: Seeds) =>
@@ -148,7 +149,9 @@ const headersOf = ({digest}: Seeds) =>
     'Authorization: Basic eDp5',
     'Accept-Encoding: gzip',
     'Connection: keep-alive',
+    'Connection: Upgrade, HTTP2-Settings',
     'Upgrade: h2c',
+    'Upgrade: websocket',
     'X-Forwarded-Host: ghcr.io',
     'Cookie: a=b',
     'Content-Type: application/vnd.oci.image.manifest.v1+json',
@@ -163,9 +166,9 @@ const withoutBreaks = (text: string): string => text.replaceAll(/[\r\n]/g, '');
 
 /** A request that keeps the framing of HTTP: whatever else is wrong with it, one answer belongs to it. */
 export function mutatedRequest(seeds: Seeds, random: Random): string {
-  let target: string = random.pick(seeds.paths);
-  for (let count = random.below(3); count > 0; count--) target = mutate(target, random);
   let method: string = random.pick(METHODS);
+  let target: string = method === 'CONNECT' && random.chance(0.7) ? 'ghcr.io:443' : random.pick(seeds.paths);
+  for (let count = random.below(3); count > 0; count--) target = mutate(target, random);
   if (random.chance(0.03)) method = mutate(method, random);
   let host = 'Host: 127.0.0.1';
   if (random.chance(0.05)) host = `Host: ${mutate('ghcr.io:443', random)}`;
@@ -180,7 +183,7 @@ export function mutatedRequest(seeds: Seeds, random: Random): string {
   return `${lines.filter((line) => line !== '').join('\r\n')}\r\n\r\n${body}`;
 }
 
-const BODILESS = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
+const BODILESS = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'CONNECT']);
 
 /** A body, mutated or not, with what tells its length; most requests that read have none. */
 function bodyOf(method: string, {bodies}: Seeds, random: Random): {framing: string; body: string} {
@@ -243,4 +246,10 @@ export function htmlPage(random: Random): {status: number; headers: Record<strin
     headers: {'Content-Type': random.pick(HTML_TYPES)},
     body: Buffer.from(text),
   };
+}
+
+/** Up to three requests in a row, the last of which may be cut off anywhere: what a client sends that then goes away. */
+export function brokenOff(seeds: Seeds, random: Random): string {
+  const whole = Array.from({length: 1 + random.below(3)}, () => mutatedRequest(seeds, random)).join('');
+  return random.chance(0.5) ? whole : whole.slice(0, random.below(whole.length + 1));
 }
