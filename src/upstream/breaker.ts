@@ -29,13 +29,14 @@ export interface Breaker {
    * @returns undefined when the circuit is open.
    */
   enter(): ((finding: Finding) => void) | undefined;
-  /** Resolves when it is decided whether the circuit opens; undefined when that is not in question. */
+  /** Resolves when it is decided whether a closed circuit opens; undefined when that is not in question. */
   confirming(): Promise<void> | undefined;
 }
 
 /**
- * @param confirm asked before a closed circuit opens: are the failures more than those of single requests? Must not
- * throw. Requests are let through until it has answered; without it, the circuit opens at once.
+ * @param confirm asked before the circuit opens, and before it opens again: are the failures more than those of single
+ * requests? Must not throw. A closed circuit lets requests through until it has answered; without it, the circuit opens
+ * at once.
  */
 export function createBreaker(
   policy: BreakerPolicy,
@@ -75,10 +76,16 @@ export function createBreaker(
     if (confirm) confirmation ??= openOnceConfirmed(confirm);
     else open();
   };
+  /** Nobody waits for it: the others are refused meanwhile, as they are during any probe. */
+  const reopenOnceConfirmed = async (ask: () => Promise<boolean>): Promise<void> => {
+    if (await ask()) open();
+    else become({name: 'closed', failures: 0});
+  };
   const settleProbe = (finding: Finding): void => {
-    if (finding === 'failing') open();
-    else if (finding === 'reachable') become({name: 'closed', failures: 0});
-    else become({name: 'half-open', probing: false});
+    if (finding === 'reachable') become({name: 'closed', failures: 0});
+    else if (finding === 'unknown') become({name: 'half-open', probing: false});
+    else if (confirm) void reopenOnceConfirmed(confirm);
+    else open();
   };
 
   return {

@@ -12,7 +12,7 @@ import {UpstreamFailure} from './port.ts';
 import type {RateGates} from './rate-gates.ts';
 import {follow} from './redirect.ts';
 import type {RedirectNetwork} from './redirect-hosts.ts';
-import {header, type Reply, type RequestOptions, type Send} from './request.ts';
+import {header, type Reply, type RequestOptions, type Send, whereFrom} from './request.ts';
 import {persist} from './retry.ts';
 
 /** Where a token is to be had, and for what: a checked Bearer challenge. */
@@ -158,11 +158,9 @@ export function createTokens({
     if (status !== 200) discard(reply.body);
     if (status === 429) {
       const retryAfter = parseRetryAfter(header(reply.headers, 'retry-after'), clock.now());
-      throw gates.limited({
-        host: service,
-        reason: `its token service ${service} limits our rate (429)`,
-        retryAfter,
-      });
+      // Where the realm redirects to is a host of its own: often the realm's is that of the registry.
+      const reason = `its token service ${service} limits our rate (429)${whereFrom(reply, service)}`;
+      throw gates.limited({host: reply.url.host, reason, retryAfter});
     }
     if (status === 401 || status === 403) {
       throw new UpstreamFailure(

@@ -1,3 +1,4 @@
+import {setImmediate as turn} from 'node:timers/promises';
 import test from 'ava';
 import {parseName} from '../../src/oci/name.ts';
 import {createManualClock} from '../support/clock.ts';
@@ -120,4 +121,24 @@ test('a storage that fails is the trouble of the repositories that redirect to i
     circuits().map((event) => event.repository),
     [repository],
   );
+});
+
+test('a repository that still fails when the time of an open host is over does not close the others out of its host', async (t) => {
+  const {upstream, client, clock, fail, kind, circuits} = await start(t, [
+    {request: HEAD, answer: {status: 503}, times: 12},
+    {request: PING, answer: {status: 503}},
+  ]);
+  await fail(3);
+  t.is(await kind(other), 'open');
+  // The host is back; the first request that it gets is about the repository that is not.
+  upstream.expect(
+    {request: HEAD, answer: {status: 503}, times: 4},
+    {request: PING, answer: challenge},
+    OTHER,
+  );
+  await clock.advance(30_000);
+  await fail(1);
+  const ofHost = () => circuits().filter((event) => event.repository === undefined);
+  while (ofHost().at(-1)?.state === 'half-open') await turn();
+  t.truthy(await client.headManifest(other, latest, caller));
 });

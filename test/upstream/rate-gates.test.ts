@@ -132,3 +132,24 @@ test('however long the upstream asks for, it is asked again after six hours', as
   await clock.advance(6 * HOUR);
   t.truthy(await client.getManifest(repository, latest, caller));
 });
+
+test('a host to which the token service redirects closes no gate but its own', async (t) => {
+  const elsewhere = await createScriptedUpstream(t, [{request: /^GET \/limited/, answer: LIMITED}]);
+  const upstream = await createScriptedUpstream(t, []);
+  const challenge = {
+    status: 401,
+    headers: {'www-authenticate': `Bearer realm="${upstream.url}/token",service="registry"`},
+  };
+  const away = {status: 307, headers: {location: `${elsewhere.url}/limited`}};
+  upstream.expect({request: GET, answer: challenge}, {request: /^GET \/token\?/, answer: away}, FOUND);
+  const {client} = createClient(t, upstream.url, {}, {clock: createManualClock()});
+  t.is((await failureOf(client.getManifest(repository, latest, caller))).kind, 'throttled');
+  t.truthy(await client.getManifest(repository, latest, caller));
+});
+
+test('a HEAD that is answered 429, of which no body comes, is told as well', async (t) => {
+  const upstream = await createScriptedUpstream(t, [{request: `HEAD ${MANIFEST_PATH}`, answer: LIMITED}]);
+  const {client} = createClient(t, upstream.url, {}, {clock: createManualClock()});
+  const failure = await failureOf(client.headManifest(repository, latest, caller));
+  t.like(failure, {kind: 'throttled', retryAfter: HOUR});
+});
