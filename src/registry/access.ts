@@ -22,8 +22,8 @@ export interface Grant {
  * repository's link, else from the upstream, whoever else's copy of the bytes is already here.
  *
  * A grant means allowed and `undefined` unknown to the repository; denied is thrown as the UpstreamFailure that says
- * so, like every case in which the upstream could not be asked, or answered about something else: a HEAD whose length is
- * not that of the bytes that are here.
+ * so, like every case in which the upstream could not be asked, or did not confirm that it has these bytes: its HEAD gave
+ * no length, or another one than that of the bytes that are here.
  */
 export interface Access {
   /** What the repository's own link says, without asking anybody. */
@@ -31,9 +31,9 @@ export interface Access {
   /** Asks the upstream by HEAD, and links the blob when it is there. */
   confirmBlob(route: Route, blob: Digest, caller: Caller): Promise<Grant | undefined>;
   /**
-   * Asks the upstream by HEAD about a manifest whose bytes are here, and links it when it is there. Bytes that were
-   * collected meanwhile, or for whose link there is no room, are granted, and have to be fetched; so do those of which
-   * the HEAD tells another length or digest, or no length.
+   * Asks the upstream by HEAD about a manifest whose bytes are here, and links it when it is there. A grant without a
+   * link means that they have to be fetched: they were collected meanwhile, there is no room for the link, or the HEAD
+   * named another length or digest, or no length.
    */
   confirmManifest(route: Route, manifest: Digest, caller: Caller): Promise<Grant | undefined>;
 }
@@ -55,9 +55,11 @@ export function createAccess({metadata, clock, events}: AccessParts): Access {
     const head = await registry.upstream.headBlob(repository.name, digest, caller);
     if (!head) return undefined;
     const stored = await metadata.blob(digest);
-    requireLength(registry.upstream.host, digest, head.size, stored?.size);
-    const size = head.size ?? stored?.size ?? (await metadata.promisedSize(repository, digest));
-    if (size !== undefined) {
+    if (stored) requireLength(registry.upstream.host, digest, head.size, stored.size);
+    const promised = stored?.size ?? (await metadata.promisedSize(repository, digest));
+    const size = head.size ?? promised;
+    // Where the upstream and the manifest disagree about the length, only the bytes can tell who is right.
+    if (size !== undefined && size === (promised ?? size)) {
       const link = {type: 'blob.link' as const, repository, digest, size, origin: 'upstream' as const};
       await keepIfRoom(events, 'the link of a blob', () => metadata.commit([{...link, at: clock.now()}]));
     }
@@ -69,7 +71,7 @@ export function createAccess({metadata, clock, events}: AccessParts): Access {
     const head = await registry.upstream.headManifest(repository.name, digest, caller);
     if (!head || !stored) return undefined;
     const {bytes} = stored;
-    // Its GET has to prove it: some registries tell no length, or 0, by HEAD.
+    // A GET has to prove it: some registries give no length by HEAD, or 0.
     if (!isAbout(head, digest, bytes.byteLength)) return {size: bytes.byteLength};
     const mediaType = manifestType(head.mediaType, readManifest(bytes), registry.upstream.host);
     const edge = edgeOf({digest, mediaType, bytes});
@@ -92,15 +94,13 @@ export function createAccess({metadata, clock, events}: AccessParts): Access {
   };
 }
 
-/** A HEAD that tells another length is not about this content: it confirms nothing. */
-function requireLength(
-  host: string,
-  digest: Digest,
-  told: number | undefined,
-  known: number | undefined,
-): void {
-  if (told === undefined || known === undefined || told === known) return;
-  const reason = `answered HEAD of ${digest} with a length of ${told} bytes; that content has ${known}`;
+/** A HEAD with another length, or with none, is not known to be about this content: it confirms nothing. */
+function requireLength(host: string, digest: Digest, told: number | undefined, known: number): void {
+  if (told === known) return;
+  const reason =
+    told === undefined
+      ? `does not tell the length of ${digest}`
+      : `answered HEAD of ${digest} with a length of ${told} bytes; that content has ${known}`;
   throw new UpstreamFailure('protocol', host, reason);
 }
 

@@ -11,7 +11,10 @@ const ANY = {accept: '*/*'};
 const protocolFault = (target: Target, reason: string): UpstreamFailure =>
   new UpstreamFailure('protocol', target.url.host, reason);
 
-/** Asks by HEAD; where that tells no length, or there is no HEAD, by a GET of the first byte. */
+/**
+ * Asks by HEAD, and by a GET of the first byte where that gives no length or is not supported. A length of 0 counts as
+ * none: some servers give every HEAD that one, and blobs without a byte are rare.
+ */
 export async function headBlob(
   ask: Exchange['ask'],
   target: Target,
@@ -19,7 +22,7 @@ export async function headBlob(
   const reply = await ask({...target, method: 'HEAD', headers: ANY, slot: 'heads', answers: [404, 405, 501]});
   if (reply.status === 404) return undefined;
   const size = reply.status < 300 ? contentLength(reply) : undefined;
-  return size === undefined ? sizeByRange(ask, target) : {size};
+  return size ? {size} : sizeByRange(ask, target);
 }
 
 async function sizeByRange(

@@ -5,7 +5,14 @@ import {OCI_MANIFEST} from '../../src/oci/media-type.ts';
 import {parseName} from '../../src/oci/name.ts';
 import {openSqliteMetadata} from '../../src/storage/sqlite/metadata.ts';
 import {startBackref} from '../support/backref.ts';
-import {blobAnswer, contentOf, headAnswer, manifestAnswer, randomBlob} from '../support/content.ts';
+import {
+  blobAnswer,
+  contentOf,
+  headAnswer,
+  imageManifest,
+  manifestAnswer,
+  randomBlob,
+} from '../support/content.ts';
 import {createScriptedUpstream} from '../support/scripted-upstream.ts';
 
 const subject = digestOf(Buffer.from('subject'));
@@ -108,6 +115,42 @@ test('a HEAD that tells another length does not confirm a blob that another repo
   const got = await proxy.ask(`/v2/other/blobs/${blob.digest}`);
   t.is(got.status, 503);
   t.regex(String(got.body), /a length of 1999 bytes; that content has 2000/);
+  t.is((await proxy.ask(`/v2/other/blobs/${blob.digest}`)).status, 404);
+});
+
+test('an upstream that tells no length does not confirm a blob that another repository brought', async (t) => {
+  const blob = randomBlob(2000);
+  const path = `/v2/library/other/blobs/${blob.digest}`;
+  const upstream = await createScriptedUpstream(t, [
+    {request: `GET /v2/library/app/blobs/${blob.digest}`, answer: blobAnswer(blob)},
+    {request: `HEAD ${path}`, answer: {body: []}},
+    {request: `GET ${path}`, answer: {body: ['back soon']}},
+    {request: `HEAD ${path}`, answer: {status: 404}},
+  ]);
+  const proxy = await startBackref(t, {registries: [upstream]});
+  await proxy.ask(`/v2/app/blobs/${blob.digest}`);
+  await proxy.idle();
+  const got = await proxy.ask(`/v2/other/blobs/${blob.digest}`);
+  t.is(got.status, 503);
+  t.regex(String(got.body), /does not tell the length/);
+  t.is((await proxy.ask(`/v2/other/blobs/${blob.digest}`)).status, 404);
+});
+
+test('a HEAD with another length than the manifest names does not confirm the blob for later either', async (t) => {
+  const blob = randomBlob(2000);
+  const image = imageManifest([blob]);
+  const request = `HEAD /v2/library/other/blobs/${blob.digest}`;
+  const upstream = await createScriptedUpstream(t, [
+    {request: `GET /v2/library/other/manifests/${image.digest}`, answer: manifestAnswer(image)},
+    {request, answer: {headers: {'Content-Length': '20'}, body: []}},
+    {request: `GET /v2/library/app/blobs/${blob.digest}`, answer: blobAnswer(blob)},
+    {request, answer: {status: 404}},
+  ]);
+  const proxy = await startBackref(t, {registries: [upstream]});
+  await proxy.ask(`/v2/other/manifests/${image.digest}`);
+  await proxy.ask(`/v2/other/blobs/${blob.digest}`, {method: 'HEAD'});
+  await proxy.ask(`/v2/app/blobs/${blob.digest}`);
+  await proxy.idle();
   t.is((await proxy.ask(`/v2/other/blobs/${blob.digest}`)).status, 404);
 });
 

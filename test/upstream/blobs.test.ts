@@ -135,6 +135,16 @@ test('a blob HEAD without a length asks for one byte', async (t) => {
   t.deepEqual(await client.headBlob(repository, digest, caller), {size: 99});
 });
 
+test('a blob HEAD with a length of 0, which some servers give every HEAD, asks for one byte', async (t) => {
+  const headers = {'content-range': 'bytes 0-0/99'};
+  const upstream = await createScriptedUpstream(t, [
+    {request: HEAD, answer: {headers: {'content-length': '0'}}},
+    {...FIRST_BYTE, answer: {status: 206, headers, body: 'x'}},
+  ]);
+  const {client} = createClient(t, upstream.url);
+  t.deepEqual(await client.headBlob(repository, digest, caller), {size: 99});
+});
+
 test('the one byte of an empty blob cannot be had, which tells its size', async (t) => {
   const headers = {'content-range': 'bytes */0'};
   const upstream = await createScriptedUpstream(t, [
