@@ -14,10 +14,12 @@ const UPLOADS = '/v2/app/blobs/uploads/';
 const blob = randomBlob(3000);
 const other = randomBlob(3000);
 
+const EVERYTHING = {blobs: true, children: true, sizes: true};
+
 /** Two hosted registries, `apps.local` (the default) and `other.local`, that may come to no fault of their own. */
 async function start(t: Lifetime): Promise<Backref> {
   const hosted = await startBackref(t, {
-    registries: [{name: 'apps.local', library: false}, {name: 'other.local'}],
+    registries: [{name: 'apps.local', library: false, validate: EVERYTHING}, {name: 'other.local'}],
   });
   const faults: unknown[] = [];
   hosted.server.events.on('request.fault', ({error}) => void faults.push(error));
@@ -277,7 +279,7 @@ test('a manifest that names blobs which are not here is MANIFEST_BLOB_UNKNOWN an
   t.is((await hosted.ask('/v2/app/tags/list')).status, 404);
 });
 
-test('a declared size that is wrong is 400', async (t) => {
+test('a declared size that is wrong is 400 where sizes are validated', async (t) => {
   const hosted = await start(t);
   await put(hosted, await begin(hosted), blob.digest, blob.bytes);
   await put(hosted, await begin(hosted), contentOf(Buffer.from('{}')).digest, Buffer.from('{}'));
