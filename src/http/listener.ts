@@ -25,6 +25,9 @@ const LONGEST_REST = 30_000;
 /** How long a connection that was answered with an error may take to close. */
 const CLOSE_TIMEOUT_MS = 5000;
 
+/** Requests that a client may send on one connection without waiting for their answers; with more, it is cut off. */
+const MAX_PIPELINED = 100;
+
 /** Failures to accept connections come by the thousand: at most one in so many milliseconds is reported. */
 const REPORT_INTERVAL_MS = 1000;
 
@@ -47,6 +50,7 @@ export function createListener({app, sendTimeout, clock, events}: ListenerParts)
   function serve(request: IncomingMessage, response: ServerResponse): void {
     const {socket} = request;
     const underWay = answers.get(socket) ?? new Set();
+    if (underWay.size >= MAX_PIPELINED) return void socket.destroy();
     answers.set(socket, underWay.add(response));
     response.once('finish', () => boundRest(request));
     response.once('close', () => {
@@ -54,8 +58,21 @@ export function createListener({app, sendTimeout, clock, events}: ListenerParts)
       // The connection of an answer that ended after `close` was called is idle now and would hold the server open.
       if (closing) server.closeIdleConnections();
     });
-    if (closing) response.setHeader('Connection', 'close');
-    handle(request, response);
+    inTurn(request, response);
+  }
+
+  /**
+   * Handles a pipelined request once those before it are answered. Until then node has not given its response the socket,
+   * and the older ones of the supported versions never emit its `close`: what a client asked for and left behind would
+   * be waited for forever.
+   */
+  function inTurn(request: IncomingMessage, response: ServerResponse): void {
+    const begin = (): void => {
+      if (closing) response.setHeader('Connection', 'close');
+      handle(request, response);
+    };
+    if (response.socket) begin();
+    else response.once('socket', begin);
   }
 
   /** What is left of a body after its answer is passed over, but not for ever. */

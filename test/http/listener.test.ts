@@ -6,7 +6,7 @@ import {createMovableClock, startBackref} from '../support/backref.ts';
 import {imageManifest, manifestAnswer} from '../support/content.ts';
 import {nodeServerAt} from '../support/node-servers.ts';
 import {openRaw} from '../support/raw-http.ts';
-import {createScriptedUpstream} from '../support/scripted-upstream.ts';
+import {createScriptedUpstream, HANG} from '../support/scripted-upstream.ts';
 
 const HOST = 'Host: 127.0.0.1\r\n';
 const CONNECT = `CONNECT example.com:443 HTTP/1.1\r\n${HOST}\r\n`;
@@ -94,4 +94,39 @@ test('a failure to accept connections is reported, not fatal', async (t) => {
   t.deepEqual(heard, ['accept EMFILE']);
   t.is((await proxy.ask('/v2/')).status, 200);
   t.regex((await proxy.ask('/metrics')).body.toString(), /^backref_listener_failures_total 1$/m);
+});
+
+test('a pipelined request begins when the one before it is answered, and never once its connection is gone', async (t) => {
+  const wait = Promise.withResolvers<void>();
+  const upstream = await createScriptedUpstream(t, [
+    {request: 'GET /v2/library/app/manifests/1', answer: {...manifestAnswer(image), before: wait.promise}},
+    {request: 'GET /v2/library/app/manifests/2', answer: {before: HANG}},
+  ]);
+  const proxy = await startBackref(t, {registries: [upstream], config: {shutdown: {grace: 50}}});
+  const begun: string[] = [];
+  proxy.server.events.on('request.start', ({url}) => begun.push(url));
+  const paths = [1, 2, 3].map((tag) => `/v2/app/manifests/${tag}`);
+  const {socket, send, answer} = await openRaw(t, proxy.port);
+  send(paths.map((path) => `GET ${path} HTTP/1.1\r\n${HOST}\r\n`).join(''));
+  await upstream.received(1);
+  t.deepEqual(begun, paths.slice(0, 1));
+  wait.resolve();
+  t.is((await answer())?.status, 200);
+  await upstream.received(2);
+  const ended = once(proxy.server.events, 'request.end');
+  await reset(socket);
+  await ended;
+  t.deepEqual(begun, paths.slice(0, 2));
+});
+
+test('a client that pipelines a hundred requests more than are answered is cut off', async (t) => {
+  const upstream = await createScriptedUpstream(t, [
+    {request: 'GET /v2/library/app/manifests/1', answer: {before: HANG}},
+  ]);
+  const proxy = await startBackref(t, {registries: [upstream], config: {shutdown: {grace: 50}}});
+  const {send, answer} = await openRaw(t, proxy.port);
+  send(`GET /v2/app/manifests/1 HTTP/1.1\r\n${HOST}\r\n`);
+  send(`GET /v2/ HTTP/1.1\r\n${HOST}\r\n`.repeat(100));
+  t.is(await answer(), undefined);
+  t.is((await proxy.ask('/v2/')).status, 200);
 });

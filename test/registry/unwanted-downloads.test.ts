@@ -15,6 +15,7 @@ import {
   sha256,
 } from '../support/content.ts';
 import {pusherTo} from '../support/pusher.ts';
+import {openRaw} from '../support/raw-http.ts';
 import {
   createScriptedUpstream,
   type Expectation,
@@ -98,6 +99,28 @@ test('as many abandoned downloads as there are connections hold up neither a man
     t.is(sha256(got.body), blob.digest);
     t.regex(String(got.headers['cache-status']), /hit/);
   }
+});
+
+test('a download whose request was pipelined behind another keeps nobody waiting once the connection is gone', async (t) => {
+  const [first, other] = [randomBlob(3 * MiB), randomBlob(2 * MiB)];
+  const upstream = await createScriptedUpstream(
+    t,
+    [
+      {request: 'GET /v2/library/app/manifests/v1', answer: {before: HANG}},
+      {...begins(first, new Promise(() => {})), optional: true},
+      {request: GET(other), answer: blobAnswer(other)},
+    ],
+    {anyOrder: true},
+  );
+  const proxy = await over(t, upstream, 1);
+  const {socket, send} = await openRaw(t, proxy.port);
+  const line = (path: string) => `GET ${path} HTTP/1.1\r\nHost: registry\r\n\r\n`;
+  send(line('/v2/app/manifests/v1') + line(pathOf(first)));
+  await upstream.received(1);
+  const closed = once(socket, 'close');
+  socket.resetAndDestroy();
+  await closed;
+  t.is(sha256((await proxy.ask(pathOf(other))).body), other.digest);
 });
 
 test('a download that was interrupted goes on for the client that asks for it next', async (t) => {
