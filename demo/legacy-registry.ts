@@ -49,6 +49,8 @@ export async function startLegacyRegistry({referrers = false} = {}): Promise<Leg
     }
     answer(request, response, repositoryOf, referrers).catch(() => response.destroy());
   });
+  // A client that pauses must not send its next request into a connection that is just being closed.
+  server.keepAliveTimeout = 0;
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const host = `127.0.0.1:${(server.address() as AddressInfo).port}`;

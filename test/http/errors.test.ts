@@ -1,3 +1,4 @@
+import {once} from 'node:events';
 import test from 'ava';
 import {errorAnswer} from '../../src/http/errors.ts';
 import {ERRORS, type ErrorCode, OciError} from '../../src/oci/errors.ts';
@@ -118,20 +119,20 @@ test('a miss that the upstream cannot fill is 503 with its reason, the request i
   });
 });
 
-test('the event of a request tells what the client was told', async (t) => {
+test('the event of a request tells what the client was told, and the bytes that it was sent', async (t) => {
   const upstream = await createScriptedUpstream(t);
   const proxy = await startBackref(t, {registries: [upstream]});
-  const ended = new Promise<{id: string; method: string; url: string; status: number}>((resolve) =>
-    proxy.server.events.once('request.end', resolve),
-  );
-  const got = await proxy.ask('/v2/app/manifests/-?a=b', {method: 'HEAD'});
-  t.like(await ended, {
+  const ended = () => once(proxy.server.events, 'request.end');
+  const [[full], whole] = await Promise.all([ended(), proxy.ask('/v2/app/manifests/-?a=b')]);
+  const [[head], got] = await Promise.all([ended(), proxy.ask('/v2/app/manifests/-?a=b', {method: 'HEAD'})]);
+  t.like(head, {
     id: got.headers['x-request-id'],
     method: 'HEAD',
     url: '/v2/app/manifests/-?a=b',
     status: 400,
     registry: 'docker.io',
     cache: undefined,
-    bytes: 0,
   });
+  // The headers of the two are equally long, and only the GET has a body.
+  t.is(full.bytes - head.bytes, whole.body.length);
 });
