@@ -114,10 +114,15 @@ export async function startBackref(t: Lifetime, options: BackrefOptions): Promis
   t.teardown(close);
   const {url, port} = await server.listen();
 
-  const open: Backref['open'] = (path, {method = 'GET', headers = {}, body} = {}) =>
+  const open: Backref['open'] = (path, options = {}) =>
     new Promise((resolve, reject) => {
+      const {method = 'GET', headers = {}, body} = options;
       const asked = request({host: '127.0.0.1', port, path, method, headers, agent}, resolve);
-      asked.once('error', reject);
+      asked.once('error', (error: NodeJS.ErrnoException) => {
+        // On a busy machine the server may close an idle connection while the request is on its way.
+        if (asked.reusedSocket && error.code === 'ECONNRESET') resolve(open(path, options));
+        else reject(error);
+      });
       asked.end(body);
     });
 
