@@ -1,10 +1,11 @@
-import {mkdir, readdir, rename, rm, unlink} from 'node:fs/promises';
-import {join} from 'node:path';
+import {mkdir, readdir, rename, rm, symlink, unlink} from 'node:fs/promises';
+import {dirname, join} from 'node:path';
 import {DatabaseSync} from 'node:sqlite';
 import test, {type ExecutionContext} from 'ava';
 import {digestOf} from '../../src/oci/digest.ts';
 import {type Backref, DAY, startBackref} from '../support/backref.ts';
 import {contentOf, imageManifest, randomBlob} from '../support/content.ts';
+import {createFolder} from '../support/folder.ts';
 import {errorOf, pusherTo} from '../support/pusher.ts';
 import {createScriptedUpstream} from '../support/scripted-upstream.ts';
 
@@ -153,4 +154,38 @@ test('a data folder of a version without markers is served and gets its marker',
   t.deepEqual((await next.ask(`/v2/team/app/blobs/${layer.digest}`)).body, layer.bytes);
   t.like(await collect(next), {blobs: 0, links: 0});
   t.true((await readdir(blobsOf(proxy))).includes('backref-store'));
+});
+
+test('new metadata beside a full blob store, as when theirs are missing, cost no blob', async (t) => {
+  const {proxy} = await pushedImage(t);
+  await proxy.server.close();
+  const away = join(proxy.folder, 'away');
+  const metadata = (await readdir(proxy.folder)).filter((name) => name.startsWith('meta.db'));
+  await mkdir(away);
+  for (const name of metadata) await rename(join(proxy.folder, name), join(away, name));
+
+  const without = await startBackref(t, {...HOSTED, folder: proxy.folder, clock: proxy.clock});
+  proxy.clock.move(2 * DAY);
+  await t.throwsAsync(() => collect(without), {name: 'StoreMissing'});
+  t.is((await pusherTo(without, 'team/app').blob(randomBlob(1000))).status, 503);
+  await without.server.close();
+
+  for (const name of await readdir(proxy.folder)) {
+    if (name.startsWith('meta.db')) await rm(join(proxy.folder, name));
+  }
+  for (const name of metadata) await rename(join(away, name), join(proxy.folder, name));
+  const next = await startBackref(t, {...HOSTED, folder: proxy.folder, clock: proxy.clock});
+  t.deepEqual((await next.ask(`/v2/team/app/blobs/${layer.digest}`)).body, layer.bytes);
+});
+
+test('a push is 507 while there is no room for the marker of a new blob store', async (t) => {
+  const folder = await createFolder(t);
+  const draft = join(folder, 'blobs', 'backref-store.new');
+  await mkdir(dirname(draft));
+  await symlink('/dev/full', draft);
+  const proxy = await startBackref(t, {...HOSTED, folder});
+  const pusher = pusherTo(proxy, 'team/app');
+  t.is((await pusher.blob(layer)).status, 507);
+  await rm(draft);
+  t.is((await pusher.blob(layer)).status, 201);
 });

@@ -2,6 +2,7 @@ import type {BlobStore} from '../../storage/blob-store.ts';
 import {answering} from '../failure.ts';
 import type {Route} from '../namespace.ts';
 import type {Registry} from '../registries.ts';
+import {storing} from './disk.ts';
 import type {Push} from './push.ts';
 
 /** The ways of taking what is pushed. */
@@ -28,7 +29,7 @@ export const createPushes = ({local, through, store}: PushesParts): Pushes => {
 function onStore(push: Push, store: PushesParts['store']): Push {
   const present = <T>(route: Route, verb: () => Promise<T>): Promise<T> =>
     answering(route, async () => {
-      await store.check();
+      await storing(() => store.check());
       return verb();
     });
   return {

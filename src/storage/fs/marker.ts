@@ -34,8 +34,8 @@ export interface MarkerParts {
 
 /**
  * Tells a store whose disk is missing from one that has lost a blob. The marker is read anew each time: a disk comes
- * and goes without notice. A new store gets one. So does a store from before there were markers, once it turns out to
- * hold a blob that the metadata know; and one in which the operator has put an empty marker.
+ * and goes without notice. A new store, without any blob in it, gets one. So does a store from before there were markers,
+ * once it turns out to hold a blob that the metadata know; and one in which the operator has put an empty marker.
  */
 export function createMarker({path, metadata, list}: MarkerParts): Marker {
   const file = join(path, NAME);
@@ -83,6 +83,11 @@ export function createMarker({path, metadata, list}: MarkerParts): Marker {
     id = content;
   }
 
+  async function isEmpty(): Promise<boolean> {
+    for await (const _ of list()) return false;
+    return true;
+  }
+
   async function settle(): Promise<void> {
     const found = await read();
     const {id: noted, hasBlobs} = await metadata.blobStore();
@@ -90,10 +95,9 @@ export function createMarker({path, metadata, list}: MarkerParts): Marker {
       id = noted;
       return;
     }
-    const isNew = noted === undefined && !hasBlobs;
-    const isAccepted = found === '';
-    if (isNew || isAccepted) return mark(found, noted);
-    if (noted !== undefined || !(await holdsKnownBlob())) throw missing(found);
+    if (noted === undefined && !hasBlobs && (await isEmpty())) return mark(found, noted);
+    const isOurs = found === '' || (noted === undefined && hasBlobs && (await holdsKnownBlob()));
+    if (!isOurs) throw noted !== undefined || hasBlobs ? missing(found) : unknown();
     // A full or read-only disk can still be read; the marker is written when that is possible again.
     await mark(found, noted).catch(() => {});
   }
@@ -102,6 +106,13 @@ export function createMarker({path, metadata, list}: MarkerParts): Marker {
     new StoreMissing(
       `the blob store ${path} is missing: ${found ? `${NAME} in it is that of another store` : `there is no ${NAME} in it`}. ` +
         `Mount its disk again, or restore the folder. If its blobs are lost for good, create an empty file ${file}: backref then goes on with what is there.`,
+    );
+
+  /** With new metadata every blob would be garbage, although it is the metadata that are missing. */
+  const unknown = (): StoreMissing =>
+    new StoreMissing(
+      `the blob store ${path} holds blobs, and the metadata know none of them. ` +
+        `Restore the metadata, or correct storage.metadata.path. If the metadata are lost for good, replace ${file} with an empty file: backref then starts over, and garbage collection removes the blobs.`,
     );
 
   return {

@@ -108,6 +108,37 @@ test('a store whose metadata are new keeps the marker that it has', async (t) =>
   t.is(`${(await metadata.blobStore()).id}\n`, before);
 });
 
+test('a store with blobs of which new metadata know none is not theirs until the operator says so', async (t) => {
+  const {path, marker, plant, open} = await setUp(t);
+  await open().check();
+  await plant();
+  const before = await readFile(marker, 'utf8');
+  const metadata = createLedger();
+  const store = createFsBlobStore({path, metadata});
+  await t.throwsAsync(() => store.check(), {
+    instanceOf: StoreMissing,
+    message: /holds blobs, and the metadata know none of them\. Restore the metadata/,
+  });
+  t.is(await readFile(marker, 'utf8'), before);
+  t.is((await metadata.blobStore()).id, undefined);
+  await t.notThrowsAsync(() => open().check(), 'its own metadata still know it');
+
+  await writeFile(marker, '');
+  await store.check();
+  t.is(await readFile(marker, 'utf8'), `${(await metadata.blobStore()).id}\n`);
+});
+
+test('a store that the operator has accepted is read although its marker cannot be written', async (t) => {
+  const {path, metadata, marker, plant, open} = await setUp(t);
+  await open().check();
+  await plant();
+  metadata.record(digest);
+  await writeFile(marker, '');
+  await mkdir(join(path, 'backref-store.new'));
+  t.deepEqual(await open().stat(digest), {size: content.length});
+  await t.notThrowsAsync(() => open().check());
+});
+
 test('a marker that cannot be read is a store that is missing', async (t) => {
   const {marker, open} = await setUp(t);
   const store = open();
