@@ -3,10 +3,10 @@ import {type Cancel, type Clock, NOT_NEEDED, sleep} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
 import type {Metadata, OwedTagChange, RepositoryKey} from '../../storage/metadata.ts';
-import {UpstreamFailure} from '../../upstream/port.ts';
+import {UpstreamFailure, type UpstreamWriter} from '../../upstream/port.ts';
 import type {Route} from '../namespace.ts';
 import {waitAtMost} from '../patience.ts';
-import type {Registries} from '../registries.ts';
+import type {Registries, Registry} from '../registries.ts';
 import {pauseBefore} from './tag-pauses.ts';
 import type {RoundEnd, TagRounds} from './tag-round.ts';
 
@@ -50,8 +50,8 @@ const GRACE = 1000;
 /** A subject to whose tag something is owed, or was lately. */
 interface Watch {
   readonly key: string;
+  readonly repository: RepositoryKey;
   readonly subject: Digest;
-  route: Route;
   /** A round is under way. */
   running: boolean;
   /** It is to be followed by another one. */
@@ -77,17 +77,14 @@ export function createTagUpkeep({metadata, rounds, registries, clock, events}: T
   /** The entry behind which the next sweep goes on; undefined where it begins with the first. */
   let swept: OwedTagChange | undefined;
 
-  function watchOf(route: Route, subject: Digest): Watch {
-    const key = keyOf(route.repository, subject);
+  function watchOf(repository: RepositoryKey, subject: Digest): Watch {
+    const key = keyOf(repository, subject);
     const known = watches.get(key);
-    if (known) {
-      known.route = route;
-      return known;
-    }
+    if (known) return known;
     const fresh = {
       key,
+      repository,
       subject,
-      route,
       running: false,
       again: false,
       waiting: [],
@@ -162,11 +159,10 @@ export function createTagUpkeep({metadata, rounds, registries, clock, events}: T
   }
 
   /** No request waits for it, and so no line of a request tells of it. */
-  function tell(error: unknown, {route, subject}: Watch): void {
+  function tell(error: unknown, {repository, subject}: Watch): void {
     if (!(error instanceof UpstreamFailure)) return void failed('update a fallback tag', error);
-    const {registry, name} = route.repository;
-    const {kind, message: reason} = error;
-    const {host} = route.registry.upstream;
+    const {registry, name} = repository;
+    const {kind, host, message: reason} = error;
     events.emit('referrers.tag-failed', {registry, name, host, subject, kind, reason});
   }
 
@@ -174,11 +170,18 @@ export function createTagUpkeep({metadata, rounds, registries, clock, events}: T
     if (!closing.signal.aborted) events.emit('background.failed', {task, error});
   }
 
-  async function attempt({route, subject}: Watch): Promise<RoundEnd> {
-    const {push} = route.registry;
+  /** The registry as it is configured now, if pushes go through to its upstream. */
+  function pushedThrough(name: string): {registry: Registry; writer: UpstreamWriter} | undefined {
+    const registry = registries().all.find((known) => known.name === name);
+    return registry?.push.mode === 'through' ? {registry, writer: registry.push.writer} : undefined;
+  }
+
+  async function attempt({repository, subject}: Watch): Promise<RoundEnd> {
+    const through = pushedThrough(repository.registry);
     // Configured otherwise since: what is owed stays in the journal.
-    if (push.mode !== 'through') return {owed: 0, writtenAt: []};
-    return rounds.run(route, push.writer, subject);
+    if (!through) return {owed: 0, writtenAt: []};
+    const {registry, writer} = through;
+    return rounds.run({registry, repository, asked: repository.name}, writer, subject);
   }
 
   function nap(watch: Watch, ms: number): void {
@@ -186,19 +189,13 @@ export function createTagUpkeep({metadata, rounds, registries, clock, events}: T
     watch.wake = clock.after(ms, () => enqueue(watch));
   }
 
-  function routeOf(repository: RepositoryKey): Route | undefined {
-    const registry = registries().all.find(({name}) => name === repository.registry);
-    return registry?.push.mode === 'through' ? {registry, repository, asked: repository.name} : undefined;
-  }
-
   /** Those that are watched already are known better here. */
   function takeUp(entries: readonly OwedTagChange[]): void {
     const found = new Map<Watch, number>();
     for (const {repository, subject, writtenAt} of entries) {
-      const route = routeOf(repository);
       const known = watches.get(keyOf(repository, subject));
-      if (!route || (known && !found.has(known))) continue;
-      const watch = known ?? watchOf(route, subject);
+      if (!pushedThrough(repository.registry) || (known && !found.has(known))) continue;
+      const watch = known ?? watchOf(repository, subject);
       found.set(watch, (found.get(watch) ?? 0) + (writtenAt === undefined ? 1 : 0));
     }
     for (const [watch, count] of found) setOwed(watch, count);
@@ -235,14 +232,14 @@ export function createTagUpkeep({metadata, rounds, registries, clock, events}: T
     },
 
     async settle(route, subject) {
-      const watch = watchOf(route, subject);
+      const watch = watchOf(route.repository, subject);
       const {promise, resolve} = Promise.withResolvers<void>();
       watch.waiting.push(resolve);
       enqueue(watch);
       await waitAtMost(PATIENCE, promise, clock);
     },
 
-    lookAgain: (route, subject) => enqueue(watchOf(route, subject)),
+    lookAgain: (route, subject) => enqueue(watchOf(route.repository, subject)),
 
     async close() {
       closing.abort(NOT_NEEDED);

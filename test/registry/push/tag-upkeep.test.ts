@@ -74,6 +74,19 @@ test('what a direct writer overwrites after our check comes back', async (t) => 
   t.is((await journal()).length, 1);
 });
 
+test('what is owed goes to the upstream that the registry has after a reload', async (t) => {
+  const sbom = referrerOf(image);
+  const before = await scripted(t, [{...GET, answer: {status: 403}}]);
+  const {attach, reconfigure, later, journal} = before;
+  await attach(sbom);
+  t.like(await journal(), [{writtenAt: undefined}]);
+  const registry = await startLegacy(t, image);
+  reconfigure(registry.url);
+  await later(60_000);
+  t.deepEqual(await registry.fallback(image.digest), [sbom.digest]);
+  t.not((await journal())[0]?.writtenAt, undefined);
+});
+
 test('everything that is owed to one subject at once is written together', async (t) => {
   const {registry, attach, puts} = await legacy(t);
   const all = Array.from({length: 100}, () => referrerOf(image));

@@ -41,6 +41,8 @@ export interface Upkeep {
   journal(): Promise<OwedTagChange[]>;
   /** Moves the time on to where the tag is looked at again, and waits for that. */
   later(ms: number): Promise<void>;
+  /** Gives the registry another upstream, as a reload does. */
+  reconfigure(url: string): void;
   /** Ends it as a process does that is killed: nothing is tidied up. */
   restart(options?: Pick<UpkeepOptions, 'clock'>): Promise<Upkeep>;
 }
@@ -68,23 +70,26 @@ export async function startUpkeep(
   const opened = given ?? (await openSqliteMetadata({path}));
   if (!given) t.teardown(() => opened.close());
   const metadata = wrap(opened);
-  const {client} = createClient(t, url, {
-    concurrency: {heads: 32, manifests: 32, bodies: 32},
-    breaker: {failures: 1000, openFor: 1},
-  });
-  const registry: Registry = {
-    name: 'upstream.test',
-    aliases: [],
-    hosts: [],
-    library: false,
-    upstream: client,
-    hosted: false,
-    push: {mode: 'through', writer: client},
-    maxManifest: 4 * 1024 * 1024,
-    tags: {ttl: 60_000, maxStale: 60_000, keepDeleted: 0, absentTtl: 5000},
-    referrers: {mode, ttl: 60_000, maxStale: 60_000, prefetch: 'off'},
-    rateLimitStatus: 503,
+  const registryAt = (upstream: string): Registry => {
+    const {client} = createClient(t, upstream, {
+      concurrency: {heads: 32, manifests: 32, bodies: 32},
+      breaker: {failures: 1000, openFor: 1},
+    });
+    return {
+      name: 'upstream.test',
+      aliases: [],
+      hosts: [],
+      library: false,
+      upstream: client,
+      hosted: false,
+      push: {mode: 'through', writer: client},
+      maxManifest: 4 * 1024 * 1024,
+      tags: {ttl: 60_000, maxStale: 60_000, keepDeleted: 0, absentTtl: 5000},
+      referrers: {mode, ttl: 60_000, maxStale: 60_000, prefetch: 'off'},
+      rateLimitStatus: 503,
+    };
   };
+  const registry = registryAt(url);
   const route: Route = {
     registry,
     repository: {registry: registry.name, name: repository},
@@ -123,7 +128,7 @@ export async function startUpkeep(
       }
     },
   };
-  const registries = createRegistries([registry], undefined);
+  let registries = createRegistries([registry], undefined);
   const upkeep = createTagUpkeep({metadata, rounds: counted, registries: () => registries, clock, events});
   const close = async () => {
     const closed = upkeep.close();
@@ -166,6 +171,9 @@ export async function startUpkeep(
       await round;
       // What follows the end of a round follows it at once.
       await new Promise(setImmediate);
+    },
+    reconfigure(upstream) {
+      registries = createRegistries([registryAt(upstream)], undefined);
     },
     async restart(changes = {}) {
       await close();
