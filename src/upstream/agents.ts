@@ -13,8 +13,8 @@ export interface Agents extends Record<Network, {http: HttpAgent; https: HttpsAg
 
 const PROXIES = ['http_proxy', 'HTTP_PROXY', 'https_proxy', 'HTTPS_PROXY'] as const;
 
-/** A forward proxy is the operator's choice, and looks names up itself. */
-const proxyNames = (env: NodeJS.ProcessEnv): ReadonlySet<string> =>
+/** The host names of the forward proxies that the environment names. */
+export const proxyNames = (env: NodeJS.ProcessEnv): ReadonlySet<string> =>
   new Set(PROXIES.flatMap((name) => URL.parse(env[name] ?? '')?.hostname ?? []));
 
 /** Connections that are kept for the next request. */

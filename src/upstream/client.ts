@@ -3,7 +3,7 @@ import type {Clock} from '../clock.ts';
 import type {UpstreamConfig} from '../config.ts';
 import type {Events} from '../events.ts';
 import type {RepositoryName} from '../oci/name.ts';
-import {createAgents} from './agents.ts';
+import {createAgents, proxyNames} from './agents.ts';
 import {createAuth} from './auth.ts';
 import {deleteBlob, getBlob, headBlob} from './blobs.ts';
 import {createCredentials} from './credentials.ts';
@@ -63,9 +63,12 @@ export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): Ups
   const gates = createRateGates(host, clock, ({host: limiting, reason, retryAfter}) =>
     events.emit('upstream.throttled', {host: limiting, reason: `${host}: ${reason}`, retryAfter}),
   );
-  const networkOf = createRedirectNetwork(upstream, redirectHosts, clock);
+  const proxies = proxyNames(env);
+  const networkOf = createRedirectNetwork(upstream, {listed: redirectHosts, proxies, clock});
   const configured = new Set([host, ...realmHosts, ...redirectHosts]);
-  const labelOf = (name: string): string => (configured.has(name) ? name : 'other');
+  /** Hosts may be listed without their port. */
+  const labelOf = (name: string): string =>
+    [name, name.replace(/:\d+$/, '')].find((label) => configured.has(label)) ?? 'other';
   const sendUngated = createSend({clock, events, agents, labelOf, timeouts});
   const send: Send = async (request, signal) => {
     gates.check(request.url.host);
@@ -95,7 +98,7 @@ export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): Ups
     credentials,
     gate,
     gates,
-    networkOf,
+    networkOf: createRedirectNetwork(upstream, {listed: [...redirectHosts, ...realmHosts], proxies, clock}),
     clock,
     budget: timeouts.headers,
   });

@@ -3,7 +3,7 @@ import type {UpstreamConfig} from '../config.ts';
 import type {Events} from '../events.ts';
 import type {Auth, Permission} from './auth.ts';
 import {discard, SLOWEST} from './body.ts';
-import {type Budget, startBudget} from './budget.ts';
+import {type Budget, startBudget, waitFor} from './budget.ts';
 import {createCircuits} from './circuits.ts';
 import {type Explanation, explanationOf} from './explanation.ts';
 import {HtmlAnswer, refuseHtml} from './html.ts';
@@ -194,7 +194,7 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
     const attempt = async (authorization: string | undefined): Promise<Reply> => {
       // A further page of a list may lie on the host that the first page redirected to; so may an upload.
       const shown = authorization !== undefined && isOurs(url) ? {authorization} : {};
-      const network = isOurs(url) ? 'any' : await networkOf(url);
+      const network = isOurs(url) ? 'any' : await waitFor(networkOf(url), budget.signal);
       const request = {method, url, network, headers: {...headers, ...shown}};
       if (stream) return sendSlowly({...request, stream}, budget);
       return follow(sendNoting, body ? {...request, body} : request, budget.signal, networkOf);

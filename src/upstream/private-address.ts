@@ -9,6 +9,7 @@ const IPV4: readonly (readonly [network: string, prefix: number])[] = [
   ['127.0.0.0', 8],
   ['169.254.0.0', 16], // link-local, and the metadata services of clouds
   ['172.16.0.0', 12],
+  ['192.0.0.0', 24], // of protocols, and the metadata service of a cloud
   ['192.168.0.0', 16],
 ];
 const IPV6: readonly (readonly [network: string, prefix: number])[] = [
@@ -17,8 +18,11 @@ const IPV6: readonly (readonly [network: string, prefix: number])[] = [
   ['fe80::', 10],
   ['fec0::', 10],
 ];
-/** Prefixes of 96 bits before an IPv4 address: mapped (which the list compares by itself), compatible, NAT64 (RFC 6052). */
-const EMBEDDING = ['::', '64:ff9b::'];
+/**
+ * Prefixes of 96 bits before an IPv4 address: compatible, NAT64 (RFC 6052, and RFC 8215 for local use). The list
+ * compares mapped addresses by itself.
+ */
+const EMBEDDING = ['::', '64:ff9b::', '64:ff9b:1::'];
 
 const PRIVATE = new BlockList();
 for (const [network, prefix] of IPV4) {
@@ -39,11 +43,11 @@ export function addressIn({hostname}: URL): string | undefined {
   return isIP(bare) === 0 ? undefined : bare;
 }
 
-/** Why an address is not asked, and what to do if it is meant. */
+/** Why an address is not asked, said of its host, and what to do if it is meant. */
 export const refusedAddress = (hostname: string, address: string): string =>
-  `${hostname} has the private address ${address}, to which redirects are not followed; if it is meant, add "${hostname}" to upstream.redirectHosts`;
+  `has the private address ${address}, where a public registry may not lead; if it is meant, add "${hostname}" to upstream.redirectHosts`;
 
-/** A name that leads to private addresses alone, where a public one was needed. */
+/** A name that has only private addresses, where a public one was needed. */
 export class PrivateAddress extends Error {
   override readonly name = 'PrivateAddress';
   readonly hostname: string;

@@ -1,4 +1,5 @@
 import {discard} from './body.ts';
+import {waitFor} from './budget.ts';
 import {UpstreamFailure} from './port.ts';
 import type {RedirectNetwork} from './redirect-hosts.ts';
 import {header, type Reply, type RequestOptions, type Send} from './request.ts';
@@ -56,7 +57,8 @@ export async function follow(
     if (!target) return reply;
     discard(reply.body);
     const {authorization: _, ...others} = current.headers;
-    const network = target.hostname === current.url.hostname ? current.network : await networkOf(target);
+    const isSameHost = target.hostname === current.url.hostname;
+    const network = isSameHost ? current.network : await waitFor(networkOf(target), signal);
     current = {
       ...current,
       network: network ?? 'any',

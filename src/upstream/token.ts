@@ -54,7 +54,7 @@ export interface TokensDeps {
   credentials: Credentials;
   gate: LoginGate;
   gates: RateGates;
-  /** Where it may redirect to. */
+  /** The network by which a token service, or where it redirects to, may be asked. */
   networkOf: RedirectNetwork;
   clock: Clock;
   /** Milliseconds for one exchange, retries included. */
@@ -128,8 +128,9 @@ export function createTokens({
   const silent = ({realm}: TokenSource): UpstreamFailure =>
     failure(`its token service ${realm.host} did not answer in time`);
 
-  const request = (source: TokenSource, login: Login | undefined, budget: Budget): Promise<Reply> => {
-    const options = tokenRequest(source, login);
+  const request = async (source: TokenSource, login: Login | undefined, budget: Budget): Promise<Reply> => {
+    const network = await waitFor(networkOf(source.realm), budget.signal);
+    const options = {...tokenRequest(source, login), network};
     const attempt = () => (options.method === 'POST' ? send : toEnd)(options, budget.signal);
     if (!login) return persist(attempt, budget, clock);
     return gate.login(

@@ -1,5 +1,11 @@
 import test, {type ExecutionContext} from 'ava';
+import {UpstreamFailure} from '../../src/upstream/port.ts';
 import {isPrivateAddress} from '../../src/upstream/private-address.ts';
+import {follow} from '../../src/upstream/redirect.ts';
+import {createRedirectNetwork} from '../../src/upstream/redirect-hosts.ts';
+import type {Reply, RequestOptions} from '../../src/upstream/request.ts';
+import {createTokens} from '../../src/upstream/token.ts';
+import {createManualClock} from '../support/clock.ts';
 import {createScriptedUpstream, type Expectation} from '../support/scripted-upstream.ts';
 import {
   at,
@@ -35,6 +41,7 @@ for (const address of [
   '169.254.169.254',
   '172.16.0.1',
   '172.31.255.255',
+  '192.0.0.192',
   '192.168.1.1',
   '::',
   '::1',
@@ -42,6 +49,7 @@ for (const address of [
   '::ffff:127.0.0.1',
   '::ffff:a00:1',
   '64:ff9b::192.168.0.1',
+  '64:ff9b:1::10.0.0.1',
   'fc00::1',
   'fd12:3456::1',
   'fe80::1%eth0',
@@ -79,7 +87,7 @@ test('a redirect to a name whose address is private is not followed: the address
   const {client} = await start(t, [{request: GET, answer: to(`http://localhost:${secret.port}/secret`)}]);
   const failure = await failureOf(client.getBlob(repository, digest, caller));
   t.is(failure.kind, 'protocol');
-  t.regex(failure.message, /localhost has the private address .*add "localhost" to upstream\.redirectHosts/);
+  t.regex(failure.message, /has the private address .*add "localhost" to upstream\.redirectHosts/);
   t.is(secret.connections(), 0);
 });
 
@@ -150,4 +158,87 @@ test('requests to hosts that are not configured are counted as other', async (t)
       ['203.0.113.9', '203.0.113.9'],
     ],
   );
+});
+
+test('a host that is listed without its port is counted by the name that is listed', async (t) => {
+  const storage = await createScriptedUpstream(t, [{request: 'GET /blob', answer: {body: 'abc'}}]);
+  const script = [{request: GET, answer: to(`http://localhost:${storage.port}/blob`)}];
+  const {client, heard} = await start(t, script, ['localhost']);
+  await bytesOf(await client.getBlob(repository, digest, caller));
+  const labels = heard.flatMap((one) => (one.name === 'upstream.request' ? [one.event.label] : []));
+  t.deepEqual(labels, ['203.0.113.7', 'localhost']);
+});
+
+test('a redirect to the forward proxy itself is not followed, though connections are made to its address', async (t) => {
+  const secret = await createScriptedUpstream(t);
+  const proxy = await createScriptedUpstream(t, [
+    {request: GET, answer: to(`http://localhost:${secret.port}/secret`)},
+  ]);
+  const env = {HTTP_PROXY: `http://localhost:${proxy.port}`, NO_PROXY: 'localhost'};
+  const {client} = createClient(t, PUBLIC, {}, {env});
+  const failure = await failureOf(client.getBlob(repository, digest, caller));
+  t.is(failure.kind, 'protocol');
+  t.regex(failure.message, /leads to the forward proxy localhost/);
+  t.is(secret.connections(), 0);
+});
+
+const storage = new URL('http://10.0.0.1/blob');
+/** Where an upstream whose name has these addresses may lead. */
+function networkFor(addressesOf: () => Promise<string[]>) {
+  const clock = createManualClock();
+  const deps = {listed: [], proxies: new Set<string>(), clock, addressesOf};
+  return {clock, networkOf: createRedirectNetwork(new URL('http://registry.example'), deps)};
+}
+
+test('an upstream whose name has a public address besides a private one may not lead to private ones', async (t) => {
+  const {networkOf} = networkFor(async () => ['203.0.113.7', '10.0.0.5']);
+  await t.throwsAsync(networkOf(storage), {message: /10\.0\.0\.1, which has the private address/});
+});
+
+test('while DNS fails, an upstream has the addresses that it had, and is asked for again', async (t) => {
+  const answers = [['10.0.0.5'], undefined, ['203.0.113.7']];
+  const {clock, networkOf} = networkFor(async () => {
+    const answer = answers.shift();
+    if (!answer) throw new Error('DNS does not answer');
+    return answer;
+  });
+  t.is(await networkOf(storage), 'any');
+  await clock.advance(60_000);
+  t.is(await networkOf(storage), 'any');
+  await t.throwsAsync(networkOf(storage));
+});
+
+test('a redirect does not wait for DNS longer than its request may take', async (t) => {
+  const headers = {location: 'http://elsewhere.example/'};
+  const nothing = (async function* () {})();
+  const body = {ended: Promise.resolve(), chunks: nothing, steady: nothing, close() {}};
+  const send = async ({url}: RequestOptions): Promise<Reply> => ({status: 307, headers, url, body});
+  const {networkOf} = networkFor(() => new Promise(() => {}));
+  const late = new AbortController();
+  const request = {method: 'GET', url: new URL('http://registry.example/'), headers: {}} as const;
+  const following = follow(send, request, late.signal, networkOf);
+  late.abort(new Error('late'));
+  await t.throwsAsync(following, {message: 'late'});
+});
+
+test('a token service in the domain of a public upstream is asked by public addresses alone', async (t) => {
+  const asked: RequestOptions[] = [];
+  const {clock, networkOf} = networkFor(async () => ['203.0.113.7']);
+  const tokens = createTokens({
+    host: 'registry.example',
+    send: async (request) => {
+      asked.push(request);
+      throw new Error('no more is needed');
+    },
+    credentials: {configured: false, read: async () => undefined, forget() {}},
+    gate: {login: (attempt) => attempt(), proven: () => true},
+    gates: {check() {}, limited: () => new UpstreamFailure('throttled', 'registry.example', '')},
+    networkOf,
+    clock,
+    budget: 1000,
+  });
+  const realm = new URL('https://internal.registry.example/token');
+  const source = {realm, service: undefined, scope: 'repository:team/app:pull'};
+  await t.throwsAsync(tokens.get(source, 'anonymous', undefined, new AbortController().signal));
+  t.like(asked, [{url: {hostname: realm.hostname}, network: 'public'}]);
 });
