@@ -19,13 +19,13 @@ export interface Learned extends Discovered {
 export interface ListRecords {
   /** The descriptors of an answer that may be listed: each digest once, and none that was deleted through us meanwhile. */
   listable(route: Route, answer: Discovered): Descriptor[];
-  /** Writes an answer down, unless the answer to a later question is known. One with skipped entries leaves the list as old as it was. @throws NoRoom */
+  /** Writes an answer down, unless the answer to a later question is known. One with skipped entries leaves the list as old as it was, or unknown where nothing else is on it. @throws NoRoom */
   keep(route: Route, subject: Digest, learned: Learned): Promise<void>;
   /** When the upstream last gave the whole list; undefined while it has given none. */
   checkedAt(route: Route, subject: Digest): Promise<number | undefined>;
   /** What the last answer named and could not be listed; nothing where that was the whole list. */
   skipped(route: Route, subject: Digest): readonly SkippedReferrer[];
-  /** A list that was found to have entries is not looked at again for that until its next answer. */
+  /** A list that was found to have entries is not looked at again before its next answer, or a deletion through us. */
   isEmpty(route: Route, subject: Digest, checkedAt: number): Promise<boolean>;
   /** A referrer was deleted through us. */
   deleted(route: Route, referrer: Digest): void;
@@ -43,14 +43,22 @@ const MAX_REMEMBERED = 10_000;
 /** For so long, in milliseconds, upstreams are known to answer what was true before. */
 export const STALENESS_MS = 60_000;
 
+/**
+ * Older than any list may be. When nothing of an incomplete answer can be listed, the whole list from before is no
+ * longer known: what is left of it, after a restart and in an outage, would pass for an empty list.
+ */
+const NEVER = 0;
+
 const keyOf = ({repository}: Route, digest: Digest): string =>
   `${repository.registry}/${repository.name}@${digest}`;
 
 export function createListRecords({metadata, clock, events}: ListRecordsParts): ListRecords {
   /** Empty lists that were not written down, with the time of the answer. */
   const passing = new LRUCache<string, {source: Discovered['source']; at: number}>({max: MAX_REMEMBERED});
-  /** The skipped entries of lists whose last answer was not the whole list. */
-  const partial = new LRUCache<string, readonly SkippedReferrer[]>({max: MAX_REMEMBERED});
+  /** The skipped entries of lists whose last answer was not the whole list, with the time of its question. */
+  const partial = new LRUCache<string, {skipped: readonly SkippedReferrer[]; at: number}>({
+    max: MAX_REMEMBERED,
+  });
   /** Referrers that were deleted through us, with the time on the monotonic clock. */
   const removed = new LRUCache<string, number>({max: MAX_REMEMBERED});
   /** Lists that have entries, with the time of the answer. */
@@ -83,6 +91,12 @@ export function createListRecords({metadata, clock, events}: ListRecordsParts): 
     now: clock.now(),
   });
 
+  /** Is the answer to a later question known, which was not the whole list? It leaves no time in the metadata. */
+  function isOvertaken(route: Route, subject: Digest, {at}: Learned): boolean {
+    const later = partial.get(keyOf(route, subject));
+    return later !== undefined && isLater({checkedAt: later.at}, at, clock.now());
+  }
+
   /** Remembers an empty list without writing it down. */
   function pass(route: Route, subject: Digest, list: {source: Discovered['source']; at: number}): void {
     const key = keyOf(route, subject);
@@ -111,13 +125,16 @@ export function createListRecords({metadata, clock, events}: ListRecordsParts): 
     const {source, skipped, at} = learned;
     const {repository} = route;
     const known = await metadata.referrerList(repository, subject);
-    if (known?.checkedAt !== undefined && isLater({checkedAt: known.checkedAt}, at, clock.now())) return;
-    partial.set(keyOf(route, subject), skipped);
+    const wholeAt = known?.checkedAt ?? passing.get(keyOf(route, subject))?.at;
+    if (wholeAt !== undefined && isLater({checkedAt: wholeAt}, at, clock.now())) return;
+    passing.delete(keyOf(route, subject));
+    partial.set(keyOf(route, subject), {skipped, at});
     const descriptors = listable(route, learned);
     if (descriptors.length === 0 && !known) return;
+    const keptAt = descriptors.length === 0 ? NEVER : undefined;
     const except = skipped.map(({digest}) => digest).filter(isDigest);
     await metadata.commit(
-      [{type: 'referrer-list.put', repository, subject, source, descriptors, at: undefined, except}],
+      [{type: 'referrer-list.put', repository, subject, source, descriptors, at: keptAt, except}],
       [latest(route, subject, at)],
     );
   }
@@ -125,8 +142,11 @@ export function createListRecords({metadata, clock, events}: ListRecordsParts): 
   return {
     listable,
 
-    keep: (route, subject, learned) =>
-      learned.skipped.length === 0 ? keepWhole(route, subject, learned) : keepPart(route, subject, learned),
+    async keep(route, subject, learned) {
+      if (isOvertaken(route, subject, learned)) return;
+      if (learned.skipped.length === 0) await keepWhole(route, subject, learned);
+      else await keepPart(route, subject, learned);
+    },
 
     async checkedAt(route, subject) {
       const {repository} = route;
@@ -145,7 +165,7 @@ export function createListRecords({metadata, clock, events}: ListRecordsParts): 
       return empty?.at;
     },
 
-    skipped: (route, subject) => partial.get(keyOf(route, subject)) ?? [],
+    skipped: (route, subject) => partial.get(keyOf(route, subject))?.skipped ?? [],
 
     async isEmpty(route, subject, checkedAt) {
       const key = keyOf(route, subject);
@@ -155,7 +175,11 @@ export function createListRecords({metadata, clock, events}: ListRecordsParts): 
       return empty;
     },
 
-    deleted: (route, referrer) => void removed.set(keyOf(route, referrer), clock.monotonic()),
+    deleted(route, referrer) {
+      removed.set(keyOf(route, referrer), clock.monotonic());
+      // Its subject is not known here: it may have been the last one of any list.
+      occupied.clear();
+    },
     pushed: (route, referrer) => void removed.delete(keyOf(route, referrer)),
   };
 }

@@ -173,6 +173,10 @@ export function createReferrerLists({
     }
   }
 
+  /** What is not on the list in the metadata, where an answer was written down: that of a later question may be there. */
+  const lackingIn = (route: Route, subject: Digest, {skipped}: Learned): readonly SkippedReferrer[] =>
+    skipped.length > 0 ? skipped : records.skipped(route, subject);
+
   /** Answers a first-time list before it is persisted, unless edges of ours join it. */
   async function learnFirst(route: Route, subject: Digest, caller: Caller): Promise<ListAnswer> {
     const began = clock.monotonic();
@@ -191,7 +195,8 @@ export function createReferrerLists({
         return {report: withSkipped(report, route, skipped), skipped, unwritten};
       }
       await settled;
-      return {report: withSkipped({...report, stored: true}, route, skipped), skipped};
+      const lacking = lackingIn(route, subject, list);
+      return {report: withSkipped({...report, stored: true}, route, lacking), skipped: lacking};
     };
     return inTime(answer());
   }
@@ -250,7 +255,7 @@ export function createReferrerLists({
       const since = noCache || !isWhole ? clock.monotonic() : clock.monotonic() - ttl;
       const {learned, settled, collapsed} = refresh(route, subject, caller, since);
       await within(usable ? PATIENCE_KNOWN : PATIENCE_UNKNOWN, route, settled);
-      const {skipped} = await learned;
+      const skipped = lackingIn(route, subject, await learned);
       const report: CacheReport = {how, stored: true, collapsed, ttl: Math.ceil(ttl / 1000), age: 0};
       return {report: withSkipped(report, route, skipped), skipped};
     } catch (error) {

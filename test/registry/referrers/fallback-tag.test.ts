@@ -334,3 +334,17 @@ test('a tag that was pulled is no list while one of its entries is not here, or 
   await empty.upstream.stop();
   t.is((await ask(empty.proxy)).status, 503);
 });
+
+test('an incomplete list that leaves nothing of a whole one is not taken for an empty list after a restart', async (t) => {
+  const {proxy, upstream} = await start(t, [NO_API, tagOf([descriptorOf(sbom)]), getOf(sbom)]);
+  await askUntilWritten(proxy, PATH);
+  proxy.clock.move(61_000);
+  upstream.expect(tagOf([descriptorOf(signature)]), getOf(signature, {status: 403}), {
+    request: `HEAD /v2/${REPOSITORY}/manifests/${sbom.digest}`,
+    answer: {status: 404},
+  });
+  t.is((await ask(proxy)).status, 503);
+  await upstream.stop();
+  t.is((await ask(proxy)).status, 503);
+  t.is((await ask(await proxy.restart())).status, 503);
+});

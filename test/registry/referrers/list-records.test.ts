@@ -1,6 +1,7 @@
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
 import {createEvents} from '../../../src/events.ts';
+import {parseDigest} from '../../../src/oci/digest.ts';
 import {parseName} from '../../../src/oci/name.ts';
 import {createListRecords, type Learned} from '../../../src/registry/referrers/list-records.ts';
 import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
@@ -39,6 +40,14 @@ async function setUp(t: ExecutionContext) {
       const checkedAt = await records.checkedAt(route, subject.digest);
       return checkedAt === undefined ? undefined : checkedAt - asked;
     },
+    isEmpty: async () => {
+      const checkedAt = await records.checkedAt(route, subject.digest);
+      return checkedAt !== undefined && records.isEmpty(route, subject.digest, checkedAt);
+    },
+    remove: async ({digest}: ManifestContent) => {
+      await metadata.commit([{type: 'manifest.delete', repository, digest}]);
+      records.deleted(route, parseDigest(digest));
+    },
     skipped: () => records.skipped(route, subject.digest),
     listed: async () =>
       (await metadata.referrers(repository, subject.digest, {limit: 10})).map(({digest}) => digest),
@@ -66,4 +75,42 @@ test('nor does a part of a list, and the whole one stays whole', async (t) => {
   await keep(0, [], {skipped: [{digest: newer.digest, reason: 'refused'}]});
   t.deepEqual(await listed(), [older.digest, newer.digest]);
   t.deepEqual(skipped(), []);
+});
+
+for (const [what, named] of [
+  ['a whole list', [older]],
+  ['an empty list', []],
+] as const) {
+  test(`${what} that comes late does not pass for the answer to a later question, which was not the whole list`, async (t) => {
+    const {keep, listed, skipped, checkedAfter} = await setUp(t);
+    const refused = [{digest: newer.digest, reason: 'refused'}];
+    await keep(1000, [], {skipped: refused});
+    await keep(0, named);
+    t.deepEqual(skipped(), refused);
+    t.deepEqual(await listed(), []);
+    t.is(await checkedAfter(), undefined);
+  });
+}
+
+test('an empty list that is remembered alone is not known any more when a later answer was not the whole list', async (t) => {
+  const {keep, checkedAfter} = await setUp(t);
+  await keep(0, []);
+  await keep(1000, [], {skipped: [{digest: newer.digest, reason: 'refused'}]});
+  t.is(await checkedAfter(), undefined);
+});
+
+test('a part of a list that comes late does not take the place of an empty list that is remembered alone', async (t) => {
+  const {keep, checkedAfter, skipped} = await setUp(t);
+  await keep(1000, []);
+  await keep(0, [], {skipped: [{digest: newer.digest, reason: 'refused'}]});
+  t.is(await checkedAfter(), 1000);
+  t.deepEqual(skipped(), []);
+});
+
+test('a list is empty as soon as its last referrer was deleted through us', async (t) => {
+  const {keep, isEmpty, remove} = await setUp(t);
+  await keep(0, [older]);
+  t.false(await isEmpty());
+  await remove(older);
+  t.true(await isEmpty());
 });
