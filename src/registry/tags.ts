@@ -98,6 +98,17 @@ export function createTags({metadata, pull, absences, writes, clock, events}: Ta
     awaiting.set(arrival, (awaiting.get(arrival) ?? new Set()).add(tag));
   }
 
+  /** The tag's sighting, unless the record comes from a later answer: an index run keeps one without asking here. */
+  function sightingSince(
+    route: Route,
+    tag: Tag,
+    record: TagRecord | undefined,
+    now: number,
+  ): Sighting | undefined {
+    const sighting = sightings.get(keyOf(route, tag));
+    return sighting && record && isLater(record, sighting.checkedAt, now) ? undefined : sighting;
+  }
+
   /** Commits what the upstream answered about a tag, unless the answer to a later question is known. */
   async function commit(
     {repository}: Route,
@@ -126,10 +137,10 @@ export function createTags({metadata, pull, absences, writes, clock, events}: Ta
   /** What the upstream answered to a later question, where that came first. */
   async function laterAnswer(route: Route, tag: Tag, askedAt: number): Promise<{answer: Answer} | undefined> {
     const now = clock.now();
-    const sighting = sightings.get(keyOf(route, tag));
+    const record = await metadata.tag(route.repository, tag);
+    const sighting = sightingSince(route, tag, record, now);
     if (sighting && isLater(sighting, askedAt, now))
       return {answer: {digest: sighting.head.digest, head: sighting.head}};
-    const record = await metadata.tag(route.repository, tag);
     if (!record || !isLater(record, askedAt, now)) return undefined;
     return {answer: record.goneAt === undefined ? {digest: record.digest, head: undefined} : undefined};
   }
@@ -283,7 +294,7 @@ export function createTags({metadata, pull, absences, writes, clock, events}: Ta
       const now = clock.now();
       const absentTtl = noCache ? Math.min(NO_CACHE_FLOOR, policy.absentTtl) : policy.absentTtl;
       if (absences.has(key, absentTtl)) throw unknown(route, tag);
-      const sighting = sightings.get(key);
+      const sighting = sightingSince(route, tag, record, now);
       if (sighting && freshness({now, known: sighting, policy, upstream: 'unasked', noCache}) === 'fresh') {
         const age = now - sighting.checkedAt;
         const report = {

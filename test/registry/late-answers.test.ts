@@ -128,3 +128,22 @@ for (const [what, answer] of [
     t.regex(String(again.headers['cache-status']), /^backref;hit/);
   });
 }
+
+test('where a HEAD saw a tag pointing is forgotten when a later answer is kept', async (t) => {
+  const between = plainManifest();
+  const {proxy} = await start(t, [
+    get('1', manifestAnswer(older)),
+    head('1', headAnswer(between)),
+    listing(list('1')),
+    head('1', headAnswer(newer)),
+    get('1', manifestAnswer(newer)),
+  ]);
+  await proxy.ask(PATH);
+  proxy.clock.move(MINUTE);
+  await proxy.ask(PATH, {method: 'HEAD'});
+  proxy.clock.move(1000);
+  await walk(proxy);
+  const {headers} = await proxy.ask(PATH, {method: 'HEAD'});
+  t.is(headers['docker-content-digest'], newer.digest);
+  await pointsAt(t, proxy, newer);
+});
