@@ -49,6 +49,7 @@ export function isComplete(
       await pause();
       const isHere = (await metadata.manifest(repository, child)) !== undefined;
       if (isHere && (await isWhole(child))) return true;
+      if (descriptors > MAX_DESCRIPTORS) return false;
     }
     return false;
   }

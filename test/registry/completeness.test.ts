@@ -125,3 +125,11 @@ test('blobs that are here, but that another repository brought, make nothing com
   t.true((await look({names})).complete);
   t.false((await look({names, linked: (blob) => blob !== 3})).complete);
 });
+
+test('beyond ten thousand descriptors, children that were named before are not looked at any more', async (t) => {
+  const names = (manifest: number) =>
+    manifest === 1 ? manifests(...range(9000, 2)) : blobs(...range(1500, 10_000));
+  const {complete, read} = await look({names, linked: () => false});
+  t.false(complete);
+  t.true(read.length < 10, `${read.length} reads`);
+});
