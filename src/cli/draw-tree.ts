@@ -1,4 +1,5 @@
 import type {ReferrerNode} from '../artifact/tree.ts';
+import {printable} from './printable.ts';
 
 /** A subject with everything that refers to it. */
 export interface Section {
@@ -40,8 +41,7 @@ export function humanAge(created: string | undefined, now: number): string {
   return unit === undefined || length === undefined ? 'now' : `${Math.floor(age / length)} ${unit} ago`;
 }
 
-/** What a registry says is shown without what a terminal would obey. */
-const printable = (text: string): string => text.replaceAll(/\p{Cc}|\p{Cf}/gu, '?');
+const onOneLine = (text: string): string => printable(text).replaceAll('\n', '?');
 
 /** One line of a tree: the branches and the type, then what is aligned with the other lines. */
 interface Line {
@@ -55,7 +55,7 @@ function* linesOf(nodes: readonly ReferrerNode[], indent: string, now: number): 
   for (const [index, {artifactType, digest, size, annotations, referrers}] of nodes.entries()) {
     const isLast = index === nodes.length - 1;
     yield {
-      name: `${indent}${isLast ? '└── ' : '├── '}${printable(artifactType ?? 'no artifact type')}`,
+      name: `${indent}${isLast ? '└── ' : '├── '}${onOneLine(artifactType ?? 'no artifact type')}`,
       size: humanSize(size),
       age: humanAge(annotations?.[CREATED], now),
       digest,
@@ -86,7 +86,7 @@ function align(lines: readonly Line[]): string[] {
  */
 export function drawTree(name: string, sections: readonly Section[], now: number): string {
   const texts = sections.map(({digest, platform, referrers}) => {
-    const heading = platform === undefined ? `${name}@${digest}` : `${printable(platform)}  ${digest}`;
+    const heading = platform === undefined ? `${name}@${digest}` : `${onOneLine(platform)}  ${digest}`;
     const lines = referrers.length === 0 ? ['└── no referrers'] : align([...linesOf(referrers, '', now)]);
     return [heading, ...lines, ''].join('\n');
   });

@@ -1,3 +1,4 @@
+import {printable} from './printable.ts';
 import {createProgress} from './progress.ts';
 
 /** How a command that takes its time tells what it does. */
@@ -31,11 +32,11 @@ export function createTextReport<State, Result>(wording: Wording<State, Result>)
     progress: (state) => progress.show(...wording.progress(state)),
     result(result) {
       progress.end();
-      process.stdout.write(`${wording.result(result)}\n`);
+      process.stdout.write(`${printable(wording.result(result))}\n`);
     },
     error(error) {
       progress.end();
-      process.stderr.write(`${messageOf(error)}\n`);
+      process.stderr.write(`${printable(messageOf(error))}\n`);
     },
   };
 }
@@ -52,7 +53,7 @@ export const misused = (problem: string, flags: {json?: boolean}): number => fai
 /** The same for what failed while the command ran. */
 export function failed(problem: string, {json = false}: {json?: boolean}, code = 1): number {
   if (json) process.stdout.write(`${JSON.stringify({error: {message: problem}})}\n`);
-  else process.stderr.write(`${problem}\n`);
+  else process.stderr.write(`${printable(problem)}\n`);
   return code;
 }
 

@@ -2,7 +2,7 @@ import test, {type ExecutionContext} from 'ava';
 import {attach} from '../../src/index.ts';
 import {OCI_INDEX, OCI_MANIFEST} from '../../src/oci/media-type.ts';
 import {run as runCommand} from '../support/command.ts';
-import {contentOf, imageManifest, type ManifestContent} from '../support/content.ts';
+import {contentOf, imageManifest, type ManifestContent, manifestAnswer} from '../support/content.ts';
 import {createFolder} from '../support/folder.ts';
 import {createLayout} from '../support/layout.ts';
 import {startLegacy} from '../support/legacy.ts';
@@ -169,4 +169,22 @@ test('a misused command ends with 2', async (t) => {
     t.is(code, 2, args.join(' '));
     t.not(stderr, '');
   }
+});
+
+test('what a terminal would obey in the words of a registry is not printed', async (t) => {
+  const subject = imageManifest();
+  const upstream = await createScriptedUpstream(t, [
+    {request: `GET /v2/app/manifests/${subject.digest}`, answer: manifestAnswer(subject)},
+    {request: `GET /v2/app/referrers/${subject.digest}`, answer: {status: 404}},
+    {
+      request: `GET /v2/app/manifests/${subject.digest.replace(':', '-')}`,
+      answer: {
+        headers: {'Content-Type': OCI_INDEX},
+        body: JSON.stringify({schemaVersion: 2, manifests: [{digest: '\u001b[2J\u009b2J\u202e'}]}),
+      },
+    },
+  ]);
+  const {code, stderr} = await run(t, `${new URL(upstream.url).host}/app@${subject.digest}`, '--plain-http');
+  t.is(code, 1);
+  t.regex(stderr, /names a referrer that cannot be read: \?\[2J\?2J\? is not a digest/);
 });
