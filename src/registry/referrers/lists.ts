@@ -223,7 +223,7 @@ export function createReferrerLists({
     const now = clock.now();
     if (freshness({now, known: {checkedAt}, policy, upstream: 'failed'}) !== 'stale') return undefined;
     const report = staleReport(agedBy(clock.now() - checkedAt, policy.ttl), obstacle, checkedAt);
-    return {report, skipped: NOTHING_SKIPPED};
+    return {report, skipped: records.skipped(route, subject)};
   }
 
   async function answer(

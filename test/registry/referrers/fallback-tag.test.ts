@@ -318,6 +318,18 @@ test('a list that a client learned by pulling its tag is known to the API as wel
   t.is((await ask(restarted)).status, 503);
 });
 
+test('a list learned by pulling its tag does not hide what a later answer named and could not be listed', async (t) => {
+  const {proxy, upstream} = await start(t, [tagOf([descriptorOf(sbom)]), getOf(sbom)]);
+  await proxy.ask(TAG_PATH);
+  await upstream.received(2);
+  await proxy.ask(`/v2/app/manifests/${sbom.digest}`);
+  upstream.expect(NO_API, tagOf(named), getOf(signature, {status: 403}));
+  t.regex(String((await ask(proxy)).headers['cache-status']), /detail=partial/);
+  await upstream.stop();
+  t.deepEqual(digests(await ask(proxy)), [sbom.digest]);
+  t.is((await ask(proxy, '?artifactType=application/vnd.example.signature')).status, 503);
+});
+
 test('a tag that was pulled is no list while one of its entries is not here, or when it names nothing', async (t) => {
   const {proxy, upstream} = await start(t, [
     tagOf(named),
