@@ -124,9 +124,16 @@ export function createManifests({
     return fetched(route, digest, caller);
   }
 
-  async function firstByTag(route: Route, tag: Tag, caller: Caller): Promise<ManifestAnswer> {
+  async function firstByTag(
+    route: Route,
+    tag: Tag,
+    caller: Caller,
+    options: TagOptions,
+  ): Promise<ManifestAnswer> {
     const pulled = await pull.byTag(route, tag, caller);
     const {value, collapsed} = pulled;
+    // Nothing was known when it was asked: what is known now comes from a later question, or from another who waited.
+    if (!value && (await tags.known(route, tag))) return knownByTag(route, tag, caller, options);
     if (!value) throw tags.absent(route, tag);
     if (pulled.unkept) return uncached(value, pulled);
     await remember(route, value.digest);
@@ -135,7 +142,16 @@ export function createManifests({
   }
 
   async function byTag(route: Route, tag: Tag, caller: Caller, options: TagOptions): Promise<ManifestAnswer> {
-    if (!(await tags.known(route, tag))) return firstByTag(route, tag, caller);
+    if (await tags.known(route, tag)) return knownByTag(route, tag, caller, options);
+    return firstByTag(route, tag, caller, options);
+  }
+
+  async function knownByTag(
+    route: Route,
+    tag: Tag,
+    caller: Caller,
+    options: TagOptions,
+  ): Promise<ManifestAnswer> {
     const resolution = await tags.resolve(route, tag, caller, options);
     if (resolution.failure) return staleByTag(route, tag, resolution, resolution.failure, caller);
     try {

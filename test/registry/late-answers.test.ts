@@ -94,6 +94,22 @@ for (const [what, answer] of [
   });
 }
 
+test('a slow GET that says that there is no such tag does not hide the one that a later HEAD saw', async (t) => {
+  const slow = late({status: 404});
+  const {proxy, upstream} = await start(t, [
+    get('1', slow.answer),
+    head('1', headAnswer(newer)),
+    get(newer.digest, manifestAnswer(newer)),
+  ]);
+  const first = proxy.ask(PATH);
+  await upstream.received(1);
+  proxy.clock.move(1000);
+  await proxy.ask(PATH, {method: 'HEAD'});
+  slow.letGo();
+  t.deepEqual((await first).body, newer.bytes);
+  await pointsAt(t, proxy, newer);
+});
+
 test('a tag is as old as the question that it was learned by', async (t) => {
   const slow = late(manifestAnswer(older));
   const {proxy, upstream} = await start(t, [get('1', slow.answer), head('1', headAnswer(older))]);
