@@ -59,6 +59,15 @@ export function digestOf(bytes: Uint8Array, algorithm: Algorithm = 'sha256'): Di
   return `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}` as Digest;
 }
 
+/**
+ * The length that somebody else names for content. Some registries name 0 where they do not know it; only one digest of
+ * each algorithm has that length.
+ * @param size bytes
+ * @returns undefined for a length of 0 unless the digest is that of empty content
+ */
+export const plausibleSize = (digest: Digest, size: number | undefined): number | undefined =>
+  size === 0 && digest !== digestOf(Buffer.alloc(0), algorithmOf(digest)) ? undefined : size;
+
 /** The digest of bytes that come in chunks. */
 export async function digestOfAll(
   chunks: AsyncIterable<Uint8Array>,

@@ -1,7 +1,7 @@
 import type {Caller} from '../caller.ts';
 import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
-import {algorithmOf, type Digest} from '../oci/digest.ts';
+import {algorithmOf, type Digest, plausibleSize} from '../oci/digest.ts';
 import {readManifest} from '../oci/manifest.ts';
 import {edgeOf} from '../oci/referrers.ts';
 import type {Metadata} from '../storage/metadata.ts';
@@ -56,8 +56,8 @@ export function createAccess({metadata, clock, events}: AccessParts): Access {
     if (!head) return undefined;
     const stored = await metadata.blob(digest);
     if (stored) requireLength(registry.upstream.host, digest, head.size, stored.size);
-    const promised = stored?.size ?? (await metadata.promisedSize(repository, digest));
-    const size = head.size ?? promised;
+    const promised = stored?.size ?? plausibleSize(digest, await metadata.promisedSize(repository, digest));
+    const size = plausibleSize(digest, head.size) ?? promised;
     // Where the upstream and the manifest disagree about the length, only the bytes can tell who is right.
     if (size !== undefined && size === (promised ?? size)) {
       const link = {type: 'blob.link' as const, repository, digest, size, origin: 'upstream' as const};

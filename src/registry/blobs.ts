@@ -1,7 +1,7 @@
 import type {Caller} from '../caller.ts';
 import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
-import {algorithmOf, type Digest, digestOf} from '../oci/digest.ts';
+import {algorithmOf, type Digest, digestOf, plausibleSize} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
 import {type BlobStore, collect} from '../storage/blob-store.ts';
 import type {Metadata} from '../storage/metadata.ts';
@@ -125,7 +125,7 @@ export function createBlobs({
     const source = blobSource(route, digest, caller);
     const us = accessKey(route, digest, caller);
     const linked = await access.recall(route, digest);
-    const promised = await metadata.promisedSize(route.repository, digest);
+    const promised = plausibleSize(digest, await metadata.promisedSize(route.repository, digest));
     const expected = linked?.size ?? promised;
     // A fill that ended meanwhile may have stored just this blob.
     if (fills.ended !== ended) return again();

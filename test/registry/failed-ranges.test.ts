@@ -154,3 +154,14 @@ test('a blob that the upstream calls empty, and whose digest is not that of noth
   t.is(got.status, 503);
   t.is(errorOf(got).code, 'UNAVAILABLE');
 });
+
+test('a manifest that names a size of 0 does not end the answer of an upstream that names no length', async (t) => {
+  const manifest = imageManifest([{digest: small.digest, bytes: Buffer.alloc(0)}]);
+  const upstream = await createScriptedUpstream(t, [
+    {request: 'GET /v2/library/app/manifests/v1', answer: manifestAnswer(manifest)},
+    {request: getOf(small), answer: {body: [small.bytes]}},
+  ]);
+  const proxy = await startBackref(t, {registries: [upstream]});
+  await proxy.ask('/v2/app/manifests/v1');
+  t.is(sha256((await proxy.ask(pathOf(small))).body), small.digest);
+});
