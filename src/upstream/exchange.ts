@@ -275,6 +275,9 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
     // Uploads wait longer for a slot; and a storage behind the upstream has to take what they end with.
     const patience = question.slot === 'uploads' ? options.timeouts.idle : 0;
     const budget = startBudget(clock, options.timeouts.headers + patience + sending);
+    const stopping = question.demand?.stopping;
+    if (stopping?.aborted) budget.spend();
+    stopping?.addEventListener('abort', budget.spend, {once: true});
     let slot: Slot | undefined;
     try {
       slot = await slotFor(limits[question.slot], budget, question.demand);
@@ -287,6 +290,7 @@ export function createExchange(options: UpstreamConfig, deps: ExchangeDeps): Exc
       if (error instanceof TooManyUnwanted) throw crowded(question);
       throw explain(error, budget, `all connections that ${ALLOWANCE[question.slot]} were in use`);
     } finally {
+      stopping?.removeEventListener('abort', budget.spend);
       budget.end();
     }
   };

@@ -142,17 +142,13 @@ export function createLimit(slots: number): Limit {
  */
 export async function slotFor(limit: Limit, budget: Budget, demand: Demand | undefined): Promise<Slot> {
   if (!demand) return limit.acquire(budget.signal);
-  const {stopping} = demand;
   const count = (): void => (demand.wanted ? budget.restart() : budget.end());
   const unwatch = demand.watch(count);
   if (!demand.wanted) budget.end();
-  if (stopping?.aborted) budget.spend();
-  stopping?.addEventListener('abort', budget.spend, {once: true});
   try {
     return await limit.acquire(budget.signal, demand);
   } finally {
     unwatch();
-    stopping?.removeEventListener('abort', budget.spend);
     if (!demand.wanted) budget.restart();
   }
 }

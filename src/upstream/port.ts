@@ -49,7 +49,7 @@ export interface Demand {
   readonly wanted: boolean;
   /** Calls `listener` after each change of `wanted`. @returns what ends that */
   watch(listener: () => void): () => void;
-  /** Ends its wait for a connection. */
+  /** Ends its wait for a connection, and for the headers of the response. */
   readonly stopping: AbortSignal | undefined;
 }
 

@@ -1,5 +1,5 @@
 import {once} from 'node:events';
-import {mkdir, writeFile} from 'node:fs/promises';
+import {mkdir, stat, truncate, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import test from 'ava';
 import {OCI_INDEX, OCI_MANIFEST} from '../../src/oci/media-type.ts';
@@ -138,6 +138,35 @@ test('a download that had not begun when the server closed does not hold it open
   wait.resolve();
   await closed;
   t.pass();
+});
+
+test('a download whose upstream never answers does not hold the closing server open', async (t) => {
+  const upstream = await createScriptedUpstream(t, [{request: GET, answer: {before: HANG}}]);
+  const proxy = await startBackref(t, {
+    registries: [
+      {url: upstream.url, upstream: {timeouts: {connect: 2000, headers: 60 * 60_000, idle: 30_000}}},
+    ],
+    config: {shutdown: {grace: 20}},
+  });
+  const asked = proxy.ask(PATH).catch(() => {});
+  await upstream.received(1);
+  await proxy.server.close();
+  await asked;
+  t.pass();
+});
+
+test('a server that closes while it hashes what an earlier one received keeps that', async (t) => {
+  const upstream = await createScriptedUpstream(t);
+  const proxy = await startBackref(t, {registries: [upstream], config: {shutdown: {grace: 0}}});
+  const spool = join(proxy.folder, 'spool', `${blob.digest.replace(':', '-')}.part`);
+  await mkdir(join(proxy.folder, 'spool'), {recursive: true});
+  await writeFile(spool, '');
+  await truncate(spool, 1024 * MiB);
+  const asked = proxy.ask(PATH).catch(() => {});
+  while (!/^backref_fills_in_flight 1$/m.test((await proxy.ask('/metrics')).body.toString()));
+  await proxy.server.close();
+  await asked;
+  t.is((await stat(spool)).size, 1024 * MiB);
 });
 
 test('without a spool an absent blob is still 404, and an upstream in trouble 503', async (t) => {

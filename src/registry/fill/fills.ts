@@ -165,7 +165,7 @@ async function run(
     events.emit('fill.done', {digest, size: progress.received, ms: clock.monotonic() - began});
   } catch (error) {
     progress.fail(error);
-    await leave(behind.spool, progress.received, error, stopping);
+    await leave(behind.spool, progress, error, stopping);
     events.emit('fill.failed', {digest, reason: error instanceof Error ? error.message : String(error)});
     throw error;
   }
@@ -174,13 +174,15 @@ async function run(
 /** What was received before the upstream failed, or we stopped, serves the next attempt; anything else is removed. */
 async function leave(
   spool: Spool | undefined,
-  received: number,
+  {received}: Progress,
   error: unknown,
   stopping: AbortSignal,
 ): Promise<void> {
-  const worthKeeping = error instanceof UpstreamFailure || stopping.aborted;
-  if (worthKeeping && received > 0) await spool?.close();
-  else await spool?.discard();
+  if (!spool) return;
+  // What an earlier process received counts as received only once it is hashed again.
+  const isEmpty = received === 0 && spool.size === 0;
+  const isWorthKeeping = !isEmpty && (error instanceof UpstreamFailure || stopping.aborted);
+  await (isWorthKeeping ? spool.close() : spool.discard());
 }
 
 async function untilBegun(progress: Progress): Promise<{size: number | undefined}> {
