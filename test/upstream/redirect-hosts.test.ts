@@ -242,3 +242,19 @@ test('a token service in the domain of a public upstream is asked by public addr
   await t.throwsAsync(tokens.get(source, 'anonymous', undefined, new AbortController().signal));
   t.like(asked, [{url: {hostname: realm.hostname}, network: 'public'}]);
 });
+
+test('a token service at a private address is asked where realmHosts lists it', async (t) => {
+  const service = await createScriptedUpstream(t, [
+    {request: /^GET \/token\?/, answer: {body: '{"token":"abc"}'}},
+  ]);
+  const realm = `http://localhost:${service.port}/token`;
+  const request = `HEAD ${PUBLIC}${MANIFEST_PATH}`;
+  const headers = {'www-authenticate': `Bearer realm="${realm}",service="registry"`};
+  const proxy = await createScriptedUpstream(t, [
+    {request, answer: {status: 401, headers}},
+    {request, sends: {authorization: 'Bearer abc'}},
+  ]);
+  const env = {HTTP_PROXY: proxy.url, NO_PROXY: 'localhost'};
+  const {client} = createClient(t, PUBLIC, {realmHosts: ['localhost']}, {env});
+  t.truthy(await client.headManifest(repository, latest, caller));
+});
