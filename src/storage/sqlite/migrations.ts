@@ -185,9 +185,13 @@ export const MIGRATIONS = [
       case when json_valid(cast(manifest.bytes as text)) then cast(manifest.bytes as text) else '{}' end,
       '$.layers'
     ) as layer
-    where layer.type = 'object'
+    -- Most manifests name none, and need not be parsed: 'foreign' and 'nondistributable' as bytes.
+    where (instr(manifest.bytes, x'666f726569676e') > 0 or instr(manifest.bytes, x'6e6f6e64697374726962757461626c65') > 0)
+      and layer.type = 'object'
       and typeof(layer.key) = 'integer'
       and typeof(layer.value ->> 'size') = 'integer'
+      -- The largest integer that can be read again.
+      and layer.value ->> 'size' between 0 and 9007199254740991
       and (layer.value ->> 'mediaType' like '%.foreign.%' or layer.value ->> 'mediaType' like '%.nondistributable.%')
       and (
         (layer.value ->> 'digest' like 'sha256:%' and length(layer.value ->> 'digest') = 71)

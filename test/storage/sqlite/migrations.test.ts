@@ -25,6 +25,8 @@ const MANIFEST = Buffer.from(
       {mediaType: 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip', digest: foreign512, size: 7},
       {mediaType: NONDISTRIBUTABLE, digest: 'sha256:short', size: 8},
       {mediaType: NONDISTRIBUTABLE, digest: unused, size: 'text'},
+      // Larger than any integer that can be read again.
+      {mediaType: NONDISTRIBUTABLE, digest: unused, size: 2 ** 53},
       NONDISTRIBUTABLE,
     ],
   }),
