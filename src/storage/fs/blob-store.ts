@@ -84,6 +84,25 @@ export function createFsBlobStore({path, metadata}: FsBlobStoreOptions): BlobSto
     await makeFolder(shard);
   }
 
+  /** Moves a file that is safe on its disk to a blob's path, durably. */
+  async function put(source: string, target: string): Promise<void> {
+    const shard = dirname(target);
+    await makeShard(shard);
+    const now = new Date();
+    await utimes(source, now, now);
+    // Renaming over a blob that is already here is harmless, since its readers keep the file that they opened,
+    // and it heals one that the disk has damaged.
+    await rename(source, target).catch((error: unknown) => {
+      if (codeOf(error) !== 'EXDEV') throw error;
+      return copyInto(source, target);
+    });
+    await sync(shard);
+    if (durableShards.has(shard)) return;
+    await sync(dirname(shard));
+    await sync(path);
+    durableShards.add(shard);
+  }
+
   return {
     check: () => marker.expect(),
 
@@ -109,25 +128,9 @@ export function createFsBlobStore({path, metadata}: FsBlobStoreOptions): BlobSto
     },
 
     async publish(digest, spool) {
-      const target = pathOf(digest);
-      const shard = dirname(target);
       await spool.flush();
       await marker.expect();
-      await present(makeShard(shard));
-      const now = new Date();
-      await utimes(spool.path, now, now);
-      // Renaming over a blob that is already here is harmless, since its readers keep the file that they opened,
-      // and it heals one that the disk has damaged.
-      await rename(spool.path, target).catch((error: unknown) => {
-        if (codeOf(error) !== 'EXDEV') throw error;
-        return copyInto(spool.path, target);
-      });
-      await sync(shard);
-      if (!durableShards.has(shard)) {
-        await sync(dirname(shard));
-        await sync(path);
-        durableShards.add(shard);
-      }
+      await present(put(spool.path, pathOf(digest)));
       // Nobody may rely on bytes that went into the folder below a disk which is not mounted.
       await marker.expect();
       await spool.discard();

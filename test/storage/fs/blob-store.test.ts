@@ -60,6 +60,7 @@ test('a damaged blob is healed by publishing it again', async (t) => {
   const path = await createFolder(t);
   const store = createFsBlobStore({path, metadata: createLedger()});
   const spools = createSpools({path: await createFolder(t)});
+  await store.check();
   await mkdir(join(path, 'sha256', encoded.slice(0, 2)), {recursive: true});
   await writeFile(join(path, 'sha256', encoded.slice(0, 2), encoded), 'the con');
   const spool = await spools.open(digest);

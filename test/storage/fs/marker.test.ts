@@ -1,3 +1,4 @@
+import {existsSync, renameSync} from 'node:fs';
 import {mkdir, readdir, readFile, rename, rm, writeFile} from 'node:fs/promises';
 import {dirname, join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
@@ -5,6 +6,7 @@ import {digestOf, encodedOf} from '../../../src/oci/digest.ts';
 import {StoreMissing} from '../../../src/storage/blob-store.ts';
 import {createFsBlobStore} from '../../../src/storage/fs/blob-store.ts';
 import {createSpools} from '../../../src/storage/fs/spools.ts';
+import type {Spool} from '../../../src/storage/spool.ts';
 import {createFolder} from '../../support/folder.ts';
 import {createLedger} from '../../support/ledger.ts';
 
@@ -159,4 +161,22 @@ test('a publish never makes the folder of a store that is missing', async (t) =>
   await t.throwsAsync(() => store.publish(digest, spool), {instanceOf: StoreMissing});
   await spool.discard();
   t.deepEqual(await readdir(dirname(path)), ['blobs.away']);
+});
+
+test('a disk that goes away while a blob is published is missing, whatever the system says of its files', async (t) => {
+  const {path, open} = await setUp(t);
+  const store = open();
+  await store.check();
+  const spool = await createSpools({path: await createFolder(t)}).open(digest);
+  await spool.append(content);
+  const unplugging: Spool = {
+    ...spool,
+    // First asked for after the marker was seen.
+    get path() {
+      if (existsSync(path)) renameSync(path, `${path}.away`);
+      return spool.path;
+    },
+  };
+  await t.throwsAsync(() => store.publish(digest, unplugging), {instanceOf: StoreMissing});
+  await spool.discard();
 });
