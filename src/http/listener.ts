@@ -99,9 +99,11 @@ export function createListener({app, sendTimeout, clock, events}: ListenerParts)
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => {
     // RFC 9112, section 9.6: what follows a request that said close is not read. The answer to that one ends the connection.
     if (error.code === 'HPE_CLOSED_CONNECTION') return;
-    const begun = [...(answers.get(socket) ?? [])].some((response) => response.headersSent);
-    // In the middle of an answer the text of an error would be taken for more of it.
-    if (error.code === 'ECONNRESET' || !socket.writable || begun) return void socket.destroy();
+    // The text of an error would be taken for more of an answer that has begun, or for the answer to a request before.
+    const isMistakable = [...(answers.get(socket) ?? [])].some(
+      ({headersSent, req}) => headersSent || req.complete,
+    );
+    if (error.code === 'ECONNRESET' || !socket.writable || isMistakable) return void socket.destroy();
     endWith(socket, unreadable(error), clock);
   });
   reportFailures(server, clock, events);

@@ -45,20 +45,25 @@ test('a reset after the answer to CONNECT is survived', async (t) => {
   t.is((await proxy.ask('/v2/')).status, 200);
 });
 
-test('CONNECT behind a request that is not answered yet ends the connection, and is not taken for its answer', async (t) => {
-  const wait = Promise.withResolvers<void>();
-  t.teardown(wait.resolve);
-  const upstream = await createScriptedUpstream(t, [
-    {
-      request: 'GET /v2/library/app/manifests/1',
-      answer: {...manifestAnswer(image), before: wait.promise},
-    },
-  ]);
-  const proxy = await startBackref(t, {registries: [upstream]});
-  const {send, answer} = await openRaw(t, proxy.port);
-  send(`GET /v2/app/manifests/1 HTTP/1.1\r\n${HOST}\r\n${CONNECT}`);
-  t.is(await answer(), undefined);
-});
+for (const [what, text] of [
+  ['CONNECT', CONNECT],
+  ['garbage', 'garbage\r\n\r\n'],
+] as const) {
+  test(`the refusal of ${what} behind a request that is not answered yet is not sent as its answer`, async (t) => {
+    const wait = Promise.withResolvers<void>();
+    t.teardown(wait.resolve);
+    const upstream = await createScriptedUpstream(t, [
+      {
+        request: 'GET /v2/library/app/manifests/1',
+        answer: {...manifestAnswer(image), before: wait.promise},
+      },
+    ]);
+    const proxy = await startBackref(t, {registries: [upstream]});
+    const {send, answer} = await openRaw(t, proxy.port);
+    send(`GET /v2/app/manifests/1 HTTP/1.1\r\n${HOST}\r\n${text}`);
+    t.is(await answer(), undefined);
+  });
+}
 
 test('a client that keeps the connection of its CONNECT is cut off after 5 s', async (t) => {
   const clock = createMovableClock();
