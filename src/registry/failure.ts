@@ -14,6 +14,7 @@ export const failureReason = (error: unknown): string | undefined =>
   error instanceof UpstreamFailure ||
   error instanceof DigestMismatch ||
   error instanceof SpoolFailed ||
+  error instanceof StoreMissing ||
   error instanceof NoRoom
     ? error.message
     : undefined;

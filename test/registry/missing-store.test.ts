@@ -3,6 +3,8 @@ import {dirname, join} from 'node:path';
 import {DatabaseSync} from 'node:sqlite';
 import test, {type ExecutionContext} from 'ava';
 import {digestOf} from '../../src/oci/digest.ts';
+import {failureReason} from '../../src/registry/failure.ts';
+import {StoreMissing} from '../../src/storage/blob-store.ts';
 import {type Backref, DAY, startBackref} from '../support/backref.ts';
 import {contentOf, imageManifest, randomBlob} from '../support/content.ts';
 import {createFolder} from '../support/folder.ts';
@@ -188,4 +190,8 @@ test('a push is 507 while there is no room for the marker of a new blob store', 
   t.is((await pusher.blob(layer)).status, 507);
   await rm(draft);
   t.is((await pusher.blob(layer)).status, 201);
+});
+
+test('a store that goes missing while it is read is the reason of a response that breaks, not a fault of ours', (t) => {
+  t.is(failureReason(new StoreMissing('the blob store is missing')), 'the blob store is missing');
 });
