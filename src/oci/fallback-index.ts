@@ -29,9 +29,13 @@ const isRecord = (value: unknown): value is Record<string, unknown> =>
 export function parseFallbackIndex(bytes: Uint8Array): FallbackIndex | undefined {
   const parsed = parseObject(bytes);
   const manifests = parsed?.body['manifests'];
-  if (!parsed || !Array.isArray(manifests)) return undefined;
+  if (!parsed || !(Array.isArray(manifests) || manifests === null)) return undefined;
   const {text} = parsed;
   const [open, end] = listIn(text);
+  // Go writes an empty list as null.
+  if (manifests === null) {
+    return {entries: new Map(), before: `${text.slice(0, open)}[`, after: `]${text.slice(end)}`};
+  }
   const entries = new Map<string, string>();
   for (const [index, [start, stop]] of itemsOf(text, open).entries()) {
     const entry: unknown = manifests[index];

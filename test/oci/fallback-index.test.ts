@@ -41,6 +41,12 @@ test('an index without entries is one', (t) => {
   t.deepEqual(parse(serializeFallbackIndex(NO_ENTRIES, []).toString()), NO_ENTRIES);
 });
 
+test('null, as Go writes an empty list, is an empty list, and is written as one', (t) => {
+  const text = '{"schemaVersion":2,"manifests": null ,"annotations":{"a":"b"}}';
+  t.is(parse(text)?.entries.size, 0);
+  t.is(write(text, ['{"digest":"a"}']), text.replace('null', '[{"digest":"a"}]'));
+});
+
 test('whatever the index holds, it reads back as it was written', (t) => {
   const entry = fc.record({digest: fc.string(), rest: fc.jsonValue()});
   const body = fc.record({before: fc.jsonValue(), manifests: fc.array(entry), after: fc.jsonValue()});
