@@ -19,7 +19,7 @@ export interface Learned extends Discovered {
 export interface ListRecords {
   /** The descriptors of an answer that may be listed: each digest once, and none that was deleted through us meanwhile. */
   listable(route: Route, answer: Discovered): Descriptor[];
-  /** Writes an answer down, unless the answer to a later question is known. One with skipped entries leaves the list as old as it was, or unknown where nothing else is on it. @throws NoRoom */
+  /** Writes an answer down, unless the answer to a later question is known. One with skipped entries leaves the list as old as it was, and unknown after a restart. @throws NoRoom */
   keep(route: Route, subject: Digest, learned: Learned): Promise<void>;
   /** When the upstream last gave the whole list; undefined while it has given none. */
   checkedAt(route: Route, subject: Digest): Promise<number | undefined>;
@@ -43,9 +43,18 @@ const MAX_REMEMBERED = 10_000;
 /** For so long, in milliseconds, upstreams are known to answer what was true before. */
 export const STALENESS_MS = 60_000;
 
+/** An answer that was not the whole list. Times in milliseconds since the epoch. */
+interface Part {
+  readonly skipped: readonly SkippedReferrer[];
+  /** When it was asked for. */
+  readonly at: number;
+  /** When the upstream last gave the whole list. */
+  readonly wholeAt: number | undefined;
+}
+
 /**
- * Older than any list may be. When nothing of an incomplete answer can be listed, the whole list from before is no
- * longer known: what is left of it, after a restart and in an outage, would pass for an empty list.
+ * Older than any list may be. That an answer was not the whole list is known in memory alone. After a restart, what it
+ * left of the whole list from before would pass for a whole one, and by some artifact type for an empty one.
  */
 const NEVER = 0;
 
@@ -55,10 +64,8 @@ const keyOf = ({repository}: Route, digest: Digest): string =>
 export function createListRecords({metadata, clock, events}: ListRecordsParts): ListRecords {
   /** Empty lists that were not written down, with the time of the answer. */
   const passing = new LRUCache<string, {source: Discovered['source']; at: number}>({max: MAX_REMEMBERED});
-  /** The skipped entries of lists whose last answer was not the whole list, with the time of its question. */
-  const partial = new LRUCache<string, {skipped: readonly SkippedReferrer[]; at: number}>({
-    max: MAX_REMEMBERED,
-  });
+  /** Lists whose last answer was not the whole list. */
+  const partial = new LRUCache<string, Part>({max: MAX_REMEMBERED});
   /** Referrers that were deleted through us, with the time on the monotonic clock. */
   const removed = new LRUCache<string, number>({max: MAX_REMEMBERED});
   /** Lists that have entries, with the time of the answer. */
@@ -125,13 +132,14 @@ export function createListRecords({metadata, clock, events}: ListRecordsParts): 
     const {source, skipped, at} = learned;
     const {repository} = route;
     const known = await metadata.referrerList(repository, subject);
-    const wholeAt = known?.checkedAt ?? passing.get(keyOf(route, subject))?.at;
-    if (wholeAt !== undefined && isLater({checkedAt: wholeAt}, at, clock.now())) return;
-    passing.delete(keyOf(route, subject));
-    partial.set(keyOf(route, subject), {skipped, at});
+    const key = keyOf(route, subject);
+    const lastAt = known?.checkedAt ?? passing.get(key)?.at;
+    if (lastAt !== undefined && isLater({checkedAt: lastAt}, at, clock.now())) return;
+    passing.delete(key);
+    partial.set(key, {skipped, at, wholeAt: partial.get(key)?.wholeAt ?? known?.checkedAt});
     const descriptors = listable(route, learned);
     if (descriptors.length === 0 && !known) return;
-    const keptAt = descriptors.length === 0 ? NEVER : undefined;
+    const keptAt = known?.checkedAt === undefined ? undefined : NEVER;
     const except = skipped.map(({digest}) => digest).filter(isDigest);
     await metadata.commit(
       [{type: 'referrer-list.put', repository, subject, source, descriptors, at: keptAt, except}],
@@ -151,7 +159,8 @@ export function createListRecords({metadata, clock, events}: ListRecordsParts): 
     async checkedAt(route, subject) {
       const {repository} = route;
       const known = await metadata.referrerList(repository, subject);
-      if (known?.checkedAt !== undefined) return known.checkedAt;
+      if (known?.checkedAt !== undefined)
+        return partial.get(keyOf(route, subject))?.wholeAt ?? known.checkedAt;
       const empty = passing.get(keyOf(route, subject));
       // Asked about first and pulled then, as admission webhooks make it: a later outage, and a restart, finds it known.
       if (empty && (await isHere(route, subject))) {

@@ -360,3 +360,21 @@ test('an incomplete list that leaves nothing of a whole one is not taken for an 
   t.is((await ask(proxy)).status, 503);
   t.is((await ask(await proxy.restart())).status, 503);
 });
+
+test('what is left of a whole list by an incomplete one is not the whole list after a restart', async (t) => {
+  const {proxy, upstream} = await start(t, [NO_API, tagOf([descriptorOf(signature)]), getOf(signature)]);
+  await askUntilWritten(proxy, PATH);
+  proxy.clock.move(61_000);
+  const other = referrerOf(image, {artifactType: 'application/vnd.example.signature'});
+  upstream.expect(
+    tagOf([descriptorOf(sbom), descriptorOf(other)]),
+    getOf(sbom),
+    getOf(other, {status: 403}),
+    {request: `HEAD /v2/${REPOSITORY}/manifests/${signature.digest}`, answer: {status: 404}},
+  );
+  t.deepEqual(digests(await ask(proxy)), [sbom.digest]);
+  await upstream.stop();
+  t.deepEqual(digests(await ask(proxy)), [sbom.digest]);
+  const restarted = await proxy.restart();
+  t.is((await ask(restarted, '?artifactType=application/vnd.example.signature')).status, 503);
+});
