@@ -129,7 +129,13 @@ export function createBlobs({
     const expected = linked?.size ?? promised;
     // A fill that ended meanwhile may have stored just this blob.
     if (fills.ended !== ended) return again();
-    const {mine, fill} = fills.claim({digest, beganFor: us, source, expected});
+    const {mine, fill} = fills.claim({
+      digest,
+      beganFor: us,
+      source,
+      expected,
+      repository: route.repository,
+    });
     if (!mine && fill.failed) return afterwards(fill, again);
     // Asked only now: whose download it is was not certain before it was claimed.
     if (fill.beganFor !== us) await granted(route, digest, caller);
@@ -137,7 +143,7 @@ export function createBlobs({
     const report = fill.whole ? HIT : {...MISS, stored: true, collapsed: !mine};
     try {
       const {size} = await fill.ready();
-      if (mine) linkOnce(route, digest, fill, {size, promised});
+      if (mine) linkEarly(route, digest, {size, promised});
       return fromFill(fill, source, {digest, size, promised, report});
     } catch (error) {
       if (error instanceof SpoolFailed) return uncached(route, digest, caller, {source, promised});
@@ -180,24 +186,16 @@ export function createBlobs({
   }
 
   /**
-   * The upstream's answer was this repository's permission; the link waits for the length where that is unknown, or
-   * where the upstream and the manifest disagree about it: only the bytes can tell who is right.
+   * The upstream's answer was this repository's permission, also for those who ask while the blob arrives. The link waits
+   * for the end of the download where the length is unknown, or where the upstream and the manifest disagree about it:
+   * only the bytes can tell who is right.
    */
-  function linkOnce(
+  function linkEarly(
     route: Route,
     digest: Digest,
-    fill: Fill,
     {size, promised}: {size: number | undefined; promised: number | undefined},
   ): void {
-    if (size !== undefined && size === (promised ?? size)) {
-      link(route, digest, size).catch(lost);
-      return;
-    }
-    // A download that fails, and tells so itself, links nothing.
-    fill.done.then(
-      () => link(route, digest, fill.received).catch(lost),
-      () => {},
-    );
+    if (size !== undefined && size === (promised ?? size)) link(route, digest, size).catch(lost);
   }
 
   const lost = (error: unknown) => void events.emit('background.failed', {task: 'link a blob', error});

@@ -108,6 +108,7 @@ test('a blob of unknown length is streamed, and has a length from then on', asyn
   const got = await proxy.ask(pathOf(blob));
   t.true(got.body.equals(blob.bytes));
   t.is(got.headers['content-length'], undefined);
+  // Its link is there as soon as its bytes are: nobody has to ask an upstream that tells no length.
   await proxy.idle();
   t.is((await proxy.ask(pathOf(blob))).headers['content-length'], String(blob.bytes.length));
 });

@@ -3,6 +3,7 @@ import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {type BlobStore, collect} from '../../storage/blob-store.ts';
+import type {RepositoryKey} from '../../storage/metadata.ts';
 import type {Spool, Spools} from '../../storage/spool.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import type {Custody} from '../custody.ts';
@@ -48,6 +49,8 @@ export interface FillOrder {
   source: Source;
   /** The size in bytes that a manifest names, for an upstream that does not say. */
   expected?: number | undefined;
+  /** Is linked to the blob in the commit that stores it: the upstream's answer is this repository's permission. */
+  repository?: RepositoryKey;
 }
 
 export interface Fills {
@@ -149,7 +152,7 @@ interface Course {
 
 async function run(
   {spools, store, custody, clock, events}: FillParts,
-  {digest, source, expected}: FillOrder,
+  {digest, source, expected, repository}: FillOrder,
   {progress, waiters: demand, behind, stopping}: Course,
 ): Promise<void> {
   const began = clock.monotonic();
@@ -159,7 +162,9 @@ async function run(
     const spool = await writing(spools.open(digest));
     behind.spool = spool;
     await download({digest, source, expected, spool, progress, demand, clock, events, stopping});
-    behind.published = writing(custody.keep(digest, spool));
+    const link = {type: 'blob.link' as const, digest, size: progress.received, origin: 'upstream' as const};
+    const links = repository ? [{...link, repository, at: clock.now()}] : [];
+    behind.published = writing(custody.keep(digest, spool, links));
     progress.verify();
     await behind.published;
     events.emit('fill.done', {digest, size: progress.received, ms: clock.monotonic() - began});
