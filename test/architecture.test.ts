@@ -11,6 +11,9 @@ const PORTS = [
   'src/upstream/port.ts',
 ];
 const ADAPTERS = ['src/storage/', 'src/storage/fs/', 'src/storage/sqlite/', 'src/upstream/'];
+/** The folders of registry/, lowest first: each may import the shared files beside them, and those before it. */
+const NOUNS = ['pull', 'blobs', 'tags', 'manifests', 'referrers', 'fallback-tag', 'push', 'maintenance'];
+const REGISTRY = ['src/registry/', ...NOUNS.map((noun) => `src/registry/${noun}/`)];
 const VOCABULARY = ['src/oci/', 'src/caller.ts', 'src/clock.ts', 'src/events.ts'];
 
 interface Rule {
@@ -33,24 +36,48 @@ const RULES: Record<string, Rule> = {
     packages: ['kysely', 'node:sqlite'],
   },
   'src/upstream/': {
-    imports: [...VOCABULARY, 'src/config.ts'],
-    packages: ['got', 'http-link-header', 'lru-cache', 'tldts', 'zod'],
+    imports: [
+      ...VOCABULARY,
+      'src/config.ts',
+      'src/upstream/auth/',
+      'src/upstream/transport/',
+      'src/upstream/verbs/',
+    ],
+    packages: [],
+  },
+  'src/upstream/transport/': {
+    imports: [...VOCABULARY, 'src/config.ts', 'src/upstream/port.ts'],
+    packages: ['got', 'lru-cache', 'tldts', 'zod'],
+  },
+  'src/upstream/auth/': {
+    imports: [...VOCABULARY, 'src/config.ts', 'src/upstream/port.ts', 'src/upstream/transport/'],
+    packages: ['lru-cache', 'tldts', 'zod'],
+  },
+  'src/upstream/verbs/': {
+    imports: [...VOCABULARY, 'src/upstream/port.ts', 'src/upstream/exchange.ts', 'src/upstream/transport/'],
+    packages: ['http-link-header', 'zod'],
   },
   'src/registry/': {imports: [...VOCABULARY, ...PORTS], packages: ['lru-cache']},
+  ...Object.fromEntries(
+    REGISTRY.slice(1).map((folder, index) => [
+      folder,
+      {imports: [...VOCABULARY, ...PORTS, ...REGISTRY.slice(0, index + 1)], packages: ['lru-cache']},
+    ]),
+  ),
   'src/artifact/': {imports: [...VOCABULARY, ...PORTS]},
   'src/layout/': {
     imports: ['src/oci/', 'src/clock.ts', 'src/artifact/target.ts', 'src/artifact/scan.ts'],
   },
   'src/http/': {
-    imports: [...VOCABULARY, 'src/registry/'],
+    imports: [...VOCABULARY, ...REGISTRY],
     packages: ['koa', '@koa/router', 'range-parser', 'structured-headers'],
   },
-  'src/admin/': {imports: [...VOCABULARY, 'src/registry/']},
+  'src/admin/': {imports: [...VOCABULARY, ...REGISTRY]},
   'src/observe/': {
     imports: ['src/config.ts', 'src/events.ts'],
     packages: ['pino', 'pino-pretty', 'prom-client'],
   },
-  'src/current-registries.ts': {imports: ['src/', 'src/registry/', 'src/upstream/']},
+  'src/current-registries.ts': {imports: ['src/', ...REGISTRY, 'src/upstream/']},
   'src/server.ts': {
     imports: [
       'src/',
@@ -58,12 +85,12 @@ const RULES: Record<string, Rule> = {
       'src/admin/',
       'src/http/',
       'src/observe/',
-      'src/registry/',
+      ...REGISTRY,
       ...ADAPTERS,
     ],
   },
   'src/artifacts.ts': {
-    imports: ['src/', 'src/admin/', 'src/artifact/', 'src/layout/', 'src/oci/', 'src/registry/', ...ADAPTERS],
+    imports: ['src/', 'src/admin/', 'src/artifact/', 'src/layout/', 'src/oci/', ...REGISTRY, ...ADAPTERS],
   },
   'src/index.ts': {
     imports: [
@@ -145,9 +172,10 @@ const FORBIDDEN: Record<string, string[]> = {
   'src/clock.ts': ['./server.ts', './artifact/list.ts', './http/app.ts', './storage/metadata.ts', 'koa'],
   'src/server.ts': ['./cli/main.ts', './artifacts.ts', 'koa', 'got', 'kysely', 'node:sqlite'],
   'src/artifacts.ts': ['./cli/main.ts', './server.ts', './http/app.ts', 'got'],
-  'src/index.ts': ['./cli/main.ts', './registry/blobs.ts', 'commander'],
-  'src/oci/planted.ts': ['../clock.ts', '../config.ts', '../registry/blobs.ts', 'koa', 'got'],
+  'src/index.ts': ['./cli/main.ts', './registry/blobs/blobs.ts', 'commander'],
+  'src/oci/planted.ts': ['../clock.ts', '../config.ts', '../registry/blobs/blobs.ts', 'koa', 'got'],
   'src/registry/planted.ts': [
+    './blobs/blobs.ts',
     '../http/app.ts',
     '../admin/commands.ts',
     '../server.ts',
@@ -162,7 +190,19 @@ const FORBIDDEN: Record<string, string[]> = {
     'kysely',
     'node:sqlite',
   ],
-  'src/registry/fill/planted.ts': ['../../http/app.ts', '../../upstream/client.ts', 'got'],
+  'src/registry/pull/planted.ts': [
+    '../blobs/blobs.ts',
+    '../../http/app.ts',
+    '../../upstream/client.ts',
+    'got',
+  ],
+  'src/registry/blobs/planted.ts': ['../tags/tags.ts', '../../storage/fs/spools.ts'],
+  'src/registry/tags/planted.ts': ['../manifests/manifests.ts', '../../config.ts'],
+  'src/registry/manifests/planted.ts': ['../referrers/lists.ts', 'kysely'],
+  'src/registry/referrers/planted.ts': ['../fallback-tag/synthesize.ts', 'got'],
+  'src/registry/fallback-tag/planted.ts': ['../push/local.ts', '../../server.ts'],
+  'src/registry/push/planted.ts': ['../maintenance/garbage.ts', 'koa'],
+  'src/registry/maintenance/planted.ts': ['../../admin/commands.ts', '../../observe/log.ts'],
   'src/http/planted.ts': [
     '../server.ts',
     '../config.ts',
@@ -178,24 +218,32 @@ const FORBIDDEN: Record<string, string[]> = {
     '../storage/metadata.ts',
     'koa',
   ],
-  'src/artifact/planted.ts': ['../artifacts.ts', '../layout/layout.ts', '../registry/blobs.ts', 'got'],
-  'src/layout/planted.ts': ['../artifact/attach.ts', '../upstream/port.ts', '../registry/blobs.ts'],
-  'src/upstream/planted.ts': ['../registry/blobs.ts', '../storage/metadata.ts', '../http/app.ts', 'koa'],
+  'src/artifact/planted.ts': ['../artifacts.ts', '../layout/layout.ts', '../registry/blobs/blobs.ts', 'got'],
+  'src/layout/planted.ts': ['../artifact/attach.ts', '../upstream/port.ts', '../registry/blobs/blobs.ts'],
+  'src/upstream/transport/planted.ts': ['../auth/token.ts', '../verbs/tags.ts', '../exchange.ts', 'koa'],
+  'src/upstream/auth/planted.ts': ['../verbs/tags.ts', '../exchange.ts', 'got'],
+  'src/upstream/verbs/planted.ts': ['../auth/token.ts', '../client.ts', 'got'],
+  'src/upstream/planted.ts': [
+    '../registry/blobs/blobs.ts',
+    '../storage/metadata.ts',
+    '../http/app.ts',
+    'koa',
+  ],
   'src/storage/planted.ts': [
-    '../registry/blobs.ts',
+    '../registry/blobs/blobs.ts',
     './fs/blob-store.ts',
     './sqlite/metadata.ts',
     'node:sqlite',
   ],
   'src/storage/fs/planted.ts': ['../../config.ts', '../sqlite/metadata.ts', 'node:sqlite', 'kysely'],
-  'src/storage/sqlite/planted.ts': ['../../registry/blobs.ts', '../fs/blob-store.ts', 'koa', 'got'],
-  'src/storage/sql/planted.ts': ['../../registry/blobs.ts', '../sqlite/metadata.ts', 'node:sqlite'],
-  'src/observe/planted.ts': ['../registry/blobs.ts', '../http/app.ts', '../upstream/client.ts', 'koa'],
+  'src/storage/sqlite/planted.ts': ['../../registry/blobs/blobs.ts', '../fs/blob-store.ts', 'koa', 'got'],
+  'src/storage/sql/planted.ts': ['../../registry/blobs/blobs.ts', '../sqlite/metadata.ts', 'node:sqlite'],
+  'src/observe/planted.ts': ['../registry/blobs/blobs.ts', '../http/app.ts', '../upstream/client.ts', 'koa'],
   'src/config/planted.ts': ['../server.ts', '../oci/name.ts', '../registry/namespace.ts', 'koa'],
   'src/cli/planted.ts': [
     '../http/app.ts',
     '../layout/layout.ts',
-    '../registry/blobs.ts',
+    '../registry/blobs/blobs.ts',
     '../upstream/port.ts',
   ],
 };

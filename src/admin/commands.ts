@@ -1,8 +1,8 @@
-import type {Deposit, Deposits} from '../registry/deposits.ts';
-import type {Garbage, GarbageOptions, GarbageResult} from '../registry/garbage.ts';
+import type {Garbage, GarbageOptions, GarbageResult} from '../registry/maintenance/garbage.ts';
+import type {Deposit, Deposits} from '../registry/maintenance/ingest.ts';
 import {routeOf} from '../registry/namespace.ts';
 import type {IndexOptions, IndexRepository, IndexResult} from '../registry/referrers/index-repository.ts';
-import type {Reindex, ReindexOptions, ReindexResult} from '../registry/referrers/reindex.ts';
+import type {Reindex, ReindexOptions, ReindexResult} from '../registry/referrers/rebuild.ts';
 import type {Registries} from '../registry/registries.ts';
 
 export interface IndexWish extends IndexOptions {

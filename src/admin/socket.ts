@@ -5,7 +5,7 @@ import {text} from 'node:stream/consumers';
 import {parseDigest} from '../oci/digest.ts';
 import {parseName, parseReference} from '../oci/name.ts';
 import {parseUploadId} from '../oci/upload.ts';
-import type {Deposit} from '../registry/deposits.ts';
+import type {Deposit} from '../registry/maintenance/ingest.ts';
 import type {Commands} from './commands.ts';
 import {type Failure, lineOf, type Message, NDJSON} from './messages.ts';
 import {socketPath} from './socket-path.ts';

@@ -1,8 +1,8 @@
 import {NOT_NEEDED} from '../clock.ts';
 import {parseDigest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
-import type {BlobAnswer, BlobFound} from '../registry/blob-answer.ts';
-import type {Blobs} from '../registry/blobs.ts';
+import type {BlobAnswer, BlobFound} from '../registry/blobs/answer.ts';
+import type {Blobs} from '../registry/blobs/blobs.ts';
 import {sizeInDispute} from '../registry/failure.ts';
 import {explain} from './cache-headers.ts';
 import {etagOf, ifRangeHolds, noneMatch} from './conditional.ts';

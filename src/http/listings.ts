@@ -1,6 +1,6 @@
 import type {Catalog} from '../registry/catalog.ts';
 import type {PageQuery} from '../registry/page.ts';
-import type {TagLists} from '../registry/tag-lists.ts';
+import type {TagLists} from '../registry/tags/tag-lists.ts';
 import {explain} from './cache-headers.ts';
 import {linkNext} from './next-link.ts';
 import {type Ctx, noCache, registryAsked, routed} from './routing.ts';

@@ -2,7 +2,7 @@ import type {Clock} from '../clock.ts';
 import {OciError} from '../oci/errors.ts';
 import {bareMediaType} from '../oci/media-type.ts';
 import {parseReference, parseTag, type Tag} from '../oci/name.ts';
-import type {ManifestFound, Manifests} from '../registry/manifests.ts';
+import type {ManifestFound, Manifests} from '../registry/manifests/manifests.ts';
 import type {Registry} from '../registry/registries.ts';
 import {readWhole} from './body.ts';
 import {explain, warning} from './cache-headers.ts';

@@ -8,8 +8,8 @@ import type {Metadata} from '../storage/metadata.ts';
 import {type ManifestHead, UpstreamFailure} from '../upstream/port.ts';
 import {manifestType} from './manifest-type.ts';
 import type {Route} from './namespace.ts';
-import {keepIfRoom} from './room.ts';
 import {createSingleFlight} from './single-flight.ts';
+import {keepIfRoom} from './store-if-space.ts';
 
 /** This caller may have this digest of this repository. */
 export interface Grant {

@@ -3,8 +3,22 @@ import {OciError} from '../oci/errors.ts';
 import {StoreMissing} from '../storage/blob-store.ts';
 import {NoRoom} from '../storage/metadata.ts';
 import {UpstreamFailure} from '../upstream/port.ts';
-import {DigestMismatch, SpoolFailed} from './fill/download.ts';
 import type {Route} from './namespace.ts';
+
+/** The blob is not at the upstream that was asked. */
+export class BlobAbsent extends Error {
+  override readonly name = 'BlobAbsent';
+}
+
+/** The spool cannot be written: the disk is full or broken. */
+export class SpoolFailed extends Error {
+  override readonly name = 'SpoolFailed';
+}
+
+/** The upstream's bytes are not the blob. */
+export class DigestMismatch extends Error {
+  override readonly name = 'DigestMismatch';
+}
 
 /** Seconds that a client is asked to wait where nothing better is known. */
 const RETRY_AFTER = 5;

@@ -1,19 +1,19 @@
 import type {Clock} from '../clock.ts';
 import type {UpstreamConfig} from '../config.ts';
 import type {Events} from '../events.ts';
-import type {Auth, Permission} from './auth.ts';
-import {discard, SLOWEST} from './body.ts';
-import {type Budget, startBudget, waitFor} from './budget.ts';
-import {createCircuits} from './circuits.ts';
-import {type Explanation, explanationOf} from './explanation.ts';
-import {HtmlAnswer, refuseHtml} from './html.ts';
-import {createLimit, type Limit, type Slot, slotFor, TooManyUnwanted} from './limit.ts';
-import {parseRetryAfter} from './pacing.ts';
+import type {Auth, Permission} from './auth/auth.ts';
 import {type Demand, Interrupted, UpstreamFailure} from './port.ts';
-import {parseQuota, type Quota} from './quota.ts';
-import type {RateGates} from './rate-gates.ts';
-import {follow} from './redirect.ts';
-import type {RedirectNetwork} from './redirect-hosts.ts';
+import {discard, SLOWEST} from './transport/body.ts';
+import {type Budget, startBudget, waitFor} from './transport/budget.ts';
+import {createCircuits} from './transport/circuits.ts';
+import {type Explanation, explanationOf} from './transport/explanation.ts';
+import {HtmlAnswer, refuseHtml} from './transport/html.ts';
+import {createLimit, type Limit, type Slot, slotFor, TooManyUnwanted} from './transport/limit.ts';
+import {parseRetryAfter} from './transport/pacing.ts';
+import {parseQuota, type Quota} from './transport/quota.ts';
+import type {RateGates} from './transport/rate-gates.ts';
+import {follow} from './transport/redirect.ts';
+import type {RedirectNetwork} from './transport/redirect-hosts.ts';
 import {
   header,
   type Reply,
@@ -22,10 +22,10 @@ import {
   requireIdentity,
   type Send,
   whereFrom,
-} from './request.ts';
-import {persist} from './retry.ts';
-import type {SendStream, StreamedBody, StreamRequest} from './send-stream.ts';
-import type {Target} from './target.ts';
+} from './transport/request.ts';
+import {persist} from './transport/retry.ts';
+import type {SendStream, StreamedBody, StreamRequest} from './transport/send-stream.ts';
+import type {Target} from './transport/target.ts';
 
 export interface Question extends Target {
   method: RequestOptions['method'];

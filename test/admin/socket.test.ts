@@ -12,7 +12,7 @@ import {digestOf} from '../../src/oci/digest.ts';
 import {OCI_MANIFEST} from '../../src/oci/media-type.ts';
 import {parseName, parseReference} from '../../src/oci/name.ts';
 import {createUploadId} from '../../src/oci/upload.ts';
-import type {Deposit} from '../../src/registry/deposits.ts';
+import type {Deposit} from '../../src/registry/maintenance/ingest.ts';
 import {Occupied} from '../../src/storage/folder-lock.ts';
 import {startBackref} from '../support/backref.ts';
 import {createFolder} from '../support/folder.ts';

@@ -8,7 +8,7 @@ import {edgeOf} from '../../oci/referrers.ts';
 import type {Change, Precondition} from '../../storage/metadata.ts';
 import type {Route} from '../namespace.ts';
 import type {LocalPush} from '../registries.ts';
-import type {Holdings} from './holdings.ts';
+import type {Holdings} from './ensure-local.ts';
 import type {CheckedManifest} from './validate.ts';
 
 /** What belongs into the commit of a manifest because of what it names. */

@@ -1,7 +1,6 @@
 import {StoreMissing} from '../../storage/blob-store.ts';
 import {NoRoom} from '../../storage/metadata.ts';
-import {diskFailed} from '../failure.ts';
-import {SpoolFailed} from '../fill/download.ts';
+import {diskFailed, SpoolFailed} from '../failure.ts';
 
 /** What systems say when there is no room left: the disk is full, or a quota is. */
 const NO_ROOM = new Set(['ENOSPC', 'EDQUOT']);

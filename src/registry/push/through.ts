@@ -1,4 +1,4 @@
-import {createFallbackEntries, type FallbackEntriesParts} from './fallback-entries.ts';
+import {createFallbackEntries, type FallbackEntriesParts} from '../fallback-tag/follow.ts';
 import type {Push} from './push.ts';
 import {createThroughManifests, type ThroughManifestsParts} from './through-manifests.ts';
 import {createThroughUploads, type ThroughUploadsParts} from './through-uploads.ts';

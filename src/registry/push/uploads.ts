@@ -5,9 +5,9 @@ import {OciError} from '../../oci/errors.ts';
 import {createUploadId, type UploadId, unknownUpload} from '../../oci/upload.ts';
 import type {Change, Metadata, RepositoryKey, UploadRecord} from '../../storage/metadata.ts';
 import type {Spool, Spools} from '../../storage/spool.ts';
-import type {Custody} from '../custody.ts';
+import type {Custody} from '../blobs/lifecycle.ts';
 import {diskFailed} from '../failure.ts';
-import {createTurns} from '../turns.ts';
+import {createTurns} from '../keyed-mutex.ts';
 
 /** Uploads under way: a row each, a spool by the name of their id that their bytes grow, and a running digest. */
 export interface Uploads {

@@ -5,8 +5,8 @@ import {type NamedReferrers, referrersNamedBy} from '../../oci/fallback-index.ts
 import {type Edge, edgeOf, fallbackTag, type SkippedReferrer} from '../../oci/referrers.ts';
 import type {Metadata} from '../../storage/metadata.ts';
 import {type ManifestBody, UpstreamFailure} from '../../upstream/port.ts';
-import type {ManifestPull} from '../manifest-pull.ts';
 import type {Route} from '../namespace.ts';
+import type {ManifestPull} from '../pull/manifest.ts';
 
 /** dist-spec, Referrers Tag Schema: what clients wrote where the registry has no Referrers API. */
 export interface FallbackTags {

@@ -3,10 +3,10 @@ import type {Tag} from '../../oci/name.ts';
 import {edgeOf} from '../../oci/referrers.ts';
 import type {ManifestRecord, Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
-import {createManifestPull} from '../manifest-pull.ts';
 import type {Route} from '../namespace.ts';
-import type {TagLists} from '../tag-lists.ts';
-import type {Writes} from '../writes.ts';
+import {createManifestPull} from '../pull/manifest.ts';
+import type {TagLists} from '../tags/tag-lists.ts';
+import type {Writes} from '../write-fence.ts';
 import {createTagWalk} from './tag-walk.ts';
 
 export interface IndexResult {

@@ -7,7 +7,7 @@ import {distinctReferrers, type SkippedReferrer} from '../../oci/referrers.ts';
 import type {Metadata, Precondition} from '../../storage/metadata.ts';
 import {isLater} from '../freshness.ts';
 import type {Route} from '../namespace.ts';
-import {keepIfRoom} from '../room.ts';
+import {keepIfRoom} from '../store-if-space.ts';
 import type {Discovered} from './discovery.ts';
 
 /** An upstream's answer, with the time of the question. */

@@ -10,12 +10,12 @@ import {type CacheReport, HIT} from '../answer.ts';
 import {freshness, type TagPolicy} from '../freshness.ts';
 import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
-import type {TagOptions} from '../tags.ts';
-import type {Writes} from '../writes.ts';
+import type {TagOptions} from '../tags/tags.ts';
+import type {Writes} from '../write-fence.ts';
 import type {Discovery} from './discovery.ts';
-import {createDoubts} from './doubts.ts';
 import {createListRecords, type Learned, STALENESS_MS} from './list-records.ts';
 import {agedBy, obstacleIn, staleReport, withSkipped} from './list-reports.ts';
+import {createDoubts} from './unlisted.ts';
 
 /** Keeps each subject's list as fresh as it should be, and tells how fresh it is. */
 export interface ReferrerLists {

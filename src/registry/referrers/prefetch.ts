@@ -8,9 +8,9 @@ import {readManifest} from '../../oci/manifest.ts';
 import {subjectPrefix} from '../../oci/referrers.ts';
 import type {ManifestRecord, Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
-import type {Blobs} from '../blobs.ts';
-import type {Arrival, ManifestPull} from '../manifest-pull.ts';
+import type {Blobs} from '../blobs/blobs.ts';
 import type {Route} from '../namespace.ts';
+import type {Arrival, ManifestPull} from '../pull/manifest.ts';
 import type {ReferrerLists} from './lists.ts';
 
 /** Brings in, in the background, what an outage would otherwise find missing: lists of referrers and the referrers. */

@@ -6,7 +6,7 @@ import {EMPTY_INDEX, type SkippedReferrer} from '../../oci/referrers.ts';
 import {type CacheReport, outcomeOf} from '../answer.ts';
 import {answering} from '../failure.ts';
 import type {Route} from '../namespace.ts';
-import type {TagOptions} from '../tags.ts';
+import type {TagOptions} from '../tags/tags.ts';
 import {skippedText} from './list-reports.ts';
 import type {ReferrerLists, UnwrittenList} from './lists.ts';
 import type {ReferrersPage, ReferrersPages, ReferrersQuery} from './pages.ts';

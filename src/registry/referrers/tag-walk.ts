@@ -7,10 +7,10 @@ import {readManifest} from '../../oci/manifest.ts';
 import {isTag, type Tag} from '../../oci/name.ts';
 import type {Change, ManifestRecord, Metadata} from '../../storage/metadata.ts';
 import {type Aging, freshness} from '../freshness.ts';
-import type {ManifestPull, Pulled} from '../manifest-pull.ts';
 import type {Route} from '../namespace.ts';
-import type {TagLists} from '../tag-lists.ts';
-import type {Writes} from '../writes.ts';
+import type {ManifestPull, Pulled} from '../pull/manifest.ts';
+import type {TagLists} from '../tags/tag-lists.ts';
+import type {Writes} from '../write-fence.ts';
 
 /** From the tags of a repository to all manifests that they lead to. */
 export interface TagWalk {

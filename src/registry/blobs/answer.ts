@@ -1,0 +1,122 @@
+import type {Digest} from '../../oci/digest.ts';
+import type {BlobStore} from '../../storage/blob-store.ts';
+import {type CacheReport, MISS} from '../answer.ts';
+import {SpoolFailed} from '../failure.ts';
+import type {Source} from './download.ts';
+import type {Fill} from './fills.ts';
+import {openPart, openVerified, type Wanted} from './uncached.ts';
+
+export interface BlobFound {
+  readonly digest: Digest;
+  /** Bytes; undefined only while an upstream that does not say is being read. */
+  readonly size: number | undefined;
+  readonly report: CacheReport;
+}
+
+/** Bytes `start` to `end`, both inclusive. */
+export interface Part {
+  start: number;
+  end: number;
+}
+
+export interface BlobAnswer extends BlobFound {
+  /** The bytes of a small blob, when they are in memory. */
+  readonly bytes: Buffer | undefined;
+  /**
+   * The size in bytes that a manifest names, while `size` is only what the upstream says: a range that lies within one
+   * of them and not the other can neither be served nor refused.
+   */
+  readonly promised: number | undefined;
+  /** True when any part can be had at once, as often as wanted. */
+  readonly stored: boolean;
+  /**
+   * The blob's bytes, or a part of them; the part must lie within `size`. Resolves when nothing but the bytes can fail.
+   * @throws as `Blobs.get`
+   */
+  open(part?: Part): Promise<AsyncIterable<Uint8Array>>;
+}
+
+/** A part that begins further than this beyond a running download is asked of the upstream at once. */
+const FAR = 8 * 1024 * 1024;
+
+export const fromMemory = (digest: Digest, bytes: Buffer, report: CacheReport): BlobAnswer => ({
+  digest,
+  size: bytes.length,
+  report,
+  bytes,
+  promised: undefined,
+  stored: true,
+  open: async (part) => only(part ? bytes.subarray(part.start, part.end + 1) : bytes),
+});
+
+export const fromStore = (
+  store: BlobStore,
+  digest: Digest,
+  size: number,
+  report: CacheReport,
+): BlobAnswer => ({
+  digest,
+  size,
+  report,
+  bytes: undefined,
+  promised: undefined,
+  stored: true,
+  open: async (part) => store.open(digest, part),
+});
+
+/** A blob that is arriving. Who reads it goes on with a stream of his own when the spool can no longer be written. */
+export const fromFill = (
+  fill: Fill,
+  source: Source,
+  found: BlobFound & Pick<BlobAnswer, 'promised'>,
+): BlobAnswer => ({
+  ...found,
+  bytes: undefined,
+  stored: false,
+  open: async (part) =>
+    part
+      ? partOf(fill, source, found, part)
+      : continued(fill.read(), (given) => openVerified(source, found, given)),
+});
+
+/** A blob that cannot be kept here. */
+export const fromUpstream = (source: Source, wanted: Wanted & Pick<BlobAnswer, 'promised'>): BlobAnswer => ({
+  ...wanted,
+  report: {...MISS, detail: 'uncached'},
+  bytes: undefined,
+  stored: false,
+  open: async (part) =>
+    part ? openPart(source, wanted, part.start, part.end) : openVerified(source, wanted, 0),
+});
+
+async function partOf(
+  fill: Fill,
+  source: Source,
+  wanted: Wanted,
+  {start, end}: Part,
+): Promise<AsyncIterable<Uint8Array>> {
+  if (start > fill.received + FAR) return openPart(source, wanted, start, end);
+  return continued(fill.read(start, end), (given) => openPart(source, wanted, start + given, end));
+}
+
+/** Goes on with `rest`, after the bytes that were given, when the spool failed. */
+async function* continued(
+  bytes: AsyncIterable<Uint8Array>,
+  rest: (given: number) => Promise<AsyncIterable<Uint8Array>>,
+): AsyncGenerator<Uint8Array, void> {
+  let given = 0;
+  try {
+    for await (const chunk of bytes) {
+      given += chunk.length;
+      yield chunk;
+    }
+    return;
+  } catch (error) {
+    if (!(error instanceof SpoolFailed)) throw error;
+  }
+  yield* await rest(given);
+}
+
+async function* only(bytes: Uint8Array): AsyncGenerator<Uint8Array, void> {
+  yield bytes;
+}

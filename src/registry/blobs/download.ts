@@ -1,0 +1,211 @@
+import {type Clock, sleep} from '../../clock.ts';
+import type {Events} from '../../events.ts';
+import {algorithmOf, createDigester, type Digest, type Digester, plausibleSize} from '../../oci/digest.ts';
+import type {Spool} from '../../storage/spool.ts';
+import {
+  type BlobBody,
+  type ByteRange,
+  type Demand,
+  Interrupted,
+  UpstreamFailure,
+} from '../../upstream/port.ts';
+import {BlobAbsent, DigestMismatch, SpoolFailed} from '../failure.ts';
+import type {Progress} from './progress.ts';
+
+/** What the upstream has now does not go with what is here of it. */
+class Unfit extends Error {
+  override readonly name = 'Unfit';
+}
+
+/** Where a blob comes from. */
+export interface Source {
+  /** The upstream's host. */
+  readonly host: string;
+  /**
+   * Asks for the blob, or for what follows `range.start`, to be read as it comes; undefined: it is not there.
+   * @param demand who waits for it
+   */
+  open(demand: Demand, range?: ByteRange): Promise<BlobBody | undefined>;
+  /** The same, to be read at the pace of a client, who waits for it. */
+  stream(range?: ByteRange): Promise<BlobBody | undefined>;
+}
+
+export interface DownloadParts {
+  digest: Digest;
+  source: Source;
+  /** The size in bytes that a manifest names, for an upstream that does not say. */
+  expected: number | undefined;
+  spool: Spool;
+  progress: Progress;
+  /** Who waits for it. */
+  demand: Demand;
+  clock: Clock;
+  events: Events;
+  stopping: AbortSignal;
+}
+
+/** So many attempts in a row may bring no byte before a broken download is given up. */
+const FRUITLESS_ATTEMPTS = 5;
+/** Milliseconds before the first resumption; doubled with each fruitless one. */
+const RESUME_DELAY = 200;
+/** Milliseconds that readers are kept waiting at the most: an upstream that wants more patience is asked by the next pull. */
+const LONGEST_PAUSE = 60_000;
+
+/**
+ * Brings the whole blob into the spool and finds its digest right. A connection that breaks is resumed by Range; a
+ * resumption that is refused or ends in a mismatch starts once more from zero.
+ * @throws BlobAbsent, SpoolFailed, DigestMismatch or UpstreamFailure
+ */
+export async function download(parts: DownloadParts): Promise<void> {
+  const {digest, spool, progress, events} = parts;
+  let digester = await rehash(parts);
+  let resumed = progress.received > 0;
+  events.emit('fill.start', {digest, resumedAt: progress.received});
+  for (;;) {
+    const {resumptions, unfit} = await receiveAll(parts, digester);
+    resumed ||= resumptions > 0;
+    const reason = unfit?.message ?? wrongContent(parts, digester.digest());
+    if (reason === undefined) return;
+    const mismatch = new DigestMismatch(`${parts.source.host} ${reason}`);
+    events.emit('fill.mismatch', {digest, reason: mismatch.message});
+    if (!resumed) throw mismatch;
+    resumed = false;
+    digester = createDigester(algorithmOf(digest));
+    await writing(spool.truncate());
+    progress.startOver();
+  }
+}
+
+/** What is wrong with all that was received; undefined when it is the blob. */
+function wrongContent(
+  {digest, progress: {received, size}}: DownloadParts,
+  actual: Digest,
+): string | undefined {
+  if (actual === digest && (size ?? received) === received) return undefined;
+  return `sent ${received} bytes with the digest ${actual}`;
+}
+
+/** What an earlier process left in the spool counts again once it is hashed again. */
+async function rehash({digest, spool, progress, stopping}: DownloadParts): Promise<Digester> {
+  const digester = createDigester(algorithmOf(digest));
+  if (spool.size === 0) return digester;
+  for await (const chunk of spool.read(0, spool.size)) {
+    stopping.throwIfAborted();
+    digester.update(chunk);
+  }
+  progress.found(spool.size);
+  return digester;
+}
+
+/** Gives the number of resumptions that it took, and why the last of them came to nothing. */
+async function receiveAll(
+  parts: DownloadParts,
+  digester: Digester,
+): Promise<{resumptions: number; unfit?: Unfit}> {
+  const {digest, spool, progress, clock, events, stopping} = parts;
+  for (let resumptions = 0, fruitless = 0; ; resumptions++) {
+    const before = progress.received;
+    try {
+      await receive(parts, digester);
+      return {resumptions};
+    } catch (error) {
+      if (error instanceof Unfit) return {resumptions, unfit: error};
+      if (error instanceof Interrupted && !stopping.aborted) {
+        // It may wait for long, and nobody reads what it holds in memory.
+        progress.forgetSpooled(spool.size);
+        events.emit('fill.interrupted', {digest, at: progress.received});
+        continue;
+      }
+      fruitless = progress.received > before ? 0 : fruitless + 1;
+      // A first answer that fails is for the client to hear, at once; only what has begun is resumed.
+      const hopeful = error instanceof UpstreamFailure && progress.begun && fruitless < FRUITLESS_ATTEMPTS;
+      if (!hopeful || stopping.aborted) throw error;
+      const pause = Math.max(error.retryAfter ?? 0, RESUME_DELAY * 2 ** fruitless);
+      if (pause > LONGEST_PAUSE) throw error;
+      events.emit('fill.resume', {digest, at: progress.received, reason: error.message});
+      await sleep(clock, pause, stopping);
+    }
+  }
+}
+
+/** One answer of the upstream, from where we are to where it ends or breaks. */
+async function receive(
+  {digest, source, demand, expected, progress, spool, stopping}: DownloadParts,
+  digester: Digester,
+): Promise<void> {
+  const answer = await opened(source, demand, progress.received);
+  if (!answer) throw new BlobAbsent(`${source.host} does not have it`);
+  const close = () => answer.close();
+  stopping.addEventListener('abort', close);
+  try {
+    // Closing may have come while the upstream was asked.
+    stopping.throwIfAborted();
+    refuseOtherSize(answer.size, progress.size);
+    requireContent(source.host, digest, answer);
+    progress.begin(answer.size ?? progress.size ?? expected);
+    for await (const chunk of unseen(answer, progress.received)) {
+      if (progress.received + chunk.length > (progress.size ?? Number.POSITIVE_INFINITY)) {
+        throw new Unfit(`sent more than the ${progress.size} bytes that it has`);
+      }
+      digester.update(chunk);
+      progress.take(chunk, spool.size);
+      await writing(spool.append(chunk));
+    }
+  } finally {
+    stopping.removeEventListener('abort', close);
+    close();
+  }
+  if (progress.received < (progress.size ?? 0)) {
+    throw new UpstreamFailure(
+      'unreachable',
+      source.host,
+      `ended after ${progress.received} of ${progress.size} bytes`,
+    );
+  }
+}
+
+/** Asks for what follows the bytes that are here. */
+async function opened(source: Source, demand: Demand, received: number): Promise<BlobBody | undefined> {
+  if (received === 0) return source.open(demand);
+  try {
+    // One byte that is here already is asked for again: so the range can be satisfied even when nothing is missing.
+    return await source.open(demand, {start: received - 1});
+  } catch (error) {
+    // A 416 above all: then what is here, be it of an earlier process or another upstream, is longer than the blob.
+    if (!(error instanceof UpstreamFailure) || error.kind !== 'protocol') throw error;
+    throw new Unfit(`cannot go on after ${received} bytes: ${error.message}`);
+  }
+}
+
+/** Clients were told the first length: under another one, their answers would end too early or too late. */
+function refuseOtherSize(named: number | undefined, known: number | undefined): void {
+  if (named === undefined || known === undefined || named === known) return;
+  throw new Unfit(`names a length of ${named} bytes and named ${known} before`);
+}
+
+/**
+ * An answer that says it is empty ends for a client with its headers, before a digest could be compared.
+ * @throws UpstreamFailure `protocol` unless the blob is the empty one
+ */
+export function requireContent(host: string, digest: Digest, {size}: Pick<BlobBody, 'size'>): void {
+  if (plausibleSize(digest, size) === size) return;
+  throw new UpstreamFailure('protocol', host, `names a length of 0 bytes for ${digest}, which is not empty`);
+}
+
+/** The answer's bytes less those that are here: an upstream may ignore the range. */
+async function* unseen({body, start}: BlobBody, received: number): AsyncGenerator<Uint8Array, void> {
+  let skip = received - start;
+  for await (const chunk of body) {
+    if (skip < chunk.length) yield skip > 0 ? chunk.subarray(skip) : chunk;
+    skip = Math.max(0, skip - chunk.length);
+  }
+}
+
+/** Runs what writes the spool, and says so when it fails. */
+export async function writing<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    throw new SpoolFailed(error instanceof Error ? error.message : String(error), {cause: error});
+  }
+}

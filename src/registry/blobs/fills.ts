@@ -1,0 +1,245 @@
+import {setMaxListeners} from 'node:events';
+import type {Clock} from '../../clock.ts';
+import type {Events} from '../../events.ts';
+import type {Digest} from '../../oci/digest.ts';
+import {type BlobStore, collect} from '../../storage/blob-store.ts';
+import type {RepositoryKey} from '../../storage/metadata.ts';
+import type {Spool, Spools} from '../../storage/spool.ts';
+import {UpstreamFailure} from '../../upstream/port.ts';
+import {DigestMismatch} from '../failure.ts';
+import {download, type Source, writing} from './download.ts';
+import type {Custody} from './lifecycle.ts';
+import {createProgress, type Progress} from './progress.ts';
+import {createWaiters, type Waiters} from './waiters.ts';
+
+/** One running download of one digest, owned by the server, read by any number of clients. */
+export interface Fill {
+  /**
+   * Counts somebody who waits for it until what this gives is called; idempotent. While nobody waits, a download that
+   * somebody waits for may have its connection to the upstream; it goes on afterwards.
+   */
+  join(): () => void;
+  /** For whom it was begun; whoever else joins has access of its own. */
+  readonly beganFor: string;
+  /**
+   * Resolves when the upstream has answered with the blob; `size` in bytes where known. A method, not a promise of the
+   * fill: whoever waits for `done` alone would leave its rejection unhandled, which ends the process.
+   * @throws BlobAbsent, UpstreamFailure or SpoolFailed
+   */
+  ready(): Promise<{size: number | undefined}>;
+  /** Resolves when the blob is stored. Rejects with what ended the fill, handled where nobody listens. */
+  readonly done: Promise<void>;
+  /** True from its failure on; `done` still waits for what it leaves behind. */
+  readonly failed: boolean;
+  /** True once all bytes are here and the digest is right, though not yet durable. */
+  readonly whole: boolean;
+  /** Bytes that are here by now. */
+  readonly received: number;
+  /**
+   * The bytes from `start` to `end`, both inclusive, at the reader's own pace while they arrive. The last byte comes
+   * only after the digest was found right. A chunk is valid until the next one is asked for. The iteration throws what
+   * ended the fill.
+   */
+  read(start?: number, end?: number): AsyncGenerator<Uint8Array, void>;
+}
+
+export interface FillOrder {
+  digest: Digest;
+  /** Names repository and caller, so that those who have the same access need not prove it while the fill begins. */
+  beganFor: string;
+  source: Source;
+  /** The size in bytes that a manifest names, for an upstream that does not say. */
+  expected?: number | undefined;
+  /** Is linked to the blob in the commit that stores it: the upstream's answer is this repository's permission. */
+  repository?: RepositoryKey;
+}
+
+export interface Fills {
+  /** Grows with each fill that ended: who found a blob neither stored nor running asks again when it has moved. */
+  readonly ended: number;
+  running(digest: Digest): Fill | undefined;
+  /** Downloads that run now. */
+  readonly inFlight: number;
+  /**
+   * Joins the download of this digest, or begins it; `mine` tells which. Whoever joins one that began for somebody else
+   * must have access of its own before it waits for the fill or reads it.
+   */
+  claim(order: FillOrder): {mine: boolean; fill: Fill};
+  /** Ends all downloads and keeps their spools for the next process. */
+  close(): Promise<void>;
+}
+
+export interface FillParts {
+  spools: Spools;
+  store: BlobStore;
+  custody: Custody;
+  clock: Clock;
+  events: Events;
+}
+
+/** Bytes that a reader behind the head takes from the disk at a time. */
+const SEGMENT = 128 * 1024;
+
+/** One download per digest, many readers. */
+export function createFills(parts: FillParts): Fills {
+  const fills = new Map<Digest, Fill>();
+  const stopping = new AbortController();
+  setMaxListeners(0, stopping.signal);
+  let ended = 0;
+  return {
+    get ended() {
+      return ended;
+    },
+    running: (digest) => fills.get(digest),
+    get inFlight() {
+      return fills.size;
+    },
+    claim(order) {
+      const running = fills.get(order.digest);
+      if (running) return {mine: false, fill: running};
+      const fill = begin(parts, order, stopping.signal);
+      fills.set(order.digest, fill);
+      const end = () => {
+        ended += 1;
+        fills.delete(order.digest);
+      };
+      fill.done.then(end, end);
+      return {mine: true, fill};
+    },
+    async close() {
+      stopping.abort();
+      await Promise.allSettled([...fills.values()].map((fill) => fill.done));
+    },
+  };
+}
+
+/** The bytes of a fill that are no longer in memory: in the spool, and in the store once they are published. */
+interface Behind {
+  spool: Spool | undefined;
+  published: Promise<void> | undefined;
+}
+
+function begin(parts: FillParts, order: FillOrder, stopping: AbortSignal): Fill {
+  const progress = createProgress();
+  const waiters = createWaiters(stopping);
+  const behind: Behind = {spool: undefined, published: undefined};
+  const done = run(parts, order, {progress, waiters, behind, stopping});
+  done.catch(() => {});
+  return {
+    join: waiters.join,
+    beganFor: order.beganFor,
+    ready: () => untilBegun(progress),
+    done,
+    get failed() {
+      return progress.failure !== undefined;
+    },
+    get whole() {
+      return progress.verified;
+    },
+    get received() {
+      return progress.received;
+    },
+    read: (start = 0, end = Number.POSITIVE_INFINITY) =>
+      follow(progress, readerBehind(parts.store, order.digest, behind), start, end),
+  };
+}
+
+interface Course {
+  progress: Progress;
+  waiters: Waiters;
+  behind: Behind;
+  stopping: AbortSignal;
+}
+
+async function run(
+  {spools, store, custody, clock, events}: FillParts,
+  {digest, source, expected, repository}: FillOrder,
+  {progress, waiters: demand, behind, stopping}: Course,
+): Promise<void> {
+  const began = clock.monotonic();
+  try {
+    // Spools lie on the disk of the store: while that is missing, the blob is passed on without being kept.
+    await writing(store.check());
+    const spool = await writing(spools.open(digest));
+    behind.spool = spool;
+    await download({digest, source, expected, spool, progress, demand, clock, events, stopping});
+    const link = {type: 'blob.link' as const, digest, size: progress.received, origin: 'upstream' as const};
+    const links = repository ? [{...link, repository, at: clock.now()}] : [];
+    behind.published = writing(custody.keep(digest, spool, links));
+    progress.verify();
+    await behind.published;
+    events.emit('fill.done', {digest, size: progress.received, ms: clock.monotonic() - began});
+  } catch (error) {
+    progress.fail(error);
+    await leave(behind.spool, progress, error, stopping);
+    events.emit('fill.failed', {digest, reason: error instanceof Error ? error.message : String(error)});
+    throw error;
+  }
+}
+
+/** What was received before the upstream failed, or we stopped, serves the next attempt; anything else is removed. */
+async function leave(
+  spool: Spool | undefined,
+  {received}: Progress,
+  error: unknown,
+  stopping: AbortSignal,
+): Promise<void> {
+  if (!spool) return;
+  // What an earlier process received counts as received only once it is hashed again.
+  const isEmpty = received === 0 && spool.size === 0;
+  const isWorthKeeping = !isEmpty && (error instanceof UpstreamFailure || stopping.aborted);
+  await (isWorthKeeping ? spool.close() : spool.discard());
+}
+
+async function untilBegun(progress: Progress): Promise<{size: number | undefined}> {
+  while (!progress.begun) {
+    if (progress.failure !== undefined) throw progress.failure;
+    await progress.moved();
+  }
+  return {size: progress.size};
+}
+
+async function* follow(
+  progress: Progress,
+  readBehindHead: (at: number, limit: number) => Promise<Uint8Array>,
+  start: number,
+  end: number,
+): AsyncGenerator<Uint8Array, void> {
+  let {generation} = progress;
+  let at = start;
+  while (at <= end) {
+    if (generation !== progress.generation) {
+      if (at > start) throw new DigestMismatch('the download started over');
+      generation = progress.generation;
+    }
+    const limit = Math.min(progress.released, end + 1);
+    if (at < limit) {
+      const bytes = progress.inMemory(at)?.subarray(0, limit - at) ?? (await readBehindHead(at, limit));
+      if (generation !== progress.generation) continue;
+      at += bytes.length;
+      yield bytes;
+    } else {
+      if (progress.verified) return;
+      if (progress.failure !== undefined) throw progress.failure;
+      await progress.moved();
+    }
+  }
+}
+
+/**
+ * Reads bytes that are no longer in memory, always into the same buffer; what the spool cannot give yet is still in
+ * memory. Nothing is left open between two reads, so that a client that stalls holds up nobody.
+ */
+function readerBehind(store: BlobStore, digest: Digest, behind: Behind) {
+  let buffer: Buffer | undefined;
+  return async (at: number, limit: number): Promise<Uint8Array> => {
+    buffer ??= Buffer.allocUnsafeSlow(SEGMENT);
+    const until = Math.min(limit, at + SEGMENT);
+    const {spool, published} = behind;
+    if (spool !== undefined && published === undefined) {
+      return collect(spool.read(at, Math.min(until, spool.size)), buffer);
+    }
+    await published;
+    return collect(store.open(digest, {start: at, end: until - 1}), buffer);
+  };
+}

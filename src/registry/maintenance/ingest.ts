@@ -1,0 +1,95 @@
+import type {Clock} from '../../clock.ts';
+import {algorithmOf, type Digest, digestOf, digestOfAll} from '../../oci/digest.ts';
+import {OciError} from '../../oci/errors.ts';
+import {readManifest} from '../../oci/manifest.ts';
+import {isDigestReference, type Reference} from '../../oci/name.ts';
+import {edgeOf} from '../../oci/referrers.ts';
+import type {UploadId} from '../../oci/upload.ts';
+import type {Change, Metadata, Precondition, RepositoryKey} from '../../storage/metadata.ts';
+import type {Spools} from '../../storage/spool.ts';
+import type {Custody} from '../blobs/lifecycle.ts';
+import {manifestPut} from '../manifest-put.ts';
+import type {Memory} from '../memory.ts';
+import type {Tags} from '../tags/tags.ts';
+
+/** A manifest with blobs that belong to it, for one repository of the store. */
+export interface Deposit {
+  repository: RepositoryKey;
+  /** The manifest's digest, or a tag that is to mean it. */
+  reference: Reference;
+  mediaType: string;
+  bytes: Buffer;
+  /** Blobs whose content lies in spools, whole. Spools that are not taken stay where they are. */
+  blobs: readonly {digest: Digest; spool: UploadId}[];
+}
+
+export interface Deposits {
+  /**
+   * Puts content into the store as its owner may, whatever its registries' settings say of clients' pushes. It is local,
+   * and so never evicted. Blobs first, then the manifest, in one commit with its edge and its tag. What was done up to
+   * a failure stays; to deposit the same again, from new spools, does no harm.
+   * @throws OciError DIGEST_INVALID when bytes are not what a digest says; MANIFEST_BLOB_UNKNOWN when a blob went meanwhile
+   */
+  make(deposit: Deposit): Promise<void>;
+}
+
+export interface DepositsParts {
+  metadata: Metadata;
+  spools: Spools;
+  custody: Custody;
+  tags: Pick<Tags, 'write'>;
+  memory: Pick<Memory, 'keepManifest'>;
+  clock: Clock;
+}
+
+export function createDeposits({metadata, spools, custody, tags, memory, clock}: DepositsParts): Deposits {
+  async function takeBlob(repository: RepositoryKey, digest: Digest, id: UploadId): Promise<void> {
+    const spool = await spools.open(id);
+    try {
+      const actual = await digestOfAll(spool.read(0, spool.size), algorithmOf(digest));
+      if (actual !== digest) throw wrongDigest('blob', digest, actual);
+      const {size} = spool;
+      await custody.keep(digest, spool, [
+        {type: 'blob.link', repository, digest, size, origin: 'local', at: clock.now()},
+      ]);
+    } finally {
+      await spool.close();
+    }
+  }
+
+  async function takeManifest({repository, reference, mediaType, bytes, blobs}: Deposit): Promise<void> {
+    const tag = isDigestReference(reference) ? undefined : reference;
+    const digest = digestOf(bytes, isDigestReference(reference) ? algorithmOf(reference) : undefined);
+    if (tag === undefined && digest !== reference) throw wrongDigest('manifest', reference, digest);
+    const edge = edgeOf({digest, mediaType, bytes});
+    const facts = readManifest(bytes);
+    const origin = 'local' as const;
+    const at = clock.now();
+    const put = manifestPut({repository, digest, mediaType, bytes, edge, facts, origin, at});
+    const changes: Change[] = tag
+      ? [put, {type: 'tag.put', repository, name: tag, digest, origin, at}]
+      : [put];
+    const held = blobs.map((blob): Precondition => ({type: 'blob.held', repository, digest: blob.digest}));
+    await tags.write({repository}, [digest, ...(tag ? [tag] : [])], async () => {
+      if (!(await metadata.commit(changes, held))) throw collected(digest);
+    });
+    memory.keepManifest(repository, {digest, mediaType, bytes, origin, linkedAt: at});
+  }
+
+  return {
+    async make(deposit) {
+      for (const {digest, spool} of deposit.blobs) await takeBlob(deposit.repository, digest, spool);
+      await takeManifest(deposit);
+    },
+  };
+}
+
+const collected = (digest: Digest): OciError =>
+  new OciError('MANIFEST_BLOB_UNKNOWN', {
+    message: `a blob of ${digest} was collected before the manifest was put: put them again, and give garbage.grace more time`,
+  });
+
+const wrongDigest = (kind: string, claimed: string, actual: Digest): OciError =>
+  new OciError('DIGEST_INVALID', {
+    message: `a ${kind} said to be ${claimed} has bytes whose digest is ${actual}`,
+  });

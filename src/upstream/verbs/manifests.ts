@@ -1,0 +1,100 @@
+import {algorithmOf, type Digest, digestOf, isDigest} from '../../oci/digest.ts';
+import {isManifestShaped} from '../../oci/manifest.ts';
+import {bareMediaType, MANIFEST_ACCEPT} from '../../oci/media-type.ts';
+import {isDigestReference, type Reference} from '../../oci/name.ts';
+import type {Exchange} from '../exchange.ts';
+import {type ManifestBody, type ManifestHead, UpstreamFailure} from '../port.ts';
+import {collect, discard} from '../transport/body.ts';
+import {contentLength, header, type Reply} from '../transport/request.ts';
+import type {Target} from '../transport/target.ts';
+
+/** Bytes of the largest manifest that is taken; the distribution-spec asks registries for at least 4 MiB. */
+const MOST_BYTES = 16 * 1024 * 1024;
+/** The upstream says that there is no such manifest, or no longer. */
+const ABSENT: readonly number[] = [404, 410];
+const ACCEPT = {accept: MANIFEST_ACCEPT};
+
+/** The digest that an answer claims its content to have, when it is one we support. */
+export const digestIn = ({headers}: Reply): Digest | undefined => {
+  const claimed = header(headers, 'docker-content-digest') ?? '';
+  return isDigest(claimed) ? claimed : undefined;
+};
+
+/**
+ * Whoever asks by digest compares the bytes with it. By tag nothing else tells a manifest from an error, half a body or
+ * a page that came with status 200, so the answer has to read as a manifest and to have the digest that it names.
+ * @throws UpstreamFailure `protocol`
+ */
+function requireManifest({bytes, digest, mediaType}: ManifestBody, tag: Reference, host: string): void {
+  if (!isManifestShaped(bytes)) {
+    const what = `${bytes.length} bytes of type ${(mediaType ?? 'unknown').slice(0, 255)}`;
+    throw new UpstreamFailure(
+      'protocol',
+      host,
+      `answered the tag ${tag} with ${what} that are not a manifest`,
+    );
+  }
+  const actual = digest && digestOf(bytes, algorithmOf(digest));
+  if (actual === digest) return;
+  const reason = `answered the tag ${tag} with a manifest whose digest is ${actual}, and named ${digest}`;
+  throw new UpstreamFailure('protocol', host, reason);
+}
+
+/**
+ * @param reference what the target's URL ends with.
+ * @returns undefined when the upstream says that there is no such manifest.
+ */
+export async function getManifest(
+  ask: Exchange['ask'],
+  target: Target,
+  reference: Reference,
+  cacheControl?: 'no-cache',
+): Promise<ManifestBody | undefined> {
+  const headers = cacheControl ? {...ACCEPT, 'cache-control': cacheControl} : ACCEPT;
+  const reply = await ask({...target, method: 'GET', headers, slot: 'manifests', answers: ABSENT});
+  if (ABSENT.includes(reply.status)) {
+    discard(reply.body);
+    return undefined;
+  }
+  const bytes = await collect(reply.body, target.url.host, MOST_BYTES, 'the manifest');
+  const mediaType = bareMediaType(header(reply.headers, 'content-type'));
+  // After a redirect it is a storage's, which the registry does not know.
+  const etag = reply.url.origin === target.url.origin ? strongEtag(reply) : undefined;
+  const manifest = {bytes, digest: digestIn(reply), mediaType, ...(etag === undefined ? {} : {etag})};
+  if (!isDigestReference(reference)) requireManifest(manifest, reference, target.url.host);
+  return manifest;
+}
+
+/** RFC 9110, section 13.1.1: `If-Match` compares strongly, so that a weak one never matches. */
+function strongEtag({headers}: Reply): string | undefined {
+  const etag = header(headers, 'etag')?.trim() ?? '';
+  return /^"[\x21\x23-\x7e]*"$/.test(etag) ? etag : undefined;
+}
+
+/**
+ * Asks by HEAD; an upstream that does not support HEAD of manifests is asked by GET.
+ * @param reference what the target's URL ends with.
+ */
+export async function headManifest(
+  ask: Exchange['ask'],
+  target: Target,
+  reference: Reference,
+): Promise<ManifestHead | undefined> {
+  const reply = await ask({
+    ...target,
+    method: 'HEAD',
+    headers: ACCEPT,
+    slot: 'heads',
+    answers: [...ABSENT, 405, 501],
+  });
+  if (ABSENT.includes(reply.status)) return undefined;
+  if (reply.status === 405 || reply.status === 501) {
+    const manifest = await getManifest(ask, target, reference);
+    return manifest && {digest: manifest.digest, mediaType: manifest.mediaType, size: manifest.bytes.length};
+  }
+  return {
+    digest: digestIn(reply),
+    mediaType: bareMediaType(header(reply.headers, 'content-type')),
+    size: contentLength(reply),
+  };
+}

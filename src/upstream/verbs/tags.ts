@@ -1,0 +1,71 @@
+import {z} from 'zod';
+import type {Clock} from '../../clock.ts';
+import type {Exchange} from '../exchange.ts';
+import {UpstreamFailure} from '../port.ts';
+import {collect, discard} from '../transport/body.ts';
+import type {Target} from '../transport/target.ts';
+import {MOST_PAGE_BYTES, readPages} from './pages.ts';
+
+const PAGE_SIZE = 1000;
+/** Bytes of a whole list, over all of its pages: well over a million tags. */
+const MAX_LIST_BYTES = 64 * 1024 * 1024;
+const TAG_LIST = {what: 'its tag list', accept: 'application/json', answers: [404], mostPages: 10_000};
+
+/** Registries without tags say null, or leave the key out. A JSON object with neither key is something else. */
+const tagPage = z.union([
+  z.object({tags: z.array(z.string()).nullable()}),
+  z.object({name: z.string(), tags: z.undefined()}),
+]);
+
+function parsePage(bytes: Buffer, host: string): string[] {
+  try {
+    return tagPage.parse(JSON.parse(bytes.toString('utf8'))).tags ?? [];
+  } catch {
+    throw new UpstreamFailure(
+      'protocol',
+      host,
+      'answered a tag list that is not of the form {"name": …, "tags": […]}',
+    );
+  }
+}
+
+/** For the failure of a page that is too large by itself, or together with those before it. */
+const whatPage = (limit: number): string =>
+  limit === MOST_PAGE_BYTES
+    ? 'a page of its tag list'
+    : `its tag list is larger than ${MAX_LIST_BYTES} bytes in all: its last page`;
+
+/**
+ * Reads a tag list to its last page (distribution-spec, "Listing Tags").
+ * @param spend called before each page is asked for; what it throws ends the list.
+ * @returns undefined when there is no such repository.
+ * @throws UpstreamFailure when any page fails, or all of them are too large: a list learned partly is none.
+ */
+export async function listTags(
+  ask: Exchange['ask'],
+  target: Target,
+  clock: Clock,
+  spend: () => void = () => {},
+): Promise<string[] | undefined> {
+  const {host} = target.url;
+  const tags: string[] = [];
+  let left = MAX_LIST_BYTES;
+  const url = new URL(target.url);
+  url.searchParams.set('n', String(PAGE_SIZE));
+  const spendAndAsk: Exchange['ask'] = async (question) => {
+    spend();
+    return ask(question);
+  };
+  for await (const reply of readPages(spendAndAsk, {...target, url}, TAG_LIST, clock)) {
+    if (reply.status === 404) {
+      discard(reply.body);
+      return undefined;
+    }
+    const limit = Math.min(MOST_PAGE_BYTES, left);
+    const page = await collect(reply.body, host, limit, whatPage(limit));
+    left -= page.length;
+    // Some registries give all tags in one page: more than a call can have arguments.
+    for (const tag of parsePage(page, host)) tags.push(tag);
+  }
+  return tags;
+}

@@ -1,0 +1,197 @@
+import {mkdir, readdir, rename, rm, symlink, unlink} from 'node:fs/promises';
+import {dirname, join} from 'node:path';
+import {DatabaseSync} from 'node:sqlite';
+import test, {type ExecutionContext} from 'ava';
+import {digestOf} from '../../../src/oci/digest.ts';
+import {failureReason} from '../../../src/registry/failure.ts';
+import {StoreMissing} from '../../../src/storage/blob-store.ts';
+import {type Backref, DAY, startBackref} from '../../support/backref.ts';
+import {contentOf, imageManifest, randomBlob} from '../../support/content.ts';
+import {createFolder} from '../../support/folder.ts';
+import {errorOf, pusherTo} from '../../support/pusher.ts';
+import {createScriptedUpstream} from '../../support/scripted-upstream.ts';
+
+const HOSTED = {registries: [{library: false}]};
+/** Too large to be kept in memory. */
+const layer = randomBlob(200_000);
+const config = contentOf(Buffer.from('{}'));
+const image = imageManifest([layer]);
+
+const blobsOf = ({folder}: Pick<Backref, 'folder'>): string => join(folder, 'blobs');
+const fileOf = (proxy: Pick<Backref, 'folder'>, digest: string): string => {
+  const encoded = digest.slice('sha256:'.length);
+  return join(blobsOf(proxy), 'sha256', encoded.slice(0, 2), encoded);
+};
+
+/** As when the disk of the blobs is unmounted: the folder that it was mounted on is empty. */
+async function unmount(proxy: Pick<Backref, 'folder'>): Promise<() => Promise<void>> {
+  const path = blobsOf(proxy);
+  await rename(path, `${path}.away`);
+  await mkdir(path);
+  return async () => {
+    await rm(path, {recursive: true});
+    await rename(`${path}.away`, path);
+  };
+}
+
+async function collect({server}: Backref) {
+  const {signal} = new AbortController();
+  return (await server.commands()).collect({grace: DAY, signal, progress: () => {}});
+}
+
+async function pushedImage(t: ExecutionContext) {
+  const proxy = await startBackref(t, HOSTED);
+  const pusher = pusherTo(proxy, 'team/app');
+  await pusher.image(image, [config, layer], 'v1');
+  return {proxy, pusher};
+}
+
+test('while the blob store is missing reads are 503, nothing is collected, and all is there once it is back', async (t) => {
+  const {proxy, pusher} = await pushedImage(t);
+  const remount = await unmount(proxy);
+
+  const refused = await pusher.get(`blobs/${layer.digest}`);
+  t.is(refused.status, 503);
+  t.is(errorOf(refused).code, 'UNAVAILABLE');
+  t.regex(errorOf(refused).message, /^the blob store of this registry is missing at the moment/);
+  t.is(refused.headers['retry-after'], '5');
+  t.is((await pusher.head(`blobs/${layer.digest}`)).status, 503);
+  proxy.clock.move(2 * DAY);
+  await t.throwsAsync(() => collect(proxy), {name: 'StoreMissing'});
+
+  await remount();
+  t.like(await collect(proxy), {blobs: 0, links: 0});
+  t.deepEqual((await pusher.get(`blobs/${layer.digest}`)).body, layer.bytes);
+});
+
+test('while the blob store is missing pushes are refused, and leave nothing behind on the disk below', async (t) => {
+  const {proxy, pusher} = await pushedImage(t);
+  const begun = await proxy.ask('/v2/team/app/blobs/uploads/', {
+    method: 'POST',
+    headers: {'Content-Length': 0},
+  });
+  const remount = await unmount(proxy);
+  const location = String(begun.headers.location);
+  for (const answer of [
+    await pusher.blob(randomBlob(1000)),
+    await proxy.ask('/v2/team/app/blobs/uploads/', {method: 'POST', headers: {'Content-Length': 0}}),
+    await proxy.ask(location),
+    await proxy.ask(location, {method: 'PATCH', headers: {'Content-Length': 1}, body: 'x'}),
+    await pusher.manifest(image, 'v2'),
+  ]) {
+    t.is(answer.status, 503);
+    t.regex(errorOf(answer).message, /blob store of this registry is missing/);
+  }
+  t.deepEqual(await readdir(blobsOf(proxy)), []);
+
+  await remount();
+  const [body, digest] = [Buffer.from('x'), digestOf(Buffer.from('x'))];
+  const finish = {method: 'PUT', headers: {'Content-Length': 1}, body};
+  t.is((await proxy.ask(`${location}?digest=${digest}`, finish)).status, 201);
+  t.is((await pusher.manifest(image, 'v2')).status, 201);
+});
+
+test('a server that starts while the blob store is missing serves again once it is back', async (t) => {
+  const {proxy} = await pushedImage(t);
+  const remount = await unmount(proxy);
+  const next = await proxy.restart();
+  const path = `/v2/team/app/blobs/${layer.digest}`;
+  t.is((await next.ask(path)).status, 503);
+  t.deepEqual(await readdir(blobsOf(proxy)), []);
+  await remount();
+  t.deepEqual((await next.ask(path)).body, layer.bytes);
+});
+
+test('while the blob store is missing a mirror passes on what it does not have, and keeps nothing', async (t) => {
+  const cold = randomBlob(1000);
+  const upstream = await createScriptedUpstream(t, [
+    {request: `GET /v2/library/app/blobs/${layer.digest}`, answer: {body: layer.bytes}},
+    {
+      request: `HEAD /v2/library/app/blobs/${cold.digest}`,
+      answer: {headers: {'Content-Length': '1000'}, body: []},
+    },
+    {request: `GET /v2/library/app/blobs/${cold.digest}`, answer: {body: cold.bytes}},
+  ]);
+  const proxy = await startBackref(t, {registries: [{url: upstream.url}]});
+  await proxy.ask(`/v2/app/blobs/${layer.digest}`);
+  await proxy.idle();
+  const spooled = await readdir(join(proxy.folder, 'spool'));
+  const remount = await unmount(proxy);
+  t.is((await proxy.ask(`/v2/app/blobs/${layer.digest}`)).status, 503, 'what it has is on that disk');
+  t.deepEqual((await proxy.ask(`/v2/app/blobs/${cold.digest}`)).body, cold.bytes);
+  t.deepEqual(await readdir(join(proxy.folder, 'spool')), spooled);
+  await remount();
+  t.is((await proxy.ask(`/v2/app/blobs/${layer.digest}`)).status, 200);
+});
+
+test('a pushed blob whose file alone is gone is 404, keeps its row, and is served again once the file is back', async (t) => {
+  const {proxy, pusher} = await pushedImage(t);
+  const file = fileOf(proxy, layer.digest);
+  await rename(file, `${file}.away`);
+  t.is((await pusher.get(`blobs/${layer.digest}`)).status, 404);
+  t.is((await pusher.manifest(image, 'v2')).status, 404, 'nor is it promised by another manifest');
+  proxy.clock.move(2 * DAY);
+  t.like(await collect(proxy), {blobs: 0, links: 0});
+  await rename(`${file}.away`, file);
+  t.deepEqual((await pusher.get(`blobs/${layer.digest}`)).body, layer.bytes);
+});
+
+test('a pushed blob whose file alone is gone comes back with the next push', async (t) => {
+  const {proxy, pusher} = await pushedImage(t);
+  await unlink(fileOf(proxy, layer.digest));
+  t.is((await pusher.get(`blobs/${layer.digest}`)).status, 404);
+  t.is((await pusher.blob(layer)).status, 201);
+  t.deepEqual((await pusher.get(`blobs/${layer.digest}`)).body, layer.bytes);
+});
+
+test('a data folder of a version without markers is served and gets its marker', async (t) => {
+  const {proxy} = await pushedImage(t);
+  await proxy.server.close();
+  await rm(join(blobsOf(proxy), 'backref-store'));
+  {
+    using database = new DatabaseSync(join(proxy.folder, 'meta.db'));
+    database.exec('delete from blob_store');
+  }
+  const next = await startBackref(t, {...HOSTED, folder: proxy.folder, clock: proxy.clock});
+  t.deepEqual((await next.ask(`/v2/team/app/blobs/${layer.digest}`)).body, layer.bytes);
+  t.like(await collect(next), {blobs: 0, links: 0});
+  t.true((await readdir(blobsOf(proxy))).includes('backref-store'));
+});
+
+test('new metadata beside a full blob store, as when theirs are missing, cost no blob', async (t) => {
+  const {proxy} = await pushedImage(t);
+  await proxy.server.close();
+  const away = join(proxy.folder, 'away');
+  const metadata = (await readdir(proxy.folder)).filter((name) => name.startsWith('meta.db'));
+  await mkdir(away);
+  for (const name of metadata) await rename(join(proxy.folder, name), join(away, name));
+
+  const without = await startBackref(t, {...HOSTED, folder: proxy.folder, clock: proxy.clock});
+  proxy.clock.move(2 * DAY);
+  await t.throwsAsync(() => collect(without), {name: 'StoreMissing'});
+  t.is((await pusherTo(without, 'team/app').blob(randomBlob(1000))).status, 503);
+  await without.server.close();
+
+  for (const name of await readdir(proxy.folder)) {
+    if (name.startsWith('meta.db')) await rm(join(proxy.folder, name));
+  }
+  for (const name of metadata) await rename(join(away, name), join(proxy.folder, name));
+  const next = await startBackref(t, {...HOSTED, folder: proxy.folder, clock: proxy.clock});
+  t.deepEqual((await next.ask(`/v2/team/app/blobs/${layer.digest}`)).body, layer.bytes);
+});
+
+test('a push is 507 while there is no room for the marker of a new blob store', async (t) => {
+  const folder = await createFolder(t);
+  const draft = join(folder, 'blobs', 'backref-store.new');
+  await mkdir(dirname(draft));
+  await symlink('/dev/full', draft);
+  const proxy = await startBackref(t, {...HOSTED, folder});
+  const pusher = pusherTo(proxy, 'team/app');
+  t.is((await pusher.blob(layer)).status, 507);
+  await rm(draft);
+  t.is((await pusher.blob(layer)).status, 201);
+});
+
+test('a store that goes missing while it is read is the reason of a response that breaks, not a fault of ours', (t) => {
+  t.is(failureReason(new StoreMissing('the blob store is missing')), 'the blob store is missing');
+});

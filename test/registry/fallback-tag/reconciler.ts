@@ -1,0 +1,183 @@
+import {join} from 'node:path';
+import type {ExecutionContext} from 'ava';
+import {createEvents, type EventMap} from '../../../src/events.ts';
+import type {Digest} from '../../../src/oci/digest.ts';
+import {readManifest} from '../../../src/oci/manifest.ts';
+import {edgeOf} from '../../../src/oci/referrers.ts';
+import {createTagRounds} from '../../../src/registry/fallback-tag/reconcile.ts';
+import {createTagUpkeep, type TagUpkeep} from '../../../src/registry/fallback-tag/reconciler.ts';
+import {manifestPut} from '../../../src/registry/manifest-put.ts';
+import type {Route} from '../../../src/registry/namespace.ts';
+import {createAbsences} from '../../../src/registry/negative-cache.ts';
+import {createManifestPull} from '../../../src/registry/pull/manifest.ts';
+import {createCapabilities} from '../../../src/registry/referrers/capability.ts';
+import {createDiscovery} from '../../../src/registry/referrers/discovery.ts';
+import {createFallbackTags} from '../../../src/registry/referrers/fallback-tag.ts';
+import {createRegistries, type ReferrersPolicy, type Registry} from '../../../src/registry/registries.ts';
+import {createTags, type Tags} from '../../../src/registry/tags/tags.ts';
+import {createWrites} from '../../../src/registry/write-fence.ts';
+import type {Metadata, OwedTagChange} from '../../../src/storage/metadata.ts';
+import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
+import {createManualClock, type ManualClock} from '../../support/clock.ts';
+import type {ManifestContent} from '../../support/content.ts';
+import {createFolder} from '../../support/folder.ts';
+import {createClient, repository} from '../../support/upstream.ts';
+
+/** The upkeep of the fallback tags of `team/app` at one upstream, without a server in front. Its time stands still. */
+export interface Upkeep {
+  readonly upkeep: TagUpkeep;
+  readonly metadata: Metadata;
+  readonly clock: ManualClock;
+  readonly route: Route;
+  /** Each `referrers.tag-owed` and the like, by name. */
+  readonly heard: (keyof EventMap)[];
+  readonly tags: Tags;
+  /** Commits a manifest that was pushed, with what its subject's tag owes it. */
+  pushed(referrer: ManifestContent): Promise<void>;
+  /** The same, and waits for the tag. */
+  attach(referrer: ManifestContent): Promise<void>;
+  /** Commits that a referrer was deleted. */
+  deleted(referrer: ManifestContent): Promise<void>;
+  journal(): Promise<OwedTagChange[]>;
+  /** Moves the time on to where the tag is looked at again, and waits for that. */
+  later(ms: number): Promise<void>;
+  /** Gives the registry another upstream, as a reload does. */
+  reconfigure(url: string): void;
+  /** Ends it as a process does that is killed: nothing is tidied up. */
+  restart(options?: Pick<UpkeepOptions, 'clock'>): Promise<Upkeep>;
+}
+
+export interface UpkeepOptions {
+  folder?: string;
+  clock?: ManualClock;
+  owner?: string;
+  mode?: ReferrersPolicy['mode'];
+  metadata?: Metadata;
+  /** Takes the place of the metadata. */
+  wrap?(real: Metadata): Metadata;
+  /** Hears of work that failed, which otherwise fails the test. */
+  onFault?(error: unknown): void;
+}
+
+export async function startUpkeep(
+  t: ExecutionContext,
+  url: string,
+  options: UpkeepOptions = {},
+): Promise<Upkeep> {
+  const {folder, clock = createManualClock(), owner = 'test', mode = 'tag', metadata: given} = options;
+  const {wrap = (real) => real, onFault = (error) => t.fail(String(error))} = options;
+  const path = join(folder ?? (await createFolder(t)), 'meta.db');
+  const opened = given ?? (await openSqliteMetadata({path}));
+  if (!given) t.teardown(() => opened.close());
+  const metadata = wrap(opened);
+  const registryAt = (upstream: string): Registry => {
+    const {client} = createClient(t, upstream, {
+      concurrency: {heads: 32, manifests: 32, bodies: 32},
+      breaker: {failures: 1000, openFor: 1},
+    });
+    return {
+      name: 'upstream.test',
+      aliases: [],
+      hosts: [],
+      library: false,
+      upstream: client,
+      hosted: false,
+      push: {mode: 'through', writer: client},
+      maxManifest: 4 * 1024 * 1024,
+      tags: {ttl: 60_000, maxStale: 60_000, keepDeleted: 0, absentTtl: 5000},
+      referrers: {mode, ttl: 60_000, maxStale: 60_000, prefetch: 'off'},
+      rateLimitStatus: 503,
+    };
+  };
+  const registry = registryAt(url);
+  const route: Route = {
+    registry,
+    repository: {registry: registry.name, name: repository},
+    asked: repository,
+  };
+  const events = createEvents();
+  const heard: (keyof EventMap)[] = [];
+  for (const name of [
+    'referrers.tag-owed',
+    'referrers.tag-written',
+    'referrers.tag-unusable',
+    'referrers.tag-failed',
+  ] as const) {
+    events.on(name, () => heard.push(name));
+  }
+  events.on('background.failed', ({error}) => onFault(error));
+  const writes = createWrites();
+  const pull = createManifestPull({metadata, writes, clock, arrived: () => {}});
+  const tags = createTags({metadata, pull, absences: createAbsences(clock), writes, clock, events});
+  const capabilities = createCapabilities(clock, events);
+  const discovery = createDiscovery({capabilities, fallbackTags: createFallbackTags({metadata, pull})});
+  let under = 0;
+  let idle = Promise.withResolvers<void>();
+  const rounds = createTagRounds({metadata, capabilities, discovery, pull, tags, clock, events, owner});
+  const counted = {
+    async run(...question: Parameters<typeof rounds.run>) {
+      under += 1;
+      try {
+        return await rounds.run(...question);
+      } finally {
+        under -= 1;
+        if (under === 0) {
+          idle.resolve();
+          idle = Promise.withResolvers();
+        }
+      }
+    },
+  };
+  let registries = createRegistries([registry], undefined);
+  const upkeep = createTagUpkeep({metadata, rounds: counted, registries: () => registries, clock, events});
+  const close = async () => {
+    const closed = upkeep.close();
+    await clock.advance(1000);
+    await closed;
+  };
+  t.teardown(close);
+  let change = 0;
+
+  async function owe({digest, bytes, mediaType}: ManifestContent, kind: 'add' | 'remove'): Promise<Digest> {
+    const edge = edgeOf({digest, bytes, mediaType});
+    if (!edge) throw new Error('a referrer has a subject');
+    const at = clock.now() + change++;
+    const origin = 'upstream' as const;
+    const row = {repository: route.repository, subject: edge.subject, digest, change: kind, at};
+    const facts = readManifest(bytes);
+    await metadata.commit([
+      kind === 'add'
+        ? manifestPut({repository: route.repository, digest, bytes, mediaType, edge, facts, origin, at})
+        : {type: 'manifest.delete', repository: route.repository, digest},
+      {type: 'tag-journal.put', entry: {...row, writtenAt: undefined}},
+    ]);
+    return edge.subject;
+  }
+
+  return {
+    upkeep,
+    metadata,
+    clock,
+    route,
+    heard,
+    tags,
+    pushed: async (referrer) => void (await owe(referrer, 'add')),
+    attach: async (referrer) => upkeep.settle(route, await owe(referrer, 'add')),
+    deleted: async (referrer) => upkeep.settle(route, await owe(referrer, 'remove')),
+    journal: () => metadata.owedTagChanges(undefined, 1000),
+    async later(ms) {
+      const round = idle.promise;
+      await clock.advance(ms);
+      await round;
+      // What follows the end of a round follows it at once.
+      await new Promise(setImmediate);
+    },
+    reconfigure(upstream) {
+      registries = createRegistries([registryAt(upstream)], undefined);
+    },
+    async restart(changes = {}) {
+      await close();
+      return startUpkeep(t, url, {clock, mode, metadata, owner: `${owner}'`, ...changes});
+    },
+  };
+}

@@ -1,0 +1,111 @@
+import test from 'ava';
+import {createBreaker, type Finding} from '../../../src/upstream/transport/breaker.ts';
+import {createManualClock} from '../../support/clock.ts';
+
+function setUp(confirm?: () => Promise<boolean>) {
+  const clock = createManualClock();
+  const changes: string[] = [];
+  const policy = {failures: 2, openFor: 1000};
+  const breaker = createBreaker(policy, clock, (state) => changes.push(state), confirm);
+  const report = (finding: Finding) => breaker.enter()?.(finding);
+  return {clock, changes, breaker, report};
+}
+
+test('opens after so many failures in a row', (t) => {
+  const {breaker, changes, report} = setUp();
+  report('failing');
+  report('reachable');
+  report('failing');
+  t.is(breaker.closedFor(), undefined);
+  report('failing');
+  t.is(breaker.closedFor(), 1000);
+  t.is(breaker.enter(), undefined);
+  t.deepEqual(changes, ['open']);
+});
+
+test('what never reached the upstream counts neither way', (t) => {
+  const {breaker, report} = setUp();
+  report('failing');
+  report('unknown');
+  report('failing');
+  t.is(breaker.closedFor(), 1000);
+});
+
+test('after its time exactly one probe is let through, and its success closes the circuit', async (t) => {
+  const {breaker, changes, clock, report} = setUp();
+  report('failing');
+  report('failing');
+  await clock.advance(1000);
+  const probe = breaker.enter();
+  t.truthy(probe);
+  t.is(breaker.enter(), undefined);
+  t.true((breaker.closedFor() ?? 0) > 0);
+  probe?.('reachable');
+  t.truthy(breaker.enter());
+  t.truthy(breaker.enter());
+  t.deepEqual(changes, ['open', 'half-open', 'closed']);
+});
+
+test('a failed probe opens the circuit for the whole time again', async (t) => {
+  const {breaker, clock, report} = setUp();
+  report('failing');
+  report('failing');
+  await clock.advance(1500);
+  report('failing');
+  t.is(breaker.closedFor(), 1000);
+});
+
+test('a probe that showed nothing makes room for the next', async (t) => {
+  const {breaker, clock, report} = setUp();
+  report('failing');
+  report('failing');
+  await clock.advance(1000);
+  report('unknown');
+  t.is(breaker.closedFor(), undefined);
+  t.truthy(breaker.enter());
+});
+
+test('requests let through before the circuit opened do not close it', (t) => {
+  const {breaker, report} = setUp();
+  const early = breaker.enter();
+  report('failing');
+  report('failing');
+  early?.('reachable');
+  t.is(breaker.enter(), undefined);
+});
+
+test('with something to confirm it, opens only once that is confirmed', async (t) => {
+  const {promise, resolve} = Promise.withResolvers<boolean>();
+  const {breaker, changes, report} = setUp(() => promise);
+  for (const _ of [1, 2, 3]) report('failing');
+  t.truthy(breaker.enter());
+  resolve(true);
+  await breaker.confirming();
+  t.is(breaker.enter(), undefined);
+  t.deepEqual(changes, ['open']);
+});
+
+test('failures that are not confirmed are counted anew', async (t) => {
+  let asked = 0;
+  const {breaker, changes, report} = setUp(async () => {
+    asked += 1;
+    return false;
+  });
+  for (const count of [0, 1, 1, 2]) {
+    report('failing');
+    await breaker.confirming();
+    t.is(asked, count);
+  }
+  t.deepEqual(changes, []);
+});
+
+test('a success while it is being confirmed keeps the circuit closed', async (t) => {
+  const {promise, resolve} = Promise.withResolvers<boolean>();
+  const {breaker, report} = setUp(() => promise);
+  report('failing');
+  report('failing');
+  report('reachable');
+  resolve(true);
+  await breaker.confirming();
+  t.truthy(breaker.enter());
+});

@@ -1,0 +1,15 @@
+import test from 'ava';
+import {waitFor} from '../../../src/upstream/transport/budget.ts';
+
+test('work that nobody waits for any more may fail unheard', async (t) => {
+  const unheard: unknown[] = [];
+  const hear = (reason: unknown) => void unheard.push(reason);
+  process.on('unhandledRejection', hear);
+  t.teardown(() => void process.off('unhandledRejection', hear));
+  const {promise, reject} = Promise.withResolvers<never>();
+  const reason = new Error('over');
+  t.is(await t.throwsAsync(waitFor(promise, AbortSignal.abort(reason))), reason);
+  reject(new Error('too late'));
+  await new Promise(setImmediate);
+  t.deepEqual(unheard, []);
+});

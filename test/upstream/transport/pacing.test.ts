@@ -1,0 +1,61 @@
+import test from 'ava';
+import fc from 'fast-check';
+import {parseRetryAfter, retryDelay} from '../../../src/upstream/transport/pacing.ts';
+
+const first = {attempt: 1, status: undefined, retryAfter: undefined, left: 5000, jitter: 1};
+
+test('waits double from attempt to attempt, less a jitter of up to a half', (t) => {
+  t.is(retryDelay(first), 100);
+  t.is(retryDelay({...first, attempt: 2}), 200);
+  t.is(retryDelay({...first, attempt: 3}), 400);
+  t.is(retryDelay({...first, attempt: 3, jitter: 0}), 200);
+});
+
+test('four attempts are all', (t) => {
+  t.is(retryDelay({...first, attempt: 4}), undefined);
+});
+
+test('gateway errors are repeated, other statuses are answers', (t) => {
+  for (const status of [502, 503, 504]) t.is(retryDelay({...first, status}), 100, String(status));
+  for (const status of [200, 206, 307, 400, 401, 403, 404, 416, 500, 501, 508]) {
+    t.is(retryDelay({...first, status}), undefined, String(status));
+  }
+});
+
+test('a 429 is repeated only when it says when', (t) => {
+  t.is(retryDelay({...first, status: 429}), undefined);
+  t.is(retryDelay({...first, status: 429, retryAfter: 1000}), 1000);
+});
+
+test('Retry-After beyond the budget ends the attempts', (t) => {
+  t.is(retryDelay({...first, status: 503, retryAfter: 4999}), 4999);
+  t.is(retryDelay({...first, status: 503, retryAfter: 5000}), undefined);
+});
+
+test('a wait never outlasts the budget', (t) => {
+  fc.assert(
+    fc.property(
+      fc.record({
+        attempt: fc.integer({min: 1, max: 6}),
+        status: fc.option(fc.constantFrom(200, 404, 429, 500, 502, 503, 504), {nil: undefined}),
+        retryAfter: fc.option(fc.nat(20_000), {nil: undefined}),
+        left: fc.nat(10_000),
+        jitter: fc.double({min: 0, max: 1, noNaN: true}),
+      }),
+      (attempt) => {
+        const delay = retryDelay(attempt);
+        t.true(delay === undefined || (delay < attempt.left && delay >= (attempt.retryAfter ?? 0)));
+      },
+    ),
+  );
+});
+
+test('Retry-After is read as seconds or as a date', (t) => {
+  const now = Date.parse('Wed, 21 Oct 2026 07:28:00 GMT');
+  t.is(parseRetryAfter('120', now), 120_000);
+  t.is(parseRetryAfter(' 0 ', now), 0);
+  t.is(parseRetryAfter('Wed, 21 Oct 2026 07:28:30 GMT', now), 30_000);
+  t.is(parseRetryAfter('Wed, 21 Oct 2026 07:27:00 GMT', now), 0);
+  for (const field of [undefined, '', '-1', '1.5', 'soon'])
+    t.is(parseRetryAfter(field, now), undefined, field);
+});
