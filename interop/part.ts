@@ -49,7 +49,7 @@ export interface Part {
 }
 
 /** As many contenders at once as a small machine has cores. */
-const AT_ONCE = 2;
+const CONCURRENCY = 2;
 
 /** Every tool that some contender of the parts needs, and every upstream's. */
 export function toolsOf(parts: readonly Part[]): Tool[] {
@@ -98,7 +98,7 @@ export async function runPart(
       jobs.push(() => contender.run(scope, {tools, upstreams, done}));
     }
   }
-  await inParallel(AT_ONCE, jobs);
+  await inParallel(CONCURRENCY, jobs);
   return rows;
 }
 

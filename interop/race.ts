@@ -11,7 +11,7 @@ import {messageOf} from './report.ts';
 /** How many are attached through backref, and how many are written directly at the same time. */
 export const ATTACHES = 50;
 /** So many of each side at once. */
-const AT_ONCE = 8;
+const CONCURRENCY = 8;
 /** Milliseconds between a direct writer's reading and writing. */
 const PAUSE = 50;
 /** Milliseconds in which backref must have put back what the others lost. */
@@ -58,7 +58,7 @@ async function race(scope: Scope, {tools}: Before, ground: Ground, upstream: str
     const direct = others.map(
       (number) => () => attachByTag(upstream, ground.image, number, () => delay(PAUSE)),
     );
-    await Promise.all([inParallel(AT_ONCE, through), inParallel(AT_ONCE, direct)]);
+    await Promise.all([inParallel(CONCURRENCY, through), inParallel(CONCURRENCY, direct)]);
   };
   // This one has read the tag before all others and writes it after them: it undoes everything.
   await attachByTag(upstream, ground.image, 0, everyOther);

@@ -23,8 +23,8 @@ import type {Descriptor} from './oci/descriptor.ts';
 import {type Digest, parseDigest} from './oci/digest.ts';
 import {OCI_INDEX} from './oci/media-type.ts';
 import {isDigestReference, parseName, parseReference, type Reference} from './oci/name.ts';
-import {createCustody} from './registry/blobs/lifecycle.ts';
-import {createDeposits, type Deposit, type DepositsParts} from './registry/maintenance/ingest.ts';
+import {createBlobLifecycle} from './registry/blobs/lifecycle.ts';
+import {createIngest, type Deposit, type IngestParts} from './registry/maintenance/ingest.ts';
 import {Occupied} from './storage/folder-lock.ts';
 import {createFsBlobStore} from './storage/fs/blob-store.ts';
 import {createSpools} from './storage/fs/spools.ts';
@@ -173,15 +173,15 @@ async function depositIn(
   const lock = lockFolder(folder);
   try {
     const store = createFsBlobStore({path: join(folder, 'blobs'), metadata});
-    const custody = createCustody({store, metadata, clock: patientClock});
-    await createDeposits({metadata, spools, custody, clock: patientClock, ...NOTHING_HELD}).make(deposit);
+    const lifecycle = createBlobLifecycle({store, metadata, clock: patientClock});
+    await createIngest({metadata, spools, lifecycle, clock: patientClock, ...NOTHING_HELD}).make(deposit);
   } finally {
     lock.release();
   }
 }
 
 /** Where no server runs, nothing is held in memory that a change would have to reach. */
-const NOTHING_HELD: Pick<DepositsParts, 'tags' | 'memory'> = {
+const NOTHING_HELD: Pick<IngestParts, 'tags' | 'memory'> = {
   tags: {write: (_place, _references, commit) => commit()},
   memory: {keepManifest: () => {}},
 };

@@ -16,19 +16,19 @@ import {createMetrics} from './observe/metrics.ts';
 import {createAccess} from './registry/access.ts';
 import {createBlobs} from './registry/blobs/blobs.ts';
 import {createFills, type Fills} from './registry/blobs/fills.ts';
-import {createCustody} from './registry/blobs/lifecycle.ts';
+import {createBlobLifecycle} from './registry/blobs/lifecycle.ts';
 import {createStoredBytes} from './registry/blobs/stored-bytes.ts';
 import {createCatalog} from './registry/catalog.ts';
 import {createTagRounds} from './registry/fallback-tag/reconcile.ts';
-import {createTagUpkeep, type TagUpkeep} from './registry/fallback-tag/reconciler.ts';
+import {createReconciler, type Reconciler} from './registry/fallback-tag/reconciler.ts';
 import {createTagReaders} from './registry/fallback-tag/synthesize.ts';
 import {createGarbage, type Garbage} from './registry/maintenance/garbage.ts';
-import {createDeposits, type Deposits} from './registry/maintenance/ingest.ts';
+import {createIngest, type Ingest} from './registry/maintenance/ingest.ts';
 import {createSpoolSweep} from './registry/maintenance/spool-sweep.ts';
 import {createUploadExpiry, type UploadExpiry} from './registry/maintenance/upload-expiry.ts';
 import {createManifests} from './registry/manifests/manifests.ts';
 import {createMemory} from './registry/memory.ts';
-import {createAbsences} from './registry/negative-cache.ts';
+import {createNegativeCache} from './registry/negative-cache.ts';
 import {createManifestPull} from './registry/pull/manifest.ts';
 import {createLocalPush} from './registry/push/local.ts';
 import {createPushes} from './registry/push/pushes.ts';
@@ -47,7 +47,7 @@ import {createReferrers} from './registry/referrers/referrers.ts';
 import type {Registries} from './registry/registries.ts';
 import {createTagLists} from './registry/tags/tag-lists.ts';
 import {createTags} from './registry/tags/tags.ts';
-import {createWrites, type Writes} from './registry/write-fence.ts';
+import {createWriteFence, type WriteFence} from './registry/write-fence.ts';
 import type {BlobStore} from './storage/blob-store.ts';
 import {type FolderLock, Occupied} from './storage/folder-lock.ts';
 import {createFsBlobStore} from './storage/fs/blob-store.ts';
@@ -139,9 +139,9 @@ export function createServer(
 
   async function open(): Promise<Omit<Running, 'locks'>> {
     const metadata = await openSqliteMetadata({path: config.storage.metadata.path});
-    const writes = createWrites();
+    const writes = createWriteFence();
     const background = createBackground({clock, events});
-    const {verbs, garbage, deposits, ...work} = wire(config, {
+    const {verbs, garbage, ingest, ...work} = wire(config, {
       metadata,
       spools,
       writes,
@@ -163,7 +163,7 @@ export function createServer(
       reindex: createReindex({metadata, clock}),
       indexRepository: createIndexRepository({metadata, writes, tagLists: verbs.tagLists, clock}),
       garbage,
-      deposits,
+      ingest,
       registries: registries.get,
     });
     const socket = createAdminSocket({
@@ -181,7 +181,7 @@ export function createServer(
   }
 
   /** What is done beside the requests, from now on. */
-  function work({store, sweepSpools, expiry, garbage, upkeep, background}: Running): void {
+  function work({store, sweepSpools, expiry, garbage, reconciler, background}: Running): void {
     const {
       uploads: {expireAfter},
       garbage: {interval, grace},
@@ -194,7 +194,7 @@ export function createServer(
     background.once('expire uploads', expire);
     background.every(Math.min(expireAfter, SWEEP), 'expire uploads', expire);
     if (interval > 0) background.every(interval, 'collect garbage', collect);
-    upkeep.start();
+    reconciler.start();
   }
 
   /** Locks the data folder, and that of the blobs where it is another one: nobody else may remove what is in it. */
@@ -238,10 +238,10 @@ export function createServer(
 
   async function stop(): Promise<void> {
     const started = await running?.catch(() => undefined);
-    const {listener, socket, background, upkeep, prefetch, fills, lists, metadata, locks} = started ?? {};
+    const {listener, socket, background, reconciler, prefetch, fills, lists, metadata, locks} = started ?? {};
     // In one turn: from here on nothing new is taken, by either of them.
     await Promise.all([listener?.close(config.shutdown.grace), socket?.close()]);
-    await Promise.all([background?.close(), upkeep?.close()]);
+    await Promise.all([background?.close(), reconciler?.close()]);
     prefetch?.close();
     await fills?.close();
     await lists?.close();
@@ -290,11 +290,11 @@ interface Wired {
   lists: ReferrerLists;
   expiry: UploadExpiry;
   garbage: Garbage;
-  deposits: Deposits;
-  upkeep: TagUpkeep;
+  ingest: Ingest;
+  reconciler: Reconciler;
 }
 
-interface Running extends Omit<Wired, 'verbs' | 'deposits'> {
+interface Running extends Omit<Wired, 'verbs' | 'ingest'> {
   metadata: Metadata;
   background: Background;
   listener: Listener;
@@ -306,7 +306,7 @@ interface Running extends Omit<Wired, 'verbs' | 'deposits'> {
 interface Parts {
   metadata: Metadata;
   spools: Spools;
-  writes: Writes;
+  writes: WriteFence;
   registries(): Registries;
   /** The server takes nothing new any more. */
   isStopping(): boolean;
@@ -320,29 +320,39 @@ function wire(config: Config, parts: Parts): Wired {
   const {metadata, spools, writes, registries, isStopping, owner, clock, events} = parts;
   const store = createFsBlobStore({path: join(config.storage.blobs.path, 'blobs'), metadata});
   const memory = createMemory(config.cache.memory);
-  const absences = createAbsences(clock);
+  const negativeCache = createNegativeCache(clock);
   const access = createAccess({metadata, clock, events});
   const pull = createManifestPull({metadata, writes, clock, arrived: (arrival) => prefetch.arrived(arrival)});
-  const tags = createTags({metadata, pull, absences, writes, clock, events});
-  const custody = createCustody({store, metadata, clock});
-  const fills = createFills({spools, store, custody, clock, events});
-  const blobs = createBlobs({store, custody, metadata, access, fills, absences, memory, clock, events});
-  const manifests = createManifests({metadata, access, pull, tags, absences, memory, events});
+  const tags = createTags({metadata, pull, negativeCache, writes, clock, events});
+  const lifecycle = createBlobLifecycle({store, metadata, clock});
+  const fills = createFills({spools, store, lifecycle, clock, events});
+  const blobs = createBlobs({
+    store,
+    lifecycle,
+    metadata,
+    access,
+    fills,
+    negativeCache,
+    memory,
+    clock,
+    events,
+  });
+  const manifests = createManifests({metadata, access, pull, tags, negativeCache, memory, events});
   const capabilities = createCapabilities(clock, events);
   const fallbackTags = createFallbackTags({metadata, pull});
   const discovery = createDiscovery({capabilities, fallbackTags});
   const lists = createReferrerLists({metadata, discovery, memory, writes, clock, events});
   const referrers = createReferrers({pages: createReferrersPages(metadata), lists, events});
   const prefetch = createPrefetch({metadata, pull, lists, blobs, events});
-  const tagLists = createTagLists({metadata, absences, clock, events});
-  const uploads = createUploads({metadata, spools, custody, clock});
+  const tagLists = createTagLists({metadata, negativeCache, clock, events});
+  const uploads = createUploads({metadata, spools, lifecycle, clock});
   const rounds = createTagRounds({metadata, capabilities, discovery, pull, tags, clock, events, owner});
-  const upkeep = createTagUpkeep({metadata, rounds, registries, clock, events});
+  const reconciler = createReconciler({metadata, rounds, registries, clock, events});
   const pushed = {
     metadata,
-    custody,
+    lifecycle,
     access,
-    absences,
+    negativeCache,
     memory,
     fills,
     pull,
@@ -353,14 +363,14 @@ function wire(config: Config, parts: Parts): Wired {
   };
   const pushes = createPushes({
     local: createLocalPush({...pushed, uploads, clock, events}),
-    through: createThroughPush({...pushed, uploads, capabilities, lists, upkeep, clock, events}),
+    through: createThroughPush({...pushed, uploads, capabilities, lists, reconciler, clock, events}),
     store,
   });
   const expiry = createUploadExpiry({uploads, registries, events});
   const garbage = createGarbage({
     metadata,
     store,
-    custody,
+    lifecycle,
     memory,
     expireUploads: expiry.run,
     uploadLife: config.uploads.expireAfter,
@@ -389,9 +399,9 @@ function wire(config: Config, parts: Parts): Wired {
       clock,
     }),
   };
-  const deposits = createDeposits({metadata, spools, custody, tags, memory, clock});
+  const ingest = createIngest({metadata, spools, lifecycle, tags, memory, clock});
   const sweepSpools = createSpoolSweep({metadata, spools, clock});
-  return {verbs, store, sweepSpools, fills, prefetch, lists, expiry, garbage, deposits, upkeep};
+  return {verbs, store, sweepSpools, fills, prefetch, lists, expiry, garbage, ingest, reconciler};
 }
 
 /** Bytes left in the fullest of some folders' file systems. */

@@ -2,7 +2,7 @@ import test, {type ExecutionContext} from 'ava';
 import {type Clock, patientClock, systemClock} from '../src/clock.ts';
 import {createEvents} from '../src/events.ts';
 import {parseName} from '../src/oci/name.ts';
-import {createAbsences} from '../src/registry/negative-cache.ts';
+import {createNegativeCache} from '../src/registry/negative-cache.ts';
 import {createCapabilities} from '../src/registry/referrers/capability.ts';
 import {createLoginGate} from '../src/upstream/auth/login-gate.ts';
 import {createBreaker} from '../src/upstream/transport/breaker.ts';
@@ -60,9 +60,9 @@ const lifetimes: Record<string, Begin> = {
     return () => login('undecided');
   },
   'a remembered absence': (clock) => {
-    const absences = createAbsences(clock);
-    absences.remember('team/app:1');
-    return () => absences.has('team/app:1', 10 * SECOND);
+    const negativeCache = createNegativeCache(clock);
+    negativeCache.remember('team/app:1');
+    return () => negativeCache.has('team/app:1', 10 * SECOND);
   },
   'the time that a call has': (clock) => {
     const budget = startBudget(clock, 10 * SECOND);

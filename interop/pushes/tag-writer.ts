@@ -4,7 +4,7 @@ import {LISTS} from './content.ts';
 
 const INDEX = 'application/vnd.oci.image.index.v1+json';
 const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
-const MOST_ATTEMPTS = 10;
+const MAX_ATTEMPTS = 10;
 
 interface Entry {
   digest: string;
@@ -53,7 +53,7 @@ export const readTag = (url: string, repository: string, subject: string): Promi
 
 /** As clients repeat what is answered with 500: docker-registry 2.8 gives it for a tag that is just being written. */
 async function persistently<T>(work: () => Promise<T>): Promise<T> {
-  for (let attempt = 1; attempt < MOST_ATTEMPTS; attempt += 1) {
+  for (let attempt = 1; attempt < MAX_ATTEMPTS; attempt += 1) {
     try {
       return await work();
     } catch {

@@ -1,5 +1,5 @@
 import type {Garbage, GarbageOptions, GarbageResult} from '../registry/maintenance/garbage.ts';
-import type {Deposit, Deposits} from '../registry/maintenance/ingest.ts';
+import type {Deposit, Ingest} from '../registry/maintenance/ingest.ts';
 import {routeOf} from '../registry/namespace.ts';
 import type {IndexOptions, IndexRepository, IndexResult} from '../registry/referrers/index-repository.ts';
 import type {Reindex, ReindexOptions, ReindexResult} from '../registry/referrers/rebuild.ts';
@@ -29,7 +29,7 @@ export interface CommandsParts {
   reindex: Reindex;
   indexRepository: IndexRepository;
   garbage: Garbage;
-  deposits: Deposits;
+  ingest: Ingest;
   /** The configuration of the moment. */
   registries: () => Registries;
 }
@@ -39,7 +39,7 @@ export const createCommands = ({
   reindex,
   indexRepository,
   garbage,
-  deposits,
+  ingest,
   registries,
 }: CommandsParts): Commands => ({
   reindex: (options) => reindex.run(options),
@@ -48,5 +48,5 @@ export const createCommands = ({
     return indexRepository.run(route, options);
   },
   collect: (options) => garbage.run(options),
-  deposit: (deposit) => deposits.make(deposit),
+  deposit: (deposit) => ingest.make(deposit),
 });

@@ -14,7 +14,7 @@ export interface ReferrersIndex {
 }
 
 /** Manifests that are fetched at once. */
-const AT_ONCE = 8;
+const CONCURRENCY = 8;
 
 /**
  * The referrers of a subject, each once: as the target lists them, else as the fallback tag leads to them, where each
@@ -51,7 +51,7 @@ async function fromFallbackTag(target: ArtifactTarget, subject: Digest): Promise
       `The tag ${tag} of ${target.name} names a referrer that cannot be read: ${skipped.digest} ${skipped.reason}.`,
     );
   }
-  const edges = await sideBySide(named.digests, AT_ONCE, async (digest) => {
+  const edges = await sideBySide(named.digests, CONCURRENCY, async (digest) => {
     const manifest = await target.manifest(digest);
     return manifest && edgeOf(manifest);
   });

@@ -10,9 +10,9 @@ export interface ReferrerNode extends Descriptor {
 }
 
 /** Lists that are asked for at once. */
-const AT_ONCE = 4;
+const CONCURRENCY = 4;
 /** Nobody signs so many signatures; a registry that makes them up would never come to an end. */
-const MOST_LEVELS = 32;
+const MAX_LEVELS = 32;
 /** Beyond so many lists, each a request or more, somebody makes them up; real images have some dozens. */
 const MAX_LISTS = 100_000;
 
@@ -36,9 +36,9 @@ export async function treeOf(
   const roots = nodesOf((await listOf(target, subject, artifactTypes)).manifests);
   let level = roots;
   for (let depth = 1; level.length > 0; depth++) {
-    if (depth > MOST_LEVELS) {
+    if (depth > MAX_LEVELS) {
       throw new ArtifactError(
-        `${target.name} lists referrers of referrers of ${subject} over more than ${MOST_LEVELS} levels.`,
+        `${target.name} lists referrers of referrers of ${subject} over more than ${MAX_LEVELS} levels.`,
       );
     }
     const open = level.filter(({digest}) => isFirst(seen, digest));
@@ -47,7 +47,7 @@ export async function treeOf(
         `${target.name} lists more than ${maxLists} referrers of referrers of ${subject}.`,
       );
     }
-    await sideBySide(open, AT_ONCE, async (node) => {
+    await sideBySide(open, CONCURRENCY, async (node) => {
       node.referrers = nodesOf((await listOf(target, node.digest)).manifests);
     });
     level = open.flatMap(({referrers}) => referrers);

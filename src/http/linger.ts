@@ -7,7 +7,7 @@ import type {RequestState} from './state.ts';
 /** A rest of a body that is no longer is read away, so that the connection serves the next request. */
 const SMALL_REST = 1024 * 1024;
 /** Of a longer one, so many bytes are read, for so many milliseconds, while the client takes notice of its answer. */
-const MOST_REST = 16 * 1024 * 1024;
+const MAX_REST = 16 * 1024 * 1024;
 const LONGEST_LINGER = 5000;
 
 /**
@@ -49,7 +49,7 @@ export async function answerAndLinger(
   let rest = 0;
   req.on('data', (chunk: Buffer) => {
     rest += chunk.length;
-    if (rest > MOST_REST) end();
+    if (rest > MAX_REST) end();
   });
   req.once('close', () => end());
   // An answer to HEAD has nothing else.

@@ -17,7 +17,7 @@ export interface Listener {
 }
 
 /** Headers, the request line included; enough that an overlong target is seen whole and answered with 414. */
-const MOST_HEADER_BYTES = 32 * 1024;
+const MAX_HEADER_BYTES = 32 * 1024;
 
 /** Milliseconds that a client may take to send the rest of a body whose answer it has. */
 const LONGEST_REST = 30_000;
@@ -44,7 +44,7 @@ export function createListener({app, sendTimeout, clock, events}: ListenerParts)
   const handle = app.callback();
   const connections = createConnections({sendTimeout, clock, events});
   let closing = false;
-  const server = createServer({maxHeaderSize: MOST_HEADER_BYTES, requireHostHeader: false});
+  const server = createServer({maxHeaderSize: MAX_HEADER_BYTES, requireHostHeader: false});
   const answers = new WeakMap<Duplex, Set<ServerResponse>>();
 
   function serve(request: IncomingMessage, response: ServerResponse): void {
@@ -154,7 +154,7 @@ function unreadable({code, message}: NodeJS.ErrnoException): OciError {
   if (code === 'HPE_HEADER_OVERFLOW') {
     return new OciError('UNSUPPORTED', {
       status: 431,
-      message: `the request's headers are longer than ${MOST_HEADER_BYTES} bytes`,
+      message: `the request's headers are longer than ${MAX_HEADER_BYTES} bytes`,
     });
   }
   return new OciError('UNSUPPORTED', {

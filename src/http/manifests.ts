@@ -32,7 +32,7 @@ export const headManifest = (manifests: Manifests) => async (ctx: Ctx) => {
 };
 
 /** Further tags that one request may set. */
-const MOST_TAGS = 100;
+const MAX_TAGS = 100;
 
 /** dist-spec, end-7. */
 export const putManifest =
@@ -62,10 +62,10 @@ export const deleteManifest: PushHandler = async (ctx, route, push) => {
 /** dist-spec, Pushing Manifests: `?tag=`, at least 10 of them, 414 where there are too many. */
 function tagsAsked(ctx: Ctx): Tag[] {
   const tags = [...new Set([ctx.query['tag'] ?? []].flat())];
-  if (tags.length > MOST_TAGS) {
+  if (tags.length > MAX_TAGS) {
     throw new OciError('MANIFEST_INVALID', {
       status: 414,
-      message: `the request names ${tags.length} tags; at most ${MOST_TAGS} are set at once: put the manifest once more with the others`,
+      message: `the request names ${tags.length} tags; at most ${MAX_TAGS} are set at once: put the manifest once more with the others`,
     });
   }
   return tags.map(parseTag);

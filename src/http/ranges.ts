@@ -10,7 +10,7 @@ export interface Span {
 export type RangeVerdict = Span[] | 'whole' | 'unsatisfiable';
 
 /** More parts than this are answered as the whole (RFC 9110, section 14.2 allows to ignore a range). */
-const MOST_SPANS = 64;
+const MAX_SPANS = 64;
 const BYTES = /^bytes=/i;
 const SUFFIX = /(?<=[=,]\s*)-(\d+)/g;
 
@@ -26,5 +26,5 @@ export function rangesOf(header: string | undefined, size: number): RangeVerdict
   const parsed = parse(size, bounded, {combine: true});
   if (parsed === -2) return 'whole';
   if (parsed === -1) return 'unsatisfiable';
-  return parsed.length > MOST_SPANS ? 'whole' : parsed.map(({start, end}) => ({start, end}));
+  return parsed.length > MAX_SPANS ? 'whole' : parsed.map(({start, end}) => ({start, end}));
 }

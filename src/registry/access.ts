@@ -9,7 +9,7 @@ import {type ManifestHead, UpstreamFailure} from '../upstream/port.ts';
 import {manifestType} from './manifest-type.ts';
 import type {Route} from './namespace.ts';
 import {createSingleFlight} from './single-flight.ts';
-import {keepIfRoom} from './store-if-space.ts';
+import {storeIfSpace} from './store-if-space.ts';
 
 /** This caller may have this digest of this repository. */
 export interface Grant {
@@ -61,7 +61,7 @@ export function createAccess({metadata, clock, events}: AccessParts): Access {
     // Where the upstream and the manifest disagree about the length, only the bytes can tell who is right.
     if (size !== undefined && size === (promised ?? size)) {
       const link = {type: 'blob.link' as const, repository, digest, size, origin: 'upstream' as const};
-      await keepIfRoom(events, 'the link of a blob', () => metadata.commit([{...link, at: clock.now()}]));
+      await storeIfSpace(events, 'the link of a blob', () => metadata.commit([{...link, at: clock.now()}]));
     }
     return {size};
   }
@@ -76,7 +76,7 @@ export function createAccess({metadata, clock, events}: AccessParts): Access {
     const mediaType = manifestType(head.mediaType, readManifest(bytes), registry.upstream.host);
     const edge = edgeOf({digest, mediaType, bytes});
     const link = {type: 'manifest.link' as const, repository, digest, mediaType, edge};
-    await keepIfRoom(events, 'the link of a manifest', () =>
+    await storeIfSpace(events, 'the link of a manifest', () =>
       metadata.commit([{...link, origin: 'upstream', at: clock.now()}], [{type: 'manifest.stored', digest}]),
     );
     return {size: bytes.byteLength};

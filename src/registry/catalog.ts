@@ -1,5 +1,5 @@
 import type {Metadata} from '../storage/metadata.ts';
-import {byBytes, MOST_ENTRIES, type Page, type PageQuery} from './page.ts';
+import {byBytes, MAX_ENTRIES, type Page, type PageQuery} from './page.ts';
 import type {Registries, Registry} from './registries.ts';
 
 /** The repositories of which something is cached or kept here. */
@@ -28,7 +28,7 @@ export function createCatalog({metadata}: {metadata: Metadata}): Catalog {
   }
 
   async function page(shelves: {registry: Registry; prefix: string}[], {n, last}: PageQuery): Promise<Page> {
-    const limit = Math.min(n ?? MOST_ENTRIES, MOST_ENTRIES);
+    const limit = Math.min(n ?? MAX_ENTRIES, MAX_ENTRIES);
     if (limit === 0) return {entries: [], next: undefined};
     const lists = await Promise.all(
       shelves.map(({registry, prefix}) => named(registry, prefix, last, limit + 1)),

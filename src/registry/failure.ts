@@ -1,7 +1,7 @@
 import type {Digest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
 import {StoreMissing} from '../storage/blob-store.ts';
-import {NoRoom} from '../storage/metadata.ts';
+import {DiskFull} from '../storage/metadata.ts';
 import {UpstreamFailure} from '../upstream/port.ts';
 import type {Route} from './namespace.ts';
 
@@ -29,7 +29,7 @@ export const failureReason = (error: unknown): string | undefined =>
   error instanceof DigestMismatch ||
   error instanceof SpoolFailed ||
   error instanceof StoreMissing ||
-  error instanceof NoRoom
+  error instanceof DiskFull
     ? error.message
     : undefined;
 
@@ -75,7 +75,7 @@ export async function answering<T>(
   try {
     return await verb();
   } catch (error) {
-    if (error instanceof NoRoom) throw diskFailed('the disk is full', error);
+    if (error instanceof DiskFull) throw diskFailed('the disk is full', error);
     if (error instanceof StoreMissing) throw storeMissing(error);
     throw error instanceof UpstreamFailure ? refusal(error, route, plight) : error;
   }

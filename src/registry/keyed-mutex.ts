@@ -1,13 +1,13 @@
 /** Work on one thing at a time: one after the other for equal keys, side by side for different ones. */
-export interface Turns {
+export interface KeyedMutex {
   /** Runs `work` when everything that was given for the same key before has ended, however it ended. */
-  take<T>(key: string, work: () => Promise<T>): Promise<T>;
+  run<T>(key: string, work: () => Promise<T>): Promise<T>;
 }
 
-export function createTurns(): Turns {
+export function createKeyedMutex(): KeyedMutex {
   const last = new Map<string, Promise<unknown>>();
   return {
-    async take(key, work) {
+    async run(key, work) {
       const before = last.get(key);
       const turn = before ? before.then(work, work) : work();
       last.set(key, turn);

@@ -4,8 +4,8 @@ import type {Digest} from '../oci/digest.ts';
 import {isDigestReference, type Reference} from '../oci/name.ts';
 import type {RepositoryKey} from '../storage/metadata.ts';
 
-/** What the upstream lately said is not there, for seconds: long absences refuse images that were just pushed. */
-export interface Absences {
+/** What the upstream recently said does not exist. Entries live seconds: longer ones would refuse images that were just pushed. */
+export interface NegativeCache {
   remember(key: string): void;
   /** True when the absence was learned less than `ttl` milliseconds ago. */
   has(key: string, ttl: number): boolean;
@@ -24,7 +24,7 @@ export const blobAbsence = ({registry, name}: RepositoryKey, digest: Digest): st
 /** Of the repository as a whole, as its list of tags tells. */
 export const repositoryAbsence = ({registry, name}: RepositoryKey): string => `${registry}/${name} tags`;
 
-export function createAbsences(clock: Clock): Absences {
+export function createNegativeCache(clock: Clock): NegativeCache {
   const seen = new LRUCache<string, number>({max: MOST});
   return {
     remember: (key) => void seen.set(key, clock.monotonic()),

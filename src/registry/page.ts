@@ -12,7 +12,7 @@ export interface Page {
 }
 
 /** A larger `n` is clamped. */
-export const MOST_ENTRIES = 10_000;
+export const MAX_ENTRIES = 10_000;
 
 /** Entries in the order of their bytes: what the specification calls lexical order. */
 export const byBytes = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
@@ -23,7 +23,7 @@ export const byBytes = (a: string, b: string): number => (a < b ? -1 : a > b ? 1
  */
 export function pageOf(sorted: readonly string[], {n, last}: PageQuery): Page {
   const from = last === undefined ? 0 : firstAfter(sorted, last);
-  const limit = Math.min(n ?? MOST_ENTRIES, MOST_ENTRIES);
+  const limit = Math.min(n ?? MAX_ENTRIES, MAX_ENTRIES);
   const entries = sorted.slice(from, from + limit);
   const more = limit > 0 && from + limit < sorted.length;
   return {entries, next: more ? entries.at(-1) : undefined};

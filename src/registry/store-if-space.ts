@@ -1,5 +1,5 @@
 import type {Events} from '../events.ts';
-import {NoRoom} from '../storage/metadata.ts';
+import {DiskFull} from '../storage/metadata.ts';
 
 /**
  * Runs the commit that keeps what an upstream said. Without room for it nothing is kept, which is told, and whoever
@@ -8,7 +8,7 @@ import {NoRoom} from '../storage/metadata.ts';
  * @returns whether it was kept
  * @throws whatever else the commit throws
  */
-export async function keepIfRoom(
+export async function storeIfSpace(
   events: Events,
   what: string,
   commit: () => Promise<unknown>,
@@ -17,12 +17,12 @@ export async function keepIfRoom(
     await commit();
     return true;
   } catch (error) {
-    if (!(error instanceof NoRoom)) throw error;
+    if (!(error instanceof DiskFull)) throw error;
     unkept(events, what, error);
     return false;
   }
 }
 
 /** Tells of what is not kept because there is no room. */
-export const unkept = (events: Events, what: string, error: NoRoom): void =>
+export const unkept = (events: Events, what: string, error: DiskFull): void =>
   void events.emit('background.failed', {task: `keep ${what}`, error});

@@ -5,11 +5,11 @@ import type {Place, Route} from './namespace.ts';
 /**
  * What is written through us, so that the answer to a question from before a write is not taken for what is so after it.
  */
-export interface Writes {
+export interface WriteFence {
   /** The present moment, to be held until the answer to a question is here. */
   moment(): number;
   /** Whether the reference was written after that moment, or is being written. */
-  overtaken(route: Route, reference: Reference, moment: number): boolean;
+  isStale(route: Route, reference: Reference, moment: number): boolean;
   /** Resolves when no write of the reference is under way. */
   settled(route: Route, reference: Reference): Promise<void>;
   /** Runs the commit that changes these references. */
@@ -19,7 +19,7 @@ export interface Writes {
 /** Beyond so many later ones a write is forgotten: a question waits seconds for its answer. */
 const MOST = 10_000;
 
-export function createWrites(): Writes {
+export function createWriteFence(): WriteFence {
   const underWay = new Map<string, Promise<unknown>>();
   const written = new LRUCache<string, number>({max: MOST});
   let present = 0;
@@ -35,7 +35,7 @@ export function createWrites(): Writes {
   return {
     moment: () => present,
 
-    overtaken(route, reference, moment) {
+    isStale(route, reference, moment) {
       const key = keyOf(route, reference);
       return underWay.has(key) || (written.get(key) ?? 0) > moment;
     },

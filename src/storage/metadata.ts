@@ -307,7 +307,7 @@ export type Precondition =
   | {type: 'lease.free'; key: string; owner: string; at: number; maxLifeMs: number};
 
 /** A commit found the disk full: nothing of it was made, and it can be tried again when there is room. */
-export class NoRoom extends Error {
+export class DiskFull extends Error {
   override readonly name = 'NoRoom';
 }
 

@@ -197,10 +197,10 @@ test('a deposit that was begun is made whole, also by a server that is stopped m
 });
 
 test('a deposit comes through as it is', async (t) => {
-  const deposits: Deposit[] = [];
-  const {client} = await listening(t, {deposit: async (deposit) => void deposits.push(deposit)});
+  const ingest: Deposit[] = [];
+  const {client} = await listening(t, {deposit: async (deposit) => void ingest.push(deposit)});
   await client.deposit(DEPOSIT);
-  t.deepEqual(deposits, [DEPOSIT]);
+  t.deepEqual(ingest, [DEPOSIT]);
 });
 
 test('a server that dies in the middle is told from one that is done', async (t) => {

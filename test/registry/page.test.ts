@@ -1,6 +1,6 @@
 import test from 'ava';
 import fc from 'fast-check';
-import {byBytes, MOST_ENTRIES, pageOf} from '../../src/registry/page.ts';
+import {byBytes, MAX_ENTRIES, pageOf} from '../../src/registry/page.ts';
 
 const tags = ['1.0', '1.1', 'Latest', '_x', 'edge', 'latest'];
 
@@ -44,10 +44,10 @@ test('n=0 is an empty list without a next one', (t) => {
 });
 
 test('an oversized n is clamped, and so is a missing one', (t) => {
-  const many = Array.from({length: MOST_ENTRIES + 5}, (_, index) => String(index).padStart(6, '0'));
-  for (const n of [undefined, MOST_ENTRIES + 1, 999_999_999_999_999]) {
+  const many = Array.from({length: MAX_ENTRIES + 5}, (_, index) => String(index).padStart(6, '0'));
+  for (const n of [undefined, MAX_ENTRIES + 1, 999_999_999_999_999]) {
     const {entries, next} = pageOf(many, {n, last: undefined});
-    t.is(entries.length, MOST_ENTRIES);
+    t.is(entries.length, MAX_ENTRIES);
     t.is(next, entries.at(-1));
   }
 });

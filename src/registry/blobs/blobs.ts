@@ -11,12 +11,12 @@ import {HIT, MISS, outcomeOf} from '../answer.ts';
 import {answering, BlobAbsent, SpoolFailed} from '../failure.ts';
 import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
-import {type Absences, blobAbsence} from '../negative-cache.ts';
-import {keepIfRoom} from '../store-if-space.ts';
+import {blobAbsence, type NegativeCache} from '../negative-cache.ts';
+import {storeIfSpace} from '../store-if-space.ts';
 import {type BlobAnswer, type BlobFound, fromFill, fromMemory, fromStore, fromUpstream} from './answer.ts';
 import type {Source} from './download.ts';
 import type {Fill, Fills} from './fills.ts';
-import type {Custody} from './lifecycle.ts';
+import type {BlobLifecycle} from './lifecycle.ts';
 import {blobSource} from './source.ts';
 
 /** dist-spec, Pulling Blobs, and Checking if Content Exists. */
@@ -34,11 +34,11 @@ export interface Blobs {
 
 export interface BlobsParts {
   store: BlobStore;
-  custody: Custody;
+  lifecycle: BlobLifecycle;
   metadata: Metadata;
   access: Access;
   fills: Fills;
-  absences: Absences;
+  negativeCache: NegativeCache;
   memory: Memory;
   clock: Clock;
   events: Events;
@@ -51,17 +51,17 @@ const RENEWAL = 60_000;
 
 export function createBlobs({
   store,
-  custody,
+  lifecycle,
   metadata,
   access,
   fills,
-  absences,
+  negativeCache,
   memory,
   clock,
   events,
 }: BlobsParts): Blobs {
   function absent(route: Route, digest: Digest): OciError {
-    absences.remember(blobAbsence(route.repository, digest));
+    negativeCache.remember(blobAbsence(route.repository, digest));
     return unknown(route, digest);
   }
 
@@ -79,14 +79,14 @@ export function createBlobs({
       memory.keepBlob(digest, bytes);
       return bytes;
     }
-    if (!(await custody.verify(digest))) events.emit('blob.damaged', {digest});
+    if (!(await lifecycle.verify(digest))) events.emit('blob.damaged', {digest});
     return undefined;
   }
 
   /** What is whole and here, after access. */
   async function warm(route: Route, digest: Digest, caller: Caller): Promise<BlobAnswer | undefined> {
     const held = memory.blob(digest);
-    const size = held?.length ?? (await custody.stored(digest));
+    const size = held?.length ?? (await lifecycle.stored(digest));
     if (size === undefined) return undefined;
     const linked = await access.recall(route, digest);
     if (!linked) await granted(route, digest, caller);
@@ -195,7 +195,7 @@ export function createBlobs({
 
   function refuseAbsent(route: Route, digest: Digest): void {
     const {absentTtl} = route.registry.tags;
-    if (absences.has(blobAbsence(route.repository, digest), absentTtl)) throw unknown(route, digest);
+    if (negativeCache.has(blobAbsence(route.repository, digest), absentTtl)) throw unknown(route, digest);
   }
 
   async function headCold(route: Route, digest: Digest, caller: Caller): Promise<BlobFound> {
@@ -231,7 +231,7 @@ export function createBlobs({
     const at = clock.now();
     if (link?.origin !== 'local' || at - link.linkedAt < RENEWAL) return;
     const change = {type: 'blob.link' as const, repository, digest, size: link.size, origin: link.origin, at};
-    await keepIfRoom(events, 'that a blob is asked for', () =>
+    await storeIfSpace(events, 'that a blob is asked for', () =>
       metadata.commit([change], [{type: 'blob.held', repository, digest}]),
     );
   }

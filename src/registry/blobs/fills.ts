@@ -8,7 +8,7 @@ import type {Spool, Spools} from '../../storage/spool.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import {DigestMismatch} from '../failure.ts';
 import {download, type Source, writing} from './download.ts';
-import type {Custody} from './lifecycle.ts';
+import type {BlobLifecycle} from './lifecycle.ts';
 import {createProgress, type Progress} from './progress.ts';
 import {createWaiters, type Waiters} from './waiters.ts';
 
@@ -72,7 +72,7 @@ export interface Fills {
 export interface FillParts {
   spools: Spools;
   store: BlobStore;
-  custody: Custody;
+  lifecycle: BlobLifecycle;
   clock: Clock;
   events: Events;
 }
@@ -152,7 +152,7 @@ interface Course {
 }
 
 async function run(
-  {spools, store, custody, clock, events}: FillParts,
+  {spools, store, lifecycle, clock, events}: FillParts,
   {digest, source, expected, repository}: FillOrder,
   {progress, waiters: demand, behind, stopping}: Course,
 ): Promise<void> {
@@ -165,7 +165,7 @@ async function run(
     await download({digest, source, expected, spool, progress, demand, clock, events, stopping});
     const link = {type: 'blob.link' as const, digest, size: progress.received, origin: 'upstream' as const};
     const links = repository ? [{...link, repository, at: clock.now()}] : [];
-    behind.published = writing(custody.keep(digest, spool, links));
+    behind.published = writing(lifecycle.publish(digest, spool, links));
     progress.verify();
     await behind.published;
     events.emit('fill.done', {digest, size: progress.received, ms: clock.monotonic() - began});

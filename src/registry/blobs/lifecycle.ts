@@ -1,19 +1,19 @@
 import type {Clock} from '../../clock.ts';
 import {algorithmOf, type Digest, digestOfAll} from '../../oci/digest.ts';
 import type {BlobStore} from '../../storage/blob-store.ts';
-import {type Change, type Metadata, NoRoom} from '../../storage/metadata.ts';
+import {type Change, DiskFull, type Metadata} from '../../storage/metadata.ts';
 import type {Spool} from '../../storage/spool.ts';
-import {createTurns} from '../keyed-mutex.ts';
+import {createKeyedMutex} from '../keyed-mutex.ts';
 
 /** Blobs' bytes and their rows, changed together: what is being stored is not removed meanwhile. */
-export interface Custody {
+export interface BlobLifecycle {
   /**
    * Makes the content of a verified spool a stored blob, durably, and commits its row together with `also`. It takes the
    * place of bytes that are here under the digest already: those may have been damaged since they were verified.
    * @throws what the disk or the metadata said, with nothing left in the store that no row tells of; the spool is the
    * caller's to discard then
    */
-  keep(digest: Digest, spool: Spool, also?: readonly Change[]): Promise<void>;
+  publish(digest: Digest, spool: Spool, also?: readonly Change[]): Promise<void>;
   /**
    * The size of a stored blob whose bytes are here. A copy whose bytes the disk has lost is forgotten, with what is left
    * of them, and fetched again. Of a blob that was pushed here row and bytes stay as they are: a push that brings it
@@ -27,19 +27,19 @@ export interface Custody {
    */
   verify(digest: Digest): Promise<boolean>;
   /** Removes a blob's bytes unless a repository is linked to it; tells whether it did. */
-  remove(digest: Digest): Promise<boolean>;
+  delete(digest: Digest): Promise<boolean>;
   /** Removes the bytes of a blob that has no row, as a process leaves them that dies in between; tells whether it did. */
-  removeStray(digest: Digest): Promise<boolean>;
+  deleteOrphan(digest: Digest): Promise<boolean>;
 }
 
-export interface CustodyParts {
+export interface BlobLifecycleParts {
   store: BlobStore;
   metadata: Metadata;
   clock: Clock;
 }
 
-export function createCustody({store, metadata, clock}: CustodyParts): Custody {
-  const turns = createTurns();
+export function createBlobLifecycle({store, metadata, clock}: BlobLifecycleParts): BlobLifecycle {
+  const mutex = createKeyedMutex();
 
   /** What the row says, and what the disk has. */
   async function look(digest: Digest): Promise<'absent' | 'lost' | {size: number}> {
@@ -54,7 +54,7 @@ export function createCustody({store, metadata, clock}: CustodyParts): Custody {
     try {
       return await metadata.commit([{type: 'blob.delete', digest}], [{type: 'blob.evictable', digest}]);
     } catch (error) {
-      if (error instanceof NoRoom) return false;
+      if (error instanceof DiskFull) return false;
       throw error;
     }
   }
@@ -67,8 +67,8 @@ export function createCustody({store, metadata, clock}: CustodyParts): Custody {
   }
 
   return {
-    keep: (digest, spool, also = []) =>
-      turns.take(digest, async () => {
+    publish: (digest, spool, also = []) =>
+      mutex.run(digest, async () => {
         await store.publish(digest, spool);
         // Only now all of it: what was appended last may have waited for the disk.
         const {size} = spool;
@@ -85,7 +85,7 @@ export function createCustody({store, metadata, clock}: CustodyParts): Custody {
       if (found === 'absent') return undefined;
       if (found !== 'lost') return found.size;
       // Looked at again in its turn: it may have been on its way out, or in anew, and is not removed then.
-      return turns.take(digest, async () => {
+      return mutex.run(digest, async () => {
         const now = await look(digest);
         if (typeof now === 'object') return now.size;
         if (now === 'absent') return undefined;
@@ -95,7 +95,7 @@ export function createCustody({store, metadata, clock}: CustodyParts): Custody {
     },
 
     verify: (digest) =>
-      turns.take(digest, async () => {
+      mutex.run(digest, async () => {
         if (typeof (await look(digest)) !== 'object') return false;
         if ((await digestOfAll(store.open(digest), algorithmOf(digest))) === digest) return true;
         if (await forgetCopy(digest)) await store.delete(digest);
@@ -104,8 +104,8 @@ export function createCustody({store, metadata, clock}: CustodyParts): Custody {
 
     // Marked first: a process that dies in between leaves a row that says what was begun. What is marked before its
     // turn was left by one, and nobody has relied on its bytes since.
-    remove: (digest) =>
-      turns.take(digest, async () => {
+    delete: (digest) =>
+      mutex.run(digest, async () => {
         const begun = (await metadata.blob(digest))?.state === 'deleting';
         const marked =
           begun ||
@@ -116,6 +116,6 @@ export function createCustody({store, metadata, clock}: CustodyParts): Custody {
         return true;
       }),
 
-    removeStray: (digest) => turns.take(digest, () => removeUnrecorded(digest)),
+    deleteOrphan: (digest) => mutex.run(digest, () => removeUnrecorded(digest)),
   };
 }

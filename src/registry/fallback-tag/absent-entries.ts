@@ -7,7 +7,7 @@ import type {Route} from '../namespace.ts';
 const UNKNOWN = new Set<string | undefined>(['MANIFEST_BLOB_UNKNOWN', 'MANIFEST_UNKNOWN']);
 /** Entries that are asked about: so many in all, and side by side. */
 const MOST = 1000;
-const AT_ONCE = 8;
+const CONCURRENCY = 8;
 
 /**
  * Distribution takes no index that names what is gone. What others left in a fallback tag of manifests that they have
@@ -25,9 +25,9 @@ export async function lessAbsent(
   if (!isDoubted || entries.size > MOST) throw refusal;
   const digests = [...entries.keys()].filter(isDigest);
   const there = new Map(entries);
-  for (let at = 0; at < digests.length; at += AT_ONCE) {
+  for (let at = 0; at < digests.length; at += CONCURRENCY) {
     await Promise.all(
-      digests.slice(at, at + AT_ONCE).map(async (digest) => {
+      digests.slice(at, at + CONCURRENCY).map(async (digest) => {
         const head = await registry.upstream.headManifest(repository.name, digest, ANONYMOUS);
         if (!head) there.delete(digest);
       }),

@@ -56,7 +56,7 @@ const LEASE = 30_000;
 const LONGEST_LEASE_MS = 2 * LEASE;
 /** For so long after a write what stood there before is taken for a stale answer (a registry was seen to give one after 5 s). */
 const STALENESS = 10_000;
-const MOST_REPLACED = 10_000;
+const MAX_REPLACED = 10_000;
 
 /** What stands under the tag. */
 interface Reading {
@@ -85,9 +85,9 @@ export function createTagRounds({
   owner,
 }: TagRoundsParts): TagRounds {
   /** What our own writes have replaced, by subject and digest, with the time. */
-  const replaced = new LRUCache<string, number>({max: MOST_REPLACED});
+  const replaced = new LRUCache<string, number>({max: MAX_REPLACED});
   /** What could not be replaced by its validator, by the same. */
-  const unmatched = new LRUCache<string, true>({max: MOST_REPLACED});
+  const unmatched = new LRUCache<string, true>({max: MAX_REPLACED});
   const replacedKey = ({key}: Round, digest: Digest | undefined) => `${key} ${digest ?? 'nothing'}`;
 
   async function journal({route, subject}: Round): Promise<OwedTagChange[]> {

@@ -14,7 +14,7 @@ import {pauseBefore} from './schedule.ts';
  * Sees to it that the fallback tags of upstreams come to hold, and keep, what the journal says: the rounds of one
  * subject one after the other, each for everything that is owed to it by then, until none of it can be lost any more.
  */
-export interface TagUpkeep {
+export interface Reconciler {
   /** Takes up what an earlier process, or another one, left owed, now and from time to time. */
   start(): void;
   /** Resolves when a round has been made for what the journal holds now, or when the patience for it ends. */
@@ -25,7 +25,7 @@ export interface TagUpkeep {
   close(): Promise<void>;
 }
 
-export interface TagUpkeepParts {
+export interface ReconcilerParts {
   metadata: Metadata;
   rounds: TagRounds;
   /** The registries as they are configured now. */
@@ -37,12 +37,12 @@ export interface TagUpkeepParts {
 /** A client waits so long for the tag, milliseconds: what is owed is durable, and it is found here already. */
 const PATIENCE = 2000;
 /** Subjects whose rounds are under way side by side. */
-const AT_ONCE = 8;
+const CONCURRENCY = 8;
 /** What other processes left is looked for so often. */
 const SWEEP = 60_000;
 /** Entries of the journal that one sweep goes through at the most, the first one and those after it. */
-const MOST_FIRST = 1_000_000;
-const MOST_LATER = 10_000;
+const MAX_FIRST = 1_000_000;
+const MAX_LATER = 10_000;
 /** Entries that are read before others have their turn. */
 const PAGE = 1000;
 const GRACE = 1000;
@@ -66,7 +66,7 @@ interface Watch {
 
 const keyOf = ({registry, name}: RepositoryKey, subject: Digest) => `${registry}/${name}@${subject}`;
 
-export function createTagUpkeep({metadata, rounds, registries, clock, events}: TagUpkeepParts): TagUpkeep {
+export function createReconciler({metadata, rounds, registries, clock, events}: ReconcilerParts): Reconciler {
   const watches = new Map<string, Watch>();
   /** Whose turn it is: those that a client waits for first. */
   const urgent = new Set<Watch>();
@@ -115,7 +115,7 @@ export function createTagUpkeep({metadata, rounds, registries, clock, events}: T
   }
 
   function startWork(): void {
-    while (!closing.signal.aborted && working.size < AT_ONCE) {
+    while (!closing.signal.aborted && working.size < CONCURRENCY) {
       const next = urgent.values().next().value ?? due.values().next().value;
       if (!next) return;
       urgent.delete(next);
@@ -214,10 +214,10 @@ export function createTagUpkeep({metadata, rounds, registries, clock, events}: T
   }
 
   async function sweepUntilClosed(): Promise<void> {
-    for (let most = MOST_FIRST; ; ) {
+    for (let most = MAX_FIRST; ; ) {
       try {
         await sweep(most);
-        most = MOST_LATER;
+        most = MAX_LATER;
       } catch (error) {
         failed('read the journal of fallback tags', error);
       }

@@ -12,7 +12,7 @@ import {PARTIAL} from '../answer.ts';
 import type {ManifestAnswer, Manifests} from '../manifests/manifests.ts';
 import type {Route} from '../namespace.ts';
 import type {Referrers} from '../referrers/referrers.ts';
-import {keepIfRoom} from '../store-if-space.ts';
+import {storeIfSpace} from '../store-if-space.ts';
 
 export interface TagReadersParts {
   manifests: Manifests;
@@ -26,7 +26,7 @@ export interface TagReadersParts {
 const LIFE = 7 * 24 * 60 * 60_000;
 /** It is given that time anew at most so often. */
 const RENEWAL = 24 * 60 * 60_000;
-const MOST_RENEWED = 10_000;
+const MAX_RENEWED = 10_000;
 
 /**
  * Manifests for clients that know referrers only by the fallback tag, as BuildKit behind a mirror does: where the
@@ -40,7 +40,7 @@ export function createTagReaders({
   clock,
   events,
 }: TagReadersParts): Manifests {
-  const renewed = new LRUCache<string, number>({max: MOST_RENEWED});
+  const renewed = new LRUCache<string, number>({max: MAX_RENEWED});
 
   /** Readable by digest from now on, as a tag's manifest has to be. */
   async function keep({repository}: Route, digest: Digest, bytes: Buffer): Promise<void> {
@@ -59,7 +59,7 @@ export function createTagReaders({
       at: clock.now(),
       expiresAt: clock.now() + LIFE,
     };
-    const kept = await keepIfRoom(events, 'a synthesized index', () => metadata.commit([put]));
+    const kept = await storeIfSpace(events, 'a synthesized index', () => metadata.commit([put]));
     if (kept) renewed.set(key, clock.monotonic());
   }
 

@@ -3,7 +3,7 @@ import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {BlobStore} from '../../storage/blob-store.ts';
 import type {Metadata} from '../../storage/metadata.ts';
-import type {Custody} from '../blobs/lifecycle.ts';
+import type {BlobLifecycle} from '../blobs/lifecycle.ts';
 import type {Memory} from '../memory.ts';
 
 /** What was collected. */
@@ -50,7 +50,7 @@ export interface Garbage {
 export interface GarbageParts {
   metadata: Metadata;
   store: BlobStore;
-  custody: Custody;
+  lifecycle: BlobLifecycle;
   memory: Memory;
   /** Removes uploads that were last heard of before `before`, and gives their number. */
   expireUploads(before: number, signal: AbortSignal): Promise<number>;
@@ -70,7 +70,7 @@ const STRAY_WALK_INTERVAL_MS = 24 * 60 * 60 * 1000;
 type Collected = Partial<GarbageResult>;
 
 export function createGarbage(parts: GarbageParts): Garbage {
-  const {metadata, store, custody, memory, expireUploads, uploadLife, clock, events} = parts;
+  const {metadata, store, lifecycle, memory, expireUploads, uploadLife, clock, events} = parts;
 
   /** When all bytes are next looked through for those without a row. */
   let strayWalkDueAt = 0;
@@ -116,7 +116,7 @@ export function createGarbage(parts: GarbageParts): Garbage {
   async function* blobs(before: number): AsyncGenerator<Collected> {
     yield* all(
       () => metadata.uncollectedBlobs(before, BATCH),
-      async ({digest, size}) => ((await custody.remove(digest)) ? {blobs: 1, bytes: size} : undefined),
+      async ({digest, size}) => ((await lifecycle.delete(digest)) ? {blobs: 1, bytes: size} : undefined),
     );
   }
 
@@ -133,7 +133,7 @@ export function createGarbage(parts: GarbageParts): Garbage {
         continue;
       }
       if (storedAt >= before) tooYoung += 1;
-      else if (await custody.removeStray(digest)) yield {blobs: 1, bytes: size};
+      else if (await lifecycle.deleteOrphan(digest)) yield {blobs: 1, bytes: size};
     }
     if (tooYoung === 0) strayWalkDueAt = clock.monotonic() + STRAY_WALK_INTERVAL_MS;
   }

@@ -7,7 +7,7 @@ import {edgeOf} from '../../oci/referrers.ts';
 import type {UploadId} from '../../oci/upload.ts';
 import type {Change, Metadata, Precondition, RepositoryKey} from '../../storage/metadata.ts';
 import type {Spools} from '../../storage/spool.ts';
-import type {Custody} from '../blobs/lifecycle.ts';
+import type {BlobLifecycle} from '../blobs/lifecycle.ts';
 import {manifestPut} from '../manifest-put.ts';
 import type {Memory} from '../memory.ts';
 import type {Tags} from '../tags/tags.ts';
@@ -23,7 +23,7 @@ export interface Deposit {
   blobs: readonly {digest: Digest; spool: UploadId}[];
 }
 
-export interface Deposits {
+export interface Ingest {
   /**
    * Puts content into the store as its owner may, whatever its registries' settings say of clients' pushes. It is local,
    * and so never evicted. Blobs first, then the manifest, in one commit with its edge and its tag. What was done up to
@@ -33,23 +33,23 @@ export interface Deposits {
   make(deposit: Deposit): Promise<void>;
 }
 
-export interface DepositsParts {
+export interface IngestParts {
   metadata: Metadata;
   spools: Spools;
-  custody: Custody;
+  lifecycle: BlobLifecycle;
   tags: Pick<Tags, 'write'>;
   memory: Pick<Memory, 'keepManifest'>;
   clock: Clock;
 }
 
-export function createDeposits({metadata, spools, custody, tags, memory, clock}: DepositsParts): Deposits {
+export function createIngest({metadata, spools, lifecycle, tags, memory, clock}: IngestParts): Ingest {
   async function takeBlob(repository: RepositoryKey, digest: Digest, id: UploadId): Promise<void> {
     const spool = await spools.open(id);
     try {
       const actual = await digestOfAll(spool.read(0, spool.size), algorithmOf(digest));
       if (actual !== digest) throw wrongDigest('blob', digest, actual);
       const {size} = spool;
-      await custody.keep(digest, spool, [
+      await lifecycle.publish(digest, spool, [
         {type: 'blob.link', repository, digest, size, origin: 'local', at: clock.now()},
       ]);
     } finally {

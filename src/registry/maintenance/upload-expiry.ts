@@ -24,12 +24,12 @@ export interface UploadExpiryParts {
 }
 
 /** Sessions that are cancelled side by side: clients' requests to an upstream keep their share of connections. */
-const AT_ONCE = 2;
+const CONCURRENCY = 2;
 /**
  * Failures after which a run leaves an upstream alone. With those under way they stay below the failures in a row that
  * open its circuit by default: nobody's pull is to fail for what is only tidied up.
  */
-const MOST_FAILURES = 3;
+const MAX_FAILURES = 3;
 
 export function createUploadExpiry({uploads, registries, events}: UploadExpiryParts): UploadExpiry {
   /** @param failures of each registry's upstream so far; counted on */
@@ -37,7 +37,7 @@ export function createUploadExpiry({uploads, registries, events}: UploadExpiryPa
     const registry = registries().all.find(({name}) => name === repository.registry);
     // Configured otherwise since: nobody is to be written to any more.
     if (!upstream || registry?.push.mode !== 'through') return;
-    if ((failures.get(registry.name) ?? 0) >= MOST_FAILURES) return;
+    if ((failures.get(registry.name) ?? 0) >= MAX_FAILURES) return;
     try {
       await registry.push.writer.cancelUpload(repository.name, upstream.location, ANONYMOUS);
     } catch (error) {
@@ -61,7 +61,7 @@ export function createUploadExpiry({uploads, registries, events}: UploadExpiryPa
         await cancel(record, failures);
       }
     };
-    await Promise.all(Array.from({length: AT_ONCE}, worker));
+    await Promise.all(Array.from({length: CONCURRENCY}, worker));
   }
 
   return {

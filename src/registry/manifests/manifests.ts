@@ -12,7 +12,7 @@ import {answering} from '../failure.ts';
 import {claimedType} from '../manifest-type.ts';
 import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
-import {type Absences, manifestAbsence} from '../negative-cache.ts';
+import {manifestAbsence, type NegativeCache} from '../negative-cache.ts';
 import type {ManifestPull, Pulled} from '../pull/manifest.ts';
 import {unkept} from '../store-if-space.ts';
 import {type Resolution, type TagOptions, type Tags, unknown} from '../tags/tags.ts';
@@ -47,7 +47,7 @@ export interface ManifestsParts {
   access: Access;
   pull: ManifestPull;
   tags: Tags;
-  absences: Absences;
+  negativeCache: NegativeCache;
   memory: Memory;
   events: Events;
 }
@@ -57,7 +57,7 @@ export function createManifests({
   access,
   pull,
   tags,
-  absences,
+  negativeCache,
   memory,
   events,
 }: ManifestsParts): Manifests {
@@ -87,13 +87,13 @@ export function createManifests({
   }
 
   function absent(route: Route, digest: Digest) {
-    absences.remember(manifestAbsence(route.repository, digest));
+    negativeCache.remember(manifestAbsence(route.repository, digest));
     return unknown(route, digest);
   }
 
   function refuseAbsent(route: Route, digest: Digest): void {
     const {absentTtl} = route.registry.tags;
-    if (absences.has(manifestAbsence(route.repository, digest), absentTtl)) throw unknown(route, digest);
+    if (negativeCache.has(manifestAbsence(route.repository, digest), absentTtl)) throw unknown(route, digest);
   }
 
   /** Past the cache, as a blob that cannot be kept. */

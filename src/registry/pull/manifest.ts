@@ -5,21 +5,21 @@ import {type Algorithm, algorithmOf, type Digest, digestOf} from '../../oci/dige
 import {factsOf, manifestBody} from '../../oci/manifest.ts';
 import {isDigestReference, type Reference, type Tag} from '../../oci/name.ts';
 import {edgeOf} from '../../oci/referrers.ts';
-import {type Change, type ManifestRecord, type Metadata, NoRoom} from '../../storage/metadata.ts';
+import {type Change, DiskFull, type ManifestRecord, type Metadata} from '../../storage/metadata.ts';
 import {type ManifestBody, UpstreamFailure} from '../../upstream/port.ts';
 import {isLater} from '../freshness.ts';
 import {manifestPut} from '../manifest-put.ts';
 import {manifestType} from '../manifest-type.ts';
 import type {Route} from '../namespace.ts';
 import {createSingleFlight} from '../single-flight.ts';
-import type {Writes} from '../write-fence.ts';
+import type {WriteFence} from '../write-fence.ts';
 
 export interface Pulled {
   /** undefined: the upstream says that there is no such manifest. */
   readonly value: ManifestRecord | undefined;
   readonly collapsed: boolean;
   /** There was no room to keep it: it is good for this one answer. */
-  readonly unkept?: NoRoom | undefined;
+  readonly unkept?: DiskFull | undefined;
 }
 
 /** Several manifests, as the upstream gave them. */
@@ -46,7 +46,7 @@ export interface Arrival {
 
 export interface ManifestPullParts {
   metadata: Metadata;
-  writes: Writes;
+  writes: WriteFence;
   clock: Clock;
   /** Told of each manifest; must not throw. */
   arrived(arrival: Arrival): void;
@@ -100,7 +100,7 @@ interface Fetched {
 /** What came of a question, and why it is not kept where it is not. */
 interface Kept {
   readonly value: ManifestRecord | undefined;
-  readonly unkept: NoRoom | undefined;
+  readonly unkept: DiskFull | undefined;
 }
 
 /** Manifests that are asked for in one turn of the event loop. */
@@ -205,7 +205,7 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
     try {
       return {value: await kept, unkept: undefined};
     } catch (error) {
-      if (!(error instanceof NoRoom)) throw error;
+      if (!(error instanceof DiskFull)) throw error;
       return {value: found?.record, unkept: error};
     }
   }
@@ -238,7 +238,7 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
   const joined = ({value, collapsed}: {value: Kept; collapsed: boolean}): Pulled => ({...value, collapsed});
 
   const overtakenBy = (route: Route, {references, asked}: Fetched): Reference | undefined =>
-    references.find((reference) => writes.overtaken(route, reference, asked));
+    references.find((reference) => writes.isStale(route, reference, asked));
 
   const keyOf = ({repository}: Route, reference: string, caller: Caller) =>
     `${repository.registry}/${repository.name} ${reference} ${caller.key}`;
@@ -347,7 +347,7 @@ function refusals(
 }
 
 function unlessNoRoom(error: unknown): void {
-  if (!(error instanceof NoRoom)) throw error;
+  if (!(error instanceof DiskFull)) throw error;
 }
 
 function verify({bytes}: ManifestBody, digest: Digest, host: string): void {

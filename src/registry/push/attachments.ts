@@ -24,11 +24,11 @@ export interface AttachmentsParts {
 const CROWDED = 40;
 /** Milliseconds for which a subject that was told of is not told of again. */
 const SILENCE = 60 * 60_000;
-const MOST_TOLD = 1000;
+const MAX_TOLD = 1000;
 const BATCH = 1000;
 
 export function createAttachments({metadata, clock, events}: AttachmentsParts): Attachments {
-  const told = new LRUCache<string, number>({max: MOST_TOLD});
+  const told = new LRUCache<string, number>({max: MAX_TOLD});
   const typesOf = ({descriptor}: Edge) => [descriptor.artifactType ?? ''];
 
   /** Oldest first. */

@@ -8,7 +8,7 @@ import {edgeOf} from '../../oci/referrers.ts';
 import type {Change, Precondition} from '../../storage/metadata.ts';
 import type {Route} from '../namespace.ts';
 import type {LocalPush} from '../registries.ts';
-import type {Holdings} from './ensure-local.ts';
+import type {EnsureLocal} from './ensure-local.ts';
 import type {CheckedManifest} from './validate.ts';
 
 /** What belongs into the commit of a manifest because of what it names. */
@@ -44,11 +44,11 @@ export interface Contents {
 }
 
 /** Looked for side by side. Between two rounds others have their turn: a manifest of 4 MiB has room for 40,000 names. */
-const AT_ONCE = 16;
+const CONCURRENCY = 16;
 /** Digests that an error lists. */
-const MOST_LISTED = 20;
+const MAX_LISTED = 20;
 
-export function createContents({holdings, clock}: {holdings: Holdings; clock: Clock}): Contents {
+export function createContents({ensureLocal, clock}: {ensureLocal: EnsureLocal; clock: Clock}): Contents {
   async function blobTerms(
     route: Route,
     blob: Descriptor,
@@ -56,7 +56,7 @@ export function createContents({holdings, clock}: {holdings: Holdings; clock: Cl
   ): Promise<ContentTerms | undefined> {
     const {digest} = blob;
     const {repository} = route;
-    const held = await holdings.blob(route, digest, caller);
+    const held = await ensureLocal.blob(route, digest, caller);
     if (!held) return undefined;
     const {size, origin} = held;
     const link = {
@@ -82,7 +82,7 @@ export function createContents({holdings, clock}: {holdings: Holdings; clock: Cl
     isFallbackIndex: boolean,
   ): Promise<ContentTerms | undefined> {
     const {repository} = route;
-    const record = await holdings.manifest(route, child.digest, caller);
+    const record = await ensureLocal.manifest(route, child.digest, caller);
     if (!record) return blobTerms(route, child, caller);
     const wrongSizes = wrongSize(child, record.bytes.length);
     if (record.origin === 'local' || isFallbackIndex) return {...NOTHING, wrongSizes};
@@ -133,8 +133,8 @@ async function eachOf(
 ): Promise<ContentTerms[]> {
   const wanted = distinct(descriptors);
   const terms: ContentTerms[] = [];
-  for (let at = 0; at < wanted.length; at += AT_ONCE) {
-    const some = wanted.slice(at, at + AT_ONCE);
+  for (let at = 0; at < wanted.length; at += CONCURRENCY) {
+    const some = wanted.slice(at, at + CONCURRENCY);
     const found = await Promise.all(some.map(termsOf));
     const missing = some.filter((_, index) => found[index] === undefined).map(({digest}) => digest);
     if (missing.length > 0) throw unknownContent(manifest, missing);
@@ -171,7 +171,7 @@ export function sizeWarning(wrongSizes: readonly WrongSize[]): string | undefine
 
 /** dist-spec, Pushing Manifests: what a manifest names is pushed before it. */
 export function unknownContent(manifest: Digest, missing: readonly string[]): OciError {
-  const digests = missing.slice(0, MOST_LISTED);
+  const digests = missing.slice(0, MAX_LISTED);
   return new OciError('MANIFEST_BLOB_UNKNOWN', {
     message: `${manifest} names what this repository does not have: ${digests.join(', ')}; push that first`,
     detail: {manifest, digests},

@@ -1,5 +1,5 @@
 import {StoreMissing} from '../../storage/blob-store.ts';
-import {NoRoom} from '../../storage/metadata.ts';
+import {DiskFull} from '../../storage/metadata.ts';
 import {diskFailed, SpoolFailed} from '../failure.ts';
 
 /** What systems say when there is no room left: the disk is full, or a quota is. */
@@ -12,7 +12,7 @@ export async function storing<T>(work: () => Promise<T>): Promise<T> {
   } catch (error) {
     const said = error instanceof SpoolFailed ? error.cause : error;
     if (said instanceof StoreMissing) throw said;
-    if (said instanceof NoRoom) throw diskFailed('the disk is full', error);
+    if (said instanceof DiskFull) throw diskFailed('the disk is full', error);
     const code = said instanceof Error && 'code' in said ? said.code : undefined;
     if (typeof code !== 'string' || !NO_ROOM.has(code)) throw error;
     throw diskFailed(`the disk is full (${code})`, error);

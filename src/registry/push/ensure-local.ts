@@ -5,7 +5,7 @@ import type {BlobLink, ManifestRecord, Metadata} from '../../storage/metadata.ts
 import {UpstreamFailure} from '../../upstream/port.ts';
 import {type Access, accessKey} from '../access.ts';
 import type {Fills} from '../blobs/fills.ts';
-import type {Custody} from '../blobs/lifecycle.ts';
+import type {BlobLifecycle} from '../blobs/lifecycle.ts';
 import {blobSource} from '../blobs/source.ts';
 import {BlobAbsent, DigestMismatch} from '../failure.ts';
 import type {Route} from '../namespace.ts';
@@ -15,23 +15,30 @@ import type {ManifestPull} from '../pull/manifest.ts';
  * What a repository has, its bytes here: what was pushed, and, over an upstream, what that one has, which is fetched
  * first. `undefined` is an absence; UpstreamFailure where the upstream could not be asked.
  */
-export interface Holdings {
+export interface EnsureLocal {
   /** @throws SpoolFailed, when the bytes could not be written */
   blob(route: Route, digest: Digest, caller: Caller): Promise<Pick<BlobLink, 'size' | 'origin'> | undefined>;
   /** @throws NoRoom, when it could not be kept */
   manifest(route: Route, digest: Digest, caller: Caller): Promise<ManifestRecord | undefined>;
 }
 
-export interface HoldingsParts {
+export interface EnsureLocalParts {
   metadata: Metadata;
-  custody: Pick<Custody, 'stored'>;
+  lifecycle: Pick<BlobLifecycle, 'stored'>;
   access: Access;
   fills: Fills;
   pull: ManifestPull;
   clock: Clock;
 }
 
-export function createHoldings({metadata, custody, access, fills, pull, clock}: HoldingsParts): Holdings {
+export function createEnsureLocal({
+  metadata,
+  lifecycle,
+  access,
+  fills,
+  pull,
+  clock,
+}: EnsureLocalParts): EnsureLocal {
   /** Downloads a blob that this caller was found to have access to. A download that somebody else began, and lost, is begun anew. */
   async function fetched(
     route: Route,
@@ -53,7 +60,7 @@ export function createHoldings({metadata, custody, access, fills, pull, clock}: 
     } finally {
       leave();
     }
-    return custody.stored(digest);
+    return lifecycle.stored(digest);
   }
 
   /** What the upstream grants, downloaded unless its bytes are here. */
@@ -62,7 +69,7 @@ export function createHoldings({metadata, custody, access, fills, pull, clock}: 
     const origin = 'upstream' as const;
     const grant = (await access.recall(route, digest)) ?? (await access.confirmBlob(route, digest, caller));
     if (!grant) return undefined;
-    const size = (await custody.stored(digest)) ?? (await fetched(route, digest, grant.size, caller));
+    const size = (await lifecycle.stored(digest)) ?? (await fetched(route, digest, grant.size, caller));
     if (size === undefined) return undefined;
     // A commit relies on the link, for which there was no size, or no room, when the upstream granted the blob.
     if (!(await metadata.blobLink(repository, digest))) {
@@ -74,7 +81,7 @@ export function createHoldings({metadata, custody, access, fills, pull, clock}: 
   return {
     async blob(route, digest, caller) {
       const link = await metadata.blobLink(route.repository, digest);
-      const size = link && (await custody.stored(digest));
+      const size = link && (await lifecycle.stored(digest));
       if (link && size !== undefined) return {size, origin: link.origin};
       return route.registry.hosted ? undefined : obtained(route, digest, caller);
     },

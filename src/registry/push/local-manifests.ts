@@ -6,7 +6,7 @@ import {isDigestReference, type Reference, type Tag} from '../../oci/name.ts';
 import {subjectPrefix} from '../../oci/referrers.ts';
 import type {Change, Metadata} from '../../storage/metadata.ts';
 import type {FallbackEntries} from '../fallback-tag/follow.ts';
-import {createTurns} from '../keyed-mutex.ts';
+import {createKeyedMutex} from '../keyed-mutex.ts';
 import {manifestPut} from '../manifest-put.ts';
 import type {Manifests} from '../manifests/manifests.ts';
 import type {Memory} from '../memory.ts';
@@ -63,7 +63,7 @@ export function createLocalManifests({
   memory,
   clock,
 }: LocalManifestsParts): LocalManifests {
-  const turns = createTurns();
+  const mutex = createKeyedMutex();
 
   /** Of its type's attachments, those for which there is no room beside it. */
   async function overflowOf({route, policy, manifest: {edge}}: Taking): Promise<Digest[]> {
@@ -118,7 +118,7 @@ export function createLocalManifests({
     const {route, policy, manifest} = taking;
     const {registry, name} = route.repository;
     if (!manifest.edge || policy.keep === undefined) return take(taking);
-    return turns.take(`${registry}/${name}@${manifest.edge.subject}`, () => take(taking));
+    return mutex.run(`${registry}/${name}@${manifest.edge.subject}`, () => take(taking));
   }
 
   /** What a client lists by the fallback tag is found by its edge, also where it need not exist. */

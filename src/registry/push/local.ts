@@ -5,13 +5,13 @@ import {UpstreamFailure} from '../../upstream/port.ts';
 import {answering} from '../failure.ts';
 import {createFallbackEntries, type FallbackEntriesParts} from '../fallback-tag/follow.ts';
 import type {Route} from '../namespace.ts';
-import {type Absences, blobAbsence, repositoryAbsence} from '../negative-cache.ts';
+import {blobAbsence, type NegativeCache, repositoryAbsence} from '../negative-cache.ts';
 import type {LocalPush} from '../registries.ts';
 import {type AttachmentsParts, createAttachments} from './attachments.ts';
 import {pour} from './chunk.ts';
 import {createContents} from './contents.ts';
 import {storing} from './disk.ts';
-import {createHoldings, type HoldingsParts} from './ensure-local.ts';
+import {createEnsureLocal, type EnsureLocalParts} from './ensure-local.ts';
 import {createLocalManifests, foreign, type LocalManifestsParts} from './local-manifests.ts';
 import type {Push, UploadState, UploadWish} from './push.ts';
 import type {Uploads} from './uploads.ts';
@@ -19,27 +19,27 @@ import type {Uploads} from './uploads.ts';
 export interface LocalPushParts
   extends Omit<LocalManifestsParts, 'contents' | 'attachments' | 'entries'>,
     FallbackEntriesParts,
-    HoldingsParts,
+    EnsureLocalParts,
     AttachmentsParts {
   uploads: Uploads;
-  absences: Absences;
+  negativeCache: NegativeCache;
 }
 
 /** dist-spec, Pushing, into this registry itself: hosted, or laid over an upstream that is never written to. */
 export function createLocalPush(parts: LocalPushParts): Push {
-  const {metadata, uploads, access, absences, clock} = parts;
-  const holdings = createHoldings(parts);
+  const {metadata, uploads, access, negativeCache, clock} = parts;
+  const ensureLocal = createEnsureLocal(parts);
   const manifests = createLocalManifests({
     ...parts,
-    contents: createContents({holdings, clock}),
+    contents: createContents({ensureLocal, clock}),
     attachments: createAttachments(parts),
     entries: createFallbackEntries(parts),
   });
   const verb = <T>(route: Route, work: () => Promise<T>): Promise<T> => answering(route, () => storing(work));
 
   function appeared({repository}: Route, digest: Digest): void {
-    absences.forget(blobAbsence(repository, digest));
-    absences.forget(repositoryAbsence(repository));
+    negativeCache.forget(blobAbsence(repository, digest));
+    negativeCache.forget(repositoryAbsence(repository));
   }
 
   /** The repository to mount from, of the same registry; without a name, any that has the blob. */
@@ -71,7 +71,7 @@ export function createLocalPush(parts: LocalPushParts): Push {
 
   async function heldIn(source: Route, digest: Digest, caller: Caller) {
     try {
-      return await holdings.blob(source, digest, caller);
+      return await ensureLocal.blob(source, digest, caller);
     } catch (error) {
       if (error instanceof UpstreamFailure) return undefined;
       throw error;

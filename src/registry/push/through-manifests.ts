@@ -7,8 +7,8 @@ import {edgeOf, subjectPrefix} from '../../oci/referrers.ts';
 import type {Change, ManifestRecord, Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure, UpstreamRefusal} from '../../upstream/port.ts';
 import type {FallbackEntries} from '../fallback-tag/follow.ts';
-import type {TagUpkeep} from '../fallback-tag/reconciler.ts';
-import {createTurns} from '../keyed-mutex.ts';
+import type {Reconciler} from '../fallback-tag/reconciler.ts';
+import {createKeyedMutex} from '../keyed-mutex.ts';
 import {manifestPut} from '../manifest-put.ts';
 import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
@@ -30,7 +30,7 @@ export interface ThroughManifestsParts {
   capabilities: Capabilities;
   entries: FallbackEntries;
   lists: ReferrerLists;
-  upkeep: TagUpkeep;
+  reconciler: Reconciler;
   memory: Memory;
   clock: Clock;
 }
@@ -53,11 +53,11 @@ export function createThroughManifests({
   capabilities,
   entries,
   lists,
-  upkeep,
+  reconciler,
   memory,
   clock,
 }: ThroughManifestsParts): Pick<Push, 'putManifest' | 'deleteManifest'> {
-  const turns = createTurns();
+  const mutex = createKeyedMutex();
   let lastChange = 0;
 
   /** Entries of the journal are told apart by it. */
@@ -71,7 +71,7 @@ export function createThroughManifests({
     const [first, ...others] = [...references].sort();
     if (first === undefined) return work();
     const {registry, name} = route.repository;
-    return turns.take(`${registry}/${name}:${first}`, () => inTurn(route, others, work));
+    return mutex.run(`${registry}/${name}:${first}`, () => inTurn(route, others, work));
   }
 
   /** The subject's fallback tag is ours to keep where the upstream is not proven to have a Referrers API. */
@@ -160,7 +160,7 @@ export function createThroughManifests({
     if (!isFallbackIndex(manifest, tags)) return;
     const subjects = (await Promise.all(tags.map((tag) => subjectsOf(route, tag)))).flat();
     await entries.follow(route, subjects, manifest, caller);
-    for (const subject of subjects) upkeep.lookAgain(route, subject);
+    for (const subject of subjects) reconciler.lookAgain(route, subject);
   }
 
   /** The manifest, to know what it refers to; what cannot be had can be deleted all the same. */
@@ -204,7 +204,7 @@ export function createThroughManifests({
     });
     memory.forgetManifest(repository, digest);
     await tagLists.changed(route, {put: [], deleted: []});
-    if (subject) await upkeep.settle(route, subject);
+    if (subject) await reconciler.settle(route, subject);
     if (gone) throw gone;
   }
 
@@ -218,7 +218,7 @@ export function createThroughManifests({
       ]);
     });
     await tagLists.changed(route, {put: [], deleted: [tag]});
-    for (const subject of await subjectsOf(route, tag)) upkeep.lookAgain(route, subject);
+    for (const subject of await subjectsOf(route, tag)) reconciler.lookAgain(route, subject);
     if (gone) throw gone;
   }
 
@@ -249,7 +249,7 @@ export function createThroughManifests({
       hearing(route, MANIFEST, async (): Promise<ManifestReceipt> => {
         const taken = await put(route, reference, pushed, caller);
         const {digest, edge} = taken.manifest;
-        if (taken.owes) await upkeep.settle(route, taken.owes);
+        if (taken.owes) await reconciler.settle(route, taken.owes);
         await followEntries(route, taken, caller);
         const isListed = route.registry.referrers.mode !== 'off';
         return {

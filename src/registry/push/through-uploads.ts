@@ -9,8 +9,8 @@ import {type UploadId, unknownUpload} from '../../oci/upload.ts';
 import type {Change, Metadata, UploadRecord} from '../../storage/metadata.ts';
 import {type BlobTaken, type OutgoingChunk, UpstreamFailure, UpstreamRefusal} from '../../upstream/port.ts';
 import type {Route} from '../namespace.ts';
-import {type Absences, blobAbsence} from '../negative-cache.ts';
-import {keepIfRoom} from '../store-if-space.ts';
+import {blobAbsence, type NegativeCache} from '../negative-cache.ts';
+import {storeIfSpace} from '../store-if-space.ts';
 import {outOfOrder} from './chunk.ts';
 import type {Chunk, Push, UploadState, UploadWish} from './push.ts';
 import type {OpenUpload, Uploads} from './uploads.ts';
@@ -19,7 +19,7 @@ import {BLOB, hearing, UPLOAD, writerOf} from './upstream-answer.ts';
 export interface ThroughUploadsParts {
   uploads: Uploads;
   metadata: Metadata;
-  absences: Absences;
+  negativeCache: NegativeCache;
   clock: Clock;
   events: Events;
 }
@@ -27,7 +27,7 @@ export interface ThroughUploadsParts {
 type Session = NonNullable<UploadRecord['upstream']>;
 
 /** Uploads of which it is remembered that the upstream told where they stand. */
-const MOST_TOLD = 10_000;
+const MAX_TOLD = 10_000;
 
 /**
  * Uploads whose bytes go to the upstream, which alone says where they stand. On the way they are kept here as well, so
@@ -37,12 +37,12 @@ const MOST_TOLD = 10_000;
 export function createThroughUploads({
   uploads,
   metadata,
-  absences,
+  negativeCache,
   clock,
   events,
 }: ThroughUploadsParts): Pick<Push, 'begin' | 'state' | 'append' | 'finish' | 'cancel' | 'deleteBlob'> {
   /** Of these the row says what the upstream said last, or is known not to; of one that broke, it may have taken more. */
-  const told = new LRUCache<UploadId, boolean>({max: MOST_TOLD});
+  const told = new LRUCache<UploadId, boolean>({max: MAX_TOLD});
 
   /** The repository that the upstream may take the blob from; it is asked to mount only from its own. */
   async function mountOf(
@@ -76,7 +76,7 @@ export function createThroughUploads({
 
   /** The upstream has the blob: without room for the link, it is confirmed again when it is asked for. */
   const link = (route: Route, digest: Digest, size: number): Promise<boolean> =>
-    keepIfRoom(events, 'the link of a blob', () => metadata.commit([linkOf(route, digest, size)]));
+    storeIfSpace(events, 'the link of a blob', () => metadata.commit([linkOf(route, digest, size)]));
 
   /** The upstream has taken the blob already: what cannot be confirmed now is confirmed when it is asked for. */
   async function confirmIfPossible(route: Route, digest: Digest, caller: Caller): Promise<void> {
@@ -88,7 +88,7 @@ export function createThroughUploads({
   }
 
   async function mounted(route: Route, digest: Digest, caller: Caller): Promise<void> {
-    absences.forget(blobAbsence(route.repository, digest));
+    negativeCache.forget(blobAbsence(route.repository, digest));
     const known = await metadata.blob(digest);
     if (known) await link(route, digest, known.size);
     else await confirmIfPossible(route, digest, caller);
@@ -200,7 +200,7 @@ export function createThroughUploads({
     {created, digest: named = digest}: BlobTaken,
     caller: Caller,
   ): Promise<void> {
-    absences.forget(blobAbsence(route.repository, digest));
+    negativeCache.forget(blobAbsence(route.repository, digest));
     const isSure = created && named === digest;
     if (!isSure && !(await confirm(route, digest, caller))) {
       if (!created) throw notTaken(route, digest);
@@ -208,7 +208,7 @@ export function createThroughUploads({
       throw otherDigest(route, digest, named);
     }
     if (await kept(route, upload, copy, digest)) return;
-    await keepIfRoom(events, 'that an upload has ended', async () => {
+    await storeIfSpace(events, 'that an upload has ended', async () => {
       await upload.drop();
       await confirmIfPossible(route, digest, caller);
     });

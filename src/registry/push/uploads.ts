@@ -5,9 +5,9 @@ import {OciError} from '../../oci/errors.ts';
 import {createUploadId, type UploadId, unknownUpload} from '../../oci/upload.ts';
 import type {Change, Metadata, RepositoryKey, UploadRecord} from '../../storage/metadata.ts';
 import type {Spool, Spools} from '../../storage/spool.ts';
-import type {Custody} from '../blobs/lifecycle.ts';
+import type {BlobLifecycle} from '../blobs/lifecycle.ts';
 import {diskFailed} from '../failure.ts';
-import {createTurns} from '../keyed-mutex.ts';
+import {createKeyedMutex} from '../keyed-mutex.ts';
 
 /** Uploads under way: a row each, a spool by the name of their id that their bytes grow, and a running digest. */
 export interface Uploads {
@@ -57,12 +57,12 @@ export interface OpenUpload {
 export interface UploadsParts {
   metadata: Metadata;
   spools: Spools;
-  custody: Custody;
+  lifecycle: BlobLifecycle;
   clock: Clock;
 }
 
 /** Running digests that are held between two requests; of others the spool is read again. */
-const MOST_DIGESTS = 10_000;
+const MAX_DIGESTS = 10_000;
 /** Uploads that a sweep looks at in one go. */
 const BATCH = 100;
 
@@ -82,11 +82,11 @@ interface Writing {
   cancelled: boolean;
 }
 
-export function createUploads({metadata, spools, custody, clock}: UploadsParts): Uploads {
+export function createUploads({metadata, spools, lifecycle, clock}: UploadsParts): Uploads {
   const writing = new Map<UploadId, Writing>();
-  const digests = new LRUCache<UploadId, RunningDigest>({max: MOST_DIGESTS});
+  const digests = new LRUCache<UploadId, RunningDigest>({max: MAX_DIGESTS});
   // Whatever opens or removes a spool, or rewrites a row: a spool has one opener at a time.
-  const turns = createTurns();
+  const mutex = createKeyedMutex();
 
   /** An upload belongs to the repository in which it was begun. */
   async function recordOf({registry, name}: RepositoryKey, id: UploadId): Promise<UploadRecord> {
@@ -135,18 +135,18 @@ export function createUploads({metadata, spools, custody, clock}: UploadsParts):
 
   /** The row is read again: another request may have ended the upload since. */
   function open(repository: RepositoryKey, id: UploadId, mine: Writing) {
-    return turns.take(id, async () => {
+    return mutex.run(id, async () => {
       const record = await recordOf(repository, id);
       const spool = await spools.open(id);
       mine.spool = spool;
       const running = digestSoFar(id, spool, record.algorithm ?? 'sha256');
-      return createOpenUpload({record, spool, running, mine, metadata, custody});
+      return createOpenUpload({record, spool, running, mine, metadata, lifecycle});
     });
   }
 
   /** Leaves what is here for the next request, unless the upload has ended. */
   function leave(id: UploadId, {spool, cancelled}: Writing, upload: Opened | undefined): Promise<void> {
-    return turns.take(id, async () => {
+    return mutex.run(id, async () => {
       writing.delete(id);
       if (upload?.ended) return void digests.delete(id);
       await spool?.close();
@@ -157,7 +157,7 @@ export function createUploads({metadata, spools, custody, clock}: UploadsParts):
 
   /** Removes the upload if nobody went on with it in time. */
   const expire = (id: UploadId, before: number): Promise<UploadRecord | undefined> =>
-    turns.take(id, async () => {
+    mutex.run(id, async () => {
       const record = await metadata.upload(id);
       if (record === undefined || record.touchedAt >= before || writing.has(id)) return undefined;
       await remove(id);
@@ -172,7 +172,7 @@ export function createUploads({metadata, spools, custody, clock}: UploadsParts):
     },
 
     find: (repository, id) =>
-      turns.take(id, async () => {
+      mutex.run(id, async () => {
         const record = await recordOf(repository, id);
         if (writing.get(id)?.cancelled) throw unknownUpload(id);
         // Who writes it puts the row when it is done, with what has become of it.
@@ -193,7 +193,7 @@ export function createUploads({metadata, spools, custody, clock}: UploadsParts):
     },
 
     cancel: (repository, id) =>
-      turns.take(id, async () => {
+      mutex.run(id, async () => {
         const record = await recordOf(repository, id);
         const writer = writing.get(id);
         if (writer?.cancelled) throw unknownUpload(id);
@@ -222,7 +222,7 @@ interface Opened extends OpenUpload {
   readonly ended: boolean;
 }
 
-interface OpenUploadParts extends Pick<UploadsParts, 'metadata' | 'custody'> {
+interface OpenUploadParts extends Pick<UploadsParts, 'metadata' | 'lifecycle'> {
   record: UploadRecord;
   spool: Spool;
   running: RunningDigest | undefined;
@@ -230,7 +230,7 @@ interface OpenUploadParts extends Pick<UploadsParts, 'metadata' | 'custody'> {
 }
 
 function createOpenUpload(parts: OpenUploadParts): Opened {
-  const {spool, running, mine, metadata, custody} = parts;
+  const {spool, running, mine, metadata, lifecycle} = parts;
   let {record} = parts;
   const {id} = record;
   let offset = spool.size;
@@ -277,7 +277,7 @@ function createOpenUpload(parts: OpenUploadParts): Opened {
     },
     async keep(digest, also) {
       if (mine.cancelled) throw unknownUpload(id);
-      await custody.keep(digest, spool, [...also, {type: 'upload.delete', id}]);
+      await lifecycle.publish(digest, spool, [...also, {type: 'upload.delete', id}]);
       ended = true;
     },
     async drop() {

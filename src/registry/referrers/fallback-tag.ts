@@ -39,7 +39,7 @@ export interface Checked {
 export type FallbackTagBody = Pick<ManifestBody, 'bytes' | 'mediaType'>;
 
 /** Anybody who can push to a public registry can write a tag of any length: pulls keep their share of connections. */
-const AT_ONCE = 32;
+const CONCURRENCY = 32;
 const MAX_ENTRIES = 10_000;
 /** Refused entries are asked for again each time, so a tag may not have many of them. */
 const MAX_REFUSED = 100;
@@ -74,9 +74,9 @@ export function createFallbackTags({metadata, pull}: {metadata: Metadata; pull: 
     const descriptors: Descriptor[] = [];
     const refused: SkippedReferrer[] = [];
     let last: Promise<void> = Promise.resolve();
-    for (let at = 0; at < digests.length; at += AT_ONCE) {
+    for (let at = 0; at < digests.length; at += CONCURRENCY) {
       await last;
-      const some = await edgesOf(route, digests.slice(at, at + AT_ONCE), caller);
+      const some = await edgesOf(route, digests.slice(at, at + CONCURRENCY), caller);
       for (const edge of some.edges) if (edge.subject === subject) descriptors.push(edge.descriptor);
       refused.push(...some.refused);
       if (refused.length > MAX_REFUSED) throw tooManyRefused(route, subject);

@@ -6,7 +6,7 @@ import {UpstreamFailure} from '../../upstream/port.ts';
 import type {Route} from '../namespace.ts';
 import {createManifestPull} from '../pull/manifest.ts';
 import type {TagLists} from '../tags/tag-lists.ts';
-import type {Writes} from '../write-fence.ts';
+import type {WriteFence} from '../write-fence.ts';
 import {createTagWalk} from './tag-walk.ts';
 
 export interface IndexResult {
@@ -55,14 +55,14 @@ export interface IndexRepository {
 
 export interface IndexRepositoryParts {
   metadata: Metadata;
-  writes: Writes;
+  writes: WriteFence;
   tagLists: Pick<TagLists, 'renew'>;
   clock: Clock;
 }
 
 /** Tags that are followed side by side. */
-const AT_ONCE = 4;
-const MOST_FAILURES = 20;
+const CONCURRENCY = 4;
+const MAX_FAILURES = 20;
 const NOTHING = {
   tags: 0,
   indexed: 0,
@@ -111,7 +111,7 @@ export function createIndexRepository(parts: IndexRepositoryParts): IndexReposit
             throw stop;
           }
           result.failed += 1;
-          if (result.failures.length < MOST_FAILURES) result.failures.push({tag, reason: error.message});
+          if (result.failures.length < MAX_FAILURES) result.failures.push({tag, reason: error.message});
         }
         progress(structuredClone(result));
       };
@@ -123,7 +123,7 @@ export function createIndexRepository(parts: IndexRepositoryParts): IndexReposit
         const work = async (): Promise<void> => {
           for (const tag of queue) await follow(tag);
         };
-        await allEnded(Array.from({length: AT_ONCE}, work));
+        await allEnded(Array.from({length: CONCURRENCY}, work));
       } catch (error) {
         if (!(error instanceof Stop)) throw error;
         result.stopped = error.message;

@@ -7,7 +7,7 @@ import {distinctReferrers, type SkippedReferrer} from '../../oci/referrers.ts';
 import type {Metadata, Precondition} from '../../storage/metadata.ts';
 import {isLater} from '../freshness.ts';
 import type {Route} from '../namespace.ts';
-import {keepIfRoom} from '../store-if-space.ts';
+import {storeIfSpace} from '../store-if-space.ts';
 import type {Discovered} from './discovery.ts';
 
 /** An upstream's answer, with the time of the question. */
@@ -164,7 +164,7 @@ export function createListRecords({metadata, clock, events}: ListRecordsParts): 
       const empty = passing.get(keyOf(route, subject));
       // Asked about first and pulled then, as admission webhooks make it: a later outage, and a restart, finds it known.
       if (empty && (await isHere(route, subject))) {
-        await keepIfRoom(events, 'an empty list of referrers', () =>
+        await storeIfSpace(events, 'an empty list of referrers', () =>
           metadata.commit(
             [{type: 'referrer-list.put', repository, subject, ...empty, descriptors: []}],
             [latest(route, subject, empty.at)],

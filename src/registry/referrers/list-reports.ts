@@ -1,5 +1,5 @@
 import type {SkippedReferrer} from '../../oci/referrers.ts';
-import {NoRoom} from '../../storage/metadata.ts';
+import {DiskFull} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import {type CacheReport, PARTIAL} from '../answer.ts';
 import type {Route} from '../namespace.ts';
@@ -14,7 +14,7 @@ export interface Obstacle {
 
 /** Why there is no newer list than the one that is here, where that is a reason to serve it. */
 export function obstacleIn(error: unknown): Obstacle | undefined {
-  if (error instanceof NoRoom) return {kind: 'no-room', reason: 'there is no room to keep a newer list'};
+  if (error instanceof DiskFull) return {kind: 'no-room', reason: 'there is no room to keep a newer list'};
   if (!(error instanceof UpstreamFailure) || error.kind === 'denied') return undefined;
   return {kind: error.kind, reason: error.message};
 }

@@ -11,11 +11,11 @@ import {freshness, type TagPolicy} from '../freshness.ts';
 import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
 import type {TagOptions} from '../tags/tags.ts';
-import type {Writes} from '../write-fence.ts';
+import type {WriteFence} from '../write-fence.ts';
 import type {Discovery} from './discovery.ts';
 import {createListRecords, type Learned, STALENESS_MS} from './list-records.ts';
 import {agedBy, obstacleIn, staleReport, withSkipped} from './list-reports.ts';
-import {createDoubts} from './unlisted.ts';
+import {createUnlistedReferrers} from './unlisted.ts';
 
 /** Keeps each subject's list as fresh as it should be, and tells how fresh it is. */
 export interface ReferrerLists {
@@ -59,7 +59,7 @@ export interface ReferrerListsParts {
   metadata: Metadata;
   discovery: Discovery;
   memory: Memory;
-  writes: Writes;
+  writes: WriteFence;
   clock: Clock;
   events: Events;
 }
@@ -98,7 +98,7 @@ export function createReferrerLists({
   const underWay = new Map<string, Refreshing>();
   /** What has been learned, and may have been told, until it is written down. */
   const writing = new Set<Promise<void>>();
-  const doubts = createDoubts({metadata, memory, writes, clock});
+  const unlisted = createUnlistedReferrers({metadata, memory, writes, clock});
   const records = createListRecords({metadata, clock, events});
   let closed = false;
 
@@ -147,7 +147,7 @@ export function createReferrerLists({
       await list.kept;
       await records.keep(route, subject, list);
     };
-    const settle = () => doubts.settle(route, subject, caller);
+    const settle = () => unlisted.settle(route, subject, caller);
     const learned = learn();
     const written = learned.then(write);
     const refreshing: Refreshing = {learnedAt: undefined, learned, written, settled: written.then(settle)};
@@ -277,11 +277,11 @@ export function createReferrerLists({
     deleted: records.deleted,
     pushed(route, referrer) {
       records.pushed(route, referrer);
-      doubts.confirm(route, referrer, STALENESS_MS);
+      unlisted.confirm(route, referrer, STALENESS_MS);
     },
     async close() {
       closed = true;
-      await Promise.allSettled([...writing, doubts.close()]);
+      await Promise.allSettled([...writing, unlisted.close()]);
     },
   };
 }

@@ -29,12 +29,12 @@ export interface PrefetchParts {
 }
 
 /** Pulls come first: so few manifests are followed at a time, and beyond so many that wait the next is left out. */
-const AT_ONCE = 2;
-const MOST_WAITING = 1000;
+const CONCURRENCY = 2;
+const MAX_WAITING = 1000;
 /** The referrers of one subject that are fetched. */
-const MOST_REFERRERS = 50;
+const MAX_REFERRERS = 50;
 /** The entries of one index that are followed: who writes it must not decide how often the upstream is asked. */
-const MOST_ENTRIES = 100;
+const MAX_ENTRIES = 100;
 /** The blobs of one referrer that are fetched, likewise. */
 const MAX_BLOBS = 100;
 
@@ -60,7 +60,7 @@ export function createPrefetch({metadata, pull, lists, blobs, events}: PrefetchP
 
   async function fetchReferrers(route: Route, subject: Digest, caller: Caller): Promise<void> {
     await lists.ready(route, subject, caller);
-    const rows = await metadata.referrers(route.repository, subject, {limit: MOST_REFERRERS});
+    const rows = await metadata.referrers(route.repository, subject, {limit: MAX_REFERRERS});
     for (const {digest} of rows) {
       const record = await fetch(route, digest, caller);
       if (record && route.registry.referrers.prefetch === 'all') await fetchBlobs(route, record, caller);
@@ -96,7 +96,7 @@ export function createPrefetch({metadata, pull, lists, blobs, events}: PrefetchP
   }
 
   function start(): void {
-    while (!closed && running < AT_ONCE) {
+    while (!closed && running < CONCURRENCY) {
       const next = waiting.entries().next().value;
       if (!next) return;
       const [key, arrival] = next;
@@ -111,7 +111,7 @@ export function createPrefetch({metadata, pull, lists, blobs, events}: PrefetchP
 
   function wanted({route, record, tag}: Arrival): boolean {
     const {mode, prefetch} = route.registry.referrers;
-    if (closed || mode === 'off' || waiting.size >= MOST_WAITING) return false;
+    if (closed || mode === 'off' || waiting.size >= MAX_WAITING) return false;
     if (tag && subjectPrefix(tag) !== undefined) return true;
     return prefetch !== 'off' && readManifest(record.bytes).subject === undefined;
   }
@@ -137,5 +137,4 @@ export function createPrefetch({metadata, pull, lists, blobs, events}: PrefetchP
 const distinct = (descriptors: readonly Descriptor[], limit: number): Digest[] =>
   [...new Set(descriptors.map(({digest}) => digest))].slice(0, limit);
 
-const entriesOf = ({bytes}: ManifestRecord): Digest[] =>
-  distinct(readManifest(bytes).manifests, MOST_ENTRIES);
+const entriesOf = ({bytes}: ManifestRecord): Digest[] => distinct(readManifest(bytes).manifests, MAX_ENTRIES);

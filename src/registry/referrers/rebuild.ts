@@ -48,10 +48,10 @@ export interface ReindexParts {
 }
 
 /** Manifests of a batch: at least one, and so many that about so many bytes of them are held at a time. */
-const MOST_MANIFESTS = 500;
+const MAX_MANIFESTS = 500;
 const FIRST_MANIFESTS = 16;
 const BATCH_BYTES = 4 * 1024 * 1024;
-const MOST_ROWS = 500;
+const MAX_ROWS = 500;
 /** Of the work, what the first of the two walks is. */
 const FIRST_WALK = 0.8;
 
@@ -92,7 +92,7 @@ export function createReindex({metadata, clock}: ReindexParts): Reindex {
 
   async function* removeStrays(): AsyncGenerator<{removed: number}> {
     for (let after: ReferrerCursor | undefined; ; ) {
-      const page: ReferrerRow[] = await metadata.referrerRows(after, MOST_ROWS);
+      const page: ReferrerRow[] = await metadata.referrerRows(after, MAX_ROWS);
       if (page.length === 0) return;
       after = page.at(-1)?.cursor;
       let removed = 0;
@@ -125,7 +125,7 @@ export function createReindex({metadata, clock}: ReindexParts): Reindex {
       }
       for await (const {removed} of removeStrays()) {
         result.removed += removed;
-        seen += MOST_ROWS;
+        seen += MAX_ROWS;
         await pause(FIRST_WALK + (1 - FIRST_WALK) * Math.min(1, seen / Math.max(seen, result.edges)));
       }
       progress({...result, done: 1});
@@ -138,5 +138,5 @@ export function createReindex({metadata, clock}: ReindexParts): Reindex {
 function nextLimit(page: readonly LinkedManifest[]): number {
   const bytes = page.reduce((sum, manifest) => sum + manifest.bytes.length, 0);
   const average = Math.max(1, bytes / Math.max(1, page.length));
-  return Math.min(MOST_MANIFESTS, Math.max(1, Math.floor(BATCH_BYTES / average)));
+  return Math.min(MAX_MANIFESTS, Math.max(1, Math.floor(BATCH_BYTES / average)));
 }

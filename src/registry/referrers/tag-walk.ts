@@ -10,7 +10,7 @@ import {type Aging, freshness} from '../freshness.ts';
 import type {Route} from '../namespace.ts';
 import type {ManifestPull, Pulled} from '../pull/manifest.ts';
 import type {TagLists} from '../tags/tag-lists.ts';
-import type {Writes} from '../write-fence.ts';
+import type {WriteFence} from '../write-fence.ts';
 
 /** From the tags of a repository to all manifests that they lead to. */
 export interface TagWalk {
@@ -25,7 +25,7 @@ export interface TagWalk {
 
 export interface TagWalkParts {
   metadata: Metadata;
-  writes: Writes;
+  writes: WriteFence;
   tagLists: Pick<TagLists, 'renew'>;
   clock: Clock;
   pull: ManifestPull;
@@ -73,7 +73,7 @@ export function createTagWalk(parts: TagWalkParts): TagWalk {
     const asked = writes.moment();
     const askedAt = clock.now();
     const head = await upstream.headManifest(repository.name, tag, caller);
-    if (writes.overtaken(route, tag, asked)) return here;
+    if (writes.isStale(route, tag, asked)) return here;
     if (!head) {
       if (known) await commit(tag, askedAt, {type: 'tag.gone', repository, name: tag, at: askedAt});
       return undefined;

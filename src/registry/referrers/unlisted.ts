@@ -2,14 +2,14 @@ import {LRUCache} from 'lru-cache';
 import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
 import type {Digest} from '../../oci/digest.ts';
-import {type Metadata, NoRoom} from '../../storage/metadata.ts';
+import {DiskFull, type Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
-import type {Writes} from '../write-fence.ts';
+import type {WriteFence} from '../write-fence.ts';
 
 /** Referrers that are here and that the upstream's complete list lacks. */
-export interface Doubts {
+export interface UnlistedReferrers {
   /**
    * Asks the upstream about a subject's. One is dropped only when it says that there is none; what could not be asked
    * about, or removed, stays until the next round: the list is known all the same.
@@ -21,10 +21,10 @@ export interface Doubts {
   close(): Promise<void>;
 }
 
-export interface DoubtsParts {
+export interface UnlistedReferrersParts {
   metadata: Metadata;
   memory: Memory;
-  writes: Writes;
+  writes: WriteFence;
   clock: Clock;
 }
 
@@ -32,13 +32,18 @@ export interface DoubtsParts {
 const MOST = 64;
 const LIFE = 60 * 60_000;
 /** Beyond so many the others are not looked at. */
-const MOST_READ = 10_000;
-const MOST_CONFIRMED = 10_000;
+const MAX_READ = 10_000;
+const MAX_CONFIRMED = 10_000;
 
-export function createDoubts({metadata, memory, writes, clock}: DoubtsParts): Doubts {
+export function createUnlistedReferrers({
+  metadata,
+  memory,
+  writes,
+  clock,
+}: UnlistedReferrersParts): UnlistedReferrers {
   const dropping = new Set<Promise<unknown>>();
   let closed = false;
-  const confirmed = new LRUCache<string, number>({max: MOST_CONFIRMED});
+  const confirmed = new LRUCache<string, number>({max: MAX_CONFIRMED});
   const keyOf = ({repository}: Route, referrer: Digest) =>
     `${repository.registry}/${repository.name}@${referrer}`;
 
@@ -49,22 +54,22 @@ export function createDoubts({metadata, memory, writes, clock}: DoubtsParts): Do
   /** What was pushed here is no doubt: the upstream need not know of it. */
   async function doubtsOf(route: Route, subject: Digest): Promise<Digest[]> {
     const {repository} = route;
-    const doubts: Digest[] = [];
-    for (const digest of await metadata.unlistedReferrers(repository, subject, MOST_READ)) {
+    const unlisted: Digest[] = [];
+    for (const digest of await metadata.unlistedReferrers(repository, subject, MAX_READ)) {
       if ((confirmed.get(keyOf(route, digest)) ?? Number.NEGATIVE_INFINITY) >= clock.monotonic()) continue;
       if ((await metadata.manifest(repository, digest))?.origin === 'local') continue;
-      doubts.push(digest);
-      if (doubts.length === MOST) break;
+      unlisted.push(digest);
+      if (unlisted.length === MOST) break;
     }
-    return doubts;
+    return unlisted;
   }
 
   async function askAbout(route: Route, subject: Digest, caller: Caller): Promise<void> {
     const {registry, repository} = route;
-    const doubts = await doubtsOf(route, subject);
+    const unlisted = await doubtsOf(route, subject);
     const asked = writes.moment();
     const answers = await Promise.allSettled(
-      doubts.map(async (digest) => ({
+      unlisted.map(async (digest) => ({
         digest,
         head: await registry.upstream.headManifest(repository.name, digest, caller),
       })),
@@ -80,7 +85,7 @@ export function createDoubts({metadata, memory, writes, clock}: DoubtsParts): Do
   /** What was pushed through us since the upstream was asked is there by now. */
   async function drop(route: Route, gone: readonly Digest[], asked: number): Promise<void> {
     const {repository} = route;
-    const digests = gone.filter((digest) => !writes.overtaken(route, digest, asked));
+    const digests = gone.filter((digest) => !writes.isStale(route, digest, asked));
     if (closed || digests.length === 0) return;
     // Not a moment later: a push that begins now is committed behind this.
     const dropped = metadata.commit(
@@ -102,7 +107,7 @@ export function createDoubts({metadata, memory, writes, clock}: DoubtsParts): Do
       try {
         await askAbout(route, subject, caller);
       } catch (error) {
-        if (!(error instanceof UpstreamFailure || error instanceof NoRoom)) throw error;
+        if (!(error instanceof UpstreamFailure || error instanceof DiskFull)) throw error;
       }
     },
 

@@ -9,12 +9,12 @@ import {UpstreamFailure} from '../../upstream/port.ts';
 import {type CacheReport, HIT} from '../answer.ts';
 import {answering} from '../failure.ts';
 import {freshness, NO_CACHE_FLOOR} from '../freshness.ts';
-import {createTurns} from '../keyed-mutex.ts';
+import {createKeyedMutex} from '../keyed-mutex.ts';
 import type {Place, Route} from '../namespace.ts';
-import {type Absences, repositoryAbsence} from '../negative-cache.ts';
-import {byBytes, MOST_ENTRIES, type Page, type PageQuery, pageOf} from '../page.ts';
+import {type NegativeCache, repositoryAbsence} from '../negative-cache.ts';
+import {byBytes, MAX_ENTRIES, type Page, type PageQuery, pageOf} from '../page.ts';
 import {createSingleFlight} from '../single-flight.ts';
-import {keepIfRoom} from '../store-if-space.ts';
+import {storeIfSpace} from '../store-if-space.ts';
 import type {TagOptions} from './tags.ts';
 
 export interface TagListAnswer extends Page {
@@ -65,7 +65,7 @@ type Outcome = 'kept' | 'no-room' | 'changed' | 'later';
 
 export interface TagListsParts {
   metadata: Metadata;
-  absences: Absences;
+  negativeCache: NegativeCache;
   clock: Clock;
   events: Events;
 }
@@ -77,25 +77,25 @@ interface Given {
 }
 
 /** A list is asked for so often when tags are put meanwhile. */
-const MOST_ATTEMPTS = 3;
-const MOST_CHANGES = 10_000;
+const MAX_ATTEMPTS = 3;
+const MAX_CHANGES = 10_000;
 
-export function createTagLists({metadata, absences, clock, events}: TagListsParts): TagLists {
+export function createTagLists({metadata, negativeCache, clock, events}: TagListsParts): TagLists {
   const asking = createSingleFlight<Given>();
-  const turns = createTurns();
+  const mutex = createKeyedMutex();
   /** Names the last change through us of each repository's tags. */
-  const changes = new LRUCache<string, symbol>({max: MOST_CHANGES});
+  const changes = new LRUCache<string, symbol>({max: MAX_CHANGES});
 
   /** Keeps an answer in turn with `changed`, so that neither misses the other. */
   function keep({repository}: Place, answer: Change, {askedAt, change}: Question): Promise<Outcome> {
     const key = repositoryAbsence(repository);
-    return turns.take(key, async () => {
+    return mutex.run(key, async () => {
       if (changes.get(key) !== change) return 'changed';
       // Anybody can ask about any name: what was never listed costs no commit.
       if (answer.type === 'tag-list.delete' && !(await metadata.tagList(repository))) return 'kept';
       let isLatest = true;
       const latest = {type: 'tag-list.latest' as const, repository, askedAt, now: clock.now()};
-      const hasRoom = await keepIfRoom(events, 'a list of tags', async () => {
+      const hasRoom = await storeIfSpace(events, 'a list of tags', async () => {
         isLatest = await metadata.commit([answer], [latest]);
       });
       if (!isLatest) return 'later';
@@ -111,7 +111,7 @@ export function createTagLists({metadata, absences, clock, events}: TagListsPart
     route: Route,
     caller: Caller,
     spend?: () => void,
-    attempts = MOST_ATTEMPTS,
+    attempts = MAX_ATTEMPTS,
   ): Promise<Given> {
     const {registry, repository} = route;
     const question = {askedAt: clock.now(), change: changes.get(repositoryAbsence(repository))};
@@ -164,7 +164,7 @@ export function createTagLists({metadata, absences, clock, events}: TagListsPart
       if (error instanceof UpstreamFailure) return stale(route, list, error);
       throw error;
     }
-    absences.remember(repositoryAbsence(route.repository));
+    negativeCache.remember(repositoryAbsence(route.repository));
     return {list: undefined, report: {how}};
   }
 
@@ -172,7 +172,8 @@ export function createTagLists({metadata, absences, clock, events}: TagListsPart
   async function upstreamList(route: Route, caller: Caller, noCache: boolean): Promise<UpstreamList> {
     const {tags: policy} = route.registry;
     const absentTtl = noCache ? Math.min(NO_CACHE_FLOOR, policy.absentTtl) : policy.absentTtl;
-    if (absences.has(repositoryAbsence(route.repository), absentTtl)) return {list: undefined, report: HIT};
+    if (negativeCache.has(repositoryAbsence(route.repository), absentTtl))
+      return {list: undefined, report: HIT};
     const known = await metadata.tagList(route.repository);
     const now = clock.now();
     if (known && freshness({now, known, policy, upstream: 'unasked', noCache}) === 'fresh') {
@@ -186,17 +187,17 @@ export function createTagLists({metadata, absences, clock, events}: TagListsPart
     const names: string[] = [];
     for (;;) {
       const after = names.at(-1);
-      const page = {limit: MOST_ENTRIES, ...(after === undefined ? {} : {after})};
+      const page = {limit: MAX_ENTRIES, ...(after === undefined ? {} : {after})};
       const some = await metadata.localTags(repository, page);
       names.push(...some);
-      if (some.length < MOST_ENTRIES) return names;
+      if (some.length < MAX_ENTRIES) return names;
     }
   }
 
   /** Of a hosted repository, one page alone is read. A repository without tags is known by what else it has. */
   async function hostedPage(route: Route, {n, last}: PageQuery): Promise<Page> {
     const {repository} = route;
-    const limit = Math.min(n ?? MOST_ENTRIES, MOST_ENTRIES);
+    const limit = Math.min(n ?? MAX_ENTRIES, MAX_ENTRIES);
     const page = {limit: limit + 1, ...(last === undefined ? {} : {after: last})};
     const names = await metadata.localTags(repository, page);
     if (names.length === 0 && !(await metadata.hasRepository(repository))) throw unknown(route);
@@ -229,7 +230,7 @@ export function createTagLists({metadata, absences, clock, events}: TagListsPart
     changed: (route, {put, deleted}) => {
       const {repository, registry} = route;
       changes.set(repositoryAbsence(repository), Symbol());
-      return turns.take(repositoryAbsence(repository), async () => {
+      return mutex.run(repositoryAbsence(repository), async () => {
         const known = await metadata.tagList(repository);
         if (!known) return;
         const names = [...new Set([...known.names, ...put])].filter((name) => !deleted.includes(name as Tag));

@@ -10,11 +10,11 @@ import {type ManifestHead, UpstreamFailure} from '../../upstream/port.ts';
 import {type CacheReport, HIT} from '../answer.ts';
 import {freshness, isLater, NO_CACHE_FLOOR} from '../freshness.ts';
 import type {Place, Route} from '../namespace.ts';
-import {type Absences, manifestAbsence, repositoryAbsence} from '../negative-cache.ts';
+import {manifestAbsence, type NegativeCache, repositoryAbsence} from '../negative-cache.ts';
 import type {ManifestPull} from '../pull/manifest.ts';
 import {createSingleFlight} from '../single-flight.ts';
-import {keepIfRoom} from '../store-if-space.ts';
-import type {Writes} from '../write-fence.ts';
+import {storeIfSpace} from '../store-if-space.ts';
+import type {WriteFence} from '../write-fence.ts';
 
 export interface TagOptions {
   /** The client wants the upstream asked, whatever the age; at most once a second per tag. */
@@ -67,21 +67,21 @@ interface Sighting {
 
 type Answer = {digest: Digest; head: ManifestHead | undefined} | undefined;
 
-const MOST_SIGHTINGS = 10_000;
+const MAX_SIGHTINGS = 10_000;
 
 export interface TagsParts {
   metadata: Metadata;
   pull: ManifestPull;
-  absences: Absences;
-  writes: Writes;
+  negativeCache: NegativeCache;
+  writes: WriteFence;
   clock: Clock;
   events: Events;
 }
 
-export function createTags({metadata, pull, absences, writes, clock, events}: TagsParts): Tags {
+export function createTags({metadata, pull, negativeCache, writes, clock, events}: TagsParts): Tags {
   /** The tags of the sightings by what they wait for: as many in all as there are sightings. */
   const awaiting = new Map<string, Set<Tag>>();
-  const sightings = new LRUCache<string, Sighting>({max: MOST_SIGHTINGS, dispose: stopAwaiting});
+  const sightings = new LRUCache<string, Sighting>({max: MAX_SIGHTINGS, dispose: stopAwaiting});
   const asking = createSingleFlight<Answer>();
   const placeOf = ({repository}: Place) => `${repository.registry}/${repository.name}`;
   const keyOf = ({repository}: Place, tag: Tag) => manifestAbsence(repository, tag);
@@ -118,7 +118,7 @@ export function createTags({metadata, pull, absences, writes, clock, events}: Ta
     change: Change,
   ): Promise<void> {
     const latest = {type: 'tag.latest' as const, repository, name: tag, askedAt, now: clock.now()};
-    await keepIfRoom(events, what, () => metadata.commit([change], [latest]));
+    await storeIfSpace(events, what, () => metadata.commit([change], [latest]));
   }
 
   async function point(route: Route, tag: Tag, digest: Digest, askedAt: number): Promise<void> {
@@ -163,7 +163,7 @@ export function createTags({metadata, pull, absences, writes, clock, events}: Ta
     const asked = writes.moment();
     const askedAt = clock.now();
     const head = await route.registry.upstream.headManifest(repository.name, tag, caller);
-    if (writes.overtaken(route, tag, asked)) return written(route, tag);
+    if (writes.isStale(route, tag, asked)) return written(route, tag);
     const later = await laterAnswer(route, tag, askedAt);
     if (later) return later.answer;
     if (!head) {
@@ -179,7 +179,7 @@ export function createTags({metadata, pull, absences, writes, clock, events}: Ta
       return value && {digest: value.digest, head: undefined};
     }
     const isHere = digest === record?.digest || (await metadata.manifest(repository, digest));
-    if (writes.overtaken(route, tag, asked)) return written(route, tag);
+    if (writes.isStale(route, tag, asked)) return written(route, tag);
     if (isHere) {
       await point(route, tag, digest, askedAt);
       return {digest, head: undefined};
@@ -221,7 +221,7 @@ export function createTags({metadata, pull, absences, writes, clock, events}: Ta
   });
 
   function absent(route: Route, tag: Tag): OciError {
-    absences.remember(keyOf(route, tag));
+    negativeCache.remember(keyOf(route, tag));
     return unknown(route, tag);
   }
 
@@ -267,7 +267,7 @@ export function createTags({metadata, pull, absences, writes, clock, events}: Ta
     const {value: answer, collapsed} = asked;
     // Read again: the tag may have been deleted through us meanwhile, and is served no longer then.
     if (!answer) return withoutTag(route, tag, record && (await metadata.tag(route.repository, tag)));
-    absences.forget(keyOf(route, tag));
+    negativeCache.forget(keyOf(route, tag));
     const ttl = Math.ceil(route.registry.tags.ttl / 1000);
     const detail = record ? (record.digest === answer.digest ? 'unchanged' : 'changed') : undefined;
     return {...answer, report: {how, ttl, age: 0, collapsed, ...(detail ? {detail} : {})}};
@@ -280,7 +280,7 @@ export function createTags({metadata, pull, absences, writes, clock, events}: Ta
       const key = keyOf(route, tag);
       const {absentTtl} = route.registry.tags;
       return (
-        absences.has(key, absentTtl) ||
+        negativeCache.has(key, absentTtl) ||
         sightings.has(key) ||
         (await metadata.tag(route.repository, tag)) !== undefined
       );
@@ -293,7 +293,7 @@ export function createTags({metadata, pull, absences, writes, clock, events}: Ta
       const {tags: policy} = route.registry;
       const now = clock.now();
       const absentTtl = noCache ? Math.min(NO_CACHE_FLOOR, policy.absentTtl) : policy.absentTtl;
-      if (absences.has(key, absentTtl)) throw unknown(route, tag);
+      if (negativeCache.has(key, absentTtl)) throw unknown(route, tag);
       const sighting = sightingSince(route, tag, record, now);
       if (sighting && freshness({now, known: sighting, policy, upstream: 'unasked', noCache}) === 'fresh') {
         const age = now - sighting.checkedAt;
@@ -336,9 +336,9 @@ export function createTags({metadata, pull, absences, writes, clock, events}: Ta
       await writes.run(place, references, commit);
       for (const reference of references) {
         forgetSightings(place, reference);
-        absences.forget(manifestAbsence(place.repository, reference));
+        negativeCache.forget(manifestAbsence(place.repository, reference));
       }
-      absences.forget(repositoryAbsence(place.repository));
+      negativeCache.forget(repositoryAbsence(place.repository));
     },
   };
 }

@@ -20,7 +20,7 @@ export type ReadReferrerPage<Read extends Column> = (
 ) => Promise<readonly Pick<Row, Read>[]>;
 
 /** For so many types there is a statement each, whose walks end with the page. */
-const MOST_WALKS = 8;
+const MAX_WALKS = 8;
 
 /** @param columns what is read of each referrer, `seq` first; of ten thousand, each column counts. */
 export function createReferrerPages<Read extends Column>(
@@ -36,7 +36,7 @@ export function createReferrerPages<Read extends Column>(
 }
 
 /** Bytes of a descriptor. */
-const MOST_OF_SEVERAL = 64 * 1024;
+const MAX_OF_SEVERAL = 64 * 1024;
 
 /** Of a page without referrers. */
 export const NO_TEXT: ReferrerText = {count: 0, last: undefined, text: Buffer.alloc(0)};
@@ -50,7 +50,7 @@ export function createReferrerTexts(db: Kysely<Tables>, run: RunStatement): Read
   );
   return async (list, {types, after = 0, limit}) => {
     const {query, filter} = pageFor(types);
-    const most = limit === 1 ? Number.MAX_SAFE_INTEGER : MOST_OF_SEVERAL;
+    const most = limit === 1 ? Number.MAX_SAFE_INTEGER : MAX_OF_SEVERAL;
     const [row] = await run(query, {...list, after, limit, most, ...filter});
     if (!row || row.last === null) return NO_TEXT;
     const text = row.text && !row.tooLarge ? asBuffer(row.text) : undefined;
@@ -78,7 +78,7 @@ function byTypes<Key extends PageKey, Read>(
     const count = wanted.length;
     const filter = {...wanted, types: JSON.stringify(wanted)};
     if (!types) return {query: once('all', (values) => pageOfAll(db, columns, values)), filter};
-    const isFew = count > 0 && count <= MOST_WALKS;
+    const isFew = count > 0 && count <= MAX_WALKS;
     const query = isFew
       ? once(count, (values) => pageOfSome(db, columns, count, values))
       : once('many', (values) => pageOfMany(db, columns, values));

@@ -1,5 +1,5 @@
 import {Worker} from 'node:worker_threads';
-import {type Change, type Metadata, NoRoom, type Precondition} from '../metadata.ts';
+import {type Change, DiskFull, type Metadata, type Precondition} from '../metadata.ts';
 import type {Writes} from '../sql/writes.ts';
 import type {Failure, Outcome, Reply, Request, Setup} from './writer-thread.ts';
 
@@ -137,6 +137,6 @@ const FULL = 13;
 
 function errorOf(path: string, failure: Failure | undefined): Error {
   const {message, code, errcode} = failure ?? {message: 'no outcome came back'};
-  const Reason = errcode === FULL ? NoRoom : Error;
+  const Reason = errcode === FULL ? DiskFull : Error;
   return Object.assign(new Reason(`metadata: ${path} took no commit: ${message}`), {code, errcode});
 }

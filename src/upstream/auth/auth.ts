@@ -70,7 +70,7 @@ const LEFT_FOR_ONCE = 60_000;
 const EXPIRED =
   'asked for another token when the bytes of the upload were under way (401); they have to be sent again';
 /** Repositories whose demand is remembered. */
-const MOST_DEMANDS = 10_000;
+const MAX_DEMANDS = 10_000;
 
 const keyOf = ({repository, actions, caller, from}: Permission): string =>
   JSON.stringify([repository, actions, caller.key, from]);
@@ -81,9 +81,9 @@ const scopeOf = ({repository, actions, from}: Permission): string =>
 
 export function createAuth({upstream, insecure, realmHosts, credentials, gate, tokens}: AuthDeps): Auth {
   const {host} = upstream;
-  const demands = new LRUCache<string, Demand>({max: MOST_DEMANDS});
+  const demands = new LRUCache<string, Demand>({max: MAX_DEMANDS});
   /** Where a write went through without a demand. */
-  const open = new LRUCache<string, true>({max: MOST_DEMANDS});
+  const open = new LRUCache<string, true>({max: MAX_DEMANDS});
 
   const denied = (reason: string): UpstreamFailure => new UpstreamFailure('denied', host, reason);
 

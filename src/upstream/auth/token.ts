@@ -65,8 +65,8 @@ export interface TokensDeps {
 const DEFAULT_LIFE = 60_000;
 /** A token is renewed before its end: by a tenth of its life, at most by this. */
 const LONGEST_LEAD = 30_000;
-const MOST_TOKENS = 10_000;
-const MOST_BYTES = 1024 * 1024;
+const MAX_TOKENS = 10_000;
+const MAX_BYTES = 1024 * 1024;
 
 const text = z.string().regex(/^[\x21-\x7e]+$/);
 const tokenAnswer = z.object({
@@ -118,7 +118,7 @@ export function createTokens({
   clock,
   budget: total,
 }: TokensDeps): Tokens {
-  const cache = new LRUCache<string, {value: string; life: number; until: number}>({max: MOST_TOKENS});
+  const cache = new LRUCache<string, {value: string; life: number; until: number}>({max: MAX_TOKENS});
   const exchanges = new Map<string, Promise<string>>();
 
   const failure = (reason: string, cause?: unknown): UpstreamFailure =>
@@ -173,7 +173,7 @@ export function createTokens({
     if (status !== 200) throw failure(`its token service ${service} answered ${status}`);
     const close = () => reply.body.close();
     budget.signal.addEventListener('abort', close, {once: true});
-    const bytes = await collect(reply.body, service, MOST_BYTES, 'a token');
+    const bytes = await collect(reply.body, service, MAX_BYTES, 'a token');
     const answer = tokenAnswer.safeParse(parseJson(bytes));
     const value = answer.data?.token ?? answer.data?.access_token;
     if (!answer.data || value === undefined)

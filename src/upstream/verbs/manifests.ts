@@ -9,7 +9,7 @@ import {contentLength, header, type Reply} from '../transport/request.ts';
 import type {Target} from '../transport/target.ts';
 
 /** Bytes of the largest manifest that is taken; the distribution-spec asks registries for at least 4 MiB. */
-const MOST_BYTES = 16 * 1024 * 1024;
+const MAX_BYTES = 16 * 1024 * 1024;
 /** The upstream says that there is no such manifest, or no longer. */
 const ABSENT: readonly number[] = [404, 410];
 const ACCEPT = {accept: MANIFEST_ACCEPT};
@@ -56,7 +56,7 @@ export async function getManifest(
     discard(reply.body);
     return undefined;
   }
-  const bytes = await collect(reply.body, target.url.host, MOST_BYTES, 'the manifest');
+  const bytes = await collect(reply.body, target.url.host, MAX_BYTES, 'the manifest');
   const mediaType = bareMediaType(header(reply.headers, 'content-type'));
   // After a redirect it is a storage's, which the registry does not know.
   const etag = reply.url.origin === target.url.origin ? strongEtag(reply) : undefined;

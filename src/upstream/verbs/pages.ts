@@ -16,7 +16,7 @@ export interface PagedList {
 }
 
 /** Bytes of the largest page that is read. */
-export const MOST_PAGE_BYTES = 16 * 1024 * 1024;
+export const MAX_PAGE_BYTES = 16 * 1024 * 1024;
 
 /**
  * Milliseconds for all pages of a list: at half a second each, hundreds of thousands of tags. Each page has its own

@@ -11,10 +11,10 @@ import {explanationOf} from '../transport/explanation.ts';
 import {HtmlAnswer} from '../transport/html.ts';
 import {header, type Reply} from '../transport/request.ts';
 import type {Target} from '../transport/target.ts';
-import {MOST_PAGE_BYTES, readPages} from './pages.ts';
+import {MAX_PAGE_BYTES, readPages} from './pages.ts';
 
 /** Bytes of a whole list, over all of its pages. */
-const MOST_BYTES = 128 * 1024 * 1024;
+const MAX_BYTES = 128 * 1024 * 1024;
 
 const REFERRERS = {
   what: 'its list of referrers',
@@ -78,7 +78,7 @@ export async function listReferrers(
   if (!first || first.done) return 'no-api';
   const {host} = target.url;
   if (!isReferrersAnswer(first.value)) return insteadOfList(first.value, host);
-  const list: PartialList = {descriptors: [], skipped: [], left: MOST_BYTES};
+  const list: PartialList = {descriptors: [], skipped: [], left: MAX_BYTES};
   await addPage(list, first.value, host);
   for await (const reply of pages) {
     if (!isReferrersAnswer(reply)) {
@@ -113,7 +113,7 @@ interface PartialList extends ListedReferrers {
 }
 
 async function addPage(list: PartialList, {body}: Reply, host: string): Promise<void> {
-  const limit = Math.min(MOST_PAGE_BYTES, list.left);
+  const limit = Math.min(MAX_PAGE_BYTES, list.left);
   const bytes = await collect(body, host, limit, 'a page of its list of referrers');
   list.left -= bytes.length;
   for (const item of parsePage(bytes, host)) {

@@ -4,7 +4,7 @@ import type {Exchange} from '../exchange.ts';
 import {UpstreamFailure} from '../port.ts';
 import {collect, discard} from '../transport/body.ts';
 import type {Target} from '../transport/target.ts';
-import {MOST_PAGE_BYTES, readPages} from './pages.ts';
+import {MAX_PAGE_BYTES, readPages} from './pages.ts';
 
 const PAGE_SIZE = 1000;
 /** Bytes of a whole list, over all of its pages: well over a million tags. */
@@ -31,7 +31,7 @@ function parsePage(bytes: Buffer, host: string): string[] {
 
 /** For the failure of a page that is too large by itself, or together with those before it. */
 const whatPage = (limit: number): string =>
-  limit === MOST_PAGE_BYTES
+  limit === MAX_PAGE_BYTES
     ? 'a page of its tag list'
     : `its tag list is larger than ${MAX_LIST_BYTES} bytes in all: its last page`;
 
@@ -61,7 +61,7 @@ export async function listTags(
       discard(reply.body);
       return undefined;
     }
-    const limit = Math.min(MOST_PAGE_BYTES, left);
+    const limit = Math.min(MAX_PAGE_BYTES, left);
     const page = await collect(reply.body, host, limit, whatPage(limit));
     left -= page.length;
     // Some registries give all tags in one page: more than a call can have arguments.

@@ -3,7 +3,7 @@ import test, {type ExecutionContext} from 'ava';
 import {systemClock} from '../../../src/clock.ts';
 import {digestOf} from '../../../src/oci/digest.ts';
 import {parseName} from '../../../src/oci/name.ts';
-import {createCustody} from '../../../src/registry/blobs/lifecycle.ts';
+import {createBlobLifecycle} from '../../../src/registry/blobs/lifecycle.ts';
 import type {BlobStore} from '../../../src/storage/blob-store.ts';
 import {createFsBlobStore} from '../../../src/storage/fs/blob-store.ts';
 import {createSpools} from '../../../src/storage/fs/spools.ts';
@@ -22,7 +22,7 @@ async function setUp(t: ExecutionContext, replaced: Replacements = {}) {
   t.teardown(() => metadata.close());
   const store = createFsBlobStore({path: join(folder, 'blobs'), metadata});
   const spools = createSpools({path: join(folder, 'spool')});
-  const custody = createCustody({
+  const lifecycle = createBlobLifecycle({
     store: replaced.store?.(store) ?? store,
     metadata: replaced.metadata?.(metadata) ?? metadata,
     clock: systemClock,
@@ -31,21 +31,21 @@ async function setUp(t: ExecutionContext, replaced: Replacements = {}) {
     const digest = digestOf(bytes);
     const spool = await spools.open(digest);
     await spool.append(bytes);
-    await custody.keep(digest, spool).finally(() => spool.discard());
+    await lifecycle.publish(digest, spool).finally(() => spool.discard());
   }
-  return {metadata, store, spools, custody, keep};
+  return {metadata, store, spools, lifecycle, keep};
 }
 
 const bytes = Buffer.from('all of it');
 const digest = digestOf(bytes);
 
 test('a blob whose last bytes still wait for the disk is recorded with its whole size', async (t) => {
-  const {metadata, store, spools, custody} = await setUp(t);
+  const {metadata, store, spools, lifecycle} = await setUp(t);
   const spool = await spools.open(digest);
   const appended = spool.append(bytes);
   t.is(spool.size, 0, 'nothing is in the file yet');
   await appended;
-  await custody.keep(digest, spool);
+  await lifecycle.publish(digest, spool);
 
   t.like(await metadata.blob(digest), {state: 'ready', size: bytes.length});
   t.deepEqual(await store.stat(digest), {size: bytes.length});
@@ -74,29 +74,29 @@ test('a blob whose row cannot be written leaves no bytes that nobody would find'
 });
 
 test('a row whose bytes the disk has lost goes, with what is left of them', async (t) => {
-  const {metadata, store, custody, keep} = await setUp(t);
-  t.is(await custody.stored(digest), undefined);
+  const {metadata, store, lifecycle, keep} = await setUp(t);
+  t.is(await lifecycle.stored(digest), undefined);
   await keep(bytes);
-  t.is(await custody.stored(digest), bytes.length);
+  t.is(await lifecycle.stored(digest), bytes.length);
   await metadata.commit([{type: 'blob.put', digest, size: bytes.length + 1, at: 1}]);
-  t.is(await custody.stored(digest), undefined);
+  t.is(await lifecycle.stored(digest), undefined);
   t.is(await metadata.blob(digest), undefined);
   t.is(await store.stat(digest), undefined);
 });
 
 test('a row whose bytes the disk has lost stays where the blob was pushed, and so does what is left of them', async (t) => {
-  const {metadata, store, custody, keep} = await setUp(t);
+  const {metadata, store, lifecycle, keep} = await setUp(t);
   await keep(bytes);
   const repository = {registry: 'hosted.test', name: parseName('team/app')};
   const link = {type: 'blob.link', repository, digest, size: bytes.length, origin: 'local', at: 1} as const;
   await metadata.commit([link]);
   await metadata.commit([{type: 'blob.put', digest, size: bytes.length + 1, at: 1}]);
-  t.is(await custody.stored(digest), undefined);
+  t.is(await lifecycle.stored(digest), undefined);
   t.like(await metadata.blob(digest), {state: 'ready'});
   t.deepEqual(await store.stat(digest), {size: bytes.length});
 
   await keep(bytes);
-  t.is(await custody.stored(digest), bytes.length);
+  t.is(await lifecycle.stored(digest), bytes.length);
 });
 
 test('a blob that comes back while a reader misses it stays', async (t) => {
@@ -105,7 +105,7 @@ test('a blob that comes back while a reader misses it stays', async (t) => {
   const missed = Promise.withResolvers<void>();
   const back = Promise.withResolvers<void>();
   let first = true;
-  const {metadata, store, custody, keep} = await setUp(t, {
+  const {metadata, store, lifecycle, keep} = await setUp(t, {
     store: (real) => ({
       ...real,
       async stat(wanted) {
@@ -121,9 +121,9 @@ test('a blob that comes back while a reader misses it stays', async (t) => {
     }),
   });
   await keep(bytes);
-  const reading = custody.stored(digest);
+  const reading = lifecycle.stored(digest);
   await looking.promise;
-  t.true(await custody.remove(digest));
+  t.true(await lifecycle.delete(digest));
   removed.resolve();
   await missed.promise;
   await keep(bytes);

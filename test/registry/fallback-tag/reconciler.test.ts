@@ -249,8 +249,8 @@ test('what an earlier process left owed is written by the next, few subjects at 
   ]);
   const first = await startUpkeep(t, upstream.url);
   for (const entry of entries) await first.pushed(entry);
-  const {upkeep, journal} = await first.restart();
-  upkeep.start();
+  const {reconciler, journal} = await first.restart();
+  reconciler.start();
   while ((await journal()).some(({writtenAt}) => writtenAt === undefined)) {
     await new Promise((resolve) => setImmediate(resolve));
   }
@@ -339,10 +339,10 @@ test('an upstream that turns out to list the referrer itself is owed nothing, an
 
 test('a manifest that is gone is owed no entry', async (t) => {
   const sbom = referrerOf(image);
-  const {pushed, metadata, route, upkeep, journal, puts} = await legacy(t);
+  const {pushed, metadata, route, reconciler, journal, puts} = await legacy(t);
   await pushed(sbom);
   await metadata.commit([{type: 'manifest.delete', repository: route.repository, digest: sbom.digest}]);
-  await upkeep.settle(route, image.digest);
+  await reconciler.settle(route, image.digest);
   t.deepEqual(await journal(), []);
   t.is(puts(), 0);
 });
@@ -480,7 +480,7 @@ test('a clock that is set back does not end the watch over what was written', as
   await attach(sbom);
   const clock = createManualClock(Date.UTC(2029, 0, 1));
   const next = await restart({clock});
-  next.upkeep.start();
+  next.reconciler.start();
   const isAhead = async () => ((await journal())[0]?.writtenAt ?? 0) > clock.now();
   for (let turn = 0; turn < 1000 && (await isAhead()); turn++) await clock.advance(0);
   await registry.put(fallbackTagOf(image), {
@@ -495,7 +495,7 @@ test('a journal that cannot be read for once is read again a minute later', asyn
   const sbom = referrerOf(image);
   const registry = await startLegacy(t, image);
   const faults: unknown[] = [];
-  const {upkeep, pushed, clock} = await startUpkeep(t, registry.url, {
+  const {reconciler, pushed, clock} = await startUpkeep(t, registry.url, {
     onFault: (error) => void faults.push(error),
     wrap: (real) => ({
       ...real,
@@ -506,7 +506,7 @@ test('a journal that cannot be read for once is read again a minute later', asyn
     }),
   });
   await pushed(sbom);
-  upkeep.start();
+  reconciler.start();
   for (let turn = 0; turn < 1000 && faults.length === 0; turn++) await clock.advance(0);
   await clock.advance(0);
   await clock.advance(60_000);
@@ -517,7 +517,7 @@ test('a journal that cannot be read for once is read again a minute later', asyn
 test('what another process left owed is reached behind more that stays owed than one look takes in', async (t) => {
   const sbom = referrerOf(image);
   const registry = await startLegacy(t, image);
-  const {upkeep, metadata, pushed, clock} = await startUpkeep(t, registry.url);
+  const {reconciler, metadata, pushed, clock} = await startUpkeep(t, registry.url);
   const left = {registry: 'mirror.test', name: parseName('no/longer/pushed/through')};
   await metadata.commit(
     Array.from({length: 12_000}, (_, index): Change => {
@@ -526,7 +526,7 @@ test('what another process left owed is reached behind more that stays owed than
       return {type: 'tag-journal.put', entry: {...entry, writtenAt: undefined}};
     }),
   );
-  upkeep.start();
+  reconciler.start();
   await clock.sleeping();
   await pushed(sbom);
   for (let minute = 1; minute <= 2; minute++) {
@@ -541,13 +541,13 @@ test('what another process left owed is reached behind more that stays owed than
 
 test('nor does it make what somebody set back look like a stale answer', async (t) => {
   const [earlier, sbom] = [referrerOf(image), referrerOf(image)];
-  const {registry, attach, upkeep, clock, route} = await legacy(t);
+  const {registry, attach, reconciler, clock, route} = await legacy(t);
   const before = {bytes: indexBytes([descriptorOf(earlier)]), mediaType: OCI_INDEX};
   await registry.put(fallbackTagOf(image), before);
   await attach(sbom);
   await registry.put(fallbackTagOf(image), before);
   clock.moveWall(-3_600_000);
   await clock.advance(60_000);
-  await upkeep.settle(route, image.digest as Digest);
+  await reconciler.settle(route, image.digest as Digest);
   t.deepEqual(await registry.fallback(image.digest), [earlier.digest, sbom.digest]);
 });

@@ -5,17 +5,17 @@ import type {Digest} from '../../../src/oci/digest.ts';
 import {readManifest} from '../../../src/oci/manifest.ts';
 import {edgeOf} from '../../../src/oci/referrers.ts';
 import {createTagRounds} from '../../../src/registry/fallback-tag/reconcile.ts';
-import {createTagUpkeep, type TagUpkeep} from '../../../src/registry/fallback-tag/reconciler.ts';
+import {createReconciler, type Reconciler} from '../../../src/registry/fallback-tag/reconciler.ts';
 import {manifestPut} from '../../../src/registry/manifest-put.ts';
 import type {Route} from '../../../src/registry/namespace.ts';
-import {createAbsences} from '../../../src/registry/negative-cache.ts';
+import {createNegativeCache} from '../../../src/registry/negative-cache.ts';
 import {createManifestPull} from '../../../src/registry/pull/manifest.ts';
 import {createCapabilities} from '../../../src/registry/referrers/capability.ts';
 import {createDiscovery} from '../../../src/registry/referrers/discovery.ts';
 import {createFallbackTags} from '../../../src/registry/referrers/fallback-tag.ts';
 import {createRegistries, type ReferrersPolicy, type Registry} from '../../../src/registry/registries.ts';
 import {createTags, type Tags} from '../../../src/registry/tags/tags.ts';
-import {createWrites} from '../../../src/registry/write-fence.ts';
+import {createWriteFence} from '../../../src/registry/write-fence.ts';
 import type {Metadata, OwedTagChange} from '../../../src/storage/metadata.ts';
 import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
 import {createManualClock, type ManualClock} from '../../support/clock.ts';
@@ -23,9 +23,9 @@ import type {ManifestContent} from '../../support/content.ts';
 import {createFolder} from '../../support/folder.ts';
 import {createClient, repository} from '../../support/upstream.ts';
 
-/** The upkeep of the fallback tags of `team/app` at one upstream, without a server in front. Its time stands still. */
+/** The reconciler of the fallback tags of `team/app` at one upstream, without a server in front. Its time stands still. */
 export interface Upkeep {
-  readonly upkeep: TagUpkeep;
+  readonly reconciler: Reconciler;
   readonly metadata: Metadata;
   readonly clock: ManualClock;
   readonly route: Route;
@@ -106,9 +106,9 @@ export async function startUpkeep(
     events.on(name, () => heard.push(name));
   }
   events.on('background.failed', ({error}) => onFault(error));
-  const writes = createWrites();
+  const writes = createWriteFence();
   const pull = createManifestPull({metadata, writes, clock, arrived: () => {}});
-  const tags = createTags({metadata, pull, absences: createAbsences(clock), writes, clock, events});
+  const tags = createTags({metadata, pull, negativeCache: createNegativeCache(clock), writes, clock, events});
   const capabilities = createCapabilities(clock, events);
   const discovery = createDiscovery({capabilities, fallbackTags: createFallbackTags({metadata, pull})});
   let under = 0;
@@ -129,9 +129,15 @@ export async function startUpkeep(
     },
   };
   let registries = createRegistries([registry], undefined);
-  const upkeep = createTagUpkeep({metadata, rounds: counted, registries: () => registries, clock, events});
+  const reconciler = createReconciler({
+    metadata,
+    rounds: counted,
+    registries: () => registries,
+    clock,
+    events,
+  });
   const close = async () => {
-    const closed = upkeep.close();
+    const closed = reconciler.close();
     await clock.advance(1000);
     await closed;
   };
@@ -155,15 +161,15 @@ export async function startUpkeep(
   }
 
   return {
-    upkeep,
+    reconciler,
     metadata,
     clock,
     route,
     heard,
     tags,
     pushed: async (referrer) => void (await owe(referrer, 'add')),
-    attach: async (referrer) => upkeep.settle(route, await owe(referrer, 'add')),
-    deleted: async (referrer) => upkeep.settle(route, await owe(referrer, 'remove')),
+    attach: async (referrer) => reconciler.settle(route, await owe(referrer, 'add')),
+    deleted: async (referrer) => reconciler.settle(route, await owe(referrer, 'remove')),
     journal: () => metadata.owedTagChanges(undefined, 1000),
     async later(ms) {
       const round = idle.promise;

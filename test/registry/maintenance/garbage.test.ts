@@ -4,7 +4,7 @@ import test, {type ExecutionContext} from 'ava';
 import {createEvents} from '../../../src/events.ts';
 import {algorithmOf, type Digest, digestOf} from '../../../src/oci/digest.ts';
 import {parseName, type Tag} from '../../../src/oci/name.ts';
-import {createCustody} from '../../../src/registry/blobs/lifecycle.ts';
+import {createBlobLifecycle} from '../../../src/registry/blobs/lifecycle.ts';
 import {createGarbage, type GarbageProgress} from '../../../src/registry/maintenance/garbage.ts';
 import {createMemory} from '../../../src/registry/memory.ts';
 import {createFsBlobStore} from '../../../src/storage/fs/blob-store.ts';
@@ -25,13 +25,13 @@ async function setUp(t: ExecutionContext) {
   const store = createFsBlobStore({path: join(folder, 'blobs'), metadata});
   const spools = createSpools({path: join(folder, 'spool')});
   const clock = createMovableClock();
-  const custody = createCustody({store, metadata, clock});
+  const lifecycle = createBlobLifecycle({store, metadata, clock});
   const memory = createMemory(2 ** 20);
   const expired: number[] = [];
   const garbage = createGarbage({
     metadata,
     store,
-    custody,
+    lifecycle,
     memory,
     async expireUploads(before) {
       expired.push(before);
@@ -52,7 +52,7 @@ async function setUp(t: ExecutionContext) {
     const also = links.map(
       (to): Change => ({type: 'blob.link', repository: to, digest, size, origin, at: clock.now()}),
     );
-    await custody.keep(digest, spool, also);
+    await lifecycle.publish(digest, spool, also);
     return digest;
   }
 
@@ -89,7 +89,7 @@ async function setUp(t: ExecutionContext) {
     store,
     spools,
     clock,
-    custody,
+    lifecycle,
     memory,
     garbage,
     expired,

@@ -6,8 +6,8 @@ import {type Digest, digestOf, encodedOf} from '../../../src/oci/digest.ts';
 import {OCI_MANIFEST} from '../../../src/oci/media-type.ts';
 import {parseName, parseReference} from '../../../src/oci/name.ts';
 import {createUploadId} from '../../../src/oci/upload.ts';
-import {createCustody} from '../../../src/registry/blobs/lifecycle.ts';
-import {createDeposits, type DepositsParts} from '../../../src/registry/maintenance/ingest.ts';
+import {createBlobLifecycle} from '../../../src/registry/blobs/lifecycle.ts';
+import {createIngest, type IngestParts} from '../../../src/registry/maintenance/ingest.ts';
 import {createMemory} from '../../../src/registry/memory.ts';
 import {createFsBlobStore} from '../../../src/storage/fs/blob-store.ts';
 import {createSpools} from '../../../src/storage/fs/spools.ts';
@@ -19,18 +19,18 @@ const repository = {registry: 'r.test', name: parseName('team/app')};
 const {digest, bytes} = imageManifest();
 const data = Buffer.from('data');
 const manifest = {repository, mediaType: OCI_MANIFEST, bytes};
-const commitAtOnce: DepositsParts['tags'] = {write: (_place, _references, commit) => commit()};
+const commitAtOnce: IngestParts['tags'] = {write: (_place, _references, commit) => commit()};
 
 async function setUp(
   t: ExecutionContext,
-  tags: (parts: Pick<DepositsParts, 'metadata'>) => DepositsParts['tags'],
+  tags: (parts: Pick<IngestParts, 'metadata'>) => IngestParts['tags'],
 ) {
   const folder = await createFolder(t);
   const metadata = await openSqliteMetadata({path: join(folder, 'meta.db')});
   t.teardown(() => metadata.close());
   const spools = createSpools({path: join(folder, 'spool')});
   const store = createFsBlobStore({path: join(folder, 'blobs'), metadata});
-  const custody = createCustody({store, metadata, clock: systemClock});
+  const lifecycle = createBlobLifecycle({store, metadata, clock: systemClock});
   const stage = async (content: Buffer) => {
     const spool = await spools.open(createUploadId());
     await spool.append(content);
@@ -40,19 +40,19 @@ async function setUp(
   const parts = {
     metadata,
     spools,
-    custody,
+    lifecycle,
     memory: createMemory(0),
     clock: systemClock,
     tags: tags({metadata}),
   };
-  return {folder, metadata, store, stage, custody, deposits: createDeposits(parts)};
+  return {folder, metadata, store, stage, lifecycle, ingest: createIngest(parts)};
 }
 
 test('a deposit is there under its tag, with its blobs, and may be made again from other spools', async (t) => {
-  const {deposits, stage, metadata, custody} = await setUp(t, () => commitAtOnce);
+  const {ingest, stage, metadata, lifecycle} = await setUp(t, () => commitAtOnce);
   const reference = parseReference('1');
   for (let time = 0; time < 2; time++) {
-    await deposits.make({
+    await ingest.make({
       ...manifest,
       reference,
       blobs: [{digest: digestOf(data), spool: await stage(data)}],
@@ -60,15 +60,15 @@ test('a deposit is there under its tag, with its blobs, and may be made again fr
   }
   t.like(await metadata.manifest(repository, digest as Digest), {origin: 'local', mediaType: OCI_MANIFEST});
   t.like(await metadata.blobLink(repository, digestOf(data)), {origin: 'local', size: 4});
-  t.is(await custody.stored(digestOf(data)), 4);
+  t.is(await lifecycle.stored(digestOf(data)), 4);
 });
 
 test('a deposit heals a stored blob that the disk has damaged', async (t) => {
-  const {deposits, stage, store, folder} = await setUp(t, () => commitAtOnce);
+  const {ingest, stage, store, folder} = await setUp(t, () => commitAtOnce);
   const dataDigest = digestOf(data);
   const deposit = async () => {
     const blobs = [{digest: dataDigest, spool: await stage(data)}];
-    await deposits.make({...manifest, reference: digest as Digest, blobs});
+    await ingest.make({...manifest, reference: digest as Digest, blobs});
   };
   await deposit();
   const encoded = encodedOf(dataDigest);
@@ -79,30 +79,30 @@ test('a deposit heals a stored blob that the disk has damaged', async (t) => {
 });
 
 test('other bytes than a digest says are refused, and nothing is put', async (t) => {
-  const {deposits, stage, metadata, custody} = await setUp(t, () => commitAtOnce);
+  const {ingest, stage, metadata, lifecycle} = await setUp(t, () => commitAtOnce);
   const other = digestOf(Buffer.from('other'));
   const wrong = [
     {reference: digest as Digest, blobs: [{digest: other, spool: await stage(data)}]},
     {reference: other, blobs: []},
   ];
   for (const change of wrong) {
-    await t.throwsAsync(deposits.make({...manifest, ...change}), {
+    await t.throwsAsync(ingest.make({...manifest, ...change}), {
       message: /has bytes whose digest is sha256:/,
     });
   }
   t.is(await metadata.manifest(repository, digest as Digest), undefined);
-  t.is(await custody.stored(other), undefined);
+  t.is(await lifecycle.stored(other), undefined);
 });
 
 test('a manifest whose blob went before it came is not put', async (t) => {
-  const {deposits, stage, metadata} = await setUp(t, ({metadata}) => ({
+  const {ingest, stage, metadata} = await setUp(t, ({metadata}) => ({
     async write(_place, _references, commit) {
       await metadata.commit([{type: 'blob.unlink', repository, digest: digestOf(data)}]);
       await commit();
     },
   }));
   const blobs = [{digest: digestOf(data), spool: await stage(data)}];
-  await t.throwsAsync(deposits.make({...manifest, reference: digest as Digest, blobs}), {
+  await t.throwsAsync(ingest.make({...manifest, reference: digest as Digest, blobs}), {
     message: /was collected before the manifest was put/,
   });
   t.is(await metadata.manifest(repository, digest as Digest), undefined);

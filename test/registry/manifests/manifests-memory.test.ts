@@ -6,10 +6,10 @@ import {parseName, type Reference, type Tag} from '../../../src/oci/name.ts';
 import {createAccess} from '../../../src/registry/access.ts';
 import {createManifests} from '../../../src/registry/manifests/manifests.ts';
 import {createMemory} from '../../../src/registry/memory.ts';
-import {createAbsences} from '../../../src/registry/negative-cache.ts';
+import {createNegativeCache} from '../../../src/registry/negative-cache.ts';
 import {createManifestPull, type ManifestPull} from '../../../src/registry/pull/manifest.ts';
 import {createTags} from '../../../src/registry/tags/tags.ts';
-import {createWrites} from '../../../src/registry/write-fence.ts';
+import {createWriteFence} from '../../../src/registry/write-fence.ts';
 import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
 import {createMovableClock} from '../../support/backref.ts';
 import {plainManifest} from '../../support/content.ts';
@@ -25,8 +25,8 @@ async function setUp(t: ExecutionContext) {
   t.teardown(() => metadata.close());
   const clock = createMovableClock();
   const memory = createMemory(2 ** 20);
-  const absences = createAbsences(clock);
-  const writes = createWrites();
+  const negativeCache = createNegativeCache(clock);
+  const writes = createWriteFence();
   const events = createEvents();
   let deleted = false;
   const registry = registryOver(repository.registry, {
@@ -45,9 +45,9 @@ async function setUp(t: ExecutionContext) {
     byDigest: (...asked) => deleting(real.byDigest(...asked)),
     byTag: (...asked) => deleting(real.byTag(...asked)),
   };
-  const tags = createTags({metadata, pull, absences, writes, clock, events});
+  const tags = createTags({metadata, pull, negativeCache, writes, clock, events});
   const access = createAccess({metadata, clock, events});
-  const manifests = createManifests({metadata, access, pull, tags, absences, memory, events});
+  const manifests = createManifests({metadata, access, pull, tags, negativeCache, memory, events});
   const route = {registry, repository, asked: repository.name};
   return (reference: Reference) => manifests.get(route, reference, ANONYMOUS, {noCache: false});
 }

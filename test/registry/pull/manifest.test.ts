@@ -4,8 +4,8 @@ import {ANONYMOUS} from '../../../src/caller.ts';
 import type {Digest} from '../../../src/oci/digest.ts';
 import {parseName} from '../../../src/oci/name.ts';
 import {type Arrival, createManifestPull} from '../../../src/registry/pull/manifest.ts';
-import {createWrites} from '../../../src/registry/write-fence.ts';
-import {type Change, type Metadata, NoRoom} from '../../../src/storage/metadata.ts';
+import {createWriteFence} from '../../../src/registry/write-fence.ts';
+import {type Change, DiskFull, type Metadata} from '../../../src/storage/metadata.ts';
 import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
 import {type ManifestBody, UpstreamFailure} from '../../../src/upstream/port.ts';
 import {createMovableClock} from '../../support/backref.ts';
@@ -44,7 +44,7 @@ async function setUp(t: ExecutionContext) {
       return question.promise;
     },
   });
-  const writes = createWrites();
+  const writes = createWriteFence();
   const arrivals: Arrival[] = [];
   const pull = createManifestPull({
     metadata,
@@ -174,7 +174,7 @@ test('without room several are given all the same, and so is one of them to who 
   const {records, kept} = await pulling;
   t.is(records.length, 2);
   const alone = pullOne(one.digest);
-  await t.throwsAsync(kept, {instanceOf: NoRoom});
-  t.true((await alone).unkept instanceof NoRoom);
+  await t.throwsAsync(kept, {instanceOf: DiskFull});
+  t.true((await alone).unkept instanceof DiskFull);
   t.is((await alone).value?.digest, one.digest);
 });

@@ -8,11 +8,11 @@ import {parseName} from '../../../src/oci/name.ts';
 import type {UploadId} from '../../../src/oci/upload.ts';
 import {createAccess} from '../../../src/registry/access.ts';
 import {createFills} from '../../../src/registry/blobs/fills.ts';
-import {createCustody} from '../../../src/registry/blobs/lifecycle.ts';
+import {createBlobLifecycle} from '../../../src/registry/blobs/lifecycle.ts';
 import {createManifests} from '../../../src/registry/manifests/manifests.ts';
 import {createMemory} from '../../../src/registry/memory.ts';
 import type {Route} from '../../../src/registry/namespace.ts';
-import {createAbsences} from '../../../src/registry/negative-cache.ts';
+import {createNegativeCache} from '../../../src/registry/negative-cache.ts';
 import {createManifestPull} from '../../../src/registry/pull/manifest.ts';
 import {createLocalPush} from '../../../src/registry/push/local.ts';
 import type {Chunk, Push} from '../../../src/registry/push/push.ts';
@@ -20,7 +20,7 @@ import {createUploads, type Uploads} from '../../../src/registry/push/uploads.ts
 import {createFallbackTags} from '../../../src/registry/referrers/fallback-tag.ts';
 import type {LocalPush, Registry} from '../../../src/registry/registries.ts';
 import {createTags} from '../../../src/registry/tags/tags.ts';
-import {createWrites} from '../../../src/registry/write-fence.ts';
+import {createWriteFence} from '../../../src/registry/write-fence.ts';
 import type {BlobStore} from '../../../src/storage/blob-store.ts';
 import {createFsBlobStore} from '../../../src/storage/fs/blob-store.ts';
 import {createSpools} from '../../../src/storage/fs/spools.ts';
@@ -75,20 +75,20 @@ export async function createHosted(t: ExecutionContext, options: HostedOptions =
   const real = createSpools({path: join(folder, 'spool')});
   const spools = options.spools?.(real) ?? real;
   const events = createEvents();
-  const writes = createWrites();
-  const absences = createAbsences(clock);
+  const writes = createWriteFence();
+  const negativeCache = createNegativeCache(clock);
   const memory = createMemory(1024 * 1024);
   const access = createAccess({metadata, clock, events});
-  const custody = createCustody({store, metadata, clock});
-  const fills = createFills({spools, store, custody, clock, events});
+  const lifecycle = createBlobLifecycle({store, metadata, clock});
+  const fills = createFills({spools, store, lifecycle, clock, events});
   const pull = createManifestPull({metadata, writes, clock, arrived: () => {}});
-  const tags = createTags({metadata, pull, absences, writes, clock, events});
-  const manifests = createManifests({metadata, access, pull, tags, absences, memory, events});
+  const tags = createTags({metadata, pull, negativeCache, writes, clock, events});
+  const manifests = createManifests({metadata, access, pull, tags, negativeCache, memory, events});
   const fallbackTags = createFallbackTags({metadata, pull});
-  const uploads = createUploads({metadata, spools, custody, clock});
+  const uploads = createUploads({metadata, spools, lifecycle, clock});
   const parts = {
     metadata,
-    custody,
+    lifecycle,
     access,
     fills,
     pull,
@@ -96,7 +96,7 @@ export async function createHosted(t: ExecutionContext, options: HostedOptions =
     fallbackTags,
     tags,
     memory,
-    absences,
+    negativeCache,
     clock,
     events,
   };

@@ -7,7 +7,7 @@ import {parseName} from '../../../src/oci/name.ts';
 import {createMemory} from '../../../src/registry/memory.ts';
 import type {Discovered} from '../../../src/registry/referrers/discovery.ts';
 import {createReferrerLists} from '../../../src/registry/referrers/lists.ts';
-import {createWrites} from '../../../src/registry/write-fence.ts';
+import {createWriteFence} from '../../../src/registry/write-fence.ts';
 import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
 import {createMovableClock} from '../../support/backref.ts';
 import {type ManifestContent, plainManifest} from '../../support/content.ts';
@@ -43,7 +43,7 @@ test('who asked before a list became incomplete, and is answered after that, is 
       pulledAt: async () => undefined,
     },
     memory: createMemory(0),
-    writes: createWrites(),
+    writes: createWriteFence(),
     clock,
     events: createEvents(),
   });

@@ -3,7 +3,7 @@ import test, {type ExecutionContext} from 'ava';
 import {ANONYMOUS} from '../../../src/caller.ts';
 import {createEvents} from '../../../src/events.ts';
 import {parseName, type Tag} from '../../../src/oci/name.ts';
-import {createAbsences} from '../../../src/registry/negative-cache.ts';
+import {createNegativeCache} from '../../../src/registry/negative-cache.ts';
 import {createTagLists} from '../../../src/registry/tags/tag-lists.ts';
 import type {Change} from '../../../src/storage/metadata.ts';
 import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
@@ -37,7 +37,7 @@ async function setUp(t: ExecutionContext, {asked = () => {}, committing = () => 
         return metadata.commit(changes, preconditions);
       },
     },
-    absences: createAbsences(clock),
+    negativeCache: createNegativeCache(clock),
     clock,
     events: createEvents(),
   });

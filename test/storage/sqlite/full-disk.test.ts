@@ -1,7 +1,7 @@
 import {join} from 'node:path';
 import test from 'ava';
 import {parseName} from '../../../src/oci/name.ts';
-import {NoRoom} from '../../../src/storage/metadata.ts';
+import {DiskFull} from '../../../src/storage/metadata.ts';
 import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
 import {createFolder} from '../../support/folder.ts';
 import {fillDisk} from '../../support/full-disk.ts';
@@ -16,7 +16,7 @@ test('a full disk is told as a lack of room, changes nothing, and is over when t
   const [one, two] = [manifestPut('one'), manifestPut('two')];
   await metadata.commit([one]);
   const free = fillDisk(folder);
-  await t.throwsAsync(metadata.commit([two]), {instanceOf: NoRoom, message: /took no commit: .*full/});
+  await t.throwsAsync(metadata.commit([two]), {instanceOf: DiskFull, message: /took no commit: .*full/});
   t.truthy(await metadata.manifest(repository, one.digest));
   t.is(await metadata.manifest(repository, two.digest), undefined);
   free();

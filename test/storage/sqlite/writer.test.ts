@@ -3,7 +3,7 @@ import {join} from 'node:path';
 import {pathToFileURL} from 'node:url';
 import test, {type ExecutionContext} from 'ava';
 import {parseName} from '../../../src/oci/name.ts';
-import {NoRoom} from '../../../src/storage/metadata.ts';
+import {DiskFull} from '../../../src/storage/metadata.ts';
 import {compileWrites} from '../../../src/storage/sql/writes.ts';
 import {createCompiler} from '../../../src/storage/sqlite/compiler.ts';
 import {startWriter} from '../../../src/storage/sqlite/writer.ts';
@@ -83,7 +83,7 @@ for (const [errcode, isNoRoom] of [
       parentPort.postMessage('ready');`;
     const writer = await startWriter(await withThread(t, fails));
     const error = await t.throwsAsync(writer.commit([]), {message: /took no commit: no luck$/});
-    t.is(error instanceof NoRoom, isNoRoom);
+    t.is(error instanceof DiskFull, isNoRoom);
     await writer.close();
   });
 }
