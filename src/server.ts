@@ -1,6 +1,6 @@
 import {randomUUID} from 'node:crypto';
 import {mkdirSync, realpathSync} from 'node:fs';
-import {dirname, join} from 'node:path';
+import {join} from 'node:path';
 import {type Commands, createCommands} from './admin/commands.ts';
 import {type AdminSocket, createAdminSocket} from './admin/socket.ts';
 import {type Background, createBackground} from './background.ts';
@@ -11,54 +11,17 @@ import {createCurrentRegistries, type RegistryChanges} from './current-registrie
 import {createEvents, type Events} from './events.ts';
 import {createApp} from './http/app.ts';
 import {createListener, type Listener} from './http/listener.ts';
-import type {Verbs} from './http/routes.ts';
-import {createMetrics} from './observe/metrics.ts';
-import {createAccess} from './registry/access.ts';
-import {createBlobs} from './registry/blobs/blobs.ts';
-import {createFills, type Fills} from './registry/blobs/fills.ts';
-import {createBlobLifecycle} from './registry/blobs/lifecycle.ts';
-import {createStoredBytes} from './registry/blobs/stored-bytes.ts';
-import {createCatalog} from './registry/catalog.ts';
-import {createTagRounds} from './registry/fallback-tag/reconcile.ts';
-import {createReconciler, type Reconciler} from './registry/fallback-tag/reconciler.ts';
-import {createTagReaders} from './registry/fallback-tag/synthesize.ts';
-import {createGarbage, type Garbage} from './registry/maintenance/garbage.ts';
-import {createIngest, type Ingest} from './registry/maintenance/ingest.ts';
-import {createSpoolSweep} from './registry/maintenance/spool-sweep.ts';
-import {createUploadExpiry, type UploadExpiry} from './registry/maintenance/upload-expiry.ts';
-import {createManifests} from './registry/manifests/manifests.ts';
-import {createMemory} from './registry/memory.ts';
-import {createNegativeCache} from './registry/negative-cache.ts';
-import {createManifestPull} from './registry/pull/manifest.ts';
-import {createLocalPush} from './registry/push/local.ts';
-import {createPushes} from './registry/push/pushes.ts';
-import {createThroughPush} from './registry/push/through.ts';
-import {createUploads} from './registry/push/uploads.ts';
-import {createReadiness} from './registry/readiness.ts';
-import {createCapabilities} from './registry/referrers/capability.ts';
-import {createDiscovery} from './registry/referrers/discovery.ts';
-import {createFallbackTags} from './registry/referrers/fallback-tag.ts';
 import {createIndexRepository} from './registry/referrers/index-repository.ts';
-import {createReferrerLists, type ReferrerLists} from './registry/referrers/lists.ts';
-import {createReferrersPages} from './registry/referrers/pages.ts';
-import {createPrefetch, type Prefetch} from './registry/referrers/prefetch.ts';
 import {createReindex} from './registry/referrers/rebuild.ts';
-import {createReferrers} from './registry/referrers/referrers.ts';
-import type {Registries} from './registry/registries.ts';
-import {createTagLists} from './registry/tags/tag-lists.ts';
-import {createTags} from './registry/tags/tags.ts';
-import {createWriteFence, type WriteFence} from './registry/write-fence.ts';
+import {createWriteFence} from './registry/write-fence.ts';
 import type {BlobStore} from './storage/blob-store.ts';
 import {type FolderLock, Occupied} from './storage/folder-lock.ts';
-import {createFsBlobStore} from './storage/fs/blob-store.ts';
-import {freeSpace} from './storage/fs/free-space.ts';
 import {createSpools} from './storage/fs/spools.ts';
 import type {Metadata} from './storage/metadata.ts';
-import type {Spools} from './storage/spool.ts';
 import {lockFolder} from './storage/sqlite/folder-lock.ts';
 import {openSqliteMetadata} from './storage/sqlite/metadata.ts';
 import {createUpstream} from './upstream/client.ts';
-import {readVersion} from './version.ts';
+import {type Wired, wire} from './wire.ts';
 
 export interface Address {
   host: string;
@@ -281,19 +244,6 @@ function releaseAll(locks: Iterable<FolderLock>): void {
   for (const lock of locks) lock.release();
 }
 
-interface Wired {
-  verbs: Verbs;
-  store: BlobStore;
-  sweepSpools(): Promise<number>;
-  fills: Fills;
-  prefetch: Prefetch;
-  lists: ReferrerLists;
-  expiry: UploadExpiry;
-  garbage: Garbage;
-  ingest: Ingest;
-  reconciler: Reconciler;
-}
-
 interface Running extends Omit<Wired, 'verbs' | 'ingest'> {
   metadata: Metadata;
   background: Background;
@@ -302,111 +252,6 @@ interface Running extends Omit<Wired, 'verbs' | 'ingest'> {
   socket: AdminSocket;
   locks: FolderLock[];
 }
-
-interface Parts {
-  metadata: Metadata;
-  spools: Spools;
-  writes: WriteFence;
-  registries(): Registries;
-  /** The server takes nothing new any more. */
-  isStopping(): boolean;
-  /** Names this process among those that share the metadata. */
-  owner: string;
-  clock: Clock;
-  events: Events;
-}
-
-function wire(config: Config, parts: Parts): Wired {
-  const {metadata, spools, writes, registries, isStopping, owner, clock, events} = parts;
-  const store = createFsBlobStore({path: join(config.storage.blobs.path, 'blobs'), metadata});
-  const memory = createMemory(config.cache.memory);
-  const negativeCache = createNegativeCache(clock);
-  const access = createAccess({metadata, clock, events});
-  const pull = createManifestPull({metadata, writes, clock, arrived: (arrival) => prefetch.arrived(arrival)});
-  const tags = createTags({metadata, pull, negativeCache, writes, clock, events});
-  const lifecycle = createBlobLifecycle({store, metadata, clock});
-  const fills = createFills({spools, store, lifecycle, clock, events});
-  const blobs = createBlobs({
-    store,
-    lifecycle,
-    metadata,
-    access,
-    fills,
-    negativeCache,
-    memory,
-    clock,
-    events,
-  });
-  const manifests = createManifests({metadata, access, pull, tags, negativeCache, memory, events});
-  const capabilities = createCapabilities(clock, events);
-  const fallbackTags = createFallbackTags({metadata, pull});
-  const discovery = createDiscovery({capabilities, fallbackTags});
-  const lists = createReferrerLists({metadata, discovery, memory, writes, clock, events});
-  const referrers = createReferrers({pages: createReferrersPages(metadata), lists, events});
-  const prefetch = createPrefetch({metadata, pull, lists, blobs, events});
-  const tagLists = createTagLists({metadata, negativeCache, clock, events});
-  const uploads = createUploads({metadata, spools, lifecycle, clock});
-  const rounds = createTagRounds({metadata, capabilities, discovery, pull, tags, clock, events, owner});
-  const reconciler = createReconciler({metadata, rounds, registries, clock, events});
-  const pushed = {
-    metadata,
-    lifecycle,
-    access,
-    negativeCache,
-    memory,
-    fills,
-    pull,
-    manifests,
-    tags,
-    tagLists,
-    fallbackTags,
-  };
-  const pushes = createPushes({
-    local: createLocalPush({...pushed, uploads, clock, events}),
-    through: createThroughPush({...pushed, uploads, capabilities, lists, reconciler, clock, events}),
-    store,
-  });
-  const expiry = createUploadExpiry({uploads, registries, events});
-  const garbage = createGarbage({
-    metadata,
-    store,
-    lifecycle,
-    memory,
-    expireUploads: expiry.run,
-    uploadLife: config.uploads.expireAfter,
-    clock,
-    events,
-  });
-  const verbs = {
-    manifests: createTagReaders({manifests, referrers, metadata, clock, events}),
-    blobs,
-    tagLists,
-    catalog: createCatalog({metadata}),
-    referrers,
-    pushes,
-    metrics: createMetrics(events, {
-      version: readVersion(),
-      fillsInFlight: () => fills.inFlight,
-      storedBytes: createStoredBytes(metadata, clock),
-      freeBytes: () => freeSpace(config.storage.blobs.path),
-    }),
-    readiness: createReadiness({
-      store,
-      metadata,
-      spools,
-      freeBytes: () => leastFree([config.storage.blobs.path, dirname(config.storage.metadata.path)]),
-      isStopping,
-      clock,
-    }),
-  };
-  const ingest = createIngest({metadata, spools, lifecycle, tags, memory, clock});
-  const sweepSpools = createSpoolSweep({metadata, spools, clock});
-  return {verbs, store, sweepSpools, fills, prefetch, lists, expiry, garbage, ingest, reconciler};
-}
-
-/** Bytes left in the fullest of some folders' file systems. */
-const leastFree = async (folders: readonly string[]): Promise<number> =>
-  Math.min(...(await Promise.all(folders.map(freeSpace))));
 
 /** An address that a client on this machine can use. */
 function reachable(host: string): string {

@@ -78,14 +78,16 @@ const RULES: Record<string, Rule> = {
     packages: ['pino', 'pino-pretty', 'prom-client'],
   },
   'src/current-registries.ts': {imports: ['src/', ...REGISTRY, 'src/upstream/']},
+  'src/wire.ts': {imports: ['src/', 'src/http/', 'src/observe/', ...REGISTRY, ...ADAPTERS]},
   'src/server.ts': {
     imports: [
       'src/',
       'src/current-registries.ts',
+      'src/wire.ts',
       'src/admin/',
       'src/http/',
-      'src/observe/',
-      ...REGISTRY,
+      'src/registry/',
+      'src/registry/referrers/',
       ...ADAPTERS,
     ],
   },
@@ -170,7 +172,16 @@ const sources = ts.sys
 /** Imports that each break the one direction in which imports may point, by the file that would hold them. */
 const FORBIDDEN: Record<string, string[]> = {
   'src/clock.ts': ['./server.ts', './artifact/list.ts', './http/app.ts', './storage/metadata.ts', 'koa'],
-  'src/server.ts': ['./cli/main.ts', './artifacts.ts', 'koa', 'got', 'kysely', 'node:sqlite'],
+  'src/wire.ts': ['./server.ts', './admin/commands.ts', './cli/main.ts', 'got', 'koa'],
+  'src/server.ts': [
+    './observe/log.ts',
+    './cli/main.ts',
+    './artifacts.ts',
+    'koa',
+    'got',
+    'kysely',
+    'node:sqlite',
+  ],
   'src/artifacts.ts': ['./cli/main.ts', './server.ts', './http/app.ts', 'got'],
   'src/index.ts': ['./cli/main.ts', './registry/blobs/blobs.ts', 'commander'],
   'src/oci/planted.ts': ['../clock.ts', '../config.ts', '../registry/blobs/blobs.ts', 'koa', 'got'],
