@@ -82,6 +82,9 @@ export function createManifests({
     caller: Caller,
   ): Promise<ManifestRecord | undefined> {
     if (!(await metadata.storedManifest(digest))) return undefined;
+    // A pull may have brought it to this repository since the caller looked.
+    const brought = await here(route, digest);
+    if (brought) return brought;
     if (!(await access.confirmManifest(route, digest, caller))) throw absent(route, digest);
     return here(route, digest);
   }
