@@ -13,7 +13,7 @@ export interface ReferrerNode extends Descriptor {
 const CONCURRENCY = 4;
 /** Nobody signs so many signatures; a registry that makes them up would never come to an end. */
 const MAX_LEVELS = 32;
-/** Beyond so many lists, each a request or more, somebody makes them up; real images have some dozens. */
+/** Each list costs at least one request. Real images have a few dozen; a tree with more than this is made up. */
 const MAX_LISTS = 100_000;
 
 /**
