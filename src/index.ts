@@ -3,6 +3,10 @@
 export type {Artifact, ArtifactData, ArtifactManifest} from './artifact/artifact.ts';
 export type {ReferrersIndex} from './artifact/list.ts';
 export {ArtifactError} from './artifact/target.ts';
+export {ConfigError, type Fault} from './config/fault.ts';
+export {type LoadOptions, loadConfig} from './config/load.ts';
+export type {Config, CredentialsConfig, RegistryConfig, UpstreamConfig} from './config.ts';
+export type {RegistryChanges} from './current-registries.ts';
 export {
   type AttachOptions,
   attach,
@@ -12,11 +16,7 @@ export {
   listReferrers,
   type RegistryOptions,
   type Target,
-} from './artifacts.ts';
-export {ConfigError, type Fault} from './config/fault.ts';
-export {type LoadOptions, loadConfig} from './config/load.ts';
-export type {Config, CredentialsConfig, RegistryConfig, UpstreamConfig} from './config.ts';
-export type {RegistryChanges} from './current-registries.ts';
+} from './library.ts';
 export {type BlobSource, blobOf} from './oci/blob.ts';
 export type {Descriptor} from './oci/descriptor.ts';
 export type {Digest} from './oci/digest.ts';

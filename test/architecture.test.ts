@@ -91,7 +91,7 @@ const RULES: Record<string, Rule> = {
       ...ADAPTERS,
     ],
   },
-  'src/artifacts.ts': {
+  'src/library.ts': {
     imports: ['src/', 'src/admin/', 'src/artifact/', 'src/layout/', 'src/oci/', ...REGISTRY, ...ADAPTERS],
   },
   'src/index.ts': {
@@ -99,7 +99,7 @@ const RULES: Record<string, Rule> = {
       'src/',
       'src/current-registries.ts',
       'src/server.ts',
-      'src/artifacts.ts',
+      'src/library.ts',
       'src/artifact/',
       'src/config/',
       'src/oci/',
@@ -110,7 +110,7 @@ const RULES: Record<string, Rule> = {
     imports: [
       'src/',
       'src/server.ts',
-      'src/artifacts.ts',
+      'src/library.ts',
       'src/admin/',
       'src/artifact/',
       'src/config/',
@@ -176,13 +176,13 @@ const FORBIDDEN: Record<string, string[]> = {
   'src/server.ts': [
     './observe/log.ts',
     './cli/main.ts',
-    './artifacts.ts',
+    './library.ts',
     'koa',
     'got',
     'kysely',
     'node:sqlite',
   ],
-  'src/artifacts.ts': ['./cli/main.ts', './server.ts', './http/app.ts', 'got'],
+  'src/library.ts': ['./cli/main.ts', './server.ts', './http/app.ts', 'got'],
   'src/index.ts': ['./cli/main.ts', './registry/blobs/blobs.ts', 'commander'],
   'src/oci/planted.ts': ['../clock.ts', '../config.ts', '../registry/blobs/blobs.ts', 'koa', 'got'],
   'src/registry/planted.ts': [
@@ -229,7 +229,7 @@ const FORBIDDEN: Record<string, string[]> = {
     '../storage/metadata.ts',
     'koa',
   ],
-  'src/artifact/planted.ts': ['../artifacts.ts', '../layout/layout.ts', '../registry/blobs/blobs.ts', 'got'],
+  'src/artifact/planted.ts': ['../library.ts', '../layout/layout.ts', '../registry/blobs/blobs.ts', 'got'],
   'src/layout/planted.ts': ['../artifact/attach.ts', '../upstream/port.ts', '../registry/blobs/blobs.ts'],
   'src/upstream/transport/planted.ts': ['../auth/token.ts', '../verbs/tags.ts', '../exchange.ts', 'koa'],
   'src/upstream/auth/planted.ts': ['../verbs/tags.ts', '../exchange.ts', 'got'],

@@ -1,6 +1,6 @@
 import {basename} from 'node:path';
 import {manifestOfLayers} from '../artifact/artifact.ts';
-import {attach as attachArtifact} from '../artifacts.ts';
+import {attach as attachArtifact} from '../library.ts';
 import type {BlobSource} from '../oci/blob.ts';
 import type {Descriptor} from '../oci/descriptor.ts';
 import {parseArtifactReference} from './artifact-reference.ts';

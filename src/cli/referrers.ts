@@ -1,8 +1,8 @@
 import {isPlatform, type PlatformManifest, platformsOf} from '../artifact/platforms.ts';
 import {ArtifactError, type ArtifactTarget, type TargetManifest} from '../artifact/target.ts';
 import {treeOf} from '../artifact/tree.ts';
-import {openTarget, resolveSubject} from '../artifacts.ts';
 import {systemClock} from '../clock.ts';
+import {openTarget, resolveSubject} from '../library.ts';
 import {parseReference} from '../oci/name.ts';
 import {parseArtifactReference} from './artifact-reference.ts';
 import {drawTree, type Section} from './draw-tree.ts';

@@ -1,7 +1,7 @@
 import {access} from 'node:fs/promises';
 import {homedir} from 'node:os';
 import {join} from 'node:path';
-import type {RegistryOptions} from '../artifacts.ts';
+import type {RegistryOptions} from '../library.ts';
 
 const dockerConfig = (env: NodeJS.ProcessEnv): string =>
   join(env['DOCKER_CONFIG'] || join(env['HOME'] || homedir(), '.docker'), 'config.json');
