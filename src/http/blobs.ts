@@ -1,13 +1,14 @@
 import {NOT_NEEDED} from '../clock.ts';
 import {parseDigest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
+import {type ByteRange, rangeLength} from '../oci/range.ts';
 import type {BlobAnswer, BlobFound} from '../registry/blobs/answer.ts';
 import type {Blobs} from '../registry/blobs/blobs.ts';
 import {sizeInDispute} from '../registry/failure.ts';
 import {explain} from './cache-headers.ts';
 import {etagOf, ifRangeHolds, noneMatch} from './conditional.ts';
 import {multipart} from './multipart.ts';
-import {rangesOf, type Span} from './ranges.ts';
+import {rangesOf} from './ranges.ts';
 import {type Ctx, routed} from './routing.ts';
 import {stream} from './stream.ts';
 import type {PushHandler} from './uploads.ts';
@@ -64,7 +65,7 @@ function unchanged(ctx: Ctx, {digest}: BlobFound): boolean {
   return true;
 }
 
-function spansOf(ctx: Ctx, {digest, size, promised, stored}: BlobAnswer): Span[] | 'whole' {
+function spansOf(ctx: Ctx, {digest, size, promised, stored}: BlobAnswer): ByteRange[] | 'whole' {
   if (size === undefined || !ifRangeHolds(ctx.get('If-Range') || undefined, digest)) return 'whole';
   const range = ctx.get('Range') || undefined;
   const verdict = rangesOf(range, size);
@@ -89,17 +90,17 @@ async function sendWhole(ctx: Ctx, blob: BlobAnswer): Promise<void> {
   else await stream(ctx, await blob.open());
 }
 
-async function sendPart(ctx: Ctx, blob: BlobAnswer, span: Span): Promise<void> {
-  const bytes = await blob.open(span);
+async function sendPart(ctx: Ctx, blob: BlobAnswer, range: ByteRange): Promise<void> {
+  const bytes = await blob.open(range);
   ctx.status = 206;
-  ctx.set('Content-Range', `bytes ${span.start}-${span.end}/${blob.size}`);
-  ctx.set('Content-Length', String(span.end - span.start + 1));
+  ctx.set('Content-Range', `bytes ${range.start}-${range.end}/${blob.size}`);
+  ctx.set('Content-Length', String(rangeLength(range)));
   await stream(ctx, bytes);
 }
 
-async function sendParts(ctx: Ctx, blob: BlobAnswer, spans: Span[]): Promise<void> {
-  const {contentType, length, body} = multipart(spans, blob.size ?? 0, 'application/octet-stream', (span) =>
-    blob.open(span),
+async function sendParts(ctx: Ctx, blob: BlobAnswer, ranges: ByteRange[]): Promise<void> {
+  const {contentType, length, body} = multipart(ranges, blob.size ?? 0, 'application/octet-stream', (range) =>
+    blob.open(range),
   );
   ctx.status = 206;
   ctx.set('Content-Type', contentType);

@@ -1,5 +1,6 @@
 import type {Clock} from '../clock.ts';
 import {OciError} from '../oci/errors.ts';
+import {rangeLength} from '../oci/range.ts';
 import type {Chunk} from '../registry/push/push.ts';
 import {bodyOf, lengthOf} from './body.ts';
 import type {Ctx} from './routing.ts';
@@ -16,7 +17,7 @@ export function chunkOf(ctx: Ctx, clock: Clock): Chunk {
   const range = parseContentRange(ctx.get('Content-Range') || undefined);
   const bytes = bodyOf(ctx, clock, 'BLOB_UPLOAD_INVALID');
   if (!range) return {length, range, bytes};
-  const counted = range.end - range.start + 1;
+  const counted = rangeLength(range);
   if (length !== undefined && length !== counted) throw disagreement(counted, String(length));
   return {length: counted, range, bytes: exactly(counted, bytes)};
 }

@@ -1,5 +1,5 @@
 import {randomUUID} from 'node:crypto';
-import type {Span} from './ranges.ts';
+import {type ByteRange, rangeLength} from '../oci/range.ts';
 
 export interface Multipart {
   contentType: string;
@@ -10,27 +10,24 @@ export interface Multipart {
 
 /** Several ranges in one body: `multipart/byteranges` (RFC 9110, section 14.6). */
 export function multipart(
-  spans: readonly Span[],
+  ranges: readonly ByteRange[],
   size: number,
   mediaType: string,
-  open: (span: Span) => Promise<AsyncIterable<Uint8Array>>,
+  open: (range: ByteRange) => Promise<AsyncIterable<Uint8Array>>,
 ): Multipart {
   const boundary = randomUUID();
-  const parts = spans.map((span) => ({
-    span,
+  const parts = ranges.map((range) => ({
+    range,
     head: Buffer.from(
-      `\r\n--${boundary}\r\nContent-Type: ${mediaType}\r\nContent-Range: bytes ${span.start}-${span.end}/${size}\r\n\r\n`,
+      `\r\n--${boundary}\r\nContent-Type: ${mediaType}\r\nContent-Range: bytes ${range.start}-${range.end}/${size}\r\n\r\n`,
     ),
   }));
   const tail = Buffer.from(`\r\n--${boundary}--\r\n`);
-  const length = parts.reduce(
-    (sum, {head, span}) => sum + head.length + span.end - span.start + 1,
-    tail.length,
-  );
+  const length = parts.reduce((sum, {head, range}) => sum + head.length + rangeLength(range), tail.length);
   async function* body(): AsyncGenerator<Uint8Array, void> {
-    for (const {span, head} of parts) {
+    for (const {range, head} of parts) {
       yield head;
-      yield* await open(span);
+      yield* await open(range);
     }
     yield tail;
   }

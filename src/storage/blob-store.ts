@@ -1,11 +1,6 @@
 import type {Digest} from '../oci/digest.ts';
+import type {ByteRange} from '../oci/range.ts';
 import type {Spool} from './spool.ts';
-
-/** Bytes `start` to `end`, both inclusive. */
-export interface StoredRange {
-  start: number;
-  end: number;
-}
 
 /**
  * The store is not there: its disk is not mounted, or it is another one than the metadata belong to. Nothing can be
@@ -27,7 +22,7 @@ export interface BlobStore {
    * The bytes of a stored blob, or of a range within it. A chunk is valid until the next one is asked for: who keeps
    * it copies it. The iteration throws when the blob is not here.
    */
-  open(digest: Digest, range?: StoredRange): AsyncIterable<Uint8Array>;
+  open(digest: Digest, range?: ByteRange): AsyncIterable<Uint8Array>;
   /** Makes a spool whose content was verified visible under its digest, durably, and uses the spool up. Idempotent. */
   publish(digest: Digest, spool: Spool): Promise<void>;
   /** Nothing happens when the blob is not here. */

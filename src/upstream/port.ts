@@ -3,6 +3,7 @@ import type {BlobSource} from '../oci/blob.ts';
 import type {Descriptor} from '../oci/descriptor.ts';
 import type {Algorithm, Digest} from '../oci/digest.ts';
 import type {Reference, RepositoryName, Tag} from '../oci/name.ts';
+import type {ByteRange} from '../oci/range.ts';
 import type {SkippedReferrer} from '../oci/referrers.ts';
 
 /** Why an upstream gave no usable answer. None of these is an absence. */
@@ -89,10 +90,7 @@ export interface BlobBody {
 }
 
 /** Bytes `start` to `end` of a blob, both inclusive; without `end`, to the blob's end. */
-export interface ByteRange {
-  start: number;
-  end?: number;
-}
+export type RequestedRange = Pick<ByteRange, 'start'> & Partial<ByteRange>;
 
 /** What an upstream's Referrers API lists for a subject. */
 export interface ListedReferrers {
@@ -134,7 +132,7 @@ export interface Upstream {
     repository: RepositoryName,
     digest: Digest,
     caller: Caller,
-    range?: ByteRange,
+    range?: RequestedRange,
     demand?: Demand,
   ): Promise<BlobBody | undefined>;
   /** The same for a body that a client reads at its own pace: until its end nothing but others like it waits for it. */
@@ -142,7 +140,7 @@ export interface Upstream {
     repository: RepositoryName,
     digest: Digest,
     caller: Caller,
-    range?: ByteRange,
+    range?: RequestedRange,
   ): Promise<BlobBody | undefined>;
   /**
    * The tags of all pages, as the upstream orders them; a list learned partly is a failure.
@@ -205,7 +203,7 @@ export interface OutgoingChunk {
   /** Their number; undefined where it is not known before their end. */
   length: number | undefined;
   /** Their place, both ends inclusive, where the client told. */
-  range: {start: number; end: number} | undefined;
+  range: ByteRange | undefined;
   bytes: AsyncIterable<Uint8Array>;
 }
 

@@ -1,14 +1,14 @@
 import test from 'ava';
 import fc from 'fast-check';
 import {multipart} from '../../src/http/multipart.ts';
-import type {Span} from '../../src/http/ranges.ts';
+import type {ByteRange} from '../../src/oci/range.ts';
 
 const content = Buffer.from(Array.from({length: 500}, (_, index) => index % 256));
 async function* only(bytes: Uint8Array) {
   yield bytes;
 }
-const open = async ({start, end}: Span) => only(content.subarray(start, end + 1));
-const made = (spans: Span[]) => multipart(spans, content.length, 'application/octet-stream', open);
+const open = async ({start, end}: ByteRange) => only(content.subarray(start, end + 1));
+const made = (spans: ByteRange[]) => multipart(spans, content.length, 'application/octet-stream', open);
 const read = async (body: AsyncIterable<Uint8Array>) => Buffer.concat(await Array.fromAsync(body));
 
 test('every part has its own type and range, and the body ends with the closing boundary', async (t) => {

@@ -1,4 +1,5 @@
 import type {Digest} from '../../oci/digest.ts';
+import type {ByteRange} from '../../oci/range.ts';
 import type {BlobStore} from '../../storage/blob-store.ts';
 import {type CacheReport, MISS} from '../answer.ts';
 import {SpoolFailed} from '../failure.ts';
@@ -11,12 +12,6 @@ export interface BlobFound {
   /** Bytes; undefined only while an upstream that does not say is being read. */
   readonly size: number | undefined;
   readonly report: CacheReport;
-}
-
-/** Bytes `start` to `end`, both inclusive. */
-export interface Part {
-  start: number;
-  end: number;
 }
 
 export interface BlobAnswer extends BlobFound {
@@ -33,7 +28,7 @@ export interface BlobAnswer extends BlobFound {
    * The blob's bytes, or a part of them; the part must lie within `size`. Resolves when nothing but the bytes can fail.
    * @throws as `Blobs.get`
    */
-  open(part?: Part): Promise<AsyncIterable<Uint8Array>>;
+  open(part?: ByteRange): Promise<AsyncIterable<Uint8Array>>;
 }
 
 /** A part that begins further than this beyond a running download is asked of the upstream at once. */
@@ -93,7 +88,7 @@ async function partOf(
   fill: Fill,
   source: Source,
   wanted: Wanted,
-  {start, end}: Part,
+  {start, end}: ByteRange,
 ): Promise<AsyncIterable<Uint8Array>> {
   if (start > fill.received + FAR) return openPart(source, wanted, start, end);
   return continued(fill.read(start, end), (given) => openPart(source, wanted, start + given, end));

@@ -4,9 +4,9 @@ import {algorithmOf, createDigester, type Digest, type Digester, plausibleSize} 
 import type {Spool} from '../../storage/spool.ts';
 import {
   type BlobBody,
-  type ByteRange,
   type Demand,
   Interrupted,
+  type RequestedRange,
   UpstreamFailure,
 } from '../../upstream/port.ts';
 import {BlobAbsent, DigestMismatch, SpoolFailed} from '../failure.ts';
@@ -25,9 +25,9 @@ export interface Source {
    * Asks for the blob, or for what follows `range.start`, to be read as it comes; undefined: it is not there.
    * @param demand who waits for it
    */
-  open(demand: Demand, range?: ByteRange): Promise<BlobBody | undefined>;
+  open(demand: Demand, range?: RequestedRange): Promise<BlobBody | undefined>;
   /** The same, to be read at the pace of a client, who waits for it. */
-  stream(range?: ByteRange): Promise<BlobBody | undefined>;
+  stream(range?: RequestedRange): Promise<BlobBody | undefined>;
 }
 
 export interface DownloadParts {

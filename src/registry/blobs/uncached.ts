@@ -1,5 +1,5 @@
 import {algorithmOf, createDigester, type Digest} from '../../oci/digest.ts';
-import {type BlobBody, type ByteRange, UpstreamFailure} from '../../upstream/port.ts';
+import {type BlobBody, type RequestedRange, UpstreamFailure} from '../../upstream/port.ts';
 import {BlobAbsent, DigestMismatch} from '../failure.ts';
 import {requireContent, type Source} from './download.ts';
 
@@ -24,7 +24,7 @@ export async function openVerified(
   return verified(source.host, wanted.digest, await opened(source, wanted), from);
 }
 
-async function opened(source: Source, {digest, size}: Wanted, range?: ByteRange): Promise<BlobBody> {
+async function opened(source: Source, {digest, size}: Wanted, range?: RequestedRange): Promise<BlobBody> {
   const answer = await source.stream(range);
   if (!answer) throw new BlobAbsent(`${source.host} does not have it`);
   try {

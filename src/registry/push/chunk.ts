@@ -1,4 +1,5 @@
 import {OciError} from '../../oci/errors.ts';
+import {rangeLength} from '../../oci/range.ts';
 import type {Chunk} from './push.ts';
 import type {OpenUpload} from './uploads.ts';
 
@@ -28,7 +29,7 @@ export async function pour(chunk: Chunk, upload: OpenUpload): Promise<void> {
  */
 function toldBytes({length, range}: Chunk): number | undefined {
   if (!range) return length;
-  const size = range.end - range.start + 1;
+  const size = rangeLength(range);
   if (length === undefined || length === size) return size;
   throw wrongSize(
     `Content-Length is ${length}, and Content-Range ${range.start}-${range.end} has ${size} bytes`,

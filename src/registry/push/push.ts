@@ -1,6 +1,7 @@
 import type {Caller} from '../../caller.ts';
 import type {Algorithm, Digest} from '../../oci/digest.ts';
 import type {Reference, Tag} from '../../oci/name.ts';
+import type {ByteRange} from '../../oci/range.ts';
 import type {UploadId} from '../../oci/upload.ts';
 import type {Route} from '../namespace.ts';
 
@@ -9,7 +10,7 @@ export interface Chunk {
   /** Their number as the client told it; undefined where it did not. */
   readonly length: number | undefined;
   /** Their place, both ends inclusive, where the client told it (`Content-Range`). */
-  readonly range: {readonly start: number; readonly end: number} | undefined;
+  readonly range: ByteRange | undefined;
   /** Read once. Throws OciError when the client breaks off, stalls, or sends another number of bytes than it told. */
   readonly bytes: AsyncIterable<Uint8Array>;
 }

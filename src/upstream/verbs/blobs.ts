@@ -1,5 +1,5 @@
 import type {Exchange} from '../exchange.ts';
-import {type BlobBody, type ByteRange, type Demand, UpstreamFailure} from '../port.ts';
+import {type BlobBody, type Demand, type RequestedRange, UpstreamFailure} from '../port.ts';
 import {discard} from '../transport/body.ts';
 import {contentLength, header, type Reply} from '../transport/request.ts';
 import type {Target} from '../transport/target.ts';
@@ -45,7 +45,7 @@ interface Extent {
   length: number | undefined;
 }
 
-function extentOf(reply: Reply, target: Target, range: ByteRange | undefined): Extent {
+function extentOf(reply: Reply, target: Target, range: RequestedRange | undefined): Extent {
   if (reply.status === 416)
     throw protocolFault(target, `answered 416${range ? ` to "${rangeField(range)}"` : ''}`);
   // RFC 9110, section 14.2: a server may ignore Range and send the whole.
@@ -64,7 +64,7 @@ function extentOf(reply: Reply, target: Target, range: ByteRange | undefined): E
   return {start: sent.start, size: sent.size, length: sent.end - sent.start + 1};
 }
 
-const rangeField = ({start, end}: ByteRange): string => `bytes=${start}-${end ?? ''}`;
+const rangeField = ({start, end}: RequestedRange): string => `bytes=${start}-${end ?? ''}`;
 
 async function* exactly(
   chunks: AsyncIterable<Uint8Array>,
@@ -93,7 +93,7 @@ async function* exactly(
 export async function getBlob(
   ask: Exchange['ask'],
   target: Target,
-  range: ByteRange | undefined,
+  range: RequestedRange | undefined,
   place: {slot: 'bodies'; demand: Demand | undefined} | {slot: 'streams'},
 ): Promise<BlobBody | undefined> {
   const headers = range ? {...ANY, range: rangeField(range)} : ANY;
