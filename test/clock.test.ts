@@ -3,7 +3,7 @@ import {type Clock, patientClock, systemClock} from '../src/clock.ts';
 import {createEvents} from '../src/events.ts';
 import {parseName} from '../src/oci/name.ts';
 import {createNegativeCache} from '../src/registry/negative-cache.ts';
-import {createCapabilities} from '../src/registry/referrers/capability.ts';
+import {createCapabilities} from '../src/registry/referrers/discovery.ts';
 import {createLoginGate} from '../src/upstream/auth/login-gate.ts';
 import {createBreaker} from '../src/upstream/transport/breaker.ts';
 import {startBudget} from '../src/upstream/transport/budget.ts';

@@ -1,9 +1,9 @@
+import {mapConcurrently} from '../concurrency.ts';
 import type {Descriptor} from '../oci/descriptor.ts';
 import {algorithmOf, type Digest, digestOf} from '../oci/digest.ts';
 import {referrersNamedBy} from '../oci/fallback-index.ts';
 import {bareMediaType, OCI_INDEX} from '../oci/media-type.ts';
 import {distinctReferrers, edgeOf, fallbackTag} from '../oci/referrers.ts';
-import {sideBySide} from './side-by-side.ts';
 import {ArtifactError, type ArtifactTarget} from './target.ts';
 
 /** An image index of what refers to one subject (distribution-spec, "Listing Referrers"). */
@@ -51,7 +51,7 @@ async function fromFallbackTag(target: ArtifactTarget, subject: Digest): Promise
       `The tag ${tag} of ${target.name} names a referrer that cannot be read: ${skipped.digest} ${skipped.reason}.`,
     );
   }
-  const edges = await sideBySide(named.digests, CONCURRENCY, async (digest) => {
+  const edges = await mapConcurrently(named.digests, CONCURRENCY, async (digest) => {
     const manifest = await target.manifest(digest);
     return manifest && edgeOf(manifest);
   });

@@ -1,7 +1,7 @@
+import {mapConcurrently} from '../concurrency.ts';
 import type {Descriptor} from '../oci/descriptor.ts';
 import type {Digest} from '../oci/digest.ts';
 import {listOf} from './list.ts';
-import {sideBySide} from './side-by-side.ts';
 import {ArtifactError, type ArtifactTarget} from './target.ts';
 
 /** A referrer with what refers to it in turn: the signature of an SBOM. */
@@ -47,7 +47,7 @@ export async function treeOf(
         `${target.name} lists more than ${maxLists} referrers of referrers of ${subject}.`,
       );
     }
-    await sideBySide(open, CONCURRENCY, async (node) => {
+    await mapConcurrently(open, CONCURRENCY, async (node) => {
       node.referrers = nodesOf((await listOf(target, node.digest)).manifests);
     });
     level = open.flatMap(({referrers}) => referrers);

@@ -13,7 +13,7 @@ import {manifestPut} from '../manifest-put.ts';
 import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
 import type {ManifestPull} from '../pull/manifest.ts';
-import type {Capabilities} from '../referrers/capability.ts';
+import type {Capabilities} from '../referrers/discovery.ts';
 import type {ReferrerLists} from '../referrers/lists.ts';
 import type {TagLists} from '../tags/tag-lists.ts';
 import type {Tags} from '../tags/tags.ts';
