@@ -79,7 +79,7 @@ export function wire(config: Config, parts: WireParts): Wired {
   const store = createFsBlobStore({path: join(config.storage.blobs.path, 'blobs'), metadata});
   const memory = createMemory(config.cache.memory);
   const negativeCache = createNegativeCache(clock);
-  const access = createAccess({metadata, clock, events});
+  const access = createAccess({metadata, memory, clock, events});
   const pull = createManifestPull({metadata, writes, clock, arrived: (arrival) => prefetch.arrived(arrival)});
   const tags = createTags({metadata, pull, negativeCache, writes, clock, events});
   const lifecycle = createBlobLifecycle({store, metadata, clock});
@@ -95,7 +95,7 @@ export function wire(config: Config, parts: WireParts): Wired {
     clock,
     events,
   });
-  const manifests = createManifests({metadata, access, pull, tags, negativeCache, memory, events});
+  const manifests = createManifests({metadata, access, pull, tags, negativeCache, events});
   const capabilities = createCapabilities(clock, events);
   const fallbackTags = createFallbackTags({metadata, pull});
   const discovery = createDiscovery({capabilities, fallbackTags});

@@ -2,105 +2,230 @@ import type {Caller} from '../caller.ts';
 import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
 import {algorithmOf, type Digest, plausibleSize} from '../oci/digest.ts';
+import {OciError} from '../oci/errors.ts';
 import {readManifest} from '../oci/manifest.ts';
 import {edgeOf} from '../oci/referrers.ts';
-import type {Metadata} from '../storage/metadata.ts';
+import {fullReference, type ManifestRecord, type Metadata} from '../storage/metadata.ts';
 import {type ManifestHead, UpstreamFailure} from '../upstream/port.ts';
 import {manifestType} from './manifest-type.ts';
+import type {Memory} from './memory.ts';
 import type {Route} from './namespace.ts';
 import {createSingleFlight} from './single-flight.ts';
 import {storeIfSpace} from './store-if-space.ts';
 
-/** This caller may have this digest of this repository. */
-export interface Grant {
-  /** The content's length in bytes, where it is known. */
-  readonly size: number | undefined;
+/** What a caller wants to do in a repository. */
+export type Action = 'pull' | 'push' | 'delete';
+
+export interface Denied {
+  readonly verdict: 'denied';
+  /** The upstream's own answer, where it is the one that denies. */
+  readonly failure: UpstreamFailure | undefined;
 }
 
 /**
- * May this caller have this digest of this repository? Knowing a digest is not permission: the answer comes from the
- * repository's link, else from the upstream, whoever else's copy of the bytes is already here.
+ * May this caller have it? `unknown`: the repository does not have it, as far as this caller may know.
+ * @template Grant what is known of the content, for an answer without a second question
+ */
+export type Decision<Grant = object> =
+  | ({readonly verdict: 'allowed'} & Grant)
+  | Denied
+  | {readonly verdict: 'unknown'};
+
+export interface BlobGrant {
+  /** Bytes, where known. */
+  readonly size: number | undefined;
+  /** Who says so: the repository's link, or the upstream just now. */
+  readonly by: 'link' | 'upstream';
+}
+
+export interface ManifestGrant {
+  /** Bytes. */
+  readonly size: number;
+}
+
+/**
+ * Decides who may have what: everything that serves, lists, mounts or catalogues content asks here. Knowing a digest is
+ * not permission, and neither are bytes that another repository brought: the answer comes from the repository's link,
+ * else from the upstream.
  *
- * A grant means allowed and `undefined` unknown to the repository; denied is thrown as the UpstreamFailure that says
- * so, like every case in which the upstream could not be asked, or did not confirm that it has these bytes: its HEAD gave
- * no length, or another one than that of the bytes that are here.
+ * Every method that asks the upstream throws UpstreamFailure when the upstream could not be asked, or did not confirm
+ * that it has these bytes. A failure is never `unknown`.
  */
 export interface Access {
-  /** What the repository's own link says, without asking anybody. */
-  recall(route: Route, blob: Digest): Promise<Grant | undefined>;
-  /** Asks the upstream by HEAD, and links the blob when it is there. */
-  confirmBlob(route: Route, blob: Digest, caller: Caller): Promise<Grant | undefined>;
+  /** May this caller do this in this repository? Decided once per request, and per repository of a list. */
+  repository(route: Route, caller: Caller, action: Action): Decision;
+  /** What the repository's link says, else the upstream. */
+  blob(route: Route, blob: Digest, caller: Caller): Promise<Decision<BlobGrant>>;
+  /** What the repository's own link says, without asking the upstream. */
+  recallBlob(route: Route, blob: Digest): Promise<Decision<BlobGrant>>;
+  /** Asks the upstream by HEAD, whatever the link says, and links the blob when it is there. */
+  confirmBlob(route: Route, blob: Digest, caller: Caller): Promise<Decision<BlobGrant>>;
+  /**
+   * The same for a blob that was just written to the upstream. The answer to an earlier question does not count, and a
+   * HEAD without a length does not cast doubt on what the upstream has just taken.
+   */
+  confirmWrittenBlob(route: Route, blob: Digest, caller: Caller): Promise<Decision<BlobGrant>>;
+  /** The manifest, if the repository is linked to it. Does not ask the upstream. */
+  recallManifest(route: Route, manifest: Digest): Promise<Decision<{record: ManifestRecord}>>;
   /**
    * Asks the upstream by HEAD about a manifest whose bytes are here, and links it when it is there. A grant without a
-   * link means that they have to be fetched: they were collected meanwhile, there is no room for the link, or the HEAD
-   * named another length or digest, or no length.
+   * link means that the bytes have to be fetched: they were collected meanwhile, there is no space for the link, or the
+   * HEAD named another length or digest, or no length.
    */
-  confirmManifest(route: Route, manifest: Digest, caller: Caller): Promise<Grant | undefined>;
+  confirmManifest(route: Route, manifest: Digest, caller: Caller): Promise<Decision<ManifestGrant>>;
+}
+
+/**
+ * What a decision grants; undefined for what the repository does not have.
+ * @throws UpstreamFailure or OciError DENIED where it is denied
+ */
+export function grantIn<Grant>(decision: Decision<Grant>): Grant | undefined {
+  if (decision.verdict === 'denied') throw decision.failure ?? new OciError('DENIED');
+  return decision.verdict === 'allowed' ? decision : undefined;
 }
 
 /** Names what a caller may have of a repository: answers are shared among those who have the same. */
 export const accessKey = ({repository}: Route, digest: Digest, caller: Caller): string =>
-  `${repository.registry}/${repository.name}@${digest} ${caller.key}`;
+  `${fullReference(repository, digest)} ${caller.key}`;
 
 export interface AccessParts {
   metadata: Metadata;
+  memory: Memory;
   clock: Clock;
   events: Events;
 }
 
-export function createAccess({metadata, clock, events}: AccessParts): Access {
-  const asking = createSingleFlight<Grant | undefined>();
+const UNKNOWN = Object.freeze({verdict: 'unknown'});
+const ALLOWED = Object.freeze({verdict: 'allowed'});
+const DENIED = Object.freeze({verdict: 'denied', failure: undefined});
 
-  async function askForBlob({registry, repository}: Route, digest: Digest, caller: Caller) {
+export const createAccess = (parts: AccessParts): Access => new LinkOrUpstream(parts);
+
+class LinkOrUpstream implements Access {
+  readonly #metadata: Metadata;
+  readonly #memory: Memory;
+  readonly #clock: Clock;
+  readonly #events: Events;
+  readonly #blobs = createSingleFlight<Decision<BlobGrant>>();
+  readonly #manifests = createSingleFlight<Decision<ManifestGrant>>();
+
+  constructor({metadata, memory, clock, events}: AccessParts) {
+    this.#metadata = metadata;
+    this.#memory = memory;
+    this.#clock = clock;
+    this.#events = events;
+  }
+
+  repository({registry}: Route, _caller: Caller, action: Action): Decision {
+    return action === 'pull' || registry.push.mode !== 'deny' ? ALLOWED : DENIED;
+  }
+
+  async blob(route: Route, digest: Digest, caller: Caller): Promise<Decision<BlobGrant>> {
+    const recalled = await this.recallBlob(route, digest);
+    return recalled.verdict === 'unknown' ? this.confirmBlob(route, digest, caller) : recalled;
+  }
+
+  async recallBlob({repository}: Route, digest: Digest): Promise<Decision<BlobGrant>> {
+    const link = await this.#metadata.blobLink(repository, digest);
+    return link ? {verdict: 'allowed', size: link.size, by: 'link'} : UNKNOWN;
+  }
+
+  async confirmBlob(route: Route, digest: Digest, caller: Caller): Promise<Decision<BlobGrant>> {
+    const key = accessKey(route, digest, caller);
+    return (await this.#blobs.run(key, () => denialOr(() => this.#askForBlob(route, digest, caller)))).value;
+  }
+
+  confirmWrittenBlob(route: Route, digest: Digest, caller: Caller): Promise<Decision<BlobGrant>> {
+    return denialOr(async () => {
+      const {registry, repository} = route;
+      const head = await registry.upstream.headBlob(repository.name, digest, caller);
+      if (!head) return UNKNOWN;
+      return this.#grantBlob(route, digest, head.size, (await this.#metadata.blob(digest))?.size);
+    });
+  }
+
+  async recallManifest({repository}: Route, digest: Digest): Promise<Decision<{record: ManifestRecord}>> {
+    const held = this.#memory.manifest(repository, digest);
+    if (held) return {verdict: 'allowed', record: held};
+    const record = await this.#metadata.manifest(repository, digest);
+    if (!record) return UNKNOWN;
+    this.#memory.keepManifest(repository, record);
+    return {verdict: 'allowed', record};
+  }
+
+  async confirmManifest(route: Route, digest: Digest, caller: Caller): Promise<Decision<ManifestGrant>> {
+    const key = accessKey(route, digest, caller);
+    const ask = () => denialOr(() => this.#askForManifest(route, digest, caller));
+    return (await this.#manifests.run(key, ask)).value;
+  }
+
+  async #askForBlob(route: Route, digest: Digest, caller: Caller): Promise<Decision<BlobGrant>> {
+    const {registry, repository} = route;
     const head = await registry.upstream.headBlob(repository.name, digest, caller);
-    if (!head) return undefined;
-    const stored = await metadata.blob(digest);
+    if (!head) return UNKNOWN;
+    const stored = await this.#metadata.blob(digest);
     if (stored) requireLength(registry.upstream.host, digest, head.size, stored.size);
-    const promised = stored?.size ?? plausibleSize(digest, await metadata.promisedSize(repository, digest));
-    const size = plausibleSize(digest, head.size) ?? promised;
+    return this.#grantBlob(route, digest, head.size, stored?.size);
+  }
+
+  /** Links a blob that the upstream has, unless its length is unknown or in dispute. */
+  async #grantBlob(
+    {repository}: Route,
+    digest: Digest,
+    named: number | undefined,
+    stored: number | undefined,
+  ): Promise<Decision<BlobGrant>> {
+    const promised = stored ?? plausibleSize(digest, await this.#metadata.promisedSize(repository, digest));
+    const size = plausibleSize(digest, named) ?? promised;
     // Where the upstream and the manifest disagree about the length, only the bytes can tell who is right.
     if (size !== undefined && size === (promised ?? size)) {
       const link = {type: 'blob.link' as const, repository, digest, size, origin: 'upstream' as const};
-      await storeIfSpace(events, 'the link of a blob', () => metadata.commit([{...link, at: clock.now()}]));
+      const commit = () => this.#metadata.commit([{...link, at: this.#clock.now()}]);
+      await storeIfSpace(this.#events, 'the link of a blob', commit);
     }
-    return {size};
+    return {verdict: 'allowed', size, by: 'upstream'};
   }
 
-  async function askForManifest({registry, repository}: Route, digest: Digest, caller: Caller) {
-    const stored = await metadata.storedManifest(digest);
+  async #askForManifest(route: Route, digest: Digest, caller: Caller): Promise<Decision<ManifestGrant>> {
+    const {registry, repository} = route;
+    const stored = await this.#metadata.storedManifest(digest);
     const head = await registry.upstream.headManifest(repository.name, digest, caller);
-    if (!head || !stored) return undefined;
+    if (!head || !stored) return UNKNOWN;
     const {bytes} = stored;
+    const granted = {verdict: 'allowed' as const, size: bytes.byteLength};
     // A GET has to prove it: some registries give no length by HEAD, or 0.
-    if (!isAbout(head, digest, bytes.byteLength)) return {size: bytes.byteLength};
+    if (!isAbout(head, digest, bytes.byteLength)) return granted;
     const mediaType = manifestType(head.mediaType, readManifest(bytes), registry.upstream.host);
     const edge = edgeOf({digest, mediaType, bytes});
     const link = {type: 'manifest.link' as const, repository, digest, mediaType, edge};
-    await storeIfSpace(events, 'the link of a manifest', () =>
-      metadata.commit([{...link, origin: 'upstream', at: clock.now()}], [{type: 'manifest.stored', digest}]),
+    await storeIfSpace(this.#events, 'the link of a manifest', () =>
+      this.#metadata.commit(
+        [{...link, origin: 'upstream', at: this.#clock.now()}],
+        [{type: 'manifest.stored', digest}],
+      ),
     );
-    return {size: bytes.byteLength};
+    return granted;
   }
-
-  return {
-    recall: ({repository}, blob) => metadata.blobLink(repository, blob),
-    async confirmBlob(route, blob, caller) {
-      return (await asking.run(accessKey(route, blob, caller), () => askForBlob(route, blob, caller))).value;
-    },
-    async confirmManifest(route, manifest, caller) {
-      const key = `manifest ${accessKey(route, manifest, caller)}`;
-      return (await asking.run(key, () => askForManifest(route, manifest, caller))).value;
-    },
-  };
 }
 
-/** A HEAD with another length, or with none, is not known to be about this content: it confirms nothing. */
-function requireLength(host: string, digest: Digest, told: number | undefined, known: number): void {
-  if (told === known) return;
+/** Turns an upstream's refusal of this caller into a decision. Any other failure stays one. */
+async function denialOr<Grant>(ask: () => Promise<Decision<Grant>>): Promise<Decision<Grant>> {
+  try {
+    return await ask();
+  } catch (error) {
+    if (error instanceof UpstreamFailure && error.kind === 'denied')
+      return {verdict: 'denied', failure: error};
+    throw error;
+  }
+}
+
+/** A HEAD with another length, or with none, may be about other content: it confirms nothing. */
+function requireLength(host: string, digest: Digest, named: number | undefined, known: number): void {
+  if (named === known) return;
   const reason =
-    told === undefined
+    named === undefined
       ? `does not tell the length of ${digest}`
-      : `answered HEAD of ${digest} with a length of ${told} bytes; that content has ${known}`;
+      : `answered HEAD of ${digest} with a length of ${named} bytes; that content has ${known}`;
   throw new UpstreamFailure('protocol', host, reason);
 }
 

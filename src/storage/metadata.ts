@@ -1,6 +1,6 @@
 import type {Descriptor} from '../oci/descriptor.ts';
 import type {Algorithm, Digest} from '../oci/digest.ts';
-import type {RepositoryName, Tag} from '../oci/name.ts';
+import type {Reference, RepositoryName, Tag} from '../oci/name.ts';
 import type {Edge} from '../oci/referrers.ts';
 import type {UploadId} from '../oci/upload.ts';
 
@@ -12,6 +12,13 @@ export interface RepositoryKey {
   registry: string;
   name: RepositoryName;
 }
+
+/** `registry/name`: the repository in one string, as the key of a map or of a shared question. */
+export const fullName = ({registry, name}: RepositoryKey): string => `${registry}/${name}`;
+
+/** `registry/name:tag` or `registry/name@digest`. */
+export const fullReference = (repository: RepositoryKey, reference: Reference): string =>
+  `${fullName(repository)}${reference.includes(':') ? '@' : ':'}${reference}`;
 
 /** A manifest as one repository holds it: the link's media type with the shared bytes. Times in ms since the epoch. */
 export interface ManifestRecord {

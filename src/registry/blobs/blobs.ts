@@ -6,7 +6,7 @@ import {OciError} from '../../oci/errors.ts';
 import {type BlobStore, collect} from '../../storage/blob-store.ts';
 import type {Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
-import {type Access, accessKey} from '../access.ts';
+import {type Access, accessKey, grantIn} from '../access.ts';
 import {HIT, MISS, outcomeOf} from '../answer.ts';
 import {answering, BlobAbsent, SpoolFailed} from '../failure.ts';
 import type {Memory} from '../memory.ts';
@@ -67,7 +67,7 @@ export function createBlobs({
 
   /** @throws OciError BLOB_UNKNOWN when neither link nor upstream grants it */
   async function granted(route: Route, digest: Digest, caller: Caller) {
-    const grant = (await access.recall(route, digest)) ?? (await access.confirmBlob(route, digest, caller));
+    const grant = grantIn(await access.blob(route, digest, caller));
     if (!grant) throw absent(route, digest);
     return grant;
   }
@@ -88,9 +88,8 @@ export function createBlobs({
     const held = memory.blob(digest);
     const size = held?.length ?? (await lifecycle.stored(digest));
     if (size === undefined) return undefined;
-    const linked = await access.recall(route, digest);
-    if (!linked) await granted(route, digest, caller);
-    const report = linked ? HIT : {...MISS, detail: 'confirmed'};
+    const {by} = await granted(route, digest, caller);
+    const report = by === 'link' ? HIT : {...MISS, detail: 'confirmed'};
     if (size > SMALL) return fromStore(store, digest, size, report);
     const bytes = held ?? (await smallBytes(digest, size));
     return bytes && fromMemory(digest, bytes, report);
@@ -117,7 +116,7 @@ export function createBlobs({
     if (route.registry.hosted) throw absent(route, digest);
     const source = blobSource(route, digest, caller);
     const us = accessKey(route, digest, caller);
-    const linked = await access.recall(route, digest);
+    const linked = grantIn(await access.recallBlob(route, digest));
     const promised = plausibleSize(digest, await metadata.promisedSize(route.repository, digest));
     const expected = linked?.size ?? promised;
     // A fill that ended meanwhile may have stored just this blob.
@@ -154,7 +153,7 @@ export function createBlobs({
     caller: Caller,
     {source, promised}: {source: Source; promised: number | undefined},
   ): Promise<BlobAnswer> {
-    const grant = await access.confirmBlob(route, digest, caller);
+    const grant = grantIn(await access.confirmBlob(route, digest, caller));
     if (!grant) throw absent(route, digest);
     return fromUpstream(source, {digest, size: grant.size, promised});
   }
@@ -199,9 +198,9 @@ export function createBlobs({
   }
 
   async function headCold(route: Route, digest: Digest, caller: Caller): Promise<BlobFound> {
-    const linked = fills.running(digest) && (await access.recall(route, digest));
+    const linked = fills.running(digest) && grantIn(await access.recallBlob(route, digest));
     if (linked?.size !== undefined) return {digest, size: linked.size, report: {...MISS, collapsed: true}};
-    const grant = await access.confirmBlob(route, digest, caller);
+    const grant = grantIn(await access.confirmBlob(route, digest, caller));
     if (!grant) throw absent(route, digest);
     if (grant.size === undefined) {
       throw new UpstreamFailure(

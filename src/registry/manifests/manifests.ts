@@ -6,11 +6,10 @@ import {isDigestReference, type Reference, type Tag} from '../../oci/name.ts';
 import {isAttachedTag} from '../../oci/referrers.ts';
 import type {ManifestRecord, Metadata} from '../../storage/metadata.ts';
 import {type ManifestHead, UpstreamFailure} from '../../upstream/port.ts';
-import type {Access} from '../access.ts';
+import {type Access, grantIn} from '../access.ts';
 import {type CacheReport, HIT, MISS, outcomeOf} from '../answer.ts';
 import {answering} from '../failure.ts';
 import {claimedType} from '../manifest-type.ts';
-import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
 import {manifestAbsence, type NegativeCache} from '../negative-cache.ts';
 import type {ManifestPull, Pulled} from '../pull/manifest.ts';
@@ -48,7 +47,6 @@ export interface ManifestsParts {
   pull: ManifestPull;
   tags: Tags;
   negativeCache: NegativeCache;
-  memory: Memory;
   events: Events;
 }
 
@@ -58,16 +56,11 @@ export function createManifests({
   pull,
   tags,
   negativeCache,
-  memory,
   events,
 }: ManifestsParts): Manifests {
   /** The manifest, if this repository has it here. */
-  async function here({repository}: Route, digest: Digest): Promise<ManifestRecord | undefined> {
-    const held = memory.manifest(repository, digest);
-    if (held) return held;
-    const record = await metadata.manifest(repository, digest);
-    if (record) memory.keepManifest(repository, record);
-    return record;
+  async function here(route: Route, digest: Digest): Promise<ManifestRecord | undefined> {
+    return grantIn(await access.recallManifest(route, digest))?.record;
   }
 
   /** What has just come is read once more: it may have been deleted since, and memory would go on having it. */
@@ -85,7 +78,7 @@ export function createManifests({
     // A pull may have brought it to this repository since the caller looked.
     const brought = await here(route, digest);
     if (brought) return brought;
-    if (!(await access.confirmManifest(route, digest, caller))) throw absent(route, digest);
+    if (!grantIn(await access.confirmManifest(route, digest, caller))) throw absent(route, digest);
     return here(route, digest);
   }
 

@@ -3,7 +3,7 @@ import type {Clock} from '../../clock.ts';
 import type {Digest} from '../../oci/digest.ts';
 import type {BlobLink, ManifestRecord, Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
-import {type Access, accessKey} from '../access.ts';
+import {type Access, accessKey, grantIn} from '../access.ts';
 import type {Fills} from '../blobs/fills.ts';
 import type {BlobLifecycle} from '../blobs/lifecycle.ts';
 import {blobSource} from '../blobs/source.ts';
@@ -67,7 +67,7 @@ export function createEnsureLocal({
   async function obtained(route: Route, digest: Digest, caller: Caller) {
     const {repository} = route;
     const origin = 'upstream' as const;
-    const grant = (await access.recall(route, digest)) ?? (await access.confirmBlob(route, digest, caller));
+    const grant = grantIn(await access.blob(route, digest, caller));
     if (!grant) return undefined;
     const size = (await lifecycle.stored(digest)) ?? (await fetched(route, digest, grant.size, caller));
     if (size === undefined) return undefined;

@@ -2,6 +2,7 @@ import type {Caller} from '../../caller.ts';
 import {algorithmOf, type Digest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
+import {grantIn} from '../access.ts';
 import {answering} from '../failure.ts';
 import {createFallbackEntries, type FallbackEntriesParts} from '../fallback-tag/follow.ts';
 import type {Route} from '../namespace.ts';
@@ -79,7 +80,7 @@ export function createLocalPush(parts: LocalPushParts): Push {
   }
 
   async function refuseForeign(route: Route, digest: Digest, caller: Caller): Promise<never> {
-    if (!route.registry.hosted && (await access.confirmBlob(route, digest, caller))) {
+    if (!route.registry.hosted && grantIn(await access.confirmBlob(route, digest, caller))) {
       throw foreign(route, `blob ${digest} of ${route.asked}`);
     }
     throw new OciError('BLOB_UNKNOWN', {message: `there is no blob ${digest} in ${route.asked}`});

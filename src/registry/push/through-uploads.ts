@@ -8,6 +8,7 @@ import type {RepositoryName} from '../../oci/name.ts';
 import {type UploadId, unknownUpload} from '../../oci/upload.ts';
 import type {Change, Metadata, UploadRecord} from '../../storage/metadata.ts';
 import {type BlobTaken, type OutgoingChunk, UpstreamFailure, UpstreamRefusal} from '../../upstream/port.ts';
+import {type Access, grantIn} from '../access.ts';
 import type {Route} from '../namespace.ts';
 import {blobAbsence, type NegativeCache} from '../negative-cache.ts';
 import {storeIfSpace} from '../store-if-space.ts';
@@ -19,6 +20,7 @@ import {BLOB, hearing, UPLOAD, writerOf} from './upstream-answer.ts';
 export interface ThroughUploadsParts {
   uploads: Uploads;
   metadata: Metadata;
+  access: Access;
   negativeCache: NegativeCache;
   clock: Clock;
   events: Events;
@@ -37,6 +39,7 @@ const MAX_TOLD = 10_000;
 export function createThroughUploads({
   uploads,
   metadata,
+  access,
   negativeCache,
   clock,
   events,
@@ -65,14 +68,9 @@ export function createThroughUploads({
     at: clock.now(),
   });
 
-  /** Links what the upstream says it has, with the length that it tells. @returns false when it does not have it */
-  async function confirm(route: Route, digest: Digest, caller: Caller): Promise<boolean> {
-    const head = await route.registry.upstream.headBlob(route.repository.name, digest, caller);
-    if (!head) return false;
-    const size = head.size ?? (await metadata.blob(digest))?.size;
-    if (size !== undefined) await link(route, digest, size);
-    return true;
-  }
+  /** Links what the upstream says it has. @returns false when it does not have it */
+  const confirm = async (route: Route, digest: Digest, caller: Caller): Promise<boolean> =>
+    grantIn(await access.confirmWrittenBlob(route, digest, caller)) !== undefined;
 
   /** The upstream has the blob: without room for the link, it is confirmed again when it is asked for. */
   const link = (route: Route, digest: Digest, size: number): Promise<boolean> =>

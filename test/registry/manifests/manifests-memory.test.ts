@@ -46,8 +46,8 @@ async function setUp(t: ExecutionContext) {
     byTag: (...asked) => deleting(real.byTag(...asked)),
   };
   const tags = createTags({metadata, pull, negativeCache, writes, clock, events});
-  const access = createAccess({metadata, clock, events});
-  const manifests = createManifests({metadata, access, pull, tags, negativeCache, memory, events});
+  const access = createAccess({metadata, memory, clock, events});
+  const manifests = createManifests({metadata, access, pull, tags, negativeCache, events});
   const route = {registry, repository, asked: repository.name};
   return (reference: Reference) => manifests.get(route, reference, ANONYMOUS, {noCache: false});
 }

@@ -78,12 +78,12 @@ export async function createHosted(t: ExecutionContext, options: HostedOptions =
   const writes = createWriteFence();
   const negativeCache = createNegativeCache(clock);
   const memory = createMemory(1024 * 1024);
-  const access = createAccess({metadata, clock, events});
+  const access = createAccess({metadata, memory, clock, events});
   const lifecycle = createBlobLifecycle({store, metadata, clock});
   const fills = createFills({spools, store, lifecycle, clock, events});
   const pull = createManifestPull({metadata, writes, clock, arrived: () => {}});
   const tags = createTags({metadata, pull, negativeCache, writes, clock, events});
-  const manifests = createManifests({metadata, access, pull, tags, negativeCache, memory, events});
+  const manifests = createManifests({metadata, access, pull, tags, negativeCache, events});
   const fallbackTags = createFallbackTags({metadata, pull});
   const uploads = createUploads({metadata, spools, lifecycle, clock});
   const parts = {
