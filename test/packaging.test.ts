@@ -1,7 +1,6 @@
 import {type ChildProcess, spawn} from 'node:child_process';
 import {once} from 'node:events';
 import {access, cp, mkdir, readFile, stat} from 'node:fs/promises';
-import {createServer} from 'node:net';
 import {basename, dirname, join, resolve} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
 import {parse} from 'yaml';
@@ -11,6 +10,7 @@ import {loadConfig} from '../src/config/load.ts';
 import {parseDuration} from '../src/config/units.ts';
 import {execOf, parseDockerfile, type Stage, textsOf} from './support/dockerfile.ts';
 import {createFolder} from './support/folder.ts';
+import {ownPort} from './support/port.ts';
 
 const PROJECT = resolve(import.meta.dirname, '..');
 const LIMIT = 10 * 60_000;
@@ -75,15 +75,6 @@ class Build {
   }
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  return typeof address === 'object' && address ? address.port : 0;
-}
-
 /** Resolves with what was printed as soon as it matches. */
 async function prints(child: ChildProcess, pattern: RegExp): Promise<string> {
   let output = '';
@@ -124,7 +115,7 @@ test('the steps of the Dockerfile give an installation that serves, is healthy a
     await t.notThrowsAsync(access(join(app, String(path))), String(path));
 
   const data = join(build.place(final), textsOf(final, 'VOLUME').at(-1) ?? '');
-  const port = await freePort();
+  const port = await ownPort();
   const settings = textsOf(final, 'ENV').map((text) => text.split('=', 2) as [string, string]);
   const env = {
     ...cleanEnvironment(NODE),

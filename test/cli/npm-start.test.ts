@@ -6,22 +6,22 @@ import {createFolder} from '../support/folder.ts';
 
 const PROJECT = resolve(import.meta.dirname, '../..');
 
-/** What npm needs to run, and nothing of what it has told this process. */
-const npmEnvironment = Object.fromEntries(
-  ['PATH', 'HOME'].flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]])),
-);
+/** What `npm start` is given: nothing that npm has told this process, and a folder for everything that is written. */
+const environmentIn = (folder: string): Record<string, string> => ({
+  PATH: process.env['PATH'] ?? '',
+  HOME: folder,
+  // Without a cache, npm would look for a newer npm and announce it on stderr.
+  npm_config_update_notifier: 'false',
+  BACKREF_LISTEN_HOST: '127.0.0.1',
+  BACKREF_LISTEN_PORT: '0',
+  BACKREF_STORAGE_PATH: join(folder, 'data'),
+});
 
 test('a SIGHUP to the process that npm start names reloads the configuration', async (t) => {
-  const cache = await createFolder(t);
-  const config = join(cache, 'f.yaml');
+  const folder = await createFolder(t);
+  const config = join(folder, 'f.yaml');
   await writeFile(config, 'registries: {apps.local: {default: true}}');
-  const env = {
-    ...npmEnvironment,
-    BACKREF_CONFIG: config,
-    BACKREF_LISTEN_HOST: '127.0.0.1',
-    BACKREF_LISTEN_PORT: '0',
-    BACKREF_STORAGE_PATH: cache,
-  };
+  const env = {...environmentIn(folder), BACKREF_CONFIG: config};
   const npm = startProgram(t, 'npm', ['start'], {cwd: PROJECT, env});
   const [, pid] = await npm.prints(/kill -HUP (\d+)/);
   await npm.prints(/Pull through it/);
@@ -33,13 +33,7 @@ test('a SIGHUP to the process that npm start names reloads the configuration', a
 });
 
 test('npm start serves, and a SIGTERM to npm stops the server and ends with 0', async (t) => {
-  const cache = await createFolder(t);
-  const env = {
-    ...npmEnvironment,
-    BACKREF_LISTEN_HOST: '127.0.0.1',
-    BACKREF_LISTEN_PORT: '0',
-    BACKREF_STORAGE_PATH: cache,
-  };
+  const env = environmentIn(await createFolder(t));
   const npm = startProgram(t, 'npm', ['start'], {cwd: PROJECT, env});
   const [, url] = await npm.prints(/listens on (http:\S+)/);
   t.is((await fetch(`${url}/v2/`)).status, 200);

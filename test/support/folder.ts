@@ -6,6 +6,7 @@ import type {Lifetime} from './shared.ts';
 /** An empty folder that is removed when the test has ended. */
 export async function createFolder(t: Lifetime, parent = tmpdir()): Promise<string> {
   const folder = await mkdtemp(join(parent, 'backref-'));
-  t.teardown(() => rm(folder, {recursive: true, force: true}));
+  // A program that has just been killed may still be writing.
+  t.teardown(() => rm(folder, {recursive: true, force: true, maxRetries: 10}));
   return folder;
 }
