@@ -1,12 +1,14 @@
+import {createReadStream} from 'node:fs';
+import {stat} from 'node:fs/promises';
 import {basename} from 'node:path';
 import {manifestOfLayers} from '../artifact/artifact.ts';
+import {ArtifactError} from '../artifact/target.ts';
 import {attach as attachArtifact} from '../library.ts';
 import type {BlobSource} from '../oci/blob.ts';
 import type {Descriptor} from '../oci/descriptor.ts';
-import {parseArtifactReference} from './artifact-reference.ts';
+import {createDigester} from '../oci/digest.ts';
+import {explain, parseArtifactReference, registryAccess} from './artifact-reference.ts';
 import {humanSize} from './draw-tree.ts';
-import {fileBlob} from './file-blob.ts';
-import {explain, registryAccess} from './registry-access.ts';
 import {createJsonReport, createTextReport, misused} from './report.ts';
 
 export interface AttachFlags {
@@ -28,6 +30,22 @@ function readAnnotations(texts: readonly string[]): Record<string, string> | str
   return Object.fromEntries(
     texts.map((text) => [text.slice(0, text.indexOf('=')), text.slice(text.indexOf('=') + 1)]),
   );
+}
+
+/** A file of the disk as a blob: read once for its digest, and again when it is sent. @throws ArtifactError */
+async function fileBlob(path: string): Promise<BlobSource> {
+  const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
+    throw new ArtifactError(`The file ${path} cannot be read (${error.code}).`);
+  });
+  if (!found.isFile()) throw new ArtifactError(`${path} is no file: name files to attach.`);
+  const open = () => createReadStream(path);
+  const digester = createDigester('sha256');
+  let size = 0;
+  for await (const chunk of open()) {
+    digester.update(chunk);
+    size += chunk.length;
+  }
+  return {digest: digester.digest(), size, open};
 }
 
 interface Sent {

@@ -1,5 +1,7 @@
+import {configWarnings} from '../config/checks.ts';
 import {ConfigError} from '../config/fault.ts';
 import {type Loaded, load} from '../config/load.ts';
+import {describeConfig, formatConfig} from '../config/show.ts';
 
 /** The exit code of a command whose configuration has faults. */
 export const FAULTY = 2;
@@ -32,4 +34,39 @@ export async function loadConfiguration(
   if (options.json) process.stdout.write(`${JSON.stringify({error: {message, source, faults}})}\n`);
   else process.stderr.write(`${message}\n`);
   return undefined;
+}
+
+/**
+ * `backref config check`: tells every fault on stderr, or with `--json` an object `{ok, source, faults, warnings}` on stdout.
+ * A warning is no fault.
+ * @returns the exit code.
+ */
+export async function configCheck(options: ConfigOptions & {json?: boolean}): Promise<number> {
+  const result = await readConfiguration(options);
+  const {source} = result;
+  const faults = result instanceof ConfigError ? result.faults : [];
+  const warnings = result instanceof ConfigError ? [] : configWarnings(result.config);
+  const ok = faults.length === 0;
+  if (options.json) process.stdout.write(`${JSON.stringify({ok, source, faults, warnings}, undefined, 2)}\n`);
+  else if (result instanceof ConfigError) process.stderr.write(`${result.message}\n`);
+  else {
+    process.stdout.write(
+      `The configuration is fine (${source}): ${result.config.registries.length} registries\n`,
+    );
+    for (const {path, problem} of warnings) process.stderr.write(`Warning: ${path}: ${problem}.\n`);
+  }
+  return ok ? 0 : FAULTY;
+}
+
+/** `backref config show`: the configuration in effect, without secrets. @returns the exit code. */
+export async function configShow(options: ConfigOptions & {json?: boolean}): Promise<number> {
+  const loaded = await loadConfiguration(options);
+  if (!loaded) return FAULTY;
+  const {config, source} = loaded;
+  process.stdout.write(
+    options.json
+      ? `${JSON.stringify(describeConfig(config), undefined, 2)}\n`
+      : `# ${source}\n${formatConfig(config)}`,
+  );
+  return 0;
 }

@@ -1,5 +1,5 @@
 import type {ReferrerNode} from '../artifact/tree.ts';
-import {printable} from './printable.ts';
+import {printable} from './report.ts';
 
 /** A subject with everything that refers to it. */
 export interface Section {

@@ -113,13 +113,13 @@ config
   .description('tell every fault of the configuration; exit code 0 or 2')
   .option(...CONFIG_FLAG)
   .option('--json', 'for machines')
-  .action(async (options) => exitWith((await import('./config-check.ts')).configCheck(options)));
+  .action(async (options) => exitWith((await import('./configuration.ts')).configCheck(options)));
 
 config
   .command('show')
   .description('print the configuration that is in effect, without secrets')
   .option(...CONFIG_FLAG)
   .option('--json', 'as JSON instead of YAML')
-  .action(async (options) => exitWith((await import('./config-show.ts')).configShow(options)));
+  .action(async (options) => exitWith((await import('./configuration.ts')).configShow(options)));
 
 await program.parseAsync();

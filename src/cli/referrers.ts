@@ -4,9 +4,8 @@ import {treeOf} from '../artifact/tree.ts';
 import {systemClock} from '../clock.ts';
 import {openTarget, resolveSubject} from '../library.ts';
 import {parseReference} from '../oci/name.ts';
-import {parseArtifactReference} from './artifact-reference.ts';
+import {explain, parseArtifactReference, registryAccess} from './artifact-reference.ts';
 import {drawTree, type Section} from './draw-tree.ts';
-import {explain, registryAccess} from './registry-access.ts';
 import {failed, misused} from './report.ts';
 
 export interface ReferrersFlags {

@@ -1,15 +1,14 @@
 import {networkInterfaces} from 'node:os';
 import {setTimeout as delay} from 'node:timers/promises';
 import {systemClock} from '../clock.ts';
-import {configWarnings} from '../config/warnings.ts';
+import {configWarnings} from '../config/checks.ts';
 import type {Config} from '../config.ts';
 import {createLog, type Log, logEvents} from '../observe/log.ts';
 import {banner, listeningText, type Running} from './banner.ts';
 import {type ConfigOptions, FAULTY, loadConfiguration} from './configuration.ts';
-import {surviveFaults} from './faults.ts';
+import {folderFault, listenFault, surviveFaults} from './faults.ts';
 import {reloadConfiguration} from './reload.ts';
 import {listenToSignals} from './signals.ts';
-import {folderFault, listenFault} from './start-fault.ts';
 
 /** Milliseconds that a server may take beyond its grace period before it is left behind. */
 const LEEWAY = 2000;

@@ -1,6 +1,24 @@
-import type {PlacedFault} from './fault.ts';
-import {parseHost} from './host.ts';
+import type {z} from 'zod';
+import type {Config} from '../config.ts';
+import {didYouMean, type PlacedFault} from './fault.ts';
+import {isLoopback, parseHost} from './host.ts';
+import {knownKeys} from './schema.ts';
 import {formatPath, isTree, type Path, subtree, type Tree, textsAt, valueAt} from './tree.ts';
+
+/** Turns what zod says of the settings' shape into faults, one for each unknown key. */
+export const shapeFaults = (error: z.ZodError): PlacedFault[] => error.issues.flatMap(faultsOf);
+
+function faultsOf(issue: z.core.$ZodIssue): PlacedFault[] {
+  const at = issue.path.map((key) => (typeof key === 'number' ? key : String(key)));
+  if (issue.code !== 'unrecognized_keys') return [{path: formatPath(at), at, problem: issue.message}];
+  const known = knownKeys(at);
+  return issue.keys.map((key) => ({
+    path: formatPath([...at, key]),
+    at: [...at, key],
+    hideValue: true,
+    problem: `is not known${didYouMean(key, known)}: allowed here are ${known.join(', ')}`,
+  }));
+}
 
 const fault = (at: Path, problem: string): PlacedFault => ({path: formatPath(at), at, problem});
 const isTrue = (value: unknown): boolean => String(value) === 'true';
@@ -116,4 +134,24 @@ function checkCredentials(upstream: Tree, at: Path): PlacedFault[] {
   }
   if (set.has('username') && passwords === 1) return [];
   return [fault(at, 'must hold username and one of password and passwordFile, or dockerConfig alone')];
+}
+
+/** Something that is allowed, and that the person who wrote it may not have meant. */
+export interface Warning {
+  /** The setting to look at. */
+  path: string;
+  /** What may happen, and what to do. */
+  problem: string;
+}
+
+/** What a configuration without faults is worth warning of. */
+export function configWarnings({listen, registries}: Config): Warning[] {
+  const pushed = registries.filter(({push}) => push !== 'deny').map(({name}) => name);
+  if (pushed.length === 0 || isLoopback(listen.host)) return [];
+  return [
+    {
+      path: 'listen.host',
+      problem: `anyone who can reach ${listen.host} can push to ${pushed.join(', ')}: backref checks no credentials of clients. Listen on 127.0.0.1, let only trusted clients reach it, or put a proxy with authentication in front`,
+    },
+  ];
 }

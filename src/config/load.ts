@@ -1,14 +1,18 @@
 import {readFile as readFileOfDisk} from 'node:fs/promises';
 import {dirname, join} from 'node:path';
 import type {Config, CredentialsConfig, RegistryConfig, UpstreamConfig} from '../config.ts';
-import {crossChecks} from './checks.ts';
+import {crossChecks, shapeFaults} from './checks.ts';
 import {parseSettings} from './document.ts';
-import {applyOverrides, CONFIG_VARIABLE, unknownVariables} from './environment.ts';
+import {
+  applyOverrides,
+  CONFIG_VARIABLE,
+  type Environment,
+  substitute,
+  unknownVariables,
+} from './environment.ts';
 import {ConfigError, type Fault, type PlacedFault, shownValue} from './fault.ts';
 import {describeReadError, type ReadFile, readNamedFiles, withoutNewline} from './files.ts';
 import {type Settings, scalarPaths, settingsSchema} from './schema.ts';
-import {shapeFaults} from './shape-faults.ts';
-import {type Environment, substitute} from './substitute.ts';
 import {formatPath} from './tree.ts';
 
 /** Read where neither `--config` nor BACKREF_CONFIG names a file, if it is there. */

@@ -1,6 +1,6 @@
 import {z} from 'zod';
-import {BUILT_IN_REGISTRIES} from './built-in.ts';
 import {parseHost, parseNetwork, parseUpstreamUrl} from './host.ts';
+import type {Tree} from './tree.ts';
 import {formatDuration, formatSize, parseDuration, parseSize} from './units.ts';
 
 /** What one scalar setting may be: `read` gives its value, or undefined where the text is none of what is allowed. */
@@ -164,6 +164,25 @@ const registry = mapping({
   // The most is what is read of a manifest that an upstream has.
   maxManifest: sizeBetween(64 * 2 ** 10, 16 * 2 ** 20).prefault('4MiB'),
 }).prefault({} as never);
+
+/**
+ * The registries that are served where the settings name none: Docker Hub at the root, the others by `ns` or by path
+ * prefix. `config/backref.yaml` says the same, line by line.
+ */
+export const BUILT_IN_REGISTRIES: Tree = {
+  'docker.io': {
+    default: true,
+    aliases: ['index.docker.io', 'registry-1.docker.io'],
+    library: true,
+    upstream: {url: 'https://registry-1.docker.io'},
+  },
+  'ghcr.io': {upstream: {url: 'https://ghcr.io'}},
+  'quay.io': {upstream: {url: 'https://quay.io'}},
+  'gcr.io': {upstream: {url: 'https://gcr.io'}},
+  'registry.k8s.io': {upstream: {url: 'https://registry.k8s.io'}},
+  'mcr.microsoft.com': {upstream: {url: 'https://mcr.microsoft.com'}},
+  'public.ecr.aws': {upstream: {url: 'https://public.ecr.aws'}},
+};
 
 /** The shape of the file, with every default. Units and `${VAR}` texts are read; files that it names are not. */
 export const settingsSchema = mapping({

@@ -1,4 +1,4 @@
-import {Gauge, type Registry} from 'prom-client';
+import {collectDefaultMetrics, Gauge, Registry} from 'prom-client';
 
 /** What a server can be asked for at any time. Sizes in bytes. */
 export interface Levels {
@@ -45,4 +45,18 @@ export function registerLevels(
     });
   measured('backref_stored_bytes', 'Bytes of stored blobs; counted once a minute.', storedBytes);
   measured('backref_free_bytes', 'Bytes left on the file system of the blobs.', freeBytes);
+}
+
+let collected: Registry | undefined;
+
+/**
+ * CPU, memory, event loop and garbage collection of this process. They are the process's and not a server's, and their
+ * collectors cannot be stopped, so all servers of one process share one set: see docs/decisions/0033.
+ */
+export function processMetrics(): Registry {
+  if (!collected) {
+    collected = new Registry();
+    collectDefaultMetrics({register: collected});
+  }
+  return collected;
 }

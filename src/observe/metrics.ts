@@ -1,7 +1,6 @@
 import {Counter, Gauge, Histogram, Registry} from 'prom-client';
 import type {Events} from '../events.ts';
-import {type Levels, registerLevels} from './levels.ts';
-import {processMetrics} from './process-metrics.ts';
+import {type Levels, processMetrics, registerLevels} from './levels.ts';
 
 /** The figures of one server in the text format of Prometheus. */
 export interface Metrics {

@@ -1,5 +1,5 @@
 import test from 'ava';
-import {configWarnings} from '../../src/config/warnings.ts';
+import {configWarnings} from '../../src/config/checks.ts';
 import {loadGiven} from '../support/settings.ts';
 
 const PUSHED =

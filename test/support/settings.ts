@@ -1,6 +1,6 @@
+import type {Environment} from '../../src/config/environment.ts';
 import {ConfigError} from '../../src/config/fault.ts';
 import {loadConfig} from '../../src/config/load.ts';
-import type {Environment} from '../../src/config/substitute.ts';
 
 export interface Given {
   /** The text of the file of settings; without it there is none. */

@@ -1,5 +1,5 @@
 import test from 'ava';
-import {createProgress} from '../../src/cli/progress.ts';
+import {createProgress} from '../../src/cli/report.ts';
 
 function screen(settings: {isTTY?: boolean; columns?: number}) {
   const written: string[] = [];
