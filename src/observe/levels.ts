@@ -1,15 +1,14 @@
 import {collectDefaultMetrics, Gauge, Registry} from 'prom-client';
 
-/** What a server can be asked for at any time. Sizes in bytes. */
+/** The metrics that are read on each scrape, instead of counted from events. Sizes in bytes. */
 export interface Levels {
   version: string;
-  /** Downloads that run now. */
+  /** Downloads in progress. */
   fillsInFlight(): number;
   storedBytes(): Promise<number>;
   freeBytes(): Promise<number>;
 }
 
-/** Figures that are read when they are asked for, and not counted from events. */
 export function registerLevels(
   registry: Registry,
   {version, fillsInFlight, storedBytes, freeBytes}: Levels,
@@ -17,13 +16,13 @@ export function registerLevels(
   const registers = [registry];
   new Gauge({
     name: 'backref_build_info',
-    help: 'Always 1; its labels say what runs.',
+    help: 'Always 1; the labels name the versions.',
     labelNames: ['version', 'node'] as const,
     registers,
   }).set({version, node: process.versions.node}, 1);
   new Gauge({
     name: 'backref_fills_in_flight',
-    help: 'Downloads that run now.',
+    help: 'Downloads of blobs in progress.',
     registers,
     collect() {
       this.set(fillsInFlight());
@@ -38,20 +37,20 @@ export function registerLevels(
         try {
           this.set(await measure());
         } catch {
-          // A disk that does not answer, e.g. one that is not mounted, has no figure; 0 would be a wrong one.
+          // An unmounted disk has no number of bytes, and 0 would be wrong.
           this.remove();
         }
       },
     });
-  measured('backref_stored_bytes', 'Bytes of stored blobs; counted once a minute.', storedBytes);
-  measured('backref_free_bytes', 'Bytes left on the file system of the blobs.', freeBytes);
+  measured('backref_stored_bytes', 'Bytes of stored blobs, counted once a minute.', storedBytes);
+  measured('backref_free_bytes', 'Free bytes on the file system of the blobs.', freeBytes);
 }
 
 let collected: Registry | undefined;
 
 /**
- * CPU, memory, event loop and garbage collection of this process. They are the process's and not a server's, and their
- * collectors cannot be stopped, so all servers of one process share one set: see docs/decisions/0033.
+ * CPU, memory, event loop and garbage collection of this process. All servers in a process share them, since their
+ * collectors cannot be stopped: see docs/decisions/0033.
  */
 export function processMetrics(): Registry {
   if (!collected) {

@@ -7,7 +7,7 @@ type Line = [level: Level, text: string];
 const seconds = (ms: number | undefined): string =>
   ms === undefined ? '' : ` for ${Math.ceil(ms / 1000)} s`;
 
-/** Asked for so often, and by machines, that they are of interest only when they fail. */
+/** Machines send these all the time; they are of interest only when they fail. */
 const ROUTINE: ReadonlySet<RequestKind> = new Set(['ping', 'metrics', 'probe']);
 
 function requestLevel({kind, outcome}: EventMap['request.end'][0]): Level {
@@ -30,98 +30,101 @@ function requestText(event: EventMap['request.end'][0]): string {
   return reason === undefined ? text : `${text}: ${reason}`;
 }
 
-/** How each event reads in the log, and how much it matters. */
+/** The level and the text of each event. */
 export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Line} = {
-  'request.start': ({method, url}) => ['debug', `${method} ${url} begins`],
+  'request.start': ({method, url}) => ['debug', `${method} ${url} started`],
   'request.end': (event) => [requestLevel(event), requestText(event)],
-  'request.fault': ({error}) => ['error', `unexpected fault: ${describeError(error)}`],
+  'request.fault': ({error}) => ['error', `unexpected error, please report it: ${describeError(error)}`],
   'server.fault': ({origin, error}) => [
     'error',
     `unhandled ${origin === 'promise' ? 'rejection' : 'exception'}, please report it: ${describeError(error)}`,
   ],
   'client.stalled': ({address, ms}) => [
     'info',
-    `disconnected ${address ?? 'a client'}: it took no byte of its response${seconds(ms)} (listen.sendTimeout)`,
+    `disconnected ${address ?? 'a client'}: it read nothing of its response${seconds(ms)} (listen.sendTimeout)`,
   ],
   'listener.failed': ({error}) => [
     'error',
-    `cannot accept connections: ${error.message}; if too many files are open, raise the limit of open files (ulimit -n)`,
+    `cannot accept connections: ${error.message}; if too many files are open, raise the limit (ulimit -n)`,
   ],
   'manifest.served': ({registry, repository, outcome}) => [
     'debug',
-    `manifest of ${registry}/${repository}: ${outcome}`,
+    `served a manifest of ${registry}/${repository}: ${outcome}`,
   ],
   'blob.served': ({registry, repository, digest, outcome}) => [
     'debug',
-    `blob ${digest} of ${registry}/${repository}: ${outcome}`,
+    `served blob ${digest} of ${registry}/${repository}: ${outcome}`,
   ],
   'referrers.served': ({registry, repository, outcome}) => [
     'debug',
-    `referrers of ${registry}/${repository}: ${outcome}`,
+    `served referrers of ${registry}/${repository}: ${outcome}`,
   ],
   'referrers.capability': ({registry, repository, host, capability}) => [
     'info',
     `${host}: Referrers API ${capability} for ${registry}/${repository}`,
   ],
-  'referrers.tag-owed': ({changes}) => ['debug', `changes owed to upstreams' fallback tags: ${changes}`],
+  'referrers.tag-owed': ({changes}) => [
+    'debug',
+    `changes not yet written to upstreams' fallback tags: ${changes}`,
+  ],
   'referrers.tag-written': ({registry, name, subject, changes}) => [
     'debug',
-    `fallback tag of ${registry}/${name}@${subject} written, ${changes} ${changes === 1 ? 'change' : 'changes'}`,
+    `wrote ${changes} ${changes === 1 ? 'change' : 'changes'} to the fallback tag of ${registry}/${name}@${subject}`,
   ],
   'referrers.tag-failed': ({registry, name, subject, reason}) => [
     'warn',
-    `could not update the fallback tag of ${registry}/${name}@${subject}, will try again: ${reason}`,
+    `could not update the fallback tag of ${registry}/${name}@${subject} and will retry: ${reason}`,
   ],
   'referrers.tag-unusable': ({registry, name, host, tag, what}) => [
     'warn',
-    `${host}: the tag ${tag} of ${registry}/${name}, which would list referrers, means ${what}; it is left as it is, and what was attached is found only here until that tag is removed or the upstream has a Referrers API`,
+    `${host}: the fallback tag ${tag} of ${registry}/${name} is ${what}, not a list of referrers; it is not overwritten, and new referrers are listed only here until the tag is removed or the upstream has a Referrers API`,
   ],
   'referrers.crowded': ({registry, repository, subject, artifactType, atLeast}) => [
     'warn',
-    `${registry}/${repository}@${subject} has ${atLeast} referrers of type ${artifactType === '' ? '(none)' : artifactType.slice(0, 255)} or more; admission controllers refuse more than 50: set registries.${registry}.referrers.keep`,
+    `${registry}/${repository}@${subject} has at least ${atLeast} referrers of type ${artifactType === '' ? '(none)' : artifactType.slice(0, 255)}; admission controllers refuse more than 50: set registries.${registry}.referrers.keep`,
   ],
   'blob.damaged': ({digest}) => [
     'error',
-    `the stored bytes of ${digest} are damaged: check the disk; they are not served, and the next pull or push replaces them`,
+    `the stored blob ${digest} is damaged: check the disk. It is not served, and the next pull or push replaces it`,
   ],
-  // How a download went that clients waited for is told by the lines of their requests.
+  // Clients that wait for a download have lines of their own, so most of these are at level debug.
   'fill.start': ({digest, resumedAt}) => [
     'debug',
-    `downloading ${digest}${resumedAt > 0 ? ` from byte ${resumedAt} on` : ''}`,
+    `downloading ${digest}${resumedAt > 0 ? ` from byte ${resumedAt}` : ''}`,
   ],
   'fill.resume': ({digest, at, reason}) => ['debug', `resuming ${digest} at byte ${at}: ${reason}`],
   'fill.interrupted': ({digest, at}) => [
     'info',
-    `paused the download of ${digest} at byte ${at}: nobody waits for it, and others wait for its connection`,
+    `paused the download of ${digest} at byte ${at}: no client waits for it, and another download needs its connection`,
   ],
   'fill.done': ({digest, size, ms}) => ['info', `stored ${digest}, ${size} B in ${Math.round(ms)} ms`],
   'fill.failed': ({digest, reason}) => ['debug', `could not download ${digest}: ${reason}`],
-  'fill.mismatch': ({digest, reason}) => ['error', `threw away what came for ${digest}: ${reason}`],
+  'fill.mismatch': ({digest, reason}) => ['error', `discarded the download of ${digest}: ${reason}`],
   'upstream.request': ({host, method, path, status, ms}) => [
     'debug',
     `${host}: ${method} ${path} ${status} ${Math.round(ms)} ms`,
   ],
-  // The line of the request that caused the question says the same.
+  // The line of the client's request says the same.
   'upstream.failed': ({host, kind, reason}) => ['debug', `${host}: ${kind}: ${reason}`],
   'upstream.refused': ({reason}) => ['debug', reason],
   'upstream.throttled': ({host, reason, retryAfter}) => [
     'warn',
-    `${reason}${retryAfter === undefined ? '' : `; ${host} is not asked${seconds(retryAfter)}`}`,
+    `${reason}${retryAfter === undefined ? '' : `; no requests to ${host}${seconds(retryAfter)}`}`,
   ],
   'upstream.quota': ({host, limit, remaining}) => ['debug', `${host}: ${remaining} of ${limit} pulls left`],
   'upstream.circuit': ({host, repository, state}) => [
     state === 'open' ? 'warn' : 'info',
     state === 'open'
-      ? `${repository === undefined ? host : `${host}: ${repository}`} fails and is left alone for a while`
-      : `${host}: circuit${repository === undefined ? '' : ` of ${repository}`} ${state}`,
+      ? `${repository === undefined ? host : `${host}: ${repository}`} keeps failing: no requests to it for a while (breaker.openFor)`
+      : `${host}: the circuit breaker${repository === undefined ? '' : ` of ${repository}`} is ${state}`,
   ],
   'upstream.credentials-refused': ({host, reason}) => [
     'error',
-    `${host} refuses our credentials: ${reason}; check upstream.credentials of its registry`,
+    `${host} refused the credentials: ${reason}; check upstream.credentials of its registry`,
   ],
   'garbage.collected': ({pieces, bytes}) => [
     pieces > 0 ? 'info' : 'debug',
-    `collected ${pieces} pieces of content that nothing refers to, ${bytes} B`,
+    `garbage collection removed ${pieces} ${pieces === 1 ? 'item' : 'items'}, ${bytes} B`,
   ],
   'background.failed': ({task, error}) => ['error', `${task} failed: ${describeError(error)}`],
 };

@@ -7,11 +7,11 @@ import {describeError, scrub} from './scrub.ts';
 /** One line of the log. */
 interface Entry {
   level: Level;
-  /** What happened, as a name for machines, e.g. `upstream.throttled`. */
+  /** What happened, for machines, e.g. `upstream.throttled`. */
   event: string;
-  /** The same for people. */
+  /** What happened, for people. */
   text: string;
-  /** Its particulars; `id` is the request's. */
+  /** The details; `id` is the request's. */
   facts: Record<string, unknown>;
 }
 
@@ -22,15 +22,15 @@ export interface LogDeps {
   write(lines: string): void;
   /** Milliseconds since the epoch. */
   now(): number;
-  /** For a terminal: levels in colours. */
+  /** Whether levels are colored, for a terminal. */
   colors?: boolean;
 }
 
 const RANK = {debug: 0, info: 1, warn: 2, error: 3, silent: 4} as const;
 
 /**
- * A log of the configured level and format: a line of text for people, or an object of JSON for machines, which has the
- * facts and not the sentence made of them. Credentials are cut out of every text.
+ * Writes a log of the configured level and format: lines of text for people, or JSON objects for machines, which hold
+ * the facts and not the sentence made of them. Credentials are removed from every text.
  */
 export async function createLog({level, format}: Config['log'], deps: LogDeps): Promise<Log> {
   const write = format === 'json' ? await createJsonWriter(deps) : await createPrettyWriter(deps);
@@ -39,7 +39,7 @@ export async function createLog({level, format}: Config['log'], deps: LogDeps): 
   };
 }
 
-/** Writes what one server tells into the log. */
+/** Logs the events of one server. */
 export function logEvents(events: Events, log: Log): void {
   const subscribe = <Name extends keyof EventMap>(name: Name) => {
     const write = (event: EventMap[Name][0]) => {
@@ -51,7 +51,7 @@ export function logEvents(events: Events, log: Log): void {
   for (const name of Object.keys(LINES)) subscribe(name as keyof EventMap);
 }
 
-/** Loads pino only now: a command without a log needs none of it. */
+/** Loads pino on first use: most commands have no log. */
 async function createLogger({now}: LogDeps, write: (line: string) => void): Promise<Logger> {
   const {pino} = await import('pino');
   return pino(
@@ -88,15 +88,16 @@ async function createPrettyWriter(deps: LogDeps): Promise<Log> {
   const logger = await createLogger(deps, (line) => deps.write(format(line)));
   return ({level, text, facts: {id}}) => {
     const [first = '', ...more] = printable(scrub(text)).split('\n');
-    const request = typeof id === 'string' && id !== '' ? ` [${printable(id.slice(0, SHORT_ID))}]` : '';
+    const request =
+      typeof id === 'string' && id !== '' ? ` [${printable(id.slice(0, SHORT_ID_LENGTH))}]` : '';
     logger[level]([`${first}${request}`, ...more].join('\n'));
   };
 }
 
-/** Characters of a request's id that people are shown: enough to tell the requests of a day apart. */
-const SHORT_ID = 8;
+/** Characters of a request's id in a line for people: enough to distinguish the requests of a day. */
+const SHORT_ID_LENGTH = 8;
 
-/** Further lines are indented, and what a terminal would obey is written out. */
+/** Indents further lines, and escapes control characters. */
 const printable = (text: string): string =>
   text
     .replace(/\r?\n/g, '\n    ')

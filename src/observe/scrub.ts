@@ -1,4 +1,4 @@
-/** What must never reach a log, with what stands there instead. */
+/** Secrets, each with its replacement. */
 const SECRETS: readonly [pattern: RegExp, replacement: string][] = [
   [/\b(Bearer|Basic)\s+[\w.~+/=-]+/gi, '$1 [redacted]'],
   [/\/\/[^\s/@]+@/g, '//[redacted]@'],
@@ -8,13 +8,13 @@ const SECRETS: readonly [pattern: RegExp, replacement: string][] = [
   ],
 ];
 
-/** Takes any text that is about to be logged, and cuts credentials out of it: of headers, of URLs, of signed links. */
+/** Removes credentials from a text before it is logged: those in headers, in URLs and in signed links. */
 export const scrub = (text: string): string =>
   SECRETS.reduce((result, [pattern, replacement]) => result.replace(pattern, replacement), text);
 
 /**
- * An error for the log: its stack and its causes' messages. Never its properties, since those of an HTTP client's
- * errors hold the request with its headers.
+ * An error for the log: its stack, then its causes. Never its properties: an HTTP client's errors hold the request
+ * with its headers.
  */
 export function describeError(error: unknown): string {
   if (!(error instanceof Error)) return String(error);

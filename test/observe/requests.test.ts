@@ -59,7 +59,7 @@ test('a pull that breaks off after its headers is one line as well', async (t) =
   // That an upstream sends something else than it names is a line of its own.
   const [mismatch, request, ...more] = proxy.lines.sort();
   t.deepEqual(more, []);
-  t.regex(`${mismatch}${request}`, /ERROR: threw away what came for/);
+  t.regex(`${mismatch}${request}`, /ERROR: discarded the download of/);
   t.regex(
     `${mismatch}${request}`,
     /WARN: GET \/v2\/app\/blobs\/\S+ 200 .*: .*sent 3000 bytes with the digest/,

@@ -389,7 +389,7 @@ test('what cannot be written to the tag now is owed: the subject is confirmed al
   t.is(taken.status, 201);
   t.is(taken.headers['oci-subject'], image.digest);
   t.deepEqual(owed, [1]);
-  t.regex(String((await proxy.ask('/metrics')).body), /^backref_referrers_tag_owed 1$/m);
+  t.regex(String((await proxy.ask('/metrics')).body), /^backref_referrers_tag_pending 1$/m);
 });
 
 test('a fallback tag that a client writes itself is stored as it is, and its entries join the list', async (t) => {
