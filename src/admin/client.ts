@@ -1,8 +1,7 @@
 import {type IncomingMessage, request} from 'node:http';
+import {connect} from 'node:net';
 import type {Commands} from './commands.ts';
-import {type Failure, messagesOf} from './messages.ts';
-import {isOccupied} from './occupied.ts';
-import {socketPath} from './socket-path.ts';
+import {type Failure, messagesOf, socketPath} from './protocol.ts';
 
 /** Milliseconds in which a server that runs begins to answer. */
 const PATIENCE = 10_000;
@@ -87,5 +86,26 @@ function post(path: string, command: string, body: string, signal: AbortSignal):
     });
     asked.once('error', (error) => reject(signal.aborted ? signal.reason : error));
     asked.end(body);
+  });
+}
+
+/** No file, a file that is no socket, one that a process left behind when it died, or one that is just being closed. */
+const NOBODY = new Set(['ENOENT', 'ENOTSOCK', 'ECONNREFUSED', 'ECONNRESET']);
+
+/**
+ * Whether a process listens on a Unix socket.
+ * @throws what else the system says: EACCES for one of another user.
+ */
+function isOccupied(path: string): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(path);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', (error: NodeJS.ErrnoException) => {
+      if (NOBODY.has(error.code ?? '')) resolve(false);
+      else reject(error);
+    });
   });
 }

@@ -7,8 +7,7 @@ import {parseName, parseReference} from '../oci/name.ts';
 import {parseUploadId} from '../oci/upload.ts';
 import type {Deposit} from '../registry/maintenance/ingest.ts';
 import type {Commands} from './commands.ts';
-import {type Failure, lineOf, type Message, NDJSON} from './messages.ts';
-import {socketPath} from './socket-path.ts';
+import {type Failure, lineOf, type Message, NDJSON, socketPath} from './protocol.ts';
 
 /** Takes commands for a server that runs, from who may write into its data folder. */
 export interface AdminSocket {

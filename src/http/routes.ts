@@ -6,7 +6,7 @@ import type {Blobs} from '../registry/blobs/blobs.ts';
 import type {Catalog} from '../registry/catalog.ts';
 import type {Manifests} from '../registry/manifests/manifests.ts';
 import type {Route} from '../registry/namespace.ts';
-import type {Pushes} from '../registry/push/pushes.ts';
+import type {Pushes} from '../registry/push/push.ts';
 import type {Readiness} from '../registry/readiness.ts';
 import type {Referrers} from '../registry/referrers/referrers.ts';
 import type {TagLists} from '../registry/tags/tag-lists.ts';

@@ -6,7 +6,7 @@ import {createListener} from '../../src/http/listener.ts';
 import type {Verbs} from '../../src/http/routes.ts';
 import {createUploadId} from '../../src/oci/upload.ts';
 import type {Chunk, Push, UploadState} from '../../src/registry/push/push.ts';
-import {createPushes} from '../../src/registry/push/pushes.ts';
+import {createPushes} from '../../src/registry/push/push.ts';
 import {createRegistries, type Registry} from '../../src/registry/registries.ts';
 import {createNowhere} from '../../src/upstream/nowhere.ts';
 import {createMovableClock, type MovableClock} from '../support/backref.ts';

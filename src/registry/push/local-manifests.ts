@@ -15,9 +15,8 @@ import type {LocalPush} from '../registries.ts';
 import {type Tags, unknown} from '../tags/tags.ts';
 import type {Attachments} from './attachments.ts';
 import {type Contents, type ContentTerms, sizeWarning, unknownContent} from './contents.ts';
-import {isFallbackIndex, refuseShadowing} from './overlay.ts';
 import type {ManifestReceipt, Push, PushedManifest} from './push.ts';
-import {type CheckedManifest, checkManifest} from './validate.ts';
+import {type CheckedManifest, checkManifest, isFallbackIndex, refuseShadowing} from './validate.ts';
 
 /** The manifests and tags that are kept here. */
 export interface LocalManifests {

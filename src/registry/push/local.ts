@@ -1,6 +1,7 @@
 import type {Caller} from '../../caller.ts';
 import {algorithmOf, type Digest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
+import {rangeLength} from '../../oci/range.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import {grantIn} from '../access.ts';
 import {answering} from '../failure.ts';
@@ -9,13 +10,12 @@ import type {Route} from '../namespace.ts';
 import {blobAbsence, type NegativeCache, repositoryAbsence} from '../negative-cache.ts';
 import type {LocalPush} from '../registries.ts';
 import {type AttachmentsParts, createAttachments} from './attachments.ts';
-import {pour} from './chunk.ts';
 import {createContents} from './contents.ts';
-import {storing} from './disk.ts';
 import {createEnsureLocal, type EnsureLocalParts} from './ensure-local.ts';
+import {outOfOrder, storing} from './errors.ts';
 import {createLocalManifests, foreign, type LocalManifestsParts} from './local-manifests.ts';
-import type {Push, UploadState, UploadWish} from './push.ts';
-import type {Uploads} from './uploads.ts';
+import type {Chunk, Push, UploadState, UploadWish} from './push.ts';
+import type {OpenUpload, Uploads} from './uploads.ts';
 
 export interface LocalPushParts
   extends Omit<LocalManifestsParts, 'contents' | 'attachments' | 'entries'>,
@@ -156,4 +156,42 @@ const wrongDigest = (digest: Digest, actual: Digest, size: number): OciError =>
   new OciError('DIGEST_INVALID', {
     message: `the ${size} bytes that were uploaded have the digest ${actual}, not ${digest}: the upload is over; begin another one`,
     detail: {expected: digest, actual, size},
+  });
+
+/**
+ * Takes a chunk into an upload. Whatever of it arrived before a fault stays: the upload's offset tells how much that
+ * is, and a client goes on from there (dist-spec, Pushing a blob in chunks).
+ * @throws OciError BLOB_UPLOAD_INVALID with 416 for a chunk that does not begin where the upload ends; SIZE_INVALID
+ * for more or fewer bytes than were told; what reading and writing them throw
+ */
+async function pour(chunk: Chunk, upload: OpenUpload): Promise<void> {
+  const told = toldBytes(chunk);
+  if (chunk.range && chunk.range.start !== upload.offset) {
+    throw outOfOrder(upload.offset, `the chunk begins at byte ${chunk.range.start}`);
+  }
+  let given = 0;
+  for await (const bytes of chunk.bytes) {
+    given += bytes.length;
+    if (told !== undefined && given > told) throw wrongSize(`the body has more than the ${told} bytes`);
+    await upload.take(bytes);
+  }
+  if (told !== undefined && given < told) throw wrongSize(`the body has ${given} of the ${told} bytes`);
+}
+
+/**
+ * The bytes that a chunk is to have.
+ * @throws OciError SIZE_INVALID when its range and its length disagree
+ */
+function toldBytes({length, range}: Chunk): number | undefined {
+  if (!range) return length;
+  const size = rangeLength(range);
+  if (length === undefined || length === size) return size;
+  throw wrongSize(
+    `Content-Length is ${length}, and Content-Range ${range.start}-${range.end} has ${size} bytes`,
+  );
+}
+
+const wrongSize = (what: string): OciError =>
+  new OciError('SIZE_INVALID', {
+    message: `${what}${what.startsWith('Content') ? '' : ' that its headers tell'}; ask with GET where the upload stands and go on from there`,
   });

@@ -17,10 +17,9 @@ import type {Capabilities} from '../referrers/discovery.ts';
 import type {ReferrerLists} from '../referrers/lists.ts';
 import type {TagLists} from '../tags/tag-lists.ts';
 import type {Tags} from '../tags/tags.ts';
-import {isFallbackIndex} from './overlay.ts';
+import {hearing, MANIFEST, writerOf} from './errors.ts';
 import type {ManifestReceipt, Push, PushedManifest} from './push.ts';
-import {hearing, MANIFEST, writerOf} from './upstream-answer.ts';
-import {type CheckedManifest, checkManifest} from './validate.ts';
+import {type CheckedManifest, checkManifest, isFallbackIndex} from './validate.ts';
 
 export interface ThroughManifestsParts {
   metadata: Metadata;

@@ -9,15 +9,29 @@ import {type UploadId, unknownUpload} from '../../oci/upload.ts';
 import type {Change, Metadata, UploadRecord} from '../../storage/metadata.ts';
 import {type BlobTaken, type OutgoingChunk, UpstreamFailure, UpstreamRefusal} from '../../upstream/port.ts';
 import {type Access, grantIn} from '../access.ts';
+import {createFallbackEntries, type FallbackEntriesParts} from '../fallback-tag/follow.ts';
 import type {Route} from '../namespace.ts';
 import {blobAbsence, type NegativeCache} from '../negative-cache.ts';
 import {storeIfSpace} from '../store-if-space.ts';
-import {outOfOrder} from './chunk.ts';
+import {BLOB, hearing, outOfOrder, UPLOAD, writerOf} from './errors.ts';
 import type {Chunk, Push, UploadState, UploadWish} from './push.ts';
+import {createThroughManifests, type ThroughManifestsParts} from './through-manifests.ts';
 import type {OpenUpload, Uploads} from './uploads.ts';
-import {BLOB, hearing, UPLOAD, writerOf} from './upstream-answer.ts';
 
-export interface ThroughUploadsParts {
+export type ThroughPushParts = Omit<ThroughManifestsParts, 'entries'> &
+  ThroughUploadsParts &
+  FallbackEntriesParts;
+
+/**
+ * Mode `push: through`: everything is written to the upstream with the registry's credentials, its refusals are the
+ * client's to hear, and what passed is here for the next pull.
+ */
+export const createThroughPush = (parts: ThroughPushParts): Push => ({
+  ...createThroughUploads(parts),
+  ...createThroughManifests({...parts, entries: createFallbackEntries(parts)}),
+});
+
+interface ThroughUploadsParts {
   uploads: Uploads;
   metadata: Metadata;
   access: Access;
@@ -36,7 +50,7 @@ const MAX_TOLD = 10_000;
  * that the first pull need not fetch them: a copy that differs from what the upstream has is given up, and the upload
  * goes on.
  */
-export function createThroughUploads({
+function createThroughUploads({
   uploads,
   metadata,
   access,

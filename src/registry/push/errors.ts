@@ -1,9 +1,26 @@
 import {ERRORS, type ErrorCode, OciError} from '../../oci/errors.ts';
+import {StoreMissing} from '../../storage/blob-store.ts';
+import {DiskFull} from '../../storage/metadata.ts';
 import {UpstreamRefusal, type UpstreamWriter} from '../../upstream/port.ts';
-import {answering} from '../failure.ts';
+import {answering, diskFailed, SpoolFailed} from '../failure.ts';
 import type {Route} from '../namespace.ts';
-import {rangeOf} from './chunk.ts';
-import {storing} from './disk.ts';
+
+/** What systems say when there is no room left: the disk is full, or a quota is. */
+const NO_ROOM = new Set(['ENOSPC', 'EDQUOT']);
+
+/** Runs what stores something, and tells its client when there is no room for it. */
+export async function storing<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    const said = error instanceof SpoolFailed ? error.cause : error;
+    if (said instanceof StoreMissing) throw said;
+    if (said instanceof DiskFull) throw diskFailed('the disk is full', error);
+    const code = said instanceof Error && 'code' in said ? said.code : undefined;
+    if (typeof code !== 'string' || !NO_ROOM.has(code)) throw error;
+    throw diskFailed(`the disk is full (${code})`, error);
+  }
+}
 
 /** What is written, by the codes that speak of it: of what is not there, and of what is wrong. */
 export interface Written {
@@ -64,3 +81,15 @@ function fittingCode(status: number, {absent, invalid}: Written): ErrorCode {
   if (status === 404) return absent;
   return status === 405 ? 'UNSUPPORTED' : invalid;
 }
+
+/** dist-spec, Pushing a blob in chunks: 416 with the range that is here. The upload stays as it is. */
+export const outOfOrder = (offset: number, what: string): OciError =>
+  new OciError('BLOB_UPLOAD_INVALID', {
+    status: 416,
+    message: `${what}, but this upload has ${offset} bytes: send the chunk that begins at byte ${offset}`,
+    headers: {Range: rangeOf(offset)},
+    detail: {offset},
+  });
+
+/** dist-spec, Pushing a blob in chunks: `Range: 0-0` also while nothing is here. */
+export const rangeOf = (offset: number): string => `0-${Math.max(0, offset - 1)}`;
