@@ -22,7 +22,7 @@ import {createNegativeCache} from './registry/negative-cache.ts';
 import {createManifestPull} from './registry/pull/manifest.ts';
 import {createLocalPush} from './registry/push/local.ts';
 import {createPushes} from './registry/push/push.ts';
-import {createThroughPush} from './registry/push/through-uploads.ts';
+import {createThroughPush} from './registry/push/through.ts';
 import {createUploads} from './registry/push/uploads.ts';
 import {createReadiness} from './registry/readiness.ts';
 import {createCapabilities, createDiscovery} from './registry/referrers/discovery.ts';
