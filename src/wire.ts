@@ -36,6 +36,7 @@ import {createTagLists} from './registry/tags/tag-lists.ts';
 import {createTags} from './registry/tags/tags.ts';
 import type {WriteFence} from './registry/write-fence.ts';
 import type {BlobStore} from './storage/blob-store.ts';
+import {createLeases, createProcessClaims} from './storage/claims.ts';
 import {createFsBlobStore} from './storage/fs/blob-store.ts';
 import {freeSpace} from './storage/fs/free-space.ts';
 import type {Metadata} from './storage/metadata.ts';
@@ -76,13 +77,14 @@ export interface WireParts {
 export function wire(config: Config, parts: WireParts): Wired {
   const {metadata, spools, writes, registries, isStopping, owner, clock, events} = parts;
   const store = createFsBlobStore({path: join(config.storage.blobs.path, 'blobs'), metadata});
+  const coordination = createProcessClaims();
   const memory = createMemory(config.cache.memory);
   const negativeCache = createNegativeCache(clock);
   const access = createAccess({metadata, memory, clock, events});
   const pull = createManifestPull({metadata, writes, clock, arrived: (arrival) => prefetch.arrived(arrival)});
   const tags = createTags({metadata, pull, negativeCache, writes, clock, events});
   const lifecycle = createBlobLifecycle({store, metadata, clock});
-  const fills = createFills({spools, store, lifecycle, clock, events});
+  const fills = createFills({spools, store, lifecycle, coordination, clock, events});
   const blobs = createBlobs({
     store,
     lifecycle,
@@ -102,8 +104,18 @@ export function wire(config: Config, parts: WireParts): Wired {
   const referrers = createReferrers({pages: createReferrersPages(metadata), lists, events});
   const prefetch = createPrefetch({metadata, pull, lists, blobs, events});
   const tagLists = createTagLists({metadata, negativeCache, clock, events});
-  const uploads = createUploads({metadata, spools, lifecycle, clock});
-  const rounds = createTagRounds({metadata, capabilities, discovery, pull, tags, clock, events, owner});
+  const uploads = createUploads({metadata, spools, lifecycle, coordination, clock});
+  const rounds = createTagRounds({
+    metadata,
+    capabilities,
+    discovery,
+    pull,
+    tags,
+    coordination: createLeases({metadata, owner, clock}),
+    clock,
+    events,
+    owner,
+  });
   const reconciler = createReconciler({metadata, rounds, registries, clock, events});
   const pushed = {
     metadata,
@@ -130,6 +142,7 @@ export function wire(config: Config, parts: WireParts): Wired {
     lifecycle,
     memory,
     expireUploads: expiry.run,
+    coordination,
     uploadLife: config.uploads.expireAfter,
     clock,
     events,

@@ -6,6 +6,7 @@ import {plantedCopy, runTool} from './support/planted.ts';
 
 const PORTS = [
   'src/storage/blob-store.ts',
+  'src/storage/coordination.ts',
   'src/storage/metadata.ts',
   'src/storage/spool.ts',
   'src/upstream/port.ts',

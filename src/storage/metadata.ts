@@ -258,10 +258,14 @@ export type Change =
   | {type: 'tag-list.put'; repository: RepositoryKey; names: string[]; at: number}
   /** The upstream has no such repository. */
   | {type: 'tag-list.delete'; repository: RepositoryKey}
-  /** The bytes are whole and safe in the blob store. */
+  /** The bytes are whole and safe in the blob store. The commit changes nothing while the blob is being deleted. */
   | {type: 'blob.put'; digest: Digest; size: number; at: number}
   /** The bytes are no longer in the blob store; links stay. */
   | {type: 'blob.delete'; digest: Digest}
+  /**
+   * A link of origin `local` keeps the bytes, so with one the commit changes nothing while the blob is being deleted; a
+   * link of origin `upstream` is a permission and outlives them.
+   */
   | {type: 'blob.link'; repository: RepositoryKey; digest: Digest; size: number; origin: Origin; at: number}
   /** Removes the repository's permission for the blob. */
   | {type: 'blob.unlink'; repository: RepositoryKey; digest: Digest}
@@ -311,7 +315,9 @@ export type Precondition =
    * Nobody else holds the lease at `at`. One that ends more than `maxLifeMs` after that was taken by a clock that ran
    * ahead, and is nobody's.
    */
-  | {type: 'lease.free'; key: string; owner: string; at: number; maxLifeMs: number};
+  | {type: 'lease.free'; key: string; owner: string; at: number; maxLifeMs: number}
+  /** The lease is this owner's: nobody has taken it over, even if it has lapsed. */
+  | {type: 'lease.held'; key: string; owner: string};
 
 /** A commit found the disk full: nothing of it was made, and it can be tried again when there is room. */
 export class DiskFull extends Error {
@@ -395,7 +401,8 @@ export interface Metadata {
    * Makes all changes or none. Resolves when they are committed: durably (across a power cut) when one of them has
    * the origin `local`, or is a `manifest.delete`, `blob.unlink` or `tag-journal.put`; otherwise across a crash of the
    * process.
-   * @returns false, with nothing changed, when a precondition does not hold.
+   * @returns false, with nothing changed, when a precondition does not hold, or a blob that a change stores or keeps is
+   * being deleted.
    * @throws NoRoom, with nothing changed, when the disk is full.
    */
   commit(changes: readonly Change[], preconditions?: readonly Precondition[]): Promise<boolean>;

@@ -241,6 +241,19 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     );
   });
 
+  test('pushes: a lease is held by its owner until it is given back or taken over', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const held = (owner: string) => holds(metadata, {type: 'lease.held', key: 'tag', owner});
+    t.false(await held('one'));
+    await commit({type: 'lease.put', lease: {key: 'tag', owner: 'one', until: 1}});
+    t.true(await held('one'), 'also when it has lapsed');
+    t.false(await held('two'));
+    await commit({type: 'lease.put', lease: {key: 'tag', owner: 'two', until: 2}});
+    t.false(await held('one'));
+    await commit({type: 'lease.delete', key: 'tag', owner: 'two'});
+    t.false(await held('two'));
+  });
+
   test('pushes: local tags come in byte order, page by page', async (t) => {
     const {metadata, commit} = await setUp(t);
     t.deepEqual(await metadata.localTags(APP, {limit: 10}), []);
@@ -372,12 +385,33 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     await commit({type: 'blob.deleting', digest});
     t.like(await metadata.blob(digest), {state: 'deleting'});
     t.false(await held(APP));
+    await commit({type: 'blob.delete', digest});
     await commit({type: 'blob.put', digest, size: 5, at: 2});
     t.true(await held(APP), 'it was stored again');
     await commit({type: 'blob.unlink', repository: APP, digest});
     t.false(await held(APP));
     t.is(await metadata.blobLink(APP, digest), undefined);
     t.truthy(await metadata.blob(digest));
+  });
+
+  test('pushes: a blob that is being deleted is neither stored nor linked by a push until it is gone', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const digest = named('layer');
+    const put: Change = {type: 'blob.put', digest, size: 5, at: 2};
+    await commit(put);
+    await commit({type: 'blob.deleting', digest});
+    for (const change of [put, blobLink(digest)]) {
+      t.false(await metadata.commit([tag('v1', SUBJECT, 'local'), change]), change.type);
+    }
+    t.false(await metadata.commit([{type: 'blob.delete', digest}, put]), 'its bytes may still be there');
+    t.like(await metadata.blob(digest), {state: 'deleting'});
+    t.is(await metadata.blobLink(APP, digest), undefined);
+    t.is(await metadata.tag(APP, 'v1' as Tag), undefined, 'nothing of such a commit is made');
+
+    t.true(await metadata.commit([blobLink(digest, APP, 'upstream')]), 'a permission outlives the bytes');
+    await commit({type: 'blob.delete', digest});
+    t.true(await metadata.commit([put, blobLink(digest)]));
+    t.like(await metadata.blob(digest), {state: 'ready'});
   });
 
   test('pushes: a repository that holds a blob is found in its registry alone', async (t) => {
@@ -538,6 +572,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     t.true(found.every(({state}) => state === 'deleting'));
     t.is((await metadata.uncollectedBlobs(EVER, 10)).length, 2, 'each comes once');
     t.is((await metadata.uncollectedBlobs(EVER, 1)).length, 1);
+    await commit({type: 'blob.delete', digest: one});
     await commit({type: 'blob.put', digest: one, size: 5, at: 1_000});
     t.is((await metadata.uncollectedBlobs(0, 10)).length, 1);
   });

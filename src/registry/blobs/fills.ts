@@ -3,6 +3,7 @@ import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {type BlobStore, collect} from '../../storage/blob-store.ts';
+import type {Coordination} from '../../storage/coordination.ts';
 import type {RepositoryKey} from '../../storage/metadata.ts';
 import type {Spool, Spools} from '../../storage/spool.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
@@ -73,6 +74,7 @@ export interface FillParts {
   spools: Spools;
   store: BlobStore;
   lifecycle: BlobLifecycle;
+  coordination: Coordination;
   clock: Clock;
   events: Events;
 }

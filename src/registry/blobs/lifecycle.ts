@@ -66,14 +66,25 @@ export function createBlobLifecycle({store, metadata, clock}: BlobLifecycleParts
     return true;
   }
 
+  const isMarked = async (digest: Digest): Promise<boolean> =>
+    (await metadata.blob(digest))?.state === 'deleting';
+
+  async function removeMarked(digest: Digest): Promise<void> {
+    await store.delete(digest);
+    await metadata.commit([{type: 'blob.delete', digest}]);
+  }
+
   return {
     publish: (digest, spool, also = []) =>
       mutex.run(digest, async () => {
+        // A process died while it deleted the blob. The commit refuses to store it before that is done.
+        if (await isMarked(digest)) await removeMarked(digest);
         await store.publish(digest, spool);
         // Only now all of it: what was appended last may have waited for the disk.
         const {size} = spool;
         try {
-          await metadata.commit([{type: 'blob.put', digest, size, at: clock.now()}, ...also]);
+          const put = {type: 'blob.put' as const, digest, size, at: clock.now()};
+          if (!(await metadata.commit([put, ...also]))) throw new Error(`blob ${digest} is being deleted`);
         } catch (error) {
           await removeUnrecorded(digest).catch(() => {});
           throw error;
@@ -106,14 +117,11 @@ export function createBlobLifecycle({store, metadata, clock}: BlobLifecycleParts
     // turn was left by one, and nobody has relied on its bytes since.
     delete: (digest) =>
       mutex.run(digest, async () => {
-        const begun = (await metadata.blob(digest))?.state === 'deleting';
         const marked =
-          begun ||
+          (await isMarked(digest)) ||
           (await metadata.commit([{type: 'blob.deleting', digest}], [{type: 'blob.unlinked', digest}]));
-        if (!marked) return false;
-        await store.delete(digest);
-        await metadata.commit([{type: 'blob.delete', digest}]);
-        return true;
+        if (marked) await removeMarked(digest);
+        return marked;
       }),
 
     deleteOrphan: (digest) => mutex.run(digest, () => removeUnrecorded(digest)),

@@ -12,6 +12,7 @@ import {
 import {readManifest} from '../../oci/manifest.ts';
 import {OCI_INDEX} from '../../oci/media-type.ts';
 import {edgeOf, fallbackTag} from '../../oci/referrers.ts';
+import type {Coordination} from '../../storage/coordination.ts';
 import type {Change, Metadata, OwedTagChange} from '../../storage/metadata.ts';
 import {type ManifestBody, UpstreamRefusal, type UpstreamWriter} from '../../upstream/port.ts';
 import type {Route} from '../namespace.ts';
@@ -43,6 +44,8 @@ export interface TagRoundsParts {
   discovery: Discovery;
   pull: ManifestPull;
   tags: Tags;
+  /** Among all processes that share the metadata. */
+  coordination: Coordination;
   clock: Clock;
   events: Events;
   /** Names this process among those that share the metadata. */

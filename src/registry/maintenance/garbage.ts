@@ -2,6 +2,7 @@ import {setImmediate as nextTurn} from 'node:timers/promises';
 import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {BlobStore} from '../../storage/blob-store.ts';
+import type {Coordination} from '../../storage/coordination.ts';
 import type {Metadata} from '../../storage/metadata.ts';
 import type {BlobLifecycle} from '../blobs/lifecycle.ts';
 import type {Memory} from '../memory.ts';
@@ -52,6 +53,7 @@ export interface GarbageParts {
   store: BlobStore;
   lifecycle: BlobLifecycle;
   memory: Memory;
+  coordination: Coordination;
   /** Removes uploads that were last heard of before `before`, and gives their number. */
   expireUploads(before: number, signal: AbortSignal): Promise<number>;
   /** Milliseconds after which an upload that nobody goes on with is over. */

@@ -3,6 +3,7 @@ import type {Clock} from '../../clock.ts';
 import {type Algorithm, createDigester, type Digest, type Digester, digestOfAll} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {createUploadId, type UploadId, unknownUpload} from '../../oci/upload.ts';
+import type {Coordination} from '../../storage/coordination.ts';
 import type {Change, Metadata, RepositoryKey, UploadRecord} from '../../storage/metadata.ts';
 import type {Spool, Spools} from '../../storage/spool.ts';
 import type {BlobLifecycle} from '../blobs/lifecycle.ts';
@@ -58,6 +59,7 @@ export interface UploadsParts {
   metadata: Metadata;
   spools: Spools;
   lifecycle: BlobLifecycle;
+  coordination: Coordination;
   clock: Clock;
 }
 

@@ -19,6 +19,7 @@ export interface BlobCommit {
   isHeld(repository: number, digest: Digest): Steps<boolean>;
   isLoose(repository: number, digest: Digest, before: number): Steps<boolean>;
   isUnlinked(digest: Digest): Steps<boolean>;
+  isDeleting(digest: Digest): Steps<boolean>;
   isEvictable(digest: Digest): Steps<boolean>;
 }
 
@@ -75,6 +76,10 @@ export function createBlobCommit(writes: BlobWrites): BlobCommit {
     },
 
     isUnlinked,
+
+    *isDeleting(digest) {
+      return (yield* run(writes.deletingBlob, {digest})).length > 0;
+    },
 
     *isEvictable(digest) {
       return (yield* run(writes.localBlobLink, {digest})).length === 0;

@@ -68,6 +68,14 @@ export function compileBlobWrites(db: Kysely<Tables>) {
       db.updateTable('blob').set({state: 'deleting'}).where('digest', '=', values.digest),
     ),
 
+    deletingBlob: statement((values: {digest: Digest}) =>
+      db
+        .selectFrom('blob')
+        .select('digest')
+        .where('digest', '=', values.digest)
+        .where('state', '=', 'deleting'),
+    ),
+
     blobLink: statement((values: BlobLinkKey) =>
       db
         .selectFrom('repository_blob')

@@ -192,12 +192,26 @@ export function createCommit(
         if (lease === undefined || lease.owner === owner) return true;
         return lease.until <= at || lease.until > at + maxLifeMs;
       }
+      case 'lease.held': {
+        const [lease] = yield* run(writes.lease, {key: precondition.key});
+        return lease?.owner === precondition.owner;
+      }
     }
+  }
+
+  /** What is about to lose its bytes is neither stored nor kept. */
+  function* isAllowed(change: Change): Steps<boolean> {
+    const needsBytes =
+      change.type === 'blob.put' || (change.type === 'blob.link' && change.origin === 'local');
+    return !needsBytes || !(yield* blobs.isDeleting(change.digest));
   }
 
   return function* commit(changes, preconditions) {
     for (const precondition of preconditions) {
       if (!(yield* holds(precondition))) return false;
+    }
+    for (const change of changes) {
+      if (!(yield* isAllowed(change))) return false;
     }
     for (const change of changes) yield* apply(change);
     return true;

@@ -133,3 +133,15 @@ test('a blob that comes back while a reader misses it stays', async (t) => {
   t.like(await metadata.blob(digest), {state: 'ready'});
   t.truthy(await store.stat(digest));
 });
+
+test('a blob whose deletion a process did not survive can be stored again', async (t) => {
+  const {metadata, store, lifecycle, keep} = await setUp(t);
+  await keep(bytes);
+  await metadata.commit([{type: 'blob.deleting', digest}]);
+  t.is(await lifecycle.stored(digest), undefined);
+
+  await keep(bytes);
+  t.is(await lifecycle.stored(digest), bytes.length);
+  t.like(await metadata.blob(digest), {state: 'ready'});
+  t.truthy(await store.stat(digest));
+});

@@ -15,6 +15,7 @@ import {createFallbackTags} from '../../../src/registry/referrers/fallback-tag.t
 import {createRegistries, type ReferrersPolicy, type Registry} from '../../../src/registry/registries.ts';
 import {createTags, type Tags} from '../../../src/registry/tags/tags.ts';
 import {createWriteFence} from '../../../src/registry/write-fence.ts';
+import {createLeases} from '../../../src/storage/claims.ts';
 import type {Metadata, OwedTagChange} from '../../../src/storage/metadata.ts';
 import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
 import {createManualClock, type ManualClock} from '../../support/clock.ts';
@@ -112,7 +113,17 @@ export async function startUpkeep(
   const discovery = createDiscovery({capabilities, fallbackTags: createFallbackTags({metadata, pull})});
   let under = 0;
   let idle = Promise.withResolvers<void>();
-  const rounds = createTagRounds({metadata, capabilities, discovery, pull, tags, clock, events, owner});
+  const rounds = createTagRounds({
+    metadata,
+    capabilities,
+    discovery,
+    pull,
+    tags,
+    coordination: createLeases({metadata, owner, clock}),
+    clock,
+    events,
+    owner,
+  });
   const counted = {
     async run(...question: Parameters<typeof rounds.run>) {
       under += 1;

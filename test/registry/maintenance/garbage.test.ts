@@ -7,6 +7,7 @@ import {parseName, type Tag} from '../../../src/oci/name.ts';
 import {createBlobLifecycle} from '../../../src/registry/blobs/lifecycle.ts';
 import {createGarbage, type GarbageProgress} from '../../../src/registry/maintenance/garbage.ts';
 import {createMemory} from '../../../src/registry/memory.ts';
+import {createProcessClaims} from '../../../src/storage/claims.ts';
 import {createFsBlobStore} from '../../../src/storage/fs/blob-store.ts';
 import {createSpools} from '../../../src/storage/fs/spools.ts';
 import type {Change} from '../../../src/storage/metadata.ts';
@@ -33,6 +34,7 @@ async function setUp(t: ExecutionContext) {
     store,
     lifecycle,
     memory,
+    coordination: createProcessClaims(),
     async expireUploads(before) {
       expired.push(before);
       return 0;

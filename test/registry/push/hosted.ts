@@ -22,6 +22,7 @@ import type {LocalPush, Registry} from '../../../src/registry/registries.ts';
 import {createTags} from '../../../src/registry/tags/tags.ts';
 import {createWriteFence} from '../../../src/registry/write-fence.ts';
 import type {BlobStore} from '../../../src/storage/blob-store.ts';
+import {createProcessClaims} from '../../../src/storage/claims.ts';
 import {createFsBlobStore} from '../../../src/storage/fs/blob-store.ts';
 import {createSpools} from '../../../src/storage/fs/spools.ts';
 import type {Metadata} from '../../../src/storage/metadata.ts';
@@ -79,13 +80,14 @@ export async function createHosted(t: ExecutionContext, options: HostedOptions =
   const negativeCache = createNegativeCache(clock);
   const memory = createMemory(1024 * 1024);
   const access = createAccess({metadata, memory, clock, events});
+  const coordination = createProcessClaims();
   const lifecycle = createBlobLifecycle({store, metadata, clock});
-  const fills = createFills({spools, store, lifecycle, clock, events});
+  const fills = createFills({spools, store, lifecycle, coordination, clock, events});
   const pull = createManifestPull({metadata, writes, clock, arrived: () => {}});
   const tags = createTags({metadata, pull, negativeCache, writes, clock, events});
   const manifests = createManifests({metadata, access, pull, tags, negativeCache, events});
   const fallbackTags = createFallbackTags({metadata, pull});
-  const uploads = createUploads({metadata, spools, lifecycle, clock});
+  const uploads = createUploads({metadata, spools, lifecycle, coordination, clock});
   const parts = {
     metadata,
     lifecycle,

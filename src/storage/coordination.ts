@@ -1,0 +1,32 @@
+import type {Precondition} from './metadata.ts';
+
+/**
+ * Decides who does what only one may do at a time, wherever several could begin it: the download of a digest, the
+ * write of a subject's fallback tag, the collection of garbage, the write of an upload.
+ */
+export interface Coordination {
+  /**
+   * Claims `key`, unless it is held already. Answers at once and never waits for the holder: a caller that wants its
+   * turn awaits `released` and claims again.
+   * @param ttlMs how long others wait for a holder that has died: milliseconds until the claim lapses unless it is
+   * renewed. Claims within one process end with it, and last until they are released.
+   */
+  claim(key: string, ttlMs: number): Promise<Claim | Holder>;
+}
+
+export interface Claim {
+  readonly mine: true;
+  /** A commit that names these changes nothing once somebody else has taken the claim over. */
+  readonly fence: readonly Precondition[];
+  /** Starts the time of the claim again. @returns false when somebody else has taken it over */
+  renew(): Promise<boolean>;
+  /** Idempotent; does nothing to a claim that somebody else has taken over. */
+  release(): Promise<void>;
+}
+
+/** Somebody else holds the key. */
+export interface Holder {
+  readonly mine: false;
+  /** Resolves when it is worth claiming again: the key may be free. */
+  released(): Promise<void>;
+}

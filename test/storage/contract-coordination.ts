@@ -1,0 +1,77 @@
+import type {ExecutionContext, TestFn} from 'ava';
+import type {Claim, Coordination} from '../../src/storage/coordination.ts';
+import type {Metadata} from '../../src/storage/metadata.ts';
+
+/** Something with claimants: each is what a further part of the program, or a further process, coordinates with. */
+export interface Claimants {
+  /** Where commits that name a claim's fence are made. */
+  metadata: Metadata;
+  join(): Coordination;
+}
+
+const KEY = 'garbage';
+const TTL_MS = 10_000;
+const CHANGE = {type: 'blob-store.put', id: 'changed'} as const;
+
+/** What every implementation of the coordination port does. */
+export function coordinationContract(
+  test: TestFn,
+  title: string,
+  create: (t: ExecutionContext) => Promise<Claimants>,
+): void {
+  test(`${title}: of many that claim a key, one gets it, and the next when it is released`, async (t) => {
+    const {join} = await create(t);
+    const all = Array.from({length: 8}, join);
+    const claims = await Promise.all(all.map((coordination) => coordination.claim(KEY, TTL_MS)));
+    const mine = claims.filter((claim) => claim.mine);
+    t.is(mine.length, 1);
+    const [holder] = claims.filter((claim) => !claim.mine);
+    await mine[0]?.release();
+    await holder?.released();
+    const again = await Promise.all(all.map((coordination) => coordination.claim(KEY, TTL_MS)));
+    t.is(again.filter((claim) => claim.mine).length, 1);
+  });
+
+  test(`${title}: different keys are held side by side`, async (t) => {
+    const {join} = await create(t);
+    const [one, two] = [join(), join()];
+    t.true((await one.claim('upload 1', TTL_MS)).mine);
+    t.true((await two.claim('upload 2', TTL_MS)).mine);
+    t.false((await two.claim('upload 1', TTL_MS)).mine);
+  });
+
+  test(`${title}: who holds a key does not get it twice`, async (t) => {
+    const {join} = await create(t);
+    const coordination = join();
+    await held(t, coordination);
+    t.false((await coordination.claim(KEY, TTL_MS)).mine);
+  });
+
+  test(`${title}: a claim can be renewed, and a commit may name it, until it is released`, async (t) => {
+    const {metadata, join} = await create(t);
+    const claim = await held(t, join());
+    t.true(await claim.renew());
+    t.true(await metadata.commit([CHANGE], claim.fence));
+    await claim.release();
+    t.false(await claim.renew());
+  });
+
+  test(`${title}: a claim that is released twice leaves the next holder alone`, async (t) => {
+    const {join} = await create(t);
+    const [one, two] = [join(), join()];
+    const claim = await held(t, one);
+    await claim.release();
+    const next = await held(t, two);
+    await claim.release();
+    t.false(await claim.renew());
+    t.true(await next.renew());
+    t.false((await one.claim(KEY, TTL_MS)).mine);
+  });
+}
+
+/** The claim of a key that is free. */
+export async function held(t: ExecutionContext, coordination: Coordination): Promise<Claim> {
+  const claim = await coordination.claim(KEY, TTL_MS);
+  if (!claim.mine) return t.fail('somebody else holds it') as never;
+  return claim;
+}
