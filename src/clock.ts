@@ -60,3 +60,11 @@ export function sleep(clock: Clock, ms: number, signal?: AbortSignal): Promise<v
 
 /** The reason of a wait that is not needed any more. No error object is made for it, which would cost the most. */
 export const NOT_NEEDED = 'not needed any more';
+
+/** Resolves when the work has ended, however it did, or after so many milliseconds; the work goes on then. */
+export async function waitAtMost(ms: number, work: Promise<unknown>, clock: Clock): Promise<void> {
+  const {promise: late, resolve} = Promise.withResolvers<void>();
+  const cancel = clock.after(ms, resolve);
+  await Promise.race([work.catch(() => {}), late]);
+  cancel();
+}

@@ -1,5 +1,5 @@
 import {type BareItem, serializeItem, Token} from 'structured-headers';
-import type {CacheReport} from '../registry/answer.ts';
+import type {CacheReport} from '../registry/freshness.ts';
 import type {Ctx} from './routing.ts';
 
 /** dist-spec, Warnings: at most 4,096 bytes over all of them. */

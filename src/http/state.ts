@@ -1,7 +1,7 @@
 import type {DefaultState} from 'koa';
 import type {Caller} from '../caller.ts';
 import type {RequestKind} from '../events.ts';
-import type {CacheReport} from '../registry/answer.ts';
+import type {CacheReport} from '../registry/freshness.ts';
 import type {Registries} from '../registry/registries.ts';
 
 /** What one request carries from its beginning to its answer. */

@@ -1,4 +1,5 @@
 import {type Digest, isDigest} from './digest.ts';
+import {isRecord} from './json.ts';
 
 /** The image-spec's content descriptor, with the properties that backref reads. */
 export interface Descriptor {
@@ -9,9 +10,6 @@ export interface Descriptor {
   artifactType?: string;
   annotations?: Record<string, string>;
 }
-
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /** Reads what may be a descriptor out of parsed JSON; undefined when it is none that we could follow. */
 export function readDescriptor(value: unknown): Descriptor | undefined {

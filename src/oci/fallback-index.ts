@@ -1,4 +1,5 @@
 import {type Digest, isDigest, isUnsupportedDigest} from './digest.ts';
+import {isRecord} from './json.ts';
 import {DOCKER_LIST, isGenericType, OCI_INDEX} from './media-type.ts';
 import {type SkippedReferrer, UNSUPPORTED_DIGEST} from './referrers.ts';
 
@@ -17,9 +18,6 @@ export const NO_ENTRIES: FallbackIndex = Object.freeze({
   before: `{"schemaVersion":2,"mediaType":"${OCI_INDEX}","manifests":[`,
   after: ']}',
 });
-
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /**
  * Reads an index whose every entry names a digest, without taking it apart further: what others wrote into it can be

@@ -1,3 +1,7 @@
+/** A JSON object, which an array is not. */
+export const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
 /** Deeper than any format of the specifications, and shallow enough for whatever walks the values. */
 const DEEPEST = 100;
 

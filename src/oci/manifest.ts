@@ -19,7 +19,7 @@ const descriptors = (value: unknown): Descriptor[] =>
   Array.isArray(value) ? value.map(readDescriptor).filter((descriptor) => descriptor !== undefined) : [];
 
 /** The properties of a manifest that backref looks at, with whatever stands in them. */
-export type ManifestBody = Partial<
+export type ManifestFields = Partial<
   Record<
     'mediaType' | 'artifactType' | 'subject' | 'config' | 'layers' | 'blobs' | 'manifests' | 'annotations',
     unknown
@@ -27,7 +27,7 @@ export type ManifestBody = Partial<
 >;
 
 /** The JSON object that a manifest's bytes are; undefined when they are none. */
-export function manifestBody(bytes: Uint8Array): ManifestBody | undefined {
+export function manifestBody(bytes: Uint8Array): ManifestFields | undefined {
   try {
     const body = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'));
     return typeof body === 'object' && body !== null ? body : undefined;
@@ -43,7 +43,7 @@ const LISTS = ['manifests', 'layers', 'blobs'] as const;
  * lists content? An error or a token in JSON does none of that, and neither do a page or half a body.
  */
 export function isManifestShaped(bytes: Uint8Array): boolean {
-  const body: (ManifestBody & {schemaVersion?: unknown}) | undefined = manifestBody(bytes);
+  const body: (ManifestFields & {schemaVersion?: unknown}) | undefined = manifestBody(bytes);
   if (!body) return false;
   if (typeof body.schemaVersion === 'number') return true;
   if (typeof body.mediaType === 'string' && body.mediaType !== '') return true;
@@ -57,7 +57,7 @@ export function isManifestShaped(bytes: Uint8Array): boolean {
 export const readManifest = (bytes: Uint8Array): ManifestFacts => factsOf(manifestBody(bytes));
 
 /** The same of a manifest that is parsed already. */
-export function factsOf(body: ManifestBody = {}): ManifestFacts {
+export function factsOf(body: ManifestFields = {}): ManifestFacts {
   const {mediaType, subject, config, layers, blobs, manifests} = body;
   const subjectDescriptor = readDescriptor(subject);
   const named = [...descriptors([config]), ...descriptors(layers), ...descriptors(blobs)];

@@ -1,6 +1,6 @@
 import {annotationsIn, type Descriptor} from './descriptor.ts';
 import {type Digest, isDigest} from './digest.ts';
-import {type ManifestBody, manifestBody} from './manifest.ts';
+import {type ManifestFields, manifestBody} from './manifest.ts';
 import {DOCKER_LIST, OCI_INDEX} from './media-type.ts';
 import type {Tag} from './name.ts';
 
@@ -45,7 +45,7 @@ export interface EdgeSource {
  * @param parsed the manifest as it is parsed, where somebody has done that.
  * @returns undefined for a manifest without a subject that can be asked for.
  */
-export function edgeOf({digest, mediaType, bytes}: EdgeSource, parsed?: ManifestBody): Edge | undefined {
+export function edgeOf({digest, mediaType, bytes}: EdgeSource, parsed?: ManifestFields): Edge | undefined {
   const body = parsed ?? manifestBody(bytes);
   const subject = subjectOf(body?.subject);
   if (!body || !subject) return undefined;

@@ -7,11 +7,11 @@ import {readManifest} from '../oci/manifest.ts';
 import {edgeOf} from '../oci/referrers.ts';
 import {fullReference, type ManifestRecord, type Metadata} from '../storage/metadata.ts';
 import {type ManifestHead, UpstreamFailure} from '../upstream/port.ts';
-import {manifestType} from './manifest-type.ts';
+import {createSingleFlight} from './keyed.ts';
 import type {Memory} from './memory.ts';
 import type {Route} from './namespace.ts';
-import {createSingleFlight} from './single-flight.ts';
 import {storeIfSpace} from './store-if-space.ts';
+import {manifestType} from './stored-manifest.ts';
 
 /** What a caller wants to do in a repository. */
 export type Action = 'pull' | 'push' | 'delete';

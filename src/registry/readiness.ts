@@ -3,7 +3,7 @@ import {createUploadId} from '../oci/upload.ts';
 import type {BlobStore} from '../storage/blob-store.ts';
 import type {Metadata} from '../storage/metadata.ts';
 import type {Spools} from '../storage/spool.ts';
-import {createSingleFlight} from './single-flight.ts';
+import {createSingleFlight} from './keyed.ts';
 
 /** Whether this server should be sent requests. */
 export interface Readiness {

@@ -1,11 +1,10 @@
 import type {Digest} from '../../oci/digest.ts';
 import type {ByteRange} from '../../oci/range.ts';
 import type {BlobStore} from '../../storage/blob-store.ts';
-import {type CacheReport, MISS} from '../answer.ts';
 import {SpoolFailed} from '../failure.ts';
-import type {Source} from './download.ts';
+import {type CacheReport, MISS} from '../freshness.ts';
 import type {Fill} from './fills.ts';
-import {openPart, openVerified, type Wanted} from './uncached.ts';
+import {openPart, openVerified, type Source, type Wanted} from './source.ts';
 
 export interface BlobFound {
   readonly digest: Digest;

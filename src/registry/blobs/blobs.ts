@@ -7,17 +7,16 @@ import {type BlobStore, collect} from '../../storage/blob-store.ts';
 import type {Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import {type Access, accessKey, grantIn} from '../access.ts';
-import {HIT, MISS, outcomeOf} from '../answer.ts';
 import {answering, BlobAbsent, SpoolFailed} from '../failure.ts';
+import {HIT, MISS, outcomeOf} from '../freshness.ts';
 import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
 import {blobAbsence, type NegativeCache} from '../negative-cache.ts';
 import {storeIfSpace} from '../store-if-space.ts';
 import {type BlobAnswer, type BlobFound, fromFill, fromMemory, fromStore, fromUpstream} from './answer.ts';
-import type {Source} from './download.ts';
 import type {Fill, Fills} from './fills.ts';
 import type {BlobLifecycle} from './lifecycle.ts';
-import {blobSource} from './source.ts';
+import {blobSource, type Source} from './source.ts';
 
 /** dist-spec, Pulling Blobs, and Checking if Content Exists. */
 export interface Blobs {

@@ -1,33 +1,15 @@
 import {type Clock, sleep} from '../../clock.ts';
 import type {Events} from '../../events.ts';
-import {algorithmOf, createDigester, type Digest, type Digester, plausibleSize} from '../../oci/digest.ts';
+import {algorithmOf, createDigester, type Digest, type Digester} from '../../oci/digest.ts';
 import type {Spool} from '../../storage/spool.ts';
-import {
-  type BlobBody,
-  type Demand,
-  Interrupted,
-  type RequestedRange,
-  UpstreamFailure,
-} from '../../upstream/port.ts';
+import {type BlobBody, type Demand, Interrupted, UpstreamFailure} from '../../upstream/port.ts';
 import {BlobAbsent, DigestMismatch, SpoolFailed} from '../failure.ts';
 import type {Progress} from './progress.ts';
+import {requireContent, type Source} from './source.ts';
 
 /** What the upstream has now does not go with what is here of it. */
 class Unfit extends Error {
   override readonly name = 'Unfit';
-}
-
-/** Where a blob comes from. */
-export interface Source {
-  /** The upstream's host. */
-  readonly host: string;
-  /**
-   * Asks for the blob, or for what follows `range.start`, to be read as it comes; undefined: it is not there.
-   * @param demand who waits for it
-   */
-  open(demand: Demand, range?: RequestedRange): Promise<BlobBody | undefined>;
-  /** The same, to be read at the pace of a client, who waits for it. */
-  stream(range?: RequestedRange): Promise<BlobBody | undefined>;
 }
 
 export interface DownloadParts {
@@ -181,15 +163,6 @@ async function opened(source: Source, demand: Demand, received: number): Promise
 function refuseOtherSize(named: number | undefined, known: number | undefined): void {
   if (named === undefined || known === undefined || named === known) return;
   throw new Unfit(`names a length of ${named} bytes and named ${known} before`);
-}
-
-/**
- * An answer that says it is empty ends for a client with its headers, before a digest could be compared.
- * @throws UpstreamFailure `protocol` unless the blob is the empty one
- */
-export function requireContent(host: string, digest: Digest, {size}: Pick<BlobBody, 'size'>): void {
-  if (plausibleSize(digest, size) === size) return;
-  throw new UpstreamFailure('protocol', host, `names a length of 0 bytes for ${digest}, which is not empty`);
 }
 
 /** The answer's bytes less those that are here: an upstream may ignore the range. */

@@ -8,10 +8,10 @@ import type {RepositoryKey} from '../../storage/metadata.ts';
 import type {Spool, Spools} from '../../storage/spool.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import {DigestMismatch} from '../failure.ts';
-import {download, type Source, writing} from './download.ts';
+import {download, writing} from './download.ts';
 import type {BlobLifecycle} from './lifecycle.ts';
-import {createProgress, type Progress} from './progress.ts';
-import {createWaiters, type Waiters} from './waiters.ts';
+import {createProgress, createWaiters, type Progress, type Waiters} from './progress.ts';
+import type {Source} from './source.ts';
 
 /** One running download of one digest, owned by the server, read by any number of clients. */
 export interface Fill {

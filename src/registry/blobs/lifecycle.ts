@@ -3,7 +3,7 @@ import {algorithmOf, type Digest, digestOfAll} from '../../oci/digest.ts';
 import type {BlobStore} from '../../storage/blob-store.ts';
 import {type Change, DiskFull, type Metadata} from '../../storage/metadata.ts';
 import type {Spool} from '../../storage/spool.ts';
-import {createKeyedMutex} from '../keyed-mutex.ts';
+import {createKeyedMutex} from '../keyed.ts';
 
 /** Blobs' bytes and their rows, changed together: what is being stored is not removed meanwhile. */
 export interface BlobLifecycle {

@@ -1,3 +1,5 @@
+import type {Demand} from '../../upstream/port.ts';
+
 /** How far a download is, and the newest of its bytes: written by one download, watched by any number of readers. */
 export interface Progress {
   /** The whole length in bytes, once and where known. */
@@ -116,6 +118,45 @@ export function createProgress(): Progress {
     fail(error) {
       failure = error;
       announce();
+    },
+  };
+}
+
+/** Those who wait for one download; the download is wanted while there are any. */
+export interface Waiters extends Demand {
+  /** Counts one who waits. @returns what ends that; idempotent */
+  join(): () => void;
+}
+
+/** @param stopping aborted when the download is to end */
+export function createWaiters(stopping: AbortSignal): Waiters {
+  const listeners = new Set<() => void>();
+  let count = 0;
+
+  function add(change: 1 | -1): void {
+    const before = count > 0;
+    count += change;
+    if (before === count > 0) return;
+    // A listener may end its watch, or another's, and begin a new one.
+    for (const listener of [...listeners]) if (listeners.has(listener)) listener();
+  }
+
+  return {
+    stopping,
+    get wanted() {
+      return count > 0;
+    },
+    watch(listener) {
+      listeners.add(listener);
+      return () => void listeners.delete(listener);
+    },
+    join() {
+      let joined = true;
+      add(1);
+      return () => {
+        if (joined) add(-1);
+        joined = false;
+      };
     },
   };
 }

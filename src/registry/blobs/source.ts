@@ -1,7 +1,21 @@
 import type {Caller} from '../../caller.ts';
-import type {Digest} from '../../oci/digest.ts';
+import {algorithmOf, createDigester, type Digest, plausibleSize} from '../../oci/digest.ts';
+import {type BlobBody, type Demand, type RequestedRange, UpstreamFailure} from '../../upstream/port.ts';
+import {BlobAbsent, DigestMismatch} from '../failure.ts';
 import type {Route} from '../namespace.ts';
-import type {Source} from './download.ts';
+
+/** Where a blob comes from. */
+export interface Source {
+  /** The upstream's host. */
+  readonly host: string;
+  /**
+   * Asks for the blob, or for what follows `range.start`, to be read as it comes; undefined: it is not there.
+   * @param demand who waits for it
+   */
+  open(demand: Demand, range?: RequestedRange): Promise<BlobBody | undefined>;
+  /** The same, to be read at the pace of a client, who waits for it. */
+  stream(range?: RequestedRange): Promise<BlobBody | undefined>;
+}
 
 /** The registry's upstream, as what a blob is downloaded from. */
 export const blobSource = ({registry, repository}: Route, digest: Digest, caller: Caller): Source => ({
@@ -9,3 +23,127 @@ export const blobSource = ({registry, repository}: Route, digest: Digest, caller
   open: (demand, range) => registry.upstream.getBlob(repository.name, digest, caller, range, demand),
   stream: (range) => registry.upstream.streamBlob(repository.name, digest, caller, range),
 });
+
+/** A blob as it is asked of the upstream past the cache. */
+export interface Wanted {
+  readonly digest: Digest;
+  /** Bytes, as clients are told; undefined where it is not known. */
+  readonly size: number | undefined;
+}
+
+/**
+ * A blob straight from the upstream, for when it cannot be kept here: the whole of it is hashed, what comes before
+ * `from` is not given again, and the last byte is withheld until the digest was found right. Resolves when the upstream
+ * has answered, so that a failure can still be told by a status.
+ * @throws BlobAbsent or UpstreamFailure; DigestMismatch or UpstreamFailure from the iteration
+ */
+export async function openVerified(
+  source: Source,
+  wanted: Wanted,
+  from: number,
+): Promise<AsyncGenerator<Uint8Array, void>> {
+  return verified(source.host, wanted.digest, await opened(source, wanted), from);
+}
+
+async function opened(source: Source, {digest, size}: Wanted, range?: RequestedRange): Promise<BlobBody> {
+  const answer = await source.stream(range);
+  if (!answer) throw new BlobAbsent(`${source.host} does not have it`);
+  try {
+    requireContent(source.host, digest, answer);
+    requireLength(source.host, answer.size, size);
+  } catch (error) {
+    answer.close();
+    throw error;
+  }
+  return answer;
+}
+
+/**
+ * An answer that says it is empty ends for a client with its headers, before a digest could be compared.
+ * @throws UpstreamFailure `protocol` unless the blob is the empty one
+ */
+export function requireContent(host: string, digest: Digest, {size}: Pick<BlobBody, 'size'>): void {
+  if (plausibleSize(digest, size) === size) return;
+  throw new UpstreamFailure('protocol', host, `names a length of 0 bytes for ${digest}, which is not empty`);
+}
+
+/** The client is about to be told the known length: under another one, its answer would end too early or too late. */
+function requireLength(host: string, named: number | undefined, known: number | undefined): void {
+  if (named === undefined || known === undefined || named === known) return;
+  const reason = `names a length of ${named} bytes for a blob of which ${known} were named before`;
+  throw new UpstreamFailure('protocol', host, reason);
+}
+
+async function* verified(
+  host: string,
+  digest: Digest,
+  answer: BlobBody,
+  from: number,
+): AsyncGenerator<Uint8Array, void> {
+  const digester = createDigester(algorithmOf(digest));
+  let at = 0;
+  let withheld: Uint8Array | undefined;
+  try {
+    for await (const chunk of answer.body) {
+      if (chunk.length === 0) continue;
+      digester.update(chunk);
+      if (withheld) yield withheld;
+      const fresh = chunk.subarray(Math.min(chunk.length, Math.max(0, from - at)));
+      at += chunk.length;
+      withheld = fresh.length > 0 ? fresh.subarray(-1) : undefined;
+      if (fresh.length > 1) yield fresh.subarray(0, -1);
+    }
+  } finally {
+    answer.close();
+  }
+  const actual = digester.digest();
+  if (actual !== digest) throw new DigestMismatch(`${host} sent ${at} bytes with the digest ${actual}`);
+  if (withheld) yield withheld;
+}
+
+/**
+ * A part of a blob straight from the upstream, `start` to `end`, both inclusive. A part has no digest of its own: the
+ * client checks the whole that it puts together.
+ * @throws UpstreamFailure or BlobAbsent; UpstreamFailure from the iteration when the part is cut short
+ */
+export async function openPart(
+  source: Source,
+  wanted: Wanted,
+  start: number,
+  end: number,
+): Promise<AsyncGenerator<Uint8Array, void>> {
+  const answer = await opened(source, wanted, {start, end});
+  if (answer.start > start) {
+    answer.close();
+    throw new UpstreamFailure(
+      'protocol',
+      source.host,
+      `answered with bytes from ${answer.start} on, not ${start}`,
+    );
+  }
+  return cut(answer, start, end, source.host);
+}
+
+async function* cut(
+  {body, start: offset, close}: BlobBody,
+  start: number,
+  end: number,
+  host: string,
+): AsyncGenerator<Uint8Array, void> {
+  let at = offset;
+  try {
+    for await (const chunk of body) {
+      const piece = chunk.subarray(Math.max(0, start - at), Math.max(0, end + 1 - at));
+      at += chunk.length;
+      if (piece.length > 0) yield piece;
+      if (at > end) return;
+    }
+  } finally {
+    close();
+  }
+  throw new UpstreamFailure(
+    'unreachable',
+    host,
+    `ended a part after ${at - start} of ${end + 1 - start} bytes`,
+  );
+}

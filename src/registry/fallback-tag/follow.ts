@@ -1,11 +1,10 @@
 import type {Caller} from '../../caller.ts';
-import type {Clock} from '../../clock.ts';
+import {type Clock, waitAtMost} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import type {Route} from '../namespace.ts';
 import type {FallbackTagBody, FallbackTags} from '../referrers/fallback-tag.ts';
-import {waitAtMost} from '../timeout.ts';
 
 /** What the fallback tags list that clients write themselves (dist-spec, Referrers Tag Schema). */
 export interface FallbackEntries {

@@ -1,12 +1,11 @@
 import {setImmediate as nextTurn} from 'node:timers/promises';
-import {type Cancel, type Clock, NOT_NEEDED, sleep} from '../../clock.ts';
+import {type Cancel, type Clock, NOT_NEEDED, sleep, waitAtMost} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
 import type {Metadata, OwedTagChange, RepositoryKey} from '../../storage/metadata.ts';
 import {UpstreamFailure, type UpstreamWriter} from '../../upstream/port.ts';
 import type {Route} from '../namespace.ts';
 import type {Registries, Registry} from '../registries.ts';
-import {waitAtMost} from '../timeout.ts';
 import type {RoundEnd, TagRounds} from './reconcile.ts';
 import {pauseBefore} from './schedule.ts';
 

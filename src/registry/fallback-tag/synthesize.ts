@@ -8,7 +8,7 @@ import {OCI_INDEX} from '../../oci/media-type.ts';
 import {isDigestReference, type Reference} from '../../oci/name.ts';
 import {subjectPrefix} from '../../oci/referrers.ts';
 import type {Metadata} from '../../storage/metadata.ts';
-import {PARTIAL} from '../answer.ts';
+import {PARTIAL} from '../freshness.ts';
 import type {ManifestAnswer, Manifests} from '../manifests/manifests.ts';
 import type {Route} from '../namespace.ts';
 import type {Referrers} from '../referrers/referrers.ts';

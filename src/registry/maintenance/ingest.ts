@@ -8,8 +8,8 @@ import type {UploadId} from '../../oci/upload.ts';
 import type {Change, Metadata, Precondition, RepositoryKey} from '../../storage/metadata.ts';
 import type {Spools} from '../../storage/spool.ts';
 import type {BlobLifecycle} from '../blobs/lifecycle.ts';
-import {manifestPut} from '../manifest-put.ts';
 import type {Memory} from '../memory.ts';
+import {manifestPut} from '../stored-manifest.ts';
 import type {Tags} from '../tags/tags.ts';
 
 /** A manifest with blobs that belong to it, for one repository of the store. */

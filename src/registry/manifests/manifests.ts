@@ -7,13 +7,13 @@ import {isAttachedTag} from '../../oci/referrers.ts';
 import type {ManifestRecord, Metadata} from '../../storage/metadata.ts';
 import {type ManifestHead, UpstreamFailure} from '../../upstream/port.ts';
 import {type Access, grantIn} from '../access.ts';
-import {type CacheReport, HIT, MISS, outcomeOf} from '../answer.ts';
 import {answering} from '../failure.ts';
-import {claimedType} from '../manifest-type.ts';
+import {type CacheReport, HIT, MISS, outcomeOf} from '../freshness.ts';
 import type {Route} from '../namespace.ts';
 import {manifestAbsence, type NegativeCache} from '../negative-cache.ts';
 import type {ManifestPull, Pulled} from '../pull/manifest.ts';
 import {unkept} from '../store-if-space.ts';
+import {claimedType} from '../stored-manifest.ts';
 import {type Resolution, type TagOptions, type Tags, unknown} from '../tags/tags.ts';
 import {isComplete} from './completeness.ts';
 

@@ -8,10 +8,9 @@ import {edgeOf} from '../../oci/referrers.ts';
 import {type Change, DiskFull, type ManifestRecord, type Metadata} from '../../storage/metadata.ts';
 import {type ManifestBody, UpstreamFailure} from '../../upstream/port.ts';
 import {isLater} from '../freshness.ts';
-import {manifestPut} from '../manifest-put.ts';
-import {manifestType} from '../manifest-type.ts';
+import {createSingleFlight} from '../keyed.ts';
 import type {Route} from '../namespace.ts';
-import {createSingleFlight} from '../single-flight.ts';
+import {manifestPut, manifestType} from '../stored-manifest.ts';
 import type {WriteFence} from '../write-fence.ts';
 
 export interface Pulled {

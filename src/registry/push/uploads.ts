@@ -8,7 +8,7 @@ import type {Change, Metadata, RepositoryKey, UploadRecord} from '../../storage/
 import type {Spool, Spools} from '../../storage/spool.ts';
 import type {BlobLifecycle} from '../blobs/lifecycle.ts';
 import {diskFailed} from '../failure.ts';
-import {createKeyedMutex} from '../keyed-mutex.ts';
+import {createKeyedMutex} from '../keyed.ts';
 
 /** Uploads under way: a row each, a spool by the name of their id that their bytes grow, and a running digest. */
 export interface Uploads {

@@ -1,7 +1,7 @@
 import {algorithmOf, type Digest, digestOf, isDigest, isUnsupportedDigest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {jsonFault} from '../../oci/json.ts';
-import {factsOf, type ManifestBody, type ManifestFacts, manifestBody} from '../../oci/manifest.ts';
+import {factsOf, type ManifestFacts, type ManifestFields, manifestBody} from '../../oci/manifest.ts';
 import {
   DOCKER_LIST,
   DOCKER_MANIFEST,
@@ -75,7 +75,7 @@ export function checkManifest(reference: Reference, pushed: PushedManifest): Che
   return {digest, mediaType, bytes, facts, edge, known, strangers: known ? strangersIn(body) : NOBODY};
 }
 
-function parse(bytes: Buffer): ManifestBody {
+function parse(bytes: Buffer): ManifestFields {
   const text = textOf(bytes);
   const fault = text === undefined ? 'is not UTF-8 text' : jsonFault(text);
   if (fault !== undefined) throw invalid(`the manifest ${fault}`);
@@ -114,7 +114,7 @@ function mediaTypeOf(header: string | undefined, own: string | undefined): strin
  * were amended for that (GHSA-77vh-xpmg-72qh).
  */
 function refuseFaults(
-  body: ManifestBody & {schemaVersion?: unknown},
+  body: ManifestFields & {schemaVersion?: unknown},
   mediaType: string,
   {single, lists, alien}: Format,
 ): void {
@@ -154,7 +154,7 @@ function refuseFaultyDescriptor(value: unknown, name: string): void {
 const NOBODY: CheckedManifest['strangers'] = {blobs: [], manifests: []};
 
 /** Of a body without faults. */
-const strangersIn = ({config, layers, blobs, manifests}: ManifestBody): CheckedManifest['strangers'] => ({
+const strangersIn = ({config, layers, blobs, manifests}: ManifestFields): CheckedManifest['strangers'] => ({
   blobs: strangersOf([config, layers, blobs].flat()),
   manifests: strangersOf([manifests].flat()),
 });

@@ -1,7 +1,7 @@
 import type {SkippedReferrer} from '../../oci/referrers.ts';
 import {DiskFull} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
-import {type CacheReport, PARTIAL} from '../answer.ts';
+import {type CacheReport, PARTIAL} from '../freshness.ts';
 import type {Route} from '../namespace.ts';
 
 /** Skipped entries that a warning names. */

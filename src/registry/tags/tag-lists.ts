@@ -6,14 +6,12 @@ import {OciError} from '../../oci/errors.ts';
 import type {Tag} from '../../oci/name.ts';
 import type {Change, Metadata, TagListRecord} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
-import {type CacheReport, HIT} from '../answer.ts';
 import {answering} from '../failure.ts';
-import {freshness, NO_CACHE_FLOOR} from '../freshness.ts';
-import {createKeyedMutex} from '../keyed-mutex.ts';
+import {type CacheReport, freshness, HIT, NO_CACHE_FLOOR} from '../freshness.ts';
+import {createKeyedMutex, createSingleFlight} from '../keyed.ts';
 import type {Place, Route} from '../namespace.ts';
 import {type NegativeCache, repositoryAbsence} from '../negative-cache.ts';
 import {byBytes, MAX_ENTRIES, type Page, type PageQuery, pageOf} from '../page.ts';
-import {createSingleFlight} from '../single-flight.ts';
 import {storeIfSpace} from '../store-if-space.ts';
 import type {TagOptions} from './tags.ts';
 

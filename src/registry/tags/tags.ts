@@ -7,12 +7,11 @@ import {OciError} from '../../oci/errors.ts';
 import {isDigestReference, type Reference, type Tag} from '../../oci/name.ts';
 import type {Change, Metadata, TagRecord} from '../../storage/metadata.ts';
 import {type ManifestHead, UpstreamFailure} from '../../upstream/port.ts';
-import {type CacheReport, HIT} from '../answer.ts';
-import {freshness, isLater, NO_CACHE_FLOOR} from '../freshness.ts';
+import {type CacheReport, freshness, HIT, isLater, NO_CACHE_FLOOR} from '../freshness.ts';
+import {createSingleFlight} from '../keyed.ts';
 import type {Place, Route} from '../namespace.ts';
 import {manifestAbsence, type NegativeCache, repositoryAbsence} from '../negative-cache.ts';
 import type {ManifestPull} from '../pull/manifest.ts';
-import {createSingleFlight} from '../single-flight.ts';
 import {storeIfSpace} from '../store-if-space.ts';
 import type {WriteFence} from '../write-fence.ts';
 

@@ -1,5 +1,5 @@
 import test from 'ava';
-import {createSingleFlight} from '../../src/registry/single-flight.ts';
+import {createSingleFlight} from '../../src/registry/keyed.ts';
 
 test('all who wait for one key share one piece of work, and all but the first are told so', async (t) => {
   const flight = createSingleFlight<number>();

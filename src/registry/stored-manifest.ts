@@ -1,5 +1,6 @@
 import type {ManifestFacts} from '../oci/manifest.ts';
 import {isGenericType, OCI_INDEX, OCI_MANIFEST} from '../oci/media-type.ts';
+import type {Change} from '../storage/metadata.ts';
 import {UpstreamFailure} from '../upstream/port.ts';
 
 /** The media type that an upstream's header names; undefined where the header is missing, or says nothing. */
@@ -31,3 +32,19 @@ export function manifestType(header: string | undefined, facts: ManifestFacts, h
     'answered with a manifest whose media type no header can carry',
   );
 }
+
+type ManifestPut = Extract<Change, {type: 'manifest.put'}>;
+
+/** The change that stores a manifest, with everything that it refers to. */
+export const manifestPut = ({
+  facts,
+  ...manifest
+}: Omit<ManifestPut, 'type' | 'references'> & {facts: ManifestFacts}): ManifestPut => ({
+  type: 'manifest.put',
+  ...manifest,
+  references: [
+    ...facts.blobs.map(({digest, size}) => ({digest, size, kind: 'blob' as const})),
+    ...facts.foreign.map(({digest, size}) => ({digest, size, kind: 'foreign' as const})),
+    ...facts.manifests.map(({digest, size}) => ({digest, size, kind: 'manifest' as const})),
+  ],
+});
