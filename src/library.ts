@@ -3,9 +3,8 @@ import {join} from 'node:path';
 import {connectCommands, ServerStopped} from './admin/client.ts';
 import type {Artifact} from './artifact/artifact.ts';
 import {attachTo} from './artifact/attach.ts';
-import {listOf, type ReferrersIndex} from './artifact/list.ts';
+import {listOf, type ReferrersIndex, scanFor} from './artifact/list.ts';
 import {createRegistryTarget} from './artifact/registry-target.ts';
-import {scanFor} from './artifact/scan.ts';
 import {
   createStoreTarget,
   requireRegistry,

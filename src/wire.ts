@@ -10,9 +10,10 @@ import {createFills, type Fills} from './registry/blobs/fills.ts';
 import {createBlobLifecycle} from './registry/blobs/lifecycle.ts';
 import {createStoredBytes} from './registry/blobs/stored-bytes.ts';
 import {createCatalog} from './registry/catalog.ts';
-import {createTagRounds} from './registry/fallback-tag/reconcile.ts';
+import {createReconcile} from './registry/fallback-tag/reconcile.ts';
 import {createReconciler, type Reconciler} from './registry/fallback-tag/reconciler.ts';
 import {createTagReaders} from './registry/fallback-tag/synthesize.ts';
+import {createUpstreamTags} from './registry/fallback-tag/upstream-tag.ts';
 import {createSpoolSweep, createUploadExpiry, type UploadExpiry} from './registry/maintenance/expiry.ts';
 import {createGarbage, type Garbage} from './registry/maintenance/garbage.ts';
 import {createIngest, type Ingest} from './registry/maintenance/ingest.ts';
@@ -105,18 +106,17 @@ export function wire(config: Config, parts: WireParts): Wired {
   const prefetch = createPrefetch({metadata, pull, lists, blobs, events});
   const tagLists = createTagLists({metadata, negativeCache, clock, events});
   const uploads = createUploads({metadata, spools, lifecycle, coordination, clock});
-  const rounds = createTagRounds({
+  const reconcile = createReconcile({
     metadata,
     capabilities,
     discovery,
     pull,
-    tags,
+    upstreamTags: createUpstreamTags({metadata, tags, clock, events}),
     coordination: createLeases({metadata, owner, clock}),
     clock,
     events,
-    owner,
   });
-  const reconciler = createReconciler({metadata, rounds, registries, clock, events});
+  const reconciler = createReconciler({metadata, reconcile, registries, clock, events});
   const pushed = {
     metadata,
     lifecycle,

@@ -65,9 +65,17 @@ const RULES: Record<string, Rule> = {
       {imports: [...VOCABULARY, ...PORTS, ...REGISTRY.slice(0, index + 1)], packages: ['lru-cache']},
     ]),
   ),
-  'src/artifact/': {imports: [...VOCABULARY, ...PORTS]},
+  'src/artifact/': {
+    imports: [
+      ...VOCABULARY,
+      ...PORTS,
+      // How a fallback tag is read and written is the same for a server and for the library.
+      'src/registry/fallback-tag/write-protocol.ts',
+      'src/registry/referrers/fallback-tag.ts',
+    ],
+  },
   'src/layout/': {
-    imports: ['src/oci/', 'src/clock.ts', 'src/artifact/target.ts', 'src/artifact/scan.ts'],
+    imports: ['src/oci/', 'src/clock.ts', 'src/artifact/target.ts', 'src/artifact/list.ts'],
   },
   'src/http/': {
     imports: [...VOCABULARY, ...REGISTRY],
@@ -230,7 +238,14 @@ const FORBIDDEN: Record<string, string[]> = {
     '../storage/metadata.ts',
     'koa',
   ],
-  'src/artifact/planted.ts': ['../library.ts', '../layout/layout.ts', '../registry/blobs/blobs.ts', 'got'],
+  'src/artifact/planted.ts': [
+    '../library.ts',
+    '../layout/layout.ts',
+    '../registry/blobs/blobs.ts',
+    '../registry/fallback-tag/reconcile.ts',
+    '../registry/referrers/lists.ts',
+    'got',
+  ],
   'src/layout/planted.ts': ['../artifact/attach.ts', '../upstream/port.ts', '../registry/blobs/blobs.ts'],
   'src/upstream/transport/planted.ts': ['../auth/token.ts', '../verbs/tags.ts', '../exchange.ts', 'koa'],
   'src/upstream/auth/planted.ts': ['../verbs/tags.ts', '../exchange.ts', 'got'],

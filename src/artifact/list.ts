@@ -1,59 +1,71 @@
 import {mapConcurrently} from '../concurrency.ts';
 import type {Descriptor} from '../oci/descriptor.ts';
-import {algorithmOf, type Digest, digestOf} from '../oci/digest.ts';
-import {referrersNamedBy} from '../oci/fallback-index.ts';
+import type {Digest} from '../oci/digest.ts';
 import {bareMediaType, OCI_INDEX} from '../oci/media-type.ts';
 import {distinctReferrers, edgeOf, fallbackTag} from '../oci/referrers.ts';
-import {ArtifactError, type ArtifactTarget} from './target.ts';
+import {verifyEntries} from '../registry/referrers/fallback-tag.ts';
+import {ArtifactError, type ArtifactTarget, type TargetManifest} from './target.ts';
 
-/** An image index of what refers to one subject (distribution-spec, "Listing Referrers"). */
+/** An image index of the referrers of one subject (distribution-spec, "Listing Referrers"). */
 export interface ReferrersIndex {
   schemaVersion: 2;
   mediaType: typeof OCI_INDEX;
   manifests: Descriptor[];
 }
 
-/** Manifests that are fetched at once. */
+/** Manifests that are fetched at a time. */
 const CONCURRENCY = 8;
 
 /**
- * The referrers of a subject, each once: as the target lists them, else as the fallback tag leads to them, where each
- * entry is fetched and kept only if it refers to this very subject, with a descriptor from its own bytes.
- * @param artifactTypes only those of one of these types; the empty string stands for a missing one. Without it, all.
- * @throws ArtifactError or UpstreamFailure when that cannot be told; never an empty list instead.
+ * The referrers of a subject, each once: as the target lists them, otherwise the entries of the fallback tag that are
+ * found to refer to this very subject, with descriptors made from their own bytes.
+ * @param artifactTypes only referrers of these types, where the empty string means a missing type; without it, all
+ * @throws ArtifactError or UpstreamFailure when the list could not be read; never returns an empty list instead
  */
 export async function listOf(
   target: ArtifactTarget,
   subject: Digest,
   artifactTypes?: readonly string[],
 ): Promise<ReferrersIndex> {
-  const listed = (await target.referrers(subject)) ?? (await fromFallbackTag(target, subject));
+  const listed = (await target.referrers(subject)) ?? (await listByTag(target, subject));
   const manifests = distinctReferrers(listed).filter(
     ({artifactType}) => artifactTypes === undefined || artifactTypes.includes(artifactType ?? ''),
   );
   return {schemaVersion: 2, mediaType: OCI_INDEX, manifests};
 }
 
-async function fromFallbackTag(target: ArtifactTarget, subject: Digest): Promise<Descriptor[]> {
+async function listByTag(target: ArtifactTarget, subject: Digest): Promise<readonly Descriptor[]> {
   const tag = fallbackTag(subject);
   const index = await target.manifest(tag);
-  // GitLab resolves the tag to the subject itself: there it says nothing.
-  if (!index || digestOf(index.bytes, algorithmOf(subject)) === subject) return [];
-  const named = referrersNamedBy(index.bytes, bareMediaType(index.mediaType));
-  if (!named) {
-    throw new ArtifactError(
-      `${target.name} lists no referrers, and its tag ${tag}, which would list them, is not a readable index: its type is "${index.mediaType}".`,
-    );
-  }
-  const [skipped] = named.skipped;
-  if (skipped) {
-    throw new ArtifactError(
-      `The tag ${tag} of ${target.name} names a referrer that cannot be read: ${skipped.digest} ${skipped.reason}.`,
-    );
-  }
-  const edges = await mapConcurrently(named.digests, CONCURRENCY, async (digest) => {
-    const manifest = await target.manifest(digest);
-    return manifest && edgeOf(manifest);
+  if (!index) return [];
+  const content = {bytes: index.bytes, mediaType: bareMediaType(index.mediaType)};
+  const {descriptors, skipped} = await verifyEntries(subject, content, {
+    async fetch(digests) {
+      const manifests = await mapConcurrently(digests, CONCURRENCY, (digest) => target.manifest(digest));
+      return {
+        manifests: manifests.filter((manifest) => manifest !== undefined),
+        refused: [],
+        kept: Promise.resolve(),
+      };
+    },
+    unreadable: (reason) => new ArtifactError(`${target.name} does not list referrers, and ${reason}.`),
   });
-  return edges.flatMap((edge) => (edge?.subject === subject ? [edge.descriptor] : []));
+  const [first] = skipped;
+  if (!first) return descriptors;
+  throw new ArtifactError(
+    `The tag ${tag} of ${target.name} names a referrer that cannot be read: ${first.digest} ${first.reason}.`,
+  );
+}
+
+/** Finds the referrers of a subject among manifests, in their order and each once, without looking at any list. */
+export async function scanFor(
+  subject: Digest,
+  manifests: AsyncIterable<TargetManifest>,
+): Promise<Descriptor[]> {
+  const found: Descriptor[] = [];
+  for await (const manifest of manifests) {
+    const edge = edgeOf(manifest);
+    if (edge?.subject === subject) found.push(edge.descriptor);
+  }
+  return distinctReferrers(found);
 }

@@ -1,6 +1,6 @@
 import {readFile} from 'node:fs/promises';
 import {join} from 'node:path';
-import {scanFor} from '../artifact/scan.ts';
+import {scanFor} from '../artifact/list.ts';
 import {ArtifactError, type ArtifactTarget, type TargetManifest} from '../artifact/target.ts';
 import type {Clock} from '../clock.ts';
 import {blobOf} from '../oci/blob.ts';

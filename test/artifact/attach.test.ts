@@ -121,7 +121,7 @@ test('a fallback tag that is no index is never overwritten', async (t) => {
   for (const manifest of [imageManifest(), image]) {
     await legacy.put(fallbackTag(image.digest), manifest);
     const error = await t.throwsAsync(attach(legacy.target, '1', sbom, plainHttp), {name: 'ArtifactError'});
-    t.regex(String(error?.message), /means .* and no index\. It is left as it is/);
+    t.regex(String(error?.message), /points to .* and not to an index\. It is left as it is/);
     t.deepEqual((await legacy.get(fallbackTag(image.digest)))?.bytes, manifest.bytes);
   }
 });

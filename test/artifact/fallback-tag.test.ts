@@ -1,5 +1,5 @@
 import test, {type ExecutionContext} from 'ava';
-import {addToFallbackTag} from '../../src/artifact/fallback-tag.ts';
+import {addToFallbackTag} from '../../src/artifact/attach.ts';
 import {createRegistryTarget} from '../../src/artifact/registry-target.ts';
 import {parseDigest} from '../../src/oci/digest.ts';
 import {OCI_INDEX, OCI_MANIFEST} from '../../src/oci/media-type.ts';

@@ -198,10 +198,7 @@ function judge(answer: RawAnswer, hasBody: boolean): void {
   if (status < 500 && !SPEC_CODES.includes(code)) throw new Error(`the code is ${code}`);
   // Saying 404 in its turn for what it named a moment ago is a failure of the upstream as well, and so is its image under
   // a fallback tag.
-  if (
-    status === 503 &&
-    !/answered 500|does not have it|with an HTML page|does not read as an index/.test(message)
-  )
+  if (status === 503 && !/answered 500|does not have it|with an HTML page|not a readable index/.test(message))
     throw new Error(`503, but ${message}`);
 }
 

@@ -4,7 +4,7 @@ import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import type {Route} from '../namespace.ts';
-import type {FallbackTagBody, FallbackTags} from '../referrers/fallback-tag.ts';
+import type {FallbackTags, TagContent} from '../referrers/fallback-tag.ts';
 
 /** What the fallback tags list that clients write themselves (dist-spec, Referrers Tag Schema). */
 export interface FallbackEntries {
@@ -14,7 +14,7 @@ export interface FallbackEntries {
    * @param index what stands under the tag now
    * @returns when they are here, or when the patience for it ends; the tag being written, this never fails
    */
-  follow(route: Route, subjects: readonly Digest[], index: FallbackTagBody, caller: Caller): Promise<void>;
+  follow(route: Route, subjects: readonly Digest[], index: TagContent, caller: Caller): Promise<void>;
 }
 
 export interface FallbackEntriesParts {
@@ -36,7 +36,7 @@ export function createFallbackEntries({fallbackTags, clock, events}: FallbackEnt
   return {
     async follow(route, subjects, index, caller) {
       const checking = subjects.map(async (subject) => {
-        const {kept} = await fallbackTags.check(route, subject, index, caller);
+        const {kept} = await fallbackTags.verify(route, subject, index, caller);
         await kept;
       });
       await waitAtMost(PATIENCE, Promise.all(checking).catch(leave), clock);

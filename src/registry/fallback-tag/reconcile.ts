@@ -1,146 +1,120 @@
-import {LRUCache} from 'lru-cache';
 import {ANONYMOUS} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
-import {algorithmOf, type Digest, digestOf} from '../../oci/digest.ts';
-import {
-  type FallbackIndex,
-  NO_ENTRIES,
-  parseFallbackIndex,
-  serializeFallbackIndex,
-} from '../../oci/fallback-index.ts';
-import {readManifest} from '../../oci/manifest.ts';
-import {OCI_INDEX} from '../../oci/media-type.ts';
-import {edgeOf, fallbackTag} from '../../oci/referrers.ts';
-import type {Coordination} from '../../storage/coordination.ts';
+import type {Digest} from '../../oci/digest.ts';
+import type {FallbackIndex} from '../../oci/fallback-index.ts';
+import {edgeOf} from '../../oci/referrers.ts';
+import type {Claim, Coordination} from '../../storage/coordination.ts';
 import type {Change, Metadata, OwedTagChange} from '../../storage/metadata.ts';
-import {type ManifestBody, UpstreamRefusal, type UpstreamWriter} from '../../upstream/port.ts';
+import type {UpstreamWriter} from '../../upstream/port.ts';
 import type {Route} from '../namespace.ts';
 import type {ManifestPull} from '../pull/manifest.ts';
 import type {Capabilities, Discovery} from '../referrers/discovery.ts';
-import type {Tags} from '../tags/tags.ts';
-import {lessAbsent} from './absent-entries.ts';
-import {SURE_AFTER} from './schedule.ts';
+import {LASTING_AFTER_MS} from './schedule.ts';
+import type {UpstreamTags} from './upstream-tag.ts';
+import {updateFallbackTag} from './write-protocol.ts';
 
-/** How things stand after a round. */
-export interface RoundEnd {
-  /** Changes that the tag was not seen to hold. */
-  owed: number;
-  /** Of the changes that it holds but may yet lose: since when it is seen to hold each. */
+/** The state of a subject's changes after they were reconciled. */
+export interface Reconciled {
+  /** Changes that the tag was not seen to have. */
+  pending: number;
+  /** Of the changes that the tag has but may still lose: since when it was seen to have each. */
   writtenAt: number[];
-  /** When the oldest of all of them was made; undefined when there was none. */
+  /** When the oldest of all of them was made; undefined when there are none. */
   since?: number | undefined;
 }
 
-/** One round of reading, writing and checking a subject's fallback tag: everything that is owed to it at once. */
-export interface TagRounds {
+/** Brings a subject's fallback tag into line with the journal: one update for all changes that are pending. */
+export interface Reconcile {
   /** @throws UpstreamFailure when the upstream could not be asked, or refuses */
-  run(route: Route, writer: UpstreamWriter, subject: Digest): Promise<RoundEnd>;
+  run(route: Route, writer: UpstreamWriter, subject: Digest): Promise<Reconciled>;
 }
 
-export interface TagRoundsParts {
+export interface ReconcileParts {
   metadata: Metadata;
   capabilities: Capabilities;
   discovery: Discovery;
   pull: ManifestPull;
-  tags: Tags;
+  upstreamTags: UpstreamTags;
   /** Among all processes that share the metadata. */
   coordination: Coordination;
   clock: Clock;
   events: Events;
-  /** Names this process among those that share the metadata. */
-  owner: string;
 }
 
-/** Milliseconds that a round may take until another process takes the subject over. */
-const LEASE = 30_000;
-/** No lease ends later than this from now, the clocks of processes being somewhat apart. */
-const LONGEST_LEASE_MS = 2 * LEASE;
-/** For so long after a write what stood there before is taken for a stale answer (a registry was seen to give one after 5 s). */
-const STALENESS = 10_000;
-const MAX_REPLACED = 10_000;
+/** After this time without a renewal, another process takes the subject over. */
+const CLAIM_MS = 30_000;
 
-/** What stands under the tag. */
-interface Reading {
-  /** undefined: nothing. */
-  digest: Digest | undefined;
-  index: FallbackIndex;
-  etag?: string | undefined;
-}
-
-/** One subject's round. */
-interface Round {
+interface Subject {
   route: Route;
-  writer: UpstreamWriter;
   subject: Digest;
-  key: string;
 }
 
-export function createTagRounds({
-  metadata,
-  capabilities,
-  discovery,
-  pull,
-  tags,
-  clock,
-  events,
-  owner,
-}: TagRoundsParts): TagRounds {
-  /** What our own writes have replaced, by subject and digest, with the time. */
-  const replaced = new LRUCache<string, number>({max: MAX_REPLACED});
-  /** What could not be replaced by its validator, by the same. */
-  const unmatched = new LRUCache<string, true>({max: MAX_REPLACED});
-  const replacedKey = ({key}: Round, digest: Digest | undefined) => `${key} ${digest ?? 'nothing'}`;
+export const createReconcile = (parts: ReconcileParts): Reconcile => new JournalReconcile(parts);
 
-  async function journal({route, subject}: Round): Promise<OwedTagChange[]> {
-    const rows = await metadata.tagJournal(route.repository, subject);
+class JournalReconcile implements Reconcile {
+  readonly #parts: ReconcileParts;
+
+  constructor(parts: ReconcileParts) {
+    this.#parts = parts;
+  }
+
+  async run(route: Route, writer: UpstreamWriter, subject: Digest): Promise<Reconciled> {
+    const {registry, name} = route.repository;
+    const rows = await this.#journal({route, subject});
+    if (rows.length === 0) return recorded(rows);
+    const key = `fallback-tag ${registry}/${name}@${subject}`;
+    const claim = await this.#parts.coordination.claim(key, CLAIM_MS);
+    if (!claim.mine) return {...recorded(rows), pending: rows.length};
+    try {
+      return {...(await this.#update({route, subject}, writer, claim)), since: rows[0]?.at};
+    } finally {
+      await claim.release();
+    }
+  }
+
+  async #update(of: Subject, writer: UpstreamWriter, claim: Claim): Promise<Reconciled> {
+    const {upstreamTags, events} = this.#parts;
+    const rows = await this.#unlisted(of, await this.#journal(of));
+    if (rows.length === 0) return recorded(rows);
+    const tag = upstreamTags.open({...of, writer, mayWrite: () => claim.renew()});
+    const update = await updateFallbackTag(tag, (index) => this.#withChanges(of, index, rows));
+    if (update.outcome === 'not-an-index') return {...recorded(rows), pending: rows.length};
+    const missing = rows.filter((row) => !isMade(row, update.before.entries));
+    if (update.outcome === 'unconfirmed') return {...recorded(rows), pending: missing.length};
+    const journal = await this.#journal(of);
+    // A push or a deletion may have replaced a change meanwhile.
+    const current = rows.filter((row) => isAmong(journal, row));
+    if (update.outcome === 'unchanged') return this.#record(current, update.before);
+    const {repository} = of.route;
+    events.emit('referrers.tag-written', {...repository, subject: of.subject, changes: missing.length});
+    return this.#record(current, update.after, missing);
+  }
+
+  async #journal({route, subject}: Subject): Promise<OwedTagChange[]> {
+    const rows = await this.#parts.metadata.tagJournal(route.repository, subject);
     return rows.sort((one, other) => one.at - other.at);
   }
 
-  /** Takes the lease, or what is left of it once more. */
-  function lease({key}: Round): Promise<boolean> {
-    const at = clock.now();
-    return metadata.commit(
-      [{type: 'lease.put', lease: {key, owner, until: at + LEASE}}],
-      [{type: 'lease.free', key, owner, at, maxLifeMs: LONGEST_LEASE_MS}],
-    );
-  }
-
-  /** Uncached. @returns undefined when what stands there is no list of referrers, and is to be left alone */
-  async function read({route, subject}: Round): Promise<Reading | undefined> {
-    const {registry, repository} = route;
-    const tag = fallbackTag(subject);
-    const body = await registry.upstream.getManifest(repository.name, tag, ANONYMOUS, 'no-cache');
-    if (!body) return {digest: undefined, index: NO_ENTRIES};
-    const digest = digestOf(body.bytes, algorithmOf(subject));
-    const index = digest === subject || !isIndex(body) ? undefined : parseFallbackIndex(body.bytes);
-    if (index) return {digest, index, etag: body.etag};
-    const what = digest === subject ? 'the subject itself' : `${body.mediaType ?? 'something'} and no index`;
-    events.emit('referrers.tag-unusable', {...repository, host: registry.upstream.host, tag, what});
-    return undefined;
-  }
-
-  /** What the upstream's own API shows as it should be was the upstream's doing: the tag needs nothing of it. */
-  async function lessListed({route, subject}: Round, rows: OwedTagChange[]): Promise<OwedTagChange[]> {
+  /** Drops the changes that the upstream's own Referrers API shows as made: the tag does not need them. */
+  async #unlisted({route, subject}: Subject, rows: OwedTagChange[]): Promise<OwedTagChange[]> {
+    const {capabilities, discovery} = this.#parts;
     if (route.registry.referrers.mode === 'tag' || capabilities.of(route) === 'unsupported') return rows;
     const listed = await discovery.byApi(route, subject, ANONYMOUS);
     if (!listed) return rows;
-    const named = new Set<string>(listed.descriptors.map(({digest}) => digest));
-    const done = rows.filter((row) => isMade(row, named));
-    await commit(done.map((entry) => ({type: 'tag-journal.delete', entry})));
-    return rows.filter((row) => !done.includes(row));
+    const digests = new Set<string>(listed.descriptors.map(({digest}) => digest));
+    const made = rows.filter((row) => isMade(row, digests));
+    await this.#commit(made.map((entry) => ({type: 'tag-journal.delete', entry})));
+    return rows.filter((row) => !made.includes(row));
   }
 
-  async function commit(changes: Change[]): Promise<void> {
-    if (changes.length > 0) await metadata.commit(changes);
-  }
-
-  /** The entries that the tag is to have; what is owed for a manifest that is gone is owed no more. */
-  async function withChanges(
-    {route, subject}: Round,
-    {index}: Reading,
+  /** The entries that the tag should have. A change is dropped when its manifest no longer exists. */
+  async #withChanges(
+    {route, subject}: Subject,
+    index: FallbackIndex,
     rows: OwedTagChange[],
   ): Promise<Map<string, string>> {
+    const {metadata, pull} = this.#parts;
     const entries = new Map(index.entries);
     for (const entry of rows) {
       const {digest, change} = entry;
@@ -149,154 +123,58 @@ export function createTagRounds({
         continue;
       }
       if (entries.has(digest)) continue;
-      const here = await metadata.manifest(route.repository, digest);
-      const record = here ?? (await pull.byDigest(route, digest, ANONYMOUS)).value;
+      const stored = await metadata.manifest(route.repository, digest);
+      const record = stored ?? (await pull.byDigest(route, digest, ANONYMOUS)).value;
       const edge = record && edgeOf(record);
       if (edge?.subject === subject) entries.set(digest, JSON.stringify(edge.descriptor));
-      else await commit([{type: 'tag-journal.delete', entry}]);
+      else await this.#commit([{type: 'tag-journal.delete', entry}]);
     }
     return entries;
   }
 
   /**
-   * A change is held for good when the tag still holds it so long after it first did.
-   * @param lost those of the rows that the tag did not hold until just now: their time begins anew
+   * Records which changes the tag has. A change is dropped from the journal when the tag still has it
+   * `LASTING_AFTER_MS` after it first had it.
+   * @param written the rows that the tag had lost or never had: their time begins now
    */
-  async function note(
+  async #record(
     rows: OwedTagChange[],
-    {index}: Reading,
-    lost: readonly OwedTagChange[] = [],
-  ): Promise<RoundEnd> {
-    const now = clock.now();
-    const end: RoundEnd = {owed: 0, writtenAt: []};
-    const heldSince = (entry: OwedTagChange): number | undefined => {
+    index: FallbackIndex,
+    written: readonly OwedTagChange[] = [],
+  ): Promise<Reconciled> {
+    const now = this.#parts.clock.now();
+    const result: Reconciled = {pending: 0, writtenAt: []};
+    const madeSince = (entry: OwedTagChange): number | undefined => {
       if (!isMade(entry, index.entries)) return undefined;
-      // A clock that was set back is no reason to look away until it has caught up.
-      return isAmong(lost, entry) ? now : Math.min(entry.writtenAt ?? now, now);
+      // The minimum, because the clock may have been set back: the tag is watched all the same.
+      return isAmong(written, entry) ? now : Math.min(entry.writtenAt ?? now, now);
     };
     const changes = rows.flatMap((entry): Change[] => {
-      const since = heldSince(entry);
-      if (since !== undefined && now - since >= SURE_AFTER) return [{type: 'tag-journal.delete', entry}];
-      if (since === undefined) end.owed += 1;
-      else end.writtenAt.push(since);
+      const since = madeSince(entry);
+      if (since !== undefined && now - since >= LASTING_AFTER_MS)
+        return [{type: 'tag-journal.delete', entry}];
+      if (since === undefined) result.pending += 1;
+      else result.writtenAt.push(since);
       return since === entry.writtenAt ? [] : [{type: 'tag-journal.written', entry, writtenAt: since}];
     });
-    await commit(changes);
-    return end;
+    await this.#commit(changes);
+    return result;
   }
 
-  const asBefore = (rows: OwedTagChange[]): RoundEnd => ({
-    owed: rows.filter(({writtenAt}) => writtenAt === undefined).length,
-    writtenAt: rows.flatMap(({writtenAt}) => writtenAt ?? []),
-  });
-
-  function looksStale(round: Round, {digest}: Reading): boolean {
-    const at = replaced.get(replacedKey(round, digest));
-    return at !== undefined && clock.monotonic() - at < STALENESS;
+  async #commit(changes: Change[]): Promise<void> {
+    if (changes.length > 0) await this.#parts.metadata.commit(changes);
   }
-
-  /** Who pulls the tag by itself is to see it as it is now, and not what was asked for before. */
-  async function forgetTag({route, subject}: Round): Promise<void> {
-    const {repository} = route;
-    const name = fallbackTag(subject);
-    await tags.write(route, [name], async () => {
-      await metadata.commit([{type: 'tag.delete', repository, name, origin: 'upstream'}]);
-    });
-  }
-
-  /** Puts it in the place of what was read. */
-  async function put(round: Round, before: Reading, bytes: Buffer): Promise<void> {
-    const {route, writer, subject} = round;
-    const key = replacedKey(round, before.digest);
-    // One that did not match what is still there says nothing, whatever its registry means by it.
-    const ifMatch = unmatched.has(key) ? undefined : before.etag;
-    const manifest = {mediaType: OCI_INDEX, bytes, ifMatch};
-    try {
-      await writer.putManifest(route.repository.name, fallbackTag(subject), manifest, ANONYMOUS);
-    } catch (error) {
-      if (error instanceof UpstreamRefusal && error.status === 412) unmatched.set(key, true);
-      throw error;
-    }
-  }
-
-  /** @returns false when the lease was lost */
-  async function write(round: Round, before: Reading, bytes: Buffer): Promise<boolean> {
-    const {subject} = round;
-    if (!(await lease(round))) return false;
-    await put(round, before, bytes);
-    replaced.set(replacedKey(round, before.digest), clock.monotonic());
-    replaced.delete(replacedKey(round, digestOf(bytes, algorithmOf(subject))));
-    await forgetTag(round);
-    return true;
-  }
-
-  /** Writes the entries, or as many as the upstream takes. @returns false when the lease was lost */
-  async function writeEntries(
-    round: Round,
-    before: Reading,
-    entries: ReadonlyMap<string, string>,
-  ): Promise<boolean> {
-    const {index} = before;
-    try {
-      return await write(round, before, serializeFallbackIndex(index, entries.values()));
-    } catch (error) {
-      const there = await lessAbsent(round.route, entries, error);
-      return write(round, before, serializeFallbackIndex(index, there.values()));
-    }
-  }
-
-  async function underLease(round: Round): Promise<RoundEnd> {
-    const rows = await lessListed(round, await journal(round));
-    if (rows.length === 0) return asBefore(rows);
-    const before = await read(round);
-    if (!before) return {...asBefore(rows), owed: rows.length};
-    const missing = rows.filter((row) => !isMade(row, before.index.entries));
-    if (missing.length === 0) return note(rows, before);
-    if (looksStale(round, before)) return {...asBefore(rows), owed: missing.length};
-    const entries = await withChanges(round, before, missing);
-    if (sameKeys(entries, before.index.entries)) return note(await journalOf(round, rows), before);
-    if (!(await writeEntries(round, before, entries))) return {...asBefore(rows), owed: missing.length};
-    const after = await read(round);
-    if (!after || looksStale(round, after)) return {...asBefore(rows), owed: missing.length};
-    events.emit('referrers.tag-written', {
-      ...round.route.repository,
-      subject: round.subject,
-      changes: missing.length,
-    });
-    return note(await journalOf(round, rows), after, missing);
-  }
-
-  /** Of these rows, those that are still in the journal as they were. */
-  async function journalOf(round: Round, rows: OwedTagChange[]): Promise<OwedTagChange[]> {
-    const present = await journal(round);
-    return rows.filter((row) => isAmong(present, row));
-  }
-
-  return {
-    async run(route, writer, subject) {
-      const {registry, name} = route.repository;
-      const round = {route, writer, subject, key: `fallback-tag ${registry}/${name}@${subject}`};
-      const rows = await journal(round);
-      if (rows.length === 0) return asBefore(rows);
-      if (!(await lease(round))) return {...asBefore(rows), owed: rows.length};
-      try {
-        return {...(await underLease(round)), since: rows[0]?.at};
-      } finally {
-        await metadata.commit([{type: 'lease.delete', key: round.key, owner}]);
-      }
-    },
-  };
 }
 
-const isIndex = ({bytes, mediaType}: ManifestBody): boolean =>
-  (readManifest(bytes).mediaType ?? mediaType) === OCI_INDEX;
-
-const sameKeys = (one: ReadonlyMap<string, unknown>, other: ReadonlyMap<string, unknown>): boolean =>
-  one.size === other.size && one.keys().every((key) => other.has(key));
+/** What the journal says itself. */
+const recorded = (rows: OwedTagChange[]): Reconciled => ({
+  pending: rows.filter(({writtenAt}) => writtenAt === undefined).length,
+  writtenAt: rows.flatMap(({writtenAt}) => writtenAt ?? []),
+});
 
 const isAmong = (rows: readonly OwedTagChange[], {digest, at}: OwedTagChange): boolean =>
   rows.some((row) => row.digest === digest && row.at === at);
 
-/** Whether a list that names these digests is as the change would have it. */
+/** Whether a list that names these digests is as the change wants it. */
 const isMade = ({digest, change}: OwedTagChange, named: {has(digest: string): boolean}): boolean =>
   named.has(digest) === (change === 'add');

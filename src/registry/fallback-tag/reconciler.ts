@@ -6,247 +6,259 @@ import type {Metadata, OwedTagChange, RepositoryKey} from '../../storage/metadat
 import {UpstreamFailure, type UpstreamWriter} from '../../upstream/port.ts';
 import type {Route} from '../namespace.ts';
 import type {Registries, Registry} from '../registries.ts';
-import type {RoundEnd, TagRounds} from './reconcile.ts';
+import type {Reconcile, Reconciled} from './reconcile.ts';
 import {pauseBefore} from './schedule.ts';
 
 /**
- * Sees to it that the fallback tags of upstreams come to hold, and keep, what the journal says: the rounds of one
- * subject one after the other, each for everything that is owed to it by then, until none of it can be lost any more.
+ * Makes the fallback tags of upstreams get, and keep, the changes in the journal. It reconciles one subject at a time
+ * with itself, each time for all changes that are in the journal by then, until none of them can be lost any more.
  */
 export interface Reconciler {
-  /** Takes up what an earlier process, or another one, left owed, now and from time to time. */
+  /** Takes over what earlier and other processes left in the journal, now and from time to time. */
   start(): void;
-  /** Resolves when a round has been made for what the journal holds now, or when the patience for it ends. */
+  /** Resolves when the tag has been reconciled with what the journal holds now, or after two seconds. */
   settle(route: Route, subject: Digest): Promise<void>;
-  /** The tag was written by somebody else: it is looked at again soon. */
+  /** Somebody else wrote the tag: it is checked again soon. */
   lookAgain(route: Route, subject: Digest): void;
-  /** Starts nothing more. Resolves when nothing is under way, or soon. */
+  /** Starts nothing more. Resolves when nothing is under way, or after a second. */
   close(): Promise<void>;
 }
 
 export interface ReconcilerParts {
   metadata: Metadata;
-  rounds: TagRounds;
+  reconcile: Reconcile;
   /** The registries as they are configured now. */
   registries(): Registries;
   clock: Clock;
   events: Events;
 }
 
-/** A client waits so long for the tag, milliseconds: what is owed is durable, and it is found here already. */
-const PATIENCE = 2000;
-/** Subjects whose rounds are under way side by side. */
+/** How long a client waits for the tag: the change is durable, and the referrer is already found here. */
+const SETTLE_TIMEOUT_MS = 2000;
+const CLOSE_TIMEOUT_MS = 1000;
+/** Subjects that are reconciled at a time. */
 const CONCURRENCY = 8;
-/** What other processes left is looked for so often. */
-const SWEEP = 60_000;
-/** Entries of the journal that one sweep goes through at the most, the first one and those after it. */
-const MAX_FIRST = 1_000_000;
-const MAX_LATER = 10_000;
-/** Entries that are read before others have their turn. */
+/** How often the journal is searched for what other processes left. */
+const SWEEP_INTERVAL_MS = 60_000;
+/** The most entries of the journal that one sweep reads: the first sweep, and the later ones. */
+const MAX_FIRST_SWEEP = 1_000_000;
+const MAX_SWEEP = 10_000;
+/** Entries that are read before the event loop turns. */
 const PAGE = 1000;
-const GRACE = 1000;
 
-/** A subject to whose tag something is owed, or was lately. */
+/** A subject whose tag has changes that are pending, or that may still be lost. */
 interface Watch {
   readonly key: string;
   readonly repository: RepositoryKey;
   readonly subject: Digest;
-  /** A round is under way. */
-  running: boolean;
-  /** It is to be followed by another one. */
-  again: boolean;
-  /** Clients that wait for the next round. */
+  isRunning: boolean;
+  /** It is to be reconciled again as soon as the current run ends. */
+  runAgain: boolean;
+  /** Resolves the clients that wait for the next run. */
   waiting: (() => void)[];
-  owed: number;
+  pending: number;
   failures: number;
-  /** Ends the wait for its next round. */
-  wake: Cancel | undefined;
+  /** Cancels the timer of the next run. */
+  cancelTimer: Cancel | undefined;
 }
 
 const keyOf = ({registry, name}: RepositoryKey, subject: Digest) => `${registry}/${name}@${subject}`;
 
-export function createReconciler({metadata, rounds, registries, clock, events}: ReconcilerParts): Reconciler {
-  const watches = new Map<string, Watch>();
-  /** Whose turn it is: those that a client waits for first. */
-  const urgent = new Set<Watch>();
-  const due = new Set<Watch>();
-  const working = new Set<Promise<void>>();
-  const closing = new AbortController();
-  let owed = 0;
-  /** The entry behind which the next sweep goes on; undefined where it begins with the first. */
-  let swept: OwedTagChange | undefined;
+export const createReconciler = (parts: ReconcilerParts): Reconciler => new TagReconciler(parts);
 
-  function watchOf(repository: RepositoryKey, subject: Digest): Watch {
+class TagReconciler implements Reconciler {
+  readonly #parts: ReconcilerParts;
+  readonly #watches = new Map<string, Watch>();
+  /** The queue, in two parts: subjects that a client waits for go first. */
+  readonly #urgent = new Set<Watch>();
+  readonly #due = new Set<Watch>();
+  readonly #running = new Set<Promise<void>>();
+  readonly #closing = new AbortController();
+  #pending = 0;
+  /** The entry after which the next sweep continues; undefined where it begins at the start. */
+  #sweptTo: OwedTagChange | undefined;
+
+  constructor(parts: ReconcilerParts) {
+    this.#parts = parts;
+  }
+
+  start(): void {
+    // Rejects only when closed.
+    this.#sweepUntilClosed().catch(() => {});
+  }
+
+  async settle(route: Route, subject: Digest): Promise<void> {
+    const watch = this.#watchOf(route.repository, subject);
+    const {promise, resolve} = Promise.withResolvers<void>();
+    watch.waiting.push(resolve);
+    this.#enqueue(watch);
+    await waitAtMost(SETTLE_TIMEOUT_MS, promise, this.#parts.clock);
+  }
+
+  lookAgain(route: Route, subject: Digest): void {
+    this.#enqueue(this.#watchOf(route.repository, subject));
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort(NOT_NEEDED);
+    for (const {cancelTimer, waiting} of this.#watches.values()) {
+      cancelTimer?.();
+      for (const resolve of waiting) resolve();
+    }
+    await Promise.race([Promise.allSettled(this.#running), sleep(this.#parts.clock, CLOSE_TIMEOUT_MS)]);
+  }
+
+  get #isClosed(): boolean {
+    return this.#closing.signal.aborted;
+  }
+
+  #watchOf(repository: RepositoryKey, subject: Digest): Watch {
     const key = keyOf(repository, subject);
-    const known = watches.get(key);
+    const known = this.#watches.get(key);
     if (known) return known;
-    const fresh = {
+    const fresh: Watch = {
       key,
       repository,
       subject,
-      running: false,
-      again: false,
+      isRunning: false,
+      runAgain: false,
       waiting: [],
-      owed: 0,
+      pending: 0,
       failures: 0,
-      wake: undefined,
+      cancelTimer: undefined,
     };
-    watches.set(key, fresh);
+    this.#watches.set(key, fresh);
     return fresh;
   }
 
-  function setOwed(watch: Watch, count: number): void {
-    if (watch.owed === count) return;
-    owed += count - watch.owed;
-    watch.owed = count;
-    events.emit('referrers.tag-owed', {changes: owed});
+  #setPending(watch: Watch, count: number): void {
+    if (watch.pending === count) return;
+    this.#pending += count - watch.pending;
+    watch.pending = count;
+    this.#parts.events.emit('referrers.tag-owed', {changes: this.#pending});
   }
 
-  function enqueue(watch: Watch): void {
-    watch.wake?.();
-    watch.wake = undefined;
-    if (watch.running) {
-      watch.again = true;
+  #enqueue(watch: Watch): void {
+    watch.cancelTimer?.();
+    watch.cancelTimer = undefined;
+    if (watch.isRunning) {
+      watch.runAgain = true;
       return;
     }
-    (watch.waiting.length > 0 ? urgent : due).add(watch);
-    startWork();
+    (watch.waiting.length > 0 ? this.#urgent : this.#due).add(watch);
+    this.#startRuns();
   }
 
-  function startWork(): void {
-    while (!closing.signal.aborted && working.size < CONCURRENCY) {
-      const next = urgent.values().next().value ?? due.values().next().value;
+  #startRuns(): void {
+    while (!this.#isClosed && this.#running.size < CONCURRENCY) {
+      const next = this.#urgent.values().next().value ?? this.#due.values().next().value;
       if (!next) return;
-      urgent.delete(next);
-      due.delete(next);
-      const work = round(next).finally(() => {
-        working.delete(work);
-        startWork();
+      this.#urgent.delete(next);
+      this.#due.delete(next);
+      const run = this.#run(next).finally(() => {
+        this.#running.delete(run);
+        this.#startRuns();
       });
-      working.add(work);
+      this.#running.add(run);
     }
   }
 
-  async function round(watch: Watch): Promise<void> {
-    watch.running = true;
-    watch.again = false;
+  async #run(watch: Watch): Promise<void> {
+    watch.isRunning = true;
+    watch.runAgain = false;
     const waiting = watch.waiting.splice(0);
     let retryAfter: number | undefined;
-    let end: RoundEnd | undefined;
+    let result: Reconciled | undefined;
     try {
-      end = await attempt(watch);
+      result = await this.#reconcile(watch);
     } catch (error) {
       if (error instanceof UpstreamFailure) retryAfter = error.retryAfter;
-      tell(error, watch);
+      this.#report(error, watch);
     }
-    watch.running = false;
-    setOwed(watch, end?.owed ?? Math.max(watch.owed, 1));
-    watch.failures = watch.owed > 0 ? watch.failures + 1 : 0;
-    for (const done of waiting) done();
-    if (watch.again) return enqueue(watch);
-    const {failures} = watch;
+    watch.isRunning = false;
+    this.#setPending(watch, result?.pending ?? Math.max(watch.pending, 1));
+    watch.failures = watch.pending > 0 ? watch.failures + 1 : 0;
+    for (const resolve of waiting) resolve();
+    if (watch.runAgain) this.#enqueue(watch);
+    else this.#schedule(watch, result, retryAfter);
+  }
+
+  #schedule(watch: Watch, result: Reconciled | undefined, retryAfter: number | undefined): void {
+    const {clock} = this.#parts;
     const pause = pauseBefore({
       now: clock.now(),
-      owed: watch.owed,
-      writtenAt: end?.writtenAt ?? [],
-      since: end?.since,
-      failures,
+      pending: watch.pending,
+      writtenAt: result?.writtenAt ?? [],
+      since: result?.since,
+      failures: watch.failures,
       retryAfter,
     });
-    if (pause === undefined) watches.delete(watch.key);
-    else nap(watch, pause);
+    if (pause === undefined) this.#watches.delete(watch.key);
+    else if (!this.#isClosed) watch.cancelTimer = clock.after(pause, () => this.#enqueue(watch));
   }
 
-  /** No request waits for it, and so no line of a request tells of it. */
-  function tell(error: unknown, {repository, subject}: Watch): void {
-    if (!(error instanceof UpstreamFailure)) return void failed('update a fallback tag', error);
-    const {registry, name} = repository;
-    const {kind, host, message: reason} = error;
-    events.emit('referrers.tag-failed', {registry, name, host, subject, kind, reason});
-  }
-
-  function failed(task: string, error: unknown): void {
-    if (!closing.signal.aborted) events.emit('background.failed', {task, error});
+  async #reconcile({repository, subject}: Watch): Promise<Reconciled> {
+    const target = this.#writableRegistry(repository.registry);
+    // The configuration has changed since the push: the changes stay in the journal.
+    if (!target) return {pending: 0, writtenAt: []};
+    const {registry, writer} = target;
+    return this.#parts.reconcile.run({registry, repository, asked: repository.name}, writer, subject);
   }
 
   /** The registry as it is configured now, if pushes go through to its upstream. */
-  function pushedThrough(name: string): {registry: Registry; writer: UpstreamWriter} | undefined {
-    const registry = registries().all.find((known) => known.name === name);
+  #writableRegistry(name: string): {registry: Registry; writer: UpstreamWriter} | undefined {
+    const registry = this.#parts.registries().all.find((known) => known.name === name);
     return registry?.push.mode === 'through' ? {registry, writer: registry.push.writer} : undefined;
   }
 
-  async function attempt({repository, subject}: Watch): Promise<RoundEnd> {
-    const through = pushedThrough(repository.registry);
-    // Configured otherwise since: what is owed stays in the journal.
-    if (!through) return {owed: 0, writtenAt: []};
-    const {registry, writer} = through;
-    return rounds.run({registry, repository, asked: repository.name}, writer, subject);
-  }
-
-  function nap(watch: Watch, ms: number): void {
-    if (closing.signal.aborted) return;
-    watch.wake = clock.after(ms, () => enqueue(watch));
-  }
-
-  /** Those that are watched already are known better here. */
-  function takeUp(entries: readonly OwedTagChange[]): void {
-    const found = new Map<Watch, number>();
-    for (const {repository, subject, writtenAt} of entries) {
-      const known = watches.get(keyOf(repository, subject));
-      if (!pushedThrough(repository.registry) || (known && !found.has(known))) continue;
-      const watch = known ?? watchOf(repository, subject);
-      found.set(watch, (found.get(watch) ?? 0) + (writtenAt === undefined ? 1 : 0));
+  /** No request waits for this work, so no line of a request reports its failure. */
+  #report(error: unknown, {repository, subject}: Watch): void {
+    if (!(error instanceof UpstreamFailure)) {
+      this.#reportFault('update a fallback tag', error);
+      return;
     }
-    for (const [watch, count] of found) setOwed(watch, count);
-    for (const watch of found.keys()) enqueue(watch);
+    const {registry, name} = repository;
+    const {kind, host, message: reason} = error;
+    this.#parts.events.emit('referrers.tag-failed', {registry, name, host, subject, kind, reason});
   }
 
-  /** From where the last one ended: what stays owed where nothing is pushed through any more hides nothing behind it. */
-  async function sweep(most: number): Promise<void> {
-    for (let read = 0; read < most && !closing.signal.aborted; read += PAGE) {
-      const entries = await metadata.owedTagChanges(swept, PAGE);
-      takeUp(entries);
-      swept = entries.length < PAGE ? undefined : entries.at(-1);
-      if (!swept) return;
+  #reportFault(task: string, error: unknown): void {
+    if (!this.#isClosed) this.#parts.events.emit('background.failed', {task, error});
+  }
+
+  async #sweepUntilClosed(): Promise<void> {
+    for (let limit = MAX_FIRST_SWEEP; ; ) {
+      try {
+        await this.#sweep(limit);
+        limit = MAX_SWEEP;
+      } catch (error) {
+        this.#reportFault('read the journal of fallback tags', error);
+      }
+      await sleep(this.#parts.clock, SWEEP_INTERVAL_MS, this.#closing.signal);
+    }
+  }
+
+  /** Continues where the last sweep ended, so that entries which stay pending for ever do not hide those behind them. */
+  async #sweep(limit: number): Promise<void> {
+    for (let read = 0; read < limit && !this.#isClosed; read += PAGE) {
+      const entries = await this.#parts.metadata.owedTagChanges(this.#sweptTo, PAGE);
+      this.#takeOver(entries);
+      this.#sweptTo = entries.length < PAGE ? undefined : entries.at(-1);
+      if (!this.#sweptTo) return;
       await nextTurn();
     }
   }
 
-  async function sweepUntilClosed(): Promise<void> {
-    for (let most = MAX_FIRST; ; ) {
-      try {
-        await sweep(most);
-        most = MAX_LATER;
-      } catch (error) {
-        failed('read the journal of fallback tags', error);
-      }
-      await sleep(clock, SWEEP, closing.signal);
+  /** Skips subjects that are already watched: their state here is newer. */
+  #takeOver(entries: readonly OwedTagChange[]): void {
+    const found = new Map<Watch, number>();
+    for (const {repository, subject, writtenAt} of entries) {
+      const known = this.#watches.get(keyOf(repository, subject));
+      if (!this.#writableRegistry(repository.registry) || (known && !found.has(known))) continue;
+      const watch = known ?? this.#watchOf(repository, subject);
+      found.set(watch, (found.get(watch) ?? 0) + (writtenAt === undefined ? 1 : 0));
     }
+    for (const [watch, count] of found) this.#setPending(watch, count);
+    for (const watch of found.keys()) this.#enqueue(watch);
   }
-
-  return {
-    start() {
-      // Ends with the closing alone.
-      sweepUntilClosed().catch(() => {});
-    },
-
-    async settle(route, subject) {
-      const watch = watchOf(route.repository, subject);
-      const {promise, resolve} = Promise.withResolvers<void>();
-      watch.waiting.push(resolve);
-      enqueue(watch);
-      await waitAtMost(PATIENCE, promise, clock);
-    },
-
-    lookAgain: (route, subject) => enqueue(watchOf(route.repository, subject)),
-
-    async close() {
-      closing.abort(NOT_NEEDED);
-      for (const {wake, waiting} of watches.values()) {
-        wake?.();
-        for (const done of waiting) done();
-      }
-      await Promise.race([Promise.allSettled(working), sleep(clock, GRACE)]);
-    },
-  };
 }

@@ -1,46 +1,47 @@
-/** A change of a fallback tag is taken as lasting when the tag still holds it so long after it first did. Milliseconds. */
-export const SURE_AFTER = 60_000;
+/** A change of a fallback tag counts as lasting when the tag still has it this long after it first had it. */
+export const LASTING_AFTER_MS = 60_000;
 
-/** After a change was first seen, the tag is looked at again: a writer that had read it before may overwrite it yet. */
-const LOOKS = [2000, 10_000, SURE_AFTER];
-/** Of the time for which a change has been owed, lost and made again, the part that passes before the next look. */
+/** When a written tag is checked again: a writer that had read it before us may still overwrite it. */
+const CHECKS_MS = [2000, 10_000, LASTING_AFTER_MS];
+/** For a change that is lost again and again: the part of its age that passes before the next check. */
 const AGING = 1 / 10;
-/** However long an upstream asks for patience. */
-const LONGEST = 60 * 60_000;
-/** Before the next try of what could not be written. */
-const TRIES = [200, 1000, 2000, 10_000, 60_000, 5 * 60_000];
+/** The longest `Retry-After` of an upstream that is respected. */
+const MAX_RETRY_AFTER_MS = 60 * 60_000;
+/** The pauses before a failed update is tried again. */
+const RETRIES_MS = [200, 1000, 2000, 10_000, 60_000, 5 * 60_000];
 
-export interface PauseQuestion {
+/** Times in milliseconds since the epoch. */
+export interface ScheduleQuestion {
   now: number;
-  /** Changes that the tag does not hold. */
-  owed: number;
-  /** Since when it holds each of the others. */
+  /** Changes that the tag does not have. */
+  pending: number;
+  /** Since when it has each of the others. */
   writtenAt: readonly number[];
   /** When the oldest of all of them was made. */
   since?: number | undefined;
-  /** Rounds in a row after which something was owed. */
+  /** Updates in a row that left changes pending. */
   failures: number;
-  /** Milliseconds that the upstream asks for. */
+  /** Milliseconds that the upstream asks us to wait. */
   retryAfter?: number | undefined;
 }
 
-/** Milliseconds until the tag is looked at again; undefined when nothing is owed or watched. Pure. */
+/** Milliseconds until the tag is reconciled again; undefined when no change is pending or watched. Pure. */
 export function pauseBefore({
   now,
-  owed,
+  pending,
   writtenAt,
   since = now,
   failures,
   retryAfter = 0,
-}: PauseQuestion): number | undefined {
-  if (owed > 0) {
-    const step = TRIES[Math.min(Math.max(failures, 1), TRIES.length) - 1] ?? 0;
-    return Math.max(step, Math.min(retryAfter, LONGEST));
+}: ScheduleQuestion): number | undefined {
+  if (pending > 0) {
+    const step = RETRIES_MS[Math.min(Math.max(failures, 1), RETRIES_MS.length) - 1] ?? 0;
+    return Math.max(step, Math.min(retryAfter, MAX_RETRY_AFTER_MS));
   }
   if (writtenAt.length === 0) return undefined;
-  const looks = writtenAt.map((at) => LOOKS.map((look) => at + look).find((look) => look > now) ?? now);
+  const checks = writtenAt.map((at) => CHECKS_MS.map((ms) => at + ms).find((check) => check > now) ?? now);
   // A tag that somebody keeps setting back is not written every two seconds for ever.
-  const least = Math.max(LOOKS[0] ?? 0, Math.min((now - since) * AGING, TRIES.at(-1) ?? 0));
-  // The clock may have been set back.
-  return Math.max(least, Math.min(Math.min(...looks) - now, SURE_AFTER));
+  const least = Math.max(CHECKS_MS[0] ?? 0, Math.min((now - since) * AGING, RETRIES_MS.at(-1) ?? 0));
+  // At most `LASTING_AFTER_MS`, because the clock may have been set back.
+  return Math.max(least, Math.min(Math.min(...checks) - now, LASTING_AFTER_MS));
 }

@@ -4,8 +4,9 @@ import {createEvents, type EventMap} from '../../../src/events.ts';
 import type {Digest} from '../../../src/oci/digest.ts';
 import {readManifest} from '../../../src/oci/manifest.ts';
 import {edgeOf} from '../../../src/oci/referrers.ts';
-import {createTagRounds} from '../../../src/registry/fallback-tag/reconcile.ts';
+import {createReconcile} from '../../../src/registry/fallback-tag/reconcile.ts';
 import {createReconciler, type Reconciler} from '../../../src/registry/fallback-tag/reconciler.ts';
+import {createUpstreamTags} from '../../../src/registry/fallback-tag/upstream-tag.ts';
 import type {Route} from '../../../src/registry/namespace.ts';
 import {createNegativeCache} from '../../../src/registry/negative-cache.ts';
 import {createManifestPull} from '../../../src/registry/pull/manifest.ts';
@@ -113,22 +114,21 @@ export async function startUpkeep(
   const discovery = createDiscovery({capabilities, fallbackTags: createFallbackTags({metadata, pull})});
   let under = 0;
   let idle = Promise.withResolvers<void>();
-  const rounds = createTagRounds({
+  const reconcile = createReconcile({
     metadata,
     capabilities,
     discovery,
     pull,
-    tags,
+    upstreamTags: createUpstreamTags({metadata, tags, clock, events}),
     coordination: createLeases({metadata, owner, clock}),
     clock,
     events,
-    owner,
   });
   const counted = {
-    async run(...question: Parameters<typeof rounds.run>) {
+    async run(...question: Parameters<typeof reconcile.run>) {
       under += 1;
       try {
-        return await rounds.run(...question);
+        return await reconcile.run(...question);
       } finally {
         under -= 1;
         if (under === 0) {
@@ -141,7 +141,7 @@ export async function startUpkeep(
   let registries = createRegistries([registry], undefined);
   const reconciler = createReconciler({
     metadata,
-    rounds: counted,
+    reconcile: counted,
     registries: () => registries,
     clock,
     events,

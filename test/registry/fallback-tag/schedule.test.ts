@@ -3,9 +3,9 @@ import {pauseBefore} from '../../../src/registry/fallback-tag/schedule.ts';
 
 const now = 1_000_000;
 const watched = (...ages: number[]) =>
-  pauseBefore({now, owed: 0, writtenAt: ages.map((age) => now - age), failures: 0});
+  pauseBefore({now, pending: 0, writtenAt: ages.map((age) => now - age), failures: 0});
 const owed = (failures: number, retryAfter?: number) =>
-  pauseBefore({now, owed: 1, writtenAt: [now], failures, retryAfter});
+  pauseBefore({now, pending: 1, writtenAt: [now], failures, retryAfter});
 
 test('what was written is looked at again after 2 s, 10 s and 60 s', (t) => {
   t.is(watched(0), 2000);
@@ -38,7 +38,8 @@ test('a clock that was set back delays a look by no more than a minute', (t) => 
 });
 
 test('what is lost again and again for long is looked at more and more seldom', (t) => {
-  const lost = (age: number) => pauseBefore({now, owed: 0, writtenAt: [now], since: now - age, failures: 0});
+  const lost = (age: number) =>
+    pauseBefore({now, pending: 0, writtenAt: [now], since: now - age, failures: 0});
   t.deepEqual([0, 20_000, 60_000, 600_000, 100_000_000].map(lost), [2000, 2000, 6000, 60_000, 300_000]);
 });
 
