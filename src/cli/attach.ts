@@ -9,12 +9,12 @@ import type {Descriptor} from '../oci/descriptor.ts';
 import {createDigester} from '../oci/digest.ts';
 import {explain, parseArtifactReference, registryAccess} from './artifact-reference.ts';
 import {humanSize} from './draw-tree.ts';
-import {createJsonReport, createTextReport, misused} from './report.ts';
+import {type CommandIo, createJsonReport, createTextReport, misused} from './report.ts';
 
 export interface AttachFlags {
   artifactType: string;
   mediaType: string;
-  /** `key=value`, each. */
+  /** Each is `key=value`. */
   annotation: readonly string[];
   plainHttp?: boolean;
   json?: boolean;
@@ -23,8 +23,8 @@ export interface AttachFlags {
 const CREATED = 'org.opencontainers.image.created';
 const TITLE = 'org.opencontainers.image.title';
 
-/** @returns the annotations, or what is wrong with one. */
-function readAnnotations(texts: readonly string[]): Record<string, string> | string {
+/** @returns the annotations, or what is wrong with one of them. */
+function parseAnnotations(texts: readonly string[]): Record<string, string> | string {
   const wrong = texts.find((text) => text.indexOf('=') < 1);
   if (wrong !== undefined) return `--annotation "${wrong}" is not of the form key=value.`;
   return Object.fromEntries(
@@ -32,12 +32,12 @@ function readAnnotations(texts: readonly string[]): Record<string, string> | str
   );
 }
 
-/** A file of the disk as a blob: read once for its digest, and again when it is sent. @throws ArtifactError */
+/** A file as a blob; it is read once for its digest and again when it is sent. @throws ArtifactError */
 async function fileBlob(path: string): Promise<BlobSource> {
   const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
     throw new ArtifactError(`The file ${path} cannot be read (${error.code}).`);
   });
-  if (!found.isFile()) throw new ArtifactError(`${path} is no file: name files to attach.`);
+  if (!found.isFile()) throw new ArtifactError(`${path} is not a file: name files to attach.`);
   const open = () => createReadStream(path);
   const digester = createDigester('sha256');
   let size = 0;
@@ -62,8 +62,8 @@ const wording = {
   result: ({digest}: {digest: string}): string => digest,
 };
 
-/** Tells each whole percent of what is read of the blobs: they are sent as they are read. */
-function watched(blobs: readonly BlobSource[], tell: (state: Sent) => void): BlobSource[] {
+/** The same blobs, which report each percent that is read of them: they are sent as they are read. */
+function withProgress(blobs: readonly BlobSource[], report: (state: Sent) => void): BlobSource[] {
   const total = blobs.reduce((sum, {size}) => sum + size, 0);
   let sent = 0;
   let shown = 0;
@@ -72,7 +72,7 @@ function watched(blobs: readonly BlobSource[], tell: (state: Sent) => void): Blo
       yield chunk;
       sent += chunk.length;
       const percent = Math.floor((100 * sent) / total);
-      if (percent > shown) tell({sent, total});
+      if (percent > shown) report({sent, total});
       shown = percent;
     }
   }
@@ -82,17 +82,22 @@ function watched(blobs: readonly BlobSource[], tell: (state: Sent) => void): Blo
 /**
  * `backref attach`: attaches files to a manifest, each as a layer, and prints the digest of the new manifest. On a
  * terminal it shows how much is sent; with `--json` each step is a line of JSON.
- * @returns the exit code: 0 when they are attached and can be found, 1 when not, 2 when the command is misused.
+ * @returns the exit code: 0 when they are attached and can be listed, 1 when not, 2 for wrong arguments.
  */
-export async function attach(text: string, files: readonly string[], flags: AttachFlags): Promise<number> {
+export async function attach(
+  text: string,
+  files: readonly string[],
+  flags: AttachFlags,
+  io: CommandIo,
+): Promise<number> {
   const reference = parseArtifactReference(text);
-  const annotations = readAnnotations(flags.annotation);
-  if (typeof reference === 'string') return misused(reference, flags);
-  if (typeof annotations === 'string') return misused(annotations, flags);
-  if (flags.artifactType === '') return misused('--artifact-type must not be empty.', flags);
+  const annotations = parseAnnotations(flags.annotation);
+  if (typeof reference === 'string') return misused(reference, flags, io);
+  if (typeof annotations === 'string') return misused(annotations, flags, io);
+  if (flags.artifactType === '') return misused('--artifact-type must not be empty.', flags, io);
   const report = flags.json
-    ? createJsonReport<Sent, {digest: string}>()
-    : createTextReport<Sent, {digest: string}>(wording);
+    ? createJsonReport<Sent, {digest: string}>(io)
+    : createTextReport<Sent, {digest: string}>(wording, io);
   try {
     const blobs = await Array.fromAsync(files, fileBlob);
     const layers = blobs.map(
@@ -105,15 +110,15 @@ export async function attach(text: string, files: readonly string[], flags: Atta
     );
     const created = {[CREATED]: new Date().toISOString(), ...annotations};
     const artifact = manifestOfLayers(layers, flags.artifactType, created);
-    const shows = flags.json || process.stderr.isTTY;
+    const shows = flags.json || io.stderr.isTTY;
     const options = {
-      ...(await registryAccess(reference.target, flags, process.env)),
-      blobs: shows ? watched(blobs, report.progress) : blobs,
+      ...(await registryAccess(reference.target, flags, io.env)),
+      blobs: shows ? withProgress(blobs, report.progress) : blobs,
     };
     report.result({digest: await attachArtifact(reference.target, reference.reference, artifact, options)});
     return 0;
   } catch (error) {
-    report.error(new Error(explain(error, process.env), {cause: error}));
+    report.error(new Error(explain(error, io.env), {cause: error}));
     return 1;
   }
 }

@@ -13,19 +13,19 @@ interface Listening {
 export interface Running {
   version: string;
   config: Config;
-  /** Where the configuration comes from. */
+  /** Where the configuration was read from. */
   source: string;
   address: Listening;
-  /** The process that reloads the configuration at a SIGHUP. */
+  /** The process that reloads the configuration on SIGHUP. */
   pid: number;
   /** The addresses of this machine, as `os.networkInterfaces` gives them. */
   interfaces: NodeJS.Dict<NetworkInterfaceInfo[]>;
 }
 
-/** Addresses of this machine that are shown; one with containers has dozens. */
+/** A machine with containers has dozens of addresses. */
 const MAX_SHOWN_ADDRESSES = 3;
 
-/** What `serve` tells a person who has started it: where it listens, what it serves, where the cache lies, how to pull. */
+/** What `serve` prints for a person: where it listens, what it serves, where it stores, how to pull. */
 export function banner({version, config, source, address, pid, interfaces}: Running): string {
   const {blobs, metadata} = config.storage;
   const others = hostsForOthers(address.host, interfaces).map((host) => `${host}:${address.port}`);
@@ -40,11 +40,11 @@ Pull through it:  ${example(config.registries, address)}
 ${plainHttp(others)}`;
 }
 
-/** `http://127.0.0.1:5000`, or that it is every address. */
+/** `http://127.0.0.1:5000`, or a sentence for every address. */
 export const listeningText = ({url, host, port}: Listening): string =>
   isEveryAddress(host) ? `every address of this machine, port ${port}` : url;
 
-/** The hosts that clients on other machines write: none where they cannot reach it. */
+/** The hosts that clients on other machines use; none when they cannot reach this server. */
 function hostsForOthers(host: string, interfaces: Running['interfaces']): string[] {
   if (isLoopback(host)) return [];
   if (!isEveryAddress(host)) return [bracketed(host)];
@@ -62,11 +62,11 @@ const bracketed = (host: string): string => (host.includes(':') ? `[${host}]` : 
 const elsewhere = (others: readonly string[]): string =>
   others.length === 0 ? '' : `  for others     ${others.map((host) => `http://${host}`).join(', ')}\n`;
 
-/** Docker, Podman and the like expect TLS of every other machine. */
+/** Docker, Podman and others expect TLS from any other machine. */
 const plainHttp = ([host]: readonly string[]): string =>
   host === undefined
     ? ''
-    : `It speaks plain HTTP: clients on other machines must allow that, Docker with {"insecure-registries": ["${host}"]}.\n`;
+    : `backref speaks plain HTTP, which clients on other machines must allow: Docker with {"insecure-registries": ["${host}"]}.\n`;
 
 function row({name, upstream, push, aliases, hosts, ...registry}: RegistryConfig): string[] {
   const ways = [
@@ -85,7 +85,7 @@ function table(rows: readonly string[][]): string {
     .join('\n');
 }
 
-/** Docker pulls from this machine's own loopback address over plain HTTP without being told to. */
+/** Docker pulls from a loopback address over plain HTTP without being configured to. */
 function example(registries: readonly RegistryConfig[], {host, port}: Listening): string {
   const local = isEveryAddress(host) || isLoopback(host) ? 'localhost' : bracketed(host);
   const registry = registries.find((candidate) => candidate.default) ?? registries[0];

@@ -4,35 +4,35 @@ import {printable} from './report.ts';
 /** A subject with everything that refers to it. */
 export interface Section {
   digest: string;
-  /** Of the subject, where it is there. */
+  /** The subject's, when it exists. */
   mediaType: string | undefined;
-  /** `linux/arm64` for a manifest of an index. */
+  /** `linux/arm64`, of a manifest in an index. */
   platform: string | undefined;
   referrers: ReferrerNode[];
 }
 
 const CREATED = 'org.opencontainers.image.created';
 const SIZES = ['B', 'kB', 'MB', 'GB', 'TB'];
-const SECOND = 1000;
-const MINUTE = 60 * SECOND;
-const HOUR = 60 * MINUTE;
-const DAY = 24 * HOUR;
+const SECOND_MS = 1000;
+const MINUTE_MS = 60 * SECOND_MS;
+const HOUR_MS = 60 * MINUTE_MS;
+const DAY_MS = 24 * HOUR_MS;
 const AGES = [
-  ['y', 365 * DAY],
-  ['d', DAY],
-  ['h', HOUR],
-  ['min', MINUTE],
-  ['s', SECOND],
+  ['y', 365 * DAY_MS],
+  ['d', DAY_MS],
+  ['h', HOUR_MS],
+  ['min', MINUTE_MS],
+  ['s', SECOND_MS],
 ] as const;
 
-/** Bytes in decimal units with up to one digit behind the point. */
+/** Bytes in decimal units, with at most one decimal place. */
 export function humanSize(bytes: number): string {
   const power = Math.min(Math.floor(Math.log10(Math.max(bytes, 1)) / 3), SIZES.length - 1);
   const value = bytes / 1000 ** power;
   return `${value >= 10 || power === 0 ? Math.round(value) : value.toFixed(1)} ${SIZES[power]}`;
 }
 
-/** How long ago, in the largest unit that fits; empty for no date. @param now milliseconds since the epoch. */
+/** The age of a date in the largest unit that fits; empty without a date. @param now milliseconds since the epoch. */
 export function humanAge(created: string | undefined, now: number): string {
   const at = Date.parse(created ?? '');
   if (Number.isNaN(at)) return '';
@@ -43,7 +43,7 @@ export function humanAge(created: string | undefined, now: number): string {
 
 const onOneLine = (text: string): string => printable(text).replaceAll('\n', '?');
 
-/** One line of a tree: the branches and the type, then what is aligned with the other lines. */
+/** One line of a tree: the branches and the type, then columns that are aligned. */
 interface Line {
   name: string;
   size: string;
@@ -64,7 +64,7 @@ function* linesOf(nodes: readonly ReferrerNode[], indent: string, now: number): 
   }
 }
 
-/** The digest comes last and whole: so it can be copied, and only its line is too long for a narrow terminal. */
+/** The digest comes last and is never shortened, so that it can be copied. */
 function align(lines: readonly Line[]): string[] {
   const [name, size, age] = (['name', 'size', 'age'] as const).map((column) =>
     Math.max(...lines.map((line) => line[column].length)),
@@ -80,8 +80,8 @@ function align(lines: readonly Line[]): string[] {
 }
 
 /**
- * Trees for people, each subject under its own heading.
- * @param name of the repository or layout.
+ * Draws trees for people, each subject under its own heading.
+ * @param name the repository or layout.
  * @param now milliseconds since the epoch.
  */
 export function drawTree(name: string, sections: readonly Section[], now: number): string {

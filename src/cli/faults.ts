@@ -5,21 +5,21 @@ import type {Config} from '../config.ts';
 import type {Events} from '../events.ts';
 
 /**
- * From now on, an error that nothing handles is reported instead of ending the process: it would cut off every client,
- * and one that a client can cause would do so again and again. What is stored stays sound: content is verified before
- * it is published, and the metadata changes by whole commits.
+ * From now on, an unhandled error is reported instead of ending the process: that would disconnect every client, and a
+ * client that can cause one would do so again. The store stays sound: content is verified before it is published, and
+ * the metadata changes in whole commits.
  */
 export function surviveFaults(events: Events): void {
   process.on('unhandledRejection', (error) => events.emit('server.fault', {origin: 'promise', error}));
   process.on('uncaughtException', (error) => events.emit('server.fault', {origin: 'exception', error}));
-  // When the reader of the log has gone, each line fails; reported, it would be a line again.
+  // When nobody reads the log any more, each line fails. Reporting that would write another line.
   process.stdout.on('error', () => {});
 }
 
 const codeOf = (error: unknown): string =>
   error instanceof Error && 'code' in error ? String(error.code) : String(error);
 
-/** Makes the folders of what is kept. @returns what is wrong with one that cannot be written to, else undefined. */
+/** Creates the storage folders. @returns what is wrong with one that cannot be written to, else undefined. */
 export async function folderFault({storage: {path, blobs, metadata}}: Config): Promise<string | undefined> {
   const folders = [
     {folder: path, setting: 'storage.path', variable: 'BACKREF_STORAGE_PATH'},
@@ -35,21 +35,21 @@ export async function folderFault({storage: {path, blobs, metadata}}: Config): P
       await mkdir(folder, {recursive: true});
       await access(folder, constants.W_OK | constants.X_OK);
     } catch (error) {
-      return `The folder ${folder} cannot be written to (${codeOf(error)}): let this user write there, or choose another one with ${setting} or ${variable}.`;
+      return `The folder ${folder} cannot be written to (${codeOf(error)}): let this user write to it, or choose another folder with ${setting} or ${variable}.`;
     }
   }
   return undefined;
 }
 
-/** What a failed start means and what to do about it. */
+/** Why a server could not start, and what to do about it. */
 export function listenFault(error: unknown, {listen: {host, port}}: Config): string {
   const code = codeOf(error);
   const choose = 'listen.port or BACKREF_LISTEN_PORT';
   if (code === 'EADDRINUSE')
-    return `Port ${port} of ${host} is in use: end what listens there, or choose another one with ${choose}.`;
+    return `Port ${port} of ${host} is in use: stop the program that listens there, or choose another port with ${choose}.`;
   if (code === 'EACCES')
-    return `Port ${port} may not be opened by this user: choose one above 1023 with ${choose}.`;
+    return `This user may not open port ${port}: choose a port above 1023 with ${choose}.`;
   if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND')
-    return `${host} is no address of this machine: choose one with listen.host or BACKREF_LISTEN_HOST.`;
+    return `${host} is not an address of this machine: choose another address with listen.host or BACKREF_LISTEN_HOST.`;
   return `The server cannot start: ${error instanceof Error ? error.message : code}`;
 }

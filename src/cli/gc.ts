@@ -2,10 +2,10 @@ import {parseDuration} from '../config/units.ts';
 import type {ConfigOptions} from './configuration.ts';
 import {humanSize} from './draw-tree.ts';
 import {expectStore, runCommand} from './live-commands.ts';
-import {misused} from './report.ts';
+import {type CommandIo, misused} from './report.ts';
 
 export interface GcFlags extends ConfigOptions {
-  /** As it was typed; without it, the configuration's. */
+  /** A duration; default the configuration's. */
   grace?: string;
   json?: boolean;
 }
@@ -29,24 +29,24 @@ const wording = {
   ],
   result: ({uploads, indexes, links, manifests, blobs, bytes}: Counts): string =>
     [
-      `Removed ${count(manifests, 'manifest')} and ${count(blobs, 'blob')} that nothing refers to, ${count(bytes, 'byte')}.`,
-      `Before that, given up: ${count(links, 'pushed blob')} that no manifest names, ${count(uploads, 'upload')} that nobody went on with, ${count(indexes, 'list')} made for readers of fallback tags.`,
+      `Removed ${count(manifests, 'manifest')} and ${count(blobs, 'blob')} that nothing refers to: ${count(bytes, 'byte')}.`,
+      `Also dropped: ${count(links, 'pushed blob')} that no manifest names, ${count(uploads, 'expired upload')}, ${count(indexes, 'generated fallback list')}.`,
     ].join('\n'),
 };
 
 /**
- * `backref gc`: collects content that nothing refers to.
- * @returns the exit code: 0 when it is collected, 1 when not, 2 when the command is misused or the configuration is
- * faulty, 130 or 143 after a signal.
+ * `backref gc`: removes content that nothing refers to.
+ * @returns the exit code: 0 when it is removed, 1 when not, 2 for wrong arguments or a faulty configuration, 130 or 143
+ * after a signal.
  */
-export async function gc({grace: text, ...flags}: GcFlags): Promise<number> {
+export async function gc({grace: text, ...flags}: GcFlags, io: CommandIo): Promise<number> {
   const grace = text === undefined ? undefined : parseDuration(text);
   if (text !== undefined && grace === undefined) {
-    return misused(`--grace "${text}" is not a duration: write 500ms, 60s, 5m, 12h, 7d or 0.`, flags);
+    return misused(`--grace "${text}" is not a duration: write 500ms, 60s, 5m, 12h, 7d or 0.`, flags, io);
   }
-  return runCommand<Counts & {done: number}, Counts>(flags, {
+  return runCommand<Counts & {done: number}, Counts>(flags, io, {
     wording,
-    check: (config) => expectStore(config, 'from which something could be removed'),
+    check: expectStore,
     run: (commands, config, task) => commands.collect({...task, grace: grace ?? config.garbage.grace}),
   });
 }

@@ -1,10 +1,10 @@
 import {isRepositoryName} from '../oci/name.ts';
 import type {ConfigOptions} from './configuration.ts';
 import {runCommand} from './live-commands.ts';
-import {misused} from './report.ts';
+import {type CommandIo, misused} from './report.ts';
 
 export interface IndexFlags extends ConfigOptions {
-  /** As it was typed. */
+  /** A number of requests. */
   budget: string;
   json?: boolean;
 }
@@ -21,7 +21,7 @@ interface Walk {
   failures: readonly {tag: string; reason: string}[];
 }
 
-/** The first component, where it names a registry. */
+/** The first component of a name when it is a registry. */
 const REGISTRY = /^[^/]*[.:][^/]*\//;
 const number = (value: number): string => value.toLocaleString('en-US');
 
@@ -33,37 +33,43 @@ const wording = {
   result({tags, indexed, manifests, referrers, requests, complete, stopped, failures, failed}: Walk): string {
     const more = failed - failures.length;
     return [
-      `Indexed ${number(indexed)} of ${number(tags)} tags with ${number(requests)} requests: ${number(manifests)} manifests, ${number(referrers)} of them refer to another.`,
+      `Indexed ${number(indexed)} of ${number(tags)} tags with ${number(requests)} requests: ${number(manifests)} manifests, ${number(referrers)} with a subject.`,
       ...(stopped === undefined
         ? []
-        : [`Stopped: ${stopped}. Run it again to go on; what is here costs nothing.`]),
+        : [`Stopped: ${stopped}. Run the command again to continue; what is stored is not requested again.`]),
       ...failures.map(({tag, reason}) => `Failed: ${tag}: ${reason}`),
-      ...(more > 0 ? [`Failed: ${number(more)} further tags`] : []),
-      ...(complete ? ['Everything that the tags lead to is here.'] : []),
+      ...(more > 0 ? [`Failed: ${number(more)} more tags`] : []),
+      ...(complete ? ['Everything that the tags lead to is stored.'] : []),
     ].join('\n');
   },
 };
 
 /**
- * `backref index`: walks the tags of an upstream's repository, and indexes every manifest with a subject.
- * @returns the exit code: 0 when all is here, or as much as the budget allowed; 1 when the upstream ended the walk or
- * tags failed; 2 when the command is misused or the configuration is faulty; 130 or 143 after a signal.
+ * `backref index`: walks the tags of an upstream repository and indexes every manifest with a subject.
+ * @returns the exit code: 0 when everything is stored, or as much as the budget allowed; 1 when the upstream ended the
+ * walk or tags failed; 2 for wrong arguments or a faulty configuration; 130 or 143 after a signal.
  */
 export async function indexRepository(
   repository: string,
   {budget: text, ...flags}: IndexFlags,
+  io: CommandIo,
 ): Promise<number> {
   const budget = Number(text);
   if (!/^[1-9]\d*$/.test(text) || !Number.isSafeInteger(budget)) {
     return misused(
       `--budget "${text}" is not a number of requests: write a whole number of at least 1.`,
       flags,
+      io,
     );
   }
   if (!isRepositoryName(repository.replace(REGISTRY, ''))) {
-    return misused(`"${repository}" is not a repository: write library/alpine or ghcr.io/org/app.`, flags);
+    return misused(
+      `"${repository}" is not a repository: write library/alpine or ghcr.io/org/app.`,
+      flags,
+      io,
+    );
   }
-  return runCommand<Walk, Walk>(flags, {
+  return runCommand<Walk, Walk>(flags, io, {
     wording,
     run: (commands, _config, task) => commands.index({repository, budget, ...task}),
     exitCodeOf: ({failed, stopped, requests}) =>

@@ -4,50 +4,54 @@ import {connectCommands} from '../admin/client.ts';
 import type {Commands} from '../admin/commands.ts';
 import {patientClock} from '../clock.ts';
 import type {Config} from '../config.ts';
-import {type ConfigOptions, FAULTY, loadConfiguration} from './configuration.ts';
-import {createJsonReport, createTextReport, type Wording} from './report.ts';
+import {type ConfigOptions, loadConfiguration} from './configuration.ts';
+import {type CommandIo, createJsonReport, createTextReport, type Wording} from './report.ts';
 
-/** Ended by a signal: what was done until then stays. */
+const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
+
+/** A signal ended the command. */
 class Interrupted extends Error {
   readonly exitCode: number;
 
   constructor(signal: 'SIGINT' | 'SIGTERM') {
-    super(`${signal}: what was done until now stays; run the command again to go on`);
+    super(`${signal}: interrupted; what was done is kept, run the command again to continue`);
     this.exitCode = 128 + constants.signals[signal];
   }
 }
 
-/** What a command that takes its time is given: a signal to end by, and whom to tell how far it is. */
+/** How a long command is interrupted and reports its progress. */
 export interface Task<State> {
   signal: AbortSignal;
   progress(state: State): void;
 }
 
-/** One command as the command line has it. */
+/** A command that works on a store, beside its server if one is running. */
 export interface LiveCommand<State, Result> {
   wording: Wording<State, Result>;
-  /** Looks whether it makes sense, before anything is opened. @throws Error that says why not */
+  /** Runs before the store is opened. @throws Error that says why the command makes no sense */
   check?(config: Config): Promise<void>;
   run(commands: Commands, config: Config, task: Task<State>): Promise<Result>;
-  /** 0 where it is not given. */
+  /** Default: 0. */
   exitCodeOf?(result: Result): number;
 }
 
 /**
- * Runs one command on what a configuration keeps, and tells of its progress and its result.
- * @returns the exit code: the result's; 1 when it failed, 2 for a faulty configuration, 130 or 143 after a signal.
+ * Runs a command on the store of a configuration, and reports its progress and its result.
+ * @returns the exit code: the result's; 1 when the command failed, 2 for a faulty configuration, 130 or 143 after a
+ * signal.
  */
 export async function runCommand<State, Result>(
   {json = false, ...options}: ConfigOptions & {json?: boolean},
+  io: CommandIo,
   {wording, check, run, exitCodeOf = () => 0}: LiveCommand<State, Result>,
 ): Promise<number> {
-  const loaded = await loadConfiguration({...options, json});
-  if (!loaded) return FAULTY;
+  const loaded = await loadConfiguration({...options, json}, io);
+  if (typeof loaded === 'number') return loaded;
   const {config} = loaded;
-  const report = json ? createJsonReport<State, Result>() : createTextReport(wording);
+  const report = json ? createJsonReport<State, Result>(io) : createTextReport(wording, io);
   try {
     await check?.(config);
-    const result = await withCommands(config, (commands, signal) =>
+    const result = await withCommands(config, io, (commands, signal) =>
       run(commands, config, {signal, progress: report.progress}),
     );
     report.result(result);
@@ -58,40 +62,41 @@ export async function runCommand<State, Result>(
   }
 }
 
-/**
- * To find nothing is no answer to who has named the wrong configuration.
- * @param purpose what the store is wanted for: "that could be indexed".
- */
-export async function expectStore({storage: {metadata}}: Config, purpose: string): Promise<void> {
+/** A new, empty store would hide that the wrong configuration was named. @throws Error when there is no store */
+export async function expectStore({storage: {metadata}}: Config): Promise<void> {
   try {
     await access(metadata.path);
   } catch {
     throw new Error(
-      `There is no store ${purpose}: ${metadata.path} does not exist. Name the server's configuration with --config, or set storage.path.`,
+      `There is no store: ${metadata.path} does not exist. Name the server's configuration with --config, or set storage.path.`,
     );
   }
 }
 
 /**
- * Uses the commands of the server that works on what a configuration keeps, so that it sees their effect at once; else
- * those of the store itself.
- * @param use is given a signal that the first SIGINT or SIGTERM aborts, with an Interrupted as its reason.
+ * Uses the commands of the running server, which then sees their effect at once; without one, opens the store itself.
+ * @param use its signal is aborted by the first SIGINT or SIGTERM, with an Interrupted as its reason.
  */
 async function withCommands<T>(
   config: Config,
+  {env}: CommandIo,
   use: (commands: Commands, signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const interrupted = new AbortController();
-  for (const name of ['SIGINT', 'SIGTERM'] as const)
-    process.once(name, () => interrupted.abort(new Interrupted(name)));
-  const remote = await connectCommands(config.storage.path);
-  if (remote) return use(remote, interrupted.signal);
-  // Loaded only now: a command that speaks to a server needs none of it.
-  const {createServer} = await import('../server.ts');
-  const server = createServer(config, {clock: patientClock});
+  const interrupt = (name: 'SIGINT' | 'SIGTERM') => interrupted.abort(new Interrupted(name));
+  for (const name of SIGNALS) process.once(name, interrupt);
   try {
-    return await use(await server.commands(), interrupted.signal);
+    const remote = await connectCommands(config.storage.path);
+    if (remote) return await use(remote, interrupted.signal);
+    // Loaded on demand: beside a running server none of it is needed.
+    const {createServer} = await import('../server.ts');
+    const server = createServer(config, {clock: patientClock, env});
+    try {
+      return await use(await server.commands(), interrupted.signal);
+    } finally {
+      await server.close();
+    }
   } finally {
-    await server.close();
+    for (const name of SIGNALS) process.off(name, interrupt);
   }
 }

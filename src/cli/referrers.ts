@@ -6,13 +6,13 @@ import {openTarget, resolveSubject} from '../library.ts';
 import {parseReference} from '../oci/name.ts';
 import {explain, parseArtifactReference, registryAccess} from './artifact-reference.ts';
 import {drawTree, type Section} from './draw-tree.ts';
-import {failed, misused} from './report.ts';
+import {type CommandIo, failed, misused} from './report.ts';
 
 export interface ReferrersFlags {
   artifactType?: readonly string[];
   platform?: string;
   allPlatforms?: boolean;
-  /** An older name of `json`: `tree` or `json`. */
+  /** `tree` or `json`; older than `json`. */
   format?: string;
   json?: boolean;
   plainHttp?: boolean;
@@ -20,7 +20,7 @@ export interface ReferrersFlags {
 
 const FORMATS = ['tree', 'json'];
 
-/** @returns what is wrong with the flags, or undefined. */
+/** @returns what is wrong with the flags, else undefined. */
 function faultOf({format, platform, allPlatforms}: ReferrersFlags): string | undefined {
   if (format !== undefined && !FORMATS.includes(format))
     return `--format "${format}" is not known: write tree or json.`;
@@ -37,19 +37,20 @@ function wantedPlatforms(
   name: string,
 ): PlatformManifest[] {
   if (platform === undefined && !allPlatforms) return [];
-  if (!manifest) throw new ArtifactError(`${name} has no such manifest, whose platforms could be looked at.`);
+  if (!manifest) throw new ArtifactError(`${name} has no such manifest, so its platforms are not known.`);
   const all = platformsOf(manifest.bytes);
-  if (all.length === 0) throw new ArtifactError(`${manifest.digest} is no image index: it has no platforms.`);
+  if (all.length === 0)
+    throw new ArtifactError(`${manifest.digest} is not an image index: it has no platforms.`);
   if (platform === undefined) return all;
   const found = all.filter((one) => isPlatform(one.platform, platform));
   if (found.length > 0) return found;
   const known = new Set(all.map((one) => one.platform ?? 'none'));
   throw new ArtifactError(
-    `${manifest.digest} has no manifest for ${platform}; it has those for ${[...known].join(', ')}.`,
+    `${manifest.digest} has no manifest for ${platform}; it has manifests for ${[...known].join(', ')}.`,
   );
 }
 
-/** The subject's own referrers, unless one platform is asked for, and those of each platform, kept apart. */
+/** The subject's own referrers, unless one platform is selected, then those of each selected platform. */
 async function sectionsOf(target: ArtifactTarget, text: string, flags: ReferrersFlags): Promise<Section[]> {
   const reference = parseReference(text);
   const manifest = await target.manifest(reference);
@@ -71,29 +72,33 @@ async function sectionsOf(target: ArtifactTarget, text: string, flags: Referrers
 
 /**
  * `backref referrers`: shows what refers to a manifest, what refers to that, and so on.
- * @returns the exit code: 0 when that is known, be it nothing; 1 when it cannot be told; 2 when the command is misused.
+ * @returns the exit code: 0 when they are known, even if there are none; 1 when not; 2 for wrong arguments.
  */
-export async function referrers(text: string, flags: ReferrersFlags): Promise<number> {
+export async function referrers(text: string, flags: ReferrersFlags, io: CommandIo): Promise<number> {
   const json = flags.json === true || flags.format === 'json';
   const reference = parseArtifactReference(text);
-  if (typeof reference === 'string') return misused(reference, {json});
+  if (typeof reference === 'string') return misused(reference, {json}, io);
   const fault = faultOf(flags);
-  if (fault !== undefined) return misused(fault, {json});
+  if (fault !== undefined) return misused(fault, {json}, io);
   try {
-    await using target = await opened(reference.target, flags);
+    await using target = await open(reference.target, flags, io);
     const sections = await sectionsOf(target, reference.reference, flags);
-    process.stdout.write(
+    io.stdout.write(
       json
         ? `${JSON.stringify({reference: text, subjects: sections}, undefined, 2)}\n`
         : drawTree(target.name, sections, systemClock.now()),
     );
     return 0;
   } catch (error) {
-    return failed(explain(error, process.env), {json});
+    return failed(explain(error, io.env), {json}, io);
   }
 }
 
-async function opened(target: string, flags: ReferrersFlags): Promise<ArtifactTarget & AsyncDisposable> {
-  const result = await openTarget(target, await registryAccess(target, flags, process.env));
+async function open(
+  target: string,
+  flags: ReferrersFlags,
+  {env}: CommandIo,
+): Promise<ArtifactTarget & AsyncDisposable> {
+  const result = await openTarget(target, await registryAccess(target, flags, env));
   return {...result, [Symbol.asyncDispose]: result.close};
 }

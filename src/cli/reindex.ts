@@ -1,5 +1,6 @@
 import type {ConfigOptions} from './configuration.ts';
 import {expectStore, runCommand} from './live-commands.ts';
+import type {CommandIo} from './report.ts';
 
 interface Counts {
   manifests: number;
@@ -15,16 +16,16 @@ const wording = {
     `${number(manifests)} manifests, ${number(edges)} with a subject`,
   ],
   result: ({manifests, edges, removed}: Counts): string =>
-    `Read ${number(manifests)} manifests: ${number(edges)} refer to another and are in the index; ${number(removed)} entries that no manifest makes were removed.`,
+    `Read ${number(manifests)} manifests and indexed ${number(edges)} that have a subject; removed ${number(removed)} entries without a manifest.`,
 };
 
 /**
  * `backref reindex`: rebuilds the index of referrers from the stored manifests.
  * @returns the exit code: 0 when it is rebuilt, 1 when not, 2 for a faulty configuration, 130 or 143 after a signal.
  */
-export const reindex = (options: ConfigOptions & {json?: boolean}): Promise<number> =>
-  runCommand<Counts & {done: number}, Counts>(options, {
+export const reindex = (options: ConfigOptions & {json?: boolean}, io: CommandIo): Promise<number> =>
+  runCommand<Counts & {done: number}, Counts>(options, io, {
     wording,
-    check: (config) => expectStore(config, 'to be indexed'),
+    check: expectStore,
     run: (commands, _config, task) => commands.reindex(task),
   });

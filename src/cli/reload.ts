@@ -3,19 +3,21 @@ import type {Loaded} from '../config/load.ts';
 import type {Log} from '../observe/log.ts';
 import type {BackrefServer, Reloaded} from '../server.ts';
 import {type ConfigOptions, readConfiguration} from './configuration.ts';
+import type {CommandIo} from './report.ts';
 
 /**
- * Has a server take up the configuration as it is now, with all files that it names, and logs what came of it. A faulty
- * one is rejected as a whole, with every fault.
- * @returns what was loaded; undefined when it was rejected.
+ * Reads the configuration again, with all files that it names, applies it to a server and logs the outcome. A faulty
+ * configuration is rejected as a whole, with every fault.
+ * @returns the configuration; undefined when it was rejected.
  */
 export async function reloadConfiguration(
   options: ConfigOptions,
+  io: CommandIo,
   server: Pick<BackrefServer, 'reload'>,
   log: Log,
 ): Promise<Loaded | undefined> {
   try {
-    const loaded = await readConfiguration(options);
+    const loaded = await readConfiguration(options, io);
     if (loaded instanceof ConfigError) throw loaded;
     const reloaded = server.reload(loaded.config);
     logReloaded(loaded.source, reloaded, log);
@@ -39,7 +41,7 @@ function logReloaded(source: string, {left, ...changes}: Reloaded, log: Log): vo
   if (left.length === 0) return;
   log({
     level: 'warn',
-    event: 'config.left',
+    event: 'config.restart-needed',
     text: `takes effect only after a restart: ${left.join(', ')}`,
     facts: {left},
   });
@@ -50,7 +52,7 @@ function logRejected(error: unknown, log: Log): void {
   log({
     level: 'error',
     event: 'config.rejected',
-    text: `${reason}\nThe earlier configuration stays in force.`,
+    text: `${reason}\nThe previous configuration stays in effect.`,
     facts: error instanceof ConfigError ? {source: error.source, faults: error.faults} : {reason},
   });
 }

@@ -5,74 +5,81 @@ import {configWarnings} from '../config/checks.ts';
 import type {Config} from '../config.ts';
 import {createLog, type Log, logEvents} from '../observe/log.ts';
 import {banner, listeningText, type Running} from './banner.ts';
-import {type ConfigOptions, FAULTY, loadConfiguration} from './configuration.ts';
+import {type ConfigOptions, loadConfiguration} from './configuration.ts';
 import {folderFault, listenFault, surviveFaults} from './faults.ts';
 import {reloadConfiguration} from './reload.ts';
+import {type CommandIo, failed} from './report.ts';
 import {listenToSignals} from './signals.ts';
 
-/** Milliseconds that a server may take beyond its grace period before it is left behind. */
-const LEEWAY = 2000;
-
-const hasColors = (): boolean => process.stdout.isTTY === true && process.stdout.hasColors();
-const write = (text: string): void => void process.stdout.write(text);
+/** How long a stop may take beyond the grace period before the process ends anyway. */
+const STOP_MARGIN_MS = 2000;
 
 /**
- * `backref serve`: serves until SIGTERM or SIGINT, then lets requests under way end within the grace period; a second
- * signal ends the process at once. A SIGHUP reloads the configuration.
- * @returns the exit code: 0 after a stop, 1 when the server cannot start, 2 when its configuration has faults.
+ * `backref serve`: serves until SIGTERM or SIGINT, then lets running requests end within the grace period. A second
+ * signal ends the process at once. SIGHUP reloads the configuration. With `json`, errors are objects on stdout and so is
+ * each line of the log.
+ * @returns the exit code: 0 after a stop, 1 when the server cannot start, 2 for a faulty configuration.
  */
-export async function serve(options: ConfigOptions & {version: string; json?: boolean}): Promise<number> {
-  const loaded = await loadConfiguration(options);
-  if (!loaded) return FAULTY;
+export async function serve(
+  options: ConfigOptions & {version: string; json?: boolean},
+  io: CommandIo,
+): Promise<number> {
+  const loaded = await loadConfiguration(options, io);
+  if (typeof loaded === 'number') return loaded;
   const {source} = loaded;
-  const config = loggingAsAsked(loaded.config, options);
+  const config = withLogFormat(loaded.config, options);
   const unwritable = await folderFault(config);
-  if (unwritable) return failed(unwritable);
+  if (unwritable) return failed(unwritable, options, io);
 
   const signals = listenToSignals();
-  const openLog = (config: Config) =>
-    createLog(config.log, {write, now: systemClock.now, colors: hasColors()});
-  let inForce = config;
-  let log = await openLog(config);
+  let current = config;
+  let log = await openLog(config, io);
   const {createServer} = await import('../server.ts');
-  const server = createServer(config);
+  const server = createServer(config, {env: io.env});
   logEvents(server.events, (entry) => log(entry));
   try {
     const address = await server.listen();
     surviveFaults(server.events);
     const {version} = options;
     const {pid} = process;
-    announce({version, config, source, address, pid, interfaces: networkInterfaces()}, log);
+    announce({version, config, source, address, pid, interfaces: networkInterfaces()}, log, io);
     logWarnings(config, log);
   } catch (error) {
     await server.close().catch(() => {});
-    return failed(listenFault(error, config));
+    return failed(listenFault(error, config), options, io);
   }
 
-  const reloadEach = async () => {
+  const reloadOnSignals = async () => {
     for await (const _ of signals.reload) {
-      const reloaded = await reloadConfiguration(options, server, log);
+      const reloaded = await reloadConfiguration(options, io, server, log);
       if (!reloaded) continue;
-      inForce = loggingAsAsked(reloaded.config, options);
-      log = await openLog(inForce);
-      logWarnings({...inForce, listen: config.listen}, log);
+      current = withLogFormat(reloaded.config, options);
+      log = await openLog(current, io);
+      logWarnings({...current, listen: config.listen}, log);
     }
   };
-  void reloadEach();
+  void reloadOnSignals();
   const signal = await signals.stop;
-  log({level: 'info', event: 'server.stopping', text: `${signal}: finishing what runs`, facts: {signal}});
-  await Promise.race([server.close(), delay(inForce.shutdown.grace + LEEWAY)]);
+  log({level: 'info', event: 'server.stopping', text: `${signal}: finishing requests`, facts: {signal}});
+  await Promise.race([server.close(), delay(current.shutdown.grace + STOP_MARGIN_MS)]);
   return 0;
 }
 
-/** `--json` goes before `log.format`. */
-const loggingAsAsked = (config: Config, {json = false}: {json?: boolean}): Config =>
+/** `--json` overrides `log.format`. */
+const withLogFormat = (config: Config, {json = false}: {json?: boolean}): Config =>
   json ? {...config, log: {...config.log, format: 'json'}} : config;
 
-/** Tells a person, or the log, that the server listens. */
-function announce(running: Running, log: Log): void {
+const openLog = ({log}: Config, {stdout}: CommandIo): Promise<Log> =>
+  createLog(log, {
+    write: (text) => void stdout.write(text),
+    now: systemClock.now,
+    colors: stdout.isTTY === true && stdout.hasColors?.() === true,
+  });
+
+/** Reports that the server listens: to a person with a banner, else in the log. */
+function announce(running: Running, log: Log, {stdout}: CommandIo): void {
   const {config, address, source, pid} = running;
-  if (config.log.format === 'pretty') write(`${banner(running)}\n`);
+  if (config.log.format === 'pretty') stdout.write(`${banner(running)}\n`);
   else
     log({
       level: 'info',
@@ -85,9 +92,4 @@ function announce(running: Running, log: Log): void {
 function logWarnings(config: Config, log: Log): void {
   for (const {path: setting, problem} of configWarnings(config))
     log({level: 'warn', event: 'config.warning', text: `${setting}: ${problem}`, facts: {setting, problem}});
-}
-
-function failed(problem: string): number {
-  process.stderr.write(`${problem}\n`);
-  return 1;
 }

@@ -6,18 +6,18 @@ type StopSignal = 'SIGTERM' | 'SIGINT' | 'SIGHUP';
 
 const STOP_SIGNALS = ['SIGTERM', 'SIGINT'] as const;
 
-/** What a server that runs is told by signals. */
+/** The signals that a running server obeys. */
 export interface Signals {
   /**
-   * The first signal to stop; from then on another one ends the process with the code that a shell expects. A SIGHUP
-   * is one when the terminal that the process was started in is gone.
+   * The first signal to stop. Another one then ends the process with the exit code that a shell expects. SIGHUP means
+   * to stop when the terminal that started the process is gone.
    */
   stop: Promise<StopSignal>;
-  /** Each other SIGHUP: the configuration is to be reloaded. Those that come while nobody asks for the next are kept. */
+  /** Any other SIGHUP means to reload the configuration. Signals are queued until they are read. */
   reload: AsyncIterable<unknown>;
 }
 
-/** Listens to the signals of this process from now on. */
+/** Handles the signals of this process from now on. */
 export function listenToSignals(): Signals {
   const isGone = watchTerminal();
   const {promise: stop, resolve} = Promise.withResolvers<StopSignal>();
@@ -39,7 +39,7 @@ async function* reloads(hangups: AsyncIterable<unknown>, isGone: () => boolean):
   for await (const hangup of hangups) if (!isGone()) yield hangup;
 }
 
-/** Tells whether there was a terminal and there is none any more: it was closed, or its connection broke. */
+/** @returns whether the terminal of this process is gone: it was closed, or its connection broke. */
 function watchTerminal(): () => boolean {
   const terminals = [0, 1, 2].filter((descriptor) => isatty(descriptor));
   return () => terminals.length > 0 && !terminals.some((descriptor) => isatty(descriptor));

@@ -2,7 +2,7 @@ import {mkdir, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
 import {indexReferrers, listReferrers} from '../../src/index.ts';
-import {run as runCommand} from '../support/command.ts';
+import {call} from '../support/command.ts';
 import {imageManifest, sha256} from '../support/content.ts';
 import {createFolder} from '../support/folder.ts';
 import {createLayout} from '../support/layout.ts';
@@ -11,21 +11,22 @@ import {createScriptedUpstream} from '../support/scripted-upstream.ts';
 
 const TYPE = ['--artifact-type', 'application/x.sbom'];
 
-/** A folder with two files, which is also the home of the commands that are run in it. */
+/** A folder with two files, which is also the home of the commands. */
 async function createHome(t: ExecutionContext) {
-  const cwd = await createFolder(t);
-  await writeFile(join(cwd, 'a.json'), '{"a":1}');
-  await writeFile(join(cwd, 'b.txt'), 'b');
-  const run = (...args: string[]) => runCommand(t, ['attach', ...args], {cwd, env: {HOME: cwd}});
-  return {cwd, run};
+  const home = await createFolder(t);
+  const [a, b] = [join(home, 'a.json'), join(home, 'b.txt')];
+  await writeFile(a, '{"a":1}');
+  await writeFile(b, 'b');
+  const run = (...args: string[]) => call(['attach', ...args], {HOME: home});
+  return {home, a, b, run};
 }
 
 test('files become layers of one artifact, whose digest is printed', async (t) => {
   const image = imageManifest();
   const legacy = await startLegacy(t, image);
-  const {run} = await createHome(t);
+  const {a, b, run} = await createHome(t);
   const {code, stdout, stderr} = await run(
-    ...[`${legacy.host}/team/app:1`, 'a.json', './b.txt', ...TYPE, '--media-type', 'text/plain'],
+    ...[`${legacy.host}/team/app:1`, a, b, ...TYPE, '--media-type', 'text/plain'],
     ...['--annotation', 'org.example.a=x=y', '-a', 'org.example.b=', '--plain-http'],
   );
   t.is(stderr, '');
@@ -56,9 +57,9 @@ test('files become layers of one artifact, whose digest is printed', async (t) =
 test('an image layout is attached to in the same way, by tag and by digest', async (t) => {
   const image = imageManifest();
   const folder = await createLayout(t, {'1': image});
-  const {run} = await createHome(t);
-  t.is((await run(`oci:${folder}:1`, 'a.json', ...TYPE)).code, 0);
-  t.is((await run(`oci:${folder}@${image.digest}`, 'b.txt', ...TYPE)).code, 0);
+  const {a, b, run} = await createHome(t);
+  t.is((await run(`oci:${folder}:1`, a, ...TYPE)).code, 0);
+  t.is((await run(`oci:${folder}@${image.digest}`, b, ...TYPE)).code, 0);
   t.is((await indexReferrers(`oci:${folder}`, image.digest)).manifests.length, 2);
 });
 
@@ -72,30 +73,30 @@ test('what docker login keeps is shown to the registry, and its helpers are not 
     },
     {request: 'GET /v2/team/app/manifests/1', sends: {authorization: basic}, answer: {status: 404}},
   ]);
-  const {cwd, run} = await createHome(t);
-  await mkdir(join(cwd, '.docker'));
+  const {home, a, run} = await createHome(t);
+  await mkdir(join(home, '.docker'));
   const auths = {[upstream.host]: {auth: Buffer.from('u:p').toString('base64')}};
-  await writeFile(join(cwd, '.docker/config.json'), JSON.stringify({auths}));
-  const {code, stderr} = await run(`${upstream.host}/team/app:1`, 'a.json', ...TYPE, '--plain-http');
+  await writeFile(join(home, '.docker/config.json'), JSON.stringify({auths}));
+  const {code, stderr} = await run(`${upstream.host}/team/app:1`, a, ...TYPE, '--plain-http');
   t.is(code, 1);
   t.is(stderr, `${upstream.host}/team/app has no manifest 1 to attach to.\n`);
 });
 
 test('what fails ends with 1 and says what to do', async (t) => {
   const legacy = await startLegacy(t, imageManifest());
-  const {cwd, run} = await createHome(t);
+  const {home, a, run} = await createHome(t);
   const failures: Record<string, {args: string[]; says: RegExp}> = {
     'a file that is not there': {
       args: [`${legacy.host}/team/app:1`, 'none.json', '--plain-http'],
       says: /^The file none\.json cannot be read \(ENOENT\)\.\n$/,
     },
-    'a folder': {args: [`${legacy.host}/team/app:1`, cwd, '--plain-http'], says: /is no file/},
+    'a folder': {args: [`${legacy.host}/team/app:1`, home, '--plain-http'], says: /is not a file/},
     'no TLS': {
-      args: [`${legacy.host}/team/app:1`, 'a.json', '--no-plain-http'],
-      says: /For this command that is --plain-http\.\n$/,
+      args: [`${legacy.host}/team/app:1`, a, '--no-plain-http'],
+      says: /With this command, use --plain-http\.\n$/,
     },
-    'no layout': {args: [`oci:${cwd}:1`, 'a.json'], says: /is no OCI image layout/},
-    'no such tag': {args: [`${legacy.host}/team/app:2`, 'a.json', '--plain-http'], says: /has no manifest 2/},
+    'no layout': {args: [`oci:${home}:1`, a], says: /is no OCI image layout/},
+    'no such tag': {args: [`${legacy.host}/team/app:2`, a, '--plain-http'], says: /has no manifest 2/},
   };
   for (const [what, {args, says}] of Object.entries(failures)) {
     const {code, stdout, stderr} = await run(...args, ...TYPE);
@@ -107,17 +108,17 @@ test('what fails ends with 1 and says what to do', async (t) => {
 });
 
 test('a misused command ends with 2 and says how it is used', async (t) => {
-  const {run} = await createHome(t);
+  const {a, run} = await createHome(t);
   const REFERENCE = 'r.test/a:1';
   const misuses: Record<string, string[]> = {
-    'no artifact type': [REFERENCE, 'a.json'],
-    'an empty artifact type': [REFERENCE, 'a.json', '--artifact-type', ''],
+    'no artifact type': [REFERENCE, a],
+    'an empty artifact type': [REFERENCE, a, '--artifact-type', ''],
     'no file': [REFERENCE, ...TYPE],
-    'an annotation without a value': [REFERENCE, 'a.json', ...TYPE, '-a', 'x'],
-    'no tag': ['r.test/a', 'a.json', ...TYPE],
-    'no registry': ['team/app:1', 'a.json', ...TYPE],
-    'a host alone': ['r.test:5000', 'a.json', ...TYPE],
-    'a layout without a tag': ['oci:folder', 'a.json', ...TYPE],
+    'an annotation without a value': [REFERENCE, a, ...TYPE, '-a', 'x'],
+    'no tag': ['r.test/a', a, ...TYPE],
+    'no registry': ['team/app:1', a, ...TYPE],
+    'a host alone': ['r.test:5000', a, ...TYPE],
+    'a layout without a tag': ['oci:folder', a, ...TYPE],
   };
   for (const [what, args] of Object.entries(misuses)) {
     const {code, stderr} = await run(...args);

@@ -2,7 +2,7 @@ import {readFile, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import test from 'ava';
 import {loadConfig} from '../../src/config/load.ts';
-import {run} from '../support/command.ts';
+import {call, run} from '../support/command.ts';
 import {createFolder} from '../support/folder.ts';
 
 const FAULTY =
@@ -10,7 +10,7 @@ const FAULTY =
 
 test('--version gives the version of the package', async (t) => {
   const {version} = JSON.parse(await readFile('package.json', 'utf8'));
-  t.like(await run(t, ['--version'], {cwd: await createFolder(t)}), {
+  t.like(await call(['--version']), {
     code: 0,
     stdout: `${version}\n`,
     stderr: '',
@@ -18,37 +18,37 @@ test('--version gives the version of the package', async (t) => {
 });
 
 test('--help names every command', async (t) => {
-  const {code, stdout} = await run(t, ['--help'], {cwd: await createFolder(t)});
+  const {code, stdout} = await call(['--help']);
   t.is(code, 0);
   for (const command of ['serve', 'health', 'attach', 'referrers', 'config'])
     t.regex(stdout, new RegExp(`^ {2}${command}`, 'm'));
 });
 
 test('an unknown command or option ends with 2', async (t) => {
-  const cwd = await createFolder(t);
   for (const args of [['sevre'], ['serve', '--confg', 'x'], []])
-    t.is((await run(t, args, {cwd})).code, 2, args.join(' '));
+    t.is((await call(args)).code, 2, args.join(' '));
 });
 
-test('config check without a file finds the built-in default fine', async (t) => {
+test('config check without a file finds the built-in default valid', async (t) => {
   const {code, stdout, stderr} = await run(t, ['config', 'check'], {cwd: await createFolder(t)});
   t.is(code, 0);
-  t.regex(stdout, /fine \(built-in default\): 7 registries/);
+  t.regex(stdout, /valid \(built-in default\): 7 registries/);
   t.is(stderr, '');
 });
 
 test('config check tells every fault on stderr and ends with 2', async (t) => {
   const cwd = await createFolder(t);
   await writeFile(join(cwd, 'f.yaml'), FAULTY);
-  const {code, stdout, stderr} = await run(t, ['config', 'check', '--config', 'f.yaml'], {cwd});
+  const file = join(cwd, 'f.yaml');
+  const {code, stdout, stderr} = await call(['config', 'check', '--config', file]);
   t.is(code, 2);
   t.is(stdout, '');
   t.is(
     stderr,
-    `The configuration cannot be used (f.yaml): 2 faults
-  listen.port (f.yaml:1:16)
+    `The configuration cannot be used (${file}): 2 faults
+  listen.port (${file}:1:16)
     must be a whole number from 0 to 65535; found "http"
-  registries.r.test.tags.tll (f.yaml:3:57)
+  registries.r.test.tags.tll (${file}:3:57)
     is not known (did you mean "ttl"?): allowed here are ttl, maxStale, keepDeleted, absentTtl
 `,
   );
@@ -57,24 +57,25 @@ test('config check tells every fault on stderr and ends with 2', async (t) => {
 test('config check --json tells the same to machines', async (t) => {
   const cwd = await createFolder(t);
   await writeFile(join(cwd, 'f.yaml'), FAULTY);
-  const {code, stdout} = await run(t, ['config', 'check', '--json'], {cwd, env: {BACKREF_CONFIG: 'f.yaml'}});
+  const file = join(cwd, 'f.yaml');
+  const {code, stdout} = await call(['config', 'check', '--json'], {BACKREF_CONFIG: file});
   t.is(code, 2);
   const {ok, source, faults} = JSON.parse(stdout);
   t.false(ok);
-  t.is(source, 'f.yaml');
-  t.like(faults[0], {path: 'listen.port', value: '"http"', where: 'f.yaml:1:16'});
+  t.is(source, file);
+  t.like(faults[0], {path: 'listen.port', value: '"http"', where: `${file}:1:16`});
   t.is(faults.length, 2);
 });
 
 test('config check warns of pushes over an address that others can reach, and ends with 0', async (t) => {
   const cwd = await createFolder(t);
   await writeFile(join(cwd, 'f.yaml'), 'registries: {apps.local: {}}');
-  const env = {BACKREF_CONFIG: 'f.yaml'};
-  const {code, stdout, stderr} = await run(t, ['config', 'check'], {cwd, env});
+  const env = {BACKREF_CONFIG: join(cwd, 'f.yaml')};
+  const {code, stdout, stderr} = await call(['config', 'check'], env);
   t.is(code, 0);
-  t.regex(stdout, /fine/);
+  t.regex(stdout, /valid/);
   t.regex(stderr, /^Warning: listen\.host: anyone who can reach 0\.0\.0\.0 can push to apps\.local: .*\.\n$/);
-  const json = await run(t, ['config', 'check', '--json'], {cwd, env});
+  const json = await call(['config', 'check', '--json'], env);
   t.like(JSON.parse(json.stdout), {ok: true, faults: [], warnings: {0: {path: 'listen.host'}}});
 });
 
@@ -95,7 +96,7 @@ test('config show prints a hosted registry in such a way, too', async (t) => {
     file,
     'registries: {apps.local: {referrers: {keep: 50}}, r.test: {upstream: {url: https://r.test}, push: through}}',
   );
-  const {code, stdout} = await run(t, ['config', 'show', '--config', file], {cwd});
+  const {code, stdout} = await call(['config', 'show', '--config', file]);
   t.is(code, 0);
   t.regex(stdout, /keep: 50/);
   t.regex(stdout, /maxManifest: 4MiB/);
@@ -111,8 +112,8 @@ test('config show never prints a password', async (t) => {
     `registries: {r.test: {upstream: {url: "https://r.test", ${credentials}}}}`,
   );
   for (const format of [[], ['--json']]) {
-    const args = ['config', 'show', '--config', 'f.yaml', ...format];
-    const {code, stdout} = await run(t, args, {cwd, env: {TOKEN: 'hunter2'}});
+    const args = ['config', 'show', '--config', join(cwd, 'f.yaml'), ...format];
+    const {code, stdout} = await call(args, {TOKEN: 'hunter2'});
     t.is(code, 0);
     t.regex(stdout, /username"?: "?me/);
     t.regex(stdout, /\[redacted\]/);

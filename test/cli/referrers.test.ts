@@ -1,7 +1,7 @@
 import test, {type ExecutionContext} from 'ava';
 import {attach} from '../../src/index.ts';
 import {OCI_INDEX, OCI_MANIFEST} from '../../src/oci/media-type.ts';
-import {run as runCommand} from '../support/command.ts';
+import {call} from '../support/command.ts';
 import {contentOf, imageManifest, type ManifestContent, manifestAnswer} from '../support/content.ts';
 import {createFolder} from '../support/folder.ts';
 import {createLayout} from '../support/layout.ts';
@@ -13,8 +13,7 @@ const sbom = {mediaType: 'application/spdx+json', data: Buffer.from('{}\n'), art
 const signature = {mediaType: 'application/x', data: Buffer.from('s'), artifactType: 'a/signature'};
 
 async function run(t: ExecutionContext, ...args: string[]) {
-  const cwd = await createFolder(t);
-  return runCommand(t, ['referrers', ...args], {cwd, env: {HOME: cwd}});
+  return call(['referrers', ...args], {HOME: await createFolder(t)});
 }
 
 function platformIndex(manifests: Record<string, ManifestContent>): ManifestContent {
@@ -93,9 +92,9 @@ test('a platform that the index does not have is an error that names those it ha
   const {code, stdout, stderr} = await run(t, reference, '--plain-http', '--platform', 'linux/s390x');
   t.is(code, 1);
   t.is(stdout, '');
-  t.regex(stderr, /no manifest for linux\/s390x; it has those for linux\/amd64, linux\/arm64\/v8/);
+  t.regex(stderr, /no manifest for linux\/s390x; it has manifests for linux\/amd64, linux\/arm64\/v8/);
   const image = reference.replace(/:1$/, `@${own}`);
-  t.regex((await run(t, image, '--plain-http', '--all-platforms')).stderr, /is no image index/);
+  t.regex((await run(t, image, '--plain-http', '--all-platforms')).stderr, /is not an image index/);
 });
 
 test('the filter takes direct referrers of any of its types, with all that refers to them', async (t) => {

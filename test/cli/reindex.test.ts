@@ -1,10 +1,12 @@
 import {access, stat, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
+import {loadConfig} from '../../src/config/load.ts';
 import {parseName} from '../../src/oci/name.ts';
+import {createServer} from '../../src/server.ts';
 import type {Change} from '../../src/storage/metadata.ts';
 import {openSqliteMetadata} from '../../src/storage/sqlite/metadata.ts';
-import {type Command, run, start, startProgram} from '../support/command.ts';
+import {type Command, call, run, signalAfter, start, startInTerminal} from '../support/command.ts';
 import {headAnswer, imageManifest, manifestAnswer} from '../support/content.ts';
 import {createFolder} from '../support/folder.ts';
 import {listAnswer, referrerOf} from '../support/referrers.ts';
@@ -17,9 +19,11 @@ const image = imageManifest();
 /** A folder with a configuration, and in its store some manifests of one repository that refer to another. */
 async function setUp(t: ExecutionContext, {url = 'http://127.0.0.1:9', count = 20} = {}) {
   const cwd = await createFolder(t);
+  const file = join(cwd, 'f.yaml');
   await writeFile(
-    join(cwd, 'f.yaml'),
+    file,
     `listen: {host: 127.0.0.1, port: 0}
+storage: {path: ${join(cwd, 'data')}}
 registries: {r.test: {default: true, upstream: {url: "${url}", insecure: true}, referrers: {mode: api, prefetch: off}}}`,
   );
   const referrers = Array.from({length: count}, () => referrerOf(image));
@@ -40,10 +44,18 @@ registries: {r.test: {default: true, upstream: {url: "${url}", insecure: true}, 
   const list = {type: 'referrer-list.put', repository, subject: image.digest, source: 'api'} as const;
   await metadata.commit([...puts, {...list, descriptors: [], at: Date.now()}]);
   await metadata.close();
-  return {cwd, referrers};
+  return {cwd, file, reindex: ['reindex', '--config', file], referrers};
 }
 
-async function serving(t: ExecutionContext, cwd: string): Promise<{server: Command; url: string}> {
+/** A server in this process, on what a configuration names. */
+async function serving(t: ExecutionContext, file: string): Promise<string> {
+  const server = createServer(await loadConfig({file, env: {}}), {env: {}});
+  t.teardown(() => server.close());
+  return (await server.listen()).url;
+}
+
+/** A server in a process of its own. */
+async function served(t: ExecutionContext, cwd: string): Promise<{server: Command; url: string}> {
   const server = start(t, ['serve', '--config', 'f.yaml'], {cwd});
   const [, url = ''] = await server.prints(LISTENS);
   return {server, url};
@@ -55,14 +67,12 @@ async function listed(url: string): Promise<string[]> {
   return manifests.map(({digest}: {digest: string}) => digest);
 }
 
-const REINDEX = ['reindex', '--config', 'f.yaml'];
-const DONE =
-  'Read 21 manifests: 20 refer to another and are in the index; 0 entries that no manifest makes were removed.\n';
+const DONE = 'Read 21 manifests and indexed 20 that have a subject; removed 0 entries without a manifest.\n';
 
 test('without a server it opens the store itself', async (t) => {
-  const {cwd, referrers} = await setUp(t);
-  t.like(await run(t, REINDEX, {cwd}), {code: 0, stdout: DONE});
-  const {url} = await serving(t, cwd);
+  const {file, reindex, referrers} = await setUp(t);
+  t.like(await call(reindex), {code: 0, stdout: DONE});
+  const url = await serving(t, file);
   t.deepEqual(
     await listed(url),
     referrers.map(({digest}) => digest),
@@ -70,10 +80,10 @@ test('without a server it opens the store itself', async (t) => {
 });
 
 test('beside a running server, the server does it and sees it at once', async (t) => {
-  const {cwd, referrers} = await setUp(t);
-  const {server, url} = await serving(t, cwd);
+  const {cwd, reindex, referrers} = await setUp(t);
+  const {server, url} = await served(t, cwd);
   t.deepEqual(await listed(url), []);
-  t.like(await run(t, REINDEX, {cwd}), {code: 0, stdout: DONE});
+  t.like(await run(t, reindex, {cwd}), {code: 0, stdout: DONE});
   t.deepEqual(
     await listed(url),
     referrers.map(({digest}) => digest),
@@ -83,8 +93,8 @@ test('beside a running server, the server does it and sees it at once', async (t
 });
 
 test('for machines each line is a message of JSON, the last one the result', async (t) => {
-  const {cwd} = await setUp(t);
-  const {code, stdout, stderr} = await run(t, [...REINDEX, '--json'], {cwd});
+  const {reindex} = await setUp(t);
+  const {code, stdout, stderr} = await call([...reindex, '--json']);
   t.is(code, 0);
   t.is(stderr, '');
   const lines = stdout
@@ -97,13 +107,9 @@ test('for machines each line is a message of JSON, the last one the result', asy
 });
 
 test('on a terminal a bar is drawn', async (t) => {
-  const {cwd} = await setUp(t);
-  const main = new URL('../../src/cli/main.ts', import.meta.url).pathname;
-  const line = `'${process.execPath}' '${main}' reindex --config f.yaml`;
-  const terminal = startProgram(t, 'script', ['-qec', line, '/dev/null'], {
-    cwd,
-    env: {PATH: '/usr/bin:/bin', TERM: 'xterm'},
-  });
+  const {cwd, reindex} = await setUp(t);
+  const terminal = await startInTerminal(t, reindex, {cwd});
+  if (!terminal) return t.pass('no terminal can be made here');
   t.is(await terminal.ended, 0);
   const {stdout} = terminal.printed();
   t.regex(stdout, /\r\[#{12}\] 100 % {2}21 manifests/);
@@ -111,67 +117,60 @@ test('on a terminal a bar is drawn', async (t) => {
 });
 
 test('SIGINT ends the command with 130 and leaves the server well', async (t) => {
-  const {cwd} = await setUp(t, {count: 5000});
-  const {server, url} = await serving(t, cwd);
-  const command = start(t, [...REINDEX, '--json'], {cwd});
-  await command.prints(/progress/);
-  command.child.kill('SIGINT');
-  t.is(await command.ended, 130);
-  t.regex(command.printed().stdout, /\{"error":\{"message":"SIGINT: what was done until now stays/);
+  const {cwd, file, reindex} = await setUp(t, {count: 2000});
+  const url = await serving(t, file);
+  const env = await signalAfter(cwd, 'progress', 'SIGINT');
+  const {code, stdout} = await run(t, [...reindex, '--json'], {cwd, env});
+  t.is(code, 130);
+  t.regex(stdout, /\{"error":\{"message":"SIGINT: interrupted; what was done is kept/);
   t.is((await fetch(`${url}/v2/`)).status, 200);
-  t.like(await run(t, REINDEX, {cwd}), {code: 0});
-  t.is((await listed(url)).length, 5000);
-  server.child.kill('SIGTERM');
-  t.is(await server.ended, 0);
+  t.like(await call(reindex), {code: 0});
+  t.is((await listed(url)).length, 2000);
 });
 
 test('SIGINT leaves a store that was opened itself well', async (t) => {
-  const {cwd} = await setUp(t, {count: 5000});
-  const command = start(t, [...REINDEX, '--json'], {cwd});
-  await command.prints(/progress/);
-  command.child.kill('SIGINT');
-  t.is(await command.ended, 130);
-  t.like(await run(t, REINDEX, {cwd}), {code: 0});
+  const {cwd, reindex} = await setUp(t, {count: 2000});
+  const env = await signalAfter(cwd, 'progress', 'SIGINT');
+  t.is((await run(t, [...reindex, '--json'], {cwd, env})).code, 130);
+  t.like(await call(reindex), {code: 0});
 });
 
 test('a server that was killed leaves a socket that the next one replaces', async (t) => {
-  const {cwd} = await setUp(t);
+  const {cwd, reindex} = await setUp(t);
   const path = join(cwd, 'data', 'backref.sock');
-  const {server} = await serving(t, cwd);
+  const {server} = await served(t, cwd);
   server.child.kill('SIGKILL');
   await server.ended;
   t.true((await stat(path)).isSocket());
-  t.like(await run(t, REINDEX, {cwd}), {code: 0, stdout: DONE});
-  const {server: next} = await serving(t, cwd);
-  t.like(await run(t, REINDEX, {cwd}), {code: 0, stdout: DONE});
+  t.like(await call(reindex), {code: 0, stdout: DONE});
+  const {server: next} = await served(t, cwd);
+  t.like(await call(reindex), {code: 0, stdout: DONE});
   next.child.kill('SIGTERM');
   t.is(await next.ended, 0);
   await t.throwsAsync(() => access(path));
 });
 
-test('a second server on the same folder is told what is wrong, and the first goes on', async (t) => {
-  const {cwd} = await setUp(t);
-  const {url} = await serving(t, cwd);
+test('a second server on the same folder says what is wrong, and the first goes on', async (t) => {
+  const {cwd, file} = await setUp(t);
+  const url = await serving(t, file);
   const {code, stderr} = await run(t, ['serve', '--config', 'f.yaml'], {cwd});
   t.is(code, 1);
   t.regex(stderr, /another backref is using \/.*data: .* storage\.path/);
   t.is((await fetch(`${url}/v2/`)).status, 200);
 });
 
-test('where there is no store, that is told, and none is made', async (t) => {
+test('without a store it says so, and makes none', async (t) => {
   const cwd = await createFolder(t);
-  const {code, stdout, stderr} = await run(t, ['reindex'], {cwd});
+  const {code, stdout, stderr} = await call(['reindex'], {BACKREF_STORAGE_PATH: join(cwd, 'data')});
   t.is(code, 1);
   t.is(stdout, '');
-  t.regex(stderr, /There is no store to be indexed: .*meta\.db does not exist\. Name .* --config/);
+  t.regex(stderr, /There is no store: .*meta\.db does not exist\. Name .* --config/);
   await t.throwsAsync(() => access(join(cwd, 'data')));
 });
 
 test('a faulty configuration ends with 2', async (t) => {
-  const cwd = await createFolder(t);
   const env = {BACKREF_LISTEN_PORT: 'x'};
-  for (const args of [['reindex'], ['index', 'a', '--budget', '1']])
-    t.is((await run(t, args, {cwd, env})).code, 2);
+  for (const args of [['reindex'], ['index', 'a', '--budget', '1']]) t.is((await call(args, env)).code, 2);
 });
 
 const sbom = referrerOf(image);
@@ -183,7 +182,10 @@ const walked: Expectation[] = [
   {request: 'HEAD /v2/team/app/manifests/1', answer: headAnswer(sbom)},
   {request: 'GET /v2/team/app/manifests/1', answer: manifestAnswer(sbom)},
 ];
-const INDEX = ['index', 'team/app', '--config', 'f.yaml', '--budget'];
+const indexWith = (file: string, budget: string) => [
+  ...['index', 'team/app', '--config', file],
+  ...['--budget', budget],
+];
 
 test('index brings in what the upstream’s tags lead to, with and without a server', async (t) => {
   for (const withServer of [true, false]) {
@@ -191,25 +193,28 @@ test('index brings in what the upstream’s tags lead to, with and without a ser
       ...walked,
       {request: `GET /v2/team/app/referrers/${image.digest}`, answer: listAnswer([]), optional: true},
     ]);
-    const {cwd} = await setUp(t, {url: upstream.url, count: 0});
-    const beside = withServer ? await serving(t, cwd) : undefined;
-    const {code, stdout} = await run(t, [...INDEX, '10'], {cwd});
+    const {file} = await setUp(t, {url: upstream.url, count: 0});
+    const beside = withServer ? await serving(t, file) : undefined;
+    const {code, stdout} = await call(indexWith(file, '10'));
     t.is(code, 0);
     t.is(
       stdout,
-      'Indexed 1 of 1 tags with 3 requests: 1 manifests, 1 of them refer to another.\nEverything that the tags lead to is here.\n',
+      'Indexed 1 of 1 tags with 3 requests: 1 manifests, 1 with a subject.\nEverything that the tags lead to is stored.\n',
     );
-    const {url} = beside ?? (await serving(t, cwd));
+    const url = beside ?? (await serving(t, file));
     t.deepEqual(await listed(url), [sbom.digest]);
   }
 });
 
-test('index ends with 0 when its budget is spent, and says how to go on', async (t) => {
+test('index ends with 0 when its budget is spent, and says how to continue', async (t) => {
   const upstream = await createScriptedUpstream(t, walked.slice(0, 2));
-  const {cwd} = await setUp(t, {url: upstream.url, count: 0});
-  const {code, stdout} = await run(t, [...INDEX, '2'], {cwd});
+  const {file} = await setUp(t, {url: upstream.url, count: 0});
+  const {code, stdout} = await call(indexWith(file, '2'));
   t.is(code, 0);
-  t.regex(stdout, /^Indexed 0 of 1 tags .*\nStopped: the budget of 2 requests is spent\. Run it again/);
+  t.regex(
+    stdout,
+    /^Indexed 0 of 1 tags .*\nStopped: the budget of 2 requests is spent\. Run the command again/,
+  );
 });
 
 test('index ends with 1 when a tag fails, or when the upstream cannot be asked', async (t) => {
@@ -217,20 +222,19 @@ test('index ends with 1 when a tag fails, or when the upstream cannot be asked',
     ...walked.slice(0, 1),
     {request: 'HEAD /v2/team/app/manifests/1', answer: {status: 403}, always: true},
   ]);
-  const {cwd} = await setUp(t, {url: upstream.url, count: 0});
-  const failed = await run(t, [...INDEX, '9'], {cwd});
+  const {file} = await setUp(t, {url: upstream.url, count: 0});
+  const failed = await call(indexWith(file, '9'));
   t.is(failed.code, 1);
   t.regex(failed.stdout, /Failed: 1: /);
-  const {cwd: other} = await setUp(t, {count: 0});
-  const unreachable = await run(t, [...INDEX, '9', '--json'], {cwd: other});
+  const {file: other} = await setUp(t, {count: 0});
+  const unreachable = await call([...indexWith(other, '9'), '--json']);
   t.is(unreachable.code, 1);
   t.regex(unreachable.stdout, /^\{"error":\{"message":"127\.0\.0\.1:9: /);
 });
 
-test('index ends with 2 without a budget, and with one that is no number', async (t) => {
-  const cwd = await createFolder(t);
+test('index ends with 2 without a budget, and with one that is not a number', async (t) => {
   for (const budget of [[], ['--budget', '0'], ['--budget', 'many'], ['--budget', '1.5']]) {
-    const {code, stderr} = await run(t, ['index', 'team/app', ...budget], {cwd});
+    const {code, stderr} = await call(['index', 'team/app', ...budget]);
     t.is(code, 2);
     t.regex(stderr, /--budget/);
   }

@@ -4,8 +4,7 @@ import {Agent, request} from 'node:http';
 import type {Socket} from 'node:net';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
-import {findExecutable} from '../../rig/executable.ts';
-import {MAIN, start, startProgram} from '../support/command.ts';
+import {start, startInTerminal} from '../support/command.ts';
 import {manifestAnswer, plainManifest} from '../support/content.ts';
 import {createFolder} from '../support/folder.ts';
 import {createScriptedUpstream} from '../support/scripted-upstream.ts';
@@ -52,7 +51,7 @@ test('a SIGHUP with a faulty configuration rejects it whole, with every fault, a
   });
   await configure('listen: {port: http}\nregistries: {other.local: {push: through}}');
   reload();
-  await server.prints(/The earlier configuration stays in force/);
+  await server.prints(/The previous configuration stays in effect/);
   const {stdout} = server.printed();
   t.regex(stdout, /The configuration cannot be used \(f\.yaml\): 2 faults/);
   t.regex(stdout, /listen\.port \(f\.yaml:1:16\)/);
@@ -107,15 +106,9 @@ test('a SIGHUP reads the files again that the configuration names', async (t) =>
 });
 
 test('when its terminal is closed the server stops instead of going on unseen', async (t) => {
-  // util-linux: runs a command in a terminal of its own, which ends with it.
-  const script = await findExecutable('script');
-  if (!script || process.platform !== 'linux') return t.pass('there is no program to make a terminal here');
-  const cwd = await createFolder(t);
-  const command = `exec '${process.execPath}' '${MAIN}' serve`;
-  const terminal = startProgram(t, script, ['--quiet', '--command', command, '/dev/null'], {
-    cwd,
-    env: {BACKREF_LISTEN_HOST: '127.0.0.1', BACKREF_LISTEN_PORT: '0', SHELL: '/bin/sh'},
-  });
+  const env = {BACKREF_LISTEN_HOST: '127.0.0.1', BACKREF_LISTEN_PORT: '0'};
+  const terminal = await startInTerminal(t, ['serve'], {cwd: await createFolder(t), env});
+  if (!terminal) return t.pass('no terminal can be made here');
   const [, url = ''] = await terminal.prints(LISTENS);
   await terminal.prints(/Pull through it/);
   const asked = request(`${url}/v2/`, {agent: new Agent({keepAlive: true})}).end();

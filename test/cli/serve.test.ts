@@ -4,8 +4,9 @@ import {createServer as createHttpServer} from 'node:http';
 import {type AddressInfo, createServer} from 'node:net';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
-import {run, start} from '../support/command.ts';
+import {call, run, start} from '../support/command.ts';
 import {createFolder} from '../support/folder.ts';
+import {ownPort} from '../support/port.ts';
 
 const ANYWHERE = {BACKREF_LISTEN_HOST: '127.0.0.1', BACKREF_LISTEN_PORT: '0'};
 const LISTENS = /listens on (http:\/\/127\.0\.0\.1:(\d+))/;
@@ -93,7 +94,7 @@ test('a second signal ends it at once, with the code that a shell expects', asyn
     const unanswered = fetch(`${address}/v2/app/manifests/latest`).catch(() => undefined);
     await upstream.asked;
     server.child.kill(signal);
-    await server.prints(/finishing what runs/);
+    await server.prints(/finishing requests/);
     server.child.kill(signal);
     t.is(await server.ended, code);
     await unanswered;
@@ -121,18 +122,18 @@ test('with the format json every line that it prints is an object', async (t) =>
   t.notRegex(stdout, /aHVudGVyMg/);
 });
 
-test('a port in use is told as such and ends with 1', async (t) => {
+test('a port in use is reported as such and ends with 1', async (t) => {
   const taken = await silence(t);
   const env = {...ANYWHERE, BACKREF_LISTEN_PORT: String(taken.port)};
   const {code, stderr} = await run(t, ['serve'], {cwd: await createFolder(t), env});
   t.is(code, 1);
   t.is(
     stderr,
-    `Port ${taken.port} of 127.0.0.1 is in use: end what listens there, or choose another one with listen.port or BACKREF_LISTEN_PORT.\n`,
+    `Port ${taken.port} of 127.0.0.1 is in use: stop the program that listens there, or choose another port with listen.port or BACKREF_LISTEN_PORT.\n`,
   );
 });
 
-test('a folder that cannot be written to is told as such and ends with 1', async (t) => {
+test('a folder that cannot be written to is reported as such and ends with 1', async (t) => {
   const cwd = await createFolder(t);
   await writeFile(join(cwd, 'file'), '');
   const env = {...ANYWHERE, BACKREF_STORAGE_BLOBS_PATH: './file/data'};
@@ -154,7 +155,7 @@ test('a faulty configuration starts nothing and ends with 2', async (t) => {
   t.regex(stderr, /BACKREF_LISTEN_PORT/);
 });
 
-test('health recognises that something else than backref answers', async (t) => {
+test('health recognises that another program answers', async (t) => {
   const other = createHttpServer((_request, response) => {
     response.setHeader('content-type', 'application/json').end('{}');
   });
@@ -163,11 +164,11 @@ test('health recognises that something else than backref answers', async (t) => 
   t.teardown(() => other.close());
   const {port} = other.address() as AddressInfo;
   const env = {...ANYWHERE, BACKREF_LISTEN_PORT: String(port)};
-  const {code, stderr} = await run(t, ['health'], {cwd: await createFolder(t), env});
+  const {code, stderr} = await call(['health'], env);
   t.is(code, 1);
   t.regex(
     stderr,
-    /\/readyz is answered by something else than backref \(status 200\): see what listens there/,
+    /\/readyz is answered by a program other than backref \(status 200\): check what listens there/,
   );
 });
 
@@ -177,7 +178,7 @@ test('health tells why a server is not ready', async (t) => {
   const [, , port] = await server.prints(LISTENS);
   await rename(join(cwd, 'data/blobs'), join(cwd, 'data/unmounted'));
   const env = {BACKREF_LISTEN_PORT: String(port)};
-  t.deepEqual(await run(t, ['health'], {cwd, env}), {
+  t.deepEqual(await call(['health'], env), {
     code: 1,
     stdout: '',
     stderr: `http://127.0.0.1:${port}/readyz is not ready: the blob store is missing or cannot be read\n`,
@@ -186,9 +187,10 @@ test('health tells why a server is not ready', async (t) => {
 
 test('health is 0 while the server is ready and 1 when it does not answer', async (t) => {
   const cwd = await createFolder(t);
-  const server = start(t, ['serve'], {cwd, env: ANYWHERE});
-  const [, , port] = await server.prints(LISTENS);
-  const env = {BACKREF_LISTEN_PORT: String(port)};
+  // Nobody else may come to listen there.
+  const env = {...ANYWHERE, BACKREF_LISTEN_PORT: String(await ownPort())};
+  const server = start(t, ['serve'], {cwd, env});
+  await server.prints(LISTENS);
   t.like(await run(t, ['health'], {cwd, env}), {code: 0, stdout: '', stderr: ''});
   server.child.kill('SIGTERM');
   await server.ended;

@@ -1,0 +1,168 @@
+import {readFileSync} from 'node:fs';
+import {Command, CommanderError, Option} from 'commander';
+import {type CommandIo, MISUSED, misused} from './report.ts';
+
+const CONFIG = [
+  '-c, --config <file>',
+  'the configuration file (default: $BACKREF_CONFIG, else ./config/backref.yaml)',
+] as const;
+const REFERENCE = 'host/name:tag, host/name@digest, oci:path:tag or oci:path@digest';
+const PLAIN_HTTP = [
+  '--plain-http',
+  'use http instead of https; the default for localhost and loopback addresses',
+] as const;
+const NO_PLAIN_HTTP = ['--no-plain-http', 'use https for localhost and loopback addresses as well'] as const;
+const JSON_STEPS = ['--json', 'write one line of JSON for each step and for the result'] as const;
+
+const collect = (value: string, earlier: readonly string[] = []): string[] => [...earlier, value];
+
+/** Runs a command; its module is loaded only when it is called. @returns the exit code. */
+type Run = (command: () => Promise<number>) => Promise<void>;
+
+/**
+ * Runs one command line.
+ * @param args without the program's own name.
+ * @returns the exit code: the command's; 2 when the command line is wrong.
+ */
+export async function runProgram(args: readonly string[], io: CommandIo): Promise<number> {
+  let code = 0;
+  const json = args.includes('--json');
+  const program = createProgram(io, json, async (command) => {
+    code = await command();
+  });
+  try {
+    await program.parseAsync(args, {from: 'user'});
+    return code;
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.exitCode === 0) return 0;
+    return json ? misused(problemOf(error), {json}, io) : MISUSED;
+  }
+}
+
+const problemOf = ({code, message}: CommanderError): string =>
+  code === 'commander.help' ? 'no command given' : onOneLine(message.replace(/^error: /, ''));
+
+/** Commander writes what was probably meant on a line of its own. */
+const onOneLine = (error: string): string => error.replace(/\n(?=\(Did you mean)/, ' ');
+
+/** The commands with their options. @param json whether errors are reported as JSON, so that none is written here. */
+export function createProgram(io: CommandIo, json: boolean, run: Run): Command {
+  const {version} = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+  const program = new Command('backref')
+    .description('A proxy and cache for OCI registries')
+    .version(version)
+    .showHelpAfterError('Run "backref --help" or "backref COMMAND --help" for usage.')
+    .configureOutput({
+      writeOut: (text) => void io.stdout.write(text),
+      writeErr: (text) => void (json || io.stderr.write(text)),
+      outputError: (text, write) => write(onOneLine(text)),
+    })
+    .exitOverride();
+  addServerCommands(program, version, io, run);
+  addArtifactCommands(program, io, run);
+  addStoreCommands(program, io, run);
+  addConfigCommands(program, io, run);
+  return program;
+}
+
+function addServerCommands(program: Command, version: string, io: CommandIo, run: Run): void {
+  program
+    .command('serve')
+    .description('serve the configured registries until SIGTERM or SIGINT')
+    .option(...CONFIG)
+    .option('--json', 'log one line of JSON for each event, as log.format: json does')
+    .action((options) => run(async () => (await import('./serve.ts')).serve({...options, version}, io)));
+
+  program
+    .command('health')
+    .description('ask the server of this configuration whether it is ready; exits with 0 or 1')
+    .option(...CONFIG)
+    .option('--json', 'write the result or the error as a JSON object')
+    .action((options) => run(async () => (await import('./health.ts')).health(options, io)));
+}
+
+function addArtifactCommands(program: Command, io: CommandIo, run: Run): void {
+  program
+    .command('attach')
+    .description(
+      'attach files to a manifest in any registry or image layout; prints the digest of the new manifest',
+    )
+    .argument('<reference>', REFERENCE)
+    .argument('<file...>', 'the files to attach')
+    .requiredOption('--artifact-type <type>', 'the artifact type, such as application/spdx+json')
+    .option('--media-type <type>', 'the media type of the files', 'application/octet-stream')
+    .option('-a, --annotation <key=value>', 'an annotation of the new manifest; may be repeated', collect, [])
+    .option(...JSON_STEPS)
+    .option(...PLAIN_HTTP)
+    .option(...NO_PLAIN_HTTP)
+    .action((reference, files, options) =>
+      run(async () => (await import('./attach.ts')).attach(reference, files, options, io)),
+    );
+
+  program
+    .command('referrers')
+    .description('show what refers to a manifest: signatures, SBOMs, attestations, and what refers to those')
+    .argument('<reference>', REFERENCE)
+    .option('--artifact-type <type>', 'only referrers of this type; may be repeated', collect)
+    .option('--platform <os/arch>', "only the referrers of an index's manifest for this platform")
+    .option('--all-platforms', "the index's own referrers, then those of each of its manifests")
+    .option('--json', 'write JSON instead of a tree')
+    .addOption(new Option('--format <format>', 'tree or json; json is the same as --json').hideHelp())
+    .option(...PLAIN_HTTP)
+    .option(...NO_PLAIN_HTTP)
+    .action((reference, options) =>
+      run(async () => (await import('./referrers.ts')).referrers(reference, options, io)),
+    );
+}
+
+function addStoreCommands(program: Command, io: CommandIo, run: Run): void {
+  program
+    .command('reindex')
+    .description(
+      'rebuild the index of referrers from the stored manifests; works with or without a running server',
+    )
+    .option(...CONFIG)
+    .option(...JSON_STEPS)
+    .action((options) => run(async () => (await import('./reindex.ts')).reindex(options, io)));
+
+  program
+    .command('gc')
+    .description('remove content that nothing refers to; works with or without a running server')
+    .option(
+      '--grace <duration>',
+      'keep what was pushed later than this ago: 60s, 24h, 0 (default: garbage.grace)',
+    )
+    .option(...CONFIG)
+    .option(...JSON_STEPS)
+    .action((options) => run(async () => (await import('./gc.ts')).gc(options, io)));
+
+  program
+    .command('index')
+    .description('walk the tags of an upstream repository and index every manifest with a subject')
+    .argument('<repository>', 'the repository as clients name it: library/alpine, ghcr.io/org/app')
+    .requiredOption('--budget <requests>', 'the maximum number of requests to the upstream')
+    .option(...CONFIG)
+    .option(...JSON_STEPS)
+    .action((repository, options) =>
+      run(async () => (await import('./index-repository.ts')).indexRepository(repository, options, io)),
+    );
+}
+
+function addConfigCommands(program: Command, io: CommandIo, run: Run): void {
+  const config = program.command('config').description('inspect the configuration without serving');
+
+  config
+    .command('check')
+    .description('report every fault of the configuration; exits with 0 or 2')
+    .option(...CONFIG)
+    .option('--json', 'write the result as a JSON object')
+    .action((options) => run(async () => (await import('./configuration.ts')).configCheck(options, io)));
+
+  config
+    .command('show')
+    .description('print the configuration in effect, without secrets')
+    .option(...CONFIG)
+    .option('--json', 'write JSON instead of YAML')
+    .action((options) => run(async () => (await import('./configuration.ts')).configShow(options, io)));
+}
