@@ -3,7 +3,7 @@ import {algorithmOf, type Digest, parseAlgorithm, parseDigest} from '../oci/dige
 import {OciError} from '../oci/errors.ts';
 import {parseUploadId, type UploadId} from '../oci/upload.ts';
 import {type Route, routeOf} from '../registry/namespace.ts';
-import type {Chunk, Push, UploadState, UploadWish} from '../registry/push/push.ts';
+import type {Chunk, Push, UploadOptions, UploadState} from '../registry/push/push.ts';
 import {chunkOf} from './chunk.ts';
 import {locationOf} from './location.ts';
 import type {Ctx} from './routing.ts';
@@ -85,13 +85,13 @@ function digestAsked(ctx: Ctx, parameter: 'digest' | 'mount'): Digest | undefine
   return text === undefined ? undefined : parseDigest(text);
 }
 
-function algorithmAsked(ctx: Ctx): UploadWish['algorithm'] {
+function algorithmAsked(ctx: Ctx): UploadOptions['algorithm'] {
   const text = singleParameter(ctx.query['digest-algorithm'], 'digest-algorithm');
   return text === undefined ? undefined : parseAlgorithm(text);
 }
 
 /** dist-spec, Mounting a blob: where it cannot be mounted from the repository that was named, an upload begins. */
-function mountAsked(ctx: Ctx, route: Route): UploadWish['mount'] {
+function mountAsked(ctx: Ctx, route: Route): UploadOptions['mount'] {
   const digest = digestAsked(ctx, 'mount');
   const name = singleParameter(ctx.query['from'], 'from');
   if (digest === undefined) return undefined;

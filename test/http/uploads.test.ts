@@ -3,7 +3,7 @@ import {algorithmOf, digestOf} from '../../src/oci/digest.ts';
 import {OciError} from '../../src/oci/errors.ts';
 import {parseName} from '../../src/oci/name.ts';
 import type {Route} from '../../src/registry/namespace.ts';
-import type {Chunk, UploadWish} from '../../src/registry/push/push.ts';
+import type {Chunk, UploadOptions} from '../../src/registry/push/push.ts';
 import {createMovableClock, type MovableClock} from '../support/backref.ts';
 import {contentOf, randomBlob} from '../support/content.ts';
 import {askRaw, openRaw} from '../support/raw-http.ts';
@@ -184,7 +184,7 @@ test('DELETE cancels an upload: 204', async (t) => {
 });
 
 test('one POST with a digest takes the whole blob', async (t) => {
-  const wishes: UploadWish[] = [];
+  const wishes: UploadOptions[] = [];
   const sha512 = contentOf(blob.bytes, 'sha512');
   const {port} = await startPushServer(t, {
     begin: async (_route, wish) => {
@@ -220,7 +220,7 @@ test('what one POST began and could not finish is cancelled', async (t) => {
 });
 
 test('digest-algorithm is passed on, and one that is not supported is 400 DIGEST_INVALID', async (t) => {
-  const wishes: UploadWish[] = [];
+  const wishes: UploadOptions[] = [];
   const {port} = await startPushServer(t, {
     begin: async (_route, wish) => {
       wishes.push(wish);
@@ -256,7 +256,7 @@ const sources: [what: string, path: string, query: string, from: string | undefi
 
 for (const [what, name, query, from] of sources) {
   test(`a mount from ${what}${from === 'none' ? ' is an upload' : ''}`, async (t) => {
-    const wishes: UploadWish[] = [];
+    const wishes: UploadOptions[] = [];
     const {port} = await startPushServer(t, {
       begin: async (_route, wish) => {
         wishes.push(wish);

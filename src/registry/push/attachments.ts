@@ -3,14 +3,14 @@ import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
 import type {Edge} from '../../oci/referrers.ts';
-import type {Metadata} from '../../storage/metadata.ts';
+import {fullReference, type Metadata} from '../../storage/metadata.ts';
 import type {Route} from '../namespace.ts';
 
-/** How many referrers of one type stay with a subject: admission controllers refuse more than 50. */
+/** Limits how many referrers of one type a subject keeps: admission controllers refuse more than 50. */
 export interface Attachments {
-  /** Those that were attached here before the newest `keep`, the one of this edge being the newest. */
+  /** The attachments that exceed the newest `keep` once this edge's is added as the newest. */
   overflow(route: Route, edge: Edge, keep: number): Promise<Digest[]>;
-  /** Tells of a subject that has come to have many of the edge's type, once in a while. */
+  /** Reports a subject that has many referrers of the edge's type, at most once an hour. */
   count(route: Route, edge: Edge): Promise<void>;
 }
 
@@ -20,15 +20,16 @@ export interface AttachmentsParts {
   events: Events;
 }
 
-/** Kyverno refuses more than 50 referrers. */
+/** Referrers of one type from which a subject is reported. Kyverno refuses more than 50. */
 const CROWDED = 40;
-/** Milliseconds for which a subject that was told of is not told of again. */
-const SILENCE = 60 * 60_000;
-const MAX_TOLD = 1000;
+/** How long until a subject is reported again. */
+const REPORT_INTERVAL_MS = 60 * 60_000;
+/** Subjects whose last report is remembered. */
+const MAX_REMEMBERED = 1000;
 const BATCH = 1000;
 
 export function createAttachments({metadata, clock, events}: AttachmentsParts): Attachments {
-  const told = new LRUCache<string, number>({max: MAX_TOLD});
+  const reportedAt = new LRUCache<string, number>({max: MAX_REMEMBERED});
   const typesOf = ({descriptor}: Edge) => [descriptor.artifactType ?? ''];
 
   /** Oldest first. */
@@ -56,9 +57,9 @@ export function createAttachments({metadata, clock, events}: AttachmentsParts): 
       const [artifactType = ''] = typesOf(edge);
       const rows = await metadata.referrers(repository, subject, {types: [artifactType], limit: CROWDED});
       if (rows.length < CROWDED) return;
-      const key = `${repository.registry}/${repository.name}@${subject} ${artifactType}`;
-      if (clock.monotonic() - (told.get(key) ?? Number.NEGATIVE_INFINITY) < SILENCE) return;
-      told.set(key, clock.monotonic());
+      const key = `${fullReference(repository, subject)} ${artifactType}`;
+      if (clock.monotonic() - (reportedAt.get(key) ?? Number.NEGATIVE_INFINITY) < REPORT_INTERVAL_MS) return;
+      reportedAt.set(key, clock.monotonic());
       const {registry, name} = repository;
       events.emit('referrers.crowded', {registry, repository: name, subject, artifactType, atLeast: CROWDED});
     },

@@ -11,13 +11,13 @@ import type {LocalPush} from '../registries.ts';
 import type {EnsureLocal} from './ensure-local.ts';
 import type {CheckedManifest} from './validate.ts';
 
-/** What belongs into the commit of a manifest because of what it names. */
+/** What the content that a manifest refers to adds to the manifest's commit. */
 export interface ContentTerms {
-  /** What came from the upstream for it is kept from then on as if it had been pushed here. */
+  /** Content of the upstream is kept from now on as if it had been pushed here. */
   readonly changes: readonly Change[];
-  /** Its blobs are still here, and so is what comes from the upstream. */
+  /** The blobs, and the content of the upstream, are still here. */
   readonly preconditions: readonly Precondition[];
-  /** Its descriptors whose size is not that of their content; none where `validate.sizes` refuses them. */
+  /** Descriptors whose size is not that of their content; none where `validate.sizes` refuses them. */
   readonly wrongSizes: readonly WrongSize[];
 }
 
@@ -29,104 +29,115 @@ interface WrongSize {
   readonly actual: number;
 }
 
-/** What a manifest names: it is here, or is fetched, before the manifest that promises it is taken. */
-export interface Contents {
-  /**
-   * @param isFallbackIndex it lists referrers; those of the upstream stay the upstream's
-   * @throws OciError MANIFEST_BLOB_UNKNOWN for what nobody has; SIZE_INVALID for what has another size than is named,
-   * where `validate.sizes` asks for that
-   */
-  terms(
-    route: Route,
-    manifest: CheckedManifest,
-    options: {validate: LocalPush['validate']; isFallbackIndex: boolean; caller: Caller},
-  ): Promise<ContentTerms>;
+export interface ContentsOptions {
+  readonly validate: LocalPush['validate'];
+  /** The manifest is a fallback tag's index over an upstream: the referrers that the upstream has stay its own. */
+  readonly isFallbackIndex: boolean;
+  readonly caller: Caller;
 }
 
-/** Looked for side by side. Between two rounds others have their turn: a manifest of 4 MiB has room for 40,000 names. */
+/** The content that a manifest refers to: it must be here, or is fetched, before the manifest is accepted. */
+export interface Contents {
+  /**
+   * @throws OciError MANIFEST_BLOB_UNKNOWN for content that is neither here nor at the upstream; SIZE_INVALID for content
+   * whose size differs from its descriptor, where `validate.sizes` is set
+   */
+  terms(route: Route, manifest: CheckedManifest, options: ContentsOptions): Promise<ContentTerms>;
+}
+
+/** Content that is looked up at the same time. Between two batches other requests run: 4 MiB have room for 40,000 descriptors. */
 const CONCURRENCY = 16;
 /** Digests that an error lists. */
 const MAX_LISTED = 20;
 
-export function createContents({ensureLocal, clock}: {ensureLocal: EnsureLocal; clock: Clock}): Contents {
-  async function blobTerms(
-    route: Route,
-    blob: Descriptor,
-    caller: Caller,
-  ): Promise<ContentTerms | undefined> {
-    const {digest} = blob;
-    const {repository} = route;
-    const held = await ensureLocal.blob(route, digest, caller);
-    if (!held) return undefined;
-    const {size, origin} = held;
-    const link = {
-      type: 'blob.link' as const,
-      repository,
-      digest,
-      size,
-      origin: 'local' as const,
-      at: clock.now(),
-    };
-    return {
-      changes: origin === 'local' ? [] : [link],
-      preconditions: [{type: 'blob.held', repository, digest}],
-      wrongSizes: wrongSize(blob, held.size),
-    };
+export const createContents = (parts: {ensureLocal: EnsureLocal; clock: Clock}): Contents =>
+  new ReferredContents(parts);
+
+class ReferredContents implements Contents {
+  readonly #ensureLocal: EnsureLocal;
+  readonly #clock: Clock;
+
+  constructor({ensureLocal, clock}: {ensureLocal: EnsureLocal; clock: Clock}) {
+    this.#ensureLocal = ensureLocal;
+    this.#clock = clock;
   }
 
-  /** Most often a manifest; BuildKit's registry cache lists layers in an index. */
-  async function childTerms(
-    route: Route,
-    child: Descriptor,
-    caller: Caller,
-    isFallbackIndex: boolean,
-  ): Promise<ContentTerms | undefined> {
-    const {repository} = route;
-    const record = await ensureLocal.manifest(route, child.digest, caller);
-    if (!record) return blobTerms(route, child, caller);
-    const wrongSizes = wrongSize(child, record.bytes.length);
-    if (record.origin === 'local' || isFallbackIndex) return {...NOTHING, wrongSizes};
-    const {digest, mediaType} = record;
-    const edge = edgeOf(record);
+  async terms(route: Route, manifest: CheckedManifest, options: ContentsOptions): Promise<ContentTerms> {
+    const {facts, digest, known, unsupported} = manifest;
+    const {validate} = options;
+    if (!known) return NOTHING;
+    const absent = [
+      ...(validate.blobs ? unsupported.blobs : []),
+      ...(validate.children ? unsupported.manifests : []),
+    ];
+    if (absent.length > 0) throw unknownContent(digest, absent);
+    const blobs = await termsOfAll(validate.blobs ? facts.blobs : [], digest, (blob) =>
+      this.#blobTerms(route, blob, options),
+    );
+    const children = await termsOfAll(validate.children ? facts.manifests : [], digest, (child) =>
+      this.#childTerms(route, child, options),
+    );
+    const all = [...blobs, ...children];
+    const wrongSizes = all.flatMap((each) => each.wrongSizes);
+    if (validate.sizes) refuseWrongSizes(wrongSizes);
     return {
-      changes: [
-        {type: 'manifest.link', repository, digest, mediaType, edge, origin: 'local', at: clock.now()},
-      ],
-      preconditions: [{type: 'manifest.linked', repository, digest}],
+      changes: all.flatMap(({changes}) => changes),
+      preconditions: all.flatMap(({preconditions}) => preconditions),
       wrongSizes,
     };
   }
 
-  return {
-    async terms(route, {facts, digest, known, strangers}, {validate, isFallbackIndex, caller}) {
-      if (!known) return NOTHING;
-      const absent = [
-        ...(validate.blobs ? strangers.blobs : []),
-        ...(validate.children ? strangers.manifests : []),
-      ];
-      if (absent.length > 0) throw unknownContent(digest, absent);
-      const blobs = await eachOf(validate.blobs ? facts.blobs : [], digest, (blob) =>
-        blobTerms(route, blob, caller),
-      );
-      const children = await eachOf(validate.children ? facts.manifests : [], digest, (child) =>
-        childTerms(route, child, caller, isFallbackIndex),
-      );
-      const all = [...blobs, ...children];
-      const wrongSizes = all.flatMap((each) => each.wrongSizes);
-      if (validate.sizes) refuseWrongSizes(wrongSizes);
-      return {
-        changes: all.flatMap(({changes}) => changes),
-        preconditions: all.flatMap(({preconditions}) => preconditions),
-        wrongSizes,
-      };
-    },
-  };
+  async #blobTerms(
+    route: Route,
+    blob: Descriptor,
+    {caller}: ContentsOptions,
+  ): Promise<ContentTerms | undefined> {
+    const {digest} = blob;
+    const {repository} = route;
+    const held = await this.#ensureLocal.blob(route, digest, caller);
+    if (!held) return undefined;
+    const {size} = held;
+    const link: Change = {
+      type: 'blob.link',
+      repository,
+      digest,
+      size,
+      origin: 'local',
+      at: this.#clock.now(),
+    };
+    return {
+      changes: held.origin === 'local' ? [] : [link],
+      preconditions: [{type: 'blob.held', repository, digest}],
+      wrongSizes: wrongSize(blob, size),
+    };
+  }
+
+  /** A child is usually a manifest; BuildKit's registry cache lists layers in an index. */
+  async #childTerms(
+    route: Route,
+    child: Descriptor,
+    options: ContentsOptions,
+  ): Promise<ContentTerms | undefined> {
+    const {repository} = route;
+    const record = await this.#ensureLocal.manifest(route, child.digest, options.caller);
+    if (!record) return this.#blobTerms(route, child, options);
+    const wrongSizes = wrongSize(child, record.bytes.length);
+    if (record.origin === 'local' || options.isFallbackIndex) return {...NOTHING, wrongSizes};
+    const {digest, mediaType} = record;
+    const edge = edgeOf(record);
+    const at = this.#clock.now();
+    return {
+      changes: [{type: 'manifest.link', repository, digest, mediaType, edge, origin: 'local', at}],
+      preconditions: [{type: 'manifest.linked', repository, digest}],
+      wrongSizes,
+    };
+  }
 }
 
 const NOTHING: ContentTerms = {changes: [], preconditions: [], wrongSizes: []};
 
-/** The terms of each, a few at a time; the first round in which something is missing is the last. */
-async function eachOf(
+/** The terms of each, in batches; stops after the first batch in which content is missing. */
+async function termsOfAll(
   descriptors: readonly Descriptor[],
   manifest: Digest,
   termsOf: (descriptor: Descriptor) => Promise<ContentTerms | undefined>,
@@ -144,7 +155,7 @@ async function eachOf(
   return terms;
 }
 
-/** The same content may be named twice, though not with two sizes. */
+/** Content may be referred to twice; each size that is declared for it is checked. */
 const distinct = (descriptors: readonly Descriptor[]): Descriptor[] => [
   ...new Map(
     descriptors.map((descriptor) => [`${descriptor.digest} ${descriptor.size}`, descriptor]),
@@ -160,20 +171,20 @@ function refuseWrongSizes([first]: readonly WrongSize[]): void {
 }
 
 const describeSize = ({digest, declared, actual}: WrongSize): string =>
-  `the manifest says that ${digest} has ${declared} bytes, and it has ${actual}: correct its descriptor`;
+  `the manifest says that ${digest} has ${declared} bytes, but it has ${actual}: correct its descriptor`;
 
-/** For the client whose manifest was taken all the same; undefined where nothing is wrong. */
+/** A warning for the client whose manifest was accepted; undefined where all sizes are right. */
 export function sizeWarning(wrongSizes: readonly WrongSize[]): string | undefined {
   const [first, ...others] = wrongSizes;
   if (!first) return undefined;
-  return `${describeSize(first)}${others.length > 0 ? `; and so for ${others.length} more` : ''}`;
+  return `${describeSize(first)}${others.length > 0 ? `; ${others.length} more with a wrong size` : ''}`;
 }
 
-/** dist-spec, Pushing Manifests: what a manifest names is pushed before it. */
+/** dist-spec, Pushing Manifests: the content that a manifest refers to is pushed before it. */
 export function unknownContent(manifest: Digest, missing: readonly string[]): OciError {
   const digests = missing.slice(0, MAX_LISTED);
   return new OciError('MANIFEST_BLOB_UNKNOWN', {
-    message: `${manifest} names what this repository does not have: ${digests.join(', ')}; push that first`,
+    message: `${manifest} refers to content that this repository does not have: ${digests.join(', ')}; push it first`,
     detail: {manifest, digests},
   });
 }

@@ -12,13 +12,13 @@ import type {Route} from '../namespace.ts';
 import type {ManifestPull} from '../pull/manifest.ts';
 
 /**
- * What a repository has, its bytes here: what was pushed, and, over an upstream, what that one has, which is fetched
- * first. `undefined` is an absence; UpstreamFailure where the upstream could not be asked.
+ * Content of a repository, made sure to be stored here. In an overlay, content of the upstream is fetched first.
+ * `undefined` means that it does not exist; UpstreamFailure that the upstream could not be asked.
  */
 export interface EnsureLocal {
-  /** @throws SpoolFailed, when the bytes could not be written */
+  /** @throws SpoolFailed when the bytes could not be written */
   blob(route: Route, digest: Digest, caller: Caller): Promise<Pick<BlobLink, 'size' | 'origin'> | undefined>;
-  /** @throws NoRoom, when it could not be kept */
+  /** @throws DiskFull when it could not be stored */
   manifest(route: Route, digest: Digest, caller: Caller): Promise<ManifestRecord | undefined>;
 }
 
@@ -31,30 +31,73 @@ export interface EnsureLocalParts {
   clock: Clock;
 }
 
-export function createEnsureLocal({
-  metadata,
-  lifecycle,
-  access,
-  fills,
-  pull,
-  clock,
-}: EnsureLocalParts): EnsureLocal {
-  /** Downloads a blob that this caller was found to have access to. A download that somebody else began, and lost, is begun anew. */
-  async function fetched(
+export const createEnsureLocal = (parts: EnsureLocalParts): EnsureLocal => new HeldOrFetched(parts);
+
+class HeldOrFetched implements EnsureLocal {
+  readonly #parts: EnsureLocalParts;
+
+  constructor(parts: EnsureLocalParts) {
+    this.#parts = parts;
+  }
+
+  async blob(
+    route: Route,
+    digest: Digest,
+    caller: Caller,
+  ): Promise<Pick<BlobLink, 'size' | 'origin'> | undefined> {
+    const {metadata, lifecycle} = this.#parts;
+    const link = await metadata.blobLink(route.repository, digest);
+    const size = link && (await lifecycle.stored(digest));
+    if (link && size !== undefined) return {size, origin: link.origin};
+    return route.registry.hosted ? undefined : this.#upstreamBlob(route, digest, caller);
+  }
+
+  async manifest(route: Route, digest: Digest, caller: Caller): Promise<ManifestRecord | undefined> {
+    const {metadata, pull} = this.#parts;
+    const here = await metadata.manifest(route.repository, digest);
+    if (here || route.registry.hosted) return here;
+    const {value, unkept} = await pull.byDigest(route, digest, caller);
+    if (unkept) throw unkept;
+    return value;
+  }
+
+  /** A blob that the upstream grants to this caller, downloaded unless its bytes are here. */
+  async #upstreamBlob(route: Route, digest: Digest, caller: Caller) {
+    const {metadata, lifecycle, access, clock} = this.#parts;
+    const {repository} = route;
+    const origin = 'upstream' as const;
+    const grant = grantIn(await access.blob(route, digest, caller));
+    if (!grant) return undefined;
+    const size =
+      (await lifecycle.stored(digest)) ?? (await this.#download(route, digest, grant.size, caller));
+    if (size === undefined) return undefined;
+    // The commit relies on the link, which is missing if there was no size, or no space, when the blob was granted.
+    if (!(await metadata.blobLink(repository, digest))) {
+      await metadata.commit([{type: 'blob.link', repository, digest, size, origin, at: clock.now()}]);
+    }
+    return {size, origin};
+  }
+
+  /**
+   * Downloads a blob that this caller has access to. If it joined a download of another caller, and that failed, it starts
+   * its own.
+   */
+  async #download(
     route: Route,
     digest: Digest,
     expected: number | undefined,
     caller: Caller,
   ): Promise<number | undefined> {
+    const {fills, lifecycle} = this.#parts;
     const order = {digest, expected, source: blobSource(route, digest, caller)};
     const {mine, fill} = fills.claim({...order, beganFor: accessKey(route, digest, caller)});
     const leave = fill.join();
     try {
       await fill.done;
     } catch (error) {
-      if (!mine) return fetched(route, digest, expected, caller);
+      if (!mine) return this.#download(route, digest, expected, caller);
       if (error instanceof BlobAbsent) return undefined;
-      // What it has cannot be taken for the blob, nor for its absence.
+      // Other content is neither the blob nor proof of its absence.
       if (error instanceof DigestMismatch) throw otherContent(route, digest, error);
       throw error;
     } finally {
@@ -62,38 +105,6 @@ export function createEnsureLocal({
     }
     return lifecycle.stored(digest);
   }
-
-  /** What the upstream grants, downloaded unless its bytes are here. */
-  async function obtained(route: Route, digest: Digest, caller: Caller) {
-    const {repository} = route;
-    const origin = 'upstream' as const;
-    const grant = grantIn(await access.blob(route, digest, caller));
-    if (!grant) return undefined;
-    const size = (await lifecycle.stored(digest)) ?? (await fetched(route, digest, grant.size, caller));
-    if (size === undefined) return undefined;
-    // A commit relies on the link, for which there was no size, or no room, when the upstream granted the blob.
-    if (!(await metadata.blobLink(repository, digest))) {
-      await metadata.commit([{type: 'blob.link', repository, digest, size, origin, at: clock.now()}]);
-    }
-    return {size, origin};
-  }
-
-  return {
-    async blob(route, digest, caller) {
-      const link = await metadata.blobLink(route.repository, digest);
-      const size = link && (await lifecycle.stored(digest));
-      if (link && size !== undefined) return {size, origin: link.origin};
-      return route.registry.hosted ? undefined : obtained(route, digest, caller);
-    },
-
-    async manifest(route, digest, caller) {
-      const here = await metadata.manifest(route.repository, digest);
-      if (here || route.registry.hosted) return here;
-      const {value, unkept} = await pull.byDigest(route, digest, caller);
-      if (unkept) throw unkept;
-      return value;
-    },
-  };
 }
 
 const otherContent = (
@@ -101,6 +112,6 @@ const otherContent = (
   digest: Digest,
   cause: DigestMismatch,
 ): UpstreamFailure =>
-  new UpstreamFailure('protocol', upstream.host, `says that it has ${digest}, and sent something else`, {
+  new UpstreamFailure('protocol', upstream.host, `says that it has ${digest}, but sent other content`, {
     cause,
   });

@@ -1,69 +1,71 @@
+import type {Digest} from '../../oci/digest.ts';
 import {ERRORS, type ErrorCode, OciError} from '../../oci/errors.ts';
 import {StoreMissing} from '../../storage/blob-store.ts';
 import {DiskFull} from '../../storage/metadata.ts';
-import {UpstreamRefusal, type UpstreamWriter} from '../../upstream/port.ts';
+import {UpstreamRefusal} from '../../upstream/port.ts';
 import {answering, diskFailed, SpoolFailed} from '../failure.ts';
 import type {Route} from '../namespace.ts';
 
-/** What systems say when there is no room left: the disk is full, or a quota is. */
-const NO_ROOM = new Set(['ENOSPC', 'EDQUOT']);
+/** The error codes for what is pushed: it does not exist, or is wrong. */
+export interface ErrorCodes {
+  readonly unknown: ErrorCode;
+  readonly invalid: ErrorCode;
+}
 
-/** Runs what stores something, and tells its client when there is no room for it. */
-export async function storing<T>(work: () => Promise<T>): Promise<T> {
+export const UPLOAD_CODES: ErrorCodes = {unknown: 'BLOB_UPLOAD_UNKNOWN', invalid: 'BLOB_UPLOAD_INVALID'};
+export const BLOB_CODES: ErrorCodes = {unknown: 'BLOB_UNKNOWN', invalid: 'DIGEST_INVALID'};
+export const MANIFEST_CODES: ErrorCodes = {unknown: 'MANIFEST_UNKNOWN', invalid: 'MANIFEST_INVALID'};
+
+/** What operating systems report when the disk is full or a quota is used up. */
+const DISK_FULL_CODES = new Set(['ENOSPC', 'EDQUOT']);
+
+/** Runs a verb that stores what is pushed here. Its failures become the client's errors: 507 when the disk is full. */
+export const toLocalErrors = <T>(route: Route, verb: () => Promise<T>): Promise<T> =>
+  answering(route, () => toDiskErrors(verb));
+
+/**
+ * Runs a verb that writes to the upstream. The client receives the upstream's refusal, and 507 when the disk is full
+ * here.
+ */
+export function toThroughErrors<T>(route: Route, codes: ErrorCodes, verb: () => Promise<T>): Promise<T> {
+  const plight = `changes to ${route.repository.name} are written to the upstream first, and that failed`;
+  return answering(route, () => toDiskErrors(() => toRefusals(route, codes, verb)), plight);
+}
+
+async function toDiskErrors<T>(verb: () => Promise<T>): Promise<T> {
   try {
-    return await work();
+    return await verb();
   } catch (error) {
-    const said = error instanceof SpoolFailed ? error.cause : error;
-    if (said instanceof StoreMissing) throw said;
-    if (said instanceof DiskFull) throw diskFailed('the disk is full', error);
-    const code = said instanceof Error && 'code' in said ? said.code : undefined;
-    if (typeof code !== 'string' || !NO_ROOM.has(code)) throw error;
+    const reason = error instanceof SpoolFailed ? error.cause : error;
+    if (reason instanceof StoreMissing) throw reason;
+    if (reason instanceof DiskFull) throw diskFailed('the disk is full', error);
+    const code = reason instanceof Error && 'code' in reason ? reason.code : undefined;
+    if (typeof code !== 'string' || !DISK_FULL_CODES.has(code)) throw error;
     throw diskFailed(`the disk is full (${code})`, error);
   }
 }
 
-/** What is written, by the codes that speak of it: of what is not there, and of what is wrong. */
-export interface Written {
-  readonly absent: ErrorCode;
-  readonly invalid: ErrorCode;
+async function toRefusals<T>(route: Route, codes: ErrorCodes, verb: () => Promise<T>): Promise<T> {
+  try {
+    return await verb();
+  } catch (error) {
+    throw error instanceof UpstreamRefusal ? refused(error, route, codes) : error;
+  }
 }
 
-export const UPLOAD: Written = {absent: 'BLOB_UPLOAD_UNKNOWN', invalid: 'BLOB_UPLOAD_INVALID'};
-export const BLOB: Written = {absent: 'BLOB_UNKNOWN', invalid: 'DIGEST_INVALID'};
-export const MANIFEST: Written = {absent: 'MANIFEST_UNKNOWN', invalid: 'MANIFEST_INVALID'};
+/** Our own codes, which appear only in a 5xx; the others are the 14 of the specification. */
+const OUR_CODES = new Set(['UNAVAILABLE', 'UNKNOWN']);
+const isSpecified = (code: string): code is ErrorCode => Object.hasOwn(ERRORS, code) && !OUR_CODES.has(code);
 
-/** The writer of the registry that a route leads to. @throws Error where nothing is pushed through: a fault of ours */
-export function writerOf({registry}: Route): UpstreamWriter {
-  if (registry.push.mode === 'through') return registry.push.writer;
-  throw new Error(`registry ${registry.name} does not push through to its upstream`);
-}
-
-/** Runs a verb that writes to the upstream; its client hears what that says to it, and of a disk that is full here. */
-export function hearing<T>(route: Route, written: Written, verb: () => Promise<T>): Promise<T> {
-  const plight = `what changes in ${route.repository.name} is written to the upstream first, and that failed`;
-  const heeding = async (): Promise<T> => {
-    try {
-      return await verb();
-    } catch (error) {
-      throw error instanceof UpstreamRefusal ? heard(error, route, written) : error;
-    }
-  };
-  return answering(route, () => storing(heeding), plight);
-}
-
-/** Ours only ever stand in a 5xx; the others are the specification's 14. */
-const OURS = new Set(['UNAVAILABLE', 'UNKNOWN']);
-const isSpecified = (code: string): code is ErrorCode => Object.hasOwn(ERRORS, code) && !OURS.has(code);
-
-/** The upstream's status, text and, where it is one of the specification's, code. */
-function heard(refusal: UpstreamRefusal, {registry, repository}: Route, written: Written): OciError {
+/** The upstream's status and text, and its code where the specification has it. */
+function refused(refusal: UpstreamRefusal, {registry, repository}: Route, codes: ErrorCodes): OciError {
   const {status, code, offset} = refusal;
-  return new OciError(code !== undefined && isSpecified(code) ? code : fittingCode(status, written), {
+  return new OciError(code !== undefined && isSpecified(code) ? code : codeFor(status, codes), {
     status,
     message: `upstream ${refusal.message}`,
     headers: {
       ...(status === 416 && offset !== undefined ? {Range: rangeOf(offset)} : {}),
-      // RFC 9110, section 15.5.6: a 405 says what is allowed; what can be read can be.
+      // RFC 9110, section 15.5.6: a 405 names the allowed methods. Reading is always allowed.
       ...(status === 405 ? {Allow: 'GET, HEAD'} : {}),
     },
     detail: {
@@ -77,19 +79,30 @@ function heard(refusal: UpstreamRefusal, {registry, repository}: Route, written:
   });
 }
 
-function fittingCode(status: number, {absent, invalid}: Written): ErrorCode {
-  if (status === 404) return absent;
+function codeFor(status: number, {unknown, invalid}: ErrorCodes): ErrorCode {
+  if (status === 404) return unknown;
   return status === 405 ? 'UNSUPPORTED' : invalid;
 }
 
+/** docker-registry 2.8 stores content that was pushed under a sha512 digest under its sha256 digest only. */
+export const storedUnderOtherDigest = (
+  {registry}: Route,
+  what: 'content' | 'manifest',
+  {expected, actual}: {expected: Digest; actual: Digest},
+): OciError =>
+  new OciError('DIGEST_INVALID', {
+    message: `upstream ${registry.upstream.host} stored the ${what} as ${actual} and does not know it as ${expected}: push with the digest algorithm that it uses`,
+    detail: {upstream: registry.upstream.host, expected, actual},
+  });
+
 /** dist-spec, Pushing a blob in chunks: 416 with the range that is here. The upload stays as it is. */
-export const outOfOrder = (offset: number, what: string): OciError =>
+export const outOfOrder = (offset: number, chunkStart: number): OciError =>
   new OciError('BLOB_UPLOAD_INVALID', {
     status: 416,
-    message: `${what}, but this upload has ${offset} bytes: send the chunk that begins at byte ${offset}`,
+    message: `the chunk begins at byte ${chunkStart}, but this upload has ${offset} bytes: send the chunk that begins at byte ${offset}`,
     headers: {Range: rangeOf(offset)},
     detail: {offset},
   });
 
-/** dist-spec, Pushing a blob in chunks: `Range: 0-0` also while nothing is here. */
-export const rangeOf = (offset: number): string => `0-${Math.max(0, offset - 1)}`;
+/** dist-spec, Pushing a blob in chunks: `Range: 0-0` even while the upload is empty. */
+const rangeOf = (offset: number): string => `0-${Math.max(0, offset - 1)}`;

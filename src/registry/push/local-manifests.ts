@@ -3,8 +3,8 @@ import type {Clock} from '../../clock.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {isDigestReference, type Reference, type Tag} from '../../oci/name.ts';
-import {subjectPrefix} from '../../oci/referrers.ts';
-import type {Change, Metadata} from '../../storage/metadata.ts';
+import {type Edge, subjectPrefix} from '../../oci/referrers.ts';
+import {type Change, fullReference, type Metadata} from '../../storage/metadata.ts';
 import type {FallbackEntries} from '../fallback-tag/follow.ts';
 import {createKeyedMutex} from '../keyed.ts';
 import type {Manifests} from '../manifests/manifests.ts';
@@ -41,47 +41,89 @@ export interface LocalManifestsParts {
   clock: Clock;
 }
 
-/** What is being deleted while a manifest is put is looked for again so often. */
-const ATTEMPTS = 3;
+/** How often a commit is tried when content that the manifest refers to is deleted concurrently. */
+const MAX_ATTEMPTS = 3;
 
-interface Taking {
-  route: Route;
-  policy: LocalPush;
-  manifest: CheckedManifest;
-  tags: readonly Tag[];
-  caller: Caller;
+/** A manifest that is to be kept. */
+interface Pushed {
+  readonly route: Route;
+  readonly policy: LocalPush;
+  readonly manifest: CheckedManifest;
+  readonly tags: readonly Tag[];
+  readonly caller: Caller;
 }
 
-export function createLocalManifests({
-  metadata,
-  contents,
-  attachments,
-  entries,
-  manifests,
-  tags: allTags,
-  memory,
-  clock,
-}: LocalManifestsParts): LocalManifests {
-  const mutex = createKeyedMutex();
+export const createLocalManifests = (parts: LocalManifestsParts): LocalManifests => new KeptManifests(parts);
 
-  /** Of its type's attachments, those for which there is no room beside it. */
-  async function overflowOf({route, policy, manifest: {edge}}: Taking): Promise<Digest[]> {
-    if (!edge || policy.keep === undefined) return [];
-    return attachments.overflow(route, edge, policy.keep);
+class KeptManifests implements LocalManifests {
+  readonly #parts: LocalManifestsParts;
+  readonly #mutex = createKeyedMutex();
+
+  constructor(parts: LocalManifestsParts) {
+    this.#parts = parts;
+  }
+
+  async put(
+    route: Route,
+    policy: LocalPush,
+    reference: Reference,
+    pushed: PushedManifest,
+    caller: Caller,
+  ): Promise<ManifestReceipt> {
+    const manifest = checkManifest(reference, pushed);
+    const ownTags = isDigestReference(reference) ? [] : [reference];
+    const tags = [...new Set([...ownTags, ...pushed.tags])];
+    refuseShadowing(route, manifest, tags);
+    const keeping = {route, policy, manifest, tags, caller};
+    const {wrongSizes} = await this.#keepInOrder(keeping);
+    await this.#followEntries(keeping);
+    if (manifest.edge) await this.#parts.attachments.count(route, manifest.edge);
+    const isListed = route.registry.referrers.mode !== 'off';
+    return {
+      digest: manifest.digest,
+      subject: isListed ? manifest.edge?.subject : undefined,
+      tags: pushed.tags,
+      warning: sizeWarning(wrongSizes),
+    };
+  }
+
+  delete(route: Route, reference: Reference, caller: Caller): Promise<void> {
+    return isDigestReference(reference)
+      ? this.#deleteByDigest(route, reference, caller)
+      : this.#deleteTag(route, reference, caller);
+  }
+
+  /** Where the number of attachments is limited, those of one subject are kept one at a time. */
+  #keepInOrder(pushed: Pushed): Promise<ContentTerms> {
+    const {route, policy, manifest} = pushed;
+    if (!manifest.edge || policy.keep === undefined) return this.#keep(pushed);
+    return this.#mutex.run(fullReference(route.repository, manifest.edge.subject), () => this.#keep(pushed));
+  }
+
+  async #keep(pushed: Pushed): Promise<ContentTerms> {
+    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+      const terms = await this.#commit(pushed);
+      if (terms) return terms;
+    }
+    const {digest, facts} = pushed.manifest;
+    throw unknownContent(
+      digest,
+      facts.blobs.map((blob) => blob.digest),
+    );
   }
 
   /**
-   * One commit, with everything that the manifest brings about: its tags, its edge, and who has to go for it.
-   * @returns undefined when what it names was deleted meanwhile
+   * Commits the manifest with its tags and its edge, and deletes the attachments that exceed the limit.
+   * @returns undefined when content that it refers to was deleted meanwhile
    */
-  async function commit(taking: Taking): Promise<ContentTerms | undefined> {
-    const {route, policy, manifest, tags, caller} = taking;
+  async #commit({route, policy, manifest, tags, caller}: Pushed): Promise<ContentTerms | undefined> {
+    const {metadata, contents, memory, clock} = this.#parts;
     const {repository} = route;
     const {digest, mediaType, bytes, facts, edge} = manifest;
-    const overFallback = !route.registry.hosted && isFallbackIndex(manifest, tags);
-    const options = {validate: policy.validate, isFallbackIndex: overFallback, caller};
+    const isOverFallback = !route.registry.hosted && isFallbackIndex(manifest, tags);
+    const options = {validate: policy.validate, isFallbackIndex: isOverFallback, caller};
     const terms = await contents.terms(route, manifest, options);
-    const overflow = await overflowOf(taking);
+    const overflow = await this.#overflowOf(route, policy, edge);
     const at = clock.now();
     const origin = 'local' as const;
     const changes: Change[] = [
@@ -91,7 +133,7 @@ export function createLocalManifests({
       ...overflow.map((old): Change => ({type: 'manifest.delete', repository, digest: old})),
     ];
     let done = false;
-    await allTags.write(route, [digest, ...tags, ...overflow], async () => {
+    await this.#parts.tags.write(route, [digest, ...tags, ...overflow], async () => {
       done = await metadata.commit(changes, terms.preconditions);
     });
     if (!done) return undefined;
@@ -100,89 +142,51 @@ export function createLocalManifests({
     return terms;
   }
 
-  async function take(taking: Taking): Promise<ContentTerms> {
-    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      const terms = await commit(taking);
-      if (terms) return terms;
-    }
-    const {digest, facts} = taking.manifest;
-    throw unknownContent(
-      digest,
-      facts.blobs.map((blob) => blob.digest),
-    );
+  /** The attachments of the same type that exceed the limit once this one is added. */
+  async #overflowOf(route: Route, {keep}: LocalPush, edge: Edge | undefined): Promise<Digest[]> {
+    return edge && keep !== undefined ? this.#parts.attachments.overflow(route, edge, keep) : [];
   }
 
-  /** Attaching to one subject is done one at a time where room is made for it. */
-  function takeInTurn(taking: Taking): Promise<ContentTerms> {
-    const {route, policy, manifest} = taking;
-    const {registry, name} = route.repository;
-    if (!manifest.edge || policy.keep === undefined) return take(taking);
-    return mutex.run(`${registry}/${name}@${manifest.edge.subject}`, () => take(taking));
-  }
-
-  /** What a client lists by the fallback tag is found by its edge, also where it need not exist. */
-  async function followEntries({route, policy, manifest, tags, caller}: Taking): Promise<void> {
+  /** Entries of a fallback tag that a client writes are found by their edges, even where they need not exist. */
+  async #followEntries({route, policy, manifest, tags, caller}: Pushed): Promise<void> {
     if (route.registry.hosted || policy.validate.children || !isFallbackIndex(manifest, tags)) return;
     const prefix = tags.map(subjectPrefix).find((subject) => subject !== undefined);
-    await entries.follow(route, [prefix as Digest], manifest, caller);
+    await this.#parts.entries.follow(route, [prefix as Digest], manifest, caller);
   }
 
-  /** What is not kept here is the upstream's, which is not written to, or nobody's. */
-  async function refuseForeign(route: Route, reference: Reference, caller: Caller): Promise<never> {
-    if (route.registry.hosted) throw unknown(route, reference);
-    await manifests.head(route, reference, caller, {noCache: false});
-    throw foreign(route, `${reference} of ${route.asked}`);
-  }
-
-  async function deleteTag(route: Route, tag: Tag, caller: Caller): Promise<void> {
+  async #deleteTag(route: Route, tag: Tag, caller: Caller): Promise<void> {
+    const {metadata, tags} = this.#parts;
     const {repository} = route;
     const record = await metadata.tag(repository, tag);
-    if (record?.origin !== 'local') return refuseForeign(route, tag, caller);
-    await allTags.write(route, [tag], async () => {
+    if (record?.origin !== 'local') return this.#refuseDeletion(route, tag, caller);
+    await tags.write(route, [tag], async () => {
       await metadata.commit([{type: 'tag.delete', repository, name: tag, origin: 'local'}]);
     });
   }
 
-  async function deleteByDigest(route: Route, digest: Digest, caller: Caller): Promise<void> {
+  async #deleteByDigest(route: Route, digest: Digest, caller: Caller): Promise<void> {
+    const {metadata, tags, memory} = this.#parts;
     const {repository, registry} = route;
     const record = await metadata.manifest(repository, digest);
     const isOurs = record && (registry.hosted || record.origin === 'local');
-    if (!isOurs) return refuseForeign(route, digest, caller);
-    await allTags.write(route, [digest], async () => {
+    if (!isOurs) return this.#refuseDeletion(route, digest, caller);
+    await tags.write(route, [digest], async () => {
       await metadata.commit([{type: 'manifest.delete', repository, digest}]);
     });
     memory.forgetManifest(repository, digest);
   }
 
-  return {
-    async put(route, policy, reference, pushed, caller) {
-      const manifest = checkManifest(reference, pushed);
-      const named = isDigestReference(reference) ? [] : [reference];
-      const tags = [...new Set([...named, ...pushed.tags])];
-      refuseShadowing(route, manifest, tags);
-      const taking = {route, policy, manifest, tags, caller};
-      const {wrongSizes} = await takeInTurn(taking);
-      await followEntries(taking);
-      if (manifest.edge) await attachments.count(route, manifest.edge);
-      const isListed = route.registry.referrers.mode !== 'off';
-      return {
-        digest: manifest.digest,
-        subject: isListed ? manifest.edge?.subject : undefined,
-        tags: pushed.tags,
-        warning: sizeWarning(wrongSizes),
-      };
-    },
-
-    delete: (route, reference, caller) =>
-      isDigestReference(reference)
-        ? deleteByDigest(route, reference, caller)
-        : deleteTag(route, reference, caller),
-  };
+  /** @throws OciError UNSUPPORTED for what belongs to the upstream, MANIFEST_UNKNOWN for what does not exist */
+  async #refuseDeletion(route: Route, reference: Reference, caller: Caller): Promise<never> {
+    if (route.registry.hosted) throw unknown(route, reference);
+    await this.#parts.manifests.head(route, reference, caller, {noCache: false});
+    throw belongsToUpstream(route, `${reference} of ${route.asked}`);
+  }
 }
 
-/** Laid over an upstream, only what was pushed here can be deleted here. */
-export const foreign = ({registry}: Route, what: string): OciError =>
+/** An overlay deletes only what was pushed to it. */
+export const belongsToUpstream = ({registry}: Route, what: string): OciError =>
   new OciError('UNSUPPORTED', {
-    message: `${what} is ${registry.upstream.host}'s, over which ${registry.name} is laid: only what was pushed here is deleted here; delete it at ${registry.upstream.host} itself`,
+    message: `${what} belongs to ${registry.upstream.host}, and ${registry.name} deletes only what was pushed here: delete it at ${registry.upstream.host}`,
     headers: {Allow: 'GET, HEAD, PUT'},
   });

@@ -165,12 +165,12 @@ test('a wrong size is taken with a Warning that names it, and refused where vali
 
   const taken = await lax.manifest(image, 'v1');
   t.is(taken.status, 201);
-  const says = `the manifest says that ${layer.digest} has 4999 bytes, and it has ${layer.bytes.length}: correct its descriptor`;
+  const says = `the manifest says that ${layer.digest} has 4999 bytes, but it has ${layer.bytes.length}: correct its descriptor`;
   t.is(taken.headers['warning'], `299 - "${says}"`);
   t.deepEqual((await lax.get('manifests/v1')).body, image.bytes);
   t.regex(
     String((await lax.manifest(index)).headers['warning']),
-    /has 1 bytes, and it has .*; and so for 1 more"$/,
+    /has 1 bytes, but it has .*; 1 more with a wrong size"$/,
   );
   const right = manifestOf({schemaVersion: 2, config: descriptor(config), layers: [descriptor(layer)]});
   t.is((await lax.manifest(right)).headers['warning'], undefined);

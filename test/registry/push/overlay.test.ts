@@ -255,7 +255,7 @@ test('a blob that nobody has is missed, and one of another size than is named is
   const wrong = {...contentOf(Buffer.from(JSON.stringify(body))), mediaType: OCI_MANIFEST};
   const taken = await manifest(wrong);
   t.is(taken.status, 201);
-  t.regex(String(taken.headers['warning']), /has 499 bytes, and it has 500/);
+  t.regex(String(taken.headers['warning']), /has 499 bytes, but it has 500/);
 });
 
 test('an upstream that cannot be asked for a blob makes a failure of the push, not an absence', async (t) => {

@@ -157,7 +157,7 @@ test('a copy that differs from what the upstream has is given up; the upload goe
   const path = pathOf(await begin(proxy));
   const broken = await proxy.ask(path, {method: 'PATCH', body: blob.bytes.subarray(0, 10)});
   t.is(broken.status, 503);
-  t.regex(codeOf(broken)?.message ?? '', /^what changes in library\/app is written to the upstream first, /);
+  t.regex(codeOf(broken)?.message ?? '', /^changes to library\/app are written to the upstream first, /);
   t.truthy(broken.headers['retry-after']);
   t.is((await proxy.ask(path)).headers['range'], '0-6');
   t.is((await proxy.ask(path, chunk(blob.bytes.subarray(7), 7))).status, 202);
@@ -413,7 +413,7 @@ test('a closing PUT that is not answered 201 has taken the blob only when the up
   t.is((await closing({status: 200, body: '{}'}, head(length))).status, 201);
   const absent = await closing({status: 200, body: '{}'}, head({status: 404}));
   t.is(absent.status, 503);
-  t.regex(absent.body.toString(), /without saying 201, and does not have it/);
+  t.regex(absent.body.toString(), /without answering 201, and does not have the blob/);
   t.is((await closing({status: 200, body: '{}'}, head({...length, headers: {...page.headers}}))).status, 503);
   t.is((await closing(page)).status, 503);
 });
