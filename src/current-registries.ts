@@ -1,6 +1,9 @@
 import {isDeepStrictEqual} from 'node:util';
-import type {RegistryConfig, UpstreamConfig} from './config.ts';
+import type {Clock} from './clock.ts';
+import type {RegistryConfig} from './config.ts';
+import type {Events} from './events.ts';
 import {createRegistries, type PushPolicy, type Registries, type Registry} from './registry/registries.ts';
+import {createUpstream} from './upstream/client.ts';
 import {createNowhere} from './upstream/nowhere.ts';
 import type {Upstream, UpstreamWriter} from './upstream/port.ts';
 
@@ -11,13 +14,13 @@ export interface RegistryChanges {
   changed: string[];
 }
 
-/** The registries of the configuration that is in force, and the clients of their upstreams. */
+/** The registries of the configuration in force, and the clients of their upstreams. */
 export interface CurrentRegistries {
-  /** Those of the moment. A request keeps the ones that it was routed with. */
+  /** The registries as they are configured now. A request keeps the ones that it was routed with. */
   get(): Registries;
   /**
-   * Goes on with other registries. An upstream whose settings are the same keeps its client, and with it tokens, breakers
-   * and connections. A client that is no longer configured is closed: what it does at the moment ends first.
+   * Replaces the registries. An upstream whose settings have not changed keeps its client, and with it tokens, breakers
+   * and connections. A client that is no longer configured is closed once its running requests have ended.
    * @throws Error, and changes nothing.
    */
   replace(entries: readonly RegistryConfig[]): RegistryChanges;
@@ -27,17 +30,26 @@ export interface CurrentRegistries {
 
 type Client = Upstream & UpstreamWriter;
 
-/** One registry with what it was made of. */
+/** A registry, and what it was made of. */
 interface Built {
   entry: RegistryConfig;
   client: Client | undefined;
   registry: Registry;
 }
 
-/** @param connect makes the client of an upstream. @throws Error when an upstream cannot have one. */
+export interface ClientParts {
+  /** Names this server in the `Via` header of requests to upstreams. */
+  via: string;
+  /** For proxy variables and credential helpers. */
+  env: NodeJS.ProcessEnv;
+  clock: Clock;
+  events: Events;
+}
+
+/** @throws Error when an upstream's client cannot be made of its settings */
 export function createCurrentRegistries(
   entries: readonly RegistryConfig[],
-  connect: (upstream: UpstreamConfig) => Client,
+  parts: ClientParts,
 ): CurrentRegistries {
   let built = buildAll(entries, new Map());
   let registries = registriesOf(built);
@@ -54,7 +66,7 @@ export function createCurrentRegistries(
     const client =
       earlier && isDeepStrictEqual(earlier.entry.upstream, entry.upstream)
         ? earlier.client
-        : entry.upstream && connect(entry.upstream);
+        : entry.upstream && createUpstream(entry.upstream, parts);
     return {entry, client, registry: registryOf(entry, client)};
   }
 
@@ -104,7 +116,7 @@ function registryOf(entry: RegistryConfig, client: Client | undefined): Registry
   };
 }
 
-/** The settings have been checked: nothing is pushed through to nowhere. */
+/** Checking the settings has ruled out `through` without an upstream. */
 function pushPolicy(
   {push, validate, overlay, referrers}: RegistryConfig,
   writer: UpstreamWriter | undefined,

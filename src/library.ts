@@ -1,3 +1,4 @@
+import {randomUUID} from 'node:crypto';
 import {stat} from 'node:fs/promises';
 import {join} from 'node:path';
 import {connectCommands, ServerStopped} from './admin/client.ts';
@@ -9,12 +10,11 @@ import {
   createStoreTarget,
   requireRegistry,
   requireRepository,
-  type StoreDeps,
   storedManifests,
 } from './artifact/store-target.ts';
 import {ArtifactError, type ArtifactTarget} from './artifact/target.ts';
 import {patientClock, sleep} from './clock.ts';
-import type {CredentialsConfig} from './config.ts';
+import type {Config, CredentialsConfig} from './config.ts';
 import {createEvents} from './events.ts';
 import {openLayout} from './layout/layout.ts';
 import type {BlobSource} from './oci/blob.ts';
@@ -25,9 +25,8 @@ import {isDigestReference, parseName, parseReference, type Reference} from './oc
 import {createBlobLifecycle} from './registry/blobs/lifecycle.ts';
 import {createIngest, type Deposit, type IngestParts} from './registry/maintenance/ingest.ts';
 import {Occupied} from './storage/folder-lock.ts';
-import {createFsBlobStore} from './storage/fs/blob-store.ts';
-import {createSpools} from './storage/fs/spools.ts';
-import type {Metadata, RepositoryKey} from './storage/metadata.ts';
+import type {RepositoryKey} from './storage/metadata.ts';
+import type {Storage} from './storage/open.ts';
 import {createUpstream} from './upstream/client.ts';
 
 /** A repository in the data folder of a backref. */
@@ -119,24 +118,32 @@ function openRegistry(place: string, options: RegistryOptions): ArtifactTarget {
 }
 
 /** @throws ArtifactError for a folder without `meta.db`. */
-async function openStored(folder: string): Promise<Metadata> {
-  const path = join(folder, 'meta.db');
+async function openStored(folder: string): Promise<Storage> {
+  const settings = storageIn(folder);
+  const {path} = settings.metadata;
   const isThere = await stat(path).then(
     () => true,
     () => false,
   );
   if (!isThere) throw new ArtifactError(`${folder} is no data folder of backref: it has no meta.db.`);
   // Loaded only where there is a store: SQL costs a command a quarter of a second.
-  const {openSqliteMetadata} = await import('./storage/sqlite/metadata.ts');
-  return openSqliteMetadata({path});
+  const {openStorage} = await import('./storage/open.ts');
+  return openStorage(settings, {owner: `library ${randomUUID()}`, clock: patientClock});
 }
 
+/** A data folder that a server keeps everything in. */
+const storageIn = (folder: string): Config['storage'] => ({
+  path: folder,
+  blobs: {driver: 'fs', path: folder},
+  metadata: {driver: 'sqlite', path: join(folder, 'meta.db')},
+});
+
 /** A store of which something is required is closed where it lacks that. */
-async function orClose(metadata: Metadata, check: Promise<void>): Promise<void> {
+async function orClose(storage: Storage, check: Promise<void>): Promise<void> {
   try {
     await check;
   } catch (error) {
-    await metadata.close();
+    await storage.close();
     throw error;
   }
 }
@@ -149,29 +156,30 @@ const keyOf = ({registry, repository}: LocalStore): RepositoryKey => ({
 async function openStore(store: LocalStore): Promise<ArtifactTarget> {
   const {folder} = store;
   const repository = keyOf(store);
-  const metadata = await openStored(folder);
-  await orClose(metadata, requireRepository(metadata, repository));
-  const spools = createSpools({path: join(folder, 'spool')});
+  const storage = await openStored(folder);
+  const {metadata, spools} = storage;
+  await orClose(storage, requireRepository(metadata, repository));
   return createStoreTarget(repository, {
     metadata,
     spools,
-    deposit: (deposit) => patiently(Occupied, () => depositIn(folder, {metadata, spools}, deposit)),
-    close: () => metadata.close(),
+    deposit: (deposit) => patiently(Occupied, () => depositIn(folder, storage, deposit)),
+    close: () => storage.close(),
   });
 }
 
 /** By the server that works on a data folder, else here while nobody else may. */
 async function depositIn(
   folder: string,
-  {metadata, spools}: Pick<StoreDeps, 'metadata' | 'spools'>,
+  {metadata, store, spools}: Storage,
   deposit: Deposit,
 ): Promise<void> {
   const server = await connectCommands(folder);
   if (server) return server.deposit(deposit);
-  const {lockFolder} = await import('./storage/sqlite/folder-lock.ts');
-  const lock = lockFolder(folder);
+  const {lockStorage} = await import('./storage/open.ts');
+  const lock = lockStorage(storageIn(folder), (_folder, error) => {
+    throw error;
+  });
   try {
-    const store = createFsBlobStore({path: join(folder, 'blobs'), metadata});
     const lifecycle = createBlobLifecycle({store, metadata, clock: patientClock});
     await createIngest({metadata, spools, lifecycle, clock: patientClock, ...NOTHING_HELD}).make(deposit);
   } finally {
@@ -288,11 +296,12 @@ async function scanStore(
   subject: Digest,
 ): Promise<Descriptor[]> {
   const within = 'repository' in store ? keyOf(store) : undefined;
-  const metadata = await openStored(store.folder);
+  const storage = await openStored(store.folder);
+  const {metadata} = storage;
   try {
     if (within) await requireRegistry(metadata, within.registry);
     return await scanFor(subject, storedManifests(metadata, within));
   } finally {
-    await metadata.close();
+    await storage.close();
   }
 }

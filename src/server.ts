@@ -1,26 +1,17 @@
 import {randomUUID} from 'node:crypto';
-import {mkdirSync, realpathSync} from 'node:fs';
-import {join} from 'node:path';
 import {type Commands, createCommands} from './admin/commands.ts';
 import {type AdminSocket, createAdminSocket} from './admin/socket.ts';
 import {type Background, createBackground} from './background.ts';
 import {changedSettings} from './changed-settings.ts';
 import {type Clock, systemClock} from './clock.ts';
 import type {Config} from './config.ts';
-import {createCurrentRegistries, type RegistryChanges} from './current-registries.ts';
+import {type CurrentRegistries, createCurrentRegistries, type RegistryChanges} from './current-registries.ts';
 import {createEvents, type Events} from './events.ts';
 import {createApp} from './http/app.ts';
 import {createListener, type Listener} from './http/listener.ts';
-import {createIndexRepository} from './registry/referrers/index-repository.ts';
-import {createReindex} from './registry/referrers/rebuild.ts';
-import {createWriteFence} from './registry/write-fence.ts';
 import type {BlobStore} from './storage/blob-store.ts';
-import {type FolderLock, Occupied} from './storage/folder-lock.ts';
-import {createSpools} from './storage/fs/spools.ts';
-import type {Metadata} from './storage/metadata.ts';
-import {lockFolder} from './storage/sqlite/folder-lock.ts';
-import {openSqliteMetadata} from './storage/sqlite/metadata.ts';
-import {createUpstream} from './upstream/client.ts';
+import type {FolderLock} from './storage/folder-lock.ts';
+import {lockStorage, openStorage, type Storage} from './storage/open.ts';
 import {type Wired, wire} from './wire.ts';
 
 export interface Address {
@@ -33,19 +24,19 @@ export interface Address {
 export interface BackrefServer {
   readonly events: Events;
   /**
-   * Opens the store and accepts requests, and commands over the local socket in the data folder; asks no upstream.
-   * @throws what the system says: EADDRINUSE, EACCES, a database that cannot be opened; Error when another server
-   * works on the data folder
+   * Opens the store, then accepts requests, and commands over the local socket in the data folder. Asks no upstream.
+   * @throws what the system says: EADDRINUSE, EACCES, a database that cannot be opened; Error while another server uses
+   * the data folder
    */
   listen(): Promise<Address>;
   /**
-   * Opens the store, be it without listening to clients, and gives what an operator may do to it. Until it is closed, no
-   * other server works on the data folder. @throws as `listen`
+   * Opens the store, also without listening to clients, and gives what an operator may do to it. Until it is closed, no
+   * other server can use the data folder. @throws as `listen`
    */
   commands(): Promise<Commands>;
   /**
-   * Takes up another configuration: its registries and the time that a stop may take. Requests under way keep the
-   * registries that they were routed with.
+   * Adopts the registries and the shutdown grace of another configuration. Requests under way keep the registries that
+   * they were routed with.
    * @throws Error, and changes nothing.
    */
   reload(config: Config): Reloaded;
@@ -54,7 +45,7 @@ export interface BackrefServer {
 }
 
 export interface Reloaded extends RegistryChanges {
-  /** The paths of settings that differ and stay as they were: they take effect when a server starts. */
+  /** Paths of settings that differ but take effect only when a server starts. */
   left: string[];
 }
 
@@ -64,193 +55,178 @@ export interface ServerDeps {
   env?: NodeJS.ProcessEnv;
 }
 
-/** How often uploads that are over, and spools that nobody goes on with, are looked for; or more often. */
-const SWEEP = 60 * 60 * 1000;
+/** How often uploads and spools that nobody goes on with are removed, at least. */
+const SWEEP_INTERVAL_MS = 60 * 60 * 1000;
 
-/** How often the blob store is looked for, so that the log says for how long it has been missing. */
-const STORE_CHECK_MS = 60_000;
+/** How often to look for the blob store, so that the log says how long it has been missing. */
+const STORE_CHECK_INTERVAL_MS = 60_000;
 const FIND_STORE = 'find the blob store';
 
-/** One server: everything that it consists of is made and wired here, and held by nobody else. */
-export function createServer(
-  initial: Config,
-  {clock = systemClock, env = process.env}: ServerDeps = {},
-): BackrefServer {
-  /** The one in force. */
-  let config = initial;
-  const events = createEvents();
-  const pseudonym = `backref-${randomUUID()}`;
-  const registries = createCurrentRegistries(initial.registries, (upstream) =>
-    createUpstream(upstream, {clock, events, via: pseudonym, env}),
-  );
-  const spools = createSpools({path: join(config.storage.blobs.path, 'spool')});
-  let running: Promise<Running> | undefined;
-  let closing: Promise<void> | undefined;
+/** A server whose storage is open. */
+interface Running {
+  lock: FolderLock;
+  storage: Storage;
+  wired: Wired;
+  background: Background;
+  commands: Commands;
+  socket: AdminSocket;
+  listener: Listener;
+}
 
-  async function start(): Promise<Running> {
-    const locks = occupy();
+/** Everything that the server consists of is made here and in `wire`, and held by nobody else. */
+export const createServer = (config: Config, deps: ServerDeps = {}): BackrefServer =>
+  new Server(config, deps);
+
+class Server implements BackrefServer {
+  readonly events = createEvents();
+  /** The configuration in force. */
+  #config: Config;
+  readonly #clock: Clock;
+  /** Names this process, to upstreams and among those that share the metadata. */
+  readonly #pseudonym = `backref-${randomUUID()}`;
+  readonly #registries: CurrentRegistries;
+  #running: Promise<Running> | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(config: Config, {clock = systemClock, env = process.env}: ServerDeps) {
+    this.#config = config;
+    this.#clock = clock;
+    const {events} = this;
+    this.#registries = createCurrentRegistries(config.registries, {
+      clock,
+      events,
+      via: this.#pseudonym,
+      env,
+    });
+  }
+
+  async listen(): Promise<Address> {
+    this.#running ??= this.#start();
+    const running = await this.#running;
+    const {host} = this.#config.listen;
+    const port = await running.listener.listen(host, this.#config.listen.port);
+    this.#beginBackground(running);
+    return {host, port, url: `http://${reachable(host)}:${port}`};
+  }
+
+  async commands(): Promise<Commands> {
+    this.#running ??= this.#start();
+    return (await this.#running).commands;
+  }
+
+  reload(next: Config): Reloaded {
+    const changes = this.#registries.replace(next.registries);
+    const {registries, shutdown, log} = next;
+    this.#config = Object.freeze({...this.#config, registries, shutdown, log});
+    return {...changes, left: changedSettings(this.#config, next)};
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#stop();
+    return this.#closing;
+  }
+
+  async #start(): Promise<Running> {
+    const lock = lockStorage(this.#config.storage, (folder, error) =>
+      this.#failed(`lock the folder ${folder}`, error),
+    );
     try {
-      const parts = await open();
-      await findStore(parts.store);
-      await listenForCommands(parts.socket);
-      return {...parts, locks};
+      const running = await this.#open(lock);
+      await this.#findStore(running.storage.store);
+      await this.#listenForCommands(running.socket);
+      return running;
     } catch (error) {
-      releaseAll(locks);
+      lock.release();
       throw error;
     }
   }
 
-  async function open(): Promise<Omit<Running, 'locks'>> {
-    const metadata = await openSqliteMetadata({path: config.storage.metadata.path});
-    const writes = createWriteFence();
-    const background = createBackground({clock, events});
-    const {verbs, garbage, ingest, ...work} = wire(config, {
-      metadata,
-      spools,
-      writes,
-      registries: registries.get,
-      isStopping: () => closing !== undefined,
-      owner: pseudonym,
-      clock,
-      events,
-    });
-    const app = createApp({
-      verbs,
-      registries: registries.get,
-      pseudonym,
-      trustedProxies: config.listen.trustedProxies,
-      clock,
-      events,
-    });
-    const commands = createCommands({
-      reindex: createReindex({metadata, clock}),
-      indexRepository: createIndexRepository({metadata, writes, tagLists: verbs.tagLists, clock}),
-      garbage,
-      ingest,
-      registries: registries.get,
-    });
-    const socket = createAdminSocket({
-      folder: config.storage.path,
+  async #open(lock: FolderLock): Promise<Running> {
+    const config = this.#config;
+    const clock = this.#clock;
+    const {events} = this;
+    const pseudonym = this.#pseudonym;
+    const registries = () => this.#registries.get();
+    const storage = await openStorage(config.storage, {owner: pseudonym, clock});
+    const isStopping = () => this.#closing !== undefined;
+    const wired = wire(config, {storage, registries, isStopping, clock, events});
+    const {trustedProxies, sendTimeout} = config.listen;
+    const app = createApp({verbs: wired.verbs, registries, pseudonym, trustedProxies, clock, events});
+    const {reindex, indexRepository, garbage, ingest} = wired.maintenance;
+    const commands = createCommands({reindex, indexRepository, garbage, ingest, registries});
+    return {
+      lock,
+      storage,
+      wired,
+      background: createBackground({clock, events}),
       commands,
-      failed: (error) => events.emit('background.failed', {task: 'listen for commands', error}),
-    });
-    const listener = createListener({
-      app,
-      sendTimeout: config.listen.sendTimeout,
-      clock,
-      events,
-    });
-    return {...work, metadata, garbage, background, commands, socket, listener};
+      socket: createAdminSocket({
+        folder: config.storage.path,
+        commands,
+        failed: (error) => this.#failed('listen for commands', error),
+      }),
+      listener: createListener({app, sendTimeout, clock, events}),
+    };
   }
 
-  /** What is done beside the requests, from now on. */
-  function work({store, sweepSpools, expiry, garbage, reconciler, background}: Running): void {
-    const {
-      uploads: {expireAfter},
-      garbage: {interval, grace},
-    } = config;
-    const expire = (signal: AbortSignal) => expiry.run(clock.now() - expireAfter, signal);
-    const collect = (signal: AbortSignal) => garbage.run({grace, signal, progress: () => {}});
-    background.every(STORE_CHECK_MS, FIND_STORE, store.check);
-    background.once('sweep old spools', sweepSpools);
-    background.every(SWEEP, 'sweep old spools', sweepSpools);
-    background.once('expire uploads', expire);
-    background.every(Math.min(expireAfter, SWEEP), 'expire uploads', expire);
-    if (interval > 0) background.every(interval, 'collect garbage', collect);
-    reconciler.start();
-  }
-
-  /** Locks the data folder, and that of the blobs where it is another one: nobody else may remove what is in it. */
-  function occupy(): FolderLock[] {
-    const {path, blobs} = config.storage;
-    const locks = new Map<string, FolderLock>();
-    for (const folder of [path, blobs.path]) {
-      try {
-        mkdirSync(folder, {recursive: true});
-        const real = realpathSync(folder);
-        if (!locks.has(real)) locks.set(real, lockFolder(real));
-      } catch (error) {
-        if (error instanceof Occupied) {
-          releaseAll(locks.values());
-          throw error;
-        }
-        // A file system without locks, or one that may not be written to, is no reason not to serve.
-        events.emit('background.failed', {task: `lock the folder ${folder}`, error});
-      }
-    }
-    return [...locks.values()];
-  }
-
-  /** A new store is made now. One that is missing is waited for: what is not in it can be served without it. */
-  async function findStore(store: BlobStore): Promise<void> {
+  /** Creates a new store now. A missing one is waited for: what is not in it can be served without it. */
+  async #findStore(store: BlobStore): Promise<void> {
     try {
       await store.check();
     } catch (error) {
-      events.emit('background.failed', {task: FIND_STORE, error});
+      this.#failed(FIND_STORE, error);
     }
   }
 
-  /** A system without Unix sockets is no reason not to serve either. */
-  async function listenForCommands(socket: AdminSocket): Promise<void> {
+  /** A system without Unix sockets can serve all the same. */
+  async #listenForCommands(socket: AdminSocket): Promise<void> {
     try {
       await socket.listen();
     } catch (error) {
-      events.emit('background.failed', {task: 'listen for commands', error});
+      this.#failed('listen for commands', error);
     }
   }
 
-  async function stop(): Promise<void> {
-    const started = await running?.catch(() => undefined);
-    const {listener, socket, background, reconciler, prefetch, fills, lists, metadata, locks} = started ?? {};
-    // In one turn: from here on nothing new is taken, by either of them.
-    await Promise.all([listener?.close(config.shutdown.grace), socket?.close()]);
-    await Promise.all([background?.close(), reconciler?.close()]);
-    prefetch?.close();
-    await fills?.close();
-    await lists?.close();
-    await metadata?.close();
-    releaseAll(locks ?? []);
-    registries.close();
+  #failed(task: string, error: unknown): void {
+    this.events.emit('background.failed', {task, error});
   }
 
-  return {
-    events,
-    async listen() {
-      running ??= start();
-      const parts = await running;
-      const {host} = config.listen;
-      const port = await parts.listener.listen(host, config.listen.port);
-      work(parts);
-      return {host, port, url: `http://${reachable(host)}:${port}`};
-    },
-    async commands() {
-      running ??= start();
-      return (await running).commands;
-    },
-    reload(next) {
-      const changes = registries.replace(next.registries);
-      const {registries: entries, shutdown, log} = next;
-      config = Object.freeze({...config, registries: entries, shutdown, log});
-      return {...changes, left: changedSettings(config, next)};
-    },
-    close() {
-      closing ??= stop();
-      return closing;
-    },
-  };
-}
+  /** Begins the work that no request asks for. */
+  #beginBackground({storage, wired, background}: Running): void {
+    const {uploads, garbage} = this.#config;
+    const {maintenance, push} = wired;
+    const sweep = () => maintenance.sweepSpools();
+    const expire = (signal: AbortSignal) =>
+      maintenance.expiry.run(this.#clock.now() - uploads.expireAfter, signal);
+    const collect = (signal: AbortSignal) =>
+      maintenance.garbage.run({grace: garbage.grace, signal, progress: () => {}});
+    background.every(STORE_CHECK_INTERVAL_MS, FIND_STORE, () => storage.store.check());
+    background.once('sweep old spools', sweep);
+    background.every(SWEEP_INTERVAL_MS, 'sweep old spools', sweep);
+    background.once('expire uploads', expire);
+    background.every(Math.min(uploads.expireAfter, SWEEP_INTERVAL_MS), 'expire uploads', expire);
+    if (garbage.interval > 0) background.every(garbage.interval, 'collect garbage', collect);
+    push.reconciler.start();
+  }
 
-function releaseAll(locks: Iterable<FolderLock>): void {
-  for (const lock of locks) lock.release();
-}
+  async #stop(): Promise<void> {
+    const running = await this.#running?.catch(() => undefined);
+    if (running) await this.#stopRunning(running);
+    this.#registries.close();
+  }
 
-interface Running extends Omit<Wired, 'verbs' | 'ingest'> {
-  metadata: Metadata;
-  background: Background;
-  listener: Listener;
-  commands: Commands;
-  socket: AdminSocket;
-  locks: FolderLock[];
+  /** Ends the parts in the order in which they rely on each other: what takes requests first, what keeps data last. */
+  async #stopRunning({lock, storage, wired, background, socket, listener}: Running): Promise<void> {
+    const {content, referrers, push} = wired;
+    // Both begin to close before either is waited for, so that neither takes anything new.
+    await Promise.all([listener.close(this.#config.shutdown.grace), socket.close()]);
+    await Promise.all([background.close(), push.reconciler.close()]);
+    referrers.prefetch.close();
+    await content.fills.close();
+    await referrers.lists.close();
+    await storage.close();
+    lock.release();
+  }
 }
 
 /** An address that a client on this machine can use. */

@@ -1,26 +1,25 @@
-import {dirname, join} from 'node:path';
 import type {Clock} from './clock.ts';
 import type {Config} from './config.ts';
 import type {Events} from './events.ts';
-import type {Verbs} from './http/routes.ts';
+import type {Metrics, Verbs} from './http/routes.ts';
 import {createMetrics} from './observe/metrics.ts';
 import {createAccess} from './registry/access.ts';
 import {createBlobs} from './registry/blobs/blobs.ts';
-import {createFills, type Fills} from './registry/blobs/fills.ts';
+import {createFills} from './registry/blobs/fills.ts';
 import {createBlobLifecycle} from './registry/blobs/lifecycle.ts';
 import {createStoredBytes} from './registry/blobs/stored-bytes.ts';
 import {createCatalog} from './registry/catalog.ts';
 import {createReconcile} from './registry/fallback-tag/reconcile.ts';
-import {createReconciler, type Reconciler} from './registry/fallback-tag/reconciler.ts';
+import {createReconciler} from './registry/fallback-tag/reconciler.ts';
 import {createTagReaders} from './registry/fallback-tag/synthesize.ts';
 import {createUpstreamTags} from './registry/fallback-tag/upstream-tag.ts';
-import {createSpoolSweep, createUploadExpiry, type UploadExpiry} from './registry/maintenance/expiry.ts';
-import {createGarbage, type Garbage} from './registry/maintenance/garbage.ts';
-import {createIngest, type Ingest} from './registry/maintenance/ingest.ts';
+import {createSpoolSweep, createUploadExpiry} from './registry/maintenance/expiry.ts';
+import {createGarbage} from './registry/maintenance/garbage.ts';
+import {createIngest} from './registry/maintenance/ingest.ts';
 import {createManifests} from './registry/manifests/manifests.ts';
 import {createMemory} from './registry/memory.ts';
 import {createNegativeCache} from './registry/negative-cache.ts';
-import {createManifestPull} from './registry/pull/manifest.ts';
+import {createManifestPull, type ManifestPullParts} from './registry/pull/manifest.ts';
 import {createLocalPush} from './registry/push/local.ts';
 import {createPushes} from './registry/push/push.ts';
 import {createThroughPush} from './registry/push/through.ts';
@@ -28,47 +27,36 @@ import {createUploads} from './registry/push/uploads.ts';
 import {createReadiness} from './registry/readiness.ts';
 import {createCapabilities, createDiscovery} from './registry/referrers/discovery.ts';
 import {createFallbackTags} from './registry/referrers/fallback-tag.ts';
-import {createReferrerLists, type ReferrerLists} from './registry/referrers/lists.ts';
+import {createIndexRepository} from './registry/referrers/index-repository.ts';
+import {createReferrerLists} from './registry/referrers/lists.ts';
 import {createReferrersPages} from './registry/referrers/pages.ts';
-import {createPrefetch, type Prefetch} from './registry/referrers/prefetch.ts';
+import {createPrefetch} from './registry/referrers/prefetch.ts';
+import {createReindex} from './registry/referrers/rebuild.ts';
 import {createReferrers} from './registry/referrers/referrers.ts';
 import type {Registries} from './registry/registries.ts';
 import {createTagLists} from './registry/tags/tag-lists.ts';
 import {createTags} from './registry/tags/tags.ts';
-import type {WriteFence} from './registry/write-fence.ts';
-import type {BlobStore} from './storage/blob-store.ts';
-import {createLeases, createProcessClaims} from './storage/claims.ts';
-import {createFsBlobStore} from './storage/fs/blob-store.ts';
-import {freeSpace} from './storage/fs/free-space.ts';
-import type {Metadata} from './storage/metadata.ts';
-import type {Spools} from './storage/spool.ts';
+import {createWriteFence} from './registry/write-fence.ts';
+import type {Storage} from './storage/open.ts';
 import {readVersion} from './version.ts';
 
-/** What a server consists of. */
-export interface Wired {
-  verbs: Verbs;
-  store: BlobStore;
-  sweepSpools(): Promise<number>;
-  fills: Fills;
-  prefetch: Prefetch;
-  lists: ReferrerLists;
-  expiry: UploadExpiry;
-  garbage: Garbage;
-  ingest: Ingest;
-  reconciler: Reconciler;
-}
-
 export interface WireParts {
-  metadata: Metadata;
-  spools: Spools;
-  writes: WriteFence;
+  storage: Storage;
   registries(): Registries;
   /** The server takes nothing new any more. */
   isStopping(): boolean;
-  /** Names this process among those that share the metadata. */
-  owner: string;
   clock: Clock;
   events: Events;
+}
+
+/** The parts of one server, or of one library call. */
+export interface Wired {
+  content: Content;
+  referrers: ReferrerParts;
+  push: PushParts;
+  maintenance: Maintenance;
+  /** What the routes call. */
+  verbs: Verbs;
 }
 
 /**
@@ -76,14 +64,47 @@ export interface WireParts {
  * Nothing happens until one of them is called.
  */
 export function wire(config: Config, parts: WireParts): Wired {
-  const {metadata, spools, writes, registries, isStopping, owner, clock, events} = parts;
-  const store = createFsBlobStore({path: join(config.storage.blobs.path, 'blobs'), metadata});
-  const coordination = createProcessClaims();
+  const content = wireContent(config, parts, (arrival) => referrers.prefetch.arrived(arrival));
+  const referrers = wireReferrers(parts, content);
+  const push = wirePush(parts, content, referrers);
+  const maintenance = wireMaintenance(config, parts, content, push);
+  const {storage, isStopping, clock, events} = parts;
+  const {metadata, store, spools} = storage;
+  const {manifests, blobs, tagLists} = content;
+  const verbs = {
+    manifests: createTagReaders({manifests, referrers: referrers.referrers, metadata, clock, events}),
+    blobs,
+    tagLists,
+    catalog: createCatalog({metadata}),
+    referrers: referrers.referrers,
+    pushes: push.pushes,
+    metrics: wireMetrics(parts, content),
+    readiness: createReadiness({
+      store,
+      metadata,
+      spools,
+      freeBytes: () => storage.freeBytes(),
+      isStopping,
+      clock,
+    }),
+  };
+  return {content, referrers, push, maintenance, verbs};
+}
+
+/** Tags, manifests and blobs, and how they are pulled. */
+type Content = ReturnType<typeof wireContent>;
+
+function wireContent(
+  config: Config,
+  {storage, clock, events}: WireParts,
+  arrived: ManifestPullParts['arrived'],
+) {
+  const {metadata, store, spools, claims: coordination} = storage;
+  const writes = createWriteFence();
   const memory = createMemory(config.cache.memory);
   const negativeCache = createNegativeCache(clock);
   const access = createAccess({metadata, memory, clock, events});
-  const pull = createManifestPull({metadata, writes, clock, arrived: (arrival) => prefetch.arrived(arrival)});
-  const tags = createTags({metadata, pull, negativeCache, writes, clock, events});
+  const pull = createManifestPull({metadata, writes, clock, arrived});
   const lifecycle = createBlobLifecycle({store, metadata, clock});
   const fills = createFills({spools, store, lifecycle, coordination, clock, events});
   const blobs = createBlobs({
@@ -97,27 +118,65 @@ export function wire(config: Config, parts: WireParts): Wired {
     clock,
     events,
   });
+  const tags = createTags({metadata, pull, negativeCache, writes, clock, events});
+  const tagLists = createTagLists({metadata, negativeCache, clock, events});
   const manifests = createManifests({metadata, access, pull, tags, negativeCache, events});
+  return {
+    writes,
+    memory,
+    negativeCache,
+    access,
+    pull,
+    lifecycle,
+    fills,
+    blobs,
+    tags,
+    tagLists,
+    manifests,
+  };
+}
+
+/** Who refers to what, and how upstreams are asked for it. */
+type ReferrerParts = ReturnType<typeof wireReferrers>;
+
+function wireReferrers({storage, clock, events}: WireParts, {writes, memory, pull, blobs}: Content) {
+  const {metadata} = storage;
   const capabilities = createCapabilities(clock, events);
   const fallbackTags = createFallbackTags({metadata, pull});
   const discovery = createDiscovery({capabilities, fallbackTags});
   const lists = createReferrerLists({metadata, discovery, memory, writes, clock, events});
-  const referrers = createReferrers({pages: createReferrersPages(metadata), lists, events});
-  const prefetch = createPrefetch({metadata, pull, lists, blobs, events});
-  const tagLists = createTagLists({metadata, negativeCache, clock, events});
-  const uploads = createUploads({metadata, spools, lifecycle, coordination, clock});
+  return {
+    capabilities,
+    fallbackTags,
+    discovery,
+    lists,
+    referrers: createReferrers({pages: createReferrersPages(metadata), lists, events}),
+    prefetch: createPrefetch({metadata, pull, lists, blobs, events}),
+  };
+}
+
+/** What takes pushes, and keeps the fallback tags of upstreams. */
+type PushParts = ReturnType<typeof wirePush>;
+
+function wirePush(
+  {storage, registries, clock, events}: WireParts,
+  {lifecycle, access, negativeCache, memory, fills, pull, manifests, tags, tagLists}: Content,
+  {capabilities, fallbackTags, discovery, lists}: ReferrerParts,
+) {
+  const {metadata, store, spools, claims, leases} = storage;
+  const uploads = createUploads({metadata, spools, lifecycle, coordination: claims, clock});
   const reconcile = createReconcile({
     metadata,
     capabilities,
     discovery,
     pull,
     upstreamTags: createUpstreamTags({metadata, tags, clock, events}),
-    coordination: createLeases({metadata, owner, clock}),
+    coordination: leases,
     clock,
     events,
   });
   const reconciler = createReconciler({metadata, reconcile, registries, clock, events});
-  const pushed = {
+  const local = createLocalPush({
     metadata,
     lifecycle,
     access,
@@ -127,53 +186,65 @@ export function wire(config: Config, parts: WireParts): Wired {
     pull,
     manifests,
     tags,
-    tagLists,
     fallbackTags,
-  };
-  const pushes = createPushes({
-    local: createLocalPush({...pushed, uploads, clock, events}),
-    through: createThroughPush({...pushed, uploads, capabilities, lists, reconciler, clock, events}),
-    store,
-  });
-  const expiry = createUploadExpiry({uploads, registries, events});
-  const garbage = createGarbage({
-    metadata,
-    store,
-    lifecycle,
-    memory,
-    expireUploads: expiry.run,
-    coordination,
-    uploadLife: config.uploads.expireAfter,
+    uploads,
     clock,
     events,
   });
-  const verbs = {
-    manifests: createTagReaders({manifests, referrers, metadata, clock, events}),
-    blobs,
+  const through = createThroughPush({
+    metadata,
+    access,
+    negativeCache,
+    memory,
+    pull,
+    tags,
     tagLists,
-    catalog: createCatalog({metadata}),
-    referrers,
-    pushes,
-    metrics: createMetrics(events, {
-      version: readVersion(),
-      fillsInFlight: () => fills.inFlight,
-      storedBytes: createStoredBytes(metadata, clock),
-      freeBytes: () => freeSpace(config.storage.blobs.path),
-    }),
-    readiness: createReadiness({
-      store,
-      metadata,
-      spools,
-      freeBytes: () => leastFree([config.storage.blobs.path, dirname(config.storage.metadata.path)]),
-      isStopping,
-      clock,
-    }),
-  };
-  const ingest = createIngest({metadata, spools, lifecycle, tags, memory, clock});
-  const sweepSpools = createSpoolSweep({metadata, spools, clock});
-  return {verbs, store, sweepSpools, fills, prefetch, lists, expiry, garbage, ingest, reconciler};
+    fallbackTags,
+    capabilities,
+    lists,
+    uploads,
+    reconciler,
+    clock,
+    events,
+  });
+  return {uploads, reconciler, pushes: createPushes({local, through, store})};
 }
 
-/** Bytes left in the fullest of some folders' file systems. */
-const leastFree = async (folders: readonly string[]): Promise<number> =>
-  Math.min(...(await Promise.all(folders.map(freeSpace))));
+/** What is done without a client's request. */
+type Maintenance = ReturnType<typeof wireMaintenance>;
+
+function wireMaintenance(
+  config: Config,
+  {storage, registries, clock, events}: WireParts,
+  {writes, memory, lifecycle, tags, tagLists}: Content,
+  {uploads}: PushParts,
+) {
+  const {metadata, store, spools, claims: coordination} = storage;
+  const expiry = createUploadExpiry({uploads, registries, events});
+  return {
+    expiry,
+    sweepSpools: createSpoolSweep({metadata, spools, clock}),
+    garbage: createGarbage({
+      metadata,
+      store,
+      lifecycle,
+      memory,
+      expireUploads: (before, signal) => expiry.run(before, signal),
+      coordination,
+      uploadLife: config.uploads.expireAfter,
+      clock,
+      events,
+    }),
+    ingest: createIngest({metadata, spools, lifecycle, tags, memory, clock}),
+    reindex: createReindex({metadata, clock}),
+    indexRepository: createIndexRepository({metadata, writes, tagLists, clock}),
+  };
+}
+
+const wireMetrics = ({storage, clock, events}: WireParts, {fills}: Content): Metrics =>
+  createMetrics(events, {
+    version: readVersion(),
+    fillsInFlight: () => fills.inFlight,
+    storedBytes: createStoredBytes(storage.metadata, clock),
+    freeBytes: () => storage.freeBlobBytes(),
+  });

@@ -1,0 +1,89 @@
+import {mkdirSync, realpathSync} from 'node:fs';
+import {dirname, join} from 'node:path';
+import type {Clock} from '../clock.ts';
+import type {Config} from '../config.ts';
+import type {BlobStore} from './blob-store.ts';
+import {createLeases, createProcessClaims} from './claims.ts';
+import type {Coordination} from './coordination.ts';
+import {type FolderLock, Occupied} from './folder-lock.ts';
+import {createFsBlobStore} from './fs/blob-store.ts';
+import {freeSpace} from './fs/free-space.ts';
+import {createSpools} from './fs/spools.ts';
+import type {Metadata} from './metadata.ts';
+import type {Spools} from './spool.ts';
+import {lockFolder} from './sqlite/folder-lock.ts';
+import {openSqliteMetadata} from './sqlite/metadata.ts';
+
+/** Where content and what is known of it are kept. */
+export interface Storage {
+  readonly metadata: Metadata;
+  readonly store: BlobStore;
+  readonly spools: Spools;
+  /** Coordinates what runs in this process. */
+  readonly claims: Coordination;
+  /** Coordinates the processes that share the metadata. */
+  readonly leases: Coordination;
+  /** Bytes left on the disk of the blobs. @throws what the system says */
+  freeBlobBytes(): Promise<number>;
+  /** Bytes left on the fullest disk that something is kept on. @throws what the system says */
+  freeBytes(): Promise<number>;
+  close(): Promise<void>;
+}
+
+export interface OpenStorageParts {
+  /** Names this process among those that share the metadata. */
+  owner: string;
+  clock: Clock;
+}
+
+/**
+ * Opens what the configuration names, with the adapters that it chooses. The blob store need not be there yet.
+ * @throws Error when the metadata cannot be opened; it says what to do
+ */
+export async function openStorage(
+  {blobs, metadata: {path}}: Config['storage'],
+  {owner, clock}: OpenStorageParts,
+): Promise<Storage> {
+  const metadata = await openSqliteMetadata({path});
+  return {
+    metadata,
+    store: createFsBlobStore({path: join(blobs.path, 'blobs'), metadata}),
+    spools: createSpools({path: join(blobs.path, 'spool')}),
+    claims: createProcessClaims(),
+    leases: createLeases({metadata, owner, clock}),
+    freeBlobBytes: () => freeSpace(blobs.path),
+    freeBytes: async () => Math.min(...(await Promise.all([blobs.path, dirname(path)].map(freeSpace)))),
+    close: () => metadata.close(),
+  };
+}
+
+/**
+ * Locks the data folder, and that of the blobs where it is another one, for this process: nobody else may remove what is
+ * in them.
+ * @param failed is given a folder that cannot be locked, which is no reason not to serve: its file system has no locks,
+ * or may not be written to
+ * @throws Occupied while another process has one of them
+ */
+export function lockStorage(
+  {path, blobs}: Config['storage'],
+  failed: (folder: string, error: unknown) => void,
+): FolderLock {
+  const locks = new Map<string, FolderLock>();
+  const release = () => {
+    for (const lock of locks.values()) lock.release();
+  };
+  for (const folder of [path, blobs.path]) {
+    try {
+      mkdirSync(folder, {recursive: true});
+      const real = realpathSync(folder);
+      if (!locks.has(real)) locks.set(real, lockFolder(real));
+    } catch (error) {
+      if (error instanceof Occupied) {
+        release();
+        throw error;
+      }
+      failed(folder, error);
+    }
+  }
+  return {release};
+}
