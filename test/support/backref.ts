@@ -168,8 +168,8 @@ function watchFills({events}: BackrefServer): () => Promise<void> {
   };
 }
 
-function configOf(
-  {registries, config, trustedProxies = []}: BackrefOptions,
+export function configOf(
+  {registries, config, trustedProxies = []}: Pick<BackrefOptions, 'registries' | 'config' | 'trustedProxies'>,
   folder: string,
   port: number,
 ): Config {

@@ -1,0 +1,77 @@
+import type {ExecutionContext} from 'ava';
+import type {Clock} from '../../src/clock.ts';
+import {createCurrentRegistries} from '../../src/current-registries.ts';
+import {createEvents, type Events} from '../../src/events.ts';
+import {type Route, routeOf} from '../../src/registry/namespace.ts';
+import {createLeases} from '../../src/storage/claims.ts';
+import type {Metadata} from '../../src/storage/metadata.ts';
+import {openStorage, type Storage} from '../../src/storage/open.ts';
+import type {Spools} from '../../src/storage/spool.ts';
+import {type Wired, wire} from '../../src/wire.ts';
+import {type BackrefOptions, configOf} from './backref.ts';
+import {createFolder} from './folder.ts';
+
+/** The parts of a server over real storage, in the test's own process and without a listener in front. */
+export interface InProcess<C extends Clock> extends Wired {
+  readonly storage: Storage;
+  readonly clock: C;
+  readonly events: Events;
+  /** Everything that is kept. */
+  readonly folder: string;
+  /** Where a request for this repository of the default registry is routed. */
+  route(name: string): Route;
+  /** The same over what this one leaves behind, as another process finds it. */
+  restart(): Promise<InProcess<C>>;
+}
+
+export interface WiredOptions<C extends Clock> extends Pick<BackrefOptions, 'registries' | 'config'> {
+  clock: C;
+  folder?: string;
+  /** Names this process among those that share the metadata. */
+  owner?: string;
+  /** Takes the place of the metadata for everything that is wired. */
+  metadata?(real: Metadata): Metadata;
+  /** Takes the place of the spools. */
+  spools?(real: Spools): Spools;
+}
+
+/** Wires what a server with this configuration consists of. The first registry is the default one, `docker.io`. */
+export async function wireInProcess<C extends Clock>(
+  t: ExecutionContext,
+  options: WiredOptions<C>,
+): Promise<InProcess<C>> {
+  const {clock, owner = 'test'} = options;
+  const folder = options.folder ?? (await createFolder(t));
+  const config = configOf(options, folder, 0);
+  const opened = await openStorage(config.storage, {owner, clock});
+  t.teardown(() => opened.close());
+  const metadata = options.metadata?.(opened.metadata) ?? opened.metadata;
+  const storage = {
+    ...opened,
+    metadata,
+    leases: createLeases({metadata, owner, clock}),
+    spools: options.spools?.(opened.spools) ?? opened.spools,
+  };
+  const events = createEvents();
+  const registries = createCurrentRegistries(config.registries, {via: owner, env: {}, clock, events});
+  t.teardown(() => registries.close());
+  const wired = wire(config, {
+    storage,
+    registries: () => registries.get(),
+    isStopping: () => false,
+    clock,
+    events,
+  });
+  return {
+    ...wired,
+    storage,
+    clock,
+    events,
+    folder,
+    route: (name) => routeOf(registries.get(), {name, ns: undefined, host: undefined}),
+    async restart() {
+      await opened.close();
+      return wireInProcess(t, {...options, folder});
+    },
+  };
+}
