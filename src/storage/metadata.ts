@@ -81,7 +81,7 @@ export interface UploadRecord {
 }
 
 /** A change of an upstream's fallback tag that is owed, or was made so lately that it may yet be lost in a race. */
-export interface OwedTagChange {
+export interface PendingTagChange {
   repository: RepositoryKey;
   subject: Digest;
   /** The referrer that the tag is to name, or to name no more. */
@@ -102,7 +102,7 @@ export interface Lease {
 }
 
 /** A repository's link to a blob that no manifest of the repository names. */
-export interface LooseBlob {
+export interface UnreferencedBlob {
   repository: RepositoryKey;
   digest: Digest;
   /** Bytes. */
@@ -276,10 +276,10 @@ export type Change =
   | {type: 'upload.put'; upload: UploadRecord}
   | {type: 'upload.delete'; id: UploadId}
   /** Takes the place of an older entry for the same referrer of the same subject. */
-  | {type: 'tag-journal.put'; entry: OwedTagChange}
+  | {type: 'tag-journal.put'; entry: PendingTagChange}
   /** Nothing happens when a newer entry, of another `at`, has taken its place. */
-  | {type: 'tag-journal.written'; entry: OwedTagChange; writtenAt: number | undefined}
-  | {type: 'tag-journal.delete'; entry: OwedTagChange}
+  | {type: 'tag-journal.written'; entry: PendingTagChange; writtenAt: number | undefined}
+  | {type: 'tag-journal.delete'; entry: PendingTagChange}
   | {type: 'lease.put'; lease: Lease}
   /** Nothing happens when somebody else holds it. */
   | {type: 'lease.delete'; key: string; owner: string};
@@ -306,7 +306,7 @@ export type Precondition =
   /** The repository is linked to the blob, and its bytes are here and stay. */
   | {type: 'blob.held'; repository: RepositoryKey; digest: Digest}
   /** The repository's link is older than `before`, and no manifest that the repository is linked to names the blob. */
-  | {type: 'blob.loose'; repository: RepositoryKey; digest: Digest; before: number}
+  | {type: 'blob.unreferenced'; repository: RepositoryKey; digest: Digest; before: number}
   /** No repository is linked to the blob. */
   | {type: 'blob.unlinked'; digest: Digest}
   /** No repository has a link of origin `local` to the blob. */
@@ -321,7 +321,7 @@ export type Precondition =
 
 /** A commit found the disk full: nothing of it was made, and it can be tried again when there is room. */
 export class DiskFull extends Error {
-  override readonly name = 'NoRoom';
+  override readonly name = 'DiskFull';
 }
 
 /**
@@ -380,17 +380,17 @@ export interface Metadata {
   /** Uploads that were last touched before `before`, oldest first. */
   idleUploads(before: number, limit: number): Promise<UploadRecord[]>;
   /** What is owed to one subject's fallback tag, oldest first. */
-  tagJournal(repository: RepositoryKey, subject: Digest): Promise<OwedTagChange[]>;
+  tagJournal(repository: RepositoryKey, subject: Digest): Promise<PendingTagChange[]>;
   /**
    * The entries of the journal, those of one subject together, from the one after `after` on, which need not be there
    * any more. The order is the same at each call.
    */
-  owedTagChanges(
-    after: Pick<OwedTagChange, 'repository' | 'subject' | 'digest'> | undefined,
+  pendingTagChanges(
+    after: Pick<PendingTagChange, 'repository' | 'subject' | 'digest'> | undefined,
     limit: number,
-  ): Promise<OwedTagChange[]>;
+  ): Promise<PendingTagChange[]>;
   /** Local links of before `before` to blobs that no manifest of the same repository names. */
-  looseBlobs(before: number, limit: number): Promise<LooseBlob[]>;
+  unreferencedBlobs(before: number, limit: number): Promise<UnreferencedBlob[]>;
   /** Blobs stored before `before` that no repository is linked to, and blobs whose deletion was begun. */
   uncollectedBlobs(before: number, limit: number): Promise<BlobRecord[]>;
   /** Manifests that no repository is linked to. */
@@ -403,7 +403,7 @@ export interface Metadata {
    * process.
    * @returns false, with nothing changed, when a precondition does not hold, or a blob that a change stores or keeps is
    * being deleted.
-   * @throws NoRoom, with nothing changed, when the disk is full.
+   * @throws DiskFull, with nothing changed, when the disk is full.
    */
   commit(changes: readonly Change[], preconditions?: readonly Precondition[]): Promise<boolean>;
   close(): Promise<void>;

@@ -104,7 +104,7 @@ function garbageOf({manifests, manifestLinks, blobs, blobLinks}: Model) {
 }
 
 async function foundIn(metadata: Metadata) {
-  const links = await metadata.looseBlobs(EVER, 100);
+  const links = await metadata.unreferencedBlobs(EVER, 100);
   const manifests = await metadata.uncollectedManifests(100);
   const blobs = await metadata.uncollectedBlobs(EVER, 100);
   return {

@@ -8,7 +8,7 @@ import type {
   Change,
   Metadata,
   Origin,
-  OwedTagChange,
+  PendingTagChange,
   Precondition,
   RepositoryKey,
   UploadRecord,
@@ -66,7 +66,7 @@ function referring(name: string): {edge: Edge; text: string; digest: Digest} {
   return {edge: edgeOf({digest, mediaType: OCI_MANIFEST, bytes}) as Edge, text, digest};
 }
 
-const owed = (name: string, change: Partial<OwedTagChange> = {}): OwedTagChange => ({
+const owed = (name: string, change: Partial<PendingTagChange> = {}): PendingTagChange => ({
   repository: APP,
   subject: SUBJECT,
   digest: named(name),
@@ -86,7 +86,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
   };
 
   const looseOf = async (metadata: Metadata, before = EVER) =>
-    (await metadata.looseBlobs(before, 100)).map(({repository, digest}) => [repository.name, digest]);
+    (await metadata.unreferencedBlobs(before, 100)).map(({repository, digest}) => [repository.name, digest]);
 
   const holds = (metadata: Metadata, precondition: Precondition) => metadata.commit([], [precondition]);
 
@@ -156,7 +156,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
 
   test('pushes: the journal is read page by page, each entry once, whatever changes meanwhile', async (t) => {
     const {metadata, commit} = await setUp(t);
-    t.deepEqual(await metadata.owedTagChanges(undefined, 10), []);
+    t.deepEqual(await metadata.pendingTagChanges(undefined, 10), []);
     const entries = [APP, OTHER, ELSEWHERE].flatMap((repository) =>
       ['one subject', 'another'].flatMap((subject) =>
         // All of one time: it does not tell them apart.
@@ -164,8 +164,8 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
       ),
     );
     await commit(...entries.map((entry): Change => ({type: 'tag-journal.put', entry})));
-    const all = await metadata.owedTagChanges(undefined, 100);
-    const keyOf = (entry: OwedTagChange) =>
+    const all = await metadata.pendingTagChanges(undefined, 100);
+    const keyOf = (entry: PendingTagChange) =>
       `${entry.repository.registry}/${entry.repository.name} ${entry.subject} ${entry.digest}`;
     t.deepEqual(all.map(keyOf).sort(), entries.map(keyOf).sort());
     const subjects = all.map(
@@ -174,21 +174,21 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     const changesOfSubject = subjects.filter((subject, index) => subject !== subjects[index - 1]);
     t.is(changesOfSubject.length, 6, 'those of one subject come together');
     for (const limit of [1, 4, 6, 17, 18]) {
-      const seen: OwedTagChange[] = [];
-      for (let page = await metadata.owedTagChanges(undefined, limit); page.length > 0; ) {
+      const seen: PendingTagChange[] = [];
+      for (let page = await metadata.pendingTagChanges(undefined, limit); page.length > 0; ) {
         t.true(page.length <= limit);
         seen.push(...page);
-        page = await metadata.owedTagChanges(page.at(-1), limit);
+        page = await metadata.pendingTagChanges(page.at(-1), limit);
       }
       t.deepEqual(seen, all, `pages of ${limit}`);
     }
-    const [first, second, third] = all as [OwedTagChange, OwedTagChange, OwedTagChange];
+    const [first, second, third] = all as [PendingTagChange, PendingTagChange, PendingTagChange];
     await commit(
       {type: 'tag-journal.delete', entry: second},
       {type: 'tag-journal.put', entry: {...first, at: 2_000}},
     );
-    t.deepEqual(await metadata.owedTagChanges(second, 1), [third], 'behind one that is gone');
-    t.deepEqual(await metadata.owedTagChanges(first, 1), [third], 'behind one that was put anew');
+    t.deepEqual(await metadata.pendingTagChanges(second, 1), [third], 'behind one that is gone');
+    t.deepEqual(await metadata.pendingTagChanges(first, 1), [third], 'behind one that was put anew');
   });
 
   test('pushes: what is told of an entry of the journal does not touch the one that took its place', async (t) => {
@@ -203,7 +203,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     await commit({type: 'tag-journal.written', entry: after, writtenAt: undefined});
     t.deepEqual(await metadata.tagJournal(APP, SUBJECT), [after]);
     await commit({type: 'tag-journal.delete', entry: after});
-    t.deepEqual(await metadata.owedTagChanges(undefined, 10), []);
+    t.deepEqual(await metadata.pendingTagChanges(undefined, 10), []);
   });
 
   test('pushes: a lease that a clock took which ran ahead is nobody’s', async (t) => {
@@ -455,11 +455,11 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     const {metadata, commit} = await setUp(t);
     const digests = [3_000, 1_000, 2_000].map((at) => ({at, digest: named(`${at}`)}));
     await commit(...digests.flatMap(({digest, at}) => blob(digest, APP, 'local', at)));
-    t.deepEqual(await metadata.looseBlobs(3_000, 10), [
+    t.deepEqual(await metadata.unreferencedBlobs(3_000, 10), [
       {repository: APP, digest: named('1000'), size: 5},
       {repository: APP, digest: named('2000'), size: 5},
     ]);
-    t.is((await metadata.looseBlobs(EVER, 2)).length, 2);
+    t.is((await metadata.unreferencedBlobs(EVER, 2)).length, 2);
     await commit(blobLink(named('1000'), APP, 'local', 4_000));
     t.deepEqual(await looseOf(metadata, 3_000), [[APP.name, named('2000')]], 'it was relied on again');
   });
@@ -478,7 +478,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     const {metadata, commit} = await setUp(t);
     const digest = named('layer');
     const loose = (before: number, repository = APP) =>
-      holds(metadata, {type: 'blob.loose', repository, digest, before});
+      holds(metadata, {type: 'blob.unreferenced', repository, digest, before});
     t.false(await loose(EVER));
     await commit(...blob(digest));
     t.true(await loose(1_001));
@@ -507,7 +507,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
         const collect = () =>
           metadata.commit(
             [{type: 'blob.unlink', repository: APP, digest}],
-            [{type: 'blob.loose', repository: APP, digest, before: EVER}],
+            [{type: 'blob.unreferenced', repository: APP, digest, before: EVER}],
           );
         const both = index % 2 === 0 ? [put(), collect()] : [collect(), put()];
         t.deepEqual(await Promise.all(both), [true, false]);
@@ -597,10 +597,10 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     );
     const reads = async (from: Metadata) => [
       await from.upload(upload.id),
-      await from.owedTagChanges(undefined, 10),
+      await from.pendingTagChanges(undefined, 10),
       await from.expiredManifests(EVER, 10),
       await from.uncollectedManifests(10),
-      await from.looseBlobs(EVER, 10),
+      await from.unreferencedBlobs(EVER, 10),
       await from.uncollectedBlobs(EVER, 10),
       await from.localTags(APP, {limit: 10}),
     ];

@@ -5,7 +5,7 @@ import type {Digest} from '../../oci/digest.ts';
 import type {FallbackIndex} from '../../oci/fallback-index.ts';
 import {edgeOf} from '../../oci/referrers.ts';
 import type {Claim, Coordination} from '../../storage/coordination.ts';
-import type {Change, Metadata, OwedTagChange} from '../../storage/metadata.ts';
+import type {Change, Metadata, PendingTagChange} from '../../storage/metadata.ts';
 import type {UpstreamWriter} from '../../upstream/port.ts';
 import type {Route} from '../namespace.ts';
 import type {ManifestPull} from '../pull/manifest.ts';
@@ -91,13 +91,13 @@ class JournalReconcile implements Reconcile {
     return this.#record(current, update.after, missing);
   }
 
-  async #journal({route, subject}: Subject): Promise<OwedTagChange[]> {
+  async #journal({route, subject}: Subject): Promise<PendingTagChange[]> {
     const rows = await this.#parts.metadata.tagJournal(route.repository, subject);
     return rows.sort((one, other) => one.at - other.at);
   }
 
   /** Drops the changes that the upstream's own Referrers API shows as made: the tag does not need them. */
-  async #unlisted({route, subject}: Subject, rows: OwedTagChange[]): Promise<OwedTagChange[]> {
+  async #unlisted({route, subject}: Subject, rows: PendingTagChange[]): Promise<PendingTagChange[]> {
     const {capabilities, discovery} = this.#parts;
     if (route.registry.referrers.mode === 'tag' || capabilities.of(route) === 'unsupported') return rows;
     const listed = await discovery.byApi(route, subject, ANONYMOUS);
@@ -112,7 +112,7 @@ class JournalReconcile implements Reconcile {
   async #withChanges(
     {route, subject}: Subject,
     index: FallbackIndex,
-    rows: OwedTagChange[],
+    rows: PendingTagChange[],
   ): Promise<Map<string, string>> {
     const {metadata, pull} = this.#parts;
     const entries = new Map(index.entries);
@@ -138,13 +138,13 @@ class JournalReconcile implements Reconcile {
    * @param written the rows that the tag had lost or never had: their time begins now
    */
   async #record(
-    rows: OwedTagChange[],
+    rows: PendingTagChange[],
     index: FallbackIndex,
-    written: readonly OwedTagChange[] = [],
+    written: readonly PendingTagChange[] = [],
   ): Promise<Reconciled> {
     const now = this.#parts.clock.now();
     const result: Reconciled = {pending: 0, writtenAt: []};
-    const madeSince = (entry: OwedTagChange): number | undefined => {
+    const madeSince = (entry: PendingTagChange): number | undefined => {
       if (!isMade(entry, index.entries)) return undefined;
       // The minimum, because the clock may have been set back: the tag is watched all the same.
       return isAmong(written, entry) ? now : Math.min(entry.writtenAt ?? now, now);
@@ -167,14 +167,14 @@ class JournalReconcile implements Reconcile {
 }
 
 /** What the journal says itself. */
-const recorded = (rows: OwedTagChange[]): Reconciled => ({
+const recorded = (rows: PendingTagChange[]): Reconciled => ({
   pending: rows.filter(({writtenAt}) => writtenAt === undefined).length,
   writtenAt: rows.flatMap(({writtenAt}) => writtenAt ?? []),
 });
 
-const isAmong = (rows: readonly OwedTagChange[], {digest, at}: OwedTagChange): boolean =>
+const isAmong = (rows: readonly PendingTagChange[], {digest, at}: PendingTagChange): boolean =>
   rows.some((row) => row.digest === digest && row.at === at);
 
 /** Whether a list that names these digests is as the change wants it. */
-const isMade = ({digest, change}: OwedTagChange, named: {has(digest: string): boolean}): boolean =>
+const isMade = ({digest, change}: PendingTagChange, named: {has(digest: string): boolean}): boolean =>
   named.has(digest) === (change === 'add');

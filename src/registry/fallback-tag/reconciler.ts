@@ -2,7 +2,7 @@ import {setImmediate as nextTurn} from 'node:timers/promises';
 import {type Cancel, type Clock, NOT_NEEDED, sleep, waitAtMost} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
-import type {Metadata, OwedTagChange, RepositoryKey} from '../../storage/metadata.ts';
+import type {Metadata, PendingTagChange, RepositoryKey} from '../../storage/metadata.ts';
 import {UpstreamFailure, type UpstreamWriter} from '../../upstream/port.ts';
 import type {Route} from '../namespace.ts';
 import type {Registries, Registry} from '../registries.ts';
@@ -76,7 +76,7 @@ class TagReconciler implements Reconciler {
   readonly #closing = new AbortController();
   #pending = 0;
   /** The entry after which the next sweep continues; undefined where it begins at the start. */
-  #sweptTo: OwedTagChange | undefined;
+  #sweptTo: PendingTagChange | undefined;
 
   constructor(parts: ReconcilerParts) {
     this.#parts = parts;
@@ -241,7 +241,7 @@ class TagReconciler implements Reconciler {
   /** Continues where the last sweep ended, so that entries which stay pending for ever do not hide those behind them. */
   async #sweep(limit: number): Promise<void> {
     for (let read = 0; read < limit && !this.#isClosed; read += PAGE) {
-      const entries = await this.#parts.metadata.owedTagChanges(this.#sweptTo, PAGE);
+      const entries = await this.#parts.metadata.pendingTagChanges(this.#sweptTo, PAGE);
       this.#takeOver(entries);
       this.#sweptTo = entries.length < PAGE ? undefined : entries.at(-1);
       if (!this.#sweptTo) return;
@@ -250,7 +250,7 @@ class TagReconciler implements Reconciler {
   }
 
   /** Skips subjects that are already watched: their state here is newer. */
-  #takeOver(entries: readonly OwedTagChange[]): void {
+  #takeOver(entries: readonly PendingTagChange[]): void {
     const found = new Map<Watch, number>();
     for (const {repository, subject, writtenAt} of entries) {
       const known = this.#watches.get(keyOf(repository, subject));

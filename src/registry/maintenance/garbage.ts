@@ -94,11 +94,11 @@ export function createGarbage(parts: GarbageParts): Garbage {
 
   async function* links(before: number): AsyncGenerator<Collected> {
     yield* all(
-      () => metadata.looseBlobs(before, BATCH),
+      () => metadata.unreferencedBlobs(before, BATCH),
       async ({repository, digest}) => {
         const unlinked = await metadata.commit(
           [{type: 'blob.unlink', repository, digest}],
-          [{type: 'blob.loose', repository, digest, before}],
+          [{type: 'blob.unreferenced', repository, digest, before}],
         );
         return unlinked ? {links: 1} : undefined;
       },

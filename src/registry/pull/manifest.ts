@@ -29,7 +29,7 @@ export interface PulledTogether {
   readonly refused: ReadonlyMap<Digest, UpstreamFailure>;
   /**
    * Resolves when they are committed, all in one. Until then, whoever asks for one of them by its digest waits for that.
-   * @throws NoRoom
+   * @throws DiskFull
    */
   readonly kept: Promise<void>;
 }
@@ -62,7 +62,7 @@ export interface ManifestPull {
   /**
    * Several side by side, given as soon as all are here. When one cannot be had, the others are kept all the same.
    * @param isRefusal tells failures that are an answer of their own, for that one manifest alone
-   * @throws the first other failure; NoRoom when one was written through us meanwhile, so that they had to be kept first
+   * @throws the first other failure; DiskFull when one was written through us meanwhile, so that they had to be kept first
    */
   byDigests(
     route: Route,

@@ -19,7 +19,7 @@ export interface Learned extends Discovered {
 export interface ListRecords {
   /** The descriptors of an answer that may be listed: each digest once, and none that was deleted through us meanwhile. */
   listable(route: Route, answer: Discovered): Descriptor[];
-  /** Writes an answer down, unless the answer to a later question is known. One with skipped entries leaves the list as old as it was, and unknown after a restart. @throws NoRoom */
+  /** Writes an answer down, unless the answer to a later question is known. One with skipped entries leaves the list as old as it was, and unknown after a restart. @throws DiskFull */
   keep(route: Route, subject: Digest, learned: Learned): Promise<void>;
   /** When the upstream last gave the whole list; undefined while it has given none. */
   checkedAt(route: Route, subject: Digest): Promise<number | undefined>;

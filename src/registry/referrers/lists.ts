@@ -23,7 +23,7 @@ export interface ReferrerLists {
    * is learned.
    * @throws UpstreamFailure when no list is known, or none that is young enough, and the upstream could not be asked:
    * edges that only pulls or pushes brought are not a known list
-   * @throws NoRoom when the upstream's list cannot be kept, without which it cannot be paged, and no other may be served
+   * @throws DiskFull when the upstream's list cannot be kept, without which it cannot be paged, and no other may be served
    */
   answer(route: Route, subject: Digest, caller: Caller, options?: TagOptions): Promise<ListAnswer>;
   /** The same for the list in the metadata alone. Throws as `answer` does. */
@@ -50,7 +50,7 @@ export interface ListAnswer {
 /** A list as it was learned, of which the metadata has nothing yet. */
 export interface UnwrittenList {
   readonly descriptors: readonly Descriptor[];
-  /** Waits until it is in the metadata. @throws NoRoom; UpstreamFailure `timeout` as the list itself would */
+  /** Waits until it is in the metadata. @throws DiskFull; UpstreamFailure `timeout` as the list itself would */
   written(): Promise<void>;
 }
 

@@ -177,7 +177,7 @@ export function createCommit(
         const repository = yield* idOf(precondition.repository);
         return repository !== undefined && (yield* blobs.isHeld(repository, precondition.digest));
       }
-      case 'blob.loose': {
+      case 'blob.unreferenced': {
         const {digest, before} = precondition;
         const repository = yield* idOf(precondition.repository);
         return repository !== undefined && (yield* blobs.isLoose(repository, digest, before));

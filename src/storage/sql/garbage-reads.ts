@@ -6,7 +6,7 @@ import type {Tables} from './tables.ts';
 
 type GarbageReads = Pick<
   Metadata,
-  'looseBlobs' | 'uncollectedBlobs' | 'uncollectedManifests' | 'expiredManifests'
+  'unreferencedBlobs' | 'uncollectedBlobs' | 'uncollectedManifests' | 'expiredManifests'
 >;
 
 /**
@@ -16,8 +16,8 @@ type GarbageReads = Pick<
 export function createGarbageReads(db: Kysely<Tables>, run: RunStatement): GarbageReads {
   const queries = compile(db);
   return {
-    async looseBlobs(before, limit) {
-      const rows = await run(queries.looseBlobs, {before, limit});
+    async unreferencedBlobs(before, limit) {
+      const rows = await run(queries.unreferencedBlobs, {before, limit});
       return rows.map(({registry, name, digest, size}) => ({repository: {registry, name}, digest, size}));
     },
 
@@ -46,7 +46,7 @@ const DELETING = sql.lit('deleting' as const);
 function compile(db: Kysely<Tables>) {
   const BLOB = ['digest', 'size', 'state', 'stored_at as storedAt'] as const;
   return {
-    looseBlobs: statement((values: {before: number; limit: number}) =>
+    unreferencedBlobs: statement((values: {before: number; limit: number}) =>
       db
         .selectFrom('repository_blob as link')
         .crossJoin('repository')

@@ -1,6 +1,6 @@
 import type {Kysely} from 'kysely';
 import type {Digest} from '../../oci/digest.ts';
-import type {Metadata, OwedTagChange, RepositoryKey} from '../metadata.ts';
+import type {Metadata, PendingTagChange, RepositoryKey} from '../metadata.ts';
 import {type RunStatement, statement} from './statement.ts';
 import type {Tables} from './tables.ts';
 
@@ -26,7 +26,7 @@ export function createJournalReads({
   db,
   run,
   idOf,
-}: JournalReadsParts): Pick<Metadata, 'tagJournal' | 'owedTagChanges'> {
+}: JournalReadsParts): Pick<Metadata, 'tagJournal' | 'pendingTagChanges'> {
   const ofSubject = statement((values: {repository: number; subject: Digest}) =>
     db
       .selectFrom('tag_journal')
@@ -63,7 +63,7 @@ export function createJournalReads({
       return rows.map((row) => entryOf(repository, row)).sort((one, other) => one.at - other.at);
     },
 
-    async owedTagChanges(after, limit) {
+    async pendingTagChanges(after, limit) {
       const id = after && (await idOf(after.repository));
       const place = after && id !== undefined ? {...after, repository: id} : START;
       const rows = await run(following, {...place, limit});
@@ -75,7 +75,7 @@ export function createJournalReads({
 const COLUMNS = ['subject', 'digest', 'change', 'at', 'written_at'] as const;
 type Row = Pick<Tables['tag_journal'], (typeof COLUMNS)[number]>;
 
-const entryOf = (repository: RepositoryKey, {written_at, ...entry}: Row): OwedTagChange => ({
+const entryOf = (repository: RepositoryKey, {written_at, ...entry}: Row): PendingTagChange => ({
   repository,
   ...entry,
   writtenAt: written_at ?? undefined,

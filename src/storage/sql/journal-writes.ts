@@ -1,6 +1,6 @@
 import type {Kysely} from 'kysely';
 import type {Digest} from '../../oci/digest.ts';
-import type {OwedTagChange} from '../metadata.ts';
+import type {PendingTagChange} from '../metadata.ts';
 import {statement} from './statement.ts';
 import type {Tables} from './tables.ts';
 
@@ -15,7 +15,7 @@ export interface EntryKey {
 /** The statements of commits that concern the journal of fallback tags. */
 export function compileJournalWrites(db: Kysely<Tables>) {
   return {
-    putEntry: statement((values: EntryKey & {change: OwedTagChange['change']; writtenAt: number | null}) =>
+    putEntry: statement((values: EntryKey & {change: PendingTagChange['change']; writtenAt: number | null}) =>
       db
         .insertInto('tag_journal')
         .values({

@@ -2,7 +2,7 @@ import type {Generated} from 'kysely';
 import type {Algorithm, Digest} from '../../oci/digest.ts';
 import type {RepositoryName, Tag} from '../../oci/name.ts';
 import type {UploadId} from '../../oci/upload.ts';
-import type {ListSource, Origin, OwedTagChange, ReferrerRecord} from '../metadata.ts';
+import type {ListSource, Origin, PendingTagChange, ReferrerRecord} from '../metadata.ts';
 
 /**
  * The tables as every SQL adapter has them; each adapter's migrations create them in its own dialect. Times in
@@ -105,7 +105,7 @@ export interface Tables {
     repository: number;
     subject: Digest;
     digest: Digest;
-    change: OwedTagChange['change'];
+    change: PendingTagChange['change'];
     at: number;
     written_at: number | null;
   };

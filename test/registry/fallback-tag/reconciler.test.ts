@@ -499,9 +499,9 @@ test('a journal that cannot be read for once is read again a minute later', asyn
     onFault: (error) => void faults.push(error),
     wrap: (real) => ({
       ...real,
-      owedTagChanges: async (after, limit) => {
+      pendingTagChanges: async (after, limit) => {
         if (faults.length === 0) throw new Error('the disk is busy');
-        return real.owedTagChanges(after, limit);
+        return real.pendingTagChanges(after, limit);
       },
     }),
   });
@@ -536,7 +536,7 @@ test('what another process left owed is reached behind more that stays owed than
   }
   for (let turn = 0; turn < 1000 && !(await registry.fallback(image.digest)); turn++) await clock.advance(0);
   t.deepEqual(await registry.fallback(image.digest), [sbom.digest]);
-  t.is((await metadata.owedTagChanges(undefined, 20_000)).length, 12_001, 'what stays owed is kept');
+  t.is((await metadata.pendingTagChanges(undefined, 20_000)).length, 12_001, 'what stays owed is kept');
 });
 
 test('nor does it make what somebody set back look like a stale answer', async (t) => {

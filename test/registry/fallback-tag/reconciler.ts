@@ -17,7 +17,7 @@ import {manifestPut} from '../../../src/registry/stored-manifest.ts';
 import {createTags, type Tags} from '../../../src/registry/tags/tags.ts';
 import {createWriteFence} from '../../../src/registry/write-fence.ts';
 import {createLeases} from '../../../src/storage/claims.ts';
-import type {Metadata, OwedTagChange} from '../../../src/storage/metadata.ts';
+import type {Metadata, PendingTagChange} from '../../../src/storage/metadata.ts';
 import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
 import {createManualClock, type ManualClock} from '../../support/clock.ts';
 import type {ManifestContent} from '../../support/content.ts';
@@ -39,7 +39,7 @@ export interface Upkeep {
   attach(referrer: ManifestContent): Promise<void>;
   /** Commits that a referrer was deleted. */
   deleted(referrer: ManifestContent): Promise<void>;
-  journal(): Promise<OwedTagChange[]>;
+  journal(): Promise<PendingTagChange[]>;
   /** Moves the time on to where the tag is looked at again, and waits for that. */
   later(ms: number): Promise<void>;
   /** Gives the registry another upstream, as a reload does. */
@@ -180,7 +180,7 @@ export async function startUpkeep(
     pushed: async (referrer) => void (await owe(referrer, 'add')),
     attach: async (referrer) => reconciler.settle(route, await owe(referrer, 'add')),
     deleted: async (referrer) => reconciler.settle(route, await owe(referrer, 'remove')),
-    journal: () => metadata.owedTagChanges(undefined, 1000),
+    journal: () => metadata.pendingTagChanges(undefined, 1000),
     async later(ms) {
       const round = idle.promise;
       await clock.advance(ms);

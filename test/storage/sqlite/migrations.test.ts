@@ -77,7 +77,7 @@ test('a database of the first schema keeps its content, and what may be collecte
     {digest: foreign512, size: 7, kind: 'foreign'},
   ]);
   t.deepEqual(await metadata.uncollectedManifests(10), [{digest: forgotten, size: 1}]);
-  t.deepEqual(await metadata.looseBlobs(100, 10), [{repository: APP, digest: unused, size: 2}]);
+  t.deepEqual(await metadata.unreferencedBlobs(100, 10), [{repository: APP, digest: unused, size: 2}]);
   t.deepEqual(await metadata.uncollectedBlobs(100, 10), [
     {digest: orphan, size: 4, state: 'ready', storedAt: 9},
   ]);

@@ -71,8 +71,8 @@ test('every read walks along an index, and gives rows in the order in which it m
   await reads.upload(createUploadId());
   await reads.idleUploads(1, 1);
   await reads.tagJournal(REPOSITORY, DIGEST);
-  await reads.owedTagChanges({repository: REPOSITORY, subject: DIGEST, digest: DIGEST}, 1);
-  await reads.looseBlobs(1, 1);
+  await reads.pendingTagChanges({repository: REPOSITORY, subject: DIGEST, digest: DIGEST}, 1);
+  await reads.unreferencedBlobs(1, 1);
   await reads.uncollectedBlobs(1, 1);
   await reads.uncollectedManifests(1);
   await reads.expiredManifests(1, 1);
@@ -133,7 +133,7 @@ test('a page of the journal begins at its place along the primary key', async (t
     plans.push(planOf(query.sql, bind(query, args)).join('; '));
     return [{id: 1}] as Row[];
   });
-  await reads.owedTagChanges({repository: REPOSITORY, subject: DIGEST, digest: DIGEST}, 1);
+  await reads.pendingTagChanges({repository: REPOSITORY, subject: DIGEST, digest: DIGEST}, 1);
   t.regex(
     plans.at(-1) ?? '',
     /^SEARCH tag_journal USING INDEX sqlite_autoindex_tag_journal_1 \(\(repository,subject,digest\)>/,
@@ -147,7 +147,7 @@ test('what may be collected is found along indexes that hold nothing else', asyn
     plans.push(planOf(query.sql, bind(query, args)).join('; '));
     return [] as Row[];
   });
-  await reads.looseBlobs(1, 1);
+  await reads.unreferencedBlobs(1, 1);
   await reads.uncollectedBlobs(1, 1);
   await reads.uncollectedManifests(1);
   await reads.expiredManifests(1, 1);

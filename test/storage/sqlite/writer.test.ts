@@ -70,11 +70,11 @@ test('what is asked for together is one group, and what comes meanwhile is the n
   await writer.close();
 });
 
-for (const [errcode, isNoRoom] of [
+for (const [errcode, isDiskFull] of [
   [13, true],
   [10, false],
 ] as const) {
-  test(`what SQLite fails with code ${errcode} is ${isNoRoom ? 'a lack of room' : 'another fault'}`, async (t) => {
+  test(`what SQLite fails with code ${errcode} is ${isDiskFull ? 'a lack of room' : 'another fault'}`, async (t) => {
     const fails = `
       parentPort.on('message', (group) => {
         if (group === 'close') return parentPort.close();
@@ -83,7 +83,7 @@ for (const [errcode, isNoRoom] of [
       parentPort.postMessage('ready');`;
     const writer = await startWriter(await withThread(t, fails));
     const error = await t.throwsAsync(writer.commit([]), {message: /took no commit: no luck$/});
-    t.is(error instanceof DiskFull, isNoRoom);
+    t.is(error instanceof DiskFull, isDiskFull);
     await writer.close();
   });
 }
