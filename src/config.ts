@@ -1,17 +1,17 @@
-/** What one server runs with: checked, complete, frozen. Durations in milliseconds, sizes in bytes. */
+/** The configuration of one server: validated, complete, frozen. Durations in milliseconds, sizes in bytes. */
 export interface Config {
   listen: {
     host: string;
     port: number;
-    /** A client that takes none of the bytes of its response for so long is disconnected. */
+    /** How long a client may read nothing of its response before it is disconnected. */
     sendTimeout: number;
-    /** Addresses and networks of proxies whose `X-Forwarded-For` is believed. */
+    /** Addresses and networks of the proxies whose `X-Forwarded-For` is trusted. */
     trustedProxies: readonly string[];
   };
   storage: {
-    /** The folder of everything that is kept, less what has a path of its own; the lock and the admin socket. */
+    /** The folder of the lock and the admin socket, and the default for blobs and metadata. */
     path: string;
-    /** The folder of the blobs and, so that publishing one is a rename, of the spools. */
+    /** The folder of the blobs, and of the spools, so that publishing a blob is a rename. */
     blobs: {driver: 'fs'; path: string};
     /** The path of the database. */
     metadata: {driver: 'sqlite'; path: string};
@@ -21,9 +21,9 @@ export interface Config {
     memory: number;
   };
   shutdown: {grace: number};
-  /** Uploads that nobody went on with for so long are removed. */
+  /** How long an upload may be idle before it is removed. */
   uploads: {expireAfter: number};
-  /** How often unreferenced content is collected, and for how long it is left alone before; an interval of 0 never does. */
+  /** How often unreferenced content is collected (0: never), and for how long it is kept before. */
   garbage: {interval: number; grace: number};
   log: {level: 'debug' | 'info' | 'warn' | 'error' | 'silent'; format: 'pretty' | 'json'};
   /** In the order of the file. */
@@ -31,35 +31,35 @@ export interface Config {
 }
 
 export interface RegistryConfig {
-  /** Usually the source host, e.g. `docker.io`; the key of the file. */
+  /** The key in the file, usually the source host, e.g. `docker.io`. */
   name: string;
   default: boolean;
-  /** Further values of `ns`, and first path components, that mean this registry. */
+  /** More values of `ns` and first path components that select this registry. */
   aliases: readonly string[];
-  /** Request hosts (with or without a port) that mean this registry. */
+  /** Request hosts (with or without a port) that select this registry. */
   hosts: readonly string[];
-  /** One-component names get `library/` in front, as on Docker Hub. */
+  /** Whether `alpine` means `library/alpine`, as on Docker Hub. */
   library: boolean;
-  /** undefined: a hosted registry, whose content is what was pushed. */
+  /** Undefined for a hosted registry, whose content was pushed here. */
   upstream: UpstreamConfig | undefined;
   tags: {ttl: number; maxStale: number; keepDeleted: number; absentTtl: number};
   referrers: {
-    /** Where a subject's referrers are asked for: the Referrers API if there is one, else the fallback tag; or one of them. */
+    /** Where a subject's referrers are read: `auto` is the Referrers API if the upstream has one, else the fallback tag. */
     mode: 'auto' | 'api' | 'tag' | 'off';
     ttl: number;
     maxStale: number;
-    /** What is fetched in the background with a manifest: its referrers' manifests, their blobs as well, or nothing. */
+    /** What is fetched in the background with a manifest: its referrers' manifests, also their blobs, or nothing. */
     prefetch: 'manifests' | 'all' | 'off';
-    /** Of one artifact type, at most so many locally attached referrers stay with a subject, the newest. */
+    /** How many locally pushed referrers of one artifact type a subject keeps: the newest. Undefined: all. */
     keep: number | undefined;
   };
-  /** What becomes of what is pushed: refused, kept here, or written to the upstream. */
+  /** Whether pushes are refused, stored here, or written to the upstream. */
   push: 'deny' | 'local' | 'through';
-  /** Whether what a manifest names must exist when it is pushed here, and have the size that the manifest declares. */
+  /** Whether the content of a pushed manifest must exist here, and have the size that the manifest declares. */
   validate: {blobs: boolean; children: boolean; sizes: boolean};
-  /** Whether something without a subject may be pushed over an upstream's content. */
+  /** Whether a manifest without a subject may be pushed over an upstream's content. */
   overlay: {tags: 'deny' | 'allow'};
-  /** The largest manifest that is taken, in bytes. */
+  /** The largest manifest that is accepted, in bytes. */
   maxManifest: number;
 }
 
@@ -72,17 +72,17 @@ export interface UpstreamConfig {
   url: string;
   insecure: boolean;
   credentials: CredentialsConfig | undefined;
-  /** Token realms outside the upstream's registrable domain that may be given the credentials. */
+  /** Hosts of token services outside the upstream's registrable domain that may receive the credentials. */
   realmHosts: readonly string[];
-  /** Hosts that the upstream may redirect to although their addresses are private. */
+  /** Hosts at private addresses that the upstream may redirect to. */
   redirectHosts: readonly string[];
-  /** PEM text of further certificate authorities. */
+  /** Additional certificate authorities, as PEM text. */
   ca: readonly string[];
   timeouts: {connect: number; headers: number; idle: number};
-  /** Requests under way at once. Half as many as `bodies` come on top for what goes to clients past the cache. */
+  /** The largest number of concurrent requests. Downloads that bypass the cache have half of `bodies` in addition. */
   concurrency: {heads: number; manifests: number; bodies: number};
-  /** A circuit, of the host or of one repository, opens after so many failures in a row, for so long (ms). */
+  /** How many failures in a row open the circuit of a host or a repository, and for how long. */
   breaker: {failures: number; openFor: number};
-  /** The status of a miss that the upstream's rate limit caused. */
+  /** The status of a miss while the upstream limits the rate. */
   rateLimitStatus: 429 | 503;
 }

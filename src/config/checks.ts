@@ -5,7 +5,7 @@ import {isLoopback, parseHost} from './host.ts';
 import {knownKeys} from './schema.ts';
 import {formatPath, isTree, type Path, subtree, type Tree, textsAt, valueAt} from './tree.ts';
 
-/** Turns what zod says of the settings' shape into faults, one for each unknown key. */
+/** Turns zod's issues with the shape of the settings into faults; each unknown key is one. */
 export const shapeFaults = (error: z.ZodError): PlacedFault[] => error.issues.flatMap(faultsOf);
 
 function faultsOf(issue: z.core.$ZodIssue): PlacedFault[] {
@@ -24,8 +24,8 @@ const fault = (at: Path, problem: string): PlacedFault => ({path: formatPath(at)
 const isTrue = (value: unknown): boolean => String(value) === 'true';
 
 /**
- * What must hold between settings that are each right on their own. Works on settings whose shape may be wrong, so
- * that these faults are told together with those of the shape.
+ * Checks that settings fit together. Works on settings whose shape may be wrong, so that these faults are reported
+ * together with those of the shape.
  */
 export function crossChecks(tree: Tree): PlacedFault[] {
   if (!isTree(tree['registries'])) return [];
@@ -46,16 +46,13 @@ function checkNames(names: readonly string[]): PlacedFault[] {
     return [
       fault(
         ['registries'],
-        'holds no registry: name at least one, or remove the key for the built-in registries',
+        'is empty: name at least one registry, or remove the key to use the built-in registries',
       ),
     ];
   return names
     .filter((name) => parseHost(name) === undefined)
     .map((name) =>
-      fault(
-        ['registries', name],
-        'must be named like a host with an optional port, in lower case, e.g. ghcr.io',
-      ),
+      fault(['registries', name], 'must be a lower-case host with an optional port, e.g. ghcr.io'),
     );
 }
 
@@ -64,7 +61,7 @@ function checkDefault(registries: readonly [string, unknown][]): PlacedFault[] {
   return others.map(([name]) =>
     fault(
       ['registries', name, 'default'],
-      `must be true for one registry only: ${first?.[0]} is the default already`,
+      `must be true for one registry only: ${first?.[0]} is already the default`,
     ),
   );
 }
@@ -74,26 +71,26 @@ const namesOf = (tree: Tree, name: string) => [
   ...textsAt(tree, ['registries', name, 'aliases']),
 ];
 
-/** Whatever routes a request must lead to one registry. */
+/** A name, alias or host routes requests to one registry only. */
 function checkUnique(names: readonly {text: string; path: Path}[]): PlacedFault[] {
   const owners = new Map<string, Path>();
   return names.flatMap(({text, path}) => {
     const owner = owners.get(text);
     owners.set(text, owner ?? path);
-    return owner ? [fault(path, `must be unique: "${text}" stands at ${formatPath(owner)} already`)] : [];
+    return owner ? [fault(path, `must be unique: "${text}" is already at ${formatPath(owner)}`)] : [];
   });
 }
 
-/** What takes no pushes and has no upstream would be empty for ever. */
+/** A registry without an upstream and without pushes would stay empty. */
 function checkPush(name: string, registry: Tree): PlacedFault[] {
   const at: Path = ['registries', name, 'push'];
   if (registry['upstream'] !== undefined) return [];
   if (registry['push'] === 'deny')
     return [
-      fault(at, 'leaves a registry without upstream empty: write local, or name the upstream to mirror'),
+      fault(at, 'leaves a registry without upstream empty: write local, or add the upstream to mirror'),
     ];
   if (registry['push'] === 'through')
-    return [fault(at, 'has no upstream to write to: write local, or name the upstream')];
+    return [fault(at, 'needs an upstream to write to: write local, or add the upstream')];
   return [];
 }
 
@@ -114,13 +111,13 @@ function checkScheme(upstream: Tree, at: Path): PlacedFault[] {
     return [
       fault(
         [...at, 'insecure'],
-        'only permits http://, certificates are always verified: remove it; for a certificate authority of your own use upstream.ca',
+        'only permits http://, and certificates are always verified: remove it; to trust a private certificate authority use upstream.ca',
       ),
     ];
   return [];
 }
 
-/** Either a user with one kind of password, or a Docker configuration. */
+/** Credentials are a user name with one password, or a Docker configuration. */
 function checkCredentials(upstream: Tree, at: Path): PlacedFault[] {
   if (!isTree(upstream['credentials'])) return [];
   const set = new Set(
@@ -129,22 +126,22 @@ function checkCredentials(upstream: Tree, at: Path): PlacedFault[] {
   const passwords = Number(set.has('password')) + Number(set.has('passwordFile'));
   if (set.has('dockerConfig')) {
     return set.has('username') || passwords > 0
-      ? [fault(at, 'must hold either dockerConfig or username with a password, not both')]
+      ? [fault(at, 'must have either dockerConfig or username with a password, not both')]
       : [];
   }
   if (set.has('username') && passwords === 1) return [];
-  return [fault(at, 'must hold username and one of password and passwordFile, or dockerConfig alone')];
+  return [fault(at, 'must have username with password or passwordFile, or dockerConfig alone')];
 }
 
-/** Something that is allowed, and that the person who wrote it may not have meant. */
+/** A setting that is allowed but may be a mistake. */
 export interface Warning {
-  /** The setting to look at. */
+  /** The setting to check. */
   path: string;
   /** What may happen, and what to do. */
   problem: string;
 }
 
-/** What a configuration without faults is worth warning of. */
+/** The warnings about a valid configuration. */
 export function configWarnings({listen, registries}: Config): Warning[] {
   const pushed = registries.filter(({push}) => push !== 'deny').map(({name}) => name);
   if (pushed.length === 0 || isLoopback(listen.host)) return [];

@@ -15,22 +15,22 @@ import {isTree, type Path, type Tree} from './tree.ts';
 export interface SettingsFile {
   tree: Tree;
   faults: Fault[];
-  /** False when the text could not be understood, so that its tree says nothing. */
+  /** False when the text could not be parsed, so that its tree is empty. */
   readable: boolean;
-  /** `file:line:column` of what stands at a path, or of the nearest thing around it. */
+  /** `file:line:column` of the value at a path, else of what encloses it. */
   locate(path: Path): string;
 }
 
-/** Messages of our own where the parser's would repeat a value, which may be a secret. */
+/** Replaces messages of the parser that repeat a value, since that may be a secret. */
 const PROBLEMS: Partial<Record<YAMLError['code'], string>> = {
-  DUPLICATE_KEY: 'is a key that stands here twice: keep one of the two',
+  DUPLICATE_KEY: 'duplicate key: keep one of the two',
   BAD_ALIAS: 'is read as a YAML alias because it begins with "*": put the value in quotes',
   TAG_RESOLVE_FAILED: 'is read as a YAML tag because it begins with "!": put the value in quotes',
 };
 
 /**
- * Takes the text of a YAML 1.2 file. Duplicate keys, unknown tags and everything that YAML itself forbids are faults.
- * A key without a value counts as not set.
+ * Parses a YAML 1.2 file. Duplicate keys, unknown tags and everything that YAML itself forbids are faults. A key without
+ * a value counts as not set.
  */
 export function parseSettings(text: string, file: string): SettingsFile {
   const lines = new LineCounter();
@@ -42,7 +42,7 @@ export function parseSettings(text: string, file: string): SettingsFile {
   const faults = [...document.errors, ...document.warnings].map(
     (error): Fault => ({
       path: '',
-      problem: PROBLEMS[error.code] ?? `is no YAML here: ${error.message}`,
+      problem: PROBLEMS[error.code] ?? `is not valid YAML: ${error.message}`,
       where: position(error.pos[0]),
     }),
   );
@@ -56,7 +56,7 @@ export function parseSettings(text: string, file: string): SettingsFile {
   };
 }
 
-/** The document's mapping; a fault is added when it is something else. */
+/** @returns the document's mapping; undefined, with a fault, when it is something else. */
 function readTree(document: Document, faults: Fault[]): Tree | undefined {
   let value: unknown;
   try {
@@ -64,7 +64,7 @@ function readTree(document: Document, faults: Fault[]): Tree | undefined {
   } catch {
     faults.push({
       path: '',
-      problem: 'uses a YAML alias that leads nowhere, or too many of them: write the values out',
+      problem: 'has a YAML alias without an anchor, or too many aliases: write the values out',
     });
     return undefined;
   }
@@ -82,7 +82,7 @@ const withoutNulls = (tree: Tree): Tree =>
     ]),
   );
 
-/** Where the value at a path begins; where the path breaks off, its last key that is there. */
+/** The offset of the value at a path; when there is none, of the path's last key that exists. */
 function offsetOf(root: unknown, path: Path): number {
   let node: unknown = root;
   let offset = isNode(root) ? start(root) : 0;

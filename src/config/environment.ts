@@ -1,30 +1,30 @@
 import {didYouMean, type Fault, type PlacedFault} from './fault.ts';
 import {formatPath, isTree, type Path, type Tree, withValue} from './tree.ts';
 
-/** The variable that names the file of settings. */
+/** The variable that names the configuration file. */
 export const CONFIG_VARIABLE = 'BACKREF_CONFIG';
 const PREFIX = 'BACKREF_';
 
-/** `shutdown.grace` is `BACKREF_SHUTDOWN_GRACE`; a capital inside a key begins a new word. */
+/** `shutdown.grace` becomes `BACKREF_SHUTDOWN_GRACE`; a capital letter begins a new word. */
 const variableOf = (path: readonly string[]): string =>
   PREFIX + path.map((key) => key.replace(/[A-Z]/g, '_$&').toUpperCase()).join('_');
 
 /**
- * What Kubernetes puts into every container of a namespace that has a Service named `backref` or `backref-…`; nobody
- * who runs backref there has written these.
+ * Matches the variables that Kubernetes sets in every container of a namespace with a Service named `backref` or
+ * `backref-…`. They are not settings.
  */
 const SERVICE_LINK = /_SERVICE_HOST$|_SERVICE_PORT(_|$)|_PORT_\d+_(TCP|UDP|SCTP)(_|$)/;
 const isServiceLink = (name: string, value: string): boolean =>
   SERVICE_LINK.test(name) || (name.endsWith('_PORT') && /^(tcp|udp|sctp):\/\//.test(value));
 
 export interface Overrides {
-  /** The tree with the overrides laid over it. */
+  /** The tree with the overrides applied. */
   tree: Tree;
-  /** The variable behind each overridden path, e.g. `listen.port` → `BACKREF_LISTEN_PORT`. */
+  /** The variable of each overridden path, e.g. `listen.port` → `BACKREF_LISTEN_PORT`. */
   sources: Map<string, string>;
 }
 
-/** Lays the `BACKREF_*` variables of scalar settings over the tree. */
+/** Applies the `BACKREF_*` variables of scalar settings to the tree. */
 export function applyOverrides(tree: Tree, env: Environment, scalars: readonly string[][]): Overrides {
   const sources = new Map<string, string>();
   let overridden = tree;
@@ -38,7 +38,7 @@ export function applyOverrides(tree: Tree, env: Environment, scalars: readonly s
   return {tree: overridden, sources};
 }
 
-/** `BACKREF_*` variables that mean nothing: no setting, and not named as `${…}` in the file. */
+/** Faults for `BACKREF_*` variables that neither override a setting nor are named as `${…}` in the file. */
 export function unknownVariables(
   env: Environment,
   scalars: readonly string[][],
@@ -51,7 +51,7 @@ export function unknownVariables(
     .map(([name]) => ({
       path: '',
       where: name,
-      problem: `is no setting${didYouMean(name, known)}: known are ${known.join(', ')}; registries are set in the file`,
+      problem: `is not a setting${didYouMean(name, known)}: allowed are ${known.join(', ')}; registries are configured in the file`,
     }));
 }
 
@@ -63,13 +63,13 @@ const REFERENCE = /\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{/g;
 export interface Substituted {
   tree: Tree;
   faults: PlacedFault[];
-  /** The variables that the settings name. */
+  /** The variables that the settings refer to. */
   names: Set<string>;
 }
 
 /**
- * Replaces `${VAR}` and `${VAR:-default}` in every text of the tree; as in a shell, the default also stands in for an
- * empty variable. An unset variable without a default is a fault that names it.
+ * Replaces `${VAR}` and `${VAR:-default}` in every text of the tree. As in a shell, the default also replaces an empty
+ * variable. An unset variable without a default is a fault.
  */
 export function substitute(tree: Tree, env: Environment): Substituted {
   const faults: Substituted['faults'] = [];
@@ -84,7 +84,7 @@ export function substitute(tree: Tree, env: Environment): Substituted {
       if (reference === '$${') return '${';
       if (name === undefined)
         return fault(
-          'holds "${" that begins no variable: write ${NAME} or ${NAME:-default}, or $${ for a literal "${"',
+          'has a "${" that does not begin a variable: write ${NAME} or ${NAME:-default}, or $${ for a literal "${"',
         );
       names.add(name);
       const value = env[name];
@@ -92,7 +92,7 @@ export function substitute(tree: Tree, env: Environment): Substituted {
       return (
         value ??
         fault(
-          `names the environment variable ${name}, which is not set: set it, or write \${${name}:-default}`,
+          `refers to the environment variable ${name}, which is not set: set it, or write \${${name}:-default}`,
         )
       );
     });

@@ -1,11 +1,11 @@
 import {distance} from 'fastest-levenshtein';
 import {isTree, type Path, valueAt} from './tree.ts';
 
-/** One thing that is wrong with the configuration, told to the person who wrote it. */
+/** One fault of the configuration, reported to the person who wrote it. */
 export interface Fault {
-  /** The setting, e.g. `registries.docker.io.tags.ttl`; empty for the file as a whole. */
+  /** The setting, e.g. `registries.docker.io.tags.ttl`; empty for the whole file. */
   path: string;
-  /** What was found there, as it was written; never a secret. */
+  /** The value as it was written; never a secret. */
   value?: string;
   /** What is wrong, what is allowed, what to do. */
   problem: string;
@@ -14,16 +14,16 @@ export interface Fault {
 }
 
 /**
- * A fault of what stands at a path of the settings, before it is known where that was written. The value of
- * an unknown key is hidden: it may be a secret whose key is misspelt.
+ * A fault at a path of the settings, before its place in the file is known. The value of an unknown key is hidden: it
+ * may be a secret whose key is misspelled.
  */
 export type PlacedFault = Fault & {at: Path; hideValue?: true};
 
-/** The configuration cannot be used. Carries every fault at once. */
+/** The configuration cannot be used. Has every fault at once. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
   readonly faults: readonly Fault[];
-  /** What was read, for a person: the file, or the built-in default. */
+  /** Where the configuration was read from: the file, or `built-in default`. */
   readonly source: string;
 
   constructor(source: string, faults: readonly Fault[]) {
@@ -44,13 +44,13 @@ function describeFault({path, value, problem, where}: Fault): string {
   return head === '' ? `  ${body}` : `  ${head}\n    ${body}`;
 }
 
-/** What a credential may be shown of in a fault. */
-const HARMLESS = new Set<unknown>(['username', 'passwordFile', 'dockerConfig']);
-const isSecret = (path: Path): boolean => path[3] === 'credentials' && !HARMLESS.has(path[4]);
+/** The settings of credentials that are not secret. */
+const NOT_SECRET = new Set<unknown>(['username', 'passwordFile', 'dockerConfig']);
+const isSecret = (path: Path): boolean => path[3] === 'credentials' && !NOT_SECRET.has(path[4]);
 
 /**
- * What stands at a path, for a person: as it was written, before variables were put in, since those may hold secrets.
- * Undefined for a secret and where nothing stands.
+ * The value at a path as it was written, before variables were replaced, since those may hold secrets.
+ * @returns undefined for a secret, and without a value.
  */
 export function shownValue(written: unknown, path: Path): string | undefined {
   const value = valueAt(written, path);
@@ -61,7 +61,7 @@ export function shownValue(written: unknown, path: Path): string | undefined {
   return JSON.stringify(value.replace(/\/\/.*@/, '//[redacted]@').slice(0, 120));
 }
 
-/** The known word that was probably meant: the closest one, if at most a third of it has to be edited. */
+/** The closest known word, if at most a third of it differs. */
 function nearest(written: string, known: readonly string[]): string | undefined {
   const text = written.toLowerCase();
   const [best] = known

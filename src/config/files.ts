@@ -2,23 +2,23 @@ import {X509Certificate} from 'node:crypto';
 import type {PlacedFault} from './fault.ts';
 import {formatPath, isTree, type Path, type Tree, textsAt} from './tree.ts';
 
-/** Reads a text file. Rejects with what the file system said. */
+/** Reads a text file. Rejects with the error of the file system. */
 export type ReadFile = (path: string) => Promise<string>;
 
 export interface NamedFiles {
-  /** Contents by path, as the settings write it. */
+  /** Contents by path, as written in the settings. */
   contents: Map<string, string>;
   faults: PlacedFault[];
 }
 
-/** What the registries' settings may name, and what the file must hold. */
+/** The settings of a registry that name a file, and what is wrong with a file's text. */
 const KINDS: {key: readonly string[]; problem: (text: string) => string | undefined}[] = [
   {
     key: ['credentials', 'passwordFile'],
     problem: (text) => (withoutNewline(text) === '' ? 'is empty' : undefined),
   },
-  {key: ['credentials', 'dockerConfig'], problem: (text) => (isJson(text) ? undefined : 'is no JSON')},
-  {key: ['ca'], problem: (text) => (isCertificate(text) ? undefined : 'holds no PEM certificate')},
+  {key: ['credentials', 'dockerConfig'], problem: (text) => (isJson(text) ? undefined : 'is not JSON')},
+  {key: ['ca'], problem: (text) => (isCertificate(text) ? undefined : 'is not a PEM certificate')},
 ];
 
 /** Reads every file that the registries name: passwords, Docker configurations, certificate authorities. */
@@ -41,13 +41,13 @@ function namedFiles(tree: Tree) {
   return registries.flatMap((name) =>
     KINDS.flatMap(({key, problem}) => {
       const at: Path = ['registries', name, 'upstream', ...key];
-      // An empty path, and one with "~", is told of as such.
+      // An empty path, and one with "~", is a fault of its own.
       return textsAt(tree, at).flatMap((found) => (/^(~|$)/.test(found.text) ? [] : [{...found, problem}]));
     }),
   );
 }
 
-/** What the file system said, as the end of "a file that …". */
+/** An error of the file system as the end of "a file that …". */
 export function describeReadError(error: unknown): string {
   const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown';
   if (code === 'ENOENT') return 'does not exist; relative paths start at the working directory';
@@ -56,7 +56,7 @@ export function describeReadError(error: unknown): string {
   return `cannot be read (${code})`;
 }
 
-/** Editors and `echo` end a file with a newline that is no part of the secret. */
+/** Editors and `echo` end a file with a newline, which is not part of the secret. */
 export const withoutNewline = (text: string): string => text.replace(/\r?\n$/, '');
 
 function isJson(text: string): boolean {

@@ -4,19 +4,19 @@ const LABEL = '[a-z0-9](?:[a-z0-9-]*[a-z0-9])?';
 const HOST = new RegExp(`^(?:\\[[0-9a-f:.]+\\]|${LABEL}(?:\\.${LABEL})*)(?::\\d{1,5})?$`);
 
 /**
- * Takes a DNS name, an IPv4 address or an IPv6 address in brackets, in lower case, with or without a port.
- * @returns the same text, or undefined when it is something else.
+ * Parses a DNS name, an IPv4 address or an IPv6 address in brackets, in lower case, with or without a port.
+ * @returns the same text, or undefined for anything else.
  */
 export function parseHost(value: unknown): string | undefined {
   if (typeof value !== 'string' || value.length > 255 || !HOST.test(value)) return undefined;
-  // A number alone is a port or an accident.
+  // A number alone is a port or a mistake.
   if (/^\d+(?::|$)/.test(value)) return undefined;
   return URL.canParse(`http://${value}`) ? value : undefined;
 }
 
 /**
- * Takes an IP address, or a network in CIDR notation.
- * @returns the same text, or undefined when it is something else.
+ * Parses an IP address or a network in CIDR notation.
+ * @returns the same text, or undefined for anything else.
  */
 export function parseNetwork(value: unknown): string | undefined {
   const [, address = '', prefix = '0'] = /^([^/]*)(?:\/(\d{1,3}))?$/.exec(String(value)) ?? [];
@@ -27,8 +27,8 @@ export function parseNetwork(value: unknown): string | undefined {
 const ALLOWED = 'write https://host or https://host:port';
 
 /**
- * Takes the address of an upstream registry: its scheme and its host, nothing else.
- * @returns the address without a trailing slash, or what is wrong with it.
+ * Parses the URL of an upstream registry: a scheme and a host.
+ * @returns the URL without a trailing slash, or what is wrong with it.
  */
 export function parseUpstreamUrl(value: unknown): {url: string} | {problem: string} {
   if (value === undefined) return {problem: `is missing: ${ALLOWED}`};
@@ -37,15 +37,15 @@ export function parseUpstreamUrl(value: unknown): {url: string} | {problem: stri
   if (url.protocol !== 'https:' && url.protocol !== 'http:')
     return {problem: `must begin with https://, or with http:// and insecure: true; ${ALLOWED}`};
   if (url.username !== '' || url.password !== '')
-    return {problem: 'must not hold a user name or password: they belong in upstream.credentials'};
+    return {problem: 'must not contain a user name or password: write them in upstream.credentials'};
   if (url.pathname !== '/' || url.search !== '' || url.hash !== '')
     return {problem: `must end after the host, without path or query: ${ALLOWED}`};
   return {url: url.origin};
 }
 
-/** Whether an address to listen on is reached from its own machine alone. */
+/** Whether an address to listen on can only be reached from the same machine. */
 export const isLoopback = (host: string): boolean =>
   host === 'localhost' || host === '::1' || /^127(?:\.\d+){3}$/.test(host);
 
-/** Whether it stands for every address of its machine. */
+/** Whether a server on this address listens on every address of its machine. */
 export const isEveryAddress = (host: string): boolean => host === '0.0.0.0' || host === '::';

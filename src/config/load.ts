@@ -15,18 +15,18 @@ import {describeReadError, type ReadFile, readNamedFiles, withoutNewline} from '
 import {type Settings, scalarPaths, settingsSchema} from './schema.ts';
 import {formatPath} from './tree.ts';
 
-/** Read where neither `--config` nor BACKREF_CONFIG names a file, if it is there. */
-const USUAL_FILE = 'config/backref.yaml';
+/** Read if it exists, when neither `--config` nor BACKREF_CONFIG names a file. */
+const DEFAULT_FILE = 'config/backref.yaml';
 const BUILT_IN = 'built-in default';
-/** The folder of everything where the settings name none. */
-const DATA = './data';
+/** The default of `storage.path`. */
+const DEFAULT_FOLDER = './data';
 
 export interface LoadOptions {
-  /** The file of settings; goes before BACKREF_CONFIG. */
+  /** The configuration file; overrides BACKREF_CONFIG. */
   file?: string;
   /** Default: the process's. */
   env?: Environment;
-  /** How the settings and the files that they name are read. Default: from disk. */
+  /** Reads the configuration file and the files that it names. Default: from disk. */
   readFile?: ReadFile;
 }
 
@@ -37,9 +37,9 @@ export interface Loaded {
 }
 
 /**
- * Reads the settings: the file, `${VAR}` in its values, the BACKREF_* variables over it, the files that it names.
- * Relative paths, those of the settings included, start at the working directory.
- * @returns the complete configuration, frozen, with where it came from.
+ * Loads the configuration: the file, the BACKREF_* variables that override it, `${VAR}` in its values, and the files that
+ * it names. Relative paths, including those in settings, start at the working directory.
+ * @returns the complete configuration, frozen, and where it was read from.
  * @throws ConfigError with every fault at once.
  */
 export async function load(options: LoadOptions = {}): Promise<Loaded> {
@@ -73,11 +73,11 @@ export async function load(options: LoadOptions = {}): Promise<Loaded> {
   return {config: deepFreeze(assemble(shape.data, files.contents)), source};
 }
 
-/** As `load`, for who needs the configuration alone. */
+/** Loads the configuration alone. @throws ConfigError as `load` does. */
 export const loadConfig = async (options: LoadOptions = {}): Promise<Config> => (await load(options)).config;
 
 async function openSettings(named: string | undefined, readFile: ReadFile) {
-  const path = named ?? USUAL_FILE;
+  const path = named ?? DEFAULT_FILE;
   try {
     return {source: path, file: parseSettings(await readFile(path), path)};
   } catch (error) {
@@ -91,7 +91,7 @@ async function openSettings(named: string | undefined, readFile: ReadFile) {
 const isMissing = (error: unknown): boolean =>
   error instanceof Error && 'code' in error && error.code === 'ENOENT';
 
-/** A value that is wrong in one way is often wrong in another as a consequence; the first says what to do. */
+/** One mistake often causes several faults at a path; the first says what to do. */
 function firstOfEachPath(faults: readonly PlacedFault[]): PlacedFault[] {
   const seen = new Set<string>();
   return faults.filter(({path}) => !seen.has(path) && seen.add(path));
@@ -115,13 +115,13 @@ function assemble(settings: Settings, contents: ReadonlyMap<string, string>): Co
 }
 
 /**
- * Blobs and metadata follow `storage.path`. Where only the metadata has a path, the rest stays beside it: a configuration
- * that gives both of them one asks for no third folder.
+ * Blobs and metadata follow `storage.path`. When only the metadata has a path, the lock and the admin socket stay beside
+ * it, so that a configuration that sets both paths needs no third folder.
  */
 function assembleStorage({path, blobs, metadata}: Settings['storage']): Config['storage'] {
-  const folder = path ?? DATA;
+  const folder = path ?? DEFAULT_FOLDER;
   return {
-    path: path ?? (metadata.path === undefined ? DATA : dirname(metadata.path)),
+    path: path ?? (metadata.path === undefined ? DEFAULT_FOLDER : dirname(metadata.path)),
     blobs: {...blobs, path: blobs.path ?? folder},
     metadata: {...metadata, path: metadata.path ?? join(folder, 'meta.db')},
   };
@@ -135,12 +135,12 @@ const assembleUpstream = (
   contents: ReadonlyMap<string, string>,
 ): UpstreamConfig => ({
   ...upstream,
-  credentials: upstream.credentials && readCredentials(upstream.credentials, contents),
+  credentials: upstream.credentials && assembleCredentials(upstream.credentials, contents),
   ca: upstream.ca.map((path) => contents.get(path) ?? ''),
 });
 
-/** The checks have seen to it that one of the allowed combinations stands here. */
-function readCredentials(
+/** The checks ensure that the settings are one of the allowed combinations. */
+function assembleCredentials(
   {username = '', password, passwordFile = '', dockerConfig}: CredentialSettings,
   contents: ReadonlyMap<string, string>,
 ): CredentialsConfig {

@@ -3,10 +3,10 @@ import {parseHost, parseNetwork, parseUpstreamUrl} from './host.ts';
 import type {Tree} from './tree.ts';
 import {formatDuration, formatSize, parseDuration, parseSize} from './units.ts';
 
-/** What one scalar setting may be: `read` gives its value, or undefined where the text is none of what is allowed. */
-const scalar = <T>(allowed: string, read: (value: unknown) => T | undefined) =>
+/** A scalar setting. @param parse gives its value, or undefined when that is not allowed. */
+const scalar = <T>(allowed: string, parse: (value: unknown) => T | undefined) =>
   z.unknown().transform((value, context): T => {
-    const result = read(value);
+    const result = parse(value);
     if (result !== undefined) return result;
     context.addIssue(value === undefined ? `is missing: it ${allowed}` : allowed);
     return z.NEVER;
@@ -41,7 +41,7 @@ const host = scalar(
 
 const network = scalar('must be an address or a network, e.g. 10.0.0.1 or 10.0.0.0/8', parseNetwork);
 
-/** A list in a variable is written with commas. */
+/** In an environment variable, commas separate the items of a list. */
 const splitText = (value: unknown): unknown =>
   typeof value === 'string' ? value.split(',').map((item) => item.trim()) : value;
 
@@ -49,7 +49,7 @@ const flag = scalar('must be true or false', (value) =>
   String(value) === 'true' ? true : String(value) === 'false' ? false : undefined,
 );
 
-/** A number, or the digits of one where it came from a variable. */
+/** A number, or its digits when it comes from a variable. */
 const integer = (min: number, max: number) =>
   scalar(`must be a whole number from ${min} to ${max}`, (value) => {
     if (typeof value !== 'number' && !(typeof value === 'string' && /^\d+$/.test(value))) return undefined;
@@ -62,7 +62,7 @@ const choice = <const T extends string | number>(...values: readonly T[]) =>
     values.find((known) => String(known) === String(value)),
   );
 
-/** A whole number, or the word that stands for no limit. */
+/** A whole number, or `off` for no limit. */
 const countOrOff = (min: number, max: number) =>
   scalar(`must be off or a whole number from ${min} to ${max}`, (value) => {
     if (value === 'off') return 'off' as const;
@@ -89,12 +89,12 @@ const sizeOf = (min: number) => size(`of at least ${formatSize(min)}`, min, Numb
 const sizeBetween = (min: number, max: number) =>
   size(`from ${formatSize(min)} to ${formatSize(max)}`, min, max);
 
-const DAY = 86_400_000;
-/** How long something may be kept; ten years stand for ever. */
-const lifetime = duration(0, 3650 * DAY);
-/** A timer of Node fires at once when it is set to more than 2^31-1 ms, which is between 24 and 25 days. */
-const LONGEST_TIMER = 24 * DAY;
-const timeout = duration(1, LONGEST_TIMER);
+const DAY_MS = 86_400_000;
+/** How long something is kept; ten years is the longest. */
+const lifetime = duration(0, 3650 * DAY_MS);
+/** A timer of Node that is set to more than 2^31-1 ms, between 24 and 25 days, fires at once. */
+const MAX_TIMER_MS = 24 * DAY_MS;
+const timeout = duration(1, MAX_TIMER_MS);
 
 const url = z.unknown().transform((value, context): string => {
   const result = parseUpstreamUrl(value);
@@ -161,13 +161,13 @@ const registry = mapping({
     sizes: flag.prefault(false),
   }).prefault({}),
   overlay: mapping({tags: choice('deny', 'allow').prefault('deny')}).prefault({}),
-  // The most is what is read of a manifest that an upstream has.
+  // backref reads at most this much of an upstream's manifest.
   maxManifest: sizeBetween(64 * 2 ** 10, 16 * 2 ** 20).prefault('4MiB'),
 }).prefault({} as never);
 
 /**
- * The registries that are served where the settings name none: Docker Hub at the root, the others by `ns` or by path
- * prefix. `config/backref.yaml` says the same, line by line.
+ * The registries without a configuration: Docker Hub at the root, the others by `ns` or by path prefix. They are the
+ * same in `config/backref.yaml`.
  */
 export const BUILT_IN_REGISTRIES: Tree = {
   'docker.io': {
@@ -184,7 +184,7 @@ export const BUILT_IN_REGISTRIES: Tree = {
   'public.ecr.aws': {upstream: {url: 'https://public.ecr.aws'}},
 };
 
-/** The shape of the file, with every default. Units and `${VAR}` texts are read; files that it names are not. */
+/** The shape of the configuration file, with every default. Parses units; does not read the files that it names. */
 export const settingsSchema = mapping({
   listen: mapping({
     host: text.prefault('0.0.0.0'),
@@ -192,18 +192,18 @@ export const settingsSchema = mapping({
     sendTimeout: timeout.prefault('60s'),
     trustedProxies: z.preprocess(splitText, list(network).prefault([])),
   }).prefault({}),
-  // Where something is that has no path here, assembleStorage says.
+  // assembleStorage sets the default paths.
   storage: mapping({
     path: path.optional(),
     blobs: mapping({driver: choice('fs').prefault('fs'), path: path.optional()}).prefault({}),
     metadata: mapping({driver: choice('sqlite').prefault('sqlite'), path: path.optional()}).prefault({}),
   }).prefault({}),
-  // lru-cache takes a limit of 0 for none at all.
+  // To lru-cache, 0 means no limit.
   cache: mapping({memory: sizeOf(2 ** 20).prefault('256MiB')}).prefault({}),
-  shutdown: mapping({grace: duration(0, LONGEST_TIMER).prefault('30s')}).prefault({}),
-  uploads: mapping({expireAfter: duration(1000, 365 * DAY).prefault('24h')}).prefault({}),
+  shutdown: mapping({grace: duration(0, MAX_TIMER_MS).prefault('30s')}).prefault({}),
+  uploads: mapping({expireAfter: duration(1000, 365 * DAY_MS).prefault('24h')}).prefault({}),
   garbage: mapping({
-    interval: duration(0, LONGEST_TIMER).prefault('1h'),
+    interval: duration(0, MAX_TIMER_MS).prefault('1h'),
     grace: lifetime.prefault('24h'),
   }).prefault({}),
   log: mapping({
@@ -217,14 +217,14 @@ export const settingsSchema = mapping({
 
 export type Settings = z.output<typeof settingsSchema>;
 
-/** The keys that are known at a path of the settings; none where it leads to no mapping. */
+/** The keys of the mapping at a path of the settings; empty when there is no mapping. */
 export function knownKeys(path: readonly PropertyKey[]): string[] {
   const schema = path.reduce<unknown>(step, settingsSchema);
   const target = unwrapped(schema);
   return target instanceof z.ZodObject ? Object.keys(target.shape) : [];
 }
 
-/** The paths of all scalar settings outside the registries: those that have an environment variable. */
+/** The paths of all scalar settings outside `registries`; each has an environment variable. */
 export function scalarPaths(schema: unknown = settingsSchema, path: readonly string[] = []): string[][] {
   const target = unwrapped(schema);
   if (target instanceof z.ZodRecord) return [];

@@ -3,7 +3,7 @@ import type {Config, CredentialsConfig, RegistryConfig, UpstreamConfig} from '..
 import type {Tree} from './tree.ts';
 import {formatDuration, formatSize} from './units.ts';
 
-/** The effective configuration in the shape and the units of the file. Secrets and certificates are not shown. */
+/** The configuration in the shape and the units of the file, without secrets and certificates. */
 export function describeConfig({
   listen,
   cache,
@@ -24,7 +24,7 @@ export function describeConfig({
   };
 }
 
-/** The same as a file of settings. */
+/** The same as the text of a configuration file. */
 export const formatConfig = (config: Config): string => stringify(describeConfig(config));
 
 function describeRegistry({name, upstream, tags, referrers, maxManifest, ...rest}: RegistryConfig): Tree {

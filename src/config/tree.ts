@@ -1,17 +1,17 @@
-/** Settings as they stand in the file, before anything is known of their meaning. */
+/** Settings as they are written in the file, not yet validated. */
 export type Tree = Record<string, unknown>;
 export type Path = readonly (string | number)[];
 
 export const isTree = (value: unknown): value is Tree =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** The mapping at a key, or an empty one where something else or nothing stands. */
+/** The mapping at a key; an empty one for any other value. */
 export function subtree(tree: Tree, key: string): Tree {
   const value = Object.hasOwn(tree, key) ? tree[key] : undefined;
   return isTree(value) ? value : {};
 }
 
-/** What stands at a path; undefined where it leads nowhere. */
+/** The value at a path, or undefined. */
 export function valueAt(tree: unknown, path: Path): unknown {
   return path.reduce<unknown>((value, key) => {
     if (Array.isArray(value)) return value[Number(key)];
@@ -19,7 +19,7 @@ export function valueAt(tree: unknown, path: Path): unknown {
   }, tree);
 }
 
-/** The texts of what may be one text or a list of them, each with the path it stands at. */
+/** The texts at a path that holds a text or a list of texts, each with its own path. */
 export function textsAt(tree: Tree, path: Path): {text: string; path: Path}[] {
   const value = valueAt(tree, path);
   if (typeof value === 'string') return [{text: value, path}];
@@ -29,7 +29,7 @@ export function textsAt(tree: Tree, path: Path): {text: string; path: Path}[] {
   );
 }
 
-/** The tree with one value set; the mappings on the way are made where nothing stands. */
+/** Sets one value; creates the mappings on the way. @returns the new tree. */
 export function withValue(tree: Tree, [key, ...rest]: readonly string[], value: unknown): Tree {
   if (key === undefined) return tree;
   if (rest.length === 0) return {...tree, [key]: value};

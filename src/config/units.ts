@@ -1,4 +1,4 @@
-/** Milliseconds of each unit that a duration is written in, largest first. */
+/** The units of durations in milliseconds, largest first. */
 const DURATION_UNITS = [
   ['d', 86_400_000],
   ['h', 3_600_000],
@@ -7,7 +7,7 @@ const DURATION_UNITS = [
   ['ms', 1],
 ] as const;
 
-/** Bytes of each unit that a size is written in, largest first. */
+/** The units of sizes in bytes, largest first. */
 const SIZE_UNITS = [
   ['TiB', 2 ** 40],
   ['TB', 1e12],
@@ -38,8 +38,8 @@ function formatQuantity(quantity: number, units: Units): string {
 }
 
 /**
- * Takes `500ms`, `60s`, `5m`, `12h`, `7d`, with a decimal fraction where wanted, or 0. A bare number other than 0 has
- * no meaning, since nobody can see whether it counts seconds or milliseconds.
+ * Parses `500ms`, `60s`, `1.5m`, `12h`, `7d` or 0. Any other number needs a unit: it could mean seconds or
+ * milliseconds.
  * @returns whole milliseconds, or undefined for anything else.
  */
 export function parseDuration(value: unknown): number | undefined {
@@ -48,7 +48,7 @@ export function parseDuration(value: unknown): number | undefined {
 }
 
 /**
- * Takes `256MiB`, `1GB`, `1.5 GiB`, in any case, or a plain number of bytes.
+ * Parses `256MiB`, `1GB`, `1.5 GiB`, in any case, or a plain number of bytes.
  * @returns whole bytes, or undefined for anything else.
  */
 export function parseSize(value: unknown): number | undefined {
@@ -58,8 +58,8 @@ export function parseSize(value: unknown): number | undefined {
   return parseQuantity(/^\d+$/.test(text) ? `${text}B` : text, SIZE_UNITS);
 }
 
-/** Milliseconds, 0 or more, in the largest unit that needs no fraction; `parseDuration` gives them back. */
+/** Milliseconds, 0 or more, in the largest unit that needs no fraction; `parseDuration` reads them. */
 export const formatDuration = (ms: number): string => (ms === 0 ? '0' : formatQuantity(ms, DURATION_UNITS));
 
-/** Bytes, 0 or more, in the largest unit that needs no fraction; `parseSize` gives them back. */
+/** Bytes, 0 or more, in the largest unit that needs no fraction; `parseSize` reads them. */
 export const formatSize = (bytes: number): string => (bytes === 0 ? '0' : formatQuantity(bytes, SIZE_UNITS));

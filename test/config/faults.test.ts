@@ -2,7 +2,7 @@ import test from 'ava';
 import type {Fault} from '../../src/config/fault.ts';
 import {type Given, oneRegistry, oneUpstream, refusal} from '../support/settings.ts';
 
-const told = async (given: Given): Promise<string[]> =>
+const reported = async (given: Given): Promise<string[]> =>
   (await refusal(given)).faults.map(({path, value, problem}) =>
     [path, problem, value].filter(Boolean).join(' | '),
   );
@@ -13,7 +13,7 @@ const onlyFault = async (given: Given): Promise<Fault> => {
   return faults[0];
 };
 
-test('every fault is told at once, with its place, its value and what is allowed', async (t) => {
+test('every fault is reported at once, with its place, its value and what is allowed', async (t) => {
   const yaml = `listen: {port: 99999}
 lissten: {port: 1}
 log: {level: loud}
@@ -107,22 +107,22 @@ const single: [title: string, given: Given, fault: string][] = [
   ],
   ['a list for the file', {yaml: '- a'}, 'must be a mapping of settings, e.g. "listen: {port: 5000}"'],
   [
-    'a mirror of nothing',
+    'a mirror without an upstream',
     {yaml: 'registries: {r.test: {push: deny}}'},
-    'registries.r.test.push | leaves a registry without upstream empty: write local, or name the upstream to mirror | "deny"',
+    'registries.r.test.push | leaves a registry without upstream empty: write local, or add the upstream to mirror | "deny"',
   ],
   [
-    'pushes through to nowhere',
+    'pushes through without an upstream',
     {yaml: 'registries: {r.test: {push: through}}'},
-    'registries.r.test.push | has no upstream to write to: write local, or name the upstream | "through"',
+    'registries.r.test.push | needs an upstream to write to: write local, or add the upstream | "through"',
   ],
   [
-    'an upstream that is no mapping',
+    'an upstream that is not a mapping',
     {yaml: 'registries: {r.test: {upstream: "https://r.test", push: through}}'},
     'registries.r.test.upstream | must be a mapping of url, insecure, credentials, realmHosts, redirectHosts, ca, timeouts, concurrency, breaker, rateLimitStatus | "https://r.test"',
   ],
   [
-    'a manifest limit that hardly a manifest meets',
+    'a manifest limit that is too small',
     {yaml: oneRegistry('maxManifest: 10kB')},
     'registries.r.test.maxManifest | must be a size from 64KiB to 16MiB, written 256MiB, 1GB or as bytes | "10kB"',
   ],
@@ -132,7 +132,7 @@ const single: [title: string, given: Given, fault: string][] = [
     'registries.r.test.maxManifest | must be a size from 64KiB to 16MiB, written 256MiB, 1GB or as bytes | "1GiB"',
   ],
   [
-    'no referrer that is kept',
+    'a limit of no referrers',
     {yaml: oneRegistry('referrers: {keep: 0}')},
     'registries.r.test.referrers.keep | must be off or a whole number from 1 to 1000000 | 0',
   ],
@@ -149,17 +149,17 @@ const single: [title: string, given: Given, fault: string][] = [
   [
     'no registry at all',
     {yaml: 'registries: {}'},
-    'registries | holds no registry: name at least one, or remove the key for the built-in registries | a mapping',
+    'registries | is empty: name at least one registry, or remove the key to use the built-in registries | a mapping',
   ],
   [
-    'plain HTTP that nobody agreed to',
+    'plain HTTP without permission',
     {yaml: oneUpstream('url: http://r.test')},
     'registries.r.test.upstream.url | is plain HTTP: write https://, or add insecure: true if the network is trusted | "http://r.test"',
   ],
   [
     'insecure over TLS',
     {yaml: oneUpstream('url: https://r.test', 'insecure: true')},
-    'registries.r.test.upstream.insecure | only permits http://, certificates are always verified: remove it; for a certificate authority of your own use upstream.ca | true',
+    'registries.r.test.upstream.insecure | only permits http://, and certificates are always verified: remove it; to trust a private certificate authority use upstream.ca | true',
   ],
   [
     'another scheme',
@@ -169,12 +169,12 @@ const single: [title: string, given: Given, fault: string][] = [
   [
     'an unset variable',
     {yaml: oneUpstream('url: https://r.test', 'credentials: {username: me, password: "${TOKEN}"}')},
-    'registries.r.test.upstream.credentials.password | names the environment variable TOKEN, which is not set: set it, or write ${TOKEN:-default}',
+    'registries.r.test.upstream.credentials.password | refers to the environment variable TOKEN, which is not set: set it, or write ${TOKEN:-default}',
   ],
   [
-    'a variable without an end',
+    'a variable without a closing brace',
     {yaml: 'listen: {host: "${HOST"}', env: {HOST: 'x'}},
-    'listen.host | holds "${" that begins no variable: write ${NAME} or ${NAME:-default}, or $${ for a literal "${" | "${HOST"',
+    'listen.host | has a "${" that does not begin a variable: write ${NAME} or ${NAME:-default}, or $${ for a literal "${" | "${HOST"',
   ],
   [
     'a home folder that no shell expands',
@@ -184,7 +184,7 @@ const single: [title: string, given: Given, fault: string][] = [
   [
     'a CA file that holds something else',
     {yaml: oneUpstream('url: https://r.test', 'ca: [/ca.pem]'), files: {'/ca.pem': 'hello'}},
-    'registries.r.test.upstream.ca[0] | names a file that holds no PEM certificate | "/ca.pem"',
+    'registries.r.test.upstream.ca[0] | names a file that is not a PEM certificate | "/ca.pem"',
   ],
   [
     'an empty password file',
@@ -198,7 +198,7 @@ const single: [title: string, given: Given, fault: string][] = [
 
 for (const [title, given, fault] of single)
   test(`refused: ${title}`, async (t) => {
-    t.deepEqual(await told(given), [fault]);
+    t.deepEqual(await reported(given), [fault]);
   });
 
 test('an unknown key is a fault, with what was probably meant and what is allowed', async (t) => {
@@ -210,22 +210,22 @@ test('an unknown key is a fault, with what was probably meant and what is allowe
   );
 });
 
-test('a key that resembles none is a fault without a guess', async (t) => {
+test('a key that resembles no known one is a fault without a suggestion', async (t) => {
   t.is((await onlyFault({yaml: 'cache: {colour: red}'})).problem, 'is not known: allowed here are memory');
 });
 
-test('a key that stands twice is a fault, at its second place', async (t) => {
+test('a duplicate key is a fault, at its second place', async (t) => {
   const fault = await onlyFault({yaml: 'listen: {port: 1}\nlog: {level: info}\nlisten: {port: 2}\n'});
   t.is(fault.where, 'config/backref.yaml:3:1');
-  t.regex(fault.problem, /twice/);
+  t.regex(fault.problem, /^duplicate key/);
 });
 
-test('text that is no YAML is a fault at its place', async (t) => {
+test('invalid YAML is a fault at its place', async (t) => {
   const fault = await onlyFault({yaml: 'listen: {port: 1}\nlog: [\n'});
   t.regex(fault.where ?? '', /^config\/backref\.yaml:\d+:\d+$/);
 });
 
-test('a file that was named but is not there is a fault, and so is one that only BACKREF_CONFIG names', async (t) => {
+test('a configuration file that does not exist is a fault when BACKREF_CONFIG names it', async (t) => {
   const fault = await onlyFault({env: {BACKREF_CONFIG: 'nowhere.yaml'}});
   t.is(fault.where, 'nowhere.yaml');
   t.regex(fault.problem, /does not exist/);
@@ -235,14 +235,14 @@ test('two registries cannot share a name, an alias or a request host', async (t)
   const yaml = `registries:
   a.test: {upstream: {url: https://a.test}, aliases: [c.test], hosts: [m.test]}
   b.test: {upstream: {url: https://b.test}, aliases: [a.test, c.test], hosts: [m.test]}`;
-  t.deepEqual(await told({yaml}), [
-    'registries.b.test.aliases[0] | must be unique: "a.test" stands at registries.a.test already | "a.test"',
-    'registries.b.test.aliases[1] | must be unique: "c.test" stands at registries.a.test.aliases[0] already | "c.test"',
-    'registries.b.test.hosts[0] | must be unique: "m.test" stands at registries.a.test.hosts[0] already | "m.test"',
+  t.deepEqual(await reported({yaml}), [
+    'registries.b.test.aliases[0] | must be unique: "a.test" is already at registries.a.test | "a.test"',
+    'registries.b.test.aliases[1] | must be unique: "c.test" is already at registries.a.test.aliases[0] | "c.test"',
+    'registries.b.test.hosts[0] | must be unique: "m.test" is already at registries.a.test.hosts[0] | "m.test"',
   ]);
 });
 
-test('a registry is named like a host with an optional port', async (t) => {
+test('the name of a registry is a host with an optional port', async (t) => {
   const yaml = (name: string) => `registries: {"${name}": {upstream: {url: "https://r.test"}}}`;
   for (const name of [
     'Docker.io',
@@ -255,7 +255,7 @@ test('a registry is named like a host with an optional port', async (t) => {
     '../x',
     '',
   ])
-    t.regex((await onlyFault({yaml: yaml(name)})).problem, /named like a host/, name);
+    t.regex((await onlyFault({yaml: yaml(name)})).problem, /must be a lower-case host/, name);
 });
 
 test('credentials are an account with one password, or a Docker configuration', async (t) => {
@@ -278,7 +278,7 @@ const leaky: Record<string, Given> = {
     yaml: oneUpstream('url: https://r.test', 'credentials: {username: me, password: 5318008}'),
   },
   'a password where a mapping belongs': {yaml: oneUpstream('url: https://r.test', 'credentials: 5318008x')},
-  'a password under a misspelt key': {
+  'a password under a misspelled key': {
     yaml: oneUpstream('url: https://r.test', 'credentials: {username: me, pasword: 5318008x}'),
   },
   'a password under a key of the upstream': {
