@@ -224,13 +224,16 @@ export function knownKeys(path: readonly PropertyKey[]): string[] {
   return target instanceof z.ZodObject ? Object.keys(target.shape) : [];
 }
 
-/** The paths of all scalar settings outside `registries`; each has an environment variable. */
-export function scalarPaths(schema: unknown = settingsSchema, path: readonly string[] = []): string[][] {
+/** The paths of all settings; `NAME` stands for the name of a registry. */
+export function settingPaths(schema: unknown = settingsSchema, path: readonly string[] = []): string[][] {
   const target = unwrapped(schema);
-  if (target instanceof z.ZodRecord) return [];
+  if (target instanceof z.ZodRecord) return settingPaths(target.valueType, [...path, 'NAME']);
   if (!(target instanceof z.ZodObject)) return [[...path]];
-  return Object.entries(target.shape).flatMap(([key, inner]) => scalarPaths(inner, [...path, key]));
+  return Object.entries(target.shape).flatMap(([key, inner]) => settingPaths(inner, [...path, key]));
 }
+
+/** The paths of the settings outside `registries`; each has an environment variable. */
+export const scalarPaths = (): string[][] => settingPaths().filter(([first]) => first !== 'registries');
 
 function step(schema: unknown, key: PropertyKey): unknown {
   const target = unwrapped(schema);
