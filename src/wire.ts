@@ -11,7 +11,7 @@ import {createStoredBytes} from './registry/blobs/stored-bytes.ts';
 import {createCatalog} from './registry/catalog.ts';
 import {createReconcile} from './registry/fallback-tag/reconcile.ts';
 import {createReconciler} from './registry/fallback-tag/reconciler.ts';
-import {createTagReaders} from './registry/fallback-tag/synthesize.ts';
+import {createSynthesis} from './registry/fallback-tag/synthesize.ts';
 import {createUpstreamTags} from './registry/fallback-tag/upstream-tag.ts';
 import {createSpoolSweep, createUploadExpiry} from './registry/maintenance/expiry.ts';
 import {createGarbage} from './registry/maintenance/garbage.ts';
@@ -72,7 +72,7 @@ export function wire(config: Config, parts: WireParts): Wired {
   const {metadata, store, spools} = storage;
   const {manifests, blobs, tagLists} = content;
   const verbs = {
-    manifests: createTagReaders({manifests, referrers: referrers.referrers, metadata, clock, events}),
+    manifests: createSynthesis({manifests, referrers: referrers.referrers, metadata, clock, events}),
     blobs,
     tagLists,
     catalog: createCatalog({metadata}),

@@ -13,7 +13,7 @@ import type {Route} from '../namespace.ts';
 import type {Arrival, ManifestPull} from '../pull/manifest.ts';
 import type {ReferrerLists} from './lists.ts';
 
-/** Brings in, in the background, what an outage would otherwise find missing: lists of referrers and the referrers. */
+/** Fetches in the background what would be missing in an outage: lists of referrers, and the referrers themselves. */
 export interface Prefetch {
   arrived(arrival: Arrival): void;
   /** Starts nothing more. */
@@ -28,109 +28,118 @@ export interface PrefetchParts {
   events: Events;
 }
 
-/** Pulls come first: so few manifests are followed at a time, and beyond so many that wait the next is left out. */
+/** Manifests whose referrers are fetched at a time: few, because pulls come first. */
 const CONCURRENCY = 2;
+/** Manifests that wait for that; further ones are left out. */
 const MAX_WAITING = 1000;
-/** The referrers of one subject that are fetched. */
+/** Referrers of one subject that are fetched. */
 const MAX_REFERRERS = 50;
-/** The entries of one index that are followed: who writes it must not decide how often the upstream is asked. */
+/** Entries of one index that are followed: who writes the index must not decide how often the upstream is asked. */
 const MAX_ENTRIES = 100;
-/** The blobs of one referrer that are fetched, likewise. */
+/** Blobs of one referrer that are fetched, for the same reason. */
 const MAX_BLOBS = 100;
 
-export function createPrefetch({metadata, pull, lists, blobs, events}: PrefetchParts): Prefetch {
-  const waiting = new Map<string, Arrival>();
-  let running = 0;
-  let closed = false;
+export const createPrefetch = (parts: PrefetchParts): Prefetch => new ReferrerPrefetch(parts);
 
-  async function fetch(route: Route, digest: Digest, caller: Caller): Promise<ManifestRecord | undefined> {
-    // What is here is read on this thread: the requests that wait come first.
-    await nextTurn();
-    const here = await metadata.manifest(route.repository, digest);
-    return here ?? (await pull.byDigest(route, digest, caller)).value;
+class ReferrerPrefetch implements Prefetch {
+  readonly #parts: PrefetchParts;
+  readonly #waiting = new Map<string, Arrival>();
+  #running = 0;
+  #isClosed = false;
+
+  constructor(parts: PrefetchParts) {
+    this.#parts = parts;
   }
 
-  /** A fallback tag that a client pulls through us feeds the index as well. */
-  async function followTag({route, record, caller}: Arrival): Promise<void> {
-    for (const digest of entriesOf(record)) {
-      if (closed) return;
-      await fetch(route, digest, caller);
-    }
+  arrived(arrival: Arrival): void {
+    if (!this.#isWanted(arrival)) return;
+    const {route, record, caller} = arrival;
+    const {registry, name} = route.repository;
+    this.#waiting.set(`${registry}/${name}@${record.digest} ${caller.key}`, arrival);
+    this.#start();
   }
 
-  async function fetchReferrers(route: Route, subject: Digest, caller: Caller): Promise<void> {
-    await lists.ready(route, subject, caller);
-    const rows = await metadata.referrers(route.repository, subject, {limit: MAX_REFERRERS});
-    for (const {digest} of rows) {
-      const record = await fetch(route, digest, caller);
-      if (record && route.registry.referrers.prefetch === 'all') await fetchBlobs(route, record, caller);
-    }
+  close(): void {
+    this.#isClosed = true;
+    this.#waiting.clear();
   }
 
-  /** The download is the server's: it goes on without a reader. */
-  async function fetchBlobs(route: Route, {bytes}: ManifestRecord, caller: Caller): Promise<void> {
-    for (const digest of distinct(readManifest(bytes).blobs, MAX_BLOBS)) {
-      if (closed) return;
-      await nextTurn();
-      await blobs.get(route, digest, caller);
-    }
-  }
-
-  async function follow(arrival: Arrival): Promise<void> {
-    const {route, record, tag, caller} = arrival;
-    if (tag && subjectPrefix(tag) !== undefined) return followTag(arrival);
-    for (const subject of [record.digest, ...entriesOf(record)]) {
-      if (closed) return;
-      await fetchReferrers(route, subject, caller);
-    }
-  }
-
-  /** What the upstream cannot give now is asked for again by who needs it. */
-  async function followQuietly(arrival: Arrival): Promise<void> {
-    try {
-      await follow(arrival);
-    } catch (error) {
-      if (error instanceof UpstreamFailure || error instanceof OciError || closed) return;
-      events.emit('background.failed', {task: `prefetch what refers to ${arrival.record.digest}`, error});
-    }
-  }
-
-  function start(): void {
-    while (!closed && running < CONCURRENCY) {
-      const next = waiting.entries().next().value;
-      if (!next) return;
-      const [key, arrival] = next;
-      waiting.delete(key);
-      running += 1;
-      followQuietly(arrival).finally(() => {
-        running -= 1;
-        start();
-      });
-    }
-  }
-
-  function wanted({route, record, tag}: Arrival): boolean {
+  #isWanted({route, record, tag}: Arrival): boolean {
     const {mode, prefetch} = route.registry.referrers;
-    if (closed || mode === 'off' || waiting.size >= MAX_WAITING) return false;
+    if (this.#isClosed || mode === 'off' || this.#waiting.size >= MAX_WAITING) return false;
     if (tag && subjectPrefix(tag) !== undefined) return true;
     return prefetch !== 'off' && readManifest(record.bytes).subject === undefined;
   }
 
-  return {
-    arrived(arrival) {
-      if (!wanted(arrival)) return;
-      const {route, record, caller} = arrival;
-      waiting.set(
-        `${route.repository.registry}/${route.repository.name}@${record.digest} ${caller.key}`,
-        arrival,
-      );
-      start();
-    },
-    close() {
-      closed = true;
-      waiting.clear();
-    },
-  };
+  #start(): void {
+    while (!this.#isClosed && this.#running < CONCURRENCY) {
+      const next = this.#waiting.entries().next().value;
+      if (!next) return;
+      const [key, arrival] = next;
+      this.#waiting.delete(key);
+      this.#running += 1;
+      this.#followQuietly(arrival).finally(() => {
+        this.#running -= 1;
+        this.#start();
+      });
+    }
+  }
+
+  /** What the upstream cannot give now is asked for again by whoever needs it. */
+  async #followQuietly(arrival: Arrival): Promise<void> {
+    try {
+      await this.#follow(arrival);
+    } catch (error) {
+      if (error instanceof UpstreamFailure || error instanceof OciError || this.#isClosed) return;
+      const task = `prefetch the referrers of ${arrival.record.digest}`;
+      this.#parts.events.emit('background.failed', {task, error});
+    }
+  }
+
+  async #follow(arrival: Arrival): Promise<void> {
+    const {route, record, tag, caller} = arrival;
+    if (tag && subjectPrefix(tag) !== undefined) return this.#fetchEntries(arrival);
+    for (const subject of [record.digest, ...entriesOf(record)]) {
+      if (this.#isClosed) return;
+      await this.#fetchReferrers(route, subject, caller);
+    }
+  }
+
+  /** The entries of a fallback tag that a client pulls through us get into the index of referrers as well. */
+  async #fetchEntries({route, record, caller}: Arrival): Promise<void> {
+    for (const digest of entriesOf(record)) {
+      if (this.#isClosed) return;
+      await this.#fetch(route, digest, caller);
+    }
+  }
+
+  async #fetchReferrers(route: Route, subject: Digest, caller: Caller): Promise<void> {
+    const {metadata, lists} = this.#parts;
+    await lists.ready(route, subject, caller);
+    const rows = await metadata.referrers(route.repository, subject, {limit: MAX_REFERRERS});
+    for (const {digest} of rows) {
+      const record = await this.#fetch(route, digest, caller);
+      if (record && route.registry.referrers.prefetch === 'all')
+        await this.#fetchBlobs(route, record, caller);
+    }
+  }
+
+  async #fetch(route: Route, digest: Digest, caller: Caller): Promise<ManifestRecord | undefined> {
+    const {metadata, pull} = this.#parts;
+    // Reads run on this thread: waiting requests come first.
+    await nextTurn();
+    const stored = await metadata.manifest(route.repository, digest);
+    return stored ?? (await pull.byDigest(route, digest, caller)).value;
+  }
+
+  /** The server owns the download: it goes on without a reader. */
+  async #fetchBlobs(route: Route, {bytes}: ManifestRecord, caller: Caller): Promise<void> {
+    for (const digest of distinct(readManifest(bytes).blobs, MAX_BLOBS)) {
+      if (this.#isClosed) return;
+      await nextTurn();
+      await this.#parts.blobs.get(route, digest, caller);
+    }
+  }
 }
 
 /** The first of the digests, each once. */

@@ -13,30 +13,30 @@ import type {
 export interface ReindexResult {
   /** Stored manifests that were read, each once for every repository that is linked to it. */
   manifests: number;
-  /** Those of them that refer to another manifest: so many edges are in the index now. */
+  /** Those of them that refer to another manifest, and are in the index now. */
   edges: number;
-  /** Edges that no stored manifest makes, and that are gone from the index. */
+  /** Edges that were removed from the index because no stored manifest makes them. */
   removed: number;
 }
 
 export interface ReindexProgress extends ReindexResult {
-  /** Of the work, 0 to 1; never less than before. */
+  /** The part of the work that is done, 0 to 1; never less than before. */
   done: number;
 }
 
 export interface ReindexOptions {
-  /** Ends the work between two batches. What was done until then stays, and does no harm. */
+  /** Ends the work between two batches. What was done until then stays, and is valid. */
   signal: AbortSignal;
-  /** Told after every batch. */
+  /** Called after every batch. */
   progress(state: ReindexProgress): void;
 }
 
-/** Rebuilds the index of referrers from the manifests that are stored, beside requests that go on meanwhile. */
+/** Rebuilds the index of referrers from the stored manifests, while the server goes on serving requests. */
 export interface Reindex {
   /**
-   * Commits the edge of each manifest whose bytes are here, oldest link first, so that edges that were lost come back
-   * in the order in which their manifests came; then removes the edges that no manifest makes. What an upstream alone
-   * told of (rows of other sources, when its list was read) is not touched, and cannot be made anew here.
+   * Commits the edge of each stored manifest, oldest link first, so that lost edges come back in the order in which
+   * their manifests came. Then removes the edges that no manifest makes. Rows that an upstream's list brought, and when
+   * that list was read, are left alone: they cannot be rebuilt here.
    * @throws the signal's reason
    */
   run(options: ReindexOptions): Promise<ReindexResult>;
@@ -47,91 +47,98 @@ export interface ReindexParts {
   clock: Clock;
 }
 
-/** Manifests of a batch: at least one, and so many that about so many bytes of them are held at a time. */
+/** A batch has at least one manifest, at most this many, and about this many bytes of them. */
 const MAX_MANIFESTS = 500;
 const FIRST_MANIFESTS = 16;
 const BATCH_BYTES = 4 * 1024 * 1024;
 const MAX_ROWS = 500;
-/** Of the work, what the first of the two walks is. */
-const FIRST_WALK = 0.8;
+/** The part of the work that restoring the edges is. */
+const RESTORE_PART = 0.8;
 
-export function createReindex({metadata, clock}: ReindexParts): Reindex {
-  const restore = (page: readonly LinkedManifest[]): Change[] =>
-    page.flatMap((manifest): Change[] => {
-      const edge = edgeOf(manifest);
-      return edge ? [{type: 'referrer.put', repository: manifest.repository, edge, at: clock.now()}] : [];
-    });
+export const createReindex = (parts: ReindexParts): Reindex => new StoreReindex(parts);
 
-  async function edgeBehind({repository, subject, digest}: ReferrerRow): Promise<Edge | undefined> {
-    const manifest = await metadata.manifest(repository, digest);
-    const edge = manifest && edgeOf(manifest);
-    return edge?.subject === subject ? edge : undefined;
+class StoreReindex implements Reindex {
+  readonly #metadata: Metadata;
+  readonly #clock: Clock;
+
+  constructor({metadata, clock}: ReindexParts) {
+    this.#metadata = metadata;
+    this.#clock = clock;
   }
 
-  /** An edge of which the bytes were meanwhile pulled or pushed is put back: that commit may have come before ours. */
-  async function remove(row: ReferrerRow): Promise<void> {
-    const {repository, subject, digest} = row;
-    await metadata.commit([{type: 'referrer.delete', repository, subject, digest}]);
-    const edge = await edgeBehind(row);
-    if (edge) await metadata.commit([{type: 'referrer.put', repository, edge, at: clock.now()}]);
+  async run({signal, progress}: ReindexOptions): Promise<ReindexResult> {
+    const result = {manifests: 0, edges: 0, removed: 0};
+    let rows = 0;
+    const report = async (done: number) => {
+      progress({...result, done});
+      // Reads run on this thread: waiting requests come first.
+      await nextTurn();
+      signal.throwIfAborted();
+    };
+    signal.throwIfAborted();
+    for await (const {manifests, edges, done} of this.#restoreEdges()) {
+      result.manifests += manifests;
+      result.edges += edges;
+      await report(done * RESTORE_PART);
+    }
+    for await (const {removed} of this.#removeOrphans()) {
+      result.removed += removed;
+      rows += MAX_ROWS;
+      await report(RESTORE_PART + (1 - RESTORE_PART) * Math.min(1, rows / Math.max(rows, result.edges)));
+    }
+    progress({...result, done: 1});
+    return result;
   }
 
-  async function* putEdges(): AsyncGenerator<{manifests: number; edges: number; done: number}> {
+  async *#restoreEdges(): AsyncGenerator<{manifests: number; edges: number; done: number}> {
     // What is linked from now on brings its edge along.
-    const last = (await metadata.lastManifest()) ?? 0;
+    const last = (await this.#metadata.lastManifest()) ?? 0;
     let limit = FIRST_MANIFESTS;
     for (let after: ManifestCursor = 0; after < last; ) {
-      const page = await metadata.manifests(after, limit);
-      const changes = restore(page);
-      if (changes.length > 0) await metadata.commit(changes);
+      const page = await this.#metadata.manifests(after, limit);
+      const changes = page.flatMap((manifest): Change[] => {
+        const edge = edgeOf(manifest);
+        if (!edge) return [];
+        return [{type: 'referrer.put', repository: manifest.repository, edge, at: this.#clock.now()}];
+      });
+      if (changes.length > 0) await this.#metadata.commit(changes);
       after = page.at(-1)?.cursor ?? last;
       limit = nextLimit(page);
       yield {manifests: page.length, edges: changes.length, done: Math.min(1, after / last)};
     }
   }
 
-  async function* removeStrays(): AsyncGenerator<{removed: number}> {
+  async *#removeOrphans(): AsyncGenerator<{removed: number}> {
     for (let after: ReferrerCursor | undefined; ; ) {
-      const page: ReferrerRow[] = await metadata.referrerRows(after, MAX_ROWS);
+      const page: ReferrerRow[] = await this.#metadata.referrerRows(after, MAX_ROWS);
       if (page.length === 0) return;
       after = page.at(-1)?.cursor;
       let removed = 0;
       for (const row of page) {
         // Each may be a manifest of megabytes, parsed on this thread.
         await nextTurn();
-        if (row.source !== 'content' || (await edgeBehind(row))) continue;
-        await remove(row);
+        if (row.source !== 'content' || (await this.#edgeBehind(row))) continue;
+        await this.#remove(row);
         removed += 1;
       }
       yield {removed};
     }
   }
 
-  return {
-    async run({signal, progress}) {
-      const result = {manifests: 0, edges: 0, removed: 0};
-      let seen = 0;
-      const pause = async (done: number) => {
-        progress({...result, done});
-        // Reads are done on this thread: the requests that wait come first.
-        await nextTurn();
-        signal.throwIfAborted();
-      };
-      signal.throwIfAborted();
-      for await (const {manifests, edges, done} of putEdges()) {
-        result.manifests += manifests;
-        result.edges += edges;
-        await pause(done * FIRST_WALK);
-      }
-      for await (const {removed} of removeStrays()) {
-        result.removed += removed;
-        seen += MAX_ROWS;
-        await pause(FIRST_WALK + (1 - FIRST_WALK) * Math.min(1, seen / Math.max(seen, result.edges)));
-      }
-      progress({...result, done: 1});
-      return result;
-    },
-  };
+  async #edgeBehind({repository, subject, digest}: ReferrerRow): Promise<Edge | undefined> {
+    const manifest = await this.#metadata.manifest(repository, digest);
+    const edge = manifest && edgeOf(manifest);
+    return edge?.subject === subject ? edge : undefined;
+  }
+
+  /** Puts the edge back if its manifest was pulled or pushed meanwhile: that commit may have come before ours. */
+  async #remove(row: ReferrerRow): Promise<void> {
+    const {repository, subject, digest} = row;
+    await this.#metadata.commit([{type: 'referrer.delete', repository, subject, digest}]);
+    const edge = await this.#edgeBehind(row);
+    if (!edge) return;
+    await this.#metadata.commit([{type: 'referrer.put', repository, edge, at: this.#clock.now()}]);
+  }
 }
 
 /** As many manifests as fit into a batch if they are as large as those of the last one. */

@@ -8,16 +8,16 @@ import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
 import type {WriteFence} from '../write-fence.ts';
 
-/** Referrers that are here and that the upstream's complete list lacks. */
+/** Referrers that are stored here but missing from the upstream's complete list. */
 export interface UnlistedReferrers {
   /**
-   * Asks the upstream about a subject's. One is dropped only when it says that there is none; what could not be asked
-   * about, or removed, stays until the next round: the list is known all the same.
+   * Asks the upstream about those of a subject. One is dropped only if the upstream says that it does not exist. What
+   * could not be asked about, or dropped, stays until the next time: the list is known all the same.
    */
   settle(route: Route, subject: Digest, caller: Caller): Promise<void>;
   /** Nothing is asked about this referrer for so many milliseconds. */
   confirm(route: Route, referrer: Digest, life: number): void;
-  /** Drops nothing more. Resolves when what is being dropped is. */
+  /** Drops nothing more. Resolves when the drops under way have ended. */
   close(): Promise<void>;
 }
 
@@ -28,92 +28,97 @@ export interface UnlistedReferrersParts {
   clock: Clock;
 }
 
-/** So many are asked about in a round, each once in a while. */
-const MOST = 64;
-const LIFE = 60 * 60_000;
-/** Beyond so many the others are not looked at. */
+/** Referrers that are asked about at a time. */
+const MAX_ASKED = 64;
+/** How long a referrer that exists at the upstream is not asked about again. */
+const CONFIRMED_LIFE_MS = 60 * 60_000;
+/** Unlisted referrers of one subject that are looked at; the others are ignored. */
 const MAX_READ = 10_000;
 const MAX_CONFIRMED = 10_000;
 
-export function createUnlistedReferrers({
-  metadata,
-  memory,
-  writes,
-  clock,
-}: UnlistedReferrersParts): UnlistedReferrers {
-  const dropping = new Set<Promise<unknown>>();
-  let closed = false;
-  const confirmed = new LRUCache<string, number>({max: MAX_CONFIRMED});
-  const keyOf = ({repository}: Route, referrer: Digest) =>
-    `${repository.registry}/${repository.name}@${referrer}`;
+export const createUnlistedReferrers = (parts: UnlistedReferrersParts): UnlistedReferrers =>
+  new StoredUnlistedReferrers(parts);
 
-  function confirm(route: Route, referrer: Digest, life: number): void {
-    confirmed.set(keyOf(route, referrer), clock.monotonic() + life);
+const keyOf = ({repository}: Route, referrer: Digest): string =>
+  `${repository.registry}/${repository.name}@${referrer}`;
+
+class StoredUnlistedReferrers implements UnlistedReferrers {
+  readonly #parts: UnlistedReferrersParts;
+  readonly #dropping = new Set<Promise<unknown>>();
+  /** Until when a referrer is not asked about, on the monotonic clock. */
+  readonly #confirmed = new LRUCache<string, number>({max: MAX_CONFIRMED});
+  #isClosed = false;
+
+  constructor(parts: UnlistedReferrersParts) {
+    this.#parts = parts;
   }
 
-  /** What was pushed here is no doubt: the upstream need not know of it. */
-  async function doubtsOf(route: Route, subject: Digest): Promise<Digest[]> {
-    const {repository} = route;
-    const unlisted: Digest[] = [];
-    for (const digest of await metadata.unlistedReferrers(repository, subject, MAX_READ)) {
-      if ((confirmed.get(keyOf(route, digest)) ?? Number.NEGATIVE_INFINITY) >= clock.monotonic()) continue;
-      if ((await metadata.manifest(repository, digest))?.origin === 'local') continue;
-      unlisted.push(digest);
-      if (unlisted.length === MOST) break;
+  async settle(route: Route, subject: Digest, caller: Caller): Promise<void> {
+    try {
+      await this.#askAbout(route, subject, caller);
+    } catch (error) {
+      if (!(error instanceof UpstreamFailure || error instanceof DiskFull)) throw error;
     }
-    return unlisted;
   }
 
-  async function askAbout(route: Route, subject: Digest, caller: Caller): Promise<void> {
+  confirm(route: Route, referrer: Digest, life: number): void {
+    this.#confirmed.set(keyOf(route, referrer), this.#parts.clock.monotonic() + life);
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await Promise.allSettled(this.#dropping);
+  }
+
+  async #askAbout(route: Route, subject: Digest, caller: Caller): Promise<void> {
     const {registry, repository} = route;
-    const unlisted = await doubtsOf(route, subject);
-    const asked = writes.moment();
+    const unlisted = await this.#unconfirmed(route, subject);
+    const asked = this.#parts.writes.moment();
     const answers = await Promise.allSettled(
       unlisted.map(async (digest) => ({
         digest,
         head: await registry.upstream.headManifest(repository.name, digest, caller),
       })),
     );
-    const told = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
-    for (const {digest, head} of told) if (head) confirm(route, digest, LIFE);
-    const gone = told.filter(({head}) => !head).map(({digest}) => digest);
-    await drop(route, gone, asked);
+    const answered = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
+    for (const {digest, head} of answered) if (head) this.confirm(route, digest, CONFIRMED_LIFE_MS);
+    const gone = answered.filter(({head}) => !head).map(({digest}) => digest);
+    await this.#drop(route, gone, asked);
     const failure = answers.find((answer) => answer.status === 'rejected');
     if (failure) throw failure.reason;
   }
 
-  /** What was pushed through us since the upstream was asked is there by now. */
-  async function drop(route: Route, gone: readonly Digest[], asked: number): Promise<void> {
+  /** Leaves out what was pushed here: the upstream need not know it. */
+  async #unconfirmed(route: Route, subject: Digest): Promise<Digest[]> {
+    const {metadata, clock} = this.#parts;
+    const {repository} = route;
+    const unlisted: Digest[] = [];
+    for (const digest of await metadata.unlistedReferrers(repository, subject, MAX_READ)) {
+      const confirmedUntil = this.#confirmed.get(keyOf(route, digest)) ?? Number.NEGATIVE_INFINITY;
+      if (confirmedUntil >= clock.monotonic()) continue;
+      if ((await metadata.manifest(repository, digest))?.origin === 'local') continue;
+      unlisted.push(digest);
+      if (unlisted.length === MAX_ASKED) break;
+    }
+    return unlisted;
+  }
+
+  /** Leaves out what was pushed through us since the upstream was asked: by now it exists there. */
+  async #drop(route: Route, gone: readonly Digest[], asked: number): Promise<void> {
+    const {metadata, memory, writes} = this.#parts;
     const {repository} = route;
     const digests = gone.filter((digest) => !writes.isStale(route, digest, asked));
-    if (closed || digests.length === 0) return;
-    // Not a moment later: a push that begins now is committed behind this.
-    const dropped = metadata.commit(
+    if (this.#isClosed || digests.length === 0) return;
+    // Nothing may be awaited since `isStale`: a push that begins now is committed after this.
+    const drop = metadata.commit(
       digests.map((digest) => ({type: 'manifest.unlink' as const, repository, digest})),
     );
-    dropping.add(dropped);
+    this.#dropping.add(drop);
     try {
-      await dropped;
+      await drop;
     } finally {
-      dropping.delete(dropped);
+      this.#dropping.delete(drop);
     }
     for (const digest of digests) memory.forgetManifest(repository, digest);
   }
-
-  return {
-    confirm,
-
-    async settle(route, subject, caller) {
-      try {
-        await askAbout(route, subject, caller);
-      } catch (error) {
-        if (!(error instanceof UpstreamFailure || error instanceof DiskFull)) throw error;
-      }
-    },
-
-    async close() {
-      closed = true;
-      await Promise.allSettled(dropping);
-    },
-  };
 }
