@@ -31,7 +31,7 @@ const registry = (name: string, changes: Partial<RegistryConfig>): RegistryConfi
     realmHosts: [],
     redirectHosts: [],
     ca: [],
-    timeouts: {connect: 30_000, headers: 30_000, idle: 30_000},
+    timeouts: {connect: 60_000, headers: 30_000, idle: 30_000},
     concurrency: {heads: 32, manifests: 32, bodies: 32},
     breaker: {failures: Number.MAX_SAFE_INTEGER, openFor: 1},
     rateLimitStatus: 503,

@@ -1,6 +1,6 @@
 import test from 'ava';
 import {OCI_INDEX} from '../../src/oci/media-type.ts';
-import {createPatientClock, DAY, startBackref} from '../support/backref.ts';
+import {createMovableClock, DAY, startBackref} from '../support/backref.ts';
 import {
   blobAnswer,
   contentOf,
@@ -179,7 +179,7 @@ test('without room a list with an entry that the upstream denies is the one that
     {request: `GET ${MANIFESTS}/${denied.digest}`, answer: {status: 403}},
   ]);
   const registries = [{url: upstream.url, referrers: {mode: 'tag' as const}}];
-  const proxy = await startBackref(t, {registries, clock: createPatientClock()});
+  const proxy = await startBackref(t, {registries, clock: createMovableClock()});
   await askUntilWritten(proxy, `/v2/app/referrers/${image.digest}`);
   fillDisk(proxy.folder);
   proxy.clock.move(10 * MINUTE);

@@ -4,7 +4,7 @@ import {join} from 'node:path';
 import test from 'ava';
 import {OCI_INDEX, OCI_MANIFEST} from '../../src/oci/media-type.ts';
 import {createRandom, htmlPage, PAGE_MARK} from '../http/mutations.ts';
-import {createMovableClock, createPatientClock, startBackref, waiting} from '../support/backref.ts';
+import {createMovableClock, startBackref, waiting} from '../support/backref.ts';
 import {
   blobAnswer,
   contentOf,
@@ -144,7 +144,7 @@ test('a download whose upstream never answers does not hold the closing server o
   const upstream = await createScriptedUpstream(t, [{request: GET, answer: {before: HANG}}]);
   const proxy = await startBackref(t, {
     registries: [
-      {url: upstream.url, upstream: {timeouts: {connect: 2000, headers: 60 * 60_000, idle: 30_000}}},
+      {url: upstream.url, upstream: {timeouts: {connect: 60_000, headers: 60 * 60_000, idle: 30_000}}},
     ],
     config: {shutdown: {grace: 20}},
   });
@@ -282,7 +282,7 @@ test('the entries of a fallback tag are fetched a few at a time', async (t) => {
   );
   const proxy = await startBackref(t, {
     registries: [{url: upstream.url, referrers: {mode: 'tag'}}],
-    clock: createPatientClock(),
+    clock: createMovableClock(),
   });
   const got = proxy.ask(`/v2/app/referrers/${subject.digest}`);
   await upstream.received(2);

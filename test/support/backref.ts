@@ -13,18 +13,12 @@ import {createFolder} from './folder.ts';
 import {ownPort} from './port.ts';
 import type {Lifetime} from './shared.ts';
 
-/** Time that stands still but for what a test moves it on; waits take as long as they say. */
+/** Time that moves only when a test moves it; waits take as long as they say, or longer. */
 export interface MovableClock extends Clock {
   /** Milliseconds. */
   move(ms: number): void;
-  /** Sets the wall clock alone forth, or back, by so many milliseconds. */
+  /** Sets the wall clock alone forward, or back, by this many milliseconds. */
   moveWall(ms: number): void;
-}
-
-/** The same with time limits so wide that a busy machine does not meet them. */
-export function createPatientClock(): MovableClock {
-  const clock = createMovableClock();
-  return waiting(clock, (ms) => (ms < 500 ? ms : 10 * ms));
 }
 
 /** The same clock, with each wait as long as `timeOf` makes it. */
@@ -33,15 +27,19 @@ export const waiting = (clock: MovableClock, timeOf: (ms: number) => number): Mo
   after: (ms, call) => clock.after(timeOf(ms), call),
 });
 
+/**
+ * Waits of half a second and more are ten times as long: they are time limits, which a busy machine must not meet while
+ * it runs other tests.
+ */
 export function createMovableClock(): MovableClock {
-  // Files that are written meanwhile bear the system's time.
+  // Files written meanwhile carry the system's time.
   const start = Date.now();
   let passed = 0;
   let set = 0;
   return {
     now: () => start + set + passed,
     monotonic: () => passed,
-    after: systemClock.after,
+    after: (ms, call) => systemClock.after(ms < 500 ? ms : 10 * ms, call),
     move(ms) {
       passed += ms;
     },
@@ -218,7 +216,7 @@ function registryConfig(
             realmHosts: [],
             redirectHosts: [],
             ca: [],
-            timeouts: {connect: 2000, headers: 5000, idle: 30_000},
+            timeouts: {connect: 60_000, headers: 5000, idle: 30_000},
             concurrency: {heads: 32, manifests: 64, bodies: 100},
             breaker: {failures: 5, openFor: 10_000},
             rateLimitStatus: 503,

@@ -26,7 +26,7 @@ export const upstreamConfig = (url: string, changes: Partial<UpstreamConfig> = {
   realmHosts: [],
   redirectHosts: [],
   ca: [],
-  timeouts: {connect: 2000, headers: 5000, idle: 30_000},
+  timeouts: {connect: 60_000, headers: 5000, idle: 30_000},
   concurrency: {heads: 8, manifests: 4, bodies: 4},
   breaker: {failures: 5, openFor: 30_000},
   rateLimitStatus: 503,

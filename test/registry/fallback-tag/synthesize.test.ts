@@ -1,6 +1,6 @@
 import test from 'ava';
 import {OCI_INDEX} from '../../../src/oci/media-type.ts';
-import {createPatientClock, DAY, startBackref} from '../../support/backref.ts';
+import {createMovableClock, DAY, startBackref} from '../../support/backref.ts';
 import {plainManifest, sha256} from '../../support/content.ts';
 import {descriptorOf, fallbackTagOf, indexBytes, listAnswer, referrerOf} from '../../support/referrers.ts';
 import {createScriptedUpstream} from '../../support/scripted-upstream.ts';
@@ -22,7 +22,7 @@ test('an absent fallback tag is the synthesized index, the same each time, reada
     ],
     {anyOrder: true},
   );
-  const proxy = await startBackref(t, {registries: [upstream], clock: createPatientClock()});
+  const proxy = await startBackref(t, {registries: [upstream], clock: createMovableClock()});
   const got = await proxy.ask(PATH);
   t.is(got.status, 200);
   t.is(got.headers['content-type'], OCI_INDEX);
@@ -47,7 +47,7 @@ test('a fallback tag that the upstream has passes as it is, and its entries join
     ],
     {anyOrder: true},
   );
-  const proxy = await startBackref(t, {registries: [upstream], clock: createPatientClock()});
+  const proxy = await startBackref(t, {registries: [upstream], clock: createMovableClock()});
   const got = await proxy.ask(PATH);
   t.like(got.json(), {manifests: [{artifactType: 'wrong'}]});
   await proxy.server.close();
@@ -57,7 +57,7 @@ test('404 only where it is known that there are no referrers, 503 where it is no
   const upstream = await createScriptedUpstream(t, [noTag, {request: API, answer: {status: 500}}], {
     anyOrder: true,
   });
-  const proxy = await startBackref(t, {registries: [upstream], clock: createPatientClock()});
+  const proxy = await startBackref(t, {registries: [upstream], clock: createMovableClock()});
   t.is((await proxy.ask(PATH)).status, 503);
   upstream.expect({request: API, answer: listAnswer([])});
   t.is((await proxy.ask(PATH)).status, 404);
@@ -71,7 +71,7 @@ test('in an outage the last known list is the tag', async (t) => {
       anyOrder: true,
     },
   );
-  const proxy = await startBackref(t, {registries: [upstream], clock: createPatientClock()});
+  const proxy = await startBackref(t, {registries: [upstream], clock: createMovableClock()});
   await proxy.ask(`/v2/app/referrers/${image.digest}`);
   await upstream.stop();
   proxy.clock.move(DAY);
@@ -86,7 +86,7 @@ test('other absent tags are absent', async (t) => {
     {request: 'GET /v2/library/app/manifests/sha256-abc', answer: {status: 404}},
     {request: `GET ${TAG}.sig`, answer: {status: 404}},
   ]);
-  const proxy = await startBackref(t, {registries: [upstream], clock: createPatientClock()});
+  const proxy = await startBackref(t, {registries: [upstream], clock: createMovableClock()});
   t.is((await proxy.ask('/v2/app/manifests/sha256-abc')).status, 404);
   t.is((await proxy.ask(`${PATH}.sig`)).status, 404);
 });

@@ -1,5 +1,5 @@
 import test, {type ExecutionContext} from 'ava';
-import {type Backref, createPatientClock, DAY, startBackref} from '../../support/backref.ts';
+import {type Backref, createMovableClock, DAY, startBackref} from '../../support/backref.ts';
 import {manifestAnswer, plainManifest} from '../../support/content.ts';
 import {createScriptedUpstream, type Expectation, HANG} from '../../support/scripted-upstream.ts';
 
@@ -20,7 +20,7 @@ async function start(t: ExecutionContext, script: Expectation[], push: 'through'
   const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
   const proxy = await startBackref(t, {
     registries: [{url: upstream.url, push}],
-    clock: createPatientClock(),
+    clock: createMovableClock(),
   });
   const heard: string[] = [];
   proxy.server.events.on('upstream.failed', ({kind}) => void heard.push(kind));

@@ -121,7 +121,7 @@ for (const [what, answer] of [
   // One after the other, before the others: the time limit of the one that hangs is real.
   test.serial(`an upstream failing with ${what} serves stale, marked, within maxStale`, async (t) => {
     const upstream = await createScriptedUpstream(t, [tagGet, {request: HEAD_TAG, answer, always: true}]);
-    const timeouts = {connect: 1000, headers: 1000, idle: 1000};
+    const timeouts = {connect: 60_000, headers: 1000, idle: 1000};
     const proxy = await startBackref(t, {
       registries: [{...upstream, url: upstream.url, upstream: {timeouts, realmHosts: ['127.0.0.1:1']}}],
     });

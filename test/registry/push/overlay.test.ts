@@ -380,7 +380,7 @@ test('who pushes a fallback tag does not wait for ever for entries that need not
         library: false,
         push: 'local',
         validate: {blobs: true, children: false, sizes: false},
-        upstream: {timeouts: {connect: 2000, headers: 600_000, idle: 600_000}},
+        upstream: {timeouts: {connect: 60_000, headers: 600_000, idle: 600_000}},
       },
     ],
     clock: waiting(clock, (ms) => (ms <= 2000 ? ms / 20 : 600_000)),

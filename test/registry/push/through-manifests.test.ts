@@ -3,7 +3,7 @@ import type {Digest} from '../../../src/oci/digest.ts';
 import {DOCKER_MANIFEST, OCI_INDEX} from '../../../src/oci/media-type.ts';
 import {
   type Backref,
-  createPatientClock,
+  createMovableClock,
   type Got,
   type RegistryOverrides,
   startBackref,
@@ -26,7 +26,7 @@ const image = plainManifest();
 
 async function start(t: ExecutionContext, script: Expectation[], overrides: Partial<RegistryOverrides> = {}) {
   const upstream = await createScriptedUpstream(t, script);
-  const clock = createPatientClock();
+  const clock = createMovableClock();
   const registries = [{url: upstream.url, push: 'through' as const, ...overrides}];
   return {upstream, clock, proxy: await startBackref(t, {registries, clock})};
 }
@@ -493,7 +493,7 @@ test('a pull by tag from before a deletion does not bring the manifest back', as
 test('a tag that was kept here before does not hide what is pushed through', async (t) => {
   const other = plainManifest();
   const folder = await createFolder(t);
-  const clock = createPatientClock();
+  const clock = createMovableClock();
   const upstream = await createScriptedUpstream(t, [
     takes('v1'),
     {request: `DELETE ${MANIFESTS}/v2`, answer: {status: 202}},

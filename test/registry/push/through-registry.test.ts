@@ -18,7 +18,7 @@ const hurried = () => waiting(createMovableClock(), (ms) => (ms <= 2000 ? ms / 1
 
 async function start(t: ExecutionContext, options: {referrers?: boolean} = {}) {
   const registry = await startLegacy(t, image, options);
-  const upstream = {timeouts: {connect: 3000, headers: 5000, idle: 30_000}};
+  const upstream = {timeouts: {connect: 60_000, headers: 5000, idle: 30_000}};
   const proxy = await startBackref(t, {
     registries: [{url: registry.url, push: 'through', library: false, upstream}],
     clock: hurried(),

@@ -4,7 +4,7 @@ import {DOCKER_LIST, DOCKER_MANIFEST, OCI_ARTIFACT_MANIFEST, OCI_INDEX} from '..
 import {fallbackTag} from '../../../src/oci/referrers.ts';
 import {
   type Backref,
-  createPatientClock,
+  createMovableClock,
   DAY,
   type Got,
   type RegistryOverrides,
@@ -58,7 +58,7 @@ async function start(t: ExecutionContext, script: Expectation[], overrides: Part
   const breaker = {failures: 100, openFor: 1000};
   const proxy = await startBackref(t, {
     registries: [{url: upstream.url, upstream: {breaker}, ...overrides}],
-    clock: createPatientClock(),
+    clock: createMovableClock(),
   });
   return {upstream, proxy};
 }

@@ -38,7 +38,7 @@ async function setUp(t: ExecutionContext, script: Expectation[]) {
   const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
   const clock = createMovableClock();
   const proxy = await startBackref(t, {
-    registries: [{url: upstream.url, upstream: {timeouts: {connect: 1000, headers: 1000, idle: 1000}}}],
+    registries: [{url: upstream.url, upstream: {timeouts: {connect: 60_000, headers: 1000, idle: 1000}}}],
     clock,
   });
   return {upstream, proxy, clock};

@@ -3,7 +3,6 @@ import {OCI_INDEX, OCI_MANIFEST} from '../../../src/oci/media-type.ts';
 import {
   type Backref,
   createMovableClock,
-  createPatientClock,
   DAY,
   type Got,
   type RegistryOverrides,
@@ -43,7 +42,7 @@ async function start(
   t: ExecutionContext,
   script: Expectation[],
   overrides: Partial<RegistryOverrides> = {},
-  clock = createPatientClock(),
+  clock = createMovableClock(),
 ) {
   const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
   const breaker = {failures: 100, openFor: 1000};
@@ -56,7 +55,7 @@ async function start(
 
 /** A refreshing is not waited for at all where a list is known. */
 function hurried() {
-  return waiting(createPatientClock(), (ms) => (ms === 800 ? 1 : ms));
+  return waiting(createMovableClock(), (ms) => (ms === 800 ? 1 : ms));
 }
 
 const ask = (proxy: Backref, query = '') => proxy.ask(`${PATH}${query}`);

@@ -1,5 +1,5 @@
 import test from 'ava';
-import {type Backref, createPatientClock, DAY, startBackref} from '../../support/backref.ts';
+import {type Backref, createMovableClock, DAY, startBackref} from '../../support/backref.ts';
 import {
   blobAnswer,
   contentOf,
@@ -64,7 +64,7 @@ test('prefetch all brings the blobs of referrers as well', async (t) => {
   const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
   const proxy = await startBackref(t, {
     registries: [{url: upstream.url, referrers: {prefetch: 'all'}}],
-    clock: createPatientClock(),
+    clock: createMovableClock(),
   });
   await proxy.ask('/v2/app/manifests/1');
   await settled(proxy, upstream.requests, script.length);
@@ -77,7 +77,7 @@ test('prefetch off asks for nothing', async (t) => {
   const upstream = await createScriptedUpstream(t, [byTag]);
   const proxy = await startBackref(t, {
     registries: [{url: upstream.url, referrers: {prefetch: 'off'}}],
-    clock: createPatientClock(),
+    clock: createMovableClock(),
   });
   await proxy.ask('/v2/app/manifests/1');
   await settled(proxy, upstream.requests, 1);
@@ -90,7 +90,7 @@ test('of a fallback tag that is pulled only the entries that are not here are fe
     answer: listAnswer([sbom, signature].map(descriptorOf)),
   };
   const upstream = await createScriptedUpstream(t, [get(sbom), fallback, get(signature)]);
-  const proxy = await startBackref(t, {registries: [{url: upstream.url}], clock: createPatientClock()});
+  const proxy = await startBackref(t, {registries: [{url: upstream.url}], clock: createMovableClock()});
   await proxy.ask(`/v2/app/manifests/${sbom.digest}`);
   await proxy.ask(`/v2/app/manifests/${fallbackTagOf(platform)}`);
   await settled(proxy, upstream.requests, 3);
@@ -118,7 +118,7 @@ test('of an index that repeats its entries, each is followed once, and of a refe
   const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
   const proxy = await startBackref(t, {
     registries: [{url: upstream.url, referrers: {prefetch: 'all'}}],
-    clock: createPatientClock(),
+    clock: createMovableClock(),
   });
   await proxy.ask('/v2/app/manifests/1');
   await settled(proxy, upstream.requests, script.length);

@@ -182,7 +182,7 @@ test('a body that idles is a time-out, however long it ran before', async (t) =>
   const upstream = await createScriptedUpstream(t, [
     {request: GET, answer: {headers: {'content-length': '9'}, body: ['abc', HANG]}},
   ]);
-  const timeouts = {connect: 1000, headers: 5000, idle: 20_000};
+  const timeouts = {connect: 60_000, headers: 5000, idle: 20_000};
   const {client} = createClient(t, upstream.url, {timeouts}, {clock});
   const blob = await client.getBlob(repository, digest, caller);
   const chunks = blob?.body[Symbol.asyncIterator]();
