@@ -11,7 +11,7 @@ import {createExchange} from './exchange.ts';
 import {type Upstream, UpstreamFailure, UpstreamRefusal, type UpstreamWriter} from './port.ts';
 import {createAgents, proxyNames} from './transport/agents.ts';
 import type {Quota} from './transport/quota.ts';
-import {createRateGates} from './transport/rate-gates.ts';
+import {createRateGates} from './transport/rate-limits.ts';
 import {createRedirectNetwork} from './transport/redirect-hosts.ts';
 import {createSend, type Send} from './transport/request.ts';
 import {createSendStream} from './transport/send-stream.ts';

@@ -7,11 +7,11 @@ import {discard, SLOWEST} from './transport/body.ts';
 import {type Budget, startBudget, waitFor} from './transport/budget.ts';
 import {createCircuits} from './transport/circuits.ts';
 import {type Explanation, explanationOf} from './transport/explanation.ts';
-import {HtmlAnswer, refuseHtml} from './transport/html.ts';
+import {HtmlAnswer, refuseHtml} from './transport/reply.ts';
 import {createLimit, type Limit, type Slot, slotFor, TooManyUnwanted} from './transport/limit.ts';
 import {parseRetryAfter} from './transport/pacing.ts';
 import {parseQuota, type Quota} from './transport/quota.ts';
-import type {RateGates} from './transport/rate-gates.ts';
+import type {RateGates} from './transport/rate-limits.ts';
 import {follow} from './transport/redirect.ts';
 import type {RedirectNetwork} from './transport/redirect-hosts.ts';
 import {

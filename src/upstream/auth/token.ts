@@ -6,7 +6,7 @@ import {collect, discard} from '../transport/body.ts';
 import {type Budget, startBudget, waitFor} from '../transport/budget.ts';
 import {ConnectionFault} from '../transport/fault.ts';
 import {parseRetryAfter} from '../transport/pacing.ts';
-import type {RateGates} from '../transport/rate-gates.ts';
+import type {RateGates} from '../transport/rate-limits.ts';
 import {follow} from '../transport/redirect.ts';
 import type {RedirectNetwork} from '../transport/redirect-hosts.ts';
 import {header, type Reply, type RequestOptions, type Send, whereFrom} from '../transport/request.ts';

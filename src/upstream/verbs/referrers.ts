@@ -8,7 +8,7 @@ import type {Exchange} from '../exchange.ts';
 import {type ListedReferrers, UpstreamFailure} from '../port.ts';
 import {collect, discard} from '../transport/body.ts';
 import {explanationOf} from '../transport/explanation.ts';
-import {HtmlAnswer} from '../transport/html.ts';
+import {HtmlAnswer} from '../transport/reply.ts';
 import {header, type Reply} from '../transport/request.ts';
 import type {Target} from '../transport/target.ts';
 import {MAX_PAGE_BYTES, readPages} from './pages.ts';
