@@ -14,7 +14,14 @@ const PORTS = [
 /** The folders of registry/, lowest first: each may import the shared files beside them, and those before it. */
 const NOUNS = ['pull', 'blobs', 'tags', 'manifests', 'referrers', 'fallback-tag', 'push', 'maintenance'];
 const REGISTRY = ['src/registry/', ...NOUNS.map((noun) => `src/registry/${noun}/`)];
-const VOCABULARY = ['src/oci/', 'src/caller.ts', 'src/clock.ts', 'src/concurrency.ts', 'src/events.ts'];
+const VOCABULARY = [
+  'src/oci/',
+  'src/caller.ts',
+  'src/clock.ts',
+  'src/concurrency.ts',
+  'src/error-code.ts',
+  'src/events.ts',
+];
 
 interface Rule {
   /** What it may import besides its own files: single files, and whatever another rule of this table is about. */
@@ -30,7 +37,9 @@ const RULES: Record<string, Rule> = {
   'src/config/': {imports: ['src/config.ts'], packages: ['fastest-levenshtein', 'yaml', 'zod']},
   'src/storage/': {imports: ['src/oci/', 'src/clock.ts', 'src/events.ts']},
   'src/storage/open.ts': {imports: ['src/', 'src/storage/', 'src/storage/fs/', 'src/storage/sqlite/']},
-  'src/storage/fs/': {imports: ['src/storage/blob-store.ts', 'src/storage/spool.ts', 'src/oci/']},
+  'src/storage/fs/': {
+    imports: ['src/storage/blob-store.ts', 'src/storage/spool.ts', 'src/oci/', 'src/error-code.ts'],
+  },
   'src/storage/sql/': {imports: ['src/storage/metadata.ts', 'src/oci/'], packages: ['kysely', 'lru-cache']},
   'src/storage/sqlite/': {
     imports: ['src/storage/metadata.ts', 'src/storage/folder-lock.ts', 'src/storage/sql/'],

@@ -2,6 +2,7 @@ import {constants} from 'node:fs';
 import {access, mkdir} from 'node:fs/promises';
 import {dirname} from 'node:path';
 import type {Config} from '../config.ts';
+import {errorCode} from '../error-code.ts';
 import type {Events} from '../events.ts';
 
 /**
@@ -16,8 +17,7 @@ export function surviveFaults(events: Events): void {
   process.stdout.on('error', () => {});
 }
 
-const codeOf = (error: unknown): string =>
-  error instanceof Error && 'code' in error ? String(error.code) : String(error);
+const codeOf = (error: unknown): string => errorCode(error) ?? String(error);
 
 /** Creates the storage folders. @returns what is wrong with one that cannot be written to, else undefined. */
 export async function folderFault({storage: {path, blobs, metadata}}: Config): Promise<string | undefined> {

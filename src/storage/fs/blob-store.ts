@@ -14,12 +14,13 @@
 import {randomUUID} from 'node:crypto';
 import {copyFile, mkdir, open, readdir, rename, rm, stat, utimes} from 'node:fs/promises';
 import {dirname, join} from 'node:path';
+import {errorCode} from '../../error-code.ts';
 import {algorithmOf, type Digest, encodedOf, isDigest} from '../../oci/digest.ts';
 import type {BlobStore, ListedBlob} from '../blob-store.ts';
 import {createReadBuffers} from './buffers.ts';
 import {sync} from './durable.ts';
 import {createMarker, type StoreLedger} from './marker.ts';
-import {codeOf, unlessMissing} from './missing.ts';
+import {unlessMissing} from './missing.ts';
 import {readRange} from './read-range.ts';
 
 export interface FsBlobStoreOptions {
@@ -93,7 +94,7 @@ export function createFsBlobStore({path, metadata}: FsBlobStoreOptions): BlobSto
     // Renaming over a blob that is already here is harmless, since its readers keep the file that they opened,
     // and it heals one that the disk has damaged.
     await rename(source, target).catch((error: unknown) => {
-      if (codeOf(error) !== 'EXDEV') throw error;
+      if (errorCode(error) !== 'EXDEV') throw error;
       return copyInto(source, target);
     });
     await sync(shard);
@@ -174,6 +175,6 @@ async function names(folder: string): Promise<string[]> {
 /** Makes a folder in one that is there, unless it is there itself. */
 async function makeFolder(path: string): Promise<void> {
   await mkdir(path).catch((error: unknown) => {
-    if (codeOf(error) !== 'EEXIST') throw error;
+    if (errorCode(error) !== 'EEXIST') throw error;
   });
 }
