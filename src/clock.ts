@@ -58,6 +58,39 @@ export function sleep(clock: Clock, ms: number, signal?: AbortSignal): Promise<v
   });
 }
 
+/** Notices when something that is being waited for makes no progress. */
+export interface IdleWatch {
+  /** Starts counting, or starts again after progress. */
+  restart(): void;
+  /** Stops counting until `restart`: the time until then is somebody else's. */
+  pause(): void;
+  /** Ends the watch. Idempotent. */
+  stop(): void;
+}
+
+/**
+ * Calls `onIdle` once, when `limit` milliseconds have passed since the last `restart` without a `pause`. Begins paused.
+ * One timer serves the whole watch: `restart` and `pause` only note the time, so they may be called for each chunk.
+ */
+export function watchIdle(clock: Clock, limit: number, onIdle: () => void): IdleWatch {
+  let since: number | undefined;
+  const check = (): void => {
+    const left = since === undefined ? limit : since + limit - clock.monotonic();
+    if (left <= 0) onIdle();
+    else cancel = clock.after(left, check);
+  };
+  let cancel: Cancel = clock.after(limit, check);
+  return {
+    restart: () => {
+      since = clock.monotonic();
+    },
+    pause: () => {
+      since = undefined;
+    },
+    stop: () => cancel(),
+  };
+}
+
 /** The reason of a wait that is not needed any more. No error object is made for it, which would cost the most. */
 export const NOT_NEEDED = 'not needed any more';
 

@@ -4,7 +4,7 @@ import type {RegistryConfig} from './config.ts';
 import type {Events} from './events.ts';
 import {createRegistries, type PushPolicy, type Registries, type Registry} from './registry/registries.ts';
 import {createUpstream} from './upstream/client.ts';
-import {createNowhere} from './upstream/nowhere.ts';
+import {createEmptyUpstream} from './upstream/empty.ts';
 import type {Upstream, UpstreamWriter} from './upstream/port.ts';
 
 /** What a change of the configuration did to the registries, by name. */
@@ -106,7 +106,7 @@ function registryOf(entry: RegistryConfig, client: Client | undefined): Registry
     aliases,
     hosts,
     library,
-    upstream: client ?? createNowhere(name),
+    upstream: client ?? createEmptyUpstream(name),
     hosted: client === undefined,
     push: pushPolicy(entry, client),
     maxManifest,

@@ -4,7 +4,7 @@ import {createEvents} from '../src/events.ts';
 import {parseName} from '../src/oci/name.ts';
 import {createNegativeCache} from '../src/registry/negative-cache.ts';
 import {createCapabilities} from '../src/registry/referrers/discovery.ts';
-import {createLoginGate} from '../src/upstream/auth/login-gate.ts';
+import {createLoginGate} from '../src/upstream/auth/login.ts';
 import {createBreaker} from '../src/upstream/transport/breaker.ts';
 import {startBudget} from '../src/upstream/transport/budget.ts';
 import {DAY} from './support/backref.ts';
@@ -35,7 +35,7 @@ const lifetimes: Record<string, Begin> = {
   'an open circuit': (clock) => {
     const breaker = createBreaker({failures: 1, openFor: 10 * SECOND}, clock, () => {});
     breaker.enter()?.('failing');
-    return () => breaker.closedFor() !== undefined;
+    return () => breaker.retryAfter() !== undefined;
   },
   'the gate after refused credentials': async (clock) => {
     const gate = createLoginGate(

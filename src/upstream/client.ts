@@ -4,175 +4,206 @@ import type {UpstreamConfig} from '../config.ts';
 import type {Events} from '../events.ts';
 import type {RepositoryName} from '../oci/name.ts';
 import {createAuth} from './auth/auth.ts';
-import {createCredentials} from './auth/credentials.ts';
-import {createLoginGate} from './auth/login-gate.ts';
+import {type Credentials, createCredentials} from './auth/credentials.ts';
+import {createLoginGate, type LoginGate} from './auth/login.ts';
 import {createTokens} from './auth/token.ts';
-import {createExchange} from './exchange.ts';
+import {createExchange, type Exchange, type Target} from './exchange.ts';
 import {type Upstream, UpstreamFailure, UpstreamRefusal, type UpstreamWriter} from './port.ts';
-import {createAgents, proxyNames} from './transport/agents.ts';
-import type {Quota} from './transport/quota.ts';
-import {createRateGates} from './transport/rate-limits.ts';
-import {createRedirectNetwork} from './transport/redirect-hosts.ts';
+import {type Agents, createAgents, proxyNames} from './transport/agents.ts';
+import {createRateGates, type RateGates} from './transport/rate-limits.ts';
+import {createRedirectNetwork} from './transport/redirect.ts';
 import {createSend, type Send} from './transport/request.ts';
-import {createSendStream} from './transport/send-stream.ts';
-import type {Target} from './transport/target.ts';
+import {createSendStream, type SendStream} from './transport/send-stream.ts';
 import {deleteBlob, getBlob, headBlob} from './verbs/blobs.ts';
 import {deleteManifest, putManifest} from './verbs/manifest-writes.ts';
 import {getManifest, headManifest} from './verbs/manifests.ts';
-import {pushBlob} from './verbs/push.ts';
 import {listReferrers} from './verbs/referrers.ts';
 import {listTags} from './verbs/tags.ts';
-import {appendUpload, beginUpload, cancelUpload, finishUpload, uploadState} from './verbs/uploads.ts';
+import {
+  appendUpload,
+  beginUpload,
+  cancelUpload,
+  finishUpload,
+  pushBlob,
+  uploadState,
+} from './verbs/uploads.ts';
 
 export interface UpstreamDeps {
   clock: Clock;
   events: Events;
   /** This server's pseudonym in `Via` (RFC 9110, section 7.6.3): one token, unique per server. */
   via: string;
-  /** Where the proxy variables are read and credential helpers are looked for; default the process's environment. */
+  /** Where proxy variables and credential helpers are looked for; default the process's environment. */
   env?: NodeJS.ProcessEnv;
 }
 
 /** An upstream registry over HTTP. */
-export interface UpstreamClient extends Upstream, UpstreamWriter {
-  /** The rate limit as the upstream last told it. */
-  quota(): Quota | undefined;
-}
+export interface UpstreamClient extends Upstream, UpstreamWriter {}
 
 /** Where uploads begin (distribution-spec, end-4). */
 const UPLOADS = 'blobs/uploads/';
-/** Milliseconds without a login after our credentials were refused. */
-const LOGIN_PAUSE = 60_000;
-const REFUSED =
+/** How long no login is tried after our credentials were refused. */
+const LOGIN_PAUSE_MS = 60_000;
+const CREDENTIALS_REFUSED =
   'refused the credentials of upstream.credentials; correct them: the next login is tried within a minute';
 
 /**
- * The client of one upstream, with its own connections, tokens, limits and breakers. Asks nothing by itself.
- * @throws an Error when the URL is neither https, nor http with `insecure`; the configuration says so earlier.
+ * Creates the client of one upstream, with its own connections, tokens, limits and breakers. Sends nothing by itself.
+ * @throws an Error when the URL is neither https, nor http with `insecure`; the configuration reports that earlier.
  */
 export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): UpstreamClient {
-  const {clock, events, via, env = process.env} = deps;
-  const {insecure, realmHosts, redirectHosts, timeouts} = options;
   const upstream = new URL(options.url);
-  const {host} = upstream;
-  if (upstream.protocol !== 'https:' && !(upstream.protocol === 'http:' && insecure)) {
-    throw new Error(`${options.url}: an upstream is https://, or http:// with "insecure: true"`);
+  if (upstream.protocol !== 'https:' && !(upstream.protocol === 'http:' && options.insecure)) {
+    throw new Error(
+      `${options.url}: an upstream URL must begin with https://, or with http:// and "insecure: true"`,
+    );
   }
+  const {events, clock} = deps;
+  const {host} = upstream;
+  const root = `${upstream.origin}${upstream.pathname.replace(/\/$/, '')}/v2`;
+  const {exchange, agents} = connect(options, upstream, new URL(`${root}/`), deps);
+  const ask: Exchange['ask'] = (request) => exchange.ask(request);
 
+  const to = (repository: RepositoryName, path: string, caller: Caller): Target => ({
+    url: new URL(`${root}/${repository}/${path}`),
+    repository,
+    caller,
+  });
+  const session = (repository: RepositoryName, location: string, caller: Caller): Target => ({
+    url: new URL(location),
+    repository,
+    caller,
+  });
+  const reporting = <T>(work: Promise<T>): Promise<T> => reportFailure(work, host, events);
+
+  return {
+    host,
+    headManifest: (repository, reference, caller) =>
+      reporting(headManifest(ask, to(repository, `manifests/${reference}`, caller), reference)),
+    getManifest: (repository, reference, caller, cacheControl) =>
+      reporting(getManifest(ask, to(repository, `manifests/${reference}`, caller), reference, cacheControl)),
+    headBlob: (repository, digest, caller) =>
+      reporting(headBlob(ask, to(repository, `blobs/${digest}`, caller))),
+    getBlob: (repository, digest, caller, range, demand) =>
+      reporting(getBlob(ask, to(repository, `blobs/${digest}`, caller), range, {slot: 'bodies', demand})),
+    streamBlob: (repository, digest, caller, range) =>
+      reporting(getBlob(ask, to(repository, `blobs/${digest}`, caller), range, {slot: 'streams'})),
+    listTags: (repository, caller, spend) =>
+      reporting(listTags(ask, to(repository, 'tags/list', caller), clock, spend)),
+    listReferrers: (repository, subject, caller) =>
+      reporting(listReferrers(ask, to(repository, `referrers/${subject}`, caller), clock)),
+    pushBlob: (repository, blob, caller) => {
+      const {url} = to(repository, UPLOADS, caller);
+      return reporting(pushBlob(ask, to(repository, `blobs/${blob.digest}`, caller), url, blob));
+    },
+    beginUpload: (repository, wanted, caller) =>
+      reporting(beginUpload(ask, to(repository, UPLOADS, caller), wanted)),
+    appendUpload: (repository, {location, offset}, chunk, caller) =>
+      reporting(appendUpload(ask, session(repository, location, caller), offset, chunk)),
+    uploadState: (repository, {location, offset}, caller) =>
+      reporting(uploadState(ask, session(repository, location, caller), offset)),
+    finishUpload: (repository, location, digest, chunk, caller) =>
+      reporting(finishUpload(ask, session(repository, location, caller), digest, chunk)),
+    cancelUpload: (repository, location, caller) =>
+      reporting(cancelUpload(ask, session(repository, location, caller))),
+    putManifest: (repository, reference, manifest, caller) =>
+      reporting(putManifest(ask, to(repository, `manifests/${reference}`, caller), reference, manifest)),
+    deleteManifest: (repository, reference, caller) =>
+      reporting(deleteManifest(ask, to(repository, `manifests/${reference}`, caller))),
+    deleteBlob: (repository, digest, caller) =>
+      reporting(deleteBlob(ask, to(repository, `blobs/${digest}`, caller))),
+    close: () => agents.close(),
+  };
+}
+
+/** Reports a failure, once for each call to the client. A refusal is an event of its own, because its cause is the caller's. */
+async function reportFailure<T>(work: Promise<T>, host: string, events: Events): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if (error instanceof UpstreamRefusal) {
+      events.emit('upstream.refused', {host, reason: error.message});
+    } else if (error instanceof UpstreamFailure) {
+      events.emit('upstream.failed', {host, kind: error.kind, reason: error.message});
+    }
+    throw error;
+  }
+}
+
+/** Builds the parts of a client and connects them. */
+function connect(
+  options: UpstreamConfig,
+  upstream: URL,
+  base: URL,
+  {clock, events, via, env = process.env}: UpstreamDeps,
+): {exchange: Exchange; agents: Agents} {
+  const {host} = upstream;
   const agents = createAgents(options.ca, env);
   const gates = createRateGates(host, clock, ({host: limiting, reason, retryAfter}) =>
     events.emit('upstream.throttled', {host: limiting, reason: `${host}: ${reason}`, retryAfter}),
   );
   const proxies = proxyNames(env);
-  const networkOf = createRedirectNetwork(upstream, {listed: redirectHosts, proxies, clock});
-  const configured = new Set([host, ...realmHosts, ...redirectHosts]);
-  /** Hosts may be listed without their port. */
-  const labelOf = (name: string): string =>
-    [name, name.replace(/:\d+$/, '')].find((label) => configured.has(label)) ?? 'other';
-  const sendUngated = createSend({clock, events, agents, labelOf, timeouts});
-  const send: Send = async (request, signal) => {
-    gates.check(request.url.host);
-    return sendUngated(request, signal);
-  };
-  const sendStream = createSendStream({
-    clock,
-    events,
-    agents,
-    labelOf,
-    // The last bytes may close an upload, whose storage takes its time.
-    timeouts: {...timeouts, answer: timeouts.headers + timeouts.idle},
-  });
+  const networkFor = (listed: readonly string[]) => createRedirectNetwork(upstream, {listed, proxies, clock});
+  const {send, sendStream} = createSenders(options, host, gates, {clock, events, agents});
   const credentials = createCredentials(options.credentials, host, clock, env);
-  const gate = createLoginGate(
-    LOGIN_PAUSE,
-    clock,
-    (retryAfter) => new UpstreamFailure('credentials', host, REFUSED, {retryAfter}),
-    () => {
-      credentials.forget();
-      events.emit('upstream.credentials-refused', {host, reason: `${host}: ${REFUSED}`});
-    },
-  );
+  const gate = createGate(host, credentials, clock, events);
+  const {insecure, realmHosts, redirectHosts, timeouts} = options;
   const tokens = createTokens({
     host,
     send,
     credentials,
     gate,
     gates,
-    networkOf: createRedirectNetwork(upstream, {listed: [...redirectHosts, ...realmHosts], proxies, clock}),
+    networkOf: networkFor([...redirectHosts, ...realmHosts]),
     clock,
     budget: timeouts.headers,
   });
-  const auth = createAuth({upstream, insecure, realmHosts, credentials, gate, tokens});
-  const root = `${upstream.origin}${upstream.pathname.replace(/\/$/, '')}/v2`;
-  const base = new URL(`${root}/`);
-  const {ask, quota} = createExchange(options, {
+  const exchange = createExchange(options, {
     upstream,
     send,
     sendStream,
-    auth,
+    auth: createAuth({upstream, insecure, realmHosts, credentials, gate, tokens}),
     gates,
-    networkOf,
+    networkOf: networkFor(redirectHosts),
     hasCredentials: credentials.configured,
     clock,
     events,
     via,
     base,
   });
+  return {exchange, agents};
+}
 
-  const target = (repository: RepositoryName, path: string, caller: Caller): Target => ({
-    url: new URL(`${root}/${repository}/${path}`),
-    repository,
-    caller,
+function createGate(host: string, credentials: Credentials, clock: Clock, events: Events): LoginGate {
+  const refusal = (retryAfter: number): UpstreamFailure =>
+    new UpstreamFailure('credentials', host, CREDENTIALS_REFUSED, {retryAfter});
+  return createLoginGate(LOGIN_PAUSE_MS, clock, refusal, () => {
+    credentials.forget();
+    events.emit('upstream.credentials-refused', {host, reason: `${host}: ${CREDENTIALS_REFUSED}`});
   });
+}
 
-  /** Tells of a failure, once for each question that was put to this client. A refusal is its asker's to judge. */
-  const told = <T>(work: Promise<T>): Promise<T> =>
-    work.catch((error: unknown) => {
-      if (error instanceof UpstreamRefusal) {
-        events.emit('upstream.refused', {host, reason: error.message});
-      } else if (error instanceof UpstreamFailure) {
-        events.emit('upstream.failed', {host, kind: error.kind, reason: error.message});
-      }
-      throw error;
-    });
-
+function createSenders(
+  {realmHosts, redirectHosts, timeouts}: UpstreamConfig,
+  host: string,
+  gates: RateGates,
+  parts: {clock: Clock; events: Events; agents: Agents},
+): {send: Send; sendStream: SendStream} {
+  const configured = new Set([host, ...realmHosts, ...redirectHosts]);
+  /** Hosts may be listed without their port. */
+  const labelOf = (name: string): string =>
+    [name, name.replace(/:\d+$/, '')].find((label) => configured.has(label)) ?? 'other';
+  const sendUngated = createSend({...parts, labelOf, timeouts});
   return {
-    host,
-    headManifest: (repository, reference, caller) =>
-      told(headManifest(ask, target(repository, `manifests/${reference}`, caller), reference)),
-    getManifest: (repository, reference, caller, cacheControl) =>
-      told(getManifest(ask, target(repository, `manifests/${reference}`, caller), reference, cacheControl)),
-    headBlob: (repository, digest, caller) =>
-      told(headBlob(ask, target(repository, `blobs/${digest}`, caller))),
-    getBlob: (repository, digest, caller, range, demand) =>
-      told(getBlob(ask, target(repository, `blobs/${digest}`, caller), range, {slot: 'bodies', demand})),
-    streamBlob: (repository, digest, caller, range) =>
-      told(getBlob(ask, target(repository, `blobs/${digest}`, caller), range, {slot: 'streams'})),
-    listTags: (repository, caller, spend) =>
-      told(listTags(ask, target(repository, 'tags/list', caller), clock, spend)),
-    listReferrers: (repository, subject, caller) =>
-      told(listReferrers(ask, target(repository, `referrers/${subject}`, caller), clock)),
-    pushBlob: (repository, blob, caller) => {
-      const uploads = target(repository, UPLOADS, caller).url;
-      return told(pushBlob(ask, target(repository, `blobs/${blob.digest}`, caller), uploads, blob));
+    send: async (request, signal) => {
+      gates.check(request.url.host);
+      return sendUngated(request, signal);
     },
-    beginUpload: (repository, wish, caller) =>
-      told(beginUpload(ask, target(repository, UPLOADS, caller), wish)),
-    appendUpload: (repository, {location, offset}, chunk, caller) =>
-      told(appendUpload(ask, {url: new URL(location), repository, caller}, offset, chunk)),
-    uploadState: (repository, {location, offset}, caller) =>
-      told(uploadState(ask, {url: new URL(location), repository, caller}, offset)),
-    finishUpload: (repository, location, digest, chunk, caller) =>
-      told(finishUpload(ask, {url: new URL(location), repository, caller}, digest, chunk)),
-    cancelUpload: (repository, location, caller) =>
-      told(cancelUpload(ask, {url: new URL(location), repository, caller})),
-    putManifest: (repository, reference, manifest, caller) =>
-      told(putManifest(ask, target(repository, `manifests/${reference}`, caller), reference, manifest)),
-    deleteManifest: (repository, reference, caller) =>
-      told(deleteManifest(ask, target(repository, `manifests/${reference}`, caller))),
-    deleteBlob: (repository, digest, caller) =>
-      told(deleteBlob(ask, target(repository, `blobs/${digest}`, caller))),
-    close: agents.close,
-    quota,
+    // The last request of an upload makes the upstream store the blob, which takes time.
+    sendStream: createSendStream({
+      ...parts,
+      labelOf,
+      timeouts: {...timeouts, answer: timeouts.headers + timeouts.idle},
+    }),
   };
 }

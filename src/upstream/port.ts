@@ -6,28 +6,28 @@ import type {Reference, RepositoryName, Tag} from '../oci/name.ts';
 import type {ByteRange} from '../oci/range.ts';
 import type {SkippedReferrer} from '../oci/referrers.ts';
 
-/** Why an upstream gave no usable answer. None of these is an absence. */
+/** Why an upstream gave no usable answer. None of these means that something does not exist. */
 export type FailureKind =
   | 'unreachable' // DNS, refused, reset, TLS
-  | 'timeout' // the budget for response headers is spent, or a body comes too slowly
-  | 'status' // 5xx, or a status that makes no sense here
+  | 'timeout' // no response headers within the time limit, or a body that arrives too slowly
+  | 'status' // 5xx, or a status that does not answer the request
   | 'throttled' // 429
   | 'credentials' // our credentials were refused, or the credential breaker is open
-  | 'denied' // 401 or 403 for this repository, with a token that the realm gave
+  | 'denied' // 401 or 403 for this repository, although the token service issued a token
   | 'token' // the token service failed
-  | 'loop' // the request came back to ourselves
-  | 'protocol' // a broken answer: bad header, wrong bytes, an encoding we did not ask for
-  | 'open'; // the circuit breaker is open: not asked at all
+  | 'loop' // the request returned to this server
+  | 'protocol' // a faulty response: bad header, wrong bytes, an encoding that was not requested
+  | 'open'; // the circuit breaker is open; no request was sent
 
-/** An upstream could not be asked, or answered with something that decides nothing. */
+/** An upstream could not be asked, or its response does not answer the request. */
 export class UpstreamFailure extends Error {
   override readonly name = 'UpstreamFailure';
   readonly kind: FailureKind;
-  /** The upstream's host, as a person would look for it in the configuration. */
+  /** The upstream's host, as in the configuration. */
   readonly host: string;
-  /** Milliseconds after which asking again makes sense, where that is known. */
+  /** Milliseconds until a retry makes sense; undefined when unknown. */
   readonly retryAfter: number | undefined;
-  /** The status of the upstream's answer, where that is what failed. */
+  /** The status of the upstream's response, when that is the failure. */
   readonly status: number | undefined;
 
   constructor(
@@ -44,23 +44,23 @@ export class UpstreamFailure extends Error {
   }
 }
 
-/** Whether anybody waits for a download. The server owns it: it goes on without a reader, but not before its turn. */
+/** Whether anybody is waiting for a download. Without a reader it continues, but yields connections to others. */
 export interface Demand {
-  /** True while somebody waits for its bytes. */
+  /** True while somebody is waiting for its bytes. */
   readonly wanted: boolean;
-  /** Calls `listener` after each change of `wanted`. @returns what ends that */
+  /** Calls `listener` after each change of `wanted`. @returns a function that stops this */
   watch(listener: () => void): () => void;
-  /** Ends its wait for a connection, and for the headers of the response. */
+  /** When aborted, ends the wait for a connection or for the response's headers. */
   readonly stopping: AbortSignal | undefined;
 }
 
-/** A download that nobody waited for gave up its connection to one that somebody waits for; the rest can be asked for. */
+/** A download that nobody was waiting for lost its connection to one with a reader. The rest can be requested later. */
 export class Interrupted extends Error {
   override readonly name = 'Interrupted';
 }
 
 export interface ManifestHead {
-  /** The digest that the upstream claims, when it is one we support. A claim, not a proof. */
+  /** The digest that the upstream claims, when it is a supported one. Not verified. */
   digest: Digest | undefined;
   mediaType: string | undefined;
   /** Bytes. */
@@ -69,39 +69,40 @@ export interface ManifestHead {
 
 export interface ManifestBody {
   bytes: Buffer;
+  /** As in ManifestHead. */
   digest: Digest | undefined;
   mediaType: string | undefined;
-  /** The validator of this very content, for `ifMatch`; undefined where the upstream gave none that is strong. */
+  /** The strong ETag of this content, for `ifMatch`; undefined when the upstream sent none. */
   etag?: string;
 }
 
 export interface BlobBody {
-  /** The whole blob's length in bytes, from `Content-Length` or `Content-Range`. */
+  /** The length of the whole blob in bytes, from `Content-Length` or `Content-Range`. */
   size: number | undefined;
-  /** The offset of the body's first byte: 0 when the upstream ignored the range. */
+  /** The offset of the body's first byte; 0 when the upstream ignored the range. */
   start: number;
   /**
-   * Identity bytes. Throws UpstreamFailure when the connection breaks or idles, and Interrupted. End it early with
-   * `return()`.
+   * The bytes without content encoding. Throws UpstreamFailure when the connection breaks or idles, and Interrupted. End
+   * it early with `return()`.
    */
   body: AsyncIterable<Uint8Array>;
-  /** Ends the connection. Idempotent; also frees an answer whose body was never read. */
+  /** Ends the connection, also when the body was never read. Idempotent. */
   close(): void;
 }
 
-/** Bytes `start` to `end` of a blob, both inclusive; without `end`, to the blob's end. */
+/** Bytes `start` to `end` of a blob, inclusive; without `end`, to the blob's end. */
 export type RequestedRange = Pick<ByteRange, 'start'> & Partial<ByteRange>;
 
-/** What an upstream's Referrers API lists for a subject. */
+/** The list that an upstream's Referrers API returns for a subject. */
 export interface ListedReferrers {
   descriptors: Descriptor[];
-  /** What it names and cannot be listed here: with any of these, `descriptors` is not the whole list. */
+  /** Entries that cannot be listed here. Unless this is empty, `descriptors` is not the whole list. */
   skipped: SkippedReferrer[];
 }
 
 /**
- * The registry that is asked when the answer is not here. `undefined` is an authoritative absence (404);
- * everything else that is no answer is an UpstreamFailure. Retries, tokens, pacing and breakers are inside.
+ * The registry that is asked when the answer is not here. `undefined` means an authoritative 404; anything else that does
+ * not answer the request throws an UpstreamFailure. Retries, tokens, limits and breakers are inside.
  */
 export interface Upstream {
   readonly host: string;
@@ -110,7 +111,7 @@ export interface Upstream {
     reference: Reference,
     caller: Caller,
   ): Promise<ManifestHead | undefined>;
-  /** @param cacheControl `no-cache` where what a cache on the way holds would not do. */
+  /** @param cacheControl `no-cache` when a copy from a cache in between is not acceptable. */
   getManifest(
     repository: RepositoryName,
     reference: Reference,
@@ -123,10 +124,10 @@ export interface Upstream {
     caller: Caller,
   ): Promise<{size: number | undefined} | undefined>;
   /**
-   * Resolves when the response's headers are here. The body is to be read as fast as it comes: until its end it holds
-   * one of the connections that other bodies wait for.
-   * @param demand while nobody wants the download, it waits for a connection for as long as it takes, and its body ends
-   * with Interrupted when a wanted one needs the connection; without it, somebody waits
+   * Resolves when the response's headers have arrived. Read the body as fast as it arrives: until its end it holds one of
+   * the connections that other bodies wait for.
+   * @param demand while nobody wants the download, it waits for a connection without a time limit, and its body throws
+   * Interrupted when a wanted one needs the connection; without `demand`, somebody is waiting
    */
   getBlob(
     repository: RepositoryName,
@@ -135,7 +136,7 @@ export interface Upstream {
     range?: RequestedRange,
     demand?: Demand,
   ): Promise<BlobBody | undefined>;
-  /** The same for a body that a client reads at its own pace: until its end nothing but others like it waits for it. */
+  /** The same for a body that a client reads at its own pace. Such bodies have their own limit and delay only each other. */
   streamBlob(
     repository: RepositoryName,
     digest: Digest,
@@ -143,14 +144,15 @@ export interface Upstream {
     range?: RequestedRange,
   ): Promise<BlobBody | undefined>;
   /**
-   * The tags of all pages, as the upstream orders them; a list learned partly is a failure.
-   * @param spend called before each page is asked for; what it throws ends the list.
+   * The tags of all pages, in the upstream's order. An incomplete list is a failure.
+   * @param spend called before each page is requested; what it throws ends the list.
    */
   listTags(repository: RepositoryName, caller: Caller, spend?: () => void): Promise<string[] | undefined>;
   /**
-   * All referrers of a subject, of all pages, as the upstream's Referrers API orders and describes them, less `data`.
+   * All referrers of a subject, of all pages, in the order and with the descriptors of the upstream's Referrers API, except
+   * `data`.
    * @returns `no-api` when there is no Referrers API here, which says nothing about referrers; `unknown-repository` when
-   * the answer is that there is no such repository, which says nothing about the API either.
+   * the upstream says that the repository does not exist, which says nothing about the API.
    */
   listReferrers(
     repository: RepositoryName,
@@ -161,97 +163,115 @@ export interface Upstream {
   close(): void;
 }
 
-/** The upstream's own answer to something that was written: a refusal, for whoever wrote it to hear. */
+/** The upstream refuses a write. The reason is for whoever sent it. */
 export class UpstreamRefusal extends UpstreamFailure {
   override readonly status: number;
-  /** The code of its error body, as it stands there. */
+  /** The code of the upstream's error body, unchanged. */
   readonly code: string | undefined;
-  /** What its error body says, on one line; empty when it says nothing. */
-  readonly text: string;
-  /** Of an upload: the bytes that it has, where it told (`Range`). */
+  /** For an upload: the bytes that the upstream has, from `Range`; undefined when it did not say. */
   readonly offset: number | undefined;
 
+  /**
+   * @param what completes the sentence "refuses …".
+   * @param refusal `message` is that of the upstream's error body, on one line; empty when there is none.
+   */
   constructor(
     host: string,
     what: string,
-    {status, code, text, offset}: {status: number; code?: string; text: string; offset?: number},
+    refusal: {status: number; code?: string | undefined; message: string; offset?: number | undefined},
   ) {
-    const said = [code, text].filter((part) => part !== undefined && part !== '').join(': ');
-    super('status', host, `refuses ${what} (${status}${said === '' ? '' : ` ${said}`})`);
+    const {status, code, message, offset} = refusal;
+    const reason = [code, message].filter((part) => part !== undefined && part !== '').join(': ');
+    super('status', host, `refuses ${what} (${status}${reason === '' ? '' : ` ${reason}`})`);
     this.status = status;
     this.code = code;
-    this.text = text;
     this.offset = offset;
   }
 }
 
-/** A session of the upstream's in which a blob is uploaded. */
+/** What a new upload is to become. */
+export interface NewUpload {
+  /** A blob to take from another repository of the upstream, or from any if `from` is missing. */
+  mount?: {digest: Digest; from?: RepositoryName};
+  /** The algorithm of the digest that the upload will be closed with. */
+  algorithm?: Algorithm;
+}
+
+/** An upload session at the upstream. */
 export interface UpstreamUpload {
-  /** Where it wants the next bytes; absolute, and good for nothing but this. */
+  /** The absolute URL for the next bytes. Opaque. */
   location: string;
-  /** Bytes that it has. */
+  /** Bytes that the upstream has. */
   offset: number;
-  /** Bytes that a chunk but the last must have at the least, where it told. */
+  /** The minimum size in bytes of each chunk except the last; undefined when the upstream did not say. */
   minChunk: number | undefined;
 }
 
-/** Where an upload stands as far as is known: what the upstream does not tell is counted from there. */
+/** What is known about an upload. `offset` is the basis for counting when the upstream does not say its own. */
 export type UploadPlace = Pick<UpstreamUpload, 'location' | 'offset'>;
 
-/** Bytes on their way to an upload. */
+/** Bytes to send to an upload. */
 export interface OutgoingChunk {
-  /** Their number; undefined where it is not known before their end. */
+  /** Bytes; undefined when the length is not known in advance. */
   length: number | undefined;
-  /** Their place, both ends inclusive, where the client told. */
+  /** Their position in the blob; undefined when the client did not say. */
   range: ByteRange | undefined;
   bytes: AsyncIterable<Uint8Array>;
 }
 
-/** What the upstream said when it took a manifest. */
+/** A manifest to upload. */
+export interface OutgoingManifest {
+  mediaType: string;
+  bytes: Buffer;
+  /** Further tags for it; the upstream may ignore them. */
+  tags?: readonly Tag[];
+  /** The ETag of the manifest that it replaces; the upstream may ignore it. */
+  ifMatch?: string | undefined;
+}
+
+/** The upstream's answer when it has stored a manifest. */
 export interface ManifestTaken {
-  /** A digest of the bytes, by the algorithm of the upstream's choice; undefined where it named none. */
+  /** A digest of the bytes, with an algorithm of the upstream's choice; undefined when it named none. */
   digest: Digest | undefined;
-  /** Of `OCI-Subject`. */
-  subject: Digest | undefined;
-  /** Of `OCI-Tag`. */
+  /** From `OCI-Tag`. */
   tags: Tag[];
 }
 
-/** What the upstream said to the last bytes of a blob. Claims, not proofs. */
+/** The upstream's answer to the last bytes of a blob. Not verified. */
 export interface BlobTaken {
-  /** It answered 201, as the specification has it. Otherwise it may not have the blob: ask. */
+  /** It answered 201, as the specification requires. Otherwise ask whether it has the blob. */
   created: boolean;
-  /** The digest that it named, when it is one that we support. */
+  /** The digest that it named, when it is a supported one. */
   digest: Digest | undefined;
 }
 
 /**
- * The registry that is written to. Everything that is not done is an UpstreamFailure; what the upstream itself answers
- * to a write (4xx, except 401, 403 and 429), an UpstreamRefusal.
+ * The registry that is written to. A write that was not done throws an UpstreamFailure; when the upstream itself refuses
+ * it (4xx, except 401, 403 and 429), an UpstreamRefusal.
  */
 export interface UpstreamWriter {
-  /** Uploads a blob unless it is there. */
+  /** Uploads a blob unless the upstream has it. */
   pushBlob(repository: RepositoryName, blob: BlobSource, caller: Caller): Promise<void>;
-  /** Begins an upload; with `mount`, the upstream may take the blob from another repository of its own instead. */
+  /** Begins an upload; with `mount`, the upstream may mount the blob instead. */
   beginUpload(
     repository: RepositoryName,
-    wish: {mount?: {digest: Digest; from?: RepositoryName}; algorithm?: Algorithm},
+    wanted: NewUpload,
     caller: Caller,
   ): Promise<UpstreamUpload | 'mounted'>;
-  /** Sends further bytes, once: what fails is not sent again. */
+  /** Sends further bytes, without retries. */
   appendUpload(
     repository: RepositoryName,
     session: UploadPlace,
     chunk: OutgoingChunk,
     caller: Caller,
   ): Promise<UpstreamUpload>;
-  /** undefined: the upstream knows no such upload (any more). */
+  /** @returns undefined when the upstream does not know the upload, or not any more. */
   uploadState(
     repository: RepositoryName,
     session: UploadPlace,
     caller: Caller,
   ): Promise<UpstreamUpload | undefined>;
-  /** Sends the last bytes, of which there may be none, and closes the upload. */
+  /** Sends the last bytes, if any, and closes the upload. */
   finishUpload(
     repository: RepositoryName,
     location: string,
@@ -260,14 +280,10 @@ export interface UpstreamWriter {
     caller: Caller,
   ): Promise<BlobTaken>;
   cancelUpload(repository: RepositoryName, location: string, caller: Caller): Promise<void>;
-  /**
-   * @param manifest with further tags for it, and with the validator of what it is to take the place of; the upstream
-   * may ignore either.
-   */
   putManifest(
     repository: RepositoryName,
     reference: Reference,
-    manifest: {mediaType: string; bytes: Buffer; tags?: readonly Tag[]; ifMatch?: string | undefined},
+    manifest: OutgoingManifest,
     caller: Caller,
   ): Promise<ManifestTaken>;
   deleteManifest(repository: RepositoryName, reference: Reference, caller: Caller): Promise<void>;

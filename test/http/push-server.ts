@@ -8,7 +8,7 @@ import {createUploadId} from '../../src/oci/upload.ts';
 import type {Chunk, Push, UploadState} from '../../src/registry/push/push.ts';
 import {createPushes} from '../../src/registry/push/push.ts';
 import {createRegistries, type Registry} from '../../src/registry/registries.ts';
-import {createNowhere} from '../../src/upstream/nowhere.ts';
+import {createEmptyUpstream} from '../../src/upstream/empty.ts';
 import {createMovableClock, type MovableClock} from '../support/backref.ts';
 
 const registry = (name: string): Registry => ({
@@ -16,7 +16,7 @@ const registry = (name: string): Registry => ({
   aliases: [],
   hosts: [],
   library: false,
-  upstream: createNowhere(name),
+  upstream: createEmptyUpstream(name),
   hosted: true,
   push: {mode: 'local', validate: {blobs: true, children: true, sizes: false}, tags: 'deny', keep: undefined},
   maxManifest: 64 * 1024,

@@ -1,5 +1,5 @@
 import type {Registry} from '../../src/registry/registries.ts';
-import {createNowhere} from '../../src/upstream/nowhere.ts';
+import {createEmptyUpstream} from '../../src/upstream/empty.ts';
 import type {Upstream} from '../../src/upstream/port.ts';
 
 /** A registry in front of an upstream that has nothing but what `upstream` says. */
@@ -8,7 +8,7 @@ export const registryOver = (name: string, upstream: Partial<Upstream>): Registr
   aliases: [],
   hosts: [],
   library: false,
-  upstream: {...createNowhere(name), ...upstream},
+  upstream: {...createEmptyUpstream(name), ...upstream},
   hosted: false,
   push: {mode: 'deny'},
   maxManifest: 4 * 1024 * 1024,

@@ -4,12 +4,10 @@ import type {Caller} from '../../caller.ts';
 import type {RepositoryName} from '../../oci/name.ts';
 import {UpstreamFailure} from '../port.ts';
 import {discard} from '../transport/body.ts';
-import {header, type Reply} from '../transport/request.ts';
-import {parseChallenges} from './challenge.ts';
+import {header, type Method, type Reply} from '../transport/reply.ts';
+import {parseChallenges, refusedRealm} from './challenge.ts';
 import type {Credentials} from './credentials.ts';
-import {basicAuthorization} from './login.ts';
-import type {LoginGate} from './login-gate.ts';
-import {refusedRealm} from './realm.ts';
+import {basicAuthorization, type LoginGate} from './login.ts';
 import type {TokenSource, Tokens} from './token.ts';
 
 /** Sends one request with this `Authorization`, or without one. Follows redirects. */
@@ -17,31 +15,41 @@ export type Attempt = (authorization: string | undefined) => Promise<Reply>;
 
 export interface Auth {
   /**
-   * Sends a request for a repository with what the upstream is known to want for it, and answers its challenge.
-   * @returns the answer; never a 401 of the upstream itself.
+   * Sends a request with the authorization that the upstream is known to require, and responds to its challenge.
+   * @returns the reply; never a 401 of the upstream itself.
    * @throws UpstreamFailure `denied`, `credentials`, `token`, `throttled` or `protocol`.
    */
   send(attempt: Attempt, permission: Permission, signal: AbortSignal): Promise<Reply>;
   /**
-   * The same for a request whose body cannot be sent again: its token has some life before it, and a 401 is a failure
-   * that is over when the client tries again.
+   * The same for a request whose body cannot be sent again. It uses a token with enough life left for the transfer. A 401
+   * fails the request, and the client's next attempt uses a new token.
    */
   sendOnce(attempt: Attempt, permission: Permission, signal: AbortSignal): Promise<Reply>;
-  /** Is it known what the upstream wants for this, and that its logins wait for nobody? */
+  /** Whether it is known which authorization the upstream requires for this, and a login would not block others. */
   knows(permission: Permission): boolean;
 }
 
-/** What a request needs to be allowed. */
+/** The permission that a request needs. */
 export interface Permission {
   repository: RepositoryName;
   caller: Caller;
-  /** As token scopes name it. */
+  /** As in token scopes. */
   actions: 'pull' | 'pull,push' | 'pull,push,delete';
-  /** A repository that something is to be mounted from. */
+  /** A repository to mount from. */
   from?: RepositoryName | undefined;
-  /** The challenge comes from no resource of the repository: GHCR's, to `/v2/`, names a scope that is made up. */
+  /** Ignore the challenge's scope. For a request outside the repository: GHCR's challenge to `/v2/` names a placeholder scope. */
   ownScope?: true | undefined;
 }
+
+/** The actions that distribution's registry requires for each method. */
+export const ACTIONS: Record<Method, Permission['actions']> = {
+  GET: 'pull',
+  HEAD: 'pull',
+  POST: 'pull,push',
+  PATCH: 'pull,push',
+  PUT: 'pull,push',
+  DELETE: 'pull,push,delete',
+};
 
 export interface AuthDeps {
   upstream: URL;
@@ -52,168 +60,195 @@ export interface AuthDeps {
   tokens: Tokens;
 }
 
-/** What an upstream wants to see for a repository. */
-type Demand = {scheme: 'basic'} | {scheme: 'bearer'; source: TokenSource};
+/** How an upstream wants requests to be authorized. */
+type Scheme = {name: 'basic'} | {name: 'bearer'; source: TokenSource};
 
-/** A demand met: what to send, and how sure we are of it. */
-interface Ticket {
+/** What one request is authorized with. */
+interface Authorization {
   scheme: 'none' | 'basic' | 'bearer';
-  authorization: string | undefined;
-  /** The token itself, to tell the cache which one was refused. */
+  /** The header's value. */
+  value: string | undefined;
+  /** The token itself, to identify it when it is refused. */
   token: string | undefined;
+  /** Obtained for this request: if the upstream refuses it, another would be refused too. */
   fresh: boolean;
 }
 
-const NO_TICKET: Ticket = {scheme: 'none', authorization: undefined, token: undefined, fresh: false};
-/** Milliseconds that a token must be good for when it goes with bytes that cannot be sent again. */
-const LEFT_FOR_ONCE = 60_000;
-const EXPIRED =
-  'asked for another token when the bytes of the upload were under way (401); they have to be sent again';
-/** Repositories whose demand is remembered. */
-const MAX_DEMANDS = 10_000;
+const ANONYMOUS: Authorization = {scheme: 'none', value: undefined, token: undefined, fresh: false};
+/** How long a token must stay valid when it is sent with a body that cannot be sent again. */
+const MIN_LIFE_FOR_UPLOAD_MS = 60_000;
+const EXPIRED = 'asked for another token (401) after part of the upload was sent; send the upload again';
+/** Permissions whose scheme is remembered. */
+const MAX_SCHEMES = 10_000;
 
 const keyOf = ({repository, actions, caller, from}: Permission): string =>
   JSON.stringify([repository, actions, caller.key, from]);
 
-/** What is asked of the token service where the challenge names nothing (distribution, "Token Scope Documentation"). */
+/** The scope to request when the challenge names none (distribution, "Token Scope Documentation"). */
 const scopeOf = ({repository, actions, from}: Permission): string =>
   `repository:${repository}:${actions}${from === undefined ? '' : ` repository:${from}:pull`}`;
 
-export function createAuth({upstream, insecure, realmHosts, credentials, gate, tokens}: AuthDeps): Auth {
-  const {host} = upstream;
-  const demands = new LRUCache<string, Demand>({max: MAX_DEMANDS});
-  /** Where a write went through without a demand. */
-  const open = new LRUCache<string, true>({max: MAX_DEMANDS});
+export const createAuth = (deps: AuthDeps): Auth => new UpstreamAuth(deps);
 
-  const denied = (reason: string): UpstreamFailure => new UpstreamFailure('denied', host, reason);
+class UpstreamAuth implements Auth {
+  readonly #deps: AuthDeps;
+  readonly #schemes = new LRUCache<string, Scheme>({max: MAX_SCHEMES});
+  /** Permissions for which a write succeeded without authorization. */
+  readonly #open = new LRUCache<string, true>({max: MAX_SCHEMES});
 
-  const bearerDemand = (params: ReadonlyMap<string, string>, permission: Permission): Demand => {
-    const realm = URL.parse(params.get('realm') ?? '');
-    if (!realm)
-      throw new UpstreamFailure('protocol', host, 'sent a Bearer challenge without a realm that is a URL');
-    const fault = refusedRealm(realm, upstream, {realmHosts, insecure});
-    if (fault) throw new UpstreamFailure(credentials.configured ? 'credentials' : 'protocol', host, fault);
-    const named = permission.ownScope ? undefined : params.get('scope')?.trim();
-    const scope = named || scopeOf(permission);
-    return {scheme: 'bearer', source: {realm, service: params.get('service'), scope}};
-  };
+  constructor(deps: AuthDeps) {
+    this.#deps = deps;
+  }
 
-  const demandOf = (reply: Reply, permission: Permission): Demand => {
+  async send(attempt: Attempt, permission: Permission, signal: AbortSignal): Promise<Reply> {
+    const key = keyOf(permission);
+    const known = this.#schemes.get(key);
+    let authorization = known ? await this.#authorize(key, known, permission, signal) : ANONYMOUS;
+    for (;;) {
+      const reply = await this.#sendWith(attempt, authorization, signal);
+      if (!this.#isChallenge(reply)) {
+        if (permission.actions !== 'pull' && authorization.scheme === 'none') this.#open.set(key, true);
+        return reply;
+      }
+      discard(reply.body);
+      if (authorization.fresh) throw this.#refused(key, permission);
+      const refused = authorization.token;
+      const next = await this.#authorize(key, this.#schemeOf(reply, permission), permission, signal, {
+        refused,
+      });
+      // After the second refusal no other token is tried, even when another request has just obtained this one.
+      authorization = authorization.scheme === 'none' ? next : {...next, fresh: true};
+    }
+  }
+
+  async sendOnce(attempt: Attempt, permission: Permission, signal: AbortSignal): Promise<Reply> {
+    const {host} = this.#deps.upstream;
+    const key = keyOf(permission);
+    const known = this.#schemes.get(key);
+    const authorization = known
+      ? await this.#authorize(key, known, permission, signal, {minLife: MIN_LIFE_FOR_UPLOAD_MS})
+      : ANONYMOUS;
+    const reply = await this.#sendWith(attempt, authorization, signal);
+    if (!this.#isChallenge(reply)) return reply;
+    discard(reply.body);
+    const scheme = this.#schemeOf(reply, permission);
+    if (authorization.fresh && isDeepStrictEqual(scheme, known)) throw this.#refused(key, permission);
+    this.#schemes.set(key, scheme);
+    this.#open.delete(key);
+    if (known?.name === 'bearer')
+      this.#deps.tokens.drop(known.source, permission.caller.key, authorization.token);
+    throw new UpstreamFailure('status', host, EXPIRED, {retryAfter: 1000});
+  }
+
+  knows(permission: Permission): boolean {
+    const key = keyOf(permission);
+    // An unproven login would block all others for as long as the upload takes.
+    if (this.#schemes.get(key)?.name === 'basic') return this.#deps.gate.proven();
+    return this.#schemes.has(key) || this.#open.has(key);
+  }
+
+  #denied(reason: string): UpstreamFailure {
+    return new UpstreamFailure('denied', this.#deps.upstream.host, reason);
+  }
+
+  #refused(key: string, {repository}: Permission): UpstreamFailure {
+    this.#schemes.delete(key);
+    return this.#denied(`refuses a new token for ${repository} (401)`);
+  }
+
+  /** A 401 from another host, after a redirect, is not a challenge for our credentials. */
+  #isChallenge({status, url}: Reply): boolean {
+    return status === 401 && url.origin === this.#deps.upstream.origin;
+  }
+
+  #schemeOf(reply: Reply, permission: Permission): Scheme {
     const challenges = parseChallenges(header(reply.headers, 'www-authenticate') ?? '');
     const bearer = challenges.find(({scheme}) => scheme === 'bearer');
-    if (bearer) return bearerDemand(bearer.params, permission);
-    if (challenges.some(({scheme}) => scheme === 'basic')) return {scheme: 'basic'};
-    throw denied('answered 401 without a Bearer or Basic challenge');
-  };
+    if (bearer) return this.#bearerScheme(bearer.params, permission);
+    if (challenges.some(({scheme}) => scheme === 'basic')) return {name: 'basic'};
+    throw this.#denied('answered 401 without a Bearer or Basic challenge');
+  }
 
-  const meet = async (
-    demand: Demand,
-    caller: Caller,
-    stale: string | undefined,
+  #bearerScheme(params: ReadonlyMap<string, string>, permission: Permission): Scheme {
+    const {upstream, realmHosts, insecure, credentials} = this.#deps;
+    const realm = URL.parse(params.get('realm') ?? '');
+    if (!realm) {
+      const reason = 'sent a Bearer challenge whose realm is missing or not a valid URL';
+      throw new UpstreamFailure('protocol', upstream.host, reason);
+    }
+    const fault = refusedRealm(realm, upstream, {realmHosts, insecure});
+    if (fault)
+      throw new UpstreamFailure(credentials.configured ? 'credentials' : 'protocol', upstream.host, fault);
+    const named = permission.ownScope ? undefined : params.get('scope')?.trim();
+    const scope = named || scopeOf(permission);
+    return {name: 'bearer', source: {realm, service: params.get('service'), scope}};
+  }
+
+  /**
+   * Obtains what a scheme requires, and remembers the scheme.
+   * @param refused a token that the upstream has just refused.
+   * @param minLife milliseconds for which a cached token must stay valid.
+   */
+  async #authorize(
+    key: string,
+    scheme: Scheme,
+    {caller}: Permission,
     signal: AbortSignal,
-    left: number,
-  ): Promise<Ticket> => {
-    if (demand.scheme === 'bearer') {
-      const {value, fresh} = await tokens.get(demand.source, caller.key, stale, signal, left);
-      return {scheme: 'bearer', authorization: `Bearer ${value}`, token: value, fresh};
+    {refused, minLife = 0}: {refused?: string | undefined; minLife?: number} = {},
+  ): Promise<Authorization> {
+    try {
+      const authorization =
+        scheme.name === 'bearer'
+          ? await this.#bearer(scheme.source, caller, refused, signal, minLife)
+          : await this.#basic();
+      this.#schemes.set(key, scheme);
+      return authorization;
+    } catch (error) {
+      // Refused credentials: remember the scheme, so that the next request fails without being sent. Otherwise forget
+      // it, so that the next request is challenged again: the upstream may have moved to another token service.
+      if (error instanceof UpstreamFailure && error.kind === 'credentials') this.#schemes.set(key, scheme);
+      else this.#schemes.delete(key);
+      throw error;
     }
+  }
+
+  async #bearer(
+    source: TokenSource,
+    caller: Caller,
+    refused: string | undefined,
+    signal: AbortSignal,
+    minLife: number,
+  ): Promise<Authorization> {
+    const {value, fresh} = await this.#deps.tokens.get(source, caller.key, refused, signal, minLife);
+    return {scheme: 'bearer', value: `Bearer ${value}`, token: value, fresh};
+  }
+
+  async #basic(): Promise<Authorization> {
+    const {upstream, credentials} = this.#deps;
     const login = await credentials.read();
-    if (!login) throw denied('asks for a user name and password, and upstream.credentials has none for it');
-    if (login.kind !== 'basic') {
-      throw new UpstreamFailure(
-        'credentials',
-        host,
-        'asks for a user name and password, and upstream.credentials holds an identity token',
+    if (!login)
+      throw this.#denied(
+        'requires a user name and password; set upstream.credentials, or add an entry there',
       );
+    if (login.kind !== 'basic') {
+      const reason = 'requires a user name and password, but upstream.credentials has an identity token';
+      throw new UpstreamFailure('credentials', upstream.host, reason);
     }
-    return {scheme: 'basic', authorization: basicAuthorization(login), token: undefined, fresh: true};
-  };
+    return {scheme: 'basic', value: basicAuthorization(login), token: undefined, fresh: true};
+  }
 
-  /** A 401 that came after a redirect to somewhere else is not for us to answer. */
-  const isChallenge = (reply: Reply): boolean => reply.status === 401 && reply.url.origin === upstream.origin;
-
-  const sendWith = (attempt: Attempt, ticket: Ticket, signal: AbortSignal): Promise<Reply> => {
-    if (ticket.scheme !== 'basic') return attempt(ticket.authorization);
+  #sendWith(attempt: Attempt, {scheme, value}: Authorization, signal: AbortSignal): Promise<Reply> {
+    if (scheme !== 'basic') return attempt(value);
     // With Basic, each request is a login.
-    return gate.login(
-      () => attempt(ticket.authorization),
+    return this.#deps.gate.login(
+      () => attempt(value),
       (reply) => {
-        if (!isChallenge(reply)) return reply.status < 500 && reply.status !== 429 ? 'accepted' : 'undecided';
+        if (!this.#isChallenge(reply))
+          return reply.status < 500 && reply.status !== 429 ? 'accepted' : 'undecided';
         discard(reply.body);
         return 'refused';
       },
       signal,
     );
-  };
-
-  /** Meets a demand, and remembers it where it is worth it: with refused credentials, so as not to ask in vain. */
-  const meetKnown = async (
-    key: string,
-    demand: Demand,
-    caller: Caller,
-    stale: string | undefined,
-    signal: AbortSignal,
-    left = 0,
-  ) => {
-    try {
-      const ticket = await meet(demand, caller, stale, signal, left);
-      demands.set(key, demand);
-      return ticket;
-    } catch (error) {
-      // Otherwise the next request hears the challenge anew: the upstream may have moved to another token service.
-      if (error instanceof UpstreamFailure && error.kind === 'credentials') demands.set(key, demand);
-      else demands.delete(key);
-      throw error;
-    }
-  };
-
-  return {
-    async send(attempt, permission, signal) {
-      const {repository, caller, actions} = permission;
-      const key = keyOf(permission);
-      const known = demands.get(key);
-      let ticket = known ? await meetKnown(key, known, caller, undefined, signal) : NO_TICKET;
-      for (;;) {
-        const reply = await sendWith(attempt, ticket, signal);
-        if (!isChallenge(reply)) {
-          if (actions !== 'pull' && ticket.scheme === 'none') open.set(key, true);
-          return reply;
-        }
-        discard(reply.body);
-        if (ticket.fresh) {
-          demands.delete(key);
-          throw denied(`refuses a new token for ${repository} (401)`);
-        }
-        const next = await meetKnown(key, demandOf(reply, permission), caller, ticket.token, signal);
-        // A token that somebody else renewed meanwhile is as good as new: a second refusal of it is meant.
-        ticket = ticket.scheme === 'none' ? next : {...next, fresh: true};
-      }
-    },
-    async sendOnce(attempt, permission, signal) {
-      const {repository, caller} = permission;
-      const key = keyOf(permission);
-      const known = demands.get(key);
-      const ticket = known
-        ? await meetKnown(key, known, caller, undefined, signal, LEFT_FOR_ONCE)
-        : NO_TICKET;
-      const reply = await sendWith(attempt, ticket, signal);
-      if (!isChallenge(reply)) return reply;
-      discard(reply.body);
-      const demand = demandOf(reply, permission);
-      if (ticket.fresh && isDeepStrictEqual(demand, known)) {
-        demands.delete(key);
-        throw denied(`refuses a new token for ${repository} (401)`);
-      }
-      demands.set(key, demand);
-      open.delete(key);
-      if (known?.scheme === 'bearer') tokens.drop(known.source, caller.key, ticket.token);
-      throw new UpstreamFailure('status', host, EXPIRED, {retryAfter: 1000});
-    },
-    knows(permission) {
-      const key = keyOf(permission);
-      // Others would wait for a login that takes as long as an upload.
-      if (demands.get(key)?.scheme === 'basic') return gate.proven();
-      return demands.has(key) || open.has(key);
-    },
-  };
+  }
 }

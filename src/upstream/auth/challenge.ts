@@ -1,9 +1,10 @@
+import {getDomain} from 'tldts';
 /** One challenge of a `WWW-Authenticate` field. */
 export interface Challenge {
   /** Lower case: `bearer`, `basic`. */
   scheme: string;
   token68: string | undefined;
-  /** Names in lower case; values without quotes and escapes. Of a name that stands twice, the first. */
+  /** Names in lower case; values without quotes and escapes. A repeated name keeps its first value. */
   params: ReadonlyMap<string, string>;
 }
 
@@ -17,9 +18,9 @@ const SCHEME = new RegExp(`(${TOKEN})(?=[ \\t,]|$)`, 'y');
 const TOKEN68 = /[ \t]+([A-Za-z0-9._~+/-]+=*)(?=[ \t]*(?:,|$))/y;
 
 /**
- * Reads a `WWW-Authenticate` field by the grammar of RFC 9110, section 11.6.1; several field lines are joined with
- * commas before. A quoted value keeps its commas: `scope="repository:a:pull,push"` is one value. What follows a
- * malformed part is not read.
+ * Parses a `WWW-Authenticate` field by the grammar of RFC 9110, section 11.6.1. Several field lines must be joined with
+ * commas first. A quoted value keeps its commas: `scope="repository:a:pull,push"` is one value. Everything after a
+ * malformed part is ignored.
  */
 export function parseChallenges(field: string): Challenge[] {
   const challenges: {scheme: string; token68: string | undefined; params: Map<string, string>}[] = [];
@@ -47,4 +48,27 @@ export function parseChallenges(field: string): Challenge[] {
     if (scheme === undefined) return challenges;
     challenges.push({scheme: scheme.toLowerCase(), token68: take(TOKEN68)?.[1], params: new Map()});
   }
+}
+
+/**
+ * Decides whether a token service may be used for an upstream. A registry that could name any realm could send our
+ * credentials anywhere, so the realm's host must share the upstream's registrable domain, or be listed. Domains that are
+ * open to anyone, such as `github.io`, count as public suffixes. IP addresses and `localhost` must be equal.
+ * @param realmHosts the setting `upstream.realmHosts`: `host` or `host:port`.
+ * @returns undefined when it may; otherwise what is wrong and which setting allows it.
+ */
+export function refusedRealm(
+  realm: URL,
+  upstream: URL,
+  {realmHosts, insecure}: {realmHosts: readonly string[]; insecure: boolean},
+): string | undefined {
+  if (realm.protocol !== 'https:' && !(realm.protocol === 'http:' && insecure)) {
+    return `its token service ${realm.protocol}//${realm.host} is not https; only an upstream with "insecure: true" may use http`;
+  }
+  if (realm.hostname === upstream.hostname) return undefined;
+  if (realmHosts.includes(realm.hostname) || realmHosts.includes(realm.host)) return undefined;
+  const domain = getDomain(realm.hostname, {allowPrivateDomains: true});
+  if (domain !== null && domain === getDomain(upstream.hostname, {allowPrivateDomains: true}))
+    return undefined;
+  return `its token service ${realm.host} is outside the upstream's domain; if this is intended, add "${realm.hostname}" to upstream.realmHosts`;
 }

@@ -5,19 +5,19 @@ import {readDockerConfig} from './docker-config.ts';
 import type {Login} from './login.ts';
 
 export interface Credentials {
-  /** Are any configured? Which, and whether the file has some for this host, shows at use. */
+  /** Whether any are configured. Whether a configured file has an entry for this host is known only after `read`. */
   readonly configured: boolean;
   /**
-   * The login of the moment; undefined for anonymous.
+   * The current login; undefined for anonymous.
    * @throws UpstreamFailure `credentials` when the configured source cannot be read.
    */
   read(): Promise<Login | undefined>;
-  /** They were refused: look at the source again next time. */
+  /** They were refused: read the source again next time. */
   forget(): void;
 }
 
-/** Milliseconds for which a file or a helper is not asked again: a rotated secret is seen soon, a busy start asks once. */
-const REMEMBERED = 5000;
+/** How long a file's or helper's answer is used: short enough to notice a rotated secret, long enough for a burst. */
+const CACHE_MS = 5000;
 
 /** @param host the upstream's host, with its port if it has one. */
 export function createCredentials(
@@ -34,19 +34,16 @@ export function createCredentials(
     try {
       return await readDockerConfig(config.path, host, env);
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      throw new UpstreamFailure(
-        'credentials',
-        host,
-        `upstream.credentials: the file ${config.path} ${reason}`,
-      );
+      const fault = error instanceof Error ? error.message : String(error);
+      const reason = `upstream.credentials: the file ${config.path} ${fault}`;
+      throw new UpstreamFailure('credentials', host, reason);
     }
   };
 
   return {
     configured: config !== undefined,
     read() {
-      if (!last || clock.monotonic() - last.readAt >= REMEMBERED)
+      if (!last || clock.monotonic() - last.readAt >= CACHE_MS)
         last = {login: load(), readAt: clock.monotonic()};
       return last.login;
     },

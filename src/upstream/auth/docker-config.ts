@@ -1,14 +1,15 @@
 import {execFile} from 'node:child_process';
 import {readFile} from 'node:fs/promises';
 import {z} from 'zod';
+import {errorCode} from '../../error-code.ts';
 import type {Login} from './login.ts';
 
-/** Docker's own name for Docker Hub, in `auths` and to credential helpers. */
+/** Docker's key for Docker Hub, in `auths` and for credential helpers. */
 const DOCKER_HUB = 'https://index.docker.io/v1/';
 const DOCKER_HUB_HOSTS = new Set(['docker.io', 'index.docker.io', 'registry-1.docker.io']);
-/** What a helper says, with exit code 1, when it simply has nothing for the registry. */
+/** A helper's output, with exit code 1, when it has no credentials for the registry. */
 const NOT_FOUND = 'credentials not found in native keychain';
-const HELPER_TIMEOUT = 10_000;
+const HELPER_TIMEOUT_MS = 10_000;
 
 const auth = z.object({
   auth: z.string().optional(),
@@ -51,10 +52,10 @@ function loginOf({auth: encoded, username, password, identitytoken}: Auth): Logi
  */
 function askHelper(name: string, server: string, env: NodeJS.ProcessEnv): Promise<Login | undefined> {
   if (!/^[A-Za-z0-9._-]+$/.test(name))
-    throw new Error(`names a credential helper "${name}", which is no program's name`);
+    throw new Error(`names a credential helper "${name}", which is not a valid program name`);
   const program = `docker-credential-${name}`;
   return new Promise((resolve, reject) => {
-    const child = execFile(program, ['get'], {env, timeout: HELPER_TIMEOUT}, (error, stdout) => {
+    const child = execFile(program, ['get'], {env, timeout: HELPER_TIMEOUT_MS}, (error, stdout) => {
       if (error && stdout.includes(NOT_FOUND)) return resolve(undefined);
       if (error) {
         const reason = error.code === 'ENOENT' ? 'is not in PATH' : `failed (${error.code ?? error.signal})`;
@@ -62,7 +63,9 @@ function askHelper(name: string, server: string, env: NodeJS.ProcessEnv): Promis
       }
       const answer = helperAnswer.safeParse(parseJson(stdout));
       if (!answer.success)
-        return reject(new Error(`names the credential helper ${program}, which answered no credentials`));
+        return reject(
+          new Error(`names the credential helper ${program}, which did not print valid credentials`),
+        );
       const {Username: username, Secret: secret} = answer.data;
       resolve(
         username === '<token>'
@@ -70,7 +73,7 @@ function askHelper(name: string, server: string, env: NodeJS.ProcessEnv): Promis
           : {kind: 'basic', username, password: secret},
       );
     });
-    // A helper that is not there, or that does not read, is told of by the exit.
+    // A helper that is missing, or does not read its input, is reported by the callback above.
     child.stdin?.on('error', () => undefined).end(server);
   });
 }
@@ -84,21 +87,21 @@ function parseJson(text: string): unknown {
 }
 
 /**
- * What a Docker `config.json` holds for a registry: the host's own credential helper first, then the general store,
- * then `auths`, as Docker's client looks for it.
+ * Finds a registry's login in a Docker `config.json`: first from the host's own credential helper, then from the
+ * general credential store, then from `auths`, in the order of Docker's client.
  * @param host the upstream's host, with its port if it has one.
- * @throws an Error whose message continues "the file …".
+ * @throws an Error whose message continues the sentence "the file …".
  */
 export async function readDockerConfig(
   path: string,
   host: string,
   env: NodeJS.ProcessEnv,
 ): Promise<Login | undefined> {
-  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    throw new Error(`cannot be read (${error.code})`);
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    throw new Error(`cannot be read (${errorCode(error)})`);
   });
   const config = dockerConfig.safeParse(parseJson(text));
-  if (!config.success) throw new Error('is no Docker config.json');
+  if (!config.success) throw new Error('is not a Docker config.json');
   const {auths, credHelpers, credsStore} = config.data;
 
   const keys = DOCKER_HUB_HOSTS.has(host) ? [DOCKER_HUB, ...DOCKER_HUB_HOSTS] : [host];

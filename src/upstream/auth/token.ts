@@ -5,17 +5,15 @@ import {UpstreamFailure} from '../port.ts';
 import {collect, discard} from '../transport/body.ts';
 import {type Budget, startBudget, waitFor} from '../transport/budget.ts';
 import {ConnectionFault} from '../transport/fault.ts';
-import {parseRetryAfter} from '../transport/pacing.ts';
 import type {RateGates} from '../transport/rate-limits.ts';
-import {follow} from '../transport/redirect.ts';
-import type {RedirectNetwork} from '../transport/redirect-hosts.ts';
-import {header, type Reply, type RequestOptions, type Send, whereFrom} from '../transport/request.ts';
-import {persist} from '../transport/retry.ts';
+import {followRedirects, type RedirectNetwork} from '../transport/redirect.ts';
+import {type Reply, retryAfterOf, whereFrom} from '../transport/reply.ts';
+import type {RequestOptions, Send} from '../transport/request.ts';
+import {withRetries} from '../transport/retry.ts';
 import type {Credentials} from './credentials.ts';
-import {basicAuthorization, type Login} from './login.ts';
-import type {LoginGate} from './login-gate.ts';
+import {basicAuthorization, type Login, type LoginGate, type Verdict} from './login.ts';
 
-/** Where a token is to be had, and for what: a checked Bearer challenge. */
+/** Where to obtain a token, and for what: a checked Bearer challenge. */
 export interface TokenSource {
   realm: URL;
   service: string | undefined;
@@ -25,26 +23,26 @@ export interface TokenSource {
 
 export interface Token {
   value: string;
-  /** Exchanged for this very request; an upstream that refuses it means it. */
+  /** Obtained for this request: if the upstream refuses it, another would be refused too. */
   fresh: boolean;
 }
 
 export interface Tokens {
   /**
-   * A token of the cache, or a new one. All who want the same one wait for one exchange.
-   * @param stale a token that the upstream has just refused.
-   * @param left milliseconds for which one of the cache must be good at the least, or half of its life if that is less.
+   * Gives a cached token, or obtains one. Concurrent requests for the same token share one exchange.
+   * @param refused a token that the upstream has just refused.
+   * @param minLife milliseconds for which a cached token must stay valid, or half of its life if that is less.
    * @throws UpstreamFailure `token`, `throttled`, `denied` or `credentials`.
    */
   get(
     source: TokenSource,
     callerKey: string,
-    stale: string | undefined,
+    refused: string | undefined,
     signal: AbortSignal,
-    left?: number,
+    minLife?: number,
   ): Promise<Token>;
-  /** Forgets a token that the upstream refused, unless it was replaced meanwhile. */
-  drop(source: TokenSource, callerKey: string, stale: string | undefined): void;
+  /** Drops a token that the upstream refused from the cache, unless it has been replaced. */
+  drop(source: TokenSource, callerKey: string, refused: string | undefined): void;
 }
 
 export interface TokensDeps {
@@ -54,22 +52,22 @@ export interface TokensDeps {
   credentials: Credentials;
   gate: LoginGate;
   gates: RateGates;
-  /** The network by which a token service, or where it redirects to, may be asked. */
+  /** The network to use for a token service and for where it redirects to. */
   networkOf: RedirectNetwork;
   clock: Clock;
-  /** Milliseconds for one exchange, retries included. */
+  /** Milliseconds for one exchange, including retries. */
   budget: number;
 }
 
-/** The token specification's life of a token whose answer names none, milliseconds. */
-const DEFAULT_LIFE = 60_000;
-/** A token is renewed before its end: by a tenth of its life, at most by this. */
-const LONGEST_LEAD = 30_000;
+/** The life of a token whose response names none, by the token specification. */
+const DEFAULT_LIFE_MS = 60_000;
+/** A token is renewed early: by a tenth of its life, and at most by this. */
+const MAX_LEAD_MS = 30_000;
 const MAX_TOKENS = 10_000;
-const MAX_BYTES = 1024 * 1024;
+const MAX_RESPONSE_BYTES = 1024 * 1024;
 
 const text = z.string().regex(/^[\x21-\x7e]+$/);
-const tokenAnswer = z.object({
+const tokenResponse = z.object({
   token: text.optional().catch(undefined),
   access_token: text.optional().catch(undefined),
   expires_in: z.number().positive().optional().catch(undefined),
@@ -78,16 +76,16 @@ const tokenAnswer = z.object({
 
 /**
  * How long a token may be used, in milliseconds from `now` (distribution, "Token Authentication Specification"):
- * `expires_in` seconds after `issued_at`; either may be missing. A clock that is ahead of ours adds nothing.
+ * `expires_in` seconds after `issued_at`; either may be missing. An `issued_at` in the future counts as `now`.
  */
 export function tokenLife(
-  answer: {expires_in?: number | undefined; issued_at?: string | undefined},
+  response: {expires_in?: number | undefined; issued_at?: string | undefined},
   now: number,
 ): number {
-  const life = answer.expires_in === undefined ? DEFAULT_LIFE : answer.expires_in * 1000;
-  const issuedAt = Date.parse(answer.issued_at ?? '');
+  const life = response.expires_in === undefined ? DEFAULT_LIFE_MS : response.expires_in * 1000;
+  const issuedAt = Date.parse(response.issued_at ?? '');
   const age = Number.isNaN(issuedAt) ? 0 : Math.max(0, now - issuedAt);
-  return Math.max(0, life - age - Math.min(life / 10, LONGEST_LEAD));
+  return Math.max(0, life - age - Math.min(life / 10, MAX_LEAD_MS));
 }
 
 function tokenRequest({realm, service, scope}: TokenSource, login: Login | undefined): RequestOptions {
@@ -108,123 +106,141 @@ function tokenRequest({realm, service, scope}: TokenSource, login: Login | undef
   return {method: 'GET', url, headers: login ? {authorization: basicAuthorization(login)} : {}};
 }
 
-export function createTokens({
-  host,
-  send,
-  credentials,
-  gate,
-  gates,
-  networkOf,
-  clock,
-  budget: total,
-}: TokensDeps): Tokens {
-  const cache = new LRUCache<string, {value: string; life: number; until: number}>({max: MAX_TOKENS});
-  const exchanges = new Map<string, Promise<string>>();
+/** What a token service's reply shows about the credentials. */
+function verdictOf({status}: Reply, method: RequestOptions['method']): Verdict {
+  if (status === 200) return 'accepted';
+  // RFC 6749, section 5.2: 400 invalid_grant means that a refresh token is no longer valid.
+  if (status === 401 || (status === 400 && method === 'POST')) return 'refused';
+  // ghcr.io answers 403 to a bad password, GitLab to a good one that may not read this repository.
+  return status === 403 ? 'forbidden' : 'undecided';
+}
 
-  const failure = (reason: string, cause?: unknown): UpstreamFailure =>
-    new UpstreamFailure('token', host, reason, {cause});
+const keyOf = ({realm, service, scope}: TokenSource, callerKey: string): string =>
+  JSON.stringify([realm.href, service, scope, callerKey]);
 
-  const toEnd: Send = (options, signal) => follow(send, options, signal, networkOf);
-  const silent = ({realm}: TokenSource): UpstreamFailure =>
-    failure(`its token service ${realm.host} did not answer in time`);
+export const createTokens = (deps: TokensDeps): Tokens => new TokenCache(deps);
 
-  const request = async (source: TokenSource, login: Login | undefined, budget: Budget): Promise<Reply> => {
-    const network = await waitFor(networkOf(source.realm), budget.signal);
-    const options = {...tokenRequest(source, login), network};
-    const attempt = () => (options.method === 'POST' ? send : toEnd)(options, budget.signal);
-    if (!login) return persist(attempt, budget, clock);
-    return gate.login(
-      () => persist(attempt, budget, clock),
-      (reply) => {
-        if (reply.status === 200) return 'accepted';
-        // ghcr.io answers 403 to a bad password, GitLab to a good one that may not read this repository.
-        // RFC 6749, section 5.2: a refresh token that is no longer good is 400 invalid_grant.
-        const refused = reply.status === 401 || (reply.status === 400 && options.method === 'POST');
-        if (!refused && reply.status !== 403) return 'undecided';
-        discard(reply.body);
-        return refused ? 'refused' : 'forbidden';
-      },
-      budget.signal,
-    );
-  };
+class TokenCache implements Tokens {
+  readonly #deps: TokensDeps;
+  readonly #cache = new LRUCache<string, {value: string; life: number; until: number}>({max: MAX_TOKENS});
+  readonly #exchanges = new Map<string, Promise<string>>();
 
-  /** All of the answer comes within the budget, or it is none. */
-  const read = async (
+  constructor(deps: TokensDeps) {
+    this.#deps = deps;
+  }
+
+  async get(
     source: TokenSource,
-    reply: Reply,
-    budget: Budget,
-  ): Promise<{value: string; life: number}> => {
-    const {status} = reply;
-    const service = source.realm.host;
-    if (status !== 200) discard(reply.body);
-    if (status === 429) {
-      const retryAfter = parseRetryAfter(header(reply.headers, 'retry-after'), clock.now());
-      // Where the realm redirects to is a host of its own: often the realm's is that of the registry.
-      const reason = `its token service ${service} limits our rate (429)${whereFrom(reply, service)}`;
-      throw gates.limited({host: reply.url.host, reason, retryAfter});
-    }
-    if (status === 401 || status === 403) {
-      throw new UpstreamFailure(
-        'denied',
-        host,
-        `its token service ${service} gives no token for ${source.scope} (${status})`,
-      );
-    }
-    if (status !== 200) throw failure(`its token service ${service} answered ${status}`);
-    const close = () => reply.body.close();
-    budget.signal.addEventListener('abort', close, {once: true});
-    const bytes = await collect(reply.body, service, MAX_BYTES, 'a token');
-    const answer = tokenAnswer.safeParse(parseJson(bytes));
-    const value = answer.data?.token ?? answer.data?.access_token;
-    if (!answer.data || value === undefined)
-      throw failure(`its token service ${service} answered 200 without a token`);
-    return {value, life: tokenLife(answer.data, clock.now())};
-  };
+    callerKey: string,
+    refused: string | undefined,
+    signal: AbortSignal,
+    minLife = 0,
+  ): Promise<Token> {
+    const key = keyOf(source, callerKey);
+    const cached = this.#cache.get(key);
+    const needed = Math.min(minLife, (cached?.life ?? 0) / 2);
+    if (cached && cached.value !== refused && this.#deps.clock.monotonic() + needed < cached.until)
+      return {value: cached.value, fresh: false};
+    const value = await waitFor(this.#exchangeOnce(source, key), signal).catch((error: unknown) => {
+      if (error instanceof UpstreamFailure) throw error;
+      throw signal.aborted ? this.#timeout(source) : error;
+    });
+    return {value, fresh: true};
+  }
 
-  const exchange = async (source: TokenSource, key: string): Promise<string> => {
+  drop(source: TokenSource, callerKey: string, refused: string | undefined): void {
+    const key = keyOf(source, callerKey);
+    if (this.#cache.get(key)?.value === refused) this.#cache.delete(key);
+  }
+
+  #exchangeOnce(source: TokenSource, key: string): Promise<string> {
+    const running = this.#exchanges.get(key);
+    if (running) return running;
+    const exchange = this.#exchange(source, key).finally(() => this.#exchanges.delete(key));
+    this.#exchanges.set(key, exchange);
+    exchange.catch(() => undefined);
+    return exchange;
+  }
+
+  async #exchange(source: TokenSource, key: string): Promise<string> {
+    const {credentials, clock} = this.#deps;
     const login = await credentials.read();
-    const budget = startBudget(clock, total);
+    const budget = startBudget(clock, this.#deps.budget);
     try {
-      const {value, life} = await read(source, await request(source, login, budget), budget);
-      cache.set(key, {value, life, until: clock.monotonic() + life});
+      const {value, life} = await this.#read(source, await this.#request(source, login, budget), budget);
+      this.#cache.set(key, {value, life, until: clock.monotonic() + life});
       return value;
     } catch (error) {
-      const isCut = error instanceof ConnectionFault || !(error instanceof UpstreamFailure);
-      if (budget.signal.aborted && isCut) throw silent(source);
-      if (error instanceof ConnectionFault) throw failure(`its token service ${error.message}`, error.cause);
+      const isCutOff = error instanceof ConnectionFault || !(error instanceof UpstreamFailure);
+      if (budget.signal.aborted && isCutOff) throw this.#timeout(source);
+      if (error instanceof ConnectionFault) throw this.#failure(error.message, error.cause);
       throw error;
     } finally {
       budget.end();
     }
-  };
+  }
 
-  const keyOf = ({realm, service, scope}: TokenSource, callerKey: string): string =>
-    JSON.stringify([realm.href, service, scope, callerKey]);
+  async #request(source: TokenSource, login: Login | undefined, budget: Budget): Promise<Reply> {
+    const {send, gate, networkOf, clock} = this.#deps;
+    const network = await waitFor(networkOf(source.realm), budget.signal);
+    const options = {...tokenRequest(source, login), network};
+    const attempt = () =>
+      options.method === 'POST'
+        ? send(options, budget.signal)
+        : followRedirects(send, options, budget.signal, networkOf);
+    if (!login) return withRetries(attempt, budget, clock);
+    return gate.login(
+      () => withRetries(attempt, budget, clock),
+      (reply) => {
+        const verdict = verdictOf(reply, options.method);
+        if (verdict === 'refused' || verdict === 'forbidden') discard(reply.body);
+        return verdict;
+      },
+      budget.signal,
+    );
+  }
 
-  return {
-    async get(source, callerKey, stale, signal, left = 0) {
-      const key = keyOf(source, callerKey);
-      const kept = cache.get(key);
-      const needed = Math.min(left, (kept?.life ?? 0) / 2);
-      if (kept && kept.value !== stale && clock.monotonic() + needed < kept.until)
-        return {value: kept.value, fresh: false};
-      let running = exchanges.get(key);
-      if (!running) {
-        running = exchange(source, key).finally(() => exchanges.delete(key));
-        exchanges.set(key, running);
-        running.catch(() => undefined);
-      }
-      const value = await waitFor(running, signal).catch((error: unknown) => {
-        if (error instanceof UpstreamFailure) throw error;
-        throw signal.aborted ? silent(source) : error;
-      });
-      return {value, fresh: true};
-    },
-    drop(source, callerKey, stale) {
-      const key = keyOf(source, callerKey);
-      if (cache.get(key)?.value === stale) cache.delete(key);
-    },
-  };
+  /** Reads the token; the budget covers the body too. */
+  async #read(source: TokenSource, reply: Reply, budget: Budget): Promise<{value: string; life: number}> {
+    const {clock} = this.#deps;
+    if (reply.status !== 200) {
+      discard(reply.body);
+      throw this.#failureOf(source, reply);
+    }
+    const close = () => reply.body.close();
+    budget.signal.addEventListener('abort', close, {once: true});
+    const bytes = await collect(reply.body, source.realm.host, MAX_RESPONSE_BYTES, 'a token');
+    const response = tokenResponse.safeParse(parseJson(bytes));
+    const value = response.data?.token ?? response.data?.access_token;
+    if (!response.data || value === undefined)
+      throw this.#failure(`${source.realm.host} answered 200 without a token`);
+    return {value, life: tokenLife(response.data, clock.now())};
+  }
+
+  #failureOf(source: TokenSource, reply: Reply): UpstreamFailure {
+    const {host, gates, clock} = this.#deps;
+    const {status} = reply;
+    const service = source.realm.host;
+    if (status === 429) {
+      // The gate is that of the host that answered. A realm often has the registry's own host and redirects to another.
+      const reason = `its token service ${service} limits our rate (429)${whereFrom(reply, service)}`;
+      return gates.limited({host: reply.url.host, reason, retryAfter: retryAfterOf(reply, clock.now())});
+    }
+    if (status === 401 || status === 403) {
+      const reason = `its token service ${service} refuses a token for ${source.scope} (${status})`;
+      return new UpstreamFailure('denied', host, reason);
+    }
+    return this.#failure(`${service} answered ${status}`);
+  }
+
+  #timeout(source: TokenSource): UpstreamFailure {
+    return this.#failure(`${source.realm.host} did not answer in time`);
+  }
+
+  /** @param what continues "its token service …". */
+  #failure(what: string, cause?: unknown): UpstreamFailure {
+    return new UpstreamFailure('token', this.#deps.host, `its token service ${what}`, {cause});
+  }
 }
 
 function parseJson(bytes: Buffer): unknown {

@@ -1,142 +1,132 @@
 import type {IncomingMessage} from 'node:http';
-import type {Cancel, Clock} from '../../clock.ts';
+import {type Clock, watchIdle} from '../../clock.ts';
 import {UpstreamFailure} from '../port.ts';
 import {connectionFault} from './fault.ts';
 
 export interface Body {
   /** Resolves when the body has ended, broken or been closed. */
   readonly ended: Promise<void>;
-  /** The bytes as they came. Iterate once. Throws UpstreamFailure when the connection breaks or idles. */
+  /** The bytes as they arrive. Iterate once. Throws UpstreamFailure when the connection breaks or idles. */
   chunks: AsyncIterable<Uint8Array>;
-  /** The same for what is read as a whole: also throws UpstreamFailure `timeout` when they come too slowly. */
-  steady: AsyncIterable<Uint8Array>;
-  /** Ends the connection unless the body has ended. Idempotent. @param reason what whoever reads it is to be thrown */
+  /** The same, for a body that is read as a whole: also throws UpstreamFailure `timeout` when the bytes arrive too slowly. */
+  timed: AsyncIterable<Uint8Array>;
+  /** Ends the connection unless the body has ended. Idempotent. @param reason thrown to the body's reader */
   close(reason?: Error): void;
 }
 
 /**
- * Bytes per millisecond at which what is sent or read as a whole passes at the least: so slow are the slowest lines, and
- * who sends a byte now and then holds nobody longer. Its time comes on top of that for the headers, or of the idle limit.
+ * The slowest rate at which a body that is sent or read as a whole may pass, so that a peer that sends a byte now and
+ * then does not hold a request for long. The time that the size allows is added to that for the headers or to the idle
+ * limit.
  */
-export const SLOWEST = 64;
+export const MIN_BYTES_PER_MS = 64;
 
-/** A small rest is read, so that the connection can be used again; a larger one costs more than a new connection. */
-const DRAIN_LIMIT = 64 * 1024;
-
-/** Calls `onIdle` once when `waiting` was left on for `limit` milliseconds. Time that the reader takes does not count. */
-export function watchIdle(clock: Clock, limit: number, onIdle: () => void) {
-  let since: number | undefined;
-  const look = (): void => {
-    const left = since === undefined ? limit : since + limit - clock.monotonic();
-    if (left <= 0) onIdle();
-    else cancel = clock.after(left, look);
-  };
-  let cancel: Cancel = clock.after(limit, look);
-  return {
-    waiting: () => {
-      since = clock.monotonic();
-    },
-    calm: () => {
-      since = undefined;
-    },
-    stop: () => cancel(),
-  };
-}
+/** Up to this many bytes are read so that the connection can be reused; reading more costs more than a new connection. */
+const MAX_DRAIN_BYTES = 64 * 1024;
 
 /** @param idle milliseconds without a byte after which the body has failed. */
-export function createBody(response: IncomingMessage, host: string, idle: number, clock: Clock): Body {
-  const {promise: ended, resolve: end} = Promise.withResolvers<void>();
-  let closed: Error | undefined;
-  const close = (reason?: Error): void => {
-    closed ??= reason;
-    // After its end this leaves the connection alone: node has given it back to the agent.
-    response.destroy();
-    end();
-  };
+export const createBody = (response: IncomingMessage, host: string, idle: number, clock: Clock): Body =>
+  new ResponseBody(response, host, idle, clock);
 
-  async function* read(): AsyncGenerator<Uint8Array, void, undefined> {
+class ResponseBody implements Body {
+  readonly ended: Promise<void>;
+  readonly chunks: AsyncIterable<Uint8Array> = {[Symbol.asyncIterator]: () => this.#read()};
+  readonly timed: AsyncIterable<Uint8Array> = {[Symbol.asyncIterator]: () => this.#readTimed()};
+  readonly #response: IncomingMessage;
+  readonly #host: string;
+  readonly #idle: number;
+  readonly #clock: Clock;
+  readonly #end: () => void;
+  #closeReason: Error | undefined;
+
+  constructor(response: IncomingMessage, host: string, idle: number, clock: Clock) {
+    const {promise, resolve} = Promise.withResolvers<void>();
+    this.ended = promise;
+    this.#end = resolve;
+    this.#response = response;
+    this.#host = host;
+    this.#idle = idle;
+    this.#clock = clock;
+  }
+
+  close(reason?: Error): void {
+    this.#closeReason ??= reason;
+    // After the body's end this does not affect the connection: node has returned it to the agent.
+    this.#response.destroy();
+    this.#end();
+  }
+
+  async *#read(): AsyncGenerator<Uint8Array, void, undefined> {
     let idled = false;
-    const watch = watchIdle(clock, idle, () => {
+    const watch = watchIdle(this.#clock, this.#idle, () => {
       idled = true;
-      response.destroy();
+      this.#response.destroy();
     });
     try {
-      // Straight from node's response; got's own stream would cost more for each chunk.
-      const source: AsyncIterator<Uint8Array> = response[Symbol.asyncIterator]();
+      // Read from node's response: got's own stream would cost more for each chunk.
+      const source: AsyncIterator<Uint8Array> = this.#response[Symbol.asyncIterator]();
       for (;;) {
-        watch.waiting();
+        watch.restart();
         const next = await source.next();
-        watch.calm();
-        if (closed) throw closed;
+        watch.pause();
+        if (this.#closeReason) throw this.#closeReason;
         if (next.done) break;
         yield next.value;
       }
     } catch (error) {
-      if (closed) throw closed;
-      if (idled) throw new UpstreamFailure('timeout', host, `sent no byte of the body for ${idle} ms`);
-      throw connectionFault(error, host);
+      if (this.#closeReason) throw this.#closeReason;
+      if (idled) throw this.#timeout(`sent no byte of the body for ${this.#idle} ms`);
+      throw connectionFault(error, this.#host);
     } finally {
       watch.stop();
-      close();
+      this.close();
     }
   }
 
-  /** It is enough to look when bytes come: that none do is what the idle limit is for. */
-  async function* readSteadily(): AsyncGenerator<Uint8Array, void, undefined> {
-    const began = clock.monotonic();
+  /** Checks the rate only when bytes arrive; the idle limit covers the case that none do. */
+  async *#readTimed(): AsyncGenerator<Uint8Array, void, undefined> {
+    const began = this.#clock.monotonic();
     let length = 0;
-    for await (const chunk of read()) {
+    for await (const chunk of this.#read()) {
       length += chunk.length;
-      const spent = clock.monotonic() - began;
-      if (spent > idle + length / SLOWEST) {
-        throw new UpstreamFailure(
-          'timeout',
-          host,
-          `sends the body too slowly: ${length} bytes came in ${spent} ms, and it had not ended`,
-        );
-      }
+      const spent = this.#clock.monotonic() - began;
+      if (spent > this.#idle + length / MIN_BYTES_PER_MS)
+        throw this.#timeout(`sends the body too slowly: only ${length} bytes in ${spent} ms`);
       yield chunk;
     }
   }
 
-  return {
-    ended,
-    chunks: {[Symbol.asyncIterator]: read},
-    steady: {[Symbol.asyncIterator]: readSteadily},
-    close,
-  };
+  #timeout(reason: string): UpstreamFailure {
+    return new UpstreamFailure('timeout', this.#host, reason);
+  }
 }
 
-/** Reads what is left of a body that nobody wants, if it is small; else ends the connection. */
+/** Reads what is left of an unwanted body if it is small; otherwise ends the connection. */
 export function discard(body: Body): void {
   const drain = async (): Promise<void> => {
     let length = 0;
-    for await (const chunk of body.steady) {
+    for await (const chunk of body.timed) {
       length += chunk.length;
-      if (length > DRAIN_LIMIT) return;
+      if (length > MAX_DRAIN_BYTES) return;
     }
   };
-  // Nothing depends on it: a connection that breaks here is gone, as it would have been.
+  // A connection that breaks here is lost, and nothing depends on it.
   drain().catch(() => undefined);
 }
 
 /**
  * Reads a whole body into memory.
  * @param limit bytes.
- * @throws UpstreamFailure `protocol` when it is larger, `timeout` when it comes too slowly, or as the body's iteration.
+ * @param what names the body in the failure.
+ * @throws UpstreamFailure `protocol` when it is larger, `timeout` when it arrives too slowly, or as the body's iteration.
  */
 export async function collect(body: Body, host: string, limit: number, what: string): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
   let length = 0;
-  for await (const chunk of body.steady) {
+  for await (const chunk of body.timed) {
     length += chunk.length;
-    if (length > limit) {
-      throw new UpstreamFailure(
-        'protocol',
-        host,
-        `${what} is larger than ${limit} bytes, the most that is read`,
-      );
-    }
+    if (length > limit)
+      throw new UpstreamFailure('protocol', host, `${what} is larger than the limit of ${limit} bytes`);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks, length);

@@ -1,102 +1,130 @@
 import type {Clock} from '../../clock.ts';
 
 export interface BreakerPolicy {
-  /** The circuit opens after so many failures in a row. */
+  /** Consecutive failures that open the circuit. */
   failures: number;
   /** Milliseconds that it stays open. */
   openFor: number;
 }
 
-/** What one admitted request showed. `unknown`: it never reached the upstream, so it shows nothing. */
-export type Finding = 'reachable' | 'failing' | 'unknown';
+/** What one request showed. `unknown`: it never reached the upstream. */
+export type Outcome = 'reachable' | 'failing' | 'unknown';
 
-/** Milliseconds after which it makes sense to ask again while a probe is under way. */
-const PROBE_PATIENCE = 1000;
+/** How long to wait for the result of a probe before asking again. */
+const PROBE_RETRY_MS = 1000;
 
 type State =
   | {name: 'closed'; failures: number}
   | {name: 'open'; until: number}
   | {name: 'half-open'; probing: boolean};
 
-/** A circuit breaker that lets exactly one probe through once its time is over. */
+/** A circuit breaker that lets exactly one probe through once it has been open for its time. */
 export interface Breaker {
-  /** Milliseconds until asking makes sense; undefined when a request would be let through now. */
-  closedFor(): number | undefined;
-  /** True when requests are let through freely; false also for the one that would be the probe. */
-  steady(): boolean;
+  /** Milliseconds until a request makes sense; undefined when one would be let through now. */
+  retryAfter(): number | undefined;
+  /** True when all requests are let through; false also for the one that would be the probe. */
+  isClosed(): boolean;
   /**
-   * Lets a request through. Report its finding exactly once.
+   * Lets a request through. Call the result exactly once, with the request's outcome.
    * @returns undefined when the circuit is open.
    */
-  enter(): ((finding: Finding) => void) | undefined;
-  /** Resolves when it is decided whether a closed circuit opens; undefined when that is not in question. */
+  enter(): ((outcome: Outcome) => void) | undefined;
+  /** Resolves when it is decided whether a closed circuit opens; undefined when nothing is being decided. */
   confirming(): Promise<void> | undefined;
 }
 
 /**
- * @param confirm asked before the circuit opens, and before it opens again: are the failures more than those of single
- * requests? Must not throw. A closed circuit lets requests through until it has answered; without it, the circuit opens
- * at once.
+ * @param confirm asked before the circuit opens or opens again: is the whole host failing, and not only single requests?
+ * Must not throw. A closed circuit lets requests through until it resolves. Without it, the circuit opens at once.
  */
-export function createBreaker(
+export const createBreaker = (
   policy: BreakerPolicy,
   clock: Clock,
   onChange: (state: 'open' | 'half-open' | 'closed') => void,
   confirm?: () => Promise<boolean>,
-): Breaker {
-  let state: State = {name: 'closed', failures: 0};
-  let confirmation: Promise<void> | undefined;
-  const become = (next: State): void => {
-    const changed = next.name !== state.name;
-    state = next;
-    if (changed) onChange(next.name);
-  };
-  const open = (): void => become({name: 'open', until: clock.monotonic() + policy.openFor});
+): Breaker => new CircuitBreaker(policy, clock, onChange, confirm);
 
-  const closedFor = (): number | undefined => {
-    if (state.name === 'open' && clock.monotonic() < state.until) return state.until - clock.monotonic();
-    return state.name === 'half-open' && state.probing ? PROBE_PATIENCE : undefined;
-  };
+class CircuitBreaker implements Breaker {
+  readonly #policy: BreakerPolicy;
+  readonly #clock: Clock;
+  readonly #onChange: (state: 'open' | 'half-open' | 'closed') => void;
+  readonly #confirm: (() => Promise<boolean>) | undefined;
+  #state: State = {name: 'closed', failures: 0};
+  #confirmation: Promise<void> | undefined;
 
-  /** A success meanwhile says as much as the confirmation. */
-  const openOnceConfirmed = async (ask: () => Promise<boolean>): Promise<void> => {
-    const confirmed = await ask();
-    confirmation = undefined;
-    if (state.name !== 'closed') return;
-    if (confirmed && state.failures >= policy.failures) open();
-    else state = {name: 'closed', failures: 0};
-  };
+  constructor(
+    policy: BreakerPolicy,
+    clock: Clock,
+    onChange: (state: 'open' | 'half-open' | 'closed') => void,
+    confirm: (() => Promise<boolean>) | undefined,
+  ) {
+    this.#policy = policy;
+    this.#clock = clock;
+    this.#onChange = onChange;
+    this.#confirm = confirm;
+  }
 
-  // A request that was let through before the circuit opened says nothing about the time after.
-  const settle = (finding: Finding): void => {
-    if (state.name !== 'closed' || finding === 'unknown') return;
-    const failures = finding === 'failing' ? state.failures + 1 : 0;
-    state = {name: 'closed', failures};
-    if (failures < policy.failures) return;
-    if (confirm) confirmation ??= openOnceConfirmed(confirm);
-    else open();
-  };
-  /** Nobody waits for it: the others are refused meanwhile, as they are during any probe. */
-  const reopenOnceConfirmed = async (ask: () => Promise<boolean>): Promise<void> => {
-    if (await ask()) open();
-    else become({name: 'closed', failures: 0});
-  };
-  const settleProbe = (finding: Finding): void => {
-    if (finding === 'reachable') become({name: 'closed', failures: 0});
-    else if (finding === 'unknown') become({name: 'half-open', probing: false});
-    else if (confirm) void reopenOnceConfirmed(confirm);
-    else open();
-  };
+  retryAfter(): number | undefined {
+    const state = this.#state;
+    if (state.name === 'open' && this.#clock.monotonic() < state.until)
+      return state.until - this.#clock.monotonic();
+    return state.name === 'half-open' && state.probing ? PROBE_RETRY_MS : undefined;
+  }
 
-  return {
-    closedFor,
-    steady: () => state.name === 'closed',
-    confirming: () => confirmation,
-    enter() {
-      if (closedFor() !== undefined) return undefined;
-      if (state.name === 'closed') return settle;
-      become({name: 'half-open', probing: true});
-      return settleProbe;
-    },
-  };
+  isClosed(): boolean {
+    return this.#state.name === 'closed';
+  }
+
+  confirming(): Promise<void> | undefined {
+    return this.#confirmation;
+  }
+
+  enter(): ((outcome: Outcome) => void) | undefined {
+    if (this.retryAfter() !== undefined) return undefined;
+    if (this.#state.name === 'closed') return (outcome) => this.#count(outcome);
+    this.#become({name: 'half-open', probing: true});
+    return (outcome) => this.#settleProbe(outcome);
+  }
+
+  #become(next: State): void {
+    const changed = next.name !== this.#state.name;
+    this.#state = next;
+    if (changed) this.#onChange(next.name);
+  }
+
+  #open(): void {
+    this.#become({name: 'open', until: this.#clock.monotonic() + this.#policy.openFor});
+  }
+
+  #count(outcome: Outcome): void {
+    // A request that was let through before the circuit opened shows nothing about the time after.
+    if (this.#state.name !== 'closed' || outcome === 'unknown') return;
+    const failures = outcome === 'failing' ? this.#state.failures + 1 : 0;
+    this.#state = {name: 'closed', failures};
+    if (failures < this.#policy.failures) return;
+    if (this.#confirm) this.#confirmation ??= this.#openOnceConfirmed(this.#confirm);
+    else this.#open();
+  }
+
+  /** A success during the confirmation keeps the circuit closed, whatever the confirmation says. */
+  async #openOnceConfirmed(confirm: () => Promise<boolean>): Promise<void> {
+    const confirmed = await confirm();
+    this.#confirmation = undefined;
+    if (this.#state.name !== 'closed') return;
+    if (confirmed && this.#state.failures >= this.#policy.failures) this.#open();
+    else this.#state = {name: 'closed', failures: 0};
+  }
+
+  #settleProbe(outcome: Outcome): void {
+    if (outcome === 'reachable') this.#become({name: 'closed', failures: 0});
+    else if (outcome === 'unknown') this.#become({name: 'half-open', probing: false});
+    else if (this.#confirm) void this.#reopenOnceConfirmed(this.#confirm);
+    else this.#open();
+  }
+
+  /** Nothing waits for this: other requests are refused meanwhile, as during any probe. */
+  async #reopenOnceConfirmed(confirm: () => Promise<boolean>): Promise<void> {
+    if (await confirm()) this.#open();
+    else this.#become({name: 'closed', failures: 0});
+  }
 }

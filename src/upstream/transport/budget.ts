@@ -1,22 +1,22 @@
 import type {Clock} from '../../clock.ts';
 
-/** The time that one call has until its response headers are here: waiting, tokens and retries included. */
+/** The time that one call has until its response headers arrive, including waiting, tokens and retries. */
 export interface Budget {
   /** Aborted when the time is over; never after `end`. */
   readonly signal: AbortSignal;
-  /** The whole of it, milliseconds. */
+  /** The whole budget, in milliseconds. */
   readonly total: number;
   /** Milliseconds left. */
   left(): number;
-  /** The headers are here, or nobody waits for them: no time-out any more. Idempotent. */
+  /** Stops the timer: the headers have arrived, or nobody is waiting for them. Idempotent. */
   end(): void;
-  /** Starts the time anew, all of it. Nothing happens once the signal is aborted. */
+  /** Starts the timer again with the whole budget. No effect once the signal is aborted. */
   restart(): void;
   /** Ends the time now. */
   spend(): void;
 }
 
-/** Starts a budget of `total` milliseconds. End it, or its timer outlives the call. */
+/** Starts a budget of `total` milliseconds. Call `end`, or its timer outlives the call. */
 export function startBudget(clock: Clock, total: number): Budget {
   const spent = new AbortController();
   const spend = (): void => spent.abort();
@@ -37,7 +37,7 @@ export function startBudget(clock: Clock, total: number): Budget {
 }
 
 /**
- * Waits for work that others share and that must not end with this waiter.
+ * Waits for shared work, which continues when this waiter gives up.
  * @throws the signal's reason when it is aborted first.
  */
 export function waitFor<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
@@ -45,7 +45,7 @@ export function waitFor<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
     const giveUp = (): void => reject(signal.reason);
     if (signal.aborted) giveUp();
     else signal.addEventListener('abort', giveUp, {once: true});
-    // Also when nobody waits: how it ends is not to go unhandled.
+    // Attached even when already aborted, so that a later rejection does not go unhandled.
     work.then(resolve, reject).finally(() => signal.removeEventListener('abort', giveUp));
   });
 }

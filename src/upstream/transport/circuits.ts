@@ -3,30 +3,29 @@ import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {RepositoryName} from '../../oci/name.ts';
 import {UpstreamFailure} from '../port.ts';
-import {type Breaker, type BreakerPolicy, createBreaker} from './breaker.ts';
-import {type Findings, findingsOfError, findingsOfReply} from './findings.ts';
-import type {Reply} from './request.ts';
+import {type Breaker, type BreakerPolicy, createBreaker, type Outcome} from './breaker.ts';
+import type {Reply} from './reply.ts';
 
 /**
- * The circuits of one upstream: its host's, which opens after connection errors, time-outs and gateway errors once a
- * probe has confirmed that the host is down, and one for each repository, which opens after its 5xx and time-outs. What
- * fails in one repository keeps nobody from the others.
+ * The circuits of one upstream: the host's, which opens after connection errors, timeouts and gateway errors once a
+ * probe has confirmed that the host is down, and one for each repository, which opens after 5xx and timeouts there. A
+ * failing repository does not affect the others.
  */
 export interface Circuits {
-  /** Resolves when the host has answered its probe, or has not; undefined while it is not being probed. */
+  /** Resolves when the host's probe has been answered or has failed; undefined while there is no probe. */
   probing(): Promise<void> | undefined;
-  /** @throws UpstreamFailure `open` when the host, or this repository, is not asked at the moment. */
+  /** @throws UpstreamFailure `open` when the circuit of the host or of this repository is open. */
   check(repository: RepositoryName): void;
-  /** Would a question about this repository be let through freely, and not as a probe? */
-  steady(repository: RepositoryName): boolean;
-  /** Runs one question, and learns from how it ends. @throws as `check`, and whatever the question throws. */
-  run(repository: RepositoryName, question: () => Promise<Reply>): Promise<Reply>;
+  /** Whether a request about this repository would be let through as an ordinary one, and not as a probe. */
+  isClosed(repository: RepositoryName): boolean;
+  /** Runs one request and counts its outcome. @throws as `check`, and what the request throws. */
+  run(repository: RepositoryName, request: () => Promise<Reply>): Promise<Reply>;
 }
 
 export interface CircuitsDeps {
   /** The upstream's. */
   host: string;
-  /** Asks the host for something that concerns no repository. Gives the answer's head; throws as `Send` does. */
+  /** Sends a request that concerns no repository. Resolves with the response's head; throws as `Send` does. */
   probe(): Promise<Reply>;
   clock: Clock;
   events: Events;
@@ -35,71 +34,129 @@ export interface CircuitsDeps {
 /** Repositories whose failures are counted. */
 const MAX_REPOSITORIES = 10_000;
 
-export function createCircuits(policy: BreakerPolicy, deps: CircuitsDeps): Circuits {
-  const {host, probe, clock, events} = deps;
+export const createCircuits = (policy: BreakerPolicy, deps: CircuitsDeps): Circuits =>
+  new UpstreamCircuits(policy, deps);
 
-  const isDown = async (): Promise<boolean> => {
+class UpstreamCircuits implements Circuits {
+  readonly #policy: BreakerPolicy;
+  readonly #deps: CircuitsDeps;
+  readonly #ofHost: Breaker;
+  readonly #ofRepositories = new LRUCache<RepositoryName, Breaker>({max: MAX_REPOSITORIES});
+
+  constructor(policy: BreakerPolicy, deps: CircuitsDeps) {
+    const {host, clock, events} = deps;
+    this.#policy = policy;
+    this.#deps = deps;
+    this.#ofHost = createBreaker(
+      policy,
+      clock,
+      (state) => events.emit('upstream.circuit', {host, state}),
+      () => this.#isHostDown(),
+    );
+  }
+
+  probing(): Promise<void> | undefined {
+    return this.#ofHost.confirming();
+  }
+
+  check(repository: RepositoryName): void {
+    const left = this.#ofHost.retryAfter();
+    if (left !== undefined) throw this.#open('', left);
+    const leftForRepository = this.#ofRepository(repository).retryAfter();
+    if (leftForRepository !== undefined) throw this.#open(`${repository} `, leftForRepository);
+  }
+
+  isClosed(repository: RepositoryName): boolean {
+    return this.#ofHost.isClosed() && this.#ofRepository(repository).isClosed();
+  }
+
+  async run(repository: RepositoryName, request: () => Promise<Reply>): Promise<Reply> {
+    const {host} = this.#deps;
+    const report = this.#enter(repository);
     try {
-      return findingsOfReply(await probe(), host).host === 'failing';
+      const reply = await request();
+      report(outcomesOfReply(reply, host));
+      return reply;
     } catch (error) {
-      return findingsOfError(error, host).host === 'failing';
+      report(outcomesOfError(error, host));
+      throw error;
     }
-  };
-  const ofHost = createBreaker(
-    policy,
-    clock,
-    (state) => events.emit('upstream.circuit', {host, state}),
-    isDown,
-  );
-  const ofRepositories = new LRUCache<RepositoryName, Breaker>({max: MAX_REPOSITORIES});
-
-  function ofRepository(repository: RepositoryName): Breaker {
-    const known = ofRepositories.get(repository);
-    if (known) return known;
-    const tell = (state: 'open' | 'half-open' | 'closed') =>
-      void events.emit('upstream.circuit', {host, repository, state});
-    const breaker = createBreaker(policy, clock, tell);
-    ofRepositories.set(repository, breaker);
-    return breaker;
   }
 
-  const opened = (what: string, retryAfter: number): UpstreamFailure => {
-    const reason = `${what}failed ${policy.failures} times in a row and is not asked at the moment`;
-    return new UpstreamFailure('open', host, reason, {retryAfter});
-  };
-
-  function check(repository: RepositoryName): void {
-    const left = ofHost.closedFor();
-    if (left !== undefined) throw opened('', left);
-    const leftOfRepository = ofRepository(repository).closedFor();
-    if (leftOfRepository !== undefined) throw opened(`${repository} `, leftOfRepository);
-  }
-
-  /** Both let it through: `check` has asked them, in the same turn. */
-  function enter(repository: RepositoryName): (findings: Findings) => void {
-    check(repository);
-    const reportHost = ofHost.enter();
-    const reportRepository = ofRepository(repository).enter();
-    return (findings) => {
-      reportHost?.(findings.host);
-      reportRepository?.(findings.repository);
+  /** Both breakers let the request through: `check` has just asked them, without yielding in between. */
+  #enter(repository: RepositoryName): (outcomes: Outcomes) => void {
+    this.check(repository);
+    const reportHost = this.#ofHost.enter();
+    const reportRepository = this.#ofRepository(repository).enter();
+    return (outcomes) => {
+      reportHost?.(outcomes.host);
+      reportRepository?.(outcomes.repository);
     };
   }
 
-  return {
-    probing: ofHost.confirming,
-    check,
-    steady: (repository) => ofHost.steady() && ofRepository(repository).steady(),
-    async run(repository, question) {
-      const report = enter(repository);
-      try {
-        const reply = await question();
-        report(findingsOfReply(reply, host));
-        return reply;
-      } catch (error) {
-        report(findingsOfError(error, host));
-        throw error;
-      }
-    },
-  };
+  #ofRepository(repository: RepositoryName): Breaker {
+    const known = this.#ofRepositories.get(repository);
+    if (known) return known;
+    const {host, clock, events} = this.#deps;
+    const breaker = createBreaker(this.#policy, clock, (state) =>
+      events.emit('upstream.circuit', {host, repository, state}),
+    );
+    this.#ofRepositories.set(repository, breaker);
+    return breaker;
+  }
+
+  async #isHostDown(): Promise<boolean> {
+    const {host, probe} = this.#deps;
+    try {
+      return outcomesOfReply(await probe(), host).host === 'failing';
+    } catch (error) {
+      return outcomesOfError(error, host).host === 'failing';
+    }
+  }
+
+  #open(what: string, retryAfter: number): UpstreamFailure {
+    const reason = `${what}failed ${this.#policy.failures} times in a row; its circuit breaker lets no requests through`;
+    return new UpstreamFailure('open', this.#deps.host, reason, {retryAfter});
+  }
+}
+
+/** What one request showed about the upstream's host, and about the repository. */
+interface Outcomes {
+  host: Outcome;
+  repository: Outcome;
+}
+
+/** 5xx that are proper answers: not implemented, and loop detected. */
+const PROPER_ANSWERS: ReadonlySet<number> = new Set([501, 508]);
+/** Sent by a gateway when the server behind it does not answer; any other 5xx is about the requested resource. */
+const GATEWAY_ERRORS: ReadonlySet<number> = new Set([502, 503, 504]);
+const NOTHING_SHOWN: Outcomes = {host: 'unknown', repository: 'unknown'};
+const REACHABLE: Outcomes = {host: 'reachable', repository: 'reachable'};
+
+/** @param host the upstream's; a reply from a host that it redirected to shows that the upstream itself is up. */
+function outcomesOfReply({status, url}: Pick<Reply, 'status' | 'url'>, host: string): Outcomes {
+  if (status < 500 || PROPER_ANSWERS.has(status)) return REACHABLE;
+  const isGateway = GATEWAY_ERRORS.has(status) && url.host === host;
+  return {host: isGateway ? 'failing' : 'reachable', repository: 'failing'};
+}
+
+/** @param error what a request failed with. */
+function outcomesOfError(error: unknown, host: string): Outcomes {
+  if (!(error instanceof UpstreamFailure)) return NOTHING_SHOWN;
+  const isHost = error.host === host;
+  switch (error.kind) {
+    // The upstream may not have been asked at all.
+    case 'credentials':
+    case 'throttled':
+      return NOTHING_SHOWN;
+    case 'unreachable':
+      return isHost ? {host: 'failing', repository: 'unknown'} : {host: 'reachable', repository: 'failing'};
+    case 'timeout':
+      return {host: isHost ? 'failing' : 'reachable', repository: 'failing'};
+    // The token service may fail for one scope only, and nothing was learned about the upstream itself.
+    case 'token':
+      return {host: 'unknown', repository: 'failing'};
+    default:
+      return REACHABLE;
+  }
 }

@@ -1,8 +1,9 @@
+import {errorCode} from '../../error-code.ts';
 import {UpstreamFailure} from '../port.ts';
 import {PrivateAddress, refusedAddress} from './private-address.ts';
 
-/** Faults of a moment; the same request may succeed at once or soon. */
-const PASSING = new Set([
+/** Faults after which the same request may succeed at once or soon. */
+const TRANSIENT = new Set([
   'ECONNREFUSED',
   'ECONNRESET',
   'ECONNABORTED',
@@ -15,7 +16,8 @@ const PASSING = new Set([
   'ERR_STREAM_PREMATURE_CLOSE',
 ]);
 
-const EXPLAINED: Record<string, string> = {
+const UNTRUSTED = 'has a certificate that no trusted authority signed; add its authority to upstream.ca';
+const REASONS: Record<string, string> = {
   ECONNREFUSED: 'refuses connections',
   ECONNRESET: 'broke the connection',
   ERR_STREAM_PREMATURE_CLOSE: 'broke the connection',
@@ -23,57 +25,44 @@ const EXPLAINED: Record<string, string> = {
   EAI_AGAIN: 'is a host name that DNS cannot look up at the moment',
   ENETUNREACH: 'cannot be reached from this network',
   EHOSTUNREACH: 'cannot be reached from this network',
-  DEPTH_ZERO_SELF_SIGNED_CERT:
-    'has a certificate that no trusted authority signed; add its authority to upstream.ca',
-  SELF_SIGNED_CERT_IN_CHAIN:
-    'has a certificate that no trusted authority signed; add its authority to upstream.ca',
-  UNABLE_TO_VERIFY_LEAF_SIGNATURE:
-    'has a certificate that no trusted authority signed; add its authority to upstream.ca',
-  UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
-    'has a certificate that no trusted authority signed; add its authority to upstream.ca',
+  DEPTH_ZERO_SELF_SIGNED_CERT: UNTRUSTED,
+  SELF_SIGNED_CERT_IN_CHAIN: UNTRUSTED,
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: UNTRUSTED,
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: UNTRUSTED,
   CERT_HAS_EXPIRED: 'has a certificate that has expired',
   ERR_TLS_CERT_ALTNAME_INVALID: 'has a certificate for other host names',
-  EPROTO: 'does not speak TLS there; an upstream without it needs http:// and "insecure: true"',
+  EPROTO: 'does not speak TLS on that port; an upstream without TLS needs http:// and "insecure: true"',
 };
 
-/** A connection that failed before or in the middle of an answer. */
+/** A connection that failed before or during a response. */
 export class ConnectionFault extends UpstreamFailure {
-  /** Asking again may help. */
-  readonly passing: boolean;
+  /** Whether a retry may help. */
+  readonly transient: boolean;
 
   constructor(
     kind: 'unreachable' | 'protocol',
     host: string,
     reason: string,
-    passing: boolean,
+    transient: boolean,
     cause?: unknown,
   ) {
     super(kind, host, reason, {cause});
-    this.passing = passing;
+    this.transient = transient;
   }
 }
 
-const codeOf = (error: unknown): string =>
-  error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
-
-/** Turns what node or got threw into a fault that names what a person can do. The request's headers are left behind. */
+/** Turns an error of node or got into a fault that says what to do. Drops the request's headers. */
 export function connectionFault(error: unknown, host: string): ConnectionFault {
-  const code = codeOf(error);
-  // got's errors carry the request's options, Authorization among them; only node's own error may travel on.
+  const code = errorCode(error) ?? '';
+  // got's errors hold the request's options, including Authorization; only node's own error may be passed on.
   const cause = error instanceof Error && 'options' in error ? error.cause : error;
   if (cause instanceof PrivateAddress) {
     const reason = refusedAddress(cause.hostname, cause.address);
     return new ConnectionFault('protocol', host, reason, false, cause);
   }
-  if (code.startsWith('HPE_')) {
-    return new ConnectionFault('protocol', host, `sent what is no HTTP answer (${code})`, false, cause);
-  }
-  const reason = EXPLAINED[code] ?? 'connection failed';
-  return new ConnectionFault(
-    'unreachable',
-    host,
-    code ? `${reason} (${code})` : reason,
-    PASSING.has(code),
-    cause,
-  );
+  if (code.startsWith('HPE_'))
+    return new ConnectionFault('protocol', host, `sent an invalid HTTP response (${code})`, false, cause);
+  const reason = REASONS[code] ?? 'connection failed';
+  const detail = code ? `${reason} (${code})` : reason;
+  return new ConnectionFault('unreachable', host, detail, TRANSIENT.has(code), cause);
 }

@@ -1,15 +1,15 @@
 import {type LookupAddress, type LookupOptions, lookup as lookUp} from 'node:dns';
 import {BlockList, isIP, type LookupFunction} from 'node:net';
 
-/** Networks that are not the internet's (RFC 6890): whoever names such an address means something near this machine. */
+/** Networks that are not part of the public internet (RFC 6890). */
 const IPV4: readonly (readonly [network: string, prefix: number])[] = [
   ['0.0.0.0', 8], // this host
   ['10.0.0.0', 8],
-  ['100.64.0.0', 10], // shared by carriers, and by overlay networks
+  ['100.64.0.0', 10], // carrier-grade NAT, and overlay networks
   ['127.0.0.0', 8],
-  ['169.254.0.0', 16], // link-local, and the metadata services of clouds
+  ['169.254.0.0', 16], // link-local, including cloud metadata services
   ['172.16.0.0', 12],
-  ['192.0.0.0', 24], // of protocols, and the metadata service of a cloud
+  ['192.0.0.0', 24], // protocol assignments, including a cloud metadata service
   ['192.168.0.0', 16],
 ];
 const IPV6: readonly (readonly [network: string, prefix: number])[] = [
@@ -19,8 +19,8 @@ const IPV6: readonly (readonly [network: string, prefix: number])[] = [
   ['fec0::', 10],
 ];
 /**
- * Prefixes of 96 bits before an IPv4 address: compatible, NAT64 (RFC 6052, and RFC 8215 for local use). The list
- * compares mapped addresses by itself.
+ * 96-bit prefixes of IPv6 addresses that contain an IPv4 address: IPv4-compatible, and NAT64 (RFC 6052; RFC 8215 for
+ * local use). BlockList handles IPv4-mapped addresses itself.
  */
 const EMBEDDING = ['::', '64:ff9b::', '64:ff9b:1::'];
 
@@ -31,23 +31,23 @@ for (const [network, prefix] of IPV4) {
 }
 for (const [network, prefix] of IPV6) PRIVATE.addSubnet(network, prefix, 'ipv6');
 
-/** Is this IP address private, loopback or link-local, however it is written? */
+/** Whether an IP address is private, loopback or link-local, in any notation. */
 export function isPrivateAddress(address: string): boolean {
   const [bare = ''] = address.split('%', 1);
   return PRIVATE.check(bare, isIP(bare) === 6 ? 'ipv6' : 'ipv4');
 }
 
-/** The IP address that a URL names by itself; undefined where it names a host. The URL's parser has normalized it. */
+/** The IP address in a URL, as the URL parser normalized it; undefined when the URL has a host name. */
 export function addressIn({hostname}: URL): string | undefined {
   const bare = hostname.replace(/^\[|\]$/g, '');
   return isIP(bare) === 0 ? undefined : bare;
 }
 
-/** Why an address is not asked, said of its host, and what to do if it is meant. */
+/** The reason why a host with a private address is refused, and how to allow it. */
 export const refusedAddress = (hostname: string, address: string): string =>
-  `has the private address ${address}, where a public registry may not lead; if it is meant, add "${hostname}" to upstream.redirectHosts`;
+  `has the private address ${address}, to which a public registry may not redirect; if this is intended, add "${hostname}" to upstream.redirectHosts`;
 
-/** A name that has only private addresses, where a public one was needed. */
+/** A host name that has only private addresses, where a public one is required. */
 export class PrivateAddress extends Error {
   override readonly name = 'PrivateAddress';
   readonly hostname: string;
@@ -61,8 +61,8 @@ export class PrivateAddress extends Error {
 }
 
 /**
- * Makes a lookup whose connections never go to a private address: the addresses that a connection is made to are those
- * that were looked at.
+ * Creates a lookup that returns no private address. The connection is made to an address that it returned, so a second
+ * DNS answer cannot slip in.
  * @param exempt host names that may have any address: those of forward proxies.
  */
 export function createPublicLookup(exempt: ReadonlySet<string>): LookupFunction {

@@ -1,36 +1,60 @@
+import type {IncomingHttpHeaders} from 'node:http';
 import {LRUCache} from 'lru-cache';
 import type {Clock} from '../../clock.ts';
 import {UpstreamFailure} from '../port.ts';
 
-/** A host that answered 429 (RFC 6585, section 4). */
+/** What is left of an upstream's rate limit. */
+export interface Quota {
+  limit: number;
+  remaining: number;
+  /** Milliseconds in which `limit` requests are allowed; undefined when the upstream does not say. */
+  window: number | undefined;
+}
+
+const ITEM = /^\s*(\d{1,12})\s*(?:;\s*w=(\d{1,9}))?/;
+
+/** Reads `RateLimit-Limit: 100;w=21600` and `RateLimit-Remaining: 76;w=21600`, as Docker Hub sends them, or plain numbers. */
+export function parseQuota(headers: IncomingHttpHeaders): Quota | undefined {
+  const limit = ITEM.exec(String(headers['ratelimit-limit'] ?? ''));
+  const remaining = ITEM.exec(String(headers['ratelimit-remaining'] ?? ''));
+  if (!limit || !remaining) return undefined;
+  const seconds = limit[2] ?? remaining[2];
+  return {
+    limit: Number(limit[1]),
+    remaining: Number(remaining[1]),
+    window: seconds === undefined ? undefined : Number(seconds) * 1000,
+  };
+}
+
+/** A 429 (RFC 6585, section 4). */
 export interface RateLimited {
-  /** The host that answered: the upstream, its token service, or where it redirects to. */
+  /** The host that answered: the upstream, its token service, or a host that either redirects to. */
   host: string;
   /** For the failure and the log. */
   reason: string;
-  /** Milliseconds that its `Retry-After` asks to wait; undefined where it has none. */
+  /** Milliseconds to wait according to `Retry-After`; undefined when it is missing. */
   retryAfter: number | undefined;
 }
 
 /**
- * Keeps the hosts of one upstream from being asked while they limit our rate: asking again is what a limit counts. A
- * host is not asked before the time that its `Retry-After` names, whoever asks.
+ * One gate for each host that an upstream uses. After a 429 with `Retry-After` the host's gate stays closed for that
+ * time, and no request is sent to it: requests count against the limit even when they are refused.
  */
 export interface RateGates {
-  /** @throws UpstreamFailure `throttled`, at once, while the host is not to be asked. */
+  /** @throws UpstreamFailure `throttled`, without waiting, while the host's gate is closed. */
   check(host: string): void;
-  /** Closes the host's gate for the time that it names. @returns the failure of the question that was answered. */
+  /** Closes the host's gate. @returns the failure of the request that was answered 429. */
   limited(answer: RateLimited): UpstreamFailure;
 }
 
-/** Milliseconds that a gate stays closed at the longest: the window of Docker Hub's limit. A typo is not for ever. */
+/** The window of Docker Hub's limit. Caps an upstream's `Retry-After`, so that a mistake there does not close a gate for days. */
 const MAX_CLOSED_MS = 6 * 60 * 60 * 1000;
 /** Hosts whose gates are remembered. */
 const MAX_GATES = 1000;
 
 /**
  * @param upstream the upstream's host, for its failures.
- * @param onLimited told once for each time that a gate closes, and of each 429 that does not say for how long.
+ * @param onLimited called when a gate closes, and for each 429 without `Retry-After`.
  */
 export function createRateGates(
   upstream: string,
@@ -55,7 +79,7 @@ export function createRateGates(
       }
       const retryAfter = Math.min(answer.retryAfter, MAX_CLOSED_MS);
       const left = closedFor(host);
-      // Those that were under way when it closed are answered 429 as well.
+      // Requests already under way when the gate closes are answered 429 too; they are not reported again.
       if (left <= 0) onLimited({...answer, retryAfter});
       gates.set(host, {until: clock.monotonic() + Math.max(left, retryAfter), reason});
       return failure(reason, retryAfter);

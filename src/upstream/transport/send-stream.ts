@@ -1,47 +1,48 @@
 import {type ClientRequest, request as httpRequest, type IncomingMessage} from 'node:http';
 import {request as httpsRequest} from 'node:https';
 import type {Socket} from 'node:net';
-import type {Clock} from '../../clock.ts';
+import {type Clock, type IdleWatch, watchIdle} from '../../clock.ts';
 import {UpstreamFailure} from '../port.ts';
-import {createBody, watchIdle} from './body.ts';
+import {createBody} from './body.ts';
 import {startBudget, waitFor} from './budget.ts';
 import {ConnectionFault, connectionFault} from './fault.ts';
-import {type Reply, type RequestOptions, type SendDeps, USER_AGENT} from './request.ts';
+import type {Method, Reply} from './reply.ts';
+import {type RequestOptions, type SendDeps, USER_AGENT} from './request.ts';
 
-/** Bytes to send that can be read only once. */
+/** A body that can be read only once. */
 export interface StreamedBody {
-  /** Their number; undefined where it is not known before their end. */
+  /** Bytes; undefined when the length is not known in advance. */
   length: number | undefined;
-  /** Asked for the next chunk when the one before has left; ended with `return()` when no more are wanted. */
+  /** The next chunk is requested once the previous one has been sent; ended with `return()` when no more are wanted. */
   bytes: AsyncIterable<Uint8Array>;
 }
 
 export interface StreamRequest extends Pick<RequestOptions, 'network'> {
-  method: RequestOptions['method'];
+  method: Method;
   url: URL;
   headers: Record<string, string>;
   stream: StreamedBody;
 }
 
 /**
- * One HTTP exchange whose body is a stream. However long the bytes are in coming, nothing runs out meanwhile; limits
- * hold for connecting, for the upstream's taking of bytes, and, from the last byte on, for its answer.
- * @returns the answer. One that refuses (3xx and above) may come before all bytes are sent, and ends the sending.
+ * One HTTP exchange whose body is a stream. No time limit applies while the next bytes are awaited; the limits apply to
+ * connecting, to the upstream's reading of bytes, and, after the last byte, to its response.
+ * @returns the reply. One with status 300 or above may come before all bytes are sent, and ends the sending.
  * @throws UpstreamFailure, or what reading the bytes throws.
  */
 export type SendStream = (request: StreamRequest) => Promise<Reply>;
 
 export interface SendStreamDeps extends SendDeps {
-  /** Milliseconds, each: for connecting, between bytes, from the last byte sent to the answer's headers. */
+  /** Milliseconds: for connecting, between bytes, and from the last byte sent to the response's headers. */
   timeouts: {connect: number; idle: number; answer: number};
 }
 
-/** Bytes that are handed to the connection at once: how fine progress is seen. */
-const PIECE = 256 * 1024;
-/** Ends the sending: there is an answer, and it wants no more bytes. */
-const ANSWERED = new Error('the upstream has answered');
+/** Bytes per write to the connection. Progress, and so idling, is measured in units of this size. */
+const WRITE_SIZE = 256 * 1024;
+/** Ends the sending because the upstream has refused. */
+const REFUSED = new Error('the upstream has refused the request');
 
-/** @throws what `late` gives when the time is over first. */
+/** @throws the error of `late` when the time is over first. */
 async function within<T>(work: Promise<T>, ms: number, clock: Clock, late: () => Error): Promise<T> {
   const budget = startBudget(clock, ms);
   try {
@@ -53,21 +54,22 @@ async function within<T>(work: Promise<T>, ms: number, clock: Clock, late: () =>
   }
 }
 
-/** What a write is told on a connection that the other side has closed. */
-const RESET = new Set(['EPIPE', 'ECONNRESET']);
+/** Codes of a write to a connection that the other side has closed. */
+const RESET_CODES = new Set(['EPIPE', 'ECONNRESET']);
 
 /**
- * An upstream that has answered and closed makes the next write fail, on which node throws away what came before and
- * is not read yet: the answer. With this, such a write stays open, and the reading finds the answer or the end.
+ * Lets the response be read after a failed write. When an upstream has answered and closed, the next write fails, and
+ * node then drops what it has received but not read: the response. Here such a write never completes, and reading finds
+ * the response or the end of the connection.
  */
-function readToTheEnd(socket: Socket): void {
-  // A kept connection, which an earlier upload used.
+function ignoreResetOnWrite(socket: Socket): void {
+  // A kept-alive connection that an earlier upload has used.
   if (Object.hasOwn(socket, '_write')) return;
   type Done = (error?: NodeJS.ErrnoException | null) => void;
   const unlessReset =
     (done: Done): Done =>
     (error) => {
-      if (!RESET.has(error?.code ?? '')) done(error);
+      if (!RESET_CODES.has(error?.code ?? '')) done(error);
     };
   const {_write, _writev} = socket;
   socket._write = (chunk, encoding, done) => _write.call(socket, chunk, encoding, unlessReset(done));
@@ -77,91 +79,116 @@ function readToTheEnd(socket: Socket): void {
 function connected(request: ClientRequest): Promise<void> {
   return new Promise((resolve) => {
     request.once('socket', (socket) => {
-      readToTheEnd(socket);
-      const encrypted = 'secureConnecting' in socket;
-      const pending = encrypted ? socket.secureConnecting === true : socket.connecting;
-      if (pending) socket.once(encrypted ? 'secureConnect' : 'connect', resolve);
+      ignoreResetOnWrite(socket);
+      const isTls = 'secureConnecting' in socket;
+      const isPending = isTls ? socket.secureConnecting === true : socket.connecting;
+      if (isPending) socket.once(isTls ? 'secureConnect' : 'connect', resolve);
       else resolve();
     });
   });
 }
 
-/** Resolves when the bytes have left this process: whoever gave them may use their memory again. */
-function write(request: ClientRequest, piece: Uint8Array, host: string): Promise<void> {
+/** Resolves when the bytes have left this process and their memory may be reused. */
+function write(request: ClientRequest, bytes: Uint8Array, host: string): Promise<void> {
   return new Promise((resolve, reject) => {
-    request.write(piece, (error) => (error ? reject(connectionFault(error, host)) : resolve()));
+    request.write(bytes, (error) => (error ? reject(connectionFault(error, host)) : resolve()));
   });
 }
 
 /**
  * Sends the bytes as they come.
- * @param halt its reason is thrown at once, whatever is waited for.
+ * @param halt its reason is thrown at once, also while the next bytes are awaited.
  */
-async function pour(
+async function sendBytes(
   request: ClientRequest,
   {length, bytes}: StreamedBody,
   host: string,
   halt: AbortSignal,
-  watch: {waiting(): void; calm(): void},
+  watch: IdleWatch,
 ): Promise<void> {
   const source = bytes[Symbol.asyncIterator]();
   let sent = 0;
-  const check = (fits: boolean): void => {
-    if (!fits) throw new Error(`an upload of ${length} bytes was given another number of them`);
+  const checkLength = (fits: boolean): void => {
+    if (!fits)
+      throw new Error(`the stream of an upload does not have the ${length} bytes that were announced`);
   };
   try {
     for (;;) {
       const {done, value} = await waitFor(source.next(), halt);
       if (done) break;
       sent += value.length;
-      check(length === undefined || sent <= length);
-      watch.waiting();
-      for (let at = 0; at < value.length; at += PIECE) {
-        await waitFor(write(request, value.subarray(at, at + PIECE), host), halt);
-        watch.waiting();
+      checkLength(length === undefined || sent <= length);
+      watch.restart();
+      for (let at = 0; at < value.length; at += WRITE_SIZE) {
+        await waitFor(write(request, value.subarray(at, at + WRITE_SIZE), host), halt);
+        watch.restart();
       }
-      watch.calm();
+      watch.pause();
     }
-    check(length === undefined || sent === length);
+    checkLength(length === undefined || sent === length);
   } catch (error) {
-    // Not waited for: while its next chunk is still to come, the source cannot end.
+    // Not awaited: the source cannot end before its next chunk has arrived.
     source.return?.().catch(() => undefined);
     throw error;
   }
 }
 
-/** What becomes of a request while its body is being sent. */
-interface Course {
-  /** The answer's head, or the connection's fault. */
-  readonly answered: Promise<IncomingMessage>;
-  /** Aborted by a fault, and by an answer that wants no more bytes. */
+/** The response to a request whose body is still being sent. */
+interface PendingResponse {
+  /** The response's head; rejects with the connection's fault. */
+  readonly head: Promise<IncomingMessage>;
+  /** Aborted by a fault, and by a response that refuses further bytes. */
   readonly halt: AbortController;
-  /** That answer is here. */
-  refused(): boolean;
+  isRefusal(): boolean;
 }
 
-function courseOf(request: ClientRequest, host: string): Course {
-  const {promise: answered, resolve, reject} = Promise.withResolvers<IncomingMessage>();
-  answered.catch(() => undefined);
+function responseOf(request: ClientRequest, host: string): PendingResponse {
+  const {promise: head, resolve, reject} = Promise.withResolvers<IncomingMessage>();
+  head.catch(() => undefined);
   const halt = new AbortController();
-  let refused = false;
+  let isRefusal = false;
   request.once('response', (response) => {
-    // One that accepts before the end, as some do to keep the connection, still has to get the rest.
-    refused = (response.statusCode ?? 0) >= 300;
+    // A 2xx may also come early, as from servers that keep the connection open; the rest must still be sent.
+    isRefusal = (response.statusCode ?? 0) >= 300;
     resolve(response);
-    if (refused) halt.abort(ANSWERED);
+    if (isRefusal) halt.abort(REFUSED);
   });
-  // Stays for the body's time, whose faults are seen by whoever reads it.
+  // Stays while the body is read, so that its errors do not go unhandled; the body's reader sees them.
   request.on('error', (error) => {
     const fault = connectionFault(error, host);
     reject(fault);
     halt.abort(fault);
   });
-  return {answered, halt, refused: () => refused};
+  return {head, halt, isRefusal: () => isRefusal};
 }
 
-export function createSendStream({clock, events, agents, labelOf, timeouts}: SendStreamDeps): SendStream {
-  const {connect, idle, answer} = timeouts;
+/** Sends the whole request and waits for the response's head. */
+async function sendAll(
+  request: ClientRequest,
+  {head, halt}: PendingResponse,
+  {url: {host}, stream}: StreamRequest,
+  {clock, timeouts: {connect, idle, answer}}: Pick<SendStreamDeps, 'clock' | 'timeouts'>,
+): Promise<void> {
+  const timeout = (reason: string) => new UpstreamFailure('timeout', host, reason);
+  const watch = watchIdle(clock, idle, () =>
+    halt.abort(timeout(`accepted no byte of the upload for ${idle} ms`)),
+  );
+  try {
+    request.flushHeaders();
+    const connecting = waitFor(connected(request), halt.signal);
+    const late = `could not be connected to in time (${connect}ms)`;
+    await within(connecting, connect, clock, () => new ConnectionFault('unreachable', host, late, true));
+    await sendBytes(request, stream, host, halt.signal, watch);
+  } finally {
+    watch.stop();
+  }
+  request.end();
+  const late = `sent no response headers for ${answer} ms after the last byte of the upload`;
+  await within(head, answer, clock, () => timeout(late));
+}
+
+export function createSendStream(deps: SendStreamDeps): SendStream {
+  const {clock, events, agents, labelOf, timeouts} = deps;
 
   const open = ({method, url, headers, network = 'any'}: StreamRequest): ClientRequest => {
     const fixed = {'user-agent': USER_AGENT, 'accept-encoding': 'identity'};
@@ -171,52 +198,26 @@ export function createSendStream({clock, events, agents, labelOf, timeouts}: Sen
       : httpRequest(url, {...options, agent: agents[network].http});
   };
 
-  const send = async (request: ClientRequest, {answered, halt}: Course, {url, stream}: StreamRequest) => {
-    const {host} = url;
-    const timeout = (reason: string) => new UpstreamFailure('timeout', host, reason);
-    const watch = watchIdle(clock, idle, () =>
-      halt.abort(timeout(`took no byte of the upload for ${idle} ms`)),
-    );
-    try {
-      request.flushHeaders();
-      const standing = waitFor(connected(request), halt.signal);
-      const late = `was not connected to in time (${connect}ms)`;
-      await within(standing, connect, clock, () => new ConnectionFault('unreachable', host, late, true));
-      await pour(request, stream, host, halt.signal, watch);
-    } finally {
-      watch.stop();
-    }
-    request.end();
-    const silent = `sent no response headers for ${answer} ms after the last byte of the upload`;
-    await within(answered, answer, clock, () => timeout(silent));
-  };
-
-  return async (question) => {
+  return async (streamRequest) => {
     const startedAt = clock.monotonic();
-    const {method, url} = question;
+    const {method, url} = streamRequest;
     const {host} = url;
-    const request = open(question);
-    const course = courseOf(request, host);
+    const request = open(streamRequest);
+    const pending = responseOf(request, host);
     try {
-      await send(request, course, question);
+      await sendAll(request, pending, streamRequest, deps);
     } catch (error) {
-      if (!course.refused()) {
+      if (!pending.isRefusal()) {
         request.destroy();
         throw error;
       }
     }
-    const response = await course.answered;
+    const response = await pending.head;
     const status = response.statusCode ?? 0;
-    events.emit('upstream.request', {
-      host,
-      label: labelOf(host),
-      method,
-      path: url.pathname,
-      status,
-      ms: clock.monotonic() - startedAt,
-    });
-    const body = createBody(response, host, idle, clock);
-    // Half a request stands on the connection: nothing can follow it.
+    const ms = clock.monotonic() - startedAt;
+    events.emit('upstream.request', {host, label: labelOf(host), method, path: url.pathname, status, ms});
+    const body = createBody(response, host, timeouts.idle, clock);
+    // After a partial request the connection cannot be reused.
     if (!request.writableEnded) void body.ended.then(() => request.destroy());
     return {status, headers: response.headers, url, body};
   };

@@ -1,9 +1,7 @@
-import type {Exchange} from '../exchange.ts';
+import type {Exchange, Target} from '../exchange.ts';
 import {type BlobBody, type Demand, type RequestedRange, UpstreamFailure} from '../port.ts';
 import {discard} from '../transport/body.ts';
-import {contentLength, header, type Reply} from '../transport/request.ts';
-import type {Target} from '../transport/target.ts';
-import {parseContentRange} from './content-range.ts';
+import {contentLength, header, type Reply} from '../transport/reply.ts';
 import {EMPTY, write} from './refusal.ts';
 
 const ANY = {accept: '*/*'};
@@ -11,15 +9,40 @@ const ANY = {accept: '*/*'};
 const protocolFault = (target: Target, reason: string): UpstreamFailure =>
   new UpstreamFailure('protocol', target.url.host, reason);
 
+/** What a 206 or 416 says about the bytes of its body. */
+export interface ContentRange {
+  /** Offsets of the first and last byte of the body; undefined in a 416. */
+  start: number | undefined;
+  end: number | undefined;
+  /** The whole blob, in bytes; undefined when the upstream does not say. */
+  size: number | undefined;
+}
+
+const CONTENT_RANGE = /^bytes\s+(?:(\d{1,15})-(\d{1,15})|\*)\/(?:(\d{1,15})|\*)$/i;
+
+/** Parses `Content-Range` (RFC 9110, section 14.4); undefined when it is missing, malformed or contradicts itself. */
+export function parseContentRange(field: string | undefined): ContentRange | undefined {
+  const match = CONTENT_RANGE.exec(field?.trim() ?? '');
+  if (!match) return undefined;
+  const [start, end, size] = match
+    .slice(1)
+    .map((digits) => (digits === undefined ? undefined : Number(digits)));
+  if (start !== undefined && end !== undefined) {
+    if (start > end || (size !== undefined && end >= size)) return undefined;
+  }
+  return {start, end, size};
+}
+
 /**
- * Asks by HEAD, and by a GET of the first byte where that gives no length or is not supported. A length of 0 counts as
- * none: some servers give every HEAD that one, and blobs without a byte are rare.
+ * Uses HEAD, and a GET of the first byte when HEAD gives no length or is not supported. A length of 0 counts as none: some
+ * servers send it with every HEAD, and empty blobs are rare.
  */
 export async function headBlob(
   ask: Exchange['ask'],
   target: Target,
 ): Promise<{size: number | undefined} | undefined> {
-  const reply = await ask({...target, method: 'HEAD', headers: ANY, slot: 'heads', answers: [404, 405, 501]});
+  const expected = [404, 405, 501];
+  const reply = await ask({...target, method: 'HEAD', headers: ANY, slot: 'heads', expected});
   if (reply.status === 404) return undefined;
   const size = reply.status < 300 ? contentLength(reply) : undefined;
   return size ? {size} : sizeByRange(ask, target);
@@ -31,17 +54,18 @@ async function sizeByRange(
 ): Promise<{size: number | undefined} | undefined> {
   const headers = {...ANY, range: 'bytes=0-0'};
   // An empty blob has no first byte: 416 with `bytes */0`.
-  const reply = await ask({...target, method: 'GET', headers, slot: 'heads', answers: [404, 416]});
+  const reply = await ask({...target, method: 'GET', headers, slot: 'heads', expected: [404, 416]});
   discard(reply.body);
   if (reply.status === 404) return undefined;
   if (reply.status === 200) return {size: contentLength(reply)};
   return {size: parseContentRange(header(reply.headers, 'content-range'))?.size};
 }
 
+/** Which part of the blob a reply's body is. */
 interface Extent {
   start: number;
   size: number | undefined;
-  /** Bytes that the body must have, where no header that node compares says so. */
+  /** The body's length in bytes, for us to check; undefined when node checks it. */
   length: number | undefined;
 }
 
@@ -53,14 +77,11 @@ function extentOf(reply: Reply, target: Target, range: RequestedRange | undefine
   const field = header(reply.headers, 'content-range');
   const sent = parseContentRange(field);
   if (!range || sent?.start === undefined || sent.end === undefined) {
-    throw protocolFault(
-      target,
-      `answered 206 with Content-Range "${field ?? ''}" to ${range ? 'one range' : 'no range'}`,
-    );
+    const asked = range ? `"${rangeField(range)}"` : 'a request without Range';
+    throw protocolFault(target, `answered 206 with Content-Range "${field ?? ''}" to ${asked}`);
   }
-  if (sent.start !== range.start || (range.end !== undefined && sent.end > range.end)) {
+  if (sent.start !== range.start || (range.end !== undefined && sent.end > range.end))
     throw protocolFault(target, `answered Content-Range "${field}" to "${rangeField(range)}"`);
-  }
   return {start: sent.start, size: sent.size, length: sent.end - sent.start + 1};
 }
 
@@ -78,17 +99,16 @@ async function* exactly(
       throw new UpstreamFailure('protocol', host, `sent more than the ${length} bytes of its Content-Range`);
     yield chunk;
   }
-  if (left > 0)
-    throw new UpstreamFailure(
-      'unreachable',
-      host,
-      `ended the body ${left} bytes before its Content-Range does`,
-    );
+  if (left > 0) {
+    const reason = `ended the body ${left} bytes before the end of its Content-Range`;
+    throw new UpstreamFailure('unreachable', host, reason);
+  }
 }
 
 /**
- * @param place by whose pace the body is read: `bodies`, ours, with the demand for it; `streams`, a client's.
- * @returns undefined when the upstream says that there is no such blob. Its connection is held until the body ends.
+ * @param place `bodies` for a body that is read as fast as it comes, with its demand; `streams` for one that a client
+ * reads at its own pace.
+ * @returns undefined when the upstream says that there is no such blob. The connection is held until the body ends.
  */
 export async function getBlob(
   ask: Exchange['ask'],
@@ -97,7 +117,7 @@ export async function getBlob(
   place: {slot: 'bodies'; demand: Demand | undefined} | {slot: 'streams'},
 ): Promise<BlobBody | undefined> {
   const headers = range ? {...ANY, range: rangeField(range)} : ANY;
-  const reply = await ask({...target, method: 'GET', headers, ...place, answers: [404, 416]});
+  const reply = await ask({...target, method: 'GET', headers, ...place, expected: [404, 416]});
   const {body} = reply;
   if (reply.status === 404) {
     discard(body);
@@ -113,11 +133,8 @@ export async function getBlob(
   }
 }
 
-/** @throws UpstreamRefusal where there is no such blob (404), and where blobs cannot be deleted (405). */
+/** @throws UpstreamRefusal when there is no such blob (404), or blobs cannot be deleted (405). */
 export async function deleteBlob(ask: Exchange['ask'], target: Target): Promise<void> {
-  await write(
-    ask,
-    {...target, method: 'DELETE', headers: {}, body: EMPTY, slot: 'heads'},
-    'to delete the blob',
-  );
+  const request = {...target, method: 'DELETE', headers: {}, body: EMPTY, slot: 'heads'} as const;
+  await write(ask, request, 'to delete the blob');
 }

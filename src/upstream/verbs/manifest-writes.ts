@@ -1,40 +1,25 @@
 import {blobOf} from '../../oci/blob.ts';
-import {algorithmOf, type Digest, digestOf, isDigest} from '../../oci/digest.ts';
+import {algorithmOf, digestOf} from '../../oci/digest.ts';
 import {isTag, type Reference, type Tag} from '../../oci/name.ts';
-import type {Exchange} from '../exchange.ts';
-import {type ManifestTaken, UpstreamFailure} from '../port.ts';
-import {header, type Reply} from '../transport/request.ts';
-import type {Target} from '../transport/target.ts';
+import type {Exchange, Target} from '../exchange.ts';
+import {type ManifestTaken, type OutgoingManifest, UpstreamFailure} from '../port.ts';
+import {header, type Reply} from '../transport/reply.ts';
 import {digestIn, getManifest} from './manifests.ts';
 import {EMPTY, write} from './refusal.ts';
 
-interface OutgoingManifest {
-  mediaType: string;
-  bytes: Buffer;
-  /** Further tags for it. */
-  tags?: readonly Tag[];
-  /** The validator of what it takes the place of (RFC 9110, section 13.1.1). */
-  ifMatch?: string | undefined;
-}
-
-function subjectIn({headers}: Reply): Digest | undefined {
-  const subject = header(headers, 'oci-subject')?.trim() ?? '';
-  return isDigest(subject) ? subject : undefined;
-}
-
-/** Of `OCI-Tag`, which may stand there once for each tag, or once with all of them. */
+/** The tags in `OCI-Tag`, which may be repeated for each tag or list all of them. */
 function tagsIn({headers}: Reply): Tag[] {
   const named = (header(headers, 'oci-tag') ?? '').split(',').map((tag) => tag.trim());
   return [...new Set(named.filter(isTag))];
 }
 
-/** distribution-spec, Pushing Manifests: 201. Only a registry names the digest that the bytes have. */
+/** distribution-spec, Pushing Manifests: 201. Only a registry can name the digest of the bytes. */
 function isStored(reply: Reply, bytes: Buffer): boolean {
   const digest = digestIn(reply);
   return reply.status === 201 && digest !== undefined && digestOf(bytes, algorithmOf(digest)) === digest;
 }
 
-/** @throws UpstreamFailure `protocol` when the registry does not have these very bytes under the reference */
+/** @throws UpstreamFailure `protocol` when the registry does not have exactly these bytes under the reference. */
 async function requireStored(
   ask: Exchange['ask'],
   target: Target,
@@ -45,16 +30,16 @@ async function requireStored(
   const stored = await getManifest(ask, target, reference, 'no-cache');
   if (stored?.bytes.equals(bytes)) return;
   const found = stored === undefined ? 'does not have it' : 'has another manifest there';
-  const reason = `answered ${status} when the manifest ${reference} was put, without its digest, and ${found}`;
+  const reason = `answered ${status} to the upload of the manifest ${reference}, without its digest, and ${found}`;
   throw new UpstreamFailure('protocol', target.url.host, reason);
 }
 
 /**
- * Puts a manifest (distribution-spec, end-7). An answer that is not a 201 with the digest of the bytes proves nothing:
+ * Uploads a manifest (distribution-spec, end-7). A reply that is not a 201 with the digest of the bytes proves nothing;
  * then the manifest is read back.
  * @param target its URL is that of the manifest.
- * @param reference what the target's URL ends with.
- * @throws UpstreamRefusal; UpstreamFailure, also when the registry does not have the manifest afterwards
+ * @param reference the last part of the target's URL.
+ * @throws UpstreamRefusal; UpstreamFailure, also when the registry does not have the manifest afterwards.
  */
 export async function putManifest(
   ask: Exchange['ask'],
@@ -64,20 +49,20 @@ export async function putManifest(
 ): Promise<ManifestTaken> {
   const url = new URL(target.url);
   for (const tag of tags) url.searchParams.append('tag', tag);
+  // RFC 9110, section 13.1.1.
   const headers = {'content-type': mediaType, ...(ifMatch === undefined ? {} : {'if-match': ifMatch})};
-  const question = {...target, url, method: 'PUT', headers, body: blobOf(bytes), slot: 'heads'} as const;
-  const reply = await write(ask, question, 'the manifest');
-  if (isStored(reply, bytes))
-    return {digest: digestIn(reply), subject: subjectIn(reply), tags: tagsIn(reply)};
+  const request = {...target, url, method: 'PUT', headers, body: blobOf(bytes), slot: 'heads'} as const;
+  const reply = await write(ask, request, 'the manifest');
+  if (isStored(reply, bytes)) return {digest: digestIn(reply), tags: tagsIn(reply)};
   await requireStored(ask, target, reference, bytes, reply);
-  return {digest: undefined, subject: subjectIn(reply), tags: []};
+  return {digest: undefined, tags: []};
 }
 
 /**
- * Deletes a tag, or a manifest (distribution-spec, end-9).
- * @throws UpstreamRefusal where there is none (404), and where it cannot be deleted (400, 405).
+ * Deletes a tag or a manifest (distribution-spec, end-9).
+ * @throws UpstreamRefusal when there is none (404), or it cannot be deleted (400, 405).
  */
 export async function deleteManifest(ask: Exchange['ask'], target: Target): Promise<void> {
-  const question = {...target, method: 'DELETE', headers: {}, body: EMPTY, slot: 'heads'} as const;
-  await write(ask, question, 'to delete the manifest');
+  const request = {...target, method: 'DELETE', headers: {}, body: EMPTY, slot: 'heads'} as const;
+  await write(ask, request, 'to delete the manifest');
 }

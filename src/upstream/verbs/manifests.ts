@@ -2,46 +2,43 @@ import {algorithmOf, type Digest, digestOf, isDigest} from '../../oci/digest.ts'
 import {isManifestShaped} from '../../oci/manifest.ts';
 import {bareMediaType, MANIFEST_ACCEPT} from '../../oci/media-type.ts';
 import {isDigestReference, type Reference} from '../../oci/name.ts';
-import type {Exchange} from '../exchange.ts';
+import type {Exchange, Target} from '../exchange.ts';
 import {type ManifestBody, type ManifestHead, UpstreamFailure} from '../port.ts';
 import {collect, discard} from '../transport/body.ts';
-import {contentLength, header, type Reply} from '../transport/request.ts';
-import type {Target} from '../transport/target.ts';
+import {contentLength, header, type Reply} from '../transport/reply.ts';
 
-/** Bytes of the largest manifest that is taken; the distribution-spec asks registries for at least 4 MiB. */
+/** Bytes of the largest manifest that is read; the distribution-spec asks registries to accept at least 4 MiB. */
 const MAX_BYTES = 16 * 1024 * 1024;
-/** The upstream says that there is no such manifest, or no longer. */
+/** The upstream says that there is no such manifest, or that it is gone. */
 const ABSENT: readonly number[] = [404, 410];
 const ACCEPT = {accept: MANIFEST_ACCEPT};
 
-/** The digest that an answer claims its content to have, when it is one we support. */
+/** The digest that a reply claims for its content, when it is a supported one. */
 export const digestIn = ({headers}: Reply): Digest | undefined => {
   const claimed = header(headers, 'docker-content-digest') ?? '';
   return isDigest(claimed) ? claimed : undefined;
 };
 
 /**
- * Whoever asks by digest compares the bytes with it. By tag nothing else tells a manifest from an error, half a body or
- * a page that came with status 200, so the answer has to read as a manifest and to have the digest that it names.
+ * Checks a manifest that was requested by tag. Callers that request by digest compare the bytes with it. By tag, nothing
+ * else distinguishes a manifest from an error, half a body or a page with status 200, so the bytes must look like a
+ * manifest and have the digest that the reply names.
  * @throws UpstreamFailure `protocol`
  */
 function requireManifest({bytes, digest, mediaType}: ManifestBody, tag: Reference, host: string): void {
   if (!isManifestShaped(bytes)) {
     const what = `${bytes.length} bytes of type ${(mediaType ?? 'unknown').slice(0, 255)}`;
-    throw new UpstreamFailure(
-      'protocol',
-      host,
-      `answered the tag ${tag} with ${what} that are not a manifest`,
-    );
+    const reason = `answered the tag ${tag} with ${what} that are not a manifest`;
+    throw new UpstreamFailure('protocol', host, reason);
   }
   const actual = digest && digestOf(bytes, algorithmOf(digest));
   if (actual === digest) return;
-  const reason = `answered the tag ${tag} with a manifest whose digest is ${actual}, and named ${digest}`;
+  const reason = `answered the tag ${tag} with a manifest whose digest is ${actual}, but named ${digest}`;
   throw new UpstreamFailure('protocol', host, reason);
 }
 
 /**
- * @param reference what the target's URL ends with.
+ * @param reference the last part of the target's URL.
  * @returns undefined when the upstream says that there is no such manifest.
  */
 export async function getManifest(
@@ -51,42 +48,37 @@ export async function getManifest(
   cacheControl?: 'no-cache',
 ): Promise<ManifestBody | undefined> {
   const headers = cacheControl ? {...ACCEPT, 'cache-control': cacheControl} : ACCEPT;
-  const reply = await ask({...target, method: 'GET', headers, slot: 'manifests', answers: ABSENT});
+  const reply = await ask({...target, method: 'GET', headers, slot: 'manifests', expected: ABSENT});
   if (ABSENT.includes(reply.status)) {
     discard(reply.body);
     return undefined;
   }
   const bytes = await collect(reply.body, target.url.host, MAX_BYTES, 'the manifest');
   const mediaType = bareMediaType(header(reply.headers, 'content-type'));
-  // After a redirect it is a storage's, which the registry does not know.
+  // After a redirect the ETag is that of a storage server, which means nothing to the registry.
   const etag = reply.url.origin === target.url.origin ? strongEtag(reply) : undefined;
   const manifest = {bytes, digest: digestIn(reply), mediaType, ...(etag === undefined ? {} : {etag})};
   if (!isDigestReference(reference)) requireManifest(manifest, reference, target.url.host);
   return manifest;
 }
 
-/** RFC 9110, section 13.1.1: `If-Match` compares strongly, so that a weak one never matches. */
+/** RFC 9110, section 13.1.1: `If-Match` compares strongly, so a weak ETag never matches. */
 function strongEtag({headers}: Reply): string | undefined {
   const etag = header(headers, 'etag')?.trim() ?? '';
   return /^"[\x21\x23-\x7e]*"$/.test(etag) ? etag : undefined;
 }
 
 /**
- * Asks by HEAD; an upstream that does not support HEAD of manifests is asked by GET.
- * @param reference what the target's URL ends with.
+ * Uses HEAD, or GET when the upstream does not support HEAD for manifests.
+ * @param reference the last part of the target's URL.
  */
 export async function headManifest(
   ask: Exchange['ask'],
   target: Target,
   reference: Reference,
 ): Promise<ManifestHead | undefined> {
-  const reply = await ask({
-    ...target,
-    method: 'HEAD',
-    headers: ACCEPT,
-    slot: 'heads',
-    answers: [...ABSENT, 405, 501],
-  });
+  const expected = [...ABSENT, 405, 501];
+  const reply = await ask({...target, method: 'HEAD', headers: ACCEPT, slot: 'heads', expected});
   if (ABSENT.includes(reply.status)) return undefined;
   if (reply.status === 405 || reply.status === 501) {
     const manifest = await getManifest(ask, target, reference);

@@ -1,30 +1,72 @@
+import LinkHeader from 'http-link-header';
 import type {Clock} from '../../clock.ts';
-import type {Exchange} from '../exchange.ts';
+import type {Exchange, Target} from '../exchange.ts';
 import {UpstreamFailure} from '../port.ts';
-import {header, type Reply} from '../transport/request.ts';
-import type {Target} from '../transport/target.ts';
-import {nextLink, UnreadableLink} from './link.ts';
+import {header, type Reply} from '../transport/reply.ts';
 
-/** A list that an upstream gives in pages. */
+/** A list that an upstream returns in pages. */
 export interface PagedList {
-  /** For failures: `a tag list`. */
+  /** For failures, e.g. `its tag list`. */
   what: string;
   accept: string;
-  /** Statuses besides 2xx that the first page may have as an answer. */
-  answers: readonly number[];
-  mostPages: number;
+  /** Statuses besides 2xx that answer the request for the first page. */
+  expected: readonly number[];
+  maxPages: number;
 }
 
 /** Bytes of the largest page that is read. */
 export const MAX_PAGE_BYTES = 16 * 1024 * 1024;
 
 /**
- * Milliseconds for all pages of a list: at half a second each, hundreds of thousands of tags. Each page has its own
- * limits; without this one, pages that each just meet them would take days.
+ * For all pages of a list: at half a second each, hundreds of thousands of tags. Each page has its own limits; without
+ * this one, a list whose pages each stay just within them could take days.
  */
-const LONGEST = 30 * 60_000;
+const MAX_LIST_MS = 30 * 60_000;
 
-/** The next page's URL; where the answer came from decides what it is relative to and where it may lead. */
+/** A `Link` field that cannot be parsed, so that it is unknown whether there is a next page. */
+export class UnreadableLink extends Error {
+  override readonly name = 'UnreadableLink';
+
+  constructor(field: string, options?: ErrorOptions) {
+    super(`sends a Link field that cannot be parsed: ${field.slice(0, 200)}`, options);
+  }
+}
+
+/** RFC 9110, section 5.6.2. A parameter's name may end in an asterisk, which is one of these characters. */
+const TOKEN = /^[\w!#$%&'*+.^`|~-]+$/;
+
+/**
+ * Finds the target of the link to the next page in a `Link` field (RFC 8288, section 3), as it is written there.
+ * @returns undefined when there is no such link.
+ * @throws UnreadableLink, because an unreadable field does not mean the end of a list.
+ */
+export function nextLink(field: string | undefined): string | undefined {
+  const links = parseLinks(field ?? '');
+  return links.find(({rel = ''}) => rel.toLowerCase().split(/\s+/).includes('next'))?.uri;
+}
+
+interface LinkTarget {
+  uri: string;
+  rel?: string;
+}
+
+function parseLinks(field: string): LinkTarget[] {
+  // The library mistakes a space before a comma for the beginning of a parameter.
+  const tight = field.replaceAll(/\s+/g, ' ').replaceAll(/ (?=[,;])/g, '');
+  try {
+    const links: LinkTarget[] = LinkHeader.parse(tight).refs;
+    // The library reads past the end of a parameter without a value, or of a quoted string without a closing quote, and
+    // may so miss the link to the next page.
+    const names = links.flatMap((link) => Object.keys(link));
+    const quotes = tight.match(/(?<!\\)"/g)?.length ?? 0;
+    if (names.every((name) => TOKEN.test(name)) && quotes % 2 === 0) return links;
+  } catch (error) {
+    throw new UnreadableLink(field, {cause: error});
+  }
+  throw new UnreadableLink(field);
+}
+
+/** The next page's URL, relative to the URL that answered; it must have the same origin. */
 function nextPage({headers, url}: Reply, host: string, what: string): URL | undefined {
   const link = linkToNext(header(headers, 'link'), host);
   if (link === undefined) return undefined;
@@ -33,7 +75,7 @@ function nextPage({headers, url}: Reply, host: string, what: string): URL | unde
   throw new UpstreamFailure('protocol', host, `links the next page of ${what} outside ${url.origin}`);
 }
 
-/** @throws UpstreamFailure: a list whose end cannot be told is none */
+/** @throws UpstreamFailure, because a list whose end is unknown cannot be used. */
 function linkToNext(field: string | undefined, host: string): string | undefined {
   try {
     return nextLink(field);
@@ -44,15 +86,15 @@ function linkToNext(field: string | undefined, host: string): string | undefined
 }
 
 /**
- * Asks for page after page, as `Link` leads (RFC 8288), on the host that answered the first. Each reply's body must be
- * read or discarded before the next is asked for.
- * @throws UpstreamFailure when a page fails, leads elsewhere or leads round and round, or when all of them take too
- * long: a list learned partly is none.
+ * Requests page after page by following `Link` (RFC 8288) on the host that answered the first request. Read or discard
+ * each reply's body before requesting the next page.
+ * @throws UpstreamFailure when a page fails, when the links lead to another host or in a circle, or when all pages
+ * together take too long: an incomplete list is not returned.
  */
 export async function* readPages(
   ask: Exchange['ask'],
   target: Target,
-  {what, accept, answers, mostPages}: PagedList,
+  {what, accept, expected, maxPages}: PagedList,
   clock: Clock,
 ): AsyncGenerator<Reply> {
   const {host} = target.url;
@@ -61,30 +103,25 @@ export async function* readPages(
   let url: URL | undefined = target.url;
   while (url) {
     if (seen.has(url.href)) throw new UpstreamFailure('protocol', host, `links a page of ${what} twice`);
-    if (seen.size === mostPages) {
-      throw new UpstreamFailure(
-        'protocol',
-        host,
-        `has more than ${mostPages} pages of ${what} for ${target.repository}`,
-      );
+    if (seen.size === maxPages) {
+      const reason = `has more than ${maxPages} pages of ${what} for ${target.repository}`;
+      throw new UpstreamFailure('protocol', host, reason);
     }
     const spent = clock.monotonic() - began;
-    if (spent > LONGEST) {
-      const reason = `has sent ${seen.size} pages of ${what} in ${spent} ms, and they had not ended`;
+    if (spent > MAX_LIST_MS) {
+      const reason = `sent only ${seen.size} pages of ${what} in ${spent} ms, and there are more`;
       throw new UpstreamFailure('timeout', host, reason);
     }
     seen.add(url.href);
-    // A page that is gone in the middle of the list is a failure; only a list that never was is an absence.
-    const expected = seen.size === 1 ? answers : [];
-    const question = {
+    const reply: Reply = await ask({
       ...target,
       method: 'GET',
       url,
       headers: {accept},
       slot: 'heads',
-      answers: expected,
-    } as const;
-    const reply = await ask(question);
+      // A missing first page means that there is no list; a missing later page is a failure.
+      expected: seen.size === 1 ? expected : [],
+    });
     yield reply;
     url = nextPage(reply, host, what);
   }

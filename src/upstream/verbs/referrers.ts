@@ -4,27 +4,24 @@ import {type Descriptor, readDescriptor} from '../../oci/descriptor.ts';
 import {isUnsupportedDigest} from '../../oci/digest.ts';
 import {OCI_INDEX} from '../../oci/media-type.ts';
 import {type SkippedReferrer, UNSUPPORTED_DIGEST} from '../../oci/referrers.ts';
-import type {Exchange} from '../exchange.ts';
+import type {Exchange, Target} from '../exchange.ts';
 import {type ListedReferrers, UpstreamFailure} from '../port.ts';
 import {collect, discard} from '../transport/body.ts';
-import {explanationOf} from '../transport/explanation.ts';
-import {HtmlAnswer} from '../transport/reply.ts';
-import {header, type Reply} from '../transport/request.ts';
-import type {Target} from '../transport/target.ts';
+import {explanationOf, HtmlAnswer, header, type Reply} from '../transport/reply.ts';
 import {MAX_PAGE_BYTES, readPages} from './pages.ts';
 
-/** Bytes of a whole list, over all of its pages. */
+/** Bytes of all pages of a list. */
 const MAX_BYTES = 128 * 1024 * 1024;
 
 const REFERRERS = {
   what: 'its list of referrers',
   accept: OCI_INDEX,
-  // What registries answer that have no such endpoint: unknown path, method or representation.
-  answers: [404, 405, 406],
-  mostPages: 1000,
+  // From registries without this endpoint: unknown path, method or representation.
+  expected: [404, 405, 406],
+  maxPages: 1000,
 };
 
-/** A descriptor, or one that could be followed but for the algorithm of its digest. */
+/** A descriptor, or an entry whose digest has an algorithm that we do not support. */
 type Entry = {descriptor: Descriptor} | {skipped: SkippedReferrer};
 
 const unsupported = z.object({digest: z.string().refine(isUnsupportedDigest)});
@@ -47,26 +44,26 @@ function parsePage(bytes: Buffer, host: string): Entry[] {
   try {
     return index.parse(JSON.parse(bytes.toString('utf8'))).manifests;
   } catch {
-    const reason = `answered a list of referrers as ${OCI_INDEX} that does not read as one`;
+    const reason = `sent a list of referrers as ${OCI_INDEX} that is not a valid index`;
     throw new UpstreamFailure('protocol', host, reason);
   }
 }
 
 /**
- * Does the answer come from a Referrers API? An HTML page of status 200 does not. The type must be exact
- * (distribution-spec, "Listing Referrers": the content type MUST be that of an index); clients that compare it take
- * one with parameters for no API either.
+ * Whether a reply comes from a Referrers API; an HTML page with status 200 does not. The media type must match exactly
+ * (distribution-spec, "Listing Referrers": the content type MUST be that of an index). Clients that compare it do not
+ * accept one with parameters either.
  */
 const isReferrersAnswer = ({status, headers}: Reply): boolean =>
   status === 200 && header(headers, 'content-type')?.trim().toLowerCase() === OCI_INDEX;
 
 /**
- * Reads all referrers of a subject from the upstream's Referrers API (distribution-spec, "Listing Referrers"),
- * unfiltered and to the last page. Redirects are followed and the final answer is judged.
+ * Reads all referrers of a subject from the upstream's Referrers API (distribution-spec, "Listing Referrers"), unfiltered
+ * and to the last page. Redirects are followed, and the last reply is judged.
  * @param target its URL is that of the list.
- * @returns the descriptors in the upstream's order, without `data`, and the entries that had to be left out; else what
- * the answer says instead of a list.
- * @throws UpstreamFailure when that cannot be told, or when any page fails: a list learned partly is none.
+ * @returns the descriptors in the upstream's order, without `data`, and the entries that had to be skipped; or what the
+ * reply says instead of a list.
+ * @throws UpstreamFailure when that is unclear, or when any page fails: an incomplete list is not returned.
  */
 export async function listReferrers(
   ask: Exchange['ask'],
@@ -92,12 +89,12 @@ export async function listReferrers(
   return {descriptors, skipped};
 }
 
-/** A page for people says of itself that no Referrers API answered. What the fallback tag answers is judged by itself. */
+/** An HTML page means that there is no Referrers API here. A page in answer to the fallback tag is judged separately. */
 function unlessHtml(error: unknown): undefined {
   if (!(error instanceof HtmlAnswer)) throw error;
 }
 
-/** A registry with the API says of a repository that it does not know yet that its name is unknown. */
+/** A registry that has the API answers NAME_UNKNOWN for a repository that does not exist yet. */
 async function insteadOfList(reply: Reply, host: string): Promise<'no-api' | 'unknown-repository'> {
   if (reply.status !== 404) {
     discard(reply.body);
@@ -108,7 +105,7 @@ async function insteadOfList(reply: Reply, host: string): Promise<'no-api' | 'un
 }
 
 interface PartialList extends ListedReferrers {
-  /** Bytes that further pages may have. */
+  /** Bytes left for further pages. */
   left: number;
 }
 

@@ -1,13 +1,13 @@
 import type {Digest} from '../../oci/digest.ts';
 import {UpstreamFailure} from '../port.ts';
-import {header, type Reply} from '../transport/request.ts';
+import {header, type Reply} from '../transport/reply.ts';
 
 const RANGE = /^\s*(?:bytes[ =])?\d{1,15}-(\d{1,15})\s*$/i;
 
 /**
- * The bytes that an upload has, as `Range` tells by its last one (distribution-spec, "Pushing a blob in chunks"). `0-0`
- * is what an empty upload says, and one with a single byte.
- * @param counted the bytes that it should have: of a single one `0-0` is believed to be said.
+ * The number of bytes that an upload has, from `Range`, which names the last one (distribution-spec, "Pushing a blob in
+ * chunks"). `0-0` is ambiguous: registries send it for an empty upload and for one with a single byte.
+ * @param counted the bytes that were sent; with exactly one, `0-0` is read as one byte.
  */
 export function bytesHeld({headers}: Reply, counted = 0): number | undefined {
   const last = RANGE.exec(header(headers, 'range') ?? '')?.[1];
@@ -22,29 +22,27 @@ export function minChunkOf({headers}: Reply): number | undefined {
 }
 
 /**
- * Where a session wants its bytes, by `Location`.
- * @throws UpstreamFailure `protocol` when that is no URL, or less secure than where the answer came from.
+ * Where the session's next request goes, from `Location`.
+ * @throws UpstreamFailure `protocol` when it is not a valid URL, or less secure than the URL that answered.
  */
 export function locationOf({headers, url}: Reply): URL {
   const field = header(headers, 'location');
   const session = field ? URL.parse(field, url.href) : undefined;
   if (!session) {
-    throw new UpstreamFailure('protocol', url.host, 'has an upload without a Location that is a URL');
+    const reason = 'answered an upload request with a Location that is missing or not a valid URL';
+    throw new UpstreamFailure('protocol', url.host, reason);
   }
   if (session.protocol !== url.protocol && session.protocol !== 'https:') {
-    throw new UpstreamFailure(
-      'protocol',
-      url.host,
-      `wants the upload at ${session.origin}, which is not secure`,
-    );
+    const reason = `wants the upload at ${session.origin}, which is not secure`;
+    throw new UpstreamFailure('protocol', url.host, reason);
   }
   return session;
 }
 
-/** The URL that closes a session; its own query is kept (distribution-spec, "POST then PUT"). */
+/** The URL that closes a session. Keeps the session's own query (distribution-spec, "POST then PUT"). */
 export function closing(session: URL, digest: Digest): URL {
   const url = new URL(session);
-  // Appended as text: what stands there is the registry's, and is not to be spelled in another way.
+  // Appended as text: `searchParams` would re-encode the registry's own query.
   url.search += `${url.search === '' ? '?' : '&'}digest=${encodeURIComponent(digest)}`;
   return url;
 }

@@ -1,17 +1,16 @@
 import {z} from 'zod';
 import type {Clock} from '../../clock.ts';
-import type {Exchange} from '../exchange.ts';
+import type {Exchange, Target} from '../exchange.ts';
 import {UpstreamFailure} from '../port.ts';
 import {collect, discard} from '../transport/body.ts';
-import type {Target} from '../transport/target.ts';
 import {MAX_PAGE_BYTES, readPages} from './pages.ts';
 
 const PAGE_SIZE = 1000;
-/** Bytes of a whole list, over all of its pages: well over a million tags. */
+/** Bytes of all pages of a list: well over a million tags. */
 const MAX_LIST_BYTES = 64 * 1024 * 1024;
-const TAG_LIST = {what: 'its tag list', accept: 'application/json', answers: [404], mostPages: 10_000};
+const TAG_LIST = {what: 'its tag list', accept: 'application/json', expected: [404], maxPages: 10_000};
 
-/** Registries without tags say null, or leave the key out. A JSON object with neither key is something else. */
+/** For a repository without tags, registries send null or omit the key. An object with neither key is not a tag list. */
 const tagPage = z.union([
   z.object({tags: z.array(z.string()).nullable()}),
   z.object({name: z.string(), tags: z.undefined()}),
@@ -21,15 +20,12 @@ function parsePage(bytes: Buffer, host: string): string[] {
   try {
     return tagPage.parse(JSON.parse(bytes.toString('utf8'))).tags ?? [];
   } catch {
-    throw new UpstreamFailure(
-      'protocol',
-      host,
-      'answered a tag list that is not of the form {"name": …, "tags": […]}',
-    );
+    const reason = 'sent a tag list that is not of the form {"name": …, "tags": […]}';
+    throw new UpstreamFailure('protocol', host, reason);
   }
 }
 
-/** For the failure of a page that is too large by itself, or together with those before it. */
+/** Names what is too large: the page itself, or the list with this page. */
 const whatPage = (limit: number): string =>
   limit === MAX_PAGE_BYTES
     ? 'a page of its tag list'
@@ -37,9 +33,9 @@ const whatPage = (limit: number): string =>
 
 /**
  * Reads a tag list to its last page (distribution-spec, "Listing Tags").
- * @param spend called before each page is asked for; what it throws ends the list.
+ * @param spend called before each page is requested; what it throws ends the list.
  * @returns undefined when there is no such repository.
- * @throws UpstreamFailure when any page fails, or all of them are too large: a list learned partly is none.
+ * @throws UpstreamFailure when any page fails, or all of them are too large: an incomplete list is not returned.
  */
 export async function listTags(
   ask: Exchange['ask'],
@@ -52,9 +48,9 @@ export async function listTags(
   let left = MAX_LIST_BYTES;
   const url = new URL(target.url);
   url.searchParams.set('n', String(PAGE_SIZE));
-  const spendAndAsk: Exchange['ask'] = async (question) => {
+  const spendAndAsk: Exchange['ask'] = async (request) => {
     spend();
-    return ask(question);
+    return ask(request);
   };
   for await (const reply of readPages(spendAndAsk, {...target, url}, TAG_LIST, clock)) {
     if (reply.status === 404) {
@@ -64,7 +60,7 @@ export async function listTags(
     const limit = Math.min(MAX_PAGE_BYTES, left);
     const page = await collect(reply.body, host, limit, whatPage(limit));
     left -= page.length;
-    // Some registries give all tags in one page: more than a call can have arguments.
+    // A loop, because some registries send all tags in one page: more than a call can have arguments.
     for (const tag of parsePage(page, host)) tags.push(tag);
   }
   return tags;

@@ -1,28 +1,25 @@
-import type {Algorithm, Digest} from '../../oci/digest.ts';
-import type {RepositoryName} from '../../oci/name.ts';
-import type {Exchange} from '../exchange.ts';
+import type {BlobSource} from '../../oci/blob.ts';
+import type {Digest} from '../../oci/digest.ts';
+import type {Exchange, Target} from '../exchange.ts';
 import {
   type BlobTaken,
+  type NewUpload,
   type OutgoingChunk,
   UpstreamFailure,
   UpstreamRefusal,
   type UpstreamUpload,
 } from '../port.ts';
-import type {Reply} from '../transport/request.ts';
-import type {Target} from '../transport/target.ts';
+import type {Reply} from '../transport/reply.ts';
+import {headBlob} from './blobs.ts';
 import {digestIn} from './manifests.ts';
 import {EMPTY, write} from './refusal.ts';
 import {bytesHeld, closing, locationOf, minChunkOf} from './session.ts';
 
-/** What a new upload is to become. */
-interface UploadWish {
-  mount?: {digest: Digest; from?: RepositoryName};
-  algorithm?: Algorithm;
-}
-
 const BYTES = {'content-type': 'application/octet-stream'};
+/** Upload sessions that are opened for one blob while connections break. */
+const MAX_SESSIONS = 3;
 
-/** @param counted the bytes that it has as far as we know. */
+/** @param counted the bytes that it should have, used when the reply does not say. */
 function uploadOf(reply: Reply, counted: number): UpstreamUpload {
   return {
     location: locationOf(reply).href,
@@ -31,29 +28,29 @@ function uploadOf(reply: Reply, counted: number): UpstreamUpload {
   };
 }
 
-function beginning({url}: Target, {mount, algorithm}: UploadWish): URL {
-  const wished = new URL(url);
-  if (mount) wished.searchParams.set('mount', mount.digest);
-  if (mount?.from) wished.searchParams.set('from', mount.from);
-  if (algorithm) wished.searchParams.set('digest-algorithm', algorithm);
-  return wished;
+function beginUrl({url}: Target, {mount, algorithm}: NewUpload): URL {
+  const begin = new URL(url);
+  if (mount) begin.searchParams.set('mount', mount.digest);
+  if (mount?.from) begin.searchParams.set('from', mount.from);
+  if (algorithm) begin.searchParams.set('digest-algorithm', algorithm);
+  return begin;
 }
 
 /**
  * Begins an upload (distribution-spec, end-4a and end-11).
- * @param target its URL is the one under which uploads begin.
+ * @param target its URL is where uploads begin.
  * @throws UpstreamRefusal, UpstreamFailure
  */
 export async function beginUpload(
   ask: Exchange['ask'],
   target: Target,
-  wish: UploadWish,
+  wanted: NewUpload,
 ): Promise<UpstreamUpload | 'mounted'> {
-  const {mount, ...rest} = wish;
+  const {mount, ...rest} = wanted;
   const from = mount?.from;
-  const question = {
+  const request = {
     ...target,
-    url: beginning(target, wish),
+    url: beginUrl(target, wanted),
     method: 'POST',
     headers: {},
     body: EMPTY,
@@ -61,27 +58,27 @@ export async function beginUpload(
     ...(from ? {permission: {from}} : {}),
   } as const;
   try {
-    const reply = await write(ask, question, 'an upload');
+    const reply = await write(ask, request, 'an upload');
     if (mount && reply.status === 201) return 'mounted';
     return uploadOf(reply, 0);
   } catch (error) {
-    // We may write here and not read there: then the bytes have to be sent.
+    // We may write to this repository but not read from the other: begin without the mount.
     if (!from || !(error instanceof UpstreamFailure) || error.kind !== 'denied') throw error;
     return beginUpload(ask, target, rest);
   }
 }
 
-/** The same bytes, each chunk shown as it passes. Ended early, it ends what it reads from, whatever that waits for. */
-const watched = (
+/** Passes the bytes on and calls `onChunk` for each chunk. Ending it early ends its source, even while a chunk is awaited. */
+const observed = (
   bytes: AsyncIterable<Uint8Array>,
-  show: (chunk: Uint8Array) => void,
+  onChunk: (chunk: Uint8Array) => void,
 ): AsyncIterable<Uint8Array> => ({
   [Symbol.asyncIterator]() {
     const source = bytes[Symbol.asyncIterator]();
     return {
       async next() {
         const next = await source.next();
-        if (!next.done) show(next.value);
+        if (!next.done) onChunk(next.value);
         return next;
       },
       async return() {
@@ -92,7 +89,7 @@ const watched = (
   },
 });
 
-/** What was asked of a session that may have ended meanwhile: undefined when the upstream knows none. */
+/** A request to a session that may have ended meanwhile. @returns undefined when the upstream does not know it. */
 async function unlessEnded(reply: Promise<Reply>): Promise<Reply | undefined> {
   try {
     return await reply;
@@ -102,28 +99,28 @@ async function unlessEnded(reply: Promise<Reply>): Promise<Reply | undefined> {
   }
 }
 
-/** Sends bytes to a session, once; of an empty chunk nothing can be lost, so that it needs no care. */
+/** Sends bytes to a session, once. An empty chunk can be sent again, so it goes as an ordinary body. */
 async function sendChunk(
   ask: Exchange['ask'],
   target: Target,
   {method, chunk, what}: {method: 'PATCH' | 'PUT'; chunk: OutgoingChunk; what: string},
 ): Promise<{reply: Reply; sent: number}> {
   const {length, range} = chunk;
-  const place: Record<string, string> = range ? {'content-range': `${range.start}-${range.end}`} : {};
-  const question = {
+  const contentRange: Record<string, string> = range ? {'content-range': `${range.start}-${range.end}`} : {};
+  const request = {
     ...target,
     method,
-    headers: {...BYTES, ...place},
+    headers: {...BYTES, ...contentRange},
     slot: 'uploads',
     attempts: 'one',
   } as const;
-  if (length === 0) return {reply: await write(ask, {...question, body: EMPTY}, what), sent: 0};
+  if (length === 0) return {reply: await write(ask, {...request, body: EMPTY}, what), sent: 0};
   let sent = 0;
-  const count = (piece: Uint8Array) => {
-    sent += piece.length;
+  const count = (bytes: Uint8Array) => {
+    sent += bytes.length;
   };
-  const stream = {length, bytes: watched(chunk.bytes, count)};
-  const reply = await write(ask, {...question, stream}, what);
+  const stream = {length, bytes: observed(chunk.bytes, count)};
+  const reply = await write(ask, {...request, stream}, what);
   return {reply, sent};
 }
 
@@ -131,7 +128,7 @@ async function sendChunk(
  * Sends further bytes (distribution-spec, end-5).
  * @param target its URL is the session's location.
  * @param known the bytes that it has before them.
- * @returns the session as it is after them. Where the upstream does not tell, its offset is what was known and sent.
+ * @returns the session after them. When the upstream does not say its offset, it is what was known and sent.
  * @throws UpstreamRefusal, with 416 and the upstream's own offset for a chunk out of order; UpstreamFailure; and what
  * reading the bytes throws.
  */
@@ -147,9 +144,9 @@ export async function appendUpload(
 }
 
 /**
- * Asks where an upload stands (distribution-spec, end-13).
+ * Asks for the state of an upload (distribution-spec, end-13).
  * @param target its URL is the session's location.
- * @param known the bytes that it has as far as we know, which holds where the upstream does not tell.
+ * @param known the bytes that it should have, used when the upstream does not say.
  * @returns undefined when the upstream says that there is no such upload.
  */
 export async function uploadState(
@@ -157,10 +154,10 @@ export async function uploadState(
   target: Target,
   known: number,
 ): Promise<UpstreamUpload | undefined> {
-  // With the token that the upload goes on with.
+  // With the same token as the rest of the upload.
   const permission = {actions: 'pull,push'} as const;
-  const question = {...target, method: 'GET', headers: {}, slot: 'heads', permission} as const;
-  const reply = await unlessEnded(write(ask, question, 'to tell of an upload'));
+  const request = {...target, method: 'GET', headers: {}, slot: 'heads', permission} as const;
+  const reply = await unlessEnded(write(ask, request, 'to report the state of an upload'));
   if (!reply) return undefined;
   const location = reply.headers.location === undefined ? target.url : locationOf(reply);
   return {location: location.href, offset: bytesHeld(reply, known) ?? known, minChunk: minChunkOf(reply)};
@@ -176,13 +173,48 @@ export async function finishUpload(
   digest: Digest,
   chunk: OutgoingChunk,
 ): Promise<BlobTaken> {
-  const at = {...target, url: closing(target.url, digest)};
-  const {reply} = await sendChunk(ask, at, {method: 'PUT', chunk, what: `the blob ${digest}`});
+  const closed = {...target, url: closing(target.url, digest)};
+  const {reply} = await sendChunk(ask, closed, {method: 'PUT', chunk, what: `the blob ${digest}`});
   return {created: reply.status === 201, digest: digestIn(reply)};
 }
 
-/** Ends an upload that is not wanted any more (distribution-spec, end-14). One that is not there has ended. */
+/** Cancels an upload (distribution-spec, end-14). Succeeds when the upstream does not know it any more. */
 export async function cancelUpload(ask: Exchange['ask'], target: Target): Promise<void> {
-  const question = {...target, method: 'DELETE', headers: {}, body: EMPTY, slot: 'heads'} as const;
-  await unlessEnded(write(ask, question, 'to end an upload'));
+  const request = {...target, method: 'DELETE', headers: {}, body: EMPTY, slot: 'heads'} as const;
+  await unlessEnded(write(ask, request, 'to cancel an upload'));
+}
+
+/** @returns false when the registry did not say that it created the blob. */
+async function upload(ask: Exchange['ask'], uploads: Target, blob: BlobSource): Promise<boolean> {
+  const session = await beginUpload(ask, uploads, {});
+  if (session === 'mounted') return true;
+  const chunk = {length: blob.size, range: undefined, bytes: blob.open()};
+  const target = {...uploads, url: new URL(session.location)};
+  return (await finishUpload(ask, target, blob.digest, chunk)).created;
+}
+
+/**
+ * Uploads a blob unless the upstream has it (distribution-spec, "POST then PUT"). After a broken connection it begins a
+ * new session: bytes sent twice to one session would be appended.
+ * @param target its URL is that of the blob.
+ * @param uploads the URL where uploads begin.
+ */
+export async function pushBlob(
+  ask: Exchange['ask'],
+  target: Target,
+  uploads: URL,
+  blob: BlobSource,
+): Promise<void> {
+  if (await headBlob(ask, target)) return;
+  for (let session = 1; ; session++) {
+    try {
+      const created = await upload(ask, {...target, url: uploads}, blob);
+      if (created || (await headBlob(ask, target))) return;
+      const reason = `accepted the bytes of ${blob.digest} but does not have the blob`;
+      throw new UpstreamFailure('protocol', target.url.host, reason);
+    } catch (error) {
+      const isBroken = error instanceof UpstreamFailure && error.kind === 'unreachable';
+      if (!isBroken || session === MAX_SESSIONS) throw error;
+    }
+  }
 }

@@ -75,7 +75,7 @@ test('an upstream that cannot cancel an upload, or knows it no more, keeps nobod
   t.is((await collect(proxy)).uploads, 6);
   t.is(heard.length, 2);
   t.true(heard.includes('status'));
-  t.true(heard.some((reason) => reason.includes('refuses to end an upload (405)')));
+  t.true(heard.some((reason) => reason.includes('refuses to cancel an upload (405)')));
   t.is((await collect(proxy)).uploads, 0);
 });
 

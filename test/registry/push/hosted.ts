@@ -28,7 +28,7 @@ import {createSpools} from '../../../src/storage/fs/spools.ts';
 import type {Metadata} from '../../../src/storage/metadata.ts';
 import type {Spools} from '../../../src/storage/spool.ts';
 import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
-import {createNowhere} from '../../../src/upstream/nowhere.ts';
+import {createEmptyUpstream} from '../../../src/upstream/empty.ts';
 import {createMovableClock, type MovableClock} from '../../support/backref.ts';
 import {createFolder} from '../../support/folder.ts';
 
@@ -108,7 +108,7 @@ export async function createHosted(t: ExecutionContext, options: HostedOptions =
     aliases: [],
     hosts: [],
     library: false,
-    upstream: createNowhere('hosted.test'),
+    upstream: createEmptyUpstream('hosted.test'),
     hosted: true,
     push: {...POLICY, ...options.policy},
     maxManifest: 4 * 1024 * 1024,

@@ -105,7 +105,7 @@ test('a helper that fails, is missing or answers nonsense is a failure that name
     t.regex(failure.message, /docker-credential-test/);
     t.notRegex(`${failure.message}${failure.stack}`, /hush/);
   }
-  t.regex((await failureOf(read(t, 'ghcr.io', {credsStore: '../evil'}))).message, /no program's name/);
+  t.regex((await failureOf(read(t, 'ghcr.io', {credsStore: '../evil'}))).message, /not a valid program name/);
 });
 
 test('a file that is missing or malformed is a failure that names it', async (t) => {

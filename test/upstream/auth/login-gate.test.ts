@@ -1,5 +1,5 @@
 import test from 'ava';
-import {createLoginGate, type Verdict} from '../../../src/upstream/auth/login-gate.ts';
+import {createLoginGate, type Verdict} from '../../../src/upstream/auth/login.ts';
 import {createManualClock} from '../../support/clock.ts';
 
 const {signal} = new AbortController();

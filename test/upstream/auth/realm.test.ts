@@ -1,5 +1,5 @@
 import test from 'ava';
-import {refusedRealm} from '../../../src/upstream/auth/realm.ts';
+import {refusedRealm} from '../../../src/upstream/auth/challenge.ts';
 
 const judge = (realm: string, upstream: string, realmHosts: string[] = [], insecure = false) =>
   refusedRealm(new URL(realm), new URL(upstream), {realmHosts, insecure});

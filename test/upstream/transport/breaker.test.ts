@@ -1,5 +1,5 @@
 import test from 'ava';
-import {createBreaker, type Finding} from '../../../src/upstream/transport/breaker.ts';
+import {createBreaker, type Outcome} from '../../../src/upstream/transport/breaker.ts';
 import {createManualClock} from '../../support/clock.ts';
 
 function setUp(confirm?: () => Promise<boolean>) {
@@ -7,7 +7,7 @@ function setUp(confirm?: () => Promise<boolean>) {
   const changes: string[] = [];
   const policy = {failures: 2, openFor: 1000};
   const breaker = createBreaker(policy, clock, (state) => changes.push(state), confirm);
-  const report = (finding: Finding) => breaker.enter()?.(finding);
+  const report = (outcome: Outcome) => breaker.enter()?.(outcome);
   return {clock, changes, breaker, report};
 }
 
@@ -16,9 +16,9 @@ test('opens after so many failures in a row', (t) => {
   report('failing');
   report('reachable');
   report('failing');
-  t.is(breaker.closedFor(), undefined);
+  t.is(breaker.retryAfter(), undefined);
   report('failing');
-  t.is(breaker.closedFor(), 1000);
+  t.is(breaker.retryAfter(), 1000);
   t.is(breaker.enter(), undefined);
   t.deepEqual(changes, ['open']);
 });
@@ -28,7 +28,7 @@ test('what never reached the upstream counts neither way', (t) => {
   report('failing');
   report('unknown');
   report('failing');
-  t.is(breaker.closedFor(), 1000);
+  t.is(breaker.retryAfter(), 1000);
 });
 
 test('after its time exactly one probe is let through, and its success closes the circuit', async (t) => {
@@ -39,7 +39,7 @@ test('after its time exactly one probe is let through, and its success closes th
   const probe = breaker.enter();
   t.truthy(probe);
   t.is(breaker.enter(), undefined);
-  t.true((breaker.closedFor() ?? 0) > 0);
+  t.true((breaker.retryAfter() ?? 0) > 0);
   probe?.('reachable');
   t.truthy(breaker.enter());
   t.truthy(breaker.enter());
@@ -52,7 +52,7 @@ test('a failed probe opens the circuit for the whole time again', async (t) => {
   report('failing');
   await clock.advance(1500);
   report('failing');
-  t.is(breaker.closedFor(), 1000);
+  t.is(breaker.retryAfter(), 1000);
 });
 
 test('a probe that showed nothing makes room for the next', async (t) => {
@@ -61,7 +61,7 @@ test('a probe that showed nothing makes room for the next', async (t) => {
   report('failing');
   await clock.advance(1000);
   report('unknown');
-  t.is(breaker.closedFor(), undefined);
+  t.is(breaker.retryAfter(), undefined);
   t.truthy(breaker.enter());
 });
 

@@ -1,6 +1,7 @@
 import test from 'ava';
 import fc from 'fast-check';
-import {parseRetryAfter, retryDelay} from '../../../src/upstream/transport/pacing.ts';
+import {parseRetryAfter} from '../../../src/upstream/transport/reply.ts';
+import {retryDelay} from '../../../src/upstream/transport/retry.ts';
 
 const first = {attempt: 1, status: undefined, retryAfter: undefined, left: 5000, jitter: 1};
 

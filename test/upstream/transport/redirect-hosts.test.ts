@@ -2,9 +2,9 @@ import test, {type ExecutionContext} from 'ava';
 import {createTokens} from '../../../src/upstream/auth/token.ts';
 import {UpstreamFailure} from '../../../src/upstream/port.ts';
 import {isPrivateAddress} from '../../../src/upstream/transport/private-address.ts';
-import {follow} from '../../../src/upstream/transport/redirect.ts';
-import {createRedirectNetwork} from '../../../src/upstream/transport/redirect-hosts.ts';
-import type {Reply, RequestOptions} from '../../../src/upstream/transport/request.ts';
+import {createRedirectNetwork, followRedirects} from '../../../src/upstream/transport/redirect.ts';
+import type {Reply} from '../../../src/upstream/transport/reply.ts';
+import type {RequestOptions} from '../../../src/upstream/transport/request.ts';
 import {createManualClock} from '../../support/clock.ts';
 import {createScriptedUpstream, type Expectation} from '../../support/scripted-upstream.ts';
 import {
@@ -178,7 +178,7 @@ test('a redirect to the forward proxy itself is not followed, though connections
   const {client} = createClient(t, PUBLIC, {}, {env});
   const failure = await failureOf(client.getBlob(repository, digest, caller));
   t.is(failure.kind, 'protocol');
-  t.regex(failure.message, /leads to the forward proxy localhost/);
+  t.regex(failure.message, /redirects to the forward proxy localhost/);
   t.is(secret.connections(), 0);
 });
 
@@ -211,12 +211,12 @@ test('while DNS fails, an upstream has the addresses that it had, and is asked f
 test('a redirect does not wait for DNS longer than its request may take', async (t) => {
   const headers = {location: 'http://elsewhere.example/'};
   const nothing = (async function* () {})();
-  const body = {ended: Promise.resolve(), chunks: nothing, steady: nothing, close() {}};
+  const body = {ended: Promise.resolve(), chunks: nothing, timed: nothing, close() {}};
   const send = async ({url}: RequestOptions): Promise<Reply> => ({status: 307, headers, url, body});
   const {networkOf} = networkFor(() => new Promise(() => {}));
   const late = new AbortController();
   const request = {method: 'GET', url: new URL('http://registry.example/'), headers: {}} as const;
-  const following = follow(send, request, late.signal, networkOf);
+  const following = followRedirects(send, request, late.signal, networkOf);
   late.abort(new Error('late'));
   await t.throwsAsync(following, {message: 'late'});
 });

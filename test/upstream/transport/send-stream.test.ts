@@ -156,7 +156,7 @@ test('an upstream that takes no bytes is a time-out, and nobody asks for more of
   await clock.advance(30_000);
   t.like(await failure, {
     kind: 'timeout',
-    message: `${new URL(url).host}: took no byte of the upload for 30000 ms`,
+    message: `${new URL(url).host}: accepted no byte of the upload for 30000 ms`,
   });
   await source.ended;
   request.on('error', () => undefined).resume();
@@ -199,7 +199,8 @@ for (const [scheme, tls] of [
       const sent = client.appendUpload(repository, at(`${url}${UPLOADS}7`), chunkOf(source.bytes), caller);
       const refusal = await failureOf(sent);
       t.true(refusal instanceof UpstreamRefusal, refusal.message);
-      t.like(refusal, {status: 413, code: 'SIZE_INVALID', text: 'too large'});
+      t.like(refusal, {status: 413, code: 'SIZE_INVALID'});
+      t.regex(refusal.message, /too large/);
       await source.ended;
     }
     while (sockets.size > 1) await new Promise(setImmediate);
@@ -287,7 +288,9 @@ test('another number of bytes than was told is never sent as if it were that num
       chunkOf(source.bytes, length),
       caller,
     );
-    await t.throwsAsync(sent, {message: `an upload of ${length} bytes was given another number of them`});
+    await t.throwsAsync(sent, {
+      message: `the stream of an upload does not have the ${length} bytes that were announced`,
+    });
     await source.ended;
   }
 });

@@ -1,9 +1,9 @@
 import test from 'ava';
 import fc from 'fast-check';
 import {tokenLife} from '../../../src/upstream/auth/token.ts';
-import {parseQuota} from '../../../src/upstream/transport/quota.ts';
-import {parseContentRange} from '../../../src/upstream/verbs/content-range.ts';
-import {nextLink, UnreadableLink} from '../../../src/upstream/verbs/link.ts';
+import {parseQuota} from '../../../src/upstream/transport/rate-limits.ts';
+import {parseContentRange} from '../../../src/upstream/verbs/blobs.ts';
+import {nextLink, UnreadableLink} from '../../../src/upstream/verbs/pages.ts';
 
 test('Content-Range gives the first and last byte and the whole size', (t) => {
   t.deepEqual(parseContentRange('bytes 5-9/100'), {start: 5, end: 9, size: 100});

@@ -165,14 +165,13 @@ test('an upstream below a path is asked there', async (t) => {
   t.truthy(await client.getManifest(repository, latest, caller));
 });
 
-test('each exchange and the rate limit are told as events', async (t) => {
+test('each exchange and the rate limit are reported as events', async (t) => {
   const headers = {'ratelimit-limit': '100;w=21600', 'ratelimit-remaining': '76;w=21600'};
   const upstream = await createScriptedUpstream(t, [{request: `HEAD ${MANIFEST_PATH}`, answer: {headers}}]);
   const {client, heard} = createClient(t, upstream.url);
   await client.headManifest(repository, latest, caller);
   const {host} = upstream;
   const quota = {limit: 100, remaining: 76, window: 21_600_000};
-  t.deepEqual(client.quota(), quota);
   t.like(heard[0], {
     name: 'upstream.request',
     event: {host, method: 'HEAD', path: MANIFEST_PATH, status: 200},

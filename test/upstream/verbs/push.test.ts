@@ -115,7 +115,7 @@ test('a blob whose last bytes were not answered 201 is there when the upstream s
   await client.pushBlob(repository, blob, caller);
   const failure = await failureOf(client.pushBlob(repository, blob, caller));
   t.is(failure.kind, 'protocol');
-  t.regex(failure.message, /took the bytes of sha256:.* and does not have it/);
+  t.regex(failure.message, /accepted the bytes of sha256:.* but does not have the blob/);
 });
 
 test('a 307 is followed with the whole body, a 302 is not', async (t) => {

@@ -66,7 +66,7 @@ test('a Link that cannot be read is a protocol failure, and not the end of the l
   const {client} = createClient(t, upstream.url);
   const failure = await failureOf(client.listTags(repository, caller));
   t.is(failure.kind, 'protocol');
-  t.regex(failure.message, /Link field that cannot be read: \/v2\/team/);
+  t.regex(failure.message, /Link field that cannot be parsed: \/v2\/team/);
 });
 
 test('a link to another host is not followed', async (t) => {

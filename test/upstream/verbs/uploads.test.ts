@@ -185,7 +185,6 @@ test('a chunk that does not follow is a refusal with what the upstream says it h
     kind: 'status',
     status: 416,
     code: 'BLOB_UPLOAD_INVALID',
-    text: 'out of order',
     offset: 10,
     message: `${upstream.host}: refuses bytes of an upload (416 BLOB_UPLOAD_INVALID: out of order)`,
   });

@@ -1,11 +1,11 @@
 import type {Upstream} from './port.ts';
 
 /**
- * The upstream of a hosted registry: it has nothing, and says so at once. Each answer is an authoritative absence;
- * its list of referrers is whole and empty.
- * @param name the registry's, which is told where an upstream's host would be.
+ * Creates the upstream of a hosted registry. It has no content: each answer is an authoritative 404, and its list of
+ * referrers is complete and empty.
+ * @param name the registry's, used in place of an upstream's host.
  */
-export const createNowhere = (name: string): Upstream => ({
+export const createEmptyUpstream = (name: string): Upstream => ({
   host: name,
   headManifest: async () => undefined,
   getManifest: async () => undefined,
