@@ -22,8 +22,9 @@ import {
   type LocalManifests,
   type LocalManifestsParts,
 } from './local-manifests.ts';
+import type {OpenUpload} from './open-upload.ts';
 import type {Chunk, ManifestReceipt, Push, PushedManifest, UploadOptions, UploadState} from './push.ts';
-import type {OpenUpload, Uploads} from './uploads.ts';
+import type {Uploads} from './uploads.ts';
 
 export interface LocalPushParts
   extends Omit<LocalManifestsParts, 'contents' | 'attachments' | 'entries'>,
@@ -81,7 +82,7 @@ class LocalPushVerbs implements Push {
     return toLocalErrors(route, () =>
       this.#uploads.write(route.repository, id, async (upload) => {
         await appendChunk(upload, chunk);
-        await upload.settle();
+        await upload.close();
         return stateOf(id, upload.offset);
       }),
     );
@@ -95,11 +96,11 @@ class LocalPushVerbs implements Push {
         const actual = await upload.digest(algorithmOf(digest));
         if (actual !== digest) {
           // Nothing can make these bytes right, so the upload need not wait to expire.
-          await upload.drop();
+          await upload.discard();
           throw wrongDigest(digest, actual, upload.offset);
         }
         const {offset: size} = upload;
-        await upload.keep(digest, [
+        await upload.publish(digest, [
           {type: 'blob.link', repository, digest, size, origin: 'local', at: this.#clock.now()},
         ]);
       });
@@ -213,7 +214,7 @@ async function appendChunk(upload: OpenUpload, chunk: Chunk): Promise<void> {
     if (declared !== undefined && received > declared) {
       throw wrongSize(`the body is longer than the ${declared} bytes that its headers declare`);
     }
-    await upload.take(bytes);
+    await upload.append(bytes);
   }
   if (declared !== undefined && received < declared) {
     throw wrongSize(`the body has ${received} of the ${declared} bytes that its headers declare`);

@@ -12,8 +12,9 @@ import {
 } from '../../upstream/port.ts';
 import type {Route} from '../namespace.ts';
 import {outOfOrder} from './errors.ts';
+import type {OpenUpload} from './open-upload.ts';
 import type {Chunk} from './push.ts';
-import type {OpenUpload, Uploads} from './uploads.ts';
+import type {Uploads} from './uploads.ts';
 
 /** The upstream's session of one upload. */
 export type Session = NonNullable<UploadRecord['upstream']>;
@@ -114,7 +115,7 @@ class RecordedSessions implements UpstreamSessions {
 
   async note(upload: OpenUpload, session: Session): Promise<void> {
     try {
-      await upload.follow(session);
+      await upload.recordSession(session);
     } catch (error) {
       // The upstream is asked before the next chunk: bytes that are sent twice would be appended twice.
       this.#isRowCurrent.set(upload.record.id, false);
@@ -170,7 +171,7 @@ export const following = (known: Session, session: Session): Session => ({
 
 /** Ends here an upload that the upstream does not know. */
 async function dropUnknown(upload: OpenUpload): Promise<never> {
-  await upload.drop();
+  await upload.discard();
   throw unknownUpload(upload.record.id);
 }
 
@@ -185,7 +186,7 @@ function copyOf({length, range, bytes}: Chunk, upload: OpenUpload, {offset}: Ses
   let isExact = upload.offset === offset;
   async function append(piece: Uint8Array): Promise<void> {
     try {
-      await upload.take(piece);
+      await upload.append(piece);
     } catch (error) {
       // An OciError means that the upload was cancelled. A failing disk costs only the copy.
       if (error instanceof OciError) throw error;

@@ -13,6 +13,7 @@ import type {Route} from '../namespace.ts';
 import {blobAbsence, type NegativeCache} from '../negative-cache.ts';
 import {storeIfSpace} from '../store-if-space.ts';
 import {BLOB_CODES, storedUnderOtherDigest, toThroughErrors, UPLOAD_CODES} from './errors.ts';
+import type {OpenUpload} from './open-upload.ts';
 import type {Chunk, ManifestReceipt, Push, PushedManifest, UploadOptions, UploadState} from './push.ts';
 import {
   createThroughManifests,
@@ -27,7 +28,7 @@ import {
   type UpstreamSessions,
   writerOf,
 } from './through-sessions.ts';
-import type {OpenUpload, Uploads} from './uploads.ts';
+import type {Uploads} from './uploads.ts';
 
 export interface ThroughPushParts extends Omit<ThroughManifestsParts, 'entries'>, FallbackEntriesParts {
   uploads: Uploads;
@@ -98,7 +99,9 @@ class ThroughPush implements Push {
         await this.#uploads.cancel(route.repository, id);
         throw unknownUpload(id);
       }
-      await this.#uploads.write(route.repository, id, (upload) => upload.follow(session)).catch(ignoreBusy);
+      await this.#uploads
+        .write(route.repository, id, (upload) => upload.recordSession(session))
+        .catch(ignoreBusy);
       return stateOf(id, session);
     });
   }
@@ -215,12 +218,12 @@ class ThroughPush implements Push {
     const isSure = created && actual === digest;
     if (!isSure && !(await this.#confirm(route, digest, caller))) {
       if (!created) throw notStored(route, digest);
-      await upload.drop();
+      await upload.discard();
       throw storedUnderOtherDigest(route, 'content', {expected: digest, actual});
     }
     if (await this.#keepCopy(route, upload, finish)) return;
     await storeIfSpace(this.#events, 'that an upload has ended', async () => {
-      await upload.drop();
+      await upload.discard();
       await this.#confirmIfPossible(route, digest, caller);
     });
   }
@@ -230,7 +233,7 @@ class ThroughPush implements Push {
     if (!isCopyExact) return false;
     try {
       if ((await upload.digest(algorithmOf(digest))) !== digest) return false;
-      await upload.keep(digest, [this.#linkOf(route, digest, upload.offset)]);
+      await upload.publish(digest, [this.#linkOf(route, digest, upload.offset)]);
       return true;
     } catch (error) {
       this.#events.emit('background.failed', {task: `keep the pushed blob ${digest}`, error});
