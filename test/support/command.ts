@@ -25,9 +25,9 @@ export interface Command {
   ended: Promise<number | NodeJS.Signals | null>;
 }
 
-/** Where node keeps the sources that it has compiled: a command starts in half the time with them. */
+/** Where node caches compiled sources, which halve the time that a command takes to start. */
 const {NODE_COMPILE_CACHE} = process.env;
-const COMPILED: Record<string, string> = NODE_COMPILE_CACHE
+export const COMPILED: Record<string, string> = NODE_COMPILE_CACHE
   ? {NODE_COMPILE_CACHE: resolve(NODE_COMPILE_CACHE)}
   : {};
 
