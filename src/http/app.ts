@@ -7,16 +7,16 @@ import {OciError} from '../oci/errors.ts';
 import {failureReason} from '../registry/failure.ts';
 import {outcomeOf} from '../registry/freshness.ts';
 import type {Registries} from '../registry/registries.ts';
-import {cacheStatus} from './cache-headers.ts';
+import {cacheStatus} from './answer.ts';
 import {callerOf} from './caller.ts';
 import {createClientAddress} from './client-address.ts';
 import {errorAnswer} from './errors.ts';
-import {answerAndLinger, endsConnection} from './linger.ts';
+import {answerAndLinger, endsConnection} from './lingering-close.ts';
+import {parseTarget, refuseHosts, refuseOverlong} from './request.ts';
 import {createRouter, type Verbs} from './routes.ts';
+import {sendLarge} from './send.ts';
 import {createSentBytes} from './sent-bytes.ts';
 import type {RequestState} from './state.ts';
-import {sendLarge} from './stream.ts';
-import {parseTarget, refuseHosts, refuseOverlong} from './target.ts';
 
 export interface AppParts {
   verbs: Verbs;

@@ -5,12 +5,12 @@ import {type ByteRange, rangeLength} from '../oci/range.ts';
 import type {BlobAnswer, BlobFound} from '../registry/blobs/answer.ts';
 import type {Blobs} from '../registry/blobs/blobs.ts';
 import {sizeInDispute} from '../registry/failure.ts';
-import {explain} from './cache-headers.ts';
+import {explain} from './answer.ts';
 import {etagOf, ifRangeHolds, noneMatch} from './conditional.ts';
 import {multipart} from './multipart.ts';
 import {rangesOf} from './ranges.ts';
 import {type Ctx, routed} from './routing.ts';
-import {stream} from './stream.ts';
+import {stream} from './send.ts';
 import type {PushHandler} from './uploads.ts';
 
 /** dist-spec, end-2, with the ranges of RFC 9110, section 14. */

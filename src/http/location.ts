@@ -1,6 +1,6 @@
 import type {Route} from '../registry/namespace.ts';
+import {singleParameter} from './request.ts';
 import type {Ctx} from './routing.ts';
-import {singleParameter} from './target.ts';
 
 /** A place in the client's repository for `Location`: path-absolute and in the client's own naming, `ns` repeated. */
 export function locationOf(ctx: Ctx, {asked}: Route, place: string): string {

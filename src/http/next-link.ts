@@ -1,5 +1,5 @@
+import {singleParameter} from './request.ts';
 import type {Ctx} from './routing.ts';
-import {singleParameter} from './target.ts';
 
 /**
  * Links the next page (RFC 8288): path-absolute, in the client's own naming, and with its `ns` repeated.

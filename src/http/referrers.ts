@@ -2,10 +2,10 @@ import {parseDigest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
 import {OCI_INDEX} from '../oci/media-type.ts';
 import type {Referrers} from '../registry/referrers/referrers.ts';
-import {explain} from './cache-headers.ts';
+import {explain} from './answer.ts';
 import {linkNext} from './next-link.ts';
+import {singleParameter} from './request.ts';
 import {type Ctx, noCache, routed} from './routing.ts';
-import {singleParameter} from './target.ts';
 
 /** dist-spec, end-12a and end-12b: 200 for every valid digest, and exactly the index's media type. */
 export const listReferrers = (referrers: Referrers) => async (ctx: Ctx) => {

@@ -12,11 +12,11 @@ import type {Referrers} from '../registry/referrers/referrers.ts';
 import type {TagLists} from '../registry/tags/tag-lists.ts';
 import {deleteBlob, getBlob, headBlob} from './blobs.ts';
 import {getHealth, getReadiness} from './health.ts';
-import {listCatalog, listTags} from './listings.ts';
 import {deleteManifest, getManifest, headManifest, putManifest} from './manifests.ts';
 import {listReferrers} from './referrers.ts';
 import {type Ctx, routed} from './routing.ts';
 import type {RequestState} from './state.ts';
+import {listCatalog, listTags} from './tags.ts';
 import {
   appendUpload,
   beginUpload,

@@ -1,8 +1,8 @@
 import type {RouterContext} from '@koa/router';
 import {type Route, registryOf, routeOf} from '../registry/namespace.ts';
 import type {Registry} from '../registry/registries.ts';
+import {singleParameter} from './request.ts';
 import type {RequestState} from './state.ts';
-import {singleParameter} from './target.ts';
 
 export type Ctx = RouterContext<RequestState>;
 

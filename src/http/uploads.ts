@@ -6,8 +6,8 @@ import {type Route, routeOf} from '../registry/namespace.ts';
 import type {Chunk, Push, UploadOptions, UploadState} from '../registry/push/push.ts';
 import {chunkOf} from './chunk.ts';
 import {locationOf} from './location.ts';
+import {singleParameter} from './request.ts';
 import type {Ctx} from './routing.ts';
-import {singleParameter} from './target.ts';
 
 /** What a request to push does where its registry takes pushes. */
 export type PushHandler = (ctx: Ctx, route: Route, push: Push) => Promise<void>;

@@ -1,7 +1,7 @@
 import test from 'ava';
 import fc from 'fast-check';
 import {type Item, parseList} from 'structured-headers';
-import {cacheStatus, warning} from '../../src/http/cache-headers.ts';
+import {cacheStatus, warning} from '../../src/http/answer.ts';
 import type {CacheReport} from '../../src/registry/freshness.ts';
 
 const rows: [report: CacheReport, field: string][] = [

@@ -1,10 +1,10 @@
 import type {Catalog} from '../registry/catalog.ts';
 import type {PageQuery} from '../registry/page.ts';
 import type {TagLists} from '../registry/tags/tag-lists.ts';
-import {explain} from './cache-headers.ts';
+import {explain} from './answer.ts';
 import {linkNext} from './next-link.ts';
+import {parseCount, singleParameter} from './request.ts';
 import {type Ctx, noCache, registryAsked, routed} from './routing.ts';
-import {parseCount, singleParameter} from './target.ts';
 
 /** dist-spec, Listing Tags (end-8a, end-8b). */
 export const listTags = (tagLists: TagLists) => async (ctx: Ctx) => {
