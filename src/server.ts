@@ -151,7 +151,9 @@ class Server implements BackrefServer {
     const isStopping = () => this.#closing !== undefined;
     const wired = wire(config, {storage, registries, isStopping, clock, events});
     const {trustedProxies, sendTimeout} = config.listen;
-    const app = createApp({verbs: wired.verbs, registries, pseudonym, trustedProxies, clock, events});
+    const {verbs, content} = wired;
+    const {access} = content;
+    const app = createApp({verbs, access, registries, pseudonym, trustedProxies, clock, events});
     const {reindex, indexRepository, garbage, ingest} = wired.maintenance;
     const commands = createCommands({reindex, indexRepository, garbage, ingest, registries});
     return {

@@ -1,7 +1,8 @@
 import type {Clock} from './clock.ts';
 import type {Config} from './config.ts';
 import type {Events} from './events.ts';
-import type {Metrics, Verbs} from './http/routes.ts';
+import type {Metrics} from './http/health.ts';
+import type {Verbs} from './http/routes.ts';
 import {createMetrics} from './observe/metrics.ts';
 import {createAccess} from './registry/access.ts';
 import {createBlobs} from './registry/blobs/blobs.ts';
@@ -21,7 +22,7 @@ import {createMemory} from './registry/memory.ts';
 import {createNegativeCache} from './registry/negative-cache.ts';
 import {createManifestPull, type ManifestPullParts} from './registry/pull/manifest.ts';
 import {createLocalPush} from './registry/push/local.ts';
-import {createPushes} from './registry/push/push.ts';
+import {createPush} from './registry/push/push.ts';
 import {createThroughPush} from './registry/push/through.ts';
 import {createUploads} from './registry/push/uploads.ts';
 import {createReadiness} from './registry/readiness.ts';
@@ -77,7 +78,7 @@ export function wire(config: Config, parts: WireParts): Wired {
     tagLists,
     catalog: createCatalog({metadata}),
     referrers: referrers.referrers,
-    pushes: push.pushes,
+    push: push.push,
     metrics: wireMetrics(parts, content),
     readiness: createReadiness({
       store,
@@ -207,7 +208,7 @@ function wirePush(
     clock,
     events,
   });
-  return {uploads, reconciler, pushes: createPushes({local, through, store})};
+  return {uploads, reconciler, push: createPush({local, through, store})};
 }
 
 /** What is done without a client's request. */

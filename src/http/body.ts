@@ -1,78 +1,114 @@
-import type {IncomingMessage} from 'node:http';
+import type {IncomingMessage, ServerResponse} from 'node:http';
 import type {Cancel, Clock} from '../clock.ts';
 import {type ErrorCode, OciError} from '../oci/errors.ts';
-import type {Ctx} from './routing.ts';
 
-/** A client that is waited for and sends nothing for so many milliseconds has stalled. */
-const LONGEST_SILENCE = 60_000;
+/** A client that sends nothing for this long while more of its body is expected has stalled. */
+const MAX_SILENCE_MS = 60_000;
 
-/** Bytes of the body as the client told them; undefined where it did not (RFC 9112, section 6). */
-export function lengthOf({headers}: IncomingMessage): number | undefined {
-  if (headers['transfer-encoding'] !== undefined) return undefined;
-  return Number(headers['content-length'] ?? 0);
+/** The body of a request. */
+export interface RequestBody {
+  /** Bytes, as the client declared them; undefined where it did not (RFC 9112, section 6). */
+  readonly length: number | undefined;
+  /**
+   * The bytes as they arrive, to be read once. A client that waits for `100 Continue` gets it with the first read. A
+   * chunk stays valid after the next one is requested.
+   * @param code of the error for a body that ends too early
+   * @throws OciError with 408 when the client stalls, with 400 when its connection ends before the body does
+   */
+  read(code: ErrorCode): AsyncIterable<Uint8Array>;
 }
 
-/** True when the client sends its body only after it was told to (RFC 9110, section 10.1.1). */
-export const awaitsInvitation = ({httpVersion, headers}: IncomingMessage): boolean =>
-  httpVersion === '1.1' && headers.expect?.toLowerCase() === '100-continue';
+/** A body that arrives over a connection, and how far it has been read. */
+export interface IncomingBody extends RequestBody {
+  /** Bytes that were read. */
+  readonly received: number;
+  /** The client will not send its body without `100 Continue`, and has not got that. */
+  readonly isAwaited: boolean;
+}
 
-/**
- * The body of a request as it arrives, read once; a client that waits to be told is told with the first read. A chunk
- * stays as it is after the next one is asked for.
- * @param code what a body that ends too early makes invalid
- * @throws OciError with 408 when the client stalls, with 400 when its connection ends before the body does
- */
-export const bodyOf = (ctx: Ctx, clock: Clock, code: ErrorCode): AsyncIterable<Buffer> => ({
-  [Symbol.asyncIterator]: () => createPass(ctx, clock, code),
-});
+export function createIncomingBody(
+  request: IncomingMessage,
+  response: ServerResponse,
+  clock: Clock,
+): IncomingBody {
+  return new MessageBody(request, response, clock);
+}
 
-/** No generator: one that is ended while it waits for the client would wait on. */
-function createPass({req, res, state}: Ctx, clock: Clock, code: ErrorCode): AsyncIterator<Buffer, void> {
-  const reader = createReader(req);
-  let stopWatching: Cancel = () => {};
-  let begun = false;
+class MessageBody implements IncomingBody {
+  received = 0;
+  readonly #request: IncomingMessage;
+  readonly #response: ServerResponse;
+  readonly #clock: Clock;
+  #isInvited = false;
 
-  function begin(): void {
-    begun = true;
-    if (awaitsInvitation(req)) {
-      state.invited = true;
-      res.writeContinue();
-    }
-    stopWatching = watch(clock, reader, () => stalled(code, state.received));
+  constructor(request: IncomingMessage, response: ServerResponse, clock: Clock) {
+    this.#request = request;
+    this.#response = response;
+    this.#clock = clock;
   }
 
-  function end(): {done: true; value: undefined} {
-    stopWatching();
-    reader.release();
-    return {done: true, value: undefined};
+  get length(): number | undefined {
+    const {headers} = this.#request;
+    if (headers['transfer-encoding'] !== undefined) return undefined;
+    return Number(headers['content-length'] ?? 0);
   }
 
-  return {
-    async next() {
-      if (!begun) begin();
-      try {
-        const chunk = await reader.next(clock.monotonic());
-        if (chunk === 'end') return end();
-        if (chunk === 'gone') throw departed(code, state.received);
-        state.received += chunk.length;
-        return {done: false, value: chunk};
-      } catch (error) {
-        end();
-        throw error;
-      }
-    },
-    return: async () => end(),
-  };
+  /** RFC 9110, section 10.1.1. */
+  get isAwaited(): boolean {
+    const {httpVersion, headers} = this.#request;
+    return !this.#isInvited && httpVersion === '1.1' && headers.expect?.toLowerCase() === '100-continue';
+  }
+
+  read(code: ErrorCode): AsyncIterable<Buffer> {
+    return {[Symbol.asyncIterator]: () => this.#pass(code)};
+  }
+
+  /** Not a generator: one that is ended while it waits for the client would go on waiting. */
+  #pass(code: ErrorCode): AsyncIterator<Buffer, void> {
+    const reader = createReader(this.#request);
+    let stopWatching: Cancel | undefined;
+    const begin = (): Cancel => {
+      this.#invite();
+      return watch(this.#clock, reader, () => stalled(code, this.received));
+    };
+    const end = (): {done: true; value: undefined} => {
+      stopWatching?.();
+      reader.release();
+      return {done: true, value: undefined};
+    };
+    return {
+      next: async () => {
+        stopWatching ??= begin();
+        try {
+          const chunk = await reader.next(this.#clock.monotonic());
+          if (chunk === 'end') return end();
+          if (chunk === 'gone') throw departed(code, this.received);
+          this.received += chunk.length;
+          return {done: false, value: chunk};
+        } catch (error) {
+          end();
+          throw error;
+        }
+      },
+      return: async () => end(),
+    };
+  }
+
+  #invite(): void {
+    if (!this.isAwaited) return;
+    this.#isInvited = true;
+    this.#response.writeContinue();
+  }
 }
 
 interface Reader {
-  /** What has arrived, or will: bytes, the body's end, or that the client has left. @param now told by `since` */
+  /** The next bytes, once they are here; else that the body has ended, or that the client has left. */
   next(now: number): Promise<Buffer | 'end' | 'gone'>;
-  /** Since when the client is waited for; undefined while it is not. */
+  /** The time (`now`) since when it waits for the client; undefined while it does not. */
   since(): number | undefined;
-  /** Ends the wait for the client. */
+  /** Ends the wait for the client with an error. */
   fail(error: OciError): void;
-  /** Leaves the rest of the body for others to read; here it has ended. */
+  /** Leaves the rest of the body to other readers; for this one it has ended. */
   release(): void;
 }
 
@@ -82,8 +118,8 @@ function createReader(request: IncomingMessage): Reader {
   let wait: PromiseWithResolvers<void> | undefined;
   let since: number | undefined;
   let released = false;
-  const stir = () => wait?.resolve();
-  for (const event of EVENTS) request.on(event, stir);
+  const wake = () => wait?.resolve();
+  for (const event of EVENTS) request.on(event, wake);
   return {
     since: () => since,
     fail: (error) => wait?.reject(error),
@@ -105,28 +141,28 @@ function createReader(request: IncomingMessage): Reader {
     },
     release() {
       released = true;
-      for (const event of EVENTS) request.off(event, stir);
-      stir();
+      for (const event of EVENTS) request.off(event, wake);
+      wake();
     },
   };
 }
 
-/** Ends the wait for a client that has been silent for too long. Time that the bytes' reader takes does not count. */
-function watch(clock: Clock, reader: Reader, fault: () => OciError): Cancel {
+/** Fails a reader that waits too long for the client. The time that the bytes' consumer takes does not count. */
+function watch(clock: Clock, reader: Reader, error: () => OciError): Cancel {
   const look = (): void => {
     const since = reader.since() ?? clock.monotonic();
-    const left = since + LONGEST_SILENCE - clock.monotonic();
-    if (left <= 0) reader.fail(fault());
+    const left = since + MAX_SILENCE_MS - clock.monotonic();
+    if (left <= 0) reader.fail(error());
     else cancel = clock.after(left, look);
   };
-  let cancel = clock.after(LONGEST_SILENCE, look);
+  let cancel = clock.after(MAX_SILENCE_MS, look);
   return () => cancel();
 }
 
 const stalled = (code: ErrorCode, received: number): OciError =>
   new OciError(code, {
     status: 408,
-    message: `nothing came for ${LONGEST_SILENCE / 1000} s after the first ${received} bytes of the body; begin again, or ask with GET where an upload stands`,
+    message: `no data arrived for ${MAX_SILENCE_MS / 1000} s after the first ${received} bytes of the body; start again, or GET the upload's location to see how many bytes of it are here`,
     headers: {Connection: 'close'},
   });
 
@@ -136,17 +172,18 @@ const departed = (code: ErrorCode, received: number): OciError =>
 
 /**
  * The whole body, in memory.
- * @param most bytes; `tooLarge` is thrown before a byte is read where the client told its length
+ * @param limits `maxBytes`, and the error for a longer body: thrown before a byte is read where the client declares it
  */
 export async function readWhole(
-  ctx: Ctx,
-  clock: Clock,
-  {most, code, tooLarge}: {most: number; code: ErrorCode; tooLarge: () => OciError},
+  body: RequestBody,
+  {maxBytes, code, tooLarge}: {maxBytes: number; code: ErrorCode; tooLarge: () => OciError},
 ): Promise<Buffer> {
-  if ((lengthOf(ctx.req) ?? 0) > most) throw tooLarge();
-  const chunks: Buffer[] = [];
-  for await (const chunk of bodyOf(ctx, clock, code)) {
-    if (ctx.state.received > most) throw tooLarge();
+  if ((body.length ?? 0) > maxBytes) throw tooLarge();
+  const chunks: Uint8Array[] = [];
+  let received = 0;
+  for await (const chunk of body.read(code)) {
+    received += chunk.length;
+    if (received > maxBytes) throw tooLarge();
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);

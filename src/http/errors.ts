@@ -1,14 +1,14 @@
 import {OciError} from '../oci/errors.ts';
+import type {Answer} from './answer.ts';
 
-export interface ErrorAnswer {
-  status: number;
-  headers: Record<string, string>;
-  body: string;
+export interface ErrorAnswer extends Answer {
+  readonly body: Buffer;
+  readonly reason: string;
 }
 
 /**
- * The answer to a fault, in the format of the dist-spec, section "Error Codes". What is no OciError is a fault of
- * ours and tells the client no more than the request's id.
+ * The answer to an error, in the format of the dist-spec, section "Error Codes". Anything but an OciError is a defect of
+ * ours: the client learns the request's id and no more, and the log gets the error's message.
  */
 export function errorAnswer(error: unknown, requestId: string | undefined): ErrorAnswer {
   const {code, message, detail, status, headers} =
@@ -16,5 +16,10 @@ export function errorAnswer(error: unknown, requestId: string | undefined): Erro
   const body = JSON.stringify({
     errors: [{code, message, detail: {...detail, ...(requestId === undefined ? {} : {requestId})}}],
   });
-  return {status, headers: {...headers, 'Content-Type': 'application/json'}, body};
+  return {
+    status,
+    headers: {...headers, 'Content-Type': 'application/json'},
+    body: Buffer.from(body),
+    reason: error instanceof Error ? error.message : String(error),
+  };
 }

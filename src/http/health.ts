@@ -1,23 +1,41 @@
 import type {Readiness} from '../registry/readiness.ts';
-import type {Ctx} from './routing.ts';
+import type {Answer, Handler} from './answer.ts';
+
+/** Figures for a monitoring system. */
+export interface Metrics {
+  readonly contentType: string;
+  text(): Promise<string>;
+}
+
+/** dist-spec, end-1. */
+export const ping: Handler<undefined> = () => ({
+  status: 200,
+  headers: {'Docker-Distribution-API-Version': 'registry/2.0', 'Content-Type': 'application/json'},
+  body: Buffer.from('{}'),
+});
 
 /** `GET /healthz`: this process answers. It need not be restarted, whatever its disks do. */
-export function getHealth(ctx: Ctx): void {
-  answer(ctx, 200, {server: 'backref', status: 'alive'});
-}
+export const getHealth: Handler<undefined> = () => probeAnswer(200, {status: 'alive'});
 
-/** `GET /readyz`: 200 when requests can be served from the store, else 503 with what is in the way. */
-export const getReadiness = (readiness: Readiness) => async (ctx: Ctx) => {
-  const problems = await readiness.problems();
-  const isReady = problems.length === 0;
-  const status = isReady ? 'ready' : 'not ready';
-  if (!isReady) ctx.state.reason = problems.join('; ');
-  answer(ctx, isReady ? 200 : 503, {server: 'backref', status, problems});
-};
+/** `GET /readyz`: 200 when requests can be served from the store, else 503 with the problems. */
+export const getReadiness =
+  (readiness: Readiness): Handler<undefined> =>
+  async () => {
+    const problems = await readiness.problems();
+    if (problems.length === 0) return probeAnswer(200, {status: 'ready', problems});
+    return {...probeAnswer(503, {status: 'not ready', problems}), reason: problems.join('; ')};
+  };
 
-function answer(ctx: Ctx, status: number, body: object): void {
-  ctx.status = status;
-  ctx.set('Content-Type', 'application/json');
-  ctx.set('Cache-Control', 'no-store');
-  ctx.body = Buffer.from(`${JSON.stringify(body)}\n`);
-}
+export const getMetrics =
+  (metrics: Metrics): Handler<undefined> =>
+  async () => ({
+    status: 200,
+    headers: {'Content-Type': metrics.contentType},
+    body: Buffer.from(await metrics.text()),
+  });
+
+const probeAnswer = (status: number, body: object): Answer => ({
+  status,
+  headers: {'Content-Type': 'application/json', 'Cache-Control': 'no-store'},
+  body: Buffer.from(`${JSON.stringify({server: 'backref', ...body})}\n`),
+});

@@ -1,61 +1,51 @@
+import type {IncomingMessage} from 'node:http';
 import {setImmediate as nextTurn} from 'node:timers/promises';
-import type {ParameterizedContext} from 'koa';
 import type {Clock} from '../clock.ts';
-import {awaitsInvitation, lengthOf} from './body.ts';
-import type {RequestState} from './state.ts';
+import type {IncomingBody} from './body.ts';
 
-/** A rest of a body that is no longer is read away, so that the connection serves the next request. */
-const SMALL_REST = 1024 * 1024;
-/** Of a longer one, so many bytes are read, for so many milliseconds, while the client takes notice of its answer. */
-const MAX_REST = 16 * 1024 * 1024;
-const LONGEST_LINGER = 5000;
+/** Up to this many bytes of a body that nobody needs are read, so that the connection serves the next request. */
+const MAX_DISCARDED_BYTES = 1024 * 1024;
+/** Of a longer rest, this much is read, for this long, while the client takes notice of its answer. */
+const MAX_LINGERING_BYTES = 16 * 1024 * 1024;
+const MAX_LINGERING_MS = 5000;
 
 /**
- * True when an answer should end the connection, because the client was never told to send its body, or because what
- * is left of that is too much to read for nothing.
+ * True when an answer has to end the connection, because the client was never invited to send its body, or because the
+ * rest of the body is too much to read for nothing.
+ * @param closes the answer says `Connection: close` anyway
  */
-export async function endsConnection(ctx: ParameterizedContext<RequestState>): Promise<boolean> {
-  if (!hasMuchLeft(ctx)) return false;
-  // The end of a body that came together with its headers is seen only after whoever refused those.
+export async function mustEndConnection(
+  request: IncomingMessage,
+  body: IncomingBody,
+  closes: boolean,
+): Promise<boolean> {
+  if (!hasMuchLeft(request, body, closes)) return false;
+  // The end of a body that came together with its headers is seen only after those were refused.
   await nextTurn();
-  return hasMuchLeft(ctx);
+  return hasMuchLeft(request, body, closes);
 }
 
-function hasMuchLeft({req, res, state}: ParameterizedContext<RequestState>): boolean {
-  if (req.complete || req.destroyed) return false;
-  const rest = (lengthOf(req) ?? Number.POSITIVE_INFINITY) - state.received;
-  if (rest <= 0) return false;
-  return (
-    rest > SMALL_REST || (awaitsInvitation(req) && !state.invited) || res.getHeader('Connection') === 'close'
-  );
+function hasMuchLeft(request: IncomingMessage, body: IncomingBody, closes: boolean): boolean {
+  if (request.complete || request.destroyed) return false;
+  const left = (body.length ?? Number.POSITIVE_INFINITY) - body.received;
+  return left > 0 && (left > MAX_DISCARDED_BYTES || body.isAwaited || closes);
 }
 
 /**
- * Answers a client that is still sending, and ends the connection: closed at once, the client would see a reset instead
- * of the answer (RFC 9112, section 9.6). So our side is closed first, and what still comes is read for a while.
+ * Ends the connection of a client that is still sending when it is answered. Closed at once, it would give the client a
+ * reset instead of the answer (RFC 9112, section 9.6). So the caller closes our side after the answer, and what still
+ * arrives is read and dropped for a while. Resolves when the connection is destroyed.
  */
-export async function answerAndLinger(
-  ctx: ParameterizedContext<RequestState>,
-  body: Buffer,
-  clock: Clock,
-): Promise<void> {
-  const {req, res} = ctx;
-  const {socket} = req;
-  ctx.respond = false;
-  ctx.set('Connection', 'close');
-  ctx.length = body.length;
+export async function closeLingering(request: IncomingMessage, clock: Clock): Promise<void> {
   const {promise: over, resolve: end} = Promise.withResolvers<void>();
-  const cancel = clock.after(LONGEST_LINGER, end);
-  let rest = 0;
-  req.on('data', (chunk: Buffer) => {
-    rest += chunk.length;
-    if (rest > MAX_REST) end();
+  const cancel = clock.after(MAX_LINGERING_MS, end);
+  let dropped = 0;
+  request.on('data', (chunk: Buffer) => {
+    dropped += chunk.length;
+    if (dropped > MAX_LINGERING_BYTES) end();
   });
-  req.once('close', () => end());
-  // An answer to HEAD has nothing else.
-  res.flushHeaders();
-  res.write(body, () => socket.end());
+  request.once('close', () => end());
   await over;
   cancel();
-  socket.destroy();
+  request.socket.destroy();
 }

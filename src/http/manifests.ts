@@ -1,79 +1,95 @@
-import type {Clock} from '../clock.ts';
 import {OciError} from '../oci/errors.ts';
 import {bareMediaType} from '../oci/media-type.ts';
-import {parseReference, parseTag, type Tag} from '../oci/name.ts';
+import {parseTag, type Tag} from '../oci/name.ts';
 import type {ManifestFound, Manifests} from '../registry/manifests/manifests.ts';
+import type {Route} from '../registry/namespace.ts';
+import type {Push} from '../registry/push/push.ts';
 import type {Registry} from '../registry/registries.ts';
-import {explain, warning} from './answer.ts';
+import {type Answer, contentHeaders, type Handler, locationOf, noneMatch, warning} from './answer.ts';
 import {readWhole} from './body.ts';
-import {etagOf, noneMatch} from './conditional.ts';
-import {locationOf} from './location.ts';
-import {type Ctx, noCache, routed} from './routing.ts';
-import type {PushHandler} from './uploads.ts';
-
-/** dist-spec, end-3: the stored bytes, whatever the client accepts. */
-export const getManifest = (manifests: Manifests) => async (ctx: Ctx) => {
-  const route = routed(ctx);
-  const reference = parseReference(ctx.params['reference'] ?? '');
-  const found = await manifests.get(route, reference, ctx.state.caller, {noCache: noCache(ctx)});
-  describe(ctx, found);
-  if (!unchanged(ctx, found)) ctx.body = found.bytes;
-};
-
-/** dist-spec, Checking if Content Exists: digest and length are a MUST. */
-export const headManifest = (manifests: Manifests) => async (ctx: Ctx) => {
-  const route = routed(ctx);
-  const reference = parseReference(ctx.params['reference'] ?? '');
-  const found = await manifests.head(route, reference, ctx.state.caller, {noCache: noCache(ctx)});
-  describe(ctx, found);
-  if (unchanged(ctx, found)) return;
-  ctx.status = 200;
-  ctx.set('Content-Length', String(found.size));
-};
+import {headerOf, noCache, type Request, referenceInPath} from './request.ts';
 
 /** Further tags that one request may set. */
 const MAX_TAGS = 100;
 
+/** dist-spec, end-3: the stored bytes, whatever the client accepts. */
+export const getManifest =
+  (manifests: Manifests): Handler<Route> =>
+  async (request, route, caller) => {
+    const options = {noCache: noCache(request)};
+    const found = await manifests.get(route, referenceInPath(request), caller, options);
+    return answerOf(request, found, {body: found.bytes});
+  };
+
+/** dist-spec, Checking if Content Exists: digest and length are a MUST. */
+export const headManifest =
+  (manifests: Manifests): Handler<Route> =>
+  async (request, route, caller) => {
+    const options = {noCache: noCache(request)};
+    const found = await manifests.head(route, referenceInPath(request), caller, options);
+    return answerOf(request, found, {headers: {'Content-Length': String(found.size)}});
+  };
+
 /** dist-spec, end-7. */
 export const putManifest =
-  (clock: Clock): PushHandler =>
-  async (ctx, route, push) => {
-    const reference = parseReference(ctx.params['reference'] ?? '');
-    const tags = tagsAsked(ctx);
-    const mediaType = bareMediaType(ctx.get('Content-Type') || undefined);
-    const bytes = await readManifest(ctx, route.registry, clock);
-    const receipt = await push.putManifest(route, reference, {bytes, mediaType, tags}, ctx.state.caller);
-    ctx.body = null;
-    ctx.status = 201;
-    ctx.set('Location', locationOf(ctx, route, `manifests/${receipt.digest}`));
-    ctx.set('Docker-Content-Digest', receipt.digest);
-    if (receipt.subject !== undefined) ctx.set('OCI-Subject', receipt.subject);
-    if (receipt.tags.length > 0) ctx.set('OCI-Tag', [...receipt.tags]);
-    if (receipt.warning !== undefined) ctx.set('Warning', warning(receipt.warning));
+  (push: Push): Handler<Route> =>
+  async (request, route, caller) => {
+    const reference = referenceInPath(request);
+    const tags = tagsAsked(request);
+    const mediaType = bareMediaType(headerOf(request, 'content-type'));
+    const bytes = await readManifest(request, route.registry);
+    const receipt = await push.putManifest(route, reference, {bytes, mediaType, tags}, caller);
+    return {
+      status: 201,
+      headers: {
+        Location: locationOf(request, route, `manifests/${receipt.digest}`),
+        'Docker-Content-Digest': receipt.digest,
+        'OCI-Subject': receipt.subject,
+        'OCI-Tag': receipt.tags.length > 0 ? receipt.tags : undefined,
+        Warning: receipt.warning === undefined ? undefined : warning(receipt.warning),
+      },
+    };
   };
 
 /** dist-spec, end-9. */
-export const deleteManifest: PushHandler = async (ctx, route, push) => {
-  await push.deleteManifest(route, parseReference(ctx.params['reference'] ?? ''), ctx.state.caller);
-  ctx.body = null;
-  ctx.status = 202;
-};
+export const deleteManifest =
+  (push: Push): Handler<Route> =>
+  async (request, route, caller) => {
+    await push.deleteManifest(route, referenceInPath(request), caller);
+    return {status: 202, headers: {}};
+  };
+
+/** 304 where the client has the manifest already. */
+function answerOf(
+  request: Request,
+  {digest, mediaType, report}: ManifestFound,
+  content: Partial<Pick<Answer, 'body' | 'headers'>>,
+): Answer {
+  const headers = contentHeaders(digest, report);
+  if (noneMatch(headerOf(request, 'if-none-match'), digest)) return {status: 304, headers, report};
+  return {
+    status: 200,
+    headers: {'Content-Type': mediaType, ...headers, ...content.headers},
+    body: content.body,
+    report,
+  };
+}
 
 /** dist-spec, Pushing Manifests: `?tag=`, at least 10 of them, 414 where there are too many. */
-function tagsAsked(ctx: Ctx): Tag[] {
-  const tags = [...new Set([ctx.query['tag'] ?? []].flat())];
+function tagsAsked({query}: Request): Tag[] {
+  const tags = [...new Set([query['tag'] ?? []].flat())];
   if (tags.length > MAX_TAGS) {
     throw new OciError('MANIFEST_INVALID', {
       status: 414,
-      message: `the request names ${tags.length} tags; at most ${MAX_TAGS} are set at once: put the manifest once more with the others`,
+      message: `the request names ${tags.length} tags; one request may set at most ${MAX_TAGS}: put the manifest again with the others`,
     });
   }
   return tags.map(parseTag);
 }
 
-const readManifest = (ctx: Ctx, {name, maxManifest}: Registry, clock: Clock): Promise<Buffer> =>
-  readWhole(ctx, clock, {
-    most: maxManifest,
+const readManifest = ({body}: Request, {name, maxManifest}: Registry): Promise<Buffer> =>
+  readWhole(body, {
+    maxBytes: maxManifest,
     code: 'MANIFEST_INVALID',
     tooLarge: () =>
       new OciError('MANIFEST_INVALID', {
@@ -81,16 +97,3 @@ const readManifest = (ctx: Ctx, {name, maxManifest}: Registry, clock: Clock): Pr
         message: `the manifest is larger than the ${maxManifest} bytes that registries.${name}.maxManifest allows`,
       }),
   });
-
-function describe(ctx: Ctx, {digest, mediaType, report}: ManifestFound): void {
-  ctx.set('Content-Type', mediaType);
-  ctx.set('Docker-Content-Digest', digest);
-  ctx.set('ETag', etagOf(digest));
-  explain(ctx, report);
-}
-
-function unchanged(ctx: Ctx, {digest}: ManifestFound): boolean {
-  if (!noneMatch(ctx.get('If-None-Match') || undefined, digest)) return false;
-  ctx.status = 304;
-  return true;
-}

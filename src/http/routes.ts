@@ -1,30 +1,28 @@
-import Router from '@koa/router';
-import type {Clock} from '../clock.ts';
+import Router, {type RouterContext} from '@koa/router';
+import type {DefaultState} from 'koa';
+import type {Caller} from '../caller.ts';
 import type {RequestKind} from '../events.ts';
 import {OciError} from '../oci/errors.ts';
+import type {Access, Action, Decision} from '../registry/access.ts';
 import type {Blobs} from '../registry/blobs/blobs.ts';
 import type {Catalog} from '../registry/catalog.ts';
 import type {Manifests} from '../registry/manifests/manifests.ts';
-import type {Route} from '../registry/namespace.ts';
-import type {Pushes} from '../registry/push/push.ts';
+import {type Route, registryOf, routeOf} from '../registry/namespace.ts';
+import type {Push} from '../registry/push/push.ts';
 import type {Readiness} from '../registry/readiness.ts';
 import type {Referrers} from '../registry/referrers/referrers.ts';
+import type {Registries, Registry} from '../registry/registries.ts';
 import type {TagLists} from '../registry/tags/tag-lists.ts';
+import type {Answer, Handler} from './answer.ts';
 import {deleteBlob, getBlob, headBlob} from './blobs.ts';
-import {getHealth, getReadiness} from './health.ts';
+import {listCatalog} from './catalog.ts';
+import {getHealth, getMetrics, getReadiness, type Metrics, ping} from './health.ts';
 import {deleteManifest, getManifest, headManifest, putManifest} from './manifests.ts';
 import {listReferrers} from './referrers.ts';
-import {type Ctx, routed} from './routing.ts';
-import type {RequestState} from './state.ts';
-import {listCatalog, listTags} from './tags.ts';
-import {
-  appendUpload,
-  beginUpload,
-  cancelUpload,
-  finishUpload,
-  getUpload,
-  type PushHandler,
-} from './uploads.ts';
+import {headerOf, type Request, singleParameter} from './request.ts';
+import type {Exchange} from './send.ts';
+import {listTags} from './tags.ts';
+import {appendUpload, beginUpload, cancelUpload, finishUpload, getUpload} from './uploads.ts';
 
 export interface Verbs {
   manifests: Manifests;
@@ -32,131 +30,241 @@ export interface Verbs {
   tagLists: TagLists;
   catalog: Catalog;
   referrers: Referrers;
-  pushes: Pushes;
+  push: Push;
   metrics: Metrics;
   readiness: Readiness;
 }
 
-/** Figures for a monitoring system. */
-export interface Metrics {
-  readonly contentType: string;
-  text(): Promise<string>;
+interface Operation<Place> {
+  /** What the caller must be allowed to do at the place. */
+  readonly action: Action;
+  readonly handler: Handler<Place>;
 }
 
-type Handler = (ctx: Ctx) => void | Promise<void>;
+/** Without HEAD, GET answers it too, unless it belongs to pushing. */
+type Methods<T> = Readonly<Partial<Record<'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE', T>>>;
 
-interface Endpoint {
-  path: string;
+/** A path that is served. What it needs says what its requests are routed to and authorized for. */
+export type Endpoint = {
+  readonly path: string;
   /** For the log and the metrics. */
-  kind: RequestKind;
-  /** Without HEAD, GET answers it. */
-  methods: Partial<Record<'GET' | 'HEAD', Handler>>;
-  /** Of the specification's push side: for registries that take pushes. */
-  push?: ReadonlyMap<string, PushHandler>;
-}
+  readonly kind: RequestKind;
+} & (
+  | {readonly needs: 'none'; readonly methods: Methods<{readonly handler: Handler<undefined>}>}
+  /** One registry, or all of them. */
+  | {readonly needs: 'registry'; readonly methods: Methods<Operation<Registry | undefined>>}
+  | {readonly needs: 'repository'; readonly methods: Methods<Operation<Route>>}
+);
 
 /** The one list of what is served. */
-const endpoints = (
-  {manifests, blobs, tagLists, catalog, referrers, metrics, readiness}: Verbs,
-  clock: Clock,
-): Endpoint[] => {
-  const begin = new Map([['POST', beginUpload(clock)]]);
-  return [
-    {path: '/v2{/}', kind: 'ping', methods: {GET: ping}},
-    {path: '/v2/_catalog', kind: 'catalog', methods: {GET: listCatalog(catalog)}},
-    {path: '/metrics', kind: 'metrics', methods: {GET: getMetrics(metrics)}},
-    {path: '/healthz', kind: 'probe', methods: {GET: getHealth}},
-    {path: '/readyz', kind: 'probe', methods: {GET: getReadiness(readiness)}},
-    {path: '/v2/*name/referrers/:digest', kind: 'referrers', methods: {GET: listReferrers(referrers)}},
-    {path: '/v2/*name/tags/list', kind: 'tags', methods: {GET: listTags(tagLists)}},
-    {
-      path: '/v2/*name/manifests/:reference',
-      kind: 'manifest',
-      methods: {GET: getManifest(manifests), HEAD: headManifest(manifests)},
-      push: new Map([
-        ['PUT', putManifest(clock)],
-        ['DELETE', deleteManifest],
-      ]),
+export const endpointsOf = (verbs: Verbs): readonly Endpoint[] => [
+  {path: '/v2{/}', kind: 'ping', needs: 'none', methods: {GET: {handler: ping}}},
+  {path: '/metrics', kind: 'metrics', needs: 'none', methods: {GET: {handler: getMetrics(verbs.metrics)}}},
+  {path: '/healthz', kind: 'probe', needs: 'none', methods: {GET: {handler: getHealth}}},
+  {path: '/readyz', kind: 'probe', needs: 'none', methods: {GET: {handler: getReadiness(verbs.readiness)}}},
+  {
+    path: '/v2/_catalog',
+    kind: 'catalog',
+    needs: 'registry',
+    methods: {GET: {action: 'pull', handler: listCatalog(verbs.catalog)}},
+  },
+  {
+    path: '/v2/*name/referrers/:digest',
+    kind: 'referrers',
+    needs: 'repository',
+    methods: {GET: {action: 'pull', handler: listReferrers(verbs.referrers)}},
+  },
+  {
+    path: '/v2/*name/tags/list',
+    kind: 'tags',
+    needs: 'repository',
+    methods: {GET: {action: 'pull', handler: listTags(verbs.tagLists)}},
+  },
+  {
+    path: '/v2/*name/manifests/:reference',
+    kind: 'manifest',
+    needs: 'repository',
+    methods: {
+      GET: {action: 'pull', handler: getManifest(verbs.manifests)},
+      HEAD: {action: 'pull', handler: headManifest(verbs.manifests)},
+      PUT: {action: 'push', handler: putManifest(verbs.push)},
+      DELETE: {action: 'delete', handler: deleteManifest(verbs.push)},
     },
-    {path: '/v2/*name/blobs/uploads{/}', kind: 'upload', methods: {}, push: begin},
-    {
-      path: '/v2/*name/blobs/uploads/:session',
-      kind: 'upload',
-      methods: {},
-      push: new Map([
-        ['GET', getUpload],
-        ['PATCH', appendUpload(clock)],
-        ['PUT', finishUpload(clock)],
-        ['DELETE', cancelUpload],
-      ]),
+  },
+  {
+    path: '/v2/*name/blobs/uploads{/}',
+    kind: 'upload',
+    needs: 'repository',
+    methods: {POST: {action: 'push', handler: beginUpload(verbs.push)}},
+  },
+  {
+    path: '/v2/*name/blobs/uploads/:session',
+    kind: 'upload',
+    needs: 'repository',
+    methods: {
+      GET: {action: 'push', handler: getUpload(verbs.push)},
+      PATCH: {action: 'push', handler: appendUpload(verbs.push)},
+      PUT: {action: 'push', handler: finishUpload(verbs.push)},
+      DELETE: {action: 'push', handler: cancelUpload(verbs.push)},
     },
-    {
-      path: '/v2/*name/blobs/:digest',
-      kind: 'blob',
-      methods: {GET: getBlob(blobs), HEAD: headBlob(blobs)},
-      push: new Map([['DELETE', deleteBlob]]),
+  },
+  {
+    path: '/v2/*name/blobs/:digest',
+    kind: 'blob',
+    needs: 'repository',
+    methods: {
+      GET: {action: 'pull', handler: getBlob(verbs.blobs)},
+      HEAD: {action: 'pull', handler: headBlob(verbs.blobs)},
+      DELETE: {action: 'delete', handler: deleteBlob(verbs.push)},
     },
-  ];
-};
+  },
+];
 
-const NO_PUSH: ReadonlyMap<string, PushHandler> = new Map();
+/** What Koa carries from the door of the application to the router, and back. */
+export interface RequestState extends DefaultState {
+  exchange: Exchange;
+  caller: Caller;
+  /** The configuration of the moment at which the request came. */
+  registries: Registries;
+  answer?: Answer;
+}
 
-export function createRouter(verbs: Verbs, clock: Clock): Router<RequestState> {
+type Ctx = RouterContext<RequestState>;
+
+/** @param access decides who may do what at the place that a request names */
+export function createRouter(
+  endpoints: readonly Endpoint[],
+  access: Pick<Access, 'registry' | 'repository'>,
+): Router<RequestState> {
   const router = new Router<RequestState>({strict: true, sensitive: true});
-  for (const {path, kind, methods, push = NO_PUSH} of endpoints(verbs, clock)) {
-    router.all(path, (ctx, next) => {
-      ctx.state.kind = kind;
-      return next();
-    });
-    if (methods.HEAD) router.head(path, methods.HEAD);
-    if (methods.GET) router.get(path, methods.GET);
-    const reads = methods.GET ? ['GET', 'HEAD'] : [];
-    router.all(path, (ctx) => {
-      const handler = push.get(ctx.method);
-      if (!handler)
-        return refuseMethod(ctx, takesPushes(ctx, verbs.pushes) ? [...reads, ...push.keys()] : reads);
-      const route = routed(ctx);
-      const way = verbs.pushes.of(route.registry);
-      return way ? handler(ctx, route, way) : refusePush(route, reads);
+  for (const endpoint of endpoints) {
+    router.all(endpoint.path, async (ctx) => {
+      const {caller, exchange} = ctx.state;
+      ctx.state.answer = await answerAt(endpoint, requestOf(ctx), caller, exchange, access);
     });
   }
   router.all('/{*path}', refusePath);
   return router;
 }
 
-/** A name that leads nowhere is no reason to say something else than that the method is wrong. */
-function takesPushes(ctx: Ctx, pushes: Pushes): boolean {
+const requestOf = ({method, path, query, params, req, state}: Ctx): Request => ({
+  method,
+  path,
+  query,
+  headers: req.headers,
+  params,
+  body: state.exchange.body,
+  registries: state.registries,
+  closed: () => state.exchange.closed(),
+});
+
+/**
+ * The one door: a request that was parsed is routed, authorized and then given to its handler.
+ * @param exchange learns where the request was routed, for the log and for the answer to an error
+ * @throws OciError for a method that is not served, a place that there is not, and a caller that may not do it there
+ */
+export async function answerAt(
+  endpoint: Endpoint,
+  request: Request,
+  caller: Caller,
+  exchange: Pick<Exchange, 'kind' | 'registry' | 'namespace'>,
+  access: Pick<Access, 'registry' | 'repository'>,
+): Promise<Answer> {
+  exchange.kind = endpoint.kind;
+  switch (endpoint.needs) {
+    case 'none': {
+      const {handler} = operationFor(endpoint.methods, request, () => false);
+      return handler(request, undefined, caller);
+    }
+    case 'registry': {
+      const {action, handler} = operationFor(endpoint.methods, request, () => false);
+      const registry = registryAsked(request, exchange);
+      admit(access.registry(registry, caller, action));
+      return handler(request, registry, caller);
+    }
+    case 'repository': {
+      const {methods} = endpoint;
+      const {action, handler} = operationFor(methods, request, () => takesPushes(request, exchange));
+      const route = routed(request, exchange);
+      if (action !== 'pull' && route.registry.push.mode === 'deny')
+        throw pushRefused(route, readsOf(methods));
+      admit(access.repository(route, caller, action));
+      return handler(request, route, caller);
+    }
+  }
+}
+
+/** Whatever is not denied here is decided by the content that is asked for. */
+function admit({verdict}: Decision): void {
+  if (verdict === 'denied') throw new OciError('DENIED');
+}
+
+type Operations = Readonly<Record<string, {readonly action?: Action} | undefined>>;
+
+/**
+ * What a method does.
+ * @param takesPushes asked only for what a refusal names
+ * @throws OciError 405 with the methods that are served (RFC 9110, section 15.5.6)
+ */
+function operationFor<T>(
+  methods: Methods<T & {readonly action?: Action}>,
+  {method}: Request,
+  takesPushes: () => boolean,
+): T {
+  const served: Readonly<Record<string, T | undefined>> = methods;
+  const own = served[method];
+  if (own) return own;
+  const reads = readsOf(methods);
+  if (methods.GET && reads.includes(method)) return methods.GET;
+  const writes = Object.keys(methods).filter((name) => !reads.includes(name));
+  throw methodRefused(method, takesPushes() ? [...reads, ...writes] : reads);
+}
+
+/** The methods that are served whether or not the registry takes pushes. */
+const readsOf = ({GET: get}: Operations): readonly string[] =>
+  get && get.action !== 'push' ? ['GET', 'HEAD'] : [];
+
+type Routed = Pick<Exchange, 'registry' | 'namespace'>;
+
+/** The repository that a request names. */
+function routed(request: Request, exchange: Routed): Route {
+  const ns = singleParameter(request, 'ns');
+  const host = headerOf(request, 'host');
+  const route = routeOf(request.registries, {name: request.params['name'] ?? '', ns, host});
+  exchange.namespace = ns;
+  exchange.registry = route.registry.name;
+  return route;
+}
+
+/** For a request that names no repository: the registry that `ns` names, else the one that its host means. */
+function registryAsked(request: Request, exchange: Routed): Registry | undefined {
+  const ns = singleParameter(request, 'ns');
+  const registry = registryOf(request.registries, {ns, host: headerOf(request, 'host')});
+  exchange.namespace = ns;
+  exchange.registry = registry?.name;
+  return registry;
+}
+
+/** A name that leads nowhere changes nothing about the method being wrong. */
+function takesPushes(request: Request, exchange: Routed): boolean {
   try {
-    return pushes.of(routed(ctx).registry) !== undefined;
+    return routed(request, exchange).registry.push.mode !== 'deny';
   } catch (error) {
     if (error instanceof OciError) return false;
     throw error;
   }
 }
 
-/** dist-spec, end-1. */
-function ping(ctx: Ctx): void {
-  ctx.set('Docker-Distribution-API-Version', 'registry/2.0');
-  ctx.set('Content-Type', 'application/json');
-  ctx.body = Buffer.from('{}');
-}
-
-const getMetrics = (metrics: Metrics) => async (ctx: Ctx) => {
-  ctx.set('Content-Type', metrics.contentType);
-  ctx.body = Buffer.from(await metrics.text());
-};
-
-function refusePush({registry: {name, upstream}}: Route, allow: readonly string[]): never {
-  throw new OciError('UNSUPPORTED', {
+const pushRefused = ({registry: {name, upstream}}: Route, allow: readonly string[]): OciError =>
+  new OciError('UNSUPPORTED', {
     message: `registry ${name} is a mirror and takes no pushes: registries.${name}.push is "deny"; push to ${upstream.host} itself, or set it to "through", which writes to ${upstream.host}, or to "local", which keeps what is pushed here`,
     headers: {Allow: allow.join(', ')},
   });
-}
 
-function refuseMethod(ctx: Ctx, allow: readonly string[]): never {
+function methodRefused(method: string, allow: readonly string[]): OciError {
   const supported = allow.join(', ');
-  throw new OciError('UNSUPPORTED', {
-    message: `${ctx.method} is not supported here${supported === '' ? '' : `; supported are ${supported}`}`,
+  return new OciError('UNSUPPORTED', {
+    message: `${method} is not supported here${supported === '' ? '' : `; supported are ${supported}`}`,
     headers: {Allow: supported},
   });
 }

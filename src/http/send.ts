@@ -1,57 +1,275 @@
-import type {ServerResponse} from 'node:http';
-import type {ParameterizedContext} from 'koa';
-import type {RequestState} from './state.ts';
+import {randomUUID} from 'node:crypto';
+import {type IncomingMessage, type ServerResponse, STATUS_CODES} from 'node:http';
+import type {Socket} from 'node:net';
+import type {Duplex} from 'node:stream';
+import {type Clock, NOT_NEEDED} from '../clock.ts';
+import type {Events, RequestKind, RequestOutcome} from '../events.ts';
+import {OciError} from '../oci/errors.ts';
+import {failureReason} from '../registry/failure.ts';
+import {type CacheReport, outcomeOf} from '../registry/freshness.ts';
+import {type Answer, cacheStatus} from './answer.ts';
+import {createIncomingBody, type IncomingBody} from './body.ts';
+import {createClientAddress} from './caller.ts';
+import {errorAnswer} from './errors.ts';
+import {closeLingering, mustEndConnection} from './lingering-close.ts';
 
-type Ctx = ParameterizedContext<RequestState>;
-
-/** What is written at once, and how finely a client's progress is seen (`listen.sendTimeout`). */
-const PIECE_BYTES = 128 * 1024;
-
-/** Sends a body that a handler left in memory, as Koa would, but not in one piece when it is large. */
-export async function sendLarge(ctx: Ctx): Promise<void> {
-  const {body} = ctx;
-  if (!Buffer.isBuffer(body) || body.length <= PIECE_BYTES || ctx.method === 'HEAD') return;
-  ctx.length = body.length;
-  await stream(ctx, [body]);
+/** A request on its way to its answer. */
+export interface Exchange {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  /** In the answer's header, its error body and the log. */
+  readonly id: string;
+  readonly body: IncomingBody;
+  /** Aborted when the answer has ended or its client has left. */
+  closed(): AbortSignal;
+  kind: RequestKind;
+  /** The registry that the request was routed to. */
+  registry: string | undefined;
+  /** For `OCI-Namespace`: the `ns` that chose that registry (dist-spec, Registry Proxying). */
+  namespace: string | undefined;
+  report: CacheReport | undefined;
+  /** Why it was refused or failed: what the client was told, or what broke off its answer. */
+  reason: string | undefined;
 }
 
-/**
- * Sends a body chunk by chunk, each gone before the next is asked for: a chunk's memory is used again then. The
- * headers go out at once, since a client's time limit for them must not depend on the first byte of a body. What
- * breaks on the way destroys the response, so that nobody takes it for whole.
- */
-export async function stream(
-  ctx: Ctx,
-  bytes: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-): Promise<void> {
-  const {res} = ctx;
-  // Bytes beyond the length that was told would be taken for the next answer on this connection, and fewer would
-  // leave the client waiting (RFC 9112, section 6.3): node refuses both.
-  res.strictContentLength = true;
-  ctx.flushHeaders();
-  ctx.respond = false;
-  const send = createSender(res);
-  try {
-    for await (const chunk of bytes) {
-      for (let at = 0; at < chunk.length; at += PIECE_BYTES) {
-        if (!(await send(chunk.subarray(at, at + PIECE_BYTES)))) return;
-      }
+/** Writes answers: nothing else touches a response. */
+export interface Sender {
+  /**
+   * Answers a request with what `produce` returns, or with the error that it throws, and emits `request.start`,
+   * `request.end` and, for a defect, `request.fault`. Resolves when nothing more is to be done; never rejects.
+   */
+  respond(
+    request: IncomingMessage,
+    response: ServerResponse,
+    produce: (exchange: Exchange) => Promise<Answer>,
+  ): Promise<void>;
+  /** Destroys a response that broke after its headers went out, so that no client takes it for complete. */
+  breakOff(exchange: Exchange, error: unknown): void;
+}
+
+export interface SenderParts {
+  /** Addresses and networks of proxies whose `X-Forwarded-For` is trusted. */
+  trustedProxies: readonly string[];
+  clock: Clock;
+  events: Events;
+}
+
+export const createSender = (parts: SenderParts): Sender => new HttpSender(parts);
+
+/** Characters of a client's `User-Agent` that are logged. */
+const MAX_USER_AGENT_LENGTH = 256;
+
+/** The largest single write; a client's progress (`listen.sendTimeout`) is seen no finer. */
+const MAX_WRITE_BYTES = 128 * 1024;
+
+class HttpSender implements Sender {
+  readonly #clock: Clock;
+  readonly #events: Events;
+  readonly #clientAddress: ReturnType<typeof createClientAddress>;
+  readonly #sentBytes = createSentBytes();
+
+  constructor({trustedProxies, clock, events}: SenderParts) {
+    this.#clock = clock;
+    this.#events = events;
+    this.#clientAddress = createClientAddress(trustedProxies);
+  }
+
+  async respond(
+    request: IncomingMessage,
+    response: ServerResponse,
+    produce: (exchange: Exchange) => Promise<Answer>,
+  ): Promise<void> {
+    const exchange = this.#begin(request, response);
+    try {
+      await this.#send(exchange, await produce(exchange));
+    } catch (error) {
+      if (!(error instanceof OciError)) this.#events.emit('request.fault', {id: exchange.id, error});
+      await this.#send(exchange, errorAnswer(error, exchange.id));
     }
-    res.end();
-  } catch (error) {
-    res.destroy();
-    ctx.app.emit('error', error, ctx);
+  }
+
+  breakOff(exchange: Exchange, error: unknown): void {
+    exchange.response.destroy();
+    if (isDeparture(error)) return;
+    const reason = failureReason(error);
+    if (reason !== undefined) exchange.reason = reason;
+    else this.#events.emit('request.fault', {id: exchange.id, error});
+  }
+
+  #begin(request: IncomingMessage, response: ServerResponse): Exchange {
+    const began = this.#clock.monotonic();
+    const exchange: Exchange = {
+      request,
+      response,
+      id: randomUUID(),
+      body: createIncomingBody(request, response, this.#clock),
+      closed: () => untilClosed(response),
+      kind: 'other',
+      registry: undefined,
+      namespace: undefined,
+      report: undefined,
+      reason: undefined,
+    };
+    const {headers, socket, method = '', url = ''} = request;
+    // Once a connection has ended, its address is not known any more.
+    const client = this.#clientAddress(socket.remoteAddress, joined(headers['x-forwarded-for']));
+    const userAgent = headers['user-agent']?.slice(0, MAX_USER_AGENT_LENGTH) || undefined;
+    this.#events.emit('request.start', {id: exchange.id, method, url});
+    response.once('close', () => {
+      const {id, kind, registry, body, report, reason} = exchange;
+      this.#events.emit('request.end', {
+        id,
+        method,
+        url,
+        kind,
+        status: response.statusCode,
+        outcome: outcomeIn(exchange),
+        reason: reason ?? report?.warning,
+        ms: this.#clock.monotonic() - began,
+        received: body.received,
+        bytes: this.#sentBytes(socket),
+        client,
+        userAgent,
+        registry,
+        cache: report && cacheStatus(report),
+      });
+    });
+    return exchange;
+  }
+
+  /** @throws TypeError before anything is sent, for a header field that cannot be written */
+  async #send(exchange: Exchange, answer: Answer): Promise<void> {
+    const {request, response, body: incoming} = exchange;
+    const {status, body} = answer;
+    writeHead(exchange, answer);
+    exchange.report = answer.report;
+    exchange.reason = answer.reason;
+    const closes = response.getHeader('Connection') === 'close';
+    if (status >= 400 && (await mustEndConnection(request, incoming, closes))) {
+      return this.#sendLast(exchange, Buffer.isBuffer(body) ? body : undefined);
+    }
+    if (body === undefined || request.method === 'HEAD') response.end();
+    else if (!Buffer.isBuffer(body)) await this.#stream(exchange, body);
+    else if (body.length > MAX_WRITE_BYTES) await this.#stream(exchange, [body]);
+    else response.end(body);
+  }
+
+  /**
+   * Sends a body chunk by chunk, each gone before the next is requested: a chunk's memory is reused then. The headers go
+   * out at once, since a client's time limit for them must not depend on the first byte of a body.
+   */
+  async #stream(exchange: Exchange, bytes: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<void> {
+    const {response} = exchange;
+    // More bytes than declared would be taken for the next answer on this connection, and fewer would leave the client
+    // waiting (RFC 9112, section 6.3): node refuses both.
+    response.strictContentLength = true;
+    response.flushHeaders();
+    const write = createWriter(response);
+    try {
+      for await (const chunk of bytes) {
+        for (let at = 0; at < chunk.length; at += MAX_WRITE_BYTES) {
+          if (!(await write(chunk.subarray(at, at + MAX_WRITE_BYTES)))) return;
+        }
+      }
+      response.end();
+    } catch (error) {
+      this.breakOff(exchange, error);
+    }
+  }
+
+  /** Sends the last answer on a connection whose client is still sending. */
+  async #sendLast({request, response}: Exchange, body: Buffer | undefined): Promise<void> {
+    response.setHeader('Connection', 'close');
+    const closed = closeLingering(request, this.#clock);
+    // An answer to HEAD has nothing but headers.
+    response.flushHeaders();
+    response.write(body ?? '', () => request.socket.end());
+    await closed;
   }
 }
 
-/** Gives a function that resolves when a chunk has left: true, or false when the client has. */
-function createSender(res: ServerResponse): (chunk: Uint8Array) => Promise<boolean> {
+function untilClosed(response: ServerResponse): AbortSignal {
+  const closed = new AbortController();
+  response.once('close', () => closed.abort(NOT_NEEDED));
+  return closed.signal;
+}
+
+/** What an answer that turned out to be impossible to write leaves behind is removed. */
+function writeHead({request, response, id, namespace}: Exchange, {status, headers, body}: Answer): void {
+  for (const name of response.getHeaderNames()) if (name !== 'connection') response.removeHeader(name);
+  response.statusCode = status;
+  response.setHeader('X-Request-Id', id);
+  if (namespace !== undefined) response.setHeader('OCI-Namespace', namespace);
+  for (const [name, value] of Object.entries(headers)) {
+    if (value !== undefined) response.setHeader(name, value);
+  }
+  if (Buffer.isBuffer(body)) response.setHeader('Content-Length', body.length);
+  else if (body === undefined && request.method !== 'HEAD' && !BODILESS.has(status))
+    response.setHeader('Content-Length', 0);
+}
+
+/** Statuses whose answers have no body, and no length of it either (RFC 9110, section 8.6). */
+const BODILESS = new Set([204, 304]);
+
+const joined = (field: string | string[] | undefined): string | undefined =>
+  (Array.isArray(field) ? field.join(', ') : field) || undefined;
+
+/** Returns a function that resolves when a chunk has left: true, or false when the client has. */
+function createWriter(response: ServerResponse): (chunk: Uint8Array) => Promise<boolean> {
   let settle: ((sent: boolean) => void) | undefined;
-  res.once('close', () => settle?.(false));
+  response.once('close', () => settle?.(false));
   return (chunk) =>
     new Promise((resolve) => {
-      if (res.destroyed) return resolve(false);
+      if (response.destroyed) return resolve(false);
       settle = resolve;
-      res.write(chunk, (error) => resolve(!error));
+      response.write(chunk, (error) => resolve(!error));
     });
+}
+
+/** An answer was broken off for a reason that is known, or else by its client. */
+function outcomeIn({response, reason, report}: Exchange): RequestOutcome {
+  const {statusCode, writableFinished} = response;
+  if (reason !== undefined) return statusCode >= 400 && statusCode < 500 ? 'refused' : 'failed';
+  if (!writableFinished) return 'aborted';
+  if (report) return outcomeOf(report);
+  if (statusCode >= 500) return 'failed';
+  return statusCode >= 400 ? 'refused' : 'done';
+}
+
+/** A client that went away is not a defect. */
+const isDeparture = (error: unknown): boolean =>
+  error instanceof Error &&
+  'code' in error &&
+  (error.code === 'ECONNRESET' || error.code === 'EPIPE' || error.code === 'ERR_STREAM_PREMATURE_CLOSE');
+
+/**
+ * Counts what clients are really sent: a body that breaks off counts as far as it went, and headers count too.
+ * @returns a function that returns the bytes that a socket has sent since it was last asked
+ */
+function createSentBytes(): (socket: Socket) => number {
+  const counted = new WeakMap<Socket, number>();
+  return (socket) => {
+    // What still waits in this process, or was left there by a client that is gone, was not sent.
+    const sent = Math.max(0, socket.bytesWritten - socket.writableLength);
+    const before = counted.get(socket) ?? 0;
+    counted.set(socket, Math.max(before, sent));
+    return Math.max(0, sent - before);
+  };
+}
+
+/** How long a connection that was answered with an error may take to close. */
+const MAX_CLOSING_MS = 5000;
+
+/** Answers with an error on a connection without a request that could be read, and ends it whatever the client does. */
+export function sendOnSocket(socket: Duplex, error: OciError, clock: Clock): void {
+  const {status, headers, body} = errorAnswer(error, undefined);
+  const fields = {...headers, 'Content-Length': String(body.length), Connection: 'close'};
+  const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join('')}\r\n${body}`);
+  // The end of the other side is seen only by a reader, and after CONNECT there is none.
+  socket.resume();
+  socket.once(
+    'close',
+    clock.after(MAX_CLOSING_MS, () => socket.destroy()),
+  );
 }

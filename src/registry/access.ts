@@ -10,6 +10,7 @@ import {type ManifestHead, UpstreamFailure} from '../upstream/port.ts';
 import {createSingleFlight} from './keyed.ts';
 import type {Memory} from './memory.ts';
 import type {Route} from './namespace.ts';
+import type {Registry} from './registries.ts';
 import {storeIfSpace} from './store-if-space.ts';
 import {manifestType} from './stored-manifest.ts';
 
@@ -54,6 +55,8 @@ export interface ManifestGrant {
 export interface Access {
   /** May this caller do this in this repository? Decided once per request, and per repository of a list. */
   repository(route: Route, caller: Caller, action: Action): Decision;
+  /** May this caller do this in a registry as a whole, or in all of them where none is named? */
+  registry(registry: Registry | undefined, caller: Caller, action: Action): Decision;
   /** What the repository's link says, else the upstream. */
   blob(route: Route, blob: Digest, caller: Caller): Promise<Decision<BlobGrant>>;
   /** What the repository's own link says, without asking the upstream. */
@@ -118,6 +121,10 @@ class LinkOrUpstream implements Access {
 
   repository({registry}: Route, _caller: Caller, action: Action): Decision {
     return action === 'pull' || registry.push.mode !== 'deny' ? ALLOWED : DENIED;
+  }
+
+  registry(): Decision {
+    return ALLOWED;
   }
 
   async blob(route: Route, digest: Digest, caller: Caller): Promise<Decision<BlobGrant>> {

@@ -1,5 +1,5 @@
 import test from 'ava';
-import {createClientAddress} from '../../src/http/client-address.ts';
+import {createClientAddress} from '../../src/http/caller.ts';
 
 const trusting = createClientAddress(['10.0.0.0/8', '192.0.2.1', '2001:db8::/32']);
 

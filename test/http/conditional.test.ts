@@ -1,6 +1,6 @@
 import test from 'ava';
 import fc from 'fast-check';
-import {etagOf, ifRangeHolds, noneMatch} from '../../src/http/conditional.ts';
+import {etagOf, ifRangeHolds, noneMatch} from '../../src/http/answer.ts';
 import {digestOf} from '../../src/oci/digest.ts';
 
 const digest = digestOf(Buffer.from('a'));

@@ -24,7 +24,10 @@ test('an error becomes status, headers and one entry with the request id', (t) =
   t.deepEqual(errorAnswer(error, 'id'), {
     status: 404,
     headers: {'Retry-After': '1', 'Content-Type': 'application/json'},
-    body: '{"errors":[{"code":"NAME_UNKNOWN","message":"no","detail":{"name":"a","requestId":"id"}}]}',
+    body: Buffer.from(
+      '{"errors":[{"code":"NAME_UNKNOWN","message":"no","detail":{"name":"a","requestId":"id"}}]}',
+    ),
+    reason: 'no',
   });
 });
 
@@ -32,7 +35,7 @@ test('a fault of ours tells no more than the request id', (t) => {
   const {status, body} = errorAnswer(new TypeError('secret path /etc'), 'id');
   t.is(status, 500);
   t.is(
-    body,
+    body.toString(),
     '{"errors":[{"code":"UNKNOWN","message":"unexpected fault of this server","detail":{"requestId":"id"}}]}',
   );
 });

@@ -1,6 +1,6 @@
 import test from 'ava';
 import fc from 'fast-check';
-import {multipart} from '../../src/http/multipart.ts';
+import {multipart} from '../../src/http/ranges.ts';
 import type {ByteRange} from '../../src/oci/range.ts';
 
 const content = Buffer.from(Array.from({length: 500}, (_, index) => index % 256));

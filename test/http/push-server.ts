@@ -6,7 +6,7 @@ import {createListener} from '../../src/http/listener.ts';
 import type {Verbs} from '../../src/http/routes.ts';
 import {createUploadId} from '../../src/oci/upload.ts';
 import type {Chunk, Push, UploadState} from '../../src/registry/push/push.ts';
-import {createPushes} from '../../src/registry/push/push.ts';
+import {createPush} from '../../src/registry/push/push.ts';
 import {createRegistries, type Registry} from '../../src/registry/registries.ts';
 import {createEmptyUpstream} from '../../src/upstream/empty.ts';
 import {createMovableClock, type MovableClock} from '../support/backref.ts';
@@ -69,9 +69,10 @@ export async function startPushServer(
   events.on('request.end', (request) => void requests.push(request));
   events.on('request.fault', ({error}) => void faults.push(error));
   // Nothing is read here: of the verbs, only those that write are asked.
-  const verbs = {pushes: createPushes({local, through: local, store: {check: async () => {}}})} as Verbs;
+  const verbs = {push: createPush({local, through: local, store: {check: async () => {}}})} as Verbs;
   const app = createApp({
     verbs,
+    access: {registry: () => ({verdict: 'allowed'}), repository: () => ({verdict: 'allowed'})},
     registries: () => registries,
     pseudonym: 'test',
     trustedProxies: [],

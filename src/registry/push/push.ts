@@ -1,11 +1,11 @@
 import type {Caller} from '../../caller.ts';
 import type {Algorithm, Digest} from '../../oci/digest.ts';
+import {OciError} from '../../oci/errors.ts';
 import type {Reference, Tag} from '../../oci/name.ts';
 import type {ByteRange} from '../../oci/range.ts';
 import type {UploadId} from '../../oci/upload.ts';
 import type {BlobStore} from '../../storage/blob-store.ts';
 import type {Route} from '../namespace.ts';
-import type {Registry} from '../registries.ts';
 import {toLocalErrors} from './errors.ts';
 
 /** Bytes that a client sends to an upload. */
@@ -80,45 +80,37 @@ export interface Push {
   deleteBlob(route: Route, digest: Digest, caller: Caller): Promise<void>;
 }
 
-/** The push modes. */
-export interface Pushes {
-  /** The mode that a registry is configured with; undefined where pushes are denied. */
-  of(registry: Registry): Push | undefined;
-}
-
-export interface PushesParts {
+export interface PushParts {
   local: Push;
   through: Push;
   store: Pick<BlobStore, 'check'>;
 }
 
-export const createPushes = ({local, through, store}: PushesParts): Pushes => {
-  const modes = {
-    deny: undefined,
-    local: whileStorePresent(local, store),
-    through: whileStorePresent(through, store),
-  };
-  return {of: ({push}) => modes[push.mode]};
-};
-
 /**
- * Refuses what brings content, or asks for the state of an upload, while the blob store is missing: the spools of uploads
- * are on the same disk. Deletions need only the metadata.
+ * Takes a push in the mode that the route's registry is configured with. What brings content, or asks for the state of
+ * an upload, is refused while the blob store is missing: the spools of uploads are on the same disk. Deletions need only
+ * the metadata.
+ * @throws OciError UNSUPPORTED where pushes are denied
  */
-function whileStorePresent(push: Push, store: PushesParts['store']): Push {
-  const checked = <T>(route: Route, verb: () => Promise<T>): Promise<T> =>
+export function createPush({local, through, store}: PushParts): Push {
+  const modeOf = ({registry: {push}}: Route): Push => {
+    if (push.mode === 'deny') throw new OciError('UNSUPPORTED');
+    return push.mode === 'local' ? local : through;
+  };
+  const checked = <T>(route: Route, verb: (push: Push) => Promise<T>): Promise<T> =>
     toLocalErrors(route, async () => {
+      const push = modeOf(route);
       await store.check();
-      return verb();
+      return verb(push);
     });
   return {
-    begin: (route, ...rest) => checked(route, () => push.begin(route, ...rest)),
-    state: (route, ...rest) => checked(route, () => push.state(route, ...rest)),
-    append: (route, ...rest) => checked(route, () => push.append(route, ...rest)),
-    finish: (route, ...rest) => checked(route, () => push.finish(route, ...rest)),
-    putManifest: (route, ...rest) => checked(route, () => push.putManifest(route, ...rest)),
-    cancel: (...parameters) => push.cancel(...parameters),
-    deleteManifest: (...parameters) => push.deleteManifest(...parameters),
-    deleteBlob: (...parameters) => push.deleteBlob(...parameters),
+    begin: (route, ...rest) => checked(route, (push) => push.begin(route, ...rest)),
+    state: (route, ...rest) => checked(route, (push) => push.state(route, ...rest)),
+    append: (route, ...rest) => checked(route, (push) => push.append(route, ...rest)),
+    finish: (route, ...rest) => checked(route, (push) => push.finish(route, ...rest)),
+    putManifest: (route, ...rest) => checked(route, (push) => push.putManifest(route, ...rest)),
+    cancel: async (route, ...rest) => modeOf(route).cancel(route, ...rest),
+    deleteManifest: async (route, ...rest) => modeOf(route).deleteManifest(route, ...rest),
+    deleteBlob: async (route, ...rest) => modeOf(route).deleteBlob(route, ...rest),
   };
 }
