@@ -101,11 +101,11 @@ function wireContent(
   arrived: ManifestPullParts['arrived'],
 ) {
   const {metadata, store, spools, claims: coordination} = storage;
-  const writes = createWriteFence();
+  const writeFence = createWriteFence();
   const memory = createMemory(config.cache.memory);
   const negativeCache = createNegativeCache(clock);
   const access = createAccess({metadata, memory, clock, events});
-  const pull = createManifestPull({metadata, writes, clock, arrived});
+  const pull = createManifestPull({metadata, writeFence, clock, arrived});
   const lifecycle = createBlobLifecycle({store, metadata, clock});
   const fills = createFills({spools, store, lifecycle, coordination, clock, events});
   const blobs = createBlobs({
@@ -119,11 +119,11 @@ function wireContent(
     clock,
     events,
   });
-  const tags = createTags({metadata, pull, negativeCache, writes, clock, events});
+  const tags = createTags({metadata, pull, negativeCache, writeFence, clock, events});
   const tagLists = createTagLists({metadata, negativeCache, clock, events});
   const manifests = createManifests({metadata, access, pull, tags, negativeCache, events});
   return {
-    writes,
+    writeFence,
     memory,
     negativeCache,
     access,
@@ -140,12 +140,12 @@ function wireContent(
 /** Who refers to what, and how upstreams are asked for it. */
 type ReferrerParts = ReturnType<typeof wireReferrers>;
 
-function wireReferrers({storage, clock, events}: WireParts, {writes, memory, pull, blobs}: Content) {
+function wireReferrers({storage, clock, events}: WireParts, {writeFence, memory, pull, blobs}: Content) {
   const {metadata} = storage;
   const capabilities = createCapabilities(clock, events);
   const fallbackTags = createFallbackTags({metadata, pull});
   const discovery = createDiscovery({capabilities, fallbackTags});
-  const lists = createReferrerLists({metadata, discovery, memory, writes, clock, events});
+  const lists = createReferrerLists({metadata, discovery, memory, writes: writeFence, clock, events});
   return {
     capabilities,
     fallbackTags,
@@ -217,7 +217,7 @@ type Maintenance = ReturnType<typeof wireMaintenance>;
 function wireMaintenance(
   config: Config,
   {storage, registries, clock, events}: WireParts,
-  {writes, memory, lifecycle, tags, tagLists}: Content,
+  {writeFence, memory, lifecycle, tags, tagLists}: Content,
   {uploads}: PushParts,
 ) {
   const {metadata, store, spools, claims: coordination} = storage;
@@ -238,7 +238,7 @@ function wireMaintenance(
     }),
     ingest: createIngest({metadata, spools, lifecycle, tags, memory, clock}),
     reindex: createReindex({metadata, clock}),
-    indexRepository: createIndexRepository({metadata, writes, tagLists, clock}),
+    indexRepository: createIndexRepository({metadata, writes: writeFence, tagLists, clock}),
   };
 }
 

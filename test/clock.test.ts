@@ -1,4 +1,5 @@
 import test, {type ExecutionContext} from 'ava';
+import {ANONYMOUS} from '../src/caller.ts';
 import {type Clock, patientClock, systemClock} from '../src/clock.ts';
 import {createEvents} from '../src/events.ts';
 import {parseName} from '../src/oci/name.ts';
@@ -61,8 +62,8 @@ const lifetimes: Record<string, Begin> = {
   },
   'a remembered absence': (clock) => {
     const negativeCache = createNegativeCache(clock);
-    negativeCache.remember('team/app:1');
-    return () => negativeCache.has('team/app:1', 10 * SECOND);
+    negativeCache.remember('team/app:1', ANONYMOUS);
+    return () => negativeCache.has('team/app:1', ANONYMOUS, 10 * SECOND);
   },
   'the time that a call has': (clock) => {
     const budget = startBudget(clock, 10 * SECOND);

@@ -1,5 +1,6 @@
 import type {Digest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
+import type {Reference} from '../oci/name.ts';
 import {StoreMissing} from '../storage/blob-store.ts';
 import {DiskFull} from '../storage/metadata.ts';
 import {UpstreamFailure} from '../upstream/port.ts';
@@ -15,15 +16,15 @@ export class SpoolFailed extends Error {
   override readonly name = 'SpoolFailed';
 }
 
-/** The upstream's bytes are not the blob. */
+/** The upstream's bytes do not have the blob's digest. */
 export class DigestMismatch extends Error {
   override readonly name = 'DigestMismatch';
 }
 
-/** Seconds that a client is asked to wait where nothing better is known. */
-const RETRY_AFTER = 5;
+/** How long a client is asked to wait where the upstream does not say. */
+const RETRY_AFTER_S = 5;
 
-/** What failed at an upstream or at the disk, in a sentence; undefined for a fault of ours. */
+/** What failed at an upstream or at the disk, in a sentence; undefined for a bug. */
 export const failureReason = (error: unknown): string | undefined =>
   error instanceof UpstreamFailure ||
   error instanceof DigestMismatch ||
@@ -34,15 +35,21 @@ export const failureReason = (error: unknown): string | undefined =>
     : undefined;
 
 /**
- * For a client whose range lies within the size that a manifest names and not within the one that the upstream names:
- * 416 would be final, and the upstream may be wrong.
+ * For a client whose range fits the size that a manifest names but not the one that the upstream names: 416 would be
+ * final, and the upstream may be wrong.
  * @param sizes in bytes
  */
 export const sizeInDispute = (digest: Digest, sizes: {named: number; promised: number}): OciError =>
   new OciError('UNAVAILABLE', {
     message: `the upstream names a length of ${sizes.named} bytes for ${digest}, and a manifest names ${sizes.promised}: the range can be neither served nor refused`,
     detail: {digest, ...sizes},
-    headers: {'Retry-After': String(RETRY_AFTER)},
+    headers: {'Retry-After': String(RETRY_AFTER_S)},
+  });
+
+export const manifestUnknown = ({registry, asked}: Route, reference: Reference): OciError =>
+  new OciError('MANIFEST_UNKNOWN', {
+    message: `${registry.upstream.host} has no manifest ${reference} in ${asked}`,
+    detail: {name: asked, reference, upstream: registry.upstream.host},
   });
 
 /** For the client of a registry that cannot store what it has to (RFC 4918, section 11.5: Insufficient Storage). */
@@ -53,39 +60,38 @@ export const diskFailed = (what: string, cause?: unknown): OciError =>
     cause,
   });
 
-/** For the client of a registry whose blob store is missing. What that is about, its operator finds in the log. */
+/** For the client of a registry whose blob store is missing. The details are in the operator's log. */
 const storeMissing = (cause: StoreMissing): OciError =>
   new OciError('UNAVAILABLE', {
     message:
       'the blob store of this registry is missing at the moment: try again later, or tell its operator',
-    headers: {'Retry-After': String(RETRY_AFTER)},
+    headers: {'Retry-After': String(RETRY_AFTER_S)},
     cause,
   });
 
 /**
- * Runs a verb, and tells its client of an upstream that could not be asked, of a disk that is full, and of one that is
- * missing.
- * @param plight what that means for the client; unless given, that of a pull
+ * Runs a verb, and turns an upstream that could not be asked, a full disk and a missing one into the client's errors.
+ * @param consequence what an upstream's failure means for the client; by default, what it means for a pull
  */
-export async function answering<T>(
+export async function toOciErrors<T>(
   route: Route,
   verb: () => Promise<T>,
-  plight = `no whole copy from ${route.repository.name} is cached here and the upstream cannot be asked`,
+  consequence = `no whole copy from ${route.repository.name} is cached here and the upstream cannot be asked`,
 ): Promise<T> {
   try {
     return await verb();
   } catch (error) {
     if (error instanceof DiskFull) throw diskFailed('the disk is full', error);
     if (error instanceof StoreMissing) throw storeMissing(error);
-    throw error instanceof UpstreamFailure ? refusal(error, route, plight) : error;
+    throw error instanceof UpstreamFailure ? refusal(error, route, consequence) : error;
   }
 }
 
 /**
- * What a client is told when a miss cannot be filled. Never an absence, and never a 401 for credentials that are
- * ours: clients would prompt for theirs, or send them.
+ * The error for a miss that cannot be filled. Never an absence, and never a 401 for our own credentials: clients would
+ * prompt for theirs, or send them.
  */
-function refusal(failure: UpstreamFailure, {registry, repository}: Route, plight: string): OciError {
+function refusal(failure: UpstreamFailure, {registry, repository}: Route, consequence: string): OciError {
   const detail = {
     upstream: failure.host,
     registry: registry.name,
@@ -100,7 +106,7 @@ function refusal(failure: UpstreamFailure, {registry, repository}: Route, plight
     return new OciError('UNAVAILABLE', {...options, status: 508, message: `upstream ${failure.message}`});
   }
   const seconds =
-    failure.retryAfter === undefined ? RETRY_AFTER : Math.max(1, Math.ceil(failure.retryAfter / 1000));
+    failure.retryAfter === undefined ? RETRY_AFTER_S : Math.max(1, Math.ceil(failure.retryAfter / 1000));
   const headers = {'Retry-After': String(seconds)};
   if (failure.kind === 'throttled' && registry.rateLimitStatus === 429) {
     return new OciError('TOOMANYREQUESTS', {...options, headers, message: `upstream ${failure.message}`});
@@ -108,6 +114,6 @@ function refusal(failure: UpstreamFailure, {registry, repository}: Route, plight
   return new OciError('UNAVAILABLE', {
     ...options,
     headers,
-    message: `${plight}: ${failure.message}`,
+    message: `${consequence}: ${failure.message}`,
   });
 }

@@ -1,4 +1,5 @@
 import type {Outcome} from '../events.ts';
+import type {UpstreamFailure} from '../upstream/port.ts';
 
 /** How long answers that age may be used. Milliseconds. */
 export interface TagPolicy {
@@ -6,14 +7,14 @@ export interface TagPolicy {
   readonly ttl: number;
   /** While the upstream fails, an answer checked within this time is served, marked stale. */
   readonly maxStale: number;
-  /** A tag that the upstream deleted is served for so long after that was first seen; 0 turns it off. */
+  /** How long a tag that the upstream deleted is still served, from when the deletion was first seen; 0 turns it off. */
   readonly keepDeleted: number;
-  /** An absence is remembered for so long. */
+  /** How long an absence is remembered. */
   readonly absentTtl: number;
 }
 
 export interface Aging {
-  /** When the upstream was asked for the last answer about it; milliseconds since the epoch. */
+  /** When the upstream was asked for the last answer; milliseconds since the epoch. */
   checkedAt: number;
   /** When the upstream first said that it is gone. */
   goneAt?: number | undefined;
@@ -37,16 +38,16 @@ export interface FreshnessQuestion {
  */
 export type Freshness = 'fresh' | 'revalidate' | 'stale' | 'gone';
 
-/** Whether what is known answers a question asked after `askedAt`. A time that is yet to come says nothing. Pure. */
+/** Whether what is known answers a question asked after `askedAt`. A time in the future does not count. Pure. */
 export const isLater = ({checkedAt}: Pick<Aging, 'checkedAt'>, askedAt: number, now: number): boolean =>
   checkedAt > askedAt && checkedAt <= now;
 
-/** Even `no-cache` asks the upstream at most once a second per tag. */
-export const NO_CACHE_FLOOR = 1000;
+/** Even `no-cache` asks the upstream at most once per this time and tag. */
+export const NO_CACHE_FLOOR_MS = 1000;
 
 /**
- * The one place that decides how old an answer may be. Pure. A time from the future, as a clock leaves behind that was
- * set back, says nothing about the answer's age: the upstream is asked before it is used.
+ * The one place that decides how old an answer may be. Pure. A time in the future, as a clock that was set back leaves
+ * behind, says nothing about the answer's age: the upstream is asked before the answer is used.
  */
 export function freshness({now, known, policy, upstream, noCache = false}: FreshnessQuestion): Freshness {
   const age = Math.max(0, now - known.checkedAt);
@@ -57,12 +58,32 @@ export function freshness({now, known, policy, upstream, noCache = false}: Fresh
     if (age > policy.maxStale) return 'gone';
     return known.goneAt === undefined ? 'stale' : kept(known.goneAt);
   }
-  const fresh = known.checkedAt <= now && age < (noCache ? Math.min(NO_CACHE_FLOOR, policy.ttl) : policy.ttl);
-  if (!fresh) return 'revalidate';
+  const ttl = noCache ? Math.min(NO_CACHE_FLOOR_MS, policy.ttl) : policy.ttl;
+  const isFresh = known.checkedAt <= now && age < ttl;
+  if (!isFresh) return 'revalidate';
   return known.goneAt === undefined ? 'fresh' : kept(known.goneAt);
 }
 
-/** How an answer came about: what `Cache-Status` (RFC 9211), `Age` and `Warning` are made of. */
+/**
+ * What may be served although the upstream failed. A denial is an answer: what the upstream refuses is not served.
+ * @throws the failure when nothing may be
+ */
+export function servableDespite<Known extends Aging>(
+  failure: UpstreamFailure,
+  known: Known | undefined,
+  policy: TagPolicy,
+  now: number,
+): Known {
+  if (!known || failure.kind === 'denied') throw failure;
+  if (freshness({now, known, policy, upstream: 'failed'}) === 'gone') throw failure;
+  return known;
+}
+
+/** How long an absence counts, in milliseconds, for a request that may ask for a newer answer. */
+export const absentTtl = (policy: Pick<TagPolicy, 'absentTtl'>, noCache: boolean): number =>
+  noCache ? Math.min(NO_CACHE_FLOOR_MS, policy.absentTtl) : policy.absentTtl;
+
+/** How an answer came about: the source of `Cache-Status` (RFC 9211), `Age` and `Warning`. */
 export interface CacheReport {
   /** `hit`, or why the upstream was asked. */
   readonly how: 'hit' | 'uri-miss' | 'stale' | 'request';
@@ -84,7 +105,29 @@ export const PARTIAL = 'partial';
 export const HIT: CacheReport = Object.freeze({how: 'hit'});
 export const MISS: CacheReport = Object.freeze({how: 'uri-miss'});
 
-/** The same in a word, for counting. */
+/** How old an answer is and how long it stays fresh, as a report says it. Milliseconds in, seconds out. */
+export const ageOf = (age: number, ttl: number): Required<Pick<CacheReport, 'ttl' | 'age'>> => ({
+  ttl: Math.ceil((ttl - Math.max(0, age)) / 1000),
+  age: Math.floor(Math.max(0, age) / 1000),
+});
+
+/**
+ * The report of an answer that is served because there is no newer one.
+ * @param served what is served, as the words before its date: `the copy last checked at`
+ * @param now milliseconds since the epoch; so is `checkedAt`. `ttl` in milliseconds
+ */
+export const staleReport = (
+  {kind, reason}: {kind: string; reason: string},
+  served: string,
+  {checkedAt, ttl, now}: {checkedAt: number; ttl: number; now: number},
+): CacheReport => ({
+  how: 'stale',
+  ...ageOf(now - checkedAt, ttl),
+  detail: kind,
+  warning: `${reason}; serving ${served} ${new Date(checkedAt).toISOString()}`,
+});
+
+/** The report in one word, for counting. */
 export function outcomeOf({how, collapsed, warning, detail}: CacheReport): Outcome {
   if (how === 'hit') return 'hit';
   if (warning !== undefined && detail !== PARTIAL) return 'stale';

@@ -1,34 +1,49 @@
 import {LRUCache} from 'lru-cache';
+import type {Caller} from '../caller.ts';
 import type {Clock} from '../clock.ts';
 import type {Digest} from '../oci/digest.ts';
-import {isDigestReference, type Reference} from '../oci/name.ts';
-import type {RepositoryKey} from '../storage/metadata.ts';
+import type {Reference} from '../oci/name.ts';
+import {fullName, fullReference, type RepositoryKey} from '../storage/metadata.ts';
 
-/** What the upstream recently said does not exist. Entries live seconds: longer ones would refuse images that were just pushed. */
+/**
+ * What the upstream recently said does not exist, to whom. Entries live seconds: longer ones would refuse images that
+ * were just pushed. What does not exist for one caller may exist for another.
+ */
 export interface NegativeCache {
-  remember(key: string): void;
-  /** True when the absence was learned less than `ttl` milliseconds ago. */
-  has(key: string, ttl: number): boolean;
-  forget(key: string): void;
+  remember(absence: string, caller: Caller): void;
+  /** True when this caller learned of the absence less than `ttl` milliseconds ago. */
+  has(absence: string, caller: Caller, ttl: number): boolean;
+  /** It exists now: forgets the absence for every caller. */
+  forget(absence: string): void;
 }
 
-const MOST = 10_000;
+/** Absences, each counted once for each caller. */
+const MAX_ENTRIES = 10_000;
 
-/** Names the absence of a repository's tag or manifest. */
-export const manifestAbsence = ({registry, name}: RepositoryKey, reference: Reference): string =>
-  `${registry}/${name}${isDigestReference(reference) ? '@' : ':'}${reference}`;
+/** The absence of a repository's tag or manifest. */
+export const manifestAbsence = (repository: RepositoryKey, reference: Reference): string =>
+  `manifest ${fullReference(repository, reference)}`;
 
-export const blobAbsence = ({registry, name}: RepositoryKey, digest: Digest): string =>
-  `${registry}/${name}/${digest}`;
+export const blobAbsence = (repository: RepositoryKey, digest: Digest): string =>
+  `blob ${fullReference(repository, digest)}`;
 
-/** Of the repository as a whole, as its list of tags tells. */
-export const repositoryAbsence = ({registry, name}: RepositoryKey): string => `${registry}/${name} tags`;
+/** The absence of the whole repository, as the request for its tags shows it. */
+export const repositoryAbsence = (repository: RepositoryKey): string => `repository ${fullName(repository)}`;
 
 export function createNegativeCache(clock: Clock): NegativeCache {
-  const seen = new LRUCache<string, number>({max: MOST});
+  /** When each caller learned of an absence, by the caller's key. */
+  const absences = new LRUCache<string, ReadonlyMap<string, number>>({
+    maxSize: MAX_ENTRIES,
+    sizeCalculation: (callers) => callers.size,
+  });
   return {
-    remember: (key) => void seen.set(key, clock.monotonic()),
-    has: (key, ttl) => clock.monotonic() - (seen.get(key) ?? Number.NEGATIVE_INFINITY) < ttl,
-    forget: (key) => void seen.delete(key),
+    remember(absence, caller) {
+      absences.set(absence, new Map(absences.get(absence)).set(caller.key, clock.monotonic()));
+    },
+    has(absence, caller, ttl) {
+      const at = absences.get(absence)?.get(caller.key) ?? Number.NEGATIVE_INFINITY;
+      return clock.monotonic() - at < ttl;
+    },
+    forget: (absence) => void absences.delete(absence),
   };
 }

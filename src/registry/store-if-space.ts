@@ -2,8 +2,8 @@ import type {Events} from '../events.ts';
 import {DiskFull} from '../storage/metadata.ts';
 
 /**
- * Runs the commit that keeps what an upstream said. Without room for it nothing is kept, which is told, and whoever
- * asked is answered all the same: a cache that is full is passed by.
+ * Runs the commit that keeps what an upstream said. On a full disk nothing is kept, which is logged, and the request is
+ * answered all the same.
  * @param what for the log: `the link of a blob`
  * @returns whether it was kept
  * @throws whatever else the commit throws
@@ -18,11 +18,11 @@ export async function storeIfSpace(
     return true;
   } catch (error) {
     if (!(error instanceof DiskFull)) throw error;
-    unkept(events, what, error);
+    reportUnkept(events, what, error);
     return false;
   }
 }
 
-/** Tells of what is not kept because there is no room. */
-export const unkept = (events: Events, what: string, error: DiskFull): void =>
+/** Reports what is not kept because the disk is full. */
+export const reportUnkept = (events: Events, what: string, error: DiskFull): void =>
   void events.emit('background.failed', {task: `keep ${what}`, error});

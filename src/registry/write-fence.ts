@@ -1,51 +1,52 @@
 import {LRUCache} from 'lru-cache';
 import type {Reference} from '../oci/name.ts';
-import type {Place, Route} from './namespace.ts';
+import {fullReference} from '../storage/metadata.ts';
+import type {Route} from './namespace.ts';
 
-/**
- * What is written through us, so that the answer to a question from before a write is not taken for what is so after it.
- */
+/** Orders questions to an upstream with what is written through us: an answer to a question from before a write is stale. */
 export interface WriteFence {
-  /** The present moment, to be held until the answer to a question is here. */
-  moment(): number;
-  /** Whether the reference was written after that moment, or is being written. */
-  isStale(route: Route, reference: Reference, moment: number): boolean;
+  /** Counts the writes so far. Taken before a question is asked, to compare when its answer is here. */
+  current(): number;
+  /** Whether the reference was written since `asked` was taken, or is being written. */
+  isStale(route: Route, reference: Reference, asked: number): boolean;
   /** Resolves when no write of the reference is under way. */
-  settled(route: Route, reference: Reference): Promise<void>;
-  /** Runs the commit that changes these references. */
-  run<T>(place: Place, references: readonly Reference[], commit: () => Promise<T>): Promise<T>;
+  idle(route: Route, reference: Reference): Promise<void>;
+  /** Runs the commit that changes these references of the repository. */
+  run<T>(
+    within: Pick<Route, 'repository'>,
+    references: readonly Reference[],
+    commit: () => Promise<T>,
+  ): Promise<T>;
 }
 
-/** Beyond so many later ones a write is forgotten: a question waits seconds for its answer. */
-const MOST = 10_000;
+/** Beyond this many later writes one is forgotten: a question waits seconds for its answer. */
+const MAX_WRITES = 10_000;
 
 export function createWriteFence(): WriteFence {
   const underWay = new Map<string, Promise<unknown>>();
-  const written = new LRUCache<string, number>({max: MOST});
-  let present = 0;
-  const keyOf = ({repository}: Place, reference: Reference) =>
-    `${repository.registry}/${repository.name} ${reference}`;
+  const written = new LRUCache<string, number>({max: MAX_WRITES});
+  let count = 0;
 
   function end(key: string, write: Promise<unknown>): void {
-    present += 1;
-    written.set(key, present);
+    count += 1;
+    written.set(key, count);
     if (underWay.get(key) === write) underWay.delete(key);
   }
 
   return {
-    moment: () => present,
+    current: () => count,
 
-    isStale(route, reference, moment) {
-      const key = keyOf(route, reference);
-      return underWay.has(key) || (written.get(key) ?? 0) > moment;
+    isStale({repository}, reference, asked) {
+      const key = fullReference(repository, reference);
+      return underWay.has(key) || (written.get(key) ?? 0) > asked;
     },
 
-    async settled(route, reference) {
-      await underWay.get(keyOf(route, reference))?.catch(() => {});
+    async idle({repository}, reference) {
+      await underWay.get(fullReference(repository, reference))?.catch(() => {});
     },
 
-    async run(place, references, commit) {
-      const keys = references.map((reference) => keyOf(place, reference));
+    async run({repository}, references, commit) {
+      const keys = references.map((reference) => fullReference(repository, reference));
       const {promise, resolve} = Promise.withResolvers<void>();
       for (const key of keys) underWay.set(key, promise);
       try {

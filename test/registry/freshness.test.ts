@@ -4,7 +4,7 @@ import {
   type Freshness,
   type FreshnessQuestion,
   freshness,
-  NO_CACHE_FLOOR,
+  NO_CACHE_FLOOR_MS,
 } from '../../src/registry/freshness.ts';
 
 const NOW = 1_000_000_000;
@@ -37,8 +37,8 @@ const rows: Row[] = [
   },
   {title: 'known to be deleted in the future', age: -5000, gone: -5000, is: 'revalidate'},
   {title: 'with a lifetime of 0, just checked', age: 0, changes: {ttl: 0}, is: 'revalidate'},
-  {title: 'with no-cache, within the second', age: NO_CACHE_FLOOR - 1, noCache: true, is: 'fresh'},
-  {title: 'with no-cache, after the second', age: NO_CACHE_FLOOR, noCache: true, is: 'revalidate'},
+  {title: 'with no-cache, within the second', age: NO_CACHE_FLOOR_MS - 1, noCache: true, is: 'fresh'},
+  {title: 'with no-cache, after the second', age: NO_CACHE_FLOOR_MS, noCache: true, is: 'revalidate'},
   {
     title: 'with no-cache and a lifetime below a second, after that lifetime',
     age: 500,

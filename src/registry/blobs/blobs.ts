@@ -6,8 +6,8 @@ import {OciError} from '../../oci/errors.ts';
 import {type BlobStore, collect} from '../../storage/blob-store.ts';
 import type {Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
-import {type Access, accessKey, grantIn} from '../access.ts';
-import {answering, BlobAbsent, SpoolFailed} from '../failure.ts';
+import {type Access, accessKey, type BlobGrant, grantIn} from '../access.ts';
+import {BlobAbsent, SpoolFailed, toOciErrors} from '../failure.ts';
 import {HIT, MISS, outcomeOf} from '../freshness.ts';
 import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
@@ -21,13 +21,13 @@ import {blobSource, type Source} from './source.ts';
 /** dist-spec, Pulling Blobs, and Checking if Content Exists. */
 export interface Blobs {
   /**
+   * @param waiting aborted when the client no longer waits; without it, nobody waits. Downloads that somebody waits for
+   * come first
    * @throws OciError BLOB_UNKNOWN where the upstream says so; DENIED, UNAVAILABLE or TOOMANYREQUESTS where it could
    * not be asked and the bytes are not here
-   * @param waiting aborted when whoever asked does not wait any more; without it nobody waits: downloads that somebody
-   * waits for come first
    */
   get(route: Route, digest: Digest, caller: Caller, waiting?: AbortSignal): Promise<BlobAnswer>;
-  /** The same without the bytes; never starts a download. `size` is always there. */
+  /** The same without the bytes. Never starts a download. `size` is always known. */
   head(route: Route, digest: Digest, caller: Caller): Promise<BlobFound>;
 }
 
@@ -43,221 +43,236 @@ export interface BlobsParts {
   events: Events;
 }
 
-/** Blobs up to this many bytes are held in memory: configs and the like. */
-const SMALL = 64 * 1024;
-/** Milliseconds after which a link that is relied on is renewed; garbage is left alone for longer than that. */
-const RENEWAL = 60_000;
+/** A blob that somebody asks for. */
+interface AskedBlob {
+  readonly route: Route;
+  readonly digest: Digest;
+  readonly caller: Caller;
+}
 
-export function createBlobs({
-  store,
-  lifecycle,
-  metadata,
-  access,
-  fills,
-  negativeCache,
-  memory,
-  clock,
-  events,
-}: BlobsParts): Blobs {
-  function absent(route: Route, digest: Digest): OciError {
-    negativeCache.remember(blobAbsence(route.repository, digest));
-    return unknown(route, digest);
+/** The lengths in bytes that others name for a blob that is not stored. */
+interface NamedSizes {
+  /** By the upstream. */
+  readonly size: number | undefined;
+  /** By a manifest. */
+  readonly promised: number | undefined;
+}
+
+/** Blobs of at most this many bytes are held in memory: configs and the like. */
+const MAX_MEMORY_BYTES = 64 * 1024;
+/** A link that a client relies on is renewed when it is older than this. Garbage collection spares links for longer. */
+const RENEW_AFTER_MS = 60_000;
+
+export const createBlobs = (parts: BlobsParts): Blobs => new CachedBlobs(parts);
+
+class CachedBlobs implements Blobs {
+  readonly #store: BlobStore;
+  readonly #lifecycle: BlobLifecycle;
+  readonly #metadata: Metadata;
+  readonly #access: Access;
+  readonly #fills: Fills;
+  readonly #negativeCache: NegativeCache;
+  readonly #memory: Memory;
+  readonly #clock: Clock;
+  readonly #events: Events;
+
+  constructor(parts: BlobsParts) {
+    this.#store = parts.store;
+    this.#lifecycle = parts.lifecycle;
+    this.#metadata = parts.metadata;
+    this.#access = parts.access;
+    this.#fills = parts.fills;
+    this.#negativeCache = parts.negativeCache;
+    this.#memory = parts.memory;
+    this.#clock = parts.clock;
+    this.#events = parts.events;
   }
 
-  /** @throws OciError BLOB_UNKNOWN when neither link nor upstream grants it */
-  async function granted(route: Route, digest: Digest, caller: Caller) {
-    const grant = grantIn(await access.blob(route, digest, caller));
-    if (!grant) throw absent(route, digest);
-    return grant;
+  get(route: Route, digest: Digest, caller: Caller, waiting?: AbortSignal): Promise<BlobAnswer> {
+    return toOciErrors(route, async () => {
+      const found = await this.#obtain({route, digest, caller}, waiting);
+      this.#reportServed(route, found);
+      return openable(route, found);
+    });
   }
 
-  /** The bytes of a small stored blob, hashed again before they stay in memory; undefined when the disk has damaged them. */
-  async function smallBytes(digest: Digest, size: number): Promise<Buffer | undefined> {
-    const bytes = await collect(store.open(digest), Buffer.alloc(size));
-    if (digestOf(bytes, algorithmOf(digest)) === digest) {
-      memory.keepBlob(digest, bytes);
-      return bytes;
-    }
-    if (!(await lifecycle.verify(digest))) events.emit('blob.damaged', {digest});
-    return undefined;
+  head(route: Route, digest: Digest, caller: Caller): Promise<BlobFound> {
+    const asked = {route, digest, caller};
+    return toOciErrors(route, async () => {
+      const here = await this.#warm(asked);
+      if (here) await this.#renew(route, digest);
+      const found = here ?? (await this.#headCold(asked));
+      this.#reportServed(route, found);
+      return found;
+    });
   }
 
-  /** What is whole and here, after access. */
-  async function warm(route: Route, digest: Digest, caller: Caller): Promise<BlobAnswer | undefined> {
-    const held = memory.blob(digest);
-    const size = held?.length ?? (await lifecycle.stored(digest));
+  /** A blob whose bytes are here, if the caller may have it. */
+  async #warm(asked: AskedBlob): Promise<BlobAnswer | undefined> {
+    const {digest} = asked;
+    const held = this.#memory.blob(digest);
+    const size = held?.length ?? (await this.#lifecycle.stored(digest));
     if (size === undefined) return undefined;
-    const {by} = await granted(route, digest, caller);
+    const {by} = await this.#granted(asked);
     const report = by === 'link' ? HIT : {...MISS, detail: 'confirmed'};
-    if (size > SMALL) return fromStore(store, digest, size, report);
-    const bytes = held ?? (await smallBytes(digest, size));
+    if (size > MAX_MEMORY_BYTES) return fromStore(this.#store, digest, size, report);
+    const bytes = held ?? (await this.#smallBytes(digest, size));
     return bytes && fromMemory(digest, bytes, report);
   }
 
-  async function link({repository}: Route, digest: Digest, size: number): Promise<void> {
-    await metadata.commit([
-      {type: 'blob.link', repository, digest, size, origin: 'upstream', at: clock.now()},
-    ]);
+  /** The bytes of a small stored blob, hashed again before they stay in memory; undefined when the disk has damaged them. */
+  async #smallBytes(digest: Digest, size: number): Promise<Buffer | undefined> {
+    const bytes = await collect(this.#store.open(digest), Buffer.alloc(size));
+    if (digestOf(bytes, algorithmOf(digest)) === digest) {
+      this.#memory.keepBlob(digest, bytes);
+      return bytes;
+    }
+    if (!(await this.#lifecycle.verify(digest))) this.#events.emit('blob.damaged', {digest});
+    return undefined;
   }
 
   /** What is here, else the running download, else one that begins now. */
-  async function obtain(
-    route: Route,
-    digest: Digest,
-    caller: Caller,
-    waiting: AbortSignal | undefined,
-  ): Promise<BlobAnswer> {
-    const {ended} = fills;
-    const again = () => obtain(route, digest, caller, waiting);
-    const here = await warm(route, digest, caller);
+  async #obtain(asked: AskedBlob, waiting: AbortSignal | undefined): Promise<BlobAnswer> {
+    const {route, digest, caller} = asked;
+    const {repository} = route;
+    const {ended} = this.#fills;
+    const here = await this.#warm(asked);
     if (here) return here;
-    refuseAbsent(route, digest);
-    if (route.registry.hosted) throw absent(route, digest);
+    this.#refuseAbsent(asked);
+    if (route.registry.hosted) throw this.#absent(asked);
     const source = blobSource(route, digest, caller);
-    const us = accessKey(route, digest, caller);
-    const linked = grantIn(await access.recallBlob(route, digest));
-    const promised = plausibleSize(digest, await metadata.promisedSize(route.repository, digest));
+    const beganFor = accessKey(route, digest, caller);
+    const linked = grantIn(await this.#access.recallBlob(route, digest));
+    const promised = plausibleSize(digest, await this.#metadata.promisedSize(repository, digest));
     const expected = linked?.size ?? promised;
-    // A fill that ended meanwhile may have stored just this blob.
-    if (fills.ended !== ended) return again();
-    const {mine, fill} = fills.claim({
-      digest,
-      beganFor: us,
-      source,
-      expected,
-      repository: route.repository,
-    });
-    if (!mine && fill.failed) return afterwards(fill, again);
-    // Asked only now: whose download it is was not certain before it was claimed.
-    if (fill.beganFor !== us) await granted(route, digest, caller);
+    // A fill that ended meanwhile may have stored this very blob.
+    if (this.#fills.ended !== ended) return this.#obtain(asked, waiting);
+    const {mine, fill} = this.#fills.claim({digest, beganFor, source, expected, repository});
+    if (!mine && fill.failed) return this.#obtainAfter(fill, asked, waiting);
+    // Asked only now: until the claim it was open whose download this is.
+    if (fill.beganFor !== beganFor) await this.#granted(asked);
     joinWhile(waiting, fill);
-    const report = fill.whole ? HIT : {...MISS, stored: true, collapsed: !mine};
     try {
-      const {size} = await fill.ready();
-      if (mine) linkEarly(route, digest, {size, promised});
-      return fromFill(fill, source, {digest, size, promised, report});
+      return await this.#answerFrom(fill, asked, {mine, source, promised});
     } catch (error) {
-      if (error instanceof SpoolFailed) return uncached(route, digest, caller, {source, promised});
-      // Another access began it and lost: ours may be better.
-      if (fill.beganFor !== us) return afterwards(fill, again);
-      if (error instanceof BlobAbsent) throw absent(route, digest);
+      if (error instanceof SpoolFailed) return this.#uncached(asked, source, promised);
+      // The download failed with another caller's access; this caller's may be better.
+      if (fill.beganFor !== beganFor) return this.#obtainAfter(fill, asked, waiting);
+      if (error instanceof BlobAbsent) throw this.#absent(asked);
       throw error;
     }
   }
 
-  /** Past the cache, once the upstream has said by HEAD that it is there, and how long it is. */
-  async function uncached(
-    route: Route,
-    digest: Digest,
-    caller: Caller,
-    {source, promised}: {source: Source; promised: number | undefined},
+  async #answerFrom(
+    fill: Fill,
+    {route, digest}: AskedBlob,
+    {mine, source, promised}: {mine: boolean; source: Source; promised: number | undefined},
   ): Promise<BlobAnswer> {
-    const grant = grantIn(await access.confirmBlob(route, digest, caller));
-    if (!grant) throw absent(route, digest);
-    return fromUpstream(source, {digest, size: grant.size, promised});
+    const report = fill.whole ? HIT : {...MISS, stored: true, collapsed: !mine};
+    const {size} = await fill.ready();
+    if (mine) this.#linkEarly(route, digest, {size, promised});
+    return fromFill(fill, source, {digest, size, promised, report});
   }
 
-  /** The answer whose failures to open are told as those of the pull that it is a part of. */
-  const openable = (route: Route, answer: BlobAnswer): BlobAnswer => ({
-    ...answer,
-    open: (part) =>
-      answering(route, async () => {
-        try {
-          return await answer.open(part);
-        } catch (error) {
-          throw error instanceof BlobAbsent ? unknown(route, answer.digest) : error;
-        }
-      }),
-  });
-
-  /** Once more, when a download that failed has left its place. */
-  async function afterwards(fill: Fill, again: () => Promise<BlobAnswer>): Promise<BlobAnswer> {
+  /** Starts over when a download that failed has ended. */
+  async #obtainAfter(fill: Fill, asked: AskedBlob, waiting: AbortSignal | undefined): Promise<BlobAnswer> {
     await fill.done.catch(() => {});
-    return again();
+    return this.#obtain(asked, waiting);
+  }
+
+  /** Serves a blob without keeping it, once the upstream's HEAD has said that it is there, and how long it is. */
+  async #uncached(asked: AskedBlob, source: Source, promised: number | undefined): Promise<BlobAnswer> {
+    const {size} = await this.#confirmed(asked);
+    return fromUpstream(source, {digest: asked.digest, size, promised});
+  }
+
+  async #headCold(asked: AskedBlob): Promise<BlobFound> {
+    this.#refuseAbsent(asked);
+    const {route, digest} = asked;
+    const linked = this.#fills.running(digest) && grantIn(await this.#access.recallBlob(route, digest));
+    if (linked?.size !== undefined) return {digest, size: linked.size, report: {...MISS, collapsed: true}};
+    const {size} = await this.#confirmed(asked);
+    if (size !== undefined) return {digest, size, report: MISS};
+    const {host} = route.registry.upstream;
+    throw new UpstreamFailure('protocol', host, `does not tell the length of ${digest}`);
+  }
+
+  /** @throws OciError BLOB_UNKNOWN when neither link nor upstream grants it */
+  async #granted(asked: AskedBlob): Promise<BlobGrant> {
+    const {route, digest, caller} = asked;
+    const grant = grantIn(await this.#access.blob(route, digest, caller));
+    if (!grant) throw this.#absent(asked);
+    return grant;
+  }
+
+  /** @throws OciError BLOB_UNKNOWN when the upstream does not grant it */
+  async #confirmed(asked: AskedBlob): Promise<BlobGrant> {
+    const {route, digest, caller} = asked;
+    const grant = grantIn(await this.#access.confirmBlob(route, digest, caller));
+    if (!grant) throw this.#absent(asked);
+    return grant;
+  }
+
+  #absent({route, digest, caller}: AskedBlob): OciError {
+    this.#negativeCache.remember(blobAbsence(route.repository, digest), caller);
+    return blobUnknown(route, digest);
+  }
+
+  #refuseAbsent({route, digest, caller}: AskedBlob): void {
+    const {absentTtl} = route.registry.tags;
+    const isAbsent = this.#negativeCache.has(blobAbsence(route.repository, digest), caller, absentTtl);
+    if (isAbsent) throw blobUnknown(route, digest);
   }
 
   /**
-   * The upstream's answer was this repository's permission, also for those who ask while the blob arrives. The link waits
-   * for the end of the download where the length is unknown, or where the upstream and the manifest disagree about it:
-   * only the bytes can tell who is right.
+   * Links the blob to the repository while it arrives: the upstream's answer was the repository's permission. The link
+   * waits for the end of the download where the length is unknown, or where the upstream and the manifest disagree about
+   * it: only the bytes can tell who is right.
    */
-  function linkEarly(
-    route: Route,
-    digest: Digest,
-    {size, promised}: {size: number | undefined; promised: number | undefined},
-  ): void {
-    if (size !== undefined && size === (promised ?? size)) link(route, digest, size).catch(lost);
-  }
-
-  const lost = (error: unknown) => void events.emit('background.failed', {task: 'link a blob', error});
-
-  function refuseAbsent(route: Route, digest: Digest): void {
-    const {absentTtl} = route.registry.tags;
-    if (negativeCache.has(blobAbsence(route.repository, digest), absentTtl)) throw unknown(route, digest);
-  }
-
-  async function headCold(route: Route, digest: Digest, caller: Caller): Promise<BlobFound> {
-    const linked = fills.running(digest) && grantIn(await access.recallBlob(route, digest));
-    if (linked?.size !== undefined) return {digest, size: linked.size, report: {...MISS, collapsed: true}};
-    const grant = grantIn(await access.confirmBlob(route, digest, caller));
-    if (!grant) throw absent(route, digest);
-    if (grant.size === undefined) {
-      throw new UpstreamFailure(
-        'protocol',
-        route.registry.upstream.host,
-        `does not tell the length of ${digest}`,
-      );
-    }
-    return {digest, size: grant.size, report: MISS};
-  }
-
-  function served<T extends BlobFound>(route: Route, found: T): T {
-    const {registry, name: repository} = route.repository;
-    events.emit('blob.served', {
-      registry,
-      repository,
-      digest: found.digest,
-      outcome: outcomeOf(found.report),
+  #linkEarly({repository}: Route, digest: Digest, {size, promised}: NamedSizes): void {
+    if (size === undefined || size !== (promised ?? size)) return;
+    const link = {type: 'blob.link' as const, repository, digest, size, origin: 'upstream' as const};
+    this.#metadata.commit([{...link, at: this.#clock.now()}]).catch((error) => {
+      this.#events.emit('background.failed', {task: 'link a blob', error});
     });
-    return found;
   }
 
-  /** Who pushes relies on a HEAD's answer and uploads nothing: what was pushed before stays for another while. */
-  async function renew({registry, repository}: Route, digest: Digest): Promise<void> {
+  /** Keeps a pushed blob for another while: a client that pushes uploads nothing when a HEAD says that it is here. */
+  async #renew({registry, repository}: Route, digest: Digest): Promise<void> {
     if (registry.push.mode !== 'local') return;
-    const link = await metadata.blobLink(repository, digest);
-    const at = clock.now();
-    if (link?.origin !== 'local' || at - link.linkedAt < RENEWAL) return;
+    const link = await this.#metadata.blobLink(repository, digest);
+    const at = this.#clock.now();
+    if (link?.origin !== 'local' || at - link.linkedAt < RENEW_AFTER_MS) return;
     const change = {type: 'blob.link' as const, repository, digest, size: link.size, origin: link.origin, at};
-    await storeIfSpace(events, 'that a blob is asked for', () =>
-      metadata.commit([change], [{type: 'blob.held', repository, digest}]),
+    await storeIfSpace(this.#events, 'that a blob is asked for', () =>
+      this.#metadata.commit([change], [{type: 'blob.held', repository, digest}]),
     );
   }
 
-  return {
-    get: (route, digest, caller, waiting) =>
-      answering(route, async () =>
-        openable(route, served(route, await obtain(route, digest, caller, waiting))),
-      ),
-    head: (route, digest, caller) =>
-      answering(route, async () => {
-        const here = await warm(route, digest, caller);
-        if (here) {
-          await renew(route, digest);
-          return served(route, here);
-        }
-        refuseAbsent(route, digest);
-        return served(route, await headCold(route, digest, caller));
-      }),
-  };
+  #reportServed({repository: {registry, name}}: Route, {digest, report}: BlobFound): void {
+    this.#events.emit('blob.served', {registry, repository: name, digest, outcome: outcomeOf(report)});
+  }
 }
+
+/** The answer whose failures to open are the errors of the pull that it is a part of. */
+const openable = (route: Route, answer: BlobAnswer): BlobAnswer => ({
+  ...answer,
+  open: (part) =>
+    toOciErrors(route, async () => {
+      try {
+        return await answer.open(part);
+      } catch (error) {
+        throw error instanceof BlobAbsent ? blobUnknown(route, answer.digest) : error;
+      }
+    }),
+});
 
 function joinWhile(waiting: AbortSignal | undefined, fill: Fill): void {
   if (!waiting || waiting.aborted) return;
   waiting.addEventListener('abort', fill.join(), {once: true});
 }
 
-const unknown = ({registry, asked}: Route, digest: Digest): OciError =>
+const blobUnknown = ({registry, asked}: Route, digest: Digest): OciError =>
   new OciError('BLOB_UNKNOWN', {
     message: `${registry.upstream.host} has no blob ${digest} in ${asked}`,
     detail: {name: asked, digest, upstream: registry.upstream.host},

@@ -114,7 +114,7 @@ class JournalReconcile implements Reconcile {
     index: FallbackIndex,
     rows: PendingTagChange[],
   ): Promise<Map<string, string>> {
-    const {metadata, pull} = this.#parts;
+    const {pull} = this.#parts;
     const entries = new Map(index.entries);
     for (const entry of rows) {
       const {digest, change} = entry;
@@ -123,8 +123,7 @@ class JournalReconcile implements Reconcile {
         continue;
       }
       if (entries.has(digest)) continue;
-      const stored = await metadata.manifest(route.repository, digest);
-      const record = stored ?? (await pull.byDigest(route, digest, ANONYMOUS)).value;
+      const {value: record} = await pull.localOrByDigest(route, digest, ANONYMOUS);
       const edge = record && edgeOf(record);
       if (edge?.subject === subject) entries.set(digest, JSON.stringify(edge.descriptor));
       else await this.#commit([{type: 'tag-journal.delete', entry}]);

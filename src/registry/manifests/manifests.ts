@@ -7,14 +7,14 @@ import {isAttachedTag} from '../../oci/referrers.ts';
 import type {ManifestRecord, Metadata} from '../../storage/metadata.ts';
 import {type ManifestHead, UpstreamFailure} from '../../upstream/port.ts';
 import {type Access, grantIn} from '../access.ts';
-import {answering} from '../failure.ts';
-import {type CacheReport, HIT, MISS, outcomeOf} from '../freshness.ts';
+import {manifestUnknown, toOciErrors} from '../failure.ts';
+import {ageOf, type CacheReport, HIT, MISS, outcomeOf} from '../freshness.ts';
 import type {Route} from '../namespace.ts';
 import {manifestAbsence, type NegativeCache} from '../negative-cache.ts';
 import type {ManifestPull, Pulled} from '../pull/manifest.ts';
-import {unkept} from '../store-if-space.ts';
+import {reportUnkept} from '../store-if-space.ts';
 import {claimedType} from '../stored-manifest.ts';
-import {type Resolution, type TagOptions, type Tags, unknown} from '../tags/tags.ts';
+import type {Resolution, TagOptions, Tags} from '../tags/tags.ts';
 import {isComplete} from './completeness.ts';
 
 export interface ManifestFound {
@@ -37,7 +37,7 @@ export interface Manifests {
    * could not be asked and nothing here may be served
    */
   get(route: Route, reference: Reference, caller: Caller, options: TagOptions): Promise<ManifestAnswer>;
-  /** The same without the bytes: a manifest that is not here is not fetched for it where a HEAD tells enough. */
+  /** The same without the bytes: a manifest that is not here is only fetched where a HEAD does not say enough. */
   head(route: Route, reference: Reference, caller: Caller, options: TagOptions): Promise<ManifestFound>;
 }
 
@@ -50,187 +50,187 @@ export interface ManifestsParts {
   events: Events;
 }
 
-export function createManifests({
-  metadata,
-  access,
-  pull,
-  tags,
-  negativeCache,
-  events,
-}: ManifestsParts): Manifests {
-  /** The manifest, if this repository has it here. */
-  async function here(route: Route, digest: Digest): Promise<ManifestRecord | undefined> {
-    return grantIn(await access.recallManifest(route, digest))?.record;
+export const createManifests = (parts: ManifestsParts): Manifests => new PulledManifests(parts);
+
+class PulledManifests implements Manifests {
+  readonly #metadata: Metadata;
+  readonly #access: Access;
+  readonly #pull: ManifestPull;
+  readonly #tags: Tags;
+  readonly #negativeCache: NegativeCache;
+  readonly #events: Events;
+
+  constructor({metadata, access, pull, tags, negativeCache, events}: ManifestsParts) {
+    this.#metadata = metadata;
+    this.#access = access;
+    this.#pull = pull;
+    this.#tags = tags;
+    this.#negativeCache = negativeCache;
+    this.#events = events;
   }
 
-  /** What has just come is read once more: it may have been deleted since, and memory would go on having it. */
-  async function remember(route: Route, digest: Digest): Promise<void> {
-    await here(route, digest);
+  get(route: Route, reference: Reference, caller: Caller, options: TagOptions): Promise<ManifestAnswer> {
+    return this.#serve(route, () =>
+      isDigestReference(reference)
+        ? this.#byDigest(route, reference, caller)
+        : this.#byTag(route, reference, caller, options),
+    );
   }
 
-  /** Bytes that another repository brought, once the upstream has confirmed that this one has them too. */
-  async function confirmed(
-    route: Route,
-    digest: Digest,
-    caller: Caller,
-  ): Promise<ManifestRecord | undefined> {
-    if (!(await metadata.storedManifest(digest))) return undefined;
-    // A pull may have brought it to this repository since the caller looked.
-    const brought = await here(route, digest);
-    if (brought) return brought;
-    if (!grantIn(await access.confirmManifest(route, digest, caller))) throw absent(route, digest);
-    return here(route, digest);
+  head(route: Route, reference: Reference, caller: Caller, options: TagOptions): Promise<ManifestFound> {
+    return this.#serve(route, () =>
+      isDigestReference(reference)
+        ? this.#headByDigest(route, reference, caller)
+        : this.#headByTag(route, reference, caller, options),
+    );
   }
 
-  function absent(route: Route, digest: Digest) {
-    negativeCache.remember(manifestAbsence(route.repository, digest));
-    return unknown(route, digest);
+  #serve<Found extends ManifestFound>(route: Route, find: () => Promise<Found>): Promise<Found> {
+    return toOciErrors(route, async () => {
+      const found = await find();
+      const {registry, name: repository} = route.repository;
+      this.#events.emit('manifest.served', {registry, repository, outcome: outcomeOf(found.report)});
+      return found;
+    });
   }
 
-  function refuseAbsent(route: Route, digest: Digest): void {
-    const {absentTtl} = route.registry.tags;
-    if (negativeCache.has(manifestAbsence(route.repository, digest), absentTtl)) throw unknown(route, digest);
-  }
-
-  /** Past the cache, as a blob that cannot be kept. */
-  function uncached(record: ManifestRecord, {unkept: reason, collapsed}: Pulled): ManifestAnswer {
-    if (reason && !collapsed) unkept(events, 'a manifest', reason);
-    return answer(record, {...MISS, collapsed, detail: 'uncached'});
-  }
-
-  async function fetched(route: Route, digest: Digest, caller: Caller): Promise<ManifestAnswer> {
-    const pulled = await pull.byDigest(route, digest, caller);
-    const {value, collapsed} = pulled;
-    if (!value) throw absent(route, digest);
-    if (pulled.unkept) return uncached(value, pulled);
-    await tags.settle(route, digest);
-    await remember(route, digest);
-    return answer(value, {...MISS, stored: true, collapsed});
-  }
-
-  async function byDigest(route: Route, digest: Digest, caller: Caller): Promise<ManifestAnswer> {
-    const record = (await here(route, digest)) ?? (await pull.coming(route, digest, caller));
-    if (record) return answer(record, HIT);
-    refuseAbsent(route, digest);
-    const other = await confirmed(route, digest, caller);
-    if (other) {
-      await tags.settle(route, digest);
-      return answer(other, {...MISS, detail: 'confirmed'});
+  async #byDigest(route: Route, digest: Digest, caller: Caller): Promise<ManifestAnswer> {
+    const record = await this.#hereOrComing(route, digest, caller);
+    if (record) return answerOf(record, HIT);
+    this.#refuseAbsent(route, digest, caller);
+    const confirmed = await this.#confirmed(route, digest, caller);
+    if (confirmed) {
+      await this.#tags.arrived(route, digest);
+      return answerOf(confirmed, {...MISS, detail: 'confirmed'});
     }
-    return fetched(route, digest, caller);
+    return this.#fetched(route, digest, caller);
   }
 
-  async function firstByTag(
-    route: Route,
-    tag: Tag,
-    caller: Caller,
-    options: TagOptions,
-  ): Promise<ManifestAnswer> {
-    const pulled = await pull.byTag(route, tag, caller);
+  async #headByDigest(route: Route, digest: Digest, caller: Caller): Promise<ManifestFound> {
+    const record = await this.#hereOrComing(route, digest, caller);
+    if (record) return answerOf(record, HIT);
+    this.#refuseAbsent(route, digest, caller);
+    const confirmed = await this.#confirmed(route, digest, caller);
+    if (confirmed) return answerOf(confirmed, {...MISS, detail: 'confirmed'});
+    const {upstream} = route.registry;
+    const head = await upstream.headManifest(route.repository.name, digest, caller);
+    if (!head) throw this.#absent(route, digest, caller);
+    if (head.digest && algorithmOf(head.digest) === algorithmOf(digest) && head.digest !== digest) {
+      const reason = `answered for ${digest} with the digest ${head.digest}`;
+      throw new UpstreamFailure('protocol', upstream.host, reason);
+    }
+    return foundByHead(digest, head, MISS) ?? this.#fetched(route, digest, caller);
+  }
+
+  /** The manifest, if this repository has it here. */
+  async #here(route: Route, digest: Digest): Promise<ManifestRecord | undefined> {
+    return grantIn(await this.#access.recallManifest(route, digest))?.record;
+  }
+
+  async #hereOrComing(route: Route, digest: Digest, caller: Caller): Promise<ManifestRecord | undefined> {
+    return (await this.#here(route, digest)) ?? this.#pull.coming(route, digest, caller);
+  }
+
+  /** A manifest that another repository brought, once the upstream has confirmed that this one has it too. */
+  async #confirmed(route: Route, digest: Digest, caller: Caller): Promise<ManifestRecord | undefined> {
+    if (!(await this.#metadata.storedManifest(digest))) return undefined;
+    // A pull may have brought it to this repository since the caller looked.
+    const brought = await this.#here(route, digest);
+    if (brought) return brought;
+    const grant = grantIn(await this.#access.confirmManifest(route, digest, caller));
+    if (!grant) throw this.#absent(route, digest, caller);
+    return this.#here(route, digest);
+  }
+
+  async #fetched(route: Route, digest: Digest, caller: Caller): Promise<ManifestAnswer> {
+    const pulled = await this.#pull.byDigest(route, digest, caller);
     const {value, collapsed} = pulled;
-    // Nothing was known when it was asked: what is known now comes from a later question, or from another who waited.
-    if (!value && (await tags.known(route, tag))) return knownByTag(route, tag, caller, options);
-    if (!value) throw tags.absent(route, tag);
-    if (pulled.unkept) return uncached(value, pulled);
-    await remember(route, value.digest);
-    const ttl = Math.ceil(route.registry.tags.ttl / 1000);
-    return answer(value, {...MISS, stored: true, collapsed, ttl, age: 0});
+    if (!value) throw this.#absent(route, digest, caller);
+    if (pulled.unkept) return this.#uncached(value, pulled);
+    await this.#tags.arrived(route, digest);
+    await this.#remember(route, digest);
+    return answerOf(value, {...MISS, stored: true, collapsed});
   }
 
-  async function byTag(route: Route, tag: Tag, caller: Caller, options: TagOptions): Promise<ManifestAnswer> {
-    if (await tags.known(route, tag)) return knownByTag(route, tag, caller, options);
-    return firstByTag(route, tag, caller, options);
+  /** Puts a manifest that has just come in memory. It is read once more: it may have been deleted since. */
+  async #remember(route: Route, digest: Digest): Promise<void> {
+    await this.#here(route, digest);
   }
 
-  async function knownByTag(
-    route: Route,
-    tag: Tag,
-    caller: Caller,
-    options: TagOptions,
-  ): Promise<ManifestAnswer> {
-    const resolution = await tags.resolve(route, tag, caller, options);
-    if (resolution.failure) return staleByTag(route, tag, resolution, resolution.failure, caller);
+  /** A manifest that is served without being kept. */
+  #uncached(record: ManifestRecord, {unkept, collapsed}: Pulled): ManifestAnswer {
+    if (unkept && !collapsed) reportUnkept(this.#events, 'a manifest', unkept);
+    return answerOf(record, {...MISS, collapsed, detail: 'uncached'});
+  }
+
+  #absent(route: Route, digest: Digest, caller: Caller): OciError {
+    this.#negativeCache.remember(manifestAbsence(route.repository, digest), caller);
+    return manifestUnknown(route, digest);
+  }
+
+  #refuseAbsent(route: Route, digest: Digest, caller: Caller): void {
+    const {absentTtl} = route.registry.tags;
+    const isAbsent = this.#negativeCache.has(manifestAbsence(route.repository, digest), caller, absentTtl);
+    if (isAbsent) throw manifestUnknown(route, digest);
+  }
+
+  async #byTag(route: Route, tag: Tag, caller: Caller, options: TagOptions): Promise<ManifestAnswer> {
+    const isKnown = await this.#tags.known(route, tag, caller);
+    return isKnown
+      ? this.#knownByTag(route, tag, caller, options)
+      : this.#firstByTag(route, tag, caller, options);
+  }
+
+  async #firstByTag(route: Route, tag: Tag, caller: Caller, options: TagOptions): Promise<ManifestAnswer> {
+    const pulled = await this.#pull.byTag(route, tag, caller);
+    const {value, collapsed} = pulled;
+    // The tag was not known when it was asked for. It is known now if a later question, or another request, found it.
+    if (!value && (await this.#tags.known(route, tag, caller)))
+      return this.#knownByTag(route, tag, caller, options);
+    if (!value) throw this.#tags.absent(route, tag, caller);
+    if (pulled.unkept) return this.#uncached(value, pulled);
+    await this.#remember(route, value.digest);
+    return answerOf(value, {...MISS, stored: true, collapsed, ...ageOf(0, route.registry.tags.ttl)});
+  }
+
+  async #knownByTag(route: Route, tag: Tag, caller: Caller, options: TagOptions): Promise<ManifestAnswer> {
+    const resolution = await this.#tags.resolve(route, tag, caller, options);
+    if (resolution.failure) return this.#staleByTag(route, tag, resolution, resolution.failure, caller);
     try {
-      return tagged(resolution, await byDigest(route, resolution.digest, caller));
+      return tagged(resolution, await this.#byDigest(route, resolution.digest, caller));
     } catch (error) {
-      const failure = brokenPromise(route, tag, resolution, error);
-      return staleByTag(route, tag, await tags.fallback(route, tag, failure), failure, caller);
+      const failure = failureBehind(route, tag, resolution, error);
+      const stale = await this.#tags.fallback(route, tag, failure);
+      return this.#staleByTag(route, tag, stale, failure, caller);
     }
   }
 
   /**
-   * A pull that could only get half of its image is better refused while the client can still go to the origin. Of a
-   * signature the half that was read before is all that is read.
+   * Serves the manifest that the tag last pointed at, if the whole image can be pulled from here: otherwise the client
+   * is better refused while it can still go to the origin. Of a signature, clients read only what was read before.
    */
-  async function staleByTag(
+  async #staleByTag(
     route: Route,
     tag: Tag,
     stale: Resolution,
     failure: UpstreamFailure,
     caller: Caller,
-  ) {
-    const servable = isAttachedTag(tag) || (await isComplete(metadata, route.repository, stale.digest));
-    if (!servable) throw failure;
-    return tagged(stale, await byDigest(route, stale.digest, caller));
+  ): Promise<ManifestAnswer> {
+    const isServable =
+      isAttachedTag(tag) || (await isComplete(this.#metadata, route.repository, stale.digest));
+    if (!isServable) throw failure;
+    return tagged(stale, await this.#byDigest(route, stale.digest, caller));
   }
 
-  async function headByDigest(route: Route, digest: Digest, caller: Caller): Promise<ManifestFound> {
-    const record = (await here(route, digest)) ?? (await pull.coming(route, digest, caller));
-    if (record) return answer(record, HIT);
-    refuseAbsent(route, digest);
-    const other = await confirmed(route, digest, caller);
-    if (other) return answer(other, {...MISS, detail: 'confirmed'});
-    const {upstream} = route.registry;
-    const head = await upstream.headManifest(route.repository.name, digest, caller);
-    if (!head) throw absent(route, digest);
-    if (head.digest && algorithmOf(head.digest) === algorithmOf(digest) && head.digest !== digest) {
-      throw new UpstreamFailure(
-        'protocol',
-        upstream.host,
-        `answered for ${digest} with the digest ${head.digest}`,
-      );
-    }
-    return told(digest, head, MISS) ?? fetched(route, digest, caller);
-  }
-
-  async function headByTag(
-    route: Route,
-    tag: Tag,
-    caller: Caller,
-    options: TagOptions,
-  ): Promise<ManifestFound> {
-    const resolution = await tags.resolve(route, tag, caller, options);
+  async #headByTag(route: Route, tag: Tag, caller: Caller, options: TagOptions): Promise<ManifestFound> {
+    const resolution = await this.#tags.resolve(route, tag, caller, options);
     const {digest, head, report} = resolution;
-    const found = head && told(digest, head, report);
-    return found ?? tagged(resolution, await byDigest(route, digest, caller));
+    const found = head && foundByHead(digest, head, report);
+    return found ?? tagged(resolution, await this.#byDigest(route, digest, caller));
   }
-
-  function served(route: Route, found: ManifestFound): void {
-    const {registry, name: repository} = route.repository;
-    events.emit('manifest.served', {registry, repository, outcome: outcomeOf(found.report)});
-  }
-
-  return {
-    get: (route, reference, caller, options) =>
-      answering(route, async () => {
-        const found = isDigestReference(reference)
-          ? await byDigest(route, reference, caller)
-          : await byTag(route, reference, caller, options);
-        served(route, found);
-        return found;
-      }),
-    head: (route, reference, caller, options) =>
-      answering(route, async () => {
-        const found = isDigestReference(reference)
-          ? await headByDigest(route, reference, caller)
-          : await headByTag(route, reference, caller, options);
-        served(route, found);
-        return found;
-      }),
-  };
 }
 
-const answer = ({digest, mediaType, bytes}: ManifestRecord, report: CacheReport): ManifestAnswer => ({
+const answerOf = ({digest, mediaType, bytes}: ManifestRecord, report: CacheReport): ManifestAnswer => ({
   digest,
   mediaType,
   size: bytes.length,
@@ -241,8 +241,9 @@ const answer = ({digest, mediaType, bytes}: ManifestRecord, report: CacheReport)
 /**
  * The failure behind a tag that resolved to a manifest which then could not be had. An upstream that names a digest
  * and then does not have it has not said that the tag is absent.
+ * @throws the error, where it is not an upstream's failure
  */
-function brokenPromise(
+function failureBehind(
   {registry}: Route,
   tag: Tag,
   {digest, head}: Resolution,
@@ -250,24 +251,21 @@ function brokenPromise(
 ): UpstreamFailure {
   if (error instanceof UpstreamFailure) return error;
   if (!head || !(error instanceof OciError) || error.code !== 'MANIFEST_UNKNOWN') throw error;
-  return new UpstreamFailure(
-    'protocol',
-    registry.upstream.host,
-    `named ${digest} for the tag ${tag} but does not have it`,
-  );
+  const reason = `named ${digest} for the tag ${tag} but does not have it`;
+  return new UpstreamFailure('protocol', registry.upstream.host, reason);
 }
 
 /**
- * A HEAD's answer out of the upstream's, where that says enough (dist-spec: digest and length are a MUST). Where its
- * header does not name the manifest's type, the bytes do, as for a GET.
+ * The answer to a HEAD, from the upstream's, where that says enough (dist-spec: digest and length are a MUST). Where its
+ * header does not name the manifest's type, the bytes have to be read for it, as for a GET.
  */
-function told(digest: Digest, head: ManifestHead, report: CacheReport): ManifestFound | undefined {
+function foundByHead(digest: Digest, head: ManifestHead, report: CacheReport): ManifestFound | undefined {
   const {size} = head;
   const mediaType = claimedType(head.mediaType);
   return mediaType === undefined || size === undefined ? undefined : {digest, mediaType, size, report};
 }
 
-/** How a tag's answer came about: what was asked for the tag, and whether the manifest had to be fetched for it. */
+/** The report of a tag's answer: what was asked for the tag, and whether the manifest had to be fetched for it. */
 function tagged({report}: Resolution, manifest: ManifestAnswer): ManifestAnswer {
   if (manifest.report.how === 'hit') return {...manifest, report};
   const how = report.how === 'hit' ? manifest.report.how : report.how;

@@ -1,34 +1,32 @@
-import {setImmediate as turn} from 'node:timers/promises';
+import {setImmediate as nextTurn} from 'node:timers/promises';
 import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
-import {type Algorithm, algorithmOf, type Digest, digestOf} from '../../oci/digest.ts';
-import {factsOf, manifestBody} from '../../oci/manifest.ts';
+import type {Algorithm, Digest} from '../../oci/digest.ts';
 import {isDigestReference, type Reference, type Tag} from '../../oci/name.ts';
-import {edgeOf} from '../../oci/referrers.ts';
-import {type Change, DiskFull, type ManifestRecord, type Metadata} from '../../storage/metadata.ts';
-import {type ManifestBody, UpstreamFailure} from '../../upstream/port.ts';
+import {DiskFull, fullReference, type ManifestRecord, type Metadata} from '../../storage/metadata.ts';
+import type {UpstreamFailure} from '../../upstream/port.ts';
 import {isLater} from '../freshness.ts';
-import {createSingleFlight} from '../keyed.ts';
+import {createSingleFlight, type SingleFlight} from '../keyed.ts';
 import type {Route} from '../namespace.ts';
-import {manifestPut, manifestType} from '../stored-manifest.ts';
 import type {WriteFence} from '../write-fence.ts';
+import {createManifestFetch, type Fetched, type Kept, type ManifestFetch, orUnkept} from './fetch.ts';
 
 export interface Pulled {
   /** undefined: the upstream says that there is no such manifest. */
   readonly value: ManifestRecord | undefined;
   readonly collapsed: boolean;
-  /** There was no room to keep it: it is good for this one answer. */
+  /** The disk was too full to keep it: it serves this one answer. */
   readonly unkept?: DiskFull | undefined;
 }
 
 /** Several manifests, as the upstream gave them. */
 export interface PulledTogether {
-  /** In the order of their digests, less the refused; undefined: the upstream says that there is no such manifest. */
+  /** In the order of their digests, without the refused ones; undefined: the upstream has no such manifest. */
   readonly records: readonly (ManifestRecord | undefined)[];
-  /** Those that could not be had, and that whoever asks can do without. */
+  /** Those that could not be had, and that the caller can do without. */
   readonly refused: ReadonlyMap<Digest, UpstreamFailure>;
   /**
-   * Resolves when they are committed, all in one. Until then, whoever asks for one of them by its digest waits for that.
+   * Resolves when they are committed, all in one. A request for one of them by its digest waits for that.
    * @throws DiskFull
    */
   readonly kept: Promise<void>;
@@ -45,24 +43,30 @@ export interface Arrival {
 
 export interface ManifestPullParts {
   metadata: Metadata;
-  writes: WriteFence;
+  writeFence: WriteFence;
   clock: Clock;
-  /** Told of each manifest; must not throw. */
+  /** Called with each manifest; must not throw. */
   arrived(arrival: Arrival): void;
 }
 
 /**
- * Fetches manifests from the upstream, verifies them and commits them, each once however many wait for it. One that is
- * asked for alone is given also where there is no room to keep it.
+ * Fetches manifests from the upstream, verifies them and commits them, each once however many wait for it. A manifest
+ * that is asked for alone is given even when the disk is too full to keep it.
  */
 export interface ManifestPull {
+  /**
+   * The repository's manifest from the metadata, else from the upstream.
+   * @param spend called before the upstream is asked; what it throws keeps the request from being made
+   */
+  localOrByDigest(route: Route, digest: Digest, caller: Caller, spend?: () => void): Promise<Pulled>;
   byDigest(route: Route, digest: Digest, caller: Caller): Promise<Pulled>;
-  /** One that is here and being committed, when it is; undefined where there is no such one. */
+  /** The manifest, if it has arrived and is being committed. */
   coming(route: Route, digest: Digest, caller: Caller): Promise<ManifestRecord | undefined>;
   /**
-   * Several side by side, given as soon as all are here. When one cannot be had, the others are kept all the same.
-   * @param isRefusal tells failures that are an answer of their own, for that one manifest alone
-   * @throws the first other failure; DiskFull when one was written through us meanwhile, so that they had to be kept first
+   * Fetches several side by side. When one cannot be had, the others are kept all the same.
+   * @param isRefusal recognizes failures that concern one manifest alone, and that the caller can do without
+   * @throws the first other failure; DiskFull when one was written through us meanwhile, so that they had to be kept
+   * before they could be given
    */
   byDigests(
     route: Route,
@@ -71,153 +75,140 @@ export interface ManifestPull {
     isRefusal: (error: unknown) => error is UpstreamFailure,
   ): Promise<PulledTogether>;
   /**
-   * Manifest and tag become one commit, dated by the question: an answer that comes after the answer to a later question
-   * does not move the tag back, and the later one is given. `algorithm` names the digest that the tag is known by, where
-   * the upstream's answer does not say.
+   * Commits manifest and tag together. The tag is dated by its question: an answer that comes after the answer to a
+   * later question does not move the tag back, and the later one is given.
+   * @param algorithm of the digest that the tag is known by, where the upstream's answer does not name one
    */
   byTag(route: Route, tag: Tag, caller: Caller, algorithm?: Algorithm): Promise<Pulled>;
 }
 
-/** The upstream's answer, verified and not kept yet. */
-interface Fetched {
-  /** When it was asked, as `Writes` counts. */
-  readonly asked: number;
-  /** The same by the wall clock. */
-  readonly askedAt: number;
-  /** What it tells of: when one of these is written through us meanwhile, the answer is an old one. */
-  readonly references: readonly Reference[];
-  /** undefined: there is no such manifest. */
-  readonly found:
-    | {
-        readonly record: ManifestRecord;
-        /** What keeps it; none where somebody else is keeping it. */
-        readonly changes: readonly Change[];
-      }
-    | undefined;
-}
-
-/** What came of a question, and why it is not kept where it is not. */
-interface Kept {
-  readonly value: ManifestRecord | undefined;
-  readonly unkept: DiskFull | undefined;
+/** @throws DiskFull for a manifest that could not be kept */
+export function keptIn({value, unkept}: Pulled): ManifestRecord | undefined {
+  if (unkept) throw unkept;
+  return value;
 }
 
 /** Manifests that are asked for in one turn of the event loop. */
-const STEP = 5;
+const QUESTIONS_PER_TURN = 5;
 
-export function createManifestPull({metadata, writes, clock, arrived}: ManifestPullParts): ManifestPull {
-  const fetches = createSingleFlight<Fetched>();
-  const flights = createSingleFlight<Kept>();
-  /** What is here, and is not committed yet. */
-  const keeping = createSingleFlight<Kept>();
+export const createManifestPull = (parts: ManifestPullParts): ManifestPull => new SharedManifestPull(parts);
 
-  function read({registry, repository}: Route, body: ManifestBody, digest: Digest) {
-    const {bytes} = body;
-    verify(body, digest, registry.upstream.host);
-    const parsed = manifestBody(bytes);
-    const facts = factsOf(parsed);
-    const mediaType = manifestType(body.mediaType, facts, registry.upstream.host);
-    const at = clock.now();
-    const edge = edgeOf({digest, mediaType, bytes}, parsed);
-    const changes: Change[] = [
-      manifestPut({repository, digest, mediaType, bytes, edge, facts, origin: 'upstream', at}),
-    ];
-    const record: ManifestRecord = {digest, mediaType, bytes, origin: 'upstream', linkedAt: at};
-    return {record, changes};
+class SharedManifestPull implements ManifestPull {
+  readonly #metadata: Metadata;
+  readonly #writeFence: WriteFence;
+  readonly #clock: Clock;
+  readonly #arrived: ManifestPullParts['arrived'];
+  readonly #fetch: ManifestFetch;
+  readonly #fetches: SingleFlight<Fetched> = createSingleFlight();
+  readonly #flights: SingleFlight<Kept> = createSingleFlight();
+  /** What has arrived and is not committed yet. */
+  readonly #keeping: SingleFlight<Kept> = createSingleFlight();
+
+  constructor({metadata, writeFence, clock, arrived}: ManifestPullParts) {
+    this.#metadata = metadata;
+    this.#writeFence = writeFence;
+    this.#clock = clock;
+    this.#arrived = arrived;
+    this.#fetch = createManifestFetch({writeFence, clock});
   }
 
-  const now = (): Pick<Fetched, 'asked' | 'askedAt'> => ({asked: writes.moment(), askedAt: clock.now()});
-
-  async function fetchDigest(route: Route, digest: Digest, caller: Caller): Promise<Fetched> {
-    const asked = now();
-    const body = await route.registry.upstream.getManifest(route.repository.name, digest, caller);
-    return {...asked, references: [digest], found: body && read(route, body, digest)};
+  async localOrByDigest(route: Route, digest: Digest, caller: Caller, spend?: () => void): Promise<Pulled> {
+    const here = await this.#metadata.manifest(route.repository, digest);
+    if (here) return {value: here, collapsed: false};
+    spend?.();
+    return this.byDigest(route, digest, caller);
   }
 
-  async function fetchTag(
+  async coming(route: Route, digest: Digest, caller: Caller): Promise<ManifestRecord | undefined> {
+    return (await this.#keeping.join(keyOf(route, digest, caller)))?.value;
+  }
+
+  async byDigest(route: Route, digest: Digest, caller: Caller): Promise<Pulled> {
+    const key = keyOf(route, digest, caller);
+    const keeping = this.#keeping.join(key);
+    if (keeping) return {...(await keeping), collapsed: true};
+    const {value: kept, collapsed} = await this.#flights.run(key, async () => {
+      const fetched = await this.#fetchOnce(route, digest, caller);
+      return orUnkept(fetched, first(this.#keep(route, [fetched], caller)));
+    });
+    return {...kept, collapsed};
+  }
+
+  async byTag(route: Route, tag: Tag, caller: Caller, algorithm?: Algorithm): Promise<Pulled> {
+    const {value: kept, collapsed} = await this.#flights.run(keyOf(route, tag, caller), async () => {
+      const fetched = await this.#fetch.tag(route, tag, caller, algorithm);
+      return orUnkept(fetched, this.#keepTag(route, fetched, tag, caller));
+    });
+    return {...kept, collapsed};
+  }
+
+  async byDigests(
     route: Route,
-    tag: Tag,
+    digests: readonly Digest[],
     caller: Caller,
-    algorithm: Algorithm | undefined,
-  ): Promise<Fetched> {
-    const asked = now();
-    const body = await route.registry.upstream.getManifest(route.repository.name, tag, caller);
-    if (!body) return {...asked, references: [tag], found: undefined};
-    const digest = body.digest ?? digestOf(body.bytes, algorithm);
-    // Deleted through us meanwhile, it does not come back by its tag.
-    return {...asked, references: [tag, digest], found: read(route, body, digest)};
+    isRefusal: (error: unknown) => error is UpstreamFailure,
+  ): Promise<PulledTogether> {
+    const asked = await Promise.allSettled(await this.#askInSteps(route, digests, caller));
+    const fetched = asked.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
+    const refused = refusals(digests, asked, isRefusal);
+    const failure = asked.find((each) => each.status === 'rejected' && !isRefusal(each.reason));
+    if (failure?.status === 'rejected') {
+      // The upstream's failure matters more than a full disk: a denial must not pass for a lack of space.
+      await this.#keep(route, fetched, caller).catch(unlessDiskFull);
+      throw failure.reason;
+    }
+    if (fetched.some((each) => this.#staleReference(route, each) !== undefined)) {
+      const records = await this.#keep(route, fetched, caller);
+      return {records, refused, kept: Promise.resolve()};
+    }
+    const kept = this.#keepNextTurn(route, fetched, caller);
+    return {records: fetched.map(({found}) => found?.record), refused, kept};
   }
 
-  /** Of what is not overtaken, one commit; of what is, what was written. */
-  async function keep(
+  /**
+   * Asks for all of them; none waits for another's answer. Questions of one turn of the event loop are sent when the
+   * last of them is made: over a few turns, the first answers are on their way before that.
+   */
+  async #askInSteps(route: Route, digests: readonly Digest[], caller: Caller): Promise<Promise<Fetched>[]> {
+    const asking: Promise<Fetched>[] = [];
+    for (const digest of digests) {
+      if (asking.length > 0 && asking.length % QUESTIONS_PER_TURN === 0) await nextTurn();
+      const fetching = this.#fetchOnce(route, digest, caller);
+      // A failure while others are still asked for is handled where all are awaited.
+      fetching.catch(() => undefined);
+      asking.push(fetching);
+    }
+    return asking;
+  }
+
+  /** A pull of one manifest does not wait for others that are pulled with it. */
+  async #fetchOnce(route: Route, digest: Digest, caller: Caller): Promise<Fetched> {
+    const key = keyOf(route, digest, caller);
+    const keeping = this.#keeping.join(key);
+    if (keeping) return this.#fetch.kept(digest, keeping);
+    return (await this.#fetches.run(key, () => this.#fetch.digest(route, digest, caller))).value;
+  }
+
+  /** Commits what is not stale, all in one. For what is stale, gives what was written instead. */
+  async #keep(
     route: Route,
     all: readonly Fetched[],
     caller: Caller,
   ): Promise<(ManifestRecord | undefined)[]> {
-    const settled = all.map((fetched) => ({...fetched, newer: overtakenBy(route, fetched)}));
-    const kept = settled.flatMap(({found, newer}) =>
-      found && newer === undefined && found.changes.length > 0 ? [found] : [],
+    const judged = all.map((fetched) => ({...fetched, stale: this.#staleReference(route, fetched)}));
+    const kept = judged.flatMap(({found, stale}) =>
+      found && stale === undefined && found.changes.length > 0 ? [found] : [],
     );
-    if (kept.length > 0) await metadata.commit(kept.flatMap(({changes}) => changes));
-    for (const {record} of kept) arrived({route, record, tag: undefined, caller});
+    if (kept.length > 0) await this.#metadata.commit(kept.flatMap(({changes}) => changes));
+    for (const {record} of kept) this.#arrived({route, record, tag: undefined, caller});
     return Promise.all(
-      settled.map(({found, newer}) => (newer === undefined ? found?.record : written(route, newer))),
+      judged.map(({found, stale}) => (stale === undefined ? found?.record : this.#written(route, stale))),
     );
   }
 
-  /** Manifest and tag become one commit. The answer to a later question stays where the tag is, and is given. */
-  async function keepTag(
-    route: Route,
-    fetched: Fetched,
-    tag: Tag,
-    caller: Caller,
-  ): Promise<ManifestRecord | undefined> {
-    const {found, askedAt} = fetched;
-    const {repository} = route;
-    const newer = overtakenBy(route, fetched);
-    if (newer !== undefined) return written(route, newer);
-    if (!found) return laterAnswer(route, tag, askedAt);
-    const {record, changes} = found;
-    const {digest} = record;
-    const moved = await metadata.commit(
-      [...changes, {type: 'tag.put', repository, name: tag, digest, origin: 'upstream', at: askedAt}],
-      [{type: 'tag.latest', repository, name: tag, askedAt, now: clock.now()}],
-    );
-    if (!moved) await metadata.commit(changes);
-    arrived({route, record, tag, caller});
-    return moved ? record : ((await laterAnswer(route, tag, askedAt)) ?? record);
-  }
-
-  /** What the tag points at by the answer to a later question. */
-  async function laterAnswer(
-    {repository}: Route,
-    tag: Tag,
-    askedAt: number,
-  ): Promise<ManifestRecord | undefined> {
-    const known = await metadata.tag(repository, tag);
-    if (!known || known.goneAt !== undefined || !isLater(known, askedAt, clock.now())) return undefined;
-    return metadata.manifest(repository, known.digest);
-  }
-
-  /** What was asked for alone is given also where there is no room to keep it. */
-  async function orUnkept({found}: Fetched, kept: Promise<ManifestRecord | undefined>): Promise<Kept> {
-    try {
-      return {value: await kept, unkept: undefined};
-    } catch (error) {
-      if (!(error instanceof DiskFull)) throw error;
-      return {value: found?.record, unkept: error};
-    }
-  }
-
-  const keepOne = (route: Route, fetched: Fetched, caller: Caller): Promise<Kept> =>
-    orUnkept(
-      fetched,
-      keep(route, [fetched], caller).then(([record]) => record),
-    );
-
-  /** What they tell may be answered before, and leaves first. */
-  function keepNext(route: Route, all: readonly Fetched[], caller: Caller): Promise<void> {
-    const together = turn().then(() => keep(route, all, caller));
+  /** Commits in the next turn of the event loop, so that the answer that waits for the records is sent first. */
+  #keepNextTurn(route: Route, all: readonly Fetched[], caller: Caller): Promise<void> {
+    const together = nextTurn().then(() => this.#keep(route, all, caller));
     for (const [index, fetched] of all.entries()) {
       const [digest] = fetched.references;
       if (!digest || !fetched.found) continue;
@@ -226,111 +217,63 @@ export function createManifestPull({metadata, writes, clock, arrived}: ManifestP
           fetched,
           together.then((records) => records[index]),
         );
-      keeping.run(keyOf(route, digest, caller), one).catch(() => undefined);
+      this.#keeping.run(keyOf(route, digest, caller), one).catch(() => undefined);
     }
     const kept = together.then(() => undefined);
-    // Nobody need wait for it.
+    // Waiting for it is optional.
     kept.catch(() => undefined);
     return kept;
   }
 
-  const joined = ({value, collapsed}: {value: Kept; collapsed: boolean}): Pulled => ({...value, collapsed});
+  async #keepTag(
+    route: Route,
+    fetched: Fetched,
+    tag: Tag,
+    caller: Caller,
+  ): Promise<ManifestRecord | undefined> {
+    const {found, askedAt} = fetched;
+    const {repository} = route;
+    const stale = this.#staleReference(route, fetched);
+    if (stale !== undefined) return this.#written(route, stale);
+    if (!found) return this.#laterAnswer(route, tag, askedAt);
+    const {record, changes} = found;
+    const {digest} = record;
+    const moved = await this.#metadata.commit(
+      [...changes, {type: 'tag.put', repository, name: tag, digest, origin: 'upstream', at: askedAt}],
+      [{type: 'tag.latest', repository, name: tag, askedAt, now: this.#clock.now()}],
+    );
+    if (!moved) await this.#metadata.commit(changes);
+    this.#arrived({route, record, tag, caller});
+    return moved ? record : ((await this.#laterAnswer(route, tag, askedAt)) ?? record);
+  }
 
-  const overtakenBy = (route: Route, {references, asked}: Fetched): Reference | undefined =>
-    references.find((reference) => writes.isStale(route, reference, asked));
+  /** What the tag points at by the answer to a later question. */
+  async #laterAnswer({repository}: Route, tag: Tag, askedAt: number): Promise<ManifestRecord | undefined> {
+    const known = await this.#metadata.tag(repository, tag);
+    if (!known || known.goneAt !== undefined) return undefined;
+    if (!isLater(known, askedAt, this.#clock.now())) return undefined;
+    return this.#metadata.manifest(repository, known.digest);
+  }
 
-  const keyOf = ({repository}: Route, reference: string, caller: Caller) =>
-    `${repository.registry}/${repository.name} ${reference} ${caller.key}`;
+  #staleReference(route: Route, {references, asked}: Fetched): Reference | undefined {
+    return references.find((reference) => this.#writeFence.isStale(route, reference, asked));
+  }
 
   /** What was written through us while the upstream's answer was on its way. */
-  async function written(route: Route, reference: Reference): Promise<ManifestRecord | undefined> {
+  async #written(route: Route, reference: Reference): Promise<ManifestRecord | undefined> {
     const {repository} = route;
-    await writes.settled(route, reference);
+    await this.#writeFence.idle(route, reference);
     const digest = isDigestReference(reference)
       ? reference
-      : (await metadata.tag(repository, reference))?.digest;
-    return digest && metadata.manifest(repository, digest);
+      : (await this.#metadata.tag(repository, reference))?.digest;
+    return digest && this.#metadata.manifest(repository, digest);
   }
-
-  const coming = async (route: Route, digest: Digest, caller: Caller): Promise<ManifestRecord | undefined> =>
-    (await keeping.join(keyOf(route, digest, caller)))?.value;
-
-  /** What somebody else is keeping. */
-  async function keptElsewhere(digest: Digest, kept: Promise<Kept>): Promise<Fetched> {
-    const asked = now();
-    const {value: record} = await kept;
-    return {...asked, references: [digest], found: record && {record, changes: []}};
-  }
-
-  /** Who pulls one alone does not wait for others that are pulled with it. */
-  async function fetchOnce(route: Route, digest: Digest, caller: Caller): Promise<Fetched> {
-    const key = keyOf(route, digest, caller);
-    const kept = keeping.join(key);
-    if (kept) return keptElsewhere(digest, kept);
-    return (await fetches.run(key, () => fetchDigest(route, digest, caller))).value;
-  }
-
-  /**
-   * Asks for all of them, none waiting for another's answer. Questions of one turn leave together when the last is made;
-   * in a few turns, the first answers are on their way before.
-   */
-  async function askInSteps(
-    route: Route,
-    digests: readonly Digest[],
-    caller: Caller,
-  ): Promise<Promise<Fetched>[]> {
-    const asking: Promise<Fetched>[] = [];
-    for (const digest of digests) {
-      if (asking.length > 0 && asking.length % STEP === 0) await turn();
-      const fetching = fetchOnce(route, digest, caller);
-      // One that fails while others are asked for is its reader's all the same.
-      fetching.catch(() => undefined);
-      asking.push(fetching);
-    }
-    return asking;
-  }
-
-  return {
-    coming,
-
-    async byDigest(route, digest, caller) {
-      const kept = keeping.join(keyOf(route, digest, caller));
-      if (kept) return {...(await kept), collapsed: true};
-      const flight = await flights.run(keyOf(route, digest, caller), async () =>
-        keepOne(route, await fetchOnce(route, digest, caller), caller),
-      );
-      return joined(flight);
-    },
-
-    async byDigests(route, digests, caller, isRefusal) {
-      const asked = await Promise.allSettled(await askInSteps(route, digests, caller));
-      const fetched = asked.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
-      const refused = refusals(digests, asked, isRefusal);
-      const failure = asked.find((each) => each.status === 'rejected' && !isRefusal(each.reason));
-      if (failure?.status === 'rejected') {
-        // The upstream's word goes before the disk's: a denial must not pass for a mere want of room.
-        await keep(route, fetched, caller).catch(unlessNoRoom);
-        throw failure.reason;
-      }
-      if (fetched.some((each) => overtakenBy(route, each) !== undefined)) {
-        return {records: await keep(route, fetched, caller), refused, kept: Promise.resolve()};
-      }
-      return {
-        records: fetched.map(({found}) => found?.record),
-        refused,
-        kept: keepNext(route, fetched, caller),
-      };
-    },
-
-    async byTag(route, tag, caller, algorithm) {
-      const flight = await flights.run(keyOf(route, tag, caller), async () => {
-        const fetched = await fetchTag(route, tag, caller, algorithm);
-        return orUnkept(fetched, keepTag(route, fetched, tag, caller));
-      });
-      return joined(flight);
-    },
-  };
 }
+
+const keyOf = ({repository}: Route, reference: Reference, caller: Caller): string =>
+  `${fullReference(repository, reference)} ${caller.key}`;
+
+const first = async <T>(all: Promise<readonly T[]>): Promise<T | undefined> => (await all)[0];
 
 function refusals(
   digests: readonly Digest[],
@@ -345,16 +288,6 @@ function refusals(
   return refused;
 }
 
-function unlessNoRoom(error: unknown): void {
+function unlessDiskFull(error: unknown): void {
   if (!(error instanceof DiskFull)) throw error;
-}
-
-function verify({bytes}: ManifestBody, digest: Digest, host: string): void {
-  const actual = digestOf(bytes, algorithmOf(digest));
-  if (actual === digest) return;
-  throw new UpstreamFailure(
-    'protocol',
-    host,
-    `answered with a manifest whose digest is ${actual}, not ${digest}`,
-  );
 }

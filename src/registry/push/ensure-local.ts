@@ -9,7 +9,7 @@ import type {BlobLifecycle} from '../blobs/lifecycle.ts';
 import {blobSource} from '../blobs/source.ts';
 import {BlobAbsent, DigestMismatch} from '../failure.ts';
 import type {Route} from '../namespace.ts';
-import type {ManifestPull} from '../pull/manifest.ts';
+import {keptIn, type ManifestPull} from '../pull/manifest.ts';
 
 /**
  * Content of a repository, made sure to be stored here. In an overlay, content of the upstream is fetched first.
@@ -54,11 +54,8 @@ class HeldOrFetched implements EnsureLocal {
 
   async manifest(route: Route, digest: Digest, caller: Caller): Promise<ManifestRecord | undefined> {
     const {metadata, pull} = this.#parts;
-    const here = await metadata.manifest(route.repository, digest);
-    if (here || route.registry.hosted) return here;
-    const {value, unkept} = await pull.byDigest(route, digest, caller);
-    if (unkept) throw unkept;
-    return value;
+    if (route.registry.hosted) return metadata.manifest(route.repository, digest);
+    return keptIn(await pull.localOrByDigest(route, digest, caller));
   }
 
   /** A blob that the upstream grants to this caller, downloaded unless its bytes are here. */

@@ -3,7 +3,7 @@ import {ERRORS, type ErrorCode, OciError} from '../../oci/errors.ts';
 import {StoreMissing} from '../../storage/blob-store.ts';
 import {DiskFull} from '../../storage/metadata.ts';
 import {UpstreamRefusal} from '../../upstream/port.ts';
-import {answering, diskFailed, SpoolFailed} from '../failure.ts';
+import {diskFailed, SpoolFailed, toOciErrors} from '../failure.ts';
 import type {Route} from '../namespace.ts';
 
 /** The error codes for what is pushed: it does not exist, or is wrong. */
@@ -21,15 +21,15 @@ const DISK_FULL_CODES = new Set(['ENOSPC', 'EDQUOT']);
 
 /** Runs a verb that stores what is pushed here. Its failures become the client's errors: 507 when the disk is full. */
 export const toLocalErrors = <T>(route: Route, verb: () => Promise<T>): Promise<T> =>
-  answering(route, () => toDiskErrors(verb));
+  toOciErrors(route, () => toDiskErrors(verb));
 
 /**
  * Runs a verb that writes to the upstream. The client receives the upstream's refusal, and 507 when the disk is full
  * here.
  */
 export function toThroughErrors<T>(route: Route, codes: ErrorCodes, verb: () => Promise<T>): Promise<T> {
-  const plight = `changes to ${route.repository.name} are written to the upstream first, and that failed`;
-  return answering(route, () => toDiskErrors(() => toRefusals(route, codes, verb)), plight);
+  const consequence = `changes to ${route.repository.name} are written to the upstream first, and that failed`;
+  return toOciErrors(route, () => toDiskErrors(() => toRefusals(route, codes, verb)), consequence);
 }
 
 async function toDiskErrors<T>(verb: () => Promise<T>): Promise<T> {

@@ -5,6 +5,7 @@ import {OciError} from '../../oci/errors.ts';
 import {isDigestReference, type Reference, type Tag} from '../../oci/name.ts';
 import {type Edge, subjectPrefix} from '../../oci/referrers.ts';
 import {type Change, fullReference, type Metadata} from '../../storage/metadata.ts';
+import {manifestUnknown} from '../failure.ts';
 import type {FallbackEntries} from '../fallback-tag/follow.ts';
 import {createKeyedMutex} from '../keyed.ts';
 import type {Manifests} from '../manifests/manifests.ts';
@@ -12,7 +13,7 @@ import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
 import type {LocalPush} from '../registries.ts';
 import {manifestPut} from '../stored-manifest.ts';
-import {type Tags, unknown} from '../tags/tags.ts';
+import type {Tags} from '../tags/tags.ts';
 import type {Attachments} from './attachments.ts';
 import {type Contents, type ContentTerms, sizeWarning, unknownContent} from './contents.ts';
 import type {ManifestReceipt, Push, PushedManifest} from './push.ts';
@@ -178,7 +179,7 @@ class KeptManifests implements LocalManifests {
 
   /** @throws OciError UNSUPPORTED for what belongs to the upstream, MANIFEST_UNKNOWN for what does not exist */
   async #refuseDeletion(route: Route, reference: Reference, caller: Caller): Promise<never> {
-    if (route.registry.hosted) throw unknown(route, reference);
+    if (route.registry.hosted) throw manifestUnknown(route, reference);
     await this.#parts.manifests.head(route, reference, caller, {noCache: false});
     throw belongsToUpstream(route, `${reference} of ${route.asked}`);
   }

@@ -199,10 +199,8 @@ class UpstreamManifests implements ThroughManifests {
 
   /** The manifest, for its subject. One that cannot be fetched can still be deleted. */
   async #recordOf(route: Route, digest: Digest, caller: Caller): Promise<ManifestRecord | undefined> {
-    const here = await this.#parts.metadata.manifest(route.repository, digest);
-    if (here) return here;
     try {
-      return (await this.#parts.pull.byDigest(route, digest, caller)).value;
+      return (await this.#parts.pull.localOrByDigest(route, digest, caller)).value;
     } catch (error) {
       if (error instanceof UpstreamFailure) return undefined;
       throw error;

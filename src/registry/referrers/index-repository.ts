@@ -82,7 +82,7 @@ class Stop extends Error {}
 export function createIndexRepository(parts: IndexRepositoryParts): IndexRepository {
   const {metadata, writes, tagLists, clock} = parts;
   // Of its own: its requests are neither shared with those of clients, nor followed by a prefetch.
-  const pull = createManifestPull({metadata, writes, clock, arrived: () => {}});
+  const pull = createManifestPull({metadata, writeFence: writes, clock, arrived: () => {}});
 
   return {
     async run(route, {budget, signal, progress}) {

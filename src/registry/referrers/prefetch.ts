@@ -125,11 +125,9 @@ class ReferrerPrefetch implements Prefetch {
   }
 
   async #fetch(route: Route, digest: Digest, caller: Caller): Promise<ManifestRecord | undefined> {
-    const {metadata, pull} = this.#parts;
     // Reads run on this thread: waiting requests come first.
     await nextTurn();
-    const stored = await metadata.manifest(route.repository, digest);
-    return stored ?? (await pull.byDigest(route, digest, caller)).value;
+    return (await this.#parts.pull.localOrByDigest(route, digest, caller)).value;
   }
 
   /** The server owns the download: it goes on without a reader. */

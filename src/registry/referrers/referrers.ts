@@ -3,7 +3,7 @@ import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {EMPTY_INDEX, type SkippedReferrer} from '../../oci/referrers.ts';
-import {answering} from '../failure.ts';
+import {toOciErrors} from '../failure.ts';
 import {type CacheReport, outcomeOf} from '../freshness.ts';
 import type {Route} from '../namespace.ts';
 import type {TagOptions} from '../tags/tags.ts';
@@ -64,7 +64,7 @@ export function createReferrers({pages, lists, events}: ReferrersParts): Referre
 
   return {
     list: (route, subject, query, caller, options) =>
-      answering(route, async () => {
+      toOciErrors(route, async () => {
         if (route.registry.referrers.mode === 'off') throw switchedOff(route);
         const {report, unwritten, skipped} = await lists.answer(route, subject, caller, options);
         const page = await pageOf(route, subject, query, unwritten);
@@ -74,7 +74,7 @@ export function createReferrers({pages, lists, events}: ReferrersParts): Referre
       }),
 
     whole: (route, subject, caller) =>
-      answering(route, async () => {
+      toOciErrors(route, async () => {
         if (route.registry.referrers.mode === 'off') throw switchedOff(route);
         const {report, skipped} = await lists.ready(route, subject, caller);
         const body = await pages.whole(route.repository, subject);

@@ -8,7 +8,7 @@ import {isTag, type Tag} from '../../oci/name.ts';
 import type {Change, ManifestRecord, Metadata} from '../../storage/metadata.ts';
 import {type Aging, freshness} from '../freshness.ts';
 import type {Route} from '../namespace.ts';
-import type {ManifestPull, Pulled} from '../pull/manifest.ts';
+import {keptIn, type ManifestPull} from '../pull/manifest.ts';
 import type {TagLists} from '../tags/tag-lists.ts';
 import type {WriteFence} from '../write-fence.ts';
 
@@ -70,7 +70,7 @@ export function createTagWalk(parts: TagWalkParts): TagWalk {
     // A tag that was pushed here says nothing of the upstream's.
     if (here && known.origin === 'upstream' && isFresh(known)) return here;
     spend();
-    const asked = writes.moment();
+    const asked = writes.current();
     const askedAt = clock.now();
     const head = await upstream.headManifest(repository.name, tag, caller);
     if (writes.isStale(route, tag, asked)) return here;
@@ -86,16 +86,13 @@ export function createTagWalk(parts: TagWalkParts): TagWalk {
       return same;
     }
     spend();
-    return kept(await pull.byTag(route, tag, caller, known && algorithmOf(known.digest)));
+    return keptIn(await pull.byTag(route, tag, caller, known && algorithmOf(known.digest)));
   }
 
   async function child(digest: Digest): Promise<ManifestRecord | undefined> {
     // What is here is read on this thread: the requests that wait come first.
     await nextTurn();
-    const here = await metadata.manifest(repository, digest);
-    if (here) return here;
-    spend();
-    return kept(await pull.byDigest(route, digest, caller));
+    return keptIn(await pull.localOrByDigest(route, digest, caller, spend));
   }
 
   async function descend(record: ManifestRecord): Promise<void> {
@@ -126,10 +123,4 @@ export function createTagWalk(parts: TagWalkParts): TagWalk {
       await descend(record);
     },
   };
-}
-
-/** What is not kept is not in the index. */
-function kept({value, unkept}: Pulled): ManifestRecord | undefined {
-  if (unkept) throw unkept;
-  return value;
 }

@@ -73,7 +73,7 @@ class StoredUnlistedReferrers implements UnlistedReferrers {
   async #askAbout(route: Route, subject: Digest, caller: Caller): Promise<void> {
     const {registry, repository} = route;
     const unlisted = await this.#unconfirmed(route, subject);
-    const asked = this.#parts.writes.moment();
+    const asked = this.#parts.writes.current();
     const answers = await Promise.allSettled(
       unlisted.map(async (digest) => ({
         digest,

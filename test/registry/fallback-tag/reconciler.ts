@@ -107,9 +107,16 @@ export async function startUpkeep(
     events.on(name, () => heard.push(name));
   }
   events.on('background.failed', ({error}) => onFault(error));
-  const writes = createWriteFence();
-  const pull = createManifestPull({metadata, writes, clock, arrived: () => {}});
-  const tags = createTags({metadata, pull, negativeCache: createNegativeCache(clock), writes, clock, events});
+  const writeFence = createWriteFence();
+  const pull = createManifestPull({metadata, writeFence, clock, arrived: () => {}});
+  const tags = createTags({
+    metadata,
+    pull,
+    negativeCache: createNegativeCache(clock),
+    writeFence,
+    clock,
+    events,
+  });
   const capabilities = createCapabilities(clock, events);
   const discovery = createDiscovery({capabilities, fallbackTags: createFallbackTags({metadata, pull})});
   let under = 0;

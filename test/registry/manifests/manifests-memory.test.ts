@@ -26,13 +26,13 @@ async function setUp(t: ExecutionContext) {
   const clock = createMovableClock();
   const memory = createMemory(2 ** 20);
   const negativeCache = createNegativeCache(clock);
-  const writes = createWriteFence();
+  const writeFence = createWriteFence();
   const events = createEvents();
   let deleted = false;
   const registry = registryOver(repository.registry, {
     getManifest: async () => (deleted ? undefined : image),
   });
-  const real = createManifestPull({metadata, writes, clock, arrived: () => {}});
+  const real = createManifestPull({metadata, writeFence, clock, arrived: () => {}});
   const deleting = async <T>(pulled: Promise<T>): Promise<T> => {
     const value = await pulled;
     deleted = true;
@@ -41,11 +41,13 @@ async function setUp(t: ExecutionContext) {
     return value;
   };
   const pull: ManifestPull = {
-    ...real,
+    localOrByDigest: (...asked) => real.localOrByDigest(...asked),
+    coming: (...asked) => real.coming(...asked),
+    byDigests: (...asked) => real.byDigests(...asked),
     byDigest: (...asked) => deleting(real.byDigest(...asked)),
     byTag: (...asked) => deleting(real.byTag(...asked)),
   };
-  const tags = createTags({metadata, pull, negativeCache, writes, clock, events});
+  const tags = createTags({metadata, pull, negativeCache, writeFence, clock, events});
   const access = createAccess({metadata, memory, clock, events});
   const manifests = createManifests({metadata, access, pull, tags, negativeCache, events});
   const route = {registry, repository, asked: repository.name};

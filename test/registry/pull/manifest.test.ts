@@ -44,11 +44,11 @@ async function setUp(t: ExecutionContext) {
       return question.promise;
     },
   });
-  const writes = createWriteFence();
+  const writeFence = createWriteFence();
   const arrivals: Arrival[] = [];
   const pull = createManifestPull({
     metadata,
-    writes,
+    writeFence,
     clock: createMovableClock(),
     arrived: (arrival) => void arrivals.push(arrival),
   });
@@ -62,7 +62,7 @@ async function setUp(t: ExecutionContext) {
     pullAll: (...digests: Digest[]) => pull.byDigests(route, digests, ANONYMOUS, isDenied),
     pullOne: (digest: Digest) => pull.byDigest(route, digest, ANONYMOUS),
     write: (digest: Digest, changes: readonly Change[]) =>
-      writes.run(route, [digest], () => real.commit(changes)),
+      writeFence.run(route, [digest], () => real.commit(changes)),
     has: async (digest: Digest) => (await real.manifest(repository, digest)) !== undefined,
     answer: (manifest: typeof one) => questions.get(manifest.digest)?.resolve(manifest),
     deny: ({digest}: typeof one) => questions.get(digest)?.resolve(undefined),

@@ -76,15 +76,15 @@ export async function createHosted(t: ExecutionContext, options: HostedOptions =
   const real = createSpools({path: join(folder, 'spool')});
   const spools = options.spools?.(real) ?? real;
   const events = createEvents();
-  const writes = createWriteFence();
+  const writeFence = createWriteFence();
   const negativeCache = createNegativeCache(clock);
   const memory = createMemory(1024 * 1024);
   const access = createAccess({metadata, memory, clock, events});
   const coordination = createProcessClaims();
   const lifecycle = createBlobLifecycle({store, metadata, clock});
   const fills = createFills({spools, store, lifecycle, coordination, clock, events});
-  const pull = createManifestPull({metadata, writes, clock, arrived: () => {}});
-  const tags = createTags({metadata, pull, negativeCache, writes, clock, events});
+  const pull = createManifestPull({metadata, writeFence, clock, arrived: () => {}});
+  const tags = createTags({metadata, pull, negativeCache, writeFence, clock, events});
   const manifests = createManifests({metadata, access, pull, tags, negativeCache, events});
   const fallbackTags = createFallbackTags({metadata, pull});
   const uploads = createUploads({metadata, spools, lifecycle, coordination, clock});
