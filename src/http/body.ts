@@ -1,5 +1,5 @@
 import type {IncomingMessage, ServerResponse} from 'node:http';
-import type {Cancel, Clock} from '../clock.ts';
+import {type Clock, type IdleWatch, watchIdle} from '../clock.ts';
 import {type ErrorCode, OciError} from '../oci/errors.ts';
 
 /** A client that sends nothing for this long while more of its body is expected has stalled. */
@@ -66,21 +66,23 @@ class MessageBody implements IncomingBody {
   /** Not a generator: one that is ended while it waits for the client would go on waiting. */
   #pass(code: ErrorCode): AsyncIterator<Buffer, void> {
     const reader = createReader(this.#request);
-    let stopWatching: Cancel | undefined;
-    const begin = (): Cancel => {
+    let watch: IdleWatch | undefined;
+    const begin = (): IdleWatch => {
       this.#invite();
-      return watch(this.#clock, reader, () => stalled(code, this.received));
+      return watchIdle(this.#clock, MAX_SILENCE_MS, () => reader.fail(stalled(code, this.received)));
     };
     const end = (): {done: true; value: undefined} => {
-      stopWatching?.();
+      watch?.stop();
       reader.release();
       return {done: true, value: undefined};
     };
     return {
       next: async () => {
-        stopWatching ??= begin();
+        watch ??= begin();
         try {
-          const chunk = await reader.next(this.#clock.monotonic());
+          watch.restart();
+          const chunk = await reader.next();
+          watch.pause();
           if (chunk === 'end') return end();
           if (chunk === 'gone') throw departed(code, this.received);
           this.received += chunk.length;
@@ -103,9 +105,7 @@ class MessageBody implements IncomingBody {
 
 interface Reader {
   /** The next bytes, once they are here; else that the body has ended, or that the client has left. */
-  next(now: number): Promise<Buffer | 'end' | 'gone'>;
-  /** The time (`now`) since when it waits for the client; undefined while it does not. */
-  since(): number | undefined;
+  next(): Promise<Buffer | 'end' | 'gone'>;
   /** Ends the wait for the client with an error. */
   fail(error: OciError): void;
   /** Leaves the rest of the body to other readers; for this one it has ended. */
@@ -116,27 +116,20 @@ const EVENTS = ['readable', 'end', 'error', 'close'] as const;
 
 function createReader(request: IncomingMessage): Reader {
   let wait: PromiseWithResolvers<void> | undefined;
-  let since: number | undefined;
   let released = false;
   const wake = () => wait?.resolve();
   for (const event of EVENTS) request.on(event, wake);
   return {
-    since: () => since,
     fail: (error) => wait?.reject(error),
-    async next(now) {
-      since = now;
-      try {
-        for (;;) {
-          if (released) return 'end';
-          const chunk: Buffer | null = request.read();
-          if (chunk !== null) return chunk;
-          if (request.readableEnded) return 'end';
-          if (request.destroyed) return 'gone';
-          wait = Promise.withResolvers();
-          await wait.promise;
-        }
-      } finally {
-        since = undefined;
+    async next() {
+      for (;;) {
+        if (released) return 'end';
+        const chunk: Buffer | null = request.read();
+        if (chunk !== null) return chunk;
+        if (request.readableEnded) return 'end';
+        if (request.destroyed) return 'gone';
+        wait = Promise.withResolvers();
+        await wait.promise;
       }
     },
     release() {
@@ -145,18 +138,6 @@ function createReader(request: IncomingMessage): Reader {
       wake();
     },
   };
-}
-
-/** Fails a reader that waits too long for the client. The time that the bytes' consumer takes does not count. */
-function watch(clock: Clock, reader: Reader, error: () => OciError): Cancel {
-  const look = (): void => {
-    const since = reader.since() ?? clock.monotonic();
-    const left = since + MAX_SILENCE_MS - clock.monotonic();
-    if (left <= 0) reader.fail(error());
-    else cancel = clock.after(left, look);
-  };
-  let cancel = clock.after(MAX_SILENCE_MS, look);
-  return () => cancel();
 }
 
 const stalled = (code: ErrorCode, received: number): OciError =>
