@@ -34,7 +34,10 @@ interface Rule {
 const RULES: Record<string, Rule> = {
   'src/oci/': {imports: []},
   'src/': {imports: ['src/oci/', 'src/upstream/port.ts']},
-  'src/config/': {imports: ['src/config.ts'], packages: ['fastest-levenshtein', 'yaml', 'zod']},
+  'src/config/': {
+    imports: ['src/config.ts', 'src/error-code.ts'],
+    packages: ['fastest-levenshtein', 'yaml', 'zod'],
+  },
   'src/storage/': {imports: ['src/oci/', 'src/clock.ts', 'src/events.ts']},
   'src/storage/open.ts': {imports: ['src/', 'src/storage/', 'src/storage/fs/', 'src/storage/sqlite/']},
   'src/storage/fs/': {
@@ -84,7 +87,13 @@ const RULES: Record<string, Rule> = {
     ],
   },
   'src/layout/': {
-    imports: ['src/oci/', 'src/clock.ts', 'src/artifact/target.ts', 'src/artifact/list.ts'],
+    imports: [
+      'src/oci/',
+      'src/clock.ts',
+      'src/error-code.ts',
+      'src/artifact/target.ts',
+      'src/artifact/list.ts',
+    ],
   },
   'src/http/': {
     imports: [...VOCABULARY, ...REGISTRY],

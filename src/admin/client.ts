@@ -1,5 +1,6 @@
 import {type IncomingMessage, request} from 'node:http';
 import {connect} from 'node:net';
+import {errorCode} from '../error-code.ts';
 import type {Commands} from './commands.ts';
 import {type Failure, messagesOf, socketPath} from './protocol.ts';
 
@@ -41,7 +42,7 @@ async function isReachable(path: string): Promise<boolean> {
   try {
     return await isOccupied(path);
   } catch (error) {
-    const code = error instanceof Error && 'code' in error ? error.code : String(error);
+    const code = errorCode(error) ?? String(error);
     throw new Error(`the socket ${path} cannot be used (${code}): run this as the user that runs the server`);
   }
 }
@@ -72,8 +73,7 @@ const failureOf = ({message, stopped}: Failure): Error =>
 /** How a connection ends whose server does, before it was made or afterwards. */
 const BROKEN = new Set<unknown>(['ECONNRESET', 'ECONNREFUSED', 'ENOENT', 'EPIPE']);
 
-const isBroken = (error: unknown): boolean =>
-  error instanceof Error && 'code' in error && BROKEN.has(error.code);
+const isBroken = (error: unknown): boolean => BROKEN.has(errorCode(error));
 
 function post(path: string, command: string, body: string, signal: AbortSignal): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {

@@ -1,4 +1,5 @@
 import {X509Certificate} from 'node:crypto';
+import {errorCode} from '../error-code.ts';
 import type {PlacedFault} from './fault.ts';
 import {formatPath, isTree, type Path, type Tree, textsAt} from './tree.ts';
 
@@ -49,7 +50,7 @@ function namedFiles(tree: Tree) {
 
 /** An error of the file system as the end of "a file that …". */
 export function describeReadError(error: unknown): string {
-  const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown';
+  const code = errorCode(error) ?? 'unknown';
   if (code === 'ENOENT') return 'does not exist; relative paths start at the working directory';
   if (code === 'EACCES' || code === 'EPERM') return 'may not be read by this user';
   if (code === 'EISDIR') return 'is a folder';

@@ -1,6 +1,7 @@
 import {readFile as readFileOfDisk} from 'node:fs/promises';
 import {dirname, join} from 'node:path';
 import type {Config, CredentialsConfig, RegistryConfig, UpstreamConfig} from '../config.ts';
+import {errorCode} from '../error-code.ts';
 import {crossChecks, shapeFaults} from './checks.ts';
 import {parseSettings} from './document.ts';
 import {
@@ -88,8 +89,7 @@ async function openSettings(named: string | undefined, readFile: ReadFile) {
   }
 }
 
-const isMissing = (error: unknown): boolean =>
-  error instanceof Error && 'code' in error && error.code === 'ENOENT';
+const isMissing = (error: unknown): boolean => errorCode(error) === 'ENOENT';
 
 /** One mistake often causes several faults at a path; the first says what to do. */
 function firstOfEachPath(faults: readonly PlacedFault[]): PlacedFault[] {

@@ -3,6 +3,7 @@ import {type IncomingMessage, type ServerResponse, STATUS_CODES} from 'node:http
 import type {Socket} from 'node:net';
 import type {Duplex} from 'node:stream';
 import {type Clock, NOT_NEEDED} from '../clock.ts';
+import {errorCode} from '../error-code.ts';
 import type {Events, RequestKind, RequestOutcome} from '../events.ts';
 import {OciError} from '../oci/errors.ts';
 import {failureReason} from '../registry/failure.ts';
@@ -238,9 +239,7 @@ function outcomeIn({response, reason, report}: Exchange): RequestOutcome {
 
 /** A client that went away is not a defect. */
 const isDeparture = (error: unknown): boolean =>
-  error instanceof Error &&
-  'code' in error &&
-  (error.code === 'ECONNRESET' || error.code === 'EPIPE' || error.code === 'ERR_STREAM_PREMATURE_CLOSE');
+  ['ECONNRESET', 'EPIPE', 'ERR_STREAM_PREMATURE_CLOSE'].includes(errorCode(error) ?? '');
 
 /**
  * Counts what clients are really sent: a body that breaks off counts as far as it went, and headers count too.

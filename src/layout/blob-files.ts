@@ -2,6 +2,7 @@ import {randomUUID} from 'node:crypto';
 import {mkdir, open, readFile, rename, rm, stat} from 'node:fs/promises';
 import {dirname, join} from 'node:path';
 import {ArtifactError} from '../artifact/target.ts';
+import {errorCode} from '../error-code.ts';
 import type {BlobSource} from '../oci/blob.ts';
 import {algorithmOf, createDigester, type Digest, digestOf, encodedOf} from '../oci/digest.ts';
 
@@ -20,7 +21,7 @@ export interface BlobFiles {
 const LARGEST_MANIFEST = 16 * 1024 * 1024;
 
 const ignoreMissing = (error: unknown): undefined => {
-  if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+  if (errorCode(error) === 'ENOENT') return undefined;
   throw error;
 };
 

@@ -3,6 +3,7 @@ import {open, readFile, rename, rm} from 'node:fs/promises';
 import {join} from 'node:path';
 import {ArtifactError} from '../artifact/target.ts';
 import {type Clock, sleep} from '../clock.ts';
+import {errorCode} from '../error-code.ts';
 import {type Descriptor, readDescriptor} from '../oci/descriptor.ts';
 import type {Tag} from '../oci/name.ts';
 
@@ -120,8 +121,7 @@ function withEntry(
   return [...others, {...descriptor, annotations: {...descriptor.annotations, [TAG]: tag}}];
 }
 
-const isExisting = (error: unknown): boolean =>
-  error instanceof Error && 'code' in error && error.code === 'EEXIST';
+const isExisting = (error: unknown): boolean => errorCode(error) === 'EEXIST';
 
 const isIndex = (value: unknown): value is Index =>
   typeof value === 'object' && value !== null && 'manifests' in value && Array.isArray(value.manifests);
