@@ -58,12 +58,19 @@ export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): Ups
       `${options.url}: an upstream URL must begin with https://, or with http:// and "insecure: true"`,
     );
   }
-  const {events, clock} = deps;
-  const {host} = upstream;
   const root = `${upstream.origin}${upstream.pathname.replace(/\/$/, '')}/v2`;
   const {exchange, agents} = connect(options, upstream, new URL(`${root}/`), deps);
-  const ask: Exchange['ask'] = (request) => exchange.ask(request);
+  return createVerbs(upstream.host, root, exchange, agents, deps);
+}
 
+function createVerbs(
+  host: string,
+  root: string,
+  exchange: Exchange,
+  agents: Agents,
+  {clock, events}: UpstreamDeps,
+): UpstreamClient {
+  const ask: Exchange['ask'] = (request) => exchange.ask(request);
   const to = (repository: RepositoryName, path: string, caller: Caller): Target => ({
     url: new URL(`${root}/${repository}/${path}`),
     repository,

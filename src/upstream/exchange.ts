@@ -26,8 +26,7 @@ import {
   type Method,
   REFUSALS,
   type Reply,
-  refuseHtml,
-  requireIdentity,
+  requireRegistryAnswer,
   retryAfterOf,
   whereFrom,
 } from './transport/reply.ts';
@@ -242,13 +241,7 @@ class UpstreamExchange implements Exchange {
       discard(reply.body);
       throw failureOf(reply, this.#host, this.#deps.clock.now());
     }
-    try {
-      requireIdentity(reply);
-      refuseHtml(reply, method, this.#host);
-    } catch (error) {
-      reply.body.close();
-      throw error;
-    }
+    requireRegistryAnswer(reply, method, this.#host);
     return reply;
   }
 

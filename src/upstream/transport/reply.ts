@@ -72,7 +72,7 @@ export function failureOf(reply: Reply, host: string, now: number): UpstreamFail
 }
 
 /** @throws UpstreamFailure `protocol` when the body is encoded although identity was requested. */
-export function requireIdentity({headers, url}: Reply): void {
+function requireIdentity({headers, url}: Reply): void {
   const encoding = header(headers, 'content-encoding')?.trim().toLowerCase() ?? 'identity';
   if (encoding === 'identity' || encoding === '') return;
   const reason = `answered with Content-Encoding ${encoding}, although identity was requested`;
@@ -98,11 +98,26 @@ export class HtmlAnswer extends UpstreamFailure {
  * @param host the upstream's, for the failure.
  * @throws HtmlAnswer
  */
-export function refuseHtml(reply: Reply, method: Method, host: string): void {
+function refuseHtml(reply: Reply, method: Method, host: string): void {
   if (!HTML_TYPES.has(bareMediaType(header(reply.headers, 'content-type')) ?? '')) return;
   const isRead = method === 'GET' || method === 'HEAD';
   if (isRead ? method === 'GET' && reply.status === 204 : answersWrite(reply)) return;
   throw new HtmlAnswer(host, reply);
+}
+
+/**
+ * Accepts a 2xx reply, or closes its body.
+ * @param host the upstream's, for the failure.
+ * @throws UpstreamFailure `protocol` when the reply is encoded; HtmlAnswer when it is an HTML page.
+ */
+export function requireRegistryAnswer(reply: Reply, method: Method, host: string): void {
+  try {
+    requireIdentity(reply);
+    refuseHtml(reply, method, host);
+  } catch (error) {
+    reply.body.close();
+    throw error;
+  }
 }
 
 /** A reply without a body, or with a header that only a registry sends, is not a page, whatever its media type. */
