@@ -17,19 +17,22 @@ export interface Learned extends Discovered {
 
 /** What is remembered of each subject's list, in the metadata or for a while in memory. */
 export interface ListRecords {
-  /** The descriptors of an answer that may be listed: each digest once, and none that was deleted through us meanwhile. */
+  /** The descriptors of an answer that may be listed: each digest once, and none that was deleted through us lately. */
   listable(route: Route, answer: Discovered): Descriptor[];
-  /** Writes an answer down, unless the answer to a later question is known. One with skipped entries leaves the list as old as it was, and unknown after a restart. @throws DiskFull */
+  /**
+   * Stores an answer, unless the answer to a later question is known. An answer with skipped entries does not renew the
+   * list's age, and after a restart the list counts as unknown. @throws DiskFull
+   */
   keep(route: Route, subject: Digest, learned: Learned): Promise<void>;
-  /** When the upstream last gave the whole list; undefined while it has given none. */
+  /** When the upstream last gave the complete list; undefined if it never has. */
   checkedAt(route: Route, subject: Digest): Promise<number | undefined>;
-  /** What the last answer named and could not be listed; nothing where that was the whole list. */
+  /** The entries that the last answer named but that could not be listed; empty where it was the complete list. */
   skipped(route: Route, subject: Digest): readonly SkippedReferrer[];
-  /** A list that was found to have entries is not looked at again before its next answer, or a deletion through us. */
+  /** Remembers that a list has entries until its next answer, or the next deletion through us. */
   isEmpty(route: Route, subject: Digest, checkedAt: number): Promise<boolean>;
   /** A referrer was deleted through us. */
   deleted(route: Route, referrer: Digest): void;
-  /** It was pushed through us. */
+  /** A referrer was pushed through us. */
   pushed(route: Route, referrer: Digest): void;
 }
 
@@ -40,155 +43,169 @@ export interface ListRecordsParts {
 }
 
 const MAX_REMEMBERED = 10_000;
-/** For so long, in milliseconds, upstreams are known to answer what was true before. */
+/** How long upstreams may go on answering what was true before a change. */
 export const STALENESS_MS = 60_000;
 
-/** An answer that was not the whole list. Times in milliseconds since the epoch. */
-interface Part {
+/** An incomplete answer. Times in milliseconds since the epoch. */
+interface PartialAnswer {
   readonly skipped: readonly SkippedReferrer[];
   /** When it was asked for. */
   readonly at: number;
-  /** When the upstream last gave the whole list. */
+  /** When the upstream last gave the complete list. */
   readonly wholeAt: number | undefined;
 }
 
 /**
- * Older than any list may be. That an answer was not the whole list is known in memory alone. After a restart, what it
- * left of the whole list from before would pass for a whole one, and by some artifact type for an empty one.
+ * Older than any list may be. That an answer was incomplete is remembered in memory only. Without this time, what the
+ * answer left of the last complete list would count as complete after a restart, and as empty for some artifact types.
  */
 const NEVER = 0;
 
 const keyOf = ({repository}: Route, digest: Digest): string =>
   `${repository.registry}/${repository.name}@${digest}`;
 
-export function createListRecords({metadata, clock, events}: ListRecordsParts): ListRecords {
-  /** Empty lists that were not written down, with the time of the answer. */
-  const passing = new LRUCache<string, {source: Discovered['source']; at: number}>({max: MAX_REMEMBERED});
-  /** Lists whose last answer was not the whole list. */
-  const partial = new LRUCache<string, Part>({max: MAX_REMEMBERED});
-  /** Referrers that were deleted through us, with the time on the monotonic clock. */
-  const removed = new LRUCache<string, number>({max: MAX_REMEMBERED});
-  /** Lists that have entries, with the time of the answer. */
-  const occupied = new LRUCache<string, number>({max: MAX_REMEMBERED});
+export const createListRecords = (parts: ListRecordsParts): ListRecords => new StoredListRecords(parts);
 
-  /**
-   * An empty answer names nothing that is sure to exist, and anybody can ask about any name: it is written down only
-   * for what this repository has here or what was listed before, and otherwise remembered for a while.
-   */
-  async function isWorthKeeping(route: Route, subject: Digest, {descriptors}: Discovered): Promise<boolean> {
-    if (descriptors.length > 0 || (await metadata.referrerList(route.repository, subject))) return true;
-    return isHere(route, subject);
-  }
-
-  async function isHere({repository}: Route, subject: Digest): Promise<boolean> {
-    return (await metadata.manifest(repository, subject)) !== undefined;
-  }
-
-  const isDeleted = (route: Route, digest: Digest): boolean =>
-    clock.monotonic() - (removed.get(keyOf(route, digest)) ?? Number.NEGATIVE_INFINITY) < STALENESS_MS;
-
-  const listable = (route: Route, {descriptors}: Discovered): Descriptor[] =>
-    distinctReferrers(descriptors).filter(({digest}) => !isDeleted(route, digest));
-
-  const latest = ({repository}: Route, subject: Digest, askedAt: number): Precondition => ({
-    type: 'referrer-list.latest',
-    repository,
-    subject,
-    askedAt,
-    now: clock.now(),
+class StoredListRecords implements ListRecords {
+  readonly #parts: ListRecordsParts;
+  /** Empty lists that are not in the metadata, with the time of the question. */
+  readonly #unstored = new LRUCache<string, {source: Discovered['source']; at: number}>({
+    max: MAX_REMEMBERED,
   });
+  /** Lists whose last answer was incomplete. */
+  readonly #partial = new LRUCache<string, PartialAnswer>({max: MAX_REMEMBERED});
+  /** Referrers that were deleted through us, with the time on the monotonic clock. */
+  readonly #deleted = new LRUCache<string, number>({max: MAX_REMEMBERED});
+  /** Lists that have entries, with the time of the question. */
+  readonly #occupied = new LRUCache<string, number>({max: MAX_REMEMBERED});
 
-  /** Is the answer to a later question known, which was not the whole list? It leaves no time in the metadata. */
-  function isOvertaken(route: Route, subject: Digest, {at}: Learned): boolean {
-    const later = partial.get(keyOf(route, subject));
-    return later !== undefined && isLater({checkedAt: later.at}, at, clock.now());
+  constructor(parts: ListRecordsParts) {
+    this.#parts = parts;
   }
 
-  /** Remembers an empty list without writing it down. */
-  function pass(route: Route, subject: Digest, list: {source: Discovered['source']; at: number}): void {
+  listable(route: Route, {descriptors}: Discovered): Descriptor[] {
+    return distinctReferrers(descriptors).filter(({digest}) => !this.#isDeleted(route, digest));
+  }
+
+  async keep(route: Route, subject: Digest, learned: Learned): Promise<void> {
+    if (this.#isOutdated(route, subject, learned)) return;
+    if (learned.skipped.length === 0) await this.#keepWhole(route, subject, learned);
+    else await this.#keepPartial(route, subject, learned);
+  }
+
+  async checkedAt(route: Route, subject: Digest): Promise<number | undefined> {
+    const {metadata, events} = this.#parts;
+    const {repository} = route;
+    const known = await metadata.referrerList(repository, subject);
+    if (known?.checkedAt !== undefined) {
+      return this.#partial.get(keyOf(route, subject))?.wholeAt ?? known.checkedAt;
+    }
+    const empty = this.#unstored.get(keyOf(route, subject));
+    // Admission webhooks ask about an image before it is pulled. Once it is here, its empty list is stored, so that it
+    // is known in an outage and after a restart.
+    if (empty && (await this.#isStored(route, subject))) {
+      await storeIfSpace(events, 'an empty list of referrers', () =>
+        metadata.commit(
+          [{type: 'referrer-list.put', repository, subject, ...empty, descriptors: []}],
+          [this.#isLatest(route, subject, empty.at)],
+        ),
+      );
+    }
+    return empty?.at;
+  }
+
+  skipped(route: Route, subject: Digest): readonly SkippedReferrer[] {
+    return this.#partial.get(keyOf(route, subject))?.skipped ?? [];
+  }
+
+  async isEmpty(route: Route, subject: Digest, checkedAt: number): Promise<boolean> {
     const key = keyOf(route, subject);
-    const known = passing.get(key);
-    if (known && isLater({checkedAt: known.at}, list.at, clock.now())) return;
-    partial.delete(key);
-    passing.set(key, list);
+    if (this.#occupied.get(key) === checkedAt) return false;
+    const rows = await this.#parts.metadata.referrers(route.repository, subject, {limit: 1});
+    if (rows.length > 0) this.#occupied.set(key, checkedAt);
+    return rows.length === 0;
   }
 
-  async function keepWhole(route: Route, subject: Digest, learned: Learned): Promise<void> {
+  deleted(route: Route, referrer: Digest): void {
+    this.#deleted.set(keyOf(route, referrer), this.#parts.clock.monotonic());
+    // Its subject is not known here, so it may have been the last one of any list.
+    this.#occupied.clear();
+  }
+
+  pushed(route: Route, referrer: Digest): void {
+    this.#deleted.delete(keyOf(route, referrer));
+  }
+
+  async #keepWhole(route: Route, subject: Digest, learned: Learned): Promise<void> {
     const {source, at} = learned;
     const {repository} = route;
-    if (!(await isWorthKeeping(route, subject, learned))) {
-      pass(route, subject, {source, at});
+    if (!(await this.#isWorthStoring(route, subject, learned))) {
+      this.#remember(route, subject, {source, at});
       return;
     }
-    const descriptors = listable(route, learned);
-    const isLatest = await metadata.commit(
+    const descriptors = this.listable(route, learned);
+    const isLatest = await this.#parts.metadata.commit(
       [{type: 'referrer-list.put', repository, subject, source, descriptors, at}],
-      [latest(route, subject, at)],
+      [this.#isLatest(route, subject, at)],
     );
-    if (isLatest) partial.delete(keyOf(route, subject));
+    if (isLatest) this.#partial.delete(keyOf(route, subject));
   }
 
-  async function keepPart(route: Route, subject: Digest, learned: Learned): Promise<void> {
+  async #keepPartial(route: Route, subject: Digest, learned: Learned): Promise<void> {
+    const {metadata, clock} = this.#parts;
     const {source, skipped, at} = learned;
     const {repository} = route;
     const known = await metadata.referrerList(repository, subject);
     const key = keyOf(route, subject);
-    const lastAt = known?.checkedAt ?? passing.get(key)?.at;
+    const lastAt = known?.checkedAt ?? this.#unstored.get(key)?.at;
     if (lastAt !== undefined && isLater({checkedAt: lastAt}, at, clock.now())) return;
-    passing.delete(key);
-    partial.set(key, {skipped, at, wholeAt: partial.get(key)?.wholeAt ?? known?.checkedAt});
-    const descriptors = listable(route, learned);
+    this.#unstored.delete(key);
+    this.#partial.set(key, {skipped, at, wholeAt: this.#partial.get(key)?.wholeAt ?? known?.checkedAt});
+    const descriptors = this.listable(route, learned);
     if (descriptors.length === 0 && !known) return;
-    const keptAt = known?.checkedAt === undefined ? undefined : NEVER;
+    const storedAt = known?.checkedAt === undefined ? undefined : NEVER;
     const except = skipped.map(({digest}) => digest).filter(isDigest);
     await metadata.commit(
-      [{type: 'referrer-list.put', repository, subject, source, descriptors, at: keptAt, except}],
-      [latest(route, subject, at)],
+      [{type: 'referrer-list.put', repository, subject, source, descriptors, at: storedAt, except}],
+      [this.#isLatest(route, subject, at)],
     );
   }
 
-  return {
-    listable,
+  /**
+   * An empty answer does not name anything that is sure to exist, and anybody can ask about any name. So it is stored
+   * only if this repository has the subject, or a list of it. Otherwise it is remembered for a while.
+   */
+  async #isWorthStoring(route: Route, subject: Digest, {descriptors}: Discovered): Promise<boolean> {
+    const {metadata} = this.#parts;
+    if (descriptors.length > 0 || (await metadata.referrerList(route.repository, subject))) return true;
+    return this.#isStored(route, subject);
+  }
 
-    async keep(route, subject, learned) {
-      if (isOvertaken(route, subject, learned)) return;
-      if (learned.skipped.length === 0) await keepWhole(route, subject, learned);
-      else await keepPart(route, subject, learned);
-    },
+  async #isStored({repository}: Route, digest: Digest): Promise<boolean> {
+    return (await this.#parts.metadata.manifest(repository, digest)) !== undefined;
+  }
 
-    async checkedAt(route, subject) {
-      const {repository} = route;
-      const known = await metadata.referrerList(repository, subject);
-      if (known?.checkedAt !== undefined)
-        return partial.get(keyOf(route, subject))?.wholeAt ?? known.checkedAt;
-      const empty = passing.get(keyOf(route, subject));
-      // Asked about first and pulled then, as admission webhooks make it: a later outage, and a restart, finds it known.
-      if (empty && (await isHere(route, subject))) {
-        await storeIfSpace(events, 'an empty list of referrers', () =>
-          metadata.commit(
-            [{type: 'referrer-list.put', repository, subject, ...empty, descriptors: []}],
-            [latest(route, subject, empty.at)],
-          ),
-        );
-      }
-      return empty?.at;
-    },
+  #isDeleted(route: Route, digest: Digest): boolean {
+    const deletedAt = this.#deleted.get(keyOf(route, digest)) ?? Number.NEGATIVE_INFINITY;
+    return this.#parts.clock.monotonic() - deletedAt < STALENESS_MS;
+  }
 
-    skipped: (route, subject) => partial.get(keyOf(route, subject))?.skipped ?? [],
+  /** Remembers an empty list in memory only. */
+  #remember(route: Route, subject: Digest, list: {source: Discovered['source']; at: number}): void {
+    const key = keyOf(route, subject);
+    const known = this.#unstored.get(key);
+    if (known && isLater({checkedAt: known.at}, list.at, this.#parts.clock.now())) return;
+    this.#partial.delete(key);
+    this.#unstored.set(key, list);
+  }
 
-    async isEmpty(route, subject, checkedAt) {
-      const key = keyOf(route, subject);
-      if (occupied.get(key) === checkedAt) return false;
-      const empty = (await metadata.referrers(route.repository, subject, {limit: 1})).length === 0;
-      if (!empty) occupied.set(key, checkedAt);
-      return empty;
-    },
+  /** Whether an incomplete answer to a later question is known. Such an answer leaves no time in the metadata. */
+  #isOutdated(route: Route, subject: Digest, {at}: Learned): boolean {
+    const later = this.#partial.get(keyOf(route, subject));
+    return later !== undefined && isLater({checkedAt: later.at}, at, this.#parts.clock.now());
+  }
 
-    deleted(route, referrer) {
-      removed.set(keyOf(route, referrer), clock.monotonic());
-      // Its subject is not known here: it may have been the last one of any list.
-      occupied.clear();
-    },
-    pushed: (route, referrer) => void removed.delete(keyOf(route, referrer)),
-  };
+  #isLatest({repository}: Route, subject: Digest, askedAt: number): Precondition {
+    return {type: 'referrer-list.latest', repository, subject, askedAt, now: this.#parts.clock.now()};
+  }
 }

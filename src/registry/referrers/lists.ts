@@ -4,50 +4,50 @@ import type {Events} from '../../events.ts';
 import type {Descriptor} from '../../oci/descriptor.ts';
 import type {Digest} from '../../oci/digest.ts';
 import type {SkippedReferrer} from '../../oci/referrers.ts';
-import type {Metadata} from '../../storage/metadata.ts';
+import {DiskFull, type Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
-import {type CacheReport, freshness, HIT, type TagPolicy} from '../freshness.ts';
+import {agedFor, type CacheReport, freshness, HIT, PARTIAL, type TagPolicy} from '../freshness.ts';
 import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
 import type {TagOptions} from '../tags/tags.ts';
 import type {WriteFence} from '../write-fence.ts';
 import type {Discovery} from './discovery.ts';
-import {createListRecords, type Learned, STALENESS_MS} from './list-records.ts';
-import {agedBy, obstacleIn, staleReport, withSkipped} from './list-reports.ts';
+import {createListRecords, type Learned, type ListRecords} from './list-records.ts';
+import {createListRefreshes, type ListRefreshes} from './list-refreshes.ts';
 import {createUnlistedReferrers} from './unlisted.ts';
 
-/** Keeps each subject's list as fresh as it should be, and tells how fresh it is. */
+/** Keeps each subject's list as fresh as it should be, and reports how fresh it is. */
 export interface ReferrerLists {
   /**
-   * Resolves when a list may be served: the one in the metadata, or one of which the metadata had nothing, as soon as it
-   * is learned.
-   * @throws UpstreamFailure when no list is known, or none that is young enough, and the upstream could not be asked:
-   * edges that only pulls or pushes brought are not a known list
-   * @throws DiskFull when the upstream's list cannot be kept, without which it cannot be paged, and no other may be served
+   * Resolves when a list may be served: the one in the metadata, or, the first time, what the upstream answered before
+   * it is stored.
+   * @throws UpstreamFailure when the upstream could not be asked and no known list is young enough: edges that only
+   * pulls and pushes brought are not a known list
+   * @throws DiskFull when the upstream's list cannot be stored, which paging needs, and no other may be served
    */
   answer(route: Route, subject: Digest, caller: Caller, options?: TagOptions): Promise<ListAnswer>;
-  /** The same for the list in the metadata alone. Throws as `answer` does. */
+  /** The same, but the list is always in the metadata. Throws as `answer` does. */
   ready(route: Route, subject: Digest, caller: Caller): Promise<Omit<ListAnswer, 'unwritten'>>;
-  /** A referrer was deleted through us: an answer from before, or a stale one, does not bring it back. */
+  /** A referrer was deleted through us: an earlier answer, or a stale one, does not bring it back. */
   deleted(route: Route, referrer: Digest): void;
-  /** It was pushed through us, be it again: it is not doubted for a while. */
+  /** A referrer was pushed through us: for a while, its absence from the upstream's list is not questioned. */
   pushed(route: Route, referrer: Digest): void;
-  /** Writes nothing more than what was learned so far. Resolves when that is done, or could not be. */
+  /** Stores what was learned so far, and nothing after that. Resolves when that has ended, even if it failed. */
   close(): Promise<void>;
 }
 
 export interface ListAnswer {
   readonly report: CacheReport;
   /**
-   * What the upstream names and is not on the list, which the report tells of: it refuses it for good, or it cannot be
-   * verified. With any, an empty list would pass for the knowledge that there are none.
+   * What the upstream names but is not on the list, as the report says: the upstream refuses it for good, or it cannot
+   * be verified. If there is any, an empty list must not be served, because it would mean that there are no referrers.
    */
   readonly skipped: readonly SkippedReferrer[];
   /** undefined: the list is in the metadata. */
   readonly unwritten?: UnwrittenList;
 }
 
-/** A list as it was learned, of which the metadata has nothing yet. */
+/** A list that the upstream has just given, and that is not in the metadata yet. */
 export interface UnwrittenList {
   readonly descriptors: readonly Descriptor[];
   /** Waits until it is in the metadata. @throws DiskFull; UpstreamFailure `timeout` as the list itself would */
@@ -63,106 +63,183 @@ export interface ReferrerListsParts {
   events: Events;
 }
 
-/** With a list known, its refreshing is waited for so long; the answer comes within a second. */
-const PATIENCE_KNOWN = 800;
-/** With none known: three attempts must fit into the ten seconds of an admission webhook. */
-const PATIENCE_UNKNOWN = 2300;
-/** Sign, then deploy: an empty list lives seconds. */
-const EMPTY_TTL = 5000;
-/** A list that is being asked for and then written down. */
-interface Refreshing {
-  /** When it was learned, on the monotonic clock; undefined until then. */
-  learnedAt: number | undefined;
-  readonly learned: Promise<Learned>;
-  readonly written: Promise<void>;
-  /** Resolves when what of ours it lacks has been asked about as well. */
-  readonly settled: Promise<void>;
-}
+/** How long to wait for a newer list when one is known, so that the answer comes within a second. */
+const KNOWN_TIMEOUT_MS = 800;
+/** The same when none is known: three attempts must fit into the ten seconds of an admission webhook. */
+const UNKNOWN_TIMEOUT_MS = 2300;
+/** Images are signed, then deployed at once: so an empty list is used for seconds only. */
+const EMPTY_TTL_MS = 5000;
 
-interface Joined extends Refreshing {
-  readonly collapsed: boolean;
-}
+/** Skipped entries that a warning names. */
+const MAX_NAMED = 3;
 
-/** Of nothing that is left out. */
 const NOTHING_SKIPPED: readonly SkippedReferrer[] = [];
 
-export function createReferrerLists({
-  metadata,
-  discovery,
-  memory,
-  writes,
-  clock,
-  events,
-}: ReferrerListsParts): ReferrerLists {
-  const underWay = new Map<string, Refreshing>();
-  /** What has been learned, and may have been told, until it is written down. */
-  const writing = new Set<Promise<void>>();
-  const unlisted = createUnlistedReferrers({metadata, memory, writes, clock});
-  const records = createListRecords({metadata, clock, events});
-  let closed = false;
+export const createReferrerLists = (parts: ReferrerListsParts): ReferrerLists =>
+  new CachedReferrerLists(parts);
+
+class CachedReferrerLists implements ReferrerLists {
+  readonly #parts: ReferrerListsParts;
+  readonly #records: ListRecords;
+  readonly #refreshes: ListRefreshes;
+
+  constructor(parts: ReferrerListsParts) {
+    this.#parts = parts;
+    const {metadata, discovery, memory, writes, clock, events} = parts;
+    this.#records = createListRecords({metadata, clock, events});
+    const unlisted = createUnlistedReferrers({metadata, memory, writes, clock});
+    this.#refreshes = createListRefreshes({discovery, records: this.#records, unlisted, clock, events});
+  }
+
+  async answer(
+    route: Route,
+    subject: Digest,
+    caller: Caller,
+    {noCache}: TagOptions = {noCache: false},
+  ): Promise<ListAnswer> {
+    // A hosted registry has no upstream that could list more.
+    if (route.registry.hosted) return {report: HIT, skipped: NOTHING_SKIPPED};
+    const checkedAt = await this.#records.checkedAt(route, subject);
+    if (checkedAt === undefined) return this.#first(route, subject, caller);
+    const ttl = await this.#ttlOf(route, subject, checkedAt);
+    const {clock} = this.#parts;
+    const judge = (upstream: 'unasked' | 'failed') =>
+      freshness({now: clock.now(), known: {checkedAt}, policy: policyOf(route, ttl), upstream, noCache});
+    const aged = agedFor(clock.now() - checkedAt, ttl);
+    const skipped = this.#records.skipped(route, subject);
+    // After an incomplete answer, the complete list is asked for until there is one.
+    const isWhole = skipped.length === 0;
+    if (isWhole && judge('unasked') === 'fresh') {
+      return {report: {how: 'hit', ...aged}, skipped: NOTHING_SKIPPED};
+    }
+    const isUsable = judge('failed') === 'stale';
+    const since = noCache || !isWhole ? clock.monotonic() : clock.monotonic() - ttl;
+    const timeout = isUsable ? KNOWN_TIMEOUT_MS : UNKNOWN_TIMEOUT_MS;
+    try {
+      const renewed = await this.#renew(route, subject, caller, {since, timeout});
+      const how = noCache ? 'request' : 'stale';
+      const report = {
+        how,
+        stored: true,
+        collapsed: renewed.collapsed,
+        ttl: Math.ceil(ttl / 1000),
+        age: 0,
+      } as const;
+      return {report: withSkipped(report, route, renewed.skipped), skipped: renewed.skipped};
+    } catch (error) {
+      const obstacle = obstacleIn(error);
+      if (!obstacle || !isUsable) throw error;
+      return {report: staleReport(aged, obstacle, checkedAt), skipped};
+    }
+  }
+
+  async ready(route: Route, subject: Digest, caller: Caller): Promise<Omit<ListAnswer, 'unwritten'>> {
+    const {unwritten, ...list} = await this.answer(route, subject, caller);
+    await unwritten?.written();
+    return list;
+  }
+
+  deleted(route: Route, referrer: Digest): void {
+    this.#records.deleted(route, referrer);
+  }
+
+  pushed(route: Route, referrer: Digest): void {
+    this.#records.pushed(route, referrer);
+    this.#refreshes.pushed(route, referrer);
+  }
+
+  close(): Promise<void> {
+    return this.#refreshes.close();
+  }
+
+  async #ttlOf(route: Route, subject: Digest, checkedAt: number): Promise<number> {
+    const {ttl} = route.registry.referrers;
+    const isEmpty = await this.#records.isEmpty(route, subject, checkedAt);
+    return isEmpty ? Math.min(EMPTY_TTL_MS, ttl) : ttl;
+  }
+
+  async #first(route: Route, subject: Digest, caller: Caller): Promise<ListAnswer> {
+    try {
+      return await this.#learnFirst(route, subject, caller);
+    } catch (error) {
+      const pulled = await this.#byPulledTag(route, subject, error);
+      if (pulled) return pulled;
+      throw error;
+    }
+  }
+
+  /** Answers a first-time list before it is stored, unless referrers of ours join it. */
+  async #learnFirst(route: Route, subject: Digest, caller: Caller): Promise<ListAnswer> {
+    const began = this.#parts.clock.monotonic();
+    const inTime = <T>(work: Promise<T>): Promise<T> => this.#within(UNKNOWN_TIMEOUT_MS, route, work, began);
+    // While no list is known, one that is being stored is the newest.
+    const refresh = this.#refreshes.join(route, subject, caller, Number.NEGATIVE_INFINITY);
+    const {learned, written, settled, collapsed} = refresh;
+    const ttl = Math.ceil(route.registry.referrers.ttl / 1000);
+    const report: CacheReport = {how: 'uri-miss', collapsed, ttl, age: 0};
+    const answer = async (): Promise<ListAnswer> => {
+      const list = await learned;
+      const {skipped} = list;
+      const descriptors = this.#records.listable(route, list);
+      const ours = await this.#parts.metadata.referrers(route.repository, subject, {limit: 1});
+      if (ours.length === 0) {
+        const unwritten = {descriptors, written: () => inTime(written)};
+        return {report: withSkipped(report, route, skipped), skipped, unwritten};
+      }
+      await settled;
+      const stored = this.#skippedIn(route, subject, list);
+      return {report: withSkipped({...report, stored: true}, route, stored), skipped: stored};
+    };
+    return inTime(answer());
+  }
 
   /**
-   * Joins who asks already, and takes what is being written down where it was learned after `since`; else asks.
-   * @param since on the monotonic clock
+   * A client that pulls the fallback tag gets the list by it, also while the upstream fails. Who asks the Referrers API
+   * then must get as much.
    */
-  function refresh(route: Route, subject: Digest, caller: Caller, since: number): Joined {
-    const {registry, name} = route.repository;
-    const key = `${registry}/${name}@${subject} ${caller.key}`;
-    const running = underWay.get(key);
-    if (running && (running.learnedAt === undefined || running.learnedAt > since))
-      return {...running, collapsed: true};
-    const started = ask(route, subject, caller);
-    underWay.set(key, started);
-    const {learned, written} = started;
-    const end = (): void => {
-      writing.delete(written);
-      if (underWay.get(key) === started) underWay.delete(key);
-    };
-    learned.then(
-      () => writing.add(written),
-      () => undefined,
-    );
-    written.then(end, end);
-    // It goes on when nobody waits any more; who asks next finds what it brought.
-    started.settled.catch((error) => {
-      if (!(error instanceof UpstreamFailure))
-        events.emit('background.failed', {task: 'list referrers', error});
-    });
-    return {...started, collapsed: false};
+  async #byPulledTag(route: Route, subject: Digest, error: unknown): Promise<ListAnswer | undefined> {
+    const {discovery, clock} = this.#parts;
+    const obstacle = obstacleIn(error);
+    const checkedAt = obstacle && (await discovery.pulledAt(route, subject));
+    if (!obstacle || checkedAt === undefined) return undefined;
+    const policy = policyOf(route, route.registry.referrers.ttl);
+    const now = clock.now();
+    if (freshness({now, known: {checkedAt}, policy, upstream: 'failed'}) !== 'stale') return undefined;
+    const report = staleReport(agedFor(now - checkedAt, policy.ttl), obstacle, checkedAt);
+    return {report, skipped: this.#records.skipped(route, subject)};
   }
 
-  function ask(route: Route, subject: Digest, caller: Caller): Refreshing {
-    const learn = async (): Promise<Learned> => {
-      const at = clock.now();
-      const discovered = await discovery.ask(route, subject, caller);
-      // An incomplete one is nobody's but those who wait for it already.
-      const isWhole = discovered.skipped.length === 0;
-      refreshing.learnedAt = isWhole ? clock.monotonic() : Number.NEGATIVE_INFINITY;
-      return {...discovered, at};
-    };
-    const write = async (list: Learned): Promise<void> => {
-      // What is learned later finds the metadata closed.
-      if (closed) return;
-      await list.kept;
-      await records.keep(route, subject, list);
-    };
-    const settle = () => unlisted.settle(route, subject, caller);
-    const learned = learn();
-    const written = learned.then(write);
-    const refreshing: Refreshing = {learnedAt: undefined, learned, written, settled: written.then(settle)};
-    return refreshing;
+  /** Waits until the metadata has a list that was learned after `since`. Throws as `#within` does. */
+  async #renew(
+    route: Route,
+    subject: Digest,
+    caller: Caller,
+    {since, timeout}: {since: number; timeout: number},
+  ): Promise<Pick<ListAnswer, 'skipped'> & {collapsed: boolean}> {
+    const {learned, settled, collapsed} = this.#refreshes.join(route, subject, caller, since);
+    await this.#within(timeout, route, settled);
+    return {skipped: this.#skippedIn(route, subject, await learned), collapsed};
   }
 
-  /** @param began when the waiting began, of which this may be a later part */
-  async function within<T>(
-    patience: number,
+  /** What the list in the metadata lacks after this answer was stored: the answer to a later question may be there. */
+  #skippedIn(route: Route, subject: Digest, {skipped}: Learned): readonly SkippedReferrer[] {
+    return skipped.length > 0 ? skipped : this.#records.skipped(route, subject);
+  }
+
+  /**
+   * @param began when the waiting began, if this is a later part of it
+   * @throws UpstreamFailure `timeout`, and what the work throws
+   */
+  async #within<T>(
+    timeout: number,
     {registry}: Route,
     work: Promise<T>,
-    began = clock.monotonic(),
+    began = this.#parts.clock.monotonic(),
   ): Promise<T> {
+    const {clock} = this.#parts;
     const {promise: late, reject} = Promise.withResolvers<never>();
-    const cancel = clock.after(Math.max(0, began + patience - clock.monotonic()), () => {
-      const reason = `did not list the referrers within ${patience} ms`;
+    const cancel = clock.after(Math.max(0, began + timeout - clock.monotonic()), () => {
+      const reason = `did not list the referrers within ${timeout} ms`;
       reject(new UpstreamFailure('timeout', registry.upstream.host, reason));
     });
     try {
@@ -171,118 +248,6 @@ export function createReferrerLists({
       cancel();
     }
   }
-
-  /** What is not on the list in the metadata, where an answer was written down: that of a later question may be there. */
-  const lackingIn = (route: Route, subject: Digest, {skipped}: Learned): readonly SkippedReferrer[] =>
-    skipped.length > 0 ? skipped : records.skipped(route, subject);
-
-  /** Answers a first-time list before it is persisted, unless edges of ours join it. */
-  async function learnFirst(route: Route, subject: Digest, caller: Caller): Promise<ListAnswer> {
-    const began = clock.monotonic();
-    const inTime = <T>(work: Promise<T>): Promise<T> => within(PATIENCE_UNKNOWN, route, work, began);
-    // While nothing is known, what is being written down is the newest that there is.
-    const {learned, written, settled, collapsed} = refresh(route, subject, caller, Number.NEGATIVE_INFINITY);
-    const ttl = Math.ceil(route.registry.referrers.ttl / 1000);
-    const report: CacheReport = {how: 'uri-miss', collapsed, ttl, age: 0};
-    const answer = async (): Promise<ListAnswer> => {
-      const list = await learned;
-      const {skipped} = list;
-      const descriptors = records.listable(route, list);
-      const ours = await metadata.referrers(route.repository, subject, {limit: 1});
-      if (ours.length === 0) {
-        const unwritten = {descriptors, written: () => inTime(written)};
-        return {report: withSkipped(report, route, skipped), skipped, unwritten};
-      }
-      await settled;
-      const lacking = lackingIn(route, subject, list);
-      return {report: withSkipped({...report, stored: true}, route, lacking), skipped: lacking};
-    };
-    return inTime(answer());
-  }
-
-  async function first(route: Route, subject: Digest, caller: Caller): Promise<ListAnswer> {
-    try {
-      return await learnFirst(route, subject, caller);
-    } catch (error) {
-      const pulled = await byPulledTag(route, subject, error);
-      if (pulled) return pulled;
-      throw error;
-    }
-  }
-
-  /**
-   * A client that pulls the fallback tag learns the list by it, and gets it again while the upstream fails. Whoever asks
-   * the API then is to know as much.
-   */
-  async function byPulledTag(route: Route, subject: Digest, error: unknown): Promise<ListAnswer | undefined> {
-    const obstacle = obstacleIn(error);
-    const checkedAt = obstacle && (await discovery.pulledAt(route, subject));
-    if (!obstacle || checkedAt === undefined) return undefined;
-    const policy = policyOf(route, route.registry.referrers.ttl);
-    const now = clock.now();
-    if (freshness({now, known: {checkedAt}, policy, upstream: 'failed'}) !== 'stale') return undefined;
-    const report = staleReport(agedBy(clock.now() - checkedAt, policy.ttl), obstacle, checkedAt);
-    return {report, skipped: records.skipped(route, subject)};
-  }
-
-  async function answer(
-    route: Route,
-    subject: Digest,
-    caller: Caller,
-    {noCache}: TagOptions = {noCache: false},
-  ): Promise<ListAnswer> {
-    const {referrers, hosted} = route.registry;
-    // Nobody else knows of any: what is here is all there is.
-    if (hosted) return {report: HIT, skipped: NOTHING_SKIPPED};
-    const checkedAt = await records.checkedAt(route, subject);
-    if (checkedAt === undefined) return first(route, subject, caller);
-    const ttl = (await records.isEmpty(route, subject, checkedAt))
-      ? Math.min(EMPTY_TTL, referrers.ttl)
-      : referrers.ttl;
-    const policy = policyOf(route, ttl);
-    const judge = (upstream: 'unasked' | 'failed') =>
-      freshness({now: clock.now(), known: {checkedAt}, policy, upstream, noCache});
-    const aged = agedBy(clock.now() - checkedAt, ttl);
-    const lacking = records.skipped(route, subject);
-    // A later answer was not the whole list: the whole one is asked for until there is one.
-    const isWhole = lacking.length === 0;
-    if (isWhole && judge('unasked') === 'fresh')
-      return {report: {how: 'hit', ...aged}, skipped: NOTHING_SKIPPED};
-    const usable = judge('failed') === 'stale';
-    const how = noCache ? 'request' : 'stale';
-    try {
-      const since = noCache || !isWhole ? clock.monotonic() : clock.monotonic() - ttl;
-      const {learned, settled, collapsed} = refresh(route, subject, caller, since);
-      await within(usable ? PATIENCE_KNOWN : PATIENCE_UNKNOWN, route, settled);
-      const skipped = lackingIn(route, subject, await learned);
-      const report: CacheReport = {how, stored: true, collapsed, ttl: Math.ceil(ttl / 1000), age: 0};
-      return {report: withSkipped(report, route, skipped), skipped};
-    } catch (error) {
-      const obstacle = obstacleIn(error);
-      if (!obstacle || !usable) throw error;
-      return {report: staleReport(aged, obstacle, checkedAt), skipped: lacking};
-    }
-  }
-
-  return {
-    answer,
-
-    async ready(route, subject, caller) {
-      const {unwritten, ...list} = await answer(route, subject, caller);
-      await unwritten?.written();
-      return list;
-    },
-
-    deleted: records.deleted,
-    pushed(route, referrer) {
-      records.pushed(route, referrer);
-      unlisted.confirm(route, referrer, STALENESS_MS);
-    },
-    async close() {
-      closed = true;
-      await Promise.allSettled([...writing, unlisted.close()]);
-    },
-  };
 }
 
 const policyOf = ({registry}: Route, ttl: number): TagPolicy => ({
@@ -291,3 +256,45 @@ const policyOf = ({registry}: Route, ttl: number): TagPolicy => ({
   keepDeleted: 0,
   absentTtl: 0,
 });
+
+/** Why the list could not be renewed. */
+interface Obstacle {
+  kind: string;
+  reason: string;
+}
+
+/** @returns undefined for a failure after which no stale list may be served */
+function obstacleIn(error: unknown): Obstacle | undefined {
+  if (error instanceof DiskFull) return {kind: 'no-room', reason: 'there is no room to keep a newer list'};
+  if (!(error instanceof UpstreamFailure) || error.kind === 'denied') return undefined;
+  return {kind: error.kind, reason: error.message};
+}
+
+/** The report of the last known list, served because there is no newer one. @param checkedAt ms since the epoch */
+const staleReport = (
+  aged: {ttl: number; age: number},
+  {kind, reason}: Obstacle,
+  checkedAt: number,
+): CacheReport => ({
+  how: 'stale',
+  ...aged,
+  detail: kind,
+  warning: `${reason}; serving the referrers listed at ${new Date(checkedAt).toISOString()}`,
+});
+
+/** Marks the report of an incomplete list. */
+function withSkipped(
+  report: CacheReport,
+  {registry}: Route,
+  skipped: readonly SkippedReferrer[],
+): CacheReport {
+  if (skipped.length === 0) return report;
+  return {...report, detail: PARTIAL, warning: skippedText(registry.upstream.host, skipped)};
+}
+
+/** Says which entries are missing from a list, and why. */
+export function skippedText(host: string, skipped: readonly SkippedReferrer[]): string {
+  const named = skipped.slice(0, MAX_NAMED).map(({digest, reason}) => `${digest}: ${reason}`);
+  const further = skipped.length > MAX_NAMED ? [`${skipped.length - MAX_NAMED} more`] : [];
+  return `the list is incomplete: ${skipped.length} of the referrers that ${host} names could not be verified (${[...named, ...further].join('; ')})`;
+}

@@ -7,11 +7,10 @@ import {toOciErrors} from '../failure.ts';
 import {type CacheReport, outcomeOf} from '../freshness.ts';
 import type {Route} from '../namespace.ts';
 import type {TagOptions} from '../tags/tags.ts';
-import {skippedText} from './list-reports.ts';
-import type {ReferrerLists, UnwrittenList} from './lists.ts';
+import {type ReferrerLists, skippedText, type UnwrittenList} from './lists.ts';
 import type {ReferrersPage, ReferrersPages, ReferrersQuery} from './pages.ts';
 
-/** The upstream refuses these for good, so there is no hurry. */
+/** The upstream refuses the skipped referrers for good, so there is no hurry. */
 const RETRY_AFTER_S = 60;
 
 export interface ReferrersAnswer extends ReferrersPage {
@@ -21,8 +20,8 @@ export interface ReferrersAnswer extends ReferrersPage {
 /** dist-spec, Listing Referrers, for registries with and without the API. */
 export interface Referrers {
   /**
-   * @throws OciError UNAVAILABLE, TOOMANYREQUESTS or DENIED when the list could not be had: never an empty list in
-   * its place. UNSUPPORTED with 404 where the registry's `referrers.mode` is `off`.
+   * @throws OciError UNAVAILABLE, TOOMANYREQUESTS or DENIED when the list could not be obtained; never returns an empty
+   * list instead. UNSUPPORTED with 404 where the registry's `referrers.mode` is `off`.
    */
   list(
     route: Route,
@@ -31,7 +30,7 @@ export interface Referrers {
     caller: Caller,
     options: TagOptions,
   ): Promise<ReferrersAnswer>;
-  /** The whole list as one index, undefined when it is known to be empty. Throws as `list` does. */
+  /** The whole list as one index; undefined when it is known to be empty. Throws as `list` does. */
   whole(
     route: Route,
     subject: Digest,
@@ -88,24 +87,24 @@ export function createReferrers({pages, lists, events}: ReferrersParts): Referre
 
 const isEmpty = (index: Buffer): boolean => index.length === EMPTY_INDEX.length;
 
-/** An empty list says that there are none, whatever warning comes with it. */
+/** An empty list would mean that there are no referrers, even with a warning. */
 function refuseUnlessWhole({registry}: Route, subject: Digest, skipped: readonly SkippedReferrer[]): void {
   if (skipped.length === 0) return;
   throw new OciError('UNAVAILABLE', {
-    message: `no referrer of ${subject} can be listed: ${skippedText(registry.upstream.host, skipped)}`,
+    message: `none of the referrers of ${subject} can be listed: ${skippedText(registry.upstream.host, skipped)}`,
     headers: {'Retry-After': String(RETRY_AFTER_S)},
   });
 }
 
-/** As from a registry without the API: clients then go on to the fallback tag (dist-spec, Backwards Compatibility). */
+/** As from a registry without the API: clients then read the fallback tag (dist-spec, Backwards Compatibility). */
 const switchedOff = ({registry}: Route): OciError =>
   new OciError('UNSUPPORTED', {
     status: 404,
     message: `the Referrers API is switched off for ${registry.name}: registries.${registry.name}.referrers.mode is "off"`,
   });
 
-/** Neither a part of the list nor its absence is the answer: whoever asks by the tag would take it for all there is. */
+/** A client that reads the tag would take a part of the list, or its absence, for the whole list. */
 const tooLarge = ({asked}: Route, subject: Digest): OciError =>
   new OciError('UNAVAILABLE', {
-    message: `the referrers of ${subject} are more than one manifest can list; ask for them by GET /v2/${asked}/referrers/${subject}, which gives them in pages`,
+    message: `${subject} has more referrers than one manifest can list; use GET /v2/${asked}/referrers/${subject}, which returns them in pages`,
   });
