@@ -244,7 +244,7 @@ test('a malformed digest is 400', async (t) => {
 
 test('with the upstream failing the last known list is served, marked stale, within maxStale', async (t) => {
   const {proxy, upstream} = await start(t, legacy(REPOSITORY, image, [sbom]));
-  await ask(proxy);
+  await askUntilWritten(proxy, PATH);
   await upstream.stop();
   proxy.clock.move(6 * DAY);
   const got = await ask(proxy);
@@ -258,7 +258,7 @@ test('with the upstream failing the last known list is served, marked stale, wit
 
 test('an empty list that is known is served empty while the upstream fails', async (t) => {
   const {proxy, upstream} = await start(t, legacy(REPOSITORY, image, []));
-  await ask(proxy);
+  await askUntilWritten(proxy, PATH);
   await upstream.stop();
   proxy.clock.move(MINUTE);
   const got = await ask(proxy);
