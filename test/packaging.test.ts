@@ -139,7 +139,7 @@ test('the steps of the Dockerfile give an installation that serves, is healthy a
   t.is((await health()).code, 1);
 });
 
-test('npm start, the image and what the figures were measured on call node alike', async (t) => {
+test('npm start, the image and the benchmarks run node with the same flags', async (t) => {
   const [, final] = await readStages();
   const {scripts} = JSON.parse(await readFile(join(PROJECT, 'package.json'), 'utf8'));
   const flagsIn = (words: readonly string[]) => words.filter((word) => word.startsWith('--'));
@@ -147,7 +147,7 @@ test('npm start, the image and what the figures were measured on call node alike
   t.deepEqual(flagsIn(scripts.start.split(' ')), NODE_FLAGS);
 });
 
-test('the image runs as another user than root, who owns the volume', async (t) => {
+test('the image runs as a user other than root, who owns the volume', async (t) => {
   const [, final] = await readStages();
   const [user = ''] = textsOf(final, 'USER');
   const [volume] = textsOf(final, 'VOLUME');
@@ -167,7 +167,7 @@ test("the image's labels are those of the package", async (t) => {
   t.deepEqual(Object.fromEntries(labels), {title: name, description, version, licenses: license});
 });
 
-test('the image exposes the port that is the default', async (t) => {
+test('the image exposes the default port', async (t) => {
   const [, final] = await readStages();
   const {listen} = await loadConfig({file: join(PROJECT, 'config/backref.yaml'), env: {}});
   t.deepEqual(textsOf(final, 'EXPOSE'), [String(listen.port)]);
@@ -185,7 +185,7 @@ test('.dockerignore lets through what the Dockerfile copies, and nothing else', 
   t.deepEqual(admitted.sort(), [...new Set(copied)].sort());
 });
 
-test('the Compose file keeps the volume and outwaits the grace period', async (t) => {
+test('the Compose file keeps the volume, and waits longer than the grace period', async (t) => {
   const [, final] = await readStages();
   const {backref} = parse(await readFile(join(PROJECT, 'deploy/compose.yaml'), 'utf8')).services;
   const {listen, shutdown} = await loadConfig({file: join(PROJECT, 'config/backref.yaml'), env: {}});

@@ -169,7 +169,7 @@ const registry = mapping({
  * The registries without a configuration: Docker Hub at the root, the others by `ns` or by path prefix. They are the
  * same in `config/backref.yaml`.
  */
-export const BUILT_IN_REGISTRIES: Tree = {
+const BUILT_IN_REGISTRIES: Tree = {
   'docker.io': {
     default: true,
     aliases: ['index.docker.io', 'registry-1.docker.io'],

@@ -23,7 +23,7 @@ async function run(t: ExecutionContext, ...args: string[]) {
 const lines = (text: string): string[] => text.trimEnd().split('\n');
 const TYPE = ['--artifact-type', 'application/spdx+json'];
 
-test('an unknown command gets two lines: what was probably meant, and where the commands are listed', async (t) => {
+test('an unknown command gets two lines: the probable command, and where to find the usage', async (t) => {
   const {code, stdout, stderr} = await run(t, 'atach');
   t.is(code, 2);
   t.is(stdout, '');
@@ -33,7 +33,7 @@ test('an unknown command gets two lines: what was probably meant, and where the 
   ]);
 });
 
-test('a command in a process of its own ends with the same exit code and the same words', async (t) => {
+test('a command in its own process ends with the same exit code and output', async (t) => {
   const cwd = await createFolder(t);
   t.deepEqual(await runCommand(t, ['atach'], {cwd, env: {HOME: cwd}}), await run(t, 'atach'));
 });
@@ -80,7 +80,7 @@ test('with --json errors are objects on stdout as well', async (t) => {
   }
 });
 
-test('localhost is spoken to in plain HTTP, and in HTTPS where that is asked for', async (t) => {
+test('localhost is reached over plain HTTP, and over HTTPS with --no-plain-http', async (t) => {
   const image = imageManifest();
   const legacy = await startLegacy(t, image);
   const reference = `${legacy.host.replace('127.0.0.1', 'localhost')}/team/app:1`;
@@ -98,7 +98,7 @@ test('--json and the older --format json are the same', async (t) => {
   t.true(stdout.startsWith('{'));
 });
 
-test('attach --json tells how much is sent, and then the digest', async (t) => {
+test('attach --json reports how much is sent, and then the digest', async (t) => {
   const legacy = await startLegacy(t, imageManifest());
   const {code, stdout} = await run(
     t,
@@ -114,7 +114,7 @@ test('attach --json tells how much is sent, and then the digest', async (t) => {
   t.regex(messages.at(-1).result.digest, /^sha256:[0-9a-f]{64}$/);
 });
 
-test('health --json is an object, of a server that is ready and of none', async (t) => {
+test('health --json prints an object, with a ready server and without one', async (t) => {
   const cwd = await createFolder(t);
   const port = await ownPort();
   const env = {HOME: cwd, BACKREF_LISTEN_HOST: '127.0.0.1', BACKREF_LISTEN_PORT: String(port)};

@@ -54,7 +54,7 @@ test('files become layers of one artifact, whose digest is printed', async (t) =
   t.like(await listReferrers(legacy.target, '1', {plainHttp: true}), {manifests: [{digest: stdout.trim()}]});
 });
 
-test('an image layout is attached to in the same way, by tag and by digest', async (t) => {
+test('attaches to an image layout in the same way, by tag and by digest', async (t) => {
   const image = imageManifest();
   const folder = await createLayout(t, {'1': image});
   const {a, b, run} = await createHome(t);
@@ -63,7 +63,7 @@ test('an image layout is attached to in the same way, by tag and by digest', asy
   t.is((await indexReferrers(`oci:${folder}`, image.digest)).manifests.length, 2);
 });
 
-test('what docker login keeps is shown to the registry, and its helpers are not needed', async (t) => {
+test('the credentials of docker login are sent to the registry, without credential helpers', async (t) => {
   const basic = `Basic ${Buffer.from('u:p').toString('base64')}`;
   const upstream = await createScriptedUpstream(t, [
     {
@@ -82,7 +82,7 @@ test('what docker login keeps is shown to the registry, and its helpers are not 
   t.is(stderr, `${upstream.host}/team/app has no manifest 1 to attach to.\n`);
 });
 
-test('what fails ends with 1 and says what to do', async (t) => {
+test('a failure ends with 1 and says what to do', async (t) => {
   const legacy = await startLegacy(t, imageManifest());
   const {home, a, run} = await createHome(t);
   const failures: Record<string, {args: string[]; says: RegExp}> = {
@@ -107,7 +107,7 @@ test('what fails ends with 1 and says what to do', async (t) => {
   }
 });
 
-test('a misused command ends with 2 and says how it is used', async (t) => {
+test('wrong arguments end with 2 and say what is allowed', async (t) => {
   const {a, run} = await createHome(t);
   const REFERENCE = 'r.test/a:1';
   const misuses: Record<string, string[]> = {

@@ -45,7 +45,7 @@ test('the banner says how the configuration is reloaded', async (t) => {
   );
 });
 
-test('a server on loopback names no way to reach it from elsewhere', async (t) => {
+test('a server on loopback does not say how to reach it from elsewhere', async (t) => {
   for (const host of ['127.0.0.1', '127.0.0.2', 'localhost']) {
     const text = await bannerOf(host);
     t.true(text.startsWith(`backref 1.2.3 listens on http://${host}:5000\n`));

@@ -36,7 +36,7 @@ test('config check without a file finds the built-in default valid', async (t) =
   t.is(stderr, '');
 });
 
-test('config check tells every fault on stderr and ends with 2', async (t) => {
+test('config check reports every fault on stderr and ends with 2', async (t) => {
   const cwd = await createFolder(t);
   await writeFile(join(cwd, 'f.yaml'), FAULTY);
   const file = join(cwd, 'f.yaml');
@@ -54,7 +54,7 @@ test('config check tells every fault on stderr and ends with 2', async (t) => {
   );
 });
 
-test('config check --json tells the same to machines', async (t) => {
+test('config check --json reports the same as an object', async (t) => {
   const cwd = await createFolder(t);
   await writeFile(join(cwd, 'f.yaml'), FAULTY);
   const file = join(cwd, 'f.yaml');
@@ -67,7 +67,7 @@ test('config check --json tells the same to machines', async (t) => {
   t.is(faults.length, 2);
 });
 
-test('config check warns of pushes over an address that others can reach, and ends with 0', async (t) => {
+test('config check warns about pushes on an address that others can reach, and ends with 0', async (t) => {
   const cwd = await createFolder(t);
   await writeFile(join(cwd, 'f.yaml'), 'registries: {apps.local: {}}');
   const env = {BACKREF_CONFIG: join(cwd, 'f.yaml')};
@@ -89,7 +89,7 @@ test('config show prints a file that has the same effect', async (t) => {
   t.deepEqual(shown, await loadConfig({env: {}, file: nowhere}));
 });
 
-test('config show prints a hosted registry in such a way, too', async (t) => {
+test('config show prints a hosted registry in the same way', async (t) => {
   const cwd = await createFolder(t);
   const file = join(cwd, 'hosted.yaml');
   await writeFile(

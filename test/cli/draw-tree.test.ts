@@ -5,7 +5,7 @@ import {parseDigest} from '../../src/oci/digest.ts';
 const NOW = Date.UTC(2030, 0, 1);
 const digestOf = (hex: string) => parseDigest(`sha256:${hex.repeat(64)}`);
 
-test('sizes are told in decimal units', (t) => {
+test('sizes are shown in decimal units', (t) => {
   const sizes = [0, 999, 1000, 1234, 9960, 12_345, 999_999, 5_500_000, 7e15];
   t.deepEqual(sizes.map(humanSize), [
     '0 B',
@@ -20,7 +20,7 @@ test('sizes are told in decimal units', (t) => {
   ]);
 });
 
-test('ages are told in the largest unit that fits', (t) => {
+test('ages are shown in the largest unit that fits', (t) => {
   const ages = [0, 5000, 61_000, 3_600_000, 86_400_000 * 364, 86_400_000 * 800, -5000];
   t.deepEqual(
     ages.map((age) => humanAge(new Date(NOW - age).toISOString(), NOW)),

@@ -25,7 +25,7 @@ for (const [what, fault, origin, line] of [
   ['a rejection', 'Promise.reject(new Error("planted"));', 'promise', /unhandled rejection.*planted/],
   ['an exception', 'throw new Error("planted");', 'exception', /unhandled exception.*planted/],
 ] as const) {
-  test(`${what} that nothing handles is logged and counted, and serve goes on`, async (t) => {
+  test(`${what} that nothing handles is logged and counted, and serve continues`, async (t) => {
     const server = await serveWith(t, fault);
     server.child.kill('SIGUSR2');
     await server.prints(line);
@@ -37,7 +37,7 @@ for (const [what, fault, origin, line] of [
   });
 }
 
-test('serve goes on when nobody reads its log any more', async (t) => {
+test('serve continues when nobody reads its log any more', async (t) => {
   const server = await serveWith(t, '');
   server.child.stdout?.destroy();
   for (let count = 0; count < 3; count++) t.is((await fetch(`${server.url}/v2/`)).status, 200);

@@ -59,7 +59,7 @@ async function pushImage(url: string, tag: string, config: string): Promise<void
 const statusOf = async (url: string, blob: string) =>
   (await fetch(`${url}/v2/team/app/blobs/${blob}`, {method: 'HEAD'})).status;
 
-test('beside a running server, what no manifest names is removed and the rest stays', async (t) => {
+test('beside a running server, blobs that no manifest names are removed and the rest stays', async (t) => {
   const {gc, serving} = await setUp(t);
   const {url} = await serving();
   await pushImage(url, 'v1', 'kept');

@@ -3,7 +3,7 @@ import {get, type IncomingMessage} from 'node:http';
 import {join} from 'node:path';
 import test from 'ava';
 import {startBackref} from '../support/backref.ts';
-import {start} from '../support/command.ts';
+import {PATIENT, start} from '../support/command.ts';
 import {blobAnswer, contentOf, imageManifest, randomBlob} from '../support/content.ts';
 import {createFolder} from '../support/folder.ts';
 import {referrerOf} from '../support/referrers.ts';
@@ -29,7 +29,7 @@ async function receive(url: string, count: number): Promise<void> {
   });
 }
 
-test('kill -9 in the middle of a download: the next process goes on from what is on the disk', async (t) => {
+test('kill -9 during a download: the next process resumes from the partial file', async (t) => {
   const folder = await createFolder(t);
   const upstream = await createScriptedUpstream(t, [
     {
@@ -41,7 +41,13 @@ test('kill -9 in the middle of a download: the next process goes on from what is
   const settings = {
     listen: {host: '127.0.0.1', port: 0},
     storage: {path: folder},
-    registries: {'docker.io': {default: true, library: true, upstream: {url: upstream.url, insecure: true}}},
+    registries: {
+      'docker.io': {
+        default: true,
+        library: true,
+        upstream: {url: upstream.url, insecure: true, timeouts: PATIENT},
+      },
+    },
   };
   await writeFile(file, JSON.stringify(settings));
   const process = start(t, ['serve', '--config', file], {cwd: folder});
@@ -58,7 +64,7 @@ test('kill -9 in the middle of a download: the next process goes on from what is
   t.true((await next.ask(PATH)).body.equals(blob.bytes));
 });
 
-test('kill -9 right after the answer: what was taken is there, and an upload goes on', async (t) => {
+test('kill -9 right after the response: accepted content is there, and an upload can be resumed', async (t) => {
   const folder = await createFolder(t);
   const file = join(folder, 'backref.yaml');
   const settings = {

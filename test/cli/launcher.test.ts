@@ -31,7 +31,7 @@ test('on an older Node the command prints one sentence with the versions of pack
   }
 });
 
-test('on a Node that package.json promises the command loads the rest', async (t) => {
+test('on a Node that package.json supports the command loads the rest', async (t) => {
   for (const version of ['22.21.0', '22.99.0', '24.5.0', '25.0.0', '26.10.0'])
     t.regex((await launch(t, version)).stderr, /ERR_MODULE_NOT_FOUND.*dist\/cli\/main\.js/s, version);
 });

@@ -76,7 +76,7 @@ test("an index's referrers and those of its platforms stand under their own head
   t.deepEqual(digests, [[own], [], [child]]);
 });
 
-test('one platform is shown alone, its usual variant left out or not', async (t) => {
+test('one platform is shown alone, with or without its default variant', async (t) => {
   const {reference, platforms, child} = await startAttached(t);
   for (const platform of ['linux/arm64', 'linux/arm64/v8']) {
     const {stdout} = await run(t, reference, '--plain-http', '--platform', platform);
@@ -87,7 +87,7 @@ test('one platform is shown alone, its usual variant left out or not', async (t)
   }
 });
 
-test('a platform that the index does not have is an error that names those it has', async (t) => {
+test('a platform that the index lacks is an error that lists those it has', async (t) => {
   const {reference, own} = await startAttached(t);
   const {code, stdout, stderr} = await run(t, reference, '--plain-http', '--platform', 'linux/s390x');
   t.is(code, 1);
@@ -97,7 +97,7 @@ test('a platform that the index does not have is an error that names those it ha
   t.regex((await run(t, image, '--plain-http', '--all-platforms')).stderr, /is not an image index/);
 });
 
-test('the filter takes direct referrers of any of its types, with all that refers to them', async (t) => {
+test('the filter selects direct referrers of any of its types, with everything that refers to them', async (t) => {
   const {reference, own, signed} = await startAttached(t);
   const args = [reference, '--plain-http', '--format', 'json'];
   const only = await run(t, ...args, '--artifact-type', 'a/none', '--artifact-type', 'a/sbom');
@@ -118,7 +118,7 @@ test('an image layout shows its referrers', async (t) => {
   t.true(stdout.includes(digest));
 });
 
-test('a registry that lists in a circle comes to an end', async (t) => {
+test('a cycle of referrers ends', async (t) => {
   const image = imageManifest();
   const other = `sha256:${'b'.repeat(64)}`;
   const listing = (digest: string) => ({
@@ -138,7 +138,7 @@ test('a registry that lists in a circle comes to an end', async (t) => {
   t.is(stdout.split('\n').filter((line) => line.includes('└──')).length, 2);
 });
 
-test('a list that cannot be told is an error with exit code 1, never an empty tree', async (t) => {
+test('a list that cannot be read is an error with exit code 1, never an empty tree', async (t) => {
   const image = imageManifest();
   for (const status of [403, 429, 500]) {
     const upstream = await createScriptedUpstream(t, [
@@ -155,7 +155,7 @@ test('a list that cannot be told is an error with exit code 1, never an empty tr
   }
 });
 
-test('a misused command ends with 2', async (t) => {
+test('wrong arguments end with 2', async (t) => {
   const misuses = [
     [],
     ['team/app:1'],
@@ -170,7 +170,7 @@ test('a misused command ends with 2', async (t) => {
   }
 });
 
-test('what a terminal would obey in the words of a registry is not printed', async (t) => {
+test('control characters from a registry are not printed', async (t) => {
   const subject = imageManifest();
   const upstream = await createScriptedUpstream(t, [
     {request: `GET /v2/app/manifests/${subject.digest}`, answer: manifestAnswer(subject)},

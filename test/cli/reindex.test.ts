@@ -6,7 +6,7 @@ import {parseName} from '../../src/oci/name.ts';
 import {createServer} from '../../src/server.ts';
 import type {Change} from '../../src/storage/metadata.ts';
 import {openSqliteMetadata} from '../../src/storage/sqlite/metadata.ts';
-import {type Command, call, run, signalAfter, start, startInTerminal} from '../support/command.ts';
+import {type Command, call, PATIENT, run, signalAfter, start, startInTerminal} from '../support/command.ts';
 import {headAnswer, imageManifest, manifestAnswer} from '../support/content.ts';
 import {createFolder} from '../support/folder.ts';
 import {listAnswer, referrerOf} from '../support/referrers.ts';
@@ -24,7 +24,7 @@ async function setUp(t: ExecutionContext, {url = 'http://127.0.0.1:9', count = 2
     file,
     `listen: {host: 127.0.0.1, port: 0}
 storage: {path: ${join(cwd, 'data')}}
-registries: {r.test: {default: true, upstream: {url: "${url}", insecure: true}, referrers: {mode: api, prefetch: off}}}`,
+registries: {r.test: {default: true, upstream: {url: "${url}", insecure: true, timeouts: ${JSON.stringify(PATIENT)}}, referrers: {mode: api, prefetch: off}}}`,
   );
   const referrers = Array.from({length: count}, () => referrerOf(image));
   const metadata = await openSqliteMetadata({path: join(cwd, 'data', 'meta.db')});
@@ -79,7 +79,7 @@ test('without a server it opens the store itself', async (t) => {
   );
 });
 
-test('beside a running server, the server does it and sees it at once', async (t) => {
+test('beside a running server, the server rebuilds the index and serves it at once', async (t) => {
   const {cwd, reindex, referrers} = await setUp(t);
   const {server, url} = await served(t, cwd);
   t.deepEqual(await listed(url), []);
@@ -92,7 +92,7 @@ test('beside a running server, the server does it and sees it at once', async (t
   t.is(await server.ended, 0);
 });
 
-test('for machines each line is a message of JSON, the last one the result', async (t) => {
+test('with --json each line is a JSON message, and the last one is the result', async (t) => {
   const {reindex} = await setUp(t);
   const {code, stdout, stderr} = await call([...reindex, '--json']);
   t.is(code, 0);
@@ -116,7 +116,7 @@ test('on a terminal a bar is drawn', async (t) => {
   t.true(stdout.replaceAll('\r\n', '\n').endsWith(`\x1b[K${DONE}`), JSON.stringify(stdout));
 });
 
-test('SIGINT ends the command with 130 and leaves the server well', async (t) => {
+test('SIGINT ends the command with 130 and does not disturb the server', async (t) => {
   const {cwd, file, reindex} = await setUp(t, {count: 2000});
   const url = await serving(t, file);
   const env = await signalAfter(cwd, 'progress', 'SIGINT');
@@ -128,7 +128,7 @@ test('SIGINT ends the command with 130 and leaves the server well', async (t) =>
   t.is((await listed(url)).length, 2000);
 });
 
-test('SIGINT leaves a store that was opened itself well', async (t) => {
+test('SIGINT does not damage a store that the command opened itself', async (t) => {
   const {cwd, reindex} = await setUp(t, {count: 2000});
   const env = await signalAfter(cwd, 'progress', 'SIGINT');
   t.is((await run(t, [...reindex, '--json'], {cwd, env})).code, 130);
@@ -187,7 +187,7 @@ const indexWith = (file: string, budget: string) => [
   ...['--budget', budget],
 ];
 
-test('index brings in what the upstream’s tags lead to, with and without a server', async (t) => {
+test('index stores what the upstream’s tags lead to, with and without a server', async (t) => {
   for (const withServer of [true, false]) {
     const upstream = await createScriptedUpstream(t, [
       ...walked,

@@ -4,7 +4,7 @@ import {Agent, request} from 'node:http';
 import type {Socket} from 'node:net';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
-import {start, startInTerminal} from '../support/command.ts';
+import {PATIENT, start, startInTerminal} from '../support/command.ts';
 import {manifestAnswer, plainManifest} from '../support/content.ts';
 import {createFolder} from '../support/folder.ts';
 import {createScriptedUpstream} from '../support/scripted-upstream.ts';
@@ -27,7 +27,7 @@ async function serveFile(t: ExecutionContext, settings: object, env: Record<stri
 
 const listening = {listen: {port: 0}};
 
-test('a SIGHUP takes up other registries', async (t) => {
+test('a SIGHUP applies changed registries', async (t) => {
   const {configure, server, url, reload} = await serveFile(t, {
     ...listening,
     registries: {'apps.local': {default: true}},
@@ -44,7 +44,7 @@ test('a SIGHUP takes up other registries', async (t) => {
   t.is(await server.ended, 0);
 });
 
-test('a SIGHUP with a faulty configuration rejects it whole, with every fault, and goes on', async (t) => {
+test('a SIGHUP rejects a faulty configuration as a whole, with every fault', async (t) => {
   const {configure, server, url, reload} = await serveFile(t, {
     ...listening,
     registries: {'apps.local': {default: true}},
@@ -60,7 +60,7 @@ test('a SIGHUP with a faulty configuration rejects it whole, with every fault, a
   t.is((await fetch(`${url}/v2/_catalog?ns=other.local`)).status, 404);
 });
 
-test('a SIGHUP reports what cannot change while it runs, and leaves it', async (t) => {
+test('a SIGHUP reports settings that need a restart, and does not apply them', async (t) => {
   const registries = {'apps.local': {default: true}};
   const {configure, server, url, reload} = await serveFile(t, {...listening, registries});
   await configure({listen: {port: 1}, storage: {path: './elsewhere'}, registries, log: {format: 'json'}});
@@ -73,7 +73,7 @@ test('a SIGHUP reports what cannot change while it runs, and leaves it', async (
   await server.prints(/^\{.*"request\.end".*\}$/m);
 });
 
-test('a SIGHUP reads the files again that the configuration names', async (t) => {
+test('a SIGHUP reads the files that the configuration names again', async (t) => {
   const [one, two] = [plainManifest(), plainManifest()];
   const basic = (password: string) => `Basic ${Buffer.from(`me:${password}`).toString('base64')}`;
   const challenged = {status: 401, headers: {'WWW-Authenticate': 'Basic realm="r"'}};
@@ -93,7 +93,7 @@ test('a SIGHUP reads the files again that the configuration names', async (t) =>
     registries: {
       'r.test': {
         default: true,
-        upstream: {url: upstream.url, insecure: true, credentials},
+        upstream: {url: upstream.url, insecure: true, credentials, timeouts: PATIENT},
         referrers: {mode: 'off'},
       },
     },
@@ -105,7 +105,7 @@ test('a SIGHUP reads the files again that the configuration names', async (t) =>
   t.is((await fetch(`${url}/v2/app/manifests/two`)).status, 200);
 });
 
-test('when its terminal is closed the server stops instead of going on unseen', async (t) => {
+test('the server stops when its terminal is closed', async (t) => {
   const env = {BACKREF_LISTEN_HOST: '127.0.0.1', BACKREF_LISTEN_PORT: '0'};
   const terminal = await startInTerminal(t, ['serve'], {cwd: await createFolder(t), env});
   if (!terminal) return t.pass('no terminal can be made here');

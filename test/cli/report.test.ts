@@ -6,7 +6,7 @@ function screen(settings: {isTTY?: boolean; columns?: number}) {
   return {written, ...settings, write: (text: string) => written.push(text)};
 }
 
-test('on a terminal a bar is drawn over, and gone at the end', (t) => {
+test('on a terminal a bar is redrawn in place, and cleared at the end', (t) => {
   const terminal = screen({isTTY: true, columns: 80});
   const progress = createProgress(terminal);
   progress.show(0, 'nothing');
@@ -28,7 +28,7 @@ test('a bar never wraps', (t) => {
   t.is(terminal.written[0], '\r[######......]  50 \x1b[K');
 });
 
-test('a bar with what the commands say of large stores fits 80 columns, also where the width is unknown', (t) => {
+test('a bar with the text of a large store fits 80 columns, even when the width is unknown', (t) => {
   for (const columns of [80, 0]) {
     const terminal = screen({isTTY: true, columns});
     const text = '123,456/123,456 tags, 12,345 referrers, 1,234,567 requests';
@@ -39,7 +39,7 @@ test('a bar with what the commands say of large stores fits 80 columns, also whe
   }
 });
 
-test('elsewhere it is a line for every tenth', (t) => {
+test('without a terminal there is a line for every tenth', (t) => {
   const file = screen({});
   const progress = createProgress(file);
   for (let step = 0; step <= 1000; step++) progress.show(step / 1000, `step ${step}`);

@@ -30,7 +30,7 @@ async function silence(t: ExecutionContext): Promise<{port: number; asked: Promi
   return {port: (server.address() as AddressInfo).port, asked};
 }
 
-test('serve tells where it listens, what it serves, where the cache lies and how to pull', async (t) => {
+test('serve prints where it listens, what it serves, where it stores and how to pull', async (t) => {
   const cwd = await createFolder(t);
   const server = start(t, ['serve'], {cwd, env: ANYWHERE});
   const [, url, port] = await server.prints(LISTENS);
@@ -43,7 +43,7 @@ test('serve tells where it listens, what it serves, where the cache lies and how
   t.is((await fetch(`${url}/v2/`)).status, 200);
 });
 
-test('serve tells what becomes of pushes', async (t) => {
+test('serve prints what a push does', async (t) => {
   const cwd = await createFolder(t);
   await writeFile(
     join(cwd, 'f.yaml'),
@@ -56,7 +56,7 @@ test('serve tells what becomes of pushes', async (t) => {
   t.regex(stdout, /r\.test +https:\/\/r\.test, push: through +r\.test/);
 });
 
-test('serve warns of pushes over an address that others can reach', async (t) => {
+test('serve warns about pushes on an address that others can reach', async (t) => {
   const cwd = await createFolder(t);
   await writeFile(join(cwd, 'f.yaml'), 'registries: {apps.local: {}}');
   // The system takes this for 127.0.0.1, backref for any name.
@@ -172,7 +172,7 @@ test('health recognises that another program answers', async (t) => {
   );
 });
 
-test('health tells why a server is not ready', async (t) => {
+test('health says why a server is not ready', async (t) => {
   const cwd = await createFolder(t);
   const server = start(t, ['serve'], {cwd, env: ANYWHERE});
   const [, , port] = await server.prints(LISTENS);

@@ -18,7 +18,7 @@ async function createWorkplace(t: Parameters<typeof createFolder>[0]): Promise<s
   return cwd;
 }
 
-test('storage.path moves everything that a server keeps, and its commands find it there', async (t) => {
+test('storage.path moves everything that a server stores, and its commands find it there', async (t) => {
   const cwd = await createWorkplace(t);
   const env = {...HOSTED, BACKREF_STORAGE_PATH: join(cwd, 'kept')};
   const server = start(t, ['serve'], {cwd, env});
@@ -45,7 +45,7 @@ test('a second server is refused the folder of the blobs as well as the data fol
   }
 });
 
-test('a folder that blobs and metadata reach by two names is one folder', async (t) => {
+test('a folder with two names counts as one folder', async (t) => {
   const cwd = await createWorkplace(t);
   await mkdir(join(cwd, 'data'));
   await symlink('data', join(cwd, 'link'));

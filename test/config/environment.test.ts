@@ -54,19 +54,19 @@ test('a fault of a variable names the variable', async (t) => {
   ]);
 });
 
-test('an unknown BACKREF_ variable is a fault, with what was probably meant', async (t) => {
+test('an unknown BACKREF_ variable is a fault, with the probable name', async (t) => {
   const {faults} = await refusal({env: {BACKREF_LISTEN_PROT: '1'}});
   t.is(faults.length, 1);
   t.is(faults[0]?.where, 'BACKREF_LISTEN_PROT');
   t.regex(faults[0]?.problem ?? '', /did you mean "BACKREF_LISTEN_PORT"/);
 });
 
-test('a BACKREF_ variable that the file names is no fault', async (t) => {
+test('a BACKREF_ variable that the file refers to is not a fault', async (t) => {
   const yaml = `${oneRegistry()}\n      # comment\nlisten: {host: "\${BACKREF_ADDRESS}"}`;
   t.is((await loadGiven({yaml, env: {BACKREF_ADDRESS: '127.0.0.1'}})).listen.host, '127.0.0.1');
 });
 
-test('what Kubernetes sets for a Service named backref is no setting and no fault', async (t) => {
+test('the variables that Kubernetes sets for a Service named backref are neither settings nor faults', async (t) => {
   const config = await loadGiven({
     env: {
       BACKREF_SERVICE_HOST: '10.0.0.1',

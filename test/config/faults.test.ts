@@ -201,7 +201,7 @@ for (const [title, given, fault] of single)
     t.deepEqual(await reported(given), [fault]);
   });
 
-test('an unknown key is a fault, with what was probably meant and what is allowed', async (t) => {
+test('an unknown key is a fault, with the probable key and those that are allowed', async (t) => {
   const {path, problem} = await onlyFault({yaml: oneRegistry('tags: {maxstale: 1d}')});
   t.is(path, 'registries.r.test.tags.maxstale');
   t.is(

@@ -76,7 +76,7 @@ test('the defaults are these', async (t) => {
   });
 });
 
-test('the commented file of the project has the effect of no file', async (t) => {
+test('the commented file of the project has the same effect as no file', async (t) => {
   const env = {BACKREF_CONFIG: 'config/backref.yaml'};
   t.deepEqual(await loadConfig({env}), await loadGiven({}));
 });
@@ -86,7 +86,7 @@ const keysOf = (value: unknown): string[] =>
     ? Object.entries(value).flatMap(([key, inner]) => [key, ...keysOf(inner)])
     : [];
 
-test('every setting stands in the commented file', async (t) => {
+test('the commented file has every setting', async (t) => {
   const text = await readFile('config/backref.yaml', 'utf8');
   const {registries, ...rest} = await loadGiven({});
   const {name, ...hub} = registries[0] ?? {name: undefined};
@@ -116,7 +116,7 @@ test('without storage.path, the lock and the admin socket stay beside the metada
   ]);
 });
 
-test('an empty file has the effect of no file, and so has a file of comments', async (t) => {
+test('an empty file and a file of comments have the same effect as no file', async (t) => {
   const none = await loadGiven({});
   t.deepEqual(await loadGiven({yaml: ''}), none);
   t.deepEqual(await loadGiven({yaml: '# nothing\nlisten:\n  # port: 1\n'}), none);
@@ -138,7 +138,7 @@ test('a file with registries has only those, in its order', async (t) => {
   );
 });
 
-test('a registry may be the default, or none of them', async (t) => {
+test('at most one registry is the default', async (t) => {
   t.false((await firstOf(oneRegistry())).default);
   t.true((await firstOf(oneRegistry('default: true'))).default);
 });
@@ -152,7 +152,7 @@ test('the configuration is frozen to its leaves', async (t) => {
   t.true(frozen(config));
 });
 
-test('--config goes before BACKREF_CONFIG, which goes before config/backref.yaml', async (t) => {
+test('--config overrides BACKREF_CONFIG, which overrides config/backref.yaml', async (t) => {
   const files: Record<string, string> = {
     'config/backref.yaml': 'listen: {port: 1}',
     'env.yaml': 'listen: {port: 2}',
@@ -166,7 +166,7 @@ test('--config goes before BACKREF_CONFIG, which goes before config/backref.yaml
   t.is(await port({file: 'flag.yaml', env: {BACKREF_CONFIG: 'env.yaml'}}), 3);
 });
 
-test('variables stand in for values, with a default where one is given', async (t) => {
+test('variables are replaced in values, with an optional default', async (t) => {
   const yaml = oneUpstream(
     'url: https://${HOST}:${PORT:-8443}',
     'breaker: {failures: "${FAILURES}"}',
@@ -178,7 +178,7 @@ test('variables stand in for values, with a default where one is given', async (
   t.is(upstream.timeouts.idle, 9000);
 });
 
-test('$${ is a literal ${, and a value of a variable is not read again', async (t) => {
+test('$${ is a literal ${, and the value of a variable is not expanded again', async (t) => {
   const yaml = oneUpstream('url: https://r.test', 'credentials: {username: "$${A}", password: "${B}$"}');
   const upstream = await upstreamOf(yaml, {A: 'x', B: '${A}'});
   t.deepEqual(upstream.credentials, {kind: 'basic', username: '${A}', password: '${A}$'});
@@ -192,7 +192,7 @@ test('a password comes from a file, less the newline at its end', async (t) => {
   }
 });
 
-test('credentials may be those of a Docker configuration', async (t) => {
+test('credentials may come from a Docker configuration', async (t) => {
   const yaml = oneUpstream(
     'url: https://r.test',
     'credentials: {dockerConfig: "${HOME}/.docker/config.json"}',
@@ -216,7 +216,7 @@ test('an upstream URL is reduced to scheme and host', async (t) => {
 const pushOf = async (lines: string) => (await firstOf(`registries: {r.test: {${lines}}}`)).push;
 const UPSTREAM = 'upstream: {url: "https://r.test"}';
 
-test('a registry without upstream is hosted and takes pushes; one with an upstream is a mirror', async (t) => {
+test('a registry without upstream is hosted and accepts pushes; one with an upstream is a mirror', async (t) => {
   const hosted = await firstOf('registries: {apps.local: }');
   t.is(hosted.upstream, undefined);
   t.is(hosted.push, 'local');
@@ -226,7 +226,7 @@ test('a registry without upstream is hosted and takes pushes; one with an upstre
     t.is(await pushOf(`${UPSTREAM}, push: ${push}`), push);
 });
 
-test('what is checked of a push, and what may be laid over an upstream, is set for each registry', async (t) => {
+test('validation and overlay of pushes are set for each registry', async (t) => {
   const registry = await firstOf(
     oneRegistry(
       'push: local',

@@ -14,7 +14,7 @@ test('a duration is a number with a unit, in milliseconds', (t) => {
   for (const [text, ms] of Object.entries(durations)) t.is(parseDuration(text), ms, text);
 });
 
-test('0 is the one duration without a unit', (t) => {
+test('0 is the only duration without a unit', (t) => {
   t.is(parseDuration(0), 0);
   t.is(parseDuration('0'), 0);
   for (const value of [60, '60', '', 's', '-1s', '1 fortnight', '1s1s', null, true, ['1s']])
@@ -34,7 +34,7 @@ test('a size is a number of bytes, or one with a decimal or binary unit in any c
   t.is(parseSize(4096), 4096);
 });
 
-test('what is no size is none', (t) => {
+test('anything else is not a size', (t) => {
   for (const value of ['256M', 'MiB', '-1', -1, 1.5, Number.NaN, '99999999TiB', '', undefined, {}])
     t.is(parseSize(value), undefined, String(value));
 });
@@ -49,7 +49,7 @@ test('any number of bytes survives being written and read', (t) => {
   t.pass();
 });
 
-test('any text is a whole number that is safe, or nothing', (t) => {
+test('any text is a safe whole number, or undefined', (t) => {
   const quantity = fc.oneof(fc.string(), fc.stringMatching(/^\d{0,20}\.?\d{0,20} ?[a-zA-Z]{0,3}$/));
   fc.assert(
     fc.property(quantity, (text) =>

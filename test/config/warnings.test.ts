@@ -5,7 +5,7 @@ import {loadGiven} from '../support/settings.ts';
 const PUSHED =
   'registries: {a.test: {}, r.test: {upstream: {url: https://r.test}, push: through}, m.test: {upstream: {url: https://m.test}}}';
 
-test('pushes over an address that others can reach are warned of, with the registries', async (t) => {
+test('there is a warning about pushes on an address that others can reach, with the registries', async (t) => {
   for (const host of ['0.0.0.0', '::', '192.168.1.5', 'mirror.lan']) {
     const config = await loadGiven({yaml: `listen: {host: "${host}"}\n${PUSHED}`});
     const [warning, ...others] = configWarnings(config);
@@ -15,7 +15,7 @@ test('pushes over an address that others can reach are warned of, with the regis
   }
 });
 
-test('pushes over loopback are not warned of, nor a mirror on any address', async (t) => {
+test('there is no warning about pushes on loopback, nor about a mirror on any address', async (t) => {
   for (const host of ['127.0.0.1', '127.1.2.3', '::1', 'localhost'])
     t.deepEqual(configWarnings(await loadGiven({yaml: `listen: {host: "${host}"}\n${PUSHED}`})), []);
   t.deepEqual(configWarnings(await loadGiven({})), []);

@@ -44,7 +44,7 @@ test('a request is one line with its time, level, client and user agent, and the
   );
 });
 
-test('the line of a request with a body tells how much of it came', async (t) => {
+test('the line of a request with a body says how much was received', async (t) => {
   const {events, text} = await logged({level: 'info', format: 'pretty'});
   events.emit('request.end', {
     ...REQUEST,
@@ -76,13 +76,13 @@ test('health checks, pings and scrapes are of interest only when they fail', asy
   t.regex(text(), /WARN: GET .* 503/);
 });
 
-test('what was served stale is a warning that says why', async (t) => {
+test('a stale response is a warning that says why', async (t) => {
   const {events, text} = await logged({level: 'warn', format: 'pretty'});
   events.emit('request.end', {...REQUEST, outcome: 'stale', reason: 'r.test: refused; serving a copy'});
   t.regex(text(), /WARN: GET .*: r\.test: refused; serving a copy \[r-123456\]\n$/);
 });
 
-test('colours are for terminals', async (t) => {
+test('terminals get colors', async (t) => {
   const lines: string[] = [];
   const deps = {write: (line: string) => void lines.push(line), now: () => Date.parse(TIME), colors: true};
   const log = await createLog({level: 'info', format: 'pretty'}, deps);
@@ -91,7 +91,7 @@ test('colours are for terminals', async (t) => {
   t.not(stripVTControlCharacters(lines[0] ?? ''), lines[0]);
 });
 
-test('what is below the level is not written', async (t) => {
+test('lines below the level are not written', async (t) => {
   const emitAll = ({events}: Awaited<ReturnType<typeof logged>>) => {
     events.emit('fill.start', {digest: DIGEST, resumedAt: 0});
     events.emit('request.end', REQUEST);
@@ -133,7 +133,7 @@ for (const format of ['pretty', 'json'] as const)
     t.regex(text(), /401 for https:\/\/\[redacted\]@r\.test/);
   });
 
-test('a client cannot forge a line or speak to the terminal', async (t) => {
+test('a client cannot forge a line or send control characters to the terminal', async (t) => {
   const {events, text} = await logged({level: 'info', format: 'pretty'});
   const forged = `\n[${TIME}] ERROR: forged\u001b[31m\u0085`;
   events.emit('request.end', {...REQUEST, url: `/v2/${forged}`, userAgent: forged});

@@ -38,7 +38,7 @@ async function figures({ask}: Backref): Promise<Map<string, number>> {
   );
 }
 
-test('a pull, a warm pull and a list are counted by what they were', async (t) => {
+test('a cold pull, a warm pull and a list are counted by outcome', async (t) => {
   const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
   const proxy = await startBackref(t, {registries: [{url: upstream.url, referrers: {mode: 'api'}}]});
   for (const path of ['manifests/1', 'manifests/1', `blobs/${blob.digest}`])
@@ -73,7 +73,7 @@ test('an upstream that cannot be asked is counted by how it fails', async (t) =>
   t.is(found.get('backref_requests_total{method="GET",registry="docker.io",status="503"}'), 1);
 });
 
-test('no label holds a client’s own text, so that their number is bounded', async (t) => {
+test('no label holds a client’s text, so their number is bounded', async (t) => {
   const upstream = await createScriptedUpstream(t, [{request: /./, answer: {status: 404}, always: true}]);
   const proxy = await startBackref(t, {registries: [{url: upstream.url}]});
   for (const path of ['/v2/app/tags/list', '/nowhere', '/metrics']) await proxy.ask(path);
@@ -89,7 +89,7 @@ test('no label holds a client’s own text, so that their number is bounded', as
   t.true(after - before < 12, `${after - before} further figures`);
 });
 
-test('a request is timed by what it asked for and how that ended', async (t) => {
+test('a request is timed by kind and outcome', async (t) => {
   const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
   const proxy = await startBackref(t, {registries: [{url: upstream.url, referrers: {mode: 'api'}}]});
   const paths = [
@@ -114,7 +114,7 @@ test('a request is timed by what it asked for and how that ended', async (t) => 
     t.is(found.get(`backref_request_seconds_count{${labels}}`), 1, labels);
 });
 
-test('what is under way is counted until it ends', async (t) => {
+test('running requests and downloads are counted until they end', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {
       request: script[1]?.request ?? '',
@@ -135,7 +135,7 @@ test('what is under way is counted until it ends', async (t) => {
   t.is((await figures(proxy)).get('backref_requests_in_flight'), 1);
 });
 
-test('a body that breaks off counts as far as it was sent, and a HEAD by its headers', async (t) => {
+test('an incomplete body counts as far as it was sent, and a HEAD by its headers', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {
       request: script[1]?.request ?? '',
@@ -158,7 +158,7 @@ test('a body that breaks off counts as far as it was sent, and a HEAD by its hea
   t.true(added > 100 && added < 1000, String(added));
 });
 
-test('stored and free bytes, the build and the process have their figures', async (t) => {
+test('there are metrics of stored and free bytes, the build and the process', async (t) => {
   const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
   const proxy = await startBackref(t, {registries: [{url: upstream.url, referrers: {mode: 'api'}}]});
   t.is((await figures(proxy)).get('backref_stored_bytes'), 0);
@@ -181,7 +181,7 @@ test('stored and free bytes, the build and the process have their figures', asyn
     t.true(found.has(name), name);
 });
 
-test('each figure is named once, also where two servers run in one process', async (t) => {
+test('each metric is named once, even with two servers in one process', async (t) => {
   const proxies = [await startBackref(t, {registries: [{}]}), await startBackref(t, {registries: [{}]})];
   for (const proxy of proxies) {
     const {body} = await proxy.ask('/metrics');
@@ -191,7 +191,7 @@ test('each figure is named once, also where two servers run in one process', asy
   }
 });
 
-test('the figures of one server are not those of another in the same process', async (t) => {
+test('two servers in one process have separate metrics', async (t) => {
   const [one, two] = [await createScriptedUpstream(t, script.slice(0, 1)), await createScriptedUpstream(t)];
   const asked = await startBackref(t, {registries: [{url: one.url}]});
   const idle = await startBackref(t, {registries: [{url: two.url}]});
@@ -201,7 +201,7 @@ test('the figures of one server are not those of another in the same process', a
   t.is((await figures(idle)).get(served), undefined);
 });
 
-test('a host that an upstream redirects to is other, unless it is configured', async (t) => {
+test('a redirect host has the label other, unless it is configured', async (t) => {
   const storage = await createScriptedUpstream(t, [
     {request: 'GET /blob', answer: blobAnswer(blob)},
     {request: 'GET /blob', answer: blobAnswer(blob)},

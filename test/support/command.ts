@@ -1,5 +1,6 @@
 import {type ChildProcess, spawn} from 'node:child_process';
 import {once} from 'node:events';
+import {existsSync} from 'node:fs';
 import {writeFile} from 'node:fs/promises';
 import {join, resolve} from 'node:path';
 import {fileURLToPath} from 'node:url';
@@ -14,12 +15,12 @@ export interface Surroundings {
   env?: Record<string, string>;
 }
 
-/** A `backref` command under way. */
+/** A running command. */
 export interface Command {
   child: ChildProcess;
   /** Everything that was printed so far. */
   printed(): {stdout: string; stderr: string};
-  /** Resolves with the match as soon as what was printed to stdout holds one; rejects when the command ends before. */
+  /** Resolves with the first match in stdout; rejects when the command ends without one. */
   prints(pattern: RegExp): Promise<RegExpMatchArray>;
   /** The exit code, or the signal that ended the command. */
   ended: Promise<number | NodeJS.Signals | null>;
@@ -32,12 +33,15 @@ export const COMPILED: Record<string, string> = NODE_COMPILE_CACHE
   : {};
 
 /**
- * Starts `backref` with nothing of this process's environment that it could tell; a command that still runs ends with
- * the test.
+ * Starts `backref` in a process of its own, without this process's environment. A command that still runs ends with the
+ * test.
  */
 export function start(t: ExecutionContext, args: readonly string[], {cwd, env = {}}: Surroundings): Command {
   return startProgram(t, process.execPath, [MAIN, ...args], {cwd, env});
 }
+
+/** Time limits of an upstream that a busy machine does not reach. */
+export const PATIENT = {connect: '1m', headers: '1m', idle: '1m'};
 
 /** Starts any program, in the same way. */
 export function startProgram(
@@ -60,7 +64,7 @@ export async function startInTerminal(
 ): Promise<Command | undefined> {
   // util-linux: runs a command in a terminal that ends with it.
   const script = await findExecutable('script');
-  if (!script || process.platform !== 'linux') return undefined;
+  if (!script || process.platform !== 'linux' || !existsSync('/dev/ptmx')) return undefined;
   const line = [process.execPath, MAIN, ...args].map((word) => `'${word}'`).join(' ');
   const child = spawn(script, ['--quiet', '--return', '--command', `exec ${line}`, '/dev/null'], {
     cwd,

@@ -33,7 +33,11 @@ export async function plantedCopy(
 
 /** Runs a tool of node_modules/.bin in a folder. Gives its exit code and everything that it printed. */
 export async function runTool(cwd: string, tool: string, args: readonly string[]) {
-  const child = spawn(join(cwd, 'node_modules/.bin', tool), args, {cwd, stdio: ['ignore', 'pipe', 'pipe']});
+  const child = spawn(join(cwd, 'node_modules/.bin', tool), args, {
+    cwd,
+    env: {...process.env, FORCE_COLOR: '0'},
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   let output = '';
   for (const stream of [child.stdout, child.stderr])
     stream.setEncoding('utf8').on('data', (text: string) => {
