@@ -1,9 +1,9 @@
-# The image of backref. test/packaging.test.ts takes these very steps outside a container, so keep to plain ones.
+# The image of backref. test/packaging.test.ts runs these steps outside a container, so keep them simple.
 
 FROM node:24-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
-# Without install scripts: all that they would bring is one more Node.
+# Without install scripts, which would only add another Node.
 RUN npm ci --ignore-scripts
 COPY tsconfig.json tsconfig.build.json ./
 COPY src ./src
@@ -16,7 +16,7 @@ LABEL org.opencontainers.image.title="backref" \
   org.opencontainers.image.version="0.1.0" \
   org.opencontainers.image.licenses="Apache-2.0"
 ENV NODE_ENV=production
-# Everything that is kept lies in the volume; a configuration may be mounted as /app/config/backref.yaml.
+# Everything that is stored is in the volume. A configuration may be mounted as /app/config/backref.yaml.
 ENV BACKREF_STORAGE_PATH=/data
 ENV BACKREF_LOG_FORMAT=json
 WORKDIR /app
@@ -24,12 +24,12 @@ COPY LICENSE package.json ./
 COPY config ./config
 COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
-# The base image's user "node", by number: Kubernetes sees from that alone that it is not root.
+# The base image's user "node" by number, from which Kubernetes can tell that it is not root.
 RUN mkdir /data && chown 1000:1000 /data
 USER 1000:1000
 VOLUME /data
 EXPOSE 5000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=5s CMD ["node", "dist/cli/main.js", "health"]
-# Short-lived objects get 4 MiB instead of up to 64: the buffers of what streams through go with them, and sooner.
+# 4 MiB for short-lived objects instead of up to 64, so that the buffers of streamed bodies are freed sooner.
 ENTRYPOINT ["node", "--max-semi-space-size=4", "dist/cli/main.js"]
 CMD ["serve"]

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// The command `backref`. An older Node cannot load the rest, so nothing of it is imported before the version of Node is
-// known, and this file is written so that Node 14 can read it. The versions are those of "engines" in package.json.
+// The command `backref`. Checks the version of Node before it imports anything, since an older Node cannot load the rest.
+// Node 14 can parse this file. The versions are those of "engines" in package.json.
 import {existsSync} from 'node:fs';
 
 const {node: version} = process.versions;
@@ -8,7 +8,7 @@ const [major, minor] = version.split('.').map(Number);
 const isSupported = major > 24 || (major === 24 && minor >= 5) || (major === 22 && minor >= 21);
 
 if (isSupported) {
-  // A checkout, which `npm install --global .` links to, runs its sources; the package has none.
+  // A checkout, to which `npm install --global .` links, runs its sources. The package has none.
   const sources = new URL('../src/cli/main.ts', import.meta.url);
   import(existsSync(sources) ? sources.href : '../dist/cli/main.js');
 } else {

@@ -4,7 +4,7 @@ import {createServer as createHttpServer} from 'node:http';
 import {type AddressInfo, createServer} from 'node:net';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
-import {call, run, start} from '../support/command.ts';
+import {type Command, call, run, start} from '../support/command.ts';
 import {createFolder} from '../support/folder.ts';
 import {ownPort} from '../support/port.ts';
 
@@ -30,7 +30,14 @@ async function silence(t: ExecutionContext): Promise<{port: number; asked: Promi
   return {port: (server.address() as AddressInfo).port, asked};
 }
 
-test('serve prints where it listens, what it serves, where it stores and how to pull', async (t) => {
+/** Ends a server with a signal, after which it has written nothing to stderr. */
+async function endsWith0(t: ExecutionContext, server: Command, signal: NodeJS.Signals): Promise<void> {
+  server.child.kill(signal);
+  t.is(await server.ended, 0);
+  t.is(server.printed().stderr, '');
+}
+
+test('serve prints where it listens, what it serves, where it stores and how to pull; SIGTERM ends it with 0', async (t) => {
   const cwd = await createFolder(t);
   const server = start(t, ['serve'], {cwd, env: ANYWHERE});
   const [, url, port] = await server.prints(LISTENS);
@@ -41,9 +48,10 @@ test('serve prints where it listens, what it serves, where it stores and how to 
   t.regex(stdout, /public\.ecr\.aws +https:\/\/public\.ecr\.aws/);
   t.true(stdout.includes(`docker pull localhost:${port}/alpine`));
   t.is((await fetch(`${url}/v2/`)).status, 200);
+  await endsWith0(t, server, 'SIGTERM');
 });
 
-test('serve prints what a push does', async (t) => {
+test('serve prints what a push does; SIGINT ends it with 0', async (t) => {
   const cwd = await createFolder(t);
   await writeFile(
     join(cwd, 'f.yaml'),
@@ -54,6 +62,7 @@ test('serve prints what a push does', async (t) => {
   const {stdout} = server.printed();
   t.regex(stdout, /apps\.local +hosted here, push: local +the default; apps\.local/);
   t.regex(stdout, /r\.test +https:\/\/r\.test, push: through +r\.test/);
+  await endsWith0(t, server, 'SIGINT');
 });
 
 test('serve warns about pushes on an address that others can reach', async (t) => {
@@ -65,16 +74,6 @@ test('serve warns about pushes on an address that others can reach', async (t) =
   const [line] = await server.prints(/^.*listen\.host: anyone who can reach .*$/m);
   t.regex(line, /warn/i);
   t.regex(line, /127\.1 can push to apps\.local/);
-});
-
-test('SIGTERM and SIGINT end it with 0, with nothing on stderr', async (t) => {
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    const server = start(t, ['serve'], {cwd: await createFolder(t), env: ANYWHERE});
-    await server.prints(LISTENS);
-    server.child.kill(signal);
-    t.is(await server.ended, 0);
-    t.is(server.printed().stderr, '');
-  }
 });
 
 test('a second signal ends it at once, with the code that a shell expects', async (t) => {
@@ -194,7 +193,7 @@ test('health is 0 while the server is ready and 1 when it does not answer', asyn
   t.like(await run(t, ['health'], {cwd, env}), {code: 0, stdout: '', stderr: ''});
   server.child.kill('SIGTERM');
   await server.ended;
-  const {code, stderr} = await run(t, ['health'], {cwd, env});
+  const {code, stderr} = await call(['health'], env);
   t.is(code, 1);
   t.regex(stderr, /does not answer/);
 });
