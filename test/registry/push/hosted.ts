@@ -1,161 +1,71 @@
-import {join} from 'node:path';
 import type {ExecutionContext} from 'ava';
 import {ANONYMOUS} from '../../../src/caller.ts';
-import {createEvents, type Events} from '../../../src/events.ts';
 import type {Digest} from '../../../src/oci/digest.ts';
 import {OciError} from '../../../src/oci/errors.ts';
-import {parseName} from '../../../src/oci/name.ts';
 import type {UploadId} from '../../../src/oci/upload.ts';
-import {createAccess} from '../../../src/registry/access.ts';
-import {createFills} from '../../../src/registry/blobs/fills.ts';
-import {createBlobLifecycle} from '../../../src/registry/blobs/lifecycle.ts';
-import {createManifests} from '../../../src/registry/manifests/manifests.ts';
-import {createMemory} from '../../../src/registry/memory.ts';
+import type {Garbage} from '../../../src/registry/maintenance/garbage.ts';
 import type {Route} from '../../../src/registry/namespace.ts';
-import {createNegativeCache} from '../../../src/registry/negative-cache.ts';
-import {createManifestPull} from '../../../src/registry/pull/manifest.ts';
-import {createLocalPush} from '../../../src/registry/push/local.ts';
 import type {Chunk, Push} from '../../../src/registry/push/push.ts';
-import {createUploads, type Uploads} from '../../../src/registry/push/uploads.ts';
-import {createFallbackTags} from '../../../src/registry/referrers/fallback-tag.ts';
-import type {LocalPush, Registry} from '../../../src/registry/registries.ts';
-import {createTags} from '../../../src/registry/tags/tags.ts';
-import {createWriteFence} from '../../../src/registry/write-fence.ts';
+import type {Uploads} from '../../../src/registry/push/uploads.ts';
 import type {BlobStore} from '../../../src/storage/blob-store.ts';
-import {createProcessClaims} from '../../../src/storage/claims.ts';
-import {createFsBlobStore} from '../../../src/storage/fs/blob-store.ts';
-import {createSpools} from '../../../src/storage/fs/spools.ts';
 import type {Metadata} from '../../../src/storage/metadata.ts';
-import type {Spools} from '../../../src/storage/spool.ts';
-import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
-import {createEmptyUpstream} from '../../../src/upstream/empty.ts';
 import {createMovableClock, type MovableClock} from '../../support/backref.ts';
-import {createFolder} from '../../support/folder.ts';
+import {type InProcess, type WiredOptions, wireInProcess} from '../../support/wired.ts';
 
-/** A registry `hosted.test` that keeps what is pushed, over real storage, without a server in front. */
+/** A registry that keeps what is pushed, wired over real storage without a server in front. */
 export interface Hosted {
   readonly push: Push;
   readonly uploads: Uploads;
+  readonly garbage: Garbage;
   readonly metadata: Metadata;
   readonly store: BlobStore;
-  readonly spools: Spools;
   readonly clock: MovableClock;
-  readonly events: Events;
   readonly folder: string;
   route(name?: string): Route;
-  /** The same over what this one leaves behind, as another process finds it. */
+  /** Ends this one. @returns another over what it leaves behind, as a new process finds it */
   restart(): Promise<Hosted>;
 }
 
-export interface HostedOptions {
-  policy?: Partial<LocalPush>;
-  folder?: string;
-  clock?: MovableClock;
-  /** Takes the place of the spools in the folder. */
-  spools?(real: Spools): Spools;
-  /** Takes the place of the metadata. */
-  metadata?(real: Metadata): Metadata;
-}
+export type HostedOptions = Pick<WiredOptions<MovableClock>, 'folder' | 'metadata' | 'spools'>;
 
-const TAGS = {ttl: 60_000, maxStale: 0, keepDeleted: 0, absentTtl: 5000};
-const REFERRERS = {mode: 'auto', ttl: 60_000, maxStale: 0, prefetch: 'off'} as const;
-const POLICY: LocalPush = {
-  mode: 'local',
-  validate: {blobs: true, children: true, sizes: false},
-  tags: 'deny',
-  keep: undefined,
-};
+export const createHosted = async (t: ExecutionContext, options: HostedOptions = {}): Promise<Hosted> =>
+  hostedIn(await wireInProcess(t, {...options, registries: [{library: false}], clock: createMovableClock()}));
 
-export async function createHosted(t: ExecutionContext, options: HostedOptions = {}): Promise<Hosted> {
-  const folder = options.folder ?? (await createFolder(t));
-  const clock = options.clock ?? createMovableClock();
-  const opened = await openSqliteMetadata({path: join(folder, 'meta.db')});
-  t.teardown(() => opened.close());
-  const metadata = options.metadata?.(opened) ?? opened;
-  const store = createFsBlobStore({path: join(folder, 'blobs'), metadata});
-  const real = createSpools({path: join(folder, 'spool')});
-  const spools = options.spools?.(real) ?? real;
-  const events = createEvents();
-  const writeFence = createWriteFence();
-  const negativeCache = createNegativeCache(clock);
-  const memory = createMemory(1024 * 1024);
-  const access = createAccess({metadata, memory, clock, events});
-  const coordination = createProcessClaims();
-  const lifecycle = createBlobLifecycle({store, metadata, clock});
-  const fills = createFills({spools, store, lifecycle, coordination, clock, events});
-  const pull = createManifestPull({metadata, writeFence, clock, arrived: () => {}});
-  const tags = createTags({metadata, pull, negativeCache, writeFence, clock, events});
-  const manifests = createManifests({metadata, access, pull, tags, negativeCache, events});
-  const fallbackTags = createFallbackTags({metadata, pull});
-  const uploads = createUploads({metadata, spools, lifecycle, coordination, clock});
-  const parts = {
-    metadata,
-    lifecycle,
-    access,
-    fills,
-    pull,
-    manifests,
-    fallbackTags,
-    tags,
-    memory,
-    negativeCache,
-    clock,
-    events,
-  };
-  const push = createLocalPush({...parts, uploads});
-  const registry: Registry = {
-    name: 'hosted.test',
-    aliases: [],
-    hosts: [],
-    library: false,
-    upstream: createEmptyUpstream('hosted.test'),
-    hosted: true,
-    push: {...POLICY, ...options.policy},
-    maxManifest: 4 * 1024 * 1024,
-    tags: TAGS,
-    referrers: REFERRERS,
-    rateLimitStatus: 503,
-  };
+function hostedIn(wired: InProcess<MovableClock>): Hosted {
+  const {storage, clock, folder} = wired;
+  const route = (name = 'team/app') => wired.route(name);
   return {
-    push,
-    uploads,
-    metadata,
-    store,
-    spools,
+    push: wired.push.push,
+    uploads: wired.push.uploads,
+    garbage: wired.maintenance.garbage,
+    metadata: storage.metadata,
+    store: storage.store,
     clock,
-    events,
     folder,
-    route: (name = 'team/app') => ({
-      registry,
-      repository: {registry: registry.name, name: parseName(name)},
-      asked: name,
-    }),
-    async restart() {
-      await metadata.close();
-      return createHosted(t, {...options, folder, clock});
-    },
+    route,
+    restart: async () => hostedIn(await wired.restart()),
   };
 }
 
 export const caller = ANONYMOUS;
 
-/** Bytes as a client sends them, in pieces, its headers telling what `told` says. */
+/** Bytes as a client sends them, in pieces, with what its headers declare. */
 export const chunkOf = (
   bytes: Uint8Array | readonly Uint8Array[],
-  told: Partial<Pick<Chunk, 'length' | 'range'>> = {},
+  declared: Partial<Pick<Chunk, 'length' | 'range'>> = {},
 ): Chunk => ({
   length: undefined,
   range: undefined,
-  ...told,
+  ...declared,
   bytes: streamOf(bytes instanceof Uint8Array ? [bytes] : bytes),
 });
 
 async function* streamOf(pieces: readonly Uint8Array[]): AsyncGenerator<Uint8Array, void> {
-  // Each piece is the reader's own: an upload is written behind whoever gives it.
+  // The reader owns each piece: an upload is still being written when the next piece is asked for.
   for (const piece of pieces) yield Buffer.from(piece);
 }
 
-/** A chunk that names its place. */
+/** A chunk that declares its place and length. */
 export const placed = (bytes: Uint8Array, start: number): Chunk =>
   chunkOf(bytes, {length: bytes.length, range: {start, end: start + bytes.length - 1}});
 
@@ -164,7 +74,7 @@ export const nothingMore = (): Chunk => chunkOf([], {length: 0});
 /** Begins an upload in this repository. */
 export async function begun({push}: Hosted, route: Route): Promise<UploadId> {
   const state = await push.begin(route, {algorithm: undefined, mount: undefined}, caller);
-  if (state === 'mounted') throw new Error('nothing was to be mounted');
+  if (state === 'mounted') throw new Error('expected an upload, but a blob was mounted');
   return state.id;
 }
 
@@ -177,7 +87,7 @@ export async function pushBlob(
   await hosted.push.finish(route, await begun(hosted, route), digest, chunkOf(bytes), caller);
 }
 
-/** The refusal that a promise ends with. */
+/** The OciError that a promise rejects with. */
 export async function refusalOf(work: Promise<unknown>): Promise<OciError> {
   try {
     await work;
@@ -185,7 +95,7 @@ export async function refusalOf(work: Promise<unknown>): Promise<OciError> {
     if (error instanceof OciError) return error;
     throw error;
   }
-  throw new Error('expected an OciError, but it was done');
+  throw new Error('expected an OciError, but it succeeded');
 }
 
 /** All bytes of a stored blob. */
