@@ -4,10 +4,10 @@ import {errorCode} from '../error-code.ts';
 import type {Commands} from './commands.ts';
 import {type Failure, messagesOf, socketPath} from './protocol.ts';
 
-/** Milliseconds in which a server that runs begins to answer. */
-const PATIENCE = 10_000;
+/** How long a running server may take to begin its answer. */
+const ANSWER_TIMEOUT_MS = 10_000;
 
-/** The server was stopped before it was done. What was wished can be wished again, of whoever works on the folder then. */
+/** The server stopped before the command was done. It can be run again, on whatever process then uses the folder. */
 export class ServerStopped extends Error {
   override readonly name = 'ServerStopped';
 }
@@ -18,10 +18,10 @@ interface Task<Progress> {
 }
 
 /**
- * The commands of the server that works on a data folder, over its local socket. What it cannot do is an Error with
- * its words.
- * @returns undefined when no server answers there.
- * @throws Error when there is one that this user may not speak to.
+ * The commands of the server that uses a data folder, over its local socket. A command that fails throws an Error with the
+ * server's message.
+ * @returns undefined when no server answers there
+ * @throws Error when this user is not allowed to use the socket
  */
 export async function connectCommands(folder: string): Promise<Commands | undefined> {
   const path = await socketPath(folder);
@@ -35,7 +35,7 @@ export async function connectCommands(folder: string): Promise<Commands | undefi
   };
 }
 
-/** What takes no time that would be worth a progress, or an end before its time. */
+/** For a command that is too short to report progress or to be interrupted. */
 const SHORT: Task<unknown> = {signal: new AbortController().signal, progress: () => {}};
 
 async function isReachable(path: string): Promise<boolean> {
@@ -50,11 +50,11 @@ async function isReachable(path: string): Promise<boolean> {
 async function run<Progress, Result>(
   path: string,
   command: string,
-  wish: Record<string, unknown>,
+  options: Record<string, unknown>,
   {signal, progress}: Task<Progress>,
 ): Promise<Result> {
   try {
-    const response = await post(path, command, JSON.stringify(wish), signal);
+    const response = await post(path, command, JSON.stringify(options), signal);
     for await (const message of messagesOf(response.setEncoding('utf8'))) {
       if ('error' in message) throw failureOf(message.error);
       if ('result' in message) return message.result as Result;
@@ -70,7 +70,7 @@ async function run<Progress, Result>(
 const failureOf = ({message, stopped}: Failure): Error =>
   stopped ? new ServerStopped(message) : new Error(message);
 
-/** How a connection ends whose server does, before it was made or afterwards. */
+/** The errors of a connection whose server ends, before the connection is made or afterwards. */
 const BROKEN = new Set<unknown>(['ECONNRESET', 'ECONNREFUSED', 'ENOENT', 'EPIPE']);
 
 const isBroken = (error: unknown): boolean => BROKEN.has(errorCode(error));
@@ -81,20 +81,20 @@ function post(path: string, command: string, body: string, signal: AbortSignal):
       asked.setTimeout(0);
       resolve(response);
     });
-    asked.setTimeout(PATIENCE, () => {
-      asked.destroy(new Error(`the server on ${path} does not answer within ${PATIENCE / 1000} s`));
+    asked.setTimeout(ANSWER_TIMEOUT_MS, () => {
+      asked.destroy(new Error(`the server on ${path} does not answer within ${ANSWER_TIMEOUT_MS / 1000} s`));
     });
     asked.once('error', (error) => reject(signal.aborted ? signal.reason : error));
     asked.end(body);
   });
 }
 
-/** No file, a file that is no socket, one that a process left behind when it died, or one that is just being closed. */
-const NOBODY = new Set(['ENOENT', 'ENOTSOCK', 'ECONNREFUSED', 'ECONNRESET']);
+/** No file, a file that is not a socket, one that a process left behind when it died, or one that is being closed. */
+const NOT_LISTENING = new Set(['ENOENT', 'ENOTSOCK', 'ECONNREFUSED', 'ECONNRESET']);
 
 /**
  * Whether a process listens on a Unix socket.
- * @throws what else the system says: EACCES for one of another user.
+ * @throws the system's error otherwise, such as EACCES for another user's socket
  */
 function isOccupied(path: string): Promise<boolean> {
   return new Promise((resolve, reject) => {
@@ -104,7 +104,7 @@ function isOccupied(path: string): Promise<boolean> {
       resolve(true);
     });
     socket.once('error', (error: NodeJS.ErrnoException) => {
-      if (NOBODY.has(error.code ?? '')) resolve(false);
+      if (NOT_LISTENING.has(error.code ?? '')) resolve(false);
       else reject(error);
     });
   });

@@ -5,23 +5,23 @@ import type {IndexOptions, IndexRepository, IndexResult} from '../registry/refer
 import type {Reindex, ReindexOptions, ReindexResult} from '../registry/referrers/rebuild.ts';
 import type {Registries} from '../registry/registries.ts';
 
-export interface IndexWish extends IndexOptions {
-  /** As a client names it: `library/alpine`, `ghcr.io/org/app`. */
+export interface IndexCommandOptions extends IndexOptions {
+  /** The client's name for it: `library/alpine`, `ghcr.io/org/app`. */
   repository: string;
 }
 
-/** What an operator's commands do to a store: in this process, or over the local socket of the server that has it. */
+/** An operator's commands on a store, in this process or over the local socket of the server that uses the store. */
 export interface Commands {
   /** Rebuilds the index of referrers from the stored manifests. @throws the signal's reason */
   reindex(options: ReindexOptions): Promise<ReindexResult>;
   /**
-   * Walks the tags of an upstream's repository and indexes what they lead to.
-   * @throws OciError for a name that is malformed, or of no configured registry; UpstreamFailure; the signal's reason
+   * Walks the tags of an upstream's repository and indexes what they point at.
+   * @throws OciError for a name that is malformed or belongs to no configured registry; UpstreamFailure; the signal's reason
    */
-  index(wish: IndexWish): Promise<IndexResult>;
-  /** Collects what nothing refers to. @throws the signal's reason */
+  index(options: IndexCommandOptions): Promise<IndexResult>;
+  /** Collects unreferenced content. @throws the signal's reason */
   collect(options: GarbageOptions): Promise<GarbageResult>;
-  /** Puts content into a repository. @throws OciError DIGEST_INVALID when bytes are not what a digest says */
+  /** Puts content into a repository. @throws OciError DIGEST_INVALID when content does not have its digest */
   deposit(deposit: Deposit): Promise<void>;
 }
 
@@ -30,7 +30,7 @@ export interface CommandsParts {
   indexRepository: IndexRepository;
   garbage: Garbage;
   ingest: Ingest;
-  /** The configuration of the moment. */
+  /** The registries as they are configured now. */
   registries: () => Registries;
 }
 

@@ -9,15 +9,15 @@ import type {Deposit} from '../registry/maintenance/ingest.ts';
 import type {Commands} from './commands.ts';
 import {type Failure, lineOf, type Message, NDJSON, socketPath} from './protocol.ts';
 
-/** Takes commands for a server that runs, from who may write into its data folder. */
+/** Receives commands for a running server from anyone who may write into its data folder. */
 export interface AdminSocket {
   /**
-   * Listens, for the owner of this process alone, which has the folder to itself: what is at the socket's place was left
-   * there by a process that died.
-   * @throws what the system says.
+   * Listens, for the owner of this process only. This process must have the folder to itself: an existing socket is taken
+   * for one that a dead process left behind.
+   * @throws the system's error
    */
   listen(): Promise<void>;
-  /** Ends the commands that run, and removes the socket. Idempotent. */
+  /** Ends the running commands and removes the socket. Idempotent. */
   close(): Promise<void>;
 }
 
@@ -28,23 +28,18 @@ interface Task {
 
 const STOPPED: Failure = {message: 'the server is being stopped', stopped: true};
 
-type Run = (wish: Record<string, unknown>, task: Task) => Promise<unknown>;
+type Run = (options: Record<string, unknown>, task: Task) => Promise<unknown>;
 
 interface AdminSocketParts {
-  /** The data folder; it is made when it is not there. */
+  /** The data folder; it is created if it does not exist. */
   folder: string;
   commands: Commands;
-  /** Told what keeps the socket from accepting connections later on, e.g. EMFILE. */
+  /** Called when the socket fails to accept connections later on, for example with EMFILE. */
   failed(error: Error): void;
 }
 
 export function createAdminSocket({folder, commands, failed}: AdminSocketParts): AdminSocket {
-  const tasks = new Map<string | undefined, Run>([
-    ['/reindex', (_wish, task) => commands.reindex(task)],
-    ['/collect', (wish, task) => commands.collect({...collectWish(wish), ...task})],
-    ['/index', (wish, task) => commands.index({...indexWish(wish), ...task})],
-    ['/deposit', (wish) => commands.deposit(depositWish(wish))],
-  ]);
+  const handlers = handlersOf(commands);
   const closing = new AbortController();
   const running = new Set<Promise<void>>();
   const server = createServer((request, response) => {
@@ -54,22 +49,22 @@ export function createAdminSocket({folder, commands, failed}: AdminSocketParts):
     running.add(answering);
   });
   server.on('error', (error) => {
-    // Before it listens, whoever called `listen` is told.
+    // Before the server listens, `listen` throws the error.
     if (server.listening) failed(error);
   });
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const run = tasks.get(request.url);
+    const run = handlers.get(request.url);
     const write = (message: Message) => void (response.destroyed || response.write(lineOf(message)));
     const left = new AbortController();
     response.once('close', () => left.abort());
     const signal = AbortSignal.any([closing.signal, left.signal]);
     response.writeHead(run ? 200 : 404, {'content-type': NDJSON}).flushHeaders();
     try {
-      if (!run) throw new Error(`this server has no command ${request.url}: it is of another version`);
-      const wish = JSON.parse(await text(request));
+      if (!run) throw new Error(`this server has no command ${request.url}: it is another version`);
+      const options = JSON.parse(await text(request));
       signal.throwIfAborted();
-      const result = await run(wish, {signal, progress: (state) => write({progress: state})});
+      const result = await run(options, {signal, progress: (state) => write({progress: state})});
       write({result: result ?? null});
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
@@ -83,7 +78,6 @@ export function createAdminSocket({folder, commands, failed}: AdminSocketParts):
       await mkdir(folder, {recursive: true});
       const path = await socketPath(folder);
       await mkdir(dirname(path), {recursive: true});
-      // Whoever listened there had the folder before.
       await rm(path, {force: true});
       await listening(server, path);
       await chmod(path, 0o600);
@@ -101,6 +95,15 @@ export function createAdminSocket({folder, commands, failed}: AdminSocketParts):
   };
 }
 
+/** What is run for each path. */
+const handlersOf = (commands: Commands): ReadonlyMap<string | undefined, Run> =>
+  new Map<string | undefined, Run>([
+    ['/reindex', (_options, task) => commands.reindex(task)],
+    ['/collect', (options, task) => commands.collect({...parseCollect(options), ...task})],
+    ['/index', (options, task) => commands.index({...parseIndex(options), ...task})],
+    ['/deposit', (options) => commands.deposit(parseDeposit(options))],
+  ]);
+
 function listening(server: Server, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
@@ -111,24 +114,24 @@ function listening(server: Server, path: string): Promise<void> {
   });
 }
 
-/** @throws Error that says what is wrong with a wish that no command of ours makes. */
-function indexWish({repository, budget}: Record<string, unknown>): {repository: string; budget: number} {
+/** @throws Error for options that none of our commands sends */
+function parseIndex({repository, budget}: Record<string, unknown>): {repository: string; budget: number} {
   if (typeof repository !== 'string' || typeof budget !== 'number' || !(budget >= 1)) {
-    throw new Error('index wants {"repository": a name, "budget": a number of at least 1}');
+    throw new Error('index needs {"repository": a name, "budget": a number of at least 1}');
   }
   return {repository, budget};
 }
 
-/** As `indexWish`. */
-function collectWish({grace}: Record<string, unknown>): {grace: number} {
+/** As `parseIndex`. */
+function parseCollect({grace}: Record<string, unknown>): {grace: number} {
   if (typeof grace !== 'number' || !(grace >= 0)) {
-    throw new Error('collect wants {"grace": milliseconds, at least 0}');
+    throw new Error('collect needs {"grace": milliseconds, at least 0}');
   }
   return {grace};
 }
 
-/** As `indexWish`. What names a file is parsed: nothing else becomes a path. */
-function depositWish({
+/** As `parseIndex`. What becomes part of a path is parsed. */
+function parseDeposit({
   registry,
   repository,
   reference,

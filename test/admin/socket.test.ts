@@ -65,7 +65,7 @@ async function listening(
     commands: commandsOf(changes),
     failed,
   });
-  t.teardown(socket.close);
+  t.teardown(() => socket.close());
   await socket.listen();
   const client = await connectCommands(place);
   if (!client) throw new Error('nobody answers');
@@ -88,14 +88,14 @@ test('a failure to accept connections is reported, not fatal', async (t) => {
 
 const noProgress = {signal: NEVER, progress: () => {}};
 
-test('a command’s progress and result come through as they are', async (t) => {
+test('a command’s progress and result arrive unchanged', async (t) => {
   const {client} = await listening(t);
   const steps: unknown[] = [];
   t.deepEqual(await client.reindex({signal: NEVER, progress: (step) => steps.push(step)}), RESULT);
   t.deepEqual(steps, [{...RESULT, done: 0.5}]);
 });
 
-test('a command’s wish arrives, and its error comes back in its words', async (t) => {
+test('a command’s options arrive, and its error message comes back', async (t) => {
   const wishes: unknown[] = [];
   const {client} = await listening(t, {
     async index({repository, budget}) {
@@ -108,7 +108,7 @@ test('a command’s wish arrives, and its error comes back in its words', async 
   t.deepEqual(wishes, [{repository: 'library/alpine', budget: 7}]);
 });
 
-test('the socket is its owner’s alone, lies in the data folder, and goes with the server', async (t) => {
+test('the socket is only for its owner, is in the data folder, and is removed with the server', async (t) => {
   const {socket, folder, path} = await listening(t);
   t.is(path, join(folder, 'backref.sock'));
   t.is((await stat(path)).mode & 0o777, 0o600);
@@ -118,13 +118,13 @@ test('the socket is its owner’s alone, lies in the data folder, and goes with 
   t.is(await connectCommands(folder), undefined);
 });
 
-test('nobody answers in a folder that is empty or not there', async (t) => {
+test('nothing answers in a folder that is empty or does not exist', async (t) => {
   const folder = await createFolder(t);
   t.is(await connectCommands(folder), undefined);
   t.is(await connectCommands(join(folder, 'none')), undefined);
 });
 
-test('what a dead process left behind is replaced', async (t) => {
+test('a socket that a dead process left behind is replaced', async (t) => {
   const folder = await createFolder(t);
   const path = join(folder, 'backref.sock');
   await writeFile(path, '');
@@ -132,7 +132,7 @@ test('what a dead process left behind is replaced', async (t) => {
   t.deepEqual(await client.reindex(noProgress), RESULT);
 });
 
-test('a folder whose name is too long for a socket has it among the temporary files', async (t) => {
+test('a folder whose path is too long for a socket has it among the temporary files', async (t) => {
   const folder = join(await createFolder(t), 'a'.repeat(100));
   await mkdir(folder);
   const {client, path, socket} = await listening(t, {}, folder);
@@ -178,7 +178,7 @@ test('a server that is stopped ends its commands and says so', async (t) => {
   await closing.promise;
 });
 
-test('a deposit that was begun is made whole, also by a server that is stopped meanwhile', async (t) => {
+test('a deposit that has begun is completed, even if the server is stopped meanwhile', async (t) => {
   const made = Promise.withResolvers<void>();
   const begun = Promise.withResolvers<void>();
   const {client, socket} = await listening(t, {
@@ -196,14 +196,14 @@ test('a deposit that was begun is made whole, also by a server that is stopped m
   await t.throwsAsync(client.deposit(DEPOSIT), {instanceOf: ServerStopped});
 });
 
-test('a deposit comes through as it is', async (t) => {
+test('a deposit arrives unchanged', async (t) => {
   const ingest: Deposit[] = [];
   const {client} = await listening(t, {deposit: async (deposit) => void ingest.push(deposit)});
   await client.deposit(DEPOSIT);
   t.deepEqual(ingest, [DEPOSIT]);
 });
 
-test('a server that dies in the middle is told from one that is done', async (t) => {
+test('a server that dies before it is done is reported', async (t) => {
   const folder = await createFolder(t);
   const server = createServer((_request, response) => {
     response.write('{"progress":{}}\n', () => response.destroy());
@@ -217,7 +217,7 @@ test('a server that dies in the middle is told from one that is done', async (t)
   });
 });
 
-test('a command of another version, and a wish that is none, are told as such', async (t) => {
+test('an unknown command, and invalid options, are reported', async (t) => {
   const {path} = await listening(t);
   const post = (command: string, body: string) =>
     new Promise<[number | undefined, string]>((resolve, reject) => {
@@ -266,7 +266,7 @@ test('two servers in one process have a socket each', async (t) => {
   t.truthy(await connectCommands(two.folder));
 });
 
-test('a server does not start on the folder of another one, by whatever name it calls it', async (t) => {
+test('a server does not start on the folder of another one, by whatever name', async (t) => {
   const registries = [{url: 'http://127.0.0.1:9'}];
   const {folder, ask, server} = await startBackref(t, {registries});
   const other = join(await createFolder(t), 'link');
@@ -282,7 +282,7 @@ test('a server does not start on the folder of another one, by whatever name it 
   await t.notThrowsAsync(() => startBackref(t, {registries, folder: other}));
 });
 
-test('of several servers that start at once where one has died, one gets the folder', async (t) => {
+test('one of several servers that start at once gets the folder of a dead one', async (t) => {
   const registries = [{url: 'http://127.0.0.1:9'}];
   const folder = await createFolder(t);
   await writeFile(join(folder, 'backref.sock'), '');
@@ -298,7 +298,7 @@ test('of several servers that start at once where one has died, one gets the fol
   });
 });
 
-test('a server whose folder takes no socket serves all the same', async (t) => {
+test('a server whose folder cannot have a socket still serves', async (t) => {
   const folder = await createFolder(t);
   // A folder of that name cannot be replaced by a socket.
   await mkdir(join(folder, 'backref.sock'));

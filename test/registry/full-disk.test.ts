@@ -35,7 +35,7 @@ const head = (manifest: typeof image, reference: string): Expectation => ({
   answer: headAnswer(manifest),
 });
 
-test('a manifest that there is no room for is served as it came, and kept when there is room again', async (t) => {
+test('with a full disk a manifest is served uncached, and kept once there is space', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     get(image, '1'),
     get(image, '1'),
@@ -58,7 +58,7 @@ test('a manifest that there is no room for is served as it came, and kept when t
   t.regex(String((await proxy.ask('/v2/app/manifests/1')).headers['cache-status']), /hit/);
 });
 
-test('without room a tag that expired is still asked about, unchanged, moved and gone', async (t) => {
+test('with a full disk an expired tag is still checked: unchanged, moved and gone', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     get(image, '1'),
     head(image, '1'),
@@ -76,7 +76,7 @@ test('without room a tag that expired is still asked about, unchanged, moved and
   t.is((await proxy.ask('/v2/app/manifests/1')).status, 404);
 });
 
-test('without room what another repository brought is served once the upstream has confirmed it', async (t) => {
+test('with a full disk content of another repository is served once the upstream has confirmed it', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     get(image),
     {request: `HEAD /v2/library/other/manifests/${image.digest}`, answer: headAnswer(image)},
@@ -88,7 +88,7 @@ test('without room what another repository brought is served once the upstream h
   t.deepEqual((await proxy.ask(`/v2/other/manifests/${image.digest}`)).body, image.bytes);
 });
 
-test('without room for its row a blob is served all the same, and told by HEAD', async (t) => {
+test('with a full disk a blob is served, also to HEAD', async (t) => {
   const path = `/v2/library/app/blobs/${blob.digest}`;
   const upstream = await createScriptedUpstream(t, [
     {request: `HEAD ${path}`, answer: {headers: {'Content-Length': '200000'}, body: []}},
@@ -109,7 +109,7 @@ test('without room for its row a blob is served all the same, and told by HEAD',
   t.is((await proxy.ask(`/v2/app/blobs/${blob.digest}`)).headers['cache-status'], 'backref;hit');
 });
 
-test('without room a list of tags is served as it came', async (t) => {
+test('with a full disk a tag list is served uncached', async (t) => {
   const list = {body: JSON.stringify({name: 'library/app', tags: ['b', 'a']})};
   const request = 'GET /v2/library/app/tags/list?n=1000';
   const upstream = await createScriptedUpstream(t, [{request, answer: list, times: 2}]);
@@ -122,7 +122,7 @@ test('without room a list of tags is served as it came', async (t) => {
   }
 });
 
-test('without room a list of referrers is the one that is here, marked, and never an empty one', async (t) => {
+test('with a full disk the stored list of referrers is served with a warning, never an empty one', async (t) => {
   const sbom = referrerOf(image);
   const API = 'GET /v2/library/app/referrers';
   const upstream = await createScriptedUpstream(t, [
@@ -138,7 +138,7 @@ test('without room a list of referrers is the one that is here, marked, and neve
   t.regex(String(got.headers['warning']), /^299 .*there is no room to keep a newer list/);
 });
 
-test('without room a list of which nothing was known is served as it came, unless it has more than a page', async (t) => {
+test('with a full disk a first-time list is served uncached, unless it has more than a page', async (t) => {
   const [sbom, other] = [referrerOf(image), plainManifest()];
   const [huge, hugeToo] = [referrerOf(other), referrerOf(other)].map((manifest) => ({
     ...descriptorOf(manifest),
@@ -166,7 +166,7 @@ test('without room a list of which nothing was known is served as it came, unles
   t.regex(errorOf(unknown).message, /has no room for it/);
 });
 
-test('without room a list with an entry that the upstream denies is the one that is here, marked', async (t) => {
+test('with a full disk a list with a denied entry is the stored one, with a warning', async (t) => {
   const [known, kept, denied] = [referrerOf(image), referrerOf(image), referrerOf(image)];
   const TAG = `GET ${MANIFESTS}/${fallbackTagOf(image)}`;
   const tagOf = (...entries: (typeof known)[]) =>
@@ -190,7 +190,7 @@ test('without room a list with an entry that the upstream denies is the one that
   t.regex(String(got.headers['warning']), /^299 .*there is no room to keep a newer list/);
 });
 
-test('a blob that was pushed is told by HEAD also when that cannot be noted', async (t) => {
+test('HEAD finds a pushed blob even if its access cannot be recorded', async (t) => {
   const proxy = await startBackref(t, {registries: [{library: false}]});
   const pushed = await proxy.ask(`/v2/app/blobs/uploads/?digest=${blob.digest}`, {
     method: 'POST',

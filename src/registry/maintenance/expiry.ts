@@ -1,5 +1,6 @@
 import {ANONYMOUS} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
+import {mapConcurrently} from '../../concurrency.ts';
 import type {Events} from '../../events.ts';
 import type {Metadata, UploadRecord} from '../../storage/metadata.ts';
 import type {Spools} from '../../storage/spool.ts';
@@ -7,13 +8,13 @@ import {UpstreamFailure, UpstreamRefusal} from '../../upstream/port.ts';
 import type {Uploads} from '../push/uploads.ts';
 import type {Registries} from '../registries.ts';
 
-/** The end of uploads that nobody goes on with, here and at the upstreams that they were pushed through to. */
+/** Ends abandoned uploads, here and at the upstreams that they were pushed through to. */
 export interface UploadExpiry {
   /**
-   * Removes the uploads that were last heard of before `before`, and gives their number. What an upstream has of them
-   * is cancelled there, once: where that fails, or has failed a few times already, the upstream's own time for it runs
-   * out.
+   * Removes the uploads that were last touched before `before`. Their sessions at upstreams are cancelled, with one
+   * attempt each. A session that cannot be cancelled, or is skipped after several failures, expires at the upstream.
    * @param signal ends the cancelling
+   * @returns the number of uploads removed
    */
   run(before: number, signal: AbortSignal): Promise<number>;
 }
@@ -25,25 +26,25 @@ export interface UploadExpiryParts {
   events: Events;
 }
 
-/** Sessions that are cancelled side by side: clients' requests to an upstream keep their share of connections. */
+/** Sessions that are cancelled at the same time; few, so that clients' requests get the connections to the upstream. */
 const CONCURRENCY = 2;
 /**
- * Failures after which a run leaves an upstream alone. With those under way they stay below the failures in a row that
- * open its circuit by default: nobody's pull is to fail for what is only tidied up.
+ * Failures after which a run skips an upstream. Together with the requests in flight they stay below the consecutive
+ * failures that open its circuit by default: cleaning up must not make pulls fail.
  */
 const MAX_FAILURES = 3;
 
 export function createUploadExpiry({uploads, registries, events}: UploadExpiryParts): UploadExpiry {
-  /** @param failures of each registry's upstream so far; counted on */
+  /** @param failures of each registry's upstream so far; updated */
   async function cancel({repository, upstream}: UploadRecord, failures: Map<string, number>): Promise<void> {
     const registry = registries().all.find(({name}) => name === repository.registry);
-    // Configured otherwise since: nobody is to be written to any more.
+    // The configuration has changed: this upstream is no longer written to.
     if (!upstream || registry?.push.mode !== 'through') return;
     if ((failures.get(registry.name) ?? 0) >= MAX_FAILURES) return;
     try {
       await registry.push.writer.cancelUpload(repository.name, upstream.location, ANONYMOUS);
     } catch (error) {
-      // A failure of the upstream's is told by its client; a refusal is none.
+      // The upstream's client reports failures of the upstream. A refusal is not a failure.
       if (error instanceof UpstreamRefusal) return;
       if (error instanceof UpstreamFailure) {
         failures.set(registry.name, (failures.get(registry.name) ?? 0) + 1);
@@ -54,16 +55,10 @@ export function createUploadExpiry({uploads, registries, events}: UploadExpiryPa
   }
 
   async function cancelAll(records: readonly UploadRecord[], signal: AbortSignal): Promise<void> {
-    const left = records.values();
     const failures = new Map<string, number>();
-    const worker = async () => {
-      // One iterator for all of them: each takes the next.
-      for (const record of left) {
-        if (signal.aborted) return;
-        await cancel(record, failures);
-      }
-    };
-    await Promise.all(Array.from({length: CONCURRENCY}, worker));
+    await mapConcurrently(records, CONCURRENCY, async (record) => {
+      if (!signal.aborted) await cancel(record, failures);
+    });
   }
 
   return {
@@ -76,7 +71,7 @@ export function createUploadExpiry({uploads, registries, events}: UploadExpiryPa
   };
 }
 
-/** Resolves with the work, or when the signal is aborted; what is under way then is left to itself. */
+/** Resolves with the work, or when the signal is aborted; requests in flight then are not waited for. */
 async function unlessAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {
   const {promise: aborted, resolve} = Promise.withResolvers<void>();
   const end = () => resolve();
@@ -89,7 +84,7 @@ async function unlessAborted(work: Promise<void>, signal: AbortSignal): Promise<
   }
 }
 
-/** How long a spool to which nothing is added waits for somebody who goes on with it. */
+/** How long a spool is kept after it was last written. */
 const SPOOL_LIFETIME_MS = 24 * 60 * 60 * 1000;
 
 export interface SpoolSweepParts {
@@ -99,9 +94,10 @@ export interface SpoolSweepParts {
 }
 
 /**
- * Makes the call that removes what nobody goes on with: the beginnings of downloads, and what is left of uploads that have
- * no record, as when the process was killed. An upload that has one may be older, since asking where it stands keeps it
- * alive: its spool goes with its record. Gives the number of spools removed.
+ * Removes abandoned spools: partial downloads, and uploads without a record, which a killed process leaves behind. An
+ * upload with a record may have an older spool, since asking for its state keeps it alive: that spool is removed with
+ * the record.
+ * @returns the number of spools removed
  */
 export const createSpoolSweep =
   ({metadata, spools, clock}: SpoolSweepParts) =>

@@ -12,23 +12,24 @@ import type {Memory} from '../memory.ts';
 import {manifestPut} from '../stored-manifest.ts';
 import type {Tags} from '../tags/tags.ts';
 
-/** A manifest with blobs that belong to it, for one repository of the store. */
+/** A manifest with its blobs, for one repository of the store. */
 export interface Deposit {
   repository: RepositoryKey;
-  /** The manifest's digest, or a tag that is to mean it. */
+  /** The manifest's digest, or a tag for it. */
   reference: Reference;
   mediaType: string;
   bytes: Buffer;
-  /** Blobs whose content lies in spools, whole. Spools that are not taken stay where they are. */
+  /** Blobs whose complete content is in spools. Spools that are not taken stay. */
   blobs: readonly {digest: Digest; spool: UploadId}[];
 }
 
 export interface Ingest {
   /**
-   * Puts content into the store as its owner may, whatever its registries' settings say of clients' pushes. It is local,
-   * and so never evicted. Blobs first, then the manifest, in one commit with its edge and its tag. What was done up to
-   * a failure stays; to deposit the same again, from new spools, does no harm.
-   * @throws OciError DIGEST_INVALID when bytes are not what a digest says; MANIFEST_BLOB_UNKNOWN when a blob went meanwhile
+   * Stores content on behalf of the store's owner, whatever the registry's push mode is. The content is local, so it is
+   * never evicted. The blobs are stored first, then the manifest in one commit with its edge and its tag. What was stored
+   * before a failure stays; storing the same content again, from new spools, is harmless.
+   * @throws OciError DIGEST_INVALID when content does not have its digest; MANIFEST_BLOB_UNKNOWN when a blob was deleted
+   * meanwhile
    */
   make(deposit: Deposit): Promise<void>;
 }
@@ -86,7 +87,7 @@ export function createIngest({metadata, spools, lifecycle, tags, memory, clock}:
 
 const collected = (digest: Digest): OciError =>
   new OciError('MANIFEST_BLOB_UNKNOWN', {
-    message: `a blob of ${digest} was collected before the manifest was put: put them again, and give garbage.grace more time`,
+    message: `a blob of ${digest} was collected before the manifest was put: put them again, and raise garbage.grace`,
   });
 
 const wrongDigest = (kind: string, claimed: string, actual: Digest): OciError =>

@@ -102,7 +102,7 @@ async function setUp(t: ExecutionContext) {
   };
 }
 
-test('a pushed blob that no manifest names is removed once its grace is over, and not before', async (t) => {
+test('an unreferenced pushed blob is removed after its grace period, not before', async (t) => {
   const {clock, blob, run, isStored, metadata} = await setUp(t);
   const loose = await blob('loose', [repository]);
 
@@ -116,7 +116,7 @@ test('a pushed blob that no manifest names is removed once its grace is over, an
   t.is(await metadata.blob(loose), undefined);
 });
 
-test('what a manifest names stays, until the manifest is deleted', async (t) => {
+test('referenced content stays until its manifest is deleted', async (t) => {
   const {clock, blob, manifest, run, isStored, metadata} = await setUp(t);
   const named = await blob('named', [repository]);
   const image = await manifest([named], {tag: 'v1'});
@@ -131,7 +131,7 @@ test('what a manifest names stays, until the manifest is deleted', async (t) => 
   t.is(await metadata.storedManifest(image), undefined);
 });
 
-test('a blob that another repository is linked to loses the loose link and keeps its bytes', async (t) => {
+test('an unreferenced blob that another repository is linked to loses its link and keeps its bytes', async (t) => {
   const {clock, blob, manifest, run, isStored, metadata} = await setUp(t);
   const shared = await blob('shared', [repository, other]);
   await manifest([shared]);
@@ -143,7 +143,7 @@ test('a blob that another repository is linked to loses the loose link and keeps
   t.true(await isStored(shared));
 });
 
-test('copies of an upstream are no garbage', async (t) => {
+test("copies of an upstream's content are not garbage", async (t) => {
   const {clock, blob, run, isStored} = await setUp(t);
   const copy = await blob('copy', [repository], 'upstream');
   clock.move(1000 * HOUR);
@@ -152,7 +152,7 @@ test('copies of an upstream are no garbage', async (t) => {
   t.true(await isStored(copy));
 });
 
-test('a list that was made for readers of a fallback tag goes when its time is over', async (t) => {
+test('a list that was synthesized for readers of a fallback tag is removed when it expires', async (t) => {
   const {clock, manifest, run, metadata} = await setUp(t);
   const made = await manifest([], {expiresAt: clock.now() + HOUR});
   const lasting = await manifest([]);
@@ -164,7 +164,7 @@ test('a list that was made for readers of a fallback tag goes when its time is o
   t.truthy(await metadata.manifest(repository, lasting));
 });
 
-test('a blob whose removal a process did not survive is removed by the next run', async (t) => {
+test('a blob whose deletion a process did not survive is removed by the next run', async (t) => {
   const {clock, blob, run, isStored, metadata} = await setUp(t);
   const half = await blob('half', []);
   await metadata.commit([{type: 'blob.deleting', digest: half}]);
@@ -175,7 +175,7 @@ test('a blob whose removal a process did not survive is removed by the next run'
   t.is(await metadata.blob(half), undefined);
 });
 
-test('bytes without a row, as a process leaves them that dies in between, are removed once their grace is over', async (t) => {
+test('orphaned bytes of a process that died are removed after their grace period', async (t) => {
   const {clock, store, spools, blob, manifest, run, isStored} = await setUp(t);
   const kept = await blob('kept', [repository]);
   await manifest([kept]);
@@ -194,7 +194,7 @@ test('bytes without a row, as a process leaves them that dies in between, are re
   t.like(await run(), {blobs: 0});
 });
 
-test('bytes without a row are looked for again a day later', async (t) => {
+test('orphaned bytes are looked for again a day later', async (t) => {
   const {clock, store, spools, run, isStored} = await setUp(t);
   clock.move(2 * HOUR);
   t.like(await run(), {blobs: 0});
@@ -208,7 +208,7 @@ test('bytes without a row are looked for again a day later', async (t) => {
   t.false(await isStored(stray));
 });
 
-test('while the blob store is missing nothing at all is collected', async (t) => {
+test('nothing is collected while the blob store is missing', async (t) => {
   const {clock, folder, blob, run, isStored, metadata} = await setUp(t);
   const loose = await blob('loose', [repository]);
   clock.move(2 * HOUR);
@@ -222,7 +222,7 @@ test('while the blob store is missing nothing at all is collected', async (t) =>
   t.like(await run(), {links: 1, blobs: 1});
 });
 
-test('a blob that is pushed again while it is removed is there afterwards', async (t) => {
+test('a blob that is pushed again while it is deleted exists afterwards', async (t) => {
   const {clock, blob, run, isStored, metadata} = await setUp(t);
   const again = await blob('again', [repository]);
   clock.move(2 * HOUR);
@@ -237,7 +237,7 @@ test('a blob that is pushed again while it is removed is there afterwards', asyn
   }
 });
 
-test('a manifest is never left without its blob, whatever comes first', async (t) => {
+test('a manifest is never left without its blob, in whatever order things happen', async (t) => {
   const {clock, blob, run, isStored, metadata} = await setUp(t);
   for (let round = 0; round < 20; round++) {
     const digest = await blob(`blob ${round}`, [repository]);
@@ -261,13 +261,13 @@ test('a manifest is never left without its blob, whatever comes first', async (t
   }
 });
 
-test('uploads are over when nobody went on with them for their life', async (t) => {
+test('uploads expire when no request continues them', async (t) => {
   const {clock, run, expired} = await setUp(t);
   await run();
   t.deepEqual(expired, [clock.now() - 24 * HOUR]);
 });
 
-test('it tells how far it is, and ends when it is told to', async (t) => {
+test('it reports its progress, and ends when it is aborted', async (t) => {
   const {clock, blob, run, garbage} = await setUp(t);
   for (let index = 0; index < 5; index++) await blob(`piece ${index}`, [repository]);
   clock.move(2 * HOUR);

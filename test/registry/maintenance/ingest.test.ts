@@ -48,7 +48,7 @@ async function setUp(
   return {folder, metadata, store, stage, lifecycle, ingest: createIngest(parts)};
 }
 
-test('a deposit is there under its tag, with its blobs, and may be made again from other spools', async (t) => {
+test('ingested content has its tag and its blobs, and can be ingested again from other spools', async (t) => {
   const {ingest, stage, metadata, lifecycle} = await setUp(t, () => commitAtOnce);
   const reference = parseReference('1');
   for (let time = 0; time < 2; time++) {
@@ -63,7 +63,7 @@ test('a deposit is there under its tag, with its blobs, and may be made again fr
   t.is(await lifecycle.stored(digestOf(data)), 4);
 });
 
-test('a deposit heals a stored blob that the disk has damaged', async (t) => {
+test('ingesting repairs a stored blob that the disk has damaged', async (t) => {
   const {ingest, stage, store, folder} = await setUp(t, () => commitAtOnce);
   const dataDigest = digestOf(data);
   const deposit = async () => {
@@ -78,7 +78,7 @@ test('a deposit heals a stored blob that the disk has damaged', async (t) => {
   t.deepEqual(Buffer.concat(stored), data);
 });
 
-test('other bytes than a digest says are refused, and nothing is put', async (t) => {
+test('content that does not have its digest is refused, and nothing is stored', async (t) => {
   const {ingest, stage, metadata, lifecycle} = await setUp(t, () => commitAtOnce);
   const other = digestOf(Buffer.from('other'));
   const wrong = [
@@ -94,7 +94,7 @@ test('other bytes than a digest says are refused, and nothing is put', async (t)
   t.is(await lifecycle.stored(other), undefined);
 });
 
-test('a manifest whose blob went before it came is not put', async (t) => {
+test('a manifest whose blob was deleted before it arrived is not stored', async (t) => {
   const {ingest, stage, metadata} = await setUp(t, ({metadata}) => ({
     async write(_place, _references, commit) {
       await metadata.commit([{type: 'blob.unlink', repository, digest: digestOf(data)}]);

@@ -48,7 +48,7 @@ async function gone(path: string): Promise<void> {
 
 const beginning = `sha256-${encodedOf(digestOf(Buffer.from('wanted once')))}.part`;
 
-test('spools that nobody goes on with are removed while the server runs', async (t) => {
+test('abandoned spools are removed while the server runs', async (t) => {
   const {proxy, clock, anHourIsOver} = await startHourly(t);
   const left = [await leave(proxy, beginning), await leave(proxy, `upload-${createUploadId()}.part`)];
   clock.move(DAY + HOUR);
@@ -60,7 +60,7 @@ test('spools that nobody goes on with are removed while the server runs', async 
   t.true(existsSync(young));
 });
 
-test('spools that nobody goes on with are removed at the start', async (t) => {
+test('abandoned spools are removed at the start', async (t) => {
   const {proxy, clock} = await startHourly(t);
   const left = await leave(proxy, `upload-${createUploadId()}.part`);
   clock.move(DAY + HOUR);
@@ -69,7 +69,7 @@ test('spools that nobody goes on with are removed at the start', async (t) => {
   t.pass();
 });
 
-test('an upload whose client only asks where it stands keeps its bytes', async (t) => {
+test('an upload whose client only asks for its state keeps its bytes', async (t) => {
   const {proxy, clock, anHourIsOver} = await startHourly(t);
   const blob = randomBlob(1000);
   const half = blob.bytes.subarray(0, 500);

@@ -39,7 +39,7 @@ async function collect({server}: Backref) {
   return (await server.commands()).collect({grace: DAY, signal, progress: () => {}});
 }
 
-test('an upload that expires is cancelled at the upstream that it went to, once', async (t) => {
+test('an expired upload is cancelled at its upstream once', async (t) => {
   const {proxy, upstream, heard} = await start(t, [...begun('one', 'two'), cancelled('one')]);
   const old = await begin(proxy);
   proxy.clock.move(DAY + 1);
@@ -61,7 +61,7 @@ test('an upload that expired while the server was down is cancelled when it star
   t.pass();
 });
 
-test('an upstream that cannot cancel an upload, or knows it no more, keeps nobody else from theirs', async (t) => {
+test('an upstream that cannot cancel an upload does not hold up the others', async (t) => {
   const names = ['one', 'two', 'three', 'four', 'five', 'six'];
   const {proxy, heard} = await start(t, [
     ...begun(...names),
@@ -79,7 +79,7 @@ test('an upstream that cannot cancel an upload, or knows it no more, keeps nobod
   t.is((await collect(proxy)).uploads, 0);
 });
 
-test('an upstream that fails at cancellations is left alone with the others, and pulls from it go on', async (t) => {
+test('an upstream that fails to cancel is skipped after a few failures, and pulls from it continue', async (t) => {
   const names = Array.from({length: 12}, (_, index) => `session-${index}`);
   const manifest = plainManifest();
   const {proxy, heard} = await start(t, [
@@ -94,7 +94,7 @@ test('an upstream that fails at cancellations is left alone with the others, and
   t.is((await proxy.ask('/v2/app/manifests/v1')).status, 200);
 });
 
-test('an upstream that does not answer a cancellation does not keep the server from closing', async (t) => {
+test('an unanswered cancellation does not keep the server from closing', async (t) => {
   const {proxy, upstream} = await start(t, [...begun('one'), cancelled('one', {before: HANG})]);
   await begin(proxy);
   proxy.clock.move(DAY + 1);
@@ -104,7 +104,7 @@ test('an upstream that does not answer a cancellation does not keep the server f
   t.pass();
 });
 
-test('an upload that was begun while nothing else was configured is ended here alone', async (t) => {
+test('an upload whose registry no longer pushes through is ended only here', async (t) => {
   const {proxy, upstream} = await start(t, begun('one'));
   await begin(proxy);
   await proxy.server.close();

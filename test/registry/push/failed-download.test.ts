@@ -34,7 +34,7 @@ const FAILURES: [string, Answer][] = [
 ];
 
 for (const [title, failure] of FAILURES) {
-  test(`a manifest whose layer the upstream has, while its GET ${title}, is answered 503`, async (t) => {
+  test(`pushing a manifest is 503 when the upstream's GET of its layer ${title}`, async (t) => {
     const {blob, manifest, get} = await over(t, failure);
     t.is((await blob(config)).status, 201);
     const refused = await manifest(imageManifest([layer]), 'v1');
@@ -45,7 +45,7 @@ for (const [title, failure] of FAILURES) {
   });
 }
 
-test('a mount of a blob that the upstream has, while its GET fails, is answered with an upload', async (t) => {
+test('mounting a blob of the upstream begins an upload when its GET fails', async (t) => {
   const {backref} = await over(t, {status: 500}, 'team/base');
   const path = `/v2/${NAME}/blobs/uploads/?mount=${layer.digest}&from=team/base`;
   const begun = await backref.ask(path, {method: 'POST'});

@@ -14,7 +14,7 @@ const hosted = {registries: [{library: false}]};
 const send = (proxy: Backref, method: string, path: string, body: Buffer = Buffer.alloc(0), headers = {}) =>
   proxy.ask(path, {method, headers: {'Content-Length': body.length, ...headers}, body});
 
-test('a manifest whose commit finds the disk full is 507, and is taken when there is room again', async (t) => {
+test('pushing a manifest to a full disk is 507, and succeeds once there is space', async (t) => {
   const proxy = await startBackref(t, hosted);
   const faults: unknown[] = [];
   proxy.server.events.on('request.fault', ({error}) => void faults.push(error));
@@ -31,7 +31,7 @@ test('a manifest whose commit finds the disk full is 507, and is taken when ther
   t.deepEqual((await get('manifests/v1')).body, image.bytes);
 });
 
-test('a blob whose commit finds the disk full is 507, and leaves no bytes behind that nobody knows of', async (t) => {
+test('pushing a blob to a full disk is 507 and leaves no orphaned bytes', async (t) => {
   const proxy = await startBackref(t, hosted);
   const path = String((await send(proxy, 'POST', '/v2/app/blobs/uploads/')).headers.location);
   const free = fillDisk(proxy.folder);
@@ -43,7 +43,7 @@ test('a blob whose commit finds the disk full is 507, and leaves no bytes behind
   t.deepEqual((await proxy.ask(`/v2/app/blobs/${blob.digest}`)).body, blob.bytes);
 });
 
-test('a deletion that the disk has no room for is 507, and nothing is deleted', async (t) => {
+test('a deletion on a full disk is 507 and deletes nothing', async (t) => {
   const proxy = await startBackref(t, hosted);
   const {manifest, get, delete: remove} = pusherTo(proxy, 'app');
   await manifest(image, 'v1');
@@ -58,7 +58,7 @@ const begun: Expectation = {
   answer: {status: 202, headers: {Location: `${UPLOADS}one`}},
 };
 
-test('what is fetched for a manifest and cannot be kept is 507, not a manifest that is missing', async (t) => {
+test('a child manifest that is fetched but cannot be stored is 507, not unknown', async (t) => {
   const layer = randomBlob(1000);
   const child = imageManifest([layer]);
   const index = plainManifest();
@@ -79,7 +79,7 @@ test('what is fetched for a manifest and cannot be kept is 507, not a manifest t
   t.is((await send(proxy, 'PUT', path, bytes, headers)).status, 507);
 });
 
-test('a blob that is here and whose link finds no room is 507 for its manifest, not a blob that is missing', async (t) => {
+test('a stored blob that cannot be linked is 507 for its manifest, not unknown', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: `GET /v2/library/other/blobs/${blob.digest}`, answer: {body: blob.bytes}},
     {
@@ -97,7 +97,7 @@ test('a blob that is here and whose link finds no room is 507 for its manifest, 
   t.is((await pusherTo(proxy, 'app').manifest(content)).status, 507);
 });
 
-test('a manifest that the upstream took and that is not known here for want of room is 507', async (t) => {
+test('a manifest that the upstream accepted and the full disk did not is 507', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: 'PUT /v2/library/app/manifests/v1', answer: {status: 201}, times: 2},
   ]);
@@ -109,7 +109,7 @@ test('a manifest that the upstream took and that is not known here for want of r
   t.is((await manifest(image, 'v1')).status, 201);
 });
 
-test('a blob that the upstream took is 201 though nothing of it can be kept here', async (t) => {
+test('a blob that the upstream accepted is 201 although no copy can be kept', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     begun,
     {request: new RegExp(`^PUT ${UPLOADS}one\\?digest=`), answer: {status: 201}},
@@ -123,7 +123,7 @@ test('a blob that the upstream took is 201 though nothing of it can be kept here
   t.deepEqual(told, [`keep the pushed blob ${blob.digest}`, 'keep that an upload has ended']);
 });
 
-test('an upload that cannot be recorded is ended at the upstream, which has begun it', async (t) => {
+test('an upload that cannot be recorded is cancelled at the upstream', async (t) => {
   for (const answer of [{status: 204}, {status: 405}, {status: 500}]) {
     const upstream = await createScriptedUpstream(t, [begun, {request: `DELETE ${UPLOADS}one`, answer}]);
     const proxy = await startBackref(t, {registries: [{url: upstream.url, push: 'through'}]});
@@ -133,7 +133,7 @@ test('an upload that cannot be recorded is ended at the upstream, which has begu
   }
 });
 
-test('after a chunk that could not be noted the upstream is asked where it stands', async (t) => {
+test('the upstream is asked for the offset after a chunk that could not be recorded', async (t) => {
   const state = {status: 202, headers: {Location: `${UPLOADS}one`, Range: '0-999'}};
   const upstream = await createScriptedUpstream(t, [
     begun,

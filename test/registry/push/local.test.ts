@@ -33,7 +33,7 @@ const manifestOf = (body: object, mediaType = OCI_MANIFEST): ManifestContent => 
 
 const descriptor = ({digest, bytes}: Content) => ({mediaType: 'application/x', digest, size: bytes.length});
 
-test('an image that was pushed is pulled by tag and by digest, and is listed', async (t) => {
+test('a pushed image is pulled by tag and by digest, and is listed', async (t) => {
   const backref = await startBackref(t, hosted());
   const {image, get, head} = pusherTo(backref, 'team/app');
   const manifest = imageManifest([layer]);
@@ -51,7 +51,7 @@ test('an image that was pushed is pulled by tag and by digest, and is listed', a
   t.deepEqual((await backref.ask('/v2/_catalog')).json(), {repositories: ['team/app']});
 });
 
-test('what was pushed outlives the process', async (t) => {
+test('pushed content outlives the process', async (t) => {
   const before = await startBackref(t, hosted());
   const manifest = imageManifest([layer]);
   await pusherTo(before, 'team/app').image(manifest, [config, layer], 'v1');
@@ -60,7 +60,7 @@ test('what was pushed outlives the process', async (t) => {
   t.deepEqual((await get(`blobs/${layer.digest}`)).body, layer.bytes);
 });
 
-test('a tag that was pushed does not age, and moves when it is pushed again', async (t) => {
+test('a pushed tag does not age, and moves when it is pushed again', async (t) => {
   const backref = await startBackref(t, hosted());
   const {manifest, get} = pusherTo(backref, 'team/app');
   const [one, two] = [plainManifest(), plainManifest()];
@@ -75,7 +75,7 @@ test('a tag that was pushed does not age, and moves when it is pushed again', as
   t.deepEqual((await get(`manifests/${one.digest}`)).body, one.bytes);
 });
 
-test('a name that was asked for before it was pushed is found right after', async (t) => {
+test('a name that was looked up before its push is found right after it', async (t) => {
   const {manifest, blob, get} = pusherTo(await startBackref(t, hosted()), 'team/app');
   const image = plainManifest();
   const paths = ['manifests/v1', `manifests/${image.digest}`, `blobs/${layer.digest}`, 'tags/list'];
@@ -85,7 +85,7 @@ test('a name that was asked for before it was pushed is found right after', asyn
   for (const path of paths) t.is((await get(path)).status, 200, path);
 });
 
-test('several tags are set in one request and told', async (t) => {
+test('several tags are set in one request and reported', async (t) => {
   const {manifest, get} = pusherTo(await startBackref(t, hosted()), 'team/app');
   const image = plainManifest('sha512');
   const tags = Array.from({length: 10}, (_, index) => `v${index}`);
@@ -97,7 +97,7 @@ test('several tags are set in one request and told', async (t) => {
   t.is((await get('manifests/v7')).headers['docker-content-digest'], image.digest);
 });
 
-test('a page of tags is cut where it should be', async (t) => {
+test('a page of tags has the requested length', async (t) => {
   const {manifest, get} = pusherTo(await startBackref(t, hosted()), 'team/app');
   const image = plainManifest();
   await manifest(image, image.digest, '?tag=a&tag=c&tag=b&tag=B');
@@ -110,7 +110,7 @@ test('a page of tags is cut where it should be', async (t) => {
   t.deepEqual((await get('tags/list?n=0')).json(), {name: 'team/app', tags: []});
 });
 
-test('a repository without tags has an empty list, and one without content none', async (t) => {
+test('a repository without tags has an empty list, and one without content is unknown', async (t) => {
   const backref = await startBackref(t, hosted());
   const {manifest, get} = pusherTo(backref, 'team/app');
   await manifest(plainManifest());
@@ -120,14 +120,14 @@ test('a repository without tags has an empty list, and one without content none'
   t.is(errorOf(unknown).code, 'NAME_UNKNOWN');
 });
 
-test('an upload alone makes no repository', async (t) => {
+test('an upload alone does not create a repository', async (t) => {
   const backref = await startBackref(t, hosted());
   await backref.ask('/v2/team/app/blobs/uploads/', {method: 'POST'});
   t.deepEqual((await backref.ask('/v2/_catalog')).json(), {repositories: []});
   t.is((await pusherTo(backref, 'team/app').get('tags/list')).status, 404);
 });
 
-test('a manifest whose blobs are not here is refused with their names', async (t) => {
+test('a manifest with missing blobs is refused with their digests', async (t) => {
   const {manifest, blob, head} = pusherTo(await startBackref(t, hosted()), 'team/app');
   const image = imageManifest([layer]);
   const refused = await manifest(image, 'v1');
@@ -143,7 +143,7 @@ test('a manifest whose blobs are not here is refused with their names', async (t
   t.is((await manifest(image, 'v1')).status, 201);
 });
 
-test("a blob of another repository is not this one's", async (t) => {
+test('a blob of another repository does not count', async (t) => {
   const backref = await startBackref(t, hosted());
   for (const blob of [config, layer]) await pusherTo(backref, 'other/app').blob(blob);
   const {manifest, head} = pusherTo(backref, 'team/app');
@@ -151,7 +151,7 @@ test("a blob of another repository is not this one's", async (t) => {
   t.is((await head(`blobs/${layer.digest}`)).status, 404);
 });
 
-test('a wrong size is taken with a Warning that names it, and refused where validate.sizes is on', async (t) => {
+test('a wrong size causes a Warning, or a refusal where validate.sizes is on', async (t) => {
   const wrong = {...descriptor(layer), size: 4999};
   const image = manifestOf({schemaVersion: 2, config: descriptor(config), layers: [wrong]});
   const index = manifestOf(
@@ -182,7 +182,7 @@ test('a wrong size is taken with a Warning that names it, and refused where vali
   t.is((await strict.manifest(right)).status, 201);
 });
 
-test("an index whose children are layers is taken while they are here, as BuildKit's registry cache makes it", async (t) => {
+test("an index of layers, as BuildKit's registry cache pushes it, is accepted if the layers exist", async (t) => {
   const backref = await startBackref(t, hosted());
   const {manifest, blob, get, head} = pusherTo(backref, 'team/cache');
   const cache = {...descriptor(config), mediaType: 'application/vnd.buildkit.cacheconfig.v0'};
@@ -203,7 +203,7 @@ test("an index whose children are layers is taken while they are here, as BuildK
   for (const {digest} of [layer, config]) t.is((await head(`blobs/${digest}`)).status, 200);
 });
 
-test('an index of as many entries as a manifest has room for is taken, or refused for what is not here', async (t) => {
+test('an index with the most entries that fit is accepted, or refused for missing content', async (t) => {
   const entries = Array.from({length: 25_000}, (_, index) => ({
     mediaType: OCI_MANIFEST,
     digest: `sha256:${index.toString(16).padStart(64, '0')}`,
@@ -218,7 +218,7 @@ test('an index of as many entries as a manifest has room for is taken, or refuse
   t.true((await get('manifests/v1')).body.equals(index.bytes));
 });
 
-test('what is named by a digest of an algorithm that nobody supports here is missed, unless it need not be here', async (t) => {
+test('content with an unsupported digest algorithm is missing, unless it need not exist', async (t) => {
   const stranger = {mediaType: 'application/x', digest: 'blake3:abcdef', size: 5};
   const image = manifestOf({schemaVersion: 2, config: descriptor(config), layers: [stranger]});
   const index = manifestOf({schemaVersion: 2, manifests: [stranger]}, OCI_INDEX);
@@ -240,7 +240,7 @@ test('what is named by a digest of an algorithm that nobody supports here is mis
   for (const manifest of [image, index]) t.is((await lax.manifest(manifest)).status, 201);
 });
 
-test('foreign layers need not be here', async (t) => {
+test('foreign layers need not exist', async (t) => {
   const {manifest, blob} = pusherTo(await startBackref(t, hosted()), 'team/app');
   await blob(config);
   const foreign = {
@@ -251,7 +251,7 @@ test('foreign layers need not be here', async (t) => {
   t.is((await manifest(image)).status, 201);
 });
 
-test('foreign layers that were pushed are kept for as long as a manifest names them', async (t) => {
+test('pushed foreign layers are kept while a manifest refers to them', async (t) => {
   const proxy = await startBackref(t, hosted());
   const pusher = pusherTo(proxy, 'team/app');
   const layer = randomBlob(10);
@@ -274,7 +274,7 @@ test('foreign layers that were pushed are kept for as long as a manifest names t
   t.is((await pusher.get(`blobs/${layer.digest}`)).status, 404);
 });
 
-test("an index whose manifests are not here is refused, unless the registry's settings allow it", async (t) => {
+test("an index with missing manifests is refused, unless the registry's settings allow it", async (t) => {
   const index = indexOf([plainManifest()]);
   const strict = pusherTo(await startBackref(t, hosted()), 'team/app');
   t.is(errorOf(await strict.manifest(index)).code, 'MANIFEST_BLOB_UNKNOWN');
@@ -284,7 +284,7 @@ test("an index whose manifests are not here is refused, unless the registry's se
   t.is((await sparse.manifest(imageManifest([layer]))).status, 201);
 });
 
-test('a subject need not be here; it is told, and its referrers list the manifest at once', async (t) => {
+test('a subject need not exist; it is confirmed, and its referrers list the manifest at once', async (t) => {
   const {image, manifest, get} = pusherTo(await startBackref(t, hosted()), 'team/app');
   const subject = plainManifest();
   t.deepEqual((await get(`referrers/${subject.digest}`)).json(), {
@@ -317,7 +317,7 @@ test('a deleted referrer leaves the list at once', async (t) => {
   t.deepEqual(list.manifests, [descriptorOf(two)]);
 });
 
-test('readers of the fallback tag get the list, or the tag that a client wrote itself', async (t) => {
+test('readers of the fallback tag get the list, or the tag that a client wrote', async (t) => {
   const {image, manifest, get} = pusherTo(await startBackref(t, hosted()), 'team/app');
   const subject = plainManifest();
   const attached = referrerOf(subject);
@@ -333,7 +333,7 @@ test('readers of the fallback tag get the list, or the tag that a client wrote i
   t.deepEqual((await get(path)).body, own.bytes);
 });
 
-test('of a type of attachments the newest stay, as many as the registry keeps', async (t) => {
+test('only the newest attachments of a type stay, up to the configured number', async (t) => {
   const {image, manifest, get, head} = pusherTo(
     await startBackref(t, hosted({referrers: {keep: 2}})),
     'team/app',
@@ -358,7 +358,7 @@ test('of a type of attachments the newest stay, as many as the registry keeps', 
   t.is((await listed()).length, 3);
 });
 
-test('a subject with many referrers of a type is told of once', async (t) => {
+test('a subject with many referrers of a type is reported once', async (t) => {
   const backref = await startBackref(t, hosted());
   const told: {subject: string; atLeast: number}[] = [];
   backref.server.events.on('referrers.crowded', (event) => void told.push(event));
@@ -400,7 +400,7 @@ test('a deleted manifest is gone with every tag on it', async (t) => {
   t.is((await pusher.delete(`manifests/${image.digest}`)).status, 404);
 });
 
-test('a deleted blob is gone, be it small enough for memory', async (t) => {
+test('a deleted blob is gone, even if it was in memory', async (t) => {
   const backref = await startBackref(t, hosted());
   const pusher = pusherTo(backref, 'team/app');
   await pusher.blob(layer);
@@ -413,7 +413,7 @@ test('a deleted blob is gone, be it small enough for memory', async (t) => {
   t.is(errorOf(await pusher.delete(`blobs/${layer.digest}`)).code, 'BLOB_UNKNOWN');
 });
 
-test('a blob that a pusher found here is kept for another while', async (t) => {
+test('a blob that a client found by HEAD gets a new grace period', async (t) => {
   const backref = await startBackref(t, hosted());
   const pusher = pusherTo(backref, 'team/app');
   await pusher.blob(layer);
@@ -432,7 +432,7 @@ test('a blob that a pusher found here is kept for another while', async (t) => {
   t.is((await pusher.head(`blobs/${config.digest}`)).status, 404);
 });
 
-test('a blob that was collected between its upload and its manifest is missed', async (t) => {
+test('a blob that was collected between its upload and its manifest is missing', async (t) => {
   const backref = await startBackref(t, hosted());
   const pusher = pusherTo(backref, 'team/app');
   await pusher.blob(config);
@@ -492,7 +492,7 @@ for (const [what, mediaType, more] of FORMATS) {
   });
 }
 
-test('an OCI artifact manifest is refused while one of its blobs is not here', async (t) => {
+test('an OCI artifact manifest is refused while one of its blobs is missing', async (t) => {
   const {manifest, blob} = pusherTo(await startBackref(t, hosted()), 'team/app');
   const referrer = referring(plainManifest(), OCI_ARTIFACT_MANIFEST, {blobs: [descriptor(layer)]});
   const refused = await manifest(referrer);

@@ -53,7 +53,7 @@ const api = (subject: ManifestContent, entries: readonly ManifestContent[]): Exp
   {request: at('GET', `manifests/${fallbackTagOf(subject)}`), answer: absent, optional: true},
 ];
 
-test('what is attached to an image of the upstream is listed beside what the upstream lists', async (t) => {
+test("attachments to an image of the upstream are listed beside the upstream's own", async (t) => {
   const subject = plainManifest();
   const [theirs, ours] = [referrerOf(subject), referrerOf(subject)];
   const {blob, manifest, get} = await over(t, api(subject, [theirs]));
@@ -66,7 +66,7 @@ test('what is attached to an image of the upstream is listed beside what the ups
   t.deepEqual((await get(`manifests/${ours.digest}`)).body, ours.bytes);
 });
 
-test('an upstream that cannot be asked makes no list of ours alone', async (t) => {
+test('our referrers alone are not a list while the upstream cannot be asked', async (t) => {
   const subject = plainManifest();
   const {upstream, blob, manifest, get} = await over(t, []);
   await blob(config);
@@ -76,7 +76,7 @@ test('an upstream that cannot be asked makes no list of ours alone', async (t) =
   t.is((await get(`manifests/${fallbackTagOf(subject)}`)).status, 503);
 });
 
-test('the upstream is not asked about what was attached here, and a list without it does not drop it', async (t) => {
+test('the upstream is not asked about a local attachment, and its list does not drop it', async (t) => {
   const subject = plainManifest();
   const ours = referrerOf(subject);
   const {backref, blob, manifest, get} = await over(t, [...api(subject, []), ...api(subject, [])]);
@@ -96,7 +96,7 @@ for (const [title, content, reference] of [
   ['an attachment by a tag', referrerOf(plainManifest()), 'latest'],
   ['an image by the tag of referrers', imageManifest(), fallbackTagOf(plainManifest())],
 ] as const) {
-  test(`over an upstream is refused, with the name of the setting: ${title}`, async (t) => {
+  test(`an overlay refuses, naming the setting: ${title}`, async (t) => {
     const {blob, manifest} = await over(t, []);
     await blob(config);
     const refused = await manifest(content, reference);
@@ -107,14 +107,14 @@ for (const [title, content, reference] of [
   });
 }
 
-test('a tag among the further ones is refused with the whole manifest', async (t) => {
+test('a further tag that is not allowed refuses the whole manifest', async (t) => {
   const {blob, manifest} = await over(t, [{request: /HEAD .*/, answer: absent, optional: true}]);
   await blob(config);
   const attached = referrerOf(plainManifest());
   t.is((await manifest(attached, attached.digest, '?tag=latest')).status, 403);
 });
 
-test('what cosign attaches by a tag of its own is taken, and shadows no image', async (t) => {
+test("cosign's own tags are accepted and hide no image", async (t) => {
   const {blob, manifest, get} = await over(t, []);
   const tag = `${fallbackTagOf(plainManifest())}.sig`;
   const signature = imageManifest();
@@ -125,7 +125,7 @@ test('what cosign attaches by a tag of its own is taken, and shadows no image', 
   t.regex(String(got.headers['cache-status']), /detail=local/);
 });
 
-test('where the settings allow it a tag is laid over that of the upstream, and is marked', async (t) => {
+test("where the settings allow it, a pushed tag hides the upstream's and is marked", async (t) => {
   const [theirs, ours] = [plainManifest(), imageManifest()];
   const {
     blob,
@@ -152,7 +152,7 @@ test('where the settings allow it a tag is laid over that of the upstream, and i
   t.notRegex(String(again.headers['cache-status']), /local/);
 });
 
-test("only what was pushed here can be deleted; the upstream's is refused, and it is not written to", async (t) => {
+test('only pushed content can be deleted; the upstream is not written to', async (t) => {
   const theirs = plainManifest();
   const blob = randomBlob(100);
   const {delete: remove} = await over(t, [
@@ -168,7 +168,7 @@ test("only what was pushed here can be deleted; the upstream's is refused, and i
   }
 });
 
-test('what nobody has is unknown to who deletes it', async (t) => {
+test('deleting content that exists nowhere is unknown', async (t) => {
   const {delete: remove} = await over(t, [{request: /^HEAD/, answer: absent, always: true}]);
   t.is(errorOf(await remove('manifests/v1')).code, 'MANIFEST_UNKNOWN');
   t.is(errorOf(await remove(`manifests/${plainManifest().digest}`)).code, 'MANIFEST_UNKNOWN');
@@ -186,7 +186,7 @@ test('a deleted attachment leaves the list, and the upstream is not asked to del
   t.is(listed((await get(`referrers/${subject.digest}`)).body).length, 0);
 });
 
-test('tags are those of the upstream and those that were pushed here', async (t) => {
+test("the tag list has the upstream's tags and the pushed ones", async (t) => {
   const {backref, upstream, blob, manifest, get} = await over(
     t,
     [
@@ -207,7 +207,7 @@ test('tags are those of the upstream and those that were pushed here', async (t)
   t.deepEqual(await names(), {name: NAME, tags: ['a', 'v1', 'v2', 'z']});
 });
 
-test('an upstream whose tags cannot be listed makes no list of ours alone; one that has none does', async (t) => {
+test('our tags alone are a list only when the upstream has no tags', async (t) => {
   const {upstream, blob, manifest, get} = await over(
     t,
     [{request: at('GET', 'tags/list?n=1000'), answer: absent}],
@@ -223,7 +223,7 @@ test('an upstream whose tags cannot be listed makes no list of ours alone; one t
   t.is((await get('tags/list')).status, 503);
 });
 
-test('a blob that only the upstream has is fetched and kept for a manifest that names it', async (t) => {
+test('a blob that only the upstream has is fetched and kept for a manifest that refers to it', async (t) => {
   const subject = plainManifest();
   const layer = randomBlob(50_000);
   const {upstream, backref, blob, manifest, get} = await over(t, hasBlob(layer));
@@ -241,7 +241,7 @@ test('a blob that only the upstream has is fetched and kept for a manifest that 
   t.deepEqual((await get(`manifests/${attached.digest}`)).body, attached.bytes);
 });
 
-test('a blob that nobody has is missed, and one of another size than is named is warned of', async (t) => {
+test('a blob that exists nowhere is missing, and a wrong size causes a Warning', async (t) => {
   const layer = randomBlob(500);
   const {blob, manifest} = await over(t, [
     {request: at('HEAD', `blobs/${config.digest}`), answer: absent},
@@ -258,13 +258,13 @@ test('a blob that nobody has is missed, and one of another size than is named is
   t.regex(String(taken.headers['warning']), /has 499 bytes, but it has 500/);
 });
 
-test('an upstream that cannot be asked for a blob makes a failure of the push, not an absence', async (t) => {
+test('an upstream that cannot be asked for a blob fails the push; the blob is not reported missing', async (t) => {
   const {upstream, manifest} = await over(t, []);
   await upstream.stop();
   t.is((await manifest(referrerOf(plainManifest()))).status, 503);
 });
 
-test('an upstream that sends other bytes than those of the blob makes a failure of the push, and no mount', async (t) => {
+test('an upstream that sends the wrong bytes fails the push and prevents the mount', async (t) => {
   const layer = randomBlob(500);
   const path = `blobs/${layer.digest}`;
   const {backref, blob, manifest} = await over(t, [
@@ -286,7 +286,7 @@ test('an upstream that sends other bytes than those of the blob makes a failure 
   t.is(mount.status, 202);
 });
 
-test('an index may name manifests of the upstream, which are kept from then on', async (t) => {
+test('an index may refer to manifests of the upstream, which are kept from then on', async (t) => {
   const child = plainManifest();
   const index = indexOf([child]);
   const {upstream, backref, manifest} = await over(
@@ -302,7 +302,7 @@ test('an index may name manifests of the upstream, which are kept from then on',
   t.is((await remove(`manifests/${child.digest}`)).status, 202);
 });
 
-test('a blob of the upstream is mounted from a repository that the upstream grants', async (t) => {
+test('a blob is mounted from a repository of the upstream that grants it', async (t) => {
   const layer = randomBlob(5000);
   const path = `/v2/base/image/blobs/${layer.digest}`;
   const {upstream, backref, get} = await over(t, [
@@ -330,7 +330,7 @@ test('a mount that the upstream does not grant, or cannot be asked about, begins
   t.is((await mount()).status, 202);
 });
 
-test('readers of the fallback tag get what is attached here and at the upstream, whoever wrote the tag', async (t) => {
+test('readers of the fallback tag get local and upstream attachments, whoever wrote the tag', async (t) => {
   const subject = plainManifest();
   const [theirs, ours] = [referrerOf(subject), referrerOf(subject)];
   const {blob, manifest, get} = await over(t, legacy(NAME, subject, [theirs]));
@@ -366,7 +366,7 @@ for (const children of [true, false]) {
   });
 }
 
-test('who pushes a fallback tag does not wait for ever for entries that need not exist', async (t) => {
+test('pushing a fallback tag waits only briefly for entries that need not exist', async (t) => {
   const subject = plainManifest();
   const entry = referrerOf(subject);
   const upstream = await createScriptedUpstream(t, [

@@ -56,7 +56,7 @@ const TAG = (subject: ManifestContent = image) => `GET ${MANIFESTS}/${fallbackTa
 const TAG_PUT = (subject: ManifestContent = image) => `PUT ${MANIFESTS}/${fallbackTagOf(subject)}`;
 const tagOf = (...entries: ManifestContent[]): Answer => listAnswer(entries.map(descriptorOf));
 
-test('a pushed tag is passed on byte for byte, and the first pull of it asks nothing', async (t) => {
+test('a pushed tag is forwarded byte for byte, and its first pull does not ask the upstream', async (t) => {
   const {proxy, upstream} = await start(t, [takes('v1', {'Docker-Content-Digest': image.digest})]);
   const taken = await put(proxy, 'v1', image);
   t.is(taken.status, 201);
@@ -87,7 +87,7 @@ test('a tag that was absent, or pointed elsewhere, is corrected at once', async 
   t.deepEqual((await get(proxy, 'v1')).body, next.bytes);
 });
 
-test('the answer to a question from before a push does not set the tag back', async (t) => {
+test('an answer from before a push does not set the tag back', async (t) => {
   const next = plainManifest();
   const late = Promise.withResolvers<void>();
   const {proxy, upstream, clock} = await start(t, [
@@ -105,7 +105,7 @@ test('the answer to a question from before a push does not set the tag back', as
   t.deepEqual((await get(proxy, 'v1')).body, next.bytes);
 });
 
-test('an absence that was asked for before a push is not remembered after it', async (t) => {
+test('an absence from before a push is not remembered after it', async (t) => {
   for (const method of ['HEAD', 'GET']) {
     const late = Promise.withResolvers<void>();
     const {proxy, upstream} = await start(t, [
@@ -121,7 +121,7 @@ test('an absence that was asked for before a push is not remembered after it', a
   }
 });
 
-test('a digest that the bytes do not have is refused before anything is sent', async (t) => {
+test('a wrong digest is refused before anything is sent', async (t) => {
   const {proxy} = await start(t, []);
   const refused = await put(proxy, plainManifest().digest, image);
   t.is(refused.status, 400);
@@ -149,7 +149,7 @@ test("the upstream's refusals reach the client as they are", async (t) => {
   }
 });
 
-test('further tags that the upstream does not confirm are put one by one; only those set are told', async (t) => {
+test('further tags that the upstream does not confirm are put one by one; only those set are reported', async (t) => {
   const upstream = await createScriptedUpstream(
     t,
     [
@@ -197,7 +197,7 @@ test('a tag is known by the digest that the upstream knows it by', async (t) => 
   t.is((await get(proxy, 'v1')).headers['docker-content-digest'], sha512);
 });
 
-test('a list of tags shows what was pushed, also when it was asked for before', async (t) => {
+test('a tag list shows what was pushed, even if it was requested before', async (t) => {
   const list = (...tags: string[]): Expectation => ({
     request: 'GET /v2/library/app/tags/list?n=1000',
     answer: {
@@ -222,7 +222,7 @@ test('a list of tags shows what was pushed, also when it was asked for before', 
   t.deepEqual((await proxy.ask('/v2/app/tags/list')).json(), {name: 'app', tags: ['new']});
 });
 
-test('a walk over the tags that was given them before a push does not keep that list as a fresh one', async (t) => {
+test('a tag list fetched before a push does not count as fresh after it', async (t) => {
   const LIST = 'GET /v2/library/app/tags/list?n=1000';
   const list = (...tags: string[]): Answer => ({
     headers: {'Content-Type': 'application/json'},
@@ -267,7 +267,7 @@ test('a deleted tag and a deleted manifest are gone at once, and the upstream is
   t.is((await get(proxy, 'v2')).status, 404);
 });
 
-test('a deletion that the upstream refuses changes nothing here; one of what is gone there clears it here', async (t) => {
+test('a deletion that the upstream refuses changes nothing; if the content is gone there, it goes here', async (t) => {
   const {proxy} = await start(t, [
     takes('v1'),
     {request: `DELETE ${MANIFESTS}/v1`, answer: {status: 405}},
@@ -304,7 +304,7 @@ test('without a Referrers API the fallback tag is written, and the subject confi
   });
 });
 
-test('with a Referrers API that lists it nothing more is written, and next time nothing more is asked', async (t) => {
+test('with a Referrers API that lists it, no tag is written, and the next push does not ask', async (t) => {
   const [sbom, other] = [referrerOf(image), referrerOf(image)];
   const {proxy} = await start(t, [
     // Its header alone would prove nothing.
@@ -373,7 +373,7 @@ test('an old answer does not bring a deleted referrer back', async (t) => {
   t.deepEqual(await referrers(proxy), []);
 });
 
-test('what cannot be written to the tag now is owed: the subject is confirmed all the same', async (t) => {
+test('a tag update that fails stays pending, and the subject is confirmed anyway', async (t) => {
   const sbom = referrerOf(image);
   const {proxy} = await start(t, [
     takes(sbom.digest),
@@ -413,7 +413,7 @@ test('a fallback tag that a client writes itself is stored as it is, and its ent
   t.deepEqual(await referrers(proxy), [sbom.digest]);
 });
 
-test('a client that drops our entry from the tag it writes gets it back', async (t) => {
+test('our entry is restored when a client writes the tag without it', async (t) => {
   const [ours, theirs] = [referrerOf(image), referrerOf(image)];
   const index = indexOf([theirs]);
   const {proxy, upstream} = await start(t, [
@@ -444,14 +444,14 @@ test('a registry whose referrers are switched off leaves the subject to its clie
   t.is((await put(proxy, sbom.digest, sbom)).headers['oci-subject'], undefined);
 });
 
-test('an image is pushed with what it needs and pulled without a question', async (t) => {
+test('an image is pushed completely and pulled without asking the upstream', async (t) => {
   const pushed = imageManifest();
   const {proxy} = await start(t, [takes('v1')]);
   t.is((await put(proxy, 'v1', pushed)).status, 201);
   t.deepEqual((await get(proxy, 'v1')).body, pushed.bytes);
 });
 
-test('a deletion waits for the push of the same manifest, and is the last word on it', async (t) => {
+test('a deletion waits for the push of the same manifest and wins', async (t) => {
   const taken = Promise.withResolvers<void>();
   const {proxy, upstream} = await start(t, [
     {request: `PUT ${MANIFESTS}/v1`, answer: {status: 201, before: taken.promise}},
@@ -490,7 +490,7 @@ test('a pull by tag from before a deletion does not bring the manifest back', as
   t.is((await get(proxy, sbom.digest)).status, 404);
 });
 
-test('a tag that was kept here before does not hide what is pushed through', async (t) => {
+test('a local tag from before does not hide what is pushed through', async (t) => {
   const other = plainManifest();
   const folder = await createFolder(t);
   const clock = createMovableClock();
@@ -531,7 +531,7 @@ test('a Docker image with a subject that is pushed through is listed, and named 
   t.deepEqual(await referrers(proxy), [docker.digest]);
 });
 
-test('a PUT that is answered by an HTML page, or by a 200 and nothing, is 503, and nothing is known of it here', async (t) => {
+test('a PUT answered with an HTML page, or an empty 200, is 503 and records nothing', async (t) => {
   for (const answer of [
     {headers: {'Content-Type': 'text/html'}, body: '<html>sign in</html>'},
     {status: 200, body: '{}'},

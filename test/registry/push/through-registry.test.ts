@@ -45,7 +45,7 @@ async function pushBlob(proxy: Backref, {bytes, digest}: Content): Promise<numbe
   return (await proxy.ask(`${headers.location}?digest=${digest}`, sent)).status;
 }
 
-test('an image is pushed through and pulled back while the registry is away', async (t) => {
+test('an image is pushed through, and pulled while the registry is down', async (t) => {
   const {registry, proxy} = await start(t);
   const [config, layer] = [{...randomBlob(2)}, randomBlob(300_000)];
   const pushed = imageManifest([layer]);
@@ -58,7 +58,7 @@ test('an image is pushed through and pulled back while the registry is away', as
   t.deepEqual((await proxy.ask(`/v2/team/app/blobs/${layer.digest}`)).body, layer.bytes);
 });
 
-test('a hundred attach to one image at once, half of them past the proxy: none of ours is lost', async (t) => {
+test('none of our entries is lost when a hundred clients attach to one image, half of them directly', async (t) => {
   const {registry, proxy} = await start(t);
   const [ours, theirs] = [0, 0].map(() => Array.from({length: 50}, () => referrerOf(image))) as [
     ManifestContent[],
@@ -89,7 +89,7 @@ test('a hundred attach to one image at once, half of them past the proxy: none o
   t.true(namesOurs(listed));
 });
 
-test('a registry with the Referrers API is left without a fallback tag', async (t) => {
+test('a registry with the Referrers API gets no fallback tag', async (t) => {
   const {registry, proxy} = await start(t, {referrers: true});
   const sbom = referrerOf(image);
   t.is((await put(proxy, sbom.digest, sbom)).headers['oci-subject'], image.digest);
@@ -111,7 +111,7 @@ test('a referrer that is deleted leaves the registry, its tag and the list', asy
   );
 });
 
-test('what is owed when the proxy stops is written after its next start', async (t) => {
+test('tag updates that are pending at the stop are written after the next start', async (t) => {
   const registry = await startLegacy(t, image);
   const sbom = referrerOf(image);
   const options = {url: registry.url, push: 'through' as const, library: false};

@@ -41,7 +41,7 @@ const chunk = (bytes: Buffer, start: number) => ({
 const close = (proxy: Backref, path: string, digest: string, body: Buffer = Buffer.alloc(0)) =>
   proxy.ask(`${path}?digest=${digest}`, {method: 'PUT', headers: {'Content-Length': body.length}, body});
 
-test('a blob in chunks goes to the upstream, and the first pull of it asks nothing', async (t) => {
+test('a chunked upload goes to the upstream, and the first pull does not ask it', async (t) => {
   const blob = randomBlob(3000);
   const {proxy, upstream} = await start(t, [
     begun('', {'OCI-Chunk-Min-Length': '100'}),
@@ -75,7 +75,7 @@ test('a blob in chunks goes to the upstream, and the first pull of it asks nothi
   t.is(pulled.headers['cache-status'], 'backref;hit');
 });
 
-test('an upload goes on after a restart of the proxy, and its copy is whole all the same', async (t) => {
+test('an upload continues after a restart, and its copy is complete', async (t) => {
   const blob = randomBlob(2000);
   const {proxy} = await start(t, [
     begun(),
@@ -95,7 +95,7 @@ test('an upload goes on after a restart of the proxy, and its copy is whole all 
   t.deepEqual((await next.ask(`/v2/app/blobs/${blob.digest}`)).body, blob.bytes);
 });
 
-test('a chunk out of order is 416 with where the upload stands, and the upload goes on', async (t) => {
+test('a chunk out of order is 416 with the offset, and the upload continues', async (t) => {
   const blob = randomBlob(20);
   const {proxy} = await start(t, [
     begun(),
@@ -139,7 +139,7 @@ test("the upstream's own 416 reaches the client with its range", async (t) => {
   t.is((await proxy.ask(path)).headers['range'], '0-4');
 });
 
-test('a copy that differs from what the upstream has is given up; the upload goes on', async (t) => {
+test('a copy that differs from what the upstream has is given up; the upload continues', async (t) => {
   const blob = randomBlob(30);
   const {proxy, upstream} = await start(t, [
     begun(),
@@ -187,7 +187,7 @@ test('bytes with another digest are refused by the upstream, and nothing of them
   t.is((await proxy.ask(`/v2/app/blobs/${digest}`, {method: 'HEAD'})).status, 404);
 });
 
-test('an upload that the upstream no longer knows is not known here either', async (t) => {
+test('an upload that the upstream no longer knows is unknown here too', async (t) => {
   for (const [method, body] of [
     ['GET', undefined],
     ['PATCH', 'abc'],
@@ -235,7 +235,7 @@ test('a mount from the same registry is passed on; the mounted blob is found at 
   t.is(head.headers['content-length'], '50');
 });
 
-test('a mount that names no repository is asked for from one that has the blob', async (t) => {
+test('a mount without a source is requested from a repository that has the blob', async (t) => {
   const blob = randomBlob(50);
   const {proxy} = await start(t, [
     {request: `GET /v2/library/base/blobs/${blob.digest}`, answer: blobAnswer(blob)},
@@ -257,7 +257,7 @@ test('a mount that names no repository is asked for from one that has the blob',
   t.truthy(unknown.headers.location);
 });
 
-test('an upstream that stores a blob under another digest alone is told of, and nothing is linked', async (t) => {
+test('a blob that the upstream stores under another digest only is an error, and is not linked', async (t) => {
   const blob = randomBlob(20, 'sha512');
   const {proxy} = await start(t, [
     begun('?digest-algorithm=sha512'),
@@ -275,7 +275,7 @@ test('an upstream that stores a blob under another digest alone is told of, and 
   t.is((await proxy.ask(`/v2/app/blobs/${blob.digest}`, {method: 'HEAD'})).status, 404);
 });
 
-test('an upstream that names another digest and knows ours as well has taken the blob', async (t) => {
+test('a blob that the upstream names by another digest is accepted if it also knows ours', async (t) => {
   const blob = randomBlob(20, 'sha512');
   const {proxy} = await start(t, [
     begun(),
@@ -295,7 +295,7 @@ test('an upstream that names another digest and knows ours as well has taken the
   t.deepEqual((await proxy.ask(`/v2/app/blobs/${blob.digest}`)).body, blob.bytes);
 });
 
-test('a blob that was found absent before its push is found at once after it', async (t) => {
+test('a blob that was absent before its push is found right after it', async (t) => {
   const blob = randomBlob(20);
   const {proxy} = await start(t, [
     {request: `HEAD /v2/library/app/blobs/${blob.digest}`, answer: {status: 404}},
@@ -329,7 +329,7 @@ test('a deleted blob is deleted at the upstream and no longer linked here', asyn
   t.is((await proxy.ask(path, {method: 'HEAD'})).status, 404);
 });
 
-test('a blob that the upstream does not have any more is no longer linked here once it was to be deleted', async (t) => {
+test('deleting a blob that is gone at the upstream removes its link here', async (t) => {
   const blob = randomBlob(20);
   const PATH = `/v2/library/app/blobs/${blob.digest}`;
   const {proxy} = await start(t, [
@@ -344,14 +344,14 @@ test('a blob that the upstream does not have any more is no longer linked here o
   t.is((await proxy.ask(path, {method: 'HEAD'})).status, 404);
 });
 
-test('credentials that the upstream refuses are ours: the client hears 403, never 401', async (t) => {
+test('the client gets 403, never 401, when the upstream refuses our credentials', async (t) => {
   const {proxy} = await start(t, [{request: `POST ${UPLOADS}`, answer: {status: 403}}]);
   const refused = await begin(proxy);
   t.is(refused.status, 403);
   t.is(codeOf(refused)?.code, 'DENIED');
 });
 
-test('an upstream that does not tell what it has is taken to have what was sent', async (t) => {
+test('an upstream that does not report its offset is assumed to have what was sent', async (t) => {
   const blob = randomBlob(30);
   const silent = (status: number) => ({status, headers: {Location: `${UPLOADS}one?_state=b`}});
   const {proxy} = await start(t, [
@@ -376,7 +376,7 @@ test('an upstream that does not tell what it has is taken to have what was sent'
   t.deepEqual((await proxy.ask(`/v2/app/blobs/${blob.digest}`)).body, blob.bytes);
 });
 
-test('a chunk that is sent again after it broke off is not mixed with what arrived of it', async (t) => {
+test('a chunk that is sent again after it broke off is not appended twice', async (t) => {
   const blob = randomBlob(30);
   const {proxy} = await start(t, [
     begun(),
@@ -398,7 +398,7 @@ test('a chunk that is sent again after it broke off is not mixed with what arriv
   t.is((await next.ask(path, chunk(blob.bytes.subarray(20), 20))).status, 202);
 });
 
-test('a closing PUT that is not answered 201 has taken the blob only when the upstream has it', async (t) => {
+test('a closing PUT that is not answered 201 succeeds only if the upstream has the blob', async (t) => {
   const blob = randomBlob(20);
   const head = (answer: Answer): Expectation => ({
     request: `HEAD /v2/library/app/blobs/${blob.digest}`,

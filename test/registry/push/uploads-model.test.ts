@@ -166,7 +166,7 @@ async function write(
   if (verb === 'finish' && !refusal) t.deepEqual(await storedBytes(hosted, digest), whole);
 }
 
-test('uploads go as a model of them says, whatever order requests come in', async (t) => {
+test('uploads follow their model, in whatever order requests arrive', async (t) => {
   let hosted = await createHosted(t);
   await fc.assert(
     fc.asyncProperty(fc.array(step, {maxLength: 20}), async (steps) => {

@@ -32,7 +32,7 @@ const spoolFiles = async ({folder}: Hosted): Promise<string[]> => {
   }
 };
 
-test('a blob is uploaded in one piece, and is linked to its repository alone', async (t) => {
+test('a blob is uploaded in one request, and is linked to its repository only', async (t) => {
   const hosted = await createHosted(t);
   await pushBlob(hosted, blob);
   t.deepEqual(await storedBytes(hosted, blob.digest), blob.bytes);
@@ -43,7 +43,7 @@ test('a blob is uploaded in one piece, and is linked to its repository alone', a
   t.deepEqual(await spoolFiles(hosted), []);
 });
 
-test('chunks follow each other, and the state tells how far they are', async (t) => {
+test('chunks follow each other, and the state reports the offset', async (t) => {
   const hosted = await createHosted(t);
   const route = hosted.route();
   const id = await begun(hosted, route);
@@ -76,7 +76,7 @@ test('an upload that has ended is unknown', async (t) => {
   }
 });
 
-test('the upload of another repository, and one that was never begun, are unknown and left alone', async (t) => {
+test('uploads of another repository, and uploads that never began, are unknown and stay untouched', async (t) => {
   const hosted = await createHosted(t);
   const {push} = hosted;
   const id = await begun(hosted, hosted.route());
@@ -96,10 +96,10 @@ test('the upload of another repository, and one that was never begun, are unknow
 });
 
 for (const [title, start] of [
-  ['a chunk behind a gap', 60_000],
-  ['a chunk that was sent before', 0],
+  ['a chunk after a gap', 60_000],
+  ['a chunk that was already sent', 0],
 ] as const) {
-  test(`${title} is refused with what is here, also at the end, and the upload goes on`, async (t) => {
+  test(`${title} is refused with the current range, also at the end, and the upload continues`, async (t) => {
     const hosted = await createHosted(t);
     const {push} = hosted;
     const route = hosted.route();
@@ -121,7 +121,7 @@ for (const [title, start] of [
   });
 }
 
-test('a range and a length that disagree are refused before a byte is taken', async (t) => {
+test('a range and a length that disagree are refused before any byte is stored', async (t) => {
   const hosted = await createHosted(t);
   const route = hosted.route();
   const id = await begun(hosted, route);
@@ -132,7 +132,7 @@ test('a range and a length that disagree are refused before a byte is taken', as
   t.is((await hosted.push.state(route, id, caller)).offset, 0);
 });
 
-test('bytes beyond the length that was told never get in', async (t) => {
+test('bytes beyond the declared length are not stored', async (t) => {
   const hosted = await createHosted(t);
   const route = hosted.route();
   const id = await begun(hosted, route);
@@ -143,7 +143,7 @@ test('bytes beyond the length that was told never get in', async (t) => {
   t.pass();
 });
 
-test('what arrived of a body that broke off stays, and the client goes on from there', async (t) => {
+test('the bytes of a body that broke off stay, and the client continues from there', async (t) => {
   const hosted = await createHosted(t);
   const {push} = hosted;
   const route = hosted.route();
@@ -160,7 +160,7 @@ test('what arrived of a body that broke off stays, and the client goes on from t
   t.deepEqual(await storedBytes(hosted, blob.digest), blob.bytes);
 });
 
-test('a wrong digest ends the upload, and nothing of it stays', async (t) => {
+test('a wrong digest ends the upload and removes its bytes', async (t) => {
   const hosted = await createHosted(t);
   const route = hosted.route();
   const id = await begun(hosted, route);
@@ -175,7 +175,7 @@ test('a wrong digest ends the upload, and nothing of it stays', async (t) => {
   t.is(await hosted.store.stat(blob.digest), undefined);
 });
 
-test('the digest may be of another algorithm than was said at the beginning, or of one that was said', async (t) => {
+test('the digest may be of the announced algorithm, or of another one', async (t) => {
   const hosted = await createHosted(t);
   const {push} = hosted;
   const route = hosted.route();
@@ -192,7 +192,7 @@ test('the digest may be of another algorithm than was said at the beginning, or 
   t.deepEqual(await storedBytes(hosted, third.digest), third.bytes);
 });
 
-test('a blob without a byte is a blob', async (t) => {
+test('an empty blob can be uploaded', async (t) => {
   const hosted = await createHosted(t);
   const empty = contentOf(Buffer.alloc(0));
   const route = hosted.route();
@@ -200,7 +200,7 @@ test('a blob without a byte is a blob', async (t) => {
   t.is((await hosted.store.stat(empty.digest))?.size, 0);
 });
 
-test('an upload goes on in another process', async (t) => {
+test('an upload continues in another process', async (t) => {
   const before = await createHosted(t);
   const id = await begun(before, before.route());
   await before.push.append(before.route(), id, placed(first, 0), caller);
@@ -212,7 +212,7 @@ test('an upload goes on in another process', async (t) => {
   t.deepEqual(await storedBytes(after, blob.digest), blob.bytes);
 });
 
-test('one request writes an upload at a time; of a second nothing gets in', async (t) => {
+test('only one request writes an upload at a time; a second one stores nothing', async (t) => {
   const hosted = await createHosted(t);
   const {push} = hosted;
   const route = hosted.route();
@@ -256,7 +256,7 @@ test('a cancelled upload is gone with its bytes', async (t) => {
   t.is(await hosted.metadata.upload(id), undefined);
 });
 
-test('an upload is cancelled while a request writes it', async (t) => {
+test('an upload can be cancelled while a request is writing it', async (t) => {
   const hosted = await createHosted(t);
   const {push} = hosted;
   const route = hosted.route();
@@ -283,7 +283,7 @@ test('an upload is cancelled while a request writes it', async (t) => {
   t.is(await hosted.store.stat(blob.digest), undefined);
 });
 
-test('a blob that is here already is only linked, once its bytes were found right', async (t) => {
+test('a blob that is already stored is linked after its bytes are verified', async (t) => {
   const hosted = await createHosted(t);
   await pushBlob(hosted, blob);
   const other = hosted.route('other/app');
@@ -295,7 +295,7 @@ test('a blob that is here already is only linked, once its bytes were found righ
   t.deepEqual(await spoolFiles(hosted), []);
 });
 
-test('uploads that nobody goes on with are removed with their bytes; one that is being written stays', async (t) => {
+test('abandoned uploads are removed with their bytes; one that is being written stays', async (t) => {
   const hosted = await createHosted(t);
   const {push, uploads, clock} = hosted;
   const route = hosted.route();
@@ -325,7 +325,7 @@ test('uploads that nobody goes on with are removed with their bytes; one that is
   t.is((await refusalOf(push.state(route, idle, caller))).code, 'BLOB_UPLOAD_UNKNOWN');
 });
 
-test('asking for its state keeps an upload alive', async (t) => {
+test('asking for the state of an upload keeps it alive', async (t) => {
   const hosted = await createHosted(t);
   const route = hosted.route();
   const id = await begun(hosted, route);
@@ -352,7 +352,7 @@ const smallDisk =
     },
   });
 
-test('a full disk is told, and the upload can go on when there is room again', async (t) => {
+test('a full disk is reported, and the upload continues once there is space', async (t) => {
   const hosted = await createHosted(t, {spools: smallDisk(50_000)});
   const route = hosted.route();
   const id = await begun(hosted, route);
@@ -365,7 +365,7 @@ test('a full disk is told, and the upload can go on when there is room again', a
   t.deepEqual(await storedBytes(roomy, blob.digest), blob.bytes);
 });
 
-test('a disk that says only at the end that it did not take everything is told as full', async (t) => {
+test('a disk that loses bytes without an error is reported as full', async (t) => {
   const forgetful = (real: Spools): Spools => ({
     ...real,
     open: async (key) => Object.create(await real.open(key), {append: {value: async () => {}}}),
@@ -396,7 +396,7 @@ const deletedBefore =
     });
   };
 
-test('a blob that is deleted while its manifest is put is missed', async (t) => {
+test('a blob that is deleted while its manifest is put is missing', async (t) => {
   const config = contentOf(Buffer.from('{}'));
   const image = imageManifest([blob]);
   const hosted: Hosted = await createHosted(t, {
@@ -420,7 +420,7 @@ test('a blob that is deleted while its manifest is put is missed', async (t) => 
   t.is((await put()).digest, image.digest);
 });
 
-test('a blob that is deleted while it is mounted is to be uploaded', async (t) => {
+test('mounting a blob that is deleted meanwhile begins an upload', async (t) => {
   const hosted: Hosted = await createHosted(t, {
     metadata: deletedBefore(() => hosted.route(), blob, 'blob.link'),
   });
@@ -440,14 +440,14 @@ test('a mount links the blob of another repository of the registry', async (t) =
   t.is((await hosted.metadata.blobLink(target.repository, blob.digest))?.origin, 'local');
 });
 
-test('a mount without a source finds one', async (t) => {
+test('a mount without a source finds a repository that has the blob', async (t) => {
   const hosted = await createHosted(t);
   await pushBlob(hosted, blob);
   const mount = {digest: blob.digest, from: undefined};
   t.is(await hosted.push.begin(hosted.route('target/app'), {algorithm: undefined, mount}, caller), 'mounted');
 });
 
-test('a mount from where the blob is not begins an upload that can be used', async (t) => {
+test('a mount from a repository without the blob begins an upload', async (t) => {
   const hosted = await createHosted(t);
   await pushBlob(hosted, blob);
   const target = hosted.route('target/app');
@@ -468,7 +468,7 @@ test('a mount from where the blob is not begins an upload that can be used', asy
   t.is((await hosted.metadata.blobLink(target.repository, blob.digest))?.origin, 'local');
 });
 
-test('a blob is deleted from its repository alone', async (t) => {
+test('a blob is deleted from its repository only', async (t) => {
   const hosted = await createHosted(t);
   const other = hosted.route('other/app');
   await pushBlob(hosted, blob);
