@@ -75,10 +75,7 @@ export function createAdminSocket({folder, commands, failed}: AdminSocketParts):
 
   return {
     async listen() {
-      await mkdir(folder, {recursive: true});
-      const path = await socketPath(folder);
-      await mkdir(dirname(path), {recursive: true});
-      await rm(path, {force: true});
+      const path = await freePath(folder);
       await listening(server, path);
       await chmod(path, 0o600);
       server.unref();
@@ -103,6 +100,15 @@ const handlersOf = (commands: Commands): ReadonlyMap<string | undefined, Run> =>
     ['/index', (options, task) => commands.index({...parseIndex(options), ...task})],
     ['/deposit', (options) => commands.deposit(parseDeposit(options))],
   ]);
+
+/** The path of the socket, with nothing there. */
+async function freePath(folder: string): Promise<string> {
+  await mkdir(folder, {recursive: true});
+  const path = await socketPath(folder);
+  await mkdir(dirname(path), {recursive: true});
+  await rm(path, {force: true});
+  return path;
+}
 
 function listening(server: Server, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
