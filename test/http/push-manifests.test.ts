@@ -4,7 +4,7 @@ import {parseTag} from '../../src/oci/name.ts';
 import type {ManifestReceipt, PushedManifest} from '../../src/registry/push/push.ts';
 import {imageManifest, randomBlob} from '../support/content.ts';
 import {askRaw, openRaw} from '../support/raw-http.ts';
-import {ask, startPushServer} from './push-server.ts';
+import {ask, startPushServer} from './http-server.ts';
 import {errorOf} from './spec-codes.ts';
 
 const HOST = 'Host: 127.0.0.1\r\n';

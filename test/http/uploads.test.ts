@@ -7,7 +7,7 @@ import type {Chunk, UploadOptions} from '../../src/registry/push/push.ts';
 import {createMovableClock, type MovableClock} from '../support/backref.ts';
 import {contentOf, randomBlob} from '../support/content.ts';
 import {askRaw, openRaw} from '../support/raw-http.ts';
-import {ask, bytesOf, ID, startPushServer, state} from './push-server.ts';
+import {ask, bytesOf, ID, startPushServer, state} from './http-server.ts';
 import {errorOf} from './spec-codes.ts';
 
 const HOST = 'Host: 127.0.0.1\r\n';

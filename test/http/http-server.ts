@@ -1,7 +1,7 @@
 import {type IncomingHttpHeaders, request} from 'node:http';
 import type {ExecutionContext} from 'ava';
 import {createEvents, type EventMap} from '../../src/events.ts';
-import {createApp} from '../../src/http/app.ts';
+import {type AppParts, createApp} from '../../src/http/app.ts';
 import {createListener} from '../../src/http/listener.ts';
 import type {Verbs} from '../../src/http/routes.ts';
 import {createUploadId} from '../../src/oci/upload.ts';
@@ -35,19 +35,52 @@ export async function bytesOf({bytes}: Chunk): Promise<Buffer> {
 export const ID = createUploadId();
 export const state = (offset: number, minChunk?: number): UploadState => ({id: ID, offset, minChunk});
 
-export interface PushServer {
+/** `docker.io`, the default, and `ghcr.io`, which take pushes. */
+export const REGISTRIES = createRegistries([registry('docker.io'), registry('ghcr.io')], 'docker.io');
+
+export interface HttpServer {
   port: number;
   clock: MovableClock;
   requests: EventMap['request.end'][0][];
   faults: unknown[];
 }
 
-/** The HTTP side alone, over registries `docker.io` (the default) and `ghcr.io`, in front of the verbs that a test gives. */
-export async function startPushServer(
+const ALLOW: AppParts['access'] = {
+  registry: () => ({verdict: 'allowed'}),
+  repository: () => ({verdict: 'allowed'}),
+};
+
+/** The HTTP side alone, in front of the verbs that a test gives. */
+export async function startHttpServer(
+  t: ExecutionContext,
+  {verbs, access = ALLOW, clock = createMovableClock()}: Partial<AppParts> & {clock?: MovableClock},
+): Promise<HttpServer> {
+  const events = createEvents();
+  const requests: HttpServer['requests'] = [];
+  const faults: unknown[] = [];
+  events.on('request.end', (request) => void requests.push(request));
+  events.on('request.fault', ({error}) => void faults.push(error));
+  const app = createApp({
+    verbs: verbs as Verbs,
+    access,
+    registries: () => REGISTRIES,
+    pseudonym: 'test',
+    trustedProxies: [],
+    clock,
+    events,
+  });
+  const listener = createListener({app, sendTimeout: 60_000, clock, events});
+  const port = await listener.listen('127.0.0.1', 0);
+  t.teardown(() => listener.close(0));
+  return {port, clock, requests, faults};
+}
+
+/** The same for the verbs that write; the others are not there. */
+export function startPushServer(
   t: ExecutionContext,
   push: Partial<Push>,
   clock = createMovableClock(),
-): Promise<PushServer> {
+): Promise<HttpServer> {
   const unexpected = (verb: string) => async () => {
     throw new Error(`nobody expected ${verb}`);
   };
@@ -62,27 +95,8 @@ export async function startPushServer(
     deleteBlob: unexpected('deleteBlob'),
     ...push,
   };
-  const registries = createRegistries([registry('docker.io'), registry('ghcr.io')], 'docker.io');
-  const events = createEvents();
-  const requests: PushServer['requests'] = [];
-  const faults: unknown[] = [];
-  events.on('request.end', (request) => void requests.push(request));
-  events.on('request.fault', ({error}) => void faults.push(error));
-  // Nothing is read here: of the verbs, only those that write are asked.
   const verbs = {push: createPush({local, through: local, store: {check: async () => {}}})} as Verbs;
-  const app = createApp({
-    verbs,
-    access: {registry: () => ({verdict: 'allowed'}), repository: () => ({verdict: 'allowed'})},
-    registries: () => registries,
-    pseudonym: 'test',
-    trustedProxies: [],
-    clock,
-    events,
-  });
-  const listener = createListener({app, sendTimeout: 60_000, clock, events});
-  const port = await listener.listen('127.0.0.1', 0);
-  t.teardown(() => listener.close(0));
-  return {port, clock, requests, faults};
+  return startHttpServer(t, {verbs, clock});
 }
 
 interface Answer {

@@ -1,0 +1,89 @@
+import test from 'ava';
+import {ANONYMOUS} from '../../src/caller.ts';
+import {createRouter, type Endpoint, endpointsOf, type Verbs} from '../../src/http/routes.ts';
+import {digestOf} from '../../src/oci/digest.ts';
+import type {Access, Action} from '../../src/registry/access.ts';
+import {ask, ID, startHttpServer} from './http-server.ts';
+import {errorOf} from './spec-codes.ts';
+
+/** Endpoints that name neither a repository nor a registry: anybody may ask them. */
+const OPEN = ['/v2{/}', '/metrics', '/healthz', '/readyz'];
+
+const calls: string[] = [];
+
+/** Verbs of which each records that it was called. */
+const verbs = new Proxy({} as Verbs, {
+  get: (_, noun) =>
+    new Proxy({}, {get: (_, verb) => () => void calls.push(`${String(noun)}.${String(verb)}`)}),
+});
+
+const asked: [place: string, caller: string, action: Action][] = [];
+
+/** Denies everything, and records what it was asked. */
+const denial: Pick<Access, 'registry' | 'repository'> = {
+  registry(registry, {key}, action) {
+    asked.push([registry?.name ?? 'all', key, action]);
+    return {verdict: 'denied', failure: undefined};
+  },
+  repository({repository}, {key}, action) {
+    asked.push([`${repository.registry}/${repository.name}`, key, action]);
+    return {verdict: 'denied', failure: undefined};
+  },
+};
+
+const pathOf = ({path}: Endpoint): string =>
+  path
+    .replace('{/}', '/')
+    .replace('*name', 'org/app')
+    .replace(':digest', digestOf(Buffer.from('a')))
+    .replace(':reference', 'latest')
+    .replace(':session', ID);
+
+const endpoints = endpointsOf(verbs);
+
+test('every path of the router is an endpoint of the table, or the one that refuses all others', (t) => {
+  const paths = createRouter(endpoints, denial).stack.map(({path}) => path);
+  t.deepEqual(paths, [...endpoints.map(({path}) => path), '/{*path}']);
+});
+
+test('the endpoints that need no authorization are these alone', (t) => {
+  t.deepEqual(
+    endpoints.filter(({needs}) => needs === 'none').map(({path}) => path),
+    OPEN,
+  );
+});
+
+for (const endpoint of endpoints.filter(({needs}) => needs !== 'none'))
+  for (const [method, operation] of Object.entries(endpoint.methods))
+    test.serial(`${method} ${endpoint.path} calls no verb when access is denied`, async (t) => {
+      const {port, faults} = await startHttpServer(t, {verbs, access: denial});
+      calls.length = 0;
+      asked.length = 0;
+      const got = await ask(port, method, pathOf(endpoint));
+      t.is(got.status, 403);
+      if (method !== 'HEAD') t.is(errorOf(got).code, 'DENIED');
+      t.deepEqual(calls, []);
+      t.deepEqual(faults, []);
+      const place = endpoint.needs === 'registry' ? 'all' : 'docker.io/org/app';
+      t.deepEqual(asked, [[place, ANONYMOUS.key, 'action' in operation ? operation.action : 'pull']]);
+    });
+
+test.serial('HEAD is authorized as the GET that answers it', async (t) => {
+  const {port} = await startHttpServer(t, {verbs, access: denial});
+  asked.length = 0;
+  t.is((await ask(port, 'HEAD', '/v2/app/tags/list')).status, 403);
+  t.is((await ask(port, 'HEAD', '/v2/_catalog?ns=ghcr.io')).status, 403);
+  t.deepEqual(asked, [
+    ['docker.io/app', ANONYMOUS.key, 'pull'],
+    ['ghcr.io', ANONYMOUS.key, 'pull'],
+  ]);
+  t.deepEqual(calls, []);
+});
+
+test.serial('what is unknown at the door is decided by the verb', async (t) => {
+  const unknown = () => ({verdict: 'unknown' as const});
+  const {port} = await startHttpServer(t, {verbs, access: {registry: unknown, repository: unknown}});
+  calls.length = 0;
+  await ask(port, 'GET', '/v2/app/tags/list');
+  t.deepEqual(calls, ['tagLists.list']);
+});
