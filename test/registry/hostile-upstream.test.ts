@@ -25,10 +25,10 @@ const blob = randomBlob(64 * KiB);
 const PATH = `/v2/app/blobs/${blob.digest}`;
 const GET = `GET /v2/${REPOSITORY}/blobs/${blob.digest}`;
 
-/** Real time whose waits are over at once, but for the time limits of requests. */
+/** Real time, in which all waits except the time limits of requests are over at once. */
 const hurried = () => waiting(createMovableClock(), (ms) => (ms >= 5000 ? ms : 1));
 
-test('a blob that names another length when it is resumed never runs over the length that was told', async (t) => {
+test('a blob that has another length when it is resumed never exceeds the length that was announced', async (t) => {
   const told = 1000;
   const seen = Promise.withResolvers<void>();
   const upstream = await createScriptedUpstream(t, [
@@ -48,7 +48,7 @@ test('a blob that names another length when it is resumed never runs over the le
         body: blob.bytes.subarray(499),
       },
     },
-    // Once more from zero, which tells the other length again; then for the next client.
+    // Once more from zero, with the other length again; then for the next client.
     {request: GET, sends: {range: undefined}, answer: blobAnswer(blob), times: 2},
   ]);
   const proxy = await startBackref(t, {registries: [upstream], clock: hurried()});
@@ -68,7 +68,7 @@ test('a blob that names another length when it is resumed never runs over the le
   t.is(sha256((await proxy.ask(PATH)).body), blob.digest);
 });
 
-test('a part that the upstream cuts short destroys the response', async (t) => {
+test('a range that the upstream cuts short destroys the response', async (t) => {
   const big = randomBlob(12 * MiB);
   const request = `GET /v2/${REPOSITORY}/blobs/${big.digest}`;
   const upstream = await createScriptedUpstream(t, [
@@ -100,7 +100,7 @@ test('a part that the upstream cuts short destroys the response', async (t) => {
   t.deepEqual(part?.body, big.bytes.subarray(11_000_000, 11_000_005));
 });
 
-test('a spool that is longer than the blob does not keep the blob away', async (t) => {
+test('a spool that is longer than the blob does not prevent the download', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: GET, sends: {range: /./}, answer: {status: 416}},
     {request: GET, sends: {range: undefined}, answer: blobAnswer(blob)},
@@ -116,7 +116,7 @@ test('a spool that is longer than the blob does not keep the blob away', async (
   t.is(sha256(got.body), blob.digest);
 });
 
-test('a download that had not begun when the server closed does not hold it open', async (t) => {
+test('a download that had not begun when the server closed does not delay its end', async (t) => {
   const wait = Promise.withResolvers<void>();
   const upstream = await createScriptedUpstream(t, [
     {
@@ -133,14 +133,14 @@ test('a download that had not begun when the server closed does not hold it open
   await upstream.received(1);
   const closed = proxy.server.close();
   await asked;
-  // The downloads are told to stop in the turn after the connections are cut.
+  // The downloads are stopped in the turn after the connections are cut.
   for (let turn = 0; turn < 20; turn++) await new Promise(setImmediate);
   wait.resolve();
   await closed;
   t.pass();
 });
 
-test('a download whose upstream never answers does not hold the closing server open', async (t) => {
+test('a download whose upstream never answers does not delay the end of a closing server', async (t) => {
   const upstream = await createScriptedUpstream(t, [{request: GET, answer: {before: HANG}}]);
   const proxy = await startBackref(t, {
     registries: [
@@ -155,7 +155,7 @@ test('a download whose upstream never answers does not hold the closing server o
   t.pass();
 });
 
-test('a server that closes while it hashes what an earlier one received keeps that', async (t) => {
+test("a server that closes while it hashes an earlier process's spool keeps the spool", async (t) => {
   const upstream = await createScriptedUpstream(t);
   const proxy = await startBackref(t, {registries: [upstream], config: {shutdown: {grace: 0}}});
   const spool = join(proxy.folder, 'spool', `${blob.digest.replace(':', '-')}.part`);
@@ -169,7 +169,7 @@ test('a server that closes while it hashes what an earlier one received keeps th
   t.is((await stat(spool)).size, 1024 * MiB);
 });
 
-test('without a spool an absent blob is still 404, and an upstream in trouble 503', async (t) => {
+test('without a spool an absent blob is still 404, and a failing upstream 503', async (t) => {
   const HEAD = GET.replace('GET', 'HEAD');
   const upstream = await createScriptedUpstream(t, [
     {request: HEAD, answer: {status: 500}},
@@ -181,7 +181,7 @@ test('without a spool an absent blob is still 404, and an upstream in trouble 50
   t.is((await proxy.ask(PATH)).status, 404);
 });
 
-test('a manifest whose media type no header can carry is the upstream’s fault', async (t) => {
+test('a manifest whose media type is not a valid header value is the upstream’s fault', async (t) => {
   const {bytes, digest} = contentOf(Buffer.from(JSON.stringify({mediaType: 'a/b\r\nSet-Cookie: c'})));
   const upstream = await createScriptedUpstream(t, [
     {
@@ -195,7 +195,7 @@ test('a manifest whose media type no header can carry is the upstream’s fault'
   t.is((await proxy.ask(`/v2/app/manifests/${digest}`)).status, 503);
 });
 
-test('a manifest confirmed for a second repository keeps its own media type there', async (t) => {
+test('a manifest confirmed for a second repository has its own media type there', async (t) => {
   const manifest = plainManifest();
   const upstream = await createScriptedUpstream(t, [
     {request: `GET /v2/${REPOSITORY}/manifests/${manifest.digest}`, answer: manifestAnswer(manifest)},
@@ -216,7 +216,7 @@ test('a manifest confirmed for a second repository keeps its own media type ther
   t.is(other.headers['content-type'], manifest.mediaType);
 });
 
-test('annotations nested without end, or of other types than text, stay out of a list of referrers', async (t) => {
+test('annotations that are deeply nested or not strings are left out of a list of referrers', async (t) => {
   const subject = plainManifest();
   const {digest} = referrerOf(subject);
   const nested = `${'['.repeat(200_000)}${']'.repeat(200_000)}`;
@@ -240,7 +240,7 @@ test('annotations nested without end, or of other types than text, stay out of a
   });
 });
 
-test('a tag list that comes in one huge page is read', async (t) => {
+test('a tag list in one huge page is read', async (t) => {
   const tags = Array.from({length: 1_000_000}, () => 'a');
   const upstream = await createScriptedUpstream(t, [
     {
@@ -292,7 +292,7 @@ test('the entries of a fallback tag are fetched a few at a time', async (t) => {
   t.is(((await got).json() as {manifests: unknown[]}).manifests.length, 100);
 });
 
-test('a tag that a HEAD saw and a later one found gone is gone', async (t) => {
+test('a tag that a later HEAD no longer finds is gone', async (t) => {
   const manifest = plainManifest();
   const request = `HEAD /v2/${REPOSITORY}/manifests/1`;
   const upstream = await createScriptedUpstream(t, [
@@ -309,7 +309,7 @@ test('a tag that a HEAD saw and a later one found gone is gone', async (t) => {
   t.is((await head()).status, 404);
 });
 
-test('an index of many platforms does not make its proxy ask about all of them', async (t) => {
+test('an index of many platforms does not cause requests for all of them', async (t) => {
   const platforms = Array.from({length: 150}, () => plainManifest());
   const index = indexOf(platforms);
   const upstream = await createScriptedUpstream(t, [
@@ -326,7 +326,7 @@ test('an index of many platforms does not make its proxy ask about all of them',
   t.is(upstream.requests.length, 102);
 });
 
-/** Types under which pages come that are not called HTML. */
+/** Media types of pages that are not labelled HTML. */
 const OTHER_TYPES = [
   'application/json',
   'application/octet-stream',
@@ -335,7 +335,7 @@ const OTHER_TYPES = [
   OCI_INDEX,
 ] as const;
 
-test('a login page before the upstream, however it is called, is never served and never kept', async (t) => {
+test('a login page in front of the upstream, with any media type, is never served and never stored', async (t) => {
   const random = createRandom(20_300_102);
   const [image, other, sbom] = [plainManifest(), plainManifest(), randomBlob(3000)];
   const contents = new Map<string, Answer>([
@@ -350,7 +350,7 @@ test('a login page before the upstream, however it is called, is never served an
   const page = (method: string): Answer => {
     pages += 1;
     const {headers, ...answer} = htmlPage(random);
-    // Of a HEAD, nothing but its type tells.
+    // A HEAD can be recognized only by its media type.
     if (method === 'HEAD' || random.chance(0.5)) return {...answer, headers};
     return {...answer, headers: {'Content-Type': random.pick(OTHER_TYPES)}};
   };

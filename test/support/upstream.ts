@@ -13,12 +13,12 @@ export const repository = parseName('team/app');
 export const latest = parseReference('latest');
 export const digest = parseDigest(`sha256:${'a'.repeat(64)}`);
 export const MANIFEST_PATH = '/v2/team/app/manifests/latest';
-/** The shortest that reads as a manifest. */
+/** The shortest text that is accepted as a manifest. */
 export const MANIFEST_TEXT = '{"schemaVersion":2}';
 export const at = (location: string, offset = 0) => ({location, offset});
 export const BLOB_PATH = `/v2/team/app/blobs/${digest}`;
 
-/** The settings of an upstream that a test needs no others of. */
+/** The settings of an upstream, with a test's changes. */
 export const upstreamConfig = (url: string, changes: Partial<UpstreamConfig> = {}): UpstreamConfig => ({
   url,
   insecure: url.startsWith('http:'),
@@ -36,8 +36,8 @@ export const upstreamConfig = (url: string, changes: Partial<UpstreamConfig> = {
 type Heard = {[Name in keyof EventMap]: {name: Name; event: EventMap[Name][0]}}[keyof EventMap];
 
 /**
- * A client of the upstream at `url` that is closed with the test, and the events that it told of so far. By default
- * its clock stands still but for the waits between attempts, which take no time.
+ * A client of the upstream at `url` that is closed with the test, and the events that it has emitted. By default
+ * its clock stands still, and the delays between attempts take no time.
  */
 export function createClient(
   t: {teardown(end: () => void): void},
@@ -64,7 +64,7 @@ export function createClient(
   return {client, heard};
 }
 
-/** The failure that a promise ends with. */
+/** The UpstreamFailure that a promise rejects with. */
 export async function failureOf(work: Promise<unknown>): Promise<UpstreamFailure> {
   try {
     await work;

@@ -58,7 +58,7 @@ test('a Bearer challenge is answered, and the next request needs none', async (t
   await bytesOf(await client.getBlob(repository, digest, caller));
 });
 
-test('a challenge without a scope means pulling from the repository', async (t) => {
+test('without a scope in the challenge, pull from the repository is requested', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: HEAD, answer: () => challenge(upstream.host)},
     {request: TOKEN, answer: token('T1')},
@@ -95,7 +95,7 @@ test('credentials go to the token service as Basic, and the token to the upstrea
   t.truthy(await client.headManifest(repository, latest, caller));
 });
 
-test('all who need the same token wait for one exchange', async (t) => {
+test('concurrent requests for the same token share one exchange', async (t) => {
   const {promise: gate, resolve: open} = Promise.withResolvers<void>();
   const upstream = await createScriptedUpstream(
     t,
@@ -153,7 +153,7 @@ for (const [name, answer, life] of renewals) {
   });
 }
 
-test('a token that the upstream no longer takes is replaced once', async (t) => {
+test('a token that the upstream no longer accepts is replaced once', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: HEAD, answer: () => challenge(upstream.host)},
     {request: TOKEN, answer: token('T1')},
@@ -167,7 +167,7 @@ test('a token that the upstream no longer takes is replaced once', async (t) => 
   t.truthy(await client.headManifest(repository, latest, caller));
 });
 
-test('a new token that is refused is a denial, and the next request starts anew', async (t) => {
+test('a refused new token is a denial, and the next request starts over', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: HEAD, answer: () => challenge(upstream.host)},
     {request: TOKEN, answer: token('T1')},
@@ -189,7 +189,7 @@ test('403 with a token is a denial', async (t) => {
   t.is((await failureOf(client.headManifest(repository, latest, caller))).kind, 'denied');
 });
 
-test('an anonymous token that is not given is a denial, not a matter of credentials', async (t) => {
+test('a refused anonymous token is a denial, not a failure of credentials', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: HEAD, answer: () => challenge(upstream.host)},
     {request: TOKEN, answer: {status: 401}},
@@ -228,7 +228,7 @@ for (const status of [401, 403]) {
   });
 }
 
-test('credentials not yet known to work are tried once, however many repositories ask', async (t) => {
+test('unproven credentials are tried once, however many repositories are requested', async (t) => {
   const names = ['a', 'b', 'c', 'd', 'e'];
   const upstream = await createScriptedUpstream(
     t,
@@ -272,7 +272,7 @@ test('a Basic challenge without credentials is a denial', async (t) => {
   t.is((await failureOf(client.headManifest(repository, latest, caller))).kind, 'denied');
 });
 
-test('Bearer is preferred to Basic, wherever it stands', async (t) => {
+test('Bearer is preferred to Basic, whatever their order', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {
       request: HEAD,
@@ -327,7 +327,7 @@ test('a token service that breaks the connection or is silent is the kind "token
   t.regex((await gone).message, /token service .* refuses connections/);
 });
 
-test('a token service that falls silent within its answer is given up in the same time, and asked anew', async (t) => {
+test('a token service that stalls in its response times out within the same budget, and is asked again', async (t) => {
   const clock = createManualClock(undefined, {skipBelow: 1000});
   const begun = Promise.withResolvers<void>();
   const announce: BodyPart = {
@@ -347,7 +347,7 @@ test('a token service that falls silent within its answer is given up in the sam
   const {client} = createClient(t, upstream.url, {}, {clock});
   const silent = failureOf(client.headManifest(repository, latest, caller));
   await begun.promise;
-  // The headers are here when this is: both ends are in this process.
+  // The headers have arrived by then: both ends are in this process.
   await Array.fromAsync({length: 20}, () => new Promise(setImmediate));
   await clock.advance(5000);
   t.is((await silent).kind, 'token');
@@ -368,7 +368,7 @@ test("a realm outside the upstream's domain gets nothing, and the message names 
   t.is((await failureOf(anonymous.client.headManifest(repository, latest, caller))).kind, 'protocol');
 });
 
-test('a listed realm is asked', async (t) => {
+test('a listed realm is used', async (t) => {
   const service = await createScriptedUpstream(t, [
     {request: TOKEN, sends: {authorization: BASIC}, answer: token('T1')},
   ]);
@@ -380,7 +380,7 @@ test('a listed realm is asked', async (t) => {
   t.truthy(await client.headManifest(repository, latest, caller));
 });
 
-test('a secret stands in no event and no error', async (t) => {
+test('no event and no error contains a secret', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: HEAD, answer: () => challenge(upstream.host)},
     {request: TOKEN, answer: token('T-SECRET')},

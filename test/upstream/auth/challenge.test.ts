@@ -19,7 +19,7 @@ test('a quoted value keeps its commas', (t) => {
   ]);
 });
 
-test('several challenges in one field are told apart', (t) => {
+test('several challenges in one field are separated', (t) => {
   t.deepEqual(read('Newauth realm="apps", type=1, title="Login to \\"apps\\"", Basic realm="simple"'), [
     {scheme: 'newauth', token68: undefined, params: {realm: 'apps', type: '1', title: 'Login to "apps"'}},
     {scheme: 'basic', token68: undefined, params: {realm: 'simple'}},
@@ -40,7 +40,7 @@ test('empty list elements are skipped', (t) => {
   ]);
 });
 
-test('what follows a malformed part is not read', (t) => {
+test('everything after a malformed part is ignored', (t) => {
   t.deepEqual(read('Bearer realm="open, Basic realm=x'), [
     {scheme: 'bearer', token68: undefined, params: {}},
   ]);
@@ -64,7 +64,7 @@ const challenge = fc.record({
 });
 const space = fc.constantFrom('', ' ', '\t', '  ');
 
-test('whatever is written by the grammar is read back', (t) => {
+test('every field that follows the grammar is parsed back', (t) => {
   const quoted = (text: string) => `"${text.replace(/["\\]/g, '\\$&')}"`;
   fc.assert(
     fc.property(fc.array(challenge, {maxLength: 4}), space, space, (challenges, before, after) => {
@@ -84,7 +84,7 @@ test('whatever is written by the grammar is read back', (t) => {
   );
 });
 
-test('no text makes it throw or hang', (t) => {
+test('no input makes it throw or hang', (t) => {
   const parts = fc.constantFrom('Bearer', 'Basic', ' ', ',', '=', '"', '\\', 'realm', '\t', 'a', '==', '/');
   fc.assert(
     fc.property(fc.oneof(fc.string({maxLength: 200}), fc.string({unit: parts, maxLength: 60})), (field) => {

@@ -14,7 +14,7 @@ async function folder(t: ExecutionContext): Promise<string> {
   return path;
 }
 
-/** Credentials for `host` out of a config.json with this content, with `helper` as docker-credential-test. */
+/** Credentials for `host` from a config.json with this content, with `helper` as docker-credential-test. */
 async function read(
   t: ExecutionContext,
   host: string,
@@ -35,7 +35,7 @@ async function read(
 const encoded = (text: string) => ({auth: Buffer.from(text).toString('base64')});
 const basic = (username: string, password: string): Login => ({kind: 'basic', username, password});
 
-test('nothing configured is anonymous', async (t) => {
+test('without configuration, requests are anonymous', async (t) => {
   const credentials = createCredentials(undefined, 'ghcr.io', createManualClock(), {});
   t.is(await credentials.read(), undefined);
   t.false(credentials.configured);
@@ -49,7 +49,7 @@ test('a config.json gives what its auths hold for the host', async (t) => {
   t.is(await read(t, 'gcr.io', {}), undefined);
 });
 
-test('keys with a scheme and a path are found', async (t) => {
+test('keys with a scheme and a path match', async (t) => {
   t.deepEqual(
     await read(t, 'r.example:5000', {auths: {'https://r.example:5000/v1/': encoded('u:p')}}),
     basic('u', 'p'),
@@ -57,7 +57,7 @@ test('keys with a scheme and a path are found', async (t) => {
   t.is(await read(t, 'r.example', {auths: {'r.example:5000': encoded('u:p')}}), undefined);
 });
 
-test('Docker Hub goes by its old name', async (t) => {
+test('Docker Hub is found under its old name', async (t) => {
   const auths = {'https://index.docker.io/v1/': encoded('u:p')};
   t.deepEqual(await read(t, 'registry-1.docker.io', {auths}), basic('u', 'p'));
 });
@@ -82,7 +82,7 @@ test("the host's credential helper is asked, else the general store", async (t) 
   );
 });
 
-test('a helper may give an identity token', async (t) => {
+test('a helper may return an identity token', async (t) => {
   const answer = `echo '{"Username":"<token>","Secret":"refresh"}'`;
   t.deepEqual(await read(t, 'ghcr.io', {credsStore: 'test'}, answer), {
     kind: 'identity-token',
@@ -90,14 +90,14 @@ test('a helper may give an identity token', async (t) => {
   });
 });
 
-test('what a helper does not have is looked for in auths', async (t) => {
+test('auths are used when the helper has no entry', async (t) => {
   const config = {credsStore: 'test', auths: {'ghcr.io': encoded('u:p')}};
   const answer = 'echo "credentials not found in native keychain"; exit 1';
   t.deepEqual(await read(t, 'ghcr.io', config, answer), basic('u', 'p'));
   t.is(await read(t, 'quay.io', config, answer), undefined);
 });
 
-test('a helper that fails, is missing or answers nonsense is a failure that names it and not its output', async (t) => {
+test('a helper that fails, is missing or prints invalid output is a failure that names it and not its output', async (t) => {
   const config = {credsStore: 'test'};
   for (const helper of ['echo hush; echo hush >&2; exit 3', 'echo hush', undefined]) {
     const failure = await failureOf(read(t, 'ghcr.io', config, helper));
@@ -108,7 +108,7 @@ test('a helper that fails, is missing or answers nonsense is a failure that name
   t.regex((await failureOf(read(t, 'ghcr.io', {credsStore: '../evil'}))).message, /not a valid program name/);
 });
 
-test('a file that is missing or malformed is a failure that names it', async (t) => {
+test('a missing or malformed file is a failure that names it', async (t) => {
   const missing = createCredentials(
     {kind: 'docker-config', path: '/nowhere/config.json'},
     'a',
@@ -123,7 +123,7 @@ test('a file that is missing or malformed is a failure that names it', async (t)
   t.regex((await failureOf(read(t, 'ghcr.io', {auths: []}))).message, /config\.json/);
 });
 
-test('a rotated file is seen after some seconds, or at once after a refusal', async (t) => {
+test('a rotated file is read after some seconds, or at once after a refusal', async (t) => {
   const clock = createManualClock();
   const path = join(await folder(t), 'config.json');
   const write = (password: string) =>
@@ -167,7 +167,7 @@ test('an identity token is exchanged by POST as a refresh token', async (t) => {
   });
 });
 
-test('a refresh token that is no longer good counts as refused credentials', async (t) => {
+test('an expired refresh token counts as refused credentials', async (t) => {
   const path = join(await folder(t), 'config.json');
   const challenge = () => ({
     status: 401,

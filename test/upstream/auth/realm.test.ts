@@ -11,7 +11,7 @@ test("a token service on the upstream's host or registrable domain is trusted", 
   t.is(judge('https://registry.local:8443/token', 'https://registry.local:5000'), undefined);
 });
 
-test('one elsewhere is refused, and the reason names the setting', (t) => {
+test('a token service on another domain is refused, and the reason names the setting', (t) => {
   t.regex(
     judge('https://auth.evil.example/token', 'https://registry-1.docker.io') ?? '',
     /auth\.evil\.example.*upstream\.realmHosts/,
@@ -19,7 +19,7 @@ test('one elsewhere is refused, and the reason names the setting', (t) => {
   t.truthy(judge('https://docker.io.evil.example/token', 'https://registry-1.docker.io'));
 });
 
-test('domains that strangers share do not count', (t) => {
+test('domains that are open to anyone do not count as shared', (t) => {
   t.truthy(judge('https://mallory.github.io/token', 'https://alice.github.io'));
   t.truthy(judge('https://b.co.uk/token', 'https://a.co.uk'));
 });
@@ -37,7 +37,7 @@ test('a listed host is trusted, with or without its port', (t) => {
   t.truthy(judge('https://sso.example:9/token', 'https://registry.test', ['sso.example:8443']));
 });
 
-test('plain http is for insecure upstreams alone', (t) => {
+test('plain http is allowed only for insecure upstreams', (t) => {
   t.regex(judge('http://auth.docker.io/token', 'https://registry-1.docker.io') ?? '', /insecure: true/);
   t.is(judge('http://127.0.0.1:9/token', 'http://127.0.0.1:5000', [], true), undefined);
   t.truthy(judge('ftp://127.0.0.1/token', 'http://127.0.0.1:5000', [], true));

@@ -53,7 +53,7 @@ test('a token with less than a minute left is renewed before bytes that cannot b
   t.pass();
 });
 
-test('one that lives no minute is renewed after half of its life, not each time', async (t) => {
+test('a token with a life of less than a minute is renewed after half of its life, not each time', async (t) => {
   const clock = createManualClock();
   const upstream = await createScriptedUpstream(t);
   upstream.expect(
@@ -73,7 +73,7 @@ test('one that lives no minute is renewed after half of its life, not each time'
   t.pass();
 });
 
-test('a token refused all the same is dropped: the failure says to send again, and then it works', async (t) => {
+test('a refused token is dropped: the failure says to send again, and then it works', async (t) => {
   const upstream = await createScriptedUpstream(t);
   upstream.expect(
     {request: POST, answer: () => challenge(upstream)},
@@ -90,7 +90,7 @@ test('a token refused all the same is dropped: the failure says to send again, a
   t.like(await append(), {offset: 2});
 });
 
-test('a new token refused is a denial', async (t) => {
+test('a refused new token is a denial', async (t) => {
   const clock = createManualClock();
   const upstream = await createScriptedUpstream(t);
   upstream.expect(
@@ -107,10 +107,10 @@ test('a new token refused is a denial', async (t) => {
   t.is((await failureOf(sent)).kind, 'denied');
 });
 
-test('an upload that goes on after a restart asks for its token before its bytes leave', async (t) => {
+test('an upload that continues after a restart obtains its token before it sends bytes', async (t) => {
   const upstream = await createScriptedUpstream(t);
   upstream.expect(
-    // GHCR names a scope here that is nobody's.
+    // GHCR names a placeholder scope here.
     {request: 'GET /v2/', answer: () => challenge(upstream, 'repository:user/image:pull')},
     token('one', 300),
     {request: 'GET /v2/', sends: bearer('one')},
@@ -123,7 +123,7 @@ test('an upload that goes on after a restart asks for its token before its bytes
   t.like(await append(), {offset: 2});
 });
 
-test('with a user name and a password, a restart costs one question as well', async (t) => {
+test('with a user name and a password, a restart costs one request as well', async (t) => {
   const basic = {authorization: /^Basic /};
   const upstream = await createScriptedUpstream(t, [
     {request: 'GET /v2/', answer: {status: 401, headers: {'www-authenticate': 'Basic realm="r"'}}},
@@ -136,7 +136,7 @@ test('with a user name and a password, a restart costs one question as well', as
   t.like(sent, {offset: 2});
 });
 
-test('an upstream that begins to ask for tokens is known to do so after the first refusal', async (t) => {
+test('an upstream that begins to require tokens is known to after the first refusal', async (t) => {
   const upstream = await createScriptedUpstream(t);
   upstream.expect(
     {request: POST, answer: accepted},
@@ -151,14 +151,14 @@ test('an upstream that begins to ask for tokens is known to do so after the firs
   t.like(await append(), {offset: 2});
 });
 
-test('an upload with a user name and a password keeps no other login waiting', async (t) => {
+test('an upload with a user name and a password does not delay other logins', async (t) => {
   const clock = createManualClock();
   const refusal = {status: 401, headers: {'www-authenticate': 'Basic realm="r"'}};
   const upstream = await createScriptedUpstream(t, [
     {request: POST, answer: refusal},
     {request: POST, answer: accepted},
     {request: POST, answer: refusal},
-    // A minute later nothing is known of the credentials any more.
+    // A minute later it is no longer known whether the credentials work.
     {request: 'GET /v2/'},
     {request: POST, answer: accepted},
     {request: PATCH, answer: accepted},

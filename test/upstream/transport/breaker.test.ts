@@ -11,7 +11,7 @@ function setUp(confirm?: () => Promise<boolean>) {
   return {clock, changes, breaker, report};
 }
 
-test('opens after so many failures in a row', (t) => {
+test('opens after the configured number of failures in a row', (t) => {
   const {breaker, changes, report} = setUp();
   report('failing');
   report('reachable');
@@ -23,7 +23,7 @@ test('opens after so many failures in a row', (t) => {
   t.deepEqual(changes, ['open']);
 });
 
-test('what never reached the upstream counts neither way', (t) => {
+test('a request that never reached the upstream does not count', (t) => {
   const {breaker, report} = setUp();
   report('failing');
   report('unknown');
@@ -31,7 +31,7 @@ test('what never reached the upstream counts neither way', (t) => {
   t.is(breaker.retryAfter(), 1000);
 });
 
-test('after its time exactly one probe is let through, and its success closes the circuit', async (t) => {
+test('once it has been open for its time, exactly one probe is let through, and its success closes the circuit', async (t) => {
   const {breaker, changes, clock, report} = setUp();
   report('failing');
   report('failing');
@@ -46,7 +46,7 @@ test('after its time exactly one probe is let through, and its success closes th
   t.deepEqual(changes, ['open', 'half-open', 'closed']);
 });
 
-test('a failed probe opens the circuit for the whole time again', async (t) => {
+test('a failed probe opens the circuit for its full time again', async (t) => {
   const {breaker, clock, report} = setUp();
   report('failing');
   report('failing');
@@ -55,7 +55,7 @@ test('a failed probe opens the circuit for the whole time again', async (t) => {
   t.is(breaker.retryAfter(), 1000);
 });
 
-test('a probe that showed nothing makes room for the next', async (t) => {
+test('a probe without a result lets the next one through', async (t) => {
   const {breaker, clock, report} = setUp();
   report('failing');
   report('failing');
@@ -74,7 +74,7 @@ test('requests let through before the circuit opened do not close it', (t) => {
   t.is(breaker.enter(), undefined);
 });
 
-test('with something to confirm it, opens only once that is confirmed', async (t) => {
+test('with a confirmation, the circuit opens only once it is confirmed', async (t) => {
   const {promise, resolve} = Promise.withResolvers<boolean>();
   const {breaker, changes, report} = setUp(() => promise);
   for (const _ of [1, 2, 3]) report('failing');
@@ -85,7 +85,7 @@ test('with something to confirm it, opens only once that is confirmed', async (t
   t.deepEqual(changes, ['open']);
 });
 
-test('failures that are not confirmed are counted anew', async (t) => {
+test('after a denied confirmation, failures are counted from zero', async (t) => {
   let asked = 0;
   const {breaker, changes, report} = setUp(async () => {
     asked += 1;
@@ -99,7 +99,7 @@ test('failures that are not confirmed are counted anew', async (t) => {
   t.deepEqual(changes, []);
 });
 
-test('a success while it is being confirmed keeps the circuit closed', async (t) => {
+test('a success during the confirmation keeps the circuit closed', async (t) => {
   const {promise, resolve} = Promise.withResolvers<boolean>();
   const {breaker, report} = setUp(() => promise);
   report('failing');

@@ -1,7 +1,7 @@
 import test from 'ava';
 import {waitFor} from '../../../src/upstream/transport/budget.ts';
 
-test('work that nobody waits for any more may fail unheard', async (t) => {
+test('a failure of work that nobody waits for any more does not go unhandled', async (t) => {
   const unheard: unknown[] = [];
   const hear = (reason: unknown) => void unheard.push(reason);
   process.on('unhandledRejection', hear);

@@ -34,7 +34,7 @@ async function start(t: Parameters<typeof createClient>[0], script: Expectation[
   return {upstream, client, clock, fail, kind, circuits};
 }
 
-test('the 500s of one repository open its own circuit, and no other repository waits for it', async (t) => {
+test('500s of one repository open its own circuit, and do not affect other repositories', async (t) => {
   const {upstream, client, clock, fail, circuits} = await start(t, [
     {request: HEAD, answer: {status: 500}, times: 3},
     OTHER,
@@ -71,7 +71,7 @@ for (const status of [502, 503, 504]) {
     );
   });
 
-  test(`${status} from the host as a whole opens its circuit for every repository`, async (t) => {
+  test(`${status} from the whole host opens its circuit for every repository`, async (t) => {
     const {fail, kind, circuits} = await start(t, [
       {request: HEAD, answer: {status}, times: 12},
       {request: PING, answer: {status}},
@@ -85,7 +85,7 @@ for (const status of [502, 503, 504]) {
   });
 }
 
-test('connections that break do not open the circuit while the host answers its probe', async (t) => {
+test('broken connections do not open the circuit while the host answers its probe', async (t) => {
   const {client, fail, circuits} = await start(t, [
     {request: HEAD, answer: {before: BREAK}, times: 12},
     {request: PING, answer: challenge},
@@ -98,7 +98,7 @@ test('connections that break do not open the circuit while the host answers its 
   t.deepEqual(circuits(), []);
 });
 
-test('a host that is gone is probed once, and then not asked by anybody until its time is over', async (t) => {
+test('a host that is down is probed once, and then not asked until its circuit has been open for its time', async (t) => {
   const {upstream, client, clock, fail, kind, circuits} = await start(t, [OTHER]);
   t.truthy(await client.headManifest(other, latest, caller));
   await upstream.stop();
@@ -115,7 +115,7 @@ test('a host that is gone is probed once, and then not asked by anybody until it
   t.truthy(await client.headManifest(other, latest, caller));
 });
 
-test('a storage that fails is the trouble of the repositories that redirect to it', async (t) => {
+test('a failing storage server affects only the repositories that redirect to it', async (t) => {
   const storage = await createScriptedUpstream(t, [{request: 'GET /blob', answer: {status: 503}, times: 12}]);
   const GET = `GET ${BLOB_PATH}`;
   const {client, circuits} = await start(t, [
@@ -131,14 +131,14 @@ test('a storage that fails is the trouble of the repositories that redirect to i
   );
 });
 
-test('a repository that still fails when the time of an open host is over does not close the others out of its host', async (t) => {
+test("a repository that still fails when the host's circuit tries again does not keep it open for the others", async (t) => {
   const {upstream, client, clock, fail, kind, circuits} = await start(t, [
     {request: HEAD, answer: {status: 503}, times: 12},
     {request: PING, answer: {status: 503}},
   ]);
   await fail(3);
   t.is(await kind(other), 'open');
-  // The host is back; the first request that it gets is about the repository that is not.
+  // The host is up again; its first request is about the repository that still fails.
   upstream.expect(
     {request: HEAD, answer: {status: 503}, times: 4},
     {request: PING, answer: challenge},

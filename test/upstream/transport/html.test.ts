@@ -87,7 +87,7 @@ test('an HTML page is not an answer to a write', async (t) => {
   t.is((await failureOf(client.beginUpload(repository, from, caller))).kind, 'protocol');
 });
 
-test('Quay, which says text/html of what it answers to /v2/ and to writes, is written to', async (t) => {
+test('writes to Quay, which labels its answers to /v2/ and to writes text/html, succeed', async (t) => {
   const location = `${UPLOADS}1`;
   const upstream = await createScriptedUpstream(t, [
     {request: 'GET /v2/', answer: {headers: TYPE, body: 'true'}},

@@ -4,7 +4,7 @@ import {createLimit, type Slot, TooManyUnwanted} from '../../../src/upstream/tra
 
 const never = new AbortController().signal;
 
-/** The demand for a download, which a test changes. */
+/** The demand for a download, set by a test. */
 function createDemand(wanted: boolean) {
   const listeners = new Set<() => void>();
   const demand = {
@@ -22,7 +22,7 @@ function createDemand(wanted: boolean) {
   return demand satisfies Demand;
 }
 
-/** Takes a slot of the limit; `served` tells whether it was given. */
+/** Acquires a slot of the limit; `served` tells whether it has it. */
 function take(limit: ReturnType<typeof createLimit>, demand?: Demand) {
   const taken: {slot: Slot | undefined; error: unknown} = {slot: undefined, error: undefined};
   limit.acquire(never, demand).then(
@@ -38,7 +38,7 @@ function take(limit: ReturnType<typeof createLimit>, demand?: Demand) {
 
 const settled = () => new Promise(setImmediate);
 
-/** A download that has a slot and gives it back when it is asked to. */
+/** A download that has a slot and releases it when it is interrupted. */
 async function holding(limit: ReturnType<typeof createLimit>, demand: Demand) {
   const slot = await limit.acquire(never, demand);
   const state = {interruptions: 0, slot};
@@ -49,7 +49,7 @@ async function holding(limit: ReturnType<typeof createLimit>, demand: Demand) {
   return state;
 }
 
-test('slots are given in the order in which they were asked for', async (t) => {
+test('slots are given in the order of the requests', async (t) => {
   const limit = createLimit(1);
   const first = await limit.acquire(never);
   const [second, third] = [take(limit), take(limit)];
@@ -63,7 +63,7 @@ test('slots are given in the order in which they were asked for', async (t) => {
   t.truthy(third.slot);
 });
 
-test('who is wanted goes before who is not, whoever came first', async (t) => {
+test('wanted downloads go before unwanted ones, whatever the order of their requests', async (t) => {
   const limit = createLimit(1);
   const held = await limit.acquire(never);
   const unwanted = take(limit, createDemand(false));
@@ -77,7 +77,7 @@ test('who is wanted goes before who is not, whoever came first', async (t) => {
   t.truthy(unwanted.slot);
 });
 
-test('an unwanted download is interrupted for a wanted one, and only as often as there are wanted ones', async (t) => {
+test('one unwanted download is interrupted for each wanted one, and no more', async (t) => {
   const limit = createLimit(2);
   const held = [await holding(limit, createDemand(false)), await holding(limit, createDemand(false))];
   const wanted = take(limit, createDemand(true));
@@ -89,7 +89,7 @@ test('an unwanted download is interrupted for a wanted one, and only as often as
   );
 });
 
-test('one that was asked to give its slot back, and takes its time, is not asked again, nor another one instead', async (t) => {
+test('a download that is slow to release its slot is not interrupted again, and no other one in its place', async (t) => {
   const limit = createLimit(2);
   let asked = 0;
   const slots = [
@@ -109,7 +109,7 @@ test('one that was asked to give its slot back, and takes its time, is not asked
   t.truthy(wanted.slot);
 });
 
-test('an unwanted download makes way neither for another unwanted one nor while somebody wants it', async (t) => {
+test('a download is not interrupted for an unwanted one, nor while somebody wants it', async (t) => {
   const limit = createLimit(1);
   const demand = createDemand(false);
   const held = await holding(limit, demand);
@@ -127,7 +127,7 @@ test('an unwanted download makes way neither for another unwanted one nor while 
   t.truthy(taken.slot);
 });
 
-test('a download that is still waiting for its answer gives its slot back once it can', async (t) => {
+test('a download that is still waiting for its response releases its slot as soon as it can', async (t) => {
   const limit = createLimit(1);
   const slot = await limit.acquire(never, createDemand(false));
   const wanted = take(limit);
@@ -138,7 +138,7 @@ test('a download that is still waiting for its answer gives its slot back once i
   t.truthy(wanted.slot);
 });
 
-test('no more unwanted downloads wait than there are slots; the latest are refused', async (t) => {
+test('at most as many unwanted downloads wait as there are slots; the latest are refused', async (t) => {
   const limit = createLimit(2);
   const held = [await limit.acquire(never), await limit.acquire(never)];
   const unwanted = [1, 2, 3].map(() => take(limit, createDemand(false)));
@@ -158,7 +158,7 @@ test('no more unwanted downloads wait than there are slots; the latest are refus
   t.true(unwanted.slice(0, 2).every(({slot}) => slot !== undefined));
 });
 
-test('who gives up waiting leaves its place to the others', async (t) => {
+test('a waiter that gives up does not take a slot', async (t) => {
   const limit = createLimit(1);
   const held = await limit.acquire(never);
   const giveUp = new AbortController();

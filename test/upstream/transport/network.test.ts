@@ -44,7 +44,7 @@ async function createProxy(t: ExecutionContext): Promise<{url: string; seen: str
   return {url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, seen};
 }
 
-test('connections are kept for the next request, after bodies and absences too', async (t) => {
+test('connections are reused, also after bodies and 404s', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: HEAD, times: 2},
     {request: `GET ${BLOB_PATH}`, answer: {body: 'abc'}},
@@ -72,13 +72,13 @@ test('close ends idle connections and lets a running body end', async (t) => {
   t.is(String(await bytesOf(blob)), 'ab');
 });
 
-test('a certificate of a private authority is trusted where it is configured', async (t) => {
+test('a certificate of a configured private authority is trusted', async (t) => {
   const upstream = await createScriptedUpstream(t, [{request: HEAD}], {tls: SERVER_TLS});
   const {client} = createClient(t, upstream.url, {ca: [AUTHORITY]});
   t.truthy(await client.headManifest(repository, latest, caller));
 });
 
-test('a certificate that nobody trusts is unreachable, at once, with what to do', async (t) => {
+test('an untrusted certificate is "unreachable", at once, and the message says what to do', async (t) => {
   const upstream = await createScriptedUpstream(t, [], {tls: SERVER_TLS});
   const {client} = createClient(t, upstream.url);
   const failure = await failureOf(client.headManifest(repository, latest, caller));
@@ -86,7 +86,7 @@ test('a certificate that nobody trusts is unreachable, at once, with what to do'
   t.regex(failure.message, /upstream\.ca/);
 });
 
-test('https to a registry that speaks http says so', async (t) => {
+test('https to a registry that speaks http fails with a message that says so', async (t) => {
   const upstream = await createScriptedUpstream(t);
   const {client} = createClient(t, upstream.url.replace('http:', 'https:'));
   const failure = await failureOf(client.headManifest(repository, latest, caller));
@@ -94,7 +94,7 @@ test('https to a registry that speaks http says so', async (t) => {
   t.regex(failure.message, /insecure: true/);
 });
 
-test('a handshake that does not come is unreachable after the connect time-out', async (t) => {
+test('a missing TLS handshake is "unreachable" after the connect timeout', async (t) => {
   const server = createTcpServer((socket) => socket.on('error', () => undefined)).listen(0, '127.0.0.1');
   await once(server, 'listening');
   t.teardown(() => void server.close());
@@ -106,11 +106,11 @@ test('a handshake that does not come is unreachable after the connect time-out',
   t.regex(failure.message, /20ms/);
 });
 
-test('plain http needs to be allowed', (t) => {
+test('plain http must be allowed', (t) => {
   t.throws(() => createClient(t, 'http://127.0.0.1:5000', {insecure: false}), {message: /insecure: true/});
 });
 
-test('what is no HTTP answer is a protocol failure', async (t) => {
+test('an invalid HTTP response is a protocol failure', async (t) => {
   const server = createTcpServer((socket) => socket.on('error', () => undefined).end('SSH-2.0-OpenSSH\r\n'));
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -119,14 +119,14 @@ test('what is no HTTP answer is a protocol failure', async (t) => {
   t.is((await failureOf(client.headManifest(repository, latest, caller))).kind, 'protocol');
 });
 
-test('HTTP_PROXY is asked for plain http', async (t) => {
+test('HTTP_PROXY is used for plain http', async (t) => {
   const proxy = await createProxy(t);
   const {client} = createClient(t, 'http://registry.invalid', {}, {env: {HTTP_PROXY: proxy.url}});
   t.like(await client.headManifest(repository, latest, caller), {digest});
   t.deepEqual(proxy.seen, [`HEAD http://registry.invalid${MANIFEST_PATH}`]);
 });
 
-test('HTTPS_PROXY tunnels https, with the private authority inside, on one kept connection', async (t) => {
+test('HTTPS_PROXY tunnels https, with the private authority inside, on one reused connection', async (t) => {
   const proxy = await createProxy(t);
   const upstream = await createScriptedUpstream(t, [{request: HEAD, times: 2}], {tls: SERVER_TLS});
   const {client} = createClient(t, upstream.url, {ca: [AUTHORITY]}, {env: {https_proxy: proxy.url}});
@@ -135,7 +135,7 @@ test('HTTPS_PROXY tunnels https, with the private authority inside, on one kept 
   t.deepEqual(proxy.seen, [`CONNECT ${upstream.host}`]);
 });
 
-test('hosts of NO_PROXY are asked directly', async (t) => {
+test('hosts in NO_PROXY are reached directly', async (t) => {
   const proxy = await createProxy(t);
   const upstream = await createScriptedUpstream(t, [{request: HEAD}]);
   const env = {HTTP_PROXY: proxy.url, NO_PROXY: 'example.org,127.0.0.1'};

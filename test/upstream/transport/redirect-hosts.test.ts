@@ -25,7 +25,7 @@ const PUBLIC = 'http://203.0.113.7';
 const GET = `GET ${PUBLIC}${BLOB_PATH}`;
 const to = (location: string) => ({status: 307, headers: {location}});
 
-/** Plays the script as the proxy, for whatever is not on this machine. */
+/** Plays the script as the proxy, for all hosts that are not on this machine. */
 async function start(t: ExecutionContext, script: Expectation[], redirectHosts: readonly string[] = []) {
   const proxy = await createScriptedUpstream(t, script);
   const env = {HTTP_PROXY: proxy.url, NO_PROXY: 'localhost,127.0.0.1,[::1]'};
@@ -82,7 +82,7 @@ for (const host of ['127.0.0.1', '[::1]', '[::ffff:127.0.0.1]', '0x7f.1', '21307
   });
 }
 
-test('a redirect to a name whose address is private is not followed: the address that is connected to counts', async (t) => {
+test('a redirect to a name with a private address is not followed: the address that is connected to counts', async (t) => {
   const secret = await createScriptedUpstream(t);
   const {client} = await start(t, [{request: GET, answer: to(`http://localhost:${secret.port}/secret`)}]);
   const failure = await failureOf(client.getBlob(repository, digest, caller));
@@ -92,7 +92,7 @@ test('a redirect to a name whose address is private is not followed: the address
 });
 
 for (const listed of ['localhost', 'localhost:port']) {
-  test(`a redirect to a private address is followed where redirectHosts lists ${listed}`, async (t) => {
+  test(`a redirect to a private address is followed when redirectHosts lists ${listed}`, async (t) => {
     const storage = await createScriptedUpstream(t, [{request: 'GET /blob', answer: {body: 'abc'}}]);
     const host = listed.replace('port', String(storage.port));
     const script = [{request: GET, answer: to(`http://localhost:${storage.port}/blob`)}];
@@ -109,7 +109,7 @@ test('a redirect from a public upstream to another public host is followed', asy
   t.is(String(await bytesOf(await client.getBlob(repository, digest, caller))), 'abc');
 });
 
-test('an upstream whose name has a private address may redirect to others', async (t) => {
+test('an upstream whose name has a private address may redirect to private addresses', async (t) => {
   const storage = await createScriptedUpstream(t, [{request: 'GET /blob', answer: {body: 'abc'}}]);
   const upstream = await createScriptedUpstream(t, [
     {request: `GET ${BLOB_PATH}`, answer: to(`${storage.url}/blob`)},
@@ -118,7 +118,7 @@ test('an upstream whose name has a private address may redirect to others', asyn
   t.is(String(await bytesOf(await client.getBlob(repository, digest, caller))), 'abc');
 });
 
-test('an upload is not sent on to a private address either', async (t) => {
+test('an upload is not redirected to a private address either', async (t) => {
   const {client} = await start(t, [{request: `GET ${PUBLIC}/v2/`, optional: true}]);
   const bytes = async function* () {
     yield Buffer.from('bytes');
@@ -129,7 +129,7 @@ test('an upload is not sent on to a private address either', async (t) => {
   t.is((await failureOf(client.uploadState(repository, session, caller))).kind, 'protocol');
 });
 
-test('nor is the question for a token', async (t) => {
+test('a token request is not redirected to a private address either', async (t) => {
   const challenge = {
     status: 401,
     headers: {'www-authenticate': `Bearer realm="${PUBLIC}/token",service="registry"`},
@@ -160,7 +160,7 @@ test('requests to hosts that are not configured are counted as other', async (t)
   );
 });
 
-test('a host that is listed without its port is counted by the name that is listed', async (t) => {
+test('a host that is listed without its port is counted under its listed name', async (t) => {
   const storage = await createScriptedUpstream(t, [{request: 'GET /blob', answer: {body: 'abc'}}]);
   const script = [{request: GET, answer: to(`http://localhost:${storage.port}/blob`)}];
   const {client, heard} = await start(t, script, ['localhost']);
@@ -169,7 +169,7 @@ test('a host that is listed without its port is counted by the name that is list
   t.deepEqual(labels, ['203.0.113.7', 'localhost']);
 });
 
-test('a redirect to the forward proxy itself is not followed, though connections are made to its address', async (t) => {
+test('a redirect to the forward proxy itself is not followed, although connections to its address are made', async (t) => {
   const secret = await createScriptedUpstream(t);
   const proxy = await createScriptedUpstream(t, [
     {request: GET, answer: to(`http://localhost:${secret.port}/secret`)},
@@ -183,19 +183,19 @@ test('a redirect to the forward proxy itself is not followed, though connections
 });
 
 const storage = new URL('http://10.0.0.1/blob');
-/** Where an upstream whose name has these addresses may lead. */
+/** Where an upstream whose name has these addresses may redirect to. */
 function networkFor(addressesOf: () => Promise<string[]>) {
   const clock = createManualClock();
   const deps = {listed: [], proxies: new Set<string>(), clock, addressesOf};
   return {clock, networkOf: createRedirectNetwork(new URL('http://registry.example'), deps)};
 }
 
-test('an upstream whose name has a public address besides a private one may not lead to private ones', async (t) => {
+test('an upstream whose name has a public and a private address may not redirect to private ones', async (t) => {
   const {networkOf} = networkFor(async () => ['203.0.113.7', '10.0.0.5']);
   await t.throwsAsync(networkOf(storage), {message: /10\.0\.0\.1, which has the private address/});
 });
 
-test('while DNS fails, an upstream has the addresses that it had, and is asked for again', async (t) => {
+test('while DNS fails, an upstream keeps its last known addresses, and is looked up again', async (t) => {
   const answers = [['10.0.0.5'], undefined, ['203.0.113.7']];
   const {clock, networkOf} = networkFor(async () => {
     const answer = answers.shift();
@@ -208,7 +208,7 @@ test('while DNS fails, an upstream has the addresses that it had, and is asked f
   await t.throwsAsync(networkOf(storage));
 });
 
-test('a redirect does not wait for DNS longer than its request may take', async (t) => {
+test("a redirect does not wait for DNS longer than the request's budget", async (t) => {
   const headers = {location: 'http://elsewhere.example/'};
   const nothing = (async function* () {})();
   const body = {ended: Promise.resolve(), chunks: nothing, timed: nothing, close() {}};
@@ -221,7 +221,7 @@ test('a redirect does not wait for DNS longer than its request may take', async 
   await t.throwsAsync(following, {message: 'late'});
 });
 
-test('a token service in the domain of a public upstream is asked by public addresses alone', async (t) => {
+test('a token service in the domain of a public upstream is reached only at public addresses', async (t) => {
   const asked: RequestOptions[] = [];
   const {clock, networkOf} = networkFor(async () => ['203.0.113.7']);
   const tokens = createTokens({
@@ -243,7 +243,7 @@ test('a token service in the domain of a public upstream is asked by public addr
   t.like(asked, [{url: {hostname: realm.hostname}, network: 'public'}]);
 });
 
-test('a token service at a private address is asked where realmHosts lists it', async (t) => {
+test('a token service at a private address is used when realmHosts lists it', async (t) => {
   const service = await createScriptedUpstream(t, [
     {request: /^GET \/token\?/, answer: {body: '{"token":"abc"}'}},
   ]);

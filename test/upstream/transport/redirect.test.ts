@@ -58,7 +58,7 @@ test('Authorization stays on the same origin, and does not return after having l
   t.is(String(await bytesOf(await client.getBlob(repository, digest, caller))), 'x');
 });
 
-test('the same host under another name or port is another origin', async (t) => {
+test('the same host with another name or port is another origin', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: GET, answer: challenge},
     {
@@ -72,7 +72,7 @@ test('the same host under another name or port is another origin', async (t) => 
   t.is(String(await bytesOf(await client.getBlob(repository, digest, caller))), 'x');
 });
 
-test('a challenge of another host is a denial: it never sees a login', async (t) => {
+test('a challenge from another host is a denial: it never gets a login', async (t) => {
   const elsewhere = await createScriptedUpstream(t, [
     {request: 'GET /x', sends: {authorization: undefined}, answer: challenge},
   ]);
@@ -81,7 +81,7 @@ test('a challenge of another host is a denial: it never sees a login', async (t)
   t.is((await failureOf(client.getBlob(repository, digest, caller))).kind, 'denied');
 });
 
-test('five redirects are followed, a sixth is not', async (t) => {
+test('five redirects are followed, the sixth is not', async (t) => {
   const hops = [0, 1, 2, 3, 4].map((hop) => ({
     request: hop === 0 ? GET : `GET /${hop}`,
     answer: to(`/${hop + 1}`),
@@ -108,7 +108,7 @@ test('a redirect from https to http is refused', async (t) => {
   t.regex(failure.message, /https to http/);
 });
 
-test('a redirect to another protocol or to no URL is refused', async (t) => {
+test('a redirect to another protocol or to an invalid URL is refused', async (t) => {
   const locations = ['ftp://127.0.0.1/x', 'file:///etc/passwd', 'http://'];
   const upstream = await createScriptedUpstream(
     t,
@@ -120,7 +120,7 @@ test('a redirect to another protocol or to no URL is refused', async (t) => {
   }
 });
 
-test('a HEAD stays a HEAD, and the digest is read where the redirect leads', async (t) => {
+test('a HEAD stays a HEAD, and the digest is that of the last reply', async (t) => {
   const headers = {'docker-content-digest': digest, 'content-length': '5'};
   const upstream = await createScriptedUpstream(t, [
     {request: 'HEAD /v2/team/app/manifests/latest', answer: to('/moved', 303)},
@@ -130,7 +130,7 @@ test('a HEAD stays a HEAD, and the digest is read where the redirect leads', asy
   t.like(await client.headManifest(repository, latest, caller), {digest, size: 5});
 });
 
-test('the query of a redirect, which may be a signature, is told to nobody', async (t) => {
+test('the query of a redirect, which may be a signature, appears in no event and no error', async (t) => {
   const cdn = await createScriptedUpstream(t, [{request: 'GET /s?Signature=hush', answer: {status: 403}}]);
   const upstream = await createScriptedUpstream(t, [
     {request: GET, answer: to(`${cdn.url}/s?Signature=hush`)},

@@ -39,7 +39,7 @@ test('an upstream that keeps failing is asked four times, then it is a status fa
   t.is((await failureOf(client.headManifest(repository, latest, caller))).kind, 'status');
 });
 
-test('nobody there is unreachable, and the message says what happened', async (t) => {
+test('a refused connection is "unreachable", and the message says what happened', async (t) => {
   const upstream = await createScriptedUpstream(t);
   await upstream.stop();
   const {client} = createClient(t, upstream.url);
@@ -48,7 +48,7 @@ test('nobody there is unreachable, and the message says what happened', async (t
   t.is(failure.message, `${upstream.host}: refuses connections (ECONNREFUSED)`);
 });
 
-test('retries a 429 after its Retry-After, where the budget allows', async (t) => {
+test('retries a 429 after its Retry-After when the budget allows', async (t) => {
   const clock = createManualClock();
   const upstream = await createScriptedUpstream(t, [
     {request: HEAD, answer: {status: 429, headers: {'retry-after': '2'}}},
@@ -63,7 +63,7 @@ test('retries a 429 after its Retry-After, where the budget allows', async (t) =
   t.truthy(await head);
 });
 
-test('a 429 that asks for more than the budget fails at once, with its Retry-After', async (t) => {
+test('a 429 whose Retry-After exceeds the budget fails at once, with its Retry-After', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: HEAD, answer: {status: 429, headers: {'retry-after': '60'}}},
     {request: HEAD, answer: {status: 429}},
@@ -81,7 +81,7 @@ test('a 429 that asks for more than the budget fails at once, with its Retry-Aft
   });
 });
 
-test('an upstream that says nothing is a time-out when the budget is spent', async (t) => {
+test('an upstream that sends nothing times out when the budget is spent', async (t) => {
   const clock = createManualClock();
   const upstream = await createScriptedUpstream(t, [{request: HEAD, answer: {before: HANG}}]);
   const {client} = createClient(t, upstream.url, {}, {clock});
@@ -91,7 +91,7 @@ test('an upstream that says nothing is a time-out when the budget is spent', asy
   t.like(await failure, {kind: 'timeout', message: `${upstream.host}: sent no response headers for 5000 ms`});
 });
 
-test('the budget counts all attempts together', async (t) => {
+test('the budget covers all attempts together', async (t) => {
   const clock = createManualClock();
   const upstream = await createScriptedUpstream(t, [
     {request: HEAD, answer: {status: 503, headers: {'retry-after': '3'}}},
@@ -104,7 +104,7 @@ test('the budget counts all attempts together', async (t) => {
   t.like(await failure, {kind: 'status', retryAfter: 3000});
 });
 
-test('the budget ends with the headers: a body may take any time', async (t) => {
+test('the budget ends with the headers: a body may take longer', async (t) => {
   const clock = createManualClock();
   const {promise: gate, resolve: open} = Promise.withResolvers<void>();
   const upstream = await createScriptedUpstream(t, [
@@ -136,7 +136,7 @@ test('waiting for a connection slot is part of the budget', async (t) => {
   held?.close();
 });
 
-test('HEADs are not held up by bodies, and a slot is held until its body ends', async (t) => {
+test('HEADs do not wait for bodies, and a slot is held until its body ends', async (t) => {
   const {promise: gate, resolve: open} = Promise.withResolvers<void>();
   const upstream = await createScriptedUpstream(t, [
     {request: `GET ${BLOB_PATH}`, answer: {body: ['a', {wait: gate}, 'b']}},
@@ -153,7 +153,7 @@ test('HEADs are not held up by bodies, and a slot is held until its body ends', 
   t.is(String(await bytesOf(await second)), 'second');
 });
 
-test('manifests are not held up by bodies, and have a limit of their own', async (t) => {
+test('manifests do not wait for bodies, and have their own limit', async (t) => {
   const {promise: gate, resolve: open} = Promise.withResolvers<void>();
   const MANIFEST = `GET ${MANIFEST_PATH}`;
   const upstream = await createScriptedUpstream(t, [
@@ -175,7 +175,7 @@ test('manifests are not held up by bodies, and have a limit of their own', async
   held?.close();
 });
 
-test('what is read at a client’s pace has connections of its own, half as many as other bodies', async (t) => {
+test('bodies that are read at a client’s pace have their own limit, half of that of other bodies', async (t) => {
   const clock = createManualClock();
   const upstream = await createScriptedUpstream(t, [
     {request: `GET ${BLOB_PATH}`, answer: {body: ['a', HANG]}, times: 7},
@@ -220,7 +220,7 @@ test('no more requests are under way than the limit allows', async (t) => {
   t.is(upstream.requests.length, 5);
 });
 
-test('a kept connection that the upstream closed meanwhile costs no failure and no wait', async (t) => {
+test('a kept-alive connection that the upstream has closed causes neither a failure nor a wait', async (t) => {
   const clock = createManualClock();
   const upstream = await createScriptedUpstream(t, [
     {request: HEAD},
@@ -232,7 +232,7 @@ test('a kept connection that the upstream closed meanwhile costs no failure and 
   t.truthy(await client.headManifest(repository, latest, caller));
 });
 
-test('the circuit opens, answers at once, and lets one probe through after its time', async (t) => {
+test('the circuit opens, refuses at once, and lets one probe through after its time', async (t) => {
   const clock = createManualClock();
   const upstream = await createScriptedUpstream(t, [{request: HEAD, answer: {status: 500}, times: 2}]);
   const {client, heard} = createClient(t, upstream.url, {breaker: {failures: 2, openFor: 30_000}}, {clock});
@@ -256,7 +256,7 @@ test('the circuit opens, answers at once, and lets one probe through after its t
   t.deepEqual(states, ['open', 'half-open', 'closed']);
 });
 
-test('answers that refuse do not open the circuit', async (t) => {
+test('refusals do not open the circuit', async (t) => {
   const statuses = [404, 403, 429, 400, 501];
   const upstream = await createScriptedUpstream(
     t,

@@ -22,11 +22,11 @@ import {
 const UPLOADS = '/v2/team/app/blobs/uploads/';
 const PATCH = `PATCH ${UPLOADS}7`;
 const accepted = {status: 202, headers: {location: `${UPLOADS}7`, range: '0-1'}};
-/** Asked for once where nothing is known of the upstream. */
+/** Sent once while nothing is known about the upstream. */
 const ping = {request: 'GET /v2/'};
 const PIECE = Buffer.alloc(64 * 1024, 'x');
 
-/** Bytes that a test gives one by one, and sees the end of. */
+/** Bytes that a test supplies one by one, and whose end it observes. */
 function createSource() {
   const queue: (Uint8Array | Error | undefined)[] = [];
   const {promise: ended, resolve: end} = Promise.withResolvers<void>();
@@ -59,14 +59,14 @@ function createSource() {
     put,
     ended,
     finish: () => put(undefined),
-    /** Resolves when so many chunks have been asked for. */
+    /** Resolves when this many chunks have been requested. */
     async asked(count = 1) {
       while (asked < count) await new Promise(setImmediate);
     },
   };
 }
 
-/** Bytes without end; `taken` counts them. */
+/** Endless bytes; `taken` counts them. */
 function createEndless() {
   const {promise: ended, resolve: end} = Promise.withResolvers<void>();
   let taken = 0;
@@ -83,7 +83,7 @@ function createEndless() {
   return {bytes: read(), ended, taken: () => taken};
 }
 
-/** An upstream that decides about an upload without having read it; it answers what else it is asked with 200. */
+/** An upstream that answers an upload without reading it, and any other request with 200. */
 async function createHasty(
   t: ExecutionContext,
   onUpload: (request: IncomingMessage, response: ServerResponse) => void,
@@ -113,7 +113,7 @@ const chunkOf = (bytes: AsyncIterable<Uint8Array>, length?: number) => ({length,
 /** Long enough for every limit of a request. */
 const LONG = 600_000;
 
-test('a client may take its time: no limit runs while its bytes are in coming', async (t) => {
+test('a client may take its time: no limit applies while its bytes are awaited', async (t) => {
   const clock = createManualClock();
   const upstream = await createScriptedUpstream(t, [ping, {request: PATCH, answer: accepted}]);
   const {client} = createClient(t, upstream.url, {}, {clock});
@@ -137,7 +137,7 @@ test('a client may take its time: no limit runs while its bytes are in coming', 
   t.is(String(upstream.requests[1]?.body), 'ab');
 });
 
-test('an upstream that takes no bytes is a time-out, and nobody asks for more of them', async (t) => {
+test('an upstream that accepts no bytes times out, and no more of them are read', async (t) => {
   const clock = createManualClock();
   const {promise: begun, resolve: begin} = Promise.withResolvers<IncomingMessage>();
   const {url, sockets} = await createHasty(t, begin);
@@ -147,7 +147,7 @@ test('an upstream that takes no bytes is a time-out, and nobody asks for more of
     client.appendUpload(repository, at(`${url}${UPLOADS}7`), chunkOf(source.bytes), caller),
   );
   const request = await begun;
-  // Until the buffers on the way are full.
+  // Until the buffers in between are full.
   for (let before = -1; before < source.taken(); ) {
     before = source.taken();
     for (let turn = 0; turn < 50; turn++) await clock.advance(0);
@@ -163,7 +163,7 @@ test('an upstream that takes no bytes is a time-out, and nobody asks for more of
   while (sockets.size > 1) await clock.advance(0);
 });
 
-test("the time for the answer's headers begins with the last byte, and a storage gets the idle time on top", async (t) => {
+test("the time limit for the response's headers starts with the last byte, and includes the idle time for storing", async (t) => {
   const clock = createManualClock();
   const upstream = await createScriptedUpstream(t, [ping, {request: PATCH, answer: {before: HANG}}]);
   const {client} = createClient(t, upstream.url, {}, {clock});
@@ -186,7 +186,7 @@ for (const [scheme, tls] of [
   ['http', undefined],
   ['https', SERVER_TLS],
 ] as const) {
-  test(`a refusal that comes before the bytes are read is seen, and ends reading and connection (${scheme})`, async (t) => {
+  test(`a refusal that comes before the bytes are read is received, and ends reading and connection (${scheme})`, async (t) => {
     const answer = (request: IncomingMessage, response: ServerResponse): void => {
       const body = JSON.stringify({errors: [{code: 'SIZE_INVALID', message: 'too large'}]});
       const headers = {'content-type': 'application/json', connection: 'close'};
@@ -207,7 +207,7 @@ for (const [scheme, tls] of [
   });
 }
 
-test('a refusal is not kept waiting by a client that stalls', async (t) => {
+test('a stalled client does not delay a refusal', async (t) => {
   const {url} = await createHasty(t, (_, response) => response.writeHead(404).end());
   const {client} = createClient(t, url);
   const source = createSource();
@@ -218,7 +218,7 @@ test('a refusal is not kept waiting by a client that stalls', async (t) => {
   await source.ended;
 });
 
-test('an answer that accepts before the bytes are read still gets all of them', async (t) => {
+test('an upstream that accepts before it has read the bytes still gets all of them', async (t) => {
   const received: Buffer[] = [];
   const {promise: whole, resolve} = Promise.withResolvers<void>();
   const {url} = await createHasty(t, (request, response) => {
@@ -241,7 +241,7 @@ test('an answer that accepts before the bytes are read still gets all of them', 
   t.is(String(Buffer.concat(received)), 'ab');
 });
 
-test('a connection that breaks in the middle is unreachable, once, and ends the reading', async (t) => {
+test('a connection that breaks midway is "unreachable", without a retry, and ends the reading', async (t) => {
   let uploads = 0;
   const {url} = await createHasty(t, (request) => {
     uploads++;
@@ -255,7 +255,7 @@ test('a connection that breaks in the middle is unreachable, once, and ends the 
   t.is(uploads, 1);
 });
 
-test("a client's own fault passes as it is, breaks the upload off and frees its place", async (t) => {
+test("a client's own fault is passed on unchanged, aborts the upload and frees its slot", async (t) => {
   const aborted: Promise<unknown>[] = [];
   const {url} = await createHasty(t, (request) => {
     request.on('error', () => undefined);
@@ -276,7 +276,7 @@ test("a client's own fault passes as it is, breaks the upload off and frees its 
   t.false(heard.some(({name}) => name === 'upstream.circuit' || name === 'upstream.failed'));
 });
 
-test('another number of bytes than was told is never sent as if it were that number', async (t) => {
+test('a body that does not have the announced length is never sent as complete', async (t) => {
   const {url} = await createHasty(t, () => undefined);
   const {client} = createClient(t, url);
   for (const length of [1, 3]) {
@@ -295,7 +295,7 @@ test('another number of bytes than was told is never sent as if it were that num
   }
 });
 
-test('an upload holds no place of a download, nor a download that of an upload', async (t) => {
+test("uploads and downloads do not use each other's slots", async (t) => {
   const {promise: gate, resolve: open} = Promise.withResolvers<void>();
   const upstream = await createScriptedUpstream(
     t,
@@ -322,7 +322,7 @@ test('an upload holds no place of a download, nor a download that of an upload',
   t.is(String(await bytesOf(download)), 'ab');
 });
 
-test('an upload waits longer for its place than a question does', async (t) => {
+test('an upload waits longer for a slot than other requests', async (t) => {
   const clock = createManualClock();
   const upstream = await createScriptedUpstream(t, [
     ping,
@@ -343,13 +343,13 @@ test('an upload waits longer for its place than a question does', async (t) => {
   await first;
 });
 
-test('an upload is never the one request that a half-open circuit lets through', async (t) => {
+test('an upload is never the probe of a half-open circuit', async (t) => {
   const clock = createManualClock();
   const location = `${UPLOADS}7`;
   const upstream = await createScriptedUpstream(t, [
     ping,
     {request: PATCH, answer: {before: BREAK}},
-    // The host is down indeed: the circuit opens.
+    // The host is really down: the circuit opens.
     {...ping, answer: {before: BREAK}},
     ping,
     {request: PATCH, answer: accepted},
@@ -374,7 +374,7 @@ test('an upload is never the one request that a half-open circuit lets through',
   await sent;
 });
 
-test('nor is one whose bytes go to another host', async (t) => {
+test('an upload to another host is never the probe of a half-open circuit', async (t) => {
   const clock = createManualClock(undefined, {skipBelow: 1000});
   const storage = await createScriptedUpstream(t, [{request: 'PATCH /signed', answer: accepted}]);
   const upstream = await createScriptedUpstream(t, [

@@ -30,13 +30,13 @@ const pause: BodyPart = {
   },
 };
 
-/** A body of this text that comes after white space, which comes byte by byte. */
+/** A body of white space, which is sent byte by byte, and this text. */
 const trickle = (text: string): BodyPart[] => [
   ...Array.from({length: 200}, (): BodyPart[] => [' ', pause]).flat(),
   text,
 ];
 
-/** A client for whom each look at the clock is five seconds after the last. */
+/** A client whose clock advances five seconds each time it is read. */
 async function hurried(t: ExecutionContext, script: readonly Expectation[]) {
   const upstream = await createScriptedUpstream(t, script);
   const clock = createManualClock(undefined, {skipBelow: 1000});
@@ -78,7 +78,7 @@ for (const [what, request, headers, text, ask] of [
   string,
   (client: ReturnType<typeof createClient>['client']) => Promise<unknown>,
 ][]) {
-  test(`${what} that comes byte by byte is a time-out, though no byte is late`, async (t) => {
+  test(`${what} that arrives byte by byte times out, although no byte is late`, async (t) => {
     const {client, heard} = await hurried(t, [{request, answer: {headers, body: trickle(text)}}]);
     const failure = await failureOf(ask(client));
     t.is(failure.kind, 'timeout');
@@ -87,7 +87,7 @@ for (const [what, request, headers, text, ask] of [
   });
 }
 
-test('a token that comes byte by byte is a time-out, and the next request asks for another', async (t) => {
+test('a token that arrives byte by byte times out, and the next request obtains another', async (t) => {
   const GET = `GET ${MANIFEST_PATH}`;
   const token = /^GET \/token\?/;
   const {client, upstream} = await hurried(t, []);
@@ -106,7 +106,7 @@ test('a token that comes byte by byte is a time-out, and the next request asks f
   t.is(String((await client.getManifest(repository, latest, caller))?.bytes), MANIFEST_TEXT);
 });
 
-test('of a refusal whose reason comes byte by byte only the refusal is told', async (t) => {
+test('a refusal whose reason arrives byte by byte is reported without the reason', async (t) => {
   const body = trickle('{"errors": [{"code": "DENIED", "message": "because"}]}');
   const {client} = await hurried(t, [
     {
@@ -117,7 +117,7 @@ test('of a refusal whose reason comes byte by byte only the refusal is told', as
   t.regex((await failureOf(client.deleteManifest(repository, latest, caller))).message, /\(405\)$/);
 });
 
-test('a rest that nobody wants and that comes byte by byte does not keep its connection in use', async (t) => {
+test('an unwanted body that arrives byte by byte does not hold its connection', async (t) => {
   const {client} = await hurried(t, [
     {request: `GET ${MANIFEST_PATH}`, answer: {status: 404, body: [...trickle(''), HANG]}},
     {request: `GET ${MANIFEST_PATH}`, answer: {headers: INDEX, body: MANIFEST_TEXT}},
@@ -126,12 +126,12 @@ test('a rest that nobody wants and that comes byte by byte does not keep its con
   t.is(String((await client.getManifest(repository, latest, caller))?.bytes), MANIFEST_TEXT);
 });
 
-test('a blob, which is handed on as it comes, may take its time', async (t) => {
+test('a blob, which is passed on as it arrives, may take its time', async (t) => {
   const {client} = await hurried(t, [{request: `GET ${BLOB_PATH}`, answer: {body: trickle('end')}}]);
   t.is((await bytesOf(await client.getBlob(repository, digest, caller))).length, 203);
 });
 
-test('what comes fast enough is read, however long it is', async (t) => {
+test('a body that arrives fast enough is read, however long it is', async (t) => {
   const clock = createManualClock();
   const size = 4 * 1024 * 1024;
   const text = `{"schemaVersion":2,"annotations":{"a":"`.padEnd(size - 3, 'x').concat('"}}');
@@ -154,7 +154,7 @@ for (const [what, first, page, ask] of [
   ['tags', TAGS, {body: '{"tags": []}', headers: {}}, 'listTags'],
   ['referrers', REFERRERS, {body: '{"manifests": []}', headers: INDEX}, 'listReferrers'],
 ] as const) {
-  test(`a list of ${what} whose pages take half an hour together is a time-out`, async (t) => {
+  test(`a list of ${what} whose pages together take half an hour times out`, async (t) => {
     const clock = createManualClock();
     let time = clock.monotonic();
     let count = 0;

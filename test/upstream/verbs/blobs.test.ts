@@ -14,7 +14,7 @@ import {
 const GET = `GET ${BLOB_PATH}`;
 const HEAD = `HEAD ${BLOB_PATH}`;
 
-test('a blob streams its bytes as they come', async (t) => {
+test('a blob streams its bytes as they arrive', async (t) => {
   const {promise: gate, resolve: open} = Promise.withResolvers<void>();
   const upstream = await createScriptedUpstream(t, [
     {request: GET, answer: {headers: {'content-length': '6'}, body: ['one', {wait: gate}, 'two']}},
@@ -37,7 +37,7 @@ test('a blob without a length has no size', async (t) => {
   t.is(String(await bytesOf(blob)), 'abcd');
 });
 
-test('404 is an absence', async (t) => {
+test('404 means that it does not exist', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: GET, answer: {status: 404}},
     {request: HEAD, answer: {status: 404}},
@@ -47,7 +47,7 @@ test('404 is an absence', async (t) => {
   t.is(await client.headBlob(repository, digest, caller), undefined);
 });
 
-test('a range gives its start and the whole size', async (t) => {
+test('a range returns its start and the whole size', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {
       request: GET,
@@ -89,7 +89,7 @@ for (const contentRange of ['bytes 1-3/6', 'bytes 2-5/6', 'bytes */6', 'nonsense
   });
 }
 
-test('a 206 that nobody asked for is a protocol failure', async (t) => {
+test('a 206 without a requested range is a protocol failure', async (t) => {
   const headers = {'content-range': 'bytes 0-1/6'};
   const upstream = await createScriptedUpstream(t, [
     {request: GET, answer: {status: 206, headers, body: 'ab'}},
@@ -104,7 +104,7 @@ test('416 to a range is a protocol failure', async (t) => {
   t.is((await failureOf(client.getBlob(repository, digest, caller, {start: 9}))).kind, 'protocol');
 });
 
-test('a range that ends early, without a length that node compares, is a failure', async (t) => {
+test('a range that ends early is a failure even without Content-Length', async (t) => {
   const headers = {'content-range': 'bytes 0-5/6'};
   const upstream = await createScriptedUpstream(t, [
     {request: GET, answer: {status: 206, headers, body: ['abc']}},
@@ -125,7 +125,7 @@ test('a blob HEAD gives the size', async (t) => {
 const FIRST_BYTE = {request: GET, sends: {range: 'bytes=0-0'}};
 const NO_LENGTH = {request: HEAD, answer: {body: []}};
 
-test('a blob HEAD without a length asks for one byte', async (t) => {
+test('a blob HEAD without a length is followed by a GET of one byte', async (t) => {
   const headers = {'content-range': 'bytes 0-0/99'};
   const upstream = await createScriptedUpstream(t, [
     NO_LENGTH,
@@ -135,7 +135,7 @@ test('a blob HEAD without a length asks for one byte', async (t) => {
   t.deepEqual(await client.headBlob(repository, digest, caller), {size: 99});
 });
 
-test('a blob HEAD with a length of 0, which some servers give every HEAD, asks for one byte', async (t) => {
+test('a blob HEAD with a length of 0, which some servers send with every HEAD, is followed by a GET of one byte', async (t) => {
   const headers = {'content-range': 'bytes 0-0/99'};
   const upstream = await createScriptedUpstream(t, [
     {request: HEAD, answer: {headers: {'content-length': '0'}}},
@@ -145,7 +145,7 @@ test('a blob HEAD with a length of 0, which some servers give every HEAD, asks f
   t.deepEqual(await client.headBlob(repository, digest, caller), {size: 99});
 });
 
-test('the one byte of an empty blob cannot be had, which tells its size', async (t) => {
+test('a 416 to the GET of one byte gives the size of an empty blob', async (t) => {
   const headers = {'content-range': 'bytes */0'};
   const upstream = await createScriptedUpstream(t, [
     NO_LENGTH,
@@ -155,7 +155,7 @@ test('the one byte of an empty blob cannot be had, which tells its size', async 
   t.deepEqual(await client.headBlob(repository, digest, caller), {size: 0});
 });
 
-test('a blob HEAD that is 405 asks for one byte, and takes the length of the whole', async (t) => {
+test('a blob HEAD that is 405 is followed by a GET of one byte, which gives the whole length', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: HEAD, answer: {status: 405}},
     {...FIRST_BYTE, answer: {body: 'abcdef'}},
@@ -164,7 +164,7 @@ test('a blob HEAD that is 405 asks for one byte, and takes the length of the who
   t.deepEqual(await client.headBlob(repository, digest, caller), {size: 6});
 });
 
-test('a connection that breaks in the middle is a failure after the bytes that came', async (t) => {
+test('a connection that breaks midway is a failure after the bytes that arrived', async (t) => {
   for (const headers of [{'content-length': '9'}, {'transfer-encoding': 'chunked'}]) {
     const upstream = await createScriptedUpstream(t, [
       {request: GET, answer: {headers, body: ['abc', BREAK]}},
@@ -177,7 +177,7 @@ test('a connection that breaks in the middle is a failure after the bytes that c
   }
 });
 
-test('a body that idles is a time-out, however long it ran before', async (t) => {
+test('a body that idles times out, however long it ran before', async (t) => {
   const clock = createManualClock();
   const upstream = await createScriptedUpstream(t, [
     {request: GET, answer: {headers: {'content-length': '9'}, body: ['abc', HANG]}},
@@ -196,7 +196,7 @@ test('a body that idles is a time-out, however long it ran before', async (t) =>
   t.regex(failure.message, /20000 ms/);
 });
 
-test('close frees an answer that was never read, and may be called twice', async (t) => {
+test('close ends a response whose body was never read, and may be called twice', async (t) => {
   const endless = {headers: {'content-length': '9'}, body: ['abc', HANG] as const};
   const upstream = await createScriptedUpstream(t, [{request: GET, answer: endless, times: 3}]);
   const {client} = createClient(t, upstream.url, {concurrency: {heads: 1, manifests: 1, bodies: 1}});

@@ -5,13 +5,13 @@ import {parseQuota} from '../../../src/upstream/transport/rate-limits.ts';
 import {parseContentRange} from '../../../src/upstream/verbs/blobs.ts';
 import {nextLink, UnreadableLink} from '../../../src/upstream/verbs/pages.ts';
 
-test('Content-Range gives the first and last byte and the whole size', (t) => {
+test('Content-Range is parsed into the first and last byte and the whole size', (t) => {
   t.deepEqual(parseContentRange('bytes 5-9/100'), {start: 5, end: 9, size: 100});
   t.deepEqual(parseContentRange('bytes 0-0/*'), {start: 0, end: 0, size: undefined});
   t.deepEqual(parseContentRange('bytes */0'), {start: undefined, end: undefined, size: 0});
 });
 
-test('a Content-Range that contradicts itself is none', (t) => {
+test('a Content-Range that contradicts itself is ignored', (t) => {
   for (const field of [
     undefined,
     '',
@@ -33,7 +33,7 @@ test('the next page is the link whose relations include next', (t) => {
   for (const field of [undefined, '', '</x>', '</x>; rel="prev"']) t.is(nextLink(field), undefined, field);
 });
 
-test('a Link that cannot be read is no end of the list', (t) => {
+test('an unreadable Link is not the end of the list', (t) => {
   for (const field of [
     '/x; rel=next',
     '</x; rel=next',
@@ -45,7 +45,7 @@ test('a Link that cannot be read is no end of the list', (t) => {
   }
 });
 
-test('any Link is read or refused, and nothing else is thrown', (t) => {
+test('any Link is parsed or refused, and nothing else is thrown', (t) => {
   const parts = fc.constantFrom('<', '>', ';', 'rel', '=', '"', 'next', ' ', ',', '\\', 'a');
   fc.assert(
     fc.property(fc.string({unit: parts, maxLength: 400}), (field) => {
@@ -58,7 +58,7 @@ test('any Link is read or refused, and nothing else is thrown', (t) => {
   );
 });
 
-test('the rate limit is read with its window, and without', (t) => {
+test('the rate limit is parsed with and without its window', (t) => {
   t.deepEqual(parseQuota({'ratelimit-limit': '100;w=21600', 'ratelimit-remaining': '76;w=21600'}), {
     limit: 100,
     remaining: 76,
@@ -73,7 +73,7 @@ test('the rate limit is read with its window, and without', (t) => {
   t.is(parseQuota({'ratelimit-limit': 'many', 'ratelimit-remaining': '1'}), undefined);
 });
 
-test('a token lives 60 s unless its answer says otherwise, and is renewed a little earlier', (t) => {
+test('a token lives 60 s unless the response says otherwise, and is renewed a little earlier', (t) => {
   const now = Date.parse('2030-01-01T00:01:00Z');
   t.is(tokenLife({}, now), 54_000);
   t.is(tokenLife({expires_in: 300}, now), 270_000);

@@ -18,7 +18,7 @@ import {
 const manifest = {mediaType: OCI_MANIFEST, bytes: Buffer.from('{}')};
 const tags = ['1', '1.2', 'v_3'] as Tag[];
 
-test('a manifest is put with further tags, and what the upstream says of it is told', async (t) => {
+test("a manifest is uploaded with further tags, and the upstream's digest and tags are returned", async (t) => {
   const digest = digestOf(manifest.bytes);
   const upstream = await createScriptedUpstream(t, [
     {
@@ -50,7 +50,7 @@ test('a manifest is put with further tags, and what the upstream says of it is t
   });
 });
 
-test('a tag and a manifest are deleted, and a refusal is told as it came', async (t) => {
+test('a tag and a manifest are deleted, and a refusal is passed on', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: `DELETE ${MANIFEST_PATH}`, answer: {status: 202}},
     {request: `DELETE /v2/team/app/manifests/${OTHER}`, answer: {status: 404}},
@@ -68,7 +68,7 @@ test('a tag and a manifest are deleted, and a refusal is told as it came', async
   );
 });
 
-test('a token to delete with is asked for beside that to push with', async (t) => {
+test('a token for deleting is obtained beside the one for pushing', async (t) => {
   const challenge = (actions: string) => ({
     status: 401,
     headers: {
@@ -98,7 +98,7 @@ test('a token to delete with is asked for beside that to push with', async (t) =
   t.pass();
 });
 
-test("a refusal is told as the upstream's answer, not as its failure", async (t) => {
+test('a refusal is reported as upstream.refused, not as upstream.failed', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: `PUT ${MANIFEST_PATH}`, answer: {status: 400}},
   ]);
@@ -107,7 +107,7 @@ test("a refusal is told as the upstream's answer, not as its failure", async (t)
   t.deepEqual(heard.slice(1), [{name: 'upstream.refused', event: {host: upstream.host, reason}}]);
 });
 
-test('a manifest can take the place of the one that was read alone', async (t) => {
+test('a manifest can be uploaded on the condition that it replaces the one that was read', async (t) => {
   const etags = ['"a"', 'W/"a"', 'a', undefined];
   const upstream = await createScriptedUpstream(t, [
     ...etags.map((etag) => ({
@@ -125,7 +125,7 @@ test('a manifest can take the place of the one that was read alone', async (t) =
   await client.putManifest(repository, latest, manifest, caller);
 });
 
-test('the validator of a storage behind the registry is none of the registry', async (t) => {
+test("the ETag of a storage server behind the registry is not the registry's", async (t) => {
   const storage = await createScriptedUpstream(t, [
     {request: 'GET /signed', answer: {headers: {ETag: '"md5"'}, body: MANIFEST_TEXT}},
   ]);
@@ -164,7 +164,7 @@ for (const [what, answer] of [
     ['absent', {status: 404}, /does not have it/],
     ['another one', {body: '{"schemaVersion":2,"layers":[]}'}, /has another manifest there/],
   ] as const) {
-    test(`it was not taken when it is ${there} after ${what}`, async (t) => {
+    test(`the upload has failed when it is ${there} after ${what}`, async (t) => {
       const upstream = await createScriptedUpstream(t, [
         put,
         {request: `GET ${MANIFEST_PATH}`, answer: reply},

@@ -23,7 +23,7 @@ const SENT = {
   via: '1.1 backref-test',
 };
 
-test('a manifest comes with its bytes, claimed digest and bare media type', async (t) => {
+test('a manifest has its bytes, claimed digest and bare media type', async (t) => {
   const {bytes, digest} = contentOf(Buffer.from(MANIFEST_TEXT));
   const headers = {'content-type': `${OCI_MANIFEST}; charset=utf-8`, 'docker-content-digest': digest};
   const upstream = await createScriptedUpstream(t, [
@@ -34,7 +34,7 @@ test('a manifest comes with its bytes, claimed digest and bare media type', asyn
   t.deepEqual(manifest, {bytes, digest, mediaType: OCI_MANIFEST});
 });
 
-test('a HEAD accepts the same types and gives digest, type and size', async (t) => {
+test('a HEAD accepts the same types and returns digest, type and size', async (t) => {
   const headers = {'content-type': OCI_MANIFEST, 'docker-content-digest': digest};
   const upstream = await createScriptedUpstream(t, [
     {request: `HEAD ${MANIFEST_PATH}`, sends: SENT, answer: {headers, body: '{"a": 1}'}},
@@ -51,7 +51,7 @@ test("the version in the User-Agent is the package's", (t) => {
   t.is(USER_AGENT, `backref/${packageJson.version}`);
 });
 
-test('a digest that is missing or of an unknown algorithm is no claim', async (t) => {
+test('a missing digest, or one of an unknown algorithm, is ignored', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: `HEAD ${MANIFEST_PATH}`, answer: {headers: {'content-type': DOCKER_MANIFEST}}},
     {request: `HEAD ${MANIFEST_PATH}`, answer: {headers: {'docker-content-digest': 'md5:0123'}}},
@@ -80,7 +80,7 @@ for (const status of [405, 501]) {
   });
 }
 
-test('404 is an absence', async (t) => {
+test('404 means that it does not exist', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: `HEAD ${MANIFEST_PATH}`, answer: {status: 404}},
     {request: `GET ${MANIFEST_PATH}`, answer: {status: 404, body: '{"errors":[]}'}},
@@ -114,14 +114,14 @@ test('a manifest above 16 MiB is a protocol failure', async (t) => {
   t.is((await failureOf(client.getManifest(repository, latest, caller))).kind, 'protocol');
 });
 
-test('a manifest whose connection breaks is a failure, never a part', async (t) => {
+test('a manifest whose connection breaks is a failure, never a partial manifest', async (t) => {
   const answer = {headers: {'content-length': '10'}, body: ['12345', BREAK] as const};
   const upstream = await createScriptedUpstream(t, [{request: `GET ${MANIFEST_PATH}`, answer}]);
   const {client} = createClient(t, upstream.url);
   t.is((await failureOf(client.getManifest(repository, latest, caller))).kind, 'unreachable');
 });
 
-test('the Via entries of the request travel on, with our own after them', async (t) => {
+test('the Via entries of the request are forwarded, with our own after them', async (t) => {
   const via = '1.1 edge, 1.0 fred (old), 1.1 backref-test';
   const upstream = await createScriptedUpstream(t, [
     {request: `GET ${MANIFEST_PATH}`, sends: {via}, answer: {body: MANIFEST_TEXT}},
@@ -139,7 +139,7 @@ test('508 is a loop', async (t) => {
   t.is((await failureOf(client.getManifest(repository, latest, caller))).kind, 'loop');
 });
 
-test('403 is a denial, other statuses decide nothing', async (t) => {
+test('403 is a denial, other statuses are status failures', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: `GET ${MANIFEST_PATH}`, answer: {status: 403}},
     {request: `GET ${MANIFEST_PATH}`, answer: {status: 500}},
@@ -157,7 +157,7 @@ test('403 is a denial, other statuses decide nothing', async (t) => {
   });
 });
 
-test('an upstream below a path is asked there', async (t) => {
+test('an upstream URL with a path is used with it', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: `GET /mirror${MANIFEST_PATH}`, answer: {body: MANIFEST_TEXT}},
   ]);
@@ -188,7 +188,7 @@ for (const [what, body] of [
   ['null', 'null'],
   ['an error in JSON', '{"errors":[{"code":"UNAVAILABLE"}]}'],
 ] as const) {
-  test(`by tag, ${what} is a protocol failure and not a manifest`, async (t) => {
+  test(`by tag, ${what} is a protocol failure`, async (t) => {
     const headers = {'content-type': 'application/json'};
     const upstream = await createScriptedUpstream(t, [
       {request: `GET ${MANIFEST_PATH}`, answer: {headers, body}},
@@ -210,14 +210,14 @@ for (const body of [
   '{"layers":[]}',
   '{"blobs":[]}',
 ]) {
-  test(`by tag, ${body} reads as a manifest`, async (t) => {
+  test(`by tag, ${body} is accepted as a manifest`, async (t) => {
     const upstream = await createScriptedUpstream(t, [{request: `GET ${MANIFEST_PATH}`, answer: {body}}]);
     const {client} = createClient(t, upstream.url);
     t.is(String((await client.getManifest(repository, latest, caller))?.bytes), body);
   });
 }
 
-test('by tag, bytes that are not those of the digest that the upstream names are a protocol failure', async (t) => {
+test('by tag, bytes that do not match the digest that the upstream names are a protocol failure', async (t) => {
   const manifest = plainManifest();
   const flipped = Buffer.from(String(manifest.bytes).replace('nonce', 'nonse'));
   const headers = {'docker-content-digest': manifest.digest};

@@ -19,7 +19,7 @@ const session = (location: string) => ({
 });
 const created = {status: 201};
 
-test('a blob that is there is not sent', async (t) => {
+test('a blob that the upstream has is not sent', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: HEAD, answer: {headers: {'content-length': '5'}}},
   ]);
@@ -27,7 +27,7 @@ test('a blob that is there is not sent', async (t) => {
   await t.notThrowsAsync(client.pushBlob(repository, blob, caller));
 });
 
-test("a blob goes where the session's Location says, whose query stays as it is spelled", async (t) => {
+test("a blob is sent to the session's Location, whose query is not re-encoded", async (t) => {
   const upstream = await createScriptedUpstream(t, [
     missing,
     session('/elsewhere/7?_state=a%2Fb%20c~&x'),
@@ -57,7 +57,7 @@ test('an upload on another host is sent without Authorization', async (t) => {
   t.is(String(storage.requests[0]?.body), 'hello');
 });
 
-test('a token to push with is asked for beside that to pull with, and kept', async (t) => {
+test('a token for pushing is obtained beside the one for pulling, and cached', async (t) => {
   const challenge = (actions: string) => ({
     status: 401,
     headers: {
@@ -88,7 +88,7 @@ test('a token to push with is asked for beside that to pull with, and kept', asy
   t.pass();
 });
 
-test('a connection that breaks in an upload costs a new session: bytes are not sent twice to one', async (t) => {
+test('after a broken connection an upload begins a new session: bytes are not sent twice to one', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     missing,
     session('/1'),
@@ -101,7 +101,7 @@ test('a connection that breaks in an upload costs a new session: bytes are not s
   t.is(String(upstream.requests.at(-1)?.body), 'hello');
 });
 
-test('a blob whose last bytes were not answered 201 is there when the upstream says so, and not otherwise', async (t) => {
+test('without a 201 to its last bytes, a blob counts as stored only when the upstream says that it has it', async (t) => {
   const there = {request: HEAD, answer: {headers: {'content-length': '5'}}};
   const upstream = await createScriptedUpstream(t, [
     ...[there, missing].flatMap((head) => [
@@ -136,7 +136,7 @@ test('a 307 is followed with the whole body, a 302 is not', async (t) => {
   t.is((await failureOf(client.putManifest(repository, latest, manifest, caller))).kind, 'status');
 });
 
-test("a refusal is told with the registry's own reason", async (t) => {
+test("a refusal contains the registry's own reason", async (t) => {
   const error = {errors: [{code: 'MANIFEST_BLOB_UNKNOWN', message: 'blob\nunknown'}]};
   const headers = {'content-type': 'application/json'};
   const upstream = await createScriptedUpstream(t, [
@@ -163,7 +163,7 @@ test("a refusal is told with the registry's own reason", async (t) => {
   ]);
 });
 
-test('a manifest whose registry is overloaded is put again', async (t) => {
+test('the upload of a manifest is retried while the registry is overloaded', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: `PUT ${MANIFEST_PATH}`, answer: {status: 503}},
     {request: `PUT ${MANIFEST_PATH}`, answer: created},

@@ -25,7 +25,7 @@ const page = (manifests: unknown, headers: Answer['headers'] = {}): Answer => ({
   body: JSON.stringify({schemaVersion: 2, mediaType: OCI_INDEX, manifests}),
 });
 
-test('a list keeps its order, its artifact types and its annotations, and loses embedded data', async (t) => {
+test('a list keeps its order, artifact types and annotations, without embedded data', async (t) => {
   const signature = descriptor('b', {artifactType: 'application/x', annotations: {'org.example': 'v'}});
   const upstream = await createScriptedUpstream(t, [
     {
@@ -55,7 +55,7 @@ const NO_API: Record<string, Answer> = {
     body: '{"errors":[{"code":"MANIFEST_UNKNOWN"}]}',
   },
   '405': {status: 405},
-  'the 406 of an Artifactory without the switch': {status: 406},
+  'the 406 of an Artifactory with referrers disabled': {status: 406},
   'an HTML page of status 200': HTML,
   'a 200 without a content type': {body: '{"manifests":[]}'},
   'a 200 of plain JSON': page([], {'content-type': 'application/json'}),
@@ -64,14 +64,14 @@ const NO_API: Record<string, Answer> = {
 };
 
 for (const [what, answer] of Object.entries(NO_API)) {
-  test(`${what} says that there is no Referrers API`, async (t) => {
+  test(`${what} means that there is no Referrers API`, async (t) => {
     const upstream = await createScriptedUpstream(t, [{request: GET, answer}]);
     const {client} = createClient(t, upstream.url);
     t.is(await client.listReferrers(repository, digest, caller), 'no-api');
   });
 }
 
-test('a 404 that says NAME_UNKNOWN is about the repository, and says nothing about the API', async (t) => {
+test('a 404 with NAME_UNKNOWN is about the repository, and says nothing about the API', async (t) => {
   const answer = {
     status: 404,
     headers: {'content-type': 'application/json; charset=utf-8'},
@@ -82,7 +82,7 @@ test('a 404 that says NAME_UNKNOWN is about the repository, and says nothing abo
   t.is(await client.listReferrers(repository, digest, caller), 'unknown-repository');
 });
 
-test('an entry of an unsupported digest algorithm is told of as skipped, beside the others', async (t) => {
+test('an entry with an unsupported digest algorithm is reported as skipped, beside the others', async (t) => {
   const blake = `blake3:${'c'.repeat(64)}`;
   const manifests = [descriptor('a'), {...descriptor('c'), digest: blake}, descriptor('b')];
   const upstream = await createScriptedUpstream(t, [{request: GET, answer: page(manifests)}]);
@@ -98,7 +98,7 @@ const UNDECIDED: Record<string, {answer: Answer; kind: string}> = {
   '429': {answer: {status: 429, headers: {'retry-after': '60'}}, kind: 'throttled'},
   '400': {answer: {status: 400}, kind: 'status'},
   '500': {answer: {status: 500}, kind: 'status'},
-  'an index that is no JSON': {
+  'an index that is not JSON': {
     answer: {headers: {'content-type': OCI_INDEX}, body: '<html>'},
     kind: 'protocol',
   },
@@ -107,11 +107,11 @@ const UNDECIDED: Record<string, {answer: Answer; kind: string}> = {
     kind: 'protocol',
   },
   'an index of null': {answer: page(null), kind: 'protocol'},
-  'an index whose body says another media type': {
+  'an index whose body has another media type': {
     answer: {headers: {'content-type': OCI_INDEX}, body: `{"mediaType":"${OCI_MANIFEST}","manifests":[]}`},
     kind: 'protocol',
   },
-  'a list with an entry that is no descriptor': {answer: page([{digest: 'sha256:0'}]), kind: 'protocol'},
+  'a list with an entry that is not a descriptor': {answer: page([{digest: 'sha256:0'}]), kind: 'protocol'},
   'a broken body': {
     answer: {headers: {'content-type': OCI_INDEX, 'content-length': '900'}, body: ['{"manifests":[', BREAK]},
     kind: 'unreachable',
@@ -119,20 +119,20 @@ const UNDECIDED: Record<string, {answer: Answer; kind: string}> = {
 };
 
 for (const [what, {answer, kind}] of Object.entries(UNDECIDED)) {
-  test(`${what} decides nothing`, async (t) => {
+  test(`${what} leaves it open whether there is a Referrers API`, async (t) => {
     const upstream = await createScriptedUpstream(t, [{request: GET, answer}]);
     const {client} = createClient(t, upstream.url);
     t.is((await failureOf(client.listReferrers(repository, digest, caller))).kind, kind as never);
   });
 }
 
-test('a 401 that the credentials do not answer decides nothing', async (t) => {
+test('a 401 despite credentials leaves it open whether there is a Referrers API', async (t) => {
   const upstream = await createScriptedUpstream(t, [{request: GET, answer: challenge}]);
   const {client} = createClient(t, upstream.url);
   t.is((await failureOf(client.listReferrers(repository, digest, caller))).kind, 'denied');
 });
 
-test('silence decides nothing', async (t) => {
+test('a timeout leaves it open whether there is a Referrers API', async (t) => {
   const upstream = await createScriptedUpstream(t, [{request: GET, answer: {before: HANG}}]);
   const clock = createManualClock();
   const {client} = createClient(t, upstream.url, {}, {clock});
@@ -142,7 +142,7 @@ test('silence decides nothing', async (t) => {
   t.is((await failure).kind, 'timeout');
 });
 
-test("GHCR's 303 to another host is followed without Authorization, and its 404 or 429 judged", async (t) => {
+test("GHCR's 303 to another host is followed without Authorization, and the 404 or 429 there is judged", async (t) => {
   const elsewhere = await createScriptedUpstream(t, [
     {
       request: 'GET /docs?x=1',
@@ -168,7 +168,7 @@ test("GHCR's 303 to another host is followed without Authorization, and its 404 
   t.regex(failure.message, new RegExp(`from ${elsewhere.host}`));
 });
 
-test('a redirect to a login page says that there is no Referrers API', async (t) => {
+test('a redirect to a login page means that there is no Referrers API', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: GET, answer: {status: 302, headers: {location: '/login?next=referrers'}}},
     {request: 'GET /login?next=referrers', answer: HTML},
@@ -177,7 +177,7 @@ test('a redirect to a login page says that there is no Referrers API', async (t)
   t.is(await client.listReferrers(repository, digest, caller), 'no-api');
 });
 
-test("registry.k8s.io's 307 leads to the list, whose pages belong to the host that answered", async (t) => {
+test("registry.k8s.io's 307 is followed to the list, whose further pages are on the host that answered", async (t) => {
   const backend = await createScriptedUpstream(t, [
     {
       request: GET,
@@ -196,7 +196,7 @@ test("registry.k8s.io's 307 leads to the list, whose pages belong to the host th
   });
 });
 
-test('a list of over 4 MiB is read whole', async (t) => {
+test('a list of over 4 MiB is read completely', async (t) => {
   const annotations = {note: 'x'.repeat(1000)};
   const manifests = Array.from({length: 5000}, (_, index) => ({
     ...descriptor('0', {annotations}),
@@ -218,7 +218,7 @@ test('a link to another host is not followed', async (t) => {
   t.is((await failureOf(client.listReferrers(repository, digest, caller))).kind, 'protocol');
 });
 
-test('a page that links itself is a failure', async (t) => {
+test('a page that links to itself is a failure', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: GET, answer: page([descriptor('a')], {link: `<${PATH}>; rel="next"`})},
   ]);

@@ -18,7 +18,7 @@ test("all pages are read, in the upstream's order", async (t) => {
   t.deepEqual(await client.listTags(repository, caller), ['b', 'a', 'c', 'd']);
 });
 
-test('null is an empty list, 404 an absence', async (t) => {
+test('null is an empty list, and 404 means that there is no repository', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: FIRST, answer: page(null)},
     {request: FIRST, answer: {status: 404}},
@@ -40,7 +40,7 @@ for (const status of [404, 500, 403]) {
   });
 }
 
-test('a page that is no tag list is a protocol failure', async (t) => {
+test('a page that is not a tag list is a protocol failure', async (t) => {
   const bodies = ['<html>', '[]', '{}', '{"errors":[]}', '{"tags":[1]}', '{"tags":"a"}'];
   const upstream = await createScriptedUpstream(
     t,
@@ -51,7 +51,7 @@ test('a page that is no tag list is a protocol failure', async (t) => {
     t.is((await failureOf(client.listTags(repository, caller))).kind, 'protocol', body);
 });
 
-test('a page that links itself is a protocol failure', async (t) => {
+test('a page that links to itself is a protocol failure', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: FIRST, answer: page(['a'], '</v2/team/app/tags/list?n=1000>; rel="next"')},
   ]);
@@ -59,7 +59,7 @@ test('a page that links itself is a protocol failure', async (t) => {
   t.is((await failureOf(client.listTags(repository, caller))).kind, 'protocol');
 });
 
-test('a Link that cannot be read is a protocol failure, and not the end of the list', async (t) => {
+test('an unreadable Link is a protocol failure, and not the end of the list', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: FIRST, answer: page(['a'], '/v2/team/app/tags/list?last=a; rel=next')},
   ]);
@@ -78,7 +78,7 @@ test('a link to another host is not followed', async (t) => {
   t.is((await failureOf(client.listTags(repository, caller))).kind, 'protocol');
 });
 
-test('after a redirect the link belongs to the host that answered', async (t) => {
+test('after a redirect, links are relative to the host that answered', async (t) => {
   const elsewhere = await createScriptedUpstream(t, [
     {request: 'GET /moved?x=1', answer: page(['a'], '</moved?x=2>; rel="next"')},
     {request: 'GET /moved?x=2', sends: {authorization: undefined}, answer: page(['b'])},
@@ -90,7 +90,7 @@ test('after a redirect the link belongs to the host that answered', async (t) =>
   t.deepEqual(await client.listTags(repository, caller), ['a', 'b']);
 });
 
-test('a list whose pages are too large together is a protocol failure, however many there are', async (t) => {
+test('a list whose pages together are too large is a protocol failure, however many there are', async (t) => {
   let count = 0;
   const padding = 'x'.repeat(15 * 1024 * 1024);
   const upstream = await createScriptedUpstream(t, [

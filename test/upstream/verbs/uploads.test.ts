@@ -22,7 +22,7 @@ const chunkOf = (text: string, start?: number): OutgoingChunk => ({
   bytes: bytesOf(text),
 });
 
-/** What an upstream says that knows nobody: asked once, before the first bytes of an upload that it has not begun. */
+/** The probe before the first bytes of an upload, sent once while nothing is known about the upstream. */
 const ping: Expectation = {request: 'GET /v2/'};
 
 const accepted = (headers: Answer['headers'] = {}): Answer => ({
@@ -36,7 +36,7 @@ async function refusalOf(work: Promise<unknown>): Promise<UpstreamRefusal> {
   throw failure;
 }
 
-test('an upload begins where its Location says, made absolute, with nothing in it', async (t) => {
+test('an upload begins empty, at its Location made absolute', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {
       request: `POST ${UPLOADS}`,
@@ -53,7 +53,7 @@ test('an upload begins where its Location says, made absolute, with nothing in i
   t.like(await client.beginUpload(repository, {algorithm: 'sha512'}, caller), {location});
 });
 
-test('a mount is asked for with and without a source, and is a session where it is not granted', async (t) => {
+test('a mount is requested with and without a source, and becomes a session when it is not granted', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: `POST ${UPLOADS}?mount=${encoded}&from=team%2Fbase`, answer: created},
     {request: `POST ${UPLOADS}?mount=${encoded}`, answer: accepted()},
@@ -64,7 +64,7 @@ test('a mount is asked for with and without a source, and is a session where it 
   t.like(await client.beginUpload(repository, {mount: {digest}}, caller), {offset: 0});
 });
 
-test('a mount asks for a token of both repositories, which plain uploads do without', async (t) => {
+test('a mount obtains a token for both repositories, a plain upload for one', async (t) => {
   const challenge = (scope: string) => ({
     status: 401,
     headers: {'www-authenticate': `Bearer realm="${upstream.url}/token"${scope}`},
@@ -97,7 +97,7 @@ test('a mount asks for a token of both repositories, which plain uploads do with
   t.is(await client.beginUpload(repository, wish, caller), 'mounted');
 });
 
-test('a mount from where we may not read becomes a plain upload', async (t) => {
+test('a mount from a repository that we may not read becomes a plain upload', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: `POST ${UPLOADS}?mount=${encoded}&from=secret`, answer: {status: 403}},
     {request: `POST ${UPLOADS}`, answer: accepted()},
@@ -107,7 +107,7 @@ test('a mount from where we may not read becomes a plain upload', async (t) => {
   t.like(await client.beginUpload(repository, wish, caller), {offset: 0});
 });
 
-test('bytes go with their place and their number, or chunked where the number is not known', async (t) => {
+test('bytes are sent with Content-Range and Content-Length, or chunked when the length is unknown', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: `POST ${UPLOADS}`, answer: accepted()},
     {
@@ -140,7 +140,7 @@ test('bytes go with their place and their number, or chunked where the number is
   );
 });
 
-test('where Range says 0-0, or is missing, the bytes that were sent are counted', async (t) => {
+test('when Range is 0-0 or missing, the bytes that were sent are counted', async (t) => {
   const patch = (range: string | undefined): Expectation => ({
     request: `PATCH ${SESSION}`,
     answer: accepted(range === undefined ? {} : {range}),
@@ -170,7 +170,7 @@ test('where Range says 0-0, or is missing, the bytes that were sent are counted'
   t.deepEqual(offsets, [1, 1, 0, 3, 6, 8]);
 });
 
-test('a chunk that does not follow is a refusal with what the upstream says it has', async (t) => {
+test('a chunk out of order is a refusal with the offset that the upstream reports', async (t) => {
   const error = {errors: [{code: 'BLOB_UPLOAD_INVALID', message: 'out\nof order'}]};
   const upstream = await createScriptedUpstream(t, [
     ping,
@@ -190,7 +190,7 @@ test('a chunk that does not follow is a refusal with what the upstream says it h
   });
 });
 
-test('4xx is a refusal but for 401, 403 and 429, and 5xx is a failure; neither is sent again', async (t) => {
+test('4xx except 401, 403 and 429 is a refusal, and 5xx is a failure; neither is retried', async (t) => {
   const statuses = [400, 404, 405, 409, 413, 422, 403, 429, 500, 503];
   const upstream = await createScriptedUpstream(t, [
     {request: `POST ${UPLOADS}`, answer: accepted()},
@@ -207,7 +207,7 @@ test('4xx is a refusal but for 401, 403 and 429, and 5xx is a failure; neither i
   t.deepEqual(seen, [400, 404, 405, 409, 413, 422, 'denied', 'throttled', 'status', 'status']);
 });
 
-test('the state of an upload is asked for, and one that is not there is undefined', async (t) => {
+test('the state of an upload is requested, and is undefined when there is no such upload', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: `GET ${SESSION}`, answer: {status: 204, headers: {location: '/next', range: '0-9'}}},
     {request: `GET ${SESSION}`, answer: {status: 202, headers: {range: '0-0'}}},
@@ -222,13 +222,13 @@ test('the state of an upload is asked for, and one that is not there is undefine
   t.deepEqual(await state(), {location: `${upstream.url}/next`, offset: 10, minChunk: undefined});
   t.deepEqual(await state(7), {location, offset: 0, minChunk: undefined});
   t.like(await state(1), {offset: 1});
-  // One that does not tell has what was known.
+  // Without a Range, the known offset holds.
   t.like(await state(7), {offset: 7});
   t.is(await state(), undefined);
   t.is((await refusalOf(state())).status, 400);
 });
 
-test("the last bytes close the upload, whose digest follows the location's own query as it is spelled", async (t) => {
+test("the last bytes close the upload, and the digest is appended to the location's own query", async (t) => {
   const named = `sha256:${'b'.repeat(64)}`;
   const upstream = await createScriptedUpstream(t, [
     {request: `POST ${UPLOADS}`, answer: accepted()},
@@ -248,7 +248,7 @@ test("the last bytes close the upload, whose digest follows the location's own q
   t.is(String(upstream.requests[1]?.body), 'hello');
 });
 
-test('a session on another host gets its bytes without Authorization, and without a question before', async (t) => {
+test('a session on another host gets its bytes without Authorization, and without a request before them', async (t) => {
   const storage = await createScriptedUpstream(t, [
     {
       request: 'PATCH /signed?s=1',
@@ -284,7 +284,7 @@ test('a session without a usable Location is a protocol failure', async (t) => {
   }
 });
 
-test('an upload is cancelled; one that is not there has ended already', async (t) => {
+test('an upload is cancelled, and cancelling an unknown one succeeds', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: `DELETE ${SESSION}`, answer: {status: 204}},
     {request: `DELETE ${SESSION}`, answer: {status: 404}},
@@ -297,7 +297,7 @@ test('an upload is cancelled; one that is not there has ended already', async (t
   t.is((await refusalOf(cancel())).status, 405);
 });
 
-test('beginning and deleting are tried again while the upstream is overloaded', async (t) => {
+test('beginning and cancelling uploads are retried while the upstream is overloaded', async (t) => {
   const blob = `DELETE /v2/team/app/blobs/${digest}`;
   const upstream = await createScriptedUpstream(t, [
     {request: `POST ${UPLOADS}`, answer: {status: 503}},
@@ -311,7 +311,7 @@ test('beginning and deleting are tried again while the upstream is overloaded', 
   t.pass();
 });
 
-test('a blob that is not there cannot be deleted, as the upstream says', async (t) => {
+test('the deletion of a missing blob is refused', async (t) => {
   const error = {errors: [{code: 'BLOB_UNKNOWN', message: 'blob unknown'}]};
   const upstream = await createScriptedUpstream(t, [
     {

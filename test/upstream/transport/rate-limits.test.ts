@@ -25,7 +25,7 @@ const LIMITED: Answer = {
 };
 const FOUND = {request: GET, answer: {body: MANIFEST_TEXT}};
 
-test('an upstream that answers 429 is not asked again before its Retry-After, whoever asks', async (t) => {
+test('an upstream that answers 429 gets no request before its Retry-After, whoever the caller is', async (t) => {
   const clock = createManualClock();
   const upstream = await createScriptedUpstream(t, [{request: GET, answer: LIMITED}]);
   const {client, heard} = createClient(t, upstream.url, {}, {clock});
@@ -49,7 +49,7 @@ test('an upstream that answers 429 is not asked again before its Retry-After, wh
   t.false(heard.some(({name}) => name === 'upstream.circuit'));
 });
 
-test("the failure holds the upstream's own message, and a hint to log in where nobody has", async (t) => {
+test("the failure contains the upstream's own message, and a hint to log in when there are no credentials", async (t) => {
   const upstream = await createScriptedUpstream(t, [{request: GET, answer: LIMITED, times: 2}]);
   const anonymous = createClient(t, upstream.url).client;
   const known = createClient(t, upstream.url, {credentials}).client;
@@ -61,7 +61,7 @@ test("the failure holds the upstream's own message, and a hint to log in where n
   t.notRegex(other.message, /upstream\.credentials/);
 });
 
-test('a rate limit is told once for each time that it closes the gate', async (t) => {
+test('a rate limit is reported once for each time that it closes the gate', async (t) => {
   const clock = createManualClock();
   const go = Promise.withResolvers<void>();
   const upstream = await createScriptedUpstream(t, [
@@ -84,7 +84,7 @@ test('a rate limit is told once for each time that it closes the gate', async (t
   t.is(told().length, 2);
 });
 
-test('a token service that limits the rate is not asked again either, for no scope', async (t) => {
+test('a token service that limits the rate is not asked again either, for any scope', async (t) => {
   const clock = createManualClock();
   const token = /^GET \/token\?/;
   const upstream = await createScriptedUpstream(t, []);
@@ -99,7 +99,7 @@ test('a token service that limits the rate is not asked again either, for no sco
   t.is(upstream.requests.length, 2);
 });
 
-test('a storage that limits the rate closes its own gate, not that of the registry', async (t) => {
+test('a storage server that limits the rate closes its own gate, not that of the registry', async (t) => {
   const storage = await createScriptedUpstream(t, [{request: 'GET /blob', answer: LIMITED}]);
   const away = {status: 307, headers: {location: `${storage.url}/blob`}};
   const upstream = await createScriptedUpstream(t, [
@@ -115,14 +115,14 @@ test('a storage that limits the rate closes its own gate, not that of the regist
   t.truthy(await client.getManifest(repository, latest, caller));
 });
 
-test('a 429 without Retry-After closes nothing', async (t) => {
+test('a 429 without Retry-After closes no gate', async (t) => {
   const upstream = await createScriptedUpstream(t, [{request: GET, answer: {status: 429}}, FOUND]);
   const {client} = createClient(t, upstream.url);
   t.is((await failureOf(client.getManifest(repository, latest, caller))).kind, 'throttled');
   t.truthy(await client.getManifest(repository, latest, caller));
 });
 
-test('however long the upstream asks for, it is asked again after six hours', async (t) => {
+test('whatever its Retry-After, an upstream is asked again after six hours', async (t) => {
   const clock = createManualClock();
   const answer = {status: 429, headers: {'retry-after': '999999999'}};
   const upstream = await createScriptedUpstream(t, [{request: GET, answer}]);
@@ -133,7 +133,7 @@ test('however long the upstream asks for, it is asked again after six hours', as
   t.truthy(await client.getManifest(repository, latest, caller));
 });
 
-test('a host to which the token service redirects closes no gate but its own', async (t) => {
+test('a host to which the token service redirects closes only its own gate', async (t) => {
   const elsewhere = await createScriptedUpstream(t, [{request: /^GET \/limited/, answer: LIMITED}]);
   const upstream = await createScriptedUpstream(t, []);
   const challenge = {
@@ -147,7 +147,7 @@ test('a host to which the token service redirects closes no gate but its own', a
   t.truthy(await client.getManifest(repository, latest, caller));
 });
 
-test('a HEAD that is answered 429, of which no body comes, is told as well', async (t) => {
+test('a 429 to a HEAD, which has no body, is reported as well', async (t) => {
   const upstream = await createScriptedUpstream(t, [{request: `HEAD ${MANIFEST_PATH}`, answer: LIMITED}]);
   const {client} = createClient(t, upstream.url, {}, {clock: createManualClock()});
   const failure = await failureOf(client.headManifest(repository, latest, caller));

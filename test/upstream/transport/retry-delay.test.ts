@@ -5,25 +5,25 @@ import {retryDelay} from '../../../src/upstream/transport/retry.ts';
 
 const first = {attempt: 1, status: undefined, retryAfter: undefined, left: 5000, jitter: 1};
 
-test('waits double from attempt to attempt, less a jitter of up to a half', (t) => {
+test('delays double from attempt to attempt, minus a jitter of up to a half', (t) => {
   t.is(retryDelay(first), 100);
   t.is(retryDelay({...first, attempt: 2}), 200);
   t.is(retryDelay({...first, attempt: 3}), 400);
   t.is(retryDelay({...first, attempt: 3, jitter: 0}), 200);
 });
 
-test('four attempts are all', (t) => {
+test('there are at most four attempts', (t) => {
   t.is(retryDelay({...first, attempt: 4}), undefined);
 });
 
-test('gateway errors are repeated, other statuses are answers', (t) => {
+test('gateway errors are retried, other statuses are not', (t) => {
   for (const status of [502, 503, 504]) t.is(retryDelay({...first, status}), 100, String(status));
   for (const status of [200, 206, 307, 400, 401, 403, 404, 416, 500, 501, 508]) {
     t.is(retryDelay({...first, status}), undefined, String(status));
   }
 });
 
-test('a 429 is repeated only when it says when', (t) => {
+test('a 429 is retried only when it has a Retry-After', (t) => {
   t.is(retryDelay({...first, status: 429}), undefined);
   t.is(retryDelay({...first, status: 429, retryAfter: 1000}), 1000);
 });
@@ -33,7 +33,7 @@ test('Retry-After beyond the budget ends the attempts', (t) => {
   t.is(retryDelay({...first, status: 503, retryAfter: 5000}), undefined);
 });
 
-test('a wait never outlasts the budget', (t) => {
+test('a delay never exceeds the budget', (t) => {
   fc.assert(
     fc.property(
       fc.record({
@@ -51,7 +51,7 @@ test('a wait never outlasts the budget', (t) => {
   );
 });
 
-test('Retry-After is read as seconds or as a date', (t) => {
+test('Retry-After is parsed as seconds or as a date', (t) => {
   const now = Date.parse('Wed, 21 Oct 2026 07:28:00 GMT');
   t.is(parseRetryAfter('120', now), 120_000);
   t.is(parseRetryAfter(' 0 ', now), 0);

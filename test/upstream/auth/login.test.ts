@@ -14,7 +14,7 @@ function setUp() {
     (left) => new Error(`closed for ${left}`),
     () => refusals.push(clock.now()),
   );
-  /** A login that is under way until `end` tells what it showed. */
+  /** A login that is under way until `end` is called with its verdict. */
   const login = () => {
     const {promise, resolve: end} = Promise.withResolvers<Verdict>();
     let started = false;
@@ -29,7 +29,7 @@ function setUp() {
 
 const settle = () => new Promise((resolve) => setImmediate(resolve));
 
-test('until credentials are known to work, logins go one after another', async (t) => {
+test('until credentials are known to work, logins run one at a time', async (t) => {
   const {login} = setUp();
   const [first, second, third] = [login(), login(), login()];
   await settle();
@@ -43,7 +43,7 @@ test('until credentials are known to work, logins go one after another', async (
   await Promise.all([second.done, third.done]);
 });
 
-test('a refusal refuses all who wait, for its time', async (t) => {
+test('a refusal fails all waiting logins, and new ones until the pause is over', async (t) => {
   const {clock, login, refusals} = setUp();
   const [first, second] = [login(), login()];
   first.end('refused');
@@ -59,7 +59,7 @@ test('a refusal refuses all who wait, for its time', async (t) => {
   t.is(refusals.length, 1);
 });
 
-test('a login that decided nothing leaves the gate as it was', async (t) => {
+test('an undecided login does not change the gate', async (t) => {
   const {login} = setUp();
   const [first, second] = [login(), login()];
   first.end('undecided');
@@ -74,7 +74,7 @@ test('a login that decided nothing leaves the gate as it was', async (t) => {
   await third.done;
 });
 
-test('what is forbidden is a refusal only while the credentials have never been accepted', async (t) => {
+test('"forbidden" is a refusal only while the credentials have never been accepted', async (t) => {
   const {login, refusals} = setUp();
   const good = login();
   good.end('accepted');
