@@ -7,6 +7,7 @@ import {settingPaths} from '../../src/config/schema.ts';
 import {describeConfig} from '../../src/config/show.ts';
 import {valueAt} from '../../src/config/tree.ts';
 import {createEvents, type EventMap} from '../../src/events.ts';
+import {endpointsOf, type Verbs} from '../../src/http/routes.ts';
 import {LINES} from '../../src/observe/lines.ts';
 import {createMetrics} from '../../src/observe/metrics.ts';
 import {digestOf} from '../../src/oci/digest.ts';
@@ -144,6 +145,20 @@ test('the log events with their levels', async (t) => {
   t.deepEqual([...listed.keys()].sort(), events.map(([event]) => quoted(event)).sort());
   for (const [event, level] of events)
     t.true(listed.get(quoted(event))?.split(', ').includes(level), `${event}: ${level}`);
+});
+
+/** No handler is called. */
+const NO_VERBS = new Proxy({}, {get: () => ({})}) as Verbs;
+
+test('the routes with their methods', (t) => {
+  const expected = endpointsOf(NO_VERBS).map(({path, methods}) => [
+    quoted(path.replace('{/}', '/').replace(/[*:](\w+)/g, (_, name: string) => name.toUpperCase())),
+    Object.keys(methods).join(', '),
+  ]);
+  t.deepEqual(
+    rows(section('## Routes')).map(([path, methods]) => [path, methods]),
+    expected,
+  );
 });
 
 test('the error codes with their status', (t) => {

@@ -1,9 +1,10 @@
-import {type ChildProcess, spawn} from 'node:child_process';
+import {type ChildProcess, execFile, spawn} from 'node:child_process';
 import {once} from 'node:events';
 import {existsSync} from 'node:fs';
 import {writeFile} from 'node:fs/promises';
 import {join, resolve} from 'node:path';
 import {fileURLToPath} from 'node:url';
+import {promisify} from 'node:util';
 import type {ExecutionContext} from 'ava';
 import {findExecutable} from '../../rig/executable.ts';
 import {runProgram} from '../../src/cli/program.ts';
@@ -62,9 +63,11 @@ export async function startInTerminal(
   args: readonly string[],
   {cwd, env = {}}: Surroundings,
 ): Promise<Command | undefined> {
-  // util-linux: runs a command in a terminal that ends with it.
   const script = await findExecutable('script');
-  if (!script || process.platform !== 'linux' || !existsSync('/dev/ptmx')) return undefined;
+  if (!script || !existsSync('/dev/ptmx')) return undefined;
+  // Other programs of this name take other options.
+  const {stdout} = await promisify(execFile)(script, ['--version']).catch(() => ({stdout: ''}));
+  if (!stdout.includes('util-linux')) return undefined;
   const line = [process.execPath, MAIN, ...args].map((word) => `'${word}'`).join(' ');
   const child = spawn(script, ['--quiet', '--return', '--command', `exec ${line}`, '/dev/null'], {
     cwd,
