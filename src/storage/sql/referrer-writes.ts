@@ -11,7 +11,7 @@ export interface ListKey {
 }
 
 /** What of a referrer may change while it keeps its place. `listed` is 0 or 1. */
-export interface Content {
+interface Content {
   artifactType: string;
   descriptor: string;
   source: ReferrerRecord['source'];
@@ -21,154 +21,165 @@ export interface Content {
 /** The statements of commits that concern referrers. */
 export type ReferrerWrites = ReturnType<typeof compileReferrerWrites>;
 
-export function compileReferrerWrites(db: Kysely<Tables>) {
-  return {
-    /**
-     * Makes the list if there is none, and renews its version. `nextSeq` is one more than the number of referrers
-     * that are about to be added; `amended` is 1 where one that was there is not the same, else 0; without `checkedAt`
-     * and `source` those stay. Gives the list's new `next_seq`.
-     */
-    touchList: statement(
-      (
-        values: ListKey & {
-          nextSeq: number;
-          amended: 0 | 1;
-          checkedAt: number | null;
-          source: ListSource | null;
-        },
-      ) =>
-        db
-          .insertInto('referrer_list')
-          .values({
-            repository: values.repository,
-            subject: values.subject,
-            next_seq: values.nextSeq,
-            version: 1,
-            amended: values.amended,
-            checked_at: values.checkedAt,
-            source: values.source,
-          })
-          .onConflict((conflict) =>
-            conflict.columns(['repository', 'subject']).doUpdateSet((row) => ({
-              next_seq: row('referrer_list.next_seq', '+', row('excluded.next_seq', '-', 1)),
-              version: row('referrer_list.version', '+', 1),
-              amended: row
-                .case()
-                .when('excluded.amended', '=', 1)
-                .then(row('referrer_list.version', '+', 1))
-                .else(row.ref('referrer_list.amended'))
-                .end(),
-              checked_at: row.fn.coalesce('excluded.checked_at', 'referrer_list.checked_at'),
-              source: row.fn.coalesce('excluded.source', 'referrer_list.source'),
-            })),
-          )
-          .returning('next_seq as nextSeq'),
-    ),
+export const compileReferrerWrites = (db: Kysely<Tables>) => ({
+  ...compileList(db),
+  ...compileListRepair(db),
+  ...compileRows(db),
+  ...compileRowChanges(db),
+});
 
-    /**
-     * Makes the list if there is none, with a version above all that a lost row can have had, and sees to it that
-     * its next referrer gets a place behind all that are there.
-     */
-    mendList: statement((values: ListKey & {version: number}) =>
+const compileList = (db: Kysely<Tables>) => ({
+  /**
+   * Makes the list if there is none, and renews its version. `nextSeq` is one more than the number of referrers that
+   * are about to be added; `amended` is 1 when an existing one has changed or is gone, else 0; without `checkedAt` and
+   * `source` those stay. Gives the list's new `next_seq`.
+   */
+  touchList: statement(
+    (
+      values: ListKey & {
+        nextSeq: number;
+        amended: 0 | 1;
+        checkedAt: number | null;
+        source: ListSource | null;
+      },
+    ) =>
       db
         .insertInto('referrer_list')
-        .columns(['repository', 'subject', 'next_seq', 'version', 'amended'])
-        .expression((from) =>
-          from
-            .selectFrom('referrer')
-            .select((row) => [
-              row.val(values.repository).as('repository'),
-              row.val(values.subject).as('subject'),
-              row(row.fn.coalesce(row.fn.max('seq'), row.val(0)), '+', 1).as('next_seq'),
-              row.val(values.version).as('version'),
-              row.val(values.version).as('amended'),
-            ])
-            .where('repository', '=', values.repository)
-            .where('subject', '=', values.subject),
-        )
+        .values({
+          repository: values.repository,
+          subject: values.subject,
+          next_seq: values.nextSeq,
+          version: 1,
+          amended: values.amended,
+          checked_at: values.checkedAt,
+          source: values.source,
+        })
         .onConflict((conflict) =>
-          conflict
-            .columns(['repository', 'subject'])
-            .doUpdateSet((row) => ({next_seq: row.ref('excluded.next_seq')}))
-            .whereRef('referrer_list.next_seq', '<', 'excluded.next_seq'),
-        ),
-    ),
+          conflict.columns(['repository', 'subject']).doUpdateSet((row) => ({
+            next_seq: row('referrer_list.next_seq', '+', row('excluded.next_seq', '-', 1)),
+            version: row('referrer_list.version', '+', 1),
+            amended: row
+              .case()
+              .when('excluded.amended', '=', 1)
+              .then(row('referrer_list.version', '+', 1))
+              .else(row.ref('referrer_list.amended'))
+              .end(),
+            checked_at: row.fn.coalesce('excluded.checked_at', 'referrer_list.checked_at'),
+            source: row.fn.coalesce('excluded.source', 'referrer_list.source'),
+          })),
+        )
+        .returning('next_seq as nextSeq'),
+  ),
 
-    referrerListCheckedAt: statement((values: ListKey) =>
-      db
-        .selectFrom('referrer_list')
-        .select('checked_at as checkedAt')
-        .where('repository', '=', values.repository)
-        .where('subject', '=', values.subject),
-    ),
+  referrerListCheckedAt: statement((values: ListKey) =>
+    db
+      .selectFrom('referrer_list')
+      .select('checked_at as checkedAt')
+      .where('repository', '=', values.repository)
+      .where('subject', '=', values.subject),
+  ),
+});
 
-    listedReferrers: statement((values: ListKey) =>
-      db
-        .selectFrom('referrer')
-        .select(['seq', 'digest', 'descriptor', 'source', 'listed'])
-        .where('repository', '=', values.repository)
-        .where('subject', '=', values.subject),
-    ),
+const compileListRepair = (db: Kysely<Tables>) => ({
+  /**
+   * Makes the list if there is none, with a version above all that a lost row can have had, and gives its next referrer
+   * a place behind all existing ones.
+   */
+  mendList: statement((values: ListKey & {version: number}) =>
+    db
+      .insertInto('referrer_list')
+      .columns(['repository', 'subject', 'next_seq', 'version', 'amended'])
+      .expression((from) =>
+        from
+          .selectFrom('referrer')
+          .select((row) => [
+            row.val(values.repository).as('repository'),
+            row.val(values.subject).as('subject'),
+            row(row.fn.coalesce(row.fn.max('seq'), row.val(0)), '+', 1).as('next_seq'),
+            row.val(values.version).as('version'),
+            row.val(values.version).as('amended'),
+          ])
+          .where('repository', '=', values.repository)
+          .where('subject', '=', values.subject),
+      )
+      .onConflict((conflict) =>
+        conflict
+          .columns(['repository', 'subject'])
+          .doUpdateSet((row) => ({next_seq: row.ref('excluded.next_seq')}))
+          .whereRef('referrer_list.next_seq', '<', 'excluded.next_seq'),
+      ),
+  ),
+});
 
-    referrer: statement((values: ListKey & {digest: Digest}) =>
-      db
-        .selectFrom('referrer')
-        .select(['seq', 'descriptor', 'source', 'listed'])
-        .where('repository', '=', values.repository)
-        .where('digest', '=', values.digest)
-        .where('subject', '=', values.subject),
-    ),
+const compileRows = (db: Kysely<Tables>) => ({
+  listedReferrers: statement((values: ListKey) =>
+    db
+      .selectFrom('referrer')
+      .select(['seq', 'digest', 'descriptor', 'source', 'listed'])
+      .where('repository', '=', values.repository)
+      .where('subject', '=', values.subject),
+  ),
 
-    addReferrer: statement((values: ListKey & Content & {seq: number; digest: Digest}) =>
-      db.insertInto('referrer').values({
-        repository: values.repository,
-        subject: values.subject,
-        seq: values.seq,
-        digest: values.digest,
+  referrer: statement((values: ListKey & {digest: Digest}) =>
+    db
+      .selectFrom('referrer')
+      .select(['seq', 'descriptor', 'source', 'listed'])
+      .where('repository', '=', values.repository)
+      .where('digest', '=', values.digest)
+      .where('subject', '=', values.subject),
+  ),
+});
+
+const compileRowChanges = (db: Kysely<Tables>) => ({
+  addReferrer: statement((values: ListKey & Content & {seq: number; digest: Digest}) =>
+    db.insertInto('referrer').values({
+      repository: values.repository,
+      subject: values.subject,
+      seq: values.seq,
+      digest: values.digest,
+      artifact_type: values.artifactType,
+      descriptor: values.descriptor,
+      source: values.source,
+      listed: values.listed,
+    }),
+  ),
+
+  changeReferrer: statement((values: ListKey & Content & {seq: number}) =>
+    db
+      .updateTable('referrer')
+      .set({
         artifact_type: values.artifactType,
         descriptor: values.descriptor,
         source: values.source,
         listed: values.listed,
-      }),
-    ),
+      })
+      .where('repository', '=', values.repository)
+      .where('subject', '=', values.subject)
+      .where('seq', '=', values.seq),
+  ),
 
-    changeReferrer: statement((values: ListKey & Content & {seq: number}) =>
-      db
-        .updateTable('referrer')
-        .set({
-          artifact_type: values.artifactType,
-          descriptor: values.descriptor,
-          source: values.source,
-          listed: values.listed,
-        })
-        .where('repository', '=', values.repository)
-        .where('subject', '=', values.subject)
-        .where('seq', '=', values.seq),
-    ),
+  markListed: statement((values: ListKey & {seq: number; listed: number}) =>
+    db
+      .updateTable('referrer')
+      .set({listed: values.listed})
+      .where('repository', '=', values.repository)
+      .where('subject', '=', values.subject)
+      .where('seq', '=', values.seq),
+  ),
 
-    markListed: statement((values: ListKey & {seq: number; listed: number}) =>
-      db
-        .updateTable('referrer')
-        .set({listed: values.listed})
-        .where('repository', '=', values.repository)
-        .where('subject', '=', values.subject)
-        .where('seq', '=', values.seq),
-    ),
+  removeReferrer: statement((values: ListKey & {seq: number}) =>
+    db
+      .deleteFrom('referrer')
+      .where('repository', '=', values.repository)
+      .where('subject', '=', values.subject)
+      .where('seq', '=', values.seq),
+  ),
 
-    removeReferrer: statement((values: ListKey & {seq: number}) =>
-      db
-        .deleteFrom('referrer')
-        .where('repository', '=', values.repository)
-        .where('subject', '=', values.subject)
-        .where('seq', '=', values.seq),
-    ),
-
-    subjectsOf: statement((values: {repository: number; digest: Digest}) =>
-      db
-        .selectFrom('referrer')
-        .select(['subject', 'seq'])
-        .where('repository', '=', values.repository)
-        .where('digest', '=', values.digest),
-    ),
-  };
-}
+  subjectsOf: statement((values: {repository: number; digest: Digest}) =>
+    db
+      .selectFrom('referrer')
+      .select(['subject', 'seq'])
+      .where('repository', '=', values.repository)
+      .where('digest', '=', values.digest),
+  ),
+});

@@ -1,8 +1,7 @@
 import {DatabaseSync} from 'node:sqlite';
 import type {Metadata} from '../metadata.ts';
-import {createReads} from '../sql/reads.ts';
+import {compileWrites, createReads} from '../sql/metadata.ts';
 import {bind, type RunStatement, type Statement} from '../sql/statement.ts';
-import {compileWrites} from '../sql/writes.ts';
 import {createCompiler} from './compiler.ts';
 import {prepareOnce} from './prepared.ts';
 import {BUSY_TIMEOUT, prepareDatabase} from './schema.ts';

@@ -3,8 +3,8 @@ import {DatabaseSync} from 'node:sqlite';
 import {parentPort, workerData} from 'node:worker_threads';
 import type {Change, Precondition} from '../metadata.ts';
 import {createCommit} from '../sql/commit.ts';
-import type {Steps} from '../sql/steps.ts';
-import type {Writes} from '../sql/writes.ts';
+import type {Writes} from '../sql/metadata.ts';
+import type {Steps} from '../sql/statement.ts';
 import {prepareOnce} from './prepared.ts';
 import {BUSY_TIMEOUT} from './schema.ts';
 

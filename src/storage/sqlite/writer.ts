@@ -1,6 +1,6 @@
 import {Worker} from 'node:worker_threads';
 import {type Change, DiskFull, type Metadata, type Precondition} from '../metadata.ts';
-import type {Writes} from '../sql/writes.ts';
+import type {Writes} from '../sql/metadata.ts';
 import type {Failure, Outcome, Reply, Request, Setup} from './writer-thread.ts';
 
 /** The port's `commit` and `close`. */

@@ -1,0 +1,208 @@
+import type {Kysely} from 'kysely';
+import type {Digest} from '../../oci/digest.ts';
+import type {BlobReads} from '../metadata.ts';
+import {first, type ReadParts, run, type Steps, statement} from './statement.ts';
+import type {Tables} from './tables.ts';
+
+/** A repository, and a blob that it may have a use for. */
+interface BlobUse {
+  repository: number;
+  blob: Digest;
+}
+
+export function createBlobReads({db, run, idOf}: ReadParts): BlobReads {
+  const queries = {...compileBlobs(db), ...compilePromises(db), ...compileGarbage(db)};
+  return {
+    async blob(digest) {
+      const [row] = await run(queries.blob, {digest});
+      return row && {...row, digest};
+    },
+
+    async blobBytes(after = '' as Digest, limit) {
+      const rows = await run(queries.blobBytes, {after, limit});
+      return {bytes: rows.reduce((sum, {size}) => sum + size, 0), last: rows.at(-1)?.digest};
+    },
+
+    async blobLink(repository, digest) {
+      const row = await first({run, idOf}, queries.blobLink, repository, {digest});
+      return row && {...row, digest};
+    },
+
+    async blobHolder(registry, digest) {
+      const [row] = await run(queries.blobHolder, {registry, digest});
+      return row?.name;
+    },
+
+    async blobStore() {
+      const [row] = await run(queries.blobStore, {});
+      const [blob] = await run(queries.anyBlob, {});
+      return {id: row?.id, hasBlobs: blob !== undefined};
+    },
+
+    async promisedSize(repository, blob) {
+      // A base layer is in everybody's manifests: then it is this repository's that are searched.
+      const naming = await run(queries.naming, {blob, limit: MANY_MANIFESTS});
+      const query = naming.length < MANY_MANIFESTS ? queries.promisedByBlob : queries.promisedByRepository;
+      return (await first({run, idOf}, query, repository, {blob}))?.size;
+    },
+
+    async unreferencedBlobs(before, limit) {
+      const rows = await run(queries.unreferencedBlobs, {before, limit});
+      return rows.map(({registry, name, digest, size}) => ({repository: {registry, name}, digest, size}));
+    },
+
+    async uncollectedBlobs(before, limit) {
+      const rows = await run(queries.uncollectedBlobs, {before, limit});
+      return rows.map((row) => ({...row}));
+    },
+  };
+}
+
+const compileBlobs = (db: Kysely<Tables>) => ({
+  blobBytes: statement((values: {after: Digest; limit: number}) =>
+    db
+      .selectFrom('blob')
+      .select(['digest', 'size'])
+      .where('digest', '>', values.after)
+      .orderBy('digest')
+      .limit(values.limit),
+  ),
+
+  blob: statement((values: {digest: Digest}) =>
+    db
+      .selectFrom('blob')
+      .select(['size', 'state', 'stored_at as storedAt'])
+      .where('digest', '=', values.digest),
+  ),
+
+  blobLink: statement((values: {repository: number; digest: Digest}) =>
+    db
+      .selectFrom('repository_blob')
+      .select(['size', 'origin', 'linked_at as linkedAt'])
+      .where('repository', '=', values.repository)
+      .where('digest', '=', values.digest),
+  ),
+
+  blobStore: statement((_values: object) => db.selectFrom('blob_store').select('id').where('key', '=', 1)),
+
+  anyBlob: statement((_values: object) =>
+    // The condition holds for every row and makes SQLite walk along the index.
+    db
+      .selectFrom('blob')
+      .select('digest')
+      .where('digest', '>', '' as Digest)
+      .limit(1),
+  ),
+
+  // SQLite goes through the tables of a cross join in the order in which they are written.
+  blobHolder: statement((values: {registry: string; digest: Digest}) =>
+    db
+      .selectFrom('blob')
+      .crossJoin('repository_blob as link')
+      .crossJoin('repository')
+      .select('repository.name')
+      .where('blob.digest', '=', values.digest)
+      .where('blob.state', '=', 'ready')
+      .whereRef('link.digest', '=', 'blob.digest')
+      .whereRef('repository.id', '=', 'link.repository')
+      .where('repository.registry', '=', values.registry)
+      .limit(1),
+  ),
+});
+
+const compilePromises = (db: Kysely<Tables>) => ({
+  naming: compileNaming(db),
+
+  promisedByBlob: statement((use: BlobUse) =>
+    namingByBlob(db, use).select('reference.size').where('reference.kind', '=', 'blob'),
+  ),
+
+  promisedByRepository: statement((use: BlobUse) =>
+    namingByRepository(db, use).select('reference.size').where('reference.kind', '=', 'blob'),
+  ),
+});
+
+const GARBAGE = ['digest', 'size', 'state', 'stored_at as storedAt'] as const;
+
+/**
+ * What may be collected. Commits mark it as soon as nothing refers to it: these walk along partial indexes of the marked
+ * rows, and never read the rest.
+ */
+const compileGarbage = (db: Kysely<Tables>) => ({
+  // SQLite goes through the tables of a cross join in the order in which they are written.
+  unreferencedBlobs: statement((values: {before: number; limit: number}) =>
+    db
+      .selectFrom('repository_blob as link')
+      .crossJoin('repository')
+      .select(['repository.registry', 'repository.name', 'link.digest', 'link.size'])
+      .where('link.loose', '=', 1)
+      .where('link.linked_at', '<', values.before)
+      .whereRef('repository.id', '=', 'link.repository')
+      .orderBy('link.linked_at')
+      .limit(values.limit),
+  ),
+
+  uncollectedBlobs: statement((values: {before: number; limit: number}) =>
+    db
+      .selectFrom('blob')
+      .select(GARBAGE)
+      .where('loose', '=', 1)
+      .where('state', '!=', 'deleting')
+      .where('stored_at', '<', values.before)
+      .unionAll(
+        db
+          .selectFrom('blob')
+          .select(GARBAGE)
+          .where('state', '=', 'deleting')
+          // Holds for every row, and makes SQLite walk along the index.
+          .where('digest', '>', '' as Digest),
+      )
+      .limit(values.limit),
+  ),
+});
+
+/** A blob that at least this many manifests name is looked for from the repository's side. */
+const MANY_MANIFESTS = 200;
+
+/** Some of the manifests that name a blob, in whatever repository. */
+const compileNaming = (db: Kysely<Tables>) =>
+  statement((values: {blob: Digest; limit: number}) =>
+    db.selectFrom('reference').select('manifest').where('child', '=', values.blob).limit(values.limit),
+  );
+
+/** One place where a manifest that the repository is linked to names the blob, looked for from the blob's side. */
+const namingByBlob = (db: Kysely<Tables>, {repository, blob}: BlobUse) =>
+  db
+    .selectFrom('reference')
+    // SQLite goes through the tables of a cross join in the order in which they are written.
+    .crossJoin('repository_manifest as link')
+    .where('reference.child', '=', blob)
+    .where('link.repository', '=', repository)
+    .whereRef('link.digest', '=', 'reference.manifest')
+    .limit(1);
+
+/** The same, looked for from the repository's side. */
+const namingByRepository = (db: Kysely<Tables>, {repository, blob}: BlobUse) =>
+  db
+    .selectFrom('repository_manifest as link')
+    .crossJoin('reference')
+    .where('link.repository', '=', repository)
+    .where('reference.child', '=', blob)
+    .whereRef('reference.manifest', '=', 'link.digest')
+    .limit(1);
+
+type NamingWrites = ReturnType<typeof compileNamingWrites>;
+
+/** The statements of commits that ask whether a repository has a use for a blob. They read the indexes alone. */
+export const compileNamingWrites = (db: Kysely<Tables>) => ({
+  naming: compileNaming(db),
+  namedByBlob: statement((use: BlobUse) => namingByBlob(db, use).select('link.digest')),
+  namedByRepository: statement((use: BlobUse) => namingByRepository(db, use).select('link.digest')),
+});
+
+/** Whether a manifest that the repository is linked to names the blob. */
+export function* isNamed(writes: NamingWrites, repository: number, blob: Digest): Steps<boolean> {
+  const naming = yield* run(writes.naming, {blob, limit: MANY_MANIFESTS});
+  const query = naming.length < MANY_MANIFESTS ? writes.namedByBlob : writes.namedByRepository;
+  return (yield* run(query, {repository, blob})).length > 0;
+}

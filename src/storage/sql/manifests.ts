@@ -1,0 +1,138 @@
+import type {Kysely} from 'kysely';
+import type {Digest} from '../../oci/digest.ts';
+import type {ManifestReads} from '../metadata.ts';
+import {asBuffer, first, type ReadParts, statement} from './statement.ts';
+import type {Tables} from './tables.ts';
+
+export function createManifestReads({db, run, idOf}: ReadParts): ManifestReads {
+  const queries = {...compileReads(db), ...compileGarbage(db)};
+  return {
+    async manifest(repository, digest) {
+      const row = await first({run, idOf}, queries.manifest, repository, {digest});
+      return row && {...row, digest, bytes: asBuffer(row.bytes)};
+    },
+
+    async storedManifest(digest) {
+      const [row] = await run(queries.storedManifest, {digest});
+      return row && {mediaType: row.mediaType, bytes: asBuffer(row.bytes)};
+    },
+
+    async manifests(after = 0, limit) {
+      const rows = await run(queries.manifests, {after, limit});
+      return rows.map(({cursor, registry, name, digest, mediaType, bytes}) => ({
+        repository: {registry, name},
+        digest,
+        mediaType,
+        bytes: asBuffer(bytes),
+        cursor,
+      }));
+    },
+
+    async lastManifest() {
+      const [row] = await run(queries.lastManifest, {});
+      return row?.cursor;
+    },
+
+    async references(manifest) {
+      const rows = await run(queries.references, {manifest});
+      return rows.map(({required, kind, ...row}) => ({...row, kind: required === 0 ? 'foreign' : kind}));
+    },
+
+    async uncollectedManifests(limit) {
+      const rows = await run(queries.uncollectedManifests, {limit});
+      return rows.map((row) => ({...row}));
+    },
+
+    async expiredManifests(before, limit) {
+      const rows = await run(queries.expiredManifests, {before, limit});
+      return rows.map(({registry, name, digest}) => ({repository: {registry, name}, digest}));
+    },
+  };
+}
+
+const compileReads = (db: Kysely<Tables>) => ({
+  manifest: statement((values: {repository: number; digest: Digest}) =>
+    db
+      .selectFrom('repository_manifest as link')
+      .innerJoin('manifest', 'manifest.digest', 'link.digest')
+      .select(['link.media_type as mediaType', 'manifest.bytes', 'link.origin', 'link.linked_at as linkedAt'])
+      .where('link.repository', '=', values.repository)
+      .where('link.digest', '=', values.digest),
+  ),
+
+  storedManifest: statement((values: {digest: Digest}) =>
+    db
+      .selectFrom('repository_manifest as link')
+      .innerJoin('manifest', 'manifest.digest', 'link.digest')
+      .select(['manifest.bytes', 'link.media_type as mediaType'])
+      .where('link.digest', '=', values.digest)
+      .orderBy('link.repository')
+      .limit(1),
+  ),
+
+  // SQLite goes through the tables of a cross join in the order in which they are written.
+  manifests: statement((values: {after: number; limit: number}) =>
+    db
+      .selectFrom('repository_manifest as link')
+      .crossJoin('manifest')
+      .crossJoin('repository')
+      .select([
+        'link.id as cursor',
+        'repository.registry',
+        'repository.name',
+        'link.digest',
+        'link.media_type as mediaType',
+        'manifest.bytes',
+      ])
+      .where('link.id', '>', values.after)
+      .whereRef('manifest.digest', '=', 'link.digest')
+      .whereRef('repository.id', '=', 'link.repository')
+      .orderBy('link.id')
+      .limit(values.limit),
+  ),
+
+  lastManifest: statement((_values: object) =>
+    db
+      .selectFrom('repository_manifest')
+      .select('id as cursor')
+      .where('id', '>', 0)
+      .orderBy('id', 'desc')
+      .limit(1),
+  ),
+
+  references: statement((values: {manifest: Digest}) =>
+    db
+      .selectFrom('reference')
+      .select(['child as digest', 'size', 'kind', 'required'])
+      .where('manifest', '=', values.manifest)
+      .orderBy('position'),
+  ),
+});
+
+/** What may be collected, found along indexes that hold nothing else. */
+const compileGarbage = (db: Kysely<Tables>) => ({
+  // SQLite goes through the tables of a cross join in the order in which they are written.
+  uncollectedManifests: statement((values: {limit: number}) =>
+    db
+      .selectFrom('loose_manifest as loose')
+      .crossJoin('manifest')
+      .select(['manifest.digest', 'manifest.size'])
+      // Holds for every row, and makes SQLite walk along the index.
+      .where('loose.digest', '>', '' as Digest)
+      .whereRef('manifest.digest', '=', 'loose.digest')
+      .limit(values.limit),
+  ),
+
+  // What was pushed here does not expire.
+  expiredManifests: statement((values: {before: number; limit: number}) =>
+    db
+      .selectFrom('repository_manifest as link')
+      .crossJoin('repository')
+      .select(['repository.registry', 'repository.name', 'link.digest'])
+      .where('link.expires_at', '<', values.before)
+      .where('link.origin', '=', 'upstream')
+      .whereRef('repository.id', '=', 'link.repository')
+      .orderBy('link.expires_at')
+      .limit(values.limit),
+  ),
+});
