@@ -23,7 +23,7 @@ import {type Digest, parseDigest} from './oci/digest.ts';
 import {OCI_INDEX} from './oci/media-type.ts';
 import {isDigestReference, parseName, parseReference, type Reference} from './oci/name.ts';
 import {createBlobLifecycle} from './registry/blobs/lifecycle.ts';
-import {createIngest, type Deposit, type IngestParts} from './registry/maintenance/ingest.ts';
+import {createIngest, type IngestParts, type IngestRequest} from './registry/maintenance/ingest.ts';
 import {Occupied} from './storage/folder-lock.ts';
 import type {RepositoryKey} from './storage/metadata.ts';
 import type {Storage} from './storage/open.ts';
@@ -162,26 +162,26 @@ async function openStore(store: LocalStore): Promise<ArtifactTarget> {
   return createStoreTarget(repository, {
     metadata,
     spools,
-    deposit: (deposit) => patiently(Occupied, () => depositIn(folder, storage, deposit)),
+    ingest: (request) => patiently(Occupied, () => ingestIn(folder, storage, request)),
     close: () => storage.close(),
   });
 }
 
 /** By the server that works on a data folder, else here while nobody else may. */
-async function depositIn(
+async function ingestIn(
   folder: string,
   {metadata, store, spools}: Storage,
-  deposit: Deposit,
+  request: IngestRequest,
 ): Promise<void> {
   const server = await connectCommands(folder);
-  if (server) return server.deposit(deposit);
+  if (server) return server.ingest(request);
   const {lockStorage} = await import('./storage/open.ts');
   const lock = lockStorage(storageIn(folder), (_folder, error) => {
     throw error;
   });
   try {
     const lifecycle = createBlobLifecycle({store, metadata, clock: patientClock});
-    await createIngest({metadata, spools, lifecycle, clock: patientClock, ...NOTHING_HELD}).make(deposit);
+    await createIngest({metadata, spools, lifecycle, clock: patientClock, ...NOTHING_HELD}).run(request);
   } finally {
     lock.release();
   }

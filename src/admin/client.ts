@@ -30,8 +30,8 @@ export async function connectCommands(folder: string): Promise<Commands | undefi
     reindex: (task) => run(path, '/reindex', {}, task),
     collect: ({grace, ...task}) => run(path, '/collect', {grace}, task),
     index: ({repository, budget, ...task}) => run(path, '/index', {repository, budget}, task),
-    deposit: ({repository: {registry, name}, bytes, ...deposit}) =>
-      run(path, '/deposit', {registry, repository: name, bytes: bytes.toString('base64'), ...deposit}, SHORT),
+    ingest: ({repository: {registry, name}, bytes, ...request}) =>
+      run(path, '/ingest', {registry, repository: name, bytes: bytes.toString('base64'), ...request}, SHORT),
   };
 }
 

@@ -1,5 +1,5 @@
 import type {Garbage, GarbageOptions, GarbageResult} from '../registry/maintenance/garbage.ts';
-import type {Deposit, Ingest} from '../registry/maintenance/ingest.ts';
+import type {Ingest, IngestRequest} from '../registry/maintenance/ingest.ts';
 import {routeOf} from '../registry/namespace.ts';
 import type {IndexOptions, IndexRepository, IndexResult} from '../registry/referrers/index-repository.ts';
 import type {Reindex, ReindexOptions, ReindexResult} from '../registry/referrers/rebuild.ts';
@@ -22,7 +22,7 @@ export interface Commands {
   /** Collects unreferenced content. @throws the signal's reason */
   collect(options: GarbageOptions): Promise<GarbageResult>;
   /** Puts content into a repository. @throws OciError DIGEST_INVALID when content does not have its digest */
-  deposit(deposit: Deposit): Promise<void>;
+  ingest(request: IngestRequest): Promise<void>;
 }
 
 export interface CommandsParts {
@@ -48,5 +48,5 @@ export const createCommands = ({
     return indexRepository.run(route, options);
   },
   collect: (options) => garbage.run(options),
-  deposit: (deposit) => ingest.make(deposit),
+  ingest: (request) => ingest.run(request),
 });

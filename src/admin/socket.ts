@@ -5,7 +5,7 @@ import {text} from 'node:stream/consumers';
 import {parseDigest} from '../oci/digest.ts';
 import {parseName, parseReference} from '../oci/name.ts';
 import {parseUploadId} from '../oci/upload.ts';
-import type {Deposit} from '../registry/maintenance/ingest.ts';
+import type {IngestRequest} from '../registry/maintenance/ingest.ts';
 import type {Commands} from './commands.ts';
 import {type Failure, lineOf, type Message, NDJSON, socketPath} from './protocol.ts';
 
@@ -98,7 +98,7 @@ const handlersOf = (commands: Commands): ReadonlyMap<string | undefined, Run> =>
     ['/reindex', (_options, task) => commands.reindex(task)],
     ['/collect', (options, task) => commands.collect({...parseCollect(options), ...task})],
     ['/index', (options, task) => commands.index({...parseIndex(options), ...task})],
-    ['/deposit', (options) => commands.deposit(parseDeposit(options))],
+    ['/ingest', (options) => commands.ingest(parseIngest(options))],
   ]);
 
 /** The path of the socket, with nothing there. */
@@ -137,14 +137,14 @@ function parseCollect({grace}: Record<string, unknown>): {grace: number} {
 }
 
 /** As `parseIndex`. What becomes part of a path is parsed. */
-function parseDeposit({
+function parseIngest({
   registry,
   repository,
   reference,
   mediaType,
   bytes,
   blobs,
-}: Record<string, unknown>): Deposit {
+}: Record<string, unknown>): IngestRequest {
   return {
     repository: {registry: String(registry), name: parseName(String(repository))},
     reference: parseReference(String(reference)),

@@ -18,7 +18,7 @@ export interface StoreDeps {
   /** Of the store itself. */
   spools: Spools;
   /** Has whoever works on the store put a manifest with these blobs into the repository. */
-  deposit(content: {
+  ingest(content: {
     repository: RepositoryKey;
     reference: Reference;
     mediaType: string;
@@ -37,7 +37,7 @@ const PAGE = 200;
  * Blobs are put into spools of their own until the manifest comes that names them.
  */
 export function createStoreTarget(repository: RepositoryKey, deps: StoreDeps): ArtifactTarget {
-  const {metadata, spools, deposit, close} = deps;
+  const {metadata, spools, ingest, close} = deps;
   const name = `${repository.registry}/${repository.name}`;
   const staged: StagedBlob[] = [];
 
@@ -84,7 +84,7 @@ export function createStoreTarget(repository: RepositoryKey, deps: StoreDeps): A
       await fill(spool, blob);
     },
     putManifest: (reference, {mediaType, bytes}) =>
-      deposit({repository, reference, mediaType, bytes, blobs: staged}),
+      ingest({repository, reference, mediaType, bytes, blobs: staged}),
     async close() {
       try {
         // Those that were not needed, or not taken.

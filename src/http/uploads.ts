@@ -1,7 +1,7 @@
 import {algorithmOf, type Digest, parseAlgorithm, parseDigest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
 import {type ByteRange, rangeLength} from '../oci/range.ts';
-import {parseUploadId, type UploadId} from '../oci/upload.ts';
+import {parseUploadId, type UploadId, uploadRange} from '../oci/upload.ts';
 import {type Route, routeOf} from '../registry/namespace.ts';
 import type {Chunk, Push, UploadOptions, UploadState} from '../registry/push/push.ts';
 import {type Answer, type Handler, locationOf} from './answer.ts';
@@ -172,8 +172,7 @@ const underWay = (
   status,
   headers: {
     Location: locationOf(request, route, `blobs/uploads/${id}`),
-    // Both ends are inclusive, so that an empty upload and one of a single byte look the same.
-    Range: `0-${Math.max(0, offset - 1)}`,
+    Range: uploadRange(offset),
     'Docker-Upload-UUID': id,
     'OCI-Chunk-Min-Length': minChunk === undefined ? undefined : String(minChunk),
   },

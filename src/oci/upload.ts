@@ -22,3 +22,9 @@ export const unknownUpload = (id: string): OciError =>
   new OciError('BLOB_UPLOAD_UNKNOWN', {
     message: `there is no upload "${id.slice(0, 80)}" in this repository: it ended, expired or was never begun; begin one with POST /v2/<name>/blobs/uploads/`,
   });
+
+/**
+ * dist-spec, Pushing a blob in chunks: the `Range` of an upload with this many bytes. Both ends are inclusive, so an
+ * empty upload and one of a single byte look the same.
+ */
+export const uploadRange = (offset: number): string => `0-${Math.max(0, offset - 1)}`;

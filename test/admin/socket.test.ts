@@ -12,7 +12,7 @@ import {digestOf} from '../../src/oci/digest.ts';
 import {OCI_MANIFEST} from '../../src/oci/media-type.ts';
 import {parseName, parseReference} from '../../src/oci/name.ts';
 import {createUploadId} from '../../src/oci/upload.ts';
-import type {Deposit} from '../../src/registry/maintenance/ingest.ts';
+import type {IngestRequest} from '../../src/registry/maintenance/ingest.ts';
 import {Occupied} from '../../src/storage/folder-lock.ts';
 import {startBackref} from '../support/backref.ts';
 import {createFolder} from '../support/folder.ts';
@@ -33,7 +33,7 @@ const WALK = {
 };
 const NOTHING = {uploads: 0, indexes: 0, links: 0, manifests: 0, blobs: 0, bytes: 0};
 
-const DEPOSIT: Deposit = {
+const REQUEST: IngestRequest = {
   repository: {registry: 'r.test', name: parseName('team/app')},
   reference: parseReference('1'),
   mediaType: OCI_MANIFEST,
@@ -49,7 +49,7 @@ const commandsOf = (changes: Partial<Commands> = {}): Commands => ({
   },
   index: async () => WALK,
   collect: async () => NOTHING,
-  deposit: async () => {},
+  ingest: async () => {},
   ...changes,
 });
 
@@ -96,16 +96,16 @@ test('a command’s progress and result arrive unchanged', async (t) => {
 });
 
 test('a command’s options arrive, and its error message comes back', async (t) => {
-  const wishes: unknown[] = [];
+  const received: unknown[] = [];
   const {client} = await listening(t, {
     async index({repository, budget}) {
-      wishes.push({repository, budget});
+      received.push({repository, budget});
       throw new Error('docker.io: limits our rate');
     },
   });
-  const wish = {repository: 'library/alpine', budget: 7, ...noProgress};
-  await t.throwsAsync(() => client.index(wish), {message: 'docker.io: limits our rate'});
-  t.deepEqual(wishes, [{repository: 'library/alpine', budget: 7}]);
+  const options = {repository: 'library/alpine', budget: 7, ...noProgress};
+  await t.throwsAsync(() => client.index(options), {message: 'docker.io: limits our rate'});
+  t.deepEqual(received, [{repository: 'library/alpine', budget: 7}]);
 });
 
 test('the socket is only for its owner, is in the data folder, and is removed with the server', async (t) => {
@@ -178,29 +178,29 @@ test('a server that is stopped ends its commands and says so', async (t) => {
   await closing.promise;
 });
 
-test('a deposit that has begun is completed, even if the server is stopped meanwhile', async (t) => {
+test('content whose ingestion has begun is stored completely, even if the server is stopped meanwhile', async (t) => {
   const made = Promise.withResolvers<void>();
   const begun = Promise.withResolvers<void>();
   const {client, socket} = await listening(t, {
-    async deposit() {
+    async ingest() {
       begun.resolve();
       await made.promise;
     },
   });
-  const work = client.deposit(DEPOSIT);
+  const work = client.ingest(REQUEST);
   await begun.promise;
   const closing = socket.close();
   made.resolve();
   await t.notThrowsAsync(work);
   await closing;
-  await t.throwsAsync(client.deposit(DEPOSIT), {instanceOf: ServerStopped});
+  await t.throwsAsync(client.ingest(REQUEST), {instanceOf: ServerStopped});
 });
 
-test('a deposit arrives unchanged', async (t) => {
-  const ingest: Deposit[] = [];
-  const {client} = await listening(t, {deposit: async (deposit) => void ingest.push(deposit)});
-  await client.deposit(DEPOSIT);
-  t.deepEqual(ingest, [DEPOSIT]);
+test('content to ingest arrives unchanged', async (t) => {
+  const ingested: IngestRequest[] = [];
+  const {client} = await listening(t, {ingest: async (request) => void ingested.push(request)});
+  await client.ingest(REQUEST);
+  t.deepEqual(ingested, [REQUEST]);
 });
 
 test('a server that dies before it is done is reported', async (t) => {
@@ -232,8 +232,8 @@ test('an unknown command, and invalid options, are reported', async (t) => {
   t.regex(body, /^\{"error":\{"message":"this server has no command \/polish/);
   t.regex((await post('/index', '{"repository":"a","budget":0}'))[1], /budget/);
   t.regex((await post('/index', 'x'))[1], /^\{"error":/);
-  const {name: repository} = DEPOSIT.repository;
-  const wish = {
+  const {name: repository} = REQUEST.repository;
+  const options = {
     registry: 'r.test',
     repository,
     reference: '1',
@@ -245,11 +245,11 @@ test('an unknown command, and invalid options, are reported', async (t) => {
     [{repository: '../a'}, /repository name/],
     [{reference: '/'}, /tag/],
     [{blobs: [{digest: 'sha256:a', spool: createUploadId()}]}, /digest/],
-    [{blobs: [{digest: digestOf(DEPOSIT.bytes), spool: '../meta.db'}]}, /upload/],
+    [{blobs: [{digest: digestOf(REQUEST.bytes), spool: '../meta.db'}]}, /upload/],
     [{blobs: [null]}, /^\{"error":/],
   ];
-  for (const [change, told] of wrong) {
-    t.regex((await post('/deposit', JSON.stringify({...wish, ...change})))[1], told);
+  for (const [change, reported] of wrong) {
+    t.regex((await post('/ingest', JSON.stringify({...options, ...change})))[1], reported);
   }
 });
 

@@ -13,7 +13,7 @@ import {manifestPut} from '../stored-manifest.ts';
 import type {Tags} from '../tags/tags.ts';
 
 /** A manifest with its blobs, for one repository of the store. */
-export interface Deposit {
+export interface IngestRequest {
   repository: RepositoryKey;
   /** The manifest's digest, or a tag for it. */
   reference: Reference;
@@ -31,7 +31,7 @@ export interface Ingest {
    * @throws OciError DIGEST_INVALID when content does not have its digest; MANIFEST_BLOB_UNKNOWN when a blob was deleted
    * meanwhile
    */
-  make(deposit: Deposit): Promise<void>;
+  run(request: IngestRequest): Promise<void>;
 }
 
 export interface IngestParts {
@@ -58,7 +58,13 @@ export function createIngest({metadata, spools, lifecycle, tags, memory, clock}:
     }
   }
 
-  async function takeManifest({repository, reference, mediaType, bytes, blobs}: Deposit): Promise<void> {
+  async function takeManifest({
+    repository,
+    reference,
+    mediaType,
+    bytes,
+    blobs,
+  }: IngestRequest): Promise<void> {
     const tag = isDigestReference(reference) ? undefined : reference;
     const digest = digestOf(bytes, isDigestReference(reference) ? algorithmOf(reference) : undefined);
     if (tag === undefined && digest !== reference) throw wrongDigest('manifest', reference, digest);
@@ -78,9 +84,9 @@ export function createIngest({metadata, spools, lifecycle, tags, memory, clock}:
   }
 
   return {
-    async make(deposit) {
-      for (const {digest, spool} of deposit.blobs) await takeBlob(deposit.repository, digest, spool);
-      await takeManifest(deposit);
+    async run(request) {
+      for (const {digest, spool} of request.blobs) await takeBlob(request.repository, digest, spool);
+      await takeManifest(request);
     },
   };
 }

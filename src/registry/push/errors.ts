@@ -1,5 +1,6 @@
 import type {Digest} from '../../oci/digest.ts';
 import {ERRORS, type ErrorCode, OciError} from '../../oci/errors.ts';
+import {uploadRange} from '../../oci/upload.ts';
 import {StoreMissing} from '../../storage/blob-store.ts';
 import {DiskFull} from '../../storage/metadata.ts';
 import {UpstreamRefusal} from '../../upstream/port.ts';
@@ -64,7 +65,7 @@ function refused(refusal: UpstreamRefusal, {registry, repository}: Route, codes:
     status,
     message: `upstream ${refusal.message}`,
     headers: {
-      ...(status === 416 && offset !== undefined ? {Range: rangeOf(offset)} : {}),
+      ...(status === 416 && offset !== undefined ? {Range: uploadRange(offset)} : {}),
       // RFC 9110, section 15.5.6: a 405 names the allowed methods. Reading is always allowed.
       ...(status === 405 ? {Allow: 'GET, HEAD'} : {}),
     },
@@ -100,9 +101,6 @@ export const outOfOrder = (offset: number, chunkStart: number): OciError =>
   new OciError('BLOB_UPLOAD_INVALID', {
     status: 416,
     message: `the chunk begins at byte ${chunkStart}, but this upload has ${offset} bytes: send the chunk that begins at byte ${offset}`,
-    headers: {Range: rangeOf(offset)},
+    headers: {Range: uploadRange(offset)},
     detail: {offset},
   });
-
-/** dist-spec, Pushing a blob in chunks: `Range: 0-0` even while the upload is empty. */
-const rangeOf = (offset: number): string => `0-${Math.max(0, offset - 1)}`;

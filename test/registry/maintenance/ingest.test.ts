@@ -52,7 +52,7 @@ test('ingested content has its tag and its blobs, and can be ingested again from
   const {ingest, stage, metadata, lifecycle} = await setUp(t, () => commitAtOnce);
   const reference = parseReference('1');
   for (let time = 0; time < 2; time++) {
-    await ingest.make({
+    await ingest.run({
       ...manifest,
       reference,
       blobs: [{digest: digestOf(data), spool: await stage(data)}],
@@ -66,14 +66,14 @@ test('ingested content has its tag and its blobs, and can be ingested again from
 test('ingesting repairs a stored blob that the disk has damaged', async (t) => {
   const {ingest, stage, store, folder} = await setUp(t, () => commitAtOnce);
   const dataDigest = digestOf(data);
-  const deposit = async () => {
+  const ingestOnce = async () => {
     const blobs = [{digest: dataDigest, spool: await stage(data)}];
-    await ingest.make({...manifest, reference: digest as Digest, blobs});
+    await ingest.run({...manifest, reference: digest as Digest, blobs});
   };
-  await deposit();
+  await ingestOnce();
   const encoded = encodedOf(dataDigest);
   await writeFile(join(folder, 'blobs', 'sha256', encoded.slice(0, 2), encoded), 'dAta');
-  await deposit();
+  await ingestOnce();
   const stored = await Array.fromAsync(store.open(dataDigest), (chunk) => Buffer.from(chunk));
   t.deepEqual(Buffer.concat(stored), data);
 });
@@ -86,7 +86,7 @@ test('content that does not have its digest is refused, and nothing is stored', 
     {reference: other, blobs: []},
   ];
   for (const change of wrong) {
-    await t.throwsAsync(ingest.make({...manifest, ...change}), {
+    await t.throwsAsync(ingest.run({...manifest, ...change}), {
       message: /has bytes whose digest is sha256:/,
     });
   }
@@ -102,7 +102,7 @@ test('a manifest whose blob was deleted before it arrived is not stored', async 
     },
   }));
   const blobs = [{digest: digestOf(data), spool: await stage(data)}];
-  await t.throwsAsync(ingest.make({...manifest, reference: digest as Digest, blobs}), {
+  await t.throwsAsync(ingest.run({...manifest, reference: digest as Digest, blobs}), {
     message: /was collected before the manifest was put/,
   });
   t.is(await metadata.manifest(repository, digest as Digest), undefined);
