@@ -3,7 +3,7 @@ import type {Digest} from './oci/digest.ts';
 import type {RepositoryName} from './oci/name.ts';
 import type {FailureKind} from './upstream/port.ts';
 
-/** Everything that one server tells its log and its metrics. Sizes in bytes, durations in milliseconds. */
+/** The events of one server, for its log and its metrics. Sizes in bytes, durations in milliseconds. */
 export interface EventMap {
   'request.start': [{id: string; method: string; url: string}];
   'request.end': [
@@ -18,23 +18,23 @@ export interface EventMap {
       /** Why it failed, was refused, or was served stale. */
       reason: string | undefined;
       ms: number;
-      /** Of the request's body, as far as it was read. */
+      /** Bytes of the request's body that were read. */
       received: number;
-      /** Sent as the answer, headers included, as counted at the socket. */
+      /** Bytes of the response, headers included, as counted at the socket. */
       bytes: number;
-      /** The client's address: its own, or the one that a trusted proxy names. */
+      /** The client's address, or the one that a trusted proxy names. */
       client: string | undefined;
       userAgent: string | undefined;
       registry: string | undefined;
-      /** The `Cache-Status` that the client was given. */
+      /** The `Cache-Status` of the response. */
       cache: string | undefined;
     },
   ];
-  /** Connections of clients cannot be accepted, most often because too many files are open; told once a second. */
+  /** Connections cannot be accepted, most often because too many files are open; emitted at most once a second. */
   'listener.failed': [{error: Error}];
-  /** An error that nothing handled: a defect of backref's, or of a library's. */
+  /** An error that nothing handled: a defect of backref or of a library. */
   'server.fault': [{origin: 'promise' | 'exception'; error: unknown}];
-  /** A client took none of the bytes that waited for it for so long, and was disconnected. */
+  /** A client read nothing of its response for `ms`, and was disconnected. */
   'client.stalled': [{address: string | undefined; ms: number}];
   'request.fault': [{id: string; error: unknown}];
   'manifest.served': [{registry: string; repository: string; outcome: Outcome}];
@@ -49,25 +49,25 @@ export interface EventMap {
       capability: 'supported' | 'unsupported' | 'unknown';
     },
   ];
-  /** So many changes of upstreams' fallback tags are owed in all, after each change of the number. */
-  'referrers.tag-owed': [{changes: number}];
-  /** An upstream's fallback tag was written, and holds so many changes more. */
+  /** The number of changes that are not yet written to upstreams' fallback tags has changed. */
+  'referrers.tag-pending': [{changes: number}];
+  /** This many changes were written to an upstream's fallback tag. */
   'referrers.tag-written': [{registry: string; name: string; subject: Digest; changes: number}];
-  /** An upstream's fallback tag could not be written; it is tried again later. */
+  /** An upstream's fallback tag could not be written; the write is retried. */
   'referrers.tag-failed': [
     {registry: string; name: string; host: string; subject: Digest; kind: FailureKind; reason: string},
   ];
-  /** What stands under a fallback tag is no list of referrers: it is left as it is, and what is owed to it stays owed. */
+  /** A fallback tag is not a list of referrers: it is not overwritten, and its changes stay pending. */
   'referrers.tag-unusable': [{registry: string; name: string; host: string; tag: string; what: string}];
-  /** A subject has come to have at least so many referrers of one type, attached here or at the upstream. */
+  /** A subject has reached this many referrers of one type, pushed here or to the upstream. */
   'referrers.crowded': [
     {registry: string; repository: string; subject: Digest; artifactType: string; atLeast: number},
   ];
-  /** The disk has damaged a stored blob: it is not served, and is replaced by the next pull or push that brings it. */
+  /** A stored blob is damaged: it is not served, and the next pull or push replaces it. */
   'blob.damaged': [{digest: Digest}];
   'fill.start': [{digest: Digest; resumedAt: number}];
   'fill.resume': [{digest: Digest; at: number; reason: string}];
-  /** A download that nobody waits for made way for one that somebody waits for, after so many bytes. */
+  /** A download that no client waits for was paused for one that a client waits for, at this byte. */
   'fill.interrupted': [{digest: Digest; at: number}];
   'fill.done': [{digest: Digest; size: number; ms: number}];
   'fill.failed': [{digest: Digest; reason: string}];
@@ -75,7 +75,7 @@ export interface EventMap {
   'upstream.request': [
     {
       host: string;
-      /** The host where it is configured, else `other`: an upstream may redirect to any number of hosts. */
+      /** The host if it is configured, else `other`: an upstream may redirect to any number of hosts. */
       label: string;
       method: string;
       path: string;
@@ -84,23 +84,23 @@ export interface EventMap {
     },
   ];
   'upstream.failed': [{host: string; kind: FailureKind; reason: string}];
-  /** An upstream's own no to something that was written: most often its writer's fault, who hears it as well. */
+  /** An upstream refused a write. Most often that is the client's fault, and the client gets the reason as well. */
   'upstream.refused': [{host: string; reason: string}];
-  /** A host limits our rate. Until `retryAfter` is over it is not asked, and this is not told again. */
+  /** A host limits the rate. It gets no requests for `retryAfter`, in which this is not emitted again. */
   'upstream.throttled': [{host: string; reason: string; retryAfter: number | undefined}];
   'upstream.quota': [{host: string; limit: number; remaining: number; window: number | undefined}];
-  /** Of the whole upstream, or of one repository of it. */
+  /** The circuit breaker of an upstream, or of one of its repositories, changed its state. */
   'upstream.circuit': [{host: string; repository?: RepositoryName; state: 'open' | 'half-open' | 'closed'}];
   'upstream.credentials-refused': [{host: string; reason: string}];
-  /** Content that nothing refers to was collected: pieces of all kinds, and the bytes that they had. */
+  /** Garbage collection ended: the number of items removed, of all kinds, and their bytes. */
   'garbage.collected': [{pieces: number; bytes: number}];
-  /** Something went wrong in work that no request waits for. */
+  /** Work that no request waits for failed. */
   'background.failed': [{task: string; error: unknown}];
 }
 
 export type Outcome = 'hit' | 'miss' | 'collapsed' | 'stale' | 'revalidated';
 
-/** What a request asks for, after the routes. `probe` is a health check, `other` no route at all. */
+/** What a request asks for, by its route. `probe` is a health check; `other` has no route. */
 export type RequestKind =
   | 'ping'
   | 'manifest'
@@ -114,12 +114,12 @@ export type RequestKind =
   | 'other';
 
 /**
- * How a request ended. `done`: answered without the cache; `refused`: by a 4xx; `failed`: by a 5xx, or in the middle of
- * its answer; `aborted`: by its client, before the end of the answer.
+ * How a request ended. `done`: answered without the cache; `refused`: with a 4xx; `failed`: with a 5xx, or during its
+ * response; `aborted`: by its client, before the end of the response.
  */
 export type RequestOutcome = Outcome | 'done' | 'refused' | 'failed' | 'aborted';
 
 export type Events = EventEmitter<EventMap>;
 
-/** The events of one server; two servers in one process do not hear each other. */
+/** The events of one server; two servers in one process do not share them. */
 export const createEvents = (): Events => new EventEmitter<EventMap>();

@@ -63,7 +63,7 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
     'info',
     `${host}: Referrers API ${capability} for ${registry}/${repository}`,
   ],
-  'referrers.tag-owed': ({changes}) => [
+  'referrers.tag-pending': ({changes}) => [
     'debug',
     `changes not yet written to upstreams' fallback tags: ${changes}`,
   ],

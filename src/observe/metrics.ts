@@ -175,7 +175,7 @@ function countReferrers(events: Events, {counter, gauge}: Instruments): void {
 
   events.on('referrers.capability', ({host, capability: found}) => capability.inc({host, capability: found}));
   events.on('referrers.crowded', ({registry}) => crowded.inc({registry}));
-  events.on('referrers.tag-owed', ({changes}) => pending.set(changes));
+  events.on('referrers.tag-pending', ({changes}) => pending.set(changes));
   events.on('referrers.tag-written', ({registry}) => written.inc({registry}));
   events.on('referrers.tag-failed', ({registry}) => failed.inc({registry}));
   events.on('referrers.tag-unusable', ({registry}) => unusable.inc({registry}));

@@ -85,7 +85,7 @@ const SAMPLES: {[Name in keyof EventMap]: EventMap[Name][0]} = {
   'blob.served': served,
   'referrers.served': served,
   'referrers.capability': {...served, host: 'r.test', capability: 'supported'},
-  'referrers.tag-owed': {changes: 1},
+  'referrers.tag-pending': {changes: 1},
   'referrers.tag-written': attached,
   'referrers.tag-failed': {...attached, ...upstream},
   'referrers.tag-unusable': {...attached, tag: 'latest', what: 'the subject itself'},

@@ -135,7 +135,7 @@ class TagReconciler implements Reconciler {
     if (watch.pending === count) return;
     this.#pending += count - watch.pending;
     watch.pending = count;
-    this.#parts.events.emit('referrers.tag-owed', {changes: this.#pending});
+    this.#parts.events.emit('referrers.tag-pending', {changes: this.#pending});
   }
 
   #enqueue(watch: Watch): void {

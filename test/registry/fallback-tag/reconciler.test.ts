@@ -195,7 +195,7 @@ test('a tag that is no list of referrers is never written, and what is owed to i
     await attach(sbom);
     await later(200);
     t.is((await journal())[0]?.writtenAt, undefined);
-    t.deepEqual(heard, ['referrers.tag-unusable', 'referrers.tag-owed', 'referrers.tag-unusable']);
+    t.deepEqual(heard, ['referrers.tag-unusable', 'referrers.tag-pending', 'referrers.tag-unusable']);
   }
 });
 
@@ -306,10 +306,10 @@ test('an upstream that cannot be reached is asked again with growing pauses', as
   t.not((await journal())[0]?.writtenAt, undefined);
   t.deepEqual(heard, [
     'referrers.tag-failed',
-    'referrers.tag-owed',
+    'referrers.tag-pending',
     'referrers.tag-failed',
     'referrers.tag-written',
-    'referrers.tag-owed',
+    'referrers.tag-pending',
   ]);
 });
 
@@ -435,7 +435,7 @@ test('a refusal whose entries are all there is told, and tried again', async (t)
     holding(earlier, sbom),
   ]);
   await attach(sbom);
-  t.deepEqual(heard, ['referrers.tag-failed', 'referrers.tag-owed']);
+  t.deepEqual(heard, ['referrers.tag-failed', 'referrers.tag-pending']);
   await later(200);
   t.not((await journal())[0]?.writtenAt, undefined);
 });

@@ -30,7 +30,7 @@ export interface Upkeep {
   readonly metadata: Metadata;
   readonly clock: ManualClock;
   readonly route: Route;
-  /** Each `referrers.tag-owed` and the like, by name. */
+  /** Each `referrers.tag-pending` and the like, by name. */
   readonly heard: (keyof EventMap)[];
   readonly tags: Tags;
   /** Commits a manifest that was pushed, with what its subject's tag owes it. */
@@ -99,7 +99,7 @@ export async function startUpkeep(
   const events = createEvents();
   const heard: (keyof EventMap)[] = [];
   for (const name of [
-    'referrers.tag-owed',
+    'referrers.tag-pending',
     'referrers.tag-written',
     'referrers.tag-unusable',
     'referrers.tag-failed',

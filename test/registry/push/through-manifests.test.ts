@@ -384,7 +384,7 @@ test('a tag update that fails stays pending, and the subject is confirmed anyway
     {request: TAG_PUT(), answer: {status: 403}, optional: true, times: 100},
   ]);
   const owed: number[] = [];
-  proxy.server.events.on('referrers.tag-owed', ({changes}) => owed.push(changes));
+  proxy.server.events.on('referrers.tag-pending', ({changes}) => owed.push(changes));
   const taken = await put(proxy, sbom.digest, sbom);
   t.is(taken.status, 201);
   t.is(taken.headers['oci-subject'], image.digest);
