@@ -2,10 +2,11 @@ import {createHash} from 'node:crypto';
 import {writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
+import {loadConfig} from '../../src/config/load.ts';
+import {createServer} from '../../src/server.ts';
 import {call, run, signalAfter, start} from '../support/command.ts';
 import {createFolder} from '../support/folder.ts';
 
-const LISTENS = /listens on (http:\/\/127\.0\.0\.1:\d+)/;
 const digestOf = (text: string) => `sha256:${createHash('sha256').update(text).digest('hex')}`;
 
 async function setUp(t: ExecutionContext) {
@@ -18,9 +19,11 @@ storage: {path: ${join(cwd, 'data')}}
 registries: {hosted.test: {default: true}}
 `,
   );
+  /** A server in this process. */
   const serving = async () => {
-    const server = start(t, ['serve', '--config', 'f.yaml'], {cwd});
-    const [, url = ''] = await server.prints(LISTENS);
+    const server = createServer(await loadConfig({file, env: {}}), {env: {}});
+    t.teardown(() => server.close());
+    const {url} = await server.listen();
     return {server, url};
   };
   return {cwd, gc: ['gc', '--config', file], serving};
@@ -85,8 +88,7 @@ test('without a server it opens the store itself, and reports to machines in JSO
   const {server, url} = await serving();
   await pushBlob(url, 'one');
   await pushBlob(url, 'three');
-  server.child.kill('SIGTERM');
-  t.is(await server.ended, 0);
+  await server.close();
 
   const {code, stdout} = await call([...gc, '--grace', '0', '--json']);
   t.is(code, 0);
@@ -112,8 +114,7 @@ test('while it has the store open itself, no server can start on it', async (t) 
   const {cwd, gc, serving} = await setUp(t);
   const {server, url} = await serving();
   for (let index = 0; index < 5; index++) await pushBlob(url, `piece ${index}`);
-  server.child.kill('SIGTERM');
-  t.is(await server.ended, 0);
+  await server.close();
 
   const env = await signalAfter(cwd, '"links":1,', 'SIGSTOP');
   const collecting = start(t, [...gc, '--grace', '0', '--json'], {cwd, env});
