@@ -1,6 +1,6 @@
 import {type Content, content, descriptor, noise, pushBlob, pushManifest} from '../rig/image.ts';
 
-/** A manifest over blobs: what the servers are asked for. */
+/** A manifest and its blobs, which the servers serve. */
 export interface Artifact {
   repository: string;
   tag: string;
@@ -27,7 +27,7 @@ export function buildArtifact(repository: string, tag: string, sizes: readonly n
   return {repository, tag, manifest: content(MANIFEST, bytes), blobs: [EMPTY, ...blobs]};
 }
 
-/** The blobs of an artifact that were asked for, without the empty configuration. */
+/** The blobs of an artifact, without the empty configuration. */
 export const layersOf = ({blobs}: Artifact): Content[] => blobs.slice(1);
 
 export async function pushArtifact(url: string, artifact: Artifact): Promise<void> {

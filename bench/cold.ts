@@ -17,21 +17,21 @@ export const THROTTLE = 100_000_000;
 
 export interface ColdResult {
   name: string;
-  /** 50 clients, one blob of 100 MiB that nobody has: GETs that reached the upstream. */
+  /** 50 clients request one uncached blob of 100 MiB: the GETs that reached the upstream. */
   upstreamGets: number;
-  /** Of each client that got other bytes, or none: what it got. */
+  /** What each client received that did not receive the right bytes. */
   wrong: string[];
   /** Bytes. */
   peakMemory: number;
-  /** Milliseconds until the last of the clients was done. */
+  /** Milliseconds until the last client was done. */
   crowd: number;
-  /** Median milliseconds by which the first byte of a cold blob comes later than from the upstream. */
+  /** Median milliseconds by which the first byte of a cold blob arrives later than from the upstream. */
   firstByteDelay: number;
-  /** Median time of a cold pull over the throttled upstream, of a direct one's. */
+  /** Median time of a cold pull from the throttled upstream, relative to a direct pull. */
   throttledRatio: number;
 }
 
-/** Measures every mirror with an empty cache. `say` is told what is being done. */
+/** Measures every mirror with an empty cache. `say` reports progress. */
 export async function measureCold(
   scope: Scope,
   tools: Toolbox,
@@ -107,7 +107,7 @@ function wrongOf(pull: PromiseSettledResult<Download>, digest: string): string[]
   return pull.value.digest === digest ? [] : [`bytes of the digest ${pull.value.digest}`];
 }
 
-/** Direct and through in turn, over connections that are open already, as a client has them after the manifest. */
+/** Alternates direct and mirrored downloads over open connections, as a client has them after the manifest. */
 async function firstBytes(mirror: string, upstream: string, artifact: Artifact): Promise<number> {
   const agent = new Agent({keepAlive: true});
   await download(upstream + manifestPath(artifact, artifact.tag), agent);
@@ -123,7 +123,7 @@ async function firstBytes(mirror: string, upstream: string, artifact: Artifact):
   return median(delays);
 }
 
-/** Manifest by tag and then its blob, direct and through in turn. */
+/** Pulls a manifest by tag and then its blob, alternately direct and through the mirror. */
 async function slowPulls(mirror: string, upstream: string, artifacts: readonly Artifact[]): Promise<number> {
   const ratios: number[] = [];
   for (const artifact of artifacts) {
@@ -142,6 +142,6 @@ async function pullTime(url: string, artifact: Artifact): Promise<number> {
 
 async function expectDigest(url: string, digest: string, agent?: Agent) {
   const result = await download(url, agent);
-  if (result.digest !== digest) throw new Error(`${url} gave bytes of the digest ${result.digest}`);
+  if (result.digest !== digest) throw new Error(`${url} returned bytes with the digest ${result.digest}`);
   return result;
 }

@@ -7,7 +7,7 @@ import type {Scope} from '../rig/scope.ts';
 export type Contents = Map<string, {mediaType: string; bytes: Buffer}>;
 
 /**
- * A registry that gives what it was handed, each answer after `latency` milliseconds.
+ * A registry that serves the given contents, each response after `latency` milliseconds.
  * @returns its URL; it ends with the scope.
  */
 export async function startContents(scope: Scope, contents: Contents, latency: number): Promise<string> {

@@ -13,7 +13,7 @@ export interface Download {
 
 /**
  * Downloads a URL of a registry and hashes it.
- * @param agent whose connections are used; a fresh one without.
+ * @param agent whose connections are used; default a new one.
  * @throws Error when the status is not 200, or the connection breaks.
  */
 export function download(url: string, agent?: Agent): Promise<Download> {
@@ -38,13 +38,13 @@ export function download(url: string, agent?: Agent): Promise<Download> {
   return promise;
 }
 
-/** What the load generators accept, since distribution converts what is not accepted. */
+/** The load generators' Accept, because distribution converts manifests that are not accepted. */
 export const ACCEPT = [
   'application/vnd.oci.image.index.v1+json',
   'application/vnd.oci.image.manifest.v1+json',
 ].join(', ');
 
-/** The middle one; of an even number, the mean of the two in the middle. */
+/** The middle value, or the mean of the two middle ones. */
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   const half = Math.floor(sorted.length / 2);

@@ -15,9 +15,9 @@ const USAGE = `Measures backref beside docker-registry and distribution as mirro
   --write                     write the tables of a whole run into docs/performance.md, the warm one into README.md too
 `;
 const TSC = fileURLToPath(new URL('../node_modules/typescript/bin/tsc', import.meta.url));
-/** What `npm run build` builds, and what is published: the sources would need the compiler's memory as well. */
+/** The output of `npm run build`, which is published. Running the sources would also use the compiler's memory. */
 const BUILD = fileURLToPath(new URL('../tsconfig.build.json', import.meta.url));
-/** The servers that backref is measured beside. */
+/** The servers that backref is compared with. */
 const PEERS = ['docker-registry', 'registry', 'nginx'] as const;
 const TIME_LIMIT = 20 * 60_000;
 

@@ -16,7 +16,7 @@ export interface Server {
   pid: number;
 }
 
-/** Starts an empty mirror (backref as it was built) of `upstream`, under `prefix` (a `taskset`) where one is given. */
+/** Starts an empty mirror (the built backref) of `upstream`, under `prefix` (a `taskset`) if given. */
 export async function startMirror(
   scope: Scope,
   tools: Toolbox,
@@ -34,10 +34,10 @@ export async function startMirror(
   return {name, url, pid: process.pid};
 }
 
-/** The most memory that a running process ever had resident, in bytes. @throws Error when it is gone. */
+/** A running process's peak resident memory, in bytes. @throws Error when it has ended. */
 export async function peakMemory(pid: number): Promise<number> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8');
   const kibibytes = /^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1];
-  if (!kibibytes) throw new Error(`/proc/${pid}/status says nothing of VmHWM`);
+  if (!kibibytes) throw new Error(`/proc/${pid}/status has no VmHWM`);
   return Number(kibibytes) * 1024;
 }

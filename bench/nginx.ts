@@ -5,7 +5,7 @@ import type {Toolbox} from '../rig/tools.ts';
 import {type Artifact, blobPath, manifestPath} from './artifact.ts';
 import type {Server} from './mirrors.ts';
 
-/** Starts nginx over plain files that lie where a registry serves them: the floor of what a server can cost. */
+/** Starts nginx over plain files at a registry's paths: a lower bound for a server's cost. */
 export async function startNginx(
   scope: Scope,
   tools: Toolbox,
@@ -39,7 +39,7 @@ export async function startNginx(
   return {name: 'nginx', url, pid: started.pid};
 }
 
-/** `user root`, since its worker would otherwise be somebody who may not read the scope's folder. */
+/** `user root`, because its worker's default user may not read the scope's folder. */
 const configuration = (folder: string, root: string, port: number, manifestType: string): string => `
 daemon off;
 ${process.getuid?.() === 0 ? 'user root;' : ''}

@@ -18,13 +18,13 @@ import {peakMemory} from './mirrors.ts';
 import {onCore} from './warm.ts';
 import {runWrk} from './wrk.ts';
 
-/** Milliseconds until an answer to a request for a page. */
+/** Milliseconds until the response to a request for a page. */
 export interface PageTimes {
   /** The first one after a referrer was added. */
   grown: number;
   /** Further ones. */
   same: number;
-  /** Of which nothing was rendered before. */
+  /** A page of which nothing has been rendered before. */
   anew: number;
 }
 
@@ -32,7 +32,7 @@ export interface ReferrersResult {
   reindex: {
     /** Milliseconds. */
     time: number;
-    /** Most bytes that the server had resident. */
+    /** The server's peak resident memory, in bytes. */
     peakMemory: number;
   };
   firstPage: PageTimes;
@@ -41,7 +41,7 @@ export interface ReferrersResult {
   warmList: number;
   warmManifest: number;
   errors: number;
-  /** Milliseconds, with what two round trips to the upstream take without a proxy: the tag, then its entries at once. */
+  /** Milliseconds, beside those of two round trips to the upstream without a proxy: the tag, then all entries at once. */
   coldTag: {time: number; roundTrips: number};
 }
 
@@ -60,7 +60,7 @@ const NAME = 'team/app';
 const text = (name: string): string => createHash('sha256').update(name).digest('hex');
 const digestFor = (name: string) => digestOf(Buffer.from(name));
 
-/** A manifest as small artifacts have it, about 700 bytes, the same for the same name. */
+/** A manifest like that of a small artifact, about 700 bytes, the same for the same name. */
 function referrer(name: string, subject: string, type: number) {
   const empty = {mediaType: 'application/vnd.oci.empty.v1+json', digest: digestFor('{}'), size: 2};
   const artifactType = `application/vnd.example.type-${type}+json`;
@@ -91,7 +91,7 @@ const indexOf = (manifests: readonly {descriptor: object}[]) => ({
   ),
 });
 
-/** Starts backref as it is built, with lists that stay fresh for the whole run. */
+/** Starts the built backref, with lists that stay fresh for the whole run. */
 async function startServer(scope: Scope, upstream: string) {
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
@@ -117,7 +117,7 @@ async function startServer(scope: Scope, upstream: string) {
   return {url, file, pid: started.pid};
 }
 
-/** Measures what concerns referrers. `say` is told what is being done. */
+/** Measures everything about referrers. `say` reports progress. */
 export async function measureReferrers(
   scope: Scope,
   tools: Toolbox,
@@ -134,7 +134,7 @@ export async function measureReferrers(
   return {reindex, ...pages, ...rates, coldTag};
 }
 
-/** A store in which nothing is indexed yet, and the command beside the server that runs on it. */
+/** Rebuilds the index of a store that has none, with the command running beside the store's server. */
 async function reindexTime(scope: Scope): Promise<ReferrersResult['reindex']> {
   const metadata = await openSqliteMetadata({path: join(scope.folder, 'meta.db')});
   const repository = {registry: REGISTRY, name: parseName(NAME)};
@@ -182,7 +182,7 @@ async function pageTimes(scope: Scope): Promise<{firstPage: PageTimes; filtered:
   const times = {all: nothing(), some: nothing()};
   for (const [index, {digest}] of later.entries()) {
     await download(`${url}/v2/${NAME}/manifests/${digest}`, agent);
-    // Behind a position that nobody asked for before, and that is near the beginning, lies a page like the first.
+    // The page after a position near the beginning that has not been requested before is like the first page.
     const elsewhere = new URLSearchParams({last: `${index + 1}`});
     for (const [state, list, filtered] of [
       ['grown', all, some],
@@ -241,7 +241,7 @@ async function warmRates(scope: Scope, tools: Toolbox) {
   return {warmList: median(rates.list), warmManifest: median(rates.manifest), errors};
 }
 
-/** Each list in a repository of its own, of which nothing is known. */
+/** Each list is in its own repository, about which nothing is known. */
 async function coldTags(scope: Scope): Promise<ReferrersResult['coldTag']> {
   const contents: Contents = new Map();
   const lists = Array.from({length: COLD_LISTS + 1}, (_, number) => {
@@ -259,7 +259,7 @@ async function coldTags(scope: Scope): Promise<ReferrersResult['coldTag']> {
   const agent = new Agent({keepAlive: true});
   const times: number[] = [];
   const roundTrips: number[] = [];
-  // In turn, so that both meet the machine in the same state.
+  // Alternately, so that both run on the machine in the same state.
   for (const {path, tag, entries} of lists) {
     times.push((await download(url + path, agent)).whole);
     const began = performance.now();

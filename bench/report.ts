@@ -9,14 +9,14 @@ export type Versions = Readonly<Record<string, string>>;
 
 const MIB = 1024 * 1024;
 
-/** What a run gives, as far as it was asked for. */
+/** The results of a run; those that were not requested are missing. */
 export interface Results {
   cold: readonly ColdResult[];
   warm: readonly WarmResult[];
   referrers: ReferrersResult | undefined;
 }
 
-/** All that was measured, as Markdown. */
+/** All results, as Markdown. */
 export function tables({cold, warm, referrers}: Results, versions: Versions): string {
   const parts = [machine()];
   if (cold.length > 0) parts.push('Cold, nothing in the cache:', coldTable(cold, versions));
@@ -112,7 +112,7 @@ function referrersTable(result: ReferrersResult): string {
 const figure = (value: number, unit: WarmResult['unit']): string =>
   unit === 'GB/s' ? value.toFixed(2) : Math.round(value).toLocaleString('en-US');
 
-/** What backref did wrong, as opposed to slowly: each is a sentence. */
+/** Wrong behaviour of backref, as opposed to slow: each is a sentence. */
 export function faults({cold, warm, referrers}: Results): string[] {
   const found: string[] = [];
   for (const {name, upstreamGets, wrong} of cold) {

@@ -6,11 +6,11 @@ import type {Scope} from '../rig/scope.ts';
 import {type Artifact, blobPath, manifestPath} from './artifact.ts';
 
 const CHUNK = 64 * 1024;
-/** What a late timer may catch up with, so that the link is never much faster than it should be. */
+/** The most that a late timer may make up for, so that the link is never much faster than it should be. */
 const BURST = 1024 * 1024;
 
 /**
- * A registry behind a slow line: answers pulls of the artifacts, each blob at `rate` bytes per second.
+ * A registry behind a slow link: serves the artifacts, each blob at `rate` bytes per second.
  * @returns its URL; it ends with the scope.
  */
 export async function startThrottled(

@@ -37,10 +37,10 @@ export interface WarmResult {
 
 /** Whether load and server have a core each. */
 export const pinned = (): boolean => availableParallelism() >= 2;
-/** What runs a command on one core, where there are several. */
+/** The prefix that runs a command on one core, if there are several. */
 export const onCore = (core: number): string[] => (pinned() ? ['taskset', '--cpu-list', `${core}`] : []);
 
-/** Measures what lies in every server's cache already, the servers in turn. `say` is told what is being done. */
+/** Measures cached content, one server after another. `say` reports progress. */
 export async function measureWarm(
   scope: Scope,
   tools: Toolbox,
@@ -94,7 +94,7 @@ function worksOf(artifact: Artifact): Work[] {
     digest,
     path: blobPath(artifact, digest),
   }));
-  if (!small || !middle || !large) throw new Error('the artifact lacks a blob');
+  if (!small || !middle || !large) throw new Error('a blob of the artifact is missing');
   const {digest} = artifact.manifest;
   const many = {connections: 32, duration: 2};
   return [
@@ -112,10 +112,10 @@ function worksOf(artifact: Artifact): Work[] {
   ];
 }
 
-/** Twice: a mirror may store behind its first answer. @throws Error when a server gives other bytes. */
+/** Pulls twice, because a mirror may store in the background. @throws Error when a server sends other bytes. */
 async function warm({name, url}: Server, work: Work): Promise<void> {
   for (let time = 0; time < 2; time++) {
     const {digest} = await download(url + work.path);
-    if (digest !== work.digest) throw new Error(`${name} gave other bytes as ${work.name}: ${digest}`);
+    if (digest !== work.digest) throw new Error(`${name} returned other bytes for ${work.name}: ${digest}`);
   }
 }

@@ -9,7 +9,7 @@ export interface Load {
   connections: number;
   /** Seconds. */
   duration: number;
-  /** What to run it under, as `taskset`. */
+  /** The command to run it under, e.g. `taskset`. */
   prefix: readonly string[];
 }
 
@@ -20,7 +20,7 @@ export interface Throughput {
   errors: number;
 }
 
-/** wrk's own summary rounds; this prints the counts (its durations are microseconds). */
+/** wrk's own summary is rounded; this prints the exact counts (durations in microseconds). */
 const SCRIPT = `done = function(summary)
   local e = summary.errors
   io.write(string.format("\\ncounts %d %d %d %d\\n", summary.duration, summary.requests, summary.bytes,

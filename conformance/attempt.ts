@@ -9,12 +9,12 @@ import type {Run} from './runs.ts';
 import type {Running} from './servers.ts';
 import {runSuite} from './suite.ts';
 
-/** What a run of the suite needs beside itself. */
+/** The context of a run of the suite. */
 export interface Surroundings {
   tools: Toolbox;
-  /** Where the suite's reports of all runs are kept. */
+  /** The folder for the suite's reports of all runs. */
   reports: string;
-  /** What the runs before this one gave. */
+  /** The outcomes of the runs before this one. */
   earlier: readonly Outcome[];
 }
 
@@ -49,7 +49,7 @@ export async function attempt(parent: Scope, run: Run, surroundings: Surrounding
   }
 }
 
-/** What the suite is told for each part of a run; there is one, unless the run names branches. */
+/** The suite's settings for each part of a run. There is one part, unless the run names branches. */
 function partsOf({settings, branches}: Run, {url, data}: Running) {
   const found = {...settings, registry: new URL(url).host, tls: 'disabled'};
   if (!branches) return [{name: '', settings: found}];
@@ -65,6 +65,6 @@ function faultsOf({aim, atLeast}: Run, report: Report, earlier: readonly Outcome
   const faults = [...extent, ...judge(report, aim.known)];
   if (!aim.beside) return faults;
   const beside = earlier.find((outcome) => outcome.run === aim.beside)?.report;
-  if (!beside) return [...faults, `there is nothing to compare with, since "${aim.beside}" left no report`];
+  if (!beside) return [...faults, `there is nothing to compare with, because "${aim.beside}" left no report`];
   return [...faults, ...judgeLosses(beside, report)];
 }

@@ -1,8 +1,8 @@
 import {isRecord, type Report, type TestResult, type Verdict} from './results.ts';
 
-/** Tests that do not pass, and must not pass unnoticed either. */
+/** Tests that are expected not to pass. An unexpected pass is a fault too. */
 export interface Known {
-  /** Why they do not, for people. */
+  /** Why they do not pass; shown in the tables. */
   reason: string;
   verdict: 'failed' | 'skipped';
   /** Names of tests, with how many of this name do not pass. */
@@ -10,9 +10,9 @@ export interface Known {
 }
 
 /**
- * Judges a run of a server that has to be right: every test passes, except those that are known not to, which must
- * not either.
- * @returns what is wrong, each in one line; empty when nothing is.
+ * Judges a run of a server that must conform: every test must pass, except the known ones, which must
+ * not.
+ * @returns the faults, one line each; empty when there are none.
  */
 export const judge = (report: Report, known: readonly Known[]): string[] => [
   ...compareWithKnown(report.tests, known, 'failed'),
@@ -20,17 +20,17 @@ export const judge = (report: Report, known: readonly Known[]): string[] => [
   ...judgeTotals(report),
 ];
 
-/** Whether the suite tried all that it should have. @param atLeast tests, as the suite counts them */
+/** Whether the suite ran enough tests. @param atLeast tests, as the suite counts them */
 export const judgeExtent = ({totals: {tests}}: Report, atLeast: number): string[] =>
   tests < atLeast ? [`only ${tests} tests were run, of at least ${atLeast}`] : [];
 
-/** Whether the suite took the settings that it was given; it has further ones. */
+/** Whether the suite used the given settings; it has further ones. */
 export const judgeSettings = (report: Report, given: Readonly<Record<string, unknown>>): string[] =>
   differences(given, report.settings).map((path) => `the suite ran with another ${path} than it was given`);
 
 /**
  * Compares a proxy that writes through with the registry behind it, both with the same settings of the suite.
- * @returns what the registry alone does and the proxy before it does not, each in one line.
+ * @returns what the registry supports directly but not through the proxy, one line each.
  */
 export function judgeLosses(bare: Report, through: Report): string[] {
   const countBoth = (matches: (test: TestResult) => boolean) =>
@@ -40,12 +40,12 @@ export function judgeLosses(bare: Report, through: Report): string[] {
   const worse = names.flatMap((name) => {
     const {before, after} = countBoth((test) => test.name === name);
     const isLost = after.passed < before.passed && notPassed(after) > notPassed(before);
-    // What the registry skipped, as it lacks it, must not turn into a failure either.
+    // A test that is skipped because the registry lacks a feature must not fail through the proxy either.
     const isWorse = after.skipped < before.skipped && after.failed > before.failed;
     return isLost || isWorse ? [comparison(name, before, after)] : [];
   });
-  // What cannot be pushed in one way is pushed in another: names come and go, and a group that passes whole may be
-  // smaller for it, but not one that does not.
+  // The suite pushes in another way when one fails, so names vary between runs. A group that passes completely may
+  // therefore be smaller, any other group may not.
   const groups = [...new Set(bare.tests.map(groupOf))];
   const fewer = groups.flatMap((group) => {
     const {before, after} = countBoth((test) => groupOf(test) === group);
@@ -73,12 +73,12 @@ function compareWithKnown(
     const times = expected.get(name) ?? 0;
     if (own.length > times) return [`${name} ${verdict}${ofSeveral(own.length, times)}: ${firstLine(own)}`];
     if (own.length < times)
-      return [`${name} ${verdict} ${own.length} times, and is known to do so ${times} times: mend the list`];
+      return [`${name} ${verdict} ${own.length} times, but is listed ${times} times: correct the list`];
     return [];
   });
 }
 
-/** The list of tests must show everything that the suite counted. */
+/** The list of tests must contain everything that the suite counted. */
 function judgeTotals({totals, tests}: Report): string[] {
   return (['failed', 'skipped'] as const).flatMap((verdict) => {
     const isShown = tests.some((each) => each.verdict === verdict);
@@ -88,7 +88,7 @@ function judgeTotals({totals, tests}: Report): string[] {
   });
 }
 
-/** The paths of settings that another value has taken the place of. */
+/** The paths of settings whose value differs. */
 function differences(given: unknown, own: unknown, path = ''): string[] {
   if (!isRecord(given)) return JSON.stringify(given) === JSON.stringify(own) ? [] : [path];
   const inner = isRecord(own) ? own : {};
@@ -106,11 +106,11 @@ function countIf(tests: readonly TestResult[], matches: (test: TestResult) => bo
 }
 
 const comparison = (what: string, before: Count, after: Count): string =>
-  `${what}: ${told(after)} here, ${told(before)} without backref`;
+  `${what}: ${countsOf(after)} here, ${countsOf(before)} without backref`;
 
 const notPassed = ({failed, skipped}: Count): number => failed + skipped;
 
-const told = ({passed, failed, skipped}: Count): string =>
+const countsOf = ({passed, failed, skipped}: Count): string =>
   `${passed} passed, ${failed} failed, ${skipped} skipped`;
 
 const groupOf = ({name}: TestResult): string => name.slice(0, Math.max(0, name.lastIndexOf('/')));

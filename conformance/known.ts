@@ -6,7 +6,7 @@ const NO_SHA512 =
 const FOREIGN_LAYERS =
   'docker-registry 2.8 answers 500 to a manifest with layers that are elsewhere, unless its configuration allows their URLs';
 
-/** Each deletes its tags, of which there is one where nothing else is said. */
+/** The number of tags that each group deletes. */
 const TAGGED = {
   'image/delete/tag-delete': 1,
   'image-uncompressed/delete/tag-delete': 1,
@@ -25,7 +25,7 @@ const TAGGED = {
   'no-layers/delete/tag-delete': 1,
 };
 
-/** What does not pass with `push: through` before docker-registry 2.8, whichever version of the suite is asked for. */
+/** Tests that fail with `push: through` to docker-registry 2.8, in either version of the suite. */
 export const KNOWN_IN_BOTH: readonly Known[] = [
   {reason: NO_TAG_DELETES, verdict: 'skipped', tests: TAGGED},
   {
@@ -52,7 +52,7 @@ export const KNOWN_IN_BOTH: readonly Known[] = [
   },
 ];
 
-/** What only the `dev` version of the suite tries. */
+/** The same for tests that only the `dev` version of the suite has. */
 export const KNOWN_IN_DEV: readonly Known[] = [
   {reason: NO_TAG_DELETES, verdict: 'skipped', tests: {'tag-param-sha256/delete/tag-delete': 4}},
   {
@@ -60,7 +60,7 @@ export const KNOWN_IN_DEV: readonly Known[] = [
     verdict: 'failed',
     tests: {
       'tag-param-sha512/push/manifest-by-digest': 3,
-      // By tag, the images are taken as sha256, and the index, which names them as sha512, is refused.
+      // By tag, the images are stored by sha256, and the index, which names them by sha512, is refused.
       'tag-param-sha512/push/manifest-by-tag': 4,
       'tag-param-sha512/tag-list': 1,
       'tag-param-sha512/head/manifest-head-by-tag': 4,

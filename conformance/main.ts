@@ -16,7 +16,7 @@ const USAGE = `Runs the conformance suite of the OCI distribution-spec on backre
 The suite's reports stay in reports/conformance.
 `;
 const REPORTS = fileURLToPath(new URL('../reports/conformance', import.meta.url));
-/** Milliseconds; most of it is for building the tools, which is done once. */
+/** Milliseconds; most of it is for building the tools, once. */
 const TIME_LIMIT = 30 * 60_000;
 
 async function run(scope: Scope, {only, json, write}: Options): Promise<number> {

@@ -13,18 +13,18 @@ const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 const INDEX = 'application/vnd.oci.image.index.v1+json';
 const EMPTY = content('application/vnd.oci.empty.v1+json', Buffer.from('{}'));
 
-/** What the suite is told to find in its first repository, as its `roData` has it. */
+/** The content of the suite's first repository, in the form of its `roData` setting. */
 export interface ReadOnlyData {
   tags: string[];
   manifests: string[];
   blobs: string[];
-  /** Subjects: the suite asks who refers to them. */
+  /** Subjects whose referrers the suite lists. */
   referrers: string[];
 }
 
 /**
  * Puts images of both kinds and an attachment into a registry without the Referrers API, at `http://host:port`.
- * @returns all of it, in the suite's words.
+ * @returns all of it, in the suite's form.
  */
 export async function preload(url: string): Promise<ReadOnlyData> {
   const images = [buildImage(REPOSITORY, 'oci', 'oci'), buildImage(REPOSITORY, 'docker', 'docker')];

@@ -3,24 +3,24 @@ import type {Known} from './judge.ts';
 import {KNOWN_IN_BOTH, KNOWN_IN_DEV} from './known.ts';
 import type {Report} from './results.ts';
 
-/** What came of one run. */
+/** The outcome of one run. */
 export interface Outcome {
-  /** Its name, as `--only` takes it. */
+  /** Its name, for `--only`. */
   run: string;
-  /** The server, as the table names it. */
+  /** The server's name in the table. */
   server: string;
-  /** Of the specification, as the suite names it. */
+  /** The specification's version, as the suite names it. */
   version: string;
-  /** undefined when the suite left none. */
+  /** undefined when the suite wrote none. */
   report: Report | undefined;
-  /** What is not as it has to be, each in one line. */
+  /** One line each. */
   faults: readonly string[];
   ms: number;
   /** Where the suite's own reports are. */
   folder: string;
 }
 
-/** How many runs are not as they have to be. */
+/** The number of runs with faults. */
 export const countFaulty = (outcomes: readonly Outcome[]): number =>
   outcomes.filter(({faults}) => faults.length > 0).length;
 
@@ -33,7 +33,7 @@ export const forMachines = ({report, ...about}: Outcome) => ({
 
 const SHOWN_FAULTS = 40;
 
-/** A run as it is told while the others go on. */
+/** A run's result, for the progress output. */
 export function outcomeText({run, report, faults, ms}: Outcome): string {
   const took = `(${(ms / 1000).toFixed(1)} s)`;
   const {tests, passed, failed, skipped} = report?.totals ?? {};
@@ -45,7 +45,7 @@ export function outcomeText({run, report, faults, ms}: Outcome): string {
   return [`${faults.length === 0 ? '✓' : '✗'} ${run}: ${counts} ${took}`, ...shown, ...more].join('\n');
 }
 
-/** The results, and what is known not to pass with its reasons, as Markdown. */
+/** The results, and the known failures with their reasons, as Markdown. */
 export function tables(outcomes: readonly Outcome[]): string {
   const rows = outcomes.map(({server, version, report}) => {
     const {tests = '–', failed = 'no report', skipped = '–', off = '–'} = report?.totals ?? {};

@@ -1,6 +1,6 @@
 import {parse} from 'yaml';
 
-/** `off`: the suite was told not to try it. */
+/** `off`: disabled in the suite's settings. */
 export type Verdict = 'passed' | 'failed' | 'skipped' | 'off';
 
 /** One test of the suite. Several have the same name: `image/head/blob-head` is run once for each blob. */
@@ -11,20 +11,20 @@ export interface TestResult {
   reason: string;
 }
 
-/** As the suite counts: one test may count for several things that it tried. */
+/** As the suite counts: one test may count several times. */
 export interface Totals extends Record<Verdict, number> {
   tests: number;
 }
 
-/** What the suite wrote of one run. */
+/** The suite's report of one run. */
 export interface Report {
   totals: Totals;
   tests: TestResult[];
-  /** The configuration that it says it ran with. */
+  /** The configuration that it reports. */
   settings: Record<string, unknown>;
 }
 
-/** What the name of each test begins with in the suite's own files. */
+/** The prefix of each test's name in the suite's own files. */
 export const SUITE = 'OCI Conformance Test/';
 const VERDICTS: Record<string, Verdict> = {
   passed: 'passed',
@@ -38,7 +38,7 @@ const SWITCHED_OFF = 'is disabled in the configuration';
 /**
  * Reads a report of the suite.
  * @param files the texts of its `junit.xml` and `results.yaml`.
- * @throws Error that says what is missing in which file: the suite exits with 0 when it could not even begin.
+ * @throws Error that says what is missing in which file: the suite exits with 0 even when it could not begin.
  */
 export function parseReport({junit, results}: {junit: string; results: string}): Report {
   const totals = parseTotals(junit);
@@ -72,7 +72,7 @@ function parseTotals(junit: string): Totals {
   const tag = /<testsuites\b[^>]*>/.exec(junit)?.[0];
   if (!tag) throw new Error('junit.xml has no <testsuites>');
   if (!junit.trimEnd().endsWith('</testsuites>')) throw new Error('junit.xml is cut short');
-  // The suite leaves out what is zero.
+  // The suite omits zeros.
   const count = (name: string): number => Number(attribute(tag, name) ?? 0);
   const tests = count('tests');
   const failed = count('failures') + count('errors');
@@ -88,7 +88,10 @@ function parseTests(junit: string): TestResult[] {
     const name = attribute(tag, 'name') ?? '';
     const status = attribute(tag, 'status') ?? '';
     const verdict = VERDICTS[status];
-    if (!verdict) throw new Error(`junit.xml says "${status}" of "${name}", which is no status of the suite`);
+    if (!verdict)
+      throw new Error(
+        `junit.xml has the status "${status}" for "${name}", which is not a status of the suite`,
+      );
     const log = text(body, 'system-err');
     const isOff = verdict === 'skipped' && log.includes(SWITCHED_OFF);
     return {

@@ -4,32 +4,32 @@ import {hosted, mirror, peer, type Server, through} from './servers.ts';
 
 /** One run of the suite. */
 export interface Run {
-  /** What `--only` takes. */
+  /** The name for `--only`. */
   name: string;
   server: Server;
-  /** Of the suite, apart from where it finds the server. */
+  /** The suite's settings, except the server's address. */
   settings: Readonly<Record<string, unknown>>;
-  /** Branches of the suite that are run each on its own; all at once when not given. */
+  /** Branches of the suite that are run separately; all together when missing. */
   branches?: readonly Branch[];
-  /** At least so many tests are run, as the suite counts them. */
+  /** The minimum number of tests, as the suite counts them. */
   atLeast: number;
   aim: Aim;
 }
 
 export interface Branch {
-  /** Names of tests begin with it. */
+  /** The prefix of the tests' names. */
   name: string;
-  /** Whether it asks for what the server was filled with. */
+  /** Whether it reads the content that the server was filled with. */
   asksForData: boolean;
 }
 
 export type Aim =
-  /** Another registry: whatever comes of it is told, and what it passes is what a proxy before it must pass. */
+  /** Another registry: its result is only shown, and what it passes must pass through a proxy too. */
   | {kind: 'shown'}
-  /** All pass, but those that are known not to; with `beside`, none that the other run passes is lost. */
+  /** All tests must pass except the known ones; with `beside`, none that the other run passes may be lost. */
   | {kind: 'right'; known: readonly Known[]; beside?: string};
 
-/** What 1.1 has as optional and what is being added to it; the suite's own default for `dev`. */
+/** The optional features of 1.1 and those being added to it; the suite's own default for `dev`. */
 const DEV = {
   version: 'dev',
   apis: {
@@ -39,15 +39,15 @@ const DEV = {
   data: {sha512: true, nondistributable: true, emptyBlob: true},
 };
 const STABLE = {version: '1.1'};
-/** A manifest some of whose parts were never pushed, which the suite leaves out unless it is asked for. */
+/** A manifest some of whose parts were never pushed, which the suite tests only on request. */
 const SPARSE = {data: {sparse: true}};
 const READ_ONLY = {
   apis: {push: false, blobs: {delete: false}, manifests: {delete: false}, tags: {delete: false}},
 };
 
 /**
- * Without pushes the suite ends in a panic once it has run everything, before it writes its reports: it reports on
- * blobs that it never made. Branch by branch it reports all that it can try here.
+ * Without pushes the suite panics after it has run everything and before it writes its reports, because it reports on
+ * blobs that it never made. Run branch by branch, it reports everything that it can test here.
  */
 const READ_ONLY_BRANCHES: readonly Branch[] = [
   {name: 'ping', asksForData: false},
@@ -63,7 +63,7 @@ const SHOWN: Aim = {kind: 'shown'};
 const HOSTED = hosted('**backref**, hosted');
 const THROUGH = through('**backref**, `push: through` before');
 
-/** In the order in which they are run and shown; one that another is compared with stands before it. */
+/** In the order of running and showing; a run precedes those that are compared with it. */
 export const RUNS: readonly Run[] = [
   {name: 'hosted 1.1', server: HOSTED, settings: STABLE, atLeast: 862, aim: right()},
   {name: 'hosted dev', server: HOSTED, settings: DEV, atLeast: 986, aim: right()},

@@ -5,10 +5,10 @@ import type {Tool, Toolbox} from '../rig/tools.ts';
 import {startRegistry, UPSTREAM_TOOLS, type UpstreamName} from '../rig/upstreams.ts';
 import {preload, type ReadOnlyData} from './read-only.ts';
 
-/** A server under test, empty but for what it says. */
+/** A server under test. */
 export interface Server {
   tools: readonly Tool[];
-  /** As the table names it. */
+  /** Its name in the table. */
   name(tools: Toolbox): string;
   start(scope: Scope, tools: Toolbox): Promise<Running>;
 }
@@ -17,25 +17,25 @@ export interface Running {
   process: Started;
   /** `http://host:port` */
   url: string;
-  /** What a server that takes no pushes was filled with. */
+  /** The content of a server that does not accept pushes. */
   data?: ReadOnlyData;
 }
 
-/** Another registry, as interop runs it: with deletes, and olareg with sparse manifests as well. */
+/** Another registry, as in interop: with deletes, and olareg also with sparse manifests. */
 export const peer = (name: UpstreamName): Server => ({
   tools: [UPSTREAM_TOOLS[name]],
   name: (tools) => withVersion(tools, name),
   start: (scope, tools) => startRegistry(scope, tools, name),
 });
 
-/** What is pushed lives in backref. */
+/** Pushed content is stored in backref. */
 export const hosted = (label: string, settings: Record<string, unknown> = {}): Server => ({
   tools: [],
   name: () => label,
   start: (scope) => serve(scope, {push: 'local', ...settings}),
 });
 
-/** What is pushed goes on to a registry without the Referrers API. */
+/** Pushed content is written through to a registry without the Referrers API. */
 export const through = (label: string): Server => ({
   tools: ['docker-registry'],
   name: (tools) => `${label} ${withVersion(tools, 'docker-registry')}`,
@@ -45,7 +45,7 @@ export const through = (label: string): Server => ({
   },
 });
 
-/** A mirror of a registry without the Referrers API, in which there is something. */
+/** A mirror of a registry that has content and no Referrers API. */
 export const mirror = (label: string): Server => ({
   tools: ['docker-registry'],
   name: (tools) => `${label} ${withVersion(tools, 'docker-registry')}`,
@@ -56,7 +56,7 @@ export const mirror = (label: string): Server => ({
   },
 });
 
-/** One that is missing has no version, and does not start. */
+/** A missing tool has no version, and its server does not start. */
 const withVersion = (tools: Toolbox, name: UpstreamName): string => {
   const tool = UPSTREAM_TOOLS[name];
   return tools.missing.has(tool) ? name : `${name} ${tools.version(tool)}`;

@@ -5,22 +5,22 @@ import type {Toolbox} from '../rig/tools.ts';
 import {judgeSettings} from './judge.ts';
 import {parseReport, type Report} from './results.ts';
 
-/** A run takes seconds; this is for one whose server hangs. */
+/** For a run whose server hangs; otherwise a run takes seconds. */
 const TIME_LIMIT = 3 * 60_000;
 const FILES = ['junit.xml', 'results.yaml', 'report.html'];
 
 export interface SuiteRun {
   tools: Toolbox;
-  /** As its own file of configuration has them. */
+  /** As in its own configuration file. */
   settings: Readonly<Record<string, unknown>>;
-  /** Where its reports are kept; what lies there is removed first. */
+  /** The folder for its reports; its content is removed first. */
   folder: string;
 }
 
 /**
  * Runs the suite.
- * @returns what it reports, whatever its exit status was.
- * @throws Error with the end of what it printed when it left no whole report, or with what it made of its settings.
+ * @returns its report, whatever its exit status.
+ * @throws Error with the end of its output when its report is missing or incomplete, or when it used other settings.
  */
 export async function runSuite(parent: Scope, {tools, settings, folder}: SuiteRun): Promise<Report> {
   await rm(folder, {recursive: true, force: true});
@@ -35,11 +35,13 @@ export async function runSuite(parent: Scope, {tools, settings, folder}: SuiteRu
       cwd: scope.folder,
       timeout: TIME_LIMIT,
     };
-    // It exits with 1 after a test that failed, and with 0 after many a fault of its own: only its reports count.
+    // It exits with 1 after a failed test, and with 0 after many faults of its own: only its reports count.
     const printed = await scope.run(tools.path('conformance'), [], options).catch(messageOf);
     for (const file of FILES) await cp(join(resultsDir, file), join(folder, file)).catch(() => {});
     const report = await readReport(folder).catch((error) => {
-      throw new Error(`the suite left no whole report (${messageOf(error)}): ${printed.trim().slice(-500)}`);
+      throw new Error(
+        `the suite's report is missing or incomplete (${messageOf(error)}): ${printed.trim().slice(-500)}`,
+      );
     });
     const ignored = judgeSettings(report, settings);
     if (ignored.length > 0) throw new Error(ignored.join('; '));
@@ -49,7 +51,7 @@ export async function runSuite(parent: Scope, {tools, settings, folder}: SuiteRu
   }
 }
 
-/** @throws Error that names the file which is missing or not whole */
+/** @throws Error that names the file that is missing or incomplete */
 async function readReport(folder: string): Promise<Report> {
   const read = (file: string): Promise<string> =>
     readFile(join(folder, file), 'utf8').catch(() => {
@@ -58,7 +60,7 @@ async function readReport(folder: string): Promise<Report> {
   return parseReport({junit: await read('junit.xml'), results: await read('results.yaml')});
 }
 
-/** The suite's own variables would override its file of configuration. */
+/** The suite's own variables would override its configuration file. */
 const withoutItsVariables = (environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv =>
   Object.fromEntries(Object.entries(environment).filter(([name]) => !name.startsWith('OCI_')));
 

@@ -5,7 +5,7 @@ import type {Image} from './image.ts';
 export interface Pulled {
   what: string;
   size: number;
-  /** The proxy's own account of where the answer came from. */
+  /** The proxy's `Cache-Status`, which says where the answer came from. */
   cacheStatus: string;
 }
 

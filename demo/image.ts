@@ -10,7 +10,7 @@ export interface Manifest extends Blob {
   mediaType: string;
 }
 
-/** A multi-arch image with everything that it consists of. */
+/** A multi-arch image with all of its parts. */
 export interface Image {
   index: Manifest;
   platforms: {name: string; manifest: Manifest; blobs: Blob[]}[];
@@ -30,7 +30,7 @@ const manifestOf = (mediaType: string, body: object): Manifest => ({
 
 const descriptor = ({digest, bytes}: Blob, mediaType: string) => ({mediaType, digest, size: bytes.length});
 
-/** Two platforms, each with a config and one layer of its own. */
+/** Two platforms, each with its own config and layer. */
 export function makeImage(): Image {
   const platforms = ['amd64', 'arm64'].map((architecture) => {
     const layer = blobOf(gzipSync(randomBytes(256 * 1024)));

@@ -4,14 +4,14 @@ import {createServer, type IncomingMessage, type ServerResponse} from 'node:http
 import type {AddressInfo} from 'node:net';
 import {buffer} from 'node:stream/consumers';
 
-/** A small registry of the old kind, in memory: it pushes, pulls and deletes, and has no Referrers API. */
+/** A small legacy registry in memory: push, pull and delete, without the Referrers API. */
 export interface LegacyRegistry {
   url: string;
   /** `127.0.0.1:PORT` */
   host: string;
-  /** What was asked of it, oldest first: `GET /v2/…`. */
+  /** The requests that it received, oldest first: `GET /v2/…`. */
   readonly requests: string[];
-  /** Set to false, everybody may read and nobody may write. */
+  /** When false, it is read-only. */
   writable: boolean;
   /** Ends it, connections included. */
   stop(): Promise<void>;
@@ -32,7 +32,7 @@ const PATH = /^\/v2\/(?<name>.+?)\/(?<kind>manifests|blobs\/uploads|blobs|tags|r
 const INDEX = 'application/vnd.oci.image.index.v1+json';
 const sha256 = (bytes: Buffer): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
 
-/** @param referrers gives it the Referrers API after all, for comparison. */
+/** @param referrers adds the Referrers API, for comparison. */
 export async function startLegacyRegistry({referrers = false} = {}): Promise<LegacyRegistry> {
   const repositories = new Map<string, Repository>();
   const requests: string[] = [];
@@ -49,7 +49,7 @@ export async function startLegacyRegistry({referrers = false} = {}): Promise<Leg
     }
     answer(request, response, repositoryOf, referrers).catch(() => response.destroy());
   });
-  // A client that pauses must not send its next request into a connection that is just being closed.
+  // So that a client that pauses does not send its next request on a connection that is just being closed.
   server.keepAliveTimeout = 0;
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -130,7 +130,7 @@ async function putManifest(
   return send(response, 201, Buffer.alloc(0));
 }
 
-/** Of a tag the tag alone, of a digest the manifest with every tag on it. */
+/** By tag, deletes only the tag; by digest, the manifest and all of its tags. */
 function deleteManifest(response: ServerResponse, repository: Repository, reference: string): void {
   const isThere = repository.tags.delete(reference) || repository.manifests.delete(reference);
   for (const [tag, digest] of repository.tags) if (digest === reference) repository.tags.delete(tag);

@@ -35,10 +35,10 @@ async function showReferrers(proxy: string, subject: string): Promise<void> {
   say(`   ${response.status}   ${response.headers.get('cache-status')}`);
 }
 
-/** What was asked of the upstream since the last time this was called. */
+/** Shows the requests to the upstream since the last call. */
 function showAsked(legacy: LegacyRegistry): void {
   const asked = legacy.requests.splice(0);
-  say(`   asked of the upstream: ${asked.length === 0 ? 'nothing' : `${asked.length} requests`}`);
+  say(`   requests to the upstream: ${asked.length === 0 ? 'none' : asked.length}`);
   for (const line of asked) say(`     ${line.length > 90 ? `${line.slice(0, 90)}…` : line}`);
 }
 
@@ -46,14 +46,14 @@ async function startProxy(folder: string, upstream: string): Promise<{server: Ba
   const settings = JSON.stringify({
     listen: {host: '127.0.0.1', port: 0},
     storage: {path: folder},
-    // Nothing in the background, so that each step shows its own requests.
+    // No background requests, so that each step shows only its own.
     registries: {
       'legacy.example': {
         default: true,
         upstream: {url: upstream, insecure: true},
         referrers: {prefetch: 'off'},
       },
-      // The same upstream once more. What is pushed to this one stays here: the upstream is only read.
+      // The same upstream again. Content pushed here is stored locally; the upstream is only read.
       'attached.example': {
         upstream: {url: upstream, insecure: true},
         referrers: {prefetch: 'off'},
@@ -75,16 +75,16 @@ async function demonstrate(legacy: LegacyRegistry, proxy: string): Promise<void>
   say(`   ${image.index.digest}`);
   legacy.requests.length = 0;
 
-  step('The first pull through backref: each piece is asked for once, streamed on, verified and kept');
+  step('The first pull through backref: each part is requested once, streamed on, verified and stored');
   show(await pull(proxy, REPOSITORY, '1', image));
   showAsked(legacy);
 
-  step('The second pull: the upstream is not asked');
+  step('The second pull: no request reaches the upstream');
   show(await pull(proxy, REPOSITORY, '1', image));
   showAsked(legacy);
 
   step(
-    'Somebody attaches an SBOM to the image, at the legacy registry: it has no Referrers API, so there is a tag',
+    'Somebody attaches an SBOM to the image, at the legacy registry: without a Referrers API, it is listed in a tag',
   );
   const sbom = await attach(`docker://${legacy.host}/${REPOSITORY}`, image.index.digest, SBOM, {
     plainHttp: true,
@@ -94,32 +94,30 @@ async function demonstrate(legacy: LegacyRegistry, proxy: string): Promise<void>
   say(`   the legacy registry's own answer to "what refers to this image?": ${direct.status}`);
   legacy.requests.length = 0;
 
-  step('backref answers it: the tag is read, each entry fetched, and its descriptor made from its own bytes');
+  step('backref answers it: it reads the tag, fetches each entry, and makes the descriptor from its bytes');
   await showReferrers(proxy, image.index.digest);
   showAsked(legacy);
 
   legacy.writable = false;
   step(
-    'The legacy registry becomes read-only. Somebody attaches an SBOM of theirs to the same image, at backref',
+    'The legacy registry becomes read-only. Somebody attaches their own SBOM to the same image, at backref',
   );
   const overlay = `docker://${new URL(proxy).host}/attached.example/${REPOSITORY}`;
   const ownSbom = await attach(overlay, image.index.digest, OWN_SBOM, {plainHttp: true});
   say(`   ${ownSbom}`);
   showAsked(legacy);
 
-  step(
-    "Who asks backref finds both: the SBOM that the legacy registry's tag names, and the one that is kept here",
-  );
+  step("backref lists both: the SBOM in the legacy registry's tag, and the one that is stored here");
   const {manifests} = await listReferrers(overlay, image.index.digest, {plainHttp: true});
   for (const {digest, artifactType} of manifests) say(`   ${artifactType?.padEnd(32)}  ${digest}`);
   showAsked(legacy);
 
-  step('The legacy registry stops. The third pull does not notice, and the list of referrers is still known');
+  step('The legacy registry stops. The third pull still works');
   await legacy.stop();
   show(await pull(proxy, REPOSITORY, '1', image));
 
   step(
-    'What was never pulled is refused with a reason, and not with a 404: nobody can tell whether it is there',
+    'A manifest that was never pulled gets an error with a reason, and not a 404: it is unknown whether it exists',
   );
   const missing = await fetch(`${proxy}/v2/${REPOSITORY}/manifests/2`);
   say(`   ${missing.status}, Retry-After ${missing.headers.get('retry-after')}`);

@@ -4,14 +4,14 @@ import {fileURLToPath} from 'node:url';
 import {cleanEnvironment} from '../rig/npm.ts';
 import {answers, freePort, ready, type Scope} from '../rig/scope.ts';
 
-/** One thing that somebody does who has installed the package. */
+/** Something that a user does with the installed package. */
 export interface Case {
   name: string;
-  /** @throws Error that says what is not as it has to be. */
+  /** @throws Error that says what is wrong. */
   run(scope: Scope): Promise<void>;
 }
 
-/** Milliseconds that npm may take to install the package with all that it depends on. */
+/** For installing the package with all of its dependencies. */
 const INSTALL_TIMEOUT_MS = 5 * 60_000;
 const PROJECT = fileURLToPath(new URL('..', import.meta.url));
 const CONFIG = 'config.yaml';
@@ -19,7 +19,7 @@ const CONFIG = 'config.yaml';
 /** The package in a folder of its own. */
 export interface Installation {
   folder: string;
-  /** In which its command finds the Node that it was installed by. */
+  /** The environment in which its command finds the Node that it was installed with. */
   env: Record<string, string>;
   /** The path of its command. */
   command: string;
@@ -27,8 +27,8 @@ export interface Installation {
 
 /**
  * Installs a tarball into an empty folder, with a configuration of one hosted registry beside it.
- * @param node the folder of the `node` that npm and the command run by.
- * @throws Error when npm fails, or has something to complain of.
+ * @param node the folder of the `node` that npm and the command use.
+ * @throws Error when npm fails or prints a warning.
  */
 export async function install(scope: Scope, tarball: string, node: string): Promise<Installation> {
   const {folder} = await scope.child();
@@ -50,7 +50,7 @@ export async function install(scope: Scope, tarball: string, node: string): Prom
   };
 }
 
-/** What works with an installed package. */
+/** The cases for an installed package. */
 export const casesOf = ({folder, env, command}: Installation): Case[] => {
   const options = {cwd: folder, env};
   const url = `http://127.0.0.1:${env['BACKREF_LISTEN_PORT']}`;
@@ -80,7 +80,7 @@ export const casesOf = ({folder, env, command}: Installation): Case[] => {
   ];
 };
 
-/** A program that serves a registry of its own, attaches something to a manifest in it and lists that. */
+/** A program that serves its own registry, attaches an artifact to a manifest in it and lists the referrers. */
 const LIBRARY = `
 import {attach, createServer, listReferrers, loadConfig} from 'backref';
 
@@ -100,12 +100,12 @@ await server.close();
 if (manifests.length === 1 && manifests[0].digest === digest) console.log('listed');
 `;
 
-/** What an older Node answers. @param node the folder of its executable. */
+/** An older Node gets one sentence. @param node the folder of its executable. */
 export const oldNodeCase = (installation: Installation, node: string): Case => ({
   name: 'one sentence on an older Node',
   async run(scope) {
     const {folder, command} = installation;
-    // The exit status is not 0: the shell makes it part of what is printed.
+    // `scope.run` would reject the exit status; the shell prints it instead.
     const printed = await scope.run('sh', ['-c', '"$0" serve 2>&1; echo "exit $?"', command], {
       cwd: folder,
       env: cleanEnvironment(node),
@@ -114,7 +114,7 @@ export const oldNodeCase = (installation: Installation, node: string): Case => (
   },
 });
 
-/** `npm install --global .` in a checkout. @param node the folder of the `node` that the command runs by. */
+/** `npm install --global .` in a checkout. @param node the folder of the `node` that the command uses. */
 export const linkCase = (node: string): Case => ({
   name: 'npm install --global of a checkout',
   async run(scope) {
@@ -134,5 +134,5 @@ export const linkCase = (node: string): Case => ({
 });
 
 function expect(printed: string, pattern: RegExp): void {
-  if (!pattern.test(printed)) throw new Error(`expected ${pattern}, and it printed: ${printed}`);
+  if (!pattern.test(printed)) throw new Error(`expected ${pattern}, but it printed: ${printed}`);
 }

@@ -9,7 +9,7 @@ and uses it there: the command and the library. npm fetches those Nodes and the 
   --only TEXT   only the cases whose name contains TEXT
   --json        the results as JSON instead of lines
 `;
-/** Milliseconds; most of it is for what npm fetches. */
+/** Milliseconds; most of it is for npm's downloads. */
 const TIME_LIMIT = 30 * 60_000;
 
 /** Versions of the npm package `node`: the oldest that "engines" of package.json promises, and the newest there is. */
@@ -18,7 +18,7 @@ const TOO_OLD = '20.x';
 
 interface Outcome {
   name: string;
-  /** What is not as it has to be; undefined when the case passed. */
+  /** undefined when the case passed. */
   fault: string | undefined;
 }
 
@@ -34,7 +34,7 @@ async function attempt(scope: Scope, name: string, run: Case['run']): Promise<Ou
   }
 }
 
-/** Installs the package on one Node, and gives what is done with it. */
+/** Installs the package on one Node. @returns its cases. */
 async function casesOn(scope: Scope, range: string, tarball: string, tooOld: string): Promise<Case[]> {
   const node = await installNode(scope, range);
   const version = (await scope.run(`${node}/node`, ['--version'])).trim();

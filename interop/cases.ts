@@ -7,7 +7,7 @@ import type {Toolbox} from '../rig/tools.ts';
 import type {Client} from './clients/client.ts';
 import {messageOf, type Outcome} from './report.ts';
 
-/** In the order in which they are run and shown. */
+/** In the order of running and showing. */
 export const CASES = ['cold', 'warm', 'upstream says 429', 'upstream says 503', 'upstream stopped'] as const;
 export type Case = (typeof CASES)[number];
 
@@ -17,7 +17,7 @@ export interface ClientRun {
   /** The registry that holds the images, `http://host:port`. */
   upstream: string;
   images: readonly Image[];
-  /** Is told of each case when it is done. */
+  /** Called with each case when it is done. */
   done(outcome: Outcome): void;
 }
 
@@ -28,8 +28,8 @@ const FAILURES: readonly [Case, GateMode | 'stopped'][] = [
 ];
 
 /**
- * Takes one client through all cases: pulls through a backref that is empty, then through the same one, then with
- * the upstream failing through new processes that go on with its cache and revalidate each tag.
+ * Runs all cases with one client: pulls through an empty backref, then through the same one, then with
+ * the upstream failing, through new processes that use its cache and revalidate each tag.
  */
 export async function runCases(
   parent: Scope,
@@ -38,7 +38,7 @@ export async function runCases(
   const scope = await parent.child();
   const gate = await createGate(upstream);
   scope.defer(gate.stop);
-  // The upstreams here fail for good: what is asked again is only waited for.
+  // The upstreams fail permanently here, so retries would only take time.
   const settings = {
     main: SOURCES,
     upstream: gate.url,
@@ -77,7 +77,7 @@ export async function runCases(
     for (const [name, failure] of FAILURES) {
       if (!cold) break;
       const restore = await fail(gate, failure);
-      // A new process each time: none has learned from the failure before, and each starts while its upstream fails.
+      // A new process each time: none knows of the failure before, and each starts while its upstream fails.
       const next = await scope.child();
       const server = () => startBackref(next, {...settings, ttl: '0s'});
       await attempt(name, server, failure === 'stopped' ? accept : askedInVain);
@@ -93,7 +93,7 @@ export async function runCases(
 }
 
 type Running = Awaited<ReturnType<typeof startBackref>>;
-/** Says what is wrong with what the upstream was asked, if anything is. */
+/** What is wrong with the requests to the upstream; undefined when nothing is. */
 type Judge = (seen: readonly Seen[]) => string | undefined;
 
 async function fail(gate: Gate, how: GateMode | 'stopped'): Promise<() => Promise<void> | void> {
@@ -105,7 +105,7 @@ async function fail(gate: Gate, how: GateMode | 'stopped'): Promise<() => Promis
   return () => gate.mode('open');
 }
 
-/** Of a cold pull: no blob is downloaded twice. */
+/** For a cold pull: no blob is downloaded twice. */
 const askedOnce: Judge = (seen) => {
   const downloads = seen
     .filter(({method, url}) => method === 'GET' && url.includes('/blobs/'))
@@ -114,13 +114,13 @@ const askedOnce: Judge = (seen) => {
   return twice && `the upstream was asked for ${twice} more than once`;
 };
 
-/** Of a warm pull, its tags fresh: the upstream is not asked at all. */
+/** For a warm pull with fresh tags: there are no requests to the upstream. */
 const askedNothing: Judge = ([first, ...more]) =>
   first && `the upstream was asked again: ${first.method} ${first.url} and ${more.length} more`;
 
-/** Of a pull while the upstream fails: it was asked, so the answers were really stale ones. */
+/** For a pull while the upstream fails: there were requests, so the answers were really stale ones. */
 const askedInVain: Judge = (seen) =>
   seen.length > 0 ? undefined : 'the upstream was not asked, so this shows nothing about its failing';
 
-/** Of a pull while connections are refused, which nobody can count. */
+/** For a pull while connections are refused, which cannot be counted. */
 const accept: Judge = () => undefined;

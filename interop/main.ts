@@ -14,7 +14,7 @@ what real tools attached to an image there, and pushes and attaches with real to
   --write       write the tables into docs/clients.md (of a whole run, and not when CI is set)
 `;
 
-/** Milliseconds; most of it is for building the tools, which is done once. */
+/** Milliseconds; most of it is for building the tools, once. */
 const TIME_LIMIT = 45 * 60_000;
 
 interface Result {
@@ -51,7 +51,7 @@ await runCommand(
       for (const {section, text} of texts) await writeSection('docs/clients.md', section, text);
     }
     if (unrun.length > 0)
-      say(`${unrun.reduce((sum, cases) => sum + cases)} cases not run for want of a tool`);
+      say(`${unrun.reduce((sum, cases) => sum + cases)} cases not run because a tool is missing`);
     say(`${passed} cases passed\n${failed} cases failed`);
     return failed > 0 || (inCi && unrun.length > 0) ? 1 : 0;
   },

@@ -4,34 +4,34 @@ import {startRegistry, UPSTREAM_TOOLS, type UpstreamName} from '../rig/upstreams
 import {inParallel} from './parallel.ts';
 import {type Outcome, outcomeText, type Row} from './report.ts';
 
-/** A registry that is run for a part. */
+/** A registry that runs for a part. */
 interface Upstream {
   name: UpstreamName;
   /** `http://host:port` */
   url: string;
 }
 
-/** What one client is run against. */
+/** The upstream that one client runs against. */
 export interface Before {
   tools: Toolbox;
-  /** Those of the table, in its order. */
+  /** The table's upstreams, in its order. */
   upstreams: readonly [Upstream, ...Upstream[]];
-  /** Is told of each case when it is done. */
+  /** Called with each case when it is done. */
   done(outcome: Outcome): void;
 }
 
-/** Where an upstream is. @throws Error when it is none of the table's */
+/** The address of an upstream. @throws Error when the table does not have it */
 export function urlOf({upstreams}: Pick<Before, 'upstreams'>, name: UpstreamName): string {
   const found = upstreams.find((each) => each.name === name);
   if (found) return found.url;
   throw new Error(`${name} does not run before this table`);
 }
 
-/** A client, taken through all cases of its part. */
+/** A client that runs all cases of its part. */
 export interface Contender {
-  /** As the table names it; its version is put before the first comma. */
+  /** Its name in the table; its version is put before the first comma. */
   name: string;
-  /** What it needs; the first one's version stands in the table. */
+  /** The tools that it needs; the first one's version is shown in the table. */
   tools: readonly [Tool, ...Tool[]];
   run(scope: Scope, before: Before): Promise<void>;
 }
@@ -48,10 +48,10 @@ export interface Part {
   fill(url: string): Promise<void>;
 }
 
-/** As many contenders at once as a small machine has cores. */
+/** As many as a small machine has cores. */
 const CONCURRENCY = 2;
 
-/** Every tool that some contender of the parts needs, and every upstream's. */
+/** Every tool that the parts' contenders and upstreams need. */
 export function toolsOf(parts: readonly Part[]): Tool[] {
   const tools = parts.flatMap(({before, contenders}) => [
     ...before.flat().map((name) => UPSTREAM_TOOLS[name]),
@@ -60,7 +60,7 @@ export function toolsOf(parts: readonly Part[]): Tool[] {
   return [...new Set(tools)];
 }
 
-/** Runs a part. @returns its rows; those for which a tool is missing have no outcomes. */
+/** Runs a part. @returns its rows; a row whose tool is missing has no outcomes. */
 export async function runPart(
   scope: Scope,
   part: Part,

@@ -14,7 +14,7 @@ import {ATTACHES, runRace} from './race.ts';
 /** An image with OCI media types and the one-component name of Docker Hub, and one with Docker's own types. */
 const IMAGES = [buildImage('library/hello', '1', 'oci'), buildImage('org/app', '1', 'docker')];
 
-/** Clients that pull, before registries of two generations. */
+/** Clients that pull, with registries of two generations. */
 const pulls: Part = {
   section: 'interop',
   cases: CASES,
@@ -32,7 +32,7 @@ const pulls: Part = {
   },
 };
 
-/** Tools that attach and look, before a registry without the Referrers API and one with it. */
+/** Tools that attach and look, with a registry without the Referrers API and one with it. */
 const referrers: Part = {
   section: 'interop-referrers',
   cases: LOOKS,
@@ -40,13 +40,13 @@ const referrers: Part = {
   contenders: ATTACHMENTS.map(
     (attachment): Contender => ({
       name: attachment.name,
-      // crane pulls the images, whatever else is used.
+      // crane pulls the images in any case.
       tools: [...attachment.tools, 'crane'],
       run: (scope, before) => runLooks(scope, attachment, before),
     }),
   ),
   async fill() {
-    // Each has an image of its own, so that none finds what another attached.
+    // Each has its own image, so that none finds what another attached.
   },
 };
 
@@ -74,7 +74,7 @@ const pushes: Part = {
 
 const PARTS: readonly Part[] = [pulls, referrers, pushes];
 
-/** The parts with the contenders whose name contains `text` alone. @throws Error when there are none */
+/** The parts, with only the contenders whose name contains `text`. @throws Error when there are none */
 export function matching(text: string): Part[] {
   const wanted = text.toLowerCase();
   const parts = PARTS.map((part) => ({

@@ -7,7 +7,7 @@ import {OURS, type Push} from './pushes/push.ts';
 import {messageOf} from './report.ts';
 import {slug} from './slug.ts';
 
-/** Takes one way to push through all modes, in each with a backref and a repository of its own. */
+/** Tries one way to push in all modes, each with its own backref and repository. */
 export async function runPushes(parent: Scope, push: Push, before: Before): Promise<void> {
   for (const kind of PLACES) {
     const scope = await parent.child();
@@ -22,9 +22,9 @@ export async function runPushes(parent: Scope, push: Push, before: Before): Prom
 }
 
 /**
- * Pushes, finds what was pushed with the same tool and byte by byte, and looks into the upstream: where it was to be
- * written it has the same, else it has what it had.
- * @returns how many requests reached the upstream until all was found
+ * Pushes, finds the content again with the same tool and byte by byte, and checks the upstream: when it should be
+ * written, it has the same content; otherwise it is unchanged.
+ * @returns the number of requests that reached the upstream until then
  */
 async function pushAndFind(scope: Scope, push: Push, kind: PlaceKind, before: Before): Promise<number> {
   const {tools} = before;

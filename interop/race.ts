@@ -8,19 +8,19 @@ import {type Ground, type PlaceKind, startGround} from './pushes/places.ts';
 import {attachByTag, readTag} from './pushes/tag-writer.ts';
 import {messageOf} from './report.ts';
 
-/** How many are attached through backref, and how many are written directly at the same time. */
+/** Artifacts attached through backref, and artifacts written directly at the same time. */
 export const ATTACHES = 50;
-/** So many of each side at once. */
+/** At once, on each side. */
 const CONCURRENCY = 8;
-/** Milliseconds between a direct writer's reading and writing. */
+/** Milliseconds between a direct writer's read and write. */
 const PAUSE = 50;
-/** Milliseconds in which backref must have put back what the others lost. */
+/** Milliseconds within which backref must have restored what the others overwrote. */
 const PATIENCE = 60_000;
 
 /**
  * Attaches to one image through backref while others rewrite the fallback tag in the upstream behind its back. In the
- * end everything that was attached through backref stands in that tag and in backref's list; what the others lose of
- * one another is theirs.
+ * end everything that was attached through backref is in that tag and in backref's list; entries that the others lose
+ * to each other do not count.
  */
 export async function runRace(parent: Scope, kind: PlaceKind, before: Before): Promise<void> {
   const scope = await parent.child();
@@ -41,7 +41,7 @@ export async function runRace(parent: Scope, kind: PlaceKind, before: Before): P
   }
 }
 
-/** @returns the digests of what was attached through backref, all of them */
+/** @returns the digests of everything that was attached through backref */
 async function race(scope: Scope, {tools}: Before, ground: Ground, upstream: string): Promise<string[]> {
   const ours = new Set<string>();
   const attachOne = async (number: number): Promise<void> => {
@@ -50,7 +50,7 @@ async function race(scope: Scope, {tools}: Before, ground: Ground, upstream: str
     ours.add(await attach({scope: own, tools, ...ground}, [], artifactType));
     await own.end();
   };
-  // One alone at first: docker-registry 2.8 refuses a manifest while a blob of it is being pushed once more.
+  // One alone first: docker-registry 2.8 refuses a manifest while one of its blobs is being pushed again.
   await attachOne(0);
   const others = [...Array(ATTACHES - 1).keys()].map((number) => number + 1);
   const everyOther = async () => {
@@ -60,13 +60,13 @@ async function race(scope: Scope, {tools}: Before, ground: Ground, upstream: str
     );
     await Promise.all([inParallel(CONCURRENCY, through), inParallel(CONCURRENCY, direct)]);
   };
-  // This one has read the tag before all others and writes it after them: it undoes everything.
+  // This one reads the tag before all others and writes it after them, so it undoes everything.
   await attachByTag(upstream, ground.image, 0, everyOther);
   if (ours.size === ATTACHES) return [...ours];
   throw new Error(`oras attached ${ours.size} instead of ${ATTACHES}`);
 }
 
-/** Waits until all of these stand in both lists. @throws Error that says how many are missing where */
+/** Waits until both lists have all of these. @throws Error that says how many are missing where */
 async function expectAllOfThem(
   {url, image: {repository, index}}: Ground,
   upstream: string,

@@ -5,21 +5,21 @@ export interface Outcome {
   case: string;
   /** Why it failed; undefined when it passed. */
   fault: string | undefined;
-  /** Of a case that passed by finding nothing, as it must: why. */
+  /** For a case that passed because nothing can be found: why. */
   note?: string;
   ms: number;
   /** Requests that reached the upstream. */
   asked: number;
 }
 
-/** What became of one client before one upstream. */
+/** The result of one client with one upstream. */
 export interface Row {
-  /** With version. */
+  /** Including the version. */
   upstream: string;
-  /** With version where it is known. */
+  /** Including the version, if known. */
   client: string;
   outcomes: Outcome[];
-  /** Why none of the cases was run: the tool that is missing. */
+  /** The missing tool, when no case was run. */
   missing: string | undefined;
 }
 
@@ -45,13 +45,13 @@ function cell({outcomes, missing}: Row, name: string, column: number): string {
   return outcome.fault === undefined ? (outcome.note ?? '✓') : oneLine(outcome.fault);
 }
 
-/** An outcome as the run tells it while it goes on. */
+/** An outcome, for the progress output. */
 export function outcomeText({case: name, fault, note, ms, asked}: Outcome): string {
   const result = fault === undefined ? `✓${note ? ` (${note})` : ''}` : `✗ ${fault}`;
   return `${name} ${result} (${ms} ms, ${asked} upstream)`;
 }
 
-/** What a fault says of whatever was thrown. */
+/** The text for anything that was thrown. */
 export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 const oneLine = (text: string): string => text.replace(/\s+/g, ' ').replaceAll('|', '\\|').slice(0, 200);

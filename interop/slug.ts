@@ -1,4 +1,4 @@
-/** A repository's name component of a text (dist-spec, Pulling manifests: the grammar of names). */
+/** Turns a text into a component of a repository name (dist-spec, Pulling manifests: the grammar of names). */
 export const slug = (text: string): string =>
   text
     .toLowerCase()

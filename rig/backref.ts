@@ -7,7 +7,7 @@ import {answers, freePort, ready, type Scope, type Started} from './scope.ts';
 export const SOURCES = fileURLToPath(new URL('../src/cli/main.ts', import.meta.url));
 export const BUILT = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 
-/** How node is called by `npm start` and by the image. */
+/** The flags of `npm start` and of the container image. */
 export const NODE_FLAGS = ['--max-semi-space-size=4'];
 
 export interface BackrefOptions {
@@ -15,15 +15,15 @@ export interface BackrefOptions {
   main: string;
   /** `http://host:port` of the registry behind it, served as `docker.io` and as the default. */
   upstream: string;
-  /** Its cache; a later server may go on with it. */
+  /** Its cache; a later server may use it again. */
   folder: string;
-  /** Of tags and lists of referrers, as the configuration writes it: `1h`. */
+  /** The lifetime of tags and lists of referrers, in the configuration's form: `1h`. */
   ttl: string;
-  /** As the configuration has it; its default when not given. */
+  /** As in the configuration; its default when missing. */
   prefetch?: 'manifests' | 'all';
-  /** The budget for an answer of the upstream, retries included: `1s` where it fails for good. */
+  /** The time limit for the upstream's response headers, including retries: `1s` when the upstream fails permanently. */
   headersTimeout?: string;
-  /** What to run it under, as `taskset`. */
+  /** The command to run it under, e.g. `taskset`. */
   prefix?: readonly string[];
 }
 
@@ -60,12 +60,12 @@ export const startBackref = (
   });
 
 export interface ServeOptions extends Pick<BackrefOptions, 'main' | 'folder' | 'prefix'> {
-  /** As the configuration writes them. */
+  /** As in the configuration. */
   registries: Record<string, unknown>;
 }
 
 /**
- * Starts backref as users do: the command, with a file of configuration.
+ * Starts backref as users do: the command, with a configuration file.
  * @throws Error with its output when it does not get ready.
  */
 export async function serveRegistries(

@@ -1,13 +1,13 @@
 import {parseArgs} from 'node:util';
 import {createScope, endOnSignal, type Scope} from './scope.ts';
 
-/** A command of this project that works with real parts. */
+/** A command of this project that runs real servers and clients. */
 export interface Command {
-  /** Stands before the text of an error. */
+  /** Put before an error's text. */
   name: string;
   /** What `--help` prints. */
   usage: string;
-  /** Milliseconds after which everything is ended. */
+  /** Milliseconds after which everything is stopped. */
   timeLimit: number;
 }
 
@@ -18,12 +18,12 @@ export interface Options {
   write: boolean;
 }
 
-/** Tells people how it goes on; what the command gives goes to standard output. */
+/** Reports progress on standard error; results go to standard output. */
 export const say = (line: string): void => void process.stderr.write(`${line}\n`);
 
 /**
  * Runs a command with the arguments of this process and sets its exit status.
- * @param work gives the status, 0 or 1; what it started in the scope is ended after it.
+ * @param work returns the status, 0 or 1; everything that it started in the scope is stopped after it.
  */
 export async function runCommand(
   {name, usage, timeLimit}: Command,

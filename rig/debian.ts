@@ -2,14 +2,14 @@ import {chmod, readdir, readFile, rm, writeFile} from 'node:fs/promises';
 import {findExecutable} from './executable.ts';
 import type {Scope} from './scope.ts';
 
-const INSTALL_LIMIT = 15 * 60_000;
+const INSTALL_TIMEOUT_MS = 15 * 60_000;
 const POLICY = '/usr/sbin/policy-rc.d';
-/** What Debian would start as a service on installing the packages of this run. */
+/** The services that Debian starts when it installs the packages of this run. */
 const DAEMONS = ['docker-registry', 'containerd', 'dockerd', 'nginx', 'podman'];
 
 /**
  * Installs Debian packages without starting the services in them.
- * @throws Error when this is no Debian, when the user is not root, when apt-get fails, or when a service runs after it.
+ * @throws Error when this is not Debian, when the user is not root, when apt-get fails, or when a service runs afterwards.
  */
 export async function installPackages(
   scope: Scope,
@@ -18,20 +18,22 @@ export async function installPackages(
 ): Promise<void> {
   const aptGet = await findExecutable('apt-get');
   const names = packages.join(' ');
-  if (!aptGet) throw new Error(`there is no apt-get here; install what your system calls ${names}`);
+  if (!aptGet) throw new Error(`apt-get is missing; install your system's packages for ${names}`);
   if (process.getuid?.() !== 0) throw new Error(`only root can install it: apt-get install ${names}`);
   say(`installing the Debian packages ${names}`);
   const before = await daemons();
   await withoutServices(async () => {
     const env = {...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1'};
     const settings = ['-o', 'DPkg::Lock::Timeout=300', '-q'];
-    await scope.run(aptGet, [...settings, 'update'], {env, timeout: INSTALL_LIMIT});
+    await scope.run(aptGet, [...settings, 'update'], {env, timeout: INSTALL_TIMEOUT_MS});
     const install = [...settings, 'install', '--no-install-recommends', '-y', ...packages];
-    await scope.run(aptGet, install, {env, timeout: INSTALL_LIMIT});
+    await scope.run(aptGet, install, {env, timeout: INSTALL_TIMEOUT_MS});
   });
   const started = [...(await daemons())].filter((daemon) => !before.has(daemon));
   if (started.length === 0) return;
-  throw new Error(`installing ${names} started what nobody asked for, stop it: ${started.join(', ')}`);
+  throw new Error(
+    `installing ${names} started services that are not wanted, stop them: ${started.join(', ')}`,
+  );
 }
 
 /** Installing a package starts its service unless this policy forbids it by exiting with 101 (policy-rc.d). */
@@ -39,7 +41,7 @@ async function withoutServices(install: () => Promise<void>): Promise<void> {
   try {
     await writeFile(POLICY, '#!/bin/sh\nexit 101\n', {flag: 'wx'});
   } catch {
-    return install(); // The machine has a policy of its own: images of Debian are made with one that forbids.
+    return install(); // The machine has its own policy: Debian's container images have one that forbids services.
   }
   try {
     await chmod(POLICY, 0o755);

@@ -12,18 +12,18 @@ export interface Seen {
   url: string;
 }
 
-/** A counting HTTP proxy before an upstream, which can be made to fail as upstreams do. */
+/** A counting HTTP proxy in front of an upstream, which can be made to fail as upstreams do. */
 export interface Gate {
   readonly url: string;
-  /** Lets through, or answers everything with this status. */
+  /** Passes requests on, or answers all of them with this status. */
   mode(mode: GateMode): void;
-  /** Refuses connections from now on; those under way are reset. */
+  /** Refuses new connections and resets open ones. */
   stop(): Promise<void>;
   /** Listens again, on the same port. */
   start(): Promise<void>;
-  /** What was asked since the last call. */
+  /** The requests since the last call. */
   take(): Seen[];
-  /** Resolves when nothing is under way and nothing was asked for `ms` milliseconds. */
+  /** Resolves when no request is under way and none has arrived for `ms` milliseconds. */
   quiet(ms: number): Promise<void>;
 }
 
@@ -92,7 +92,7 @@ function pass(incoming: IncomingMessage, outgoing: ServerResponse, target: URL, 
   incoming.pipe(onward);
 }
 
-/** As Docker Hub words it; `Retry-After` is short, so that a client which obeys it does not hold up the run. */
+/** Worded as by Docker Hub. `Retry-After` is short, so that a client that obeys it does not delay the run. */
 function refuse(outgoing: ServerResponse, status: 429 | 503): void {
   const code = status === 429 ? 'TOOMANYREQUESTS' : 'UNAVAILABLE';
   outgoing.writeHead(status, {

@@ -7,24 +7,24 @@ import type {Scope} from './scope.ts';
 
 /** A command that Go builds from its module's sources. */
 export interface GoCommand {
-  /** Of the executable. */
+  /** The executable's name. */
   name: string;
-  /** With its `v`. */
+  /** Including its `v`. */
   version: string;
   module: string;
-  /** The folder of its package in the module, as `cmd/crane`. */
+  /** The folder of its package in the module, e.g. `cmd/crane`. */
   package: string;
 }
 
-const BUILD_LIMIT = 15 * 60_000;
-/** The oldest Go that builds all of the tools, and the release that is fetched where Go is older or absent. */
+const BUILD_TIMEOUT_MS = 15 * 60_000;
+/** The oldest Go that builds all of the tools, and the release that is downloaded when Go is older or missing. */
 const OLDEST = '1.26.7';
 const RELEASE = '1.26.8';
 
 const caches = (): string =>
   join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'backref-tools');
 
-/** The user's folder for this version of a command, whether or not it was built yet. */
+/** The user's folder for this version of a command, whether or not it has been built. */
 export const goFolder = ({name, version}: GoCommand): string => join(caches(), `${name}-${version}`, 'bin');
 
 /** Builds a command into its folder. @throws Error with the compiler's output. */
@@ -37,8 +37,11 @@ export async function installGo(
   say(`building ${command.name} ${command.version}`);
   const folder = goFolder(command);
   await mkdir(folder, {recursive: true});
-  const settings = {env: {...process.env, GOFLAGS: '-buildvcs=false -mod=readonly'}, timeout: BUILD_LIMIT};
-  // `go install` asks for the list of a module's versions as well, which proxies need not serve: this does not.
+  const settings = {
+    env: {...process.env, GOFLAGS: '-buildvcs=false -mod=readonly'},
+    timeout: BUILD_TIMEOUT_MS,
+  };
+  // `go install` also requests the list of a module's versions, which proxies need not serve; this does not.
   const fetch = ['mod', 'download', '-json', `${command.module}@${command.version}`];
   const {Dir: sources} = JSON.parse(await scope.run(go, fetch, {...settings, cwd: scope.folder}));
   const build = ['build', '-o', join(folder, command.name), `./${command.package}`];
@@ -50,7 +53,7 @@ async function findGo(scope: Scope, say: (line: string) => void): Promise<string
   if (installed && (await isRecent(scope, installed))) return installed;
   if (!installed) await installPackages(scope, ['golang-go'], say);
   const old = await findExecutable('go');
-  if (!old) throw new Error('golang-go was installed, and there still is no go in the path');
+  if (!old) throw new Error('golang-go was installed, but go is still not in the path');
   return fetchRelease(scope, old, say);
 }
 
@@ -60,7 +63,7 @@ async function isRecent(scope: Scope, go: string): Promise<boolean> {
   return version.localeCompare(OLDEST, 'en', {numeric: true}) >= 0;
 }
 
-/** Go's releases are modules as well, which even a Go that knows nothing of toolchains downloads and verifies. */
+/** Go's releases are also modules, which even a Go without toolchain support downloads and verifies. */
 async function fetchRelease(scope: Scope, go: string, say: (line: string) => void): Promise<string> {
   say(`fetching Go ${RELEASE}`);
   const machine = arch() === 'x64' ? 'amd64' : arch();
@@ -71,7 +74,7 @@ async function fetchRelease(scope: Scope, go: string, say: (line: string) => voi
     GOMODCACHE: join(caches(), 'go'),
     GOFLAGS: '-modcacherw',
   };
-  const settings = {env, cwd: scope.folder, timeout: BUILD_LIMIT};
+  const settings = {env, cwd: scope.folder, timeout: BUILD_TIMEOUT_MS};
   const {Dir: root} = JSON.parse(await scope.run(go, ['mod', 'download', '-json', module], settings));
   // The archives of modules do not say which files can be executed.
   const folders = [join(root, 'bin'), join(root, 'pkg', 'tool', `linux_${machine}`)];

@@ -1,7 +1,7 @@
 import {createCipheriv, createHash} from 'node:crypto';
 import {gzipSync} from 'node:zlib';
 
-/** Bytes as they lie in a registry. */
+/** Bytes as a registry stores them. */
 export interface Content {
   digest: string;
   mediaType: string;
@@ -17,7 +17,7 @@ export interface Platform {
   diffIds: string[];
 }
 
-/** A multi-arch image, whole. */
+/** A complete multi-arch image. */
 export interface Image {
   /** `library/hello`. */
   repository: string;

@@ -16,7 +16,7 @@ export function cleanEnvironment(node: string): Record<string, string> {
       : [[name, value] as const],
   );
   const path = [node, process.env['PATH']].join(delimiter);
-  // What `npm ci` of the project has fetched is in npm's cache.
+  // npm's cache has what the project's `npm ci` downloaded.
   return {...Object.fromEntries(kept), PATH: path, npm_config_prefer_offline: 'true'};
 }
 
@@ -29,7 +29,7 @@ export function cleanEnvironment(node: string): Record<string, string> {
 export async function installNode(scope: Scope, range: string): Promise<string> {
   const folder = join(scope.folder, `node-${range}`);
   await mkdir(folder);
-  // The install script of this package brings the executable; npm asks for permission from version 11 on.
+  // This package's install script downloads the executable; npm 11 and later ask for permission.
   await writeFile(join(folder, 'package.json'), JSON.stringify({private: true, allowScripts: {node: true}}));
   const env = cleanEnvironment(join(PROJECT, 'node_modules/.bin'));
   await scope.run('npm', ['install', '--loglevel=error', `node@${range}`], {

@@ -5,14 +5,14 @@ import {tmpdir} from 'node:os';
 import {basename, join} from 'node:path';
 import {setTimeout as delay} from 'node:timers/promises';
 
-/** A server that was started here and is ended with its scope. */
+/** A server that was started here and is stopped with its scope. */
 export interface Started {
   readonly pid: number;
   /** The end of what it printed, for an error's text. */
   output(): string;
-  /** True once it has ended, for whatever reason. */
+  /** True once it has ended, for any reason. */
   ended(): boolean;
-  /** SIGTERM, after ten seconds SIGKILL for its whole process group; resolves when it is gone. Idempotent. */
+  /** Sends SIGTERM, and after ten seconds SIGKILL to its process group. Resolves when it has ended. Idempotent. */
   stop(): Promise<void>;
 }
 
@@ -21,9 +21,9 @@ export interface StartOptions {
   cwd?: string;
 }
 
-/** What one piece of work has started, and how all of it is undone: processes, mounts, and a temporary folder. */
+/** Everything that one piece of work has started, to be undone together: processes, mounts, and a temporary folder. */
 export interface Scope {
-  /** An empty folder of this scope's own; short, since sockets below it have a path limit of 107 bytes. */
+  /** This scope's own empty folder. Its path is short, because the path of a socket in it may have 107 bytes. */
   readonly folder: string;
   /** A scope that ends with this one at the latest. */
   child(): Promise<Scope>;
@@ -32,7 +32,7 @@ export interface Scope {
   /** Starts a server. It need not be ready when this returns: see `ready`. */
   start(command: string, args: readonly string[], options?: StartOptions): Started;
   /**
-   * Runs a command to its end and gives what it printed.
+   * Runs a command to its end and returns its output.
    * @throws Error with the end of its output when it exits with another status than 0, or not within `timeout` ms.
    */
   run(command: string, args: readonly string[], options?: StartOptions & {timeout?: number}): Promise<string>;
@@ -40,8 +40,8 @@ export interface Scope {
   end(): Promise<void>;
 }
 
-const KEPT_OUTPUT = 8_000;
-const PATIENCE = 10_000;
+const MAX_OUTPUT_LENGTH = 8_000;
+const STOP_TIMEOUT_MS = 10_000;
 
 /** @throws Error when the temporary folder cannot be made. */
 export async function createScope(): Promise<Scope> {
@@ -83,7 +83,7 @@ export async function createScope(): Promise<Scope> {
         const child = execFile(command, args, settings, (error, stdout, stderr) => {
           if (!error) return resolve(stdout);
           const how = child.signalCode ? `was ended by ${child.signalCode}` : `exited with ${error.code}`;
-          const text = `${args.join(' ')} ${how}: ${`${stdout}${stderr}`.trim().slice(-KEPT_OUTPUT)}`;
+          const text = `${args.join(' ')} ${how}: ${`${stdout}${stderr}`.trim().slice(-MAX_OUTPUT_LENGTH)}`;
           reject(new Error(`${basename(command)} ${text}`.replaceAll(folder, '.')));
         });
         defer(() => void child.kill('SIGKILL'));
@@ -93,11 +93,11 @@ export async function createScope(): Promise<Scope> {
 }
 
 function startProcess(command: string, args: readonly string[], options: StartOptions): Started {
-  // A group of its own, so that what it starts in turn can be ended with it, and a Ctrl-C reaches only us.
+  // Its own process group, so that its children can be stopped with it, and Ctrl-C reaches only this process.
   const child = spawn(command, args, {...options, detached: true, stdio: ['ignore', 'pipe', 'pipe']});
   let output = '';
   const keep = (chunk: Buffer) => {
-    output = (output + chunk.toString()).slice(-KEPT_OUTPUT);
+    output = (output + chunk.toString()).slice(-MAX_OUTPUT_LENGTH);
   };
   child.stdout?.on('data', keep);
   child.stderr?.on('data', keep);
@@ -117,13 +117,13 @@ function startProcess(command: string, args: readonly string[], options: StartOp
       if (ended()) return;
       child.kill('SIGTERM');
       const late = new AbortController();
-      const patience = delay(PATIENCE, undefined, {signal: late.signal}).then(
+      const killing = delay(STOP_TIMEOUT_MS, undefined, {signal: late.signal}).then(
         () => endGroup(child),
         () => {},
       );
       await gone;
       late.abort();
-      await patience;
+      await killing;
       endGroup(child);
     },
   };
@@ -134,11 +134,11 @@ function endGroup(child: ChildProcess): void {
   try {
     process.kill(-child.pid, 'SIGKILL');
   } catch {
-    // Nobody is left in the group, which is what was wanted.
+    // No process is left in the group.
   }
 }
 
-/** Lazily unmounts whatever container engines left mounted below a folder, the deepest first. */
+/** Lazily unmounts everything that container engines left mounted below a folder, deepest first. */
 async function unmountBelow(folder: string): Promise<void> {
   const table = await readFile('/proc/self/mountinfo', 'utf8').catch(() => '');
   const points = table
@@ -151,10 +151,10 @@ async function unmountBelow(folder: string): Promise<void> {
   }
 }
 
-/** Below the range from which systems take the ports of outgoing connections, which would be in a server's way. */
+/** Below the range of ports that systems use for outgoing connections, which could collide with a server's. */
 const PORTS = {first: 10_000, count: 20_000};
 
-/** A port of 127.0.0.1 that nobody listened on a moment ago. @throws Error when a hundred ports are all in use */
+/** A port of 127.0.0.1 that was free a moment ago. @throws Error when a hundred ports are all in use */
 export async function freePort(): Promise<number> {
   for (let attempt = 0; attempt < 100; attempt += 1) {
     const port = PORTS.first + Math.floor(Math.random() * PORTS.count);
@@ -190,7 +190,7 @@ export const answers = (url: string) => async (): Promise<boolean> => {
   return response.status === 200;
 };
 
-/** Ends the scope and the process when the process is told to end, or after `limit` milliseconds. */
+/** Ends the scope and the process on SIGINT or SIGTERM, or after `limit` milliseconds. */
 export function endOnSignal(scope: Scope, limit: number): void {
   const endWith = (status: number, reason: string) => {
     process.stderr.write(`${reason}: ending what was started\n`);

@@ -17,7 +17,7 @@ const DEBIAN = {
   wrk: 'wrk',
 } as const;
 
-/** Commands that Go builds, each at the version that this project is tried with. */
+/** Commands that are built with Go, each at the version that this project is tested with. */
 const GO = {
   crane: {version: 'v0.22.1', module: 'github.com/google/go-containerregistry', package: 'cmd/crane'},
   oras: {version: 'v1.3.6', module: 'oras.land/oras', package: 'cmd/oras'},
@@ -42,18 +42,18 @@ export type Tool = DebianTool | GoTool;
 export interface Toolbox {
   /** @throws Error that says what is missing and why, for a tool that could not be installed. */
   path(tool: Tool): string;
-  /** The version that a person would name, without a `v`. */
+  /** The version without a `v`. */
   version(tool: Tool): string;
-  /** Why a tool is not there; empty when all are. */
+  /** The reason for each missing tool; empty when all are available. */
   readonly missing: ReadonlyMap<Tool, string>;
 }
 
 const isGoTool = (tool: Tool): tool is GoTool => Object.hasOwn(GO, tool);
 
 /**
- * Finds every tool, and installs those that are not there: Debian's with apt-get (as root), Go's into a folder of
+ * Finds every tool and installs missing ones: Debian's with apt-get (as root), Go's into a folder of
  * the user's cache that is keyed by version. A tool that cannot be installed is listed in `missing`.
- * @param say is told what is being installed, since that takes minutes.
+ * @param say reports what is being installed, because that takes minutes.
  */
 export async function findTools(
   scope: Scope,
@@ -66,7 +66,7 @@ export async function findTools(
     try {
       if (!(await locate(tool))) await install();
       const path = await locate(tool);
-      if (!path) throw new Error('it was installed, and still is not in the path');
+      if (!path) throw new Error('it was installed, but is still not in the path');
       found.set(tool, {path, version: await versionOf(scope, tool, path)});
     } catch (error) {
       missing.set(tool, error instanceof Error ? error.message : String(error));
@@ -85,7 +85,7 @@ export async function findTools(
 
   const get = (tool: Tool) => {
     const entry = found.get(tool);
-    if (!entry) throw new Error(`${tool} is missing: ${missing.get(tool) ?? 'it was not asked for'}`);
+    if (!entry) throw new Error(`${tool} is missing: ${missing.get(tool) ?? 'it was not requested'}`);
     return entry;
   };
   return {missing, path: (tool) => get(tool).path, version: (tool) => get(tool).version};

@@ -3,7 +3,7 @@ import {join} from 'node:path';
 import {answers, freePort, ready, type Scope, type Started} from './scope.ts';
 import type {Tool, Toolbox} from './tools.ts';
 
-/** The registries that stand for the upstreams of the world; the first two have no Referrers API, olareg has it. */
+/** The registries that represent real upstreams. The first two have no Referrers API, olareg has it. */
 export const UPSTREAM_TOOLS = {
   'docker-registry': 'docker-registry',
   distribution: 'registry',
@@ -19,7 +19,7 @@ export interface RunningRegistry {
 export interface RegistryOptions {
   /** Makes it a mirror of this URL; not olareg, which cannot be one. */
   mirrorOf?: string;
-  /** What to run it under, as `taskset`. */
+  /** The command to run it under, e.g. `taskset`. */
   prefix?: readonly string[];
 }
 
@@ -44,13 +44,13 @@ export async function startRegistry(
   return {url, process: process_};
 }
 
-/** With all that it can do. */
+/** With all of its features enabled. */
 const olaregArgs = (folder: string, port: number): string[] => [
   ...['--addr', '127.0.0.1', '--port', String(port), '--dir', folder],
   ...['--api-delete', '--api-blob-delete', '--api-sparse-image', '--api-sparse-index'],
 ];
 
-/** Of both generations of distribution: a file of configuration. */
+/** A configuration file for either generation of distribution. */
 async function distributionArgs(
   folder: string,
   port: number,

@@ -2,9 +2,9 @@ import type {Image} from '../../rig/image.ts';
 import type {Scope} from '../../rig/scope.ts';
 import type {Tool, Toolbox} from '../../rig/tools.ts';
 
-/** Where an image lies: in a registry, or behind a proxy before it. */
+/** The location of an image: in a registry, or behind a proxy. */
 export interface Place {
-  /** For what the tool writes here; nothing of an earlier look is in it. */
+  /** For the tool's files; contains nothing from an earlier look. */
   scope: Scope;
   tools: Toolbox;
   /** `127.0.0.1:port` of the registry or the proxy. */
@@ -12,22 +12,22 @@ export interface Place {
   image: Image;
 }
 
-/** Looks for what was attached. @throws Error when it is not found, or anything else is. */
+/** Looks for the attached artifact. @throws Error when it, or not only it, is found. */
 export type Find = (place: Place) => Promise<void>;
 
-/** A way in which a tool attaches something to an image, and looks for it. */
+/** One way in which a tool attaches something to an image, and looks for it. */
 export interface Attachment {
-  /** As the table names it. */
+  /** Its name in the table. */
   name: string;
-  /** What it needs; the first one's version stands in the table. */
+  /** The tools that it needs; the first one's version is shown in the table. */
   tools: readonly [Tool, ...Tool[]];
-  /** What it must not find, and why; everything else it must. */
+  /** The looks that must find nothing, and why; all others must find it. */
   limits: readonly Limit[];
-  /** Attaches to the image of this place, whose scope outlives every look. @throws Error when it is refused. */
+  /** Attaches to the image of this place, whose scope outlives all looks. @throws Error when it is refused. */
   attach(place: Place): Promise<Find>;
 }
 
-/** In the order in which they are run and shown. */
+/** In the order of running and showing. */
 export const LOOKS = [
   'directly',
   'through backref',
@@ -37,17 +37,17 @@ export const LOOKS = [
 ] as const;
 export type Look = (typeof LOOKS)[number];
 
-/** A look that finds nothing, by the nature of the tool or of the upstream. */
+/** A look that cannot find anything, because of how the tool or the upstream works. */
 export interface Limit {
   look: Look;
-  /** Only before this upstream. */
+  /** Only with this upstream. */
   upstream?: string;
-  /** As the table says it. */
+  /** The text in the table. */
   because: string;
-  /** What the tool must say then: what cannot be had in an outage is an error and never an absence. */
+  /** What the tool must print: during an outage, something unavailable is an error and never "not found". */
   says?: RegExp;
 }
 
-/** What the tools are told to attach and to look for. */
+/** What the tools attach and look for. */
 export const reference = ({host, image}: Pick<Place, 'host' | 'image'>): string =>
   `${host}/${image.repository}@${image.index.digest}`;

@@ -3,20 +3,20 @@ import type {Scope} from '../../rig/scope.ts';
 import {cleanEnvironment} from '../clients/client.ts';
 import {type Attachment, type Limit, reference} from './attachment.ts';
 
-// No network: neither the public transparency log nor the signing configuration that names it.
+// Offline: without the public transparency log and the signing configuration that names it.
 const OFFLINE = ['--use-signing-config=false', '--tlog-upload=false', '--allow-http-registry', '-y'];
 
-/** After a bundle that it cannot have, cosign asks for the old tag as well, and tells of that alone. */
+/** When cosign cannot get a bundle, it also requests the old tag, and reports only that. */
 const UNAVAILABLE = /\.sig: UNAVAILABLE: /;
 
-/** cosign with a key of its own, as it signs today: a bundle that refers to the image. */
+/** cosign with its own key, as it signs today: a bundle that refers to the image. */
 export const cosignBundle = signing(
   'cosign, sign and verify',
   [],
   [{look: 'image pulled, stopped', because: 'refused: the bundle is not here', says: UNAVAILABLE}],
 );
 
-/** The same as it signed before there were referrers: an image under a tag of its own. */
+/** The same as it signed before there were referrers: an image under its own tag. */
 export const cosignTag = signing(
   'cosign, sign with the old `.sig` tag and verify',
   ['--new-bundle-format=false'],

@@ -9,7 +9,7 @@ import {discover} from './oras.ts';
 const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 const INDEX = 'application/vnd.oci.image.index.v1+json';
 
-/** crane, which attaches nothing by itself but pushes whatever manifest with a subject is in a layout. */
+/** crane, which has no command to attach, but pushes a manifest with a subject from a layout. */
 export const crane: Attachment = {
   name: 'crane, push with a subject; oras discover',
   tools: ['crane', 'oras'],

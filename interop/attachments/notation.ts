@@ -6,7 +6,7 @@ import {type Attachment, reference} from './attachment.ts';
 
 const NAME = 'interop.example';
 
-/** notation with a certificate of its own and a policy that trusts nothing else. */
+/** notation with its own certificate and a policy that trusts nothing else. */
 export const notation: Attachment = {
   name: 'notation, sign and verify',
   tools: ['notation'],
@@ -26,8 +26,8 @@ export const notation: Attachment = {
       own.run(path, args, {env: {...cleanEnvironment(own), XDG_CONFIG_HOME: settings}});
     await run(scope, ['cert', 'generate-test', '--default', NAME]);
     await writePolicy(join(settings, 'notation'));
-    // With its default, to write the tag in any case, olareg 0.2.2 loses the referrer: of a tag's index that equals the
-    // API's answer byte by byte it keeps the tag alone.
+    // With its default, to write the tag in any case, olareg 0.2.2 loses the referrer: when a tag's index equals the
+    // API's answer byte by byte, it keeps only the tag.
     await run(scope, ['sign', '--force-referrers-tag=false', '--insecure-registry', reference(place)]);
     return async (where) => {
       await run(where.scope, ['verify', '--insecure-registry', reference(where)]);

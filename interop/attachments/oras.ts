@@ -8,7 +8,7 @@ export const TAG = ['--distribution-spec', 'v1.1-referrers-tag'];
 const SBOM = 'application/vnd.example.sbom+json';
 const REPORT = 'application/vnd.example.report+json';
 
-/** oras, which can be made to use either of the two ways to attach, and to look. */
+/** oras, which supports both ways to attach and to look. */
 export const oras: readonly Attachment[] = [
   orasWith('oras, discover by API', [], API, [
     {look: 'directly', upstream: 'docker-registry', because: 'no: it has no API'},

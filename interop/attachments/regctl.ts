@@ -6,7 +6,7 @@ import {type Attachment, type Place, reference} from './attachment.ts';
 const SBOM = 'application/vnd.example.sbom+json';
 const REPORT = 'application/vnd.example.report+json';
 
-/** regctl, which uses the API where it is and else the tag. */
+/** regctl, which uses the API if there is one, otherwise the tag. */
 export const regctl: Attachment = {
   name: 'regctl, artifact put and list',
   tools: ['regctl'],
@@ -30,7 +30,7 @@ async function put(place: Place, artifactType: string): Promise<string> {
   return (await run(place, ['artifact', 'put', '--subject', reference(place), ...args, ...output])).trim();
 }
 
-/** The digests that `regctl artifact list` gives, sorted. */
+/** The digests that `regctl artifact list` prints, sorted. */
 async function list(place: Place, filter: readonly string[]): Promise<string[]> {
   const output = ['--format', '{{range .Descriptors}}{{println .Digest}}{{end}}'];
   const printed = await run(place, ['artifact', 'list', ...filter, ...output, reference(place)]);

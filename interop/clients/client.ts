@@ -2,9 +2,9 @@ import type {Image} from '../../rig/image.ts';
 import type {Scope} from '../../rig/scope.ts';
 import type {Tool, Toolbox} from '../../rig/tools.ts';
 
-/** What one pull of one client works with. */
+/** The surroundings of one pull of one client. */
 export interface Pull {
-  /** Of this pull alone, so that nothing of an earlier one helps. */
+  /** Used only by this pull, so that nothing is left of an earlier one. */
   scope: Scope;
   tools: Toolbox;
   /** `127.0.0.1:port` of the registry or mirror. */
@@ -12,19 +12,19 @@ export interface Pull {
   images: readonly Image[];
 }
 
-/** A client as it is used in the world. */
+/** A real client. */
 export interface Client {
-  /** As the table names it. */
+  /** Its name in the table. */
   name: string;
-  /** What it needs; the first one's version stands in the table. */
+  /** The tools that it needs; the first one's version is shown in the table. */
   tools: readonly [Tool, ...Tool[]];
   /** Pulls every image. @throws Error when a pull fails, or when a digest is not the one that was pushed. */
   pull(pull: Pull): Promise<void>;
 }
 
 /**
- * The environment of a client's command: a home of its own, so that no configuration or credential of the
- * person who runs this has a part in it, and no HTTP proxy between it and 127.0.0.1.
+ * The environment of a client's command: its own home, so that no configuration or credential of the
+ * user who runs this is used, and no HTTP proxy between it and 127.0.0.1.
  */
 export function cleanEnvironment(scope: Scope): NodeJS.ProcessEnv {
   const {PATH} = process.env;

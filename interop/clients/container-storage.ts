@@ -2,7 +2,7 @@ import {writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import type {Scope} from '../../rig/scope.ts';
 
-/** What makes Podman and Buildah keep their images in the scope's folder, and accept images that nobody signed. */
+/** Makes Podman and Buildah store images in the scope's folder, and accept unsigned images. */
 export async function containerStorage(scope: Scope): Promise<{options: string[]; policy: string[]}> {
   const policy = join(scope.folder, 'policy.json');
   await writeFile(policy, JSON.stringify({default: [{type: 'insecureAcceptAnything'}]}));

@@ -4,7 +4,7 @@ import {ready} from '../../rig/scope.ts';
 import {type Client, cleanEnvironment, expectAll} from './client.ts';
 import {everyDigest, hashFiles} from './copied-files.ts';
 
-/** containerd: a daemon of its own, and a `hosts.toml` that puts the registry before docker.io. */
+/** containerd: its own daemon, and a `hosts.toml` that puts the registry before docker.io. */
 export const containerd: Client = {
   name: 'containerd, hosts.toml',
   tools: ['containerd', 'ctr'],

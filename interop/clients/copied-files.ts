@@ -2,7 +2,7 @@ import {readdir, readFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import {blobsOf, type Image, sha256} from '../../rig/image.ts';
 
-/** The digests of all files below a folder: of their bytes, whatever their names say. */
+/** The digests of the bytes of all files below a folder, whatever the files' names. */
 export async function hashFiles(folder: string): Promise<string[]> {
   const entries = await readdir(folder, {withFileTypes: true, recursive: true});
   const files = entries.filter((entry) => entry.isFile());

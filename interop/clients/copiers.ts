@@ -4,7 +4,7 @@ import {type Client, cleanEnvironment, expectAll, type Pull} from './client.ts';
 import {everyDigest, hashFiles} from './copied-files.ts';
 import {mirrorDockerIo} from './registries-conf.ts';
 
-// skopeo's `dir:` keeps Docker's media types as they are, where an OCI layout would have them converted.
+// skopeo's `dir:` keeps Docker's media types; an OCI layout would convert them.
 const SKOPEO = ['--insecure-policy', 'copy', '--all', '--preserve-digests'];
 
 const skopeoMirrored: Client = {

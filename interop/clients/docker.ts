@@ -5,7 +5,7 @@ import type {Toolbox} from '../../rig/tools.ts';
 import {type Client, cleanEnvironment, expectAll, expectSame} from './client.ts';
 import {hostPlatform} from './platform.ts';
 
-/** Docker Engine: a daemon of its own whose `registry-mirrors` is the registry. */
+/** Docker Engine: its own daemon, with the registry as its `registry-mirrors`. */
 export const docker: Client = {
   name: 'Docker Engine, registry-mirrors',
   tools: ['dockerd', 'docker'],
@@ -24,8 +24,8 @@ export const docker: Client = {
 };
 
 /**
- * Starts a daemon with its files in the scope's folder, which takes every registry of this machine without TLS.
- * @returns the command that is its client, and gives what it printed.
+ * Starts a daemon with its files in the scope's folder, which accepts all registries of this machine without TLS.
+ * @returns a function that runs its client and returns the output.
  */
 export async function startEngine(
   scope: Scope,

@@ -1,7 +1,7 @@
 import {arch} from 'node:os';
 import type {Image, Platform} from '../../rig/image.ts';
 
-/** The platform that an engine on this machine chooses. @throws Error on a machine that the image is not made for. */
+/** The platform that an engine on this machine chooses. @throws Error when the image does not have it. */
 export function hostPlatform(image: Image): Platform {
   const wanted = arch() === 'x64' ? 'amd64' : arch();
   const platform = image.platforms.find(({architecture}) => architecture === wanted);

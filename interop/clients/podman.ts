@@ -6,7 +6,7 @@ import {containerStorage} from './container-storage.ts';
 import {hostPlatform} from './platform.ts';
 import {mirrorDockerIo} from './registries-conf.ts';
 
-/** Podman with a storage of its own, and docker.io mirrored in `registries.conf`. */
+/** Podman with its own storage, and docker.io mirrored in `registries.conf`. */
 export const podman: Client = {
   name: 'Podman, registries.conf',
   tools: ['podman'],

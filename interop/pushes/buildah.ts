@@ -6,7 +6,7 @@ import {cleanEnvironment, expectSame} from '../clients/client.ts';
 import {containerStorage} from '../clients/container-storage.ts';
 import {oneImage, type Push, pushedTag} from './push.ts';
 
-/** Buildah, which pushes what it built. */
+/** Buildah, which pushes an image that it built. */
 export const buildah: Push = {
   name: 'Buildah, push',
   tools: ['buildah'],

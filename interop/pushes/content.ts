@@ -13,7 +13,7 @@ interface Descriptor {
   size: number;
 }
 
-/** What a manifest of any kind names (image-spec; Docker's own kinds have the same fields). */
+/** The references of a manifest of any kind (image-spec; Docker's own kinds have the same fields). */
 interface Manifest {
   config?: Descriptor;
   layers?: Descriptor[];
@@ -24,19 +24,19 @@ interface Manifest {
 /**
  * Pulls a manifest and everything below it from the registry at `url`.
  * @returns its digest, of its bytes
- * @throws Error naming what is missing, or is not what its descriptor says.
+ * @throws Error naming what is missing or does not match its descriptor.
  */
 export async function pullWhole(url: string, repository: string, reference: string): Promise<string> {
   const bytes = await get(`${url}/v2/${repository}/manifests/${reference}`);
   const digest = sha256(bytes);
   if (reference.includes(':') && digest !== reference)
-    throw new Error(`${url} gives ${digest} for ${reference}`);
+    throw new Error(`${url} returned ${digest} for ${reference}`);
   const manifest: Manifest = JSON.parse(bytes.toString());
   for (const {digest: child} of manifest.manifests ?? []) await pullWhole(url, repository, child);
   for (const blob of [...(manifest.config ? [manifest.config] : []), ...(manifest.layers ?? [])]) {
     const found = await get(`${url}/v2/${repository}/blobs/${blob.digest}`);
     if (sha256(found) !== blob.digest || found.length !== blob.size)
-      throw new Error(`${url} gives ${found.length} bytes of ${sha256(found)} for ${blob.digest}`);
+      throw new Error(`${url} returned ${found.length} bytes with ${sha256(found)} for ${blob.digest}`);
   }
   return digest;
 }
@@ -44,7 +44,7 @@ export async function pullWhole(url: string, repository: string, reference: stri
 /**
  * Pulls everything that a list of referrers names.
  * @param list the path of the list: of the Referrers API, or of a fallback tag.
- * @returns the digests, sorted; none where there is no such list
+ * @returns the digests, sorted; none when there is no such list
  * @throws Error when one of them has another subject, or as `pullWhole` does.
  */
 export async function pullReferrers(

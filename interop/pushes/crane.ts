@@ -6,7 +6,7 @@ import {hashFiles} from '../clients/copied-files.ts';
 import {crane as puller} from '../clients/copiers.ts';
 import {OURS, oneImage, type Push, pulledBy, pushedTag, type Target} from './push.ts';
 
-/** crane, which pushes from a folder, copies inside a registry, and adds a layer to what is there. */
+/** crane, which pushes from a folder, copies within a registry, and adds a layer to an existing image. */
 export const crane: readonly Push[] = [
   {
     name: 'crane, push',
@@ -20,7 +20,7 @@ export const crane: readonly Push[] = [
     },
   },
   {
-    // What is copied inside a registry is mounted (dist-spec, Mounting a blob from another repository).
+    // A copy within a registry mounts the blobs (dist-spec, Mounting a blob from another repository).
     name: 'crane, copy',
     tools: ['crane'],
     overlay: 'allow',
@@ -38,7 +38,7 @@ export const crane: readonly Push[] = [
     },
   },
   {
-    // The layers of the base are there already, and are not uploaded.
+    // The layers of the base exist already and are not uploaded.
     name: 'crane, append',
     tools: ['crane'],
     overlay: 'allow',

@@ -14,7 +14,7 @@ export const docker: Push = {
     await docker('tag', target.source, name);
     const printed = await docker('push', name);
     const digest = /digest: (sha256:[0-9a-f]{64})/.exec(printed)?.[1];
-    if (!digest) throw new Error(`docker push named no digest: ${printed}`);
+    if (!digest) throw new Error(`docker push did not print a digest: ${printed}`);
     const [{Id: id}] = JSON.parse(await docker('image', 'inspect', name));
     return oneImage(target, digest, async (where) => {
       const other = await startEngine(where.scope, where.tools);

@@ -4,26 +4,26 @@ import {LISTS, pullReferrers, pullWhole} from './content.ts';
 import type {Behind, Ground} from './places.ts';
 import type {Pushed} from './push.ts';
 
-/** Its index changes with each referrer, so that it is read each time before it is written. */
+/** Its index changes with each referrer, so it is read each time before it is written. */
 const FALLBACK_TAG = /\/sha(256|512)-/;
 
-/** What was pushed, as a registry gives it: digests of the manifests, and of the referrers. */
+/** The pushed content as a registry serves it: the digests of the manifests and of the referrers. */
 interface Found {
   manifests: string[];
   referrers: string[];
 }
 
-/** Everything that was pushed is pulled through backref, each byte hashed. @throws Error */
+/** Pulls everything that was pushed through backref and hashes each byte. @throws Error */
 export async function findThroughBackref({url, image}: Ground, pushed: Pushed): Promise<Found> {
   const manifests = await pullManifests(url, pushed);
   const {subject, count} = pushed.attached;
   const referrers = await pullReferrers(url, image.repository, LISTS.api(subject), subject);
   if (referrers.length !== count)
-    throw new Error(`${count} were attached, and backref lists ${referrers.join(', ') || 'none'}`);
+    throw new Error(`${count} were attached, but backref lists ${referrers.join(', ') || 'none'}`);
   return {manifests, referrers};
 }
 
-/** The same is in the upstream. @throws Error */
+/** Checks that the upstream has the same. @throws Error */
 export async function expectInUpstream(
   {name, url}: Behind,
   {image}: Ground,
@@ -37,7 +37,7 @@ export async function expectInUpstream(
   expectSame('what the upstream lists', found.referrers, referrers);
 }
 
-/** The upstream was only read, has what it had, and backref still serves it. @throws Error */
+/** Checks that the upstream was only read and is unchanged, and that backref still serves it. @throws Error */
 export async function expectUntouched({url}: Behind, ground: Ground, seen: readonly Seen[]): Promise<void> {
   const write = seen.find(({method}) => method !== 'GET' && method !== 'HEAD');
   if (write) throw new Error(`the upstream was written to: ${write.method} ${write.url}`);
@@ -50,9 +50,9 @@ export async function expectUntouched({url}: Behind, ground: Ground, seen: reado
 }
 
 /**
- * Of what backref asked of the upstream while what was pushed was pulled for the first time: nothing that had passed.
- * @param before what it asked during the push
- * @throws Error naming what was asked for again
+ * Checks that the first pull after a push requests nothing from the upstream that backref has already seen.
+ * @param before the requests during the push
+ * @throws Error naming the repeated requests
  */
 export function expectKept(before: readonly Seen[], during: readonly Seen[]): void {
   const passed = before
@@ -61,7 +61,10 @@ export function expectKept(before: readonly Seen[], during: readonly Seen[]): vo
     .map(decodeURIComponent)
     .filter((each) => !FALLBACK_TAG.test(each));
   const again = during.find(({url}) => passed.some((each) => each !== '' && url.endsWith(each)));
-  if (again) throw new Error(`the upstream was asked for what had just passed: ${again.method} ${again.url}`);
+  if (again)
+    throw new Error(
+      `content that had just passed through was requested from the upstream again: ${again.method} ${again.url}`,
+    );
 }
 
 async function pullManifests(url: string, {manifests}: Pushed): Promise<string[]> {

@@ -7,7 +7,7 @@ import {oneImage, type Push, type Pushed, pushedTag, type Target} from './push.t
 
 const FILE = {name: 'artifact.bin', bytes: noise('oras', 300_000)};
 
-/** oras, which pushes files as an artifact, and attaches in either of the two ways. */
+/** oras, which pushes files as an artifact, and attaches in both ways. */
 export const oras: readonly Push[] = [
   {
     name: 'oras, push',
@@ -34,7 +34,7 @@ export const oras: readonly Push[] = [
   attaching('oras, attach by tag', TAG),
 ];
 
-/** Looks through backref in the way that it attached, and directly in the way that the upstream has. */
+/** Looks through backref in the way that it attached, and directly in the way that the upstream supports. */
 function attaching(name: string, how: readonly string[]): Push {
   return {
     name,

@@ -5,21 +5,21 @@ import {buildImage, type Image, pushImage} from '../../rig/image.ts';
 import type {Scope} from '../../rig/scope.ts';
 import type {UpstreamName} from '../../rig/upstreams.ts';
 
-/** A mode of backref in front of an upstream, or of none. */
+/** A mode of backref, with or without an upstream. */
 export interface PlaceKind {
   name: string;
   push: 'through' | 'local';
   upstream: UpstreamName | undefined;
 }
 
-/** In front of a registry without the Referrers API, whose fallback tags are kept up. */
+/** In front of a registry without the Referrers API, whose fallback tags are maintained. */
 export const THROUGH_TO_TAGS: PlaceKind = {
   name: 'through, before docker-registry',
   push: 'through',
   upstream: 'docker-registry',
 };
 
-/** In the order in which they are tried and shown; olareg has the Referrers API. */
+/** In the order of running and showing; olareg has the Referrers API. */
 export const PLACES: readonly PlaceKind[] = [
   THROUGH_TO_TAGS,
   {name: 'through, before olareg', push: 'through', upstream: 'olareg'},
@@ -27,7 +27,7 @@ export const PLACES: readonly PlaceKind[] = [
   {name: 'local, over docker-registry', push: 'local', upstream: 'docker-registry'},
 ];
 
-/** What a repository has before anything is pushed into it. */
+/** The content of a repository before the push. */
 const BASE = buildImage('source/base', '1', 'oci');
 
 /** The registry behind a backref. */
@@ -35,28 +35,28 @@ export interface Behind {
   name: UpstreamName;
   /** Its own, not that of the gate before it. */
   url: string;
-  /** What backref asks it passes here. */
+  /** backref's requests pass through this gate. */
   gate: Gate;
 }
 
-/** A running backref, and what stands behind it. */
+/** A running backref and its upstream. */
 export interface Ground {
   url: string;
   /** `host:port` */
   host: string;
-  /** In the repository that is pushed into: behind backref, or, where that is nothing, pushed into it. */
+  /** The image in the repository before the push: in the upstream, or, without one, in backref. */
   image: Image;
   /** undefined for a hosted registry */
   behind: Behind | undefined;
 }
 
 export interface GroundOptions {
-  /** To push into. */
+  /** The repository to push into. */
   repository: string;
   overlay: 'deny' | 'allow';
   /** Of the upstream, `http://host:port`. */
   upstreamUrl(name: UpstreamName): string;
-  /** Of lists of referrers, as the configuration writes it; its default when not given. */
+  /** The lifetime of lists of referrers, as in the configuration; its default when missing. */
   referrersTtl?: string;
 }
 

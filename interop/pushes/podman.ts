@@ -4,7 +4,7 @@ import {expectAll, expectSame} from '../clients/client.ts';
 import {podmanIn} from '../clients/podman.ts';
 import {oneImage, type Push, pushedTag} from './push.ts';
 
-/** Podman, which pushes its own platform of an image and compresses the layers anew. */
+/** Podman, which pushes its own platform of an image and recompresses the layers. */
 export const podman: Push = {
   name: 'Podman, push',
   tools: ['podman'],

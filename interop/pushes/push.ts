@@ -3,40 +3,40 @@ import type {Tool} from '../../rig/tools.ts';
 import type {Find, Place} from '../attachments/attachment.ts';
 import type {Client} from '../clients/client.ts';
 
-/** What the tools push that push a whole image. */
+/** The image that tools push which push a whole image. */
 export const OURS = buildImage('source/ours', '2', 'oci');
 
-/** A repository that has an image already, and that something is pushed into. */
+/** A repository that has an image, and into which something is pushed. */
 export interface Target extends Place {
-  /** Where `OURS` lies, for tools that copy: `host:port/name:tag` of a registry that nothing here stands before. */
+  /** The source of `OURS` for tools that copy: `host:port/name:tag` of a registry without a proxy. */
   source: string;
 }
 
-/** A way in which a tool pushes. */
+/** One way in which a tool pushes. */
 export interface Push {
-  /** As the table names it. */
+  /** Its name in the table. */
   name: string;
-  /** What it needs; the first one's version stands in the table. */
+  /** The tools that it needs; the first one's version is shown in the table. */
   tools: readonly [Tool, ...Tool[]];
-  /** What `overlay.tags` must be where it is laid over an upstream: `deny` for what belongs to an image. */
+  /** The value of `overlay.tags` that it needs in front of an upstream: `deny` for what belongs to an image. */
   overlay: 'deny' | 'allow';
-  /** Pushes into the repository of the target, whose scope outlives every look. @throws Error when it is refused. */
+  /** Pushes into the repository of the target, whose scope outlives all looks. @throws Error when it is refused. */
   push(target: Target): Promise<Pushed>;
 }
 
-/** What is there after a push. */
+/** The content after a push. */
 export interface Pushed {
-  /** Manifests that can be pulled now. */
+  /** Manifests that can be pulled. */
   manifests: readonly {repository: string; reference: string; digest?: string}[];
-  /** How many referrers this digest has now. */
+  /** The number of referrers that this digest has. */
   attached: {subject: string; count: number};
-  /** Pulls it, or looks for it, with the tool that pushed. */
+  /** Pulls it, or looks for it, with the tool that pushed it. */
   find: Find;
-  /** The same where the upstream itself must be asked in another way. */
+  /** The same for the upstream itself, when that needs another way. */
   findDirectly?: Find;
 }
 
-/** The tag that whole images are pushed under, beside the one that is there. */
+/** The tag for pushed images, beside the existing one. */
 export const pushedTag = ({host, image}: Place): string => `${host}/${image.repository}:${OURS.tag}`;
 
 /** One image pushed under that tag, with nothing attached. */

@@ -5,7 +5,7 @@ import {cleanEnvironment, expectAll} from '../clients/client.ts';
 import {everyDigest, hashFiles} from '../clients/copied-files.ts';
 import {OURS, oneImage, type Push, pushedTag} from './push.ts';
 
-/** regctl, which copies an image together with what is attached to it. */
+/** regctl, which copies an image together with its referrers. */
 export const regctl: Push = {
   name: 'regctl, image copy --referrers',
   tools: ['regctl'],

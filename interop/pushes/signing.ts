@@ -3,7 +3,7 @@ import {cosignBundle, cosignTag} from '../attachments/cosign.ts';
 import {notation as notationSigning} from '../attachments/notation.ts';
 import type {Push, Target} from './push.ts';
 
-/** cosign, whose old signatures are images without a subject, under a tag that names what they sign. */
+/** cosign, whose old signatures are images without a subject, under a tag that names the signed digest. */
 export const cosign: readonly Push[] = [
   referring(cosignBundle),
   {

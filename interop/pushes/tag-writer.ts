@@ -12,8 +12,8 @@ interface Entry {
 
 /**
  * Attaches as clients do to a registry without the Referrers API: reads the fallback tag, adds to it, and writes it
- * without `If-Match`, so that whatever was written in between is undone (dist-spec, Referrers Tag Schema).
- * @param between is awaited after the tag was read and before it is written.
+ * without `If-Match`, so that concurrent writes are lost (dist-spec, Referrers Tag Schema).
+ * @param between awaited between reading and writing the tag.
  */
 export async function attachByTag(
   url: string,
@@ -51,7 +51,7 @@ export const readTag = (url: string, repository: string, subject: string): Promi
     return manifests;
   });
 
-/** As clients repeat what is answered with 500: docker-registry 2.8 gives it for a tag that is just being written. */
+/** Retries 500, as clients do: docker-registry 2.8 sends it for a tag that is just being written. */
 async function persistently<T>(work: () => Promise<T>): Promise<T> {
   for (let attempt = 1; attempt < MAX_ATTEMPTS; attempt += 1) {
     try {

@@ -10,7 +10,7 @@ import {createFolder} from '../support/folder.ts';
 import {junitXml, resultsYaml, suiteReport, suiteTest} from './suite-report.ts';
 
 const SETTINGS = {version: '1.1', registry: '127.0.0.1:9', tls: 'disabled'};
-/** Of a server that was never started. */
+/** The run of a server that was never started. */
 const PROCESS: Started = {pid: -1, output: () => 'it printed this', ended: () => false, stop: async () => {}};
 const RUN: Run = {
   name: 'made up',
@@ -24,7 +24,7 @@ const RUN: Run = {
   aim: {kind: 'right', known: []},
 };
 
-/** Runs a made-up suite: a shell script that begins with `$results`, the folder for its reports. */
+/** Runs a fake suite: a shell script that gets `$results`, the folder for its reports. */
 async function attemptWith(t: ExecutionContext, script: string, run: Run = RUN) {
   const folder = await createFolder(t);
   const suite = join(folder, 'suite');
@@ -41,7 +41,7 @@ async function attemptWith(t: ExecutionContext, script: string, run: Run = RUN) 
   }
 }
 
-/** A script that leaves these reports. */
+/** A script that writes these reports. */
 async function leaving(t: ExecutionContext, report: Report): Promise<string> {
   const folder = await createFolder(t);
   await writeFile(join(folder, 'junit.xml'), junitXml(report));
@@ -51,7 +51,7 @@ async function leaving(t: ExecutionContext, report: Report): Promise<string> {
 
 const GOOD = suiteReport([suiteTest('ping'), suiteTest('empty/referrers')], SETTINGS);
 
-test('a suite that ran everything and passed it is right, whatever its exit status', async (t) => {
+test('a suite that ran and passed everything is accepted, whatever its exit status', async (t) => {
   const script = await leaving(t, GOOD);
   const {outcome, reports} = await attemptWith(t, `${script}; exit 1`);
   t.deepEqual(outcome.faults, []);
@@ -59,27 +59,27 @@ test('a suite that ran everything and passed it is right, whatever its exit stat
   t.deepEqual((await readdir(join(reports, 'made-up'))).sort(), ['junit.xml', 'results.yaml', 'server.txt']);
 });
 
-test('a suite that exits with 0 and leaves no report is a fault, with what it printed', async (t) => {
+test('a suite that exits with 0 without a report is a fault, with its output', async (t) => {
   const {outcome} = await attemptWith(t, 'echo failed to load config; exit 0');
   t.is(outcome.report, undefined);
   t.deepEqual(outcome.faults, [
-    'the suite left no whole report (there is no junit.xml): failed to load config',
+    "the suite's report is missing or incomplete (there is no junit.xml): failed to load config",
   ]);
 });
 
-test('a report that is half there is a fault', async (t) => {
+test('an incomplete report is a fault', async (t) => {
   const script = await leaving(t, GOOD);
   const {outcome} = await attemptWith(t, `${script}; rm "$results/results.yaml"`);
-  t.deepEqual(outcome.faults, ['the suite left no whole report (there is no results.yaml): ']);
+  t.deepEqual(outcome.faults, ["the suite's report is missing or incomplete (there is no results.yaml): "]);
 });
 
-test('a report of an earlier run is not taken for one of this run', async (t) => {
+test('a report of an earlier run is not mistaken for one of this run', async (t) => {
   const ran = join(await createFolder(t), 'ran');
   const settings = {...SETTINGS, filterTest: 'OCI Conformance Test/ping'};
   const once = `test -e ${ran} && exit 0; touch ${ran}; ${await leaving(t, {...GOOD, settings})}`;
   const branch = {name: 'ping', asksForData: false};
   const {outcome} = await attemptWith(t, once, {...RUN, branches: [branch, branch]});
-  t.deepEqual(outcome.faults, ['the suite left no whole report (there is no junit.xml): ']);
+  t.deepEqual(outcome.faults, ["the suite's report is missing or incomplete (there is no junit.xml): "]);
 });
 
 test('a suite that ran less than it should is a fault', async (t) => {
@@ -94,12 +94,12 @@ test('a suite that ran with other settings than it was given is a fault', async 
   t.deepEqual(outcome.faults, ['the suite ran with another version than it was given']);
 });
 
-test('a run that is compared with another needs it', async (t) => {
+test('a run that is compared with another needs the report of the other', async (t) => {
   const script = await leaving(t, GOOD);
   const aim = {kind: 'right', known: [], beside: 'docker-registry 1.1'} as const;
   const {outcome} = await attemptWith(t, script, {...RUN, aim});
   t.deepEqual(outcome.faults, [
-    'there is nothing to compare with, since "docker-registry 1.1" left no report',
+    'there is nothing to compare with, because "docker-registry 1.1" left no report',
   ]);
 });
 

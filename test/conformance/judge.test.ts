@@ -22,11 +22,11 @@ test('a run in which everything passes has no fault', (t) => {
   t.deepEqual(judge(suiteReport([suiteTest('ping'), suiteTest('empty/referrers')]), []), []);
 });
 
-test('what the suite was told not to try is no fault', (t) => {
+test('a test that is disabled in the settings is not a fault', (t) => {
   t.deepEqual(judge(suiteReport([suiteTest('ping'), suiteTest('post cancel', 'off')]), []), []);
 });
 
-test('what is known not to pass is no fault', (t) => {
+test('a known failure is not a fault', (t) => {
   t.deepEqual(judge(suiteReport(AS_KNOWN), KNOWN), []);
 });
 
@@ -47,20 +47,20 @@ test('a test that is known to be skipped must not fail instead', (t) => {
   ]);
   t.deepEqual(judge(report, KNOWN), [
     'image/delete/tag-delete failed: received 500',
-    'image/delete/tag-delete skipped 0 times, and is known to do so 1 times: mend the list',
+    'image/delete/tag-delete skipped 0 times, but is listed 1 times: correct the list',
   ]);
 });
 
-test('one more failure of a name that is known is a fault', (t) => {
+test('one more failure of a known name is a fault', (t) => {
   const report = suiteReport([...AS_KNOWN, suiteTest('sha512/head/blob-head', 'failed', 'received 500')]);
   const [fault = '', ...more] = judge(report, KNOWN);
   t.regex(fault, /^sha512\/head\/blob-head failed 2 times, 1 of them known: /);
   t.deepEqual(more, []);
 });
 
-test('a listed test that passes now is a fault, so that the list stays true', (t) => {
+test('a known failure that passes is a fault, so that the list stays true', (t) => {
   const [fault] = judge(suiteReport(AS_KNOWN.slice(0, 3).concat(AS_KNOWN.slice(4))), KNOWN);
-  t.is(fault, 'sha512/head/blob-head failed 0 times, and is known to do so 1 times: mend the list');
+  t.is(fault, 'sha512/head/blob-head failed 0 times, but is listed 1 times: correct the list');
 });
 
 for (const verdict of ['failed', 'skipped'] as const) {
@@ -77,7 +77,7 @@ test('too few tests are a fault', (t) => {
   t.deepEqual(judgeExtent(report, 3), ['only 2 tests were run, of at least 3']);
 });
 
-test('settings that the suite did not take are a fault, whatever further ones it has', (t) => {
+test('settings that the suite did not use are a fault, whatever further ones it has', (t) => {
   const report = suiteReport([suiteTest('ping')], {
     version: '1.1',
     registry: '127.0.0.1:5000',
@@ -94,7 +94,7 @@ test('settings that the suite did not take are a fault, whatever further ones it
 const push = (way: string, verdict: 'passed' | 'failed' | 'skipped') =>
   suiteTest(`image/push/${way}`, verdict);
 
-test('a proxy that passes whatever the registry behind it passes has lost nothing', (t) => {
+test('a proxy that passes everything that the registry behind it passes has lost nothing', (t) => {
   const bare = suiteReport([suiteTest('ping'), suiteTest('empty/referrers', 'failed')]);
   t.deepEqual(judgeLosses(bare, bare), []);
   t.deepEqual(judgeLosses(bare, suiteReport([suiteTest('ping'), suiteTest('empty/referrers')])), []);
@@ -137,7 +137,7 @@ test('a test that is not run through the proxy is lost', (t) => {
   ]);
 });
 
-test('what the registry alone could not even come to is not lost', (t) => {
+test('a test that the registry alone never reached is not lost', (t) => {
   const bare = suiteReport([suiteTest('push', 'failed'), suiteTest('a/tag-delete', 'skipped')]);
   const through = suiteReport([
     suiteTest('push'),
@@ -148,12 +148,12 @@ test('what the registry alone could not even come to is not lost', (t) => {
   t.deepEqual(judgeLosses(bare, through), []);
 });
 
-test('a blob that the proxy takes at once needs no second way of pushing it', (t) => {
+test('a blob that the proxy accepts at once needs no second way of pushing it', (t) => {
   const bare = suiteReport([push('blob-post-put', 'failed'), push('blob-patch-stream', 'passed')]);
   t.deepEqual(judgeLosses(bare, suiteReport([push('blob-post-put', 'passed')])), []);
 });
 
-test('a group that passes whole may be smaller, since it needs no second way; one that does not may not', (t) => {
+test('a group that passes completely may be smaller, because it needs no second way of pushing; any other may not', (t) => {
   const bare = suiteReport([
     push('by-digest', 'skipped'),
     push('by-tag', 'passed'),

@@ -24,7 +24,7 @@ test('counts an error of the suite as a failure', (t) => {
   t.is(tests[1]?.verdict, 'failed');
 });
 
-test('takes what the suite skipped because it was told to for switched off', (t) => {
+test('reads what the suite skipped because of its settings as switched off', (t) => {
   t.deepEqual(
     parseReport(files).tests.map(({verdict}) => verdict),
     ['passed', 'failed', 'skipped', 'off'],
@@ -38,7 +38,7 @@ for (const [what, broken, expected] of [
   [
     'a status that the suite does not have',
     {junit: files.junit.replace('"passed"', '"fine"')},
-    'junit.xml says "fine" of "OCI Conformance Test/ping", which is no status of the suite',
+    'junit.xml has the status "fine" for "OCI Conformance Test/ping", which is not a status of the suite',
   ],
   ['an empty results.yaml', {results: ''}, 'results.yaml has no "config"'],
 ] as const) {
@@ -54,6 +54,6 @@ test('merges the parts of a run: counts are added, tests follow each other', (t)
   t.deepEqual(tests, [...report.tests, ...more.tests]);
 });
 
-test('does not take nothing for a report', (t) => {
+test('refuses to merge no reports', (t) => {
   t.throws(() => merge([]), {message: 'the suite was not run at all'});
 });

@@ -7,7 +7,7 @@ const STATUS: Record<Verdict, string> = {
   off: 'skipped',
 };
 
-/** A test as the suite lists it, passed unless told otherwise. */
+/** A test as the suite lists it; passed by default. */
 export const suiteTest = (name: string, verdict: Verdict = 'passed', reason = ''): TestResult => ({
   name,
   verdict,
