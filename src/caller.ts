@@ -1,8 +1,8 @@
-/** Who asks, and with which credential. Every verb takes one. */
+/** Who is asking, and with which credential. */
 export interface Caller {
-  /** Equal for equal credentials, never the credential itself. Part of every key that answers are shared under. */
+  /** Equal for equal credentials, and never the credential itself. Part of the key of every shared answer. */
   readonly key: string;
-  /** The `Via` entries (RFC 9110, section 7.6.3) that the request arrived with, so that a loop can be seen. */
+  /** The request's `Via` entries (RFC 9110, section 7.6.3), which reveal a loop. */
   readonly via: readonly string[];
 }
 

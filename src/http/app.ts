@@ -13,7 +13,7 @@ export interface AppParts {
   verbs: Verbs;
   /** Decides who may do what, before a verb is called. */
   access: Pick<Access, 'registry' | 'repository'>;
-  /** The configuration of the moment; each request keeps the one it finds. */
+  /** The current configuration; each request keeps the one that it begins with. */
   registries: () => Registries;
   /** This server's own name in `Via`. */
   pseudonym: string;
@@ -23,7 +23,7 @@ export interface AppParts {
   events: Events;
 }
 
-/** The OCI distribution API over Koa: it calls what answers a request, and never writes the answer itself. */
+/** The OCI distribution API over Koa, which finds the answers and does not write them. */
 export function createApp(parts: AppParts): Koa<RequestState> {
   const {verbs, access, registries, pseudonym, trustedProxies, clock, events} = parts;
   const app = new Koa<RequestState>();
@@ -44,7 +44,7 @@ export function createApp(parts: AppParts): Koa<RequestState> {
   });
   app.use(createRouter(endpointsOf(verbs), access).routes());
 
-  // Koa reports what becomes of a response after it was handed over, such as a connection that was reset.
+  // Koa reports errors of a response that is already being sent, such as a reset connection.
   app.on('error', (error: unknown, ctx: Context) => sender.breakOff(ctx.state['exchange'], error));
   return app;
 }

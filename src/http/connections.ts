@@ -2,11 +2,11 @@ import type {Socket} from 'node:net';
 import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
 
-/** The connections of one server, whatever HTTP or the application does with them. */
+/** The connections of one server, including those that HTTP has let go of. */
 export interface Connections {
-  /** Holds a connection until it has closed, and cuts it when its client takes none of the bytes that wait for it. */
+  /** Tracks a connection until it closes, and cuts it when its client takes none of the bytes that wait for it. */
   add(socket: Socket): void;
-  /** Cuts them all, also those that HTTP has let go of. */
+  /** Cuts all of them. */
   destroyAll(): void;
 }
 
@@ -17,13 +17,13 @@ export interface ConnectionsParts {
   events: Events;
 }
 
-/** How often the connections are looked at within `sendTimeout`: by one interval later, a client is cut off. */
-const LOOKS = 4;
+/** Checks per `sendTimeout`. A stalled client is cut off at most one interval late. */
+const CHECKS_PER_TIMEOUT = 4;
 
-/** What a connection had sent when it was last looked at, and in how many looks since then nothing more. */
+/** The bytes that a connection had sent at the last check, and the number of checks since it last made progress. */
 interface Progress {
   sent: number;
-  idleLooks: number;
+  idleChecks: number;
 }
 
 export function createConnections({sendTimeout, clock, events}: ConnectionsParts): Connections {
@@ -32,18 +32,18 @@ export function createConnections({sendTimeout, clock, events}: ConnectionsParts
 
   function watch(): void {
     watching = open.size > 0;
-    if (watching) clock.after(sendTimeout / LOOKS, look);
+    if (watching) clock.after(sendTimeout / CHECKS_PER_TIMEOUT, check);
   }
 
-  function look(): void {
+  function check(): void {
     for (const [socket, progress] of open) {
       const waiting = socket.writableLength;
-      // What the system has taken, which it does no faster than the client reads.
+      // What the system has accepted, which it does no faster than the client reads.
       const sent = socket.bytesWritten - waiting;
       const isIdle = waiting > 0 && sent === progress.sent;
       progress.sent = sent;
-      progress.idleLooks = isIdle ? progress.idleLooks + 1 : 0;
-      if (progress.idleLooks >= LOOKS) cut(socket);
+      progress.idleChecks = isIdle ? progress.idleChecks + 1 : 0;
+      if (progress.idleChecks >= CHECKS_PER_TIMEOUT) cut(socket);
     }
     watch();
   }
@@ -55,10 +55,10 @@ export function createConnections({sendTimeout, clock, events}: ConnectionsParts
 
   return {
     add(socket) {
-      open.set(socket, {sent: 0, idleLooks: 0});
+      open.set(socket, {sent: 0, idleChecks: 0});
       socket.once('close', () => open.delete(socket));
-      // Node takes its own listener off before `connect` and `upgrade`, and an error that nobody listens to ends the
-      // process. Nothing is left to do: the socket destroys itself, and whoever writes to it sees it close.
+      // Node removes its own listener before `connect` and `upgrade`, and an unhandled error event ends the process.
+      // Nothing is left to do here: the socket destroys itself, and its writer sees it close.
       socket.on('error', () => {});
       if (!watching) watch();
     },

@@ -56,12 +56,17 @@ export type Endpoint = {
   | {readonly needs: 'repository'; readonly methods: Methods<Operation<Route>>}
 );
 
+/** What anybody may ask: it says nothing about any content. */
+const openEndpoints = ({metrics, readiness}: Verbs): readonly Endpoint[] => [
+  {path: '/v2{/}', kind: 'ping', needs: 'none', methods: {GET: {handler: ping}}},
+  {path: '/metrics', kind: 'metrics', needs: 'none', methods: {GET: {handler: getMetrics(metrics)}}},
+  {path: '/healthz', kind: 'probe', needs: 'none', methods: {GET: {handler: getHealth}}},
+  {path: '/readyz', kind: 'probe', needs: 'none', methods: {GET: {handler: getReadiness(readiness)}}},
+];
+
 /** The one list of what is served. */
 export const endpointsOf = (verbs: Verbs): readonly Endpoint[] => [
-  {path: '/v2{/}', kind: 'ping', needs: 'none', methods: {GET: {handler: ping}}},
-  {path: '/metrics', kind: 'metrics', needs: 'none', methods: {GET: {handler: getMetrics(verbs.metrics)}}},
-  {path: '/healthz', kind: 'probe', needs: 'none', methods: {GET: {handler: getHealth}}},
-  {path: '/readyz', kind: 'probe', needs: 'none', methods: {GET: {handler: getReadiness(verbs.readiness)}}},
+  ...openEndpoints(verbs),
   {
     path: '/v2/_catalog',
     kind: 'catalog',
@@ -120,11 +125,11 @@ export const endpointsOf = (verbs: Verbs): readonly Endpoint[] => [
   },
 ];
 
-/** What Koa carries from the door of the application to the router, and back. */
+/** What Koa carries from the application to the router, and back. */
 export interface RequestState extends DefaultState {
   exchange: Exchange;
   caller: Caller;
-  /** The configuration of the moment at which the request came. */
+  /** The configuration at the time of the request. */
   registries: Registries;
   answer?: Answer;
 }
@@ -159,9 +164,9 @@ const requestOf = ({method, path, query, params, req, state}: Ctx): Request => (
 });
 
 /**
- * The one door: a request that was parsed is routed, authorized and then given to its handler.
+ * The one door: routes a parsed request, authorizes it and gives it to its handler.
  * @param exchange learns where the request was routed, for the log and for the answer to an error
- * @throws OciError for a method that is not served, a place that there is not, and a caller that may not do it there
+ * @throws OciError for an unsupported method, for a place that does not exist, and for a caller that is denied
  */
 export async function answerAt(
   endpoint: Endpoint,
@@ -194,7 +199,7 @@ export async function answerAt(
   }
 }
 
-/** Whatever is not denied here is decided by the content that is asked for. */
+/** Whether an unknown repository has the content is up to the verb. @throws OciError DENIED */
 function admit({verdict}: Decision): void {
   if (verdict === 'denied') throw new OciError('DENIED');
 }
@@ -245,7 +250,7 @@ function registryAsked(request: Request, exchange: Routed): Registry | undefined
   return registry;
 }
 
-/** A name that leads nowhere changes nothing about the method being wrong. */
+/** Whether the repository's registry takes pushes; false where the request leads to none. */
 function takesPushes(request: Request, exchange: Routed): boolean {
   try {
     return routed(request, exchange).registry.push.mode !== 'deny';
@@ -272,6 +277,6 @@ function methodRefused(method: string, allow: readonly string[]): OciError {
 function refusePath(ctx: Ctx): never {
   throw new OciError('UNSUPPORTED', {
     status: 404,
-    message: `${ctx.path.slice(0, 120)} is no endpoint of the OCI distribution specification that is served here; they all begin with /v2/`,
+    message: `${ctx.path.slice(0, 120)} is not an endpoint; those of the OCI distribution specification begin with /v2/`,
   });
 }

@@ -53,11 +53,11 @@ test('a warning is 299, no agent, and a quoted string', (t) => {
   t.is(warning('say "no" \\ twice'), String.raw`299 - "say \"no\" \\ twice"`);
 });
 
-test('what a header may not hold is replaced', (t) => {
+test('characters that a header must not contain are replaced', (t) => {
   t.is(warning('a\r\nSet-Cookie: b\0é'), '299 - "a??Set-Cookie: b??"');
 });
 
-test('a warning holds at most 4,096 bytes and is whole all the same', (t) => {
+test('a warning of at most 4,096 bytes stays well-formed', (t) => {
   t.is(warning('x'.repeat(10_000)).length, 4096);
   for (let front = 0; front < 4; front++) {
     const text = warning('x'.repeat(front) + '\\'.repeat(5000));

@@ -16,7 +16,7 @@ async function start(t: Lifetime, script: Expectation[] = []) {
   return startBackref(t, {registries: [upstream]});
 }
 
-/** One server for all that is malformed, side by side: its upstream is never asked for anything. */
+/** One server for all malformed requests: its upstream is never asked for anything. */
 const shared = shareAmongTests(test, (lifetime) => start(lifetime));
 
 const names: [what: string, name: string][] = [
@@ -72,7 +72,7 @@ const digests: [what: string, text: string][] = [
   ['an unknown algorithm', `md5:${hex.slice(32)}`],
   ['the name of a property as algorithm', `constructor:${hex}`],
   ['the length of another algorithm', `sha512:${hex}`],
-  ['letters that are no digits', `sha256:${'g'.repeat(64)}`],
+  ['letters that are not digits', `sha256:${'g'.repeat(64)}`],
   ['no algorithm', `:${hex}`],
   ['no digits', 'sha256:'],
   ['a path upwards', `sha256:..%2F${hex.slice(3)}`],
@@ -139,7 +139,7 @@ for (const name of ['ns', 'n', 'last']) {
   });
 }
 
-test('an ns that is an address, a path or not ASCII is NAME_UNKNOWN and dialled by nobody', async (t) => {
+test('an ns that is an address, a path or not ASCII is NAME_UNKNOWN and is never dialled', async (t) => {
   const elsewhere = await createScriptedUpstream(t);
   const proxy = await shared();
   for (const ns of [
@@ -201,7 +201,7 @@ const refused: [what: string, text: string, status: number][] = [
 ];
 
 for (const [what, text, status] of refused) {
-  test(`${what} is ${status}, told as an error of the specification`, async (t) => {
+  test(`${what} is ${status}, with an error of the specification`, async (t) => {
     const proxy = await shared();
     const got = await askRaw(t, proxy.port, text);
     t.is(got?.status, status);
@@ -224,7 +224,7 @@ test('a request that ends in the middle of its headers is 400', async (t) => {
   t.is(got?.status, 400);
 });
 
-test('HTTP/1.0 is answered, without a Host too, and the connection ends', async (t) => {
+test('HTTP/1.0 is answered, with or without a Host, and the connection ends', async (t) => {
   const proxy = await shared();
   for (const text of ['GET /v2/ HTTP/1.0\r\n\r\n', `GET /v2/ HTTP/1.0\r\n${HOST}\r\n`]) {
     const got = await askRaw(t, proxy.port, text);
@@ -250,7 +250,7 @@ for (const target of [
   });
 }
 
-test('the host of an absolute target goes before the Host header', async (t) => {
+test('the host of an absolute target takes precedence over the Host header', async (t) => {
   const docker = await createScriptedUpstream(t);
   const ghcr = await createScriptedUpstream(t, [{request: 'GET /v2/a/manifests/1', answer: {status: 404}}]);
   const proxy = await startBackref(t, {registries: [docker, {url: ghcr.url, name: 'ghcr.io'}]});
@@ -258,7 +258,7 @@ test('the host of an absolute target goes before the Host header', async (t) => 
   t.is(got?.status, 404);
 });
 
-test('an absolute target without a path, or with a query alone, is no endpoint', async (t) => {
+test('an absolute target without a path, or with only a query, is not an endpoint', async (t) => {
   const proxy = await shared();
   for (const target of ['http://host', 'http://host?/v2/', 'http://host/../v2/']) {
     const got = await askRaw(t, proxy.port, `GET ${target} HTTP/1.1\r\n${HOST}\r\n`);
@@ -283,7 +283,7 @@ test('pipelined requests are answered in their order, errors among them', async 
   t.deepEqual(statuses, [404, 400, 200, 405, 200]);
 });
 
-test('garbage behind a request is answered after it', async (t) => {
+test('garbage after a request is answered after it', async (t) => {
   const proxy = await shared();
   const {send, answer} = await openRaw(t, proxy.port);
   send(`GET /v2/ HTTP/1.1\r\n${HOST}\r\n`);
@@ -292,7 +292,7 @@ test('garbage behind a request is answered after it', async (t) => {
   t.is((await answer())?.status, 400);
 });
 
-test('garbage behind a request whose body is on its way never gets into that body', async (t) => {
+test('garbage after a request whose body is still arriving never becomes part of that body', async (t) => {
   const blob = randomBlob(1000);
   const wait = Promise.withResolvers<void>();
   t.teardown(wait.resolve);
@@ -317,7 +317,7 @@ test('garbage behind a request whose body is on its way never gets into that bod
   t.is(Buffer.concat(rest).length, 0);
 });
 
-test('a body of a GET is passed over, and the next request is read', async (t) => {
+test('the body of a GET is skipped, and the next request is read', async (t) => {
   const proxy = await shared();
   const {send, answer} = await openRaw(t, proxy.port);
   send(`GET /v2/ HTTP/1.1\r\n${HOST}Content-Length: 5\r\n\r\nhello`);
@@ -338,7 +338,7 @@ test('a pushed body is not waited for: the 405 comes first', async (t) => {
 });
 
 for (const expectation of ['100-continue', '200-ok', '']) {
-  test(`Expect: ${expectation} is answered as if it were not there`, async (t) => {
+  test(`Expect: ${expectation} is ignored`, async (t) => {
     const proxy = await shared();
     const got = await askRaw(t, proxy.port, `GET /v2/ HTTP/1.1\r\n${HOST}Expect: ${expectation}\r\n\r\n`);
     t.is(got?.status, 200);
@@ -375,7 +375,7 @@ test('odd conditional, range and cache headers never fail a request', async (t) 
   }
 });
 
-test('what follows a request that says close is not read, and does not spoil its answer', async (t) => {
+test('what follows a request with Connection: close is not read, and does not affect its answer', async (t) => {
   const proxy = await startBackref(t, {registries: [{url: 'http://127.0.0.1:1'}]});
   const last = 'GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n';
   const connection = await openRaw(t, proxy.port);

@@ -16,7 +16,7 @@ const other = randomBlob(3000);
 
 const EVERYTHING = {blobs: true, children: true, sizes: true};
 
-/** Two hosted registries, `apps.local` (the default) and `other.local`, that may come to no fault of their own. */
+/** Two hosted registries, `apps.local` (the default) and `other.local`, that must not cause a fault. */
 async function start(t: Lifetime): Promise<Backref> {
   const hosted = await startBackref(t, {
     registries: [{name: 'apps.local', library: false, validate: EVERYTHING}, {name: 'other.local'}],
@@ -30,7 +30,7 @@ async function start(t: Lifetime): Promise<Backref> {
   return hosted;
 }
 
-/** One for what is refused and leaves nothing behind. */
+/** A shared one, for what is refused and leaves nothing behind. */
 const shared = shareAmongTests(test, start);
 
 /** @throws unless the answer is an error of the specification. */
@@ -58,14 +58,14 @@ const put = (
 const putManifest = (hosted: Backref, body: Buffer | string, type = OCI_MANIFEST, reference = 'v1') =>
   hosted.ask(`/v2/app/manifests/${reference}`, {method: 'PUT', body, headers: {'Content-Type': type}});
 
-/** Resolves when so much of an upload is here. */
+/** Resolves when this many bytes of an upload are here. */
 async function reaches(hosted: Backref, location: string, range: string): Promise<void> {
   while ((await hosted.ask(location)).headers.range !== range);
 }
 
 const spooled = ({folder}: Backref): Promise<string[]> => readdir(join(folder, 'spool')).catch(() => []);
 
-/** Lets the time of every upload pass. */
+/** Lets every upload expire. */
 async function expireUploads({server, clock}: Backref): Promise<number> {
   clock.move(2 * DAY);
   const commands = await server.commands();
@@ -106,7 +106,7 @@ for (const [how, push] of wrong) {
   });
 }
 
-test('a manifest whose digest is another one is 400 DIGEST_INVALID', async (t) => {
+test('a manifest with another digest is 400 DIGEST_INVALID', async (t) => {
   const hosted = await shared();
   const [image, another] = [plainManifest(), plainManifest()];
   t.like(fault(await putManifest(hosted, image.bytes, image.mediaType, another.digest)), {
@@ -117,7 +117,7 @@ test('a manifest whose digest is another one is 400 DIGEST_INVALID', async (t) =
     t.is((await hosted.ask(`/v2/app/manifests/${digest}`)).status, 404);
 });
 
-test('chunks with a gap, backwards or once more are 416 with what is here, and the upload goes on', async (t) => {
+test('chunks that leave a gap, go back or repeat are 416 with the received range, and the upload can continue', async (t) => {
   const hosted = await start(t);
   const location = await begin(hosted);
   const refused = async (range: string, here: string) => {
@@ -178,7 +178,7 @@ test('an upload that is unknown, over, cancelled or of another repository is 404
   t.is((await put(hosted, mine, other.digest, other.bytes)).status, 201);
 });
 
-test('a body that breaks off leaves what came of it: the client goes on there', async (t) => {
+test('a body that breaks off leaves the bytes that arrived, and the client continues there', async (t) => {
   const hosted = await start(t);
   const location = await begin(hosted);
   const {send, socket} = await openRaw(t, hosted.port);
@@ -195,7 +195,7 @@ test('a body that breaks off leaves what came of it: the client goes on there', 
   t.is((await put(hosted, location, blob.digest)).status, 201);
 });
 
-test('uploads that were left alone are swept, with their bytes', async (t) => {
+test('abandoned uploads are swept, with their bytes', async (t) => {
   const hosted = await start(t);
   const left = [await begin(hosted), await begin(hosted, '/v2/other.local/app/blobs/uploads/')];
   for (const location of left) await patch(hosted, location, blob.bytes);
@@ -205,7 +205,7 @@ test('uploads that were left alone are swept, with their bytes', async (t) => {
   for (const location of left) t.is(fault(await hosted.ask(location)).code, 'BLOB_UPLOAD_UNKNOWN');
 });
 
-test('a manifest of more than 4 MiB is 413 as it is configured', async (t) => {
+test('a manifest of more than the configured 4 MiB is 413', async (t) => {
   const hosted = await start(t);
   const manifest = (size: number) => {
     const [head, tail] = [`{"schemaVersion":2,"mediaType":"${OCI_INDEX}","manifests":[],"x":"`, '"}'];
@@ -223,7 +223,7 @@ const entry = (index: number) =>
 
 const bombs: [what: string, body: () => string][] = [
   ['no body', () => ''],
-  ['no JSON', () => 'hello'],
+  ['text that is not JSON', () => 'hello'],
   ['half of an object', () => '{"schemaVersion":2'],
   ['two objects', () => '{}{}'],
   ['a list', () => '[]'],
@@ -231,7 +231,7 @@ const bombs: [what: string, body: () => string][] = [
   ['a number', () => '1e999'],
   ['invalid UTF-8', () => '{"a":"\xff"}'],
   ['a million open brackets', () => '['.repeat(1_000_000)],
-  ['lists of a depth of a million', () => manifestWith(`,"x":${nested('[', ']', 1_000_000)}`)],
+  ['lists nested a million deep', () => manifestWith(`,"x":${nested('[', ']', 1_000_000)}`)],
   [
     'objects of a depth of 500,000',
     () => manifestWith(`,"x":${nested('{"a":', '}', 500_000).replace('}', '1}')}`),
@@ -259,7 +259,7 @@ for (const [what, body] of bombs) {
   });
 }
 
-test('an index of a million manifests is 413, and one of as many as fit is told what is missing', async (t) => {
+test('an index of a million manifests is 413, and one with as many as fit is refused with what is missing', async (t) => {
   const hosted = await shared();
   const index = (count: number) =>
     `{"schemaVersion":2,"mediaType":"${OCI_INDEX}","manifests":[${Array.from({length: count}, (_, number) => entry(number)).join()}]}`;
@@ -269,7 +269,7 @@ test('an index of a million manifests is 413, and one of as many as fit is told 
   t.true(got.body.length < 10_000);
 });
 
-test('a manifest that names blobs which are not here is MANIFEST_BLOB_UNKNOWN and sets no tag', async (t) => {
+test('a manifest that names missing blobs is MANIFEST_BLOB_UNKNOWN and sets no tag', async (t) => {
   const hosted = await shared();
   const image = imageManifest([blob]);
   const {code, message} = fault(await putManifest(hosted, image.bytes));
@@ -294,7 +294,7 @@ test('a Content-Type that contradicts the manifest is 400 MANIFEST_INVALID', asy
   t.is(fault(await putManifest(hosted, bytes, OCI_MANIFEST)).code, 'MANIFEST_INVALID');
 });
 
-test('what is not there cannot be deleted: 404', async (t) => {
+test('a DELETE of something that does not exist is 404', async (t) => {
   const hosted = await shared();
   for (const [path, code] of [
     ['manifests/v1', 'MANIFEST_UNKNOWN'],
@@ -305,7 +305,7 @@ test('what is not there cannot be deleted: 404', async (t) => {
   }
 });
 
-test('names, tags and digests that are malformed are 400 where something is pushed, too', async (t) => {
+test('malformed names, tags and digests are 400 in pushes too', async (t) => {
   const hosted = await shared();
   for (const [method, path, code] of [
     ['POST', '/v2/App/blobs/uploads/', 'NAME_INVALID'],

@@ -2,12 +2,12 @@ import test from 'ava';
 import {ANONYMOUS} from '../../src/caller.ts';
 import {callerOf} from '../../src/http/caller.ts';
 
-test('the proxies on the way are told', (t) => {
+test('the entries of Via are passed on', (t) => {
   t.is(callerOf(undefined), ANONYMOUS);
   t.deepEqual(callerOf('1.1 one,  1.0 two (it)').via, ['1.1 one', '1.0 two (it)']);
 });
 
-test('of a chain longer than any proxies make, the latest are passed on', (t) => {
+test('of an implausibly long Via, only the latest entries are passed on', (t) => {
   const {via} = callerOf([...Array.from({length: 3000}, () => '1.1 proxy'), '1.1 last'].join(', '));
   t.true(via.join(', ').length <= 1024);
   t.is(via[0], '1.1 proxy');

@@ -28,7 +28,7 @@ for (const [field, matches] of [
   });
 }
 
-test('among any other members the own one is found, and without it nothing is', (t) => {
+test('the own validator is found among any others, and nothing is found without it', (t) => {
   const member = fc.string().map((text) => `"${text.replaceAll(/[",*]/g, '')}"`);
   fc.assert(
     fc.property(fc.array(member), fc.array(member), (before, after) => {
@@ -40,7 +40,7 @@ test('among any other members the own one is found, and without it nothing is', 
   t.pass();
 });
 
-test('any text is answered without a throw', (t) => {
+test('no text makes it throw', (t) => {
   fc.assert(fc.property(fc.string({unit: 'binary'}), (text) => typeof noneMatch(text, digest) === 'boolean'));
   t.pass();
 });

@@ -10,7 +10,7 @@ import {errorOf, SPEC_CODES} from './spec-codes.ts';
 const {digest} = randomBlob(1);
 const zeros = `sha256:${'0'.repeat(64)}`;
 
-test('every code that is answered with a 4xx is one of the specification, and each of those is there', (t) => {
+test('the codes of 4xx answers are exactly those of the specification', (t) => {
   const codes = Object.keys(ERRORS) as ErrorCode[];
   t.deepEqual(codes.filter((code) => ERRORS[code].status < 500).sort(), [...SPEC_CODES].sort());
 });
@@ -31,7 +31,7 @@ test('an error becomes status, headers and one entry with the request id', (t) =
   });
 });
 
-test('a fault of ours tells no more than the request id', (t) => {
+test('a defect of ours reveals only the request id', (t) => {
   const {status, body} = errorAnswer(new TypeError('secret path /etc'), 'id');
   t.is(status, 500);
   t.is(
@@ -89,7 +89,7 @@ test('two requests never share an id', async (t) => {
   t.not(first?.headers['x-request-id'], second?.headers['x-request-id']);
 });
 
-test('a range outside of the blob is 416 SIZE_INVALID and tells the size', async (t) => {
+test('a range outside of the blob is 416 SIZE_INVALID with the size', async (t) => {
   const blob = randomBlob(10);
   const upstream = await createScriptedUpstream(t, [
     {request: `GET /v2/library/app/blobs/${blob.digest}`, answer: {body: blob.bytes}},
@@ -103,7 +103,7 @@ test('a range outside of the blob is 416 SIZE_INVALID and tells the size', async
   t.is(got.headers['accept-ranges'], undefined);
 });
 
-test('a miss that the upstream cannot fill is 503 with its reason, the request id and Retry-After', async (t) => {
+test('a miss that the upstream cannot answer is 503 with its reason, the request id and Retry-After', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: `GET /v2/library/app/manifests/${zeros}`, answer: {status: 500}},
   ]);
@@ -122,7 +122,7 @@ test('a miss that the upstream cannot fill is 503 with its reason, the request i
   });
 });
 
-test('the event of a request tells what the client was told, and the bytes that it was sent', async (t) => {
+test('the event of a request has what the client was told, and the bytes that it was sent', async (t) => {
   const upstream = await createScriptedUpstream(t);
   const proxy = await startBackref(t, {registries: [upstream]});
   const ended = () => once(proxy.server.events, 'request.end');

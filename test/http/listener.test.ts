@@ -49,7 +49,7 @@ for (const [what, text] of [
   ['CONNECT', CONNECT],
   ['garbage', 'garbage\r\n\r\n'],
 ] as const) {
-  test(`the refusal of ${what} behind a request that is not answered yet is not sent as its answer`, async (t) => {
+  test(`the refusal of ${what} after a request that is not answered yet is not sent as its answer`, async (t) => {
     const wait = Promise.withResolvers<void>();
     t.teardown(wait.resolve);
     const upstream = await createScriptedUpstream(t, [
@@ -124,7 +124,7 @@ test('a pipelined request begins when the one before it is answered, and never o
   t.deepEqual(begun, paths.slice(0, 2));
 });
 
-test('a client that pipelines a hundred requests more than are answered is cut off', async (t) => {
+test('a client that pipelines a hundred requests beyond the answered ones is cut off', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: 'GET /v2/library/app/manifests/1', answer: {before: HANG}},
   ]);

@@ -31,7 +31,7 @@ test('two bodies never share a boundary', (t) => {
   t.not(made([]).contentType, made([]).contentType);
 });
 
-test('parts are opened one after the other, only when they are reached', async (t) => {
+test('parts are opened one by one, each when it is reached', async (t) => {
   const opened: number[] = [];
   const {body} = multipart(
     [
@@ -59,7 +59,7 @@ const span = fc
   .tuple(fc.nat(content.length - 1), fc.nat(content.length - 1))
   .map(([a, b]) => ({start: Math.min(a, b), end: Math.max(a, b)}));
 
-test('the length told is the length sent, whatever the parts', async (t) => {
+test('the declared length is the length sent, whatever the parts', async (t) => {
   await fc.assert(
     fc.asyncProperty(fc.array(span, {maxLength: 64}), async (spans) => {
       const {length, body} = made(spans);

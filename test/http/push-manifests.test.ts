@@ -18,7 +18,7 @@ const receipt = (changes: Partial<ManifestReceipt> = {}): ManifestReceipt => ({
 });
 const TYPE = {'Content-Type': image.mediaType};
 
-/** Notes what is put, and takes it. */
+/** Records and accepts what is put. */
 function taking(changes: Partial<ManifestReceipt> = {}) {
   const seen: {reference: string; manifest: PushedManifest}[] = [];
   const putManifest = async (_route: unknown, reference: string, manifest: PushedManifest) => {
@@ -28,7 +28,7 @@ function taking(changes: Partial<ManifestReceipt> = {}) {
   return {seen, putManifest};
 }
 
-test('a manifest is taken byte for byte: 201 with its place and its digest', async (t) => {
+test('a manifest is accepted byte for byte: 201 with its location and its digest', async (t) => {
   const {seen, putManifest} = taking();
   const {port} = await startPushServer(t, {putManifest});
   for (const reference of ['v1', image.digest]) {
@@ -48,7 +48,7 @@ test('a manifest is taken byte for byte: 201 with its place and its digest', asy
   }
 });
 
-test('Location is in the naming of the client: prefix and ns are kept', async (t) => {
+test('Location keeps the client’s own naming, prefix and ns included', async (t) => {
   const {port} = await startPushServer(t, taking());
   for (const [name, query] of [
     ['ghcr.io/org/app', ''],
@@ -59,7 +59,7 @@ test('Location is in the naming of the client: prefix and ns are kept', async (t
   }
 });
 
-test('OCI-Subject is what the referrers of which list it from now on', async (t) => {
+test('OCI-Subject names the subject whose referrers now include the manifest', async (t) => {
   const {port} = await startPushServer(t, taking({subject}));
   const got = await ask(port, 'PUT', '/v2/app/manifests/1', image.bytes, TYPE);
   t.is(got.headers['oci-subject'], subject);
@@ -82,7 +82,7 @@ for (const [given, mediaType] of [
 
 const tagged = (count: number) => Array.from({length: count}, (_, index) => `tag=t${index}`).join('&');
 
-test('?tag= names further tags, each of those set has a header OCI-Tag', async (t) => {
+test('?tag= names further tags, and each that was set is in OCI-Tag', async (t) => {
   const {seen, putManifest} = taking();
   const {port} = await startPushServer(t, {putManifest});
   const path = `/v2/app/manifests/${image.digest}?tag=1.2&ns=ghcr.io&tag=1&tag=1`;
@@ -94,7 +94,7 @@ test('?tag= names further tags, each of those set has a header OCI-Tag', async (
   t.deepEqual(seen[0]?.manifest.tags, [parseTag('1.2'), parseTag('1')]);
 });
 
-test('100 further tags are taken, 101 are 414', async (t) => {
+test('100 further tags are accepted, 101 are 414', async (t) => {
   const {seen, putManifest} = taking();
   const {port} = await startPushServer(t, {putManifest});
   const put = (count: number) =>
@@ -117,7 +117,7 @@ for (const tag of ['', '-a', 'a%20b', 'a:b', image.digest, 'a'.repeat(129)]) {
 
 const LIMIT = 64 * 1024;
 
-test('a manifest up to the limit is taken, its length told or not', async (t) => {
+test('a manifest up to the limit is accepted, with or without a declared length', async (t) => {
   const {seen, putManifest} = taking();
   const {port} = await startPushServer(t, {putManifest});
   const bytes = randomBytes(LIMIT);
@@ -127,7 +127,7 @@ test('a manifest up to the limit is taken, its length told or not', async (t) =>
   }
 });
 
-test('a larger one is 413 and names the setting, its length told or not', async (t) => {
+test('a larger one is 413 and names the setting, with or without a declared length', async (t) => {
   const {port} = await startPushServer(t, {});
   const bytes = randomBytes(LIMIT + 1);
   for (const framing of [{'Content-Length': LIMIT + 1}, {'Transfer-Encoding': 'chunked'}]) {
@@ -139,7 +139,7 @@ test('a larger one is 413 and names the setting, its length told or not', async 
   }
 });
 
-test('one that tells of a terabyte is refused before a byte of it came', async (t) => {
+test('one that declares a terabyte is refused before its first byte arrives', async (t) => {
   const {port} = await startPushServer(t, {});
   const text = `PUT /v2/app/manifests/1 HTTP/1.1\r\n${HOST}Content-Length: 1000000000000\r\n\r\n`;
   t.is((await askRaw(t, port, text, 'PUT'))?.status, 413);

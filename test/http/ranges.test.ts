@@ -58,13 +58,13 @@ for (const [header, verdict] of rows) {
   });
 }
 
-test('nothing of an empty blob can be had, and all of it without a range', (t) => {
+test('no range of an empty blob is satisfiable; without a range it is whole', (t) => {
   t.is(rangesOf('bytes=0-', 0), 'unsatisfiable');
   t.is(rangesOf('bytes=-5', 0), 'unsatisfiable');
   t.is(rangesOf(undefined, 0), 'whole');
 });
 
-test('64 parts are parts, 65 are answered as the whole', (t) => {
+test('64 parts are answered as parts, 65 as the whole', (t) => {
   const parts = (count: number) => Array.from({length: count}, (_, index) => `${2 * index}-${2 * index}`);
   t.is(rangesOf(`bytes=${parts(64)}`, SIZE).length, 64);
   t.is(rangesOf(`bytes=${parts(65)}`, SIZE), 'whole');
@@ -87,7 +87,7 @@ const header = fc.oneof(
     .map(([unit, parts]) => unit + parts.join(',')),
 );
 
-test('whatever is asked, every part lies within the content, and no two parts overlap', (t) => {
+test('for any header, every part lies within the content, and no two parts overlap', (t) => {
   fc.assert(
     fc.property(header, fc.nat(4000), (text, size) => {
       const verdict = rangesOf(text, size);

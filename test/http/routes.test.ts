@@ -8,7 +8,7 @@ import {errorOf} from './spec-codes.ts';
 
 const {digest} = randomBlob(1);
 
-/** One server of two registries that may ask neither. */
+/** One server with two registries, of which it may ask neither. */
 const shared = shareAmongTests(test, async (lifetime) => {
   const upstream = await createScriptedUpstream(lifetime);
   const other = await createScriptedUpstream(lifetime);
@@ -32,7 +32,7 @@ for (const path of ['/v2/', '/v2', '/v2/?ns=ghcr.io', '/v2/?anything=%zz']) {
   });
 }
 
-test('Authorization of a client is not looked at', async (t) => {
+test('the Authorization header of a client is ignored', async (t) => {
   const {proxy} = await shared();
   for (const authorization of ['Basic !!', 'Bearer x', 'Nonsense', '']) {
     t.is((await proxy.ask('/v2/', {headers: {authorization}})).status, 200);
@@ -81,7 +81,7 @@ test('a refused push names the registry, its setting and where to push instead',
   );
 });
 
-test('a push is refused by the registry that it is meant for', async (t) => {
+test('a push is refused by the registry that it is routed to', async (t) => {
   const {proxy} = await shared();
   for (const path of ['/v2/ghcr.io/app/blobs/uploads/', '/v2/app/blobs/uploads/?ns=ghcr.io']) {
     t.regex(errorOf(await proxy.ask(path, {method: 'POST'})).message, /registries\.ghcr\.io\.push is "deny"/);
@@ -120,17 +120,17 @@ for (const path of [
   '/%2e%2e/%2e%2e/etc/passwd',
   '/../../etc/passwd',
 ]) {
-  test(`${path.replace(digest, '<digest>')} is no endpoint: 404 UNSUPPORTED`, async (t) => {
+  test(`${path.replace(digest, '<digest>')} is not an endpoint: 404 UNSUPPORTED`, async (t) => {
     const {proxy} = await shared();
     const got = await proxy.ask(path);
     t.is(got.status, 404);
     const {code, message} = errorOf(got);
     t.is(code, 'UNSUPPORTED');
-    t.regex(message, /is no endpoint .* \/v2\//);
+    t.regex(message, /is not an endpoint; .* \/v2\//);
   });
 }
 
-test('words of the API are names too', async (t) => {
+test('words of the API may be part of a name', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: 'GET /v2/blobs/manifests/tags/manifests/list', answer: {status: 404}},
     {request: 'GET /v2/tags/list/tags/list?n=1000', answer: {status: 404}},
@@ -157,7 +157,7 @@ test('OCI-Namespace repeats ns where ns chose the registry, in errors too', asyn
   t.is((await proxy.ask('/v2/ghcr.io/app/tags/list')).headers['oci-namespace'], undefined);
 });
 
-test('an unknown ns is 404 NAME_UNKNOWN, names what there is, and is repeated in no header', async (t) => {
+test('an unknown ns is 404 NAME_UNKNOWN, which lists the registries, and no header repeats it', async (t) => {
   const {proxy} = await shared();
   for (const path of ['manifests/latest', `blobs/${digest}`, 'tags/list']) {
     const got = await proxy.ask(`/v2/app/${path}?ns=127.0.0.1:${proxy.port}`);

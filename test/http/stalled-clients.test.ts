@@ -13,11 +13,11 @@ import {createScriptedUpstream, type Expectation, HANG} from '../support/scripte
 const MiB = 1024 * 1024;
 const LOOK_MS = 15_000;
 const chunk = Buffer.alloc(MiB);
-/** Of a blob whose bytes nobody comes to check; only far larger than what sockets hold between two machines. */
+/** The size of a blob whose bytes are never verified; far larger than what sockets buffer. */
 const digest = digestOf(Buffer.from('large'));
 const LENGTH = 96 * MiB;
 const FAR = 16 * MiB;
-/** Of four, no matter where they begin, at least two exceed what sockets hold between two machines. */
+/** Wherever four such ranges begin, at least two exceed what sockets buffer. */
 const STEP = 8 * MiB;
 const PATH = `/v2/app/blobs/${digest}`;
 const GET = `GET /v2/library/app/blobs/${digest}`;
@@ -35,7 +35,7 @@ const FAR_RANGE: Expectation = {
   },
 };
 
-/** Real time, but for the looks at what clients take, which are made when a test says so. */
+/** Real time, except for the checks of clients’ progress, which a test triggers. */
 function createLooks() {
   const clock = createMovableClock();
   let next: (() => void) | undefined;
@@ -77,7 +77,7 @@ async function openBlobs({folder}: Backref): Promise<string[]> {
   return (await Promise.all(links)).filter((path) => path.startsWith(join(folder, 'blobs')));
 }
 
-test('a client that takes nothing of a far range is disconnected, and its place at the upstream is free', async (t) => {
+test('a client that takes nothing of a far range is disconnected, and its slot at the upstream is freed', async (t) => {
   const whole: Expectation = {
     request: GET,
     answer: {headers: {'content-length': String(LENGTH)}, body: [chunk, HANG]},
@@ -93,7 +93,7 @@ test('a client that takes nothing of a far range is disconnected, and its place 
   for (const message of [filling, next]) message.destroy();
 });
 
-test('so is one that takes nothing of what a full disk cannot keep', async (t) => {
+test('so is one that takes nothing of a blob that a full disk cannot store', async (t) => {
   const answer = {headers: {'content-length': String(LENGTH)}, body: stream(LENGTH)};
   const upstream = await createScriptedUpstream(t, [
     {request: GET, answer, times: 3},
@@ -151,7 +151,7 @@ test('so is one that takes nothing of a large manifest', async (t) => {
   t.true(large.bytes.equals((await proxy.ask('/v2/app/manifests/1')).body));
 });
 
-test('so is one that asks for more behind an answer that it does not take, and nothing of that is begun', async (t) => {
+test('so is one that pipelines requests after an answer that it does not take, and none of them begins', async (t) => {
   const zeros = contentOf(Buffer.alloc(32 * MiB));
   const path = `/v2/app/blobs/${zeros.digest}`;
   const upstream = await createScriptedUpstream(t, [

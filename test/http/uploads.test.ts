@@ -15,7 +15,7 @@ const SESSION = `/v2/app/blobs/uploads/${ID}`;
 const MiB = 1024 * 1024;
 const blob = randomBlob(3000);
 
-test('an upload begins with 202, its place, an empty range, its id, and what the upstream asks of chunks', async (t) => {
+test('an upload begins with 202, its location, an empty range, its id, and the minimum chunk length', async (t) => {
   const {port} = await startPushServer(t, {begin: async () => state(0, 1024)});
   for (const path of ['/v2/app/blobs/uploads/', '/v2/app/blobs/uploads']) {
     const got = await ask(port, 'POST', path);
@@ -32,7 +32,7 @@ test('an upload begins with 202, its place, an empty range, its id, and what the
   }
 });
 
-test('Location is in the naming of the client: prefix and ns are kept', async (t) => {
+test('Location keeps the client’s own naming, prefix and ns included', async (t) => {
   const {port} = await startPushServer(t, {begin: async () => state(0), finish: async () => {}});
   for (const [name, query] of [
     ['app', ''],
@@ -49,7 +49,7 @@ test('Location is in the naming of the client: prefix and ns are kept', async (t
   }
 });
 
-test('an upload is where it stands: 204 with Location and Range, which is 0-0 at zero bytes too', async (t) => {
+test('the state of an upload is 204 with Location and Range, which is 0-0 for an empty upload too', async (t) => {
   let offset = 0;
   const {port} = await startPushServer(t, {state: async () => state(offset)});
   for (const [bytes, range] of [
@@ -107,7 +107,7 @@ for (const range of ['0-', '-5', '9-5', 'bytes */3000', '0-2999,4000-5000', 'a-b
 }
 
 for (const range of ['0-2998', '0-3000']) {
-  test(`a body of 3000 bytes with Content-Range ${range} is 400 SIZE_INVALID, its length told or not`, async (t) => {
+  test(`a body of 3000 bytes with Content-Range ${range} is 400 SIZE_INVALID, with or without a declared length`, async (t) => {
     const append = async (_route: Route, _id: unknown, chunk: Chunk) => {
       await bytesOf(chunk);
       return state(0);
@@ -122,7 +122,7 @@ for (const range of ['0-2998', '0-3000']) {
 }
 
 for (const method of ['PATCH', 'PUT']) {
-  test(`416 to a ${method} out of order names the upload's place and what is here`, async (t) => {
+  test(`416 to a ${method} out of order names the upload's location and its received range`, async (t) => {
     const disorder = async () => {
       throw new OciError('BLOB_UPLOAD_INVALID', {status: 416, headers: {Range: '0-99'}, message: 'a gap'});
     };
@@ -167,7 +167,7 @@ for (const query of ['', '?digest=', '?digest=sha256:abc', '?digest=md5:d41d8cd9
   });
 }
 
-test('an id that is none of ours is 404 BLOB_UPLOAD_UNKNOWN', async (t) => {
+test('an id that is not one of ours is 404 BLOB_UPLOAD_UNKNOWN', async (t) => {
   const {port} = await startPushServer(t, {});
   for (const id of ['4f0a', '..%2f..', '%zz', 'a'.repeat(200), ID.toUpperCase()]) {
     for (const method of ['GET', 'PATCH', 'PUT', 'DELETE']) {
@@ -183,7 +183,7 @@ test('DELETE cancels an upload: 204', async (t) => {
   t.is((await ask(port, 'DELETE', SESSION)).status, 204);
 });
 
-test('one POST with a digest takes the whole blob', async (t) => {
+test('one POST with a digest uploads the whole blob', async (t) => {
   const wishes: UploadOptions[] = [];
   const sha512 = contentOf(blob.bytes, 'sha512');
   const {port} = await startPushServer(t, {
@@ -205,7 +205,7 @@ test('one POST with a digest takes the whole blob', async (t) => {
   );
 });
 
-test('what one POST began and could not finish is cancelled', async (t) => {
+test('an upload that one POST began and could not finish is cancelled', async (t) => {
   const cancelled: string[] = [];
   const {port} = await startPushServer(t, {
     begin: async () => state(0),
@@ -236,7 +236,7 @@ test('digest-algorithm is passed on, and one that is not supported is 400 DIGEST
   }
 });
 
-test('a blob that is mounted is 201 with its place and its digest', async (t) => {
+test('a mounted blob is 201 with its location and its digest', async (t) => {
   const {port} = await startPushServer(t, {begin: async () => 'mounted'});
   const got = await ask(port, 'POST', `/v2/app/blobs/uploads/?mount=${blob.digest}&from=other`);
   t.is(got.status, 201);
@@ -277,7 +277,7 @@ test('a mount of a malformed digest is 400', async (t) => {
   t.is((await ask(port, 'POST', '/v2/app/blobs/uploads/?mount=sha256:1&from=other')).status, 400);
 });
 
-test('other methods of an upload are 405 and name those that there are', async (t) => {
+test('other methods of an upload are 405 with those that are supported', async (t) => {
   const {port} = await startPushServer(t, {});
   t.is((await ask(port, 'POST', SESSION)).headers.allow, 'GET, PATCH, PUT, DELETE');
   t.is((await ask(port, 'PUT', '/v2/app/blobs/uploads/')).headers.allow, 'POST');
@@ -286,7 +286,7 @@ test('other methods of an upload are 405 and name those that there are', async (
   t.is((await ask(port, 'PUT', '/v2/app/tags/list')).headers.allow, 'GET, HEAD');
 });
 
-/** A push that reads what is appended, and notes how that ended. */
+/** A push that reads what is appended, and records how that ended. */
 function appending() {
   const ends: (number | OciError)[] = [];
   let began = () => {};
@@ -310,7 +310,7 @@ function appending() {
   return {append, ends, reading};
 }
 
-/** A clock whose waits of 60 s end when the test says so. */
+/** A clock whose timeouts of 60 s end when the test triggers them. */
 function createSilentClock(): MovableClock & {silence(): void} {
   const clock = createMovableClock();
   let waits: (() => void)[] = [];
@@ -331,14 +331,14 @@ function createSilentClock(): MovableClock & {silence(): void} {
   };
 }
 
-test('a client that sends nothing for 60 s is answered 408 and let go', async (t) => {
+test('a client that sends nothing for 60 s is answered 408 and disconnected', async (t) => {
   const clock = createSilentClock();
   const {append, ends, reading} = appending();
   const {port, faults} = await startPushServer(t, {append}, clock);
   const {send, answer, socket} = await openRaw(t, port);
   send(`PATCH ${SESSION} HTTP/1.1\r\n${HOST}Content-Length: 3000\r\n\r\nthe first bytes`);
   await reading;
-  // The bytes were taken and the next ones are waited for.
+  // The bytes were read, and the next ones are awaited.
   await new Promise(setImmediate);
   clock.silence();
   const got = await answer('PATCH');
@@ -350,7 +350,7 @@ test('a client that sends nothing for 60 s is answered 408 and let go', async (t
   t.deepEqual(faults, []);
 });
 
-test('a client that leaves in the middle of a body is no fault', async (t) => {
+test('a client that leaves in the middle of a body is not a fault', async (t) => {
   const {append, ends, reading} = appending();
   const {port, faults, requests} = await startPushServer(t, {append});
   const {send, socket} = await openRaw(t, port);
@@ -401,7 +401,7 @@ test('a refusal reaches a client that is still sending, which then stops', async
   t.is(requests[0]?.received, 0);
 });
 
-test('a client that goes on sending for nothing is cut off', async (t) => {
+test('a client that goes on sending after its answer is cut off', async (t) => {
   const {port} = await startPushServer(t, {});
   const {socket, answer} = await openRaw(t, port);
   socket.write(`PATCH /v2/app/blobs/uploads/unknown HTTP/1.1\r\n${HOST}Transfer-Encoding: chunked\r\n\r\n`);
@@ -417,7 +417,7 @@ test('a client that goes on sending for nothing is cut off', async (t) => {
   t.true(socket.bytesWritten < 64 * MiB, `${socket.bytesWritten}`);
 });
 
-test('a small body of a refused request is passed over, and the connection serves the next one', async (t) => {
+test('a small body of a refused request is skipped, and the connection serves the next request', async (t) => {
   const {port} = await startPushServer(t, {state: async () => state(0)});
   const {send, answer} = await openRaw(t, port);
   send(`PATCH /v2/app/blobs/uploads/unknown HTTP/1.1\r\n${HOST}Content-Length: 3000\r\n\r\n`);
@@ -432,7 +432,7 @@ test('a small body of a refused request is passed over, and the connection serve
 const expecting = (path: string) =>
   `PATCH ${path} HTTP/1.1\r\n${HOST}Expect: 100-continue\r\nContent-Length: 3000\r\n\r\n`;
 
-test('a client that asks before it sends its body is told to go on', async (t) => {
+test('a client that sends Expect: 100-continue is told to continue', async (t) => {
   const {append, ends} = appending();
   const {port} = await startPushServer(t, {append});
   const {send, answer, socket} = await openRaw(t, port);
@@ -444,7 +444,7 @@ test('a client that asks before it sends its body is told to go on', async (t) =
   t.deepEqual(ends, [3000]);
 });
 
-test('a client that asks before it sends its body is spared it where the request is refused', async (t) => {
+test('a client that sends Expect: 100-continue does not send the body of a refused request', async (t) => {
   const {port} = await startPushServer(t, {});
   const {socket, send} = await openRaw(t, port);
   send(expecting('/v2/app/blobs/uploads/unknown'));

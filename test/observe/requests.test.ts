@@ -29,7 +29,7 @@ async function startLogged(
   return {...proxy, lines, ended};
 }
 
-test('a pull that fails is one line, with the reason that its client was given', async (t) => {
+test('a pull that fails is one line, with the reason that the client received', async (t) => {
   const upstream = await createScriptedUpstream(t);
   const proxy = await startLogged(t, {registries: [{url: upstream.url}]});
   await upstream.stop();
@@ -46,7 +46,7 @@ test('a pull that fails is one line, with the reason that its client was given',
   t.true(proxy.lines[0]?.includes(`[${String(got.headers['x-request-id']).slice(0, 8)}]`));
 });
 
-test('a pull that breaks off after its headers is one line as well', async (t) => {
+test('a pull that breaks off after its headers is one line too', async (t) => {
   const other = randomBlob(3000);
   const wrong = {...blobAnswer(blob), body: other.bytes};
   const upstream = await createScriptedUpstream(t, [
@@ -56,7 +56,7 @@ test('a pull that breaks off after its headers is one line as well', async (t) =
   await t.throwsAsync(proxy.ask(BLOB));
   await proxy.ended(1);
   await proxy.idle();
-  // That an upstream sends something else than it names is a line of its own.
+  // An upstream that sends other content than it names is a line of its own.
   const [mismatch, request, ...more] = proxy.lines.sort();
   t.deepEqual(more, []);
   t.regex(`${mismatch}${request}`, /ERROR: discarded the download of/);
@@ -85,7 +85,7 @@ test('a copy that is served while its upstream fails is one line, a warning', as
   );
 });
 
-test('what a client breaks off is said to be its own doing', async (t) => {
+test('a pull that its client breaks off is logged as aborted by the client', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {
       request: `GET /v2/library/app/blobs/${blob.digest}`,
@@ -109,7 +109,7 @@ test('pings and scrapes that are answered are not logged', async (t) => {
   );
 });
 
-test('behind a trusted proxy the log has the client that it names', async (t) => {
+test('behind a trusted proxy the log names the client that the proxy names', async (t) => {
   const proxy = await startLogged(t, {registries: [{}], trustedProxies: ['127.0.0.0/8']});
   await proxy.ask('/v2/app/tags/list', {headers: {'X-Forwarded-For': '198.51.100.7'}});
   await proxy.ended(1);
