@@ -7,7 +7,7 @@ import {createAuth} from './auth/auth.ts';
 import {type Credentials, createCredentials} from './auth/credentials.ts';
 import {createLoginGate, type LoginGate} from './auth/login.ts';
 import {createTokens} from './auth/token.ts';
-import {createExchange, type Exchange, type Target} from './exchange.ts';
+import {createExchange, type Exchange, type Resource} from './exchange.ts';
 import {type Upstream, UpstreamFailure, UpstreamRefusal, type UpstreamWriter} from './port.ts';
 import {type Agents, createAgents, proxyNames} from './transport/agents.ts';
 import {createRateGates, type RateGates} from './transport/rate-limits.ts';
@@ -71,12 +71,12 @@ function createVerbs(
   {clock, events}: UpstreamDeps,
 ): UpstreamClient {
   const ask: Exchange['ask'] = (request) => exchange.ask(request);
-  const to = (repository: RepositoryName, path: string, caller: Caller): Target => ({
+  const to = (repository: RepositoryName, path: string, caller: Caller): Resource => ({
     url: new URL(`${root}/${repository}/${path}`),
     repository,
     caller,
   });
-  const session = (repository: RepositoryName, location: string, caller: Caller): Target => ({
+  const session = (repository: RepositoryName, location: string, caller: Caller): Resource => ({
     url: new URL(location),
     repository,
     caller,

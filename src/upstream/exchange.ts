@@ -30,21 +30,21 @@ import {
   retryAfterOf,
   whereFrom,
 } from './transport/reply.ts';
-import type {RequestBody, RequestOptions, Send} from './transport/request.ts';
+import type {RepeatableBody, RequestOptions, Send} from './transport/request.ts';
 import {withRetries} from './transport/retry.ts';
 import type {SendStream, StreamedBody, StreamRequest} from './transport/send-stream.ts';
 
 /** What a request is about, and for whom it is made. */
-export interface Target {
+export interface Resource {
   url: URL;
   repository: RepositoryName;
   caller: Caller;
 }
 
-export interface ApiRequest extends Target {
+export interface ApiRequest extends Resource {
   method: Method;
   headers: Record<string, string>;
-  body?: RequestBody;
+  body?: RepeatableBody;
   /** A body that can be sent only once, instead of `body`: no redirect is followed with it. */
   stream?: StreamedBody;
   /** The limit that counts it until its body ends. */

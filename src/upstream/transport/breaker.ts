@@ -8,7 +8,7 @@ export interface BreakerPolicy {
 }
 
 /** What one request showed. `unknown`: it never reached the upstream. */
-export type Outcome = 'reachable' | 'failing' | 'unknown';
+export type Reachability = 'reachable' | 'failing' | 'unknown';
 
 /** How long to wait for the result of a probe before asking again. */
 const PROBE_RETRY_MS = 1000;
@@ -25,10 +25,10 @@ export interface Breaker {
   /** True when all requests are let through; false also for the one that would be the probe. */
   isClosed(): boolean;
   /**
-   * Lets a request through. Call the result exactly once, with the request's outcome.
+   * Lets a request through. Call the returned function exactly once, with what the request showed.
    * @returns undefined when the circuit is open.
    */
-  enter(): ((outcome: Outcome) => void) | undefined;
+  enter(): ((reachability: Reachability) => void) | undefined;
   /** Resolves when it is decided whether a closed circuit opens; undefined when nothing is being decided. */
   confirming(): Promise<void> | undefined;
 }
@@ -79,11 +79,11 @@ class CircuitBreaker implements Breaker {
     return this.#confirmation;
   }
 
-  enter(): ((outcome: Outcome) => void) | undefined {
+  enter(): ((reachability: Reachability) => void) | undefined {
     if (this.retryAfter() !== undefined) return undefined;
-    if (this.#state.name === 'closed') return (outcome) => this.#count(outcome);
+    if (this.#state.name === 'closed') return (reachability) => this.#count(reachability);
     this.#become({name: 'half-open', probing: true});
-    return (outcome) => this.#settleProbe(outcome);
+    return (reachability) => this.#settleProbe(reachability);
   }
 
   #become(next: State): void {
@@ -96,10 +96,10 @@ class CircuitBreaker implements Breaker {
     this.#become({name: 'open', until: this.#clock.monotonic() + this.#policy.openFor});
   }
 
-  #count(outcome: Outcome): void {
+  #count(reachability: Reachability): void {
     // A request that was let through before the circuit opened shows nothing about the time after.
-    if (this.#state.name !== 'closed' || outcome === 'unknown') return;
-    const failures = outcome === 'failing' ? this.#state.failures + 1 : 0;
+    if (this.#state.name !== 'closed' || reachability === 'unknown') return;
+    const failures = reachability === 'failing' ? this.#state.failures + 1 : 0;
     this.#state = {name: 'closed', failures};
     if (failures < this.#policy.failures) return;
     if (this.#confirm) this.#confirmation ??= this.#openOnceConfirmed(this.#confirm);
@@ -115,9 +115,9 @@ class CircuitBreaker implements Breaker {
     else this.#state = {name: 'closed', failures: 0};
   }
 
-  #settleProbe(outcome: Outcome): void {
-    if (outcome === 'reachable') this.#become({name: 'closed', failures: 0});
-    else if (outcome === 'unknown') this.#become({name: 'half-open', probing: false});
+  #settleProbe(reachability: Reachability): void {
+    if (reachability === 'reachable') this.#become({name: 'closed', failures: 0});
+    else if (reachability === 'unknown') this.#become({name: 'half-open', probing: false});
     else if (this.#confirm) void this.#reopenOnceConfirmed(this.#confirm);
     else this.#open();
   }

@@ -3,7 +3,7 @@ import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {RepositoryName} from '../../oci/name.ts';
 import {UpstreamFailure} from '../port.ts';
-import {type Breaker, type BreakerPolicy, createBreaker, type Outcome} from './breaker.ts';
+import {type Breaker, type BreakerPolicy, createBreaker, type Reachability} from './breaker.ts';
 import type {Reply} from './reply.ts';
 
 /**
@@ -18,7 +18,7 @@ export interface Circuits {
   check(repository: RepositoryName): void;
   /** Whether a request about this repository would be let through as an ordinary one, and not as a probe. */
   isClosed(repository: RepositoryName): boolean;
-  /** Runs one request and counts its outcome. @throws as `check`, and what the request throws. */
+  /** Runs one request and counts its result. @throws as `check`, and what the request throws. */
   run(repository: RepositoryName, request: () => Promise<Reply>): Promise<Reply>;
 }
 
@@ -75,22 +75,22 @@ class UpstreamCircuits implements Circuits {
     const report = this.#enter(repository);
     try {
       const reply = await request();
-      report(outcomesOfReply(reply, host));
+      report(observationOf(reply, host));
       return reply;
     } catch (error) {
-      report(outcomesOfError(error, host));
+      report(observationOfError(error, host));
       throw error;
     }
   }
 
   /** Both breakers let the request through: `check` has just asked them, without yielding in between. */
-  #enter(repository: RepositoryName): (outcomes: Outcomes) => void {
+  #enter(repository: RepositoryName): (observation: Observation) => void {
     this.check(repository);
     const reportHost = this.#ofHost.enter();
     const reportRepository = this.#ofRepository(repository).enter();
-    return (outcomes) => {
-      reportHost?.(outcomes.host);
-      reportRepository?.(outcomes.repository);
+    return (observation) => {
+      reportHost?.(observation.host);
+      reportRepository?.(observation.repository);
     };
   }
 
@@ -108,9 +108,9 @@ class UpstreamCircuits implements Circuits {
   async #isHostDown(): Promise<boolean> {
     const {host, probe} = this.#deps;
     try {
-      return outcomesOfReply(await probe(), host).host === 'failing';
+      return observationOf(await probe(), host).host === 'failing';
     } catch (error) {
-      return outcomesOfError(error, host).host === 'failing';
+      return observationOfError(error, host).host === 'failing';
     }
   }
 
@@ -121,27 +121,27 @@ class UpstreamCircuits implements Circuits {
 }
 
 /** What one request showed about the upstream's host, and about the repository. */
-interface Outcomes {
-  host: Outcome;
-  repository: Outcome;
+interface Observation {
+  host: Reachability;
+  repository: Reachability;
 }
 
 /** 5xx that are proper answers: not implemented, and loop detected. */
 const PROPER_ANSWERS: ReadonlySet<number> = new Set([501, 508]);
 /** Sent by a gateway when the server behind it does not answer; any other 5xx is about the requested resource. */
 const GATEWAY_ERRORS: ReadonlySet<number> = new Set([502, 503, 504]);
-const NOTHING_SHOWN: Outcomes = {host: 'unknown', repository: 'unknown'};
-const REACHABLE: Outcomes = {host: 'reachable', repository: 'reachable'};
+const NOTHING_SHOWN: Observation = {host: 'unknown', repository: 'unknown'};
+const REACHABLE: Observation = {host: 'reachable', repository: 'reachable'};
 
 /** @param host the upstream's; a reply from a host that it redirected to shows that the upstream itself is up. */
-function outcomesOfReply({status, url}: Pick<Reply, 'status' | 'url'>, host: string): Outcomes {
+function observationOf({status, url}: Pick<Reply, 'status' | 'url'>, host: string): Observation {
   if (status < 500 || PROPER_ANSWERS.has(status)) return REACHABLE;
   const isGateway = GATEWAY_ERRORS.has(status) && url.host === host;
   return {host: isGateway ? 'failing' : 'reachable', repository: 'failing'};
 }
 
 /** @param error what a request failed with. */
-function outcomesOfError(error: unknown, host: string): Outcomes {
+function observationOfError(error: unknown, host: string): Observation {
   if (!(error instanceof UpstreamFailure)) return NOTHING_SHOWN;
   const isHost = error.host === host;
   switch (error.kind) {

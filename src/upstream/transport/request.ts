@@ -20,11 +20,11 @@ export interface RequestOptions {
   network?: Network;
   /** The fields of an `application/x-www-form-urlencoded` body. */
   form?: Record<string, string>;
-  body?: RequestBody;
+  body?: RepeatableBody;
 }
 
 /** A body that can be sent more than once. */
-export interface RequestBody {
+export interface RepeatableBody {
   /** Bytes. */
   size: number;
   /** Gives the bytes, anew at each call: a request may have to be sent again. */

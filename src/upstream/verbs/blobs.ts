@@ -1,4 +1,4 @@
-import type {Exchange, Target} from '../exchange.ts';
+import type {Exchange, Resource} from '../exchange.ts';
 import {type BlobBody, type Demand, type RequestedRange, UpstreamFailure} from '../port.ts';
 import {discard} from '../transport/body.ts';
 import {contentLength, header, type Reply} from '../transport/reply.ts';
@@ -6,8 +6,8 @@ import {EMPTY, write} from './refusal.ts';
 
 const ANY = {accept: '*/*'};
 
-const protocolFault = (target: Target, reason: string): UpstreamFailure =>
-  new UpstreamFailure('protocol', target.url.host, reason);
+const protocolFault = (resource: Resource, reason: string): UpstreamFailure =>
+  new UpstreamFailure('protocol', resource.url.host, reason);
 
 /** What a 206 or 416 says about the bytes of its body. */
 export interface ContentRange {
@@ -39,22 +39,22 @@ export function parseContentRange(field: string | undefined): ContentRange | und
  */
 export async function headBlob(
   ask: Exchange['ask'],
-  target: Target,
+  resource: Resource,
 ): Promise<{size: number | undefined} | undefined> {
   const expected = [404, 405, 501];
-  const reply = await ask({...target, method: 'HEAD', headers: ANY, slot: 'heads', expected});
+  const reply = await ask({...resource, method: 'HEAD', headers: ANY, slot: 'heads', expected});
   if (reply.status === 404) return undefined;
   const size = reply.status < 300 ? contentLength(reply) : undefined;
-  return size ? {size} : sizeByRange(ask, target);
+  return size ? {size} : sizeByRange(ask, resource);
 }
 
 async function sizeByRange(
   ask: Exchange['ask'],
-  target: Target,
+  resource: Resource,
 ): Promise<{size: number | undefined} | undefined> {
   const headers = {...ANY, range: 'bytes=0-0'};
   // An empty blob has no first byte: 416 with `bytes */0`.
-  const reply = await ask({...target, method: 'GET', headers, slot: 'heads', expected: [404, 416]});
+  const reply = await ask({...resource, method: 'GET', headers, slot: 'heads', expected: [404, 416]});
   discard(reply.body);
   if (reply.status === 404) return undefined;
   if (reply.status === 200) return {size: contentLength(reply)};
@@ -69,19 +69,19 @@ interface Extent {
   length: number | undefined;
 }
 
-function extentOf(reply: Reply, target: Target, range: RequestedRange | undefined): Extent {
+function extentOf(reply: Reply, resource: Resource, range: RequestedRange | undefined): Extent {
   if (reply.status === 416)
-    throw protocolFault(target, `answered 416${range ? ` to "${rangeField(range)}"` : ''}`);
+    throw protocolFault(resource, `answered 416${range ? ` to "${rangeField(range)}"` : ''}`);
   // RFC 9110, section 14.2: a server may ignore Range and send the whole.
   if (reply.status !== 206) return {start: 0, size: contentLength(reply), length: undefined};
   const field = header(reply.headers, 'content-range');
   const sent = parseContentRange(field);
   if (!range || sent?.start === undefined || sent.end === undefined) {
     const asked = range ? `"${rangeField(range)}"` : 'a request without Range';
-    throw protocolFault(target, `answered 206 with Content-Range "${field ?? ''}" to ${asked}`);
+    throw protocolFault(resource, `answered 206 with Content-Range "${field ?? ''}" to ${asked}`);
   }
   if (sent.start !== range.start || (range.end !== undefined && sent.end > range.end))
-    throw protocolFault(target, `answered Content-Range "${field}" to "${rangeField(range)}"`);
+    throw protocolFault(resource, `answered Content-Range "${field}" to "${rangeField(range)}"`);
   return {start: sent.start, size: sent.size, length: sent.end - sent.start + 1};
 }
 
@@ -112,20 +112,20 @@ async function* exactly(
  */
 export async function getBlob(
   ask: Exchange['ask'],
-  target: Target,
+  resource: Resource,
   range: RequestedRange | undefined,
   place: {slot: 'bodies'; demand: Demand | undefined} | {slot: 'streams'},
 ): Promise<BlobBody | undefined> {
   const headers = range ? {...ANY, range: rangeField(range)} : ANY;
-  const reply = await ask({...target, method: 'GET', headers, ...place, expected: [404, 416]});
+  const reply = await ask({...resource, method: 'GET', headers, ...place, expected: [404, 416]});
   const {body} = reply;
   if (reply.status === 404) {
     discard(body);
     return undefined;
   }
   try {
-    const {start, size, length} = extentOf(reply, target, range);
-    const chunks = length === undefined ? body.chunks : exactly(body.chunks, length, target.url.host);
+    const {start, size, length} = extentOf(reply, resource, range);
+    const chunks = length === undefined ? body.chunks : exactly(body.chunks, length, resource.url.host);
     return {size, start, body: chunks, close: () => body.close()};
   } catch (error) {
     body.close();
@@ -134,7 +134,7 @@ export async function getBlob(
 }
 
 /** @throws UpstreamRefusal when there is no such blob (404), or blobs cannot be deleted (405). */
-export async function deleteBlob(ask: Exchange['ask'], target: Target): Promise<void> {
-  const request = {...target, method: 'DELETE', headers: {}, body: EMPTY, slot: 'heads'} as const;
+export async function deleteBlob(ask: Exchange['ask'], resource: Resource): Promise<void> {
+  const request = {...resource, method: 'DELETE', headers: {}, body: EMPTY, slot: 'heads'} as const;
   await write(ask, request, 'to delete the blob');
 }

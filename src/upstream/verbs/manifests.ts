@@ -2,7 +2,7 @@ import {algorithmOf, type Digest, digestOf, isDigest} from '../../oci/digest.ts'
 import {isManifestShaped} from '../../oci/manifest.ts';
 import {bareMediaType, MANIFEST_ACCEPT} from '../../oci/media-type.ts';
 import {isDigestReference, type Reference} from '../../oci/name.ts';
-import type {Exchange, Target} from '../exchange.ts';
+import type {Exchange, Resource} from '../exchange.ts';
 import {type ManifestBody, type ManifestHead, UpstreamFailure} from '../port.ts';
 import {collect, discard} from '../transport/body.ts';
 import {contentLength, header, type Reply} from '../transport/reply.ts';
@@ -38,27 +38,27 @@ function requireManifest({bytes, digest, mediaType}: ManifestBody, tag: Referenc
 }
 
 /**
- * @param reference the last part of the target's URL.
+ * @param reference the last part of the resource's URL.
  * @returns undefined when the upstream says that there is no such manifest.
  */
 export async function getManifest(
   ask: Exchange['ask'],
-  target: Target,
+  resource: Resource,
   reference: Reference,
   cacheControl?: 'no-cache',
 ): Promise<ManifestBody | undefined> {
   const headers = cacheControl ? {...ACCEPT, 'cache-control': cacheControl} : ACCEPT;
-  const reply = await ask({...target, method: 'GET', headers, slot: 'manifests', expected: ABSENT});
+  const reply = await ask({...resource, method: 'GET', headers, slot: 'manifests', expected: ABSENT});
   if (ABSENT.includes(reply.status)) {
     discard(reply.body);
     return undefined;
   }
-  const bytes = await collect(reply.body, target.url.host, MAX_BYTES, 'the manifest');
+  const bytes = await collect(reply.body, resource.url.host, MAX_BYTES, 'the manifest');
   const mediaType = bareMediaType(header(reply.headers, 'content-type'));
   // After a redirect the ETag is that of a storage server, which means nothing to the registry.
-  const etag = reply.url.origin === target.url.origin ? strongEtag(reply) : undefined;
+  const etag = reply.url.origin === resource.url.origin ? strongEtag(reply) : undefined;
   const manifest = {bytes, digest: digestIn(reply), mediaType, ...(etag === undefined ? {} : {etag})};
-  if (!isDigestReference(reference)) requireManifest(manifest, reference, target.url.host);
+  if (!isDigestReference(reference)) requireManifest(manifest, reference, resource.url.host);
   return manifest;
 }
 
@@ -70,18 +70,18 @@ function strongEtag({headers}: Reply): string | undefined {
 
 /**
  * Uses HEAD, or GET when the upstream does not support HEAD for manifests.
- * @param reference the last part of the target's URL.
+ * @param reference the last part of the resource's URL.
  */
 export async function headManifest(
   ask: Exchange['ask'],
-  target: Target,
+  resource: Resource,
   reference: Reference,
 ): Promise<ManifestHead | undefined> {
   const expected = [...ABSENT, 405, 501];
-  const reply = await ask({...target, method: 'HEAD', headers: ACCEPT, slot: 'heads', expected});
+  const reply = await ask({...resource, method: 'HEAD', headers: ACCEPT, slot: 'heads', expected});
   if (ABSENT.includes(reply.status)) return undefined;
   if (reply.status === 405 || reply.status === 501) {
-    const manifest = await getManifest(ask, target, reference);
+    const manifest = await getManifest(ask, resource, reference);
     return manifest && {digest: manifest.digest, mediaType: manifest.mediaType, size: manifest.bytes.length};
   }
   return {

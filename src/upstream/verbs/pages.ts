@@ -1,6 +1,6 @@
 import LinkHeader from 'http-link-header';
 import type {Clock} from '../../clock.ts';
-import type {Exchange, Target} from '../exchange.ts';
+import type {Exchange, Resource} from '../exchange.ts';
 import {UpstreamFailure} from '../port.ts';
 import {header, type Reply} from '../transport/reply.ts';
 
@@ -93,18 +93,18 @@ function linkToNext(field: string | undefined, host: string): string | undefined
  */
 export async function* readPages(
   ask: Exchange['ask'],
-  target: Target,
+  resource: Resource,
   {what, accept, expected, maxPages}: PagedList,
   clock: Clock,
 ): AsyncGenerator<Reply> {
-  const {host} = target.url;
+  const {host} = resource.url;
   const seen = new Set<string>();
   const began = clock.monotonic();
-  let url: URL | undefined = target.url;
+  let url: URL | undefined = resource.url;
   while (url) {
     if (seen.has(url.href)) throw new UpstreamFailure('protocol', host, `links a page of ${what} twice`);
     if (seen.size === maxPages) {
-      const reason = `has more than ${maxPages} pages of ${what} for ${target.repository}`;
+      const reason = `has more than ${maxPages} pages of ${what} for ${resource.repository}`;
       throw new UpstreamFailure('protocol', host, reason);
     }
     const spent = clock.monotonic() - began;
@@ -114,7 +114,7 @@ export async function* readPages(
     }
     seen.add(url.href);
     const reply: Reply = await ask({
-      ...target,
+      ...resource,
       method: 'GET',
       url,
       headers: {accept},

@@ -4,7 +4,7 @@ import {type Descriptor, readDescriptor} from '../../oci/descriptor.ts';
 import {isUnsupportedDigest} from '../../oci/digest.ts';
 import {OCI_INDEX} from '../../oci/media-type.ts';
 import {type SkippedReferrer, UNSUPPORTED_DIGEST} from '../../oci/referrers.ts';
-import type {Exchange, Target} from '../exchange.ts';
+import type {Exchange, Resource} from '../exchange.ts';
 import {type ListedReferrers, UpstreamFailure} from '../port.ts';
 import {collect, discard} from '../transport/body.ts';
 import {explanationOf, HtmlAnswer, header, type Reply} from '../transport/reply.ts';
@@ -60,20 +60,20 @@ const isReferrersAnswer = ({status, headers}: Reply): boolean =>
 /**
  * Reads all referrers of a subject from the upstream's Referrers API (distribution-spec, "Listing Referrers"), unfiltered
  * and to the last page. Redirects are followed, and the last reply is judged.
- * @param target its URL is that of the list.
+ * @param resource its URL is that of the list.
  * @returns the descriptors in the upstream's order, without `data`, and the entries that had to be skipped; or what the
  * reply says instead of a list.
  * @throws UpstreamFailure when that is unclear, or when any page fails: an incomplete list is not returned.
  */
 export async function listReferrers(
   ask: Exchange['ask'],
-  target: Target,
+  resource: Resource,
   clock: Clock,
 ): Promise<ListedReferrers | 'no-api' | 'unknown-repository'> {
-  const pages = readPages(ask, target, REFERRERS, clock);
+  const pages = readPages(ask, resource, REFERRERS, clock);
   const first = await pages.next().catch(unlessHtml);
   if (!first || first.done) return 'no-api';
-  const {host} = target.url;
+  const {host} = resource.url;
   if (!isReferrersAnswer(first.value)) return insteadOfList(first.value, host);
   const list: PartialList = {descriptors: [], skipped: [], left: MAX_BYTES};
   await addPage(list, first.value, host);

@@ -1,6 +1,6 @@
 import {z} from 'zod';
 import type {Clock} from '../../clock.ts';
-import type {Exchange, Target} from '../exchange.ts';
+import type {Exchange, Resource} from '../exchange.ts';
 import {UpstreamFailure} from '../port.ts';
 import {collect, discard} from '../transport/body.ts';
 import {MAX_PAGE_BYTES, readPages} from './pages.ts';
@@ -39,20 +39,20 @@ const whatPage = (limit: number): string =>
  */
 export async function listTags(
   ask: Exchange['ask'],
-  target: Target,
+  resource: Resource,
   clock: Clock,
   spend: () => void = () => {},
 ): Promise<string[] | undefined> {
-  const {host} = target.url;
+  const {host} = resource.url;
   const tags: string[] = [];
   let left = MAX_LIST_BYTES;
-  const url = new URL(target.url);
+  const url = new URL(resource.url);
   url.searchParams.set('n', String(PAGE_SIZE));
   const spendAndAsk: Exchange['ask'] = async (request) => {
     spend();
     return ask(request);
   };
-  for await (const reply of readPages(spendAndAsk, {...target, url}, TAG_LIST, clock)) {
+  for await (const reply of readPages(spendAndAsk, {...resource, url}, TAG_LIST, clock)) {
     if (reply.status === 404) {
       discard(reply.body);
       return undefined;

@@ -1,6 +1,6 @@
 import type {BlobSource} from '../../oci/blob.ts';
 import type {Digest} from '../../oci/digest.ts';
-import type {Exchange, Target} from '../exchange.ts';
+import type {Exchange, Resource} from '../exchange.ts';
 import {
   type BlobTaken,
   type NewUpload,
@@ -28,7 +28,7 @@ function uploadOf(reply: Reply, counted: number): UpstreamUpload {
   };
 }
 
-function beginUrl({url}: Target, {mount, algorithm}: NewUpload): URL {
+function beginUrl({url}: Resource, {mount, algorithm}: NewUpload): URL {
   const begin = new URL(url);
   if (mount) begin.searchParams.set('mount', mount.digest);
   if (mount?.from) begin.searchParams.set('from', mount.from);
@@ -38,19 +38,19 @@ function beginUrl({url}: Target, {mount, algorithm}: NewUpload): URL {
 
 /**
  * Begins an upload (distribution-spec, end-4a and end-11).
- * @param target its URL is where uploads begin.
+ * @param resource its URL is where uploads begin.
  * @throws UpstreamRefusal, UpstreamFailure
  */
 export async function beginUpload(
   ask: Exchange['ask'],
-  target: Target,
+  resource: Resource,
   wanted: NewUpload,
 ): Promise<UpstreamUpload | 'mounted'> {
   const {mount, ...rest} = wanted;
   const from = mount?.from;
   const request = {
-    ...target,
-    url: beginUrl(target, wanted),
+    ...resource,
+    url: beginUrl(resource, wanted),
     method: 'POST',
     headers: {},
     body: EMPTY,
@@ -64,7 +64,7 @@ export async function beginUpload(
   } catch (error) {
     // We may write to this repository but not read from the other: begin without the mount.
     if (!from || !(error instanceof UpstreamFailure) || error.kind !== 'denied') throw error;
-    return beginUpload(ask, target, rest);
+    return beginUpload(ask, resource, rest);
   }
 }
 
@@ -102,13 +102,13 @@ async function unlessEnded(reply: Promise<Reply>): Promise<Reply | undefined> {
 /** Sends bytes to a session, once. An empty chunk can be sent again, so it goes as an ordinary body. */
 async function sendChunk(
   ask: Exchange['ask'],
-  target: Target,
+  resource: Resource,
   {method, chunk, what}: {method: 'PATCH' | 'PUT'; chunk: OutgoingChunk; what: string},
 ): Promise<{reply: Reply; sent: number}> {
   const {length, range} = chunk;
   const contentRange: Record<string, string> = range ? {'content-range': `${range.start}-${range.end}`} : {};
   const request = {
-    ...target,
+    ...resource,
     method,
     headers: {...BYTES, ...contentRange},
     slot: 'uploads',
@@ -126,7 +126,7 @@ async function sendChunk(
 
 /**
  * Sends further bytes (distribution-spec, end-5).
- * @param target its URL is the session's location.
+ * @param resource its URL is the session's location.
  * @param known the bytes that it has before them.
  * @returns the session after them. When the upstream does not say its offset, it is what was known and sent.
  * @throws UpstreamRefusal, with 416 and the upstream's own offset for a chunk out of order; UpstreamFailure; and what
@@ -134,84 +134,84 @@ async function sendChunk(
  */
 export async function appendUpload(
   ask: Exchange['ask'],
-  target: Target,
+  resource: Resource,
   known: number,
   chunk: OutgoingChunk,
 ): Promise<UpstreamUpload> {
   const what = 'bytes of an upload';
-  const {reply, sent} = await sendChunk(ask, target, {method: 'PATCH', chunk, what});
+  const {reply, sent} = await sendChunk(ask, resource, {method: 'PATCH', chunk, what});
   return uploadOf(reply, known + sent);
 }
 
 /**
  * Asks for the state of an upload (distribution-spec, end-13).
- * @param target its URL is the session's location.
+ * @param resource its URL is the session's location.
  * @param known the bytes that it should have, used when the upstream does not say.
  * @returns undefined when the upstream says that there is no such upload.
  */
 export async function uploadState(
   ask: Exchange['ask'],
-  target: Target,
+  resource: Resource,
   known: number,
 ): Promise<UpstreamUpload | undefined> {
   // With the same token as the rest of the upload.
   const permission = {actions: 'pull,push'} as const;
-  const request = {...target, method: 'GET', headers: {}, slot: 'heads', permission} as const;
+  const request = {...resource, method: 'GET', headers: {}, slot: 'heads', permission} as const;
   const reply = await unlessEnded(write(ask, request, 'to report the state of an upload'));
   if (!reply) return undefined;
-  const location = reply.headers.location === undefined ? target.url : locationOf(reply);
+  const location = reply.headers.location === undefined ? resource.url : locationOf(reply);
   return {location: location.href, offset: bytesHeld(reply, known) ?? known, minChunk: minChunkOf(reply)};
 }
 
 /**
  * Sends the last bytes and closes the upload (distribution-spec, end-6).
- * @param target its URL is the session's location.
+ * @param resource its URL is the session's location.
  */
 export async function finishUpload(
   ask: Exchange['ask'],
-  target: Target,
+  resource: Resource,
   digest: Digest,
   chunk: OutgoingChunk,
 ): Promise<BlobTaken> {
-  const closed = {...target, url: closing(target.url, digest)};
+  const closed = {...resource, url: closing(resource.url, digest)};
   const {reply} = await sendChunk(ask, closed, {method: 'PUT', chunk, what: `the blob ${digest}`});
   return {created: reply.status === 201, digest: digestIn(reply)};
 }
 
 /** Cancels an upload (distribution-spec, end-14). Succeeds when the upstream does not know it any more. */
-export async function cancelUpload(ask: Exchange['ask'], target: Target): Promise<void> {
-  const request = {...target, method: 'DELETE', headers: {}, body: EMPTY, slot: 'heads'} as const;
+export async function cancelUpload(ask: Exchange['ask'], resource: Resource): Promise<void> {
+  const request = {...resource, method: 'DELETE', headers: {}, body: EMPTY, slot: 'heads'} as const;
   await unlessEnded(write(ask, request, 'to cancel an upload'));
 }
 
 /** @returns false when the registry did not say that it created the blob. */
-async function upload(ask: Exchange['ask'], uploads: Target, blob: BlobSource): Promise<boolean> {
+async function upload(ask: Exchange['ask'], uploads: Resource, blob: BlobSource): Promise<boolean> {
   const session = await beginUpload(ask, uploads, {});
   if (session === 'mounted') return true;
   const chunk = {length: blob.size, range: undefined, bytes: blob.open()};
-  const target = {...uploads, url: new URL(session.location)};
-  return (await finishUpload(ask, target, blob.digest, chunk)).created;
+  const resource = {...uploads, url: new URL(session.location)};
+  return (await finishUpload(ask, resource, blob.digest, chunk)).created;
 }
 
 /**
  * Uploads a blob unless the upstream has it (distribution-spec, "POST then PUT"). After a broken connection it begins a
  * new session: bytes sent twice to one session would be appended.
- * @param target its URL is that of the blob.
+ * @param resource its URL is that of the blob.
  * @param uploads the URL where uploads begin.
  */
 export async function pushBlob(
   ask: Exchange['ask'],
-  target: Target,
+  resource: Resource,
   uploads: URL,
   blob: BlobSource,
 ): Promise<void> {
-  if (await headBlob(ask, target)) return;
+  if (await headBlob(ask, resource)) return;
   for (let session = 1; ; session++) {
     try {
-      const created = await upload(ask, {...target, url: uploads}, blob);
-      if (created || (await headBlob(ask, target))) return;
+      const created = await upload(ask, {...resource, url: uploads}, blob);
+      if (created || (await headBlob(ask, resource))) return;
       const reason = `accepted the bytes of ${blob.digest} but does not have the blob`;
-      throw new UpstreamFailure('protocol', target.url.host, reason);
+      throw new UpstreamFailure('protocol', resource.url.host, reason);
     } catch (error) {
       const isBroken = error instanceof UpstreamFailure && error.kind === 'unreachable';
       if (!isBroken || session === MAX_SESSIONS) throw error;

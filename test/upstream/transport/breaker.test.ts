@@ -1,5 +1,5 @@
 import test from 'ava';
-import {createBreaker, type Outcome} from '../../../src/upstream/transport/breaker.ts';
+import {createBreaker, type Reachability} from '../../../src/upstream/transport/breaker.ts';
 import {createManualClock} from '../../support/clock.ts';
 
 function setUp(confirm?: () => Promise<boolean>) {
@@ -7,7 +7,7 @@ function setUp(confirm?: () => Promise<boolean>) {
   const changes: string[] = [];
   const policy = {failures: 2, openFor: 1000};
   const breaker = createBreaker(policy, clock, (state) => changes.push(state), confirm);
-  const report = (outcome: Outcome) => breaker.enter()?.(outcome);
+  const report = (reachability: Reachability) => breaker.enter()?.(reachability);
   return {clock, changes, breaker, report};
 }
 
