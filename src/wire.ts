@@ -76,7 +76,7 @@ export function wire(config: Config, parts: WireParts): Wired {
     manifests: createSynthesis({manifests, referrers: referrers.referrers, metadata, clock, events}),
     blobs,
     tagLists,
-    catalog: createCatalog({metadata}),
+    catalog: createCatalog({metadata, access: content.access}),
     referrers: referrers.referrers,
     push: push.push,
     metrics: wireMetrics(parts, content),

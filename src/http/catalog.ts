@@ -6,11 +6,11 @@ import {nextQuery, pageQuery} from './request.ts';
 /** The repositories of which something is cached or kept here: of one registry, or of all. */
 export const listCatalog =
   (catalog: Catalog): Handler<Registry | undefined> =>
-  async (request, registry) => {
+  async (request, registry, caller) => {
     const query = pageQuery(request);
     const {entries, next} = registry
-      ? await catalog.ofOne(registry, query)
-      : await catalog.ofAll(request.registries, query);
+      ? await catalog.ofOne(registry, query, caller)
+      : await catalog.ofAll(request.registries, query, caller);
     return {
       status: 200,
       headers: {

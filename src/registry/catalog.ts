@@ -1,38 +1,59 @@
+import type {Caller} from '../caller.ts';
+import type {RepositoryName} from '../oci/name.ts';
 import type {Metadata} from '../storage/metadata.ts';
+import type {Access} from './access.ts';
 import {byBytes, MAX_ENTRIES, type Page, type PageQuery} from './page.ts';
 import type {Registries, Registry} from './registries.ts';
 
-/** The repositories of which something is cached or kept here. */
+/** The repositories of which something is cached or kept here, and that the caller may pull from. */
 export interface Catalog {
   /** All registries: names of the default one as they are, of the others with the registry in front. */
-  ofAll(registries: Registries, query: PageQuery): Promise<Page>;
+  ofAll(registries: Registries, query: PageQuery, caller: Caller): Promise<Page>;
   /** One registry, its names as they are. */
-  ofOne(registry: Registry, query: PageQuery): Promise<Page>;
+  ofOne(registry: Registry, query: PageQuery, caller: Caller): Promise<Page>;
 }
 
-export function createCatalog({metadata}: {metadata: Metadata}): Catalog {
-  /** At most `limit` names after `last`, each as a client would write it here. */
-  async function named(
-    registry: Registry,
-    prefix: string,
-    last: string | undefined,
-    limit: number,
-  ): Promise<string[]> {
-    const after = positionWithin(prefix, last);
-    if (after === 'past') return [];
-    const names = await metadata.repositories(registry.name, {
-      limit,
-      ...(after === undefined ? {} : {after}),
-    });
-    return names.map((name) => prefix + name);
+export interface CatalogParts {
+  metadata: Pick<Metadata, 'repositories'>;
+  access: Pick<Access, 'repository'>;
+}
+
+/** A registry, and what stands before its names in the list. */
+interface Section {
+  readonly registry: Registry;
+  readonly prefix: string;
+}
+
+export function createCatalog({metadata, access}: CatalogParts): Catalog {
+  function isVisible({registry, prefix}: Section, name: RepositoryName, caller: Caller): boolean {
+    const route = {registry, repository: {registry: registry.name, name}, asked: prefix + name};
+    return access.repository(route, caller, 'pull').verdict === 'allowed';
   }
 
-  async function page(shelves: {registry: Registry; prefix: string}[], {n, last}: PageQuery): Promise<Page> {
+  /** At most `limit` names after `last`, each as a client would write it here. */
+  async function namesIn(
+    section: Section,
+    last: string | undefined,
+    limit: number,
+    caller: Caller,
+  ): Promise<string[]> {
+    const {registry, prefix} = section;
+    let after = positionWithin(prefix, last);
+    const visible: string[] = [];
+    while (after !== 'past' && visible.length < limit) {
+      const wanted = limit - visible.length;
+      const page = {limit: wanted, ...(after === undefined ? {} : {after})};
+      const names = await metadata.repositories(registry.name, page);
+      for (const name of names) if (isVisible(section, name, caller)) visible.push(prefix + name);
+      after = names.length < wanted ? 'past' : names.at(-1);
+    }
+    return visible;
+  }
+
+  async function page(sections: Section[], {n, last}: PageQuery, caller: Caller): Promise<Page> {
     const limit = Math.min(n ?? MAX_ENTRIES, MAX_ENTRIES);
     if (limit === 0) return {entries: [], next: undefined};
-    const lists = await Promise.all(
-      shelves.map(({registry, prefix}) => named(registry, prefix, last, limit + 1)),
-    );
+    const lists = await Promise.all(sections.map((section) => namesIn(section, last, limit + 1, caller)));
     // The default registry may have a repository whose name begins with another registry's.
     const all = [...new Set(lists.flat())].sort(byBytes);
     const entries = all.slice(0, limit);
@@ -40,19 +61,16 @@ export function createCatalog({metadata}: {metadata: Metadata}): Catalog {
   }
 
   return {
-    ofAll: (registries, query) =>
-      page(
-        registries.all.map((registry) => ({
-          registry,
-          prefix: registry === registries.default ? '' : `${registry.name}/`,
-        })),
-        query,
-      ),
-    ofOne: (registry, query) => page([{registry, prefix: ''}], query),
+    ofAll(registries, query, caller) {
+      const prefixOf = (registry: Registry) => (registry === registries.default ? '' : `${registry.name}/`);
+      const sections = registries.all.map((registry) => ({registry, prefix: prefixOf(registry)}));
+      return page(sections, query, caller);
+    },
+    ofOne: (registry, query, caller) => page([{registry, prefix: ''}], query, caller),
   };
 }
 
-/** Where `last` lies among the names below a prefix: before all of them, after all, or after a name of theirs. */
+/** Where `last` lies among the names with a prefix: before all of them (undefined), past all, or after one of them. */
 function positionWithin(prefix: string, last: string | undefined): string | 'past' | undefined {
   if (last === undefined || prefix === '') return last;
   if (last.startsWith(prefix)) return last.slice(prefix.length);

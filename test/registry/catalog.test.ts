@@ -1,6 +1,10 @@
 import test, {type ExecutionContext} from 'ava';
+import {ANONYMOUS} from '../../src/caller.ts';
+import {parseName} from '../../src/oci/name.ts';
+import {createCatalog} from '../../src/registry/catalog.ts';
 import {type Backref, type Got, startBackref} from '../support/backref.ts';
 import {imageManifest, manifestAnswer} from '../support/content.ts';
+import {registryOver} from '../support/registry.ts';
 import {createScriptedUpstream} from '../support/scripted-upstream.ts';
 
 const PATH = '/v2/_catalog';
@@ -142,4 +146,25 @@ test('it asks no upstream', async (t) => {
   const upstream = await createScriptedUpstream(t);
   const proxy = await startBackref(t, {registries: [upstream]});
   t.is((await proxy.ask(PATH)).status, 200);
+});
+
+test('it does not list repositories that the caller may not pull from, and fills its pages with others', async (t) => {
+  const names = ['a', 'b/secret', 'c', 'd/secret', 'e', 'f'].map(parseName);
+  const catalog = createCatalog({
+    metadata: {
+      repositories: async (_registry, {after = '', limit}) =>
+        names.filter((name) => name > after).slice(0, limit),
+    },
+    access: {
+      repository: ({repository}, caller, action) =>
+        caller === ANONYMOUS && action === 'pull' && !repository.name.endsWith('/secret')
+          ? {verdict: 'allowed'}
+          : {verdict: 'denied', failure: undefined},
+    },
+  });
+  const page = (n: number | undefined, last?: string) =>
+    catalog.ofOne(registryOver('example.test', {}), {n, last}, ANONYMOUS);
+  t.deepEqual(await page(undefined), {entries: ['a', 'c', 'e', 'f'], next: undefined});
+  t.deepEqual(await page(2), {entries: ['a', 'c'], next: 'c'});
+  t.deepEqual(await page(2, 'c'), {entries: ['e', 'f'], next: undefined});
 });

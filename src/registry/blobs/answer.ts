@@ -8,7 +8,7 @@ import {openPart, openVerified, type Source, type Wanted} from './source.ts';
 
 export interface BlobFound {
   readonly digest: Digest;
-  /** Bytes; undefined only while an upstream that does not say is being read. */
+  /** Bytes; undefined only while the blob is read from an upstream that does not name its length. */
   readonly size: number | undefined;
   readonly report: CacheReport;
 }
@@ -17,11 +17,11 @@ export interface BlobAnswer extends BlobFound {
   /** The bytes of a small blob, when they are in memory. */
   readonly bytes: Buffer | undefined;
   /**
-   * The size in bytes that a manifest names, while `size` is only what the upstream says: a range that lies within one
-   * of them and not the other can neither be served nor refused.
+   * The size in bytes that a manifest names, while `size` is only what the upstream says: a range that fits one of them
+   * and not the other can be neither served nor refused.
    */
   readonly promised: number | undefined;
-  /** True when any part can be had at once, as often as wanted. */
+  /** True when any part can be read at once, any number of times. */
   readonly stored: boolean;
   /**
    * The blob's bytes, or a part of them; the part must lie within `size`. Resolves when nothing but the bytes can fail.
@@ -30,8 +30,8 @@ export interface BlobAnswer extends BlobFound {
   open(part?: ByteRange): Promise<AsyncIterable<Uint8Array>>;
 }
 
-/** A part that begins further than this beyond a running download is asked of the upstream at once. */
-const FAR = 8 * 1024 * 1024;
+/** A part that begins further ahead of a running download than this is requested from the upstream directly. */
+const MAX_AHEAD_BYTES = 8 * 1024 * 1024;
 
 export const fromMemory = (digest: Digest, bytes: Buffer, report: CacheReport): BlobAnswer => ({
   digest,
@@ -40,7 +40,7 @@ export const fromMemory = (digest: Digest, bytes: Buffer, report: CacheReport): 
   bytes,
   promised: undefined,
   stored: true,
-  open: async (part) => only(part ? bytes.subarray(part.start, part.end + 1) : bytes),
+  open: async (part) => once(part ? bytes.subarray(part.start, part.end + 1) : bytes),
 });
 
 export const fromStore = (
@@ -58,7 +58,7 @@ export const fromStore = (
   open: async (part) => store.open(digest, part),
 });
 
-/** A blob that is arriving. Who reads it goes on with a stream of his own when the spool can no longer be written. */
+/** A blob that is arriving. When the spool can no longer be written, each reader goes on with a stream of its own. */
 export const fromFill = (
   fill: Fill,
   source: Source,
@@ -89,11 +89,11 @@ async function partOf(
   wanted: Wanted,
   {start, end}: ByteRange,
 ): Promise<AsyncIterable<Uint8Array>> {
-  if (start > fill.received + FAR) return openPart(source, wanted, start, end);
+  if (start > fill.received + MAX_AHEAD_BYTES) return openPart(source, wanted, start, end);
   return continued(fill.read(start, end), (given) => openPart(source, wanted, start + given, end));
 }
 
-/** Goes on with `rest`, after the bytes that were given, when the spool failed. */
+/** Goes on with `rest`, after the bytes that were given, when the spool fails. */
 async function* continued(
   bytes: AsyncIterable<Uint8Array>,
   rest: (given: number) => Promise<AsyncIterable<Uint8Array>>,
@@ -111,6 +111,6 @@ async function* continued(
   yield* await rest(given);
 }
 
-async function* only(bytes: Uint8Array): AsyncGenerator<Uint8Array, void> {
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void> {
   yield bytes;
 }

@@ -7,9 +7,9 @@ import {BlobAbsent, DigestMismatch, SpoolFailed} from '../failure.ts';
 import type {Progress} from './progress.ts';
 import {requireContent, type Source} from './source.ts';
 
-/** What the upstream has now does not go with what is here of it. */
-class Unfit extends Error {
-  override readonly name = 'Unfit';
+/** What the upstream has now does not match what was received before. */
+class ContentChanged extends Error {
+  override readonly name = 'ContentChanged';
 }
 
 export interface DownloadParts {
@@ -26,16 +26,16 @@ export interface DownloadParts {
   stopping: AbortSignal;
 }
 
-/** So many attempts in a row may bring no byte before a broken download is given up. */
-const FRUITLESS_ATTEMPTS = 5;
-/** Milliseconds before the first resumption; doubled with each fruitless one. */
-const RESUME_DELAY = 200;
-/** Milliseconds that readers are kept waiting at the most: an upstream that wants more patience is asked by the next pull. */
-const LONGEST_PAUSE = 60_000;
+/** How many attempts in a row may bring no byte before a broken download is given up. */
+const MAX_FRUITLESS_ATTEMPTS = 5;
+/** The delay before the first resumption; doubled with each fruitless one. */
+const RESUME_DELAY_MS = 200;
+/** How long readers are kept waiting at most. An upstream that wants to be left alone for longer is asked by the next pull. */
+const MAX_PAUSE_MS = 60_000;
 
 /**
- * Brings the whole blob into the spool and finds its digest right. A connection that breaks is resumed by Range; a
- * resumption that is refused or ends in a mismatch starts once more from zero.
+ * Downloads the whole blob into the spool and verifies its digest. A connection that breaks is resumed by Range; a
+ * resumption that is refused or ends in a mismatch starts over from zero, once.
  * @throws BlobAbsent, SpoolFailed, DigestMismatch or UpstreamFailure
  */
 export async function download(parts: DownloadParts): Promise<void> {
@@ -44,9 +44,9 @@ export async function download(parts: DownloadParts): Promise<void> {
   let resumed = progress.received > 0;
   events.emit('fill.start', {digest, resumedAt: progress.received});
   for (;;) {
-    const {resumptions, unfit} = await receiveAll(parts, digester);
+    const {resumptions, changed} = await receiveAll(parts, digester);
     resumed ||= resumptions > 0;
-    const reason = unfit?.message ?? wrongContent(parts, digester.digest());
+    const reason = changed?.message ?? wrongContent(parts, digester.digest());
     if (reason === undefined) return;
     const mismatch = new DigestMismatch(`${parts.source.host} ${reason}`);
     events.emit('fill.mismatch', {digest, reason: mismatch.message});
@@ -58,7 +58,7 @@ export async function download(parts: DownloadParts): Promise<void> {
   }
 }
 
-/** What is wrong with all that was received; undefined when it is the blob. */
+/** What is wrong with the bytes that were received; undefined when they are the blob. */
 function wrongContent(
   {digest, progress: {received, size}}: DownloadParts,
   actual: Digest,
@@ -67,7 +67,7 @@ function wrongContent(
   return `sent ${received} bytes with the digest ${actual}`;
 }
 
-/** What an earlier process left in the spool counts again once it is hashed again. */
+/** Hashes what an earlier process left in the spool, so that it counts as received. */
 async function rehash({digest, spool, progress, stopping}: DownloadParts): Promise<Digester> {
   const digester = createDigester(algorithmOf(digest));
   if (spool.size === 0) return digester;
@@ -79,11 +79,11 @@ async function rehash({digest, spool, progress, stopping}: DownloadParts): Promi
   return digester;
 }
 
-/** Gives the number of resumptions that it took, and why the last of them came to nothing. */
+/** @returns how many resumptions it took, and why the last of them failed */
 async function receiveAll(
   parts: DownloadParts,
   digester: Digester,
-): Promise<{resumptions: number; unfit?: Unfit}> {
+): Promise<{resumptions: number; changed?: ContentChanged}> {
   const {digest, spool, progress, clock, events, stopping} = parts;
   for (let resumptions = 0, fruitless = 0; ; resumptions++) {
     const before = progress.received;
@@ -91,19 +91,20 @@ async function receiveAll(
       await receive(parts, digester);
       return {resumptions};
     } catch (error) {
-      if (error instanceof Unfit) return {resumptions, unfit: error};
+      if (error instanceof ContentChanged) return {resumptions, changed: error};
       if (error instanceof Interrupted && !stopping.aborted) {
-        // It may wait for long, and nobody reads what it holds in memory.
+        // It may wait for a long time, and nobody reads what it holds in memory.
         progress.forgetSpooled(spool.size);
         events.emit('fill.interrupted', {digest, at: progress.received});
         continue;
       }
       fruitless = progress.received > before ? 0 : fruitless + 1;
-      // A first answer that fails is for the client to hear, at once; only what has begun is resumed.
-      const hopeful = error instanceof UpstreamFailure && progress.begun && fruitless < FRUITLESS_ATTEMPTS;
-      if (!hopeful || stopping.aborted) throw error;
-      const pause = Math.max(error.retryAfter ?? 0, RESUME_DELAY * 2 ** fruitless);
-      if (pause > LONGEST_PAUSE) throw error;
+      // The client is told at once when the first answer fails; only what has begun is resumed.
+      const isWorthResuming =
+        error instanceof UpstreamFailure && progress.begun && fruitless < MAX_FRUITLESS_ATTEMPTS;
+      if (!isWorthResuming || stopping.aborted) throw error;
+      const pause = Math.max(error.retryAfter ?? 0, RESUME_DELAY_MS * 2 ** fruitless);
+      if (pause > MAX_PAUSE_MS) throw error;
       events.emit('fill.resume', {digest, at: progress.received, reason: error.message});
       await sleep(clock, pause, stopping);
     }
@@ -127,7 +128,7 @@ async function receive(
     progress.begin(answer.size ?? progress.size ?? expected);
     for await (const chunk of unseen(answer, progress.received)) {
       if (progress.received + chunk.length > (progress.size ?? Number.POSITIVE_INFINITY)) {
-        throw new Unfit(`sent more than the ${progress.size} bytes that it has`);
+        throw new ContentChanged(`sent more than the ${progress.size} bytes that it has`);
       }
       digester.update(chunk);
       progress.take(chunk, spool.size);
@@ -150,22 +151,22 @@ async function receive(
 async function opened(source: Source, demand: Demand, received: number): Promise<BlobBody | undefined> {
   if (received === 0) return source.open(demand);
   try {
-    // One byte that is here already is asked for again: so the range can be satisfied even when nothing is missing.
+    // Asks for one byte that is already here, so that the range can be satisfied even when nothing is missing.
     return await source.open(demand, {start: received - 1});
   } catch (error) {
-    // A 416 above all: then what is here, be it of an earlier process or another upstream, is longer than the blob.
+    // Usually a 416: what an earlier process or another upstream left here is longer than the blob.
     if (!(error instanceof UpstreamFailure) || error.kind !== 'protocol') throw error;
-    throw new Unfit(`cannot go on after ${received} bytes: ${error.message}`);
+    throw new ContentChanged(`cannot go on after ${received} bytes: ${error.message}`);
   }
 }
 
 /** Clients were told the first length: under another one, their answers would end too early or too late. */
 function refuseOtherSize(named: number | undefined, known: number | undefined): void {
   if (named === undefined || known === undefined || named === known) return;
-  throw new Unfit(`names a length of ${named} bytes and named ${known} before`);
+  throw new ContentChanged(`names a length of ${named} bytes and named ${known} before`);
 }
 
-/** The answer's bytes less those that are here: an upstream may ignore the range. */
+/** The answer's bytes without those that are already here: an upstream may ignore the range. */
 async function* unseen({body, start}: BlobBody, received: number): AsyncGenerator<Uint8Array, void> {
   let skip = received - start;
   for await (const chunk of body) {
@@ -174,7 +175,7 @@ async function* unseen({body, start}: BlobBody, received: number): AsyncGenerato
   }
 }
 
-/** Runs what writes the spool, and says so when it fails. */
+/** Marks the failures of what writes to the spool. @throws SpoolFailed */
 export async function writing<T>(work: Promise<T>): Promise<T> {
   try {
     return await work;

@@ -3,7 +3,7 @@ import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {type BlobStore, collect} from '../../storage/blob-store.ts';
-import type {Coordination} from '../../storage/coordination.ts';
+import type {Claim, Coordination} from '../../storage/coordination.ts';
 import type {RepositoryKey} from '../../storage/metadata.ts';
 import type {Spool, Spools} from '../../storage/spool.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
@@ -16,29 +16,29 @@ import type {Source} from './source.ts';
 /** One running download of one digest, owned by the server, read by any number of clients. */
 export interface Fill {
   /**
-   * Counts somebody who waits for it until what this gives is called; idempotent. While nobody waits, a download that
-   * somebody waits for may have its connection to the upstream; it goes on afterwards.
+   * Counts a request that waits for it. While none waits, the download gives way to downloads that are waited for.
+   * @returns what ends the wait; idempotent
    */
   join(): () => void;
-  /** For whom it was begun; whoever else joins has access of its own. */
+  /** Whose access it began with: all others need access of their own. */
   readonly beganFor: string;
   /**
-   * Resolves when the upstream has answered with the blob; `size` in bytes where known. A method, not a promise of the
-   * fill: whoever waits for `done` alone would leave its rejection unhandled, which ends the process.
+   * Resolves when the upstream has answered with the blob; `size` in bytes where known. This is a method because a
+   * promise that nobody awaits would leave its rejection unhandled, which ends the process.
    * @throws BlobAbsent, UpstreamFailure or SpoolFailed
    */
   ready(): Promise<{size: number | undefined}>;
-  /** Resolves when the blob is stored. Rejects with what ended the fill, handled where nobody listens. */
+  /** Resolves when the blob is stored. Rejects with what ended the fill; need not be awaited. */
   readonly done: Promise<void>;
-  /** True from its failure on; `done` still waits for what it leaves behind. */
+  /** True once it has failed; `done` still waits until its spool is closed or removed. */
   readonly failed: boolean;
-  /** True once all bytes are here and the digest is right, though not yet durable. */
+  /** True once all bytes are here and verified, though perhaps not yet durable. */
   readonly whole: boolean;
-  /** Bytes that are here by now. */
+  /** Bytes that are here so far. */
   readonly received: number;
   /**
    * The bytes from `start` to `end`, both inclusive, at the reader's own pace while they arrive. The last byte comes
-   * only after the digest was found right. A chunk is valid until the next one is asked for. The iteration throws what
+   * only after the digest was verified. A chunk is valid until the next one is asked for. The iteration throws what
    * ended the fill.
    */
   read(start?: number, end?: number): AsyncGenerator<Uint8Array, void>;
@@ -46,24 +46,24 @@ export interface Fill {
 
 export interface FillOrder {
   digest: Digest;
-  /** Names repository and caller, so that those who have the same access need not prove it while the fill begins. */
+  /** The repository and the caller: requests with the same access need not prove it while the fill begins. */
   beganFor: string;
   source: Source;
   /** The size in bytes that a manifest names, for an upstream that does not say. */
   expected?: number | undefined;
-  /** Is linked to the blob in the commit that stores it: the upstream's answer is this repository's permission. */
+  /** Is linked to the blob by the commit that stores it: the upstream's answer is this repository's permission. */
   repository?: RepositoryKey;
 }
 
 export interface Fills {
-  /** Grows with each fill that ended: who found a blob neither stored nor running asks again when it has moved. */
+  /** Grows with each fill that ends. A request that found a blob neither stored nor running looks again when it has grown. */
   readonly ended: number;
   running(digest: Digest): Fill | undefined;
   /** Downloads that run now. */
   readonly inFlight: number;
   /**
-   * Joins the download of this digest, or begins it; `mine` tells which. Whoever joins one that began for somebody else
-   * must have access of its own before it waits for the fill or reads it.
+   * Joins the download of this digest, or begins it; `mine` says which. A request that joins a download which began with
+   * another access must prove its own before it waits for the fill or reads it.
    */
   claim(order: FillOrder): {mine: boolean; fill: Fill};
   /** Ends all downloads and keeps their spools for the next process. */
@@ -79,8 +79,11 @@ export interface FillParts {
   events: Events;
 }
 
-/** Bytes that a reader behind the head takes from the disk at a time. */
-const SEGMENT = 128 * 1024;
+/** What a reader behind the head reads from the disk at a time. */
+const SEGMENT_BYTES = 128 * 1024;
+
+/** How long other processes leave a digest to the one that downloads it: longer than a large blob takes. */
+const CLAIM_TTL_MS = 60 * 60_000;
 
 /** One download per digest, many readers. */
 export function createFills(parts: FillParts): Fills {
@@ -146,7 +149,8 @@ function begin(parts: FillParts, order: FillOrder, stopping: AbortSignal): Fill 
   };
 }
 
-interface Course {
+/** What one fill works with. */
+interface Running {
   progress: Progress;
   waiters: Waiters;
   behind: Behind;
@@ -154,13 +158,15 @@ interface Course {
 }
 
 async function run(
-  {spools, store, lifecycle, clock, events}: FillParts,
+  {spools, store, lifecycle, coordination, clock, events}: FillParts,
   {digest, source, expected, repository}: FillOrder,
-  {progress, waiters: demand, behind, stopping}: Course,
+  {progress, waiters: demand, behind, stopping}: Running,
 ): Promise<void> {
   const began = clock.monotonic();
+  let claim: Claim | undefined;
   try {
-    // Spools lie on the disk of the store: while that is missing, the blob is passed on without being kept.
+    claim = await claimed(coordination, digest, stopping);
+    // Spools are on the store's disk: while that is missing, the blob is passed on without being kept.
     await writing(store.check());
     const spool = await writing(spools.open(digest));
     behind.spool = spool;
@@ -176,10 +182,22 @@ async function run(
     await leave(behind.spool, progress, error, stopping);
     events.emit('fill.failed', {digest, reason: error instanceof Error ? error.message : String(error)});
     throw error;
+  } finally {
+    await claim?.release();
   }
 }
 
-/** What was received before the upstream failed, or we stopped, serves the next attempt; anything else is removed. */
+/** Waits until no other process downloads this digest. Within this process, each digest has one fill. */
+async function claimed(coordination: Coordination, digest: Digest, stopping: AbortSignal): Promise<Claim> {
+  for (;;) {
+    const claim = await coordination.claim(`fill ${digest}`, CLAIM_TTL_MS);
+    if (claim.mine) return claim;
+    await claim.released();
+    stopping.throwIfAborted();
+  }
+}
+
+/** Keeps what was received before the upstream failed, or the server stopped, for the next attempt. Discards anything else. */
 async function leave(
   spool: Spool | undefined,
   {received}: Progress,
@@ -187,7 +205,7 @@ async function leave(
   stopping: AbortSignal,
 ): Promise<void> {
   if (!spool) return;
-  // What an earlier process received counts as received only once it is hashed again.
+  // What an earlier process received counts as received only after it has been hashed again.
   const isEmpty = received === 0 && spool.size === 0;
   const isWorthKeeping = !isEmpty && (error instanceof UpstreamFailure || stopping.aborted);
   await (isWorthKeeping ? spool.close() : spool.discard());
@@ -235,8 +253,8 @@ async function* follow(
 function readerBehind(store: BlobStore, digest: Digest, behind: Behind) {
   let buffer: Buffer | undefined;
   return async (at: number, limit: number): Promise<Uint8Array> => {
-    buffer ??= Buffer.allocUnsafeSlow(SEGMENT);
-    const until = Math.min(limit, at + SEGMENT);
+    buffer ??= Buffer.allocUnsafeSlow(SEGMENT_BYTES);
+    const until = Math.min(limit, at + SEGMENT_BYTES);
     const {spool, published} = behind;
     if (spool !== undefined && published === undefined) {
       return collect(spool.read(at, Math.min(until, spool.size)), buffer);

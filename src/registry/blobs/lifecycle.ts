@@ -3,32 +3,32 @@ import {algorithmOf, type Digest, digestOfAll} from '../../oci/digest.ts';
 import type {BlobStore} from '../../storage/blob-store.ts';
 import {type Change, DiskFull, type Metadata} from '../../storage/metadata.ts';
 import type {Spool} from '../../storage/spool.ts';
-import {createKeyedMutex} from '../keyed.ts';
+import {createKeyedMutex, type KeyedMutex} from '../keyed.ts';
 
-/** Blobs' bytes and their rows, changed together: what is being stored is not removed meanwhile. */
+/** Changes blobs' bytes and their rows together: what is being stored is not removed meanwhile. */
 export interface BlobLifecycle {
   /**
-   * Makes the content of a verified spool a stored blob, durably, and commits its row together with `also`. It takes the
-   * place of bytes that are here under the digest already: those may have been damaged since they were verified.
-   * @throws what the disk or the metadata said, with nothing left in the store that no row tells of; the spool is the
-   * caller's to discard then
+   * Makes the content of a verified spool a stored blob, durably, and commits its row together with `also`. It replaces
+   * bytes that are already stored under the digest: those may have been damaged since they were verified.
+   * @throws what the disk or the metadata threw. Then no bytes without a row stay in the store, and the caller discards
+   * the spool
    */
   publish(digest: Digest, spool: Spool, also?: readonly Change[]): Promise<void>;
   /**
    * The size of a stored blob whose bytes are here. A copy whose bytes the disk has lost is forgotten, with what is left
-   * of them, and fetched again. Of a blob that was pushed here row and bytes stay as they are: a push that brings it
-   * heals it, and so does a backup that is put back.
-   * @throws StoreMissing when nothing can be said of any blob
+   * of them, and fetched again. Row and bytes of a blob that was pushed here stay as they are: a push of the blob repairs
+   * it, and so does restoring a backup.
+   * @throws StoreMissing when the whole store is missing, so that nothing is known of any blob
    */
   stored(digest: Digest): Promise<number | undefined>;
   /**
-   * Whether the stored bytes of a blob still have its digest. A copy whose bytes do not is forgotten and fetched again; what
-   * was pushed here stays as it is, for whoever brings it anew.
+   * Whether the stored bytes of a blob still have its digest. A damaged copy is forgotten and fetched again; a damaged
+   * blob that was pushed here stays as it is until it is pushed again.
    */
   verify(digest: Digest): Promise<boolean>;
-  /** Removes a blob's bytes unless a repository is linked to it; tells whether it did. */
+  /** Removes a blob's bytes unless a repository is linked to it. @returns whether it did */
   delete(digest: Digest): Promise<boolean>;
-  /** Removes the bytes of a blob that has no row, as a process leaves them that dies in between; tells whether it did. */
+  /** Removes the bytes of a blob that has no row, as a process that died may have left them. @returns whether it did */
   deleteOrphan(digest: Digest): Promise<boolean>;
 }
 
@@ -38,92 +38,111 @@ export interface BlobLifecycleParts {
   clock: Clock;
 }
 
-export function createBlobLifecycle({store, metadata, clock}: BlobLifecycleParts): BlobLifecycle {
-  const mutex = createKeyedMutex();
+export const createBlobLifecycle = (parts: BlobLifecycleParts): BlobLifecycle => new StoredBlobs(parts);
 
-  /** What the row says, and what the disk has. */
-  async function look(digest: Digest): Promise<'absent' | 'lost' | {size: number}> {
-    const record = await metadata.blob(digest);
-    if (record?.state !== 'ready') return 'absent';
-    const {size} = record;
-    return (await store.stat(digest))?.size === size ? {size} : 'lost';
+class StoredBlobs implements BlobLifecycle {
+  readonly #store: BlobStore;
+  readonly #metadata: Metadata;
+  readonly #clock: Clock;
+  readonly #mutex: KeyedMutex = createKeyedMutex();
+
+  constructor({store, metadata, clock}: BlobLifecycleParts) {
+    this.#store = store;
+    this.#metadata = metadata;
+    this.#clock = clock;
   }
 
-  /** Without room to remove the row, nothing is removed: the row is true again when its blob is brought. */
-  async function forgetCopy(digest: Digest): Promise<boolean> {
+  publish(digest: Digest, spool: Spool, also: readonly Change[] = []): Promise<void> {
+    return this.#mutex.run(digest, async () => {
+      // A process died while it deleted the blob. The commit refuses to store it before that is done.
+      if (await this.#isMarked(digest)) await this.#removeMarked(digest);
+      await this.#store.publish(digest, spool);
+      // The size is complete only now: what was appended last may have waited for the disk.
+      const put = {type: 'blob.put' as const, digest, size: spool.size, at: this.#clock.now()};
+      try {
+        if (!(await this.#metadata.commit([put, ...also])))
+          throw new Error(`blob ${digest} is being deleted`);
+      } catch (error) {
+        await this.#removeUnrecorded(digest).catch(() => {});
+        throw error;
+      }
+    });
+  }
+
+  async stored(digest: Digest): Promise<number | undefined> {
+    const found = await this.#look(digest);
+    if (found === 'absent') return undefined;
+    if (found !== 'lost') return found.size;
+    // Looked at again under the mutex: the blob may have been deleted or stored anew meanwhile.
+    return this.#mutex.run(digest, async () => {
+      const now = await this.#look(digest);
+      if (typeof now === 'object') return now.size;
+      if (now === 'lost') await this.#removeCopy(digest);
+      return undefined;
+    });
+  }
+
+  verify(digest: Digest): Promise<boolean> {
+    return this.#mutex.run(digest, async () => {
+      if (typeof (await this.#look(digest)) !== 'object') return false;
+      const actual = await digestOfAll(this.#store.open(digest), algorithmOf(digest));
+      if (actual !== digest) await this.#removeCopy(digest);
+      return actual === digest;
+    });
+  }
+
+  /** Marks the row first, so that a process that dies in between leaves a row that says what was begun. */
+  delete(digest: Digest): Promise<boolean> {
+    return this.#mutex.run(digest, async () => {
+      const marked =
+        (await this.#isMarked(digest)) ||
+        (await this.#metadata.commit([{type: 'blob.deleting', digest}], [{type: 'blob.unlinked', digest}]));
+      if (marked) await this.#removeMarked(digest);
+      return marked;
+    });
+  }
+
+  deleteOrphan(digest: Digest): Promise<boolean> {
+    return this.#mutex.run(digest, () => this.#removeUnrecorded(digest));
+  }
+
+  /** Compares the row with what the disk has. */
+  async #look(digest: Digest): Promise<'absent' | 'lost' | {size: number}> {
+    const record = await this.#metadata.blob(digest);
+    if (record?.state !== 'ready') return 'absent';
+    const {size} = record;
+    return (await this.#store.stat(digest))?.size === size ? {size} : 'lost';
+  }
+
+  async #isMarked(digest: Digest): Promise<boolean> {
+    return (await this.#metadata.blob(digest))?.state === 'deleting';
+  }
+
+  async #removeMarked(digest: Digest): Promise<void> {
+    await this.#store.delete(digest);
+    await this.#metadata.commit([{type: 'blob.delete', digest}]);
+  }
+
+  /**
+   * Removes a copy of what an upstream has. When the disk is too full to remove the row, the bytes stay as well: the row
+   * is right again once the blob is fetched again.
+   */
+  async #removeCopy(digest: Digest): Promise<void> {
     try {
-      return await metadata.commit([{type: 'blob.delete', digest}], [{type: 'blob.evictable', digest}]);
+      const forgotten = await this.#metadata.commit(
+        [{type: 'blob.delete', digest}],
+        [{type: 'blob.evictable', digest}],
+      );
+      if (forgotten) await this.#store.delete(digest);
     } catch (error) {
-      if (error instanceof DiskFull) return false;
-      throw error;
+      if (!(error instanceof DiskFull)) throw error;
     }
   }
 
-  /** Bytes without a row would be found by nobody, and stay: a disk without room for a row has none for them either. */
-  async function removeUnrecorded(digest: Digest): Promise<boolean> {
-    if (await metadata.blob(digest)) return false;
-    await store.delete(digest);
+  /** Bytes without a row are never found, and would take up space that a full disk needs. */
+  async #removeUnrecorded(digest: Digest): Promise<boolean> {
+    if (await this.#metadata.blob(digest)) return false;
+    await this.#store.delete(digest);
     return true;
   }
-
-  const isMarked = async (digest: Digest): Promise<boolean> =>
-    (await metadata.blob(digest))?.state === 'deleting';
-
-  async function removeMarked(digest: Digest): Promise<void> {
-    await store.delete(digest);
-    await metadata.commit([{type: 'blob.delete', digest}]);
-  }
-
-  return {
-    publish: (digest, spool, also = []) =>
-      mutex.run(digest, async () => {
-        // A process died while it deleted the blob. The commit refuses to store it before that is done.
-        if (await isMarked(digest)) await removeMarked(digest);
-        await store.publish(digest, spool);
-        // Only now all of it: what was appended last may have waited for the disk.
-        const {size} = spool;
-        try {
-          const put = {type: 'blob.put' as const, digest, size, at: clock.now()};
-          if (!(await metadata.commit([put, ...also]))) throw new Error(`blob ${digest} is being deleted`);
-        } catch (error) {
-          await removeUnrecorded(digest).catch(() => {});
-          throw error;
-        }
-      }),
-
-    async stored(digest) {
-      const found = await look(digest);
-      if (found === 'absent') return undefined;
-      if (found !== 'lost') return found.size;
-      // Looked at again in its turn: it may have been on its way out, or in anew, and is not removed then.
-      return mutex.run(digest, async () => {
-        const now = await look(digest);
-        if (typeof now === 'object') return now.size;
-        if (now === 'absent') return undefined;
-        if (await forgetCopy(digest)) await store.delete(digest);
-        return undefined;
-      });
-    },
-
-    verify: (digest) =>
-      mutex.run(digest, async () => {
-        if (typeof (await look(digest)) !== 'object') return false;
-        if ((await digestOfAll(store.open(digest), algorithmOf(digest))) === digest) return true;
-        if (await forgetCopy(digest)) await store.delete(digest);
-        return false;
-      }),
-
-    // Marked first: a process that dies in between leaves a row that says what was begun. What is marked before its
-    // turn was left by one, and nobody has relied on its bytes since.
-    delete: (digest) =>
-      mutex.run(digest, async () => {
-        const marked =
-          (await isMarked(digest)) ||
-          (await metadata.commit([{type: 'blob.deleting', digest}], [{type: 'blob.unlinked', digest}]));
-        if (marked) await removeMarked(digest);
-        return marked;
-      }),
-
-    deleteOrphan: (digest) => mutex.run(digest, () => removeUnrecorded(digest)),
-  };
 }

@@ -2,29 +2,29 @@ import type {Demand} from '../../upstream/port.ts';
 
 /** How far a download is, and the newest of its bytes: written by one download, watched by any number of readers. */
 export interface Progress {
-  /** The whole length in bytes, once and where known. */
+  /** The whole length in bytes, where known; then it does not change any more. */
   readonly size: number | undefined;
   /** Bytes that are here. */
   readonly received: number;
-  /** Bytes that readers may have: the last one only after the digest was found right. */
+  /** Bytes that readers may have: the last one only after the digest was verified. */
   readonly released: number;
   /** True once the upstream has answered with the blob. */
   readonly begun: boolean;
   readonly verified: boolean;
   /** What ended the download. */
   readonly failure: unknown;
-  /** Grows when the download starts once more from zero: what was read before is not to be trusted. */
+  /** Grows when the download starts over from zero: what was read before is not to be trusted. */
   readonly generation: number;
   /** Resolves at the next change. */
   moved(): Promise<void>;
-  /** The bytes at an offset, as far as one piece in memory goes; undefined when they are only in the spool. */
+  /** The bytes at an offset, up to the end of one piece in memory; undefined when they are only in the spool. */
   inMemory(at: number): Uint8Array | undefined;
 
   /** The upstream has answered. */
   begin(size: number | undefined): void;
   /** Bytes of an earlier process are here; they are readable from the spool. */
   found(bytes: number): void;
-  /** Takes the next bytes; `spooled` bytes can be read from the spool and need not stay in memory. */
+  /** Takes the next bytes; the first `spooled` bytes can be read from the spool and need not stay in memory. */
   take(chunk: Uint8Array, spooled: number): void;
   /** Drops from memory what can be read from the spool: its first `spooled` bytes. */
   forgetSpooled(spooled: number): void;
@@ -41,90 +41,82 @@ interface Piece {
   readonly bytes: Uint8Array;
 }
 
-export function createProgress(): Progress {
-  let size: number | undefined;
-  let received = 0;
-  let begun = false;
-  let verified = false;
-  let failure: unknown;
-  let generation = 0;
-  let change = Promise.withResolvers<void>();
-  let pieces: Piece[] = [];
+export const createProgress = (): Progress => new DownloadProgress();
 
-  function announce(): void {
-    change.resolve();
-    change = Promise.withResolvers();
+class DownloadProgress implements Progress {
+  size: number | undefined;
+  received = 0;
+  begun = false;
+  verified = false;
+  failure: unknown;
+  generation = 0;
+  #change = Promise.withResolvers<void>();
+  #pieces: Piece[] = [];
+
+  get released(): number {
+    if (this.verified) return this.received;
+    return Math.max(0, Math.min(this.received, (this.size ?? this.received) - 1));
   }
 
-  function forgetUpTo(offset: number): void {
-    const kept = pieces.findIndex(({start, bytes}) => start + bytes.length > offset);
-    if (kept !== 0) pieces = kept === -1 ? [] : pieces.slice(kept);
+  moved(): Promise<void> {
+    return this.#change.promise;
   }
 
-  return {
-    get size() {
-      return size;
-    },
-    get received() {
-      return received;
-    },
-    get released() {
-      return verified ? received : Math.max(0, Math.min(received, (size ?? received) - 1));
-    },
-    get begun() {
-      return begun;
-    },
-    get verified() {
-      return verified;
-    },
-    get failure() {
-      return failure;
-    },
-    get generation() {
-      return generation;
-    },
-    moved: () => change.promise,
-    inMemory(at) {
-      const piece = pieces.findLast(({start}) => start <= at);
-      return piece && at < piece.start + piece.bytes.length
-        ? piece.bytes.subarray(at - piece.start)
-        : undefined;
-    },
-    begin(total) {
-      size = total;
-      begun = true;
-      announce();
-    },
-    found(bytes) {
-      received = bytes;
-    },
-    take(chunk, spooled) {
-      pieces.push({start: received, bytes: chunk});
-      received += chunk.length;
-      forgetUpTo(Math.min(spooled, received - HEAD_BYTES));
-      announce();
-    },
-    forgetSpooled: forgetUpTo,
-    startOver() {
-      pieces = [];
-      received = 0;
-      generation += 1;
-      announce();
-    },
-    verify() {
-      verified = true;
-      announce();
-    },
-    fail(error) {
-      failure = error;
-      announce();
-    },
-  };
+  inMemory(at: number): Uint8Array | undefined {
+    const piece = this.#pieces.findLast(({start}) => start <= at);
+    return piece && at < piece.start + piece.bytes.length
+      ? piece.bytes.subarray(at - piece.start)
+      : undefined;
+  }
+
+  begin(size: number | undefined): void {
+    this.size = size;
+    this.begun = true;
+    this.#announce();
+  }
+
+  found(bytes: number): void {
+    this.received = bytes;
+  }
+
+  take(chunk: Uint8Array, spooled: number): void {
+    this.#pieces.push({start: this.received, bytes: chunk});
+    this.received += chunk.length;
+    this.forgetSpooled(Math.min(spooled, this.received - HEAD_BYTES));
+    this.#announce();
+  }
+
+  forgetSpooled(spooled: number): void {
+    const kept = this.#pieces.findIndex(({start, bytes}) => start + bytes.length > spooled);
+    if (kept !== 0) this.#pieces = kept === -1 ? [] : this.#pieces.slice(kept);
+  }
+
+  startOver(): void {
+    this.#pieces = [];
+    this.received = 0;
+    this.generation += 1;
+    this.#announce();
+  }
+
+  verify(): void {
+    this.verified = true;
+    this.#announce();
+  }
+
+  fail(error: unknown): void {
+    this.failure = error;
+    this.#announce();
+  }
+
+  #announce(): void {
+    this.#change.resolve();
+    this.#change = Promise.withResolvers();
+  }
 }
 
-/** Those who wait for one download; the download is wanted while there are any. */
+/** The requests that wait for one download; the download is wanted while there are any. */
 export interface Waiters extends Demand {
-  /** Counts one who waits. @returns what ends that; idempotent */
+  /** Counts one more. @returns what ends its wait; idempotent */
   join(): () => void;
 }
 

@@ -9,32 +9,32 @@ export interface Source {
   /** The upstream's host. */
   readonly host: string;
   /**
-   * Asks for the blob, or for what follows `range.start`, to be read as it comes; undefined: it is not there.
-   * @param demand who waits for it
+   * Requests the blob, or what follows `range.start`, to be read as fast as it comes; undefined: it is not there.
+   * @param demand whether anybody waits for it
    */
   open(demand: Demand, range?: RequestedRange): Promise<BlobBody | undefined>;
-  /** The same, to be read at the pace of a client, who waits for it. */
+  /** The same, to be read at the pace of the client that waits for it. */
   stream(range?: RequestedRange): Promise<BlobBody | undefined>;
 }
 
-/** The registry's upstream, as what a blob is downloaded from. */
+/** The registry's upstream as the source of one blob. */
 export const blobSource = ({registry, repository}: Route, digest: Digest, caller: Caller): Source => ({
   host: registry.upstream.host,
   open: (demand, range) => registry.upstream.getBlob(repository.name, digest, caller, range, demand),
   stream: (range) => registry.upstream.streamBlob(repository.name, digest, caller, range),
 });
 
-/** A blob as it is asked of the upstream past the cache. */
+/** A blob that is requested from the upstream without being kept. */
 export interface Wanted {
   readonly digest: Digest;
-  /** Bytes, as clients are told; undefined where it is not known. */
+  /** The length that the client is told, in bytes; undefined where unknown. */
   readonly size: number | undefined;
 }
 
 /**
- * A blob straight from the upstream, for when it cannot be kept here: the whole of it is hashed, what comes before
- * `from` is not given again, and the last byte is withheld until the digest was found right. Resolves when the upstream
- * has answered, so that a failure can still be told by a status.
+ * A blob straight from the upstream, for when it cannot be kept here. The whole blob is hashed, the bytes before `from`
+ * are not given again, and the last byte is withheld until the digest is verified. Resolves when the upstream has
+ * answered, so that a failure can still become a status.
  * @throws BlobAbsent or UpstreamFailure; DigestMismatch or UpstreamFailure from the iteration
  */
 export async function openVerified(
@@ -59,7 +59,7 @@ async function opened(source: Source, {digest, size}: Wanted, range?: RequestedR
 }
 
 /**
- * An answer that says it is empty ends for a client with its headers, before a digest could be compared.
+ * Refuses an answer that claims to be empty: for a client it would end with its headers, before any digest is compared.
  * @throws UpstreamFailure `protocol` unless the blob is the empty one
  */
 export function requireContent(host: string, digest: Digest, {size}: Pick<BlobBody, 'size'>): void {
@@ -67,7 +67,7 @@ export function requireContent(host: string, digest: Digest, {size}: Pick<BlobBo
   throw new UpstreamFailure('protocol', host, `names a length of 0 bytes for ${digest}, which is not empty`);
 }
 
-/** The client is about to be told the known length: under another one, its answer would end too early or too late. */
+/** The client is about to receive the known length: with another one, its response would end too early or too late. */
 function requireLength(host: string, named: number | undefined, known: number | undefined): void {
   if (named === undefined || known === undefined || named === known) return;
   const reason = `names a length of ${named} bytes for a blob of which ${known} were named before`;
@@ -103,7 +103,7 @@ async function* verified(
 
 /**
  * A part of a blob straight from the upstream, `start` to `end`, both inclusive. A part has no digest of its own: the
- * client checks the whole that it puts together.
+ * client verifies the whole blob.
  * @throws UpstreamFailure or BlobAbsent; UpstreamFailure from the iteration when the part is cut short
  */
 export async function openPart(

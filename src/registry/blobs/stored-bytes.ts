@@ -3,14 +3,14 @@ import type {Clock} from '../../clock.ts';
 import type {Digest} from '../../oci/digest.ts';
 import type {Metadata} from '../../storage/metadata.ts';
 
-/** How long a count is good for. Counting a million blobs takes about a second, in small steps. */
+/** How long a count is used. Counting a million blobs takes about a second, in small steps. */
 const LIFETIME_MS = 60_000;
 /** Blobs that are counted without giving way to requests. */
-const STEP = 2000;
+const BLOBS_PER_TURN = 2000;
 
 /**
  * Counts the bytes of all stored blobs, at most once a minute.
- * @returns a function that gives the last count, at once where there is one, and sees to a newer one
+ * @returns a function that gives the last count, at once where there is one, and starts a new one when it is old
  */
 export function createStoredBytes(
   metadata: Pick<Metadata, 'blobBytes'>,
@@ -23,7 +23,7 @@ export function createStoredBytes(
     let bytes = 0;
     let after: Digest | undefined;
     for (;;) {
-      const part = await metadata.blobBytes(after, STEP);
+      const part = await metadata.blobBytes(after, BLOBS_PER_TURN);
       if (part.last === undefined) break;
       bytes += part.bytes;
       after = part.last;
@@ -42,7 +42,7 @@ export function createStoredBytes(
 
   return async () => {
     if (!known) return refresh();
-    // Nobody waits for this count: when it fails, the next one is tried with the next question.
+    // Nobody waits for this count. When it fails, the next call tries again.
     if (clock.monotonic() - known.at >= LIFETIME_MS) refresh().catch(() => {});
     return known.bytes;
   };
