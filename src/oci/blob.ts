@@ -1,11 +1,11 @@
 import {type Digest, digestOf} from './digest.ts';
 
-/** A blob that is to be written somewhere. */
+/** A blob to be written somewhere. */
 export interface BlobSource {
   digest: Digest;
   /** Bytes. */
   size: number;
-  /** Gives the bytes, anew at each call. */
+  /** Reads the bytes from the start, at each call. */
   open(): AsyncIterable<Uint8Array>;
 }
 

@@ -11,7 +11,7 @@ export interface Descriptor {
   annotations?: Record<string, string>;
 }
 
-/** Reads what may be a descriptor out of parsed JSON; undefined when it is none that we could follow. */
+/** Reads a descriptor from parsed JSON; undefined when it is not one whose content can be fetched. */
 export function readDescriptor(value: unknown): Descriptor | undefined {
   if (!isRecord(value)) return undefined;
   const {mediaType, digest, size, artifactType, annotations} = value;
@@ -26,7 +26,7 @@ export function readDescriptor(value: unknown): Descriptor | undefined {
   };
 }
 
-/** The annotations that are text (image-spec, Annotation Rules: values MUST be strings); nothing where there are none. */
+/** The annotations whose values are strings (image-spec, Annotation Rules: they MUST be); no property where there are none. */
 export function annotationsIn(value: unknown): Pick<Descriptor, 'annotations'> {
   if (!isRecord(value)) return {};
   const texts = Object.entries(value).filter(

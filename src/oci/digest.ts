@@ -1,7 +1,7 @@
 import {createHash, type Hash} from 'node:crypto';
 import {OciError} from './errors.ts';
 
-/** `algorithm:encoded`, checked against the image-spec's grammar and the length that its algorithm demands. */
+/** `algorithm:encoded`, checked against the image-spec's grammar and the length that the algorithm requires. */
 export type Digest = string & {readonly __brand: 'Digest'};
 
 /** The registered algorithms of the image-spec, section "Digests", with the length of their hex form. */
@@ -11,7 +11,7 @@ export type Algorithm = keyof typeof HEX_LENGTH;
 const isAlgorithm = (name: string): name is Algorithm => Object.hasOwn(HEX_LENGTH, name);
 const HEX = /^[a-f0-9]+$/;
 
-/** True for a whole and supported digest; never throws. */
+/** True for a well-formed digest of a supported algorithm. */
 export function isDigest(text: string): text is Digest {
   const colon = text.indexOf(':');
   const algorithm = text.slice(0, colon);
@@ -19,15 +19,15 @@ export function isDigest(text: string): text is Digest {
   return isAlgorithm(algorithm) && encoded.length === HEX_LENGTH[algorithm] && HEX.test(encoded);
 }
 
-/** The image-spec's grammar of digests, section "Digests", of any algorithm. */
+/** The image-spec's grammar of digests of any algorithm, section "Digests". */
 const GRAMMAR = /^[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+$/;
 
-/** True for a digest that follows the grammar and whose algorithm is not supported here. */
+/** True for a well-formed digest of an algorithm that is not supported here. */
 export const isUnsupportedDigest = (text: string): boolean =>
   GRAMMAR.test(text) && !isAlgorithm(text.slice(0, text.indexOf(':')));
 
 /**
- * Takes the text of a digest as a client or an upstream wrote it.
+ * Parses a digest as a client or an upstream wrote it.
  * @throws OciError DIGEST_INVALID when it is malformed or of an unsupported algorithm.
  */
 export function parseDigest(text: string): Digest {
@@ -38,7 +38,7 @@ export function parseDigest(text: string): Digest {
 }
 
 /**
- * Takes the name of an algorithm as a client wrote it.
+ * Parses the name of an algorithm as a client wrote it.
  * @throws OciError DIGEST_INVALID for one that is not supported (dist-spec, Pushing Blobs: 400)
  */
 export function parseAlgorithm(text: string): Algorithm {
@@ -60,15 +60,15 @@ export function digestOf(bytes: Uint8Array, algorithm: Algorithm = 'sha256'): Di
 }
 
 /**
- * The length that somebody else names for content. Some registries name 0 where they do not know it; only one digest of
- * each algorithm has that length.
+ * The length that a registry or a manifest names for content. Some registries name 0 where they do not know it; only one
+ * digest of each algorithm has that length.
  * @param size bytes
  * @returns undefined for a length of 0 unless the digest is that of empty content
  */
 export const plausibleSize = (digest: Digest, size: number | undefined): number | undefined =>
   size === 0 && digest !== digestOf(Buffer.alloc(0), algorithmOf(digest)) ? undefined : size;
 
-/** The digest of bytes that come in chunks. */
+/** The digest of bytes that arrive in chunks. */
 export async function digestOfAll(
   chunks: AsyncIterable<Uint8Array>,
   algorithm: Algorithm = 'sha256',
@@ -81,7 +81,7 @@ export async function digestOfAll(
 /** A running digest over a stream of chunks. */
 export interface Digester {
   update(chunk: Uint8Array): void;
-  /** Ends the digester; call once. */
+  /** Finishes the digest; call once. */
   digest(): Digest;
 }
 

@@ -1,6 +1,6 @@
 /**
- * The error codes of the OCI distribution-spec 1.1 (section "Error Codes") with the status each is answered with,
- * and three codes of our own that only ever stand in a 5xx or in an answer outside the specification.
+ * The error codes of the OCI distribution-spec 1.1 (section "Error Codes") with their statuses, and two codes of our own
+ * that appear only in a 5xx or in an answer outside the specification.
  */
 export const ERRORS = {
   BLOB_UNKNOWN: {status: 404, message: 'blob unknown to registry'},
@@ -24,9 +24,9 @@ export const ERRORS = {
 export type ErrorCode = keyof typeof ERRORS;
 
 export interface OciErrorOptions {
-  /** What was wrong, where, what is allowed, what to do. Defaults to the code's general message. */
+  /** What is wrong, where, what is allowed, what to do. Defaults to the code's general message. */
   message?: string;
-  /** Facts for machines; placed in the error's `detail`. */
+  /** Facts for programs: the error's `detail`. */
   detail?: Record<string, unknown>;
   /** Overrides the code's usual status, e.g. 416 or 414. */
   status?: number;
@@ -35,7 +35,7 @@ export interface OciErrorOptions {
   cause?: unknown;
 }
 
-/** A fault that a client is told of. Thrown anywhere, turned into a response in `http/errors.ts` alone. */
+/** An error for the client. Thrown anywhere; only `http/errors.ts` turns it into a response. */
 export class OciError extends Error {
   override readonly name = 'OciError';
   readonly code: ErrorCode;

@@ -2,8 +2,8 @@
 export const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** Deeper than any format of the specifications, and shallow enough for whatever walks the values. */
-const DEEPEST = 100;
+/** Deeper than any format of the specifications, and shallow enough for recursive readers. */
+const MAX_DEPTH = 100;
 
 const QUOTE = 0x22;
 const COMMA = 0x2c;
@@ -14,13 +14,13 @@ const CLOSE_ARRAY = 0x5d;
 const OPEN_OBJECT = 0x7b;
 const CLOSE_OBJECT = 0x7d;
 
-/** The keys of an object that is being read; `empty` before its first, so that a million of `{}` cost nothing. */
+/** The keys of an object that is being read; `empty` before the first one, so that a million of `{}` cost nothing. */
 type Level = Set<string> | 'empty' | 'array';
 
 /**
- * Looks through JSON text, before it is parsed, for what makes it dangerous: nesting that is expensive to build, and
- * keys that stand twice in one object, of which readers take the one or the other (RFC 8259, section 4), so that two
- * of them may see different content under one digest. Says nothing about whether the text is JSON at all.
+ * Checks JSON text, before it is parsed, for two dangers: nesting that is expensive to build, and duplicate keys, of which
+ * parsers take either one (RFC 8259, section 4), so that two readers may see different content under one digest. Does not
+ * check that the text is JSON.
  * @returns what is wrong, as the end of a sentence; undefined when nothing is.
  */
 export function jsonFault(text: string): string | undefined {
@@ -32,7 +32,7 @@ export function jsonFault(text: string): string | undefined {
       case OPEN_ARRAY:
         keyNext = text.charCodeAt(at) === OPEN_OBJECT;
         levels.push(keyNext ? 'empty' : 'array');
-        if (levels.length > DEEPEST) return `is nested deeper than ${DEEPEST} levels`;
+        if (levels.length > MAX_DEPTH) return `is nested deeper than ${MAX_DEPTH} levels`;
         break;
       case CLOSE_OBJECT:
       case CLOSE_ARRAY:
@@ -58,7 +58,7 @@ export function jsonFault(text: string): string | undefined {
   return undefined;
 }
 
-/** Where the string that begins at `start` ends: at its closing quote, or with the text. */
+/** The position of the closing quote of the string that begins at `start`; the end of the text if there is none. */
 function endOfString(text: string, start: number): number {
   for (let end = start; ; ) {
     end = text.indexOf('"', end + 1);
@@ -69,7 +69,7 @@ function endOfString(text: string, start: number): number {
   }
 }
 
-/** The same key can be written in many ways. */
+/** Decodes a key: the same one can be written in many ways. */
 function keyIn(literal: string): string {
   if (!literal.includes('\\')) return literal.slice(1, -1);
   try {
@@ -79,7 +79,7 @@ function keyIn(literal: string): string {
   }
 }
 
-/** False when the innermost object has the key already. */
+/** False when the innermost object already has the key. */
 function added(levels: Level[], key: string): boolean {
   const last = levels.length - 1;
   const level = levels[last];

@@ -1,7 +1,7 @@
 import {type Descriptor, readDescriptor} from './descriptor.ts';
 import {isForeignLayer} from './media-type.ts';
 
-/** What backref reads in a manifest; whatever else stands in it passes untouched. */
+/** What backref reads in a manifest. Everything else passes untouched. */
 export interface ManifestFacts {
   /** The body's own `mediaType`, when it has one. */
   mediaType?: string;
@@ -9,7 +9,7 @@ export interface ManifestFacts {
   subject?: Descriptor;
   /** Config, layers and blobs of an image or artifact, without the foreign ones. */
   blobs: Descriptor[];
-  /** Foreign layers: no registry need have them, but what was pushed of them is content like any other. */
+  /** Foreign layers: a registry need not have them, but those that were pushed are content like any other. */
   foreign: Descriptor[];
   /** Manifests of an index or list: content below `/manifests/`. */
   manifests: Descriptor[];
@@ -18,7 +18,7 @@ export interface ManifestFacts {
 const descriptors = (value: unknown): Descriptor[] =>
   Array.isArray(value) ? value.map(readDescriptor).filter((descriptor) => descriptor !== undefined) : [];
 
-/** The properties of a manifest that backref looks at, with whatever stands in them. */
+/** The properties of a manifest that backref reads, with unchecked values. */
 export type ManifestFields = Partial<
   Record<
     'mediaType' | 'artifactType' | 'subject' | 'config' | 'layers' | 'blobs' | 'manifests' | 'annotations',
@@ -26,7 +26,7 @@ export type ManifestFields = Partial<
   >
 >;
 
-/** The JSON object that a manifest's bytes are; undefined when they are none. */
+/** Parses a manifest's bytes; undefined when they are not a JSON object. */
 export function manifestBody(bytes: Uint8Array): ManifestFields | undefined {
   try {
     const body = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'));
@@ -39,8 +39,8 @@ export function manifestBody(bytes: Uint8Array): ManifestFields | undefined {
 const LISTS = ['manifests', 'layers', 'blobs'] as const;
 
 /**
- * Do the bytes read as a manifest of any format: a JSON object that has a schema version, names its media type, or
- * lists content? An error or a token in JSON does none of that, and neither do a page or half a body.
+ * Do the bytes look like a manifest of some format: a JSON object that has a schema version, names its media type, or
+ * lists content? An error or a token in JSON has none of these, and neither has an HTML page or half a body.
  */
 export function isManifestShaped(bytes: Uint8Array): boolean {
   const body: (ManifestFields & {schemaVersion?: unknown}) | undefined = manifestBody(bytes);
@@ -51,12 +51,12 @@ export function isManifestShaped(bytes: Uint8Array): boolean {
 }
 
 /**
- * Reads a manifest of any media type. Bytes that are no JSON object are a manifest without facts: unknown
- * formats pass through as they are.
+ * Reads a manifest of any media type. Bytes that are not a JSON object are a manifest without facts: unknown formats
+ * pass through as they are.
  */
 export const readManifest = (bytes: Uint8Array): ManifestFacts => factsOf(manifestBody(bytes));
 
-/** The same of a manifest that is parsed already. */
+/** The same for a manifest that is already parsed. */
 export function factsOf(body: ManifestFields = {}): ManifestFacts {
   const {mediaType, subject, config, layers, blobs, manifests} = body;
   const subjectDescriptor = readDescriptor(subject);

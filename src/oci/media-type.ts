@@ -1,13 +1,13 @@
 export const OCI_INDEX = 'application/vnd.oci.image.index.v1+json';
 export const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
-/** Of the release candidates of OCI 1.1; registries still have such manifests. */
+/** From the release candidates of OCI 1.1; registries still have such manifests. */
 export const OCI_ARTIFACT_MANIFEST = 'application/vnd.oci.artifact.manifest.v1+json';
 export const DOCKER_LIST = 'application/vnd.docker.distribution.manifest.list.v2+json';
 export const DOCKER_MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json';
 
 /**
- * What every manifest request to an upstream accepts, always the same: distribution rewrites a list to one platform
- * for clients that do not accept lists, so a varying header would let HEAD and GET name different digests.
+ * What every manifest request to an upstream accepts. Always the same: distribution rewrites a list to one platform for
+ * clients that do not accept lists, so a varying header would let HEAD and GET name different digests.
  */
 export const MANIFEST_ACCEPT = [
   OCI_INDEX,
@@ -21,7 +21,7 @@ export const MANIFEST_ACCEPT = [
 const NAME = '[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}';
 const MEDIA_TYPE = new RegExp(`^${NAME}/${NAME}$`);
 
-/** True for type and subtype as RFC 6838, section 4.2, has them, without parameters; a header can carry them. */
+/** True for a type and subtype as RFC 6838, section 4.2, defines them, without parameters. A header can carry them. */
 export const isMediaType = (text: string): boolean => MEDIA_TYPE.test(text);
 
 /** A `Content-Type` without its parameters, lower case; undefined when there is none. */

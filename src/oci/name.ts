@@ -10,20 +10,20 @@ export type Reference = Tag | Digest;
 const COMPONENT = '[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*';
 const NAME = new RegExp(`^${COMPONENT}(?:/${COMPONENT})*$`);
 const TAG = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/;
-/** Clients bound host and name together at 255 characters (the spec's implementers' note). */
-const NAME_LIMIT = 255;
+/** Clients limit host and name together to 255 characters (the spec's implementers' note). */
+const MAX_NAME_LENGTH = 255;
 
 export const isRepositoryName = (text: string): text is RepositoryName =>
-  text.length <= NAME_LIMIT && NAME.test(text);
+  text.length <= MAX_NAME_LENGTH && NAME.test(text);
 
 /**
- * Takes the text between `/v2/` and `/manifests/`, `/blobs/` or `/tags/`, percent-decoded.
+ * Parses the text between `/v2/` and `/manifests/`, `/blobs/` or `/tags/`, percent-decoded.
  * @throws OciError NAME_INVALID
  */
 export function parseName(text: string): RepositoryName {
   if (isRepositoryName(text)) return text;
   throw new OciError('NAME_INVALID', {
-    message: `repository name "${text.slice(0, 80)}" is not valid: write at most ${NAME_LIMIT} characters, path components of a-z and 0-9 joined by ".", "_", "__" or "-"`,
+    message: `repository name "${text.slice(0, 80)}" is not valid: write at most ${MAX_NAME_LENGTH} characters, path components of a-z and 0-9 joined by ".", "_", "__" or "-"`,
   });
 }
 
@@ -40,7 +40,7 @@ export function parseTag(text: string): Tag {
 }
 
 /**
- * Takes a tag or a digest. Whatever holds a colon can only be meant as a digest.
+ * Parses a tag or a digest. Text with a colon can only be meant as a digest.
  * @throws OciError DIGEST_INVALID or MANIFEST_INVALID; a malformed tag has no code of its own in the specification.
  */
 export function parseReference(text: string): Reference {

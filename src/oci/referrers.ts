@@ -11,9 +11,9 @@ export interface Edge {
   descriptor: Descriptor;
 }
 
-/** An entry that is left out of a list of referrers, which is therefore not the whole list. */
+/** An entry that is left out of a list of referrers, which is then incomplete. */
 export interface SkippedReferrer {
-  /** As the upstream writes it: perhaps not a digest. */
+  /** As the upstream wrote it: not necessarily a digest. */
   digest: string;
   /** What is wrong with it, as the end of a sentence that begins with the digest. */
   reason: string;
@@ -21,7 +21,7 @@ export interface SkippedReferrer {
 
 export const UNSUPPORTED_DIGEST = 'has a digest algorithm that is not supported';
 
-/** The descriptors with each digest once: of several for one digest the first, in its place. */
+/** The descriptors with each digest once: the first of several wins. */
 export const distinctReferrers = (descriptors: readonly Descriptor[]): Descriptor[] => {
   const first = new Map<Digest, Descriptor>();
   for (const descriptor of descriptors) {
@@ -42,7 +42,7 @@ export interface EdgeSource {
  * (dist-spec, Listing Referrers): `artifactType`, of an image also its config's media type; all annotations; never
  * `data`. An empty artifact type counts as missing. Docker's formats and OCI's artifact manifests are no exception:
  * clients that see the Referrers API write no fallback tag for them.
- * @param parsed the manifest as it is parsed, where somebody has done that.
+ * @param parsed the parsed manifest, where the caller has it.
  * @returns undefined for a manifest without a subject that can be asked for.
  */
 export function edgeOf({digest, mediaType, bytes}: EdgeSource, parsed?: ManifestFields): Edge | undefined {
@@ -63,7 +63,7 @@ export function edgeOf({digest, mediaType, bytes}: EdgeSource, parsed?: Manifest
   };
 }
 
-/** Of a subject only its digest is needed: what else its descriptor should have may be missing. */
+/** Reads only a subject's digest: the other properties of its descriptor may be missing. */
 function subjectOf(value: unknown): Digest | undefined {
   if (typeof value !== 'object' || value === null || !('digest' in value)) return undefined;
   return typeof value.digest === 'string' && isDigest(value.digest) ? value.digest : undefined;
@@ -93,8 +93,8 @@ export function fallbackTag(subject: string): Tag {
 const FALLBACK_TAG = /^(sha256|sha512)-([a-f0-9]{64})$/;
 
 /**
- * How the digests begin whose fallback tag this is: the whole of a sha256 digest, half of a sha512 digest.
- * @returns undefined for a tag of any other form.
+ * The beginning of the digests whose fallback tag this is: a whole sha256 digest, or half of a sha512 digest.
+ * @returns undefined for any other tag.
  */
 export function subjectPrefix(tag: Tag): string | undefined {
   const [, algorithm, encoded] = FALLBACK_TAG.exec(tag) ?? [];
@@ -104,30 +104,30 @@ export function subjectPrefix(tag: Tag): string | undefined {
 const ATTACHED_TAG = /^sha(256|512)-[a-f0-9]{64,}\.[a-z]+$/;
 
 /**
- * Is it the tag of something that cosign attached without a subject: `sha256-<hex>.sig`, `.att` or `.sbom`? It has the
- * form of an image, but its configuration is not read and nobody runs it.
+ * Is it the tag of something that cosign attached without a subject: `sha256-<hex>.sig`, `.att` or `.sbom`? It looks like
+ * an image, but its configuration is not read and nobody runs it.
  */
 export const isAttachedTag = (tag: Tag): boolean => ATTACHED_TAG.test(tag);
 
 const INDEX_END = ']}';
 const COMMA = ',';
 
-/** The image index of no descriptors. */
+/** An image index without descriptors. */
 export const EMPTY_INDEX: Buffer = Buffer.from(
   `{"schemaVersion":2,"mediaType":"${OCI_INDEX}","manifests":[${INDEX_END}`,
 );
 
 /**
- * The index with further descriptors at its end. Equal lists give equal bytes, in however many steps and pieces.
- * @param index `EMPTY_INDEX`, or what this function gave.
+ * Appends descriptors to an index. Equal lists give equal bytes, however many steps and pieces they were built in.
+ * @param index `EMPTY_INDEX`, or a result of this function.
  * @param pieces each the JSON of one descriptor, or of several with commas between them.
  */
 export function extendIndex(index: Buffer, pieces: readonly Uint8Array[]): Buffer {
   const further = pieces.filter((piece) => piece.length > 0);
-  const room = further.reduce((sum, piece) => sum + piece.length + COMMA.length, index.length);
-  // Written in place: lists have megabytes, and each copy of one costs as much as all of this. Not in Node's pool, all
-  // of which a small index would hold on to for as long as it is held itself.
-  const extended = Buffer.allocUnsafeSlow(room);
+  const capacity = further.reduce((sum, piece) => sum + piece.length + COMMA.length, index.length);
+  // Written in place: lists have megabytes, and each copy of one would cost as much as all of this. Not in Node's pool:
+  // a small index would keep all of the pool in memory.
+  const extended = Buffer.allocUnsafeSlow(capacity);
   let at = index.copy(extended, 0, 0, index.length - INDEX_END.length);
   for (const piece of further) {
     if (at > EMPTY_INDEX.length - INDEX_END.length) at += extended.write(COMMA, at);

@@ -1,7 +1,7 @@
 import {randomUUID} from 'node:crypto';
 import {OciError} from './errors.ts';
 
-/** Names an upload under way. Only the client that began it knows it. */
+/** Identifies an upload in progress. Only the client that began it knows it. */
 export type UploadId = string & {readonly __brand: 'UploadId'};
 
 const UPLOAD_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
@@ -9,15 +9,15 @@ const UPLOAD_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a
 export const createUploadId = (): UploadId => randomUUID() as UploadId;
 
 /**
- * Takes what stands after `/blobs/uploads/` in a request's path.
- * @throws OciError BLOB_UPLOAD_UNKNOWN: what was not made here names nothing here.
+ * Parses the part of the path after `/blobs/uploads/`.
+ * @throws OciError BLOB_UPLOAD_UNKNOWN: an id of another form was not created here.
  */
 export function parseUploadId(text: string): UploadId {
   if (UPLOAD_ID.test(text)) return text as UploadId;
   throw unknownUpload(text);
 }
 
-/** dist-spec, Error Codes: an upload that is not there, has ended, or belongs to another repository. */
+/** dist-spec, Error Codes: for an upload that never existed, has ended, or belongs to another repository. */
 export const unknownUpload = (id: string): OciError =>
   new OciError('BLOB_UPLOAD_UNKNOWN', {
     message: `there is no upload "${id.slice(0, 80)}" in this repository: it ended, expired or was never begun; begin one with POST /v2/<name>/blobs/uploads/`,

@@ -1,12 +1,12 @@
-/** Work that several callers wait for at once is done once. */
+/** Runs work once for all callers that wait for it at the same time. */
 export interface SingleFlight<T> {
-  /** Joins the work under way for `key`, or starts it. Keys of work done for a caller carry the caller's key. */
+  /** Joins the work under way for `key`, or starts it. The key of work done for a caller includes the caller's key. */
   run(key: string, work: () => Promise<T>): Promise<{value: T; collapsed: boolean}>;
-  /** The work under way, if there is any. */
+  /** The work under way, if any. */
   join(key: string): Promise<T> | undefined;
 }
 
-/** lru-cache's own `fetch` rejects waiting callers when an entry is evicted or set meanwhile; this never does. */
+/** Unlike lru-cache's `fetch`, which rejects waiting callers when an entry is evicted or set meanwhile. */
 export function createSingleFlight<T>(): SingleFlight<T> {
   const flights = new Map<string, Promise<T>>();
   return {
@@ -21,9 +21,9 @@ export function createSingleFlight<T>(): SingleFlight<T> {
   };
 }
 
-/** Work on one thing at a time: one after the other for equal keys, side by side for different ones. */
+/** Runs work with equal keys one after the other, and with different keys side by side. */
 export interface KeyedMutex {
-  /** Runs `work` when everything that was given for the same key before has ended, however it ended. */
+  /** Runs `work` once all earlier work with the same key has ended, whether it succeeded or failed. */
   run<T>(key: string, work: () => Promise<T>): Promise<T>;
 }
 

@@ -3,21 +3,17 @@ import {parseName, type RepositoryName} from '../oci/name.ts';
 import type {RepositoryKey} from '../storage/metadata.ts';
 import type {Registries, Registry} from './registries.ts';
 
-/** A repository, be it of a registry that is not configured. */
-export interface Place {
+/** Where a request is routed to. It keeps its registry even when the configuration is reloaded meanwhile. */
+export interface Route {
+  readonly registry: Registry;
   /** As the metadata and the upstream know it. */
   readonly repository: RepositoryKey;
-}
-
-/** Where a request belongs. It keeps the registry that it was routed with, whatever is configured meanwhile. */
-export interface Route extends Place {
-  readonly registry: Registry;
-  /** As the client named it, for everything that names the repository on the way out. */
+  /** As the client named it: responses name the repository the same way. */
   readonly asked: string;
 }
 
 export interface Asked {
-  /** What stood between `/v2/` and `/manifests/` and the like, percent-decoded. */
+  /** The part of the path between `/v2/` and `/manifests/`, `/blobs/` and so on, percent-decoded. */
   name: string;
   /** The `ns` query parameter that containerd sends to mirrors. */
   ns: string | undefined;
@@ -26,14 +22,14 @@ export interface Asked {
 }
 
 /**
- * Finds registry and repository: by `ns`, else by the first path component, else by the request's host, else the
- * default registry. Names are keys into the configuration, never addresses to dial. A name that begins with the host of
- * a registry that is not configured is not passed to one whose names never begin with a host.
+ * Finds registry and repository: by `ns`, else by the first path component, else by the request's host, else in the
+ * default registry. Names are looked up in the configuration, and never dialled. A name that begins with the host of a
+ * registry that is not configured is not passed to a registry whose names never begin with a host.
  * @throws OciError NAME_UNKNOWN for a registry that is not configured, NAME_INVALID for a malformed name.
  */
 export function routeOf(registries: Registries, asked: Asked): Route {
-  const {registry, rest} = place(registries, asked);
-  if (registry.library) refuseStrangeHost(registries, rest);
+  const {registry, rest} = locate(registries, asked);
+  if (registry.library) refuseUnknownHost(registries, rest);
   const name = parseName(rest);
   return {
     registry,
@@ -43,8 +39,8 @@ export function routeOf(registries: Registries, asked: Asked): Route {
 }
 
 /**
- * For requests that name no repository: the registry that `ns` names, else the one that the request's host means.
- * @returns undefined when neither says which
+ * For requests that name no repository: the registry that `ns` names, else the one that the request's host belongs to.
+ * @returns undefined when neither names one
  * @throws OciError NAME_UNKNOWN for a registry that is not configured
  */
 export function registryOf(registries: Registries, {ns, host}: Omit<Asked, 'name'>): Registry | undefined {
@@ -65,23 +61,23 @@ function notConfigured({all}: Registries, name: string): OciError {
   });
 }
 
-/** A domain name or an address, with its port if it has one; one word without a port is the name of a user. */
+/** A domain name or an address, with an optional port. */
 const HOST = /^[a-z0-9][a-z0-9._-]*(?::\d+)?$/i;
 
-/** On Docker Hub no name of a user or an organization has a dot: what has one is a registry's host, or a typo of one. */
-function refuseStrangeHost(registries: Registries, name: string): void {
+/** On Docker Hub no user or organization has a dot in its name: a name with one is a registry's host, or a typo of one. */
+function refuseUnknownHost(registries: Registries, name: string): void {
   const [first = '', ...rest] = name.split('/');
   if (rest.length === 0 || !HOST.test(first) || !/[.:]/.test(first)) return;
   if (!namedIn(registries, first)) throw notConfigured(registries, first);
 }
 
-function place(registries: Registries, {name, ns, host}: Asked): {registry: Registry; rest: string} {
+function locate(registries: Registries, {name, ns, host}: Asked): {registry: Registry; rest: string} {
   const slash = name.indexOf('/');
   const first = slash > 0 ? namedIn(registries, name.slice(0, slash)) : undefined;
   const afterFirst = name.slice(slash + 1);
   if (ns !== undefined) {
     const registry = registryNamed(registries, ns);
-    // containerd's override_path gives /v2/ghcr.io/org/app?ns=ghcr.io: the registry named twice.
+    // containerd's override_path gives /v2/ghcr.io/org/app?ns=ghcr.io, which names the registry twice.
     return {registry, rest: first === registry ? afterFirst : name};
   }
   if (first) return {registry: first, rest: afterFirst};
@@ -93,7 +89,7 @@ function place(registries: Registries, {name, ns, host}: Asked): {registry: Regi
   });
 }
 
-/** Letters that merely lower-case to ASCII, like the Kelvin sign, name nothing here: no header could repeat them. */
+/** Non-ASCII letters that lower-case to ASCII ones, like the Kelvin sign, match nothing: no header could repeat them. */
 const namedIn = (registries: Registries, text: string): Registry | undefined =>
   /^[!-~]+$/.test(text) ? registries.named(text) : undefined;
 

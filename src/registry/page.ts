@@ -1,7 +1,7 @@
 export interface PageQuery {
-  /** Entries at most; undefined: all, up to the limit. */
+  /** The largest number of entries; undefined: all, up to the limit. */
   n: number | undefined;
-  /** Entries after this one, which need not exist. */
+  /** The page begins after this entry, which need not exist. */
   last: string | undefined;
 }
 
@@ -11,10 +11,10 @@ export interface Page {
   next: string | undefined;
 }
 
-/** A larger `n` is clamped. */
+/** The largest page: a larger `n` is clamped to it. */
 export const MAX_ENTRIES = 10_000;
 
-/** Entries in the order of their bytes: what the specification calls lexical order. */
+/** Orders entries by their bytes, which the specification calls lexical order. */
 export const byBytes = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
 
 /**

@@ -5,9 +5,9 @@ import type {Metadata} from '../storage/metadata.ts';
 import type {Spools} from '../storage/spool.ts';
 import {createSingleFlight} from './keyed.ts';
 
-/** Whether this server should be sent requests. */
+/** Whether this server should receive requests. */
 export interface Readiness {
-  /** What is in the way, each in a few words that anybody may read; empty when it is ready. */
+  /** Why it is not ready, each reason in a few words that are safe to publish; empty when it is ready. */
   problems(): Promise<readonly string[]>;
 }
 
@@ -15,18 +15,18 @@ export interface ReadinessParts {
   store: BlobStore;
   metadata: Metadata;
   spools: Spools;
-  /** Bytes left where blobs and metadata are, the least of them. */
+  /** Bytes left on the disks of blobs and metadata: the smaller number. */
   freeBytes(): Promise<number>;
   isStopping(): boolean;
   clock: Clock;
 }
 
-/** With less space left than this the metadata may not take what an answer or a push needs. */
+/** With less free space than this, the metadata may not be able to store what an answer or a push needs. */
 const MIN_FREE_BYTES = 16 * 2 ** 20;
-/** An answer is used for so long: anybody may ask, and each look writes to the disk. */
-const REMEMBERED_MS = 1000;
+/** How long a result is reused: anybody may ask, and each check writes to the disk. */
+const RESULT_LIFE_MS = 1000;
 
-/** Looks whether the store can be read and written to, by the very ways that pulls and pushes go. */
+/** Checks that the store can be read and written, through the same ports as pulls and pushes. */
 export function createReadiness({
   store,
   metadata,
@@ -38,7 +38,7 @@ export function createReadiness({
   const looks = createSingleFlight<readonly string[]>();
   let last: {problems: readonly string[]; at: number} | undefined;
 
-  /** Nothing is written to a disk that is not the store's. */
+  /** Checks for the store first: nothing is written to a disk that is not the store's. */
   async function lookAtBlobs(): Promise<string | undefined> {
     return (
       (await problemOf('the blob store is missing or cannot be read', store.check())) ??
@@ -76,13 +76,13 @@ export function createReadiness({
   return {
     async problems() {
       if (isStopping()) return ['the server is being stopped'];
-      if (last && clock.monotonic() - last.at < REMEMBERED_MS) return last.problems;
+      if (last && clock.monotonic() - last.at < RESULT_LIFE_MS) return last.problems;
       return (await looks.run('look', look)).value;
     },
   };
 }
 
-/** What is said of work that fails. Its error may name folders, which are nobody's business: the log has them. */
+/** The problem, when the work fails. The error itself may name folders, so it is not published. */
 const problemOf = (problem: string, work: Promise<unknown>): Promise<string | undefined> =>
   work.then(
     () => undefined,

@@ -1,7 +1,7 @@
 import type {Upstream, UpstreamWriter} from '../upstream/port.ts';
 import type {TagPolicy} from './freshness.ts';
 
-/** How referrers are found, and for how long a list may be used; milliseconds. */
+/** How referrers are found, and how long a list may be used. Milliseconds. */
 export interface ReferrersPolicy {
   readonly mode: 'auto' | 'api' | 'tag' | 'off';
   readonly ttl: number;
@@ -9,43 +9,43 @@ export interface ReferrersPolicy {
   readonly prefetch: 'manifests' | 'all' | 'off';
 }
 
-/** What is pushed is kept here, over what the upstream has. */
+/** Pushed content is kept here, over what the upstream has. */
 export interface LocalPush {
   readonly mode: 'local';
-  /** Whether what a manifest names must exist. */
+  /** Whether the content that a manifest names must exist, with the sizes that it names. */
   readonly validate: {readonly blobs: boolean; readonly children: boolean; readonly sizes: boolean};
-  /** Over an upstream: whether what has no subject, and may shadow a tag of the upstream, is taken. */
+  /** Over an upstream: whether manifests without a subject are accepted, which may shadow the upstream's tags. */
   readonly tags: 'deny' | 'allow';
-  /** Of one artifact type, at most so many locally attached referrers stay with a subject. */
+  /** How many locally attached referrers of one artifact type a subject keeps at most. */
   readonly keep: number | undefined;
 }
 
-/** What is pushed is written to the upstream. */
+/** Pushed content is written to the upstream. */
 export interface ThroughPush {
   readonly mode: 'through';
   readonly writer: UpstreamWriter;
 }
 
-/** What becomes of what is pushed. */
+/** What happens to pushed content. */
 export type PushPolicy = {readonly mode: 'deny'} | LocalPush | ThroughPush;
 
-/** A named entry of the configuration, ready to be asked. */
+/** A named entry of the configuration, ready for use. */
 export interface Registry {
   readonly name: string;
   readonly aliases: readonly string[];
   readonly hosts: readonly string[];
   /** One-component names get `library/` in front, as on Docker Hub. */
   readonly library: boolean;
-  /** Asked for what is not here. That of a hosted registry has nothing. */
+  /** Asked for what is not here. A hosted registry has one that has nothing. */
   readonly upstream: Upstream;
-  /** There is no upstream: what was pushed here is all there is. */
+  /** True where there is no upstream: it has only what was pushed here. */
   readonly hosted: boolean;
   readonly push: PushPolicy;
-  /** The largest manifest that is taken, in bytes. */
+  /** The largest manifest that is accepted, in bytes. */
   readonly maxManifest: number;
   readonly tags: TagPolicy;
   readonly referrers: ReferrersPolicy;
-  /** What a client is told when the upstream's rate limit caused a miss. */
+  /** The status of a miss that cannot be filled because of the upstream's rate limit. */
   readonly rateLimitStatus: 429 | 503;
 }
 
@@ -60,8 +60,8 @@ export interface Registries {
 }
 
 /**
- * Takes registries whose names, aliases and hosts are unique (the configuration checks it) and the name of the one
- * that unprefixed names belong to.
+ * @param all registries; their names, aliases and hosts are unique (the configuration checks it)
+ * @param defaultName of the registry that names without a prefix belong to
  */
 export function createRegistries(all: readonly Registry[], defaultName: string | undefined): Registries {
   const names = new Map(

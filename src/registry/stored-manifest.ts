@@ -3,17 +3,17 @@ import {isGenericType, OCI_INDEX, OCI_MANIFEST} from '../oci/media-type.ts';
 import type {Change} from '../storage/metadata.ts';
 import {UpstreamFailure} from '../upstream/port.ts';
 
-/** The media type that an upstream's header names; undefined where the header is missing, or says nothing. */
+/** The media type that an upstream's header names; undefined where the header is missing or generic. */
 export const claimedType = (header: string | undefined): string | undefined =>
   header === undefined || isGenericType(header) ? undefined : header;
 
-/** What a header can carry; type and subtype have at most 127 characters each (RFC 6838, section 4.2). */
+/** What a header can carry. Type and subtype have at most 127 characters each (RFC 6838, section 4.2). */
 const SENDABLE = /^[\x20-\x7e]{1,255}$/;
 
 /**
- * The media type of a manifest: what the upstream's header claims, less the types that say nothing, and what the body
- * says of itself. dist-spec, Pulling Manifests: where both name one, they must agree.
- * @throws UpstreamFailure when they do not, and for one that no answer of ours could carry
+ * The media type of a manifest: the one that its body names, else the one that the upstream's header claims, unless that
+ * is generic. dist-spec, Pulling Manifests: where both name one, they must agree.
+ * @throws UpstreamFailure when they do not, and for a type that no response header can carry
  */
 export function manifestType(header: string | undefined, facts: ManifestFacts, host: string): string {
   const claimed = claimedType(header);
@@ -35,7 +35,7 @@ export function manifestType(header: string | undefined, facts: ManifestFacts, h
 
 type ManifestPut = Extract<Change, {type: 'manifest.put'}>;
 
-/** The change that stores a manifest, with everything that it refers to. */
+/** The change that stores a manifest with everything that it refers to. */
 export const manifestPut = ({
   facts,
   ...manifest

@@ -20,7 +20,7 @@ test('a descriptor of a sha512 digest and one of size zero are descriptors', (t)
   t.deepEqual(readDescriptor({...minimal, digest: sha512, size: 0}), {...minimal, digest: sha512, size: 0});
 });
 
-test('a missing media type is an empty one; an empty artifact type is none', (t) => {
+test('a missing media type reads as empty; an empty artifact type reads as missing', (t) => {
   t.deepEqual(readDescriptor({digest, size: 7, artifactType: ''}), {mediaType: '', digest, size: 7});
   t.deepEqual(readDescriptor({digest, size: 7, mediaType: 5, artifactType: 5, annotations: []}), {
     mediaType: '',
@@ -32,7 +32,7 @@ test('a missing media type is an empty one; an empty artifact type is none', (t)
 for (const [what, value] of [
   ['null', null],
   ['undefined', undefined],
-  ['a text', digest],
+  ['text', digest],
   ['a list', [minimal]],
   ['an empty object', {}],
   ['without a digest', {mediaType: 'a/b', size: 7}],
@@ -42,15 +42,15 @@ for (const [what, value] of [
   ['with a size in text', {...minimal, size: '7'}],
   ['with a negative size', {...minimal, size: -1}],
   ['with half a byte', {...minimal, size: 0.5}],
-  ['with a size beyond counting', {...minimal, size: 2 ** 53}],
-  ['with a size that is no number', {...minimal, size: Number.NaN}],
+  ['with a size beyond the safe integers', {...minimal, size: 2 ** 53}],
+  ['with a size that is not a number', {...minimal, size: Number.NaN}],
 ] as const) {
-  test(`what may be a descriptor but is ${what} is none`, (t) => {
+  test(`not a descriptor: ${what}`, (t) => {
     t.is(readDescriptor(value), undefined);
   });
 }
 
-test('nothing that JSON can hold makes the reader throw, and what it gives is whole', (t) => {
+test('the reader never throws on any JSON value, and gives only complete descriptors', (t) => {
   const near = fc.record(
     {
       mediaType: fc.jsonValue(),

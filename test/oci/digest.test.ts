@@ -60,7 +60,7 @@ for (const [what, text] of [
   });
 }
 
-test('no text makes the parser throw anything but an OciError, and what it accepts is whole', (t) => {
+test('the parser throws only OciErrors, and accepts only complete digests', (t) => {
   const near = fc
     .tuple(
       fc.constantFrom('sha256', 'sha512', 'sha384', 'SHA256'),

@@ -36,7 +36,7 @@ for (const code of codes) {
     t.regex(message, /^\S.*\S$/);
   });
 
-  test(`an error of ${code} has the table's status and message where nothing else is said`, (t) => {
+  test(`an error of ${code} has the table's status and message by default`, (t) => {
     const error = new OciError(code);
     t.like(error, {name: 'OciError', code, status, message, detail: undefined, headers: {}});
     t.true(error instanceof Error);

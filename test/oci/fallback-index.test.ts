@@ -16,20 +16,20 @@ test('entries and everything around them are written again as they were', (t) =>
   t.deepEqual([...(parse(text)?.entries ?? [])], [['a', entry]]);
 });
 
-test('of a digest that stands there twice the first is kept', (t) => {
+test('the first of two entries with the same digest is kept', (t) => {
   t.is(
     write('{"manifests":[{"digest":"a","n":1},{"digest":"a","n":2}]}'),
     '{"manifests":[{"digest":"a","n":1}]}',
   );
 });
 
-test('of two lists the one counts that JSON readers see', (t) => {
+test('the list that JSON parsers see counts when there are two', (t) => {
   const text = '{"manifests":[{"digest":"a"}],"\\u006danifests":[{"digest":"b"}]}';
   t.deepEqual([...(parse(text)?.entries.keys() ?? [])], ['b']);
   t.is(write(text, []), '{"manifests":[{"digest":"a"}],"\\u006danifests":[]}');
 });
 
-test('what is no list of digests is no index', (t) => {
+test('content that is not a list of digests is not an index', (t) => {
   const others = ['', '<html>', 'null', '1', '[]', '{}', '{"manifests":{}}', '{"manifests":"[]"}'];
   for (const text of [...others, '{"manifests":[1]}', '{"manifests":[{}]}', '{"manifests":[{"digest":1}]}']) {
     t.is(parse(text), undefined, text);
@@ -37,11 +37,11 @@ test('what is no list of digests is no index', (t) => {
   t.is(parseFallbackIndex(Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x7d])), undefined);
 });
 
-test('an index without entries is one', (t) => {
+test('an index may be empty', (t) => {
   t.deepEqual(parse(serializeFallbackIndex(NO_ENTRIES, []).toString()), NO_ENTRIES);
 });
 
-test('null, as Go writes an empty list, is an empty list, and is written as one', (t) => {
+test('null, which Go writes for an empty list, is read as an empty list and written as one', (t) => {
   const text = '{"schemaVersion":2,"manifests": null ,"annotations":{"a":"b"}}';
   t.is(parse(text)?.entries.size, 0);
   t.is(write(text, ['{"digest":"a"}']), text.replace('null', '[{"digest":"a"}]'));

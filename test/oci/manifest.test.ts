@@ -39,7 +39,7 @@ test('an artifact manifest names its blobs and its subject', (t) => {
   t.deepEqual(read({blobs: [blob], subject}), {subject, blobs: [blob], foreign: [], manifests: []});
 });
 
-test('foreign layers are told apart from those that a registry must have', (t) => {
+test('foreign layers are separate from those that a registry must have', (t) => {
   const layer = descriptor('layer');
   const foreign = [
     'vnd.oci.image.layer.nondistributable.v1.tar',
@@ -53,13 +53,13 @@ test('an index may have a subject too', (t) => {
   t.deepEqual(read({mediaType: OCI_INDEX, manifests: [], subject}).subject, subject);
 });
 
-test('the media type in the body is optional, and an empty one is none', (t) => {
+test('the media type in the body is optional, and an empty one reads as missing', (t) => {
   t.deepEqual(read({schemaVersion: 2}), nothing);
   t.deepEqual(read({mediaType: ''}), nothing);
   t.deepEqual(read({mediaType: 7}), nothing);
 });
 
-test('entries that are no descriptors are passed over', (t) => {
+test('entries that are not descriptors are skipped', (t) => {
   const layer = descriptor('layer');
   t.deepEqual(
     read({
@@ -86,19 +86,19 @@ for (const [what, bytes] of [
   });
 }
 
-test('the bytes are read where they lie, also within a larger buffer', (t) => {
+test('bytes within a larger buffer are read', (t) => {
   const whole = Buffer.from(`xxx{"mediaType":"a/b"}yyy`);
   t.is(readManifest(whole.subarray(3, -3)).mediaType, 'a/b');
   t.is(readManifest(new Uint8Array(whole.buffer, whole.byteOffset + 3, whole.length - 6)).mediaType, 'a/b');
 });
 
-test('what one reading gives does not leak into the next', (t) => {
+test('one reading does not change the result of the next', (t) => {
   const facts = readManifest(Buffer.from('not JSON'));
   facts.blobs.push(descriptor('mine'));
   t.deepEqual(readManifest(Buffer.from('not JSON')), nothing);
 });
 
-test('no bytes make the reader throw', (t) => {
+test('the reader never throws', (t) => {
   const json = fc
     .record(
       {

@@ -75,7 +75,7 @@ test('an index has its own artifact type or none', (t) => {
   }
 });
 
-test('annotations that are no text are left out, and without any there is no such property', (t) => {
+test('annotations that are not text are left out, and so is the property when none are left', (t) => {
   const odd = {one: 'text', two: 2, three: null, four: ['x'], five: {six: '7'}};
   t.deepEqual(edge({config, subject, annotations: odd})?.descriptor.annotations, {one: 'text'});
   for (const annotations of [undefined, null, 'text', 1, ['text'], {}, {two: 2}]) {
@@ -85,7 +85,7 @@ test('annotations that are no text are left out, and without any there is no suc
   }
 });
 
-test('an annotation may be called as properties of every object are', (t) => {
+test('an annotation may have the name of a property of every object', (t) => {
   const found = edge(`{"subject":${JSON.stringify(subject)},"annotations":{"__proto__":"a","toString":"b"}}`);
   t.is(JSON.stringify(found?.descriptor.annotations), '{"__proto__":"a","toString":"b"}');
 });
@@ -102,7 +102,7 @@ for (const mediaType of [
   'application/vnd.example.manifest',
   '',
 ]) {
-  test(`a manifest of the type "${mediaType}" makes an edge by its subject as well`, (t) => {
+  test(`a manifest of the type "${mediaType}" with a subject makes an edge`, (t) => {
     t.like(edge({mediaType, subject, artifactType: TYPE, annotations: {a: 'b'}}, mediaType), {
       subject: subject.digest,
       descriptor: {mediaType, artifactType: TYPE, annotations: {a: 'b'}},
@@ -139,7 +139,7 @@ for (const [what, body] of [
   });
 }
 
-test('of the subject only the digest is needed', (t) => {
+test('only the digest of the subject is needed', (t) => {
   t.is(edge({config, subject: {digest: subject.digest}})?.subject, subject.digest);
 });
 
@@ -148,7 +148,7 @@ test('the subject need not be of any known type, nor be here', (t) => {
   t.is(edge({config, subject: {digest, size: 0}})?.subject, digest);
 });
 
-test('whatever a manifest holds, an edge is whole and its descriptor survives JSON', (t) => {
+test('every edge is complete and its descriptor survives JSON', (t) => {
   const descriptor = fc.oneof(fc.constant(subject), fc.constant(config), fc.jsonValue());
   const body = fc.record(
     {
@@ -179,7 +179,7 @@ test('whatever a manifest holds, an edge is whole and its descriptor survives JS
   );
 });
 
-test('no bytes make the reader of edges throw', (t) => {
+test('the reader of edges never throws', (t) => {
   fc.assert(
     fc.property(fc.uint8Array(), (bytes) => {
       edgeOf({digest: digestOf(bytes), mediaType: OCI_MANIFEST, bytes});
@@ -215,7 +215,7 @@ test('the fallback tag of any digest of the image-spec’s grammar is a tag', (t
   t.pass();
 });
 
-test('a fallback tag tells how the digests begin that it stands for', (t) => {
+test("a fallback tag gives the beginning of its subject's digest", (t) => {
   const content = fc.uint8Array({maxLength: 8});
   fc.assert(
     fc.property(content, fc.constantFrom('sha256', 'sha512'), (bytes, algorithm) => {
@@ -240,12 +240,12 @@ for (const tag of [
   `sha256_${'a'.repeat(64)}`,
   `xsha256-${'a'.repeat(64)}`,
 ]) {
-  test(`${tag.slice(0, 12)}… of ${tag.length} characters is no fallback tag`, (t) => {
+  test(`${tag.slice(0, 12)}… of ${tag.length} characters is not a fallback tag`, (t) => {
     t.is(subjectPrefix(tag as Tag), undefined);
   });
 }
 
-test('the tags of what cosign attached are told from all others', (t) => {
+test("cosign's tags of attached content are recognized", (t) => {
   const hex = 'a1'.repeat(32);
   for (const tag of [`sha256-${hex}.sig`, `sha256-${hex}.att`, `sha256-${hex}.sbom`]) {
     t.true(isAttachedTag(tag as Tag), tag);
@@ -255,7 +255,7 @@ test('the tags of what cosign attached are told from all others', (t) => {
   }
 });
 
-test('an index holds on to no memory but its own: many small ones are held', (t) => {
+test('an index keeps no memory but its own', (t) => {
   const pieces = ['{"size":1}', '', '{"size":2},{"size":3}'].map((text) => Buffer.from(text));
   const index = extendIndex(EMPTY_INDEX, pieces);
   t.deepEqual(JSON.parse(index.toString()).manifests, [{size: 1}, {size: 2}, {size: 3}]);

@@ -101,7 +101,7 @@ test('an HTML page does not confirm a manifest or a blob that another repository
   for (const kind of kinds) t.is((await proxy.ask(`/v2/other/${kind}`)).status, 404, kind);
 });
 
-test('a HEAD that tells another length does not confirm a blob that another repository brought', async (t) => {
+test('a HEAD with another length does not confirm a blob that another repository brought', async (t) => {
   const blob = randomBlob(2000);
   const request = `HEAD /v2/library/other/blobs/${blob.digest}`;
   const upstream = await createScriptedUpstream(t, [
@@ -118,7 +118,7 @@ test('a HEAD that tells another length does not confirm a blob that another repo
   t.is((await proxy.ask(`/v2/other/blobs/${blob.digest}`)).status, 404);
 });
 
-test('an upstream that tells no length does not confirm a blob that another repository brought', async (t) => {
+test('a HEAD without a length does not confirm a blob that another repository brought', async (t) => {
   const blob = randomBlob(2000);
   const path = `/v2/library/other/blobs/${blob.digest}`;
   const upstream = await createScriptedUpstream(t, [
@@ -158,7 +158,7 @@ for (const [what, headers] of [
   ['another length', {'Content-Type': sbom.mediaType, 'Content-Length': '1'}],
   ['another digest', {...headAnswer(sbom).headers, 'Docker-Content-Digest': subject}],
 ] as const) {
-  test(`a HEAD that tells ${what} leaves the confirmation of a manifest to its GET`, async (t) => {
+  test(`a HEAD with ${what} leaves the confirmation of a manifest to its GET`, async (t) => {
     const path = `/v2/library/other/manifests/${sbom.digest}`;
     const upstream = await createScriptedUpstream(
       t,

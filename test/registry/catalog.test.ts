@@ -107,7 +107,7 @@ test('Link repeats n and ns', async (t) => {
   t.is(got.headers['link'], '</v2/_catalog?n=1&last=a&ns=ghcr.io>; rel="next"');
 });
 
-test('last is a position, wherever it lies', async (t) => {
+test('last is a position, whether or not a repository has that name', async (t) => {
   const proxy = await start(t);
   await pull(proxy, 'a/a', 'ghcr.io/b', 'library/c');
   for (const [last, names] of [
@@ -133,7 +133,7 @@ test('n=0 is empty without a Link, an oversized n is clamped, a malformed one is
   t.is((await proxy.ask(`${PATH}?n=-1`)).status, 400);
 });
 
-test('a name that two registries could mean is listed once', async (t) => {
+test('a name that could belong to two registries is listed once', async (t) => {
   const proxy = await start(t);
   await pull(proxy, 'ghcr.io/org/app');
   await proxy.ask('/v2/ghcr.io/org/app/manifests/yes?ns=docker.io');

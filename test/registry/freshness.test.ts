@@ -150,7 +150,7 @@ test('nothing is stale beyond maxStale while the upstream fails', (t) => {
   t.pass();
 });
 
-test('with keepDeleted 0 what was deleted is never served', (t) => {
+test('with keepDeleted 0, a deleted tag is never served', (t) => {
   verify((question) => {
     const {known, upstream} = question;
     const verdict = freshness({...question, policy: {...question.policy, keepDeleted: 0}});
@@ -160,7 +160,7 @@ test('with keepDeleted 0 what was deleted is never served', (t) => {
   t.pass();
 });
 
-test('once the upstream was asked there is a verdict: it is not asked again', (t) => {
+test('once the upstream was asked, the verdict never asks for it again', (t) => {
   verify((question) => question.upstream === 'unasked' || freshness(question) !== 'revalidate');
   t.pass();
 });
@@ -174,7 +174,7 @@ test('no-cache never serves what would not be served without it', (t) => {
   t.pass();
 });
 
-test('nothing that was checked in the future is served before the upstream was asked', (t) => {
+test('an answer that was checked in the future is not served before the upstream was asked', (t) => {
   verify(
     (question) =>
       question.upstream !== 'unasked' || ageOf(question) >= 0 || freshness(question) === 'revalidate',
@@ -182,7 +182,7 @@ test('nothing that was checked in the future is served before the upstream was a
   t.pass();
 });
 
-test('time only takes away: fresh, then revalidate; stale, then gone', (t) => {
+test('as time passes, fresh becomes revalidate and stale becomes gone, never the other way round', (t) => {
   const order: Freshness[] = ['fresh', 'stale', 'gone', 'revalidate'];
   fc.assert(
     fc.property(questions, ms, (question, later) => {

@@ -1,7 +1,7 @@
 import test from 'ava';
 import {createSingleFlight} from '../../src/registry/keyed.ts';
 
-test('all who wait for one key share one piece of work, and all but the first are told so', async (t) => {
+test('callers that wait for the same key share one piece of work, and all but the first learn that they did', async (t) => {
   const flight = createSingleFlight<number>();
   const {promise, resolve} = Promise.withResolvers<number>();
   let worked = 0;
@@ -27,7 +27,7 @@ test('keys do not wait for each other', async (t) => {
   t.truthy(never);
 });
 
-test('a failure reaches all who wait, and nobody after them', async (t) => {
+test('a failure reaches every waiting caller, and no later one', async (t) => {
   const flight = createSingleFlight<string>();
   const {promise, reject} = Promise.withResolvers<string>();
   const waiting = [1, 2].map(() => flight.run('key', () => promise));
@@ -36,7 +36,7 @@ test('a failure reaches all who wait, and nobody after them', async (t) => {
   t.deepEqual(await flight.run('key', async () => 'well'), {value: 'well', collapsed: false});
 });
 
-test('work that throws before it gives a promise leaves nothing behind', async (t) => {
+test('work that throws before it returns a promise leaves nothing behind', async (t) => {
   const flight = createSingleFlight<string>();
   const broken = (): never => {
     throw new Error('at once');
@@ -45,7 +45,7 @@ test('work that throws before it gives a promise leaves nothing behind', async (
   t.deepEqual(await flight.run('key', async () => 'well'), {value: 'well', collapsed: false});
 });
 
-test('finished work is done anew', async (t) => {
+test('finished work is run again at the next call', async (t) => {
   const flight = createSingleFlight<number>();
   let count = 0;
   const work = async () => ++count;

@@ -19,7 +19,7 @@ const manifest = (text: string): ManifestRecord => {
   return {digest: digestOf(bytes), mediaType: OCI_MANIFEST, bytes, origin: 'upstream', linkedAt: 0};
 };
 
-test('a manifest is held for the repository that it was kept for, and for no other', (t) => {
+test('a manifest is held for one repository and no other', (t) => {
   const memory = createMemory(64 * KiB);
   const record = manifest('{}');
   memory.keepManifest(repository('org/app'), record);
@@ -28,7 +28,7 @@ test('a manifest is held for the repository that it was kept for, and for no oth
   t.is(memory.manifest(repository('org/app', 'ghcr.io'), record.digest), undefined);
 });
 
-test('registry and repository cannot be mistaken for another pair', (t) => {
+test('a registry and a repository are not confused with another pair', (t) => {
   const memory = createMemory(64 * KiB);
   const record = manifest('{}');
   memory.keepManifest(repository('b/app', 'a'), record);
@@ -75,7 +75,7 @@ test('all that is held is less than the limit, empty content included', (t) => {
   t.true(held.length > 0);
 });
 
-test('what is larger than the limit is not held', (t) => {
+test('content larger than the limit is not held', (t) => {
   const memory = createMemory(3 * KiB);
   const {bytes, digest} = blob(1, 4 * KiB);
   memory.keepBlob(digest, bytes);

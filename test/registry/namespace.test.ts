@@ -127,7 +127,7 @@ for (const [title, asked, code] of faults) {
   });
 }
 
-test('NAME_UNKNOWN names what is configured', (t) => {
+test('NAME_UNKNOWN lists the configured registries', (t) => {
   const error = t.throws(() => registryOf(registries, {ns: 'quay.io', host: undefined}), {
     instanceOf: OciError,
   });
@@ -190,7 +190,7 @@ for (const [what, among] of [
   ['with a default registry', registries],
   ['without one', withoutDefault],
 ] as const) {
-  test(`whatever is asked ${what}, the answer is a configured registry and a valid name, or an OciError`, (t) => {
+  test(`any request ${what} leads to a configured registry and a valid name, or to an OciError`, (t) => {
     fc.assert(
       fc.property(anything, (asked) => {
         try {

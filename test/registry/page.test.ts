@@ -34,7 +34,7 @@ test('last need not be an entry', (t) => {
   t.deepEqual(pageOf(tags, {n: 1, last: ''}), {entries: ['1.0'], next: '1.0'});
 });
 
-test('after the last entry there is nothing', (t) => {
+test('the page after the last entry is empty', (t) => {
   t.deepEqual(pageOf(tags, {n: undefined, last: 'latest'}), {entries: [], next: undefined});
   t.deepEqual(pageOf(tags, {n: 5, last: 'zzz'}), {entries: [], next: undefined});
 });

@@ -34,7 +34,7 @@ test('a store that can be read and written to is ready', async (t) => {
   t.deepEqual(await (await createStore(t)).readiness.problems(), []);
 });
 
-test('a folder that takes no file is a problem', async (t) => {
+test('a folder that cannot be written to is a problem', async (t) => {
   const {folder, readiness} = await createStore(t);
   await writeFile(join(folder, 'spool'), 'no folder');
   t.deepEqual(await readiness.problems(), ['the folder of the blobs cannot be written to']);
@@ -53,7 +53,7 @@ test('a disk without space is a problem', async (t) => {
   t.deepEqual(await readiness.problems(), ['the disk is full']);
 });
 
-test('a server that is being stopped is not ready, whatever was found a moment ago', async (t) => {
+test('a server that is being stopped is not ready, even right after a successful check', async (t) => {
   let stopping = false;
   const {readiness} = await createStore(t, {isStopping: () => stopping});
   t.deepEqual(await readiness.problems(), []);
@@ -61,7 +61,7 @@ test('a server that is being stopped is not ready, whatever was found a moment a
   t.deepEqual(await readiness.problems(), ['the server is being stopped']);
 });
 
-test('the store is looked at once a second at most, however many ask', async (t) => {
+test('the store is checked at most once a second, however many requests ask', async (t) => {
   let looks = 0;
   const freeBytes = async () => {
     looks++;

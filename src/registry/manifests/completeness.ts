@@ -3,17 +3,17 @@ import type {Digest} from '../../oci/digest.ts';
 import type {Metadata, ReferenceRecord, RepositoryKey} from '../../storage/metadata.ts';
 
 /**
- * Descriptors that are looked at for one answer, those of all manifests together: who writes an index must not decide
- * how long that takes. An image that names more is not served while its upstream fails.
+ * How many descriptors of all manifests together are checked for one answer: the author of an index must not decide how
+ * long that takes. An image that names more is not served while its upstream fails.
  */
 const MAX_DESCRIPTORS = 10_000;
-/** Metadata is read on this thread: after so many reads the requests that wait come first. */
+/** How many reads of the metadata happen in a row. They run on this thread, so waiting requests come in between. */
 const READS_PER_TURN = 16;
 
 /**
  * Is everything here that a pull of this manifest needs, and may this repository serve it? A manifest promises its
  * blobs: Podman and CRI-O go to the origin while a mirror refuses the manifest, and never again once it has served one.
- * Of an index, one platform that is here whole is enough, since that is what was pulled.
+ * An index is complete when one of its platforms is: that is the one that was pulled.
  */
 export function isComplete(
   metadata: Pick<Metadata, 'references' | 'manifest' | 'blob' | 'blobLink'>,
@@ -29,7 +29,7 @@ export function isComplete(
     if (reads % READS_PER_TURN === 0) await nextTurn();
   }
 
-  /** Knowing a digest is not permission: bytes that another repository brought are refused to this one's clients. */
+  /** Knowing a digest is not permission: bytes that only another repository is linked to do not count. */
   async function canServe(blob: Digest): Promise<boolean> {
     await pause();
     if (!(await metadata.blobLink(repository, blob))) return false;
@@ -41,7 +41,7 @@ export function isComplete(
     return true;
   }
 
-  /** One whole child ends the search, so what was visited before and not found whole need not be visited again. */
+  /** One complete child ends the search, so children that were visited before are incomplete. */
   async function anyChild(children: ReadonlySet<Digest>): Promise<boolean> {
     for (const child of children) {
       if (visited.has(child)) continue;

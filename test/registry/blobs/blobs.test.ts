@@ -67,7 +67,7 @@ test('a blob that the upstream does not have is 404, remembered for five seconds
   t.is((await proxy.ask(pathOf(blob))).status, 200);
 });
 
-test('a blob that cannot be asked for is 503 or 403, never 404', async (t) => {
+test('a blob of an upstream that cannot be asked is 503 or 403, never 404', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: getOf(blob), answer: {status: 500}},
     {request: getOf(small), answer: {status: 403}},
@@ -89,7 +89,7 @@ test('HEAD of a blob that is not here asks by HEAD and starts no download', asyn
   t.is(got.headers['content-range'], undefined);
 });
 
-test('a HEAD whose length the upstream does not tell has the one that a manifest names', async (t) => {
+test('a HEAD has the length that a manifest names where the upstream names none', async (t) => {
   const image = imageManifest([blob]);
   const upstream = await createScriptedUpstream(t, [
     {request: `GET /v2/library/app/manifests/1`, answer: manifestAnswer(image)},
@@ -113,7 +113,7 @@ test('a blob of unknown length is streamed, and has a length from then on', asyn
   t.is((await proxy.ask(pathOf(blob))).headers['content-length'], String(blob.bytes.length));
 });
 
-test('a blob stored for one repository is another one only once the upstream confirms it, without a download', async (t) => {
+test('a blob stored for one repository is served in another only once the upstream confirms it, without a download', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: getOf(blob), answer: blobAnswer(blob)},
     {request: headOf(blob, 'other'), answer: length(blob)},
@@ -235,7 +235,7 @@ test('a stored file that was lost is downloaded again', async (t) => {
   t.is(sha256(got.body), blob.digest);
 });
 
-test('bytes that are not the digest are never stored, the response is cut, and nothing is left behind', async (t) => {
+test('bytes with another digest are never stored, the response is cut, and nothing is left behind', async (t) => {
   const wrong = Buffer.from(blob.bytes);
   wrong[17] = (wrong[17] ?? 0) ^ 1;
   const upstream = await createScriptedUpstream(t, [{request: getOf(blob), answer: {body: wrong}, times: 2}]);

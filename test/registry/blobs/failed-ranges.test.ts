@@ -136,7 +136,7 @@ test('a range that is valid by the manifest is 503, not 416, while the upstream 
   t.is(beyond.headers['content-range'], 'bytes */5000');
 });
 
-test('a range beyond both lengths is 416, whoever is right', async (t) => {
+test('a range beyond both lengths is 416, whichever is right', async (t) => {
   const manifest = imageManifest([small]);
   const upstream = await createScriptedUpstream(t, [
     {request: 'GET /v2/library/app/manifests/v1', answer: manifestAnswer(manifest)},
@@ -147,7 +147,7 @@ test('a range beyond both lengths is 416, whoever is right', async (t) => {
   t.is((await proxy.ask(pathOf(small), {headers: {range: 'bytes=5000-'}})).status, 416);
 });
 
-test('a blob that the upstream calls empty, and whose digest is not that of nothing, is 503', async (t) => {
+test('a blob that the upstream calls empty, but whose digest is not that of empty content, is 503', async (t) => {
   const upstream = await createScriptedUpstream(t, [{request: getOf(small), answer: {body: ''}}]);
   const proxy = await startBackref(t, {registries: [upstream]});
   const got = await proxy.ask(pathOf(small));

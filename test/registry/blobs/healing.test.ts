@@ -31,7 +31,7 @@ const DAMAGES: Record<string, (proxy: Backref, blob: Content) => Promise<void>> 
 };
 
 for (const [state, damage] of Object.entries(DAMAGES)) {
-  test(`a stored blob that ${state} is right again once it is pushed again`, async (t) => {
+  test(`a stored blob that ${state} is repaired by a push`, async (t) => {
     const proxy = await startBackref(t, HOSTED);
     const {blob, get} = pusherTo(proxy, 'team/app');
     const content = large();
@@ -42,7 +42,7 @@ for (const [state, damage] of Object.entries(DAMAGES)) {
     t.deepEqual((await get(`blobs/${content.digest}`)).body, content.bytes);
   });
 
-  test(`a stored blob that ${state} is right again once it is pushed through again`, async (t) => {
+  test(`a stored blob that ${state} is repaired by a push through to the upstream`, async (t) => {
     const upstream = await createScriptedUpstream(t, [
       {request: new RegExp(`^POST ${UPLOADS}`), answer: {status: 202, headers: {Location: `${UPLOADS}one`}}},
       {request: new RegExp(`^PUT ${UPLOADS}one\\?digest=`), answer: {status: 201}},
@@ -58,7 +58,7 @@ for (const [state, damage] of Object.entries(DAMAGES)) {
     t.deepEqual((await get(`blobs/${content.digest}`)).body, content.bytes);
   });
 
-  test(`a small pushed blob that ${state} is not served, and is right again once it is pushed again`, async (t) => {
+  test(`a small pushed blob that ${state} is not served, and is repaired by a push`, async (t) => {
     const proxy = await startBackref(t, HOSTED);
     const {blob, get, head} = pusherTo(proxy, 'team/app');
     const content = randomBlob(500);
@@ -97,7 +97,7 @@ test('a blob whose file is too short is not mounted', async (t) => {
   t.is((await proxy.ask(path, {method: 'POST', headers: {'Content-Length': 0}})).status, 202);
 });
 
-test('a damaged blob that was found is told', async (t) => {
+test('a damaged blob is reported', async (t) => {
   const proxy = await startBackref(t, HOSTED);
   const damaged: string[] = [];
   proxy.server.events.on('blob.damaged', ({digest}) => void damaged.push(digest));

@@ -51,7 +51,7 @@ test('a blob whose last bytes still wait for the disk is recorded with its whole
   t.deepEqual(await store.stat(digest), {size: bytes.length});
 });
 
-test('a blob whose row cannot be written leaves no bytes that nobody would find', async (t) => {
+test('a blob whose row cannot be written leaves no bytes behind', async (t) => {
   let full = true;
   const {metadata, store, keep} = await setUp(t, {
     metadata: (real) => ({
@@ -73,7 +73,7 @@ test('a blob whose row cannot be written leaves no bytes that nobody would find'
   t.truthy(await store.stat(digest), 'what a row tells of stays');
 });
 
-test('a row whose bytes the disk has lost goes, with what is left of them', async (t) => {
+test('the row of a copy whose bytes the disk has lost is removed, with what is left of the bytes', async (t) => {
   const {metadata, store, lifecycle, keep} = await setUp(t);
   t.is(await lifecycle.stored(digest), undefined);
   await keep(bytes);
@@ -84,7 +84,7 @@ test('a row whose bytes the disk has lost goes, with what is left of them', asyn
   t.is(await store.stat(digest), undefined);
 });
 
-test('a row whose bytes the disk has lost stays where the blob was pushed, and so does what is left of them', async (t) => {
+test('the row of a pushed blob whose bytes the disk has lost stays, and so does what is left of the bytes', async (t) => {
   const {metadata, store, lifecycle, keep} = await setUp(t);
   await keep(bytes);
   const repository = {registry: 'hosted.test', name: parseName('team/app')};
@@ -99,7 +99,7 @@ test('a row whose bytes the disk has lost stays where the blob was pushed, and s
   t.is(await lifecycle.stored(digest), bytes.length);
 });
 
-test('a blob that comes back while a reader misses it stays', async (t) => {
+test('a blob that is stored again while a reader misses it stays', async (t) => {
   const looking = Promise.withResolvers<void>();
   const removed = Promise.withResolvers<void>();
   const missed = Promise.withResolvers<void>();
@@ -134,7 +134,7 @@ test('a blob that comes back while a reader misses it stays', async (t) => {
   t.truthy(await store.stat(digest));
 });
 
-test('a blob whose deletion a process did not survive can be stored again', async (t) => {
+test('a blob can be stored again after a process died while deleting it', async (t) => {
   const {metadata, store, lifecycle, keep} = await setUp(t);
   await keep(bytes);
   await metadata.commit([{type: 'blob.deleting', digest}]);

@@ -31,7 +31,7 @@ async function othersAreServed(t: ExecutionContext, proxy: Backref): Promise<voi
   t.is(sha256(filled.body), other.digest);
 }
 
-test('a client that does not read a far range keeps no manifest and no download waiting', async (t) => {
+test('a client that does not read a far range delays no manifest and no download', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: GET, answer: {headers: {'content-length': String(LENGTH)}, body: [chunk, HANG]}},
     {
@@ -55,7 +55,7 @@ test('a client that does not read a far range keeps no manifest and no download 
   for (const message of [whole, far]) message.destroy();
 });
 
-test('a client that does not read what a full disk cannot keep, neither', async (t) => {
+test('a client that does not read a blob which a full disk cannot keep delays no manifest and no download', async (t) => {
   const answer = {headers: {'content-length': String(LENGTH)}, body: stream(LENGTH)};
   const upstream = await createScriptedUpstream(t, [{request: GET, answer, times: 2}, ...OTHERS]);
   const bodies = {concurrency: {heads: 8, manifests: 1, bodies: 1}};

@@ -237,7 +237,7 @@ test('keepDeleted 0 believes the upstream at once; a tag that comes back is serv
   t.is(back.headers.warning, undefined);
 });
 
-test('a denial is told, not covered by a stale copy', async (t) => {
+test('a denial reaches the client instead of a stale copy', async (t) => {
   const upstream = await createScriptedUpstream(t, [tagGet, {request: HEAD_TAG, answer: {status: 403}}]);
   const proxy = await startBackref(t, {registries: [upstream]});
   await proxy.ask(PATH);
@@ -278,7 +278,7 @@ test('a miss during a rate limit is 503, or 429 by option', async (t) => {
   t.like(tooMany.json(), {errors: [{code: 'TOOMANYREQUESTS'}]});
 });
 
-test('bytes that are not the digest asked for are never stored', async (t) => {
+test('bytes with another digest than the requested one are never stored', async (t) => {
   const lie = {
     request: `GET /v2/library/app/manifests/${image.digest}`,
     answer: manifestAnswer(newer),
@@ -352,7 +352,7 @@ test('HEAD of a cold tag asks by HEAD alone; the GET by digest that follows move
   t.is((await proxy.ask(PATH)).status, 200);
 });
 
-test('HEAD of an upstream that does not name the digest, or knows no HEAD, is answered by a GET that is hashed', async (t) => {
+test('HEAD is answered by a GET that is hashed where the upstream does not name the digest or does not support HEAD', async (t) => {
   const bare = {'Content-Type': image.mediaType};
   const upstream = await createScriptedUpstream(t, [
     {request: HEAD_TAG, answer: {headers: bare, body: []}},
@@ -417,7 +417,7 @@ for (const [by, reference] of [
   });
 }
 
-test('the media type belongs to the link: one repository does not change what another is told', async (t) => {
+test('the media type belongs to the link: one repository does not change that of another', async (t) => {
   const bytes = Buffer.from('{"schemaVersion": 2}');
   const digest = digestOf(bytes);
   const upstream = await createScriptedUpstream(t, [
@@ -498,7 +498,7 @@ for (const [what, manifest] of [
   });
 }
 
-test('with the upstream failing, a manifest is refused whose layer another repository brought, as the layer would be', async (t) => {
+test('with the upstream failing, a manifest is refused when only another repository is linked to its layer', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: GET_TAG, answer: manifestAnswer(whole)},
     {request: `GET /v2/library/app/blobs/${config.digest}`, answer: blobAnswer(config)},
@@ -533,7 +533,7 @@ test('with the upstream failing, the tag of a signature is served without its co
   t.regex(String(stale.headers.warning), /^299 - "/);
 });
 
-test('a foreign layer is nothing that a pull needs from here', async (t) => {
+test('a pull does not need foreign layers from here', async (t) => {
   const body = {
     schemaVersion: 2,
     layers: [

@@ -92,7 +92,7 @@ test('several are asked for side by side and become one commit, in the order in 
   );
 });
 
-test('when one of several cannot be had, the others are kept, and the failure is told', async (t) => {
+test('when one of several cannot be had, the others are kept, and the failure is thrown', async (t) => {
   const {pullAll, answer, fail, has} = await setUp(t);
   const pulling = pullAll(one.digest, two.digest, three.digest);
   answer(three);
@@ -102,7 +102,7 @@ test('when one of several cannot be had, the others are kept, and the failure is
   t.deepEqual(await Promise.all([one, two, three].map(({digest}) => has(digest))), [true, false, true]);
 });
 
-test('of several, one whose bytes are not those of its digest is a failure, and the others are kept', async (t) => {
+test('a manifest among several with the wrong digest is a failure, and the others are kept', async (t) => {
   const {pullAll, answer, has} = await setUp(t);
   const pulling = pullAll(one.digest, two.digest);
   answer({...two, digest: one.digest});
@@ -111,7 +111,7 @@ test('of several, one whose bytes are not those of its digest is a failure, and 
   t.deepEqual([await has(one.digest), await has(two.digest)], [false, true]);
 });
 
-test('none to pull costs no commit', async (t) => {
+test('pulling none makes no commit', async (t) => {
   const {pullAll, commits} = await setUp(t);
   const {records, kept} = await pullAll();
   await kept;
@@ -119,7 +119,7 @@ test('none to pull costs no commit', async (t) => {
   t.deepEqual(commits, []);
 });
 
-test('who pulls one of several alone does not wait for the others, and asks for it no second time', async (t) => {
+test('a pull of one of several does not wait for the others, and does not ask for it again', async (t) => {
   const {pullAll, pullOne, answer, asked} = await setUp(t);
   const all = pullAll(one.digest, two.digest);
   const alone = pullOne(one.digest);
@@ -130,7 +130,7 @@ test('who pulls one of several alone does not wait for the others, and asks for 
   t.is((await all).records.length, 2);
 });
 
-test('of several, one that is deleted through us while the others are on their way does not come back', async (t) => {
+test('a manifest among several that is deleted through us meanwhile does not come back', async (t) => {
   const {pullAll, answer, write, has} = await setUp(t);
   const pulling = pullAll(one.digest, two.digest);
   answer(one);
@@ -146,7 +146,7 @@ test('of several, one that is deleted through us while the others are on their w
   t.false(await has(one.digest));
 });
 
-test('several are given before they are kept, and who asks for one of them meanwhile waits for that', async (t) => {
+test('several are given before they are kept, and a request for one of them waits until it is kept', async (t) => {
   const {pullAll, pullOne, answer, asked, commits, has} = await setUp(t);
   const pulling = pullAll(one.digest, two.digest);
   answer(one);
@@ -165,7 +165,7 @@ test('several are given before they are kept, and who asks for one of them meanw
   t.is(commits.length, 1);
 });
 
-test('without room several are given all the same, and so is one of them to who waits for it', async (t) => {
+test('on a full disk several are given all the same, and so is one of them to a request that waits for it', async (t) => {
   const {pullAll, pullOne, answer, folder} = await setUp(t);
   fillDisk(folder);
   const pulling = pullAll(one.digest, two.digest);

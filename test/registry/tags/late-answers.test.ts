@@ -54,7 +54,7 @@ for (const [what, answer] of [
   ['the tag as it was before', manifestAnswer(older)],
   ['that there is no such tag', {status: 404}],
 ] as const) {
-  test(`a slow GET that says ${what} does not move the tag back, and is given what is known since`, async (t) => {
+  test(`a slow GET that says ${what} does not move the tag back, and its client gets the later answer`, async (t) => {
     const slow = late(answer);
     const {proxy, upstream} = await start(t, [
       get('1', slow.answer),
@@ -110,7 +110,7 @@ test('a slow GET that says that there is no such tag does not hide the one that 
   await pointsAt(t, proxy, newer);
 });
 
-test('a tag is as old as the question that it was learned by', async (t) => {
+test("a tag's age counts from the question that it was learned by", async (t) => {
   const slow = late(manifestAnswer(older));
   const {proxy, upstream} = await start(t, [get('1', slow.answer), head('1', headAnswer(older))]);
   const first = proxy.ask(PATH);
@@ -125,7 +125,7 @@ for (const [what, answer] of [
   ['names fewer tags', list('1')],
   ['says that there is no such repository', {status: 404}],
 ] as const) {
-  test(`a slow list that ${what} does not take the place of the answer to a later question`, async (t) => {
+  test(`a slow list that ${what} does not replace the answer to a later question`, async (t) => {
     const slow = late(answer);
     const {proxy, upstream} = await start(t, [
       listing(slow.answer),
@@ -145,7 +145,7 @@ for (const [what, answer] of [
   });
 }
 
-test('where a HEAD saw a tag pointing is forgotten when a later answer is kept', async (t) => {
+test('a pending tag is forgotten when a later answer is kept', async (t) => {
   const between = plainManifest();
   const {proxy} = await start(t, [
     get('1', manifestAnswer(older)),

@@ -57,7 +57,7 @@ async function setUp(t: ExecutionContext, {asked = () => {}, committing = () => 
   };
 }
 
-test('a tag that is pushed while a first list is written down is not missing from the next one', async (t) => {
+test('a tag that is pushed while a first list is stored is in the next list', async (t) => {
   let first = true;
   const {list, pushed} = await setUp(t, {
     committing: (change, push) => {
@@ -70,7 +70,7 @@ test('a tag that is pushed while a first list is written down is not missing fro
   t.is((await list()).report.how, 'stale', 'the upstream is asked again');
 });
 
-test('a list that tags are pushed beside, however often it is asked for, is served and not kept', async (t) => {
+test('a list is served but not kept when tags are pushed each time that it is asked for', async (t) => {
   const {list, pushed, questions} = await setUp(t, {asked: (push) => push()});
   const {entries, report} = await list();
   t.deepEqual(entries, ['old']);

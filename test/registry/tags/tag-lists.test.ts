@@ -116,7 +116,7 @@ test("the upstream's null is an empty list", async (t) => {
   t.deepEqual((await proxy.ask(PATH)).json(), {name: 'app', tags: []});
 });
 
-test('HEAD tells the length of the list and has no body', async (t) => {
+test('HEAD has the length of the list and no body', async (t) => {
   const {proxy} = await start(t, [listed(['a'])]);
   const head = await proxy.ask(PATH, {method: 'HEAD'});
   t.is(head.status, 200);
@@ -137,7 +137,7 @@ test('within its lifetime a list is served without asking, after it the upstream
   t.is(renewed.headers['cache-status'], 'backref;fwd=stale;stored;ttl=60');
 });
 
-test('many who ask at once share one question', async (t) => {
+test('requests at the same time share one question', async (t) => {
   const wait = Promise.withResolvers<void>();
   const {proxy, upstream} = await start(t, [
     {request: FIRST, answer: {...listAnswer(['a']), before: wait.promise}},
@@ -201,7 +201,7 @@ test('without a list a failing upstream is 503 with Retry-After and the reason, 
   t.regex(got.body.toString(), /127\.0\.0\.1:\d+: answered 500/);
 });
 
-test('a refused repository is 403 DENIED, the last list notwithstanding', async (t) => {
+test('a denied repository is 403 DENIED, even when a list of it is here', async (t) => {
   const {proxy} = await start(t, [listed(['a']), {request: FIRST, answer: {status: 403}}]);
   await proxy.ask(PATH);
   proxy.clock.move(MINUTE);
@@ -239,7 +239,7 @@ test('an unknown repository is NAME_UNKNOWN, remembered for seconds', async (t) 
   t.deepEqual(tagsOf(await proxy.ask(PATH)), ['a']);
 });
 
-test('no-cache asks again after a second whether an unknown repository is there by now', async (t) => {
+test('no-cache asks again after a second whether an unknown repository exists', async (t) => {
   const {proxy} = await start(t, [{request: FIRST, answer: {status: 404}}, listed(['a'])]);
   const headers = {'Cache-Control': 'no-cache'};
   await proxy.ask(PATH);
@@ -259,7 +259,7 @@ test('the list of a repository that the upstream no longer has is not served in 
   t.is((await (await proxy.restart()).ask(PATH)).status, 503);
 });
 
-test('one repository knows nothing of the list of another', async (t) => {
+test('one repository does not have the list of another', async (t) => {
   const {proxy} = await start(t, [
     listed(['a']),
     {request: 'GET /v2/library/other/tags/list?n=1000', answer: {status: 404}},
