@@ -184,7 +184,7 @@ class LinkOrUpstream implements Access {
   ): Promise<Decision<BlobGrant>> {
     const promised = stored ?? plausibleSize(digest, await this.#metadata.promisedSize(repository, digest));
     const size = plausibleSize(digest, named) ?? promised;
-    // Where the upstream and the manifest disagree about the length, only the bytes can tell who is right.
+    // Where the upstream and the manifest disagree about the length, only the bytes can decide.
     if (size !== undefined && size === (promised ?? size)) {
       const link = {type: 'blob.link' as const, repository, digest, size, origin: 'upstream' as const};
       const commit = () => this.#metadata.commit([{...link, at: this.#clock.now()}]);
@@ -231,7 +231,7 @@ function requireLength(host: string, digest: Digest, named: number | undefined, 
   if (named === known) return;
   const reason =
     named === undefined
-      ? `does not tell the length of ${digest}`
+      ? `does not name the length of ${digest}`
       : `answered HEAD of ${digest} with a length of ${named} bytes; that content has ${known}`;
   throw new UpstreamFailure('protocol', host, reason);
 }

@@ -18,7 +18,7 @@ export interface CatalogParts {
   access: Pick<Access, 'repository'>;
 }
 
-/** A registry, and what stands before its names in the list. */
+/** A registry, and the prefix of its names in the list. */
 interface Section {
   readonly registry: Registry;
   readonly prefix: string;

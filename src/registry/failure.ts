@@ -56,7 +56,7 @@ export const manifestUnknown = ({registry, asked}: Route, reference: Reference):
 export const diskFailed = (what: string, cause?: unknown): OciError =>
   new OciError('UNKNOWN', {
     status: 507,
-    message: `${what}: this registry has no room for it; free some, or have its operator do so, and try again`,
+    message: `${what}: this registry has no space for it; free some, or ask the operator to, and try again`,
     cause,
   });
 
@@ -64,7 +64,7 @@ export const diskFailed = (what: string, cause?: unknown): OciError =>
 const storeMissing = (cause: StoreMissing): OciError =>
   new OciError('UNAVAILABLE', {
     message:
-      'the blob store of this registry is missing at the moment: try again later, or tell its operator',
+      'the blob store of this registry is missing at the moment: try again later, or report it to the operator',
     headers: {'Retry-After': String(RETRY_AFTER_S)},
     cause,
   });

@@ -132,7 +132,7 @@ test('a HEAD without a length does not confirm a blob that another repository br
   await proxy.idle();
   const got = await proxy.ask(`/v2/other/blobs/${blob.digest}`);
   t.is(got.status, 503);
-  t.regex(String(got.body), /does not tell the length/);
+  t.regex(String(got.body), /does not name the length/);
   t.is((await proxy.ask(`/v2/other/blobs/${blob.digest}`)).status, 404);
 });
 

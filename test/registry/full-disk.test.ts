@@ -163,7 +163,7 @@ test('with a full disk a first-time list is served uncached, unless it has more 
   }
   const unknown = await proxy.ask(`/v2/app/referrers/${other.digest}`);
   t.is(unknown.status, 507);
-  t.regex(errorOf(unknown).message, /has no room for it/);
+  t.regex(errorOf(unknown).message, /has no space for it/);
 });
 
 test('with a full disk a list with a denied entry is the stored one, with a warning', async (t) => {

@@ -194,7 +194,7 @@ class CachedBlobs implements Blobs {
     const {size} = await this.#confirmed(asked);
     if (size !== undefined) return {digest, size, report: MISS};
     const {host} = route.registry.upstream;
-    throw new UpstreamFailure('protocol', host, `does not tell the length of ${digest}`);
+    throw new UpstreamFailure('protocol', host, `does not name the length of ${digest}`);
   }
 
   /** @throws OciError BLOB_UNKNOWN when neither link nor upstream grants it */
@@ -227,7 +227,7 @@ class CachedBlobs implements Blobs {
   /**
    * Links the blob to the repository while it arrives: the upstream's answer was the repository's permission. The link
    * waits for the end of the download where the length is unknown, or where the upstream and the manifest disagree about
-   * it: only the bytes can tell who is right.
+   * it: only the bytes can decide.
    */
   #linkEarly({repository}: Route, digest: Digest, {size, promised}: NamedSizes): void {
     if (size === undefined || size !== (promised ?? size)) return;

@@ -99,7 +99,7 @@ async function receiveAll(
         continue;
       }
       fruitless = progress.received > before ? 0 : fruitless + 1;
-      // The client is told at once when the first answer fails; only what has begun is resumed.
+      // The client learns at once that the first answer failed; only what has begun is resumed.
       const isWorthResuming =
         error instanceof UpstreamFailure && progress.begun && fruitless < MAX_FRUITLESS_ATTEMPTS;
       if (!isWorthResuming || stopping.aborted) throw error;
@@ -160,10 +160,10 @@ async function opened(source: Source, demand: Demand, received: number): Promise
   }
 }
 
-/** Clients were told the first length: under another one, their answers would end too early or too late. */
+/** Clients received the first length: with another one, their responses would end too early or too late. */
 function refuseOtherSize(named: number | undefined, known: number | undefined): void {
   if (named === undefined || known === undefined || named === known) return;
-  throw new ContentChanged(`names a length of ${named} bytes and named ${known} before`);
+  throw new ContentChanged(`names a length of ${named} bytes and named ${known} bytes before`);
 }
 
 /** The answer's bytes without those that are already here: an upstream may ignore the range. */

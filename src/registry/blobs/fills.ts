@@ -248,7 +248,7 @@ async function* follow(
 
 /**
  * Reads bytes that are no longer in memory, always into the same buffer; what the spool cannot give yet is still in
- * memory. Nothing is left open between two reads, so that a client that stalls holds up nobody.
+ * memory. Nothing stays open between two reads, so a client that stalls delays no other.
  */
 function readerBehind(store: BlobStore, digest: Digest, behind: Behind) {
   let buffer: Buffer | undefined;

@@ -27,7 +27,7 @@ export const blobSource = ({registry, repository}: Route, digest: Digest, caller
 /** A blob that is requested from the upstream without being kept. */
 export interface Wanted {
   readonly digest: Digest;
-  /** The length that the client is told, in bytes; undefined where unknown. */
+  /** The length that the client receives, in bytes; undefined where unknown. */
   readonly size: number | undefined;
 }
 
@@ -70,7 +70,7 @@ export function requireContent(host: string, digest: Digest, {size}: Pick<BlobBo
 /** The client is about to receive the known length: with another one, its response would end too early or too late. */
 function requireLength(host: string, named: number | undefined, known: number | undefined): void {
   if (named === undefined || known === undefined || named === known) return;
-  const reason = `names a length of ${named} bytes for a blob of which ${known} were named before`;
+  const reason = `names a length of ${named} bytes for a blob whose length it named as ${known} bytes before`;
   throw new UpstreamFailure('protocol', host, reason);
 }
 

@@ -23,7 +23,7 @@ test('pushing a manifest to a full disk is 507, and succeeds once there is space
   const refused = await manifest(image, 'v1');
   t.is(refused.status, 507);
   t.is(errorOf(refused).code, 'UNKNOWN');
-  t.regex(errorOf(refused).message, /^the disk is full: this registry has no room for it; free some/);
+  t.regex(errorOf(refused).message, /^the disk is full: this registry has no space for it; free some/);
   t.is((await get('manifests/v1')).status, 404);
   t.deepEqual(faults, []);
   free();
