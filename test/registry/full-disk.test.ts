@@ -43,8 +43,8 @@ test('with a full disk a manifest is served uncached, and kept once there is spa
     get(image, '1'),
   ]);
   const proxy = await startBackref(t, {registries: [upstream]});
-  const told: string[] = [];
-  proxy.server.events.on('background.failed', ({task}) => void told.push(task));
+  const tasks: string[] = [];
+  proxy.server.events.on('background.failed', ({task}) => void tasks.push(task));
   const free = fillDisk(proxy.folder);
   for (const reference of ['1', '1', image.digest]) {
     const got = await proxy.ask(`/v2/app/manifests/${reference}`);
@@ -52,7 +52,7 @@ test('with a full disk a manifest is served uncached, and kept once there is spa
     t.deepEqual(got.body, image.bytes);
     t.is(got.headers['cache-status'], 'backref;fwd=uri-miss;detail=uncached');
   }
-  t.deepEqual(told, ['keep a manifest', 'keep a manifest', 'keep a manifest']);
+  t.deepEqual(tasks, ['keep a manifest', 'keep a manifest', 'keep a manifest']);
   free();
   t.regex(String((await proxy.ask('/v2/app/manifests/1')).headers['cache-status']), /stored/);
   t.regex(String((await proxy.ask('/v2/app/manifests/1')).headers['cache-status']), /hit/);

@@ -9,7 +9,7 @@ import {randomBlob} from '../../support/content.ts';
 
 const HOUR = 3_600_000;
 
-/** A server whose hourly work is begun by the test. */
+/** A server whose hourly work the test starts. */
 async function startHourly(t: ExecutionContext) {
   const clock = createMovableClock();
   let hourly: (() => void)[] = [];
@@ -34,7 +34,7 @@ async function startHourly(t: ExecutionContext) {
   return {proxy, clock, anHourIsOver};
 }
 
-/** Leaves a spool as a process does that is killed. */
+/** Leaves a spool, as a killed process does. */
 async function leave({folder}: Pick<Backref, 'folder'>, name: string): Promise<string> {
   const path = join(folder, 'spool', name);
   await mkdir(join(folder, 'spool'), {recursive: true});

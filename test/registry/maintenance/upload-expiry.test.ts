@@ -5,7 +5,7 @@ import {createScriptedUpstream, type Expectation, HANG} from '../../support/scri
 
 const UPLOADS = '/v2/library/app/blobs/uploads/';
 
-/** The upstream's sessions, by the names that it gives them in their order. */
+/** The upstream begins sessions with these names, in order. */
 const begun = (...names: string[]): Expectation[] =>
   names.map((name) => ({
     request: `POST ${UPLOADS}`,
@@ -22,11 +22,11 @@ async function start(t: ExecutionContext, script: Expectation[], push: 'through'
     registries: [{url: upstream.url, push}],
     clock: createMovableClock(),
   });
-  const heard: string[] = [];
-  proxy.server.events.on('upstream.failed', ({kind}) => void heard.push(kind));
-  proxy.server.events.on('upstream.refused', ({reason}) => void heard.push(reason));
-  proxy.server.events.on('background.failed', ({task}) => void heard.push(task));
-  return {upstream, proxy, heard};
+  const failures: string[] = [];
+  proxy.server.events.on('upstream.failed', ({kind}) => void failures.push(kind));
+  proxy.server.events.on('upstream.refused', ({reason}) => void failures.push(reason));
+  proxy.server.events.on('background.failed', ({task}) => void failures.push(task));
+  return {upstream, proxy, failures};
 }
 
 async function begin(proxy: Backref): Promise<string> {
@@ -40,7 +40,7 @@ async function collect({server}: Backref) {
 }
 
 test('an expired upload is cancelled at its upstream once', async (t) => {
-  const {proxy, upstream, heard} = await start(t, [...begun('one', 'two'), cancelled('one')]);
+  const {proxy, upstream, failures} = await start(t, [...begun('one', 'two'), cancelled('one')]);
   const old = await begin(proxy);
   proxy.clock.move(DAY + 1);
   const young = await begin(proxy);
@@ -49,7 +49,7 @@ test('an expired upload is cancelled at its upstream once', async (t) => {
   t.is((await proxy.ask(old)).status, 404);
   upstream.expect({request: `GET ${UPLOADS}two`, answer: {status: 204}});
   t.is((await proxy.ask(young)).status, 204);
-  t.deepEqual(heard, []);
+  t.deepEqual(failures, []);
 });
 
 test('an upload that expired while the server was down is cancelled when it starts', async (t) => {
@@ -63,7 +63,7 @@ test('an upload that expired while the server was down is cancelled when it star
 
 test('an upstream that cannot cancel an upload does not hold up the others', async (t) => {
   const names = ['one', 'two', 'three', 'four', 'five', 'six'];
-  const {proxy, heard} = await start(t, [
+  const {proxy, failures} = await start(t, [
     ...begun(...names),
     cancelled('one', {status: 500}),
     cancelled('two', {status: 404}),
@@ -73,16 +73,16 @@ test('an upstream that cannot cancel an upload does not hold up the others', asy
   for (const _ of names) await begin(proxy);
   proxy.clock.move(DAY + 1);
   t.is((await collect(proxy)).uploads, 6);
-  t.is(heard.length, 2);
-  t.true(heard.includes('status'));
-  t.true(heard.some((reason) => reason.includes('refuses to cancel an upload (405)')));
+  t.is(failures.length, 2);
+  t.true(failures.includes('status'));
+  t.true(failures.some((reason) => reason.includes('refuses to cancel an upload (405)')));
   t.is((await collect(proxy)).uploads, 0);
 });
 
 test('an upstream that fails to cancel is skipped after a few failures, and pulls from it continue', async (t) => {
   const names = Array.from({length: 12}, (_, index) => `session-${index}`);
   const manifest = plainManifest();
-  const {proxy, heard} = await start(t, [
+  const {proxy, failures} = await start(t, [
     ...begun(...names),
     {request: new RegExp(`^DELETE ${UPLOADS}`), answer: {status: 500}, always: true},
     {request: 'GET /v2/library/app/manifests/v1', answer: manifestAnswer(manifest)},
@@ -90,7 +90,7 @@ test('an upstream that fails to cancel is skipped after a few failures, and pull
   for (const _ of names) await begin(proxy);
   proxy.clock.move(DAY + 1);
   t.is((await collect(proxy)).uploads, names.length);
-  t.true(heard.length < 5, `${heard.length} failures`);
+  t.true(failures.length < 5, `${failures.length} failures`);
   t.is((await proxy.ask('/v2/app/manifests/v1')).status, 200);
 });
 

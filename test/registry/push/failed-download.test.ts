@@ -13,7 +13,7 @@ const headOf = ({bytes}: Content): Answer => ({
   body: [],
 });
 
-/** A registry laid over an upstream that says by HEAD that it has the layer, and answers its GET with `failure`. */
+/** An overlay on an upstream that has the layer according to HEAD, but answers its GET with `failure`. */
 async function over(t: ExecutionContext, failure: Answer, from = NAME) {
   const path = `/v2/${from}/blobs/${layer.digest}`;
   const upstream = await createScriptedUpstream(t, [

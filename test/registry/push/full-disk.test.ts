@@ -116,11 +116,11 @@ test('a blob that the upstream accepted is 201 although no copy can be kept', as
   ]);
   const proxy = await startBackref(t, {registries: [{url: upstream.url, push: 'through'}]});
   const path = String((await send(proxy, 'POST', '/v2/app/blobs/uploads/')).headers.location);
-  const told: string[] = [];
-  proxy.server.events.on('background.failed', ({task}) => void told.push(task));
+  const failed: string[] = [];
+  proxy.server.events.on('background.failed', ({task}) => void failed.push(task));
   fillDisk(proxy.folder);
   t.is((await send(proxy, 'PUT', `${path}?digest=${blob.digest}`, blob.bytes)).status, 201);
-  t.deepEqual(told, [`keep the pushed blob ${blob.digest}`, 'keep that an upload has ended']);
+  t.deepEqual(failed, [`keep the pushed blob ${blob.digest}`, 'keep that an upload has ended']);
 });
 
 test('an upload that cannot be recorded is cancelled at the upstream', async (t) => {
@@ -137,7 +137,7 @@ test('the upstream is asked for the offset after a chunk that could not be recor
   const state = {status: 202, headers: {Location: `${UPLOADS}one`, Range: '0-999'}};
   const upstream = await createScriptedUpstream(t, [
     begun,
-    // Asked once, so that it is known what the upstream said last.
+    // Asked once, so that the upload's row is known to be current.
     {request: `GET ${UPLOADS}one`, answer: {status: 204, headers: {Location: `${UPLOADS}one`, Range: '0-0'}}},
     {request: `PATCH ${UPLOADS}one`, answer: state},
     {request: `GET ${UPLOADS}one`, answer: {...state, status: 204}},

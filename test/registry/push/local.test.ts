@@ -19,11 +19,11 @@ import {
 import {errorOf, pusherTo} from '../../support/pusher.ts';
 import {descriptorOf, fallbackTagOf, type ListedDescriptor, referrerOf} from '../../support/referrers.ts';
 
-/** The config that every manifest of the test content names. */
+/** The config of every manifest of the test content. */
 const config = contentOf(Buffer.from('{}'));
 const layer = randomBlob(5000);
 
-/** A hosted registry that is the default one. */
+/** A hosted registry, which is the default one. */
 const hosted = (settings: object = {}) => ({registries: [{library: false, ...settings}]});
 
 const manifestOf = (body: object, mediaType = OCI_MANIFEST): ManifestContent => ({
@@ -196,7 +196,7 @@ test("an index of layers, as BuildKit's registry cache pushes it, is accepted if
   t.is(taken.status, 201);
   t.is(taken.headers['warning'], undefined);
   t.deepEqual((await get('manifests/v1')).body, index.bytes);
-  // What the index names is not garbage.
+  // What the index refers to is not garbage.
   backref.clock.move(DAY * 30);
   const {collect} = await backref.server.commands();
   await collect({grace: 1000, signal: AbortSignal.timeout(60_000), progress: () => {}});
@@ -344,7 +344,7 @@ test('only the newest attachments of a type stay, up to the configured number', 
   await image(signature, [config]);
   await Promise.all(scans.slice(0, 3).map((scan) => manifest(scan)));
   await manifest(scans[3] as ManifestContent);
-  // Pushed again, it is the newest.
+  // Pushing it again makes it the newest.
   const listed = async () =>
     ((await get(`referrers/${subject.digest}`)).json() as {manifests: ListedDescriptor[]}).manifests;
   const left = await listed();
@@ -360,17 +360,17 @@ test('only the newest attachments of a type stay, up to the configured number', 
 
 test('a subject with many referrers of a type is reported once', async (t) => {
   const backref = await startBackref(t, hosted());
-  const told: {subject: string; atLeast: number}[] = [];
-  backref.server.events.on('referrers.crowded', (event) => void told.push(event));
+  const reports: {subject: string; atLeast: number}[] = [];
+  backref.server.events.on('referrers.crowded', (event) => void reports.push(event));
   const {image, manifest} = pusherTo(backref, 'team/app');
   const subject = plainManifest();
   await image(referrerOf(subject), [config]);
   for (let count = 1; count < 39; count++) await manifest(referrerOf(subject));
-  t.is(told.length, 0);
+  t.is(reports.length, 0);
   await manifest(referrerOf(subject));
   await manifest(referrerOf(subject));
-  t.is(told.length, 1);
-  t.like(told[0], {subject: subject.digest, atLeast: 40, registry: 'docker.io', repository: 'team/app'});
+  t.is(reports.length, 1);
+  t.like(reports[0], {subject: subject.digest, atLeast: 40, registry: 'docker.io', repository: 'team/app'});
 });
 
 test('a deleted tag is gone, and its manifest stays', async (t) => {
@@ -455,7 +455,7 @@ test('the same bytes may be pushed again under another media type', async (t) =>
   t.is((await get('manifests/v1')).headers['content-type'], 'application/vnd.example.two+json');
 });
 
-/** One that refers to a subject, with every property that the formats have in common. */
+/** A manifest with a subject, and with the properties that all formats share. */
 const referring = (subject: ManifestContent, mediaType: string, more: object): ManifestContent =>
   manifestOf(
     {

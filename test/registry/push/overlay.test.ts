@@ -30,7 +30,7 @@ const NAME = 'team/app';
 const at = (method: string, path: string) => `${method} /v2/${NAME}/${path}`;
 const absent = {status: 404};
 
-/** A registry laid over an upstream that is asked for just this. */
+/** An overlay on an upstream that expects exactly these requests. */
 async function over(t: Parameters<typeof startBackref>[0], script: Expectation[], settings: object = {}) {
   const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
   const backref = await startBackref(t, {
@@ -47,7 +47,7 @@ const headOf = ({bytes}: Content) => ({headers: {'Content-Length': String(bytes.
 
 const listed = (body: Buffer) => (JSON.parse(body.toString()) as {manifests: ListedDescriptor[]}).manifests;
 
-/** An upstream's answers when it has the Referrers API. */
+/** The answers of an upstream with the Referrers API. */
 const api = (subject: ManifestContent, entries: readonly ManifestContent[]): Expectation[] => [
   {request: at('GET', `referrers/${subject.digest}`), answer: listAnswer(entries.map(descriptorOf))},
   {request: at('GET', `manifests/${fallbackTagOf(subject)}`), answer: absent, optional: true},
@@ -340,7 +340,7 @@ test('readers of the fallback tag get local and upstream attachments, whoever wr
   const union = [theirs.digest, ours.digest].sort();
   const read = async () => listed((await get(`manifests/${tag}`)).body).map(({digest}) => digest);
   t.deepEqual((await read()).sort(), union);
-  // As a client does that knows no other way: what it read, and what it attached.
+  // Like a client without the Referrers API: the entries it read, and the one it attached.
   const own = {...contentOf(indexBytes([descriptorOf(ours)])), mediaType: indexOf([]).mediaType};
   t.is((await manifest(own, tag)).status, 201);
   t.deepEqual((await read()).sort(), union);

@@ -46,7 +46,7 @@ const referrers = async (proxy: Backref, subject: ManifestContent = image): Prom
 };
 const codeOf = ({json}: Got) => (json() as {errors: {code: string; message: string}[]}).errors[0];
 
-/** The upstream takes a manifest. */
+/** The upstream accepts a manifest. */
 const takes = (reference: string, headers: Record<string, string> = {}): Expectation => ({
   request: `PUT ${MANIFESTS}/${reference}`,
   answer: {status: 201, headers},
@@ -140,11 +140,11 @@ test("the upstream's refusals reach the client as they are", async (t) => {
     [405, 'UNSUPPORTED', 'UNSUPPORTED'],
     [413, 'X', 'MANIFEST_INVALID'],
   ];
-  for (const [status, code, heard] of cases) {
+  for (const [status, code, expected] of cases) {
     const {proxy} = await start(t, [{request: `PUT ${MANIFESTS}/v1`, answer: {status, ...error(code)}}]);
     const refused = await put(proxy, 'v1', image);
     t.is(refused.status, status);
-    t.is(codeOf(refused)?.code, heard);
+    t.is(codeOf(refused)?.code, expected);
     t.regex(String(codeOf(refused)?.message), /because of this/);
   }
 });
@@ -307,7 +307,7 @@ test('without a Referrers API the fallback tag is written, and the subject confi
 test('with a Referrers API that lists it, no tag is written, and the next push does not ask', async (t) => {
   const [sbom, other] = [referrerOf(image), referrerOf(image)];
   const {proxy} = await start(t, [
-    // Its header alone would prove nothing.
+    // The header alone proves nothing.
     takes(sbom.digest, {'OCI-Subject': image.digest}),
     {request: API(), answer: listAnswer([descriptorOf(sbom)])},
     takes(other.digest),

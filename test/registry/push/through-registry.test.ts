@@ -13,7 +13,7 @@ import {descriptorOf, fallbackTagOf, indexBytes, referrerOf} from '../../support
 
 const image = plainManifest();
 
-/** A clock in whose time a tag is looked at again at once; time limits are far away. */
+/** A clock by which a tag is checked again at once, and which never reaches a time limit. */
 const hurried = () => waiting(createMovableClock(), (ms) => (ms <= 2000 ? ms / 100 : 10 * ms));
 
 async function start(t: ExecutionContext, options: {referrers?: boolean} = {}) {
@@ -26,7 +26,7 @@ async function start(t: ExecutionContext, options: {referrers?: boolean} = {}) {
   return {registry, proxy};
 }
 
-/** Resolves when it has come true; what never does ends with the test's time. */
+/** Resolves once the condition holds; otherwise the test times out. */
 async function until(isTrue: () => Promise<boolean>): Promise<void> {
   while (!(await isTrue())) await new Promise(setImmediate);
 }
@@ -66,7 +66,7 @@ test('none of our entries is lost when a hundred clients attach to one image, ha
   ];
   const tag = fallbackTagOf(image);
 
-  /** As clients do it that know nothing of each other: read, add, write. */
+  /** Like clients that do not coordinate: read, add, write. */
   async function attachDirectly(entry: ManifestContent): Promise<void> {
     await registry.put(entry.digest, entry);
     const there = await registry.get(tag);

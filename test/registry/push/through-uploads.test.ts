@@ -17,7 +17,7 @@ async function start(t: ExecutionContext, script: Expectation[], overrides: Part
   return {upstream, proxy};
 }
 
-/** The upstream's answers to the beginning of an upload and to what is sent to it. */
+/** The upstream's answers to the begin of an upload and to its chunks. */
 const begun = (query = '', headers: Record<string, string> = {}): Expectation => ({
   request: `POST ${UPLOADS}${query}`,
   answer: {status: 202, headers: {Location: `${UPLOADS}one?_state=a`, ...headers}},
@@ -100,7 +100,7 @@ test('a chunk out of order is 416 with the offset, and the upload continues', as
   const {proxy} = await start(t, [
     begun(),
     {request: `PATCH ${UPLOADS}one?_state=a`, answer: at('b', 10)},
-    // Asked where it stands, for a registry that would append whatever comes.
+    // The upstream is asked for its offset: some registries append whatever comes.
     {request: `GET ${UPLOADS}one?_state=b`, answer: at('b', 10, 204)},
     {request: `PATCH ${UPLOADS}one?_state=b`, answer: at('c', 20)},
     {request: /^PUT /, answer: {status: 201}},
@@ -144,7 +144,7 @@ test('a copy that differs from what the upstream has is given up; the upload con
   const {proxy, upstream} = await start(t, [
     begun(),
     {request: `PATCH ${UPLOADS}one?_state=a`, answer: {before: BREAK}},
-    // It took more of the broken request than we know.
+    // It received more of the broken request than we know.
     {request: `GET ${UPLOADS}one?_state=a`, answer: at('b', 7, 204)},
     {request: `PATCH ${UPLOADS}one?_state=b`, sends: {'content-range': '7-29'}, answer: at('c', 30)},
     {request: /^PUT /, answer: {status: 201, headers: {'Docker-Content-Digest': blob.digest}}},
@@ -391,10 +391,10 @@ test('a chunk that is sent again after it broke off is not appended twice', asyn
   const again = await proxy.ask(path, chunk(blob.bytes.subarray(0, 10), 0));
   t.is(again.status, 416);
   t.is(again.headers['range'], '0-6');
-  // So does the next process, which finds more here than it knows to be there.
+  // So does the next process, whose copy has more bytes than the row says the upstream has.
   const next = await proxy.restart();
   t.is((await next.ask(path, chunk(blob.bytes.subarray(7, 20), 7))).status, 202);
-  // From then on it is known.
+  // From then on the offset is known.
   t.is((await next.ask(path, chunk(blob.bytes.subarray(20), 20))).status, 202);
 });
 

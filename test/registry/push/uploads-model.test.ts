@@ -8,8 +8,8 @@ import type {UploadId} from '../../../src/oci/upload.ts';
 import type {Chunk} from '../../../src/registry/push/push.ts';
 import {begun, caller, chunkOf, createHosted, type Hosted, storedBytes} from './hosted.ts';
 
-/** How a chunk tells its place and its length. */
-type Told =
+/** How a chunk declares its place and its length. */
+type Declared =
   | 'nothing'
   | 'length'
   | 'place'
@@ -20,7 +20,7 @@ type Told =
   | 'disagreeing';
 
 type Step =
-  | {do: 'append' | 'finish' | 'finish wrongly'; upload: number; pieces: Uint8Array[]; told: Told}
+  | {do: 'append' | 'finish' | 'finish wrongly'; upload: number; pieces: Uint8Array[]; declared: Declared}
   | {do: 'break off'; upload: number; pieces: Uint8Array[]}
   | {do: 'state' | 'cancel' | 'ask for from elsewhere'; upload: number}
   | {do: 'restart'};
@@ -28,7 +28,7 @@ type Step =
 const UPLOADS = 2;
 const upload = fc.nat(UPLOADS - 1);
 const pieces = fc.array(fc.uint8Array({minLength: 1, maxLength: 3000}), {maxLength: 3});
-const told = fc.constantFrom<Told>(
+const declared = fc.constantFrom<Declared>(
   'nothing',
   'length',
   'place',
@@ -39,14 +39,14 @@ const told = fc.constantFrom<Told>(
   'disagreeing',
 );
 const step: fc.Arbitrary<Step> = fc.oneof(
-  {weight: 6, arbitrary: fc.record({do: fc.constant('append' as const), upload, pieces, told})},
+  {weight: 6, arbitrary: fc.record({do: fc.constant('append' as const), upload, pieces, declared})},
   {
     weight: 2,
     arbitrary: fc.record({
       do: fc.constantFrom('finish' as const, 'finish wrongly' as const),
       upload,
       pieces,
-      told,
+      declared,
     }),
   },
   {weight: 2, arbitrary: fc.record({do: fc.constant('break off' as const), upload, pieces})},
@@ -60,14 +60,14 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   {weight: 1, arbitrary: fc.constant({do: 'restart' as const})},
 );
 
-/** What an upload is to be: its bytes, or gone. */
+/** What an upload should be: its bytes, or gone. */
 interface Model {
   id: UploadId;
   bytes: Buffer | undefined;
 }
 
-/** The chunk, the refusal that it deserves, and how many of its pieces get in. */
-function tell(bytes: Buffer, given: readonly Uint8Array[], how: Told) {
+/** The chunk, the expected refusal, and the pieces that are expected to be stored. */
+function declare(bytes: Buffer, given: readonly Uint8Array[], how: Declared) {
   const sum = given.reduce((total, piece) => total + piece.length, 0);
   const at = (start: number, length = sum) => ({range: {start, end: start + length - 1}});
   const chunk = (headers: Partial<Chunk>) => chunkOf(given, headers);
@@ -117,7 +117,7 @@ async function* breaking(given: readonly Uint8Array[]): AsyncGenerator<Uint8Arra
   throw new OciError('BLOB_UPLOAD_INVALID', {message: 'the client broke off'});
 }
 
-/** Does one step to the registry and to the model, and compares what comes of it. */
+/** Applies one step to the registry and to the model, and compares the outcomes. */
 async function take(t: ExecutionContext, hosted: Hosted, model: Model, step: Exclude<Step, {do: 'restart'}>) {
   const {push} = hosted;
   const route = hosted.route();
@@ -149,12 +149,12 @@ async function write(
   t: ExecutionContext,
   hosted: Hosted,
   model: Model,
-  {do: verb, pieces: given, told: how}: Extract<Step, {told: Told}>,
+  {do: verb, pieces: given, declared: how}: Extract<Step, {declared: Declared}>,
 ) {
   const {push} = hosted;
   const route = hosted.route();
   const {id, bytes = Buffer.alloc(0)} = model;
-  const {chunk, refusal, taken} = tell(bytes, given, how);
+  const {chunk, refusal, taken} = declare(bytes, given, how);
   const whole = Buffer.concat([bytes, ...taken]);
   const digest = digestOf(verb === 'finish' ? whole : Buffer.concat([whole, Buffer.from('!')]));
   const work =

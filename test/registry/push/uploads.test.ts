@@ -334,7 +334,7 @@ test('asking for the state of an upload keeps it alive', async (t) => {
   t.deepEqual(await hosted.uploads.sweep(hosted.clock.now() - 1000), []);
 });
 
-/** A disk that takes so many bytes of each spool. */
+/** A disk that has space for this many bytes of each spool. */
 const smallDisk =
   (room: number) =>
   (real: Spools): Spools => ({
@@ -378,7 +378,7 @@ test('a disk that loses bytes without an error is reported as full', async (t) =
   t.is((await hosted.push.state(route, id, caller)).offset, 0);
 });
 
-/** Somebody deletes a blob from a repository just before the first commit that puts a manifest or links a blob. */
+/** Deletes a blob from a repository just before the first commit that puts a manifest or links a blob. */
 const deletedBefore =
   (route: () => Route, {digest}: Content, type: 'manifest.put' | 'blob.link') =>
   (real: Metadata): Metadata => {
