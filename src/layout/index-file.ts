@@ -7,17 +7,17 @@ import {errorCode} from '../error-code.ts';
 import {type Descriptor, readDescriptor} from '../oci/descriptor.ts';
 import type {Tag} from '../oci/name.ts';
 
-/** The annotation of an entry of index.json that holds its tag (image-spec, "Image Layout"). */
+/** The annotation that holds the tag of an entry (image-spec, "Image Layout"). */
 const TAG = 'org.opencontainers.image.ref.name';
-/** Milliseconds between two looks at a lock, and for which it is waited for. */
-const LOCK_PAUSE = 50;
-const LOCK_PATIENCE = 10_000;
+/** How often a lock is tried, and for how long. */
+const LOCK_POLL_MS = 50;
+const LOCK_TIMEOUT_MS = 10_000;
 
 export interface IndexFile {
-  /** What stands in index.json, in its order. @throws ArtifactError for an entry that cannot be followed */
+  /** The entries in their order. @throws ArtifactError for an entry that is not a readable descriptor */
   entries(): Promise<Descriptor[]>;
   tagged(tag: Tag): Promise<Descriptor | undefined>;
-  /** Adds an entry unless it is there; the tag, if there is one, leaves the entry that had it. */
+  /** Adds an entry unless it is there. If a tag is given, it is taken from the entry that had it. */
   add(descriptor: Descriptor, tag: Tag | undefined): Promise<void>;
 }
 
@@ -25,49 +25,80 @@ type Index = Record<string, unknown> & {manifests: unknown[]};
 
 const tagOf = ({annotations}: Descriptor): string | undefined => annotations?.[TAG];
 
-/** The index.json of an image layout. It is replaced as a whole, and by one writer at a time. */
-export function createIndexFile(folder: string, clock: Clock): IndexFile {
-  const file = join(folder, 'index.json');
-  const lock = join(folder, 'index.json.lock');
+/** The index.json of an image layout. It is replaced as a whole, by one writer at a time. */
+export const createIndexFile = (folder: string, clock: Clock): IndexFile =>
+  new LockedIndexFile(folder, clock);
 
-  const read = async (): Promise<Index> => {
-    const index: unknown = await readFile(file, 'utf8')
+class LockedIndexFile implements IndexFile {
+  readonly #folder: string;
+  readonly #file: string;
+  readonly #lock: string;
+  readonly #clock: Clock;
+
+  constructor(folder: string, clock: Clock) {
+    this.#folder = folder;
+    this.#file = join(folder, 'index.json');
+    this.#lock = join(folder, 'index.json.lock');
+    this.#clock = clock;
+  }
+
+  async entries(): Promise<Descriptor[]> {
+    const {manifests} = await this.#read();
+    return manifests.map((value, index) => {
+      const descriptor = readDescriptor(value);
+      if (descriptor) return descriptor;
+      // It may lead to a referrer of anything: a list without it would be incomplete.
+      throw new ArtifactError(
+        `manifests[${index}] in index.json of ${this.#folder} is not a descriptor with a sha256 or sha512 digest and a size.`,
+      );
+    });
+  }
+
+  async tagged(tag: Tag): Promise<Descriptor | undefined> {
+    const {manifests} = await this.#read();
+    return manifests.map(readDescriptor).find((entry) => entry && tagOf(entry) === tag);
+  }
+
+  async add(descriptor: Descriptor, tag: Tag | undefined): Promise<void> {
+    await this.#acquire();
+    try {
+      const index = await this.#read();
+      const manifests = withEntry(index.manifests, descriptor, tag);
+      if (manifests) await this.#replace({...index, manifests});
+    } finally {
+      await rm(this.#lock, {force: true});
+    }
+  }
+
+  async #read(): Promise<Index> {
+    const index: unknown = await readFile(this.#file, 'utf8')
       .then(JSON.parse)
       .catch(() => undefined);
     if (isIndex(index)) return index;
     throw new ArtifactError(
-      `${folder} is no OCI image layout: its index.json is missing or is no image index.`,
+      `${this.#folder} is not an OCI image layout: its index.json is missing or is not an image index.`,
     );
-  };
-  const entries = async (): Promise<Descriptor[]> =>
-    (await read()).manifests.map((value, index) => {
-      const descriptor = readDescriptor(value);
-      if (descriptor) return descriptor;
-      // What it leads to may refer to anything: a list without it would pass for the whole one.
-      throw new ArtifactError(
-        `manifests[${index}] in index.json of ${folder} is not a descriptor with a sha256 or sha512 digest and a size.`,
-      );
-    });
+  }
 
-  const acquire = async (): Promise<void> => {
-    for (let waited = 0; ; waited += LOCK_PAUSE) {
+  async #acquire(): Promise<void> {
+    for (let waited = 0; ; waited += LOCK_POLL_MS) {
       try {
-        await (await open(lock, 'wx')).close();
+        await (await open(this.#lock, 'wx')).close();
         return;
       } catch (error) {
-        if (!isExisting(error)) throw error;
+        if (errorCode(error) !== 'EEXIST') throw error;
       }
-      if (waited >= LOCK_PATIENCE) {
+      if (waited >= LOCK_TIMEOUT_MS) {
         throw new ArtifactError(
-          `${lock} is there: another process writes this layout. If none does, one has died there: remove the file.`,
+          `${this.#lock} exists: another process is writing this layout. If there is none, it died while writing: remove the file.`,
         );
       }
-      await sleep(clock, LOCK_PAUSE);
+      await sleep(this.#clock, LOCK_POLL_MS);
     }
-  };
+  }
 
-  const replace = async (index: Index): Promise<void> => {
-    const temporary = join(folder, `.index.json.${randomUUID()}`);
+  async #replace(index: Index): Promise<void> {
+    const temporary = join(this.#folder, `.index.json.${randomUUID()}`);
     try {
       const handle = await open(temporary, 'wx');
       try {
@@ -76,33 +107,15 @@ export function createIndexFile(folder: string, clock: Clock): IndexFile {
       } finally {
         await handle.close();
       }
-      await rename(temporary, file);
+      await rename(temporary, this.#file);
     } catch (error) {
       await rm(temporary, {force: true});
       throw error;
     }
-  };
-
-  return {
-    entries,
-    async tagged(tag) {
-      const descriptors = (await read()).manifests.map(readDescriptor);
-      return descriptors.find((entry) => entry && tagOf(entry) === tag);
-    },
-    async add(descriptor, tag) {
-      await acquire();
-      try {
-        const index = await read();
-        const manifests = withEntry(index.manifests, descriptor, tag);
-        if (manifests) await replace({...index, manifests});
-      } finally {
-        await rm(lock, {force: true});
-      }
-    },
-  };
+  }
 }
 
-/** The entries with one more; undefined when it stands there as it should. Other entries stay as they are written. */
+/** The entries with one more; undefined when it is there already. Other entries stay as they are written. */
 function withEntry(
   manifests: readonly unknown[],
   descriptor: Descriptor,
@@ -120,8 +133,6 @@ function withEntry(
   });
   return [...others, {...descriptor, annotations: {...descriptor.annotations, [TAG]: tag}}];
 }
-
-const isExisting = (error: unknown): boolean => errorCode(error) === 'EEXIST';
 
 const isIndex = (value: unknown): value is Index =>
   typeof value === 'object' && value !== null && 'manifests' in value && Array.isArray(value.manifests);

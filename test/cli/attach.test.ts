@@ -95,7 +95,7 @@ test('a failure ends with 1 and says what to do', async (t) => {
       args: [`${legacy.host}/team/app:1`, a, '--no-plain-http'],
       says: /With this command, use --plain-http\.\n$/,
     },
-    'no layout': {args: [`oci:${home}:1`, a], says: /is no OCI image layout/},
+    'no layout': {args: [`oci:${home}:1`, a], says: /is not an OCI image layout/},
     'no such tag': {args: [`${legacy.host}/team/app:2`, a, '--plain-http'], says: /has no manifest 2/},
   };
   for (const [what, {args, says}] of Object.entries(failures)) {

@@ -5,7 +5,7 @@ import type {Digest} from '../../oci/digest.ts';
 import type {FallbackIndex} from '../../oci/fallback-index.ts';
 import {edgeOf} from '../../oci/referrers.ts';
 import type {Claim, Coordination} from '../../storage/coordination.ts';
-import type {Change, Metadata, PendingTagChange} from '../../storage/metadata.ts';
+import {type Change, fullReference, type Metadata, type PendingTagChange} from '../../storage/metadata.ts';
 import type {UpstreamWriter} from '../../upstream/port.ts';
 import type {Route} from '../namespace.ts';
 import type {ManifestPull} from '../pull/manifest.ts';
@@ -60,10 +60,9 @@ class JournalReconcile implements Reconcile {
   }
 
   async run(route: Route, writer: UpstreamWriter, subject: Digest): Promise<Reconciled> {
-    const {registry, name} = route.repository;
     const rows = await this.#journal({route, subject});
     if (rows.length === 0) return recorded(rows);
-    const key = `fallback-tag ${registry}/${name}@${subject}`;
+    const key = `fallback-tag ${fullReference(route.repository, subject)}`;
     const claim = await this.#parts.coordination.claim(key, CLAIM_MS);
     if (!claim.mine) return {...recorded(rows), pending: rows.length};
     try {

@@ -2,7 +2,12 @@ import {setImmediate as nextTurn} from 'node:timers/promises';
 import {type Cancel, type Clock, NOT_NEEDED, sleep, waitAtMost} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
-import type {Metadata, PendingTagChange, RepositoryKey} from '../../storage/metadata.ts';
+import {
+  fullReference,
+  type Metadata,
+  type PendingTagChange,
+  type RepositoryKey,
+} from '../../storage/metadata.ts';
 import {UpstreamFailure, type UpstreamWriter} from '../../upstream/port.ts';
 import type {Route} from '../namespace.ts';
 import type {Registries, Registry} from '../registries.ts';
@@ -62,8 +67,6 @@ interface Watch {
   cancelTimer: Cancel | undefined;
 }
 
-const keyOf = ({registry, name}: RepositoryKey, subject: Digest) => `${registry}/${name}@${subject}`;
-
 export const createReconciler = (parts: ReconcilerParts): Reconciler => new TagReconciler(parts);
 
 class TagReconciler implements Reconciler {
@@ -113,7 +116,7 @@ class TagReconciler implements Reconciler {
   }
 
   #watchOf(repository: RepositoryKey, subject: Digest): Watch {
-    const key = keyOf(repository, subject);
+    const key = fullReference(repository, subject);
     const known = this.#watches.get(key);
     if (known) return known;
     const fresh: Watch = {
@@ -253,7 +256,7 @@ class TagReconciler implements Reconciler {
   #takeOver(entries: readonly PendingTagChange[]): void {
     const found = new Map<Watch, number>();
     for (const {repository, subject, writtenAt} of entries) {
-      const known = this.#watches.get(keyOf(repository, subject));
+      const known = this.#watches.get(fullReference(repository, subject));
       if (!this.#writableRegistry(repository.registry) || (known && !found.has(known))) continue;
       const watch = known ?? this.#watchOf(repository, subject);
       found.set(watch, (found.get(watch) ?? 0) + (writtenAt === undefined ? 1 : 0));

@@ -7,7 +7,7 @@ import {OciError} from '../../oci/errors.ts';
 import {OCI_INDEX} from '../../oci/media-type.ts';
 import {isDigestReference, type Reference} from '../../oci/name.ts';
 import {subjectPrefix} from '../../oci/referrers.ts';
-import type {Metadata} from '../../storage/metadata.ts';
+import {fullReference, type Metadata} from '../../storage/metadata.ts';
 import {PARTIAL} from '../freshness.ts';
 import type {ManifestAnswer, ManifestFound, Manifests} from '../manifests/manifests.ts';
 import type {Route} from '../namespace.ts';
@@ -107,7 +107,7 @@ class SynthesizingManifests implements Manifests {
   /** Makes the index readable by its digest, as the manifest of a tag has to be. */
   async #store({repository}: Route, digest: Digest, bytes: Buffer): Promise<void> {
     const {metadata, clock, events} = this.#parts;
-    const key = `${repository.registry}/${repository.name}@${digest}`;
+    const key = fullReference(repository, digest);
     const renewedAt = this.#renewed.get(key) ?? Number.NEGATIVE_INFINITY;
     const isRecent = clock.monotonic() - renewedAt < RENEW_AFTER_MS;
     if (isRecent && (await metadata.manifest(repository, digest))) return;

@@ -7,7 +7,7 @@ import {algorithmOf, type Digest, digestOf, isDigest} from '../../oci/digest.ts'
 import {NO_ENTRIES, serializeFallbackIndex} from '../../oci/fallback-index.ts';
 import {OCI_INDEX} from '../../oci/media-type.ts';
 import {fallbackTag} from '../../oci/referrers.ts';
-import type {Metadata} from '../../storage/metadata.ts';
+import {fullReference, type Metadata} from '../../storage/metadata.ts';
 import {UpstreamRefusal, type UpstreamWriter} from '../../upstream/port.ts';
 import type {Route} from '../namespace.ts';
 import type {Tags} from '../tags/tags.ts';
@@ -150,8 +150,7 @@ class UpstreamTag implements FallbackTag<UpstreamTagState> {
 
   #keyOf(digest: Digest | undefined): string {
     const {route, subject} = this.#target;
-    const {registry, name} = route.repository;
-    return `${registry}/${name}@${subject} ${digest ?? 'absent'}`;
+    return `${fullReference(route.repository, subject)} ${digest ?? 'absent'}`;
   }
 }
 

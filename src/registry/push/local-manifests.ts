@@ -3,10 +3,10 @@ import type {Clock} from '../../clock.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {isDigestReference, type Reference, type Tag} from '../../oci/name.ts';
-import {type Edge, subjectPrefix} from '../../oci/referrers.ts';
+import type {Edge} from '../../oci/referrers.ts';
 import {type Change, fullReference, type Metadata} from '../../storage/metadata.ts';
 import {manifestUnknown} from '../failure.ts';
-import type {FallbackEntries} from '../fallback-tag/follow.ts';
+import {type FallbackEntries, isFallbackIndex} from '../fallback-tag/follow.ts';
 import {createKeyedMutex} from '../keyed.ts';
 import type {Manifests} from '../manifests/manifests.ts';
 import type {Memory} from '../memory.ts';
@@ -17,7 +17,7 @@ import type {Tags} from '../tags/tags.ts';
 import type {Attachments} from './attachments.ts';
 import {type Contents, type ContentTerms, sizeWarning, unknownContent} from './contents.ts';
 import type {ManifestReceipt, Push, PushedManifest} from './push.ts';
-import {type CheckedManifest, checkManifest, isFallbackIndex, refuseShadowing} from './validate.ts';
+import {type CheckedManifest, checkManifest, refuseShadowing} from './validate.ts';
 
 /** The manifests and tags that are kept here. */
 export interface LocalManifests {
@@ -150,9 +150,8 @@ class KeptManifests implements LocalManifests {
 
   /** Entries of a fallback tag that a client writes are found by their edges, even where they need not exist. */
   async #followEntries({route, policy, manifest, tags, caller}: Pushed): Promise<void> {
-    if (route.registry.hosted || policy.validate.children || !isFallbackIndex(manifest, tags)) return;
-    const prefix = tags.map(subjectPrefix).find((subject) => subject !== undefined);
-    await this.#parts.entries.follow(route, [prefix as Digest], manifest, caller);
+    if (route.registry.hosted || policy.validate.children) return;
+    await this.#parts.entries.follow(route, tags, manifest, caller);
   }
 
   async #deleteTag(route: Route, tag: Tag, caller: Caller): Promise<void> {

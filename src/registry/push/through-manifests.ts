@@ -1,8 +1,8 @@
 import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
-import {type Digest, isDigest} from '../../oci/digest.ts';
+import type {Digest} from '../../oci/digest.ts';
 import {isDigestReference, type Reference, type Tag} from '../../oci/name.ts';
-import {edgeOf, subjectPrefix} from '../../oci/referrers.ts';
+import {edgeOf} from '../../oci/referrers.ts';
 import {type Change, fullReference, type ManifestRecord, type Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure, UpstreamRefusal} from '../../upstream/port.ts';
 import type {FallbackEntries} from '../fallback-tag/follow.ts';
@@ -19,7 +19,7 @@ import type {Tags} from '../tags/tags.ts';
 import {MANIFEST_CODES, storedUnderOtherDigest, toThroughErrors} from './errors.ts';
 import type {ManifestReceipt, Push, PushedManifest} from './push.ts';
 import {writerOf} from './through-sessions.ts';
-import {type CheckedManifest, checkManifest, isFallbackIndex} from './validate.ts';
+import {type CheckedManifest, checkManifest} from './validate.ts';
 
 /** Manifests that are written to the upstream, and are known here from then on as if they had been pulled. */
 export interface ThroughManifests {
@@ -152,7 +152,7 @@ class UpstreamManifests implements ThroughManifests {
       ]);
     });
     await tagLists.changed(route, {put: [], deleted: [tag]});
-    this.#reconcile(route, await this.#subjectsOf(route, tag));
+    this.#reconcile(route, await this.#parts.entries.subjectsOf(route, tag));
     if (refusal) throw refusal;
   }
 
@@ -180,17 +180,7 @@ class UpstreamManifests implements ThroughManifests {
 
   /** A client that writes a fallback tag itself: its entries join the index, and our own entries are checked. */
   async #followEntries(route: Route, {manifest, tags}: Stored, caller: Caller): Promise<void> {
-    if (!isFallbackIndex(manifest, tags)) return;
-    const subjects = (await Promise.all(tags.map((tag) => this.#subjectsOf(route, tag)))).flat();
-    await this.#parts.entries.follow(route, subjects, manifest, caller);
-    this.#reconcile(route, subjects);
-  }
-
-  /** The known subjects that this may be the fallback tag of. */
-  async #subjectsOf(route: Route, tag: Tag): Promise<Digest[]> {
-    const prefix = subjectPrefix(tag);
-    if (prefix === undefined || route.registry.referrers.mode === 'off') return [];
-    return isDigest(prefix) ? [prefix] : this.#parts.metadata.referrerSubjects(route.repository, prefix);
+    this.#reconcile(route, await this.#parts.entries.follow(route, tags, manifest, caller));
   }
 
   #reconcile(route: Route, subjects: readonly Digest[]): void {

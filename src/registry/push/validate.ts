@@ -12,7 +12,8 @@ import {
   OCI_MANIFEST,
 } from '../../oci/media-type.ts';
 import {isDigestReference, type Reference, type Tag} from '../../oci/name.ts';
-import {type Edge, edgeOf, isAttachedTag, subjectPrefix} from '../../oci/referrers.ts';
+import {type Edge, edgeOf, isAttachedTag} from '../../oci/referrers.ts';
+import {isFallbackIndex} from '../fallback-tag/follow.ts';
 import type {Route} from '../namespace.ts';
 import type {PushedManifest} from './push.ts';
 
@@ -172,12 +173,6 @@ const unsupportedOf = (descriptors: readonly unknown[]): string[] =>
     .map(({digest}) => digest);
 
 const invalid = (message: string): OciError => new OciError('MANIFEST_INVALID', {message});
-
-/** Whether this is the list of referrers that clients maintain where there is no Referrers API. */
-export const isFallbackIndex = (
-  {mediaType}: Pick<CheckedManifest, 'mediaType'>,
-  tags: readonly Tag[],
-): boolean => mediaType === OCI_INDEX && tags.some((tag) => subjectPrefix(tag) !== undefined);
 
 /**
  * Refuses what would hide an image of the upstream. Unless its settings allow more, an overlay keeps only what refers to

@@ -1,54 +1,59 @@
+import {setImmediate as nextTurn} from 'node:timers/promises';
+import {ANONYMOUS} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
-import type {Tag} from '../../oci/name.ts';
+import {algorithmOf, type Digest} from '../../oci/digest.ts';
+import {OciError} from '../../oci/errors.ts';
+import {readManifest} from '../../oci/manifest.ts';
+import {isTag, type Tag} from '../../oci/name.ts';
 import {edgeOf} from '../../oci/referrers.ts';
-import type {ManifestRecord, Metadata} from '../../storage/metadata.ts';
+import type {Change, ManifestRecord, Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
+import {type Aging, freshness} from '../freshness.ts';
 import type {Route} from '../namespace.ts';
-import {createManifestPull} from '../pull/manifest.ts';
+import {createManifestPull, keptIn, type ManifestPull} from '../pull/manifest.ts';
 import type {TagLists} from '../tags/tag-lists.ts';
 import type {WriteFence} from '../write-fence.ts';
-import {createTagWalk} from './tag-walk.ts';
 
 export interface IndexResult {
   /** Tags that the upstream lists. */
   tags: number;
-  /** Tags whose manifest, with all that it leads to, is here now. */
+  /** Tags whose manifest, with everything that it leads to, is stored now. */
   indexed: number;
-  /** Manifests that were met, each once. */
+  /** Manifests that were found, each once. */
   manifests: number;
   /** Those of them that refer to another manifest. */
   referrers: number;
-  /** Requests made to the upstream, less retries and those for tokens. */
+  /** Requests made to the upstream, without retries and requests for tokens. */
   requests: number;
-  /** Everything that the tags lead to is here. */
+  /** Everything that the tags lead to is stored. */
   complete: boolean;
-  /** Why the walk ended before it was complete; tags that failed by themselves do not end it. */
+  /** Why the walk ended early; single tags that fail do not end it. */
   stopped: string | undefined;
-  /** The first tags that failed, with the reason of each. */
+  /** The first tags that failed, each with the reason. */
   failures: {tag: string; reason: string}[];
-  /** Tags that failed, in all. */
+  /** How many tags failed. */
   failed: number;
 }
 
 export interface IndexOptions {
-  /** The most requests that may be made to the upstream; at least 1. */
+  /** How many requests may be made to the upstream; at least 1. */
   budget: number;
   /** Ends the walk between two requests. What was indexed until then stays. */
   signal: AbortSignal;
-  /** Told after every tag. */
+  /** Called after every tag. */
   progress(state: IndexResult): void;
 }
 
 /**
- * Walks the tags of an upstream's repository and brings in every manifest that they lead to, so that those with a
- * subject are found by their edges, also where no client ever wrote a fallback tag. Fallback tags are tags as well.
+ * Walks the tags of an upstream's repository and stores every manifest that they lead to, so that those with a subject
+ * are listed as referrers even if no client ever wrote a fallback tag. Fallback tags are tags as well.
  */
 export interface IndexRepository {
   /**
-   * What is here costs no request: a tag that is fresh by its registry's policy, and manifests. Tags that were never
-   * seen come first, so that one run after another reaches all of them, however small the budget.
-   * @throws UpstreamFailure when the tags could not be listed; OciError NAME_UNKNOWN when there is no such
-   * repository; the signal's reason
+   * What is stored costs no request: manifests, and tags that are fresh by their registry's policy. Tags that were
+   * never seen come first, so that repeated runs reach all tags, however small the budget.
+   * @throws UpstreamFailure when the tags could not be listed; OciError NAME_UNKNOWN when the repository does not exist;
+   * the signal's reason
    */
   run(route: Route, options: IndexOptions): Promise<IndexResult>;
 }
@@ -60,9 +65,11 @@ export interface IndexRepositoryParts {
   clock: Clock;
 }
 
-/** Tags that are followed side by side. */
+/** Tags that are followed at a time. */
 const CONCURRENCY = 4;
 const MAX_FAILURES = 20;
+/** Tags that are looked up before waiting requests have their turn. */
+const TAGS_PER_TURN = 100;
 const NOTHING = {
   tags: 0,
   indexed: 0,
@@ -76,66 +83,200 @@ const NOTHING = {
 /** An upstream that fails in one of these ways will fail the next tag as well. */
 const FINAL = new Set<UpstreamFailure['kind']>(['throttled', 'credentials', 'open']);
 
-/** The end of the walk, for a reason that is told in its result. */
+/** Ends the walk early, for a reason that the result gives. */
 class Stop extends Error {}
 
 export function createIndexRepository(parts: IndexRepositoryParts): IndexRepository {
-  const {metadata, writes, tagLists, clock} = parts;
-  // Of its own: its requests are neither shared with those of clients, nor followed by a prefetch.
+  const {metadata, writes, clock} = parts;
+  // Its own pull: its requests are not shared with those of clients, and do not start a prefetch.
   const pull = createManifestPull({metadata, writeFence: writes, clock, arrived: () => {}});
-
-  return {
-    async run(route, {budget, signal, progress}) {
-      const result: IndexResult = {...NOTHING, failures: []};
-      let stop: Stop | undefined;
-      const spend = () => {
-        signal.throwIfAborted();
-        if (result.requests >= budget) stop ??= new Stop(`the budget of ${budget} requests is spent`);
-        if (stop) throw stop;
-        result.requests += 1;
-      };
-      const met = (record: ManifestRecord) => {
-        result.manifests += 1;
-        if (edgeOf(record)) result.referrers += 1;
-      };
-      const walk = createTagWalk({metadata, writes, tagLists, clock, pull, route, spend, met});
-
-      const follow = async (tag: Tag): Promise<void> => {
-        try {
-          await walk.follow(tag);
-          result.indexed += 1;
-        } catch (error) {
-          if (!(error instanceof UpstreamFailure)) throw error;
-          if (FINAL.has(error.kind)) {
-            stop ??= new Stop(error.message, {cause: error});
-            throw stop;
-          }
-          result.failed += 1;
-          if (result.failures.length < MAX_FAILURES) result.failures.push({tag, reason: error.message});
-        }
-        progress(structuredClone(result));
-      };
-
-      try {
-        const tags = await walk.tags();
-        result.tags = tags.length;
-        const queue = tags.values();
-        const work = async (): Promise<void> => {
-          for (const tag of queue) await follow(tag);
-        };
-        await allEnded(Array.from({length: CONCURRENCY}, work));
-      } catch (error) {
-        if (!(error instanceof Stop)) throw error;
-        result.stopped = error.message;
-      }
-      result.complete = result.stopped === undefined && result.failed === 0;
-      return result;
-    },
-  };
+  return {run: (route, options) => new Indexing({...parts, pull, route}, options).run()};
 }
 
-/** As `Promise.all`, but nothing is under way any more when it rejects. */
+/** One walk over the tags of a repository, with its result. */
+class Indexing {
+  readonly #options: IndexOptions;
+  readonly #walk: TagWalk;
+  readonly #result: IndexResult = {...NOTHING, failures: []};
+  #stop: Stop | undefined;
+
+  constructor(walk: Omit<TagWalkParts, 'spend' | 'found'>, options: IndexOptions) {
+    this.#options = options;
+    this.#walk = new TagWalk({
+      ...walk,
+      spend: () => this.#spend(),
+      found: (record) => this.#count(record),
+    });
+  }
+
+  async run(): Promise<IndexResult> {
+    const result = this.#result;
+    try {
+      const tags = await this.#walk.tags();
+      result.tags = tags.length;
+      const queue = tags.values();
+      const worker = async (): Promise<void> => {
+        for (const tag of queue) await this.#follow(tag);
+      };
+      await allEnded(Array.from({length: CONCURRENCY}, worker));
+    } catch (error) {
+      if (!(error instanceof Stop)) throw error;
+      result.stopped = error.message;
+    }
+    result.complete = result.stopped === undefined && result.failed === 0;
+    return result;
+  }
+
+  #spend(): void {
+    const {budget, signal} = this.#options;
+    signal.throwIfAborted();
+    if (this.#result.requests >= budget) {
+      this.#stop ??= new Stop(`the budget of ${budget} requests is spent`);
+    }
+    if (this.#stop) throw this.#stop;
+    this.#result.requests += 1;
+  }
+
+  #count(record: ManifestRecord): void {
+    this.#result.manifests += 1;
+    if (edgeOf(record)) this.#result.referrers += 1;
+  }
+
+  async #follow(tag: Tag): Promise<void> {
+    const result = this.#result;
+    try {
+      await this.#walk.follow(tag);
+      result.indexed += 1;
+    } catch (error) {
+      if (!(error instanceof UpstreamFailure)) throw error;
+      if (FINAL.has(error.kind)) {
+        this.#stop ??= new Stop(error.message, {cause: error});
+        throw this.#stop;
+      }
+      result.failed += 1;
+      if (result.failures.length < MAX_FAILURES) result.failures.push({tag, reason: error.message});
+    }
+    this.#options.progress(structuredClone(result));
+  }
+}
+
+/** As `Promise.all`, but when it rejects, nothing is under way any more. */
 async function allEnded(work: readonly Promise<void>[]): Promise<void> {
   await Promise.allSettled(work);
   await Promise.all(work);
+}
+
+interface TagWalkParts extends IndexRepositoryParts {
+  pull: ManifestPull;
+  route: Route;
+  /** Called before each request to the upstream, which is not made if this throws. */
+  spend(): void;
+  /** Called for every manifest, once. */
+  found(record: ManifestRecord): void;
+}
+
+/** Leads from the tags of a repository to the manifests. */
+class TagWalk {
+  readonly #parts: TagWalkParts;
+  readonly #visited = new Set<Digest>();
+
+  constructor(parts: TagWalkParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * The upstream's tags: first those that were never seen here, then those that were checked longest ago.
+   * @throws OciError NAME_UNKNOWN when the upstream has no repository; UpstreamFailure
+   */
+  async tags(): Promise<Tag[]> {
+    const {metadata, route} = this.#parts;
+    const aged: {tag: Tag; checkedAt: number}[] = [];
+    for (const tag of (await this.#names()).filter(isTag)) {
+      if (aged.length % TAGS_PER_TURN === 0) await nextTurn();
+      const known = await metadata.tag(route.repository, tag);
+      aged.push({tag, checkedAt: known?.checkedAt ?? 0});
+    }
+    return aged.sort((one, other) => one.checkedAt - other.checkedAt).map(({tag}) => tag);
+  }
+
+  /** Stores the tag's manifest and, of an index, its children. What no longer exists is skipped. @throws UpstreamFailure */
+  async follow(tag: Tag): Promise<void> {
+    const record = await this.#manifestOf(tag);
+    if (!record || this.#visited.has(record.digest)) return;
+    this.#visited.add(record.digest);
+    await this.#descend(record);
+  }
+
+  async #names(): Promise<readonly string[]> {
+    const {metadata, tagLists, route, spend} = this.#parts;
+    const known = await metadata.tagList(route.repository);
+    if (known && this.#isFresh(known)) return known.names;
+    const list = await tagLists.renew(route, ANONYMOUS, spend);
+    if (list) return list;
+    const {repository, registry} = route;
+    throw new OciError('NAME_UNKNOWN', {
+      message: `${registry.upstream.host} has no repository ${repository.name}`,
+    });
+  }
+
+  #isFresh(known: Aging): boolean {
+    const {clock, route} = this.#parts;
+    const policy = route.registry.tags;
+    return freshness({now: clock.now(), known, policy, upstream: 'unasked'}) === 'fresh';
+  }
+
+  async #manifestOf(tag: Tag): Promise<ManifestRecord | undefined> {
+    const {metadata, writes, clock, route, spend} = this.#parts;
+    const {repository, registry} = route;
+    const known = await metadata.tag(repository, tag);
+    const stored = known && (await metadata.manifest(repository, known.digest));
+    // A tag that was pushed here does not say anything about the upstream's.
+    if (stored && known.origin === 'upstream' && this.#isFresh(known)) return stored;
+    spend();
+    const asked = writes.current();
+    const askedAt = clock.now();
+    const head = await registry.upstream.headManifest(repository.name, tag, ANONYMOUS);
+    if (writes.isStale(route, tag, asked)) return stored;
+    if (!head) {
+      if (known) await this.#commit(tag, askedAt, {type: 'tag.gone', repository, name: tag, at: askedAt});
+      return undefined;
+    }
+    const {digest} = head;
+    const same = digest && (await metadata.manifest(repository, digest));
+    if (!same) return this.#pullTag(tag, known?.digest);
+    const put = {type: 'tag.put' as const, repository, name: tag, digest, origin: 'upstream' as const};
+    await this.#commit(tag, askedAt, {...put, at: askedAt});
+    return same;
+  }
+
+  async #pullTag(tag: Tag, known: Digest | undefined): Promise<ManifestRecord | undefined> {
+    const {pull, route, spend} = this.#parts;
+    spend();
+    return keptIn(await pull.byTag(route, tag, ANONYMOUS, known && algorithmOf(known)));
+  }
+
+  /** Changes nothing if the answer to a later question is known. */
+  async #commit(tag: Tag, askedAt: number, change: Change): Promise<void> {
+    const {metadata, clock, route} = this.#parts;
+    const {repository} = route;
+    const latest = {type: 'tag.latest' as const, repository, name: tag, askedAt, now: clock.now()};
+    await metadata.commit([change], [latest]);
+  }
+
+  async #descend(record: ManifestRecord): Promise<void> {
+    this.#parts.found(record);
+    for (const {digest} of readManifest(record.bytes).manifests) {
+      if (this.#visited.has(digest)) continue;
+      this.#visited.add(digest);
+      const found = await this.#child(digest);
+      if (found) await this.#descend(found);
+    }
+  }
+
+  async #child(digest: Digest): Promise<ManifestRecord | undefined> {
+    const {pull, route, spend} = this.#parts;
+    // Reads run on this thread: waiting requests come first.
+    await nextTurn();
+    return keptIn(await pull.localOrByDigest(route, digest, ANONYMOUS, spend));
+  }
 }

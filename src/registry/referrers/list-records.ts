@@ -4,7 +4,7 @@ import type {Events} from '../../events.ts';
 import type {Descriptor} from '../../oci/descriptor.ts';
 import {type Digest, isDigest} from '../../oci/digest.ts';
 import {distinctReferrers, type SkippedReferrer} from '../../oci/referrers.ts';
-import type {Metadata, Precondition} from '../../storage/metadata.ts';
+import {fullReference, type Metadata, type Precondition} from '../../storage/metadata.ts';
 import {isLater} from '../freshness.ts';
 import type {Route} from '../namespace.ts';
 import {storeIfSpace} from '../store-if-space.ts';
@@ -61,8 +61,7 @@ interface PartialAnswer {
  */
 const NEVER = 0;
 
-const keyOf = ({repository}: Route, digest: Digest): string =>
-  `${repository.registry}/${repository.name}@${digest}`;
+const keyOf = ({repository}: Route, digest: Digest): string => fullReference(repository, digest);
 
 export const createListRecords = (parts: ListRecordsParts): ListRecords => new StoredListRecords(parts);
 

@@ -2,6 +2,7 @@ import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
+import {fullReference} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import type {Route} from '../namespace.ts';
 import type {Discovery} from './discovery.ts';
@@ -59,8 +60,7 @@ class Refreshes implements ListRefreshes {
   }
 
   join(route: Route, subject: Digest, caller: Caller, since: number): JoinedRefresh {
-    const {registry, name} = route.repository;
-    const key = `${registry}/${name}@${subject} ${caller.key}`;
+    const key = `${fullReference(route.repository, subject)} ${caller.key}`;
     const running = this.#running.get(key);
     if (running && (running.learnedAt === undefined || running.learnedAt > since)) {
       return {...running, collapsed: true};

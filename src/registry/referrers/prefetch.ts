@@ -6,7 +6,7 @@ import type {Digest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {readManifest} from '../../oci/manifest.ts';
 import {subjectPrefix} from '../../oci/referrers.ts';
-import type {ManifestRecord, Metadata} from '../../storage/metadata.ts';
+import {fullReference, type ManifestRecord, type Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import type {Blobs} from '../blobs/blobs.ts';
 import type {Route} from '../namespace.ts';
@@ -54,8 +54,7 @@ class ReferrerPrefetch implements Prefetch {
   arrived(arrival: Arrival): void {
     if (!this.#isWanted(arrival)) return;
     const {route, record, caller} = arrival;
-    const {registry, name} = route.repository;
-    this.#waiting.set(`${registry}/${name}@${record.digest} ${caller.key}`, arrival);
+    this.#waiting.set(`${fullReference(route.repository, record.digest)} ${caller.key}`, arrival);
     this.#start();
   }
 

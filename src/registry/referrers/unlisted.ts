@@ -2,7 +2,7 @@ import {LRUCache} from 'lru-cache';
 import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
 import type {Digest} from '../../oci/digest.ts';
-import {DiskFull, type Metadata} from '../../storage/metadata.ts';
+import {DiskFull, fullReference, type Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
@@ -39,8 +39,7 @@ const MAX_CONFIRMED = 10_000;
 export const createUnlistedReferrers = (parts: UnlistedReferrersParts): UnlistedReferrers =>
   new StoredUnlistedReferrers(parts);
 
-const keyOf = ({repository}: Route, referrer: Digest): string =>
-  `${repository.registry}/${repository.name}@${referrer}`;
+const keyOf = ({repository}: Route, referrer: Digest): string => fullReference(repository, referrer);
 
 class StoredUnlistedReferrers implements UnlistedReferrers {
   readonly #parts: UnlistedReferrersParts;
