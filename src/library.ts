@@ -4,7 +4,7 @@ import {join} from 'node:path';
 import {connectCommands, ServerStopped} from './admin/client.ts';
 import type {Artifact} from './artifact/artifact.ts';
 import {attachTo} from './artifact/attach.ts';
-import {listOf, type ReferrersIndex, scanFor} from './artifact/list.ts';
+import {listOf, type ReferrersIndex, resolveSubject, scanFor} from './artifact/list.ts';
 import {createRegistryTarget} from './artifact/registry-target.ts';
 import {
   createStoreTarget,
@@ -21,7 +21,7 @@ import type {BlobSource} from './oci/blob.ts';
 import type {Descriptor} from './oci/descriptor.ts';
 import {type Digest, parseDigest} from './oci/digest.ts';
 import {OCI_INDEX} from './oci/media-type.ts';
-import {isDigestReference, parseName, parseReference, type Reference} from './oci/name.ts';
+import {parseName, parseReference} from './oci/name.ts';
 import {createBlobLifecycle} from './registry/blobs/lifecycle.ts';
 import {createIngest, type IngestParts, type IngestRequest} from './registry/maintenance/ingest.ts';
 import {Occupied} from './storage/folder-lock.ts';
@@ -29,7 +29,7 @@ import type {RepositoryKey} from './storage/metadata.ts';
 import type {Storage} from './storage/open.ts';
 import {createUpstream} from './upstream/client.ts';
 
-/** A repository in the data folder of a backref. */
+/** A repository in a data folder of backref. */
 export interface LocalStore {
   /** The folder with `meta.db` and `blobs/`. */
   folder: string;
@@ -41,34 +41,33 @@ export interface LocalStore {
 /** `docker://host/name`, a repository of any registry; `oci:path`, an OCI image layout; or a local store. */
 export type Target = string | LocalStore;
 
-/** How a registry is spoken to. Layouts and stores need none of it. */
+/** How to connect to a registry. Not used for layouts and stores. */
 export interface RegistryOptions {
-  /** Speaks http instead of https. */
+  /** Uses http instead of https. */
   plainHttp?: boolean;
   /** Default: anonymous. */
   credentials?: CredentialsConfig;
-  /** PEM texts of authorities that are trusted besides the system's. */
+  /** Certificate authorities that are trusted in addition to the system's, as PEM. */
   ca?: readonly string[];
-  /** Token services outside the registry's domain that may be shown the credentials. */
+  /** Token services outside the registry's domain that may get the credentials. */
   realmHosts?: readonly string[];
   /** Hosts with private addresses that the registry may redirect to. */
   redirectHosts?: readonly string[];
 }
 
 export interface AttachOptions extends RegistryOptions {
-  /** The content of a manifest's blobs, as far as it is not there yet. */
+  /** The blobs of a manifest that the target does not have yet. */
   blobs?: readonly BlobSource[];
 }
 
 export interface ListOptions extends RegistryOptions {
-  /** Only those of this type, or of any of these; the empty string stands for a missing one. */
+  /** Only referrers of this type, or of any of these; the empty string means a missing type. */
   artifactType?: string | readonly string[];
 }
 
-/** Milliseconds for which a data folder is tried again that somebody else is just taking or leaving. */
-const PATIENCE = 30_000;
-/** Milliseconds between two times. */
-const RETRY = 50;
+/** How long, and how often, to retry while another process is just opening or closing a data folder. */
+const RETRY_FOR_MS = 30_000;
+const RETRY_EVERY_MS = 50;
 /** Milliseconds. */
 const TIMEOUTS = {connect: 10_000, headers: 30_000, idle: 60_000};
 const CONCURRENCY = {heads: 32, manifests: 32, bodies: 32};
@@ -76,15 +75,15 @@ const BREAKER = {failures: 5, openFor: 30_000};
 const DOCKER_HUB = new Set(['docker.io', 'index.docker.io', 'registry-1.docker.io']);
 
 /**
- * Opens what artifacts can be attached in. Asks no registry yet. Close it after use.
- * @throws ArtifactError or OciError for a target that is none.
+ * Opens a target. Does not ask a registry yet. Close the target after use.
+ * @throws ArtifactError or OciError for text that does not name a target
  */
 export async function openTarget(target: Target, options: RegistryOptions = {}): Promise<ArtifactTarget> {
   if (typeof target !== 'string') return openStore(target);
   if (target.startsWith('oci:')) return openLayout(target.slice('oci:'.length), patientClock);
   if (target.startsWith('docker://')) return openRegistry(target.slice('docker://'.length), options);
   throw new ArtifactError(
-    `"${target}" is no target: write docker://host/name for a repository of a registry, or oci:path for an image layout.`,
+    `"${target}" is not a target: write docker://host/name for a repository of a registry, or oci:path for an image layout.`,
   );
 }
 
@@ -93,7 +92,7 @@ function openRegistry(place: string, options: RegistryOptions): ArtifactTarget {
   const slash = place.indexOf('/');
   const host = place.slice(0, Math.max(slash, 0));
   if (!/^[\w.-]+(:\d+)?$|^\[[\da-f:]+\](:\d+)?$/i.test(host)) {
-    throw new ArtifactError(`"${place}" names no repository of a registry: write host/name.`);
+    throw new ArtifactError(`"${place}" does not name a repository of a registry: write host/name.`);
   }
   const isHub = DOCKER_HUB.has(host);
   const name = place.slice(slash + 1);
@@ -117,7 +116,7 @@ function openRegistry(place: string, options: RegistryOptions): ArtifactTarget {
   return createRegistryTarget(upstream, repository);
 }
 
-/** @throws ArtifactError for a folder without `meta.db`. */
+/** @throws ArtifactError for a folder without `meta.db` */
 async function openStored(folder: string): Promise<Storage> {
   const settings = storageIn(folder);
   const {path} = settings.metadata;
@@ -125,20 +124,20 @@ async function openStored(folder: string): Promise<Storage> {
     () => true,
     () => false,
   );
-  if (!isThere) throw new ArtifactError(`${folder} is no data folder of backref: it has no meta.db.`);
-  // Loaded only where there is a store: SQL costs a command a quarter of a second.
+  if (!isThere) throw new ArtifactError(`${folder} is not a data folder of backref: it has no meta.db.`);
+  // Imported only when there is a store: loading SQL takes a quarter of a second.
   const {openStorage} = await import('./storage/open.ts');
   return openStorage(settings, {owner: `library ${randomUUID()}`, clock: patientClock});
 }
 
-/** A data folder that a server keeps everything in. */
+/** The settings of a server that keeps everything in this folder. */
 const storageIn = (folder: string): Config['storage'] => ({
   path: folder,
   blobs: {driver: 'fs', path: folder},
   metadata: {driver: 'sqlite', path: join(folder, 'meta.db')},
 });
 
-/** A store of which something is required is closed where it lacks that. */
+/** Closes the storage if the check fails. */
 async function orClose(storage: Storage, check: Promise<void>): Promise<void> {
   try {
     await check;
@@ -162,12 +161,12 @@ async function openStore(store: LocalStore): Promise<ArtifactTarget> {
   return createStoreTarget(repository, {
     metadata,
     spools,
-    ingest: (request) => patiently(Occupied, () => ingestIn(folder, storage, request)),
+    ingest: (request) => retryOn(Occupied, () => ingestIn(folder, storage, request)),
     close: () => storage.close(),
   });
 }
 
-/** By the server that works on a data folder, else here while nobody else may. */
+/** The server that works on the data folder ingests the content. If there is none, this process does, under the folder's lock. */
 async function ingestIn(
   folder: string,
   {metadata, store, spools}: Storage,
@@ -181,31 +180,31 @@ async function ingestIn(
   });
   try {
     const lifecycle = createBlobLifecycle({store, metadata, clock: patientClock});
-    await createIngest({metadata, spools, lifecycle, clock: patientClock, ...NOTHING_HELD}).run(request);
+    await createIngest({metadata, spools, lifecycle, clock: patientClock, ...NO_SERVER}).run(request);
   } finally {
     lock.release();
   }
 }
 
-/** Where no server runs, nothing is held in memory that a change would have to reach. */
-const NOTHING_HELD: Pick<IngestParts, 'tags' | 'memory'> = {
+/** Without a server, there is nothing in memory that a change would have to reach. */
+const NO_SERVER: Pick<IngestParts, 'tags' | 'memory'> = {
   tags: {write: (_place, _references, commit) => commit()},
   memory: {keepManifest: () => {}},
 };
 
-/** Does something again that fails while somebody else is just taking a data folder, or leaving it. */
-async function patiently<T>(
-  passing: typeof Occupied | typeof ServerStopped,
+/** Retries work that fails while another process is just opening or closing the data folder. */
+async function retryOn<T>(
+  failure: typeof Occupied | typeof ServerStopped,
   work: () => Promise<T>,
 ): Promise<T> {
-  const end = patientClock.monotonic() + PATIENCE;
+  const end = patientClock.monotonic() + RETRY_FOR_MS;
   for (;;) {
     try {
       return await work();
     } catch (error) {
-      if (!(error instanceof passing) || patientClock.monotonic() >= end) throw error;
+      if (!(error instanceof failure) || patientClock.monotonic() >= end) throw error;
     }
-    await sleep(patientClock, RETRY);
+    await sleep(patientClock, RETRY_EVERY_MS);
   }
 }
 
@@ -222,21 +221,13 @@ async function withTarget<T>(
   }
 }
 
-/** The digest that a reference means now. A digest means itself, also where the target has no such manifest. */
-export async function resolveSubject(target: ArtifactTarget, reference: Reference): Promise<Digest> {
-  if (isDigestReference(reference)) return reference;
-  const manifest = await target.manifest(reference);
-  if (manifest) return manifest.digest;
-  throw new ArtifactError(`${target.name} has no manifest ${reference}.`);
-}
-
 /**
  * Attaches an artifact to a manifest: an SBOM, a signature, anything (distribution-spec, "Pushing Manifests with
- * Subject"). Where the registry does not list it by itself, the subject's fallback tag is kept up.
- * @param subject a tag or a digest; what it means is looked up afresh.
- * @param artifact an image manifest, whose `subject` is set; or data, for which a manifest is made.
- * @returns the digest of the artifact's manifest.
- * @throws ArtifactError, OciError or UpstreamFailure. To attach the same again does no harm.
+ * Subject"). If the registry does not list it by itself, it is added to the subject's fallback tag.
+ * @param subject a tag or a digest; a tag is looked up each time
+ * @param artifact an image manifest, whose `subject` is set here; or data, for which a manifest is made
+ * @returns the digest of the artifact's manifest
+ * @throws ArtifactError, OciError or UpstreamFailure. Attaching the same artifact again is harmless.
  */
 export async function attach(
   target: Target,
@@ -245,8 +236,8 @@ export async function attach(
   {blobs = [], ...options}: AttachOptions = {},
 ): Promise<Digest> {
   const reference = parseReference(subject);
-  // A server that was stopped may have used up what was staged for it.
-  return patiently(ServerStopped, () =>
+  // A server that was stopped may have consumed the staged blobs: they are staged again.
+  return retryOn(ServerStopped, () =>
     withTarget(target, options, (opened) =>
       attachTo(opened, reference, artifact, {clock: patientClock, blobs}),
     ),
@@ -254,9 +245,9 @@ export async function attach(
 }
 
 /**
- * What refers to a manifest: as the Referrers API lists it, else by the referrers tag schema.
- * @param subject a tag or a digest.
- * @throws ArtifactError, OciError or UpstreamFailure when that cannot be told; never an empty index instead.
+ * The referrers of a manifest: as the Referrers API lists them, otherwise by the referrers tag schema.
+ * @param subject a tag or a digest
+ * @throws ArtifactError, OciError or UpstreamFailure when they could not be listed; never returns an empty index instead
  */
 export async function listReferrers(
   target: Target,
@@ -271,10 +262,10 @@ export async function listReferrers(
 }
 
 /**
- * Builds the index of what refers to a manifest from nothing but the stored manifests themselves.
- * @param store `oci:path`, or a local store: `folder` alone for all of its repositories.
- * @param subject a digest.
- * @throws ArtifactError when there is no such store or registry, or when the store is damaged.
+ * Builds the index of the referrers of a manifest from the stored manifests alone, without looking at any list.
+ * @param store `oci:path`, or a local store: `folder` alone means all of its repositories
+ * @param subject a digest
+ * @throws ArtifactError when the store or the registry does not exist, or when the store is damaged
  */
 export async function indexReferrers(
   store: string | LocalStore | Pick<LocalStore, 'folder'>,
@@ -286,7 +277,7 @@ export async function indexReferrers(
 }
 
 async function scanLayout(place: string, subject: Digest): Promise<Descriptor[]> {
-  if (!place.startsWith('oci:')) throw new ArtifactError(`"${place}" is no store: write oci:path.`);
+  if (!place.startsWith('oci:')) throw new ArtifactError(`"${place}" is not a store: write oci:path.`);
   const layout = await openLayout(place.slice('oci:'.length), patientClock);
   return scanFor(subject, layout.manifests());
 }

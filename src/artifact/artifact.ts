@@ -3,7 +3,7 @@ import {type Descriptor, readDescriptor} from '../oci/descriptor.ts';
 import {isMediaType, OCI_MANIFEST} from '../oci/media-type.ts';
 import {ArtifactError} from './target.ts';
 
-/** An OCI image manifest whose `subject` is still to be set. Its blobs are handed in beside it, or are there already. */
+/** An OCI image manifest without its `subject`. Its blobs are given separately, or are in the target already. */
 export interface ArtifactManifest {
   mediaType?: string;
   artifactType?: string;
@@ -12,32 +12,32 @@ export interface ArtifactManifest {
   annotations?: Readonly<Record<string, string>>;
 }
 
-/** One piece of data, for which a manifest is made. */
+/** A piece of data, for which a manifest is made. */
 export interface ArtifactData {
   mediaType: string;
   data: Uint8Array;
   /** Default: the media type of the data. */
   artifactType?: string;
-  /** Of the manifest. */
+  /** Annotations of the manifest. */
   annotations?: Readonly<Record<string, string>>;
 }
 
 export type Artifact = ArtifactManifest | ArtifactData;
 
-/** A manifest that is ready to be pushed, after its blobs. */
+/** A manifest that can be pushed after its blobs. */
 export interface ComposedArtifact {
   mediaType: string;
   bytes: Buffer;
   blobs: BlobSource[];
 }
 
-/** What a manifest has for a config that needs none (image-spec, "Guidance for an Empty Descriptor"). */
+/** The config of a manifest that does not need one (image-spec, "Guidance for an Empty Descriptor"). */
 const EMPTY_CONFIG = 'application/vnd.oci.empty.v1+json';
 const EMPTY_BLOB = blobOf(Buffer.from('{}'));
 
 const isData = (artifact: Artifact): artifact is ArtifactData => 'data' in artifact;
 
-/** The manifest of an artifact without a config of its own, whose layers these are. */
+/** The manifest of an artifact that has these layers, and no config of its own. */
 export function manifestOfLayers(
   layers: readonly Descriptor[],
   artifactType: string,
@@ -60,11 +60,11 @@ function manifestOfData(
   return manifestOfLayers([{mediaType, digest, size}], artifactType || mediaType, annotations);
 }
 
-/** @throws ArtifactError that says what is wrong with the manifest. */
+/** @throws ArtifactError that says what is wrong with the manifest */
 function check({mediaType, artifactType, config, layers}: ArtifactManifest): void {
   if (mediaType !== undefined && mediaType !== OCI_MANIFEST) {
     throw new ArtifactError(
-      `An artifact is an image manifest of media type ${OCI_MANIFEST}, not of "${mediaType}".`,
+      `The media type of an artifact's manifest must be ${OCI_MANIFEST}, not "${mediaType}".`,
     );
   }
   if (!readDescriptor(config)?.mediaType) {
@@ -86,7 +86,7 @@ function check({mediaType, artifactType, config, layers}: ArtifactManifest): voi
   for (const [index, layer] of layers.entries()) checkType(`layers[${index}].mediaType`, layer.mediaType);
 }
 
-/** image-spec, "Image Manifest" and "Content Descriptors": both are media types as RFC 6838 has them. */
+/** image-spec, "Image Manifest" and "Content Descriptors": both properties MUST comply with RFC 6838. */
 function checkType(property: string, value: string): void {
   if (isMediaType(value)) return;
   throw new ArtifactError(
@@ -101,9 +101,9 @@ function checkData({mediaType, artifactType}: ArtifactData): void {
 }
 
 /**
- * Makes the manifest that says of an artifact what it refers to (image-spec, "Image Manifest", property `subject`).
- * @param blobs the content of a manifest's blobs, as far as it is to be pushed with it.
- * @throws ArtifactError when the artifact is none.
+ * Makes the manifest that attaches an artifact to its subject (image-spec, "Image Manifest", property `subject`).
+ * @param blobs the blobs of a manifest that are to be pushed with it
+ * @throws ArtifactError when the artifact is not valid
  */
 export function compose(
   artifact: Artifact,

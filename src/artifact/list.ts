@@ -2,6 +2,7 @@ import {mapConcurrently} from '../concurrency.ts';
 import type {Descriptor} from '../oci/descriptor.ts';
 import type {Digest} from '../oci/digest.ts';
 import {bareMediaType, OCI_INDEX} from '../oci/media-type.ts';
+import {isDigestReference, type Reference} from '../oci/name.ts';
 import {distinctReferrers, edgeOf, fallbackTag} from '../oci/referrers.ts';
 import {verifyEntries} from '../registry/referrers/fallback-tag.ts';
 import {ArtifactError, type ArtifactTarget, type TargetManifest} from './target.ts';
@@ -55,6 +56,14 @@ async function listByTag(target: ArtifactTarget, subject: Digest): Promise<reado
   throw new ArtifactError(
     `The tag ${tag} of ${target.name} names a referrer that cannot be read: ${first.digest} ${first.reason}.`,
   );
+}
+
+/** The digest that a reference means now. A digest means itself, also where the target has no such manifest. */
+export async function resolveSubject(target: ArtifactTarget, reference: Reference): Promise<Digest> {
+  if (isDigestReference(reference)) return reference;
+  const manifest = await target.manifest(reference);
+  if (manifest) return manifest.digest;
+  throw new ArtifactError(`${target.name} has no manifest ${reference}.`);
 }
 
 /** Finds the referrers of a subject among manifests, in their order and each once, without looking at any list. */

@@ -2,16 +2,16 @@ import {type Descriptor, readDescriptor} from '../oci/descriptor.ts';
 import {manifestBody} from '../oci/manifest.ts';
 import {ArtifactError} from './target.ts';
 
-/** A manifest of an index, with the platform that it is for: `linux/arm64/v8`; undefined where none is named. */
+/** A manifest of an index, with its platform, such as `linux/arm64/v8`; undefined where the index does not name one. */
 export interface PlatformManifest extends Descriptor {
   platform: string | undefined;
 }
 
-/** More than any index has for real: for each of them registries are asked. */
+/** More than any real index has. The registry is asked about each of them. */
 const MAX_PLATFORMS = 1000;
 
 /**
- * The manifests of an index or list in their order, each once for a platform; empty for what is not an index.
+ * The manifests of an index or list in their order, each once per platform; empty for anything else.
  * @throws ArtifactError for an index of more than 1000
  */
 export function platformsOf(bytes: Buffer): PlatformManifest[] {
@@ -42,10 +42,10 @@ function nameOf(platform: unknown): string | undefined {
     : `${os}/${architecture}`;
 }
 
-/** 64-bit ARM has one variant in use, which may be left out (image-spec, "Platform Variants"). */
+/** Only one variant of 64-bit ARM is in use, and it may be left out (image-spec, "Platform Variants"). */
 const plain = (platform: string): string => platform.replace(/\/arm64\/v8$/, '/arm64');
 
-/** Does a manifest's platform answer to the wanted one? A wanted platform without a variant means each of its variants. */
+/** Whether a manifest's platform is the wanted one. A wanted platform without a variant means all of its variants. */
 export const isPlatform = (platform: string | undefined, wanted: string): boolean =>
   platform !== undefined &&
   (plain(platform) === plain(wanted) || plain(platform).startsWith(`${plain(wanted)}/`));

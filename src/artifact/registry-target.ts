@@ -5,7 +5,7 @@ import {isDigestReference, type RepositoryName} from '../oci/name.ts';
 import {type Upstream, UpstreamFailure, type UpstreamWriter} from '../upstream/port.ts';
 import type {ArtifactTarget} from './target.ts';
 
-/** A repository of a registry. @param upstream is closed with the target. */
+/** A repository of a registry. @param upstream is closed with the target */
 export function createRegistryTarget(
   upstream: Upstream & UpstreamWriter,
   repository: RepositoryName,

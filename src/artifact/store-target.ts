@@ -1,13 +1,13 @@
 import type {BlobSource} from '../oci/blob.ts';
 import type {Descriptor} from '../oci/descriptor.ts';
-import {algorithmOf, createDigester, type Digest} from '../oci/digest.ts';
+import type {Digest} from '../oci/digest.ts';
 import {isDigestReference, type Reference} from '../oci/name.ts';
 import {createUploadId, type UploadId} from '../oci/upload.ts';
 import type {Metadata, RepositoryKey} from '../storage/metadata.ts';
 import type {Spools} from '../storage/spool.ts';
-import {ArtifactError, type ArtifactTarget, type TargetManifest} from './target.ts';
+import {ArtifactError, type ArtifactTarget, type TargetManifest, verifiedChunks} from './target.ts';
 
-/** A blob whose content lies in a spool. */
+/** A blob whose bytes are in a spool. */
 interface StagedBlob {
   digest: Digest;
   spool: UploadId;
@@ -15,9 +15,9 @@ interface StagedBlob {
 
 export interface StoreDeps {
   metadata: Metadata;
-  /** Of the store itself. */
+  /** The spools of the store itself. */
   spools: Spools;
-  /** Has whoever works on the store put a manifest with these blobs into the repository. */
+  /** Has the process that works on the store put a manifest with these blobs into the repository. */
   ingest(content: {
     repository: RepositoryKey;
     reference: Reference;
@@ -25,34 +25,26 @@ export interface StoreDeps {
     bytes: Buffer;
     blobs: readonly StagedBlob[];
   }): Promise<void>;
-  /** Ends what was opened for the target. */
+  /** Closes what was opened for the target. */
   close(): Promise<void>;
 }
 
-/** Rows that are read at once. */
+/** Rows that are read at a time. */
 const PAGE = 200;
 
 /**
- * A repository of a store of backref's own, which a server may be working on: it is read beside it, and changed by it.
- * Blobs are put into spools of their own until the manifest comes that names them.
+ * A repository in a data folder of backref. It is read directly, also while a server works on it, and changed by that
+ * server. Blobs are put into spools of their own until the manifest comes that names them.
  */
 export function createStoreTarget(repository: RepositoryKey, deps: StoreDeps): ArtifactTarget {
   const {metadata, spools, ingest, close} = deps;
   const name = `${repository.registry}/${repository.name}`;
   const staged: StagedBlob[] = [];
 
-  async function fill(id: UploadId, blob: BlobSource): Promise<void> {
+  async function stage(blob: BlobSource, id: UploadId): Promise<void> {
     const spool = await spools.open(id);
     try {
-      const digester = createDigester(algorithmOf(blob.digest));
-      for await (const chunk of blob.open()) {
-        digester.update(chunk);
-        await spool.append(chunk);
-      }
-      const actual = digester.digest();
-      if (actual !== blob.digest) {
-        throw new ArtifactError(`A blob said to be ${blob.digest} has bytes whose digest is ${actual}.`);
-      }
+      for await (const chunk of verifiedChunks(blob)) await spool.append(chunk);
       await spool.flush();
     } finally {
       await spool.close();
@@ -81,13 +73,13 @@ export function createStoreTarget(repository: RepositoryKey, deps: StoreDeps): A
     async pushBlob(blob) {
       const spool = createUploadId();
       staged.push({digest: blob.digest, spool});
-      await fill(spool, blob);
+      await stage(blob, spool);
     },
     putManifest: (reference, {mediaType, bytes}) =>
       ingest({repository, reference, mediaType, bytes, blobs: staged}),
     async close() {
       try {
-        // Those that were not needed, or not taken.
+        // The ingest has consumed those that it needed.
         for (const {spool} of staged) await spools.remove(spool);
       } finally {
         await close();
@@ -97,8 +89,8 @@ export function createStoreTarget(repository: RepositoryKey, deps: StoreDeps): A
 }
 
 /**
- * What is unknown here must not pass for what has no referrers: a name may be misspelt.
- * @throws ArtifactError for a registry of which the store has nothing
+ * Guards against misspelt names: an unknown registry must not look like one without referrers.
+ * @throws ArtifactError when the store has nothing of the registry
  */
 export async function requireRegistry(
   metadata: Pick<Metadata, 'repositories'>,
@@ -110,7 +102,7 @@ export async function requireRegistry(
   );
 }
 
-/** @throws ArtifactError for a repository of which the store has nothing, be it for want of its registry */
+/** @throws ArtifactError when the store has nothing of the repository, or of its registry */
 export async function requireRepository(
   metadata: Pick<Metadata, 'hasRepository' | 'repositories'>,
   repository: RepositoryKey,
@@ -123,7 +115,7 @@ export async function requireRepository(
 
 /**
  * Every manifest of a store, once for each repository that is linked to it.
- * @param within only those of this repository.
+ * @param within only those of this repository
  */
 export async function* storedManifests(
   metadata: Metadata,

@@ -4,24 +4,24 @@ import type {Digest} from '../oci/digest.ts';
 import {listOf} from './list.ts';
 import {ArtifactError, type ArtifactTarget} from './target.ts';
 
-/** A referrer with what refers to it in turn: the signature of an SBOM. */
+/** A referrer with its own referrers, such as the signature of an SBOM. */
 export interface ReferrerNode extends Descriptor {
   referrers: ReferrerNode[];
 }
 
-/** Lists that are asked for at once. */
+/** Lists that are asked for at a time. */
 const CONCURRENCY = 4;
-/** Nobody signs so many signatures; a registry that makes them up would never come to an end. */
+/** No real tree is this deep. A registry that makes up referrers would never come to an end. */
 const MAX_LEVELS = 32;
-/** Each list costs at least one request. Real images have a few dozen; a tree with more than this is made up. */
+/** Each list takes at least one request. Real images have a few dozen; a larger tree than this is made up. */
 const MAX_LISTS = 100_000;
 
 /**
- * Everything that refers to a subject, and what refers to that, to the last. A digest that a registry names twice, or
- * in a circle, is followed once.
- * @param artifactTypes which direct referrers are taken, as for `listOf`; what refers to these is taken whole.
- * @param maxLists how many lists are asked for before the tree is given up.
- * @throws ArtifactError or UpstreamFailure when any list cannot be told.
+ * All direct and indirect referrers of a subject. A digest that a registry names twice, or in a circle, is followed
+ * once.
+ * @param artifactTypes which direct referrers are included, as for `listOf`; all of their own referrers are
+ * @param maxLists how many lists are asked for at most
+ * @throws ArtifactError when the tree is too large; ArtifactError or UpstreamFailure when a list could not be read
  */
 export async function treeOf(
   target: ArtifactTarget,

@@ -1,8 +1,9 @@
+import {resolveSubject} from '../artifact/list.ts';
 import {isPlatform, type PlatformManifest, platformsOf} from '../artifact/platforms.ts';
 import {ArtifactError, type ArtifactTarget, type TargetManifest} from '../artifact/target.ts';
 import {treeOf} from '../artifact/tree.ts';
 import {systemClock} from '../clock.ts';
-import {openTarget, resolveSubject} from '../library.ts';
+import {openTarget} from '../library.ts';
 import {parseReference} from '../oci/name.ts';
 import {explain, parseArtifactReference, registryAccess} from './artifact-reference.ts';
 import {drawTree, type Section} from './draw-tree.ts';

@@ -2,12 +2,12 @@ import {randomUUID} from 'node:crypto';
 import {mkdir, open, readFile, rename, rm, stat} from 'node:fs/promises';
 import {dirname, join} from 'node:path';
 import {scanFor} from '../artifact/list.ts';
-import {ArtifactError, type ArtifactTarget, type TargetManifest} from '../artifact/target.ts';
+import {ArtifactError, type ArtifactTarget, type TargetManifest, verifiedChunks} from '../artifact/target.ts';
 import type {Clock} from '../clock.ts';
 import {errorCode} from '../error-code.ts';
 import {type BlobSource, blobOf} from '../oci/blob.ts';
 import type {Descriptor} from '../oci/descriptor.ts';
-import {algorithmOf, createDigester, type Digest, digestOf, encodedOf} from '../oci/digest.ts';
+import {algorithmOf, type Digest, digestOf, encodedOf} from '../oci/digest.ts';
 import {readManifest} from '../oci/manifest.ts';
 import {isDigestReference} from '../oci/name.ts';
 import {edgeOf} from '../oci/referrers.ts';
@@ -132,20 +132,12 @@ async function writeBlob(folder: string, blob: BlobSource): Promise<void> {
   }
 }
 
-async function writeVerified(path: string, {digest, open: read}: BlobSource): Promise<void> {
-  const digester = createDigester(algorithmOf(digest));
+async function writeVerified(path: string, blob: BlobSource): Promise<void> {
   const handle = await open(path, 'wx');
   try {
-    for await (const chunk of read()) {
-      digester.update(chunk);
-      await handle.writeFile(chunk);
-    }
+    for await (const chunk of verifiedChunks(blob)) await handle.writeFile(chunk);
     await handle.sync();
   } finally {
     await handle.close();
-  }
-  const actual = digester.digest();
-  if (actual !== digest) {
-    throw new ArtifactError(`The bytes of a blob have the digest ${actual} instead of ${digest}.`);
   }
 }

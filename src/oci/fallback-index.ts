@@ -3,13 +3,13 @@ import {isRecord} from './json.ts';
 import {DOCKER_LIST, isGenericType, OCI_INDEX} from './media-type.ts';
 import {type SkippedReferrer, UNSUPPORTED_DIGEST} from './referrers.ts';
 
-/** What stands under a fallback tag: its entries as they are written there, by digest, and the text around them. */
+/** The index that a fallback tag points to: its entries as they are written, and the text around them. */
 export interface FallbackIndex {
-  /** The JSON text of each entry; of a digest that stands there twice, the first. */
+  /** The JSON text of each entry by its digest; of two entries for one digest, the first. */
   readonly entries: ReadonlyMap<string, string>;
-  /** Everything up to and with the bracket that opens the list. */
+  /** The text up to and including the bracket that opens the list. */
   readonly before: string;
-  /** Everything from the bracket on that closes it. */
+  /** The text from the bracket that closes it. */
   readonly after: string;
 }
 
@@ -20,8 +20,8 @@ export const NO_ENTRIES: FallbackIndex = Object.freeze({
 });
 
 /**
- * Reads an index whose every entry names a digest, without taking it apart further: what others wrote into it can be
- * written again as it was (dist-spec, Referrers Tag Schema).
+ * Reads an index whose entries all have a digest. The entries stay text, so that those of others can be written again
+ * exactly as they are (dist-spec, Referrers Tag Schema).
  * @returns undefined for anything else
  */
 export function parseFallbackIndex(bytes: Uint8Array): FallbackIndex | undefined {
@@ -56,10 +56,10 @@ export interface NamedReferrers {
 }
 
 /**
- * Reads which manifests a fallback tag names. Only their digests are read: the rest of an entry is not believed.
- * @param mediaType of the answer's header, bare and lower case, where it has one
- * @returns undefined for what is not a readable index. That is a damaged answer or something else's tag, and never an
- * empty list.
+ * Reads which manifests a fallback tag names. Only their digests are read: the rest of an entry is not trusted.
+ * @param mediaType from the header of the answer, bare and lower case, if it has one
+ * @returns undefined for anything but a readable index: the answer is damaged, or the tag is something else. That is
+ * never an empty list.
  */
 export function referrersNamedBy(
   bytes: Uint8Array,
@@ -81,7 +81,7 @@ export function referrersNamedBy(
   return {digests: [...digests], skipped};
 }
 
-/** The index's own type counts, then the header's; where neither says anything, the form of the body decides. */
+/** The index's own type counts, then the header's. Without either, the form of the body decides. */
 function isIndexType(own: unknown, header: string | undefined): boolean {
   if (own !== undefined) return own === OCI_INDEX || own === DOCKER_LIST;
   return header === undefined || header === OCI_INDEX || header === DOCKER_LIST || isGenericType(header);
@@ -93,7 +93,7 @@ function skippedEntry(digest: unknown): SkippedReferrer {
   return {digest: text, reason};
 }
 
-/** The JSON object that these bytes are, with its text; undefined when they are not one. */
+/** The bytes as a JSON object, with its text; undefined when they are not one. */
 function parseObject(bytes: Uint8Array): {text: string; body: Record<string, unknown>} | undefined {
   try {
     const text = new TextDecoder('utf8', {fatal: true, ignoreBOM: true}).decode(bytes);
@@ -106,7 +106,7 @@ function parseObject(bytes: Uint8Array): {text: string; body: Record<string, unk
 
 type Span = readonly [start: number, end: number];
 
-/** The list that counts is the last one of its name, as JSON.parse has it. */
+/** Of several lists with the name, the last one counts, as in JSON.parse. */
 function listIn(text: string): Span {
   const parts = itemsOf(text, text.indexOf('{'));
   const at = parts.findLastIndex(
@@ -115,7 +115,7 @@ function listIn(text: string): Span {
   return parts[at + 1] ?? [0, 0];
 }
 
-/** The values of the array that opens at `open`, or the keys and values of the object, in text that is JSON. */
+/** The values of the array that opens at `open`, or the keys and values of the object. The text must be valid JSON. */
 function itemsOf(text: string, open: number): Span[] {
   const items: Span[] = [];
   let at = afterSpace(text, open + 1);

@@ -57,7 +57,7 @@ test('the same artifact attached twice is there once', async (t) => {
 test('a folder that is no store is refused, and stays as it is', async (t) => {
   const folder = await createFolder(t);
   const {digest} = imageManifest();
-  const refused = {name: 'ArtifactError', message: /is no data folder of backref: it has no meta.db/};
+  const refused = {name: 'ArtifactError', message: /is not a data folder of backref: it has no meta.db/};
   await t.throwsAsync(indexReferrers({folder}, digest), refused);
   await t.throwsAsync(
     listReferrers({folder, registry: 'docker.io', repository: 'team/app'}, digest),

@@ -117,7 +117,7 @@ test('what is no layout is told apart from an empty one', async (t) => {
   await writeFile(join(folder, 'oci-layout'), '{"imageLayoutVersion": "1.0.0"}');
   await t.throwsAsync(index(), {
     name: 'ArtifactError',
-    message: /index.json is missing or is no image index/,
+    message: /index.json is missing or is not an image index/,
   });
   await writeFile(join(folder, 'index.json'), '{"schemaVersion":2,"manifests":[]}');
   t.deepEqual((await index()).manifests, []);
@@ -139,7 +139,7 @@ test('a failed write leaves nothing behind', async (t) => {
   };
   const before = await readdir(join(folder, 'blobs/sha256'));
   const attaching = attach(`oci:${folder}`, '1', artifact, {blobs: [lying]});
-  await t.throwsAsync(attaching, {name: 'ArtifactError', message: /whose digest is/});
+  await t.throwsAsync(attaching, {name: 'ArtifactError', message: /have the digest .* instead of/});
   t.deepEqual(await readdir(join(folder, 'blobs/sha256')), before);
   t.is((await readIndex(folder)).manifests.length, 1);
 });
