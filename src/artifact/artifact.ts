@@ -63,9 +63,7 @@ function manifestOfData(
 /** @throws ArtifactError that says what is wrong with the manifest */
 function check({mediaType, artifactType, config, layers}: ArtifactManifest): void {
   if (mediaType !== undefined && mediaType !== OCI_MANIFEST) {
-    throw new ArtifactError(
-      `The media type of an artifact's manifest must be ${OCI_MANIFEST}, not "${mediaType}".`,
-    );
+    throw new ArtifactError(`An artifact must be an image manifest (${OCI_MANIFEST}), not "${mediaType}".`);
   }
   if (!readDescriptor(config)?.mediaType) {
     throw new ArtifactError(
