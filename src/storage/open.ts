@@ -7,7 +7,7 @@ import {createLeases, createProcessClaims} from './claims.ts';
 import type {Coordination} from './coordination.ts';
 import {type FolderLock, Occupied} from './folder-lock.ts';
 import {createFsBlobStore} from './fs/blob-store.ts';
-import {freeSpace} from './fs/free-space.ts';
+import {freeSpace} from './fs/files.ts';
 import {createSpools} from './fs/spools.ts';
 import type {Metadata} from './metadata.ts';
 import type {Spools} from './spool.ts';

@@ -12,113 +12,43 @@
  *     tmp/                            copies under way from a spool on another disk
  */
 import {randomUUID} from 'node:crypto';
-import {copyFile, mkdir, open, readdir, rename, rm, stat, utimes} from 'node:fs/promises';
+import {copyFile, type FileHandle, open, rename, rm, stat, utimes} from 'node:fs/promises';
 import {dirname, join} from 'node:path';
 import {errorCode} from '../../error-code.ts';
 import {algorithmOf, type Digest, encodedOf, isDigest} from '../../oci/digest.ts';
 import type {BlobStore, ListedBlob} from '../blob-store.ts';
-import {createReadBuffers} from './buffers.ts';
-import {sync} from './durable.ts';
-import {createMarker, type StoreLedger} from './marker.ts';
-import {unlessMissing} from './missing.ts';
-import {readRange} from './read-range.ts';
+import {makeFolder, namesIn, sync, unlessMissing} from './files.ts';
+import {createMarker, type Marker, type StoreLedger} from './marker.ts';
+import {createReadBuffers, readRange} from './read-range.ts';
 
 export interface FsBlobStoreOptions {
   /** The store's folder, which belongs to one process. */
   path: string;
-  /** Tells whether the folder is the store that it should be. */
+  /** What they record of the store shows whether the folder is the right one. */
   metadata: StoreLedger;
 }
 
 /** Blobs as files below `path`. A path is only ever made from a parsed digest. */
 export function createFsBlobStore({path, metadata}: FsBlobStoreOptions): BlobStore {
-  const temporary = join(path, 'tmp');
   const buffers = createReadBuffers();
-  let swept: Promise<void> | undefined;
-  /** Shards whose own entry is known to be on the disk. */
-  const durableShards = new Set<string>();
-
   const marker = createMarker({path, metadata, list: () => listBlobs(path)});
-
-  const pathOf = (digest: Digest): string => {
-    const encoded = encodedOf(digest);
-    return join(path, algorithmOf(digest), encoded.slice(0, 2), encoded);
-  };
-
-  /** What an earlier process left half copied goes before the first copy of this one. */
-  const sweep = (): Promise<void> => {
-    swept ??= rm(temporary, {recursive: true, force: true});
-    return swept;
-  };
-
-  const copyInto = async (source: string, target: string): Promise<void> => {
-    await sweep();
-    await makeFolder(temporary);
-    const copy = join(temporary, randomUUID());
-    try {
-      await copyFile(source, copy);
-      await sync(copy);
-      await rename(copy, target);
-    } finally {
-      await rm(copy, {force: true});
-    }
-  };
-
-  /** What the file system gives. What it refuses may be for want of the whole disk. */
-  async function present<T>(answer: Promise<T>): Promise<T> {
-    try {
-      return await answer;
-    } catch (error) {
-      await marker.expect();
-      throw error;
-    }
-  }
-
-  const sizeOf = async (digest: Digest): Promise<{size: number} | undefined> => {
-    const stats = await present(unlessMissing(stat(pathOf(digest))));
-    return stats && {size: stats.size};
-  };
-
-  /** Never makes the store's own folder: on a disk that is not mounted that would hide what is missing. */
-  async function makeShard(shard: string): Promise<void> {
-    await makeFolder(dirname(shard));
-    await makeFolder(shard);
-  }
-
-  /** Moves a file that is safe on its disk to a blob's path, durably. */
-  async function put(source: string, target: string): Promise<void> {
-    const shard = dirname(target);
-    await makeShard(shard);
-    const now = new Date();
-    await utimes(source, now, now);
-    // Renaming over a blob that is already here is harmless, since its readers keep the file that they opened,
-    // and it heals one that the disk has damaged.
-    await rename(source, target).catch((error: unknown) => {
-      if (errorCode(error) !== 'EXDEV') throw error;
-      return copyInto(source, target);
-    });
-    await sync(shard);
-    if (durableShards.has(shard)) return;
-    await sync(dirname(shard));
-    await sync(path);
-    durableShards.add(shard);
-  }
+  const files = new BlobFiles(path, marker);
 
   return {
     check: () => marker.expect(),
 
     async stat(digest) {
-      const found = await sizeOf(digest);
+      const found = await files.size(digest);
       if (found) return found;
       // The disk may have come back this very moment: an absence counts only between two sights of the marker.
       await marker.expect();
-      const again = await sizeOf(digest);
+      const again = await files.size(digest);
       if (!again) await marker.expect();
       return again;
     },
 
     async *open(digest, range) {
-      const file = await present(open(pathOf(digest)));
+      const file = await files.open(digest);
       try {
         const start = range?.start ?? 0;
         const end = range ? range.end + 1 : (await file.stat()).size;
@@ -131,7 +61,7 @@ export function createFsBlobStore({path, metadata}: FsBlobStoreOptions): BlobSto
     async publish(digest, spool) {
       await spool.flush();
       await marker.expect();
-      await present(put(spool.path, pathOf(digest)));
+      await files.put(spool.path, digest);
       // Nobody may rely on bytes that went into the folder below a disk which is not mounted.
       await marker.expect();
       await spool.discard();
@@ -139,7 +69,7 @@ export function createFsBlobStore({path, metadata}: FsBlobStoreOptions): BlobSto
 
     async delete(digest) {
       await marker.expect();
-      await rm(pathOf(digest), {force: true});
+      await files.remove(digest);
     },
 
     async *list(after) {
@@ -150,13 +80,97 @@ export function createFsBlobStore({path, metadata}: FsBlobStoreOptions): BlobSto
   };
 }
 
+/** The files of the store's tree. */
+class BlobFiles {
+  readonly #path: string;
+  readonly #marker: Marker;
+  readonly #temporary: string;
+  #swept: Promise<void> | undefined;
+  /** Shards whose own entry is known to be on the disk. */
+  readonly #durableShards = new Set<string>();
+
+  constructor(path: string, marker: Marker) {
+    this.#path = path;
+    this.#marker = marker;
+    this.#temporary = join(path, 'tmp');
+  }
+
+  async size(digest: Digest): Promise<{size: number} | undefined> {
+    const stats = await this.#orMissing(unlessMissing(stat(this.#pathOf(digest))));
+    return stats && {size: stats.size};
+  }
+
+  open(digest: Digest): Promise<FileHandle> {
+    return this.#orMissing(open(this.#pathOf(digest)));
+  }
+
+  async remove(digest: Digest): Promise<void> {
+    await rm(this.#pathOf(digest), {force: true});
+  }
+
+  /** Moves a file that is safe on its disk to a blob's path, durably. */
+  async put(source: string, digest: Digest): Promise<void> {
+    await this.#orMissing(this.#move(source, this.#pathOf(digest)));
+  }
+
+  #pathOf(digest: Digest): string {
+    const encoded = encodedOf(digest);
+    return join(this.#path, algorithmOf(digest), encoded.slice(0, 2), encoded);
+  }
+
+  /** What the file system says, unless it fails because the whole disk is missing. @throws StoreMissing */
+  async #orMissing<T>(answer: Promise<T>): Promise<T> {
+    try {
+      return await answer;
+    } catch (error) {
+      await this.#marker.expect();
+      throw error;
+    }
+  }
+
+  async #move(source: string, target: string): Promise<void> {
+    const shard = dirname(target);
+    // Never makes the store's own folder: on a disk that is not mounted that would hide what is missing.
+    await makeFolder(dirname(shard));
+    await makeFolder(shard);
+    const now = new Date();
+    await utimes(source, now, now);
+    // Renaming over an existing blob is harmless, since its readers keep the file that they opened, and it heals one
+    // that the disk has damaged.
+    await rename(source, target).catch((error: unknown) => {
+      if (errorCode(error) !== 'EXDEV') throw error;
+      return this.#copy(source, target);
+    });
+    await sync(shard);
+    if (this.#durableShards.has(shard)) return;
+    await sync(dirname(shard));
+    await sync(this.#path);
+    this.#durableShards.add(shard);
+  }
+
+  async #copy(source: string, target: string): Promise<void> {
+    // What an earlier process left half copied is removed before the first copy of this one.
+    this.#swept ??= rm(this.#temporary, {recursive: true, force: true});
+    await this.#swept;
+    await makeFolder(this.#temporary);
+    const copy = join(this.#temporary, randomUUID());
+    try {
+      await copyFile(source, copy);
+      await sync(copy);
+      await rename(copy, target);
+    } finally {
+      await rm(copy, {force: true});
+    }
+  }
+}
+
 async function* listBlobs(path: string, after?: Digest): AsyncGenerator<ListedBlob, void> {
   for (const algorithm of ['sha256', 'sha512']) {
-    for (const shard of await names(join(path, algorithm))) {
+    for (const shard of await namesIn(join(path, algorithm))) {
       const folder = join(path, algorithm, shard);
       // A whole shard lies before `after`: its names need not be read.
       if (after !== undefined && `${algorithm}:${shard}~` <= after) continue;
-      for (const name of await names(folder)) {
+      for (const name of await namesIn(folder)) {
         const digest = `${algorithm}:${name}`;
         if (!isDigest(digest) || !name.startsWith(shard) || (after !== undefined && digest <= after))
           continue;
@@ -165,16 +179,4 @@ async function* listBlobs(path: string, after?: Digest): AsyncGenerator<ListedBl
       }
     }
   }
-}
-
-/** The names in a folder in byte order; none when there is no such folder. */
-async function names(folder: string): Promise<string[]> {
-  return ((await unlessMissing(readdir(folder))) ?? []).sort();
-}
-
-/** Makes a folder in one that is there, unless it is there itself. */
-async function makeFolder(path: string): Promise<void> {
-  await mkdir(path).catch((error: unknown) => {
-    if (errorCode(error) !== 'EEXIST') throw error;
-  });
 }

@@ -3,15 +3,14 @@ import {mkdir, open, readFile, rename} from 'node:fs/promises';
 import {join} from 'node:path';
 import type {Digest} from '../../oci/digest.ts';
 import {type ListedBlob, StoreMissing} from '../blob-store.ts';
-import {sync} from './durable.ts';
-import {unlessMissing} from './missing.ts';
+import {sync, unlessMissing} from './files.ts';
 
-/** The file in the store's folder that tells which store it is: an id, which the metadata know as well. */
+/** The file in the store's folder that says which store it is: an id, which the metadata know as well. */
 const NAME = 'backref-store';
-/** Blobs of a store without marker that are looked for in the metadata before it is taken for another one. */
+/** How many blobs of a store without a marker are looked for in the metadata before it counts as another store. */
 const MAX_BLOBS_COMPARED = 1000;
 
-/** What is known of the store outside of it: the part of the metadata that the marker needs. */
+/** The part of the metadata that the marker needs. */
 export interface StoreLedger {
   blobStore(): Promise<{id: string | undefined; hasBlobs: boolean}>;
   /** undefined for a blob that was not stored. */
@@ -33,27 +32,85 @@ export interface MarkerParts {
 }
 
 /**
- * Tells a store whose disk is missing from one that has lost a blob. The marker is read anew each time: a disk comes
- * and goes without notice. A new store, without any blob in it, gets one. So does a store from before there were markers,
- * once it turns out to hold a blob that the metadata know; and one in which the operator has put an empty marker.
+ * Tells a store whose disk is missing from one that has lost a blob. The marker is read each time: a disk comes and goes
+ * without notice. A new store, without any blob in it, gets a marker. So does a store from before there were markers, once
+ * it turns out to hold a blob that the metadata know; and one in which the operator has put an empty marker.
  */
-export function createMarker({path, metadata, list}: MarkerParts): Marker {
-  const file = join(path, NAME);
-  let id: string | undefined;
-  let settling: Promise<void> | undefined;
+export const createMarker = (parts: MarkerParts): Marker => new FileMarker(parts);
 
-  async function read(): Promise<string | undefined> {
+class FileMarker implements Marker {
+  readonly #path: string;
+  readonly #file: string;
+  readonly #metadata: StoreLedger;
+  readonly #list: MarkerParts['list'];
+  #id: string | undefined;
+  #identifying: Promise<void> | undefined;
+
+  constructor({path, metadata, list}: MarkerParts) {
+    this.#path = path;
+    this.#file = join(path, NAME);
+    this.#metadata = metadata;
+    this.#list = list;
+  }
+
+  async expect(): Promise<void> {
+    if (this.#id !== undefined && (await this.#read()) === this.#id) return;
+    this.#identifying ??= this.#identify().finally(() => {
+      this.#identifying = undefined;
+    });
+    await this.#identifying;
+  }
+
+  async #read(): Promise<string | undefined> {
     try {
-      return (await unlessMissing(readFile(file, 'utf8')))?.trim();
+      return (await unlessMissing(readFile(this.#file, 'utf8')))?.trim();
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      throw new StoreMissing(`the blob store ${path} cannot be read: ${reason}`, {cause: error});
+      throw new StoreMissing(`the blob store ${this.#path} cannot be read: ${reason}`, {cause: error});
     }
   }
 
-  async function write(content: string): Promise<void> {
-    await mkdir(path, {recursive: true});
-    const draft = `${file}.new`;
+  /** Finds out whether the folder is the store that the metadata belong to, and gives it the marker that it lacks. */
+  async #identify(): Promise<void> {
+    const found = await this.#read();
+    const {id: noted, hasBlobs} = await this.#metadata.blobStore();
+    if (noted !== undefined && found === noted) {
+      this.#id = noted;
+      return;
+    }
+    if (noted === undefined && !hasBlobs && (await this.#isEmpty())) return this.#mark(found, noted);
+    const isOurs = found === '' || (noted === undefined && hasBlobs && (await this.#holdsKnownBlob()));
+    if (!isOurs) throw noted !== undefined || hasBlobs ? this.#missing(found) : this.#unknown();
+    // A full or read-only disk can still be read; the marker is written when that is possible again.
+    await this.#mark(found, noted).catch(() => {});
+  }
+
+  async #isEmpty(): Promise<boolean> {
+    for await (const _ of this.#list()) return false;
+    return true;
+  }
+
+  async #holdsKnownBlob(): Promise<boolean> {
+    let compared = 0;
+    for await (const {digest} of this.#list()) {
+      if (await this.#metadata.blob(digest)) return true;
+      compared += 1;
+      if (compared === MAX_BLOBS_COMPARED) break;
+    }
+    return false;
+  }
+
+  /** Writes the marker where it is missing, and records what it says. */
+  async #mark(found: string | undefined, noted: string | undefined): Promise<void> {
+    const content = noted ?? (found || randomUUID());
+    if (found !== content) await this.#write(content);
+    if (noted !== content) await this.#metadata.commit([{type: 'blob-store.put', id: content}]);
+    this.#id = content;
+  }
+
+  async #write(content: string): Promise<void> {
+    await mkdir(this.#path, {recursive: true});
+    const draft = `${this.#file}.new`;
     const handle = await open(draft, 'w');
     try {
       await handle.writeFile(`${content}\n`);
@@ -61,67 +118,22 @@ export function createMarker({path, metadata, list}: MarkerParts): Marker {
     } finally {
       await handle.close();
     }
-    await rename(draft, file);
-    await sync(path);
+    await rename(draft, this.#file);
+    await sync(this.#path);
   }
 
-  async function holdsKnownBlob(): Promise<boolean> {
-    let compared = 0;
-    for await (const {digest} of list()) {
-      if (await metadata.blob(digest)) return true;
-      compared += 1;
-      if (compared === MAX_BLOBS_COMPARED) break;
-    }
-    return false;
-  }
-
-  /** Gives the store the marker that it lacks, and notes what it says. */
-  async function mark(found: string | undefined, noted: string | undefined): Promise<void> {
-    const content = noted ?? (found || randomUUID());
-    if (found !== content) await write(content);
-    if (noted !== content) await metadata.commit([{type: 'blob-store.put', id: content}]);
-    id = content;
-  }
-
-  async function isEmpty(): Promise<boolean> {
-    for await (const _ of list()) return false;
-    return true;
-  }
-
-  async function settle(): Promise<void> {
-    const found = await read();
-    const {id: noted, hasBlobs} = await metadata.blobStore();
-    if (noted !== undefined && found === noted) {
-      id = noted;
-      return;
-    }
-    if (noted === undefined && !hasBlobs && (await isEmpty())) return mark(found, noted);
-    const isOurs = found === '' || (noted === undefined && hasBlobs && (await holdsKnownBlob()));
-    if (!isOurs) throw noted !== undefined || hasBlobs ? missing(found) : unknown();
-    // A full or read-only disk can still be read; the marker is written when that is possible again.
-    await mark(found, noted).catch(() => {});
-  }
-
-  const missing = (found: string | undefined): StoreMissing =>
-    new StoreMissing(
-      `the blob store ${path} is missing: ${found ? `${NAME} in it is that of another store` : `there is no ${NAME} in it`}. ` +
-        `Mount its disk again, or restore the folder. If its blobs are lost for good, create an empty file ${file}: backref then goes on with what is there.`,
+  #missing(found: string | undefined): StoreMissing {
+    return new StoreMissing(
+      `the blob store ${this.#path} is missing: ${found ? `${NAME} in it is that of another store` : `there is no ${NAME} in it`}. ` +
+        `Mount its disk again, or restore the folder. If its blobs are lost for good, create an empty file ${this.#file}: backref then goes on with what is there.`,
     );
+  }
 
   /** With new metadata every blob would be garbage, although it is the metadata that are missing. */
-  const unknown = (): StoreMissing =>
-    new StoreMissing(
-      `the blob store ${path} holds blobs, and the metadata know none of them. ` +
-        `Restore the metadata, or correct storage.metadata.path. If the metadata are lost for good, replace ${file} with an empty file: backref then starts over, and garbage collection removes the blobs.`,
+  #unknown(): StoreMissing {
+    return new StoreMissing(
+      `the blob store ${this.#path} holds blobs, and the metadata know none of them. ` +
+        `Restore the metadata, or correct storage.metadata.path. If the metadata are lost for good, replace ${this.#file} with an empty file: backref then starts over, and garbage collection removes the blobs.`,
     );
-
-  return {
-    async expect() {
-      if (id !== undefined && (await read()) === id) return;
-      settling ??= settle().finally(() => {
-        settling = undefined;
-      });
-      await settling;
-    },
-  };
+  }
 }

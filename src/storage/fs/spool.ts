@@ -1,8 +1,7 @@
 import {type FileHandle, rm} from 'node:fs/promises';
 import type {Spool, SpoolKey} from '../spool.ts';
-import type {ReadBuffers} from './buffers.ts';
-import {readRange} from './read-range.ts';
-import {createWriteBehind} from './write-behind.ts';
+import {type ReadBuffers, readRange} from './read-range.ts';
+import {createWriteBehind, type WriteBehind} from './write-behind.ts';
 
 export interface FileSpoolOptions {
   key: SpoolKey;
@@ -21,105 +20,144 @@ export interface FileSpoolOptions {
  * as long as it is open, under whatever name, so a published blob's readers are not cut off.
  */
 export function createFileSpool({key, path, file, size, buffers, release}: FileSpoolOptions): Spool {
-  let writer = createWriteBehind(file, size);
-  /** Counts truncations, so that a reader from before one cannot go on with what came after it. */
-  let generation = 0;
-  let readers = 0;
-  let lastReaderLeft: (() => void) | undefined;
+  const content = new SpoolContent({key, file, size, buffers});
   let released = false;
-  let fileClosed: Promise<void> | undefined;
   let closing: Promise<void> | undefined;
   let discarding: Promise<void> | undefined;
 
-  const expectOpen = (): void => {
-    if (closing || discarding) throw new Error(`the spool of ${key} is closed`);
-  };
-
   const giveUpPath = (): void => {
-    if (released) return;
+    if (!released) release();
     released = true;
-    release();
-  };
-
-  const closeFile = (): Promise<void> => {
-    fileClosed ??= (async () => {
-      if (readers > 0) await new Promise<void>((resolve) => (lastReaderLeft = resolve));
-      await file.close();
-    })();
-    return fileClosed;
   };
 
   const close = async (): Promise<void> => {
-    // What could not be written is not in the file, and its size says so to whoever opens it next.
-    await writer.drain().catch(() => {});
-    await closeFile();
+    await content.close();
     await discarding;
     giveUpPath();
   };
 
   const discard = async (): Promise<void> => {
-    await writer.stop();
+    await content.stop();
     await rm(path, {force: true});
     giveUpPath();
-    if (readers === 0) await closeFile();
-    else closeFile().catch(() => {});
+    await content.closeFile();
   };
 
   return {
     key,
     path,
     get size() {
-      return writer.size;
+      return content.size;
     },
-
-    async append(chunk) {
-      expectOpen();
-      await writer.append(chunk);
-    },
-
-    async *read(start, end) {
-      expectOpen();
-      if (!(0 <= start && start <= end && end <= writer.size)) {
-        throw new RangeError(
-          `bytes ${start} to ${end} are not within the ${writer.size} that the spool holds`,
-        );
-      }
-      const begun = generation;
-      readers++;
-      try {
-        for await (const chunk of readRange(file, start, end, buffers)) {
-          if (generation !== begun) throw new Error(`the spool of ${key} was emptied while it was read`);
-          yield chunk;
-        }
-      } finally {
-        readers--;
-        if (readers === 0) lastReaderLeft?.();
-      }
-    },
-
-    async flush() {
-      expectOpen();
-      await writer.drain();
-      await file.datasync();
-    },
-
-    async truncate() {
-      expectOpen();
-      generation++;
-      await writer.stop();
-      await file.truncate(0);
-      writer = createWriteBehind(file, 0);
-    },
-
+    append: (chunk) => content.append(chunk),
+    read: (start, end) => content.read(start, end),
+    flush: () => content.flush(),
+    truncate: () => content.truncate(),
     async close() {
       closing ??= discarding ?? close();
       await closing;
     },
-
-    // Once the path is given up it may be another opener's: a spool that was closed first leaves its file there.
+    // Once the path is given up, somebody else may open it: a spool that was closed first leaves its file there.
     async discard() {
       discarding ??= released ? Promise.resolve() : discard();
       await discarding;
     },
   };
+}
+
+/** What is in the file of a spool: one writer, any number of readers. The file is closed when the last one has left. */
+class SpoolContent {
+  readonly #key: SpoolKey;
+  readonly #file: FileHandle;
+  readonly #buffers: ReadBuffers;
+  #writer: WriteBehind;
+  /** Counts truncations, so that a reader from before one cannot go on with what came after it. */
+  #generation = 0;
+  #readers = 0;
+  #isOpen = true;
+  readonly #readersLeft = Promise.withResolvers<void>();
+  #fileClosed: Promise<void> | undefined;
+
+  constructor({key, file, size, buffers}: Pick<FileSpoolOptions, 'key' | 'file' | 'size' | 'buffers'>) {
+    this.#key = key;
+    this.#file = file;
+    this.#buffers = buffers;
+    this.#writer = createWriteBehind(file, size);
+  }
+
+  get size(): number {
+    return this.#writer.size;
+  }
+
+  async append(chunk: Uint8Array): Promise<void> {
+    this.#expectOpen();
+    await this.#writer.append(chunk);
+  }
+
+  async *read(start: number, end: number): AsyncGenerator<Uint8Array, void, void> {
+    this.#expectOpen();
+    if (!(0 <= start && start <= end && end <= this.size)) {
+      throw new RangeError(`bytes ${start} to ${end} are not within the ${this.size} that the spool holds`);
+    }
+    const generation = this.#generation;
+    this.#readers++;
+    try {
+      for await (const chunk of readRange(this.#file, start, end, this.#buffers)) {
+        if (generation !== this.#generation) {
+          throw new Error(`the spool of ${this.#key} was emptied while it was read`);
+        }
+        yield chunk;
+      }
+    } finally {
+      this.#readers--;
+      if (this.#readers === 0 && this.#fileClosed) this.#readersLeft.resolve();
+    }
+  }
+
+  async flush(): Promise<void> {
+    this.#expectOpen();
+    await this.#writer.drain();
+    await this.#file.datasync();
+  }
+
+  async truncate(): Promise<void> {
+    this.#expectOpen();
+    this.#generation++;
+    await this.#writer.stop();
+    await this.#file.truncate(0);
+    this.#writer = createWriteBehind(this.#file, 0);
+  }
+
+  /** Writes what is left and closes the file when its readers have left. */
+  async close(): Promise<void> {
+    this.#isOpen = false;
+    // What could not be written is not in the file, and its size says so to whoever opens it next.
+    await this.#writer.drain().catch(() => {});
+    await this.#closeAfterReaders();
+  }
+
+  /** Drops what is not written yet. */
+  async stop(): Promise<void> {
+    this.#isOpen = false;
+    await this.#writer.stop();
+  }
+
+  /** Closes the file at once, or without being waited for when its last reader leaves. */
+  async closeFile(): Promise<void> {
+    const closed = this.#closeAfterReaders();
+    if (this.#readers === 0) await closed;
+    else closed.catch(() => {});
+  }
+
+  #closeAfterReaders(): Promise<void> {
+    this.#fileClosed ??= (async () => {
+      if (this.#readers > 0) await this.#readersLeft.promise;
+      await this.#file.close();
+    })();
+    return this.#fileClosed;
+  }
+
+  #expectOpen(): void {
+    if (!this.#isOpen) throw new Error(`the spool of ${this.#key} is closed`);
+  }
 }

@@ -12,69 +12,44 @@ import {join} from 'node:path';
 import {algorithmOf, encodedOf, isDigest} from '../../oci/digest.ts';
 import type {UploadId} from '../../oci/upload.ts';
 import type {SpoolKey, Spools} from '../spool.ts';
-import {createReadBuffers} from './buffers.ts';
-import {unlessMissing} from './missing.ts';
+import {unlessMissing} from './files.ts';
+import {createReadBuffers} from './read-range.ts';
 import {createFileSpool} from './spool.ts';
 
 /** Of a digest, or with the id of an upload. */
 const PART = /^(?:sha(?:256|512)-[a-f0-9]+|upload-([a-f0-9-]+))\.part$/;
 
 /**
- * Spools as files in the folder `path`, which is made at the first open. Those of digests belong to the one process that
- * works on the store; one of an upload, to whoever has just made its id.
+ * Spools as files in the folder `path`, which is created at the first open. Those of digests belong to the one process
+ * that uses the store; that of an upload, to the one that has just created its id.
  */
 export function createSpools({path}: {path: string}): Spools {
+  const files = new SpoolFiles(path);
   const buffers = createReadBuffers();
-  const inUse = new Set<string>();
-  /** Removals by a sweep that are under way. */
-  const removing = new Map<string, Promise<void>>();
-
-  const isOld = async (name: string, before: number): Promise<boolean> => {
-    const stats = await unlessMissing(stat(join(path, name)));
-    return stats !== undefined && stats.mtimeMs < before;
-  };
-
-  /** Whoever opens the spool in the meantime waits until this is over. */
-  const removeUnused = async (name: string): Promise<boolean> => {
-    if (inUse.has(name) || removing.has(name)) return false;
-    const removal = rm(join(path, name), {force: true});
-    removing.set(
-      name,
-      removal.catch(() => {}),
-    );
-    await removal.finally(() => removing.delete(name));
-    return true;
-  };
-
-  const claim = (key: SpoolKey, name: string): void => {
-    if (inUse.has(name)) throw new Error(`the spool of ${key} is open already: it is grown by one at a time`);
-    inUse.add(name);
-  };
 
   return {
     async open(key) {
       const name = fileNameOf(key);
-      claim(key, name);
+      const release = files.claim(key, name);
       try {
-        await removing.get(name);
+        await files.removal(name);
         await mkdir(path, {recursive: true});
         const file = await open(join(path, name), constants.O_RDWR | constants.O_CREAT);
         const {size} = await file.stat();
-        const release = () => void inUse.delete(name);
         return createFileSpool({key, path: join(path, name), file, size, buffers, release});
       } catch (error) {
-        inUse.delete(name);
+        release();
         throw error;
       }
     },
 
     async remove(key) {
       const name = fileNameOf(key);
-      claim(key, name);
+      const release = files.claim(key, name);
       try {
         await rm(join(path, name), {force: true});
       } finally {
-        inUse.delete(name);
+        release();
       }
     },
 
@@ -82,14 +57,57 @@ export function createSpools({path}: {path: string}): Spools {
       let removed = 0;
       for (const name of (await unlessMissing(readdir(path))) ?? []) {
         const part = PART.exec(name);
-        if (!part || inUse.has(name) || !(await isOld(name, before))) continue;
+        if (!part || !(await files.isIdle(name, before))) continue;
         const upload = part[1];
         if (upload !== undefined && (await isUnderWay(upload as UploadId))) continue;
-        if (await removeUnused(name)) removed += 1;
+        if (await files.removeUnused(name)) removed += 1;
       }
       return removed;
     },
   };
+}
+
+/** Which files are open, and which are being removed by a sweep. */
+class SpoolFiles {
+  readonly #path: string;
+  readonly #inUse = new Set<string>();
+  readonly #removing = new Map<string, Promise<void>>();
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  /** @returns what gives the file up. @throws Error while somebody else has it */
+  claim(key: SpoolKey, name: string): () => void {
+    if (this.#inUse.has(name)) {
+      throw new Error(`the spool of ${key} is open already: one opener at a time can write to it`);
+    }
+    this.#inUse.add(name);
+    return () => void this.#inUse.delete(name);
+  }
+
+  /** Resolves when the sweep that is removing the file, if any, has done so. */
+  async removal(name: string): Promise<void> {
+    await this.#removing.get(name);
+  }
+
+  async isIdle(name: string, before: number): Promise<boolean> {
+    if (this.#inUse.has(name)) return false;
+    const stats = await unlessMissing(stat(join(this.#path, name)));
+    return stats !== undefined && stats.mtimeMs < before;
+  }
+
+  /** Anyone who opens the spool in the meantime waits until it is removed. */
+  async removeUnused(name: string): Promise<boolean> {
+    if (this.#inUse.has(name) || this.#removing.has(name)) return false;
+    const removal = rm(join(this.#path, name), {force: true});
+    this.#removing.set(
+      name,
+      removal.catch(() => {}),
+    );
+    await removal.finally(() => this.#removing.delete(name));
+    return true;
+  }
 }
 
 /** A path is only ever made from a parsed digest or upload id. */

@@ -2,9 +2,9 @@ import type {FileHandle} from 'node:fs/promises';
 
 const MIB = 1024 * 1024;
 /** Bytes that may wait for the disk before `append` holds its caller back. */
-const IN_FLIGHT = MIB;
+const MAX_BYTES_IN_FLIGHT = MIB;
 /** Buffers handed to one system call; Linux allows 1,024. */
-const BATCH = 256;
+const MAX_BATCH = 256;
 
 /** Bytes on their way to the end of one file, in order. */
 export interface WriteBehind {
@@ -22,71 +22,83 @@ export interface WriteBehind {
 }
 
 /** Writes behind the caller to `file` from offset `size` on. */
-export function createWriteBehind(file: FileHandle, size: number): WriteBehind {
-  let written = size;
-  let waiting: Uint8Array[] = [];
-  let bytesInFlight = 0;
-  let failure: {error: unknown} | undefined;
-  let work: Promise<void> | undefined;
-  let room = Promise.withResolvers<void>();
+export const createWriteBehind = (file: FileHandle, size: number): WriteBehind => new FileWriter(file, size);
 
-  const write = async (batch: Uint8Array[]): Promise<void> => {
-    let rest = batch;
-    while (rest.length > 0) {
-      const {bytesWritten} = await file.writev(rest, written);
-      written += bytesWritten;
-      bytesInFlight -= bytesWritten;
-      rest = remainder(rest, bytesWritten);
-    }
-  };
+class FileWriter implements WriteBehind {
+  readonly #file: FileHandle;
+  #written: number;
+  #waiting: Uint8Array[] = [];
+  #bytesInFlight = 0;
+  #failure: {error: unknown} | undefined;
+  #work: Promise<void> | undefined;
+  #room = Promise.withResolvers<void>();
 
-  const pump = async (): Promise<void> => {
+  constructor(file: FileHandle, size: number) {
+    this.#file = file;
+    this.#written = size;
+  }
+
+  get size(): number {
+    return this.#written;
+  }
+
+  async append(chunk: Uint8Array): Promise<void> {
+    this.#rethrow();
+    if (chunk.byteLength === 0) return;
+    this.#waiting.push(chunk);
+    this.#bytesInFlight += chunk.byteLength;
+    this.#work ??= this.#writeWaiting();
+    while (this.#bytesInFlight > MAX_BYTES_IN_FLIGHT && this.#work) await this.#room.promise;
+    this.#rethrow();
+  }
+
+  async drain(): Promise<void> {
+    while (this.#work) await this.#work;
+    this.#rethrow();
+  }
+
+  async stop(): Promise<void> {
+    this.#waiting = [];
+    await this.#work;
+  }
+
+  async #writeWaiting(): Promise<void> {
     try {
-      while (waiting.length > 0) {
-        await write(waiting.splice(0, BATCH));
-        if (bytesInFlight > IN_FLIGHT) continue;
-        room.resolve();
-        room = Promise.withResolvers();
+      while (this.#waiting.length > 0) {
+        await this.#write(this.#waiting.splice(0, MAX_BATCH));
+        if (this.#bytesInFlight <= MAX_BYTES_IN_FLIGHT) this.#makeRoom();
       }
     } catch (error) {
-      failure = {error};
-      waiting = [];
+      this.#failure = {error};
+      this.#waiting = [];
     } finally {
-      work = undefined;
-      room.resolve();
-      room = Promise.withResolvers();
+      this.#work = undefined;
+      this.#makeRoom();
     }
-  };
+  }
 
-  const rethrow = (): void => {
-    if (failure) throw failure.error;
-  };
+  async #write(batch: Uint8Array[]): Promise<void> {
+    let rest = batch;
+    while (rest.length > 0) {
+      const {bytesWritten} = await this.#file.writev(rest, this.#written);
+      this.#written += bytesWritten;
+      this.#bytesInFlight -= bytesWritten;
+      rest = remainder(rest, bytesWritten);
+    }
+  }
 
-  return {
-    get size() {
-      return written;
-    },
-    async append(chunk) {
-      rethrow();
-      if (chunk.byteLength === 0) return;
-      waiting.push(chunk);
-      bytesInFlight += chunk.byteLength;
-      work ??= pump();
-      while (bytesInFlight > IN_FLIGHT && work) await room.promise;
-      rethrow();
-    },
-    async drain() {
-      while (work) await work;
-      rethrow();
-    },
-    async stop() {
-      waiting = [];
-      await work;
-    },
-  };
+  /** Lets go on whoever waits in `append`. */
+  #makeRoom(): void {
+    this.#room.resolve();
+    this.#room = Promise.withResolvers();
+  }
+
+  #rethrow(): void {
+    if (this.#failure) throw this.#failure.error;
+  }
 }
 
-/** What of the chunks is left after `written` bytes. */
+/** The chunks without their first `written` bytes. */
 function remainder(chunks: Uint8Array[], written: number): Uint8Array[] {
   let offset = written;
   const next = chunks.findIndex((chunk) => {

@@ -25,100 +25,115 @@ interface Waiting {
  * becomes the next group. Resolves when it can commit.
  * @throws what kept the thread from starting.
  */
-export async function startWriter({path, writes, thread}: WriterOptions): Promise<Writer> {
-  const setup: Setup = {path, writes};
-  const worker = new Worker(thread, {workerData: setup, name: 'metadata writer'});
-  const ready = Promise.withResolvers<void>();
-  const exited = Promise.withResolvers<void>();
-  let queue: Waiting[] = [];
-  let group: Waiting[] = [];
-  let closing: Promise<void> | undefined;
-  /** Why nothing more can be committed. */
-  let end: Error | undefined;
+export async function startWriter(options: WriterOptions): Promise<Writer> {
+  const writer = new ThreadWriter(options);
+  await writer.ready;
+  return {
+    commit: (changes, preconditions) => writer.commit(changes, preconditions),
+    close: () => writer.close(),
+  };
+}
 
-  const send = (): void => {
-    if (group.length > 0 || queue.length === 0) return;
-    group = queue;
-    queue = [];
+class ThreadWriter implements Writer {
+  readonly #path: string;
+  readonly #worker: Worker;
+  readonly #ready = Promise.withResolvers<void>();
+  readonly #exited = Promise.withResolvers<void>();
+  #queue: Waiting[] = [];
+  /** What the thread works on. */
+  #group: Waiting[] = [];
+  #closing: Promise<void> | undefined;
+  /** Why nothing more can be committed. */
+  #end: Error | undefined;
+
+  constructor({path, writes, thread}: WriterOptions) {
+    this.#path = path;
+    const setup: Setup = {path, writes};
+    this.#worker = new Worker(thread, {workerData: setup, name: 'metadata writer'});
+    this.#worker.on('message', (reply: Reply) => {
+      if (reply === 'ready') this.#ready.resolve();
+      else this.#deliver(reply);
+    });
+    this.#worker.on('error', (error) =>
+      this.#fail(error instanceof Error ? error.message : String(error), error),
+    );
+    this.#worker.on('exit', (code) => {
+      this.#fail(`it exited with code ${code}`);
+      this.#exited.resolve();
+    });
+  }
+
+  get ready(): Promise<void> {
+    return this.#ready.promise;
+  }
+
+  commit(changes: readonly Change[], preconditions: readonly Precondition[] = []): Promise<boolean> {
+    if (this.#end) return Promise.reject(this.#end);
+    return new Promise((resolve, reject) => {
+      // Everything that is asked for before the next microtask goes out together.
+      if (this.#group.length === 0 && this.#queue.length === 0) queueMicrotask(() => this.#send());
+      this.#queue.push({changes, preconditions, resolve, reject});
+    });
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    // Commits are made in order: when this one has ended, so have all before it.
+    const drained = this.commit([]).catch(() => {});
+    this.#end ??= new Error(`metadata: ${this.#path} is closed`);
+    await drained;
+    const request: Request = 'close';
+    this.#worker.postMessage(request);
+    await this.#exited.promise;
+  }
+
+  #send(): void {
+    if (this.#group.length > 0 || this.#queue.length === 0) return;
+    this.#group = this.#queue;
+    this.#queue = [];
     const transfer: ArrayBuffer[] = [];
-    const request: Request = group.map(({changes, preconditions}) => ({
+    const request: Request = this.#group.map(({changes, preconditions}) => ({
       changes: changes.map((change) => withOwnBytes(change, transfer)),
       preconditions,
     }));
     try {
-      worker.postMessage(request, transfer);
+      this.#worker.postMessage(request, transfer);
     } catch (error) {
-      // What cannot be handed to another thread fails its commit, not the process.
-      const refused = group;
-      group = [];
-      const reason = `metadata: ${path} took no commit: it cannot be handed to the writer`;
+      // What cannot be sent to another thread fails its commit, not the process.
+      const refused = this.#group;
+      this.#group = [];
+      const reason = `metadata: ${this.#path} took no commit: it cannot be handed to the writer`;
       for (const {reject} of refused) reject(new Error(reason, {cause: error}));
     }
-  };
+  }
 
-  const settle = (outcomes: readonly Outcome[]): void => {
-    const done = group;
-    group = [];
-    send();
+  /** Gives each commit of the group its outcome, once the next group is on its way. */
+  #deliver(outcomes: readonly Outcome[]): void {
+    const done = this.#group;
+    this.#group = [];
+    this.#send();
     for (const [index, {resolve, reject}] of done.entries()) {
       const outcome = outcomes[index];
       if (typeof outcome === 'boolean') resolve(outcome);
-      else reject(errorOf(path, outcome));
+      else reject(errorOf(this.#path, outcome));
     }
-  };
+  }
 
-  const fail = (reason: string, cause?: unknown): void => {
+  #fail(reason: string, cause?: unknown): void {
     const error = new Error(
-      `metadata: the thread that writes ${path} has ended, so nothing can be committed: ${reason}. Restart the server.`,
+      `metadata: the thread that writes ${this.#path} has ended, so nothing can be committed: ${reason}. Restart the server.`,
       {cause},
     );
-    end ??= error;
-    ready.reject(error);
-    for (const {reject} of [...group, ...queue]) reject(error);
-    group = [];
-    queue = [];
-  };
-
-  const commit = (
-    changes: readonly Change[],
-    preconditions: readonly Precondition[] = [],
-  ): Promise<boolean> => {
-    if (end) return Promise.reject(end);
-    return new Promise((resolve, reject) => {
-      // All that is asked for in this turn goes out together.
-      if (group.length === 0 && queue.length === 0) queueMicrotask(send);
-      queue.push({changes, preconditions, resolve, reject});
-    });
-  };
-
-  const close = async (): Promise<void> => {
-    // Commits are made in order: when this one is settled, so are all before it.
-    const drained = commit([]).catch(() => {});
-    end ??= new Error(`metadata: ${path} is closed`);
-    await drained;
-    const request: Request = 'close';
-    worker.postMessage(request);
-    await exited.promise;
-  };
-
-  worker.on('message', (reply: Reply) => {
-    if (reply === 'ready') ready.resolve();
-    else settle(reply);
-  });
-  worker.on('error', (error) => fail(error instanceof Error ? error.message : String(error), error));
-  worker.on('exit', (code) => {
-    fail(`it left with code ${code}`);
-    exited.resolve();
-  });
-  await ready.promise;
-
-  return {
-    commit,
-    close() {
-      closing ??= close();
-      return closing;
-    },
-  };
+    this.#end ??= error;
+    this.#ready.reject(error);
+    for (const {reject} of [...this.#group, ...this.#queue]) reject(error);
+    this.#group = [];
+    this.#queue = [];
+  }
 }
 
 /**

@@ -21,7 +21,7 @@ const leaves = `parentPort.postMessage('ready'); parentPort.once('message', () =
 
 for (const [what, program, reason] of [
   ['dies', dies, 'no such luck'],
-  ['leaves', leaves, 'it left with code 3'],
+  ['leaves', leaves, 'it exited with code 3'],
 ] as const) {
   test(`when the thread ${what}, the commits that wait and all later ones are rejected`, async (t) => {
     const writer = await startWriter(await withThread(t, program));
@@ -48,7 +48,7 @@ test('a thread that cannot start says why', async (t) => {
   const broken = await withThread(t, `throw new Error('cannot begin')`);
   await t.throwsAsync(() => startWriter(broken), {message: /cannot begin/});
   const silent = await withThread(t, '');
-  await t.throwsAsync(() => startWriter(silent), {message: /it left with code 0/});
+  await t.throwsAsync(() => startWriter(silent), {message: /it exited with code 0/});
 });
 
 test('what is asked for together is one group, and what comes meanwhile is the next', async (t) => {
