@@ -8,7 +8,7 @@ import {ping} from '../../src/http/health.ts';
 import {getManifest, headManifest, putManifest} from '../../src/http/manifests.ts';
 import {listReferrers} from '../../src/http/referrers.ts';
 import type {Request} from '../../src/http/request.ts';
-import type {Verbs} from '../../src/http/routes.ts';
+import {answerAt, endpointsOf, type Verbs} from '../../src/http/routes.ts';
 import {listTags} from '../../src/http/tags.ts';
 import {appendUpload, beginUpload, getUpload} from '../../src/http/uploads.ts';
 import {digestOf} from '../../src/oci/digest.ts';
@@ -307,4 +307,24 @@ test('DELETE of a blob: 202 with nothing', async (t) => {
 
 test('the ping', async (t) => {
   t.is((await compare(t, ping, undefined, {path: ''})).status, 200);
+});
+
+test('the whole way of a request needs no Koa: the door routes it, authorizes it and calls its handler', async (t) => {
+  const endpoint = endpointsOf(verbs).find(({path}) => path === '/v2/*name/tags/list');
+  if (!endpoint) return t.fail();
+  const actions: string[] = [];
+  const allowed = {verdict: 'allowed'} as const;
+  const access = {
+    registry: () => allowed,
+    repository: (_route: unknown, _caller: unknown, action: string) => {
+      actions.push(action);
+      return allowed;
+    },
+  };
+  const exchange: Parameters<typeof answerAt>[3] = {kind: 'other', registry: undefined, namespace: undefined};
+  const asked = requestOf({path: 'app/tags/list', query: {ns: 'ghcr.io'}});
+  const answer = await answerAt(endpoint, asked, ANONYMOUS, exchange, access);
+  t.is(answer.status, 200);
+  t.deepEqual(exchange, {kind: 'tags', registry: 'ghcr.io', namespace: 'ghcr.io'});
+  t.deepEqual(actions, ['pull']);
 });
