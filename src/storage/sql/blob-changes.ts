@@ -6,7 +6,7 @@ import type {RepositoryIds} from './repositories.ts';
 import {type ChangesOf, type PreconditionsOf, run, type Steps, statement} from './statement.ts';
 import type {Tables} from './tables.ts';
 
-interface BlobLinkKey {
+export interface BlobLinkKey {
   repository: number;
   digest: Digest;
 }

@@ -5,7 +5,7 @@ import {first, type ReadParts, run, type Steps, statement} from './statement.ts'
 import type {Tables} from './tables.ts';
 
 /** A repository, and a blob that it may have a use for. */
-interface BlobUse {
+export interface BlobUse {
   repository: number;
   blob: Digest;
 }

@@ -13,7 +13,7 @@ interface EntryPosition {
 }
 
 /** One entry: the newest for this referrer of this subject, if its time is `at`. */
-interface EntryKey extends EntryPosition {
+export interface EntryKey extends EntryPosition {
   at: number;
 }
 

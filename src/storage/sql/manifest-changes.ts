@@ -8,7 +8,7 @@ import type {RepositoryIds} from './repositories.ts';
 import {type ChangesOf, type PreconditionsOf, run, type Steps, statement} from './statement.ts';
 import type {Tables} from './tables.ts';
 
-interface ManifestLinkKey {
+export interface ManifestLinkKey {
   repository: number;
   digest: Digest;
 }

@@ -11,7 +11,7 @@ export interface ListKey {
 }
 
 /** What of a referrer may change while it keeps its place. `listed` is 0 or 1. */
-interface Content {
+export interface Content {
   artifactType: string;
   descriptor: string;
   source: ReferrerRecord['source'];

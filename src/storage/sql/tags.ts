@@ -6,13 +6,13 @@ import type {RepositoryIds} from './repositories.ts';
 import {type ChangesOf, first, type PreconditionsOf, type ReadParts, run, statement} from './statement.ts';
 import type {Tables} from './tables.ts';
 
-interface TagKey {
+export interface TagKey {
   repository: number;
   name: Tag;
   origin: Origin;
 }
 
-interface TagsOn {
+export interface TagsOn {
   repository: number;
   digest: Digest;
 }
