@@ -23,6 +23,12 @@ export interface Listener {
 /** Headers, the request line included; enough that an overlong target is read whole and answered with 414. */
 const MAX_HEADER_BYTES = 32 * 1024;
 
+/**
+ * How long a connection without requests stays open: longer than a proxy in front keeps it for reuse, or a request that
+ * it sends just then fails (nginx and AWS's load balancers: 60 s).
+ */
+const IDLE_TIMEOUT_MS = 75_000;
+
 /** How long a client may take to send the rest of a body after its answer. */
 const MAX_REST_MS = 30_000;
 
@@ -48,7 +54,11 @@ class HttpListener implements Listener {
   readonly #handle: RequestListener;
   readonly #connections: Connections;
   readonly #clock: Clock;
-  readonly #server = createServer({maxHeaderSize: MAX_HEADER_BYTES, requireHostHeader: false});
+  readonly #server = createServer({
+    maxHeaderSize: MAX_HEADER_BYTES,
+    requireHostHeader: false,
+    keepAliveTimeout: IDLE_TIMEOUT_MS,
+  });
   /** The answers that are not finished, by connection. */
   readonly #answers = new WeakMap<Duplex, Set<ServerResponse>>();
   #closing = false;
