@@ -39,6 +39,12 @@ export interface BlobGrant {
   readonly by: 'link' | 'upstream';
 }
 
+export interface MountSource {
+  readonly digest: Digest;
+  /** As the client named it. */
+  readonly from: Route | undefined;
+}
+
 export interface ManifestGrant {
   /** Bytes. */
   readonly size: number;
@@ -68,6 +74,11 @@ export interface Access {
    * HEAD without a length does not cast doubt on what the upstream has just taken.
    */
   confirmWrittenBlob(route: Route, blob: Digest, caller: Caller): Promise<Decision<BlobGrant>>;
+  /**
+   * The repository that a blob may be mounted from: the one that the client named, else any that has the blob, of the
+   * same registry (dist-spec, Mounting a blob). undefined where there is none, or the caller may not pull from it.
+   */
+  mountSource(route: Route, mount: MountSource, caller: Caller): Promise<Route | undefined>;
   /** The manifest, if the repository is linked to it. Does not ask the upstream. */
   recallManifest(route: Route, manifest: Digest): Promise<Decision<{record: ManifestRecord}>>;
   /**
@@ -149,6 +160,15 @@ class LinkOrUpstream implements Access {
       if (!head) return UNKNOWN;
       return this.#grantBlob(route, digest, head.size, (await this.#metadata.blob(digest))?.size);
     });
+  }
+
+  async mountSource(route: Route, {digest, from}: MountSource, caller: Caller): Promise<Route | undefined> {
+    const {name: registry} = route.registry;
+    if (from && from.registry.name !== registry) return undefined;
+    const name = from?.repository.name ?? (await this.#metadata.blobHolder(registry, digest));
+    if (!name) return undefined;
+    const source = from ?? {...route, repository: {registry, name}};
+    return this.repository(source, caller, 'pull').verdict === 'allowed' ? source : undefined;
   }
 
   async recallManifest({repository}: Route, digest: Digest): Promise<Decision<{record: ManifestRecord}>> {

@@ -139,7 +139,7 @@ class LocalPushVerbs implements Push {
 
   /** dist-spec, Mounting a blob. @returns false when it cannot be mounted: the client uploads it instead */
   async #mount(route: Route, mount: Mount, caller: Caller): Promise<boolean> {
-    const source = await this.#mountSource(route, mount);
+    const source = await this.#access.mountSource(route, mount, caller);
     const held = source && (await this.#heldIn(source, mount.digest, caller));
     if (!held) return false;
     const {digest} = mount;
@@ -150,14 +150,6 @@ class LocalPushVerbs implements Push {
     );
     if (done) this.#forgetAbsence(route, digest);
     return done;
-  }
-
-  /** The repository to mount from, in the same registry; if the client named none, any that has the blob. */
-  async #mountSource(route: Route, {digest, from}: Mount): Promise<Route | undefined> {
-    if (from) return from.registry.name === route.registry.name ? from : undefined;
-    const {name: registry} = route.registry;
-    const name = await this.#metadata.blobHolder(registry, digest);
-    return name && {...route, repository: {registry, name}};
   }
 
   async #heldIn(source: Route, digest: Digest, caller: Caller): ReturnType<EnsureLocal['blob']> {

@@ -78,7 +78,7 @@ class ThroughPush implements Push {
 
   begin(route: Route, options: UploadOptions, caller: Caller): Promise<UploadState | 'mounted'> {
     return toThroughErrors(route, UPLOAD_CODES, async () => {
-      const mount = await this.#mountOf(route, options);
+      const mount = await this.#mountOf(route, options, caller);
       const {algorithm} = options;
       const upstreamOptions = {...(mount ? {mount} : {}), ...(algorithm ? {algorithm} : {})};
       const upstream = await writerOf(route).beginUpload(route.repository.name, upstreamOptions, caller);
@@ -171,14 +171,16 @@ class ThroughPush implements Push {
 
   /** The repository that the upstream may take the blob from. It can only mount from its own repositories. */
   async #mountOf(
-    {registry}: Route,
+    route: Route,
     {mount}: UploadOptions,
+    caller: Caller,
   ): Promise<{digest: Digest; from?: RepositoryName} | undefined> {
-    if (!mount || (mount.from && mount.from.registry.name !== registry.name)) return undefined;
+    if (!mount) return undefined;
     const {digest, from} = mount;
     // dist-spec, Mounting without `from`: many registries do not support it, but we may know where the blob is.
-    const name = from?.repository.name ?? (await this.#metadata.blobHolder(registry.name, digest));
-    return {digest, ...(name ? {from: name} : {})};
+    const source = await this.#access.mountSource(route, mount, caller);
+    if (source) return {digest, from: source.repository.name};
+    return from ? undefined : {digest};
   }
 
   async #linkMounted(route: Route, digest: Digest, caller: Caller): Promise<void> {
