@@ -134,9 +134,3 @@ export function outcomeOf({how, collapsed, warning, detail}: CacheReport): Outco
   if (detail === 'unchanged') return 'revalidated';
   return collapsed ? 'collapsed' : 'miss';
 }
-
-/** The `age` and `ttl` of a report. @param age and `ttl` in milliseconds; the result is in seconds */
-export const agedFor = (age: number, ttl: number): {ttl: number; age: number} => ({
-  ttl: Math.ceil((ttl - Math.max(0, age)) / 1000),
-  age: Math.floor(Math.max(0, age) / 1000),
-});

@@ -6,7 +6,7 @@ import type {Digest} from '../../oci/digest.ts';
 import type {SkippedReferrer} from '../../oci/referrers.ts';
 import {DiskFull, type Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
-import {agedFor, type CacheReport, freshness, HIT, PARTIAL, type TagPolicy} from '../freshness.ts';
+import {ageOf, type CacheReport, freshness, HIT, PARTIAL, staleReport, type TagPolicy} from '../freshness.ts';
 import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
 import type {TagOptions} from '../tags/tags.ts';
@@ -105,12 +105,12 @@ class CachedReferrerLists implements ReferrerLists {
     const {clock} = this.#parts;
     const judge = (upstream: 'unasked' | 'failed') =>
       freshness({now: clock.now(), known: {checkedAt}, policy: policyOf(route, ttl), upstream, noCache});
-    const aged = agedFor(clock.now() - checkedAt, ttl);
+    const now = clock.now();
     const skipped = this.#records.skipped(route, subject);
     // After an incomplete answer, the complete list is asked for until there is one.
     const isWhole = skipped.length === 0;
     if (isWhole && judge('unasked') === 'fresh') {
-      return {report: {how: 'hit', ...aged}, skipped: NOTHING_SKIPPED};
+      return {report: {how: 'hit', ...ageOf(now - checkedAt, ttl)}, skipped: NOTHING_SKIPPED};
     }
     const isUsable = judge('failed') === 'stale';
     const since = noCache || !isWhole ? clock.monotonic() : clock.monotonic() - ttl;
@@ -118,18 +118,13 @@ class CachedReferrerLists implements ReferrerLists {
     try {
       const renewed = await this.#renew(route, subject, caller, {since, timeout});
       const how = noCache ? 'request' : 'stale';
-      const report = {
-        how,
-        stored: true,
-        collapsed: renewed.collapsed,
-        ttl: Math.ceil(ttl / 1000),
-        age: 0,
-      } as const;
+      const {collapsed} = renewed;
+      const report = {how, stored: true, collapsed, ...ageOf(0, ttl)} as const;
       return {report: withSkipped(report, route, renewed.skipped), skipped: renewed.skipped};
     } catch (error) {
       const obstacle = obstacleIn(error);
       if (!obstacle || !isUsable) throw error;
-      return {report: staleReport(aged, obstacle, checkedAt), skipped};
+      return {report: staleReport(obstacle, LISTED, {checkedAt, ttl, now}), skipped};
     }
   }
 
@@ -175,8 +170,7 @@ class CachedReferrerLists implements ReferrerLists {
     // While no list is known, one that is being stored is the newest.
     const refresh = this.#refreshes.join(route, subject, caller, Number.NEGATIVE_INFINITY);
     const {learned, written, settled, collapsed} = refresh;
-    const ttl = Math.ceil(route.registry.referrers.ttl / 1000);
-    const report: CacheReport = {how: 'uri-miss', collapsed, ttl, age: 0};
+    const report: CacheReport = {how: 'uri-miss', collapsed, ...ageOf(0, route.registry.referrers.ttl)};
     const answer = async (): Promise<ListAnswer> => {
       const list = await learned;
       const {skipped} = list;
@@ -205,7 +199,7 @@ class CachedReferrerLists implements ReferrerLists {
     const policy = policyOf(route, route.registry.referrers.ttl);
     const now = clock.now();
     if (freshness({now, known: {checkedAt}, policy, upstream: 'failed'}) !== 'stale') return undefined;
-    const report = staleReport(agedFor(now - checkedAt, policy.ttl), obstacle, checkedAt);
+    const report = staleReport(obstacle, LISTED, {checkedAt, ttl: policy.ttl, now});
     return {report, skipped: this.#records.skipped(route, subject)};
   }
 
@@ -263,24 +257,15 @@ interface Obstacle {
   reason: string;
 }
 
+/** What a stale report says before the date of its list. */
+const LISTED = 'the referrers listed at';
+
 /** @returns undefined for a failure after which no stale list may be served */
 function obstacleIn(error: unknown): Obstacle | undefined {
   if (error instanceof DiskFull) return {kind: 'no-room', reason: 'there is no room to keep a newer list'};
   if (!(error instanceof UpstreamFailure) || error.kind === 'denied') return undefined;
   return {kind: error.kind, reason: error.message};
 }
-
-/** The report of the last known list, served because there is no newer one. @param checkedAt ms since the epoch */
-const staleReport = (
-  aged: {ttl: number; age: number},
-  {kind, reason}: Obstacle,
-  checkedAt: number,
-): CacheReport => ({
-  how: 'stale',
-  ...aged,
-  detail: kind,
-  warning: `${reason}; serving the referrers listed at ${new Date(checkedAt).toISOString()}`,
-});
 
 /** Marks the report of an incomplete list. */
 function withSkipped(
