@@ -115,7 +115,7 @@ test("others' entries and properties under the fallback tag stay as they are wri
   t.is(index.manifests[1].digest, digest);
 });
 
-test('a fallback tag that is no index is never overwritten', async (t) => {
+test('a fallback tag that is not an index is never overwritten', async (t) => {
   const image = imageManifest();
   const legacy = await startLegacy(t, image);
   for (const manifest of [imageManifest(), image]) {

@@ -35,19 +35,19 @@ async function add(t: ExecutionContext, expectations: Expectation[]) {
   return {done: addToFallbackTag(target, {subject, descriptor: entry('f')}, clock), put};
 }
 
-test('an absent tag is made, read again and found right', async (t) => {
+test('an absent tag is created, read again and found to be right', async (t) => {
   const {done, put} = await add(t, [{...GET, answer: {status: 404}}, PUT, {...GET, answer: holding('f')}]);
   await done;
   t.deepEqual(put(), ['f']);
 });
 
-test('a tag that names the referrer already is left alone', async (t) => {
+test('a tag that already names the referrer is left alone', async (t) => {
   const {done, put} = await add(t, [{...GET, answer: holding('a', 'f')}]);
   await done;
   t.deepEqual(put(), []);
 });
 
-test('an entry that another writer has overwritten is added to what that one wrote', async (t) => {
+test('an entry that another writer has overwritten is added to what that writer wrote', async (t) => {
   const {done, put} = await add(t, [
     {...GET, answer: holding('a')},
     PUT,
@@ -60,7 +60,7 @@ test('an entry that another writer has overwritten is added to what that one wro
   t.deepEqual(put(), ['af', 'afb']);
 });
 
-test('a stale answer makes nobody lose an entry that was seen before', async (t) => {
+test('a stale answer does not lose an entry that was seen before', async (t) => {
   const {done, put} = await add(t, [
     {...GET, answer: holding('a', 'b')},
     PUT,
@@ -73,7 +73,7 @@ test('a stale answer makes nobody lose an entry that was seen before', async (t)
   t.deepEqual(put(), ['abf', 'abf']);
 });
 
-test('a tag that never keeps the entry is an error after five rounds', async (t) => {
+test('a tag that never keeps the entry is an error after five updates', async (t) => {
   const rounds = Array.from({length: 5}, () => [
     {...GET, answer: holding('a')},
     PUT,
@@ -90,7 +90,7 @@ test('a tag that cannot be read is not written', async (t) => {
   }
 });
 
-test('an index that does not read as one is not overwritten', async (t) => {
+test('an index that cannot be read as one is not overwritten', async (t) => {
   const headers = {'content-type': OCI_INDEX};
   for (const body of ['{"schemaVersion":2}', '{"manifests":[1]}', '{"manifests":[{}]}']) {
     const {done} = await add(t, [{...GET, answer: {headers, body}}]);

@@ -29,7 +29,7 @@ async function createMirror(t: ExecutionContext) {
 
 const spools = (folder: string): Promise<string[]> => readdir(join(folder, 'spool'));
 
-test('what is attached in the store of a server that runs is seen by it at once, whatever clients may push', async (t) => {
+test('a running server sees at once what is attached in its store, whatever clients may push', async (t) => {
   const {proxy, store} = await createMirror(t);
   const list = `/v2/app/referrers/${image.digest}`;
   t.like((await proxy.ask(list)).json(), {manifests: {length: 0}});
@@ -42,7 +42,7 @@ test('what is attached in the store of a server that runs is seen by it at once,
   t.deepEqual(await spools(store.folder), []);
 });
 
-test('what a server that runs was asked for in vain is there once it is attached', async (t) => {
+test('an artifact that a running server did not have is there once it is attached', async (t) => {
   const known = await createMirror(t);
   const digest = await attach(known.store, '1', sbom);
   const {proxy, store} = await createMirror(t);
@@ -67,7 +67,7 @@ test('many attach to one subject at once, beside a server, while it ends, and wi
   t.deepEqual(await spools(store.folder), []);
 });
 
-test('a blob with other bytes than it says is refused, and nothing of it stays', async (t) => {
+test('a blob whose bytes do not have its digest is refused, and nothing of it stays', async (t) => {
   const {proxy, store} = await createMirror(t);
   const wrong = {
     digest: `sha256:${'0'.repeat(64)}` as Digest,

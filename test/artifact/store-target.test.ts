@@ -28,7 +28,7 @@ async function createStore(t: ExecutionContext, {digest, mediaType, bytes}: Mani
   return {folder, registry: repository.registry, repository: repository.name};
 }
 
-test('what is attached in a store is local, stored whole, and found by its list and by a scan', async (t) => {
+test('an artifact that is attached in a store is local, complete, and found by its list and by a scan', async (t) => {
   const image = imageManifest();
   const store = await createStore(t, image);
   const digest = await attach(store, '1', sbom);
@@ -54,7 +54,7 @@ test('the same artifact attached twice is there once', async (t) => {
   t.is((await listReferrers(store, '1')).manifests.length, 1);
 });
 
-test('a folder that is no store is refused, and stays as it is', async (t) => {
+test('a folder that is not a store is refused, and stays as it is', async (t) => {
   const folder = await createFolder(t);
   const {digest} = imageManifest();
   const refused = {name: 'ArtifactError', message: /is not a data folder of backref: it has no meta.db/};

@@ -36,7 +36,7 @@ test('each level is followed, in the order of the lists', async (t) => {
   ]);
 });
 
-test('what is named twice or in a circle is asked for once', async (t) => {
+test('a digest that is named twice or in a circle is asked for once', async (t) => {
   const {target, asked} = listing((subject) => [entry(subject), entry(1), entry(2), entry(2), entry(3)]);
   await treeOf(target, digestOf(1));
   t.deepEqual(asked.sort(), [1, 2, 3]);

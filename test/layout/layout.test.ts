@@ -37,13 +37,13 @@ test('attaching adds the blobs and one entry of index.json, and leaves the rest 
   t.is((await readdir(join(folder, 'blobs/sha256'))).length, 4);
 });
 
-test('the same artifact stands in index.json once', async (t) => {
+test('the same artifact is in index.json once', async (t) => {
   const folder = await createLayout(t, {'1': imageManifest()});
   t.is(await attach(`oci:${folder}`, '1', sbom), await attach(`oci:${folder}`, '1', sbom));
   t.is((await readIndex(folder)).manifests.length, 2);
 });
 
-test('those who attach at the same time do not lose each other', async (t) => {
+test('simultaneous attaches do not lose each other', async (t) => {
   const image = imageManifest();
   const folder = await createLayout(t, {'1': image});
   const types = Array.from({length: 8}, (_, index) => `application/x${index}`);
@@ -107,7 +107,7 @@ test('a damaged manifest is an error, not an absence', async (t) => {
   });
 });
 
-test('what is no layout is told apart from an empty one', async (t) => {
+test('a folder that is not a layout is an error, unlike an empty layout', async (t) => {
   const folder = await createFolder(t);
   const {digest} = imageManifest();
   const index = () => indexReferrers(`oci:${folder}`, digest);
@@ -155,7 +155,7 @@ test('a tag that is not there, and a digest that nothing leads to, are errors', 
   }
 });
 
-test('an entry of index.json that cannot be followed makes the list an error, not a shorter one', async (t) => {
+test('an unreadable entry of index.json makes the list an error, not a shorter list', async (t) => {
   const image = imageManifest();
   const folder = await createLayout(t, {'1': image});
   const {manifests, ...index} = await readIndex(folder);

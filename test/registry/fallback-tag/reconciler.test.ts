@@ -14,7 +14,7 @@ import {
   type Expectation,
   HANG,
 } from '../../support/scripted-upstream.ts';
-import {startUpkeep} from './reconciler.ts';
+import {startReconciler} from './reconciler.ts';
 
 const image = plainManifest();
 const PATH = `/v2/team/app/manifests/${fallbackTagOf(image)}`;
@@ -28,19 +28,19 @@ const holding = (...entries: ManifestContent[]): Expectation => ({
 
 async function scripted(t: ExecutionContext, script: Expectation[], options = {}) {
   const upstream = await createScriptedUpstream(t, script);
-  return {upstream, ...(await startUpkeep(t, upstream.url, options))};
+  return {upstream, ...(await startReconciler(t, upstream.url, options))};
 }
 
 async function legacy(t: ExecutionContext, options = {}) {
   const registry = await startLegacy(t, image);
   const puts = () => registry.requests.filter((line) => line.startsWith('PUT')).length;
-  return {registry, puts, ...(await startUpkeep(t, registry.url, options))};
+  return {registry, puts, ...(await startReconciler(t, registry.url, options))};
 }
 
 const writtenEntries = (body: Buffer | undefined): string[] =>
   JSON.parse(String(body)).manifests.map(({digest}: {digest: string}) => digest);
 
-test('a change is owed until the tag holds it, and watched until it cannot be lost any more', async (t) => {
+test('a change is pending until the tag has it, and watched until it can no longer be lost', async (t) => {
   const sbom = referrerOf(image);
   const {registry, attach, journal, later, puts, heard} = await legacy(t);
   await attach(sbom);
@@ -74,7 +74,7 @@ test('what a direct writer overwrites after our check comes back', async (t) => 
   t.is((await journal()).length, 1);
 });
 
-test('what is owed goes to the upstream that the registry has after a reload', async (t) => {
+test('pending changes go to the upstream that the registry has after a reload', async (t) => {
   const sbom = referrerOf(image);
   const before = await scripted(t, [{...GET, answer: {status: 403}}]);
   const {attach, reconfigure, later, journal} = before;
@@ -87,7 +87,7 @@ test('what is owed goes to the upstream that the registry has after a reload', a
   t.not((await journal())[0]?.writtenAt, undefined);
 });
 
-test('everything that is owed to one subject at once is written together', async (t) => {
+test('all pending changes of one subject are written together', async (t) => {
   const {registry, attach, puts} = await legacy(t);
   const all = Array.from({length: 100}, () => referrerOf(image));
   await Promise.all(all.map(attach));
@@ -128,7 +128,7 @@ test('the removal from a tag that is not there is done without writing', async (
   t.is(await registry.fallback(image.digest), undefined);
 });
 
-test('a stale answer after our write makes nobody write again', async (t) => {
+test('a stale answer after our write does not cause another write', async (t) => {
   const [earlier, sbom] = [referrerOf(image), referrerOf(image)];
   const {attach, later, journal, upstream} = await scripted(t, [
     holding(earlier),
@@ -181,7 +181,7 @@ test('a direct writer between our read and our check does not cost our entry', a
   t.deepEqual(writtenEntries(upstream.requests[4]?.body), [theirs.digest, ours.digest]);
 });
 
-test('a tag that is no list of referrers is never written, and what is owed to it stays owed', async (t) => {
+test('a tag that is not a list of referrers is never written, and its changes stay pending', async (t) => {
   const sbom = referrerOf(image);
   const other = referrerOf(plainManifest());
   const answers: Answer[] = [
@@ -223,7 +223,7 @@ test('a tag whose bytes do not have the digest that the upstream names is not ma
   t.deepEqual(writtenEntries(upstream.requests[2]?.body), [theirs.digest, ours.digest]);
 });
 
-test('what an earlier process left owed is written by the next, few subjects at a time', async (t) => {
+test('changes that an earlier process left pending are written by the next one, a few subjects at a time', async (t) => {
   const images = Array.from({length: 40}, plainManifest);
   const entries = images.map((subject) => referrerOf(subject));
   let most = 0;
@@ -247,7 +247,7 @@ test('what an earlier process left owed is written by the next, few subjects at 
       },
     },
   ]);
-  const first = await startUpkeep(t, upstream.url);
+  const first = await startReconciler(t, upstream.url);
   for (const entry of entries) await first.pushed(entry);
   const {reconciler, journal} = await first.restart();
   reconciler.start();
@@ -273,7 +273,7 @@ test('a subject whose lease another process has is left to it, and taken over wh
 
 test('two processes that attach to one subject lose nothing', async (t) => {
   const {registry, attach, metadata, clock, later} = await legacy(t);
-  const other = await startUpkeep(t, registry.url, {metadata, clock, owner: 'another'});
+  const other = await startReconciler(t, registry.url, {metadata, clock, owner: 'another'});
   const all = Array.from({length: 40}, () => referrerOf(image));
   await Promise.all(all.map((entry, index) => (index % 2 ? attach : other.attach)(entry)));
   while (((await registry.fallback(image.digest))?.length ?? 0) < all.length) {
@@ -296,7 +296,7 @@ test('a client waits two seconds for the tag, not longer; the work goes on', asy
 test('an upstream that cannot be reached is asked again with growing pauses', async (t) => {
   const sbom = referrerOf(image);
   const upstream = await createScriptedUpstream(t, [ABSENT, PUT, holding(sbom)]);
-  const {attach, later, journal, heard} = await startUpkeep(t, upstream.url);
+  const {attach, later, journal, heard} = await startReconciler(t, upstream.url);
   await upstream.stop();
   await attach(sbom);
   await later(200);
@@ -313,7 +313,7 @@ test('an upstream that cannot be reached is asked again with growing pauses', as
   ]);
 });
 
-test('an upstream that turns out to list the referrer itself is owed nothing, and its tag is not written', async (t) => {
+test('when the upstream turns out to list the referrer itself, nothing is pending and its tag is not written', async (t) => {
   const [sbom, second] = [referrerOf(image), referrerOf(image)];
   const API = `GET /v2/team/app/referrers/${image.digest}`;
   const {attach, later, journal} = await scripted(
@@ -337,7 +337,7 @@ test('an upstream that turns out to list the referrer itself is owed nothing, an
   t.not((await journal())[0]?.writtenAt, undefined);
 });
 
-test('a manifest that is gone is owed no entry', async (t) => {
+test('a manifest that no longer exists gets no entry', async (t) => {
   const sbom = referrerOf(image);
   const {pushed, metadata, route, reconciler, journal, puts} = await legacy(t);
   await pushed(sbom);
@@ -347,7 +347,7 @@ test('a manifest that is gone is owed no entry', async (t) => {
   t.is(puts(), 0);
 });
 
-test('who asked for the tag before it was written does not set it back here', async (t) => {
+test('a question about the tag from before the write does not set it back here', async (t) => {
   const [earlier, sbom] = [referrerOf(image), referrerOf(image)];
   const before = {...contentOf(indexBytes([descriptorOf(earlier)])), mediaType: OCI_INDEX};
   const late = Promise.withResolvers<void>();
@@ -370,7 +370,7 @@ test('who asked for the tag before it was written does not set it back here', as
   t.is(await metadata.tag(repository, tag), undefined);
 });
 
-test('that there was no such tag is not remembered when there is one', async (t) => {
+test('once the tag is written, its absence is no longer remembered', async (t) => {
   const sbom = referrerOf(image);
   const there = {...contentOf(indexBytes([descriptorOf(sbom)])), mediaType: OCI_INDEX};
   const {tags, attach, route} = await scripted(t, [
@@ -386,7 +386,7 @@ test('that there was no such tag is not remembered when there is one', async (t)
   t.is((await resolve()).digest, there.digest as Digest);
 });
 
-test('entries of manifests that are gone do not keep ours out of a tag whose registry refuses them', async (t) => {
+test('entries of deleted manifests do not keep ours out of a tag whose registry refuses them', async (t) => {
   const [gone, there, sbom] = [referrerOf(image), referrerOf(image), referrerOf(image)];
   const odd = {mediaType: OCI_INDEX, digest: 'of another kind', size: 1};
   const refusal: Answer = {
@@ -412,14 +412,14 @@ test('entries of manifests that are gone do not keep ours out of a tag whose reg
     ],
     {anyOrder: true},
   );
-  const {attach, journal} = await startUpkeep(t, upstream.url);
+  const {attach, journal} = await startReconciler(t, upstream.url);
   await attach(sbom);
   t.not((await journal())[0]?.writtenAt, undefined);
   const put = upstream.requests.findLast(({method}) => method === 'PUT');
   t.deepEqual(writtenEntries(put?.body), [odd.digest, there.digest, sbom.digest]);
 });
 
-test('a refusal whose entries are all there is told, and tried again', async (t) => {
+test('a refused index whose entries all exist is reported, and tried again', async (t) => {
   const [earlier, sbom] = [referrerOf(image), referrerOf(image)];
   const refusal: Answer = {
     status: 400,
@@ -458,7 +458,7 @@ test('a tag that changed between our read and our write is read again where its 
   t.deepEqual(writtenEntries(upstream.requests[3]?.body), [earlier.digest, theirs.digest, sbom.digest]);
 });
 
-test('a validator that does not match what is still there is not used again', async (t) => {
+test('an ETag that does not match unchanged content is not used again', async (t) => {
   const [earlier, sbom] = [referrerOf(image), referrerOf(image)];
   const answer = listAnswer([descriptorOf(earlier)]);
   const before = {...GET, answer: {...answer, headers: {...answer.headers, ETag: '"x"'}}};
@@ -491,11 +491,11 @@ test('a clock that is set back does not end the watch over what was written', as
   t.deepEqual(await registry.fallback(image.digest), [sbom.digest]);
 });
 
-test('a journal that cannot be read for once is read again a minute later', async (t) => {
+test('a journal that could not be read is read again a minute later', async (t) => {
   const sbom = referrerOf(image);
   const registry = await startLegacy(t, image);
   const faults: unknown[] = [];
-  const {reconciler, pushed, clock} = await startUpkeep(t, registry.url, {
+  const {reconciler, pushed, clock} = await startReconciler(t, registry.url, {
     onFault: (error) => void faults.push(error),
     wrap: (real) => ({
       ...real,
@@ -514,10 +514,10 @@ test('a journal that cannot be read for once is read again a minute later', asyn
   t.deepEqual(await registry.fallback(image.digest), [sbom.digest]);
 });
 
-test('what another process left owed is reached behind more that stays owed than one look takes in', async (t) => {
+test('changes of another process are found behind more permanently pending ones than one sweep reads', async (t) => {
   const sbom = referrerOf(image);
   const registry = await startLegacy(t, image);
-  const {reconciler, metadata, pushed, clock} = await startUpkeep(t, registry.url);
+  const {reconciler, metadata, pushed, clock} = await startReconciler(t, registry.url);
   const left = {registry: 'mirror.test', name: parseName('no/longer/pushed/through')};
   await metadata.commit(
     Array.from({length: 12_000}, (_, index): Change => {
@@ -536,10 +536,10 @@ test('what another process left owed is reached behind more that stays owed than
   }
   for (let turn = 0; turn < 1000 && !(await registry.fallback(image.digest)); turn++) await clock.advance(0);
   t.deepEqual(await registry.fallback(image.digest), [sbom.digest]);
-  t.is((await metadata.pendingTagChanges(undefined, 20_000)).length, 12_001, 'what stays owed is kept');
+  t.is((await metadata.pendingTagChanges(undefined, 20_000)).length, 12_001, 'pending changes are kept');
 });
 
-test('nor does it make what somebody set back look like a stale answer', async (t) => {
+test('a clock that is set back does not make a tag that somebody set back look like a stale answer', async (t) => {
   const [earlier, sbom] = [referrerOf(image), referrerOf(image)];
   const {registry, attach, reconciler, clock, route} = await legacy(t);
   const before = {bytes: indexBytes([descriptorOf(earlier)]), mediaType: OCI_INDEX};

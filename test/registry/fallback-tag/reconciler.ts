@@ -24,47 +24,47 @@ import type {ManifestContent} from '../../support/content.ts';
 import {createFolder} from '../../support/folder.ts';
 import {createClient, repository} from '../../support/upstream.ts';
 
-/** The reconciler of the fallback tags of `team/app` at one upstream, without a server in front. Its time stands still. */
-export interface Upkeep {
+/** A reconciler of the fallback tags of `team/app` at one upstream, without a server. Its clock stands still. */
+export interface RunningReconciler {
   readonly reconciler: Reconciler;
   readonly metadata: Metadata;
   readonly clock: ManualClock;
   readonly route: Route;
-  /** Each `referrers.tag-pending` and the like, by name. */
+  /** The names of the `referrers.tag-…` events, in their order. */
   readonly heard: (keyof EventMap)[];
   readonly tags: Tags;
-  /** Commits a manifest that was pushed, with what its subject's tag owes it. */
+  /** Commits a manifest that was pushed, with the pending change of its subject's tag. */
   pushed(referrer: ManifestContent): Promise<void>;
   /** The same, and waits for the tag. */
   attach(referrer: ManifestContent): Promise<void>;
   /** Commits that a referrer was deleted. */
   deleted(referrer: ManifestContent): Promise<void>;
   journal(): Promise<PendingTagChange[]>;
-  /** Moves the time on to where the tag is looked at again, and waits for that. */
+  /** Advances the clock to the next reconciliation, and waits for its end. */
   later(ms: number): Promise<void>;
   /** Gives the registry another upstream, as a reload does. */
   reconfigure(url: string): void;
-  /** Ends it as a process does that is killed: nothing is tidied up. */
-  restart(options?: Pick<UpkeepOptions, 'clock'>): Promise<Upkeep>;
+  /** Ends it like a killed process, and starts another one. */
+  restart(options?: Pick<ReconcilerOptions, 'clock'>): Promise<RunningReconciler>;
 }
 
-export interface UpkeepOptions {
+export interface ReconcilerOptions {
   folder?: string;
   clock?: ManualClock;
   owner?: string;
   mode?: ReferrersPolicy['mode'];
   metadata?: Metadata;
-  /** Takes the place of the metadata. */
+  /** Replaces the metadata. */
   wrap?(real: Metadata): Metadata;
-  /** Hears of work that failed, which otherwise fails the test. */
+  /** Called for work that failed, which otherwise fails the test. */
   onFault?(error: unknown): void;
 }
 
-export async function startUpkeep(
+export async function startReconciler(
   t: ExecutionContext,
   url: string,
-  options: UpkeepOptions = {},
-): Promise<Upkeep> {
+  options: ReconcilerOptions = {},
+): Promise<RunningReconciler> {
   const {folder, clock = createManualClock(), owner = 'test', mode = 'tag', metadata: given} = options;
   const {wrap = (real) => real, onFault = (error) => t.fail(String(error))} = options;
   const path = join(folder ?? (await createFolder(t)), 'meta.db');
@@ -192,7 +192,7 @@ export async function startUpkeep(
       const round = idle.promise;
       await clock.advance(ms);
       await round;
-      // What follows the end of a round follows it at once.
+      // The reconciler continues right after the end.
       await new Promise(setImmediate);
     },
     reconfigure(upstream) {
@@ -200,7 +200,7 @@ export async function startUpkeep(
     },
     async restart(changes = {}) {
       await close();
-      return startUpkeep(t, url, {clock, mode, metadata, owner: `${owner}'`, ...changes});
+      return startReconciler(t, url, {clock, mode, metadata, owner: `${owner}'`, ...changes});
     },
   };
 }

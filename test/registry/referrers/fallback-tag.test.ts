@@ -126,7 +126,7 @@ test('what had passed of a list before does not pass for the list when the tag i
   t.is((await ask(proxy)).status, 503);
 });
 
-test('an empty index, be it of null as Go writes it, is an empty list', async (t) => {
+test('an empty index is an empty list, also with null as Go writes it', async (t) => {
   for (const body of [indexBytes([]), '{"schemaVersion":2,"manifests":null}']) {
     const {proxy} = await start(t, [
       NO_API,
@@ -330,7 +330,7 @@ test('a list learned by pulling its tag does not hide what a later answer named 
   t.is((await ask(proxy, '?artifactType=application/vnd.example.signature')).status, 503);
 });
 
-test('a tag that was pulled is no list while one of its entries is not here, or when it names nothing', async (t) => {
+test('a pulled tag does not count as a list while one of its entries is missing here, or when it is empty', async (t) => {
   const {proxy, upstream} = await start(t, [
     tagOf(named),
     getOf(sbom),
@@ -347,7 +347,7 @@ test('a tag that was pulled is no list while one of its entries is not here, or 
   t.is((await ask(empty.proxy)).status, 503);
 });
 
-test('an incomplete list that leaves nothing of a whole one is not taken for an empty list after a restart', async (t) => {
+test('an incomplete list that left nothing of a complete one is not an empty list after a restart', async (t) => {
   const {proxy, upstream} = await start(t, [NO_API, tagOf([descriptorOf(sbom)]), getOf(sbom)]);
   await askUntilWritten(proxy, PATH);
   proxy.clock.move(61_000);
@@ -361,7 +361,7 @@ test('an incomplete list that leaves nothing of a whole one is not taken for an 
   t.is((await ask(await proxy.restart())).status, 503);
 });
 
-test('what is left of a whole list by an incomplete one is not the whole list after a restart', async (t) => {
+test('what an incomplete list left of a complete one is not the complete list after a restart', async (t) => {
   const {proxy, upstream} = await start(t, [NO_API, tagOf([descriptorOf(signature)]), getOf(signature)]);
   await askUntilWritten(proxy, PATH);
   proxy.clock.move(61_000);

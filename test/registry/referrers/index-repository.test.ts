@@ -126,7 +126,7 @@ test('a fallback tag is a tag: what it names is brought in', async (t) => {
   t.like(await walk(proxy, 100), {manifests: 2, referrers: 1, requests: 4, complete: true});
 });
 
-test('what is here costs nothing; what has aged is asked for by one HEAD', async (t) => {
+test('what is stored costs no request; a tag that has aged costs one HEAD', async (t) => {
   const script = [tags('1', '2'), head('1', image), get('1', image), head('2', sbom), get('2', sbom)];
   const {proxy, upstream, clock} = await setUp(t, script);
   t.like(await walk(proxy, 100), {requests: 5, complete: true});
@@ -196,7 +196,7 @@ test('the pages of the tag list count, and a budget that they use up ends the wa
   t.is(upstream.requests.length, 2);
 });
 
-test('a tag that fails is told, and the others are gone through', async (t) => {
+test('a tag that fails is reported, and the others are followed', async (t) => {
   const {proxy} = await setUp(t, [
     tags('1', '2', '3'),
     head('1', image),
@@ -242,7 +242,7 @@ test('an upstream that limits our rate ends the walk with what was reached', asy
   t.true(upstream.requests.length < 12, `${upstream.requests.length} requests`);
 });
 
-test('a repository that the upstream does not have, and a name of no registry, are told', async (t) => {
+test('a repository that the upstream does not have, and an unknown registry, are errors', async (t) => {
   const {proxy} = await setUp(t, [{request: `GET /v2/${NAME}/tags/list?n=1000`, answer: {status: 404}}]);
   await t.throwsAsync(() => walk(proxy, 10), {message: /has no repository org\/app/});
   await t.throwsAsync(() => walk(proxy, 10, 'A B'), {message: /repository name "A B" is not valid/});

@@ -54,7 +54,7 @@ async function setUp(t: ExecutionContext) {
   };
 }
 
-test('a list that comes late does not take the place of the answer to a later question', async (t) => {
+test('a late answer does not replace the answer to a later question', async (t) => {
   const {keep, listed, checkedAfter} = await setUp(t);
   await keep(1000, [older, newer]);
   await keep(0, [older]);
@@ -62,14 +62,14 @@ test('a list that comes late does not take the place of the answer to a later qu
   t.is(await checkedAfter(), 1000);
 });
 
-test('nor does an empty one that is remembered alone', async (t) => {
+test('nor does a late empty list that is only remembered', async (t) => {
   const {keep, checkedAfter} = await setUp(t);
   await keep(1000, []);
   await keep(0, []);
   t.is(await checkedAfter(), 1000);
 });
 
-test('nor does a part of a list, and the whole one stays whole', async (t) => {
+test('nor does a late incomplete list, and the complete one stays complete', async (t) => {
   const {keep, listed, skipped} = await setUp(t);
   await keep(1000, [older, newer]);
   await keep(0, [], {skipped: [{digest: newer.digest, reason: 'refused'}]});
@@ -92,14 +92,14 @@ for (const [what, named] of [
   });
 }
 
-test('an empty list that is remembered alone is not known any more when a later answer was not the whole list', async (t) => {
+test('an empty list that is only remembered is forgotten when a later answer was incomplete', async (t) => {
   const {keep, checkedAfter} = await setUp(t);
   await keep(0, []);
   await keep(1000, [], {skipped: [{digest: newer.digest, reason: 'refused'}]});
   t.is(await checkedAfter(), undefined);
 });
 
-test('a part of a list that comes late does not take the place of an empty list that is remembered alone', async (t) => {
+test('a late incomplete list does not replace an empty list that is only remembered', async (t) => {
   const {keep, checkedAfter, skipped} = await setUp(t);
   await keep(1000, []);
   await keep(0, [], {skipped: [{digest: newer.digest, reason: 'refused'}]});

@@ -394,7 +394,7 @@ test('a referrer that is pushed through while the upstream says that it lacks it
   t.deepEqual((await proxy.ask(`/v2/app/manifests/${sbom.digest}`)).body, sbom.bytes);
 });
 
-test('one that cannot be asked about does not keep another that is gone on the list', async (t) => {
+test('a referrer that cannot be asked about does not keep a deleted one on the list', async (t) => {
   const head = (manifest: ManifestContent, status: number): Expectation => ({
     request: `HEAD /v2/${REPOSITORY}/manifests/${manifest.digest}`,
     answer: {status},
@@ -422,7 +422,7 @@ test('a server that ends while it asks about a referrer drops nothing afterwards
   t.deepEqual(failed, []);
 });
 
-test('many who ask at once cost one question', async (t) => {
+test('many simultaneous requests cost one question', async (t) => {
   const wait = Promise.withResolvers<void>();
   const {proxy} = await start(t, [
     {request: API, answer: {...listAnswer([descriptorOf(sbom)]), before: wait.promise}},
@@ -461,7 +461,7 @@ test('an empty list that came from the tag alone is checked with the API each ti
   t.deepEqual(digests(await ask(proxy)), [sbom.digest]);
 });
 
-test('an upstream that does not know the repository yet says nothing about its API: what is made and signed then is listed', async (t) => {
+test('an upstream that does not know the repository yet says nothing about its API: images that are pushed and signed then are listed', async (t) => {
   const body = '{"errors":[{"code":"NAME_UNKNOWN"}]}';
   const unknown = {status: 404, headers: {'Content-Type': 'application/json'}, body};
   const noTag = {request: TAG, answer: {status: 404}};
@@ -587,7 +587,7 @@ test('no-cache asks the upstream for the list anew', async (t) => {
   t.regex(String(anew.headers['cache-status']), /fwd=request/);
 });
 
-test('asking about what is not there leaves no trace of the name', async (t) => {
+test('asking about an unknown repository leaves no trace of its name', async (t) => {
   const {proxy} = await start(t, [
     {request: API, answer: listAnswer([])},
     {request: TAG, answer: {status: 404}},

@@ -97,7 +97,7 @@ test('of a fallback tag that is pulled only the entries that are not here are fe
   t.is(upstream.requests.length, 3);
 });
 
-test('of an index that repeats its entries, each is followed once, and of a referrer each blob', async (t) => {
+test('repeated entries of an index, and repeated blobs of a referrer, are fetched once', async (t) => {
   const other = plainManifest();
   const repeating = indexOf([...Array.from({length: 300}, () => platform), other]);
   const layer = {mediaType: 'application/x', digest: empty.digest, size: empty.bytes.length};

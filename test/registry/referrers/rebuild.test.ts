@@ -110,7 +110,7 @@ test('a lost row of a list is mended, and what was lost beside it comes behind',
   t.deepEqual(after, [...before.filter(({seq}) => seq !== 3), ...lost]);
 });
 
-test('what the upstream alone told of stays, and so does its list', async (t) => {
+test('referrers that only the upstream listed stay, and so does its list', async (t) => {
   const told = referrerOf(one);
   const upstream = await createScriptedUpstream(t, [
     {request: `GET /v2/library/app/referrers/${one.digest}`, answer: listAnswer([descriptorOf(told)])},
