@@ -1,16 +1,16 @@
 import {type Clock, NOT_NEEDED, sleep} from './clock.ts';
 import type {Events} from './events.ts';
 
-/** Work of a server that no request waits for. What it throws is told as an event. */
+/** Work of a server that no request waits for. What it throws is reported as an event. */
 export interface Background {
-  /** Begins some work now. */
+  /** Starts work now. */
   once(task: string, work: Work): void;
   /**
-   * Does some work from time to time, never twice at once.
-   * @param interval milliseconds before its first beginning, and from each end to the next beginning
+   * Repeats work, never twice at once.
+   * @param interval milliseconds before the first start, and from each end to the next start
    */
   every(interval: number, task: string, work: Work): void;
-  /** Begins nothing more. Resolves when nothing is under way any more. */
+  /** Starts nothing more. Resolves when all running work has ended. */
   close(): Promise<void>;
 }
 

@@ -14,7 +14,7 @@ export interface Clock {
   after(ms: number, call: () => void): Cancel;
 }
 
-/** Idempotent; nothing happens when it comes too late. */
+/** Idempotent; does nothing when it comes too late. */
 export type Cancel = () => void;
 
 const monotonic = (): number => Math.floor(performance.now());

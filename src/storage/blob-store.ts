@@ -3,8 +3,8 @@ import type {ByteRange} from '../oci/range.ts';
 import type {Spool} from './spool.ts';
 
 /**
- * The store is not there: its disk is not mounted, or it is another one than the metadata belong to. Nothing can be
- * said of any blob, least of all that it is lost. The message is for the operator.
+ * The store is missing: its disk is not mounted, or it is not the one that the metadata belong to. Nothing can be said
+ * of any blob, least of all that it is lost. The message is for the operator.
  */
 export class StoreMissing extends Error {
   override readonly name = 'StoreMissing';
@@ -12,20 +12,20 @@ export class StoreMissing extends Error {
 
 /**
  * Whole, verified blobs, each named by its digest. What exists here is complete. Every method throws StoreMissing while
- * the store is not there, and works again from the moment on at which it is.
+ * the store is missing, and works again as soon as it is back.
  */
 export interface BlobStore {
-  /** Resolves when the store is there, and makes one where nothing has been stored yet. @throws StoreMissing */
+  /** Resolves when the store is there; creates it where nothing has been stored yet. @throws StoreMissing */
   check(): Promise<void>;
   stat(digest: Digest): Promise<{size: number} | undefined>;
   /**
-   * The bytes of a stored blob, or of a range within it. A chunk is valid until the next one is asked for: who keeps
-   * it copies it. The iteration throws when the blob is not here.
+   * The bytes of a stored blob, or of a range within it. A chunk is valid until the next one is asked for: copy it to
+   * keep it. The iteration throws when the blob is not here.
    */
   open(digest: Digest, range?: ByteRange): AsyncIterable<Uint8Array>;
   /** Makes a spool whose content was verified visible under its digest, durably, and uses the spool up. Idempotent. */
   publish(digest: Digest, spool: Spool): Promise<void>;
-  /** Nothing happens when the blob is not here. */
+  /** Does nothing when the blob is not here. */
   delete(digest: Digest): Promise<void>;
   /** All stored blobs in the order of their digests, from the one after `after` on. */
   list(after?: Digest): AsyncIterable<ListedBlob>;
@@ -39,7 +39,7 @@ export interface ListedBlob {
   storedAt: number;
 }
 
-/** Copies chunks that are valid one at a time into a buffer that has room for them; gives what they filled. */
+/** Copies chunks that are valid one at a time into a buffer with room for them. @returns the part that they filled */
 export async function collect(chunks: AsyncIterable<Uint8Array>, into: Buffer): Promise<Buffer> {
   let length = 0;
   for await (const chunk of chunks) {

@@ -1,12 +1,12 @@
-/** Takes a data folder for one process at a time. @throws Occupied while somebody else has it */
+/** Locks a data folder for this process. @throws Occupied while another process has it */
 export type LockFolder = (folder: string) => FolderLock;
 
 export interface FolderLock {
-  /** Idempotent. A process that dies gives its locks back. */
+  /** Idempotent. The locks of a process end with it. */
   release(): void;
 }
 
-/** Two servers on one folder would not see each other's downloads, nor what the other removes. */
+/** Two servers on one folder would not know of each other's downloads and removals. */
 export class Occupied extends Error {
   override readonly name = 'Occupied';
 

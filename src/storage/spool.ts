@@ -1,10 +1,10 @@
 import type {Digest} from '../oci/digest.ts';
 import type {UploadId} from '../oci/upload.ts';
 
-/** What a spool is the beginning of: the blob that a fill downloads, or what a client uploads. */
+/** What a spool holds the beginning of: the blob that a fill downloads, or what a client uploads. */
 export type SpoolKey = Digest | UploadId;
 
-/** The local file that a fill or an upload grows. Partial spools outlive the process; the next rehashes and resumes them. */
+/** The local file that a fill or an upload appends to. Partial spools outlive the process; the next one rehashes and resumes them. */
 export interface Spool {
   readonly key: SpoolKey;
   /** The file's path, for a store on the same disk that can rename it. */
@@ -13,11 +13,11 @@ export interface Spool {
   readonly size: number;
   /**
    * Takes the next bytes. Resolves when more may follow; written behind in order, bounded in memory.
-   * @throws what the file system said, e.g. ENOSPC, at this append or at a later one.
+   * @throws what the file system says, e.g. ENOSPC, at this append or at a later one
    */
   append(chunk: Uint8Array): Promise<void>;
   /**
-   * Bytes of `start` up to and without `end`; `end` is at most `size`. A chunk is valid until the next one is asked
+   * The bytes from `start` up to, but not including, `end`, which is at most `size`. A chunk is valid until the next one is asked
    * for. Any number of readers at once.
    */
   read(start: number, end: number): AsyncIterable<Uint8Array>;
@@ -34,12 +34,12 @@ export interface Spool {
 export interface Spools {
   /** Opens the spool of a digest or an upload; `size` tells what was left in it. One opener at a time. */
   open(key: SpoolKey): Promise<Spool>;
-  /** Removes the spool of something. Nothing happens when there is none. @throws Error while somebody has it open */
+  /** Removes a spool. Does nothing when there is none. @throws Error while it is open */
   remove(key: SpoolKey): Promise<void>;
   /**
-   * Removes the spools that nobody has open and to which nothing was added since `before` (milliseconds since the
-   * epoch), but for those of uploads that are under way. Others may open and remove spools meanwhile.
-   * @param isUnderWay tells whether somebody may go on with an upload
+   * Removes the spools that are not open and have not grown since `before` (milliseconds since the epoch), except those
+   * of uploads under way. Others may open and remove spools meanwhile.
+   * @param isUnderWay whether a client may continue an upload
    * @returns the number removed
    */
   sweep(before: number, isUnderWay: (upload: UploadId) => Promise<boolean>): Promise<number>;

@@ -6,12 +6,12 @@ import {type LockFolder, Occupied} from '../folder-lock.ts';
 /** SQLite, Result Codes. */
 const SQLITE_BUSY = 5;
 
-/** What nobody refers to is closed when memory is collected; a lock ends when it is given back. */
+/** Keeps the locks referenced: a database that nothing refers to is closed when memory is collected. */
 const held = new Set<DatabaseSync>();
 
 /**
- * Locks `backref.lock` in the folder, which is made when it is not there. What node itself has no call for, SQLite does
- * for a transaction: the kernel keeps the lock, and ends it with the process. Nothing is ever written to the file, and
+ * Locks `backref.lock` in the folder, which is created when it does not exist. Node has no call for it, but SQLite locks
+ * the file of a transaction: the kernel keeps the lock, and ends it with the process. Nothing is ever written to the file, and
  * SQLite's journal is kept in memory.
  */
 export const lockFolder: LockFolder = (folder) => {

@@ -6,23 +6,23 @@ import {MIGRATIONS} from './migrations.ts';
 /** Marks a file as ours: "bref" in the header, beside `user_version`, the number of migrations it has had. */
 const APPLICATION_ID = 0x62726566;
 
-/** SQLite's result code for a file that is something else (`SQLITE_NOTADB`). */
+/** SQLite's result code for a file that is not a database (`SQLITE_NOTADB`). */
 const NOT_A_DATABASE = 26;
-/** How long another process's commit is waited for, in milliseconds. */
-export const BUSY_TIMEOUT = 5_000;
+/** How long to wait for another process's commit, in milliseconds. */
+export const BUSY_TIMEOUT_MS = 5_000;
 
 /**
- * Makes the database at `path` if there is none, and brings its schema up to date.
- * @throws Error when the file is no database of ours, is of a newer schema, or cannot be opened.
+ * Creates the database at `path` if there is none, and brings its schema up to date.
+ * @throws Error when the file is not a database of backref, has a newer schema, or cannot be opened
  */
 export function prepareDatabase(path: string): void {
   try {
     mkdirSync(dirname(path), {recursive: true});
-    using database = new DatabaseSync(path, {timeout: BUSY_TIMEOUT});
+    using database = new DatabaseSync(path, {timeout: BUSY_TIMEOUT_MS});
     if (versionOf(database, path) === MIGRATIONS.length) return;
     // WAL: readers and the writer do not wait for each other. It is a property of the file.
     database.exec('pragma journal_mode = wal; begin immediate');
-    // Another process may have opened the same new file: whoever comes second finds it migrated.
+    // Another process may have opened the same new file: the second one finds it migrated.
     for (const migration of MIGRATIONS.slice(versionOf(database, path))) database.exec(migration);
     database.exec(`pragma user_version = ${MIGRATIONS.length}; pragma application_id = ${APPLICATION_ID}`);
     database.exec('commit');

@@ -6,7 +6,7 @@ import {createCommit} from '../sql/commit.ts';
 import type {Writes} from '../sql/metadata.ts';
 import type {Steps} from '../sql/statement.ts';
 import {prepareOnce} from './prepared.ts';
-import {BUSY_TIMEOUT} from './schema.ts';
+import {BUSY_TIMEOUT_MS} from './schema.ts';
 
 /** What the thread begins with. Its statements come compiled: loading the query builder here would double the start. */
 export interface Setup {
@@ -89,7 +89,7 @@ function createGroupCommit(database: DatabaseSync, writes: Writes): (group: read
   return commitGroup;
 }
 
-/** Whether a commit must: what was pushed here is told as done, and nobody else has it or still owes it. */
+/** Whether a commit must: a push was answered as done, and nobody else has its content or would repeat it. */
 const outlastsPowerCut = ({changes}: Commit): boolean =>
   changes.some((change) => LASTING.has(change.type) || ('origin' in change && change.origin === 'local'));
 
@@ -102,7 +102,7 @@ function failureOf(error: unknown): Failure {
 }
 
 function serve({path, writes}: Setup, port: NonNullable<typeof parentPort>): void {
-  const database = new DatabaseSync(path, {timeout: BUSY_TIMEOUT});
+  const database = new DatabaseSync(path, {timeout: BUSY_TIMEOUT_MS});
   // KiB. With SQLite's own 2 MiB, a commit of some hundred rows writes the pages that it shares several times.
   database.exec('pragma cache_size = -16000');
   // Each commit of a group has a savepoint, whose journal would otherwise be a file: it took a third of the time.

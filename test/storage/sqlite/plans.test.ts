@@ -8,7 +8,7 @@ import type {Change} from '../../../src/storage/metadata.ts';
 import {createCommit} from '../../../src/storage/sql/commit.ts';
 import {compileWrites, createReads} from '../../../src/storage/sql/metadata.ts';
 import {bind, type RunStatement, type Statement} from '../../../src/storage/sql/statement.ts';
-import {createCompiler} from '../../../src/storage/sqlite/compiler.ts';
+import {createCompiler} from '../../../src/storage/sqlite/metadata.ts';
 import {prepareOnce} from '../../../src/storage/sqlite/prepared.ts';
 import {prepareDatabase} from '../../../src/storage/sqlite/schema.ts';
 import {createFolder} from '../../support/folder.ts';

@@ -5,7 +5,7 @@ import test, {type ExecutionContext} from 'ava';
 import {parseName} from '../../../src/oci/name.ts';
 import {DiskFull} from '../../../src/storage/metadata.ts';
 import {compileWrites} from '../../../src/storage/sql/metadata.ts';
-import {createCompiler} from '../../../src/storage/sqlite/compiler.ts';
+import {createCompiler} from '../../../src/storage/sqlite/metadata.ts';
 import {startWriter} from '../../../src/storage/sqlite/writer.ts';
 import {createFolder} from '../../support/folder.ts';
 
