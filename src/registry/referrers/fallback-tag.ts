@@ -13,7 +13,7 @@ export type TagContent = Pick<ManifestBody, 'bytes' | 'mediaType'>;
 
 /** The referrers that a fallback tag names, verified. */
 export interface TagReferrers {
-  /** In the order of the tag: whoever adds to it appends. */
+  /** In the order of the tag, to which writers append. */
   readonly descriptors: readonly Descriptor[];
   /** Entries that cannot be verified, or that the upstream refuses for good. If there are any, the list is incomplete. */
   readonly skipped: readonly SkippedReferrer[];

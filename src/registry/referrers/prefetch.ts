@@ -84,7 +84,7 @@ class ReferrerPrefetch implements Prefetch {
     }
   }
 
-  /** What the upstream cannot give now is asked for again by whoever needs it. */
+  /** What the upstream cannot give now is asked for again when it is needed. */
   async #followQuietly(arrival: Arrival): Promise<void> {
     try {
       await this.#follow(arrival);

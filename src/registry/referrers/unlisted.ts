@@ -15,7 +15,7 @@ export interface UnlistedReferrers {
    * could not be asked about, or dropped, stays until the next time: the list is known all the same.
    */
   settle(route: Route, subject: Digest, caller: Caller): Promise<void>;
-  /** Nothing is asked about this referrer for so many milliseconds. */
+  /** The upstream is not asked about this referrer for `life` milliseconds. */
   confirm(route: Route, referrer: Digest, life: number): void;
   /** Drops nothing more. Resolves when the drops under way have ended. */
   close(): Promise<void>;
