@@ -145,7 +145,7 @@ function wireReferrers({storage, clock, events}: WireParts, {writeFence, memory,
   const capabilities = createCapabilities(clock, events);
   const fallbackTags = createFallbackTags({metadata, pull});
   const discovery = createDiscovery({capabilities, fallbackTags});
-  const lists = createReferrerLists({metadata, discovery, memory, writes: writeFence, clock, events});
+  const lists = createReferrerLists({metadata, discovery, memory, writeFence, clock, events});
   return {
     capabilities,
     fallbackTags,
@@ -238,7 +238,7 @@ function wireMaintenance(
     }),
     ingest: createIngest({metadata, spools, lifecycle, tags, memory, clock}),
     reindex: createReindex({metadata, clock}),
-    indexRepository: createIndexRepository({metadata, writes: writeFence, tagLists, clock}),
+    indexRepository: createIndexRepository({metadata, writeFence, tagLists, clock}),
   };
 }
 

@@ -217,12 +217,12 @@ const joined = (field: string | string[] | undefined): string | undefined =>
 
 /** Returns a function that resolves when a chunk has left: true, or false when the client has. */
 function createWriter(response: ServerResponse): (chunk: Uint8Array) => Promise<boolean> {
-  let settle: ((sent: boolean) => void) | undefined;
-  response.once('close', () => settle?.(false));
+  let finish: ((sent: boolean) => void) | undefined;
+  response.once('close', () => finish?.(false));
   return (chunk) =>
     new Promise((resolve) => {
       if (response.destroyed) return resolve(false);
-      settle = resolve;
+      finish = resolve;
       response.write(chunk, (error) => resolve(!error));
     });
 }

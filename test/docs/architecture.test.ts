@@ -22,3 +22,33 @@ for (const page of ['docs/architecture.md', 'CONTRIBUTING.md'])
         name,
       );
   });
+
+const backquoted = (text: string): string[] =>
+  [...text.matchAll(/`((?:[\w-]+\/)*[\w-]+\.(?:ts|md)|[\w/-]+\/)`/g)].map(([, path = '']) => path);
+
+const sectionOf = (text: string, heading: string): string =>
+  text.split(`\n## ${heading}\n`)[1]?.split('\n## ')[0] ?? '';
+
+test('the architecture page answers each of a newcomer’s questions with at most two places', async (t) => {
+  const text = await readFile(join(PROJECT, 'docs/architecture.md'), 'utf8');
+  const rows = sectionOf(text, "A newcomer's questions")
+    .split('\n')
+    .filter((line) => line.startsWith('| '))
+    .slice(1);
+  t.true(rows.length >= 8);
+  for (const row of rows) {
+    const places = new Set(backquoted(row));
+    t.true(places.size === 1 || places.size === 2, row);
+  }
+});
+
+test('the architecture page shows five walks, none of which enters a file twice', async (t) => {
+  const text = await readFile(join(PROJECT, 'docs/architecture.md'), 'utf8');
+  const [, ...walks] = sectionOf(text, 'Five walks').split('\n### ');
+  t.is(walks.length, 5);
+  for (const walk of walks) {
+    const steps = backquoted(walk.slice(walk.indexOf('1. ')));
+    t.true(steps.length >= 5, walk);
+    t.deepEqual(steps, [...new Set(steps)], walk);
+  }
+});

@@ -60,7 +60,7 @@ export interface IndexRepository {
 
 export interface IndexRepositoryParts {
   metadata: Metadata;
-  writes: WriteFence;
+  writeFence: WriteFence;
   tagLists: Pick<TagLists, 'renew'>;
   clock: Clock;
 }
@@ -87,9 +87,9 @@ const FINAL = new Set<UpstreamFailure['kind']>(['throttled', 'credentials', 'ope
 class Stop extends Error {}
 
 export function createIndexRepository(parts: IndexRepositoryParts): IndexRepository {
-  const {metadata, writes, clock} = parts;
+  const {metadata, writeFence, clock} = parts;
   // Its own pull: its requests are not shared with those of clients, and do not start a prefetch.
-  const pull = createManifestPull({metadata, writeFence: writes, clock, arrived: () => {}});
+  const pull = createManifestPull({metadata, writeFence, clock, arrived: () => {}});
   return {run: (route, options) => new Indexing({...parts, pull, route}, options).run()};
 }
 
@@ -226,17 +226,17 @@ class TagWalk {
   }
 
   async #manifestOf(tag: Tag): Promise<ManifestRecord | undefined> {
-    const {metadata, writes, clock, route, spend} = this.#parts;
+    const {metadata, writeFence, clock, route, spend} = this.#parts;
     const {repository, registry} = route;
     const known = await metadata.tag(repository, tag);
     const stored = known && (await metadata.manifest(repository, known.digest));
     // A tag that was pushed here does not say anything about the upstream's.
     if (stored && known.origin === 'upstream' && this.#isFresh(known)) return stored;
     spend();
-    const asked = writes.current();
+    const asked = writeFence.current();
     const askedAt = clock.now();
     const head = await registry.upstream.headManifest(repository.name, tag, ANONYMOUS);
-    if (writes.isStale(route, tag, asked)) return stored;
+    if (writeFence.isStale(route, tag, asked)) return stored;
     if (!head) {
       if (known) await this.#commit(tag, askedAt, {type: 'tag.gone', repository, name: tag, at: askedAt});
       return undefined;

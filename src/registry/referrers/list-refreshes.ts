@@ -16,7 +16,7 @@ interface Refresh {
   readonly learned: Promise<Learned>;
   readonly written: Promise<void>;
   /** Resolves when the upstream has also been asked about our referrers that it does not list. */
-  readonly settled: Promise<void>;
+  readonly verified: Promise<void>;
 }
 
 interface JoinedRefresh extends Refresh {
@@ -78,7 +78,7 @@ class Refreshes implements ListRefreshes {
     );
     written.then(end, end);
     // It continues when nobody waits for it any longer. The next request finds what it brought.
-    started.settled.catch((error) => {
+    started.verified.catch((error) => {
       if (error instanceof UpstreamFailure) return;
       this.#parts.events.emit('background.failed', {task: 'list referrers', error});
     });
@@ -112,8 +112,8 @@ class Refreshes implements ListRefreshes {
     };
     const learned = learn();
     const written = learned.then(write);
-    const settled = written.then(() => unlisted.settle(route, subject, caller));
-    const refresh: Refresh = {learnedAt: undefined, learned, written, settled};
+    const verified = written.then(() => unlisted.verify(route, subject, caller));
+    const refresh: Refresh = {learnedAt: undefined, learned, written, verified};
     return refresh;
   }
 }

@@ -58,7 +58,7 @@ export interface ReferrerListsParts {
   metadata: Metadata;
   discovery: Discovery;
   memory: Memory;
-  writes: WriteFence;
+  writeFence: WriteFence;
   clock: Clock;
   events: Events;
 }
@@ -85,9 +85,9 @@ class CachedReferrerLists implements ReferrerLists {
 
   constructor(parts: ReferrerListsParts) {
     this.#parts = parts;
-    const {metadata, discovery, memory, writes, clock, events} = parts;
+    const {metadata, discovery, memory, writeFence, clock, events} = parts;
     this.#records = createListRecords({metadata, clock, events});
-    const unlisted = createUnlistedReferrers({metadata, memory, writes, clock});
+    const unlisted = createUnlistedReferrers({metadata, memory, writeFence, clock});
     this.#refreshes = createListRefreshes({discovery, records: this.#records, unlisted, clock, events});
   }
 
@@ -169,7 +169,7 @@ class CachedReferrerLists implements ReferrerLists {
     const inTime = <T>(work: Promise<T>): Promise<T> => this.#within(UNKNOWN_TIMEOUT_MS, route, work, began);
     // While no list is known, one that is being stored is the newest.
     const refresh = this.#refreshes.join(route, subject, caller, Number.NEGATIVE_INFINITY);
-    const {learned, written, settled, collapsed} = refresh;
+    const {learned, written, verified, collapsed} = refresh;
     const report: CacheReport = {how: 'uri-miss', collapsed, ...ageOf(0, route.registry.referrers.ttl)};
     const answer = async (): Promise<ListAnswer> => {
       const list = await learned;
@@ -180,7 +180,7 @@ class CachedReferrerLists implements ReferrerLists {
         const unwritten = {descriptors, written: () => inTime(written)};
         return {report: withSkipped(report, route, skipped), skipped, unwritten};
       }
-      await settled;
+      await verified;
       const stored = this.#skippedIn(route, subject, list);
       return {report: withSkipped({...report, stored: true}, route, stored), skipped: stored};
     };
@@ -210,8 +210,8 @@ class CachedReferrerLists implements ReferrerLists {
     caller: Caller,
     {since, timeout}: {since: number; timeout: number},
   ): Promise<Pick<ListAnswer, 'skipped'> & {collapsed: boolean}> {
-    const {learned, settled, collapsed} = this.#refreshes.join(route, subject, caller, since);
-    await this.#within(timeout, route, settled);
+    const {learned, verified, collapsed} = this.#refreshes.join(route, subject, caller, since);
+    await this.#within(timeout, route, verified);
     return {skipped: this.#skippedIn(route, subject, await learned), collapsed};
   }
 

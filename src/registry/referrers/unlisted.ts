@@ -14,7 +14,7 @@ export interface UnlistedReferrers {
    * Asks the upstream about those of a subject. One is dropped only if the upstream says that it does not exist. What
    * could not be asked about, or dropped, stays until the next time: the list is known all the same.
    */
-  settle(route: Route, subject: Digest, caller: Caller): Promise<void>;
+  verify(route: Route, subject: Digest, caller: Caller): Promise<void>;
   /** The upstream is not asked about this referrer for `life` milliseconds. */
   confirm(route: Route, referrer: Digest, life: number): void;
   /** Drops nothing more. Resolves when the drops under way have ended. */
@@ -24,7 +24,7 @@ export interface UnlistedReferrers {
 export interface UnlistedReferrersParts {
   metadata: Metadata;
   memory: Memory;
-  writes: WriteFence;
+  writeFence: WriteFence;
   clock: Clock;
 }
 
@@ -52,7 +52,7 @@ class StoredUnlistedReferrers implements UnlistedReferrers {
     this.#parts = parts;
   }
 
-  async settle(route: Route, subject: Digest, caller: Caller): Promise<void> {
+  async verify(route: Route, subject: Digest, caller: Caller): Promise<void> {
     try {
       await this.#askAbout(route, subject, caller);
     } catch (error) {
@@ -72,7 +72,7 @@ class StoredUnlistedReferrers implements UnlistedReferrers {
   async #askAbout(route: Route, subject: Digest, caller: Caller): Promise<void> {
     const {registry, repository} = route;
     const unlisted = await this.#unconfirmed(route, subject);
-    const asked = this.#parts.writes.current();
+    const asked = this.#parts.writeFence.current();
     const answers = await Promise.allSettled(
       unlisted.map(async (digest) => ({
         digest,
@@ -104,9 +104,9 @@ class StoredUnlistedReferrers implements UnlistedReferrers {
 
   /** Leaves out what was pushed through us since the upstream was asked: by now it exists there. */
   async #drop(route: Route, gone: readonly Digest[], asked: number): Promise<void> {
-    const {metadata, memory, writes} = this.#parts;
+    const {metadata, memory, writeFence} = this.#parts;
     const {repository} = route;
-    const digests = gone.filter((digest) => !writes.isStale(route, digest, asked));
+    const digests = gone.filter((digest) => !writeFence.isStale(route, digest, asked));
     if (this.#isClosed || digests.length === 0) return;
     // Nothing may be awaited since `isStale`: a push that begins now is committed after this.
     const drop = metadata.commit(

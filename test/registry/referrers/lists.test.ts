@@ -43,7 +43,7 @@ test('a request from before a list became incomplete, answered after that, says 
       pulledAt: async () => undefined,
     },
     memory: createMemory(0),
-    writes: createWriteFence(),
+    writeFence: createWriteFence(),
     clock,
     events: createEvents(),
   });
