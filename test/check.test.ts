@@ -30,6 +30,18 @@ const PLANTED: Planted[] = [
     said: /planted\.ts format/,
   },
   {
+    script: 'lint',
+    file: 'src/oci/planted.ts',
+    text: `export function planted(): number {\n  let lines = 0;\n${'  lines += 1;\n'.repeat(60)}  return lines;\n}\n`,
+    said: /noExcessiveLinesPerFunction/,
+  },
+  {
+    script: 'lint',
+    file: 'src/oci/planted.ts',
+    text: Array.from({length: 301}, (_, line) => `export const planted${line} = ${line};\n`).join(''),
+    said: /noExcessiveLinesPerFile/,
+  },
+  {
     script: 'types',
     file: 'src/oci/planted.ts',
     text: "export const planted: number = 'one';\n",
