@@ -94,11 +94,8 @@ class SpooledUploads implements Uploads {
     id: UploadId,
     work: (upload: OpenUpload) => Promise<T>,
   ): Promise<T> {
-    await this.#recordOf(repository, id);
-    const claim = await this.#coordination.claim(claimKey(id), CLAIM_TTL_MS);
-    if (!claim.mine) throw inUse(id);
     const writer: Writer = {spool: undefined, isCancelled: false};
-    this.#writers.set(id, writer);
+    const claim = await this.#claim(repository, id, writer);
     let upload: WrittenUpload | undefined;
     try {
       upload = await this.#open(repository, id, writer);
@@ -158,6 +155,17 @@ class SpooledUploads implements Uploads {
     const spool = await this.#spools.open(id);
     await spool.close();
     return spool.size;
+  }
+
+  /** Waits for an expiry, or the end of an earlier request, which would otherwise pass for a concurrent writer. */
+  #claim(repository: RepositoryKey, id: UploadId, writer: Writer): Promise<Claim> {
+    return this.#mutex.run(id, async () => {
+      await this.#recordOf(repository, id);
+      const claim = await this.#coordination.claim(claimKey(id), CLAIM_TTL_MS);
+      if (!claim.mine) throw inUse(id);
+      this.#writers.set(id, writer);
+      return claim;
+    });
   }
 
   /** Reads the row again: another request may have ended the upload since. */

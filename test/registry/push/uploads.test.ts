@@ -1,5 +1,6 @@
 import {readdir} from 'node:fs/promises';
 import {join} from 'node:path';
+import {setImmediate as nextTurn} from 'node:timers/promises';
 import test from 'ava';
 import {OciError} from '../../../src/oci/errors.ts';
 import {createUploadId} from '../../../src/oci/upload.ts';
@@ -243,6 +244,60 @@ test('only one request writes an upload at a time; a second one stores nothing',
   t.is((await writing).offset, 100_000);
   await push.finish(route, id, blob.digest, nothingMore(), caller);
   t.deepEqual(await storedBytes(hosted, blob.digest), blob.bytes);
+});
+
+test('a request that arrives while the one before it ends writes after it', async (t) => {
+  const gate = Promise.withResolvers<void>();
+  const ending = Promise.withResolvers<void>();
+  let touches = 0;
+  const slow = (real: Metadata): Metadata =>
+    Object.create(real, {
+      commit: {
+        async value(changes: readonly Change[], preconditions: readonly Precondition[] = []) {
+          // The first touch begins the upload, the second ends the first request that writes it.
+          if (changes.some(({type}) => type === 'upload.put') && ++touches === 2) {
+            ending.resolve();
+            await gate.promise;
+          }
+          return real.commit(changes, preconditions);
+        },
+      },
+    });
+  const hosted = await createHosted(t, {metadata: slow});
+  const route = hosted.route();
+  const id = await begun(hosted, route);
+  const writing = hosted.push.append(route, id, placed(first, 0), caller);
+  await ending.promise;
+  const next = hosted.uploads.write(route.repository, id, async ({offset}) => offset);
+  await nextTurn();
+  gate.resolve();
+  t.is((await writing).offset, 40_000);
+  t.is(await next, 40_000);
+});
+
+test('a request that arrives while the upload expires finds it unknown', async (t) => {
+  const gate = Promise.withResolvers<void>();
+  const removing = Promise.withResolvers<void>();
+  const slow = (real: Spools): Spools => ({
+    ...real,
+    async remove(key) {
+      removing.resolve();
+      await gate.promise;
+      return real.remove(key);
+    },
+  });
+  const hosted = await createHosted(t, {spools: slow});
+  const {uploads, clock} = hosted;
+  const route = hosted.route();
+  const id = await begun(hosted, route);
+  clock.move(DAY);
+  const sweeping = uploads.sweep(clock.now());
+  await removing.promise;
+  const refusal = refusalOf(uploads.write(route.repository, id, async () => {}));
+  await nextTurn();
+  gate.resolve();
+  t.is((await sweeping).length, 1);
+  t.is((await refusal).code, 'BLOB_UPLOAD_UNKNOWN');
 });
 
 test('a cancelled upload is gone with its bytes', async (t) => {
