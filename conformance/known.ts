@@ -1,10 +1,10 @@
 import type {Known} from './judge.ts';
 
-const NO_TAG_DELETES = 'docker-registry 2.8 deletes manifests by digest and no tags: it answers 400';
+const NO_TAG_DELETES = 'docker-registry 2.8 cannot delete a tag: it answers 400';
 const NO_SHA512 =
-  'docker-registry 2.8 takes manifests by their sha256 digest alone, and knows what was pushed as sha512 by no other';
+  'docker-registry 2.8 stores manifests under their sha256 digest only: sha512 is not supported';
 const FOREIGN_LAYERS =
-  'docker-registry 2.8 answers 500 to a manifest with layers that are elsewhere, unless its configuration allows their URLs';
+  'docker-registry 2.8 answers 500 to a manifest with non-distributable layers, unless its configuration allows their URLs';
 
 /** The number of tags that each group deletes. */
 const TAGGED = {
@@ -60,7 +60,7 @@ export const KNOWN_IN_DEV: readonly Known[] = [
     verdict: 'failed',
     tests: {
       'tag-param-sha512/push/manifest-by-digest': 3,
-      // By tag, the images are stored by sha256, and the index, which names them by sha512, is refused.
+      // Images pushed by tag are stored under their sha256 digest, so the index, which lists their sha512 digests, is refused.
       'tag-param-sha512/push/manifest-by-tag': 4,
       'tag-param-sha512/tag-list': 1,
       'tag-param-sha512/head/manifest-head-by-tag': 4,

@@ -51,7 +51,7 @@ export function tables(outcomes: readonly Outcome[]): string {
     const {tests = '–', failed = 'no report', skipped = '–', off = '–'} = report?.totals ?? {};
     return [`${server}, ${version}`, String(tests), String(failed), String(skipped), String(off)];
   });
-  const results = table([['', 'tests', 'failed', 'skipped', 'switched off'], ...rows], 'right');
+  const results = table([['', 'tests', 'failed', 'skipped', 'disabled'], ...rows], 'right');
   const known = [...KNOWN_IN_BOTH, ...KNOWN_IN_DEV];
   return known.length === 0 ? results : `${results}\n\n${reasons(known)}`;
 }
@@ -63,5 +63,5 @@ function reasons(known: readonly Known[]): string {
     const sum = own.flatMap(({tests}) => Object.values(tests)).reduce((total, times) => total + times, 0);
     return [reason, String(sum)];
   });
-  return table([['What does not pass with `push: through`, dev', 'tests'], ...rows], 'right');
+  return table([['Tests that do not pass with `push: through`, dev', 'tests'], ...rows], 'right');
 }

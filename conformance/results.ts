@@ -33,7 +33,7 @@ const VERDICTS: Record<string, Verdict> = {
   skipped: 'skipped',
 };
 /** The suite calls both skipped, and says in the test's log why. */
-const SWITCHED_OFF = 'is disabled in the configuration';
+const DISABLED = 'is disabled in the configuration';
 
 /**
  * Reads a report of the suite.
@@ -93,7 +93,7 @@ function parseTests(junit: string): TestResult[] {
         `junit.xml has the status "${status}" for "${name}", which is not a status of the suite`,
       );
     const log = text(body, 'system-err');
-    const isOff = verdict === 'skipped' && log.includes(SWITCHED_OFF);
+    const isOff = verdict === 'skipped' && log.includes(DISABLED);
     return {
       name: name.startsWith(SUITE) ? name.slice(SUITE.length) : name,
       verdict: isOff ? 'off' : verdict,

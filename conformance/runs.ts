@@ -61,7 +61,7 @@ const right = (known: readonly Known[] = []): Aim => ({kind: 'right', known});
 const SHOWN: Aim = {kind: 'shown'};
 
 const HOSTED = hosted('**backref**, hosted');
-const THROUGH = through('**backref**, `push: through` before');
+const THROUGH = through('**backref**, `push: through` in front of');
 
 /** In the order of running and showing; a run precedes those that are compared with it. */
 export const RUNS: readonly Run[] = [

@@ -32,7 +32,7 @@ export function tables(rows: readonly Row[], cases: readonly string[]): string {
 function tableOf(upstream: string, rows: readonly Row[], cases: readonly string[]): string {
   const own = rows.filter((row) => row.upstream === upstream);
   return table([
-    [`before ${upstream}`, ...cases],
+    [`in front of ${upstream}`, ...cases],
     ...own.map((row) => [row.client, ...cases.map((name, column) => cell(row, name, column))]),
   ]);
 }

@@ -1,20 +1,20 @@
-/** Time, injected: tests hold a clock of their own and never sleep through a wait. */
+/** Time, injected: tests have a clock of their own and never sleep through a wait. */
 export interface Clock {
   /**
-   * The wall clock: milliseconds since the epoch. It may be set back or forth at any moment, so it is for times that are
-   * stored or shown, and for comparison with dates that others name.
+   * The wall clock: milliseconds since the epoch. It may be set back or forward at any moment, so use it only for times
+   * that are stored or shown, and to compare with dates from other systems.
    */
   now(): number;
   /**
-   * Whole milliseconds since a moment that stays the same while the process runs. They never go back, whatever the wall
-   * clock does: for every lifetime, time limit and duration that ends with the process.
+   * Whole milliseconds since a fixed moment of this process. They never go back, whatever the wall clock does: use them
+   * for every lifetime, time limit and duration that ends with the process.
    */
   monotonic(): number;
-  /** Calls `call` once, in `ms` milliseconds, unless what this gives is called before. */
+  /** Calls `call` once, in `ms` milliseconds. @returns a function that cancels this */
   after(ms: number, call: () => void): Cancel;
 }
 
-/** Idempotent; does nothing when it comes too late. */
+/** Cancels a call. Idempotent; without effect once the call has happened. */
 export type Cancel = () => void;
 
 const monotonic = (): number => Math.floor(performance.now());
@@ -29,7 +29,7 @@ export const systemClock: Clock = {
   },
 };
 
-/** A command's clock, or a library call's: the process stays for as long as something waits. */
+/** The clock of a command or a library call: its waits keep the process alive. */
 export const patientClock: Clock = {
   now: Date.now,
   monotonic,
@@ -62,7 +62,7 @@ export function sleep(clock: Clock, ms: number, signal?: AbortSignal): Promise<v
 export interface IdleWatch {
   /** Starts counting, or starts again after progress. */
   restart(): void;
-  /** Stops counting until `restart`: the time until then is somebody else's. */
+  /** Stops counting until `restart`: the time until then does not count. */
   pause(): void;
   /** Ends the watch. Idempotent. */
   stop(): void;
@@ -91,10 +91,10 @@ export function watchIdle(clock: Clock, limit: number, onIdle: () => void): Idle
   };
 }
 
-/** The reason of a wait that is not needed any more. No error object is made for it, which would cost the most. */
-export const NOT_NEEDED = 'not needed any more';
+/** The abort reason of a wait that is no longer needed. A string, because creating an error costs more than the wait. */
+export const NOT_NEEDED = 'no longer needed';
 
-/** Resolves when the work has ended, however it did, or after so many milliseconds; the work goes on then. */
+/** Resolves when the work has ended, even with an error, or after `ms` milliseconds. Then the work continues. */
 export async function waitAtMost(ms: number, work: Promise<unknown>, clock: Clock): Promise<void> {
   const {promise: late, resolve} = Promise.withResolvers<void>();
   const cancel = clock.after(ms, resolve);

@@ -11,13 +11,14 @@ export async function mapConcurrently<Item, Result>(
   const results: Result[] = [];
   const queue = items.entries();
   const worker = async (): Promise<void> => {
-    for (const [index, item] of queue) results[index] = await work(item);
+    try {
+      for (const [index, item] of queue) results[index] = await work(item);
+    } catch (error) {
+      // Exhausts the iterator that all workers share, so that no other one begins an item.
+      queue.toArray();
+      throw error;
+    }
   };
-  const workers = Array.from({length: Math.min(concurrency, items.length)}, worker);
-  await Promise.all(workers).catch((error: unknown) => {
-    // Exhausts the shared iterator, so that the other workers get nothing more from it.
-    queue.toArray();
-    throw error;
-  });
+  await Promise.all(Array.from({length: Math.min(concurrency, items.length)}, worker));
   return results;
 }

@@ -1,9 +1,8 @@
 import type {Clock} from './clock.ts';
 import type {Config} from './config.ts';
 import type {Events} from './events.ts';
-import type {Metrics} from './http/health.ts';
 import type {Verbs} from './http/routes.ts';
-import {createMetrics} from './observe/metrics.ts';
+import {createMetrics, type Metrics} from './observe/metrics.ts';
 import {createAccess} from './registry/access.ts';
 import {createBlobs} from './registry/blobs/blobs.ts';
 import {createFills} from './registry/blobs/fills.ts';

@@ -67,7 +67,7 @@ const RULES: Record<string, Rule> = {
     packages: ['lru-cache', 'tldts', 'zod'],
   },
   'src/upstream/verbs/': {
-    imports: [...VOCABULARY, 'src/upstream/port.ts', 'src/upstream/exchange.ts', 'src/upstream/transport/'],
+    imports: [...VOCABULARY, 'src/upstream/port.ts', 'src/upstream/ask.ts', 'src/upstream/transport/'],
     packages: ['http-link-header', 'zod'],
   },
   'src/registry/': {imports: [...VOCABULARY, ...PORTS], packages: ['lru-cache']},
@@ -293,8 +293,8 @@ const FORBIDDEN: Record<string, string[]> = {
     'got',
   ],
   'src/layout/planted.ts': ['../artifact/attach.ts', '../upstream/port.ts', '../registry/blobs/blobs.ts'],
-  'src/upstream/transport/planted.ts': ['../auth/token.ts', '../verbs/tags.ts', '../exchange.ts', 'koa'],
-  'src/upstream/auth/planted.ts': ['../verbs/tags.ts', '../exchange.ts', 'got'],
+  'src/upstream/transport/planted.ts': ['../auth/token.ts', '../verbs/tags.ts', '../ask.ts', 'koa'],
+  'src/upstream/auth/planted.ts': ['../verbs/tags.ts', '../ask.ts', 'got'],
   'src/upstream/verbs/planted.ts': ['../auth/token.ts', '../client.ts', 'got'],
   'src/upstream/planted.ts': [
     '../registry/blobs/blobs.ts',

@@ -14,7 +14,7 @@ export interface PlaceKind {
 
 /** In front of a registry without the Referrers API, whose fallback tags are maintained. */
 export const THROUGH_TO_TAGS: PlaceKind = {
-  name: 'through, before docker-registry',
+  name: 'through, in front of docker-registry',
   push: 'through',
   upstream: 'docker-registry',
 };
@@ -22,7 +22,7 @@ export const THROUGH_TO_TAGS: PlaceKind = {
 /** In the order of running and showing; olareg has the Referrers API. */
 export const PLACES: readonly PlaceKind[] = [
   THROUGH_TO_TAGS,
-  {name: 'through, before olareg', push: 'through', upstream: 'olareg'},
+  {name: 'through, in front of olareg', push: 'through', upstream: 'olareg'},
   {name: 'local, hosted', push: 'local', upstream: undefined},
   {name: 'local, over docker-registry', push: 'local', upstream: 'docker-registry'},
 ];

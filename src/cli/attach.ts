@@ -48,14 +48,14 @@ async function fileBlob(path: string): Promise<BlobSource> {
   return {digest: digester.digest(), size, open};
 }
 
-interface Sent {
+interface SentBytes {
   /** Bytes. */
   sent: number;
   total: number;
 }
 
 const wording = {
-  progress: ({sent, total}: Sent): [number, string] => [
+  progress: ({sent, total}: SentBytes): [number, string] => [
     total === 0 ? 1 : Math.min(1, sent / total),
     `${humanSize(sent)} of ${humanSize(total)} sent`,
   ],
@@ -63,7 +63,7 @@ const wording = {
 };
 
 /** The same blobs, which report each percent that is read of them: they are sent as they are read. */
-function withProgress(blobs: readonly BlobSource[], report: (state: Sent) => void): BlobSource[] {
+function withProgress(blobs: readonly BlobSource[], report: (state: SentBytes) => void): BlobSource[] {
   const total = blobs.reduce((sum, {size}) => sum + size, 0);
   let sent = 0;
   let shown = 0;
@@ -96,8 +96,8 @@ export async function attach(
   if (typeof annotations === 'string') return misused(annotations, flags, io);
   if (flags.artifactType === '') return misused('--artifact-type must not be empty.', flags, io);
   const report = flags.json
-    ? createJsonReport<Sent, {digest: string}>(io)
-    : createTextReport<Sent, {digest: string}>(wording, io);
+    ? createJsonReport<SentBytes, {digest: string}>(io)
+    : createTextReport<SentBytes, {digest: string}>(wording, io);
   try {
     const blobs = await Array.fromAsync(files, fileBlob);
     const layers = blobs.map(

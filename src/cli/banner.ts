@@ -10,7 +10,7 @@ interface Listening {
   port: number;
 }
 
-export interface Running {
+export interface ServerInfo {
   version: string;
   config: Config;
   /** Where the configuration was read from. */
@@ -26,7 +26,7 @@ export interface Running {
 const MAX_SHOWN_ADDRESSES = 3;
 
 /** What `serve` prints for a person: where it listens, what it serves, where it stores, how to pull. */
-export function banner({version, config, source, address, pid, interfaces}: Running): string {
+export function banner({version, config, source, address, pid, interfaces}: ServerInfo): string {
   const {blobs, metadata} = config.storage;
   const others = hostsForOthers(address.host, interfaces).map((host) => `${host}:${address.port}`);
   return `backref ${version} listens on ${listeningText(address)}
@@ -45,7 +45,7 @@ export const listeningText = ({url, host, port}: Listening): string =>
   isEveryAddress(host) ? `every address of this machine, port ${port}` : url;
 
 /** The hosts that clients on other machines use; none when they cannot reach this server. */
-function hostsForOthers(host: string, interfaces: Running['interfaces']): string[] {
+function hostsForOthers(host: string, interfaces: ServerInfo['interfaces']): string[] {
   if (isLoopback(host)) return [];
   if (!isEveryAddress(host)) return [bracketed(host)];
   return Object.values(interfaces)

@@ -2,7 +2,7 @@ import type {ReferrerNode} from '../artifact/tree.ts';
 import {printable} from './report.ts';
 
 /** A subject with everything that refers to it. */
-export interface Section {
+export interface SubjectTree {
   digest: string;
   /** The subject's, when it exists. */
   mediaType: string | undefined;
@@ -44,14 +44,14 @@ export function humanAge(created: string | undefined, now: number): string {
 const onOneLine = (text: string): string => printable(text).replaceAll('\n', '?');
 
 /** One line of a tree: the branches and the type, then columns that are aligned. */
-interface Line {
+interface TreeLine {
   name: string;
   size: string;
   age: string;
   digest: string;
 }
 
-function* linesOf(nodes: readonly ReferrerNode[], indent: string, now: number): Generator<Line> {
+function* linesOf(nodes: readonly ReferrerNode[], indent: string, now: number): Generator<TreeLine> {
   for (const [index, {artifactType, digest, size, annotations, referrers}] of nodes.entries()) {
     const isLast = index === nodes.length - 1;
     yield {
@@ -65,7 +65,7 @@ function* linesOf(nodes: readonly ReferrerNode[], indent: string, now: number): 
 }
 
 /** The digest comes last and is never shortened, so that it can be copied. */
-function align(lines: readonly Line[]): string[] {
+function align(lines: readonly TreeLine[]): string[] {
   const [name, size, age] = (['name', 'size', 'age'] as const).map((column) =>
     Math.max(...lines.map((line) => line[column].length)),
   );
@@ -84,7 +84,7 @@ function align(lines: readonly Line[]): string[] {
  * @param name the repository or layout.
  * @param now milliseconds since the epoch.
  */
-export function drawTree(name: string, sections: readonly Section[], now: number): string {
+export function drawTree(name: string, sections: readonly SubjectTree[], now: number): string {
   const texts = sections.map(({digest, platform, referrers}) => {
     const heading = platform === undefined ? `${name}@${digest}` : `${onOneLine(platform)}  ${digest}`;
     const lines = referrers.length === 0 ? ['└── no referrers'] : align([...linesOf(referrers, '', now)]);

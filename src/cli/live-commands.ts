@@ -10,7 +10,7 @@ import {type CommandIo, createJsonReport, createTextReport, type Wording} from '
 const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 
 /** A signal ended the command. */
-class Interrupted extends Error {
+class InterruptedBySignal extends Error {
   readonly exitCode: number;
 
   constructor(signal: 'SIGINT' | 'SIGTERM') {
@@ -58,7 +58,7 @@ export async function runCommand<State, Result>(
     return exitCodeOf(result);
   } catch (error) {
     report.error(error);
-    return error instanceof Interrupted ? error.exitCode : 1;
+    return error instanceof InterruptedBySignal ? error.exitCode : 1;
   }
 }
 
@@ -75,7 +75,7 @@ export async function expectStore({storage: {metadata}}: Config): Promise<void> 
 
 /**
  * Uses the commands of the running server, which then sees their effect at once; without one, opens the store itself.
- * @param use its signal is aborted by the first SIGINT or SIGTERM, with an Interrupted as its reason.
+ * @param use its signal is aborted by the first SIGINT or SIGTERM, with an InterruptedBySignal as its reason.
  */
 async function withCommands<T>(
   config: Config,
@@ -83,7 +83,7 @@ async function withCommands<T>(
   use: (commands: Commands, signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const interrupted = new AbortController();
-  const interrupt = (name: 'SIGINT' | 'SIGTERM') => interrupted.abort(new Interrupted(name));
+  const interrupt = (name: 'SIGINT' | 'SIGTERM') => interrupted.abort(new InterruptedBySignal(name));
   for (const name of SIGNALS) process.once(name, interrupt);
   try {
     const remote = await connectCommands(config.storage.path);

@@ -6,7 +6,7 @@ import {systemClock} from '../clock.ts';
 import {openTarget} from '../library.ts';
 import {parseReference} from '../oci/name.ts';
 import {explain, parseArtifactReference, registryAccess} from './artifact-reference.ts';
-import {drawTree, type Section} from './draw-tree.ts';
+import {drawTree, type SubjectTree} from './draw-tree.ts';
 import {type CommandIo, failed, misused} from './report.ts';
 
 export interface ReferrersFlags {
@@ -52,13 +52,17 @@ function wantedPlatforms(
 }
 
 /** The subject's own referrers, unless one platform is selected, then those of each selected platform. */
-async function sectionsOf(target: ArtifactTarget, text: string, flags: ReferrersFlags): Promise<Section[]> {
+async function sectionsOf(
+  target: ArtifactTarget,
+  text: string,
+  flags: ReferrersFlags,
+): Promise<SubjectTree[]> {
   const reference = parseReference(text);
   const manifest = await target.manifest(reference);
   const digest = manifest?.digest ?? (await resolveSubject(target, reference));
   const platforms = wantedPlatforms(manifest, flags, target.name);
   const types = flags.artifactType;
-  const sections: Section[] = [];
+  const sections: SubjectTree[] = [];
   if (flags.platform === undefined) {
     const {mediaType} = manifest ?? {mediaType: undefined};
     sections.push({digest, mediaType, platform: undefined, referrers: await treeOf(target, digest, types)});

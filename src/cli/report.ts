@@ -42,7 +42,7 @@ export function createTextReport<State, Result>(
   wording: Wording<State, Result>,
   {stdout, stderr}: CommandIo,
 ): Report<State, Result> {
-  const progress = createProgress(stderr);
+  const progress = createProgressDisplay(stderr);
   return {
     progress: (state) => progress.show(...wording.progress(state)),
     result(result) {
@@ -85,7 +85,7 @@ const messageOf = (error: unknown): string => (error instanceof Error ? error.me
 /** Replaces control characters and those that change the order of text. Line breaks stay. */
 export const printable = (text: string): string => text.replaceAll(/[^\P{Cc}\n]|\p{Cf}/gu, '?');
 
-export interface Progress {
+export interface ProgressDisplay {
   /** @param done how much of the work is done, 0 to 1. */
   show(done: number, text: string): void;
   /** Clears the line for what is written next. */
@@ -106,11 +106,11 @@ function bar(done: number): string {
 }
 
 /** On a terminal, a bar that is redrawn in place; elsewhere a line for every tenth of the work. */
-export function createProgress(screen: Screen): Progress {
+export function createProgressDisplay(screen: Screen): ProgressDisplay {
   return screen.isTTY ? createBar(screen) : createLines(screen);
 }
 
-function createBar(screen: Screen): Progress {
+function createBar(screen: Screen): ProgressDisplay {
   let drawn = false;
   return {
     show(done, text) {
@@ -125,7 +125,7 @@ function createBar(screen: Screen): Progress {
   };
 }
 
-function createLines(screen: Screen): Progress {
+function createLines(screen: Screen): ProgressDisplay {
   let shown = 0;
   return {
     show(done, text) {

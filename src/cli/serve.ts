@@ -4,7 +4,7 @@ import {systemClock} from '../clock.ts';
 import {configWarnings} from '../config/checks.ts';
 import type {Config} from '../config.ts';
 import {createLog, type Log, logEvents} from '../observe/log.ts';
-import {banner, listeningText, type Running} from './banner.ts';
+import {banner, listeningText, type ServerInfo} from './banner.ts';
 import {type ConfigOptions, loadConfiguration} from './configuration.ts';
 import {folderFault, listenFault, surviveFaults} from './faults.ts';
 import {reloadConfiguration} from './reload.ts';
@@ -77,9 +77,9 @@ const openLog = ({log}: Config, {stdout}: CommandIo): Promise<Log> =>
   });
 
 /** Reports that the server listens: to a person with a banner, else in the log. */
-function announce(running: Running, log: Log, {stdout}: CommandIo): void {
-  const {config, address, source, pid} = running;
-  if (config.log.format === 'pretty') stdout.write(`${banner(running)}\n`);
+function announce(info: ServerInfo, log: Log, {stdout}: CommandIo): void {
+  const {config, address, source, pid} = info;
+  if (config.log.format === 'pretty') stdout.write(`${banner(info)}\n`);
   else
     log({
       level: 'info',

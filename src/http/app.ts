@@ -5,7 +5,7 @@ import type {Access} from '../registry/access.ts';
 import type {Registries} from '../registry/registries.ts';
 import type {Answer} from './answer.ts';
 import {callerOf, refuseLoop} from './caller.ts';
-import {headerOf, parseTarget, refuseHosts, refuseOverlong} from './request.ts';
+import {headerOf, parseRequestTarget, refuseHosts, refuseOverlong} from './request.ts';
 import {createRouter, endpointsOf, type RequestState, type Verbs} from './routes.ts';
 import {createSender} from './send.ts';
 
@@ -53,7 +53,7 @@ export function createApp(parts: AppParts): Koa<RequestState> {
 function readTarget(ctx: Context): void {
   refuseOverlong(ctx.originalUrl);
   refuseHosts(ctx.req);
-  const {path, host} = parseTarget(ctx.originalUrl);
+  const {path, host} = parseRequestTarget(ctx.originalUrl);
   ctx.url = path;
   if (host !== undefined) ctx.req.headers.host = host;
 }

@@ -2,32 +2,32 @@ import type {Socket} from 'node:net';
 import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
 
-/** The connections of one server, including those that HTTP has let go of. */
+/** The connections of one server, including those that node's HTTP server no longer tracks, e.g. after `CONNECT`. */
 export interface Connections {
-  /** Tracks a connection until it closes, and cuts it when its client takes none of the bytes that wait for it. */
+  /** Tracks a connection until it closes, and disconnects its client when that reads nothing of its response. */
   add(socket: Socket): void;
-  /** Cuts all of them. */
+  /** Disconnects all clients. */
   destroyAll(): void;
 }
 
 export interface ConnectionsParts {
-  /** Milliseconds in which a client has to take some of the bytes that wait for it. */
+  /** Milliseconds within which a client must read some of the bytes that are waiting for it. */
   sendTimeout: number;
   clock: Clock;
   events: Events;
 }
 
-/** Checks per `sendTimeout`. A stalled client is cut off at most one interval late. */
+/** Checks per `sendTimeout`. A stalled client is disconnected at most one interval late. */
 const CHECKS_PER_TIMEOUT = 4;
 
 /** The bytes that a connection had sent at the last check, and the number of checks since it last made progress. */
-interface Progress {
+interface LastCheck {
   sent: number;
   idleChecks: number;
 }
 
 export function createConnections({sendTimeout, clock, events}: ConnectionsParts): Connections {
-  const open = new Map<Socket, Progress>();
+  const open = new Map<Socket, LastCheck>();
   let watching = false;
 
   function watch(): void {
@@ -36,19 +36,19 @@ export function createConnections({sendTimeout, clock, events}: ConnectionsParts
   }
 
   function check(): void {
-    for (const [socket, progress] of open) {
+    for (const [socket, last] of open) {
       const waiting = socket.writableLength;
       // What the system has accepted, which it does no faster than the client reads.
       const sent = socket.bytesWritten - waiting;
-      const isIdle = waiting > 0 && sent === progress.sent;
-      progress.sent = sent;
-      progress.idleChecks = isIdle ? progress.idleChecks + 1 : 0;
-      if (progress.idleChecks >= CHECKS_PER_TIMEOUT) cut(socket);
+      const isIdle = waiting > 0 && sent === last.sent;
+      last.sent = sent;
+      last.idleChecks = isIdle ? last.idleChecks + 1 : 0;
+      if (last.idleChecks >= CHECKS_PER_TIMEOUT) disconnect(socket);
     }
     watch();
   }
 
-  function cut(socket: Socket): void {
+  function disconnect(socket: Socket): void {
     events.emit('client.stalled', {address: socket.remoteAddress, ms: sendTimeout});
     socket.destroy();
   }

@@ -2,7 +2,7 @@ import type {Readiness} from '../registry/readiness.ts';
 import type {Answer, Handler} from './answer.ts';
 
 /** Figures for a monitoring system. */
-export interface Metrics {
+export interface MetricsSource {
   readonly contentType: string;
   text(): Promise<string>;
 }
@@ -27,7 +27,7 @@ export const getReadiness =
   };
 
 export const getMetrics =
-  (metrics: Metrics): Handler<undefined> =>
+  (metrics: MetricsSource): Handler<undefined> =>
   async () => ({
     status: 200,
     headers: {'Content-Type': metrics.contentType},

@@ -37,7 +37,7 @@ export function refuseOverlong(target: string): void {
 const ABSOLUTE = /^https?:\/\/([^/?#]+)(.*)$/is;
 
 /** A request target in origin-form, with the host that it names itself. */
-export interface Target {
+export interface RequestTarget {
   /** Path and query; begins with a slash. */
   path: string;
   /** Takes precedence over the `Host` header; undefined where the target names none. */
@@ -48,7 +48,7 @@ export interface Target {
  * Takes origin-form, and absolute-form as clients send it to proxies (RFC 9112, section 3.2).
  * @throws OciError 400 for every other form
  */
-export function parseTarget(target: string): Target {
+export function parseRequestTarget(target: string): RequestTarget {
   if (target.startsWith('/')) return {path: target, host: undefined};
   const [, host, rest = ''] = ABSOLUTE.exec(target) ?? [];
   if (host !== undefined) return {path: rest.startsWith('/') ? rest : `/${rest}`, host};

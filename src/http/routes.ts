@@ -16,7 +16,7 @@ import type {TagLists} from '../registry/tags/tag-lists.ts';
 import type {Answer, Handler} from './answer.ts';
 import {deleteBlob, getBlob, headBlob} from './blobs.ts';
 import {listCatalog} from './catalog.ts';
-import {getHealth, getMetrics, getReadiness, type Metrics, ping} from './health.ts';
+import {getHealth, getMetrics, getReadiness, type MetricsSource, ping} from './health.ts';
 import {deleteManifest, getManifest, headManifest, putManifest} from './manifests.ts';
 import {listReferrers} from './referrers.ts';
 import {headerOf, type Request, singleParameter} from './request.ts';
@@ -31,7 +31,7 @@ export interface Verbs {
   catalog: Catalog;
   referrers: Referrers;
   push: Push;
-  metrics: Metrics;
+  metrics: MetricsSource;
   readiness: Readiness;
 }
 

@@ -5,7 +5,7 @@ import {type Level, LINES} from './lines.ts';
 import {describeError, scrub} from './scrub.ts';
 
 /** One line of the log. */
-interface Entry {
+interface LogEntry {
   level: Level;
   /** What happened, for machines, e.g. `upstream.throttled`. */
   event: string;
@@ -15,7 +15,7 @@ interface Entry {
   facts: Record<string, unknown>;
 }
 
-export type Log = (entry: Entry) => void;
+export type Log = (entry: LogEntry) => void;
 
 export interface LogDeps {
   /** Takes whole lines, newline included. */
@@ -70,7 +70,7 @@ async function createJsonWriter(deps: LogDeps): Promise<Log> {
   return ({level, event, facts}) => logger[level]({event, ...scrubFacts(facts)});
 }
 
-const scrubFacts = (facts: Entry['facts']): Entry['facts'] =>
+const scrubFacts = (facts: LogEntry['facts']): LogEntry['facts'] =>
   Object.fromEntries(
     Object.entries(facts).map(([key, value]) => {
       if (value instanceof Error) return [key, scrub(describeError(value))];

@@ -1,6 +1,6 @@
 import {Counter, Gauge, Histogram, Registry} from 'prom-client';
 import type {Events, Outcome} from '../events.ts';
-import {type Levels, processMetrics, registerLevels} from './levels.ts';
+import {type GaugeSources, processMetrics, registerGauges} from './gauges.ts';
 
 /** The metrics of one server in the text format of Prometheus. */
 export interface Metrics {
@@ -12,9 +12,9 @@ export interface Metrics {
  * Counts the events of one server. Labels are names from the configuration and the code, never a client's text, so
  * their number is bounded.
  */
-export function createMetrics(events: Events, levels: Levels): Metrics {
+export function createMetrics(events: Events, sources: GaugeSources): Metrics {
   const registry = new Registry();
-  registerLevels(registry, levels);
+  registerGauges(registry, sources);
   const instruments = createInstruments(registry);
   countRequests(events, instruments);
   countServed(events, instruments);

@@ -15,7 +15,7 @@ const OPEN_OBJECT = 0x7b;
 const CLOSE_OBJECT = 0x7d;
 
 /** The keys of an object that is being read; `empty` before the first one, so that a million of `{}` cost nothing. */
-type Level = Set<string> | 'empty' | 'array';
+type OpenContainer = Set<string> | 'empty' | 'array';
 
 /**
  * Checks JSON text, before it is parsed, for two dangers: nesting that is expensive to build, and duplicate keys, of which
@@ -24,7 +24,7 @@ type Level = Set<string> | 'empty' | 'array';
  * @returns what is wrong, as the end of a sentence; undefined when nothing is.
  */
 export function jsonFault(text: string): string | undefined {
-  const levels: Level[] = [];
+  const levels: OpenContainer[] = [];
   let keyNext = false;
   for (let at = 0; at < text.length; at++) {
     switch (text.charCodeAt(at)) {
@@ -80,7 +80,7 @@ function keyIn(literal: string): string {
 }
 
 /** False when the innermost object already has the key. */
-function added(levels: Level[], key: string): boolean {
+function added(levels: OpenContainer[], key: string): boolean {
   const last = levels.length - 1;
   const level = levels[last];
   if (level === undefined || level === 'array') return true;

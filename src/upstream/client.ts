@@ -3,11 +3,11 @@ import type {Clock} from '../clock.ts';
 import type {UpstreamConfig} from '../config.ts';
 import type {Events} from '../events.ts';
 import type {RepositoryName} from '../oci/name.ts';
+import {type Ask, createAsk, type Resource} from './ask.ts';
 import {createAuth} from './auth/auth.ts';
 import {type Credentials, createCredentials} from './auth/credentials.ts';
 import {createLoginGate, type LoginGate} from './auth/login.ts';
 import {createTokens} from './auth/token.ts';
-import {createExchange, type Exchange, type Resource} from './exchange.ts';
 import {type Upstream, UpstreamFailure, UpstreamRefusal, type UpstreamWriter} from './port.ts';
 import {type Agents, createAgents, proxyNames} from './transport/agents.ts';
 import {createRateGates, type RateGates} from './transport/rate-limits.ts';
@@ -59,18 +59,17 @@ export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): Ups
     );
   }
   const root = `${upstream.origin}${upstream.pathname.replace(/\/$/, '')}/v2`;
-  const {exchange, agents} = connect(options, upstream, new URL(`${root}/`), deps);
-  return createVerbs(upstream.host, root, exchange, agents, deps);
+  const {ask, agents} = connect(options, upstream, new URL(`${root}/`), deps);
+  return createVerbs(upstream.host, root, ask, agents, deps);
 }
 
 function createVerbs(
   host: string,
   root: string,
-  exchange: Exchange,
+  ask: Ask,
   agents: Agents,
   {clock, events}: UpstreamDeps,
 ): UpstreamClient {
-  const ask: Exchange['ask'] = (request) => exchange.ask(request);
   const to = (repository: RepositoryName, path: string, caller: Caller): Resource => ({
     url: new URL(`${root}/${repository}/${path}`),
     repository,
@@ -143,7 +142,7 @@ function connect(
   upstream: URL,
   base: URL,
   {clock, events, via, env = process.env}: UpstreamDeps,
-): {exchange: Exchange; agents: Agents} {
+): {ask: Ask; agents: Agents} {
   const {host} = upstream;
   const agents = createAgents(options.ca, env);
   const gates = createRateGates(host, clock, ({host: limiting, reason, retryAfter}) =>
@@ -165,7 +164,7 @@ function connect(
     clock,
     budget: timeouts.headers,
   });
-  const exchange = createExchange(options, {
+  const ask = createAsk(options, {
     upstream,
     send,
     sendStream,
@@ -178,7 +177,7 @@ function connect(
     via,
     base,
   });
-  return {exchange, agents};
+  return {ask, agents};
 }
 
 function createGate(host: string, credentials: Credentials, clock: Clock, events: Events): LoginGate {

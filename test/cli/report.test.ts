@@ -1,5 +1,5 @@
 import test from 'ava';
-import {createProgress} from '../../src/cli/report.ts';
+import {createProgressDisplay} from '../../src/cli/report.ts';
 
 function screen(settings: {isTTY?: boolean; columns?: number}) {
   const written: string[] = [];
@@ -8,7 +8,7 @@ function screen(settings: {isTTY?: boolean; columns?: number}) {
 
 test('on a terminal a bar is redrawn in place, and cleared at the end', (t) => {
   const terminal = screen({isTTY: true, columns: 80});
-  const progress = createProgress(terminal);
+  const progress = createProgressDisplay(terminal);
   progress.show(0, 'nothing');
   progress.show(0.5, 'half');
   progress.show(1, 'all');
@@ -24,7 +24,7 @@ test('on a terminal a bar is redrawn in place, and cleared at the end', (t) => {
 
 test('a bar never wraps', (t) => {
   const terminal = screen({isTTY: true, columns: 20});
-  createProgress(terminal).show(0.5, 'a long text');
+  createProgressDisplay(terminal).show(0.5, 'a long text');
   t.is(terminal.written[0], '\r[######......]  50 \x1b[K');
 });
 
@@ -32,7 +32,7 @@ test('a bar with the text of a large store fits 80 columns, even when the width 
   for (const columns of [80, 0]) {
     const terminal = screen({isTTY: true, columns});
     const text = '123,456/123,456 tags, 12,345 referrers, 1,234,567 requests';
-    createProgress(terminal).show(0.99, text);
+    createProgressDisplay(terminal).show(0.99, text);
     const line = `[############]  99 %  ${text}`;
     t.true(line.length < 81, String(line.length));
     t.is(terminal.written[0], `\r${line.slice(0, 79)}\x1b[K`);
@@ -41,7 +41,7 @@ test('a bar with the text of a large store fits 80 columns, even when the width 
 
 test('without a terminal there is a line for every tenth', (t) => {
   const file = screen({});
-  const progress = createProgress(file);
+  const progress = createProgressDisplay(file);
   for (let step = 0; step <= 1000; step++) progress.show(step / 1000, `step ${step}`);
   progress.end();
   t.is(file.written.length, 10);

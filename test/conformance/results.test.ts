@@ -24,7 +24,7 @@ test('counts an error of the suite as a failure', (t) => {
   t.is(tests[1]?.verdict, 'failed');
 });
 
-test('reads what the suite skipped because of its settings as switched off', (t) => {
+test('reads what the suite skipped because of its settings as disabled', (t) => {
   t.deepEqual(
     parseReport(files).tests.map(({verdict}) => verdict),
     ['passed', 'failed', 'skipped', 'off'],

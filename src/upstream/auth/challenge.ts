@@ -1,4 +1,5 @@
 import {getDomain} from 'tldts';
+
 /** One challenge of a `WWW-Authenticate` field. */
 export interface Challenge {
   /** Lower case: `bearer`, `basic`. */

@@ -23,7 +23,7 @@ const dockerConfig = z.object({
   credsStore: z.string().optional(),
 });
 const helperAnswer = z.object({Username: z.string(), Secret: z.string()});
-type Auth = z.infer<typeof auth>;
+type AuthEntry = z.infer<typeof auth>;
 
 /** The host of a key such as `ghcr.io`, `https://ghcr.io` or `https://ghcr.io/v1/`. */
 const hostOfKey = (key: string): string => key.replace(/^https?:\/\//, '').split('/', 1)[0] ?? '';
@@ -34,7 +34,7 @@ function entryFor<T>(entries: Record<string, T>, keys: readonly string[]): T | u
   return Object.entries(entries).find(([key]) => keys.includes(hostOfKey(key)))?.[1];
 }
 
-function loginOf({auth: encoded, username, password, identitytoken}: Auth): Login | undefined {
+function loginOf({auth: encoded, username, password, identitytoken}: AuthEntry): Login | undefined {
   if (identitytoken) return {kind: 'identity-token', token: identitytoken};
   if (username && password !== undefined) return {kind: 'basic', username, password};
   // Next to a credential store, Docker writes entries without credentials.

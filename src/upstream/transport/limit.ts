@@ -33,7 +33,7 @@ interface Waiter {
   refuse(error: Error): void;
 }
 
-interface Holder {
+interface SlotHolder {
   readonly demand: Demand;
   stop: (() => void) | undefined;
   stopped: boolean;
@@ -51,7 +51,7 @@ class SlotLimit implements Limit {
   #free: number;
   readonly #waiting = new Set<Waiter>();
   /** Holders whose downloads may become unwanted. */
-  readonly #holders = new Set<Holder>();
+  readonly #holders = new Set<SlotHolder>();
 
   constructor(slots: number) {
     this.#slots = slots;
@@ -65,7 +65,7 @@ class SlotLimit implements Limit {
 
   #hold(demand: Demand): Slot {
     this.#free--;
-    const holder: Holder = {demand, stop: undefined, stopped: false};
+    const holder: SlotHolder = {demand, stop: undefined, stopped: false};
     if (demand !== WANTED) this.#holders.add(holder);
     const unwatch = demand.watch(() => this.#interrupt());
     let held = true;

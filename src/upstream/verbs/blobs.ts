@@ -1,4 +1,4 @@
-import type {Exchange, Resource} from '../exchange.ts';
+import type {Ask, Resource} from '../ask.ts';
 import {type BlobBody, type Demand, type RequestedRange, UpstreamFailure} from '../port.ts';
 import {discard} from '../transport/body.ts';
 import {contentLength, header, type Reply} from '../transport/reply.ts';
@@ -38,7 +38,7 @@ export function parseContentRange(field: string | undefined): ContentRange | und
  * servers send it with every HEAD, and empty blobs are rare.
  */
 export async function headBlob(
-  ask: Exchange['ask'],
+  ask: Ask,
   resource: Resource,
 ): Promise<{size: number | undefined} | undefined> {
   const expected = [404, 405, 501];
@@ -48,10 +48,7 @@ export async function headBlob(
   return size ? {size} : sizeByRange(ask, resource);
 }
 
-async function sizeByRange(
-  ask: Exchange['ask'],
-  resource: Resource,
-): Promise<{size: number | undefined} | undefined> {
+async function sizeByRange(ask: Ask, resource: Resource): Promise<{size: number | undefined} | undefined> {
   const headers = {...ANY, range: 'bytes=0-0'};
   // An empty blob has no first byte: 416 with `bytes */0`.
   const reply = await ask({...resource, method: 'GET', headers, slot: 'heads', expected: [404, 416]});
@@ -111,7 +108,7 @@ async function* exactly(
  * @returns undefined when the upstream says that there is no such blob. The connection is held until the body ends.
  */
 export async function getBlob(
-  ask: Exchange['ask'],
+  ask: Ask,
   resource: Resource,
   range: RequestedRange | undefined,
   place: {slot: 'bodies'; demand: Demand | undefined} | {slot: 'streams'},
@@ -134,7 +131,7 @@ export async function getBlob(
 }
 
 /** @throws UpstreamRefusal when there is no such blob (404), or blobs cannot be deleted (405). */
-export async function deleteBlob(ask: Exchange['ask'], resource: Resource): Promise<void> {
+export async function deleteBlob(ask: Ask, resource: Resource): Promise<void> {
   const request = {...resource, method: 'DELETE', headers: {}, body: EMPTY, slot: 'heads'} as const;
   await write(ask, request, 'to delete the blob');
 }

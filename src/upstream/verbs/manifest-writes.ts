@@ -1,7 +1,7 @@
 import {blobOf} from '../../oci/blob.ts';
 import {algorithmOf, digestOf} from '../../oci/digest.ts';
 import {isTag, type Reference, type Tag} from '../../oci/name.ts';
-import type {Exchange, Resource} from '../exchange.ts';
+import type {Ask, Resource} from '../ask.ts';
 import {type ManifestTaken, type OutgoingManifest, UpstreamFailure} from '../port.ts';
 import {header, type Reply} from '../transport/reply.ts';
 import {digestIn, getManifest} from './manifests.ts';
@@ -21,7 +21,7 @@ function isStored(reply: Reply, bytes: Buffer): boolean {
 
 /** @throws UpstreamFailure `protocol` when the registry does not have exactly these bytes under the reference. */
 async function requireStored(
-  ask: Exchange['ask'],
+  ask: Ask,
   resource: Resource,
   reference: Reference,
   bytes: Buffer,
@@ -42,7 +42,7 @@ async function requireStored(
  * @throws UpstreamRefusal; UpstreamFailure, also when the registry does not have the manifest afterwards.
  */
 export async function putManifest(
-  ask: Exchange['ask'],
+  ask: Ask,
   resource: Resource,
   reference: Reference,
   {mediaType, bytes, tags = [], ifMatch}: OutgoingManifest,
@@ -62,7 +62,7 @@ export async function putManifest(
  * Deletes a tag or a manifest (distribution-spec, end-9).
  * @throws UpstreamRefusal when there is none (404), or it cannot be deleted (400, 405).
  */
-export async function deleteManifest(ask: Exchange['ask'], resource: Resource): Promise<void> {
+export async function deleteManifest(ask: Ask, resource: Resource): Promise<void> {
   const request = {...resource, method: 'DELETE', headers: {}, body: EMPTY, slot: 'heads'} as const;
   await write(ask, request, 'to delete the manifest');
 }

@@ -2,7 +2,7 @@ import {algorithmOf, type Digest, digestOf, isDigest} from '../../oci/digest.ts'
 import {isManifestShaped} from '../../oci/manifest.ts';
 import {bareMediaType, MANIFEST_ACCEPT} from '../../oci/media-type.ts';
 import {isDigestReference, type Reference} from '../../oci/name.ts';
-import type {Exchange, Resource} from '../exchange.ts';
+import type {Ask, Resource} from '../ask.ts';
 import {type ManifestBody, type ManifestHead, UpstreamFailure} from '../port.ts';
 import {collect, discard} from '../transport/body.ts';
 import {contentLength, header, type Reply} from '../transport/reply.ts';
@@ -42,7 +42,7 @@ function requireManifest({bytes, digest, mediaType}: ManifestBody, tag: Referenc
  * @returns undefined when the upstream says that there is no such manifest.
  */
 export async function getManifest(
-  ask: Exchange['ask'],
+  ask: Ask,
   resource: Resource,
   reference: Reference,
   cacheControl?: 'no-cache',
@@ -73,7 +73,7 @@ function strongEtag({headers}: Reply): string | undefined {
  * @param reference the last part of the resource's URL.
  */
 export async function headManifest(
-  ask: Exchange['ask'],
+  ask: Ask,
   resource: Resource,
   reference: Reference,
 ): Promise<ManifestHead | undefined> {

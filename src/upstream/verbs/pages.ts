@@ -1,6 +1,6 @@
 import LinkHeader from 'http-link-header';
 import type {Clock} from '../../clock.ts';
-import type {Exchange, Resource} from '../exchange.ts';
+import type {Ask, Resource} from '../ask.ts';
 import {UpstreamFailure} from '../port.ts';
 import {header, type Reply} from '../transport/reply.ts';
 
@@ -92,7 +92,7 @@ function linkToNext(field: string | undefined, host: string): string | undefined
  * together take too long: an incomplete list is not returned.
  */
 export async function* readPages(
-  ask: Exchange['ask'],
+  ask: Ask,
   resource: Resource,
   {what, accept, expected, maxPages}: PagedList,
   clock: Clock,

@@ -4,7 +4,7 @@ import {type Descriptor, readDescriptor} from '../../oci/descriptor.ts';
 import {isUnsupportedDigest} from '../../oci/digest.ts';
 import {OCI_INDEX} from '../../oci/media-type.ts';
 import {type SkippedReferrer, UNSUPPORTED_DIGEST} from '../../oci/referrers.ts';
-import type {Exchange, Resource} from '../exchange.ts';
+import type {Ask, Resource} from '../ask.ts';
 import {type ListedReferrers, UpstreamFailure} from '../port.ts';
 import {collect, discard} from '../transport/body.ts';
 import {explanationOf, HtmlAnswer, header, type Reply} from '../transport/reply.ts';
@@ -22,11 +22,11 @@ const REFERRERS = {
 };
 
 /** A descriptor, or an entry whose digest has an algorithm that we do not support. */
-type Entry = {descriptor: Descriptor} | {skipped: SkippedReferrer};
+type ListEntry = {descriptor: Descriptor} | {skipped: SkippedReferrer};
 
 const unsupported = z.object({digest: z.string().refine(isUnsupportedDigest)});
 
-const entry = z.unknown().transform((value, context): Entry => {
+const entry = z.unknown().transform((value, context): ListEntry => {
   const descriptor = readDescriptor(value);
   if (descriptor) return {descriptor};
   const {data} = unsupported.safeParse(value);
@@ -40,7 +40,7 @@ const index = z.object({
   manifests: z.array(entry),
 });
 
-function parsePage(bytes: Buffer, host: string): Entry[] {
+function parsePage(bytes: Buffer, host: string): ListEntry[] {
   try {
     return index.parse(JSON.parse(bytes.toString('utf8'))).manifests;
   } catch {
@@ -66,7 +66,7 @@ const isReferrersAnswer = ({status, headers}: Reply): boolean =>
  * @throws UpstreamFailure when that is unclear, or when any page fails: an incomplete list is not returned.
  */
 export async function listReferrers(
-  ask: Exchange['ask'],
+  ask: Ask,
   resource: Resource,
   clock: Clock,
 ): Promise<ListedReferrers | 'no-api' | 'unknown-repository'> {

@@ -1,5 +1,5 @@
 import {blobOf} from '../../oci/blob.ts';
-import type {ApiRequest, Exchange} from '../exchange.ts';
+import type {ApiRequest, Ask} from '../ask.ts';
 import {UpstreamRefusal} from '../port.ts';
 import {discard} from '../transport/body.ts';
 import {explanationOf, REFUSALS, type Reply} from '../transport/reply.ts';
@@ -13,11 +13,7 @@ export const EMPTY = blobOf(Buffer.alloc(0));
  * @param what completes the refusal's message, "refuses …".
  * @throws UpstreamRefusal with the registry's own reason when it refuses; UpstreamFailure when it cannot be asked.
  */
-export async function write(
-  ask: Exchange['ask'],
-  request: Omit<ApiRequest, 'expected'>,
-  what: string,
-): Promise<Reply> {
+export async function write(ask: Ask, request: Omit<ApiRequest, 'expected'>, what: string): Promise<Reply> {
   const reply = await ask({...request, expected: REFUSALS});
   const {status} = reply;
   if (status < 300) {

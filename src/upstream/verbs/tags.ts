@@ -1,6 +1,6 @@
 import {z} from 'zod';
 import type {Clock} from '../../clock.ts';
-import type {Exchange, Resource} from '../exchange.ts';
+import type {Ask, Resource} from '../ask.ts';
 import {UpstreamFailure} from '../port.ts';
 import {collect, discard} from '../transport/body.ts';
 import {MAX_PAGE_BYTES, readPages} from './pages.ts';
@@ -38,7 +38,7 @@ const whatPage = (limit: number): string =>
  * @throws UpstreamFailure when any page fails, or all of them are too large: an incomplete list is not returned.
  */
 export async function listTags(
-  ask: Exchange['ask'],
+  ask: Ask,
   resource: Resource,
   clock: Clock,
   spend: () => void = () => {},
@@ -48,7 +48,7 @@ export async function listTags(
   let left = MAX_LIST_BYTES;
   const url = new URL(resource.url);
   url.searchParams.set('n', String(PAGE_SIZE));
-  const spendAndAsk: Exchange['ask'] = async (request) => {
+  const spendAndAsk: Ask = async (request) => {
     spend();
     return ask(request);
   };

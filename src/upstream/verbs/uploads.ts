@@ -1,6 +1,6 @@
 import type {BlobSource} from '../../oci/blob.ts';
 import type {Digest} from '../../oci/digest.ts';
-import type {Exchange, Resource} from '../exchange.ts';
+import type {Ask, Resource} from '../ask.ts';
 import {
   type BlobTaken,
   type NewUpload,
@@ -42,7 +42,7 @@ function beginUrl({url}: Resource, {mount, algorithm}: NewUpload): URL {
  * @throws UpstreamRefusal, UpstreamFailure
  */
 export async function beginUpload(
-  ask: Exchange['ask'],
+  ask: Ask,
   resource: Resource,
   wanted: NewUpload,
 ): Promise<UpstreamUpload | 'mounted'> {
@@ -101,7 +101,7 @@ async function unlessEnded(reply: Promise<Reply>): Promise<Reply | undefined> {
 
 /** Sends bytes to a session, once. An empty chunk can be sent again, so it goes as an ordinary body. */
 async function sendChunk(
-  ask: Exchange['ask'],
+  ask: Ask,
   resource: Resource,
   {method, chunk, what}: {method: 'PATCH' | 'PUT'; chunk: OutgoingChunk; what: string},
 ): Promise<{reply: Reply; sent: number}> {
@@ -133,7 +133,7 @@ async function sendChunk(
  * reading the bytes throws.
  */
 export async function appendUpload(
-  ask: Exchange['ask'],
+  ask: Ask,
   resource: Resource,
   known: number,
   chunk: OutgoingChunk,
@@ -150,7 +150,7 @@ export async function appendUpload(
  * @returns undefined when the upstream says that there is no such upload.
  */
 export async function uploadState(
-  ask: Exchange['ask'],
+  ask: Ask,
   resource: Resource,
   known: number,
 ): Promise<UpstreamUpload | undefined> {
@@ -168,7 +168,7 @@ export async function uploadState(
  * @param resource its URL is the session's location.
  */
 export async function finishUpload(
-  ask: Exchange['ask'],
+  ask: Ask,
   resource: Resource,
   digest: Digest,
   chunk: OutgoingChunk,
@@ -179,13 +179,13 @@ export async function finishUpload(
 }
 
 /** Cancels an upload (distribution-spec, end-14). Succeeds when the upstream does not know it any more. */
-export async function cancelUpload(ask: Exchange['ask'], resource: Resource): Promise<void> {
+export async function cancelUpload(ask: Ask, resource: Resource): Promise<void> {
   const request = {...resource, method: 'DELETE', headers: {}, body: EMPTY, slot: 'heads'} as const;
   await unlessEnded(write(ask, request, 'to cancel an upload'));
 }
 
 /** @returns false when the registry did not say that it created the blob. */
-async function upload(ask: Exchange['ask'], uploads: Resource, blob: BlobSource): Promise<boolean> {
+async function upload(ask: Ask, uploads: Resource, blob: BlobSource): Promise<boolean> {
   const session = await beginUpload(ask, uploads, {});
   if (session === 'mounted') return true;
   const chunk = {length: blob.size, range: undefined, bytes: blob.open()};
@@ -199,12 +199,7 @@ async function upload(ask: Exchange['ask'], uploads: Resource, blob: BlobSource)
  * @param resource its URL is that of the blob.
  * @param uploads the URL where uploads begin.
  */
-export async function pushBlob(
-  ask: Exchange['ask'],
-  resource: Resource,
-  uploads: URL,
-  blob: BlobSource,
-): Promise<void> {
+export async function pushBlob(ask: Ask, resource: Resource, uploads: URL, blob: BlobSource): Promise<void> {
   if (await headBlob(ask, resource)) return;
   for (let session = 1; ; session++) {
     try {

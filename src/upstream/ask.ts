@@ -59,17 +59,15 @@ export interface ApiRequest extends Resource {
   permission?: Pick<Permission, 'from' | 'ownScope'> & Partial<Pick<Permission, 'actions'>>;
 }
 
-export interface Exchange {
-  /**
-   * Sends a request to the upstream, with everything that belongs to it: slot, breaker, tokens, redirects, retries, and
-   * one time budget for all of them.
-   * @returns the head of a reply with a 2xx or `expected` status. Read, discard or close its body.
-   * @throws UpstreamFailure
-   */
-  ask(request: ApiRequest): Promise<Reply>;
-}
+/**
+ * Sends a request to the upstream, with everything that belongs to it: slot, breaker, tokens, redirects, retries, and one
+ * time budget for all of them.
+ * @returns the head of a reply with a 2xx or `expected` status. Read, discard or close its body.
+ * @throws UpstreamFailure
+ */
+export type Ask = (request: ApiRequest) => Promise<Reply>;
 
-export interface ExchangeDeps {
+export interface AskDeps {
   upstream: URL;
   send: Send;
   sendStream: SendStream;
@@ -93,17 +91,19 @@ const permissionOf = ({method, repository, caller, permission}: ApiRequest): Per
   ...permission,
 });
 
-export const createExchange = (options: UpstreamConfig, deps: ExchangeDeps): Exchange =>
-  new UpstreamExchange(options, deps);
+export function createAsk(options: UpstreamConfig, deps: AskDeps): Ask {
+  const requests = new ApiRequests(options, deps);
+  return (request) => requests.ask(request);
+}
 
-class UpstreamExchange implements Exchange {
+class ApiRequests {
   readonly #timeouts: UpstreamConfig['timeouts'];
-  readonly #deps: ExchangeDeps;
+  readonly #deps: AskDeps;
   readonly #host: string;
   readonly #limits: Record<SlotKind, Limit>;
   readonly #circuits: Circuits;
 
-  constructor(options: UpstreamConfig, deps: ExchangeDeps) {
+  constructor(options: UpstreamConfig, deps: AskDeps) {
     const {clock, events, upstream} = deps;
     this.#timeouts = options.timeouts;
     this.#deps = deps;

@@ -1,7 +1,7 @@
 import {collectDefaultMetrics, Gauge, Registry} from 'prom-client';
 
 /** The metrics that are read on each scrape, instead of counted from events. Sizes in bytes. */
-export interface Levels {
+export interface GaugeSources {
   version: string;
   /** Downloads in progress. */
   fillsInFlight(): number;
@@ -9,9 +9,9 @@ export interface Levels {
   freeBytes(): Promise<number>;
 }
 
-export function registerLevels(
+export function registerGauges(
   registry: Registry,
-  {version, fillsInFlight, storedBytes, freeBytes}: Levels,
+  {version, fillsInFlight, storedBytes, freeBytes}: GaugeSources,
 ): void {
   const registers = [registry];
   new Gauge({
