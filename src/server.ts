@@ -130,24 +130,26 @@ class Server implements BackrefServer {
     const lock = lockStorage(this.#config.storage, (folder, error) =>
       this.#failed(`lock the folder ${folder}`, error),
     );
+    let storage: Storage | undefined;
     try {
-      const running = await this.#open(lock);
-      await this.#findStore(running.storage.store);
+      storage = await openStorage(this.#config.storage, {owner: this.#pseudonym, clock: this.#clock});
+      const running = this.#wire(lock, storage);
+      await this.#findStore(storage.store);
       await this.#listenForCommands(running.socket);
       return running;
     } catch (error) {
+      await storage?.close();
       lock.release();
       throw error;
     }
   }
 
-  async #open(lock: FolderLock): Promise<Running> {
+  #wire(lock: FolderLock, storage: Storage): Running {
     const config = this.#config;
     const clock = this.#clock;
     const {events} = this;
     const pseudonym = this.#pseudonym;
     const registries = () => this.#registries.get();
-    const storage = await openStorage(config.storage, {owner: pseudonym, clock});
     const isStopping = () => this.#closing !== undefined;
     const wired = wire(config, {storage, registries, isStopping, clock, events});
     const {trustedProxies, sendTimeout} = config.listen;

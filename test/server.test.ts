@@ -4,8 +4,16 @@ import type {IncomingMessage} from 'node:http';
 import {type AddressInfo, connect, createServer as createTcpServer, type Socket} from 'node:net';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
-import {type Backref, createMovableClock, type MovableClock, startBackref} from './support/backref.ts';
+import {
+  type Backref,
+  configOf,
+  createMovableClock,
+  type MovableClock,
+  startBackref,
+} from './support/backref.ts';
+import {startProgram} from './support/command.ts';
 import {type Content, headAnswer, imageManifest, manifestAnswer, randomBlob} from './support/content.ts';
+import {createFolder} from './support/folder.ts';
 import {connectRaw, openRaw} from './support/raw-http.ts';
 import {createScriptedUpstream} from './support/scripted-upstream.ts';
 
@@ -262,6 +270,19 @@ test('close frees the port and the files', async (t) => {
   server.close();
   const next = await startBackref(t, {registries: [upstream], folder: proxy.folder});
   t.deepEqual((await next.ask(MANIFEST)).body, image.bytes);
+});
+
+test('a server that cannot be wired leaves nothing open that would keep its process alive', async (t) => {
+  const cwd = await createFolder(t);
+  const config = {...configOf({registries: []}, cwd, 0), cache: {memory: 'not a number'}};
+  const program = `
+    import {createServer} from ${JSON.stringify(new URL('../src/server.ts', import.meta.url).href)};
+    const server = createServer(${JSON.stringify(config)});
+    await server.commands().catch((error) => console.log(error.message));
+  `;
+  const command = startProgram(t, process.execPath, ['--eval', program], {cwd});
+  t.is(await command.ended, 0);
+  t.regex(command.printed().stdout, /maxSize/);
 });
 
 test('close may be called any number of times, at once and again', async (t) => {
