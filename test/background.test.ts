@@ -14,7 +14,7 @@ function start() {
   return {clock, failures, background: createBackground({clock, events})};
 }
 
-test('work is done each time that its interval has passed, not before the first', async (t) => {
+test('work runs after each interval, and not before the first one has passed', async (t) => {
   const {clock, background} = start();
   let count = 0;
   background.every(HOUR, 'count', async () => void count++);
@@ -26,7 +26,7 @@ test('work is done each time that its interval has passed, not before the first'
   t.is(count, 4);
 });
 
-test('work that takes longer than its interval is not begun a second time meanwhile', async (t) => {
+test('work that takes longer than its interval does not run twice at the same time', async (t) => {
   const {clock, background} = start();
   let count = 0;
   const {promise, resolve} = Promise.withResolvers<void>();
@@ -42,7 +42,7 @@ test('work that takes longer than its interval is not begun a second time meanwh
   t.is(count, 2);
 });
 
-test('what fails is told, and tried again when its time comes', async (t) => {
+test('a failure is reported, and the work runs again after the next interval', async (t) => {
   const {clock, background, failures} = start();
   const fail = async () => {
     throw new Error('no');
@@ -53,7 +53,7 @@ test('what fails is told, and tried again when its time comes', async (t) => {
   t.deepEqual(failures, ['begin: Error: no', 'repeat: Error: no', 'repeat: Error: no']);
 });
 
-test('close tells what is under way to end, waits for it, and begins nothing more', async (t) => {
+test('close aborts running work, waits for it, and begins nothing more', async (t) => {
   const {clock, background, failures} = start();
   let began = 0;
   let ended = false;

@@ -65,14 +65,14 @@ const lifetimes: Record<string, Begin> = {
     negativeCache.remember('team/app:1', ANONYMOUS);
     return () => negativeCache.has('team/app:1', ANONYMOUS, 10 * SECOND);
   },
-  'the time that a call has': (clock) => {
+  'the time budget of a call': (clock) => {
     const budget = startBudget(clock, 10 * SECOND);
     return () => budget.left() > 0;
   },
 };
 
 for (const [what, begin] of Object.entries(lifetimes)) {
-  test(`${what} ends in its time, though the wall clock is set back meanwhile`, async (t) => {
+  test(`${what} ends on time, even if the wall clock is set back meanwhile`, async (t) => {
     const clock = createManualClock();
     const lasts = await begin(clock);
     clock.moveWall(-YEAR);
@@ -82,7 +82,7 @@ for (const [what, begin] of Object.entries(lifetimes)) {
     t.false(await lasts());
   });
 
-  test(`${what} lasts for its time, though the wall clock is set forth meanwhile`, async (t) => {
+  test(`${what} lasts its full time, even if the wall clock is set forward meanwhile`, async (t) => {
     const clock = createManualClock();
     const lasts = await begin(clock);
     clock.moveWall(YEAR);
@@ -90,7 +90,7 @@ for (const [what, begin] of Object.entries(lifetimes)) {
   });
 }
 
-test('whether an upstream has the Referrers API is asked again in its time, though the wall clock is set back', async (t) => {
+test('whether an upstream has the Referrers API is asked again on time, even if the wall clock is set back', async (t) => {
   const clock = createManualClock();
   const capabilities = createCapabilities(clock, createEvents());
   const name = parseName('team/app');
@@ -104,7 +104,7 @@ test('whether an upstream has the Referrers API is asked again in its time, thou
   t.is(capabilities.of(route), 'unknown');
 });
 
-/** An upstream that gives tokens for five minutes, and takes the first one for `uses` requests. */
+/** An upstream that issues tokens for five minutes, and expects the first one in `uses` requests. */
 async function withToken(t: ExecutionContext, uses: number) {
   const HEAD = `HEAD ${MANIFEST_PATH}`;
   const TOKEN = '/token?service=registry&scope=repository%3Ateam%2Fapp%3Apull';
@@ -127,7 +127,7 @@ async function withToken(t: ExecutionContext, uses: number) {
   return upstream;
 }
 
-test('a token is renewed in its time, though the wall clock is set back', async (t) => {
+test('a token is renewed on time, even if the wall clock is set back', async (t) => {
   const clock = createManualClock();
   const {client} = createClient(t, (await withToken(t, 1)).url, {}, {clock});
   await client.headManifest(repository, latest, caller);
@@ -136,7 +136,7 @@ test('a token is renewed in its time, though the wall clock is set back', async 
   t.truthy(await client.headManifest(repository, latest, caller));
 });
 
-test('a token is good for its time, though the wall clock is set forth', async (t) => {
+test('a token is used until it expires, even if the wall clock is set forward', async (t) => {
   const clock = createManualClock();
   const {client} = createClient(t, (await withToken(t, 2)).url, {}, {clock});
   await client.headManifest(repository, latest, caller);

@@ -43,7 +43,7 @@ export async function runProgram(args: readonly string[], io: CommandIo): Promis
 const problemOf = ({code, message}: CommanderError): string =>
   code === 'commander.help' ? 'no command given' : onOneLine(message.replace(/^error: /, ''));
 
-/** Commander writes what was probably meant on a line of its own. */
+/** Commander writes its suggestion on a separate line. */
 const onOneLine = (error: string): string => error.replace(/\n(?=\(Did you mean)/, ' ');
 
 /** The commands with their options. @param json whether errors are reported as JSON, so that none is written here. */
@@ -131,7 +131,7 @@ function addStoreCommands(program: Command, io: CommandIo, run: Run): void {
     .description('remove content that nothing refers to; works with or without a running server')
     .option(
       '--grace <duration>',
-      'keep what was pushed later than this ago: 60s, 24h, 0 (default: garbage.grace)',
+      'keep what was pushed within this time: 60s, 24h, 0 (default: garbage.grace)',
     )
     .option(...CONFIG)
     .option(...JSON_STEPS)

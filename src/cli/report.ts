@@ -95,7 +95,7 @@ export interface ProgressDisplay {
 /** Characters of the bar; leaves room for a sentence within 80 columns. */
 const BAR_LENGTH = 12;
 const DEFAULT_COLUMNS = 80;
-/** Lines that are written in all when there is no terminal. */
+/** How many lines are written in total when there is no terminal. */
 const MAX_LINES = 10;
 
 const percentOf = (done: number): string => `${Math.floor(done * 100)} %`.padStart(5);

@@ -42,7 +42,7 @@ function namedFiles(tree: Tree) {
   return registries.flatMap((name) =>
     KINDS.flatMap(({key, problem}) => {
       const at: Path = ['registries', name, 'upstream', ...key];
-      // An empty path, and one with "~", is a fault of its own.
+      // An empty path, or one with "~", is reported by the schema.
       return textsAt(tree, at).flatMap((found) => (/^(~|$)/.test(found.text) ? [] : [{...found, problem}]));
     }),
   );

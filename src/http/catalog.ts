@@ -3,7 +3,7 @@ import type {Registry} from '../registry/registries.ts';
 import {type Handler, nextLink} from './answer.ts';
 import {nextQuery, pageQuery} from './request.ts';
 
-/** The repositories of which something is cached or kept here: of one registry, or of all. */
+/** The repositories that have content here, cached or pushed: those of one registry, or of all. */
 export const listCatalog =
   (catalog: Catalog): Handler<Registry | undefined> =>
   async (request, registry, caller) => {

@@ -29,7 +29,7 @@ export interface Exchange {
   /** For `OCI-Namespace`: the `ns` that chose that registry (dist-spec, Registry Proxying). */
   namespace: string | undefined;
   report: CacheReport | undefined;
-  /** Why it was refused or failed: what the client was told, or what broke off its answer. */
+  /** Why it was refused or failed: the message that the client received, or what interrupted its answer. */
   reason: string | undefined;
 }
 
@@ -195,7 +195,7 @@ function untilClosed(response: ServerResponse): AbortSignal {
   return closed.signal;
 }
 
-/** What an answer that turned out to be impossible to write leaves behind is removed. */
+/** Sets status and headers. First removes those of an answer that could not be written. */
 function writeHead({request, response, id, namespace}: Exchange, {status, headers, body}: Answer): void {
   for (const name of response.getHeaderNames()) if (name !== 'connection') response.removeHeader(name);
   response.statusCode = status;
@@ -227,7 +227,7 @@ function createWriter(response: ServerResponse): (chunk: Uint8Array) => Promise<
     });
 }
 
-/** An answer was broken off for a reason that is known, or else by its client. */
+/** Without a known reason, an answer that was interrupted was interrupted by its client. */
 function outcomeIn({response, reason, report}: Exchange): RequestOutcome {
   const {statusCode, writableFinished} = response;
   if (reason !== undefined) return statusCode >= 400 && statusCode < 500 ? 'refused' : 'failed';
@@ -242,13 +242,13 @@ const isDeparture = (error: unknown): boolean =>
   ['ECONNRESET', 'EPIPE', 'ERR_STREAM_PREMATURE_CLOSE'].includes(errorCode(error) ?? '');
 
 /**
- * Counts what clients are really sent: a body that breaks off counts as far as it went, and headers count too.
- * @returns a function that returns the bytes that a socket has sent since it was last asked
+ * Counts the bytes that were really sent: an interrupted body counts up to where it ended, and headers count too.
+ * @returns a function that returns the bytes that a socket has sent since the previous call for it
  */
 function createSentBytes(): (socket: Socket) => number {
   const counted = new WeakMap<Socket, number>();
   return (socket) => {
-    // What still waits in this process, or was left there by a client that is gone, was not sent.
+    // Bytes that are still queued in this process, also those for a client that has left, were not sent.
     const sent = Math.max(0, socket.bytesWritten - socket.writableLength);
     const before = counted.get(socket) ?? 0;
     counted.set(socket, Math.max(before, sent));
@@ -259,7 +259,7 @@ function createSentBytes(): (socket: Socket) => number {
 /** How long a connection that was answered with an error may take to close. */
 const MAX_CLOSING_MS = 5000;
 
-/** Answers with an error on a connection without a request that could be read, and ends it whatever the client does. */
+/** Sends an error on a connection whose request could not be read, and closes the connection whatever the client does. */
 export function sendOnSocket(socket: Duplex, error: OciError, clock: Clock): void {
   const {status, headers, body} = errorAnswer(error, undefined);
   const fields = {...headers, 'Content-Length': String(body.length), Connection: 'close'};

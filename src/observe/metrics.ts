@@ -120,7 +120,7 @@ function countFills(events: Events, {counter}: Instruments): void {
 
 function countUpstreams(events: Events, {counter, gauge, histogram}: Instruments): void {
   const requests = counter('upstream_requests_total', 'Requests to upstreams.', ['host', 'method', 'status']);
-  const failures = counter('upstream_failures_total', 'Questions that an upstream did not answer usably.', [
+  const failures = counter('upstream_failures_total', 'Calls to upstreams that got no usable answer.', [
     'host',
     'kind',
   ]);
