@@ -3,7 +3,7 @@ import type {Descriptor} from '../oci/descriptor.ts';
 import type {Digest} from '../oci/digest.ts';
 import {isDigestReference, type Reference} from '../oci/name.ts';
 import {createUploadId, type UploadId} from '../oci/upload.ts';
-import type {Metadata, RepositoryKey} from '../storage/metadata.ts';
+import {fullName, type Metadata, type RepositoryKey} from '../storage/metadata.ts';
 import type {Spools} from '../storage/spool.ts';
 import {ArtifactError, type ArtifactTarget, type TargetManifest, verifiedChunks} from './target.ts';
 
@@ -38,7 +38,6 @@ const PAGE = 200;
  */
 export function createStoreTarget(repository: RepositoryKey, deps: StoreDeps): ArtifactTarget {
   const {metadata, spools, ingest, close} = deps;
-  const name = `${repository.registry}/${repository.name}`;
   const staged: StagedBlob[] = [];
 
   async function stage(blob: BlobSource, id: UploadId): Promise<void> {
@@ -52,7 +51,7 @@ export function createStoreTarget(repository: RepositoryKey, deps: StoreDeps): A
   }
 
   return {
-    name: `the store's repository ${name}`,
+    name: `the store's repository ${fullName(repository)}`,
     async manifest(reference) {
       const digest = isDigestReference(reference)
         ? reference

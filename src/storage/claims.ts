@@ -2,7 +2,7 @@ import {type Clock, sleep} from '../clock.ts';
 import type {Claim, Coordination, Holder} from './coordination.ts';
 import type {Metadata, Precondition} from './metadata.ts';
 
-/** Coordinates what runs in this process. Nobody outlives it, so no claim ever lapses. */
+/** Coordinates what runs in this process. No holder outlives the process, so claims never lapse. */
 export function createProcessClaims(): Coordination {
   const held = new Map<string, Promise<void>>();
   return {

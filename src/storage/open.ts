@@ -60,8 +60,8 @@ export async function openStorage(
 /**
  * Locks the data folder, and that of the blobs where it is another one, for this process: nobody else may remove what is
  * in them.
- * @param failed is given a folder that cannot be locked, which is no reason not to serve: its file system has no locks,
- * or may not be written to
+ * @param failed called with a folder that cannot be locked because its file system has no locks or cannot be written to;
+ * the server runs without that lock
  * @throws Occupied while another process has one of them
  */
 export function lockStorage(

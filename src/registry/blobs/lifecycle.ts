@@ -73,7 +73,7 @@ class StoredBlobs implements BlobLifecycle {
     const found = await this.#look(digest);
     if (found === 'absent') return undefined;
     if (found !== 'lost') return found.size;
-    // Looked at again under the mutex: the blob may have been deleted or stored anew meanwhile.
+    // Looked at again under the mutex: the blob may have been deleted or stored again meanwhile.
     return this.#mutex.run(digest, async () => {
       const now = await this.#look(digest);
       if (typeof now === 'object') return now.size;

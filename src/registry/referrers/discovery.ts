@@ -6,6 +6,7 @@ import type {Events} from '../../events.ts';
 import type {Descriptor} from '../../oci/descriptor.ts';
 import type {Digest} from '../../oci/digest.ts';
 import type {SkippedReferrer} from '../../oci/referrers.ts';
+import {fullName} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import type {Route} from '../namespace.ts';
 import type {FallbackTags} from './fallback-tag.ts';
@@ -30,8 +31,7 @@ export function createCapabilities(clock: Clock, events: Events): Capabilities {
     max: MAX_CAPABILITIES,
   });
   // Includes the host, because a reload may give a registry another upstream.
-  const keyOf = ({registry, repository}: Route) =>
-    `${registry.upstream.host} ${repository.registry}/${repository.name}`;
+  const keyOf = ({registry, repository}: Route) => `${registry.upstream.host} ${fullName(repository)}`;
   const report = ({registry, repository}: Route, capability: Capability) =>
     void events.emit('referrers.capability', {
       registry: registry.name,

@@ -36,7 +36,7 @@ export interface TagLists {
    */
   list(route: Route, query: PageQuery, caller: Caller, options: TagOptions): Promise<TagListAnswer>;
   /**
-   * Tags were put or deleted through us. The list is asked for anew when it is next wanted, an answer to a question
+   * Tags were put or deleted through us. The list is asked for again when it is next wanted, an answer to a question
    * from before is not kept, and the list that is served while the upstream fails has the change.
    */
   changed(route: Route, tags: {put: readonly Tag[]; deleted: readonly Tag[]}): Promise<void>;

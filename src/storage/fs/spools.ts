@@ -16,7 +16,7 @@ import {unlessMissing} from './files.ts';
 import {createReadBuffers} from './read-range.ts';
 import {createFileSpool} from './spool.ts';
 
-/** Of a digest, or with the id of an upload. */
+/** The file name of a digest's spool, or of an upload's, with the id. */
 const PART = /^(?:sha(?:256|512)-[a-f0-9]+|upload-([a-f0-9-]+))\.part$/;
 
 /**

@@ -87,7 +87,7 @@ class FileWriter implements WriteBehind {
     }
   }
 
-  /** Lets go on whoever waits in `append`. */
+  /** Resumes the callers that wait in `append`. */
   #makeRoom(): void {
     this.#room.resolve();
     this.#room = Promise.withResolvers();
