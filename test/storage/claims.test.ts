@@ -33,7 +33,7 @@ coordinationContract(test, 'leases among processes', async (t) => {
   return {metadata, join: () => createLeases({metadata, owner: `process ${processes++}`, clock})};
 });
 
-test('a lease lapses when its holder dies, and what that had begun can no longer be committed', async (t) => {
+test('a lease lapses when its holder dies, and the holder can no longer commit what it had begun', async (t) => {
   const metadata = await openMetadata(t);
   const clock = createManualClock();
   const [one, two] = ['one', 'two'].map((owner) => createLeases({metadata, owner, clock}));

@@ -7,16 +7,16 @@ import {createSpools} from '../../src/storage/fs/spools.ts';
 import type {Spools} from '../../src/storage/spool.ts';
 import {createFolder} from '../support/folder.ts';
 
-/** Where blobs outlive the process: every `open` is what a further process would see. */
+/** Blobs that outlive the process: every `open` sees what another process would. */
 export interface BlobPlace {
   open(): BlobStore;
-  /** Takes the place away, as when a disk is unmounted; gives what brings it back as it was. */
+  /** Takes the store away, as unmounting its disk does. @returns what brings it back unchanged */
   takeAway(): Promise<() => Promise<void>>;
 }
 
 const MIB = 1024 * 1024;
 
-/** What every implementation of the blob store port does. `create` gives a new, empty place. */
+/** What every implementation of the blob store port does. `create` makes a new, empty one. */
 export function blobStoreContract(test: TestFn, create: (t: ExecutionContext) => Promise<BlobPlace>): void {
   const setUp = async (t: ExecutionContext) => {
     const place = await create(t);
@@ -25,7 +25,7 @@ export function blobStoreContract(test: TestFn, create: (t: ExecutionContext) =>
   };
 
   for (const algorithm of ['sha256', 'sha512'] as const) {
-    test(`blobs: what was published is there, byte for byte (${algorithm})`, async (t) => {
+    test(`blobs: a published blob is stored byte for byte (${algorithm})`, async (t) => {
       const {place, spools, store} = await setUp(t);
       const content = randomBytes(5 * MIB + 321);
       const digest = digestOf(content, algorithm);
@@ -57,7 +57,7 @@ export function blobStoreContract(test: TestFn, create: (t: ExecutionContext) =>
     }
   });
 
-  test('blobs: a range that goes past the end fails, and is never short', async (t) => {
+  test('blobs: a range beyond the end fails instead of being cut short', async (t) => {
     const {spools, store} = await setUp(t);
     const content = Buffer.from('four');
     await publish(store, spools, digestOf(content), content);
@@ -65,7 +65,7 @@ export function blobStoreContract(test: TestFn, create: (t: ExecutionContext) =>
     await t.throwsAsync(() => bytes(store.open(digestOf(content), {start: 9, end: 12})));
   });
 
-  test('blobs: an empty blob is a blob', async (t) => {
+  test('blobs: an empty blob can be stored', async (t) => {
     const {spools, store} = await setUp(t);
     const digest = digestOf(Buffer.alloc(0));
     await publish(store, spools, digest, Buffer.alloc(0));
@@ -73,20 +73,20 @@ export function blobStoreContract(test: TestFn, create: (t: ExecutionContext) =>
     t.is((await bytes(store.open(digest))).length, 0);
   });
 
-  test('blobs: reading one that is not here fails when it is iterated', async (t) => {
+  test('blobs: reading a blob that is not stored fails at the first chunk', async (t) => {
     const {store} = await setUp(t);
     const absent = store.open(digestOf(Buffer.from('absent')));
     await t.throwsAsync(() => bytes(absent));
   });
 
-  test('blobs: a chunk is right until the next one is asked for, however many read', async (t) => {
+  test('blobs: a chunk stays valid until the next one is requested, with any number of readers', async (t) => {
     const {spools, store} = await setUp(t);
     const content = randomBytes(6 * MIB);
     await publish(store, spools, digestOf(content), content);
     const compare = async () => {
       let at = 0;
       for await (const chunk of store.open(digestOf(content))) {
-        // As long as a socket takes, others read on into memory of their own.
+        // While a socket would still be sending this chunk, others read on into their own memory.
         await new Promise(setImmediate);
         t.true(content.subarray(at, at + chunk.length).equals(chunk));
         at += chunk.length;
@@ -96,7 +96,7 @@ export function blobStoreContract(test: TestFn, create: (t: ExecutionContext) =>
     await Promise.all(Array.from({length: 20}, compare));
   });
 
-  test('blobs: fifty readers at once, some of whom leave early', async (t) => {
+  test('blobs: fifty readers at once get the right bytes, even if some leave early', async (t) => {
     const {spools, store} = await setUp(t);
     const content = randomBytes(2 * MIB);
     const digest = digestOf(content);
@@ -111,7 +111,7 @@ export function blobStoreContract(test: TestFn, create: (t: ExecutionContext) =>
     t.true(results.every((right) => right));
   });
 
-  test('blobs: publishing uses the spool up, which may then be opened anew', async (t) => {
+  test('blobs: publishing consumes the spool, whose key can then be opened again', async (t) => {
     const {spools, store} = await setUp(t);
     const content = Buffer.from('used up');
     const digest = digestOf(content);
@@ -121,7 +121,7 @@ export function blobStoreContract(test: TestFn, create: (t: ExecutionContext) =>
     await spool.discard();
   });
 
-  test('blobs: publishing does not wait for the readers of the spool, nor cut them off', async (t) => {
+  test('blobs: publishing neither waits for the readers of the spool nor cuts them off', async (t) => {
     const {spools, store} = await setUp(t);
     const content = randomBytes(4 * MIB);
     const digest = digestOf(content);
@@ -137,7 +137,7 @@ export function blobStoreContract(test: TestFn, create: (t: ExecutionContext) =>
     t.true(Buffer.concat(parts).equals(content));
   });
 
-  test('blobs: publishing what is here already is harmless', async (t) => {
+  test('blobs: publishing a blob that is already stored is harmless', async (t) => {
     const {spools, store} = await setUp(t);
     const content = Buffer.from('twice');
     const digest = digestOf(content);
@@ -147,7 +147,7 @@ export function blobStoreContract(test: TestFn, create: (t: ExecutionContext) =>
     t.is((await Array.fromAsync(store.list())).length, 1);
   });
 
-  test('blobs: a deleted blob is gone; its readers at work finish; it may come back', async (t) => {
+  test('blobs: a deleted blob is gone, its current readers finish, and it can be stored again', async (t) => {
     const {spools, store} = await setUp(t);
     const content = randomBytes(4 * MIB);
     const digest = digestOf(content);
@@ -164,7 +164,7 @@ export function blobStoreContract(test: TestFn, create: (t: ExecutionContext) =>
     t.deepEqual(await store.stat(digest), {size: content.length});
   });
 
-  test('blobs: the list is in the order of the digests, and goes on after one of them', async (t) => {
+  test('blobs: the list is ordered by digest, and can continue after any of them', async (t) => {
     const {spools, store} = await setUp(t);
     t.deepEqual(await Array.fromAsync(store.list()), []);
     const digests: Digest[] = [];
@@ -193,7 +193,7 @@ export function blobStoreContract(test: TestFn, create: (t: ExecutionContext) =>
     t.deepEqual(new Set(digests.map(algorithmOf)), new Set(['sha256', 'sha512'] as const));
   });
 
-  test('blobs: each blob of the list tells when it was published, be the spool as old as it may', async (t) => {
+  test('blobs: the list says when each blob was published, however old its spool was', async (t) => {
     const {spools, store} = await setUp(t);
     const content = Buffer.from('dated');
     const spool = await spools.open(digestOf(content));
@@ -203,17 +203,17 @@ export function blobStoreContract(test: TestFn, create: (t: ExecutionContext) =>
     const before = Date.now();
     await store.publish(digestOf(content), spool);
     const [listed] = await Array.fromAsync(store.list());
-    // A file system may keep whole seconds.
+    // A file system may keep only whole seconds.
     t.true(listed !== undefined && listed.storedAt >= before - 1000);
   });
 
-  test('blobs: a store is there from the first question on', async (t) => {
+  test('blobs: a new store exists from the first request on', async (t) => {
     const {place, store} = await setUp(t);
     await t.notThrowsAsync(() => store.check());
     await t.notThrowsAsync(() => place.open().check());
   });
 
-  test('blobs: of a store that is missing nothing is told, and nothing is changed, until it is back', async (t) => {
+  test('blobs: a missing store answers nothing and changes nothing until it is back', async (t) => {
     const {place, spools, store} = await setUp(t);
     const content = Buffer.from('on a disk that comes and goes');
     const digest = digestOf(content);
@@ -241,7 +241,7 @@ export function blobStoreContract(test: TestFn, create: (t: ExecutionContext) =>
     }
   });
 
-  test('blobs: two places share nothing', async (t) => {
+  test('blobs: two stores share nothing', async (t) => {
     const [one, two] = await Promise.all([setUp(t), setUp(t)]);
     const content = Buffer.from('here only');
     await publish(one.store, one.spools, digestOf(content), content);

@@ -2,7 +2,7 @@ import type {ExecutionContext, TestFn} from 'ava';
 import type {Claim, Coordination} from '../../src/storage/coordination.ts';
 import type {Metadata} from '../../src/storage/metadata.ts';
 
-/** Something with claimants: each is what a further part of the program, or a further process, coordinates with. */
+/** Each that joins stands for another part of the program, or for another process. */
 export interface Claimants {
   /** Where commits that name a claim's fence are made. */
   metadata: Metadata;
@@ -19,7 +19,7 @@ export function coordinationContract(
   title: string,
   create: (t: ExecutionContext) => Promise<Claimants>,
 ): void {
-  test(`${title}: of many that claim a key, one gets it, and the next when it is released`, async (t) => {
+  test(`${title}: one of many claimants gets a key, and the next one gets it when it is released`, async (t) => {
     const {join} = await create(t);
     const all = Array.from({length: 8}, join);
     const claims = await Promise.all(all.map((coordination) => coordination.claim(KEY, TTL_MS)));
@@ -32,7 +32,7 @@ export function coordinationContract(
     t.is(again.filter((claim) => claim.mine).length, 1);
   });
 
-  test(`${title}: different keys are held side by side`, async (t) => {
+  test(`${title}: different keys can be held at the same time`, async (t) => {
     const {join} = await create(t);
     const [one, two] = [join(), join()];
     t.true((await one.claim('upload 1', TTL_MS)).mine);
@@ -40,14 +40,14 @@ export function coordinationContract(
     t.false((await two.claim('upload 1', TTL_MS)).mine);
   });
 
-  test(`${title}: who holds a key does not get it twice`, async (t) => {
+  test(`${title}: the holder of a key cannot claim it again`, async (t) => {
     const {join} = await create(t);
     const coordination = join();
     await held(t, coordination);
     t.false((await coordination.claim(KEY, TTL_MS)).mine);
   });
 
-  test(`${title}: a claim can be renewed, and a commit may name it, until it is released`, async (t) => {
+  test(`${title}: a claim can be renewed, and its fence lets commits through, until it is released`, async (t) => {
     const {metadata, join} = await create(t);
     const claim = await held(t, join());
     t.true(await claim.renew());
@@ -56,7 +56,7 @@ export function coordinationContract(
     t.false(await claim.renew());
   });
 
-  test(`${title}: a claim that is released twice leaves the next holder alone`, async (t) => {
+  test(`${title}: releasing a claim twice does not affect the next holder`, async (t) => {
     const {join} = await create(t);
     const [one, two] = [join(), join()];
     const claim = await held(t, one);

@@ -21,7 +21,7 @@ const MANIFESTS = [[0, 1], [1, 2], [1, 2, 3], []].map((children, index) =>
 );
 const EVER = Number.MAX_SAFE_INTEGER;
 
-/** What there is, kept in the plainest way: what is loose is found by looking at all of it. */
+/** The plainest model of the metadata: unreferenced content is found by looking at everything. */
 interface Model {
   manifests: Set<Digest>;
   /** By repository and digest. */
@@ -142,9 +142,9 @@ const change: fc.Arbitrary<Change> = fc.oneof(
   fc.record({type: fc.constant('blob.unlink' as const), repository, digest}),
 );
 
-/** What every implementation of the metadata port finds to collect. `create` gives a new, empty place. */
+/** What every implementation of the metadata port finds to collect. `create` makes a new, empty one. */
 export function garbageContract(test: TestFn, create: (t: ExecutionContext) => Promise<MetadataPlace>): void {
-  test('garbage: whatever is committed, exactly what nothing refers to is found', async (t) => {
+  test('garbage: after any commits, exactly the unreferenced content is found', async (t) => {
     await fc.assert(
       fc.asyncProperty(fc.array(change, {minLength: 100, maxLength: 200}), async (changes) => {
         const metadata = await (await create(t)).open();

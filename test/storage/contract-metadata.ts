@@ -10,7 +10,7 @@ import type {
   RepositoryKey,
 } from '../../src/storage/metadata.ts';
 
-/** Where metadata outlives the process: every `open` is what a further process would see. */
+/** Metadata that outlive the process: every `open` sees what another process would. */
 export interface MetadataPlace {
   open(): Promise<Metadata>;
 }
@@ -53,7 +53,7 @@ const tagPut = (digest: Digest, change: Partial<ChangeOf<'tag.put'>> = {}): Chan
   ...change,
 });
 
-/** What every implementation of the metadata port does. `create` gives a new, empty place. */
+/** What every implementation of the metadata port does. `create` makes a new, empty one. */
 export function metadataContract(
   test: TestFn,
   create: (t: ExecutionContext) => Promise<MetadataPlace>,
@@ -72,7 +72,7 @@ export function metadataContract(
     return reopened;
   };
 
-  test('metadata: nothing is known at first', async (t) => {
+  test('metadata: a new database is empty', async (t) => {
     const {metadata} = await setUp(t);
     const digest = digestOf(Buffer.from('absent'));
     t.deepEqual(await metadata.repositories('docker.io', {limit: 10}), []);
@@ -88,7 +88,7 @@ export function metadataContract(
   });
 
   for (const algorithm of ['sha256', 'sha512'] as const) {
-    test(`metadata: a manifest comes back byte for byte, in its repository only (${algorithm})`, async (t) => {
+    test(`metadata: a manifest is stored byte for byte, in its own repository only (${algorithm})`, async (t) => {
       const {metadata} = await setUp(t);
       const bytes = Buffer.from([0, 255, 128, 10, 0]);
       const digest = digestOf(bytes, algorithm);
@@ -120,7 +120,7 @@ export function metadataContract(
     });
   }
 
-  test('metadata: a large manifest, and bytes that the caller goes on using', async (t) => {
+  test('metadata: a manifest may be large, and the caller may go on using its bytes', async (t) => {
     const {metadata} = await setUp(t);
     const large = manifestPut('x'.repeat(4 * 1024 * 1024));
     const pooled = Buffer.from('a slice of the pool');
@@ -133,7 +133,7 @@ export function metadataContract(
     t.true((await metadata.manifest(APP, small.digest))?.bytes.equals(pooled));
   });
 
-  test('metadata: a link gives a further repository the bytes under its own media type', async (t) => {
+  test('metadata: a link gives another repository the same bytes under its own media type', async (t) => {
     const {metadata} = await setUp(t);
     const put = manifestPut('{}');
     await metadata.commit([put]);
@@ -159,7 +159,7 @@ export function metadataContract(
     t.is((await metadata.manifest(APP, digest))?.mediaType, MEDIA_TYPE);
   });
 
-  test('metadata: linking again renews the time; what is local stays local under its own type', async (t) => {
+  test('metadata: linking again renews the time; a local manifest stays local, with its own media type', async (t) => {
     const {metadata} = await setUp(t);
     const put = manifestPut('{}');
     await metadata.commit([put]);
@@ -180,7 +180,7 @@ export function metadataContract(
     t.deepEqual(await metadata.blobLink(APP, digest), {digest, size: 1, origin: 'local', linkedAt: 2});
   });
 
-  test('metadata: references come back in the order of the manifest, repeated ones included', async (t) => {
+  test('metadata: references keep the order of the manifest, including repeated ones', async (t) => {
     const {metadata} = await setUp(t);
     const references = Array.from(
       {length: 30},
@@ -196,7 +196,7 @@ export function metadataContract(
     t.deepEqual(await metadata.references(put.digest), references);
   });
 
-  test('metadata: a manifest promises the size of a blob in its own repository only', async (t) => {
+  test('metadata: a manifest names the size of a blob in its own repository only', async (t) => {
     const {metadata} = await setUp(t);
     const blob = digestOf(Buffer.from('layer'));
     const child = digestOf(Buffer.from('child manifest'));
@@ -213,7 +213,7 @@ export function metadataContract(
     t.is(await metadata.promisedSize(SAME_NAME_ELSEWHERE, blob), undefined);
   });
 
-  test('metadata: a tag is put, moved, gone, still gone, back, and deleted', async (t) => {
+  test('metadata: a tag can be put, moved, marked as gone, put again and deleted', async (t) => {
     const {metadata} = await setUp(t);
     const [one, two] = [digestOf(Buffer.from('1')), digestOf(Buffer.from('2'))];
     const tag = () => metadata.tag(APP, V1);
@@ -232,7 +232,7 @@ export function metadataContract(
     t.is(await tag(), undefined);
   });
 
-  test('metadata: that a tag is gone since a time that has not come yet is mended by the next answer', async (t) => {
+  test('metadata: a tag that is gone since a time in the future is corrected by the next answer', async (t) => {
     const {metadata} = await setUp(t);
     await metadata.commit([
       tagPut(digestOf(Buffer.from('1'))),
@@ -252,7 +252,7 @@ export function metadataContract(
     t.is((await metadata.tag(APP, 'V1' as Tag))?.digest, digest);
   });
 
-  test('metadata: a local tag lies over the upstream tag, and uncovers it when it is deleted', async (t) => {
+  test("metadata: a local tag hides the upstream's, which is visible again when the local one is deleted", async (t) => {
     const {metadata} = await setUp(t);
     const [theirs, ours] = [digestOf(Buffer.from('theirs')), digestOf(Buffer.from('ours'))];
     await metadata.commit([tagPut(ours, {origin: 'local'}), tagPut(theirs)]);
@@ -263,7 +263,7 @@ export function metadataContract(
     t.like(await metadata.tag(APP, V1), {digest: theirs, origin: 'upstream', goneAt: 9});
   });
 
-  test('metadata: what says that a tag is not there creates no repository', async (t) => {
+  test('metadata: the absence of a tag does not create a repository', async (t) => {
     const {metadata} = await setUp(t);
     await metadata.commit([
       {type: 'tag.gone', repository: APP, name: V1, at: 9},
@@ -273,7 +273,7 @@ export function metadataContract(
     t.deepEqual(await metadata.repositories('docker.io', {limit: 10}), []);
   });
 
-  test('metadata: a tag list is kept in its order and replaced as a whole', async (t) => {
+  test('metadata: a tag list keeps its order and is replaced as a whole', async (t) => {
     const {metadata} = await setUp(t);
     const put = {type: 'tag-list.put', repository: APP, names: ['B', 'a', 'ä'], at: 1} as const;
     await metadata.commit([{...put, names: [...put.names]}]);
@@ -283,7 +283,7 @@ export function metadataContract(
     t.deepEqual(await metadata.tagList(APP), {names: [], checkedAt: 2});
   });
 
-  test('metadata: the list of a repository that the upstream no longer has is deleted, and no other', async (t) => {
+  test("metadata: when the upstream no longer has a repository, only that repository's tag list is deleted", async (t) => {
     const {metadata} = await setUp(t);
     for (const repository of [APP, OTHER])
       await metadata.commit([{type: 'tag-list.put', repository, names: ['a'], at: 1}]);
@@ -315,7 +315,7 @@ export function metadataContract(
     ],
   ];
   for (const [what, answer, latest] of answers) {
-    test(`metadata: of the answers about ${what} the one to the latest question stays`, async (t) => {
+    test(`metadata: of several answers about ${what}, the answer to the latest question is kept`, async (t) => {
       const {metadata} = await setUp(t);
       const commit = (askedAt: number, now: number) =>
         metadata.commit([{...answer, at: askedAt} as Change], [latest({askedAt, now})]);
@@ -328,7 +328,7 @@ export function metadataContract(
     });
   }
 
-  test('metadata: what was pushed here, and what is known elsewhere, is no later answer about a tag', async (t) => {
+  test("metadata: neither a local tag nor another repository's counts as a later answer about a tag", async (t) => {
     const {metadata} = await setUp(t);
     await metadata.commit([
       tagPut(digest, {origin: 'local', at: 2000}),
@@ -357,7 +357,7 @@ export function metadataContract(
     t.like(await metadata.blob(digest), {state: 'ready', storedAt: 3});
   });
 
-  test('metadata: the bytes of all blobs are counted part by part', async (t) => {
+  test('metadata: the bytes of all blobs are counted page by page', async (t) => {
     const {metadata} = await setUp(t);
     t.deepEqual(await metadata.blobBytes(undefined, 2), {bytes: 0, last: undefined});
     const digests = ['a', 'b', 'c'].map((text) => digestOf(Buffer.from(text))).sort();
@@ -367,7 +367,7 @@ export function metadataContract(
     t.deepEqual(await metadata.blobBytes(digests[2], 2), {bytes: 0, last: undefined});
   });
 
-  test('metadata: repositories come in byte order, page by page, one registry at a time', async (t) => {
+  test('metadata: repositories are listed in byte order, page by page, one registry at a time', async (t) => {
     const {metadata} = await setUp(t);
     const names = ['b', 'a/b', 'a', 'a-b', 'a_b', 'a.b', 'ab', 'z9', 'a/b/c', '0'].map(parseName);
     const digest = digestOf(Buffer.from('1'));
@@ -394,7 +394,7 @@ export function metadataContract(
     t.deepEqual(await metadata.repositories('docker.io', {limit: 0}), []);
   });
 
-  test('metadata: a repository is one from its first content on, and also without any', async (t) => {
+  test('metadata: a repository exists from its first content on, even after the content is gone', async (t) => {
     const {place, metadata} = await setUp(t);
     const {digest} = manifestPut('x');
     await metadata.commit([
@@ -415,7 +415,7 @@ export function metadataContract(
     t.true(await (await reopen(t, place, metadata)).hasRepository(APP));
   });
 
-  test('metadata: 32 commits at once are all made, and each is seen as soon as it resolves', async (t) => {
+  test('metadata: 32 simultaneous commits are all made, and each is visible as soon as it resolves', async (t) => {
     const {metadata} = await setUp(t);
     await Promise.all(
       Array.from({length: 32}, async (_, index) => {
@@ -429,7 +429,7 @@ export function metadataContract(
     t.deepEqual(await metadata.repositories('docker.io', {limit: 10}), [APP.name]);
   });
 
-  test('metadata: commits are made in the order in which they were asked for', async (t) => {
+  test('metadata: commits are made in the order in which they were requested', async (t) => {
     const {metadata} = await setUp(t);
     const digests = Array.from({length: 100}, (_, index) => digestOf(Buffer.from(`${index}`)));
     await Promise.all(digests.map((digest) => metadata.commit([tagPut(digest)])));
@@ -454,7 +454,7 @@ export function metadataContract(
     t.true(await metadata.commit([tagPut(one, {origin: 'local'})], [{...is(undefined), origin: 'local'}]));
   });
 
-  test('metadata: a commit may ask that a manifest is linked to its repository', async (t) => {
+  test('metadata: a commit can require that a manifest is linked to its repository', async (t) => {
     const {metadata} = await setUp(t);
     const put = manifestPut('{}');
     const linked = {type: 'manifest.linked', repository: APP, digest: put.digest} as const;
@@ -473,7 +473,7 @@ export function metadataContract(
     t.true(await metadata.commit([tagPut(put.digest)], [linked]));
   });
 
-  test('metadata: of many that would create the same tag, exactly one does', async (t) => {
+  test('metadata: of many simultaneous commits that would create a tag, exactly one does', async (t) => {
     const {metadata} = await setUp(t);
     const digests = Array.from({length: 20}, (_, index) => digestOf(Buffer.from(`${index}`)));
     const won = await Promise.all(
@@ -488,7 +488,7 @@ export function metadataContract(
     t.is((await metadata.tag(APP, V1))?.digest, digests[won.indexOf(true)]);
   });
 
-  test('metadata: a commit that fails changes nothing and spoils no other', async (t) => {
+  test('metadata: a commit that fails changes nothing and does not affect others', async (t) => {
     const {metadata} = await setUp(t);
     const put = manifestPut('{}');
     const missing = digestOf(Buffer.from('bytes that are not here'));
@@ -514,12 +514,12 @@ export function metadataContract(
     t.is((await metadata.tag(APP, V1))?.digest, put.digest);
   });
 
-  test('metadata: a commit of nothing is made', async (t) => {
+  test('metadata: an empty commit succeeds', async (t) => {
     const {metadata} = await setUp(t);
     t.true(await metadata.commit([]));
   });
 
-  test('metadata: everything is there after closing and opening again', async (t) => {
+  test('metadata: everything is still there after closing and reopening', async (t) => {
     const {place, metadata} = await setUp(t);
     const blob = digestOf(Buffer.from('blob'), 'sha512');
     const put = manifestPut('{}', {references: [{digest: blob, size: 4, kind: 'blob'}]});
@@ -546,7 +546,7 @@ export function metadataContract(
     t.deepEqual(await reads(await reopen(t, place, metadata)), before);
   });
 
-  test('metadata: close waits for the commits under way and takes no further ones', async (t) => {
+  test('metadata: close waits for the running commits and accepts no more', async (t) => {
     const {place, metadata} = await setUp(t);
     const put = manifestPut('{}');
     const commits = Array.from({length: 10}, (_, index) =>
@@ -560,7 +560,7 @@ export function metadataContract(
     t.is((await reopened.tag(APP, 'tag-9' as Tag))?.digest, put.digest);
   });
 
-  test('metadata: two places share nothing', async (t) => {
+  test('metadata: two databases share nothing', async (t) => {
     const [one, two] = await Promise.all([setUp(t), setUp(t)]);
     const put = manifestPut('{}');
     await one.metadata.commit([put]);

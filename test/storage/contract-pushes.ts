@@ -32,7 +32,7 @@ const blobLink = (digest: Digest, repository = APP, origin: Origin = 'local', at
   at,
 });
 
-/** What stores a blob and links it to a repository. */
+/** The changes that store a blob and link it to a repository. */
 const blob = (digest: Digest, repository = APP, origin: Origin = 'local', at = 1_000): Change[] => [
   {type: 'blob.put', digest, size: 5, at},
   blobLink(digest, repository, origin, at),
@@ -76,7 +76,7 @@ const owed = (name: string, change: Partial<PendingTagChange> = {}): PendingTagC
   ...change,
 });
 
-/** What every implementation of the metadata port does for pushes and for garbage. `create` gives a new, empty place. */
+/** What every implementation of the metadata port does for pushes and for garbage. `create` makes a new, empty one. */
 export function pushContract(test: TestFn, create: (t: ExecutionContext) => Promise<MetadataPlace>): void {
   const setUp = async (t: ExecutionContext) => {
     const place = await create(t);
@@ -90,7 +90,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
 
   const holds = (metadata: Metadata, precondition: Precondition) => metadata.commit([], [precondition]);
 
-  test('pushes: an upload is put, changed and deleted, and leaves no repository behind', async (t) => {
+  test('pushes: an upload can be put, changed and deleted, and does not create a repository', async (t) => {
     const {metadata, commit} = await setUp(t);
     const upload: UploadRecord = {
       id: createUploadId(),
@@ -119,7 +119,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     t.deepEqual(await metadata.repositories('docker.io', {limit: 10}), []);
   });
 
-  test('pushes: uploads that were not touched come oldest first, at most so many', async (t) => {
+  test('pushes: idle uploads are listed oldest first, up to the limit', async (t) => {
     const {metadata, commit} = await setUp(t);
     const uploads = [3_000, 1_000, 2_000, 4_000].map(
       (touchedAt): UploadRecord => ({
@@ -154,12 +154,12 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     t.deepEqual(await metadata.tagJournal(APP, SUBJECT), [two, removed]);
   });
 
-  test('pushes: the journal is read page by page, each entry once, whatever changes meanwhile', async (t) => {
+  test('pushes: the journal is read page by page, each entry once, even while it changes', async (t) => {
     const {metadata, commit} = await setUp(t);
     t.deepEqual(await metadata.pendingTagChanges(undefined, 10), []);
     const entries = [APP, OTHER, ELSEWHERE].flatMap((repository) =>
       ['one subject', 'another'].flatMap((subject) =>
-        // All of one time: it does not tell them apart.
+        // All have the same time, which does not identify them.
         ['a', 'b', 'c'].map((name) => owed(name, {repository, subject: named(subject)})),
       ),
     );
@@ -191,7 +191,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     t.deepEqual(await metadata.pendingTagChanges(first, 1), [third], 'behind one that was put anew');
   });
 
-  test('pushes: what is told of an entry of the journal does not touch the one that took its place', async (t) => {
+  test('pushes: a change to a journal entry does not affect the entry that has replaced it', async (t) => {
     const {metadata, commit} = await setUp(t);
     const [before, after] = [owed('one'), owed('one', {at: 2_000})];
     await commit({type: 'tag-journal.put', entry: before}, {type: 'tag-journal.put', entry: after});
@@ -206,7 +206,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     t.deepEqual(await metadata.pendingTagChanges(undefined, 10), []);
   });
 
-  test('pushes: a lease that a clock took which ran ahead is nobody’s', async (t) => {
+  test('pushes: a lease that was written by a clock far ahead does not count', async (t) => {
     const {metadata} = await setUp(t);
     await metadata.commit([
       {type: 'lease.put', lease: {key: 'tag', owner: 'a process that died', until: 900}},
@@ -219,7 +219,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     t.true(await free(900));
   });
 
-  test('pushes: of many that want a lease, one gets it, until it is given back or over', async (t) => {
+  test('pushes: one of many processes gets a lease, until it is released or lapses', async (t) => {
     const {metadata, commit} = await setUp(t);
     const take = (owner: string, at: number) =>
       metadata.commit(
@@ -241,7 +241,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     );
   });
 
-  test('pushes: a lease is held by its owner until it is given back or taken over', async (t) => {
+  test('pushes: a lease is held by its owner until it is released or taken over', async (t) => {
     const {metadata, commit} = await setUp(t);
     const held = (owner: string) => holds(metadata, {type: 'lease.held', key: 'tag', owner});
     t.false(await held('one'));
@@ -254,7 +254,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     t.false(await held('two'));
   });
 
-  test('pushes: local tags come in byte order, page by page', async (t) => {
+  test('pushes: local tags are listed in byte order, page by page', async (t) => {
     const {metadata, commit} = await setUp(t);
     t.deepEqual(await metadata.localTags(APP, {limit: 10}), []);
     const digest = named('x');
@@ -271,7 +271,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     t.deepEqual(await metadata.localTags(APP, {after: 'a', limit: 1}), ['a-b' as Tag]);
   });
 
-  test('pushes: deleting a manifest takes its link, its tags and its place among referrers', async (t) => {
+  test('pushes: deleting a manifest removes its link, its tags and its entry among the referrers', async (t) => {
     const {metadata, commit} = await setUp(t);
     const {edge, text, digest} = referring('one');
     const put = manifestPut(text, {edge, origin: 'local', mediaType: OCI_MANIFEST});
@@ -341,7 +341,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     t.is((await metadata.references(digest)).length, 1);
   });
 
-  test('pushes: a link with a time is over then, unless it came to last', async (t) => {
+  test('pushes: a link with an expiry time expires, unless it was made permanent since', async (t) => {
     const {metadata, commit} = await setUp(t);
     const lasting = image('lasting', [], APP, 'upstream');
     const passing = image('passing', [], APP, 'upstream');
@@ -363,7 +363,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     t.deepEqual(await expired(EVER), [], 'a link that lasts keeps lasting');
   });
 
-  test('pushes: of links that are over, the first to end come first', async (t) => {
+  test('pushes: expired links are listed in the order in which they expired', async (t) => {
     const {metadata, commit} = await setUp(t);
     await commit(
       ...[3, 1, 2].map((expiresAt) => ({...image(`${expiresAt}`, [], APP, 'upstream'), expiresAt})),
@@ -372,7 +372,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     t.deepEqual(digests, [named('1'), named('2')]);
   });
 
-  test('pushes: a blob is held where it is linked while its bytes are here and stay', async (t) => {
+  test('pushes: a blob is held where it is linked, while its bytes are stored and not being deleted', async (t) => {
     const {metadata, commit} = await setUp(t);
     const digest = named('layer');
     const held = (repository: RepositoryKey) => holds(metadata, {type: 'blob.held', repository, digest});
@@ -394,7 +394,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     t.truthy(await metadata.blob(digest));
   });
 
-  test('pushes: a blob that is being deleted is neither stored nor linked by a push until it is gone', async (t) => {
+  test('pushes: a blob that is being deleted can be neither stored nor linked locally until it is gone', async (t) => {
     const {metadata, commit} = await setUp(t);
     const digest = named('layer');
     const put: Change = {type: 'blob.put', digest, size: 5, at: 2};
@@ -414,7 +414,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     t.like(await metadata.blob(digest), {state: 'ready'});
   });
 
-  test('pushes: a repository that holds a blob is found in its registry alone', async (t) => {
+  test('pushes: a repository that holds a blob is found only within its registry', async (t) => {
     const {metadata, commit} = await setUp(t);
     const digest = named('layer');
     t.is(await metadata.blobHolder('docker.io', digest), undefined);
@@ -429,7 +429,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     t.is(await metadata.blobHolder('ghcr.io', digest), undefined);
   });
 
-  test('pushes: a local blob is loose until a manifest names it, and again after the last one', async (t) => {
+  test('pushes: a local blob is unreferenced until a manifest names it, and again after the last such manifest is gone', async (t) => {
     const {metadata, commit} = await setUp(t);
     const [base, top, config] = [named('base'), named('top'), named('config')];
     await commit(...[base, top, config].flatMap((digest) => blob(digest)));
@@ -451,7 +451,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     t.is((await looseOf(metadata)).length, 3);
   });
 
-  test('pushes: loose blobs come with their size, those linked longest ago first, after a time of grace', async (t) => {
+  test('pushes: unreferenced blobs are listed with their size, oldest link first, after the grace period', async (t) => {
     const {metadata, commit} = await setUp(t);
     const digests = [3_000, 1_000, 2_000].map((at) => ({at, digest: named(`${at}`)}));
     await commit(...digests.flatMap(({digest, at}) => blob(digest, APP, 'local', at)));
@@ -464,7 +464,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     t.deepEqual(await looseOf(metadata, 3_000), [[APP.name, named('2000')]], 'it was relied on again');
   });
 
-  test('pushes: a blob that is pushed after the manifest that names it is not loose', async (t) => {
+  test('pushes: a blob that is pushed after the manifest that names it is not unreferenced', async (t) => {
     const {metadata, commit} = await setUp(t);
     const [early, late] = [named('early'), named('late')];
     await commit(blobLink(early, APP, 'upstream'), image('one', [early, late], APP, 'upstream'));
@@ -474,7 +474,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     t.is((await looseOf(metadata)).length, 2);
   });
 
-  test('pushes: a loose blob is given up only when it still is loose', async (t) => {
+  test('pushes: an unreferenced blob is unlinked only if it is still unreferenced', async (t) => {
     const {metadata, commit} = await setUp(t);
     const digest = named('layer');
     const loose = (before: number, repository = APP) =>
@@ -493,7 +493,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     t.true(await loose(EVER));
   });
 
-  test('pushes: of a manifest’s commit and a collection at once, one sees the other', async (t) => {
+  test("pushes: of a manifest's commit and a simultaneous collection, one sees the other", async (t) => {
     const {metadata, commit} = await setUp(t);
     const digests = Array.from({length: 20}, (_, index) => named(`${index}`));
     await commit(...digests.flatMap((digest) => blob(digest)));
@@ -528,7 +528,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     t.true(await evictable());
   });
 
-  test('pushes: the blob store’s marker, and whether it has blobs, is remembered', async (t) => {
+  test("pushes: the blob store's marker is stored, and so is whether the store has blobs", async (t) => {
     const {metadata, commit} = await setUp(t);
     t.deepEqual(await metadata.blobStore(), {id: undefined, hasBlobs: false});
     await commit(
@@ -562,7 +562,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     t.deepEqual(await metadata.uncollectedBlobs(EVER, 10), []);
   });
 
-  test('pushes: a deletion that was begun is found whatever the blob’s age and links', async (t) => {
+  test('pushes: an unfinished deletion is found whatever the age and links of the blob', async (t) => {
     const {metadata, commit} = await setUp(t);
     const [one, two] = [named('one'), named('two')];
     await commit({type: 'blob.put', digest: one, size: 5, at: 1_000}, ...blob(two));
@@ -577,7 +577,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     t.is((await metadata.uncollectedBlobs(0, 10)).length, 1);
   });
 
-  test('pushes: everything is there after closing and opening again', async (t) => {
+  test('pushes: everything is still there after closing and reopening', async (t) => {
     const {place, metadata, commit} = await setUp(t);
     const upload: UploadRecord = {
       id: createUploadId(),

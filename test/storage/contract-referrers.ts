@@ -22,7 +22,7 @@ const SUBJECT = digestOf(Buffer.from('subject'));
 const SBOM = 'application/vnd.example.sbom';
 const SIGNATURE = 'application/vnd.example.signature';
 
-/** A manifest that nothing else equals, with the edge that it makes. */
+/** A manifest unlike any other, with its edge. */
 function referring(name: string, artifactType = SBOM, subject = SUBJECT) {
   const body = {
     mediaType: OCI_MANIFEST,
@@ -36,7 +36,7 @@ function referring(name: string, artifactType = SBOM, subject = SUBJECT) {
   return {edge, ...edge, digest: edge.descriptor.digest, put: manifestPut(text, {edge})};
 }
 
-/** As an upstream describes a manifest of whose bytes nothing is here. */
+/** The descriptor with which an upstream lists a manifest that is not stored here. */
 const described = (name: string, change: Partial<Descriptor> = {}): Descriptor => ({
   mediaType: OCI_MANIFEST,
   digest: digestOf(Buffer.from(name)),
@@ -59,7 +59,7 @@ const answer = (
   ...change,
 });
 
-/** What every implementation of the metadata port does with referrers. `create` gives a new, empty place. */
+/** What every implementation of the metadata port does with referrers. `create` makes a new, empty one. */
 export function referrerContract(
   test: TestFn,
   create: (t: ExecutionContext) => Promise<MetadataPlace>,

@@ -3,7 +3,7 @@ import {digestOf} from '../../src/oci/digest.ts';
 import {createUploadId, type UploadId} from '../../src/oci/upload.ts';
 import type {Spool, SpoolKey, Spools} from '../../src/storage/spool.ts';
 
-/** Where spools outlive the process: every `open` is what a further process would see. */
+/** Spools that outlive the process: every `open` sees what another process would. */
 export interface SpoolPlace {
   open(): Spools;
 }
@@ -13,14 +13,14 @@ const sha256 = digestOf(Buffer.from('one'));
 const sha512 = digestOf(Buffer.from('one'), 'sha512');
 const upload = createUploadId();
 
-/** What every implementation of the spool port does. `create` gives a new, empty place. */
+/** What every implementation of the spool port does. `create` makes a new, empty one. */
 export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Promise<SpoolPlace>): void {
   for (const [kind, key] of [
     ['sha256', sha256],
     ['sha512', sha512],
     ['upload', upload],
   ] as const) {
-    test(`spool: gives back what was appended, whole and in parts (${kind})`, async (t) => {
+    test(`spool: returns what was appended, whole and in parts (${kind})`, async (t) => {
       const spool = await (await create(t)).open().open(key);
       t.is(spool.key, key);
       t.is(spool.size, 0);
@@ -35,7 +35,7 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
     });
   }
 
-  test('spool: keeps the order of many appends that nobody waits for', async (t) => {
+  test('spool: keeps the order of many appends that are not awaited', async (t) => {
     const spool = await (await create(t)).open().open(sha256);
     const chunks = Array.from({length: 2_000}, (_, index) => Buffer.from(`${index};`));
     await Promise.all(chunks.map((chunk) => spool.append(chunk)));
@@ -44,7 +44,7 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
     await spool.discard();
   });
 
-  test('spool: holds a fast writer back, and still takes a chunk larger than what may be in flight', async (t) => {
+  test('spool: holds a fast writer back, yet takes a chunk that is larger than the limit of bytes in flight', async (t) => {
     const spool = await (await create(t)).open().open(sha256);
     for (let index = 0; index < 16; index++) {
       await spool.append(Buffer.alloc(MIB, index));
@@ -91,7 +91,7 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
     await spool.discard();
   });
 
-  test('spool: refuses to read what it does not hold', async (t) => {
+  test('spool: refuses to read beyond its end', async (t) => {
     const spool = await (await create(t)).open().open(sha256);
     await spool.append(Buffer.from('four'));
     await spool.flush();
@@ -106,7 +106,7 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
     await spool.discard();
   });
 
-  test('spool: what a closed spool holds is there for the next process', async (t) => {
+  test('spool: the content of a closed spool is there for the next process', async (t) => {
     const place = await create(t);
     const spool = await place.open().open(sha512);
     await spool.append(Buffer.from('first '));
@@ -121,7 +121,7 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
     await resumed.close();
   });
 
-  test('spool: a truncated spool starts from zero, and a reader from before does not see what follows', async (t) => {
+  test('spool: a truncated spool starts from zero, and an earlier reader does not see the new content', async (t) => {
     const spool = await (await create(t)).open().open(sha256);
     await spool.append(Buffer.alloc(4 * MIB, 'a'));
     await spool.flush();
@@ -138,7 +138,7 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
     await spool.discard();
   });
 
-  test('spool: close waits for the readers at work', async (t) => {
+  test('spool: close waits for the current readers', async (t) => {
     const spool = await (await create(t)).open().open(sha256);
     await spool.append(Buffer.alloc(4 * MIB));
     await spool.flush();
@@ -156,7 +156,7 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
     t.is(length, 4 * MIB);
   });
 
-  test('spool: a reader that leaves early counts as gone', async (t) => {
+  test('spool: close does not wait for a reader that left early', async (t) => {
     const spool = await (await create(t)).open().open(sha256);
     await spool.append(Buffer.alloc(4 * MIB));
     await spool.flush();
@@ -165,7 +165,7 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
     t.pass();
   });
 
-  test('spool: discard removes it at once, and lets a reader at work finish', async (t) => {
+  test('spool: discard removes it at once, and lets a current reader finish', async (t) => {
     const place = await create(t);
     const spools = place.open();
     const spool = await spools.open(sha256);
@@ -205,7 +205,7 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
     await next.discard();
   });
 
-  test('spool: a closed or discarded spool takes and gives nothing', async (t) => {
+  test('spool: a closed or discarded spool can be neither appended to nor read', async (t) => {
     const spools = (await create(t)).open();
     const closed = await spools.open(sha256);
     await closed.close();
@@ -220,7 +220,7 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
     }
   });
 
-  test('spools: one opener at a time, and the next one after it', async (t) => {
+  test('spools: a spool can be opened by one at a time, and again after it is closed', async (t) => {
     const spools = (await create(t)).open();
     const [first, second] = await Promise.allSettled([spools.open(sha256), spools.open(sha256)]);
     t.is(first.status, 'fulfilled');
@@ -233,7 +233,7 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
     t.pass();
   });
 
-  test('spools: a sweep removes what is old and not open', async (t) => {
+  test('spools: a sweep removes spools that are old and not open', async (t) => {
     const place = await create(t);
     const spools = place.open();
     await leave(spools, sha256, 'old');
@@ -253,7 +253,7 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
     await kept.discard();
   });
 
-  test('spools: a sweep removes the uploads that nobody has open as well', async (t) => {
+  test('spools: a sweep also removes the spools of uploads that are not open', async (t) => {
     const spools = (await create(t)).open();
     await leave(spools, upload, 'what is left of an upload');
     const other = await spools.open(createUploadId());
@@ -312,7 +312,7 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
     await fresh.discard();
   });
 
-  test('spools: an upload that is opened while a sweep asks about it stays', async (t) => {
+  test('spools: the spool of an upload that is opened while a sweep asks about it stays', async (t) => {
     const spools = (await create(t)).open();
     await leave(spools, upload, 'opened');
     let opened: Spool | undefined;
@@ -325,7 +325,7 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
     await opened?.discard();
   });
 
-  test('spools: what nobody has open is removed by its key, and nothing else', async (t) => {
+  test('spools: a spool that is not open can be removed by its key, and only that one is', async (t) => {
     const spools = (await create(t)).open();
     const other = createUploadId();
     for (const key of [sha256, upload, other]) await leave(spools, key, 'left');
@@ -344,7 +344,7 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
     }
   });
 
-  test('spools: a spool opened during a sweep is whole', async (t) => {
+  test('spools: a spool that is opened during a sweep is complete', async (t) => {
     const spools = (await create(t)).open();
     await leave(spools, sha256, 'old');
     const [, spool] = await Promise.all([spools.sweep(Date.now() + 60_000, nobody), spools.open(sha256)]);
@@ -355,7 +355,7 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
     await again.discard();
   });
 
-  test('spools: two places share nothing', async (t) => {
+  test('spools: two folders share nothing', async (t) => {
     const [one, two] = await Promise.all([create(t), create(t)]);
     const mine = await one.open().open(sha256);
     await mine.append(Buffer.from('mine'));

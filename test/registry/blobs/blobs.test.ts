@@ -20,7 +20,7 @@ const getOf = (content: {digest: string}, name = 'app') => `GET ${pathOf(content
 const headOf = (content: {digest: string}, name = 'app') => `HEAD ${pathOf(content, `library/${name}`)}`;
 const length = ({bytes}: {bytes: Buffer}) => ({headers: {'Content-Length': String(bytes.length)}, body: []});
 
-/** Files below a folder, folders left out. */
+/** The files below a folder, without the folders. */
 async function filesIn(folder: string): Promise<string[]> {
   const entries = await readdir(folder, {recursive: true, withFileTypes: true});
   return entries.filter((entry) => entry.isFile()).map(({name}) => name);
@@ -108,7 +108,7 @@ test('a blob of unknown length is streamed, and has a length from then on', asyn
   const got = await proxy.ask(pathOf(blob));
   t.true(got.body.equals(blob.bytes));
   t.is(got.headers['content-length'], undefined);
-  // Its link is there as soon as its bytes are: nobody has to ask an upstream that tells no length.
+  // It is linked as soon as its bytes are stored: an upstream that names no length need not be asked.
   await proxy.idle();
   t.is((await proxy.ask(pathOf(blob))).headers['content-length'], String(blob.bytes.length));
 });
@@ -178,7 +178,7 @@ test('ranges that cannot be satisfied are 416; malformed ones and other units ar
   }
 });
 
-test('several ranges of a stored blob are one multipart body', async (t) => {
+test('several ranges of a stored blob are answered in one multipart body', async (t) => {
   const upstream = await createScriptedUpstream(t, [{request: getOf(blob), answer: blobAnswer(blob)}]);
   const proxy = await startBackref(t, {registries: [upstream]});
   await proxy.ask(pathOf(blob));
@@ -197,7 +197,7 @@ test('several ranges of a stored blob are one multipart body', async (t) => {
   t.is(after, '--\r\n');
 });
 
-test('If-Range is honoured: another validator gets the whole', async (t) => {
+test('If-Range is honoured: another validator gets the whole blob', async (t) => {
   const upstream = await createScriptedUpstream(t, [{request: getOf(small), answer: blobAnswer(small)}]);
   const proxy = await startBackref(t, {registries: [upstream]});
   await proxy.ask(pathOf(small));
@@ -235,7 +235,7 @@ test('a stored file that was lost is downloaded again', async (t) => {
   t.is(sha256(got.body), blob.digest);
 });
 
-test('bytes with another digest are never stored, the response is cut, and nothing is left behind', async (t) => {
+test('bytes with another digest are never stored: the response is cut, and nothing is left behind', async (t) => {
   const wrong = Buffer.from(blob.bytes);
   wrong[17] = (wrong[17] ?? 0) ^ 1;
   const upstream = await createScriptedUpstream(t, [{request: getOf(blob), answer: {body: wrong}, times: 2}]);
@@ -256,7 +256,7 @@ test('bytes with another digest are never stored, the response is cut, and nothi
   );
 });
 
-test('a body shorter than it said, from an upstream that knows no ranges, is skipped to where it broke', async (t) => {
+test('a body that ends too early is continued from an upstream without ranges by skipping what is here', async (t) => {
   const half = blob.bytes.subarray(0, 2 * MiB);
   const upstream = await createScriptedUpstream(t, [
     {

@@ -83,7 +83,7 @@ for (const {title, answer, status, code, retryAfter, rateLimitStatus = 503} of [
   });
 }
 
-/** A server that can keep nothing, in front of an upstream that tells the length of the small blob by HEAD. */
+/** A server that cannot keep anything, in front of an upstream that names the length of the small blob by HEAD. */
 async function withoutSpool(t: ExecutionContext, answer: Answer, rateLimitStatus: 429 | 503 = 503) {
   const length = {'Content-Length': String(small.bytes.length)};
   const upstream = await createScriptedUpstream(t, [
@@ -127,7 +127,7 @@ test('a range that is valid by the manifest is 503, not 416, while the upstream 
   t.truthy(refused.headers['retry-after']);
   await proxy.idle();
 
-  // Nothing of the wrong length is remembered: an upstream that names none is believed by the bytes that it sends.
+  // The wrong length is not remembered: where an upstream names none, the bytes that it sends count.
   upstream.expect({request: getOf(small), answer: {body: [small.bytes]}});
   t.is(sha256((await proxy.ask(pathOf(small))).body), small.digest);
   await proxy.idle();

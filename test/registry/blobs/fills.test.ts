@@ -19,7 +19,7 @@ const lengthOf = ({bytes}: Content) => ({'Content-Length': String(bytes.length)}
 
 const read = async (message: IncomingMessage): Promise<Buffer> => Buffer.concat(await message.toArray());
 
-/** An upstream that gives `first` bytes and the rest when it is let. */
+/** An upstream that sends `first` bytes, and the rest once it is released. */
 function inTwo(content: Content, first: number) {
   const {promise, resolve} = Promise.withResolvers<void>();
   const {bytes} = content;
@@ -30,10 +30,10 @@ function inTwo(content: Content, first: number) {
   return {answer, goOn: resolve};
 }
 
-/** Resolves when a client has so many bytes. */
+/** Resolves when a client has this many bytes. */
 type Arrival = (count: number) => Promise<void>;
 
-/** Reads an answer as it comes; `arrived` tells when a number of bytes is here. */
+/** Reads an answer as it comes; `arrived` resolves when this many bytes are here. */
 function collect(message: IncomingMessage): {arrived: Arrival; whole: Promise<Buffer>} {
   const chunks: Buffer[] = [];
   let length = 0;
@@ -53,7 +53,7 @@ function collect(message: IncomingMessage): {arrived: Arrival; whole: Promise<Bu
   };
 }
 
-/** Real time whose waits are over at once, but for the time limits of requests. */
+/** Real time, but waits end at once, except for the time limits of requests. */
 const hurried = () => waiting(createMovableClock(), (ms) => (ms >= 5000 ? ms : 1));
 
 const spoolOf = ({folder}: Backref, digest: Digest) =>
@@ -121,7 +121,7 @@ test('a client of another repository joins only after the upstream confirmed it 
   t.is(sha256(await read(first)), blob.digest);
 });
 
-test('of two requests at once, the second joins the download only if the upstream confirmed it in its repository', async (t) => {
+test('of two simultaneous requests, the second joins the download only if the upstream confirms it in its repository', async (t) => {
   const upstream = await createScriptedUpstream(
     t,
     [
@@ -141,7 +141,7 @@ test('of two requests at once, the second joins the download only if the upstrea
   t.is(second?.status, 404);
 });
 
-test('one who may have it is not refused because the download was begun for one who may not', async (t) => {
+test('a caller with access is not refused because the download began for a caller without', async (t) => {
   const wait = Promise.withResolvers<void>();
   const upstream = await createScriptedUpstream(
     t,
@@ -260,7 +260,7 @@ test('a connection that breaks is resumed by Range, several times', async (t) =>
   t.is(sha256(await client.whole), blob.digest);
 });
 
-test('a download that brings nothing more is given up, its response destroyed, its spool kept and used', async (t) => {
+test('a download that makes no progress is given up: its response is destroyed, its spool kept for the next one', async (t) => {
   const seen = Promise.withResolvers<void>();
   const body = [blob.bytes.subarray(0, 2 * MiB), {wait: seen.promise}, BREAK] as const;
   const upstream = await createScriptedUpstream(t, [
@@ -281,7 +281,7 @@ test('a download that brings nothing more is given up, its response destroyed, i
   t.is(sha256((await proxy.ask(PATH)).body), blob.digest);
 });
 
-test('an upstream that wants a month of patience for the rest is not waited for; the next pull goes on', async (t) => {
+test('an upstream that asks to wait for a month is not waited for; the next pull resumes the download', async (t) => {
   const seen = Promise.withResolvers<void>();
   const body = [blob.bytes.subarray(0, 2 * MiB), {wait: seen.promise}, BREAK] as const;
   const month = String(30 * 24 * 60 * 60);
@@ -297,13 +297,13 @@ test('an upstream that wants a month of patience for the rest is not waited for;
   await t.throwsAsync(whole, {code: 'ECONNRESET'});
   await proxy.idle();
   upstream.expect({...rest, answer: blobAnswer(blob)});
-  // However long it asks for, it is asked again after six hours.
+  // However long the upstream asks to wait, it is asked again after six hours.
   t.is((await proxy.ask(PATH)).status, 503);
   proxy.clock.move(6 * 60 * 60 * 1000);
   t.is(sha256((await proxy.ask(PATH)).body), blob.digest);
 });
 
-test('a process that ended leaves a spool that the next one hashes and resumes', async (t) => {
+test('the spool of a process that ended is hashed and resumed by the next one', async (t) => {
   const {answer} = inTwo(blob, 3 * MiB);
   const upstream = await createScriptedUpstream(t, [{request: GET, answer}]);
   const first = await startBackref(t, {registries: [upstream], config: {shutdown: {grace: 50}}});
@@ -327,7 +327,7 @@ test('a process that ended leaves a spool that the next one hashes and resumes',
   t.deepEqual(await readdir(join(second.folder, 'spool')), []);
 });
 
-test('a spool that was whole when the process ended costs one byte', async (t) => {
+test('a spool that was complete when the process ended costs one byte', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {
       request: GET,
@@ -345,7 +345,7 @@ test('a spool that was whole when the process ended costs one byte', async (t) =
   t.is(sha256((await proxy.ask(PATH)).body), blob.digest);
 });
 
-test('a mismatch after a resumption starts once more from zero, and only once', async (t) => {
+test('a mismatch after a resumption starts over from zero, once', async (t) => {
   const rest = {
     status: 206,
     headers: {'Content-Range': `bytes 999-${size - 1}/${size}`},
@@ -358,14 +358,14 @@ test('a mismatch after a resumption starts once more from zero, and only once', 
   const proxy = await startBackref(t, {registries: [upstream]});
   await mkdir(join(proxy.folder, 'spool'), {recursive: true});
   await writeFile(spoolOf(proxy, blob.digest), Buffer.alloc(1000));
-  // The client that was handed the spoiled beginning is cut off; the next one finds the blob whole.
+  // The client that received the wrong beginning is cut off; the next one finds the complete blob.
   const message = await proxy.open(PATH);
   await t.throwsAsync(read(message), {code: 'ECONNRESET'});
   await proxy.idle();
   t.is(sha256((await proxy.ask(PATH)).body), blob.digest);
 });
 
-test('a disk that is full does not fail the pull: it is streamed, verified, uncached', async (t) => {
+test('a full disk does not fail the pull: the blob is streamed, verified and not cached', async (t) => {
   const upstream = await createScriptedUpstream(t, [{request: GET, answer: blobAnswer(blob), times: 2}]);
   const proxy = await startBackref(t, {registries: [upstream]});
   await mkdir(join(proxy.folder, 'spool'), {recursive: true});
@@ -374,7 +374,7 @@ test('a disk that is full does not fail the pull: it is streamed, verified, unca
   t.is(sha256(got.body), blob.digest);
 });
 
-test('without a spool a pull comes from the upstream, and a wrong digest is still cut off', async (t) => {
+test('without a spool a pull is streamed from the upstream, and cut off when the digest is wrong', async (t) => {
   const wrong = Buffer.from(blob.bytes);
   wrong[5] = (wrong[5] ?? 0) ^ 1;
   const HEAD = {request: GET.replace('GET', 'HEAD'), answer: {headers: lengthOf(blob), body: []}};

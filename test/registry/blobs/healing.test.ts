@@ -23,7 +23,7 @@ async function flipByte(proxy: Backref, blob: Content): Promise<void> {
   await writeFile(file, bytes);
 }
 
-/** What a disk may make of a stored blob. */
+/** What a disk may do to a stored blob. */
 const DAMAGES: Record<string, (proxy: Backref, blob: Content) => Promise<void>> = {
   'has a flipped byte': flipByte,
   'is too short': (proxy, blob) => truncate(fileOf(proxy, blob), 100),

@@ -46,7 +46,7 @@ async function pushedImage(t: ExecutionContext) {
   return {proxy, pusher};
 }
 
-test('while the blob store is missing reads are 503, nothing is collected, and all is there once it is back', async (t) => {
+test('while the blob store is missing, reads are 503 and nothing is collected; everything is there once it is back', async (t) => {
   const {proxy, pusher} = await pushedImage(t);
   const remount = await unmount(proxy);
 
@@ -64,7 +64,7 @@ test('while the blob store is missing reads are 503, nothing is collected, and a
   t.deepEqual((await pusher.get(`blobs/${layer.digest}`)).body, layer.bytes);
 });
 
-test('while the blob store is missing pushes are refused, and leave nothing behind on the disk below', async (t) => {
+test('while the blob store is missing, pushes are refused and leave nothing on the disk below', async (t) => {
   const {proxy, pusher} = await pushedImage(t);
   const begun = await proxy.ask('/v2/team/app/blobs/uploads/', {
     method: 'POST',
@@ -102,7 +102,7 @@ test('a server that starts while the blob store is missing serves again once it 
   t.deepEqual((await next.ask(path)).body, layer.bytes);
 });
 
-test('while the blob store is missing a mirror passes on what it does not have, and keeps nothing', async (t) => {
+test('while the blob store is missing, a mirror passes on what it does not have, and keeps nothing', async (t) => {
   const cold = randomBlob(1000);
   const upstream = await createScriptedUpstream(t, [
     {request: `GET /v2/library/app/blobs/${layer.digest}`, answer: {body: layer.bytes}},
@@ -144,7 +144,7 @@ test('a pushed blob whose file alone is gone comes back with the next push', asy
   t.deepEqual((await pusher.get(`blobs/${layer.digest}`)).body, layer.bytes);
 });
 
-test('a data folder of a version without markers is served and gets its marker', async (t) => {
+test('a data folder from a version without markers is served and gets its marker', async (t) => {
   const {proxy} = await pushedImage(t);
   await proxy.server.close();
   await rm(join(blobsOf(proxy), 'backref-store'));
@@ -158,7 +158,7 @@ test('a data folder of a version without markers is served and gets its marker',
   t.true((await readdir(blobsOf(proxy))).includes('backref-store'));
 });
 
-test('new metadata beside a full blob store, as when theirs are missing, cost no blob', async (t) => {
+test('new metadata beside a full blob store, as when the old ones are missing, do not cost a blob', async (t) => {
   const {proxy} = await pushedImage(t);
   await proxy.server.close();
   const away = join(proxy.folder, 'away');
@@ -180,7 +180,7 @@ test('new metadata beside a full blob store, as when theirs are missing, cost no
   t.deepEqual((await next.ask(`/v2/team/app/blobs/${layer.digest}`)).body, layer.bytes);
 });
 
-test('a push is 507 while there is no room for the marker of a new blob store', async (t) => {
+test('a push is 507 while there is no space for the marker of a new blob store', async (t) => {
   const folder = await createFolder(t);
   const draft = join(folder, 'blobs', 'backref-store.new');
   await mkdir(dirname(draft));
@@ -192,6 +192,6 @@ test('a push is 507 while there is no room for the marker of a new blob store', 
   t.is((await pusher.blob(layer)).status, 201);
 });
 
-test('a store that goes missing while it is read is the reason of a response that breaks, not a fault of ours', (t) => {
+test('a response that breaks because the store went missing is logged with that reason, not as a bug', (t) => {
   t.is(failureReason(new StoreMissing('the blob store is missing')), 'the blob store is missing');
 });

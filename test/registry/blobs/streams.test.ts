@@ -8,7 +8,7 @@ import {createScriptedUpstream, type Expectation, HANG} from '../../support/scri
 
 const MiB = 1024 * 1024;
 const chunk = Buffer.alloc(MiB);
-/** Of a blob whose bytes nobody comes to check; only far larger than what sockets hold between two machines. */
+/** Of a blob whose bytes are never verified: it only has to be far larger than what the sockets in between hold. */
 const digest = digestOf(Buffer.from('large'));
 const LENGTH = 96 * MiB;
 const FAR = 16 * MiB;

@@ -27,7 +27,7 @@ const MiB = 1024 * 1024;
 const pathOf = ({digest}: Content, name = 'app') => `/v2/${name}/blobs/${digest}`;
 const GET = (blob: Content) => `GET ${pathOf(blob, 'library/app')}`;
 
-/** The first MiB of a blob, and the rest when it is let. */
+/** The first MiB of a blob, and the rest once it is released. */
 const begins = ({bytes, ...blob}: Content, goOn: Promise<void>): Expectation => ({
   request: GET({bytes, ...blob}),
   sends: {range: undefined},
@@ -72,7 +72,7 @@ async function abandon(proxy: Backref, blob: Content): Promise<void> {
 const interrupted = async (proxy: Backref): Promise<string> =>
   (await once(proxy.server.events, 'fill.interrupted'))[0].digest;
 
-test('as many abandoned downloads as there are connections hold up neither a manifest nor a blob, and end later', async (t) => {
+test('abandoned downloads on all connections delay neither a manifest nor a blob, and finish later', async (t) => {
   const abandoned = [randomBlob(3 * MiB), randomBlob(3 * MiB)] as const;
   const other = randomBlob(2 * MiB);
   const manifest = plainManifest();
@@ -101,7 +101,7 @@ test('as many abandoned downloads as there are connections hold up neither a man
   }
 });
 
-test('a download whose request was pipelined behind another keeps nobody waiting once the connection is gone', async (t) => {
+test('a download whose request was pipelined gives way once the connection is gone', async (t) => {
   const [first, other] = [randomBlob(3 * MiB), randomBlob(2 * MiB)];
   const upstream = await createScriptedUpstream(
     t,
@@ -123,7 +123,7 @@ test('a download whose request was pipelined behind another keeps nobody waiting
   t.is(sha256((await proxy.ask(pathOf(other))).body), other.digest);
 });
 
-test('a download that was interrupted goes on for the client that asks for it next', async (t) => {
+test('an interrupted download continues for the next client that asks for it', async (t) => {
   const [first, second] = [randomBlob(3 * MiB), randomBlob(3 * MiB)];
   const {promise, resolve} = Promise.withResolvers<void>();
   const upstream = await createScriptedUpstream(t, [
@@ -154,7 +154,7 @@ test('a download that somebody still waits for is not interrupted when another o
   const staying = proxy.ask(pathOf(wanted));
   await abandon(proxy, wanted);
   const waiting = proxy.ask(pathOf(other));
-  // The server has seen the one leave and the other ask when it answers what was asked afterwards.
+  // When it answers a later request, the server has seen one client leave and the other one ask.
   await proxy.ask('/v2/');
   t.is(upstream.requests.length, 1);
   resolve();
@@ -162,7 +162,7 @@ test('a download that somebody still waits for is not interrupted when another o
   t.is(sha256((await waiting).body), other.digest);
 });
 
-test('a manifest that is pushed waits for its layer: the download of that is not interrupted', async (t) => {
+test('a pushed manifest waits for its layer, whose download is not interrupted', async (t) => {
   const [layer, other, config] = [randomBlob(3 * MiB), randomBlob(2 * MiB), contentOf(Buffer.from('{}'))];
   const {promise, resolve} = Promise.withResolvers<void>();
   const length = {'Content-Length': String(layer.bytes.length)};
@@ -184,7 +184,7 @@ test('a manifest that is pushed waits for its layer: the download of that is not
   t.is(sha256((await waiting).body), other.digest);
 });
 
-test('a download that waits for its turn does not hold up the end of the server, and keeps its spool', async (t) => {
+test('a download that waits for its turn does not delay the end of the server, and keeps its spool', async (t) => {
   const [first, second] = [randomBlob(3 * MiB), randomBlob(3 * MiB)];
   const upstream = await createScriptedUpstream(t, [
     begins(first, new Promise(() => {})),

@@ -23,7 +23,7 @@ interface Holding {
   linked?(blob: number): boolean;
 }
 
-/** Looks whether manifest 1 is complete, and counts what is read for it. */
+/** Checks whether manifest 1 is complete, and counts the reads. */
 async function look({names, stored = () => true, linked = () => true}: Holding) {
   const read: number[] = [];
   let turns = 0;
@@ -72,12 +72,12 @@ async function look({names, stored = () => true, linked = () => true}: Holding) 
   return {complete, read, turns, mostInTurn};
 }
 
-test('an index whose child is here whole is complete, however deep it is', async (t) => {
+test('an index with one complete child is complete, however deep the child is', async (t) => {
   const names = (manifest: number) => (manifest < 10 ? manifests(manifest + 1) : blobs(100));
   t.true((await look({names})).complete);
 });
 
-test('an index that repeats its children four levels deep costs one look at each of them', async (t) => {
+test('an index that repeats its children on four levels costs one look at each of them', async (t) => {
   const names = (manifest: number) =>
     manifest < 5 ? manifests(...range(20).map(() => manifest + 1)) : blobs(100);
   const {complete, read} = await look({names, stored: () => false});
@@ -103,7 +103,7 @@ test('a manifest that names one blob ten thousand times costs one look at it', a
   t.is(read.length, 1);
 });
 
-test('beyond ten thousand descriptors nothing more is looked at, and the manifest counts as incomplete', async (t) => {
+test('beyond ten thousand descriptors nothing more is checked, and the manifest counts as incomplete', async (t) => {
   let next = 2;
   const names = () => manifests(...range(1000).map(() => next++));
   const {complete, read} = await look({names});
@@ -112,7 +112,7 @@ test('beyond ten thousand descriptors nothing more is looked at, and the manifes
   t.false((await look({names: () => blobs(...range(10_001))})).complete);
 });
 
-test('other work has its turn while a large index is looked at', async (t) => {
+test('other work goes on while a large index is checked', async (t) => {
   const names = (manifest: number) =>
     manifest === 1 ? manifests(...range(1000, 2)) : blobs(10_000 + manifest);
   const {mostInTurn, turns} = await look({names, stored: () => false});
@@ -120,13 +120,13 @@ test('other work has its turn while a large index is looked at', async (t) => {
   t.true(turns >= 50);
 });
 
-test('blobs that are here, but that another repository brought, make nothing complete', async (t) => {
+test('blobs that only another repository is linked to do not make an image complete', async (t) => {
   const names = () => blobs(2, 3);
   t.true((await look({names})).complete);
   t.false((await look({names, linked: (blob) => blob !== 3})).complete);
 });
 
-test('beyond ten thousand descriptors, children that were named before are not looked at any more', async (t) => {
+test('beyond ten thousand descriptors, children that were named before are no longer checked', async (t) => {
   const names = (manifest: number) =>
     manifest === 1 ? manifests(...range(9000, 2)) : blobs(...range(1500, 10_000));
   const {complete, read} = await look({names, linked: () => false});

@@ -19,7 +19,7 @@ import {registryOver} from '../../support/registry.ts';
 const image = plainManifest();
 const repository = {registry: 'example.test', name: parseName('team/app')};
 
-/** Manifests of an upstream that has one image until it is deleted: right after it came here. */
+/** Manifests of an upstream with one image, which is deleted right after it arrived here. */
 async function setUp(t: ExecutionContext) {
   const metadata = await openSqliteMetadata({path: join(await createFolder(t), 'meta.db')});
   t.teardown(() => metadata.close());

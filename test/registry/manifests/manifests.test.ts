@@ -64,7 +64,7 @@ test('an expired tag costs one HEAD, shared by all who wait; unchanged it lives 
   await proxy.ask(PATH);
   proxy.clock.move(MINUTE);
   const asked = Array.from({length: 10}, () => proxy.ask(PATH));
-  // Answered on a connection that was opened after theirs: by then all ten wait.
+  // This is answered on a connection that was opened after theirs: by then all ten are waiting.
   await proxy.ask('/v2/');
   wait.resolve();
   const answers = await Promise.all(asked);
@@ -152,7 +152,7 @@ test('with the upstream stopped a cached tag and its digest are served', async (
   t.is(byDigest.headers.warning, undefined);
 });
 
-test('what survives in the store is served after a restart, upstream or not', async (t) => {
+test('what is stored is served after a restart, with or without the upstream', async (t) => {
   const upstream = await createScriptedUpstream(t, [tagGet]);
   const first = await startBackref(t, {registries: [upstream]});
   await first.ask(PATH);
@@ -222,7 +222,7 @@ test('a tag that the upstream deleted is served, marked, within keepDeleted and 
   t.is((await proxy.ask(PATH)).status, 404);
 });
 
-test('keepDeleted 0 believes the upstream at once; a tag that comes back is served again', async (t) => {
+test('with keepDeleted 0 a deleted tag is 404 at once; a tag that comes back is served again', async (t) => {
   const upstream = await createScriptedUpstream(t, [tagGet, {request: HEAD_TAG, answer: {status: 404}}]);
   const proxy = await startBackref(t, {
     registries: [{...upstream, url: upstream.url, tags: {keepDeleted: 0}}],
@@ -371,7 +371,7 @@ test('HEAD is answered by a GET that is hashed where the upstream does not name 
   t.is((await before.ask(PATH, {method: 'HEAD'})).headers['docker-content-digest'], image.digest);
 });
 
-test('a manifest of any media type passes as it is; parameters of the content type do not', async (t) => {
+test('a manifest of any media type is served as it is; parameters of the content type are dropped', async (t) => {
   const odd = {
     ...image,
     bytes: Buffer.from('{"schemaVersion": 3,\n"thing": true}'),
@@ -451,7 +451,7 @@ test('If-None-Match with the digest is 304, for GET and HEAD', async (t) => {
   }
 });
 
-test("a client's credentials are neither looked at nor passed on", async (t) => {
+test("a client's credentials are neither used nor passed on", async (t) => {
   const upstream = await createScriptedUpstream(t, [{...tagGet, sends: {authorization: undefined}}]);
   const proxy = await startBackref(t, {registries: [upstream]});
   t.is((await proxy.ask(PATH, {headers: {authorization: 'Basic c2VjcmV0OnNlY3JldA=='}})).status, 200);
@@ -467,7 +467,7 @@ for (const [what, manifest] of [
   ['an image', whole],
   ['an index', index],
 ] as const) {
-  test(`with the upstream failing, ${what} is served by tag once a pull of it can be filled from here`, async (t) => {
+  test(`with the upstream failing, ${what} is served by tag once a pull of it can be completed from here`, async (t) => {
     const upstream = await createScriptedUpstream(t, [
       {request: GET_TAG, answer: manifestAnswer(manifest)},
       {request: HEAD_TAG, answer: {status: 500}, always: true},
@@ -518,7 +518,7 @@ test('with the upstream failing, a manifest is refused when only another reposit
   t.is((await proxy.ask(`/v2/app/blobs/${layer.digest}`)).status, 503);
 });
 
-test('with the upstream failing, the tag of a signature is served without its configuration, which nobody reads', async (t) => {
+test('with the upstream failing, the tag of a signature is served without its config, which clients do not read', async (t) => {
   const tag = `sha256-${'a'.repeat(64)}.sig`;
   const upstream = await createScriptedUpstream(t, [
     {request: `GET /v2/library/app/manifests/${tag}`, answer: manifestAnswer(whole)},
@@ -533,7 +533,7 @@ test('with the upstream failing, the tag of a signature is served without its co
   t.regex(String(stale.headers.warning), /^299 - "/);
 });
 
-test('a pull does not need foreign layers from here', async (t) => {
+test('a pull can be completed without foreign layers', async (t) => {
   const body = {
     schemaVersion: 2,
     layers: [

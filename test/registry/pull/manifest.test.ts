@@ -21,7 +21,7 @@ const [one, two, three] = [plainManifest(), plainManifest(), plainManifest()];
 const isDenied = (error: unknown): error is UpstreamFailure =>
   error instanceof UpstreamFailure && error.kind === 'denied';
 
-/** What is asked of the upstream waits until a test answers. */
+/** Requests to the upstream wait until the test answers them. */
 async function setUp(t: ExecutionContext) {
   const folder = await createFolder(t);
   const real = await openSqliteMetadata({path: join(folder, 'meta.db')});
@@ -70,7 +70,7 @@ async function setUp(t: ExecutionContext) {
   };
 }
 
-test('several are asked for side by side and become one commit, in the order in which they were named', async (t) => {
+test('several manifests are fetched side by side and become one commit, in the order in which they were named', async (t) => {
   const {pullAll, answer, deny, commits, arrivals} = await setUp(t);
   const pulling = pullAll(one.digest, two.digest, three.digest);
   answer(three);
@@ -92,7 +92,7 @@ test('several are asked for side by side and become one commit, in the order in 
   );
 });
 
-test('when one of several cannot be had, the others are kept, and the failure is thrown', async (t) => {
+test('when one of several manifests cannot be fetched, the others are kept, and the failure is thrown', async (t) => {
   const {pullAll, answer, fail, has} = await setUp(t);
   const pulling = pullAll(one.digest, two.digest, three.digest);
   answer(three);
@@ -102,7 +102,7 @@ test('when one of several cannot be had, the others are kept, and the failure is
   t.deepEqual(await Promise.all([one, two, three].map(({digest}) => has(digest))), [true, false, true]);
 });
 
-test('a manifest among several with the wrong digest is a failure, and the others are kept', async (t) => {
+test('when one of several manifests has the wrong digest, the others are kept, and the failure is thrown', async (t) => {
   const {pullAll, answer, has} = await setUp(t);
   const pulling = pullAll(one.digest, two.digest);
   answer({...two, digest: one.digest});
@@ -111,7 +111,7 @@ test('a manifest among several with the wrong digest is a failure, and the other
   t.deepEqual([await has(one.digest), await has(two.digest)], [false, true]);
 });
 
-test('pulling none makes no commit', async (t) => {
+test('pulling no manifests makes no commit', async (t) => {
   const {pullAll, commits} = await setUp(t);
   const {records, kept} = await pullAll();
   await kept;
@@ -130,7 +130,7 @@ test('a pull of one of several does not wait for the others, and does not ask fo
   t.is((await all).records.length, 2);
 });
 
-test('a manifest among several that is deleted through us meanwhile does not come back', async (t) => {
+test('one of several manifests that is deleted through us meanwhile does not come back', async (t) => {
   const {pullAll, answer, write, has} = await setUp(t);
   const pulling = pullAll(one.digest, two.digest);
   answer(one);
@@ -146,7 +146,7 @@ test('a manifest among several that is deleted through us meanwhile does not com
   t.false(await has(one.digest));
 });
 
-test('several are given before they are kept, and a request for one of them waits until it is kept', async (t) => {
+test('several manifests are returned before they are kept; a request for one of them waits until it is kept', async (t) => {
   const {pullAll, pullOne, answer, asked, commits, has} = await setUp(t);
   const pulling = pullAll(one.digest, two.digest);
   answer(one);
@@ -165,7 +165,7 @@ test('several are given before they are kept, and a request for one of them wait
   t.is(commits.length, 1);
 });
 
-test('on a full disk several are given all the same, and so is one of them to a request that waits for it', async (t) => {
+test('on a full disk several manifests are returned all the same, and so is one of them to a request that waits for it', async (t) => {
   const {pullAll, pullOne, answer, folder} = await setUp(t);
   fillDisk(folder);
   const pulling = pullAll(one.digest, two.digest);

@@ -24,7 +24,7 @@ const list = (...tags: string[]): Answer => ({
 });
 const listing = (answer: Answer): Expectation => ({request: 'GET /v2/library/app/tags/list?n=1000', answer});
 
-/** An answer that waits until it is let go. */
+/** An answer that waits until it is released. */
 function late(answer: Answer) {
   const {promise, resolve} = Promise.withResolvers<void>();
   return {answer: {...answer, before: promise}, letGo: resolve};

@@ -15,7 +15,7 @@ const HOST = 'example.test';
 const repository = {registry: HOST, name: parseName('team/app')};
 
 interface Hooks {
-  /** Called while the upstream is asked, with what tells of a tag that was pushed. */
+  /** Called while the upstream is asked; `push` reports that a tag was pushed. */
   asked?(push: () => void): void;
   /** Called when a change is about to be committed. */
   committing?(change: Change | undefined, push: () => void): void;

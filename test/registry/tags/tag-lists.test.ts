@@ -45,7 +45,7 @@ test('an upstream that ignores last and n is paged here all the same', async (t)
   t.is(second.headers['link'], undefined);
 });
 
-test('following Link from page to page gives every tag once', async (t) => {
+test('following Link from page to page lists every tag once', async (t) => {
   const tags = Array.from({length: 25}, (_, index) => `t${String(index).padStart(2, '0')}`);
   const {proxy} = await start(t, [listed([...tags].reverse())]);
   const seen: string[] = [];
@@ -58,7 +58,7 @@ test('following Link from page to page gives every tag once', async (t) => {
   t.deepEqual(seen, tags);
 });
 
-test('Link and name keep the naming of the client: prefix, library/, ns', async (t) => {
+test("Link and name use the client's naming: prefix, library/, ns", async (t) => {
   const upstream = await createScriptedUpstream(t);
   const other = await createScriptedUpstream(t, [
     {request: 'GET /v2/org/app/tags/list?n=1000', answer: listAnswer(['a', 'b'])},
@@ -111,7 +111,7 @@ test('last need not be a tag', async (t) => {
   t.deepEqual(tagsOf(await proxy.ask(`${PATH}?last=zz`)), []);
 });
 
-test("the upstream's null is an empty list", async (t) => {
+test('a list that the upstream gives as null is empty', async (t) => {
   const {proxy} = await start(t, [listed(null)]);
   t.deepEqual((await proxy.ask(PATH)).json(), {name: 'app', tags: []});
 });
@@ -137,14 +137,14 @@ test('within its lifetime a list is served without asking, after it the upstream
   t.is(renewed.headers['cache-status'], 'backref;fwd=stale;stored;ttl=60');
 });
 
-test('requests at the same time share one question', async (t) => {
+test('simultaneous requests share one request to the upstream', async (t) => {
   const wait = Promise.withResolvers<void>();
   const {proxy, upstream} = await start(t, [
     {request: FIRST, answer: {...listAnswer(['a']), before: wait.promise}},
   ]);
   const asked = Array.from({length: 10}, () => proxy.ask(PATH));
   await upstream.received(1);
-  // Answered on a connection that was opened after theirs: by then all ten wait.
+  // This is answered on a connection that was opened after theirs: by then all ten are waiting.
   await proxy.ask('/v2/');
   wait.resolve();
   const answers = await Promise.all(asked);
@@ -259,7 +259,7 @@ test('the list of a repository that the upstream no longer has is not served in 
   t.is((await (await proxy.restart()).ask(PATH)).status, 503);
 });
 
-test('one repository does not have the list of another', async (t) => {
+test('repositories do not share lists', async (t) => {
   const {proxy} = await start(t, [
     listed(['a']),
     {request: 'GET /v2/library/other/tags/list?n=1000', answer: {status: 404}},

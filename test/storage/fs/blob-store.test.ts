@@ -35,7 +35,7 @@ test('a blob is one file, below its algorithm and the first two digits of its di
   t.deepEqual((await readdir(path)).sort(), ['backref-store', 'sha256'], 'and nothing else is left');
 });
 
-test('reading, listing and deleting make nothing but the store itself', async (t) => {
+test('reading, listing and deleting create nothing but the store itself', async (t) => {
   const path = join(await createFolder(t), 'blobs');
   const store = createFsBlobStore({path, metadata: createLedger()});
   await store.stat(digest);
@@ -45,7 +45,7 @@ test('reading, listing and deleting make nothing but the store itself', async (t
   t.deepEqual(await readdir(path), ['backref-store']);
 });
 
-test('what is no blob is not listed', async (t) => {
+test('a file that is not a blob is not listed', async (t) => {
   const path = await createFolder(t);
   const shard = join(path, 'sha256', encoded.slice(0, 2));
   await mkdir(shard, {recursive: true});
@@ -56,7 +56,7 @@ test('what is no blob is not listed', async (t) => {
   t.deepEqual(await Array.fromAsync(createFsBlobStore({path, metadata: createLedger()}).list()), []);
 });
 
-test('a damaged blob is healed by publishing it again', async (t) => {
+test('a damaged blob is repaired by publishing it again', async (t) => {
   const path = await createFolder(t);
   const store = createFsBlobStore({path, metadata: createLedger()});
   const spools = createSpools({path: await createFolder(t)});
@@ -72,8 +72,8 @@ test('a damaged blob is healed by publishing it again', async (t) => {
   );
 });
 
-// Linux's memory file system is the other disk that every machine has; elsewhere there may be none to copy from.
-// Where CI is set nothing is skipped: a machine with one disk fails.
+// Every Linux machine has another disk, in memory; other systems may have none to copy from.
+// In CI nothing is skipped: there, a machine with one disk fails.
 const otherDisk = '/dev/shm';
 const hasOtherDisk = existsSync(otherDisk) && statSync(otherDisk).dev !== statSync(tmpdir()).dev;
 const onTwoDisks = hasOtherDisk || process.env['CI'] ? test : test.skip;
@@ -101,7 +101,7 @@ onTwoDisks(
   },
 );
 
-test('a publish that fails leaves the spool to its owner and shows no blob', async (t) => {
+test('a publish that fails leaves the spool to its owner, and no blob', async (t) => {
   const path = await createFolder(t);
   await writeFile(join(path, 'sha256'), 'in the way');
   const store = createFsBlobStore({path, metadata: createLedger()});

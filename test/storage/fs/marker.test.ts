@@ -17,7 +17,7 @@ async function setUp(t: ExecutionContext) {
   const path = join(await createFolder(t), 'blobs');
   const metadata = createLedger();
   const marker = join(path, 'backref-store');
-  /** Puts a blob's file there as an earlier version did. */
+  /** Writes a blob's file as an earlier version did. */
   const plant = async (planted = digest) => {
     const file = join(path, 'sha256', encodedOf(planted).slice(0, 2), encodedOf(planted));
     await mkdir(dirname(file), {recursive: true});
@@ -26,7 +26,7 @@ async function setUp(t: ExecutionContext) {
   return {path, metadata, marker, plant, open: () => createFsBlobStore({path, metadata})};
 }
 
-test('a new store gets a marker, whose content the metadata know', async (t) => {
+test('a new store gets a marker, whose content is in the metadata', async (t) => {
   const {metadata, marker, open} = await setUp(t);
   await open().check();
   const {id} = await metadata.blobStore();
@@ -36,7 +36,7 @@ test('a new store gets a marker, whose content the metadata know', async (t) => 
   t.is(await readFile(marker, 'utf8'), `${id}\n`, 'once');
 });
 
-test('a store of a version without markers gets one when it holds a blob that the metadata know', async (t) => {
+test('a store from a version without markers gets one if it has a blob that the metadata know', async (t) => {
   const {path, metadata, marker, plant, open} = await setUp(t);
   await plant();
   metadata.record(digest);
@@ -47,7 +47,7 @@ test('a store of a version without markers gets one when it holds a blob that th
   t.deepEqual((await readdir(path)).sort(), ['backref-store', 'sha256']);
 });
 
-test('a store of a version without markers whose disk is missing is not taken for an empty one', async (t) => {
+test('a store from a version without markers whose disk is missing does not count as empty', async (t) => {
   const {path, metadata, plant, open} = await setUp(t);
   metadata.record(digest);
   await mkdir(path);
@@ -77,7 +77,7 @@ test('a folder with the marker of another store is not the store', async (t) => 
   await t.throwsAsync(() => one.open().stat(digest), {instanceOf: StoreMissing});
 });
 
-test('a marker that was removed is missed although the blobs are there', async (t) => {
+test('a store whose marker was removed counts as missing, even with its blobs there', async (t) => {
   const {metadata, marker, plant, open} = await setUp(t);
   await open().check();
   await plant();
@@ -86,7 +86,7 @@ test('a marker that was removed is missed although the blobs are there', async (
   await t.throwsAsync(() => open().check(), {instanceOf: StoreMissing, message: /create an empty file/});
 });
 
-test('an empty marker is the word of the operator that the store is to be used as it is', async (t) => {
+test('with an empty marker, the operator says that the store is to be used as it is', async (t) => {
   const {path, metadata, marker, open} = await setUp(t);
   const store = open();
   await store.check();
@@ -100,7 +100,7 @@ test('an empty marker is the word of the operator that the store is to be used a
   t.is(await readFile(marker, 'utf8'), `${id}\n`);
 });
 
-test('a store whose metadata are new keeps the marker that it has', async (t) => {
+test('a store with new metadata keeps its marker', async (t) => {
   const {path, marker, open} = await setUp(t);
   await open().check();
   const before = await readFile(marker, 'utf8');
@@ -110,7 +110,7 @@ test('a store whose metadata are new keeps the marker that it has', async (t) =>
   t.is(`${(await metadata.blobStore()).id}\n`, before);
 });
 
-test('a store with blobs of which new metadata know none is not theirs until the operator says so', async (t) => {
+test('a store whose blobs are all unknown to new metadata is not used until the operator says so', async (t) => {
   const {path, marker, plant, open} = await setUp(t);
   await open().check();
   await plant();
@@ -130,7 +130,7 @@ test('a store with blobs of which new metadata know none is not theirs until the
   t.is(await readFile(marker, 'utf8'), `${(await metadata.blobStore()).id}\n`);
 });
 
-test('a store that the operator has accepted is read although its marker cannot be written', async (t) => {
+test('a store that the operator has accepted is read even if its marker cannot be written', async (t) => {
   const {path, metadata, marker, plant, open} = await setUp(t);
   await open().check();
   await plant();
@@ -141,7 +141,7 @@ test('a store that the operator has accepted is read although its marker cannot 
   await t.notThrowsAsync(() => open().check());
 });
 
-test('a marker that cannot be read is a store that is missing', async (t) => {
+test('a store whose marker cannot be read counts as missing', async (t) => {
   const {marker, open} = await setUp(t);
   const store = open();
   await store.check();
@@ -150,7 +150,7 @@ test('a marker that cannot be read is a store that is missing', async (t) => {
   await t.throwsAsync(() => store.check(), {instanceOf: StoreMissing, message: /cannot be read: EISDIR/});
 });
 
-test('a publish never makes the folder of a store that is missing', async (t) => {
+test('a publish never creates the folder of a missing store', async (t) => {
   const {path, metadata, open} = await setUp(t);
   const store = open();
   await store.check();
@@ -163,7 +163,7 @@ test('a publish never makes the folder of a store that is missing', async (t) =>
   t.deepEqual(await readdir(dirname(path)), ['blobs.away']);
 });
 
-test('a disk that goes away while a blob is published is missing, whatever the system says of its files', async (t) => {
+test('a store whose disk goes away during a publish counts as missing, whatever error its files give', async (t) => {
   const {path, open} = await setUp(t);
   const store = open();
   await store.check();
@@ -171,7 +171,7 @@ test('a disk that goes away while a blob is published is missing, whatever the s
   await spool.append(content);
   const unplugging: Spool = {
     ...spool,
-    // First asked for after the marker was seen.
+    // It is first read after the marker was seen.
     get path() {
       if (existsSync(path)) renameSync(path, `${path}.away`);
       return spool.path;

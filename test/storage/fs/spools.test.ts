@@ -22,7 +22,7 @@ test('nothing is touched on the disk before the first open', async (t) => {
   t.deepEqual(await readdir(folder), []);
 });
 
-test('a spool is one file, named for its digest', async (t) => {
+test('a spool is one file, named after its digest', async (t) => {
   const path = await createFolder(t);
   const spool = await createSpools({path}).open(digest);
   t.deepEqual(await readdir(path), [fileName]);
@@ -31,7 +31,7 @@ test('a spool is one file, named for its digest', async (t) => {
   t.deepEqual(await readdir(path), []);
 });
 
-test('the spool of an upload is named for its id', async (t) => {
+test('the spool of an upload is named after its id', async (t) => {
   const path = await createFolder(t);
   const id = createUploadId();
   const spool = await createSpools({path}).open(id);
@@ -47,7 +47,7 @@ test('a sweep leaves foreign files alone', async (t) => {
   t.is((await readdir(path)).length, 4);
 });
 
-test('a full disk is told with its code at a later append and at flush', async (t) => {
+test('a full disk is reported with its code at a later append and at flush', async (t) => {
   const path = await createFolder(t);
   await symlink('/dev/full', join(path, fileName));
   const spool = await createSpools({path}).open(digest);
@@ -63,7 +63,7 @@ test('a full disk is told with its code at a later append and at flush', async (
   t.deepEqual(await readdir(path), []);
 });
 
-test('a spool that cannot be opened says why, and may be opened once that is mended', async (t) => {
+test('a spool that cannot be opened says why, and can be opened once that is fixed', async (t) => {
   const path = await createFolder(t);
   await symlink('/nowhere/at/all', join(path, fileName));
   const spools = createSpools({path});
@@ -71,7 +71,7 @@ test('a spool that cannot be opened says why, and may be opened once that is men
   await t.throwsAsync(() => spools.open(digest), {code: 'ENOENT'});
 });
 
-test('a folder that cannot be made is told with its code', async (t) => {
+test('a folder that cannot be created is reported with its code', async (t) => {
   const folder = await createFolder(t);
   await mkdir(folder, {recursive: true});
   await writeFile(join(folder, 'file'), '');

@@ -7,7 +7,7 @@ import {Occupied} from '../../../src/storage/folder-lock.ts';
 import {lockFolder} from '../../../src/storage/sqlite/folder-lock.ts';
 import {createFolder} from '../../support/folder.ts';
 
-test('a folder is one holder’s, by whatever name it is called, until that one gives it back', async (t) => {
+test('a folder has one holder, under whatever path it is opened, until that one releases it', async (t) => {
   const folder = join(await createFolder(t), 'made', 'here');
   const lock = lockFolder(folder);
   const other = join(await createFolder(t), 'link');
@@ -20,7 +20,7 @@ test('a folder is one holder’s, by whatever name it is called, until that one 
   lockFolder(other).release();
 });
 
-test('a process that is killed gives its lock back', async (t) => {
+test('a process that is killed loses its lock', async (t) => {
   const folder = await createFolder(t);
   const module = new URL('../../../src/storage/sqlite/folder-lock.ts', import.meta.url).href;
   const program = `
@@ -39,7 +39,7 @@ test('a process that is killed gives its lock back', async (t) => {
   t.notThrows(() => lockFolder(folder).release());
 });
 
-test('a folder that cannot be made is no occupied one', async (t) => {
+test('a folder that cannot be created does not count as occupied', async (t) => {
   const error = t.throws(() => lockFolder('/dev/null/folder'));
   t.false(error instanceof Occupied);
 });

@@ -9,7 +9,7 @@ import {manifestPut} from '../contract-metadata.ts';
 
 const repository = {registry: 'docker.io', name: parseName('library/app')};
 
-test('a full disk is told as a lack of room, changes nothing, and is over when there is room again', async (t) => {
+test('a full disk is reported as DiskFull, changes nothing, and commits work again once there is space', async (t) => {
   const folder = await createFolder(t);
   const metadata = await openSqliteMetadata({path: join(folder, 'meta.db')});
   t.teardown(() => metadata.close());

@@ -28,7 +28,7 @@ garbageContract(test, createPlace);
 
 const repository = {registry: 'docker.io', name: parseName('library/app')};
 
-test('a process that is killed loses no commit that had resolved', async (t) => {
+test('a process that is killed does not lose a commit that had resolved', async (t) => {
   const path = join(await createFolder(t), 'meta.db');
   const child = spawn(process.execPath, [fileURLToPath(new URL('./committer.ts', import.meta.url)), path], {
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -52,10 +52,10 @@ test('a process that is killed loses no commit that had resolved', async (t) => 
   }
 });
 
-test('a commit that the disk has no room for spoils none that waits with it', async (t) => {
+test('a commit that the disk has no space for does not fail those that wait with it', async (t) => {
   const path = join(await createFolder(t), 'meta.db');
   const program = fileURLToPath(new URL('./crowded.ts', import.meta.url));
-  // A limit on the size of a file is the full disk that needs no privileges.
+  // A limit on file sizes simulates a full disk without privileges.
   const child = spawn('sh', ['-c', 'ulimit -f 2048 && exec "$0" "$@"', process.execPath, program, path], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
@@ -82,7 +82,7 @@ test('two processes on one file see each other’s commits', async (t) => {
   }
 });
 
-test('the database is in WAL mode and carries its schema’s version', async (t) => {
+test('the database is in WAL mode and has the version of its schema', async (t) => {
   const path = join(await createFolder(t), 'meta.db');
   await (await openSqliteMetadata({path})).close();
   using database = new DatabaseSync(path, {readOnly: true});
@@ -90,7 +90,7 @@ test('the database is in WAL mode and carries its schema’s version', async (t)
   t.like(database.prepare('pragma user_version').get(), {user_version: MIGRATIONS.length});
 });
 
-test('a file that is no database is refused with what to do, and left as it is', async (t) => {
+test('a file that is not a database is refused with what to do, and left as it is', async (t) => {
   const path = join(await createFolder(t), 'meta.db');
   const content = 'these are the notes of somebody\n'.repeat(100);
   await writeFile(path, content);
@@ -125,7 +125,7 @@ test('a database of a newer schema is refused with both versions', async (t) => 
   });
 });
 
-test('a path that cannot be opened is named', async (t) => {
+test('the error for a path that cannot be opened names it', async (t) => {
   const folder = await createFolder(t);
   await mkdir(join(folder, 'meta.db'));
   await t.throwsAsync(() => openSqliteMetadata({path: join(folder, 'meta.db')}), {

@@ -50,7 +50,7 @@ const CONTENT = `
   insert into reference values ('${digest}', 0, '${used}', 'blob', 1);
 `;
 
-test('a database of the first schema keeps its content, and what may be collected of it is found', async (t) => {
+test('a database of the first schema keeps its content, and its garbage is found', async (t) => {
   const path = join(await createFolder(t), 'meta.db');
   {
     using database = new DatabaseSync(path);

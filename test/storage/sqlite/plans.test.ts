@@ -16,12 +16,12 @@ import {createFolder} from '../../support/folder.ts';
 const REPOSITORY = {registry: 'docker.io', name: parseName('library/app')};
 const DIGEST = digestOf(Buffer.from('x'));
 /**
- * As EXPLAIN QUERY PLAN words it: a look at every row, but for those of a page that was found by an index, or rows that
- * are sorted before the first is given.
+ * How EXPLAIN QUERY PLAN says that a statement looks at every row, except those of a page that an index found, or sorts
+ * rows before it gives the first one.
  */
 const SLOW = /^SCAN (?!page$)|TEMP B-TREE/;
 
-/** Tells how SQLite goes about a statement. */
+/** Explains how SQLite runs a statement. */
 async function withPlans(t: ExecutionContext): Promise<(sql: string, parameters: unknown[]) => string[]> {
   const path = join(await createFolder(t), 'meta.db');
   prepareDatabase(path);
@@ -34,7 +34,7 @@ async function withPlans(t: ExecutionContext): Promise<(sql: string, parameters:
       .map(({detail}) => String(detail));
 }
 
-test('every read walks along an index, and gives rows in the order in which it meets them', async (t) => {
+test('every read walks along an index, and gives rows in that order', async (t) => {
   const planOf = await withPlans(t);
   const plans = new Map<string, string[]>();
   const run: RunStatement = <Args, Row>(query: Statement<Args, Row>, args: Args) => {
@@ -102,7 +102,7 @@ test('a filtered page of referrers reads along the index of types', async (t) =>
   }
 });
 
-test('a page of many types is looked up in the index of types, and only its rows are read', async (t) => {
+test('a page of many types is found in the index of types, and only its rows are read', async (t) => {
   const planOf = await withPlans(t);
   const plans: string[] = [];
   const reads = createReads(createCompiler(), <Args, Row>(query: Statement<Args, Row>, args: Args) => {
@@ -125,7 +125,7 @@ test('a page of many types is looked up in the index of types, and only its rows
   }
 });
 
-test('a page of the journal begins at its place along the primary key', async (t) => {
+test('a page of the journal begins at its position in the primary key', async (t) => {
   const planOf = await withPlans(t);
   const plans: string[] = [];
   const reads = createReads(createCompiler(), <Args, Row>(query: Statement<Args, Row>, args: Args) => {
@@ -139,7 +139,7 @@ test('a page of the journal begins at its place along the primary key', async (t
   );
 });
 
-test('what may be collected is found along indexes that hold nothing else', async (t) => {
+test('garbage is found along indexes that contain nothing else', async (t) => {
   const planOf = await withPlans(t);
   const plans: string[] = [];
   const reads = createReads(createCompiler(), <Args, Row>(query: Statement<Args, Row>, args: Args) => {
@@ -171,14 +171,14 @@ test('every change finds its rows by an index', async (t) => {
   }
 });
 
-test('what never varies stands in the text of a statement: bound, it would have it prepared anew at each run', (t) => {
+test('constants are written into the text of a statement: bound, they would have it prepared again at each run', (t) => {
   const {looseChildren, markTagGone} = compileWrites(createCompiler());
   t.regex(looseChildren.sql, /"loose" = 1$/);
   t.deepEqual(looseChildren.parameters, ['manifest', 'repository']);
   t.regex(markTagGone.sql, /"origin" = 'upstream'/);
 });
 
-test('deleting a manifest that names one blob often takes no more steps than one that names it once', async (t) => {
+test('deleting a manifest that names one blob many times takes no more steps than one that names it once', async (t) => {
   const path = join(await createFolder(t), 'meta.db');
   prepareDatabase(path);
   const database = new DatabaseSync(path);

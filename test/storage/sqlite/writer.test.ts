@@ -9,7 +9,7 @@ import {createCompiler} from '../../../src/storage/sqlite/metadata.ts';
 import {startWriter} from '../../../src/storage/sqlite/writer.ts';
 import {createFolder} from '../../support/folder.ts';
 
-/** A thread in the place of the real one, with this as its program. */
+/** A thread that runs this program instead of the real one. */
 async function withThread(t: ExecutionContext, program: string) {
   const file = join(await createFolder(t), 'thread.mjs');
   await writeFile(file, `import {parentPort} from 'node:worker_threads';\n${program}`);
@@ -23,7 +23,7 @@ for (const [what, program, reason] of [
   ['dies', dies, 'no such luck'],
   ['leaves', leaves, 'it exited with code 3'],
 ] as const) {
-  test(`when the thread ${what}, the commits that wait and all later ones are rejected`, async (t) => {
+  test(`when the thread ${what}, waiting and later commits are rejected`, async (t) => {
     const writer = await startWriter(await withThread(t, program));
     const waiting = [writer.commit([]), writer.commit([])];
     const queued = Promise.resolve().then(() => writer.commit([]));
@@ -51,7 +51,7 @@ test('a thread that cannot start says why', async (t) => {
   await t.throwsAsync(() => startWriter(silent), {message: /it exited with code 0/});
 });
 
-test('what is asked for together is one group, and what comes meanwhile is the next', async (t) => {
+test('commits that are requested together form one group, and those that come meanwhile the next', async (t) => {
   const counts = `
     let last = 0;
     parentPort.postMessage('ready');
@@ -74,7 +74,7 @@ for (const [errcode, isDiskFull] of [
   [13, true],
   [10, false],
 ] as const) {
-  test(`what SQLite fails with code ${errcode} is ${isDiskFull ? 'a lack of room' : 'another fault'}`, async (t) => {
+  test(`SQLite's result code ${errcode} is ${isDiskFull ? 'DiskFull' : 'another error'}`, async (t) => {
     const fails = `
       parentPort.on('message', (group) => {
         if (group === 'close') return parentPort.close();
@@ -88,7 +88,7 @@ for (const [errcode, isDiskFull] of [
   });
 }
 
-test('what cannot be handed to the thread fails its commit, and the next one goes through', async (t) => {
+test('a commit that cannot be sent to the thread fails, and the next one succeeds', async (t) => {
   const takes = `parentPort.on('message', (group) => {
       if (group === 'close') return parentPort.close();
       parentPort.postMessage(group.map(() => true));
