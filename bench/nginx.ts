@@ -1,6 +1,7 @@
 import {mkdir, writeFile} from 'node:fs/promises';
 import {dirname, join} from 'node:path';
-import {answers, freePort, ready, type Scope} from '../rig/scope.ts';
+import {ownPort} from '../rig/port.ts';
+import {answers, ready, type Scope} from '../rig/scope.ts';
 import type {Toolbox} from '../rig/tools.ts';
 import {type Artifact, blobPath, manifestPath} from './artifact.ts';
 import type {Server} from './mirrors.ts';
@@ -22,7 +23,7 @@ export async function startNginx(
     await writeFile(join(root, path), bytes);
   }
 
-  const port = await freePort();
+  const port = await ownPort();
   const file = join(scope.folder, 'nginx.conf');
   await writeFile(file, configuration(scope.folder, root, port, artifact.manifest.mediaType));
   const [command = '', ...args] = [

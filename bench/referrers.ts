@@ -4,7 +4,8 @@ import {Agent} from 'node:http';
 import {join} from 'node:path';
 import {performance} from 'node:perf_hooks';
 import {BUILT, NODE_FLAGS} from '../rig/backref.ts';
-import {answers, freePort, ready, type Scope} from '../rig/scope.ts';
+import {ownPort} from '../rig/port.ts';
+import {answers, ready, type Scope} from '../rig/scope.ts';
 import type {Toolbox} from '../rig/tools.ts';
 import {digestOf} from '../src/oci/digest.ts';
 import {OCI_INDEX, OCI_MANIFEST} from '../src/oci/media-type.ts';
@@ -93,7 +94,7 @@ const indexOf = (manifests: readonly {descriptor: object}[]) => ({
 
 /** Starts the built backref, with lists that stay fresh for the whole run. */
 async function startServer(scope: Scope, upstream: string) {
-  const port = await freePort();
+  const port = await ownPort();
   const url = `http://127.0.0.1:${port}`;
   const file = join(scope.folder, 'backref.yaml');
   const path = scope.folder;

@@ -2,7 +2,8 @@ import {mkdir, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import {cleanEnvironment} from '../rig/npm.ts';
-import {answers, freePort, ready, type Scope} from '../rig/scope.ts';
+import {ownPort} from '../rig/port.ts';
+import {answers, ready, type Scope} from '../rig/scope.ts';
 
 /** Something that a user does with the installed package. */
 export interface Case {
@@ -40,7 +41,7 @@ export async function install(scope: Scope, tarball: string, node: string): Prom
     timeout: INSTALL_TIMEOUT_MS,
   });
   if (/warn|error/i.test(printed)) throw new Error(`npm install complains: ${printed}`);
-  const port = await freePort();
+  const port = await ownPort();
   const config = {listen: {host: '127.0.0.1', port}, registries: {'apps.local': {default: true}}};
   await writeFile(join(folder, CONFIG), JSON.stringify(config)); // JSON is YAML.
   return {

@@ -1,7 +1,8 @@
 import {writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import {fileURLToPath} from 'node:url';
-import {answers, freePort, ready, type Scope, type Started} from './scope.ts';
+import {ownPort} from './port.ts';
+import {answers, ready, type Scope, type Started} from './scope.ts';
 
 /** The two ways to run it: from the sources as `npm start` does, and as it is published, after `npm run build`. */
 export const SOURCES = fileURLToPath(new URL('../src/cli/main.ts', import.meta.url));
@@ -72,7 +73,7 @@ export async function serveRegistries(
   scope: Scope,
   {main, folder, registries, prefix = []}: ServeOptions,
 ): Promise<RunningBackref> {
-  const port = await freePort();
+  const port = await ownPort();
   const host = `127.0.0.1:${port}`;
   const file = join(scope.folder, `backref-${port}.yaml`);
   const config = {

@@ -1,7 +1,7 @@
 import {once} from 'node:events';
 import {Agent, createServer, type IncomingMessage, request, type ServerResponse} from 'node:http';
 import {setTimeout as delay} from 'node:timers/promises';
-import {freePort} from './scope.ts';
+import {ownPort} from './port.ts';
 
 export type GateMode = 'open' | 429 | 503;
 
@@ -33,7 +33,7 @@ export interface Gate {
  */
 export async function createGate(upstream: string): Promise<Gate> {
   const target = new URL(upstream);
-  const port = await freePort();
+  const port = await ownPort();
   const agent = new Agent({keepAlive: true});
   let mode: GateMode = 'open';
   let seen: Seen[] = [];

@@ -1,6 +1,5 @@
 import {type ChildProcess, execFile, spawn} from 'node:child_process';
 import {mkdtemp, readFile, rm} from 'node:fs/promises';
-import {createServer} from 'node:net';
 import {tmpdir} from 'node:os';
 import {basename, join} from 'node:path';
 import {setTimeout as delay} from 'node:timers/promises';
@@ -150,24 +149,6 @@ async function unmountBelow(folder: string): Promise<void> {
     await new Promise<void>((resolve) => execFile('umount', ['--lazy', point], () => resolve()));
   }
 }
-
-/** Below the range of ports that systems use for outgoing connections, which could collide with a server's. */
-const PORTS = {first: 10_000, count: 20_000};
-
-/** A port of 127.0.0.1 that was free a moment ago. @throws Error when a hundred ports are all in use */
-export async function freePort(): Promise<number> {
-  for (let attempt = 0; attempt < 100; attempt += 1) {
-    const port = PORTS.first + Math.floor(Math.random() * PORTS.count);
-    if (await isFree(port)) return port;
-  }
-  throw new Error('found no free port of 127.0.0.1');
-}
-
-const isFree = (port: number): Promise<boolean> =>
-  new Promise((resolve) => {
-    const server = createServer().once('error', () => resolve(false));
-    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
-  });
 
 /**
  * Waits until `probe` gives true, at most 20 s.

@@ -1,6 +1,7 @@
 import {writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
-import {answers, freePort, ready, type Scope, type Started} from './scope.ts';
+import {ownPort} from './port.ts';
+import {answers, ready, type Scope, type Started} from './scope.ts';
 import type {Tool, Toolbox} from './tools.ts';
 
 /** The registries that represent real upstreams. The first two have no Referrers API, olareg has it. */
@@ -33,7 +34,7 @@ export async function startRegistry(
   name: UpstreamName,
   {mirrorOf, prefix = []}: RegistryOptions = {},
 ): Promise<RunningRegistry> {
-  const port = await freePort();
+  const port = await ownPort();
   const url = `http://127.0.0.1:${port}`;
   const folder = join(scope.folder, `${name}-${port}`);
   const args = name === 'olareg' ? olaregArgs(folder, port) : await distributionArgs(folder, port, mirrorOf);

@@ -6,11 +6,11 @@ import test, {type ExecutionContext} from 'ava';
 import {parse} from 'yaml';
 import {NODE_FLAGS} from '../rig/backref.ts';
 import {cleanEnvironment} from '../rig/npm.ts';
+import {ownPort} from '../rig/port.ts';
 import {loadConfig} from '../src/config/load.ts';
 import {parseDuration} from '../src/config/units.ts';
 import {execOf, parseDockerfile, type Stage, textsOf} from './support/dockerfile.ts';
 import {createFolder} from './support/folder.ts';
-import {ownPort} from './support/port.ts';
 
 const PROJECT = resolve(import.meta.dirname, '..');
 const LIMIT = 10 * 60_000;

@@ -3,11 +3,11 @@ import {writeFile} from 'node:fs/promises';
 import {type AddressInfo, createServer} from 'node:net';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
+import {ownPort} from '../../rig/port.ts';
 import {call, run as runCommand, start} from '../support/command.ts';
 import {imageManifest} from '../support/content.ts';
 import {createFolder} from '../support/folder.ts';
 import {startLegacy} from '../support/legacy.ts';
-import {ownPort} from '../support/port.ts';
 
 /** Runs a command line in which `HOME/` stands for a folder with a file to attach and a faulty configuration. */
 async function run(t: ExecutionContext, ...args: string[]) {

@@ -4,9 +4,9 @@ import {createServer as createHttpServer} from 'node:http';
 import {type AddressInfo, createServer} from 'node:net';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
+import {ownPort} from '../../rig/port.ts';
 import {type Command, call, run, start} from '../support/command.ts';
 import {createFolder} from '../support/folder.ts';
-import {ownPort} from '../support/port.ts';
 
 const ANYWHERE = {BACKREF_LISTEN_HOST: '127.0.0.1', BACKREF_LISTEN_PORT: '0'};
 const LISTENS = /listens on (http:\/\/127\.0\.0\.1:(\d+))/;

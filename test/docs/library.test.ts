@@ -6,11 +6,11 @@ import {text} from 'node:stream/consumers';
 import {pathToFileURL} from 'node:url';
 import test from 'ava';
 import ts from 'typescript';
+import {ownPort} from '../../rig/port.ts';
 import {COMPILED} from '../support/command.ts';
 import {plainManifest} from '../support/content.ts';
 import {createFolder} from '../support/folder.ts';
 import {createLayout} from '../support/layout.ts';
-import {ownPort} from '../support/port.ts';
 
 const PROJECT = resolve(import.meta.dirname, '../..');
 const ENTRY = join(PROJECT, 'src/index.ts');

@@ -6,11 +6,11 @@ import {
   request,
 } from 'node:http';
 import {join} from 'node:path';
+import {ownPort} from '../../rig/port.ts';
 import {type Clock, systemClock} from '../../src/clock.ts';
 import type {Config, RegistryConfig, UpstreamConfig} from '../../src/config.ts';
 import {type BackrefServer, createServer, type Reloaded} from '../../src/server.ts';
 import {createFolder} from './folder.ts';
-import {ownPort} from './port.ts';
 import type {Lifetime} from './shared.ts';
 
 /** Time that moves only when a test moves it; waits take as long as they say, or longer. */

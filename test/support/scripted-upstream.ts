@@ -3,8 +3,8 @@ import {createServer, type IncomingHttpHeaders, type IncomingMessage, type Serve
 import {createServer as createTlsServer} from 'node:https';
 import type {Socket} from 'node:net';
 import {setTimeout as delay} from 'node:timers/promises';
+import {ownPort, unless} from '../../rig/port.ts';
 import {algorithmOf, digestOf, isDigest} from '../../src/oci/digest.ts';
-import {ownPort, unless} from './port.ts';
 
 /** A step of a body: bytes, a promise to wait for, the end of the connection, or a silence until the server stops. */
 export type BodyPart = string | Uint8Array | {wait: Promise<unknown>} | typeof BREAK | typeof HANG;

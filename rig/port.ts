@@ -2,16 +2,16 @@ import {createSocket} from 'node:dgram';
 import {once} from 'node:events';
 import {connect} from 'node:net';
 
-/** Below what Linux, macOS and Windows hand out by themselves. */
+/** Below the ports that Linux, macOS and Windows use for outgoing connections. */
 const FIRST = 10_000;
 const COUNT = 22_000;
 
 /**
  * A free port that nobody else is given until this thread ends: neither by the system, which hands out others, nor by
- * this function in whatever process. When its server stops, another test's server does not come to listen there: it
- * refuses connections, and can be taken again. What says that it is taken is a UDP socket of the same number.
+ * this function in another process. When its server stops, no other server listens there: it refuses connections, and
+ * can be listened on again. A UDP socket of the same number reserves it.
  *
- * It is not listened on to find out whether it is free: a program that another thread is just starting would hold such a
+ * Whether it is free is not found out by listening: a program that another thread is just starting would hold such a
  * listener for a moment after it was closed.
  */
 export async function ownPort(address = '127.0.0.1'): Promise<number> {
@@ -31,7 +31,7 @@ async function answers(port: number, address: string): Promise<boolean> {
   return answered;
 }
 
-/** False when the system refuses with this code. @throws whatever else it says */
+/** False when the system refuses with this code. @throws every other error */
 export async function unless(code: string, done: Promise<unknown>): Promise<boolean> {
   try {
     await done;
