@@ -1,4 +1,5 @@
 import {randomUUID} from 'node:crypto';
+import {localUrl} from './address.ts';
 import {type Commands, createCommands} from './admin/commands.ts';
 import {type AdminSocket, createAdminSocket} from './admin/socket.ts';
 import {type Background, createBackground} from './background.ts';
@@ -106,7 +107,7 @@ class Server implements BackrefServer {
     const {host} = this.#config.listen;
     const port = await running.listener.listen(host, this.#config.listen.port);
     this.#beginBackground(running);
-    return {host, port, url: `http://${reachable(host)}:${port}`};
+    return {host, port, url: localUrl(host, port)};
   }
 
   async commands(): Promise<Commands> {
@@ -231,10 +232,4 @@ class Server implements BackrefServer {
     await storage.close();
     lock.release();
   }
-}
-
-/** An address that a client on this machine can use. */
-function reachable(host: string): string {
-  if (host === '0.0.0.0' || host === '::') return '127.0.0.1';
-  return host.includes(':') ? `[${host}]` : host;
 }

@@ -1,6 +1,6 @@
 import type {NetworkInterfaceInfo} from 'node:os';
 import {resolve} from 'node:path';
-import {isEveryAddress, isLoopback} from '../config/host.ts';
+import {hostInUrl, isEveryAddress, isLoopback} from '../address.ts';
 import type {Config, RegistryConfig} from '../config.ts';
 
 /** Where the server listens. */
@@ -47,7 +47,7 @@ export const listeningText = ({url, host, port}: Listening): string =>
 /** The hosts that clients on other machines use; none when they cannot reach this server. */
 function hostsForOthers(host: string, interfaces: ServerInfo['interfaces']): string[] {
   if (isLoopback(host)) return [];
-  if (!isEveryAddress(host)) return [bracketed(host)];
+  if (!isEveryAddress(host)) return [hostInUrl(host)];
   return Object.values(interfaces)
     .flatMap((addresses) => addresses ?? [])
     .filter(
@@ -56,8 +56,6 @@ function hostsForOthers(host: string, interfaces: ServerInfo['interfaces']): str
     .map(({address}) => address)
     .slice(0, MAX_SHOWN_ADDRESSES);
 }
-
-const bracketed = (host: string): string => (host.includes(':') ? `[${host}]` : host);
 
 const elsewhere = (others: readonly string[]): string =>
   others.length === 0 ? '' : `  for others     ${others.map((host) => `http://${host}`).join(', ')}\n`;
@@ -87,7 +85,7 @@ function table(rows: readonly string[][]): string {
 
 /** Docker pulls from a loopback address over plain HTTP without being configured to. */
 function example(registries: readonly RegistryConfig[], {host, port}: Listening): string {
-  const local = isEveryAddress(host) || isLoopback(host) ? 'localhost' : bracketed(host);
+  const local = isEveryAddress(host) || isLoopback(host) ? 'localhost' : hostInUrl(host);
   const registry = registries.find((candidate) => candidate.default) ?? registries[0];
   const prefix = registry?.default ? '' : `${registry?.name}/`;
   return `docker pull ${local}:${port}/${prefix}${registry?.library ? 'alpine' : 'REPOSITORY:TAG'}`;

@@ -1,4 +1,4 @@
-import {isEveryAddress} from '../config/host.ts';
+import {localUrl} from '../address.ts';
 import {type ConfigOptions, loadConfiguration} from './configuration.ts';
 import {type CommandIo, failed} from './report.ts';
 
@@ -15,7 +15,7 @@ export async function health(options: ConfigOptions & {json?: boolean}, io: Comm
   const loaded = await loadConfiguration(options, io);
   if (typeof loaded === 'number') return loaded;
   const {host, port} = loaded.config.listen;
-  const url = `http://${reachable(host)}:${port}/readyz`;
+  const url = `${localUrl(host, port)}/readyz`;
   const problem = await problemAt(url).catch((error: unknown) => `does not answer: ${reasonOf(error)}`);
   if (problem !== undefined) return failed(`${url} ${problem}`, options, io);
   if (options.json) io.stdout.write(`${JSON.stringify({result: {url, ready: true}})}\n`);
@@ -46,10 +46,4 @@ function readReport(text: string): {server?: unknown; problems?: unknown} {
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   return error.cause instanceof Error ? error.cause.message : error.message;
-}
-
-/** The host of a URL that reaches a server on this machine. */
-function reachable(host: string): string {
-  if (isEveryAddress(host)) return host === '::' ? '[::1]' : '127.0.0.1';
-  return host.includes(':') ? `[${host}]` : host;
 }

@@ -1,5 +1,5 @@
-import {readFileSync} from 'node:fs';
 import {Command, CommanderError, Option} from 'commander';
+import {readVersion} from '../version.ts';
 import {type CommandIo, MISUSED, misused} from './report.ts';
 
 const CONFIG = [
@@ -48,7 +48,7 @@ const onOneLine = (error: string): string => error.replace(/\n(?=\(Did you mean)
 
 /** The commands with their options. @param json whether errors are reported as JSON, so that none is written here. */
 export function createProgram(io: CommandIo, json: boolean, run: Run): Command {
-  const {version} = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+  const version = readVersion();
   const program = new Command('backref')
     .description('A proxy and cache for OCI registries')
     .version(version)

@@ -1,7 +1,8 @@
 import type {z} from 'zod';
+import {isLoopback} from '../address.ts';
 import type {Config} from '../config.ts';
 import {didYouMean, type PlacedFault} from './fault.ts';
-import {isLoopback, parseHost} from './host.ts';
+import {parseHost} from './host.ts';
 import {knownKeys} from './schema.ts';
 import {formatPath, isTree, type Path, subtree, type Tree, textsAt, valueAt} from './tree.ts';
 

@@ -42,10 +42,3 @@ export function parseUpstreamUrl(value: unknown): {url: string} | {problem: stri
     return {problem: `must end after the host, without path or query: ${ALLOWED}`};
   return {url: url.origin};
 }
-
-/** Whether an address to listen on can only be reached from the same machine. */
-export const isLoopback = (host: string): boolean =>
-  host === 'localhost' || host === '::1' || /^127(?:\.\d+){3}$/.test(host);
-
-/** Whether a server on this address listens on every address of its machine. */
-export const isEveryAddress = (host: string): boolean => host === '0.0.0.0' || host === '::';
