@@ -30,3 +30,38 @@ export interface Holder {
   /** Resolves when it is worth claiming again: the key may be free. */
   released(): Promise<void>;
 }
+
+export interface Turn {
+  /** As of `claim`. */
+  ttlMs: number;
+  /** Ends the wait. */
+  signal: AbortSignal;
+}
+
+/**
+ * Claims `key`, and waits for it while somebody else holds it.
+ * @throws the signal's reason when it is aborted during the wait
+ */
+export async function claimInTurn(
+  coordination: Coordination,
+  key: string,
+  {ttlMs, signal}: Turn,
+): Promise<Claim> {
+  for (;;) {
+    const claim = await coordination.claim(key, ttlMs);
+    if (claim.mine) return claim;
+    await unlessAborted(signal, claim.released());
+  }
+}
+
+async function unlessAborted(signal: AbortSignal, work: Promise<void>): Promise<void> {
+  signal.throwIfAborted();
+  const {promise: aborted, reject} = Promise.withResolvers<never>();
+  const abort = () => reject(signal.reason);
+  signal.addEventListener('abort', abort, {once: true});
+  try {
+    await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+}

@@ -3,7 +3,7 @@ import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {type BlobStore, collect} from '../../storage/blob-store.ts';
-import type {Claim, Coordination} from '../../storage/coordination.ts';
+import {type Claim, type Coordination, claimInTurn} from '../../storage/coordination.ts';
 import type {RepositoryKey} from '../../storage/metadata.ts';
 import type {Spool, Spools} from '../../storage/spool.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
@@ -165,7 +165,8 @@ async function run(
   const began = clock.monotonic();
   let claim: Claim | undefined;
   try {
-    claim = await claimed(coordination, digest, stopping);
+    // Waits until no other process downloads this digest. Within this process, each digest has one fill.
+    claim = await claimInTurn(coordination, `fill ${digest}`, {ttlMs: CLAIM_TTL_MS, signal: stopping});
     // Spools are on the store's disk: while that is missing, the blob is passed on without being kept.
     await writing(store.check());
     const spool = await writing(spools.open(digest));
@@ -184,16 +185,6 @@ async function run(
     throw error;
   } finally {
     await claim?.release();
-  }
-}
-
-/** Waits until no other process downloads this digest. Within this process, each digest has one fill. */
-async function claimed(coordination: Coordination, digest: Digest, stopping: AbortSignal): Promise<Claim> {
-  for (;;) {
-    const claim = await coordination.claim(`fill ${digest}`, CLAIM_TTL_MS);
-    if (claim.mine) return claim;
-    await claim.released();
-    stopping.throwIfAborted();
   }
 }
 

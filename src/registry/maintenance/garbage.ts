@@ -2,7 +2,7 @@ import {setImmediate as nextTurn} from 'node:timers/promises';
 import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {BlobStore} from '../../storage/blob-store.ts';
-import type {Claim, Coordination} from '../../storage/coordination.ts';
+import {type Coordination, claimInTurn} from '../../storage/coordination.ts';
 import type {Metadata} from '../../storage/metadata.ts';
 import type {BlobLifecycle} from '../blobs/lifecycle.ts';
 import type {Memory} from '../memory.ts';
@@ -31,7 +31,7 @@ export interface GarbageProgress extends GarbageResult {
 export interface GarbageOptions {
   /** For how many milliseconds unreferenced content is kept: a push uploads blobs before the manifest that refers to them. */
   grace: number;
-  /** Ends the collection between two pieces. What was collected by then stays collected. */
+  /** Ends the wait for another collection, and the collection between two pieces. What was collected by then stays so. */
   signal: AbortSignal;
   progress(state: GarbageProgress): void;
 }
@@ -84,19 +84,12 @@ class GarbageCollector implements Garbage {
   }
 
   async run(options: GarbageOptions): Promise<GarbageResult> {
-    const claim = await this.#claim();
+    const {coordination} = this.#parts;
+    const claim = await claimInTurn(coordination, CLAIM, {ttlMs: CLAIM_TTL_MS, signal: options.signal});
     try {
       return await this.#collect(options);
     } finally {
       await claim.release();
-    }
-  }
-
-  async #claim(): Promise<Claim> {
-    for (;;) {
-      const claim = await this.#parts.coordination.claim(CLAIM, CLAIM_TTL_MS);
-      if (claim.mine) return claim;
-      await claim.released();
     }
   }
 

@@ -29,6 +29,8 @@ async function setUp(t: ExecutionContext) {
   const lifecycle = createBlobLifecycle({store, metadata, clock});
   const memory = createMemory(2 ** 20);
   const expired: number[] = [];
+  /** Uploads expire at once, unless a test sets what is waited for. */
+  const expiry: {end: Promise<void> | undefined} = {end: undefined};
   const garbage = createGarbage({
     metadata,
     store,
@@ -37,6 +39,7 @@ async function setUp(t: ExecutionContext) {
     coordination: createProcessClaims(),
     async expireUploads(before) {
       expired.push(before);
+      await expiry.end;
       return 0;
     },
     uploadLife: 24 * HOUR,
@@ -95,6 +98,7 @@ async function setUp(t: ExecutionContext) {
     memory,
     garbage,
     expired,
+    expiry,
     blob,
     manifest,
     run,
@@ -290,4 +294,18 @@ test('it reports its progress, and ends when it is aborted', async (t) => {
     states.map(({done}) => done).toSorted((a, b) => a - b),
   );
   t.is(states.at(-1)?.done, 1);
+});
+
+test('a collection that waits for another one ends when it is aborted', async (t) => {
+  const {garbage, expiry, run} = await setUp(t);
+  const {promise, resolve} = Promise.withResolvers<void>();
+  expiry.end = promise;
+  const first = run();
+  const stopping = new AbortController();
+  const second = garbage.run({grace: HOUR, signal: stopping.signal, progress: () => {}});
+  setImmediate(() => stopping.abort(new Error('the server is being stopped')));
+  await t.throwsAsync(second, {message: 'the server is being stopped'});
+  resolve();
+  t.like(await first, {uploads: 0});
+  t.like(await run(), {uploads: 0});
 });
