@@ -63,8 +63,17 @@ export interface EventMap {
   'referrers.crowded': [
     {registry: string; repository: string; subject: Digest; artifactType: string; atLeast: number},
   ];
-  /** A stored blob is damaged: it is not served, and the next pull or push replaces it. */
-  'blob.damaged': [{digest: Digest}];
+  /**
+   * The bytes of a stored blob are missing or bad. The next pull fetches a copy again; what was pushed here is not served
+   * until it is pushed again.
+   */
+  'blob.damaged': [
+    {digest: Digest; origin: 'upstream' | 'local'; problem: 'missing' | 'damaged' | 'unreadable'},
+  ];
+  /** The bytes of a stored manifest are damaged: it is not served, and the next pull or push replaces it. */
+  'manifest.damaged': [{registry: string; repository: string; digest: Digest; origin: 'upstream' | 'local'}];
+  /** Stored content was hashed again: how much of it, and how much of that was bad. */
+  'content.verified': [{blobs: number; manifests: number; bytes: number; bad: number}];
   'fill.start': [{digest: Digest; resumedAt: number}];
   'fill.resume': [{digest: Digest; at: number; reason: string}];
   /** A download that no client waits for was paused for one that a client waits for, at this byte. */

@@ -157,8 +157,8 @@ class Server implements BackrefServer {
     const {verbs, content} = wired;
     const {access} = content;
     const app = createApp({verbs, access, registries, pseudonym, trustedProxies, clock, events});
-    const {reindex, indexRepository, garbage, ingest} = wired.maintenance;
-    const commands = createCommands({reindex, indexRepository, garbage, ingest, registries});
+    const {reindex, indexRepository, garbage, verify, ingest} = wired.maintenance;
+    const commands = createCommands({reindex, indexRepository, garbage, verify, ingest, registries});
     return {
       lock,
       storage,
@@ -208,6 +208,7 @@ class Server implements BackrefServer {
     background.every(STORE_CHECK_INTERVAL_MS, FIND_STORE, () => storage.store.check());
     background.once('sweep old spools', sweep);
     background.every(SWEEP_INTERVAL_MS, 'sweep old spools', sweep);
+    background.every(SWEEP_INTERVAL_MS, 'sweep the quarantine', () => maintenance.sweepQuarantine());
     background.once('expire uploads', expire);
     background.every(Math.min(uploads.expireAfter, SWEEP_INTERVAL_MS), 'expire uploads', expire);
     if (garbage.interval > 0) background.every(garbage.interval, 'collect garbage', collect);

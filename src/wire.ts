@@ -13,9 +13,10 @@ import {createReconcile} from './registry/fallback-tag/reconcile.ts';
 import {createReconciler} from './registry/fallback-tag/reconciler.ts';
 import {createSynthesis} from './registry/fallback-tag/synthesize.ts';
 import {createUpstreamTags} from './registry/fallback-tag/upstream-tag.ts';
-import {createSpoolSweep, createUploadExpiry} from './registry/maintenance/expiry.ts';
+import {createQuarantineSweep, createSpoolSweep, createUploadExpiry} from './registry/maintenance/expiry.ts';
 import {createGarbage} from './registry/maintenance/garbage.ts';
 import {createIngest} from './registry/maintenance/ingest.ts';
+import {createVerify} from './registry/maintenance/verify.ts';
 import {createManifests} from './registry/manifests/manifests.ts';
 import {createMemory} from './registry/memory.ts';
 import {createNegativeCache} from './registry/negative-cache.ts';
@@ -224,6 +225,8 @@ function wireMaintenance(
   return {
     expiry,
     sweepSpools: createSpoolSweep({metadata, spools, clock}),
+    sweepQuarantine: createQuarantineSweep({store, clock}),
+    verify: createVerify({metadata, store, lifecycle, memory, coordination, clock, events}),
     garbage: createGarbage({
       metadata,
       store,

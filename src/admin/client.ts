@@ -30,6 +30,7 @@ export async function connectCommands(folder: string): Promise<Commands | undefi
     reindex: (task) => run(path, '/reindex', {}, task),
     collect: ({grace, ...task}) => run(path, '/collect', {grace}, task),
     index: ({repository, budget, ...task}) => run(path, '/index', {repository, budget}, task),
+    verify: ({dryRun, ...task}) => run(path, '/verify', {dryRun}, task),
     ingest: ({repository: {registry, name}, bytes, ...request}) =>
       run(path, '/ingest', {registry, repository: name, bytes: bytes.toString('base64'), ...request}, SHORT),
   };

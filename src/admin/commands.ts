@@ -1,5 +1,6 @@
 import type {Garbage, GarbageOptions, GarbageResult} from '../registry/maintenance/garbage.ts';
 import type {Ingest, IngestRequest} from '../registry/maintenance/ingest.ts';
+import type {Verify, VerifyOptions, VerifyResult} from '../registry/maintenance/verify.ts';
 import {routeOf} from '../registry/namespace.ts';
 import type {IndexOptions, IndexRepository, IndexResult} from '../registry/referrers/index-repository.ts';
 import type {Reindex, ReindexOptions, ReindexResult} from '../registry/referrers/rebuild.ts';
@@ -21,6 +22,8 @@ export interface Commands {
   index(options: IndexCommandOptions): Promise<IndexResult>;
   /** Collects unreferenced content. @throws the signal's reason */
   collect(options: GarbageOptions): Promise<GarbageResult>;
+  /** Hashes everything that is stored. @throws as `Verify.run` */
+  verify(options: VerifyOptions): Promise<VerifyResult>;
   /** Puts content into a repository. @throws OciError DIGEST_INVALID when content does not have its digest */
   ingest(request: IngestRequest): Promise<void>;
 }
@@ -29,6 +32,7 @@ export interface CommandsParts {
   reindex: Reindex;
   indexRepository: IndexRepository;
   garbage: Garbage;
+  verify: Verify;
   ingest: Ingest;
   /** The registries as they are configured now. */
   registries: () => Registries;
@@ -39,6 +43,7 @@ export const createCommands = ({
   reindex,
   indexRepository,
   garbage,
+  verify,
   ingest,
   registries,
 }: CommandsParts): Commands => ({
@@ -48,5 +53,6 @@ export const createCommands = ({
     return indexRepository.run(route, options);
   },
   collect: (options) => garbage.run(options),
+  verify: (options) => verify.run(options),
   ingest: (request) => ingest.run(request),
 });

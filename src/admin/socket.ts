@@ -97,6 +97,7 @@ const handlersOf = (commands: Commands): ReadonlyMap<string | undefined, Run> =>
   new Map<string | undefined, Run>([
     ['/reindex', (_options, task) => commands.reindex(task)],
     ['/collect', (options, task) => commands.collect({...parseCollect(options), ...task})],
+    ['/verify', ({dryRun}, task) => commands.verify({dryRun: dryRun === true, ...task})],
     ['/index', (options, task) => commands.index({...parseIndex(options), ...task})],
     ['/ingest', (options) => commands.ingest(parseIngest(options))],
   ]);

@@ -138,6 +138,16 @@ function addStoreCommands(program: Command, io: CommandIo, run: Run): void {
     .action((options) => run(async () => (await import('./gc.ts')).gc(options, io)));
 
   program
+    .command('verify')
+    .description(
+      'hash everything that is stored and set aside what is bad; works with or without a running server; exits with 1 if anything is bad',
+    )
+    .option('--dry-run', 'report what is bad and change nothing')
+    .option(...CONFIG)
+    .option(...JSON_STEPS)
+    .action((options) => run(async () => (await import('./verify.ts')).verify(options, io)));
+
+  program
     .command('index')
     .description('walk the tags of an upstream repository and index every manifest with a subject')
     .argument('<repository>', 'the repository as clients name it: library/alpine, ghcr.io/org/app')

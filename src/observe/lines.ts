@@ -83,9 +83,23 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
     'warn',
     `${registry}/${repository}@${subject} has at least ${atLeast} referrers of type ${artifactType === '' ? '(none)' : artifactType.slice(0, 255)}; admission controllers refuse more than 50: set registries.${registry}.referrers.keep`,
   ],
-  'blob.damaged': ({digest}) => [
-    'error',
-    `the stored blob ${digest} is damaged: check the disk. It is not served, and the next pull or push replaces it`,
+  'blob.damaged': ({digest, origin, problem}) =>
+    origin === 'local'
+      ? [
+          'error',
+          `the pushed blob ${digest} is ${problem}: check the disk. It is not served until it is pushed again or restored from a backup`,
+        ]
+      : [
+          'warn',
+          `the stored copy of ${digest} is ${problem}: check the disk. The next pull fetches it again`,
+        ],
+  'manifest.damaged': ({registry, repository, digest, origin}) => [
+    origin === 'local' ? 'error' : 'warn',
+    `the stored manifest ${registry}/${repository}@${digest} is damaged: check the disk. It is not served, and the next ${origin === 'local' ? 'push' : 'pull'} replaces it`,
+  ],
+  'content.verified': ({blobs, manifests, bytes, bad}) => [
+    bad > 0 ? 'warn' : 'debug',
+    `hashed ${blobs} blobs and ${manifests} manifests, ${bytes} B: ${bad} bad`,
   ],
   // Clients that wait for a download have lines of their own, so most of these are at level debug.
   'fill.start': ({digest, resumedAt}) => [

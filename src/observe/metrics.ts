@@ -193,6 +193,16 @@ function countBackground(events: Events, {counter}: Instruments): void {
   const failures = counter('background_failures_total', 'Failures of background work.');
   const collected = counter('garbage_bytes_total', 'Bytes of garbage collected.');
 
+  const verified = counter('verified_bytes_total', 'Bytes of stored blobs that were hashed again.');
+  const damaged = counter(
+    'damaged_total',
+    'Stored blobs and manifests found to be missing or damaged, by whether they are copies or were pushed here.',
+    ['kind', 'origin'],
+  );
+
   events.on('background.failed', () => failures.inc());
+  events.on('content.verified', ({bytes}) => verified.inc(bytes));
+  events.on('blob.damaged', ({origin}) => damaged.inc({kind: 'blob', origin}));
+  events.on('manifest.damaged', ({origin}) => damaged.inc({kind: 'manifest', origin}));
   events.on('garbage.collected', ({bytes}) => collected.inc(bytes));
 }

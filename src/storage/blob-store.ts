@@ -1,6 +1,9 @@
 import type {Digest} from '../oci/digest.ts';
 import type {ByteRange} from '../oci/range.ts';
+import type {Origin} from './metadata.ts';
 import type {Spool} from './spool.ts';
+
+export type {Origin};
 
 /**
  * The store is missing: its disk is not mounted, or it is not the one that the metadata belong to. Nothing can be said
@@ -27,6 +30,17 @@ export interface BlobStore {
   publish(digest: Digest, spool: Spool): Promise<void>;
   /** Does nothing when the blob is not here. */
   delete(digest: Digest): Promise<void>;
+  /**
+   * Moves damaged bytes out of the store, for a person to look at: nothing serves or lists them any more. Readers at work
+   * finish. Does nothing when the blob is not here.
+   */
+  setAside(digest: Digest, origin: Origin): Promise<void>;
+  /**
+   * Removes the copies (origin `upstream`) that were set aside before `before`, in milliseconds since the epoch. What was
+   * pushed here is never removed.
+   * @returns the number removed
+   */
+  expireSetAside(before: number): Promise<number>;
   /** All stored blobs in the order of their digests, from the one after `after` on. */
   list(after?: Digest): AsyncIterable<ListedBlob>;
 }

@@ -31,6 +31,7 @@ const WALK = {
   failures: [],
   failed: 0,
 };
+const SOUND = {blobs: 1, manifests: 1, bytes: 1, unrecorded: 0, sizes: 0, copies: 0, local: 0, bad: []};
 const NOTHING = {uploads: 0, indexes: 0, links: 0, manifests: 0, blobs: 0, bytes: 0};
 
 const REQUEST: IngestRequest = {
@@ -49,6 +50,7 @@ const commandsOf = (changes: Partial<Commands> = {}): Commands => ({
   },
   index: async () => WALK,
   collect: async () => NOTHING,
+  verify: async () => SOUND,
   ingest: async () => {},
   ...changes,
 });

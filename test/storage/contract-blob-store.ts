@@ -164,6 +164,40 @@ export function blobStoreContract(test: TestFn, create: (t: ExecutionContext) =>
     t.deepEqual(await store.stat(digest), {size: content.length});
   });
 
+  test('blobs: what is set aside is not in the store, its readers finish, and it may come back', async (t) => {
+    const {spools, store} = await setUp(t);
+    const content = randomBytes(4 * MIB);
+    const digest = digestOf(content);
+    for (const origin of ['upstream', 'local'] as const) {
+      await publish(store, spools, digest, content);
+      const reader = store.open(digest)[Symbol.asyncIterator]();
+      let length = (await reader.next()).value?.length ?? 0;
+      await store.setAside(digest, origin);
+      await store.setAside(digest, origin);
+      t.is(await store.stat(digest), undefined);
+      await t.throwsAsync(() => bytes(store.open(digest)));
+      t.deepEqual(await Array.fromAsync(store.list()), []);
+      for (let next = await reader.next(); !next.done; next = await reader.next())
+        length += next.value.length;
+      t.is(length, content.length);
+    }
+    await publish(store, spools, digest, content);
+    t.deepEqual(await store.stat(digest), {size: content.length});
+  });
+
+  test('blobs: old copies that were set aside are removed, and pushed blobs are not', async (t) => {
+    const {spools, store} = await setUp(t);
+    const digest = digestOf(Buffer.from('bad'));
+    for (const origin of ['upstream', 'local'] as const) {
+      await publish(store, spools, digest, Buffer.from('bad'));
+      await store.setAside(digest, origin);
+    }
+    // A file system may keep whole seconds.
+    t.is(await store.expireSetAside(Date.now() - 60_000), 0);
+    t.is(await store.expireSetAside(Date.now() + 60_000), 1);
+    t.is(await store.expireSetAside(Date.now() + 60_000), 0);
+  });
+
   test('blobs: the list is ordered by digest, and can continue after any of them', async (t) => {
     const {spools, store} = await setUp(t);
     t.deepEqual(await Array.fromAsync(store.list()), []);
@@ -227,6 +261,8 @@ export function blobStoreContract(test: TestFn, create: (t: ExecutionContext) =>
       await t.throwsAsync(() => each.stat(digest), missing);
       await t.throwsAsync(() => bytes(each.open(digest)), missing);
       await t.throwsAsync(() => each.delete(digest), missing);
+      await t.throwsAsync(() => each.setAside(digest, 'local'), missing);
+      await t.throwsAsync(() => each.expireSetAside(Date.now()), missing);
       await t.throwsAsync(() => Array.fromAsync(each.list()), missing);
       await t.throwsAsync(() => each.publish(spool.key as Digest, spool), missing);
       t.is(spool.size, 3, 'the spool is still its owner’s');

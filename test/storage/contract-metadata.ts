@@ -357,7 +357,7 @@ export function metadataContract(
     t.like(await metadata.blob(digest), {state: 'ready', storedAt: 3});
   });
 
-  test('metadata: the bytes of all blobs are counted page by page', async (t) => {
+  test('metadata: all blobs are listed, and their bytes counted, page by page', async (t) => {
     const {metadata} = await setUp(t);
     t.deepEqual(await metadata.blobBytes(undefined, 2), {bytes: 0, last: undefined});
     const digests = ['a', 'b', 'c'].map((text) => digestOf(Buffer.from(text))).sort();
@@ -365,6 +365,10 @@ export function metadataContract(
     t.deepEqual(await metadata.blobBytes(undefined, 2), {bytes: 11, last: digests[1]});
     t.deepEqual(await metadata.blobBytes(digests[1], 2), {bytes: 100, last: digests[2]});
     t.deepEqual(await metadata.blobBytes(digests[2], 2), {bytes: 0, last: undefined});
+    t.deepEqual(await metadata.blobs(digests[0], 1), [
+      {digest: digests[1], size: 10, state: 'ready', storedAt: 1},
+    ]);
+    t.deepEqual(await metadata.blobs(digests[2], 1), []);
   });
 
   test('metadata: repositories are listed in byte order, page by page, one registry at a time', async (t) => {

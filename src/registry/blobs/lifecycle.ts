@@ -1,7 +1,9 @@
 import type {Clock} from '../../clock.ts';
+import {errorCode} from '../../error-code.ts';
+import type {Events} from '../../events.ts';
 import {algorithmOf, type Digest, digestOfAll} from '../../oci/digest.ts';
-import type {BlobStore} from '../../storage/blob-store.ts';
-import {type Change, DiskFull, type Metadata} from '../../storage/metadata.ts';
+import {type BlobStore, StoreMissing} from '../../storage/blob-store.ts';
+import {type Change, DiskFull, type Metadata, type Origin} from '../../storage/metadata.ts';
 import type {Spool} from '../../storage/spool.ts';
 import {createKeyedMutex, type KeyedMutex} from '../keyed.ts';
 
@@ -22,14 +24,36 @@ export interface BlobLifecycle {
    */
   stored(digest: Digest): Promise<number | undefined>;
   /**
-   * Whether the stored bytes of a blob still have its digest. A damaged copy is forgotten and fetched again; a damaged
-   * blob that was pushed here stays as it is until it is pushed again.
+   * Hashes the stored bytes of a blob. What is bad is set aside: the row of a copy is removed, so that it is fetched
+   * again; a blob that was pushed here is missing until it is pushed again. A row that names a wrong size is corrected.
+   * Only what is still bad when nothing else stores or deletes the blob counts as bad.
+   * @throws StoreMissing when the whole store is missing
    */
-  verify(digest: Digest): Promise<boolean>;
+  check(digest: Digest, options?: CheckOptions): Promise<BlobCheck>;
+  /** Whether bytes are here that no row records. */
+  isUnrecorded(digest: Digest): Promise<boolean>;
   /** Removes a blob's bytes unless a repository is linked to it. @returns whether it did */
   delete(digest: Digest): Promise<boolean>;
   /** Removes the bytes of a blob that has no row, as a process that died may have left them. @returns whether it did */
   deleteOrphan(digest: Digest): Promise<boolean>;
+}
+
+/** `missing`: a row without bytes. `damaged`: bytes that do not have the digest. `unreadable`: the disk fails to read them. */
+export type BlobProblem = 'missing' | 'damaged' | 'unreadable';
+
+export type BlobCheck =
+  /** `size` in bytes; `isRecorded` is false when the row named another size. */
+  | {state: 'sound'; size: number; isRecorded: boolean}
+  /** Not stored, or being deleted. */
+  | {state: 'absent'}
+  /** `local` when any repository's link to it is. */
+  | {state: BlobProblem; origin: Origin};
+
+export interface CheckOptions {
+  /** Changes nothing. */
+  dryRun?: boolean;
+  /** Awaited after each chunk that was read; slows the reading down, or throws to end it. */
+  pace?(bytes: number): Promise<void>;
 }
 
 export interface BlobLifecycleParts {
@@ -82,12 +106,26 @@ class StoredBlobs implements BlobLifecycle {
     });
   }
 
-  verify(digest: Digest): Promise<boolean> {
+  async check(digest: Digest, {dryRun = false, pace = noPace}: CheckOptions = {}): Promise<BlobCheck> {
+    // Reading takes long. A push of the blob does not wait for it.
+    const first = await this.#inspect(digest, pace);
+    if (first.state === 'sound' && first.isRecorded) return first;
     return this.#mutex.run(digest, async () => {
-      if (typeof (await this.#look(digest)) !== 'object') return false;
-      const actual = await digestOfAll(this.#store.open(digest), algorithmOf(digest));
-      if (actual !== digest) await this.#removeCopy(digest);
-      return actual === digest;
+      const found = await this.#inspect(digest, noPace);
+      const {state} = found;
+      if (state === 'absent') return {state};
+      if (state !== 'sound') {
+        return {state, origin: dryRun ? await this.#originOf(digest) : await this.#setAside(digest, state)};
+      }
+      if (!found.isRecorded && !dryRun) await this.#correctSize(digest, found.size);
+      return found;
+    });
+  }
+
+  isUnrecorded(digest: Digest): Promise<boolean> {
+    return this.#mutex.run(digest, async () => {
+      if (await this.#metadata.blob(digest)) return false;
+      return (await this.#store.stat(digest)) !== undefined;
     });
   }
 
@@ -123,9 +161,42 @@ class StoredBlobs implements BlobLifecycle {
     await this.#metadata.commit([{type: 'blob.delete', digest}]);
   }
 
+  async #inspect(digest: Digest, pace: Pace): Promise<Inspection> {
+    const record = await this.#metadata.blob(digest);
+    if (record?.state !== 'ready') return {state: 'absent'};
+    const found = await this.#store.stat(digest);
+    if (!found) return {state: 'missing'};
+    try {
+      const actual = await digestOfAll(paced(this.#store.open(digest), pace), algorithmOf(digest));
+      if (actual !== digest) return {state: 'damaged'};
+    } catch (error) {
+      if (errorCode(error) === 'ENOENT') return {state: 'missing'};
+      if (UNREADABLE.has(errorCode(error))) return {state: 'unreadable'};
+      throw error;
+    }
+    return {state: 'sound', size: found.size, isRecorded: found.size === record.size};
+  }
+
+  async #correctSize(digest: Digest, size: number): Promise<void> {
+    await this.#metadata.commit([{type: 'blob.put', digest, size, at: this.#clock.now()}]);
+  }
+
+  async #originOf(digest: Digest): Promise<Origin> {
+    const isCopy = await this.#metadata.commit([], [{type: 'blob.evictable', digest}]);
+    return isCopy ? 'upstream' : 'local';
+  }
+
+  /** What the disk fails to read now may be readable later: what was pushed here then stays where it is. */
+  async #setAside(digest: Digest, state: BlobProblem): Promise<Origin> {
+    const origin = await this.#originOf(digest);
+    if (origin === 'upstream') await this.#removeCopy(digest);
+    else if (state === 'damaged') await this.#store.setAside(digest, origin);
+    return origin;
+  }
+
   /**
-   * Removes a copy of what an upstream has. When the disk is too full to remove the row, the bytes stay as well: the row
-   * is right again once the blob is fetched again.
+   * Removes a damaged copy of what an upstream has. When the disk is too full to remove the row, the bytes stay as well:
+   * the row is right again once the blob is fetched again.
    */
   async #removeCopy(digest: Digest): Promise<void> {
     try {
@@ -133,7 +204,12 @@ class StoredBlobs implements BlobLifecycle {
         [{type: 'blob.delete', digest}],
         [{type: 'blob.evictable', digest}],
       );
-      if (forgotten) await this.#store.delete(digest);
+      if (!forgotten) return;
+      await this.#store.setAside(digest, 'upstream').catch((error: unknown) => {
+        if (error instanceof StoreMissing) throw error;
+        // A full disk may have no place for the folder.
+        return this.#store.delete(digest);
+      });
     } catch (error) {
       if (!(error instanceof DiskFull)) throw error;
     }
@@ -145,4 +221,26 @@ class StoredBlobs implements BlobLifecycle {
     await this.#store.delete(digest);
     return true;
   }
+}
+
+type Pace = NonNullable<CheckOptions['pace']>;
+
+type Inspection = Exclude<BlobCheck, {origin: Origin}> | {state: BlobProblem};
+
+/** How file systems report bytes that the disk fails to read, or that do not match their checksum. */
+const UNREADABLE: ReadonlySet<unknown> = new Set(['EIO', 'EBADMSG', 'EUCLEAN']);
+
+const noPace: Pace = async () => {};
+
+async function* paced(chunks: AsyncIterable<Uint8Array>, pace: Pace): AsyncGenerator<Uint8Array, void> {
+  for await (const chunk of chunks) {
+    yield chunk;
+    await pace(chunk.length);
+  }
+}
+
+/** Emits the event of a blob that was found bad. */
+export function reportCheck(events: Events, digest: Digest, check: BlobCheck): void {
+  if (check.state === 'sound' || check.state === 'absent') return;
+  events.emit('blob.damaged', {digest, origin: check.origin, problem: check.state});
 }

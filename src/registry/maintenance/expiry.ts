@@ -2,6 +2,7 @@ import {ANONYMOUS} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
 import {mapConcurrently} from '../../concurrency.ts';
 import type {Events} from '../../events.ts';
+import type {BlobStore} from '../../storage/blob-store.ts';
 import type {Metadata, UploadRecord} from '../../storage/metadata.ts';
 import type {Spools} from '../../storage/spool.ts';
 import {UpstreamFailure, UpstreamRefusal} from '../../upstream/port.ts';
@@ -103,3 +104,15 @@ export const createSpoolSweep =
   ({metadata, spools, clock}: SpoolSweepParts) =>
   (): Promise<number> =>
     spools.sweep(clock.now() - SPOOL_LIFETIME_MS, async (id) => (await metadata.upload(id)) !== undefined);
+
+/** How long a damaged copy is kept for a person to look at. */
+const QUARANTINE_LIFETIME_MS = 30 * 24 * 60 * 60 * 1000;
+
+/**
+ * Removes old damaged copies. What was pushed here is kept.
+ * @returns the number removed
+ */
+export const createQuarantineSweep =
+  ({store, clock}: {store: BlobStore; clock: Clock}) =>
+  (): Promise<number> =>
+    store.expireSetAside(clock.now() - QUARANTINE_LIFETIME_MS);

@@ -9,6 +9,9 @@
  *     sha512/
  *       cd/
  *         cd34…
+ *     quarantine/                     what the disk has damaged; never served
+ *       upstream/                     copies, kept for a while
+ *       local/                        what was pushed here, kept until the operator removes it
  *     tmp/                            copies under way from a spool on another disk
  */
 import {randomUUID} from 'node:crypto';
@@ -16,9 +19,10 @@ import {copyFile, type FileHandle, open, rename, rm, stat, utimes} from 'node:fs
 import {dirname, join} from 'node:path';
 import {errorCode} from '../../error-code.ts';
 import {algorithmOf, type Digest, encodedOf, isDigest} from '../../oci/digest.ts';
-import type {BlobStore, ListedBlob} from '../blob-store.ts';
+import type {BlobStore, ListedBlob, Origin} from '../blob-store.ts';
 import {makeFolder, namesIn, sync, unlessMissing} from './files.ts';
 import {createMarker, type Marker, type StoreLedger} from './marker.ts';
+import {expireCopies, setAside} from './quarantine.ts';
 import {createReadBuffers, readRange} from './read-range.ts';
 
 export interface FsBlobStoreOptions {
@@ -72,6 +76,16 @@ export function createFsBlobStore({path, metadata}: FsBlobStoreOptions): BlobSto
       await files.remove(digest);
     },
 
+    async setAside(digest, origin) {
+      await marker.expect();
+      await files.setAside(digest, origin);
+    },
+
+    async expireSetAside(before) {
+      await marker.expect();
+      return expireCopies(path, before);
+    },
+
     async *list(after) {
       await marker.expect();
       yield* listBlobs(path, after);
@@ -106,6 +120,10 @@ class BlobFiles {
 
   async remove(digest: Digest): Promise<void> {
     await rm(this.#pathOf(digest), {force: true});
+  }
+
+  async setAside(digest: Digest, origin: Origin): Promise<void> {
+    await setAside(this.#path, this.#pathOf(digest), digest, origin);
   }
 
   /** Moves a file that is safe on its disk to a blob's path, durably. */

@@ -70,6 +70,8 @@ export type BlobPrecondition =
 export interface BlobReads {
   blob(digest: Digest): Promise<BlobRecord | undefined>;
   blobLink(repository: RepositoryKey, digest: Digest): Promise<BlobLink | undefined>;
+  /** The blobs after `after`, in the order of their digests, at most `limit` of them. */
+  blobs(after: Digest | undefined, limit: number): Promise<BlobRecord[]>;
   /** The total size of the blobs after `after`, in the order of their digests, at most `limit` of them. */
   blobBytes(after: Digest | undefined, limit: number): Promise<BlobBytes>;
   /** A repository of this registry that is linked to the blob, if its bytes are here. */

@@ -28,6 +28,7 @@ export interface LinkedManifest {
   digest: Digest;
   mediaType: string;
   bytes: Buffer;
+  origin: Origin;
   cursor: ManifestCursor;
 }
 
@@ -69,11 +70,11 @@ export type ManifestPrecondition =
   | {type: 'manifest.stored'; digest: Digest};
 
 export interface ManifestReads {
-  /** The manifest, if this repository is linked to it. */
+  /** The manifest, if this repository is linked to it; not one whose bytes the disk has damaged. */
   manifest(repository: RepositoryKey, digest: Digest): Promise<ManifestRecord | undefined>;
-  /** The bytes, and a media type that some repository links them with: what the link of a further one is built from. */
+  /** The same of whatever repository: the bytes, and a media type that some repository links them with: what the link of a further one is built from. */
   storedManifest(digest: Digest): Promise<{mediaType: string; bytes: Buffer} | undefined>;
-  /** Every link of every stored manifest, oldest first, from the one after `after` on. */
+  /** Every link of every stored manifest, oldest first, from the one after `after` on; damaged ones as well. */
   manifests(after: ManifestCursor | undefined, limit: number): Promise<LinkedManifest[]>;
   /** Where the walk over all manifests ends for now; undefined while there are none. */
   lastManifest(): Promise<ManifestCursor | undefined>;

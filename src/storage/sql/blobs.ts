@@ -23,6 +23,11 @@ export function createBlobReads({db, run, idOf}: ReadParts): BlobReads {
       return {bytes: rows.reduce((sum, {size}) => sum + size, 0), last: rows.at(-1)?.digest};
     },
 
+    async blobs(after = '' as Digest, limit) {
+      const rows = await run(queries.blobs, {after, limit});
+      return rows.map((row) => ({...row}));
+    },
+
     async blobLink(repository, digest) {
       const row = await first({run, idOf}, queries.blobLink, repository, {digest});
       return row && {...row, digest};
@@ -63,6 +68,15 @@ const compileBlobs = (db: Kysely<Tables>) => ({
     db
       .selectFrom('blob')
       .select(['digest', 'size'])
+      .where('digest', '>', values.after)
+      .orderBy('digest')
+      .limit(values.limit),
+  ),
+
+  blobs: statement((values: {after: Digest; limit: number}) =>
+    db
+      .selectFrom('blob')
+      .select(['digest', 'size', 'state', 'stored_at as storedAt'])
       .where('digest', '>', values.after)
       .orderBy('digest')
       .limit(values.limit),

@@ -30,6 +30,15 @@ const compileManifests = (db: Kysely<Tables>) => ({
       .returning('digest'),
   ),
 
+  /** What was verified replaces bytes that the disk has damaged. */
+  replaceManifest: statement((values: {digest: Digest; size: number; bytes: Uint8Array}) =>
+    db
+      .updateTable('manifest')
+      .set({size: values.size, bytes: values.bytes})
+      .where('digest', '=', values.digest)
+      .where('bytes', '!=', values.bytes),
+  ),
+
   putReference: statement((values: Tables['reference']) =>
     db.insertInto('reference').values({
       manifest: values.manifest,
@@ -168,10 +177,14 @@ export const manifestChanges = (writes: Writes, repositories: RepositoryIds): Ch
   *'manifest.put'(change) {
     const {digest, bytes, expiresAt = null} = change;
     const repository = yield* repositories.findOrCreate(change.repository);
-    const added = yield* run(writes.putManifest, {digest, size: bytes.byteLength, bytes});
+    const stored = {digest, size: bytes.byteLength, bytes};
+    const added = yield* run(writes.putManifest, stored);
     // The same bytes refer to the same content: what is here already has its references.
     if (added.length > 0) yield* addReferences(writes, digest, change.references);
-    else yield* run(writes.unmarkLooseManifest, {digest});
+    else {
+      yield* run(writes.replaceManifest, stored);
+      yield* run(writes.unmarkLooseManifest, {digest});
+    }
     yield* addLink(writes, repository, change, expiresAt);
   },
 

@@ -1,5 +1,5 @@
 import type {Kysely} from 'kysely';
-import type {Digest} from '../../oci/digest.ts';
+import {algorithmOf, type Digest, digestOf} from '../../oci/digest.ts';
 import type {ManifestReads} from '../metadata.ts';
 import {asBuffer, first, type ReadParts, statement} from './statement.ts';
 import type {Tables} from './tables.ts';
@@ -9,20 +9,23 @@ export function createManifestReads({db, run, idOf}: ReadParts): ManifestReads {
   return {
     async manifest(repository, digest) {
       const row = await first({run, idOf}, queries.manifest, repository, {digest});
-      return row && {...row, digest, bytes: asBuffer(row.bytes)};
+      const bytes = row && soundBytes(digest, row.bytes);
+      return bytes && {...row, digest, bytes};
     },
 
     async storedManifest(digest) {
       const [row] = await run(queries.storedManifest, {digest});
-      return row && {mediaType: row.mediaType, bytes: asBuffer(row.bytes)};
+      const bytes = row && soundBytes(digest, row.bytes);
+      return bytes && {mediaType: row.mediaType, bytes};
     },
 
     async manifests(after = 0, limit) {
       const rows = await run(queries.manifests, {after, limit});
-      return rows.map(({cursor, registry, name, digest, mediaType, bytes}) => ({
+      return rows.map(({cursor, registry, name, digest, mediaType, origin, bytes}) => ({
         repository: {registry, name},
         digest,
         mediaType,
+        origin,
         bytes: asBuffer(bytes),
         cursor,
       }));
@@ -48,6 +51,12 @@ export function createManifestReads({db, run, idOf}: ReadParts): ManifestReads {
       return rows.map(({registry, name, digest}) => ({repository: {registry, name}, digest}));
     },
   };
+}
+
+/** What the disk has damaged is not here: a copy is then fetched again. */
+function soundBytes(digest: Digest, stored: Uint8Array): Buffer | undefined {
+  const bytes = asBuffer(stored);
+  return digestOf(bytes, algorithmOf(digest)) === digest ? bytes : undefined;
 }
 
 const compileReads = (db: Kysely<Tables>) => ({
@@ -82,6 +91,7 @@ const compileReads = (db: Kysely<Tables>) => ({
         'repository.name',
         'link.digest',
         'link.media_type as mediaType',
+        'link.origin',
         'manifest.bytes',
       ])
       .where('link.id', '>', values.after)

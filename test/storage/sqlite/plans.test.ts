@@ -63,6 +63,7 @@ test('every read walks along an index, and gives rows in that order', async (t) 
   await reads.tag(REPOSITORY, 'v1' as Tag);
   await reads.tagList(REPOSITORY);
   await reads.blob(DIGEST);
+  await reads.blobs(DIGEST, 1);
   await reads.blobBytes(DIGEST, 1);
   await reads.blobLink(REPOSITORY, DIGEST);
   await reads.blobHolder('docker.io', DIGEST);
