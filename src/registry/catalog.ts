@@ -40,14 +40,16 @@ export function createCatalog({metadata, access}: CatalogParts): Catalog {
     const {registry, prefix} = section;
     let after = positionWithin(prefix, last);
     const visible: string[] = [];
+    let size = limit;
     while (after !== 'past' && visible.length < limit) {
-      const wanted = limit - visible.length;
-      const page = {limit: wanted, ...(after === undefined ? {} : {after})};
+      const page = {limit: size, ...(after === undefined ? {} : {after})};
       const names = await metadata.repositories(registry.name, page);
       for (const name of names) if (isVisible(section, name, caller)) visible.push(prefix + name);
-      after = names.length < wanted ? 'past' : names.at(-1);
+      after = names.length < size ? 'past' : names.at(-1);
+      // Some are hidden, and many more may be: a short page must not take a query for each.
+      size = MAX_ENTRIES;
     }
-    return visible;
+    return visible.slice(0, limit);
   }
 
   async function page(sections: Section[], {n, last}: PageQuery, caller: Caller): Promise<Page> {

@@ -168,3 +168,24 @@ test('it does not list repositories that the caller may not pull from, and fills
   t.deepEqual(await page(2), {entries: ['a', 'c'], next: 'c'});
   t.deepEqual(await page(2, 'c'), {entries: ['e', 'f'], next: undefined});
 });
+
+test('a short page after many hidden repositories takes few queries', async (t) => {
+  const hidden = Array.from({length: 5000}, (_, index) => `hidden/r${String(index).padStart(4, '0')}`);
+  const names = [...hidden, 'visible'].map(parseName);
+  let queries = 0;
+  const catalog = createCatalog({
+    metadata: {
+      async repositories(_registry, {after = '', limit}) {
+        queries += 1;
+        return names.filter((name) => name > after).slice(0, limit);
+      },
+    },
+    access: {
+      repository: ({repository}) =>
+        repository.name === 'visible' ? {verdict: 'allowed'} : {verdict: 'denied', failure: undefined},
+    },
+  });
+  const page = await catalog.ofOne(registryOver('example.test', {}), {n: 1, last: undefined}, ANONYMOUS);
+  t.deepEqual(page, {entries: ['visible'], next: undefined});
+  t.true(queries <= 10, `${queries} queries`);
+});
