@@ -26,22 +26,22 @@ export interface BackrefServer {
   readonly events: Events;
   /**
    * Opens the store, then accepts requests, and commands over the local socket in the data folder. Asks no upstream.
-   * @throws what the system says: EADDRINUSE, EACCES, a database that cannot be opened; Error while another server uses
-   * the data folder
+   * @throws the system's error, e.g. EADDRINUSE or EACCES; Error when the database cannot be opened, or while another
+   * server uses the data folder
    */
   listen(): Promise<Address>;
   /**
-   * Opens the store, also without listening to clients, and gives what an operator may do to it. Until it is closed, no
-   * other server can use the data folder. @throws as `listen`
+   * Opens the store, if `listen` has not, and returns the operator's commands on it. Until the server is closed, no other
+   * one can use the data folder. @throws as `listen`
    */
   commands(): Promise<Commands>;
   /**
-   * Adopts the registries and the shutdown grace of another configuration. Requests under way keep the registries that
-   * they were routed with.
+   * Adopts the registries and the shutdown grace of another configuration. Running requests keep the registries that they
+   * were routed with.
    * @throws Error, and changes nothing.
    */
   reload(config: Config): Reloaded;
-  /** Ends requests under way within the configured grace, keeps partial spools, frees port and files. Idempotent. */
+  /** Lets running requests end within the configured grace, keeps partial spools, frees port and files. Idempotent. */
   close(): Promise<void>;
 }
 
@@ -56,7 +56,7 @@ export interface ServerDeps {
   env?: NodeJS.ProcessEnv;
 }
 
-/** How often uploads and spools that nobody goes on with are removed, at least. */
+/** The longest time between two removals of abandoned uploads and spools. */
 const SWEEP_INTERVAL_MS = 60 * 60 * 1000;
 
 /** How often to look for the blob store, so that the log says how long it has been missing. */
@@ -74,7 +74,7 @@ interface Running {
   listener: Listener;
 }
 
-/** Everything that the server consists of is made here and in `wire`, and held by nobody else. */
+/** The server's parts are created here and in `wire`, and belong to this server alone. */
 export const createServer = (config: Config, deps: ServerDeps = {}): BackrefServer =>
   new Server(config, deps);
 
@@ -196,7 +196,7 @@ class Server implements BackrefServer {
     this.events.emit('background.failed', {task, error});
   }
 
-  /** Begins the work that no request asks for. */
+  /** Starts the work that no request asks for. */
   #beginBackground({storage, wired, background}: Running): void {
     const {uploads, garbage} = this.#config;
     const {maintenance, push} = wired;
@@ -221,10 +221,10 @@ class Server implements BackrefServer {
     this.#registries.close();
   }
 
-  /** Ends the parts in the order in which they rely on each other: what takes requests first, what keeps data last. */
+  /** Closes the parts in the order of their dependencies: those that take requests first, those that keep data last. */
   async #stopRunning({lock, storage, wired, background, socket, listener}: Running): Promise<void> {
     const {content, referrers, push} = wired;
-    // Both begin to close before either is waited for, so that neither takes anything new.
+    // Both start to close at once, so that neither accepts anything new.
     await Promise.all([listener.close(this.#config.shutdown.grace), socket.close()]);
     await Promise.all([background.close(), push.reconciler.close()]);
     referrers.prefetch.close();

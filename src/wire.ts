@@ -44,7 +44,7 @@ import {readVersion} from './version.ts';
 export interface WireParts {
   storage: Storage;
   registries(): Registries;
-  /** The server takes nothing new any more. */
+  /** The server no longer accepts anything new. */
   isStopping(): boolean;
   clock: Clock;
   events: Events;
@@ -137,7 +137,7 @@ function wireContent(
   };
 }
 
-/** Who refers to what, and how upstreams are asked for it. */
+/** Referrers, and how upstreams are asked for them. */
 type ReferrerParts = ReturnType<typeof wireReferrers>;
 
 function wireReferrers({storage, clock, events}: WireParts, {writeFence, memory, pull, blobs}: Content) {
@@ -156,7 +156,7 @@ function wireReferrers({storage, clock, events}: WireParts, {writeFence, memory,
   };
 }
 
-/** What takes pushes, and keeps the fallback tags of upstreams. */
+/** What accepts pushes, and maintains the fallback tags of upstreams. */
 type PushParts = ReturnType<typeof wirePush>;
 
 function wirePush(
@@ -211,7 +211,7 @@ function wirePush(
   return {uploads, reconciler, push: createPush({local, through, store})};
 }
 
-/** What is done without a client's request. */
+/** Work that no client's request asks for. */
 type Maintenance = ReturnType<typeof wireMaintenance>;
 
 function wireMaintenance(

@@ -10,10 +10,10 @@ const UPSTREAM_BLOB = `GET /v2/library/app/blobs/${blob.digest}`;
 
 const manifestOf = (tag: string) => `/v2/app/manifests/${tag}`;
 const upstreamManifest = (tag: string) => `GET /v2/library/app/manifests/${tag}`;
-/** The upstream of a registry beside the one that a test is about. */
+/** The upstream of a second registry, besides the one that a test is about. */
 const further = {url: 'http://127.0.0.1:9'};
 
-/** An answer with a blob whose second half waits. */
+/** An answer with a blob whose second half is delayed. */
 function inHalves() {
   const {promise, resolve} = Promise.withResolvers<void>();
   const headers = {'Content-Length': String(blob.bytes.length)};
@@ -35,7 +35,7 @@ function expectToken(upstream: ScriptedUpstream): void {
   );
 }
 
-test('tokens and connections of an upstream whose settings stay outlive a reload, also of its registry', async (t) => {
+test('an upstream whose settings stay keeps its tokens and connections over a reload, even if its registry changes', async (t) => {
   const upstream = await createScriptedUpstream(t);
   expectToken(upstream);
   upstream.expect({
@@ -57,7 +57,7 @@ test('tokens and connections of an upstream whose settings stay outlive a reload
   t.is(upstream.connections(), connections);
 });
 
-test('a download goes on over a reload, and is still shared', async (t) => {
+test('a download continues over a reload, and is still shared', async (t) => {
   const {answer, goOn} = inHalves();
   const upstream = await createScriptedUpstream(t, [
     {request: UPSTREAM_BLOB, answer},
@@ -73,7 +73,7 @@ test('a download goes on over a reload, and is still shared', async (t) => {
   t.is(upstream.requests.filter(({method}) => method === 'GET').length, 1);
 });
 
-test('a request under way keeps a registry that is removed; its upstream is closed afterwards', async (t) => {
+test('a running request keeps a registry that is removed; its upstream is closed afterwards', async (t) => {
   const {answer, goOn} = inHalves();
   const upstream = await createScriptedUpstream(t, [{request: UPSTREAM_BLOB, answer}]);
   const {ask, open, reload} = await startBackref(t, {registries: [further, {url: upstream.url}]});
@@ -108,14 +108,14 @@ test('a registry with another upstream is asked there, without the token of the 
   t.is((await ask(manifestOf('two'))).status, 200);
 });
 
-test('settings of a running server that cannot change are named each time, and stay', async (t) => {
+test('settings that a running server cannot change are reported each time, and stay', async (t) => {
   const {ask, reload} = await startBackref(t, {registries: [further]});
   const config = {cache: {memory: 2 ** 20}, garbage: {interval: 0, grace: 1}, shutdown: {grace: 1}};
   for (let time = 0; time < 2; time++) t.deepEqual(reload({config}).left, ['cache.memory', 'garbage.grace']);
   t.is((await ask('/v2/')).status, 200);
 });
 
-test('a configuration that cannot be taken up changes nothing', async (t) => {
+test('a configuration that cannot be adopted changes nothing', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: upstreamManifest('one'), answer: manifestAnswer(one)},
   ]);

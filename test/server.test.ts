@@ -29,7 +29,7 @@ const GET_BLOB = `GET /v2/library/app/blobs/${blob.digest}`;
 
 const read = async (message: IncomingMessage): Promise<Buffer> => Buffer.concat(await message.toArray());
 
-/** An upstream's answer that stops after `first` bytes until it is let on. */
+/** An upstream's answer that stops after `first` bytes until the test continues it. */
 function inTwo({bytes}: Content, first: number) {
   const {promise, resolve} = Promise.withResolvers<void>();
   const headers = {'Content-Length': String(bytes.length)};
@@ -39,7 +39,7 @@ function inTwo({bytes}: Content, first: number) {
   };
 }
 
-/** Real time, but for the grace at the end, which lasts until a test says that it is over. */
+/** Real time, except for the grace of a shutdown, which the test ends. */
 function createGrace(): {clock: MovableClock; end: () => void} {
   const clock = createMovableClock();
   const {promise: over, resolve: end} = Promise.withResolvers<void>();
@@ -56,7 +56,7 @@ function createGrace(): {clock: MovableClock; end: () => void} {
 
 const withGrace = {config: {shutdown: {grace: GRACE}}};
 
-/** A TCP port that leads to another one: an address that a server cannot recognise as its own. */
+/** A TCP port that forwards to another one: an address that a server cannot recognise as its own. */
 async function forwarder(t: ExecutionContext): Promise<{url: string; leadTo(port: number): void}> {
   let target = 0;
   const sockets = new Set<Socket>();
@@ -85,7 +85,7 @@ async function forwarder(t: ExecutionContext): Promise<{url: string; leadTo(port
   };
 }
 
-/** The error that a new connection to the port ends with; undefined when somebody accepts it. */
+/** The error that a new connection to the port ends with; undefined when it is accepted. */
 async function refusal(port: number): Promise<unknown> {
   try {
     (await connectRaw(port)).socket.destroy();
@@ -114,13 +114,13 @@ test('it asks no upstream at its start, nor at its end', async (t) => {
   t.is(upstream.requests.length, 0);
 });
 
-test('listen tells where it listens', async (t) => {
+test('listen returns the address', async (t) => {
   const proxy = await startBackref(t, {registries: [await createScriptedUpstream(t)]});
   t.is(proxy.url, `http://127.0.0.1:${proxy.port}`);
   t.is((await fetch(`${proxy.url}/v2/`)).status, 200);
 });
 
-test('a second listen throws, and close works all the same', async (t) => {
+test('a second listen throws, and close still works', async (t) => {
   const upstream = await createScriptedUpstream(t);
   const proxy = await startBackref(t, {registries: [upstream]});
   await t.throwsAsync(proxy.server.listen(), {
@@ -160,7 +160,7 @@ test('two servers in one process share neither events, nor cache, nor tokens', a
   t.deepEqual(heard, {first: 1, second: 4});
 });
 
-test('close lets a response under way end, takes no new connection, and waits no longer than that', async (t) => {
+test('close lets a running response end, accepts no new connection, and waits for nothing else', async (t) => {
   t.timeout(60_000, 'close waited for a connection without a request, which stays open for 75 s');
   const {answer, goOn} = inTwo(blob, 100);
   const upstream = await createScriptedUpstream(t, [{request: GET_BLOB, answer}]);
@@ -303,7 +303,7 @@ async function assertRefused(t: ExecutionContext, proxy: Backref): Promise<void>
   }
 }
 
-test('a server whose upstream leads back to it refuses its own request, and the client is told at once', async (t) => {
+test('a server whose upstream leads back to it refuses its own request, and the client gets the error at once', async (t) => {
   const {url, leadTo} = await forwarder(t);
   const proxy = await startBackref(t, {registries: [{url}]});
   leadTo(proxy.port);
@@ -314,7 +314,7 @@ test('a server whose upstream leads back to it refuses its own request, and the 
   await assertRefused(t, proxy);
 });
 
-test('two servers that lead to each other refuse it as well', async (t) => {
+test('two servers that lead to each other refuse it too', async (t) => {
   const {url, leadTo} = await forwarder(t);
   const second = await startBackref(t, {registries: [{url}]});
   const first = await startBackref(t, {registries: [{url: second.url, library: false}]});

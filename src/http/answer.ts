@@ -5,7 +5,7 @@ import type {CacheReport} from '../registry/freshness.ts';
 import type {Route} from '../registry/namespace.ts';
 import {type Request, singleParameter} from './request.ts';
 
-/** Header fields by name. An undefined value stands for no field, a list for several of one name. */
+/** Header fields by name. An undefined value is left out; a list becomes one field per element. */
 export type HeaderFields = Readonly<Record<string, string | readonly string[] | undefined>>;
 
 /**
@@ -14,7 +14,7 @@ export type HeaderFields = Readonly<Record<string, string | readonly string[] | 
  */
 export interface Answer {
   readonly status: number;
-  /** `Content-Length` only where `body` does not tell it. */
+  /** Includes `Content-Length` only where it does not follow from `body`. */
   readonly headers: HeaderFields;
   /** A stream is read once, chunk by chunk. HEAD is answered with the length of a buffer. */
   readonly body?: Buffer | AsyncIterable<Uint8Array> | undefined;
@@ -63,7 +63,7 @@ export function warning(text: string): string {
   return `299 - "${escaped.replace(/(?<!\\)((?:\\\\)*)\\$/, '$1')}"`;
 }
 
-/** The digest of content, which is its strong validator as well, and how the cache produced it. */
+/** The digest of content, which is also its strong validator, and how the cache produced it. */
 export const contentHeaders = (digest: Digest, report: CacheReport): HeaderFields => ({
   'Docker-Content-Digest': digest,
   ETag: etagOf(digest),

@@ -62,7 +62,7 @@ function rangesAsked(
       headers: {'Content-Range': `bytes */${size}`},
     });
   }
-  // Several parts of a blob that is still arriving would wait for each other; the whole of it is an answer as well.
+  // Parts of a blob that is still arriving would wait for each other, and the whole blob is a valid answer too.
   return ranges !== 'whole' && ranges.length > 1 && !stored ? 'whole' : ranges;
 }
 

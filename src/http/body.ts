@@ -63,7 +63,7 @@ class MessageBody implements IncomingBody {
     return {[Symbol.asyncIterator]: () => this.#pass(code)};
   }
 
-  /** Not a generator: one that is ended while it waits for the client would go on waiting. */
+  /** Not a generator: `return` on one that awaits the client would keep waiting for it. */
   #pass(code: ErrorCode): AsyncIterator<Buffer, void> {
     const reader = createReader(this.#request);
     let watch: IdleWatch | undefined;
@@ -147,7 +147,7 @@ const stalled = (code: ErrorCode, received: number): OciError =>
     headers: {Connection: 'close'},
   });
 
-/** Nobody reads this answer; the log does. */
+/** The client is gone, so only the log gets this message. */
 const departed = (code: ErrorCode, received: number): OciError =>
   new OciError(code, {message: `the connection ended after the first ${received} bytes of the body`});
 

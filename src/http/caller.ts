@@ -81,6 +81,6 @@ function canonicalAddress(text: string): string | undefined {
   return address.replace(/^::ffff:(?=\d+\.)/, '');
 }
 
-/** Some proxies append the port as well: `10.0.0.1:5000`, `[2001:db8::1]:5000`. */
+/** Some proxies append the port: `10.0.0.1:5000`, `[2001:db8::1]:5000`. */
 const withoutPort = (entry: string): string =>
   /^\[([^\]]*)\](?::\d+)?$/.exec(entry)?.[1] ?? /^([^:]*):\d+$/.exec(entry)?.[1] ?? entry;

@@ -3,15 +3,15 @@ import {setImmediate as nextTurn} from 'node:timers/promises';
 import type {Clock} from '../clock.ts';
 import type {IncomingBody} from './body.ts';
 
-/** Up to this many bytes of a body that nobody needs are read, so that the connection serves the next request. */
+/** Up to this many bytes of an unneeded body are read, so that the connection can serve the next request. */
 const MAX_DISCARDED_BYTES = 1024 * 1024;
-/** Of a longer rest, this much is read, for this long, while the client takes notice of its answer. */
+/** If more is left, the connection ends: this much is read, for this long, while the client reads its answer. */
 const MAX_LINGERING_BYTES = 16 * 1024 * 1024;
 const MAX_LINGERING_MS = 5000;
 
 /**
  * True when an answer has to end the connection, because the client was never invited to send its body, or because the
- * rest of the body is too much to read for nothing.
+ * rest of the body is too long to read and discard.
  * @param closes the answer says `Connection: close` anyway
  */
 export async function mustEndConnection(

@@ -14,7 +14,7 @@ import {createClientAddress} from './caller.ts';
 import {errorAnswer} from './errors.ts';
 import {closeLingering, mustEndConnection} from './lingering-close.ts';
 
-/** A request on its way to its answer. */
+/** A request and its response, from start to end. */
 export interface Exchange {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;

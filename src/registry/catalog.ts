@@ -5,7 +5,7 @@ import type {Access} from './access.ts';
 import {byBytes, MAX_ENTRIES, type Page, type PageQuery} from './page.ts';
 import type {Registries, Registry} from './registries.ts';
 
-/** The repositories of which something is cached or kept here, and that the caller may pull from. */
+/** The repositories with cached or local content that the caller may pull from. */
 export interface Catalog {
   /** All registries: names of the default one as they are, of the others with the registry in front. */
   ofAll(registries: Registries, query: PageQuery, caller: Caller): Promise<Page>;

@@ -1,13 +1,13 @@
 import type {Precondition} from './metadata.ts';
 
 /**
- * Decides who does what only one may do at a time, wherever several could begin it: the download of a digest, the
- * write of a subject's fallback tag, the collection of garbage, the write of an upload.
+ * Makes sure that work which several could start is done by one at a time: the download of a digest, the write of a
+ * subject's fallback tag, garbage collection, the write of an upload.
  */
 export interface Coordination {
   /**
-   * Claims `key`, unless it is held already. Answers at once and never waits for the holder: a caller that wants its
-   * turn awaits `released` and claims again.
+   * Claims `key`, unless it is already held. Never waits for the holder: a caller that wants its turn awaits `released`
+   * and claims again.
    * @param ttlMs how long others wait for a holder that has died: milliseconds until the claim lapses unless it is
    * renewed. Claims within one process end with it, and last until they are released.
    */

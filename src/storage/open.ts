@@ -14,18 +14,18 @@ import type {Spools} from './spool.ts';
 import {lockFolder} from './sqlite/folder-lock.ts';
 import {openSqliteMetadata} from './sqlite/metadata.ts';
 
-/** Where content and what is known of it are kept. */
+/** Where content and its metadata are kept. */
 export interface Storage {
   readonly metadata: Metadata;
   readonly store: BlobStore;
   readonly spools: Spools;
-  /** Coordinates what runs in this process. */
+  /** Coordinates work within this process. */
   readonly claims: Coordination;
   /** Coordinates the processes that share the metadata. */
   readonly leases: Coordination;
-  /** Bytes left on the disk of the blobs. @throws what the system says */
+  /** Bytes left on the disk of the blobs. @throws the system's error */
   freeBlobBytes(): Promise<number>;
-  /** Bytes left on the fullest disk that something is kept on. @throws what the system says */
+  /** Bytes left on the fullest of the disks that are used. @throws the system's error */
   freeBytes(): Promise<number>;
   close(): Promise<void>;
 }
@@ -37,8 +37,8 @@ export interface OpenStorageParts {
 }
 
 /**
- * Opens what the configuration names, with the adapters that it chooses. The blob store need not be there yet.
- * @throws Error when the metadata cannot be opened; it says what to do
+ * Opens the storage that the configuration names, with the adapters that it chooses. The blob store need not exist yet.
+ * @throws Error when the metadata cannot be opened; its message says what to do
  */
 export async function openStorage(
   {blobs, metadata: {path}}: Config['storage'],
@@ -58,11 +58,10 @@ export async function openStorage(
 }
 
 /**
- * Locks the data folder, and that of the blobs where it is another one, for this process: nobody else may remove what is
- * in them.
- * @param failed called with a folder that cannot be locked because its file system has no locks or cannot be written to;
- * the server runs without that lock
- * @throws Occupied while another process has one of them
+ * Locks the data folder, and the folder of the blobs if it is another one, so that no other process removes their content.
+ * @param failed called with a folder that cannot be locked because its file system has no locks or is read-only; the
+ * server can serve without the lock
+ * @throws Occupied while another process holds one of the locks
  */
 export function lockStorage(
   {path, blobs}: Config['storage'],

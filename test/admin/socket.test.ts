@@ -70,7 +70,7 @@ async function listening(
   t.teardown(() => socket.close());
   await socket.listen();
   const client = await connectCommands(place);
-  if (!client) throw new Error('nobody answers');
+  if (!client) throw new Error('no server answers');
   return {folder: place, socket, client, path: await socketPath(place)};
 }
 

@@ -192,7 +192,7 @@ const refused: [what: string, text: string, status: number][] = [
   ['two Content-Lengths', `GET /v2/ HTTP/1.1\r\n${HOST}Content-Length: 1\r\nContent-Length: 2\r\n\r\n`, 400],
   ['a negative Content-Length', `GET /v2/ HTTP/1.1\r\n${HOST}Content-Length: -1\r\n\r\n`, 400],
   [
-    'Content-Length beside Transfer-Encoding',
+    'Content-Length together with Transfer-Encoding',
     `GET /v2/ HTTP/1.1\r\n${HOST}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n`,
     400,
   ],

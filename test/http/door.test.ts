@@ -11,7 +11,7 @@ const OPEN = ['/v2{/}', '/metrics', '/healthz', '/readyz'];
 
 const calls: string[] = [];
 
-/** Verbs of which each records that it was called. */
+/** Verbs that record that they were called. */
 const verbs = new Proxy({} as Verbs, {
   get: (_, noun) =>
     new Proxy({}, {get: (_, verb) => () => void calls.push(`${String(noun)}.${String(verb)}`)}),

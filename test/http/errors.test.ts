@@ -122,7 +122,7 @@ test('a miss that the upstream cannot answer is 503 with its reason, the request
   });
 });
 
-test('the event of a request has what the client was told, and the bytes that it was sent', async (t) => {
+test('the event of a request has the error that the client got, and the number of bytes that it was sent', async (t) => {
   const upstream = await createScriptedUpstream(t);
   const proxy = await startBackref(t, {registries: [upstream]});
   const ended = () => once(proxy.server.events, 'request.end');

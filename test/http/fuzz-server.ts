@@ -2,9 +2,9 @@ import {join} from 'node:path';
 import type {Config, RegistryConfig} from '../../src/config.ts';
 import {createServer} from '../../src/server.ts';
 
-/** What the server under fuzz tells of itself. */
+/** What the fuzzed server reports about itself. */
 export interface FuzzReport {
-  /** Bytes of the heap after a collection of garbage. */
+  /** Bytes of the heap after garbage collection. */
   heap: number;
   /** Faults that no client may cause, as text. */
   faults: string[];

@@ -33,7 +33,7 @@ const REQUESTS = 1300;
 const UNFRAMED = 0.1;
 /** Before a tenth of them, another client sends something and resets its connection. */
 const RESETS = 0.1;
-/** Bytes of heap for a half: what caches may still grow by, far below what keeping each request's state costs. */
+/** How many bytes the heap may grow in the second half: enough for caches, far too few to keep each request's state. */
 const GROWTH = 640 * CONNECTIONS * REQUESTS;
 
 const blob = randomBlob(2000);
@@ -109,7 +109,7 @@ async function withUploads(port: number): Promise<Seeds> {
   return {...seeds, paths: [...seeds.paths, ...locations]};
 }
 
-/** A registry that knows one image under every name, when it does not say 404 or 500, and no login page is before it. */
+/** A registry that has one image under every name, except when it answers 404, 500 or a login page. */
 async function startUpstream(t: ExecutionContext): Promise<string> {
   let count = 0;
   const random = createRandom(SEED);
@@ -128,7 +128,7 @@ async function startUpstream(t: ExecutionContext): Promise<string> {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
-/** Kinds of answers, which the upstream gives in turn. */
+/** The number of kinds of answers that the upstream cycles through. */
 const TURNS = 4;
 
 function answerTo(url: string, turn: number, random: Random) {
@@ -166,19 +166,19 @@ async function startServer(
     child.kill('SIGKILL');
     await ended;
   });
-  const told = async <T>(): Promise<T> => {
-    const [message] = await Promise.race([
+  const message = async <T>(): Promise<T> => {
+    const [received] = await Promise.race([
       once(child, 'message'),
       ended.then(([code]) => Promise.reject(new Error(`the server ended with ${code}`))),
     ]);
-    return message as T;
+    return received as T;
   };
-  const port = await told<number>();
+  const port = await message<number>();
   return {
     port,
     report: () => {
       child.send('report');
-      return told<FuzzReport>();
+      return message<FuzzReport>();
     },
   };
 }
@@ -196,18 +196,17 @@ function judge(answer: RawAnswer, hasBody: boolean): void {
   if (status < 400 || !hasBody) return;
   const {code, message} = errorOf(answer);
   if (status < 500 && !SPEC_CODES.includes(code)) throw new Error(`the code is ${code}`);
-  // Saying 404 in its turn for what it named a moment ago is a failure of the upstream as well, and so is its image under
-  // a fallback tag.
+  // The upstream also fails when it answers 404 for content that it has just named, or has its image under a fallback tag.
   if (status === 503 && !/answered 500|does not have it|with an HTML page|not a readable index/.test(message))
     throw new Error(`503, but ${message}`);
 }
 
-/** Behind an upgrade that it ignored, node closes the connection of a malformed request without an answer. */
+/** After an upgrade that it ignored, node closes the connection of a malformed request without an answer. */
 const UPGRADE = /^upgrade:/im;
 
 type Statuses = Map<number | 'none', number>;
 
-/** Sends one request after the other, each on the connection of the one before where that lives on. */
+/** Sends one request after the other, on the same connection for as long as that stays open. */
 async function fuzz(port: number, seeds: Seeds, random: Random, statuses: Statuses): Promise<void> {
   let kept: RawConnection | undefined;
   for (let count = 0; count < REQUESTS; count++) {
@@ -231,7 +230,7 @@ async function fuzz(port: number, seeds: Seeds, random: Random, statuses: Status
   kept?.socket.destroy();
 }
 
-/** In the middle of what the client sends, of what the server answers, or after both. */
+/** Resets a connection in the middle of the request, in the middle of the answer, or after both. */
 async function reset(port: number, text: string, random: Random): Promise<void> {
   const {socket, send} = await connectRaw(port);
   const closed = new Promise((resolve) => socket.once('close', resolve));
@@ -250,14 +249,14 @@ async function askFramed(connection: RawConnection, text: string): Promise<RawAn
   return answer;
 }
 
-/** What is no request may be cut off without an answer, but an answer must be one. */
+/** Bytes that are not a request may be cut off without an answer, but any answer must be well-formed. */
 async function askUnframed(port: number, other: RawConnection, text: string): Promise<RawAnswer | undefined> {
   const connection = await connectRaw(port);
   connection.send(Buffer.from(text, 'latin1'));
-  // Answered on a connection of its own, so that the server has most likely seen the bytes before their end.
+  // Once another connection has its answer, the server has most likely read the bytes, and their end comes separately.
   await askFramed(other, 'GET /v2/ HTTP/1.1\r\nHost: a\r\n\r\n');
   connection.socket.end();
-  // Of several requests that the bytes may be, the first is answered first.
+  // The bytes may be several requests: the first is answered first.
   const answer = await connection.answer(/^\s*([A-Z]+)/.exec(text)?.[1]);
   connection.socket.destroy();
   if (answer) judge(answer, answer.body.length > 0);
@@ -287,7 +286,7 @@ test('20,800 mutated requests: no fault, no growth of memory, nothing outside of
 
   t.deepEqual(faults, []);
   t.true(after - before < GROWTH, `the heap grew from ${before} to ${after} bytes`);
-  // The run is worth something only when it reaches what it is meant to reach.
+  // The run is worth something only if it provokes every kind of answer.
   for (const status of [200, 201, 202, 204, 206, 304, 400, 404, 405, 414, 416, 503])
     t.true((statuses.get(status) ?? 0) > 0, `${status}`);
 
@@ -302,7 +301,7 @@ test('20,800 mutated requests: no fault, no growth of memory, nothing outside of
   );
   t.deepEqual(strange, []);
 
-  // The upstream answers in turn: of what is not cached, the fourth attempt at the latest is the image.
+  // The upstream cycles through its answers: for content that is not cached, the fourth attempt at the latest gets the image.
   const connection = await connectRaw(port);
   t.teardown(() => connection.socket.destroy());
   let pulled: RawAnswer | undefined;

@@ -233,7 +233,7 @@ test('GET of a range outside of a blob: 416 with the size', async (t) => {
   t.is(answer.status, 416);
 });
 
-test('HEAD of a blob whose length nobody knows has no Content-Length', async (t) => {
+test('HEAD of a blob of unknown length has no Content-Length', async (t) => {
   const asked = {method: 'HEAD', path: blobPath, params: {digest}};
   const answer = await compare(t, headBlob(verbs.blobs), ROUTE, asked);
   t.is(answer.status, 200);
@@ -281,7 +281,7 @@ test('PUT of a manifest: where it is, its subject and its tags', async (t) => {
   t.deepEqual(answer.headers['OCI-Tag'], [parseTag('a'), parseTag('b')]);
 });
 
-test('an upload: begun, and where it stands', async (t) => {
+test('an upload: its start and its state', async (t) => {
   const begin = {method: 'POST', path: 'app/blobs/uploads/'};
   const begun = await compare(t, beginUpload(verbs.push), ROUTE, begin);
   t.is(begun.headers['Location'], `/v2/app/blobs/uploads/${ID}`);
@@ -290,7 +290,7 @@ test('an upload: begun, and where it stands', async (t) => {
   t.is((await compare(t, getUpload(verbs.push), ROUTE, asked)).status, 204);
 });
 
-test('a chunk is read from the request’s body, and one out of order is told where to continue', async (t) => {
+test('a chunk is read from the request’s body, and a chunk out of order is refused with where to continue', async (t) => {
   const asked = {method: 'PATCH', path: uploadPath, params: {session: ID}, body: Buffer.from('abc')};
   const headers = {'content-range': '3-5'};
   const appended = await compare(t, appendUpload(verbs.push), ROUTE, {...asked, headers});
@@ -309,7 +309,7 @@ test('the ping', async (t) => {
   t.is((await compare(t, ping, undefined, {path: ''})).status, 200);
 });
 
-test('the whole way of a request needs no Koa: the door routes it, authorizes it and calls its handler', async (t) => {
+test('a request is answered without Koa: the door routes it, authorizes it and calls its handler', async (t) => {
   const endpoint = endpointsOf(verbs).find(({path}) => path === '/v2/*name/tags/list');
   if (!endpoint) return t.fail();
   const actions: string[] = [];

@@ -82,7 +82,7 @@ export function startPushServer(
   clock = createMovableClock(),
 ): Promise<HttpServer> {
   const unexpected = (verb: string) => async () => {
-    throw new Error(`nobody expected ${verb}`);
+    throw new Error(`unexpected call of ${verb}`);
   };
   const local: Push = {
     begin: unexpected('begin'),

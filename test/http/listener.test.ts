@@ -81,7 +81,7 @@ test('a client that keeps the connection of its CONNECT is cut off after 5 s', a
   await once(socket, 'end');
   t.is(timeouts.length, 1);
   for (const over of timeouts) over();
-  // Only who writes to a connection that the other side has let go of hears of it.
+  // Only a write to a connection that the other side has dropped reveals that.
   while (!socket.destroyed) {
     socket.write('further bytes');
     await new Promise(setImmediate);

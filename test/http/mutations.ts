@@ -1,4 +1,4 @@
-/** Numbers from 0 up to and without 1 that a seed determines (mulberry32). */
+/** Numbers from 0 (inclusive) to 1 (exclusive), determined by a seed (mulberry32). */
 export function createRandom(seed: number) {
   let state = seed;
   const next = (): number => {
@@ -87,7 +87,7 @@ const MORSELS = [
   'no-cache',
 ] as const;
 
-/** A text with some of its characters removed, doubled, replaced or set about with what parsers trip over. */
+/** A text with some characters removed, doubled or replaced, or with something inserted that parsers trip over. */
 export function mutate(text: string, random: Random): string {
   const at = random.below(text.length + 1);
   const length = 1 + random.below(random.chance(0.5) ? 2 : 12);
@@ -164,7 +164,7 @@ const headersOf = ({digest}: Seeds) =>
 
 const withoutBreaks = (text: string): string => text.replaceAll(/[\r\n]/g, '');
 
-/** A request that keeps the framing of HTTP: whatever else is wrong with it, one answer belongs to it. */
+/** A request with valid HTTP framing: whatever else is wrong with it, it gets exactly one answer. */
 export function mutatedRequest(seeds: Seeds, random: Random): string {
   let method: string = random.pick(METHODS);
   let target: string = method === 'CONNECT' && random.chance(0.7) ? 'ghcr.io:443' : random.pick(seeds.paths);
@@ -185,12 +185,12 @@ export function mutatedRequest(seeds: Seeds, random: Random): string {
 
 const BODILESS = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'CONNECT']);
 
-/** A body, mutated or not, with what tells its length; most requests that read have none. */
+/** A body, mutated or not, with the header that frames it; most requests that read have none. */
 function bodyOf(method: string, {bodies}: Seeds, random: Random): {framing: string; body: string} {
   if (random.chance(BODILESS.has(method) ? 0.98 : 0.2)) return {framing: '', body: ''};
   let text: string = random.pick(bodies);
   for (let count = random.below(3); count > 0; count--) text = mutate(text, random);
-  // A byte for each character: that is how it is sent.
+  // Sent as one byte per character.
   const bytes = Buffer.from(text, 'latin1');
   if (random.chance(0.7)) return {framing: `Content-Length: ${bytes.length}`, body: bytes.toString('latin1')};
   const chunk = bytes.length === 0 ? '' : `${bytes.length.toString(16)}\r\n${bytes.toString('latin1')}\r\n`;
@@ -228,7 +228,7 @@ export function mutatedBytes(seeds: Seeds, random: Random): string {
   return text;
 }
 
-/** Stands in each page that an upstream answers instead of itself, and in nothing that it has. */
+/** Contained in every HTML page that takes the place of the upstream's answer, and in none of its content. */
 export const PAGE_MARK = 'Please log in';
 const PAGE_STATUSES = [200, 200, 200, 201, 203, 206] as const;
 const HTML_TYPES = [
@@ -238,7 +238,7 @@ const HTML_TYPES = [
   'application/xhtml+xml',
 ] as const;
 
-/** A login or maintenance page, as what stands before a registry answers it: with any 2xx and any length. */
+/** A login or maintenance page, as a proxy in front of a registry sends it: with any 2xx and any length. */
 export function htmlPage(random: Random): {status: number; headers: Record<string, string>; body: Buffer} {
   const text = `<!doctype html><title>${PAGE_MARK}</title>${'<p>'.repeat(random.below(2000))}`;
   return {
@@ -248,7 +248,7 @@ export function htmlPage(random: Random): {status: number; headers: Record<strin
   };
 }
 
-/** Up to three requests in a row, the last of which may be cut off anywhere: what a client sends that then goes away. */
+/** Up to three requests in a row, the last possibly cut off: what a client sends before it goes away. */
 export function brokenOff(seeds: Seeds, random: Random): string {
   const whole = Array.from({length: 1 + random.below(3)}, () => mutatedRequest(seeds, random)).join('');
   return random.chance(0.5) ? whole : whole.slice(0, random.below(whole.length + 1));

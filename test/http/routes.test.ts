@@ -8,7 +8,7 @@ import {errorOf} from './spec-codes.ts';
 
 const {digest} = randomBlob(1);
 
-/** One server with two registries, of which it may ask neither. */
+/** One server with two registries, neither of which it may ask. */
 const shared = shareAmongTests(test, async (lifetime) => {
   const upstream = await createScriptedUpstream(lifetime);
   const other = await createScriptedUpstream(lifetime);

@@ -178,7 +178,7 @@ test('a client that takes its bytes slowly is left alone', async (t) => {
   const proxy = await startBackref(t, {registries: [upstream], clock});
   let received = 0;
   for await (const {length} of await proxy.open(path)) {
-    // Less often than what lies between the two machines is filled again: the server sends something in between.
+    // Rarely enough that the buffers of both sides have drained: the server sends something between two checks.
     if (Math.floor((received + length) / STEP) > Math.floor(received / STEP)) look();
     received += length;
   }

@@ -184,11 +184,11 @@ test('DELETE cancels an upload: 204', async (t) => {
 });
 
 test('one POST with a digest uploads the whole blob', async (t) => {
-  const wishes: UploadOptions[] = [];
+  const asked: UploadOptions[] = [];
   const sha512 = contentOf(blob.bytes, 'sha512');
   const {port} = await startPushServer(t, {
-    begin: async (_route, wish) => {
-      wishes.push(wish);
+    begin: async (_route, options) => {
+      asked.push(options);
       return state(0);
     },
     finish: async (_route, _id, digest, chunk) =>
@@ -200,7 +200,7 @@ test('one POST with a digest uploads the whole blob', async (t) => {
     t.like(got.headers, {location: `/v2/app/blobs/${digest}`, 'docker-content-digest': digest});
   }
   t.deepEqual(
-    wishes.map(({algorithm}) => algorithm),
+    asked.map(({algorithm}) => algorithm),
     ['sha256', 'sha512'],
   );
 });
@@ -220,15 +220,15 @@ test('an upload that one POST began and could not finish is cancelled', async (t
 });
 
 test('digest-algorithm is passed on, and one that is not supported is 400 DIGEST_INVALID', async (t) => {
-  const wishes: UploadOptions[] = [];
+  const asked: UploadOptions[] = [];
   const {port} = await startPushServer(t, {
-    begin: async (_route, wish) => {
-      wishes.push(wish);
+    begin: async (_route, options) => {
+      asked.push(options);
       return state(0);
     },
   });
   t.is((await ask(port, 'POST', '/v2/app/blobs/uploads/?digest-algorithm=sha512')).status, 202);
-  t.deepEqual(wishes, [{algorithm: 'sha512', mount: undefined}]);
+  t.deepEqual(asked, [{algorithm: 'sha512', mount: undefined}]);
   for (const name of ['md5', 'SHA512', '', 'constructor']) {
     const got = await ask(port, 'POST', `/v2/app/blobs/uploads/?digest-algorithm=${name}`);
     t.is(got.status, 400);
@@ -256,16 +256,16 @@ const sources: [what: string, path: string, query: string, from: string | undefi
 
 for (const [what, name, query, from] of sources) {
   test(`a mount from ${what}${from === 'none' ? ' is an upload' : ''}`, async (t) => {
-    const wishes: UploadOptions[] = [];
+    const asked: UploadOptions[] = [];
     const {port} = await startPushServer(t, {
-      begin: async (_route, wish) => {
-        wishes.push(wish);
+      begin: async (_route, options) => {
+        asked.push(options);
         return state(0);
       },
     });
     const got = await ask(port, 'POST', `/v2/${name}/blobs/uploads/?mount=${blob.digest}&${query}`);
     t.is(got.status, 202);
-    const mount = wishes[0]?.mount;
+    const mount = asked[0]?.mount;
     if (from === 'none') return t.is(mount, undefined);
     t.is(mount?.digest, blob.digest);
     t.is(mount?.from?.repository.name, from === undefined ? undefined : parseName(from));
@@ -381,7 +381,7 @@ test('a chunk whose framing is broken is 400', async (t) => {
   const {send, answer} = await openRaw(t, port);
   send(`PATCH ${SESSION} HTTP/1.1\r\n${HOST}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n`);
   await reading;
-  send('this is no length\r\n');
+  send('this is not a length\r\n');
   t.is((await answer('PATCH'))?.status, 400);
   while (ends.length === 0) await new Promise(setImmediate);
   t.deepEqual(faults, []);
@@ -401,7 +401,7 @@ test('a refusal reaches a client that is still sending, which then stops', async
   t.is(requests[0]?.received, 0);
 });
 
-test('a client that goes on sending after its answer is cut off', async (t) => {
+test('a client that keeps sending after its answer is cut off', async (t) => {
   const {port} = await startPushServer(t, {});
   const {socket, answer} = await openRaw(t, port);
   socket.write(`PATCH /v2/app/blobs/uploads/unknown HTTP/1.1\r\n${HOST}Transfer-Encoding: chunked\r\n\r\n`);

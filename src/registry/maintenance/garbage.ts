@@ -24,7 +24,7 @@ export interface GarbageResult {
 }
 
 export interface GarbageProgress extends GarbageResult {
-  /** The fraction of the kinds of garbage that is done, 0 to 1. */
+  /** The fraction of the kinds of garbage that are done, 0 to 1. */
   done: number;
 }
 
@@ -37,7 +37,7 @@ export interface GarbageOptions {
 }
 
 /**
- * Collects unreferenced content while pushes and pulls go on: the commit that gives a piece up checks it again, so a
+ * Collects unreferenced content while pushes and pulls continue: the commit that deletes a piece checks it again, so a
  * manifest that arrives meanwhile keeps its blobs.
  */
 export interface Garbage {

@@ -19,7 +19,7 @@ export interface OpenUpload {
   close(): Promise<void>;
   /** The digest of all bytes received: the running one if it fits, else the spool is read again. */
   digest(algorithm: Algorithm): Promise<Digest>;
-  /** Records where the upstream's session of this upload stands. */
+  /** Records the state of the upstream's session for this upload. */
   recordSession(session: NonNullable<UploadRecord['upstream']>): Promise<void>;
   /**
    * Ends the upload: its content becomes a stored blob, durably, in one commit with `also`.

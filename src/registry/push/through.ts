@@ -50,7 +50,7 @@ interface Finish {
 
 /**
  * Mode `push: through`: everything is written to the upstream with the registry's credentials, and its refusals are
- * passed on to the client. What was pushed is kept here as well, so that the first pull need not fetch it: a copy that
+ * passed on to the client. What was pushed is also kept here, so that the first pull need not fetch it: a copy that
  * differs from what the upstream has is given up, and the upload continues.
  */
 export const createThroughPush = (parts: ThroughPushParts): Push => new ThroughPush(parts);
@@ -161,7 +161,7 @@ class ThroughPush implements Push {
       try {
         await writerOf(route).deleteBlob(repository.name, digest, caller);
       } catch (error) {
-        // The upstream no longer has it, so it is deleted here as well.
+        // The upstream no longer has it, so it is deleted here too.
         if (error instanceof UpstreamRefusal && error.status === 404) await unlink();
         throw error;
       }
@@ -246,7 +246,7 @@ class ThroughPush implements Push {
 
 const stateOf = (id: UploadId, {offset, minChunk}: Session): UploadState => ({id, offset, minChunk});
 
-/** The request that is writing the upload records where it stands afterwards. */
+/** The request that is writing the upload records its state afterwards. */
 function ignoreBusy(error: unknown): void {
   if (!(error instanceof OciError) || error.status !== 409) throw error;
 }

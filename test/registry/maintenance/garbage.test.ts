@@ -108,16 +108,16 @@ async function setUp(t: ExecutionContext) {
 
 test('an unreferenced pushed blob is removed after its grace period, not before', async (t) => {
   const {clock, blob, run, isStored, metadata} = await setUp(t);
-  const loose = await blob('loose', [repository]);
+  const unreferenced = await blob('bytes', [repository]);
 
   t.like(await run(), {links: 0, blobs: 0});
-  t.true(await isStored(loose));
+  t.true(await isStored(unreferenced));
 
   clock.move(HOUR + 1);
   t.deepEqual(await run(), {uploads: 0, indexes: 0, links: 1, manifests: 0, blobs: 1, bytes: 5});
-  t.false(await isStored(loose));
-  t.is(await metadata.blobLink(repository, loose), undefined);
-  t.is(await metadata.blob(loose), undefined);
+  t.false(await isStored(unreferenced));
+  t.is(await metadata.blobLink(repository, unreferenced), undefined);
+  t.is(await metadata.blob(unreferenced), undefined);
 });
 
 test('referenced content stays until its manifest is deleted', async (t) => {
@@ -183,17 +183,17 @@ test('orphaned bytes of a process that died are removed after their grace period
   const {clock, store, spools, blob, manifest, run, isStored} = await setUp(t);
   const kept = await blob('kept', [repository]);
   await manifest([kept]);
-  const stray = digestOf(Buffer.from('stray'));
-  const spool = await spools.open(stray);
-  await spool.append(Buffer.from('stray'));
-  await store.publish(stray, spool);
+  const orphan = digestOf(Buffer.from('bytes'));
+  const spool = await spools.open(orphan);
+  await spool.append(Buffer.from('bytes'));
+  await store.publish(orphan, spool);
 
   t.like(await run(), {blobs: 0});
-  t.true(await isStored(stray));
+  t.true(await isStored(orphan));
 
   clock.move(2 * HOUR);
   t.like(await run(), {blobs: 1, bytes: 5});
-  t.false(await isStored(stray));
+  t.false(await isStored(orphan));
   t.true(await isStored(kept));
   t.like(await run(), {blobs: 0});
 });
@@ -202,27 +202,27 @@ test('orphaned bytes are looked for again a day later', async (t) => {
   const {clock, store, spools, run, isStored} = await setUp(t);
   clock.move(2 * HOUR);
   t.like(await run(), {blobs: 0});
-  const stray = digestOf(Buffer.from('stray'));
-  const spool = await spools.open(stray);
-  await spool.append(Buffer.from('stray'));
-  await store.publish(stray, spool);
+  const orphan = digestOf(Buffer.from('bytes'));
+  const spool = await spools.open(orphan);
+  await spool.append(Buffer.from('bytes'));
+  await store.publish(orphan, spool);
 
   clock.move(25 * HOUR);
   t.like(await run(), {blobs: 1});
-  t.false(await isStored(stray));
+  t.false(await isStored(orphan));
 });
 
 test('nothing is collected while the blob store is missing', async (t) => {
   const {clock, folder, blob, run, isStored, metadata} = await setUp(t);
-  const loose = await blob('loose', [repository]);
+  const unreferenced = await blob('bytes', [repository]);
   clock.move(2 * HOUR);
   await rename(join(folder, 'blobs'), join(folder, 'away'));
   await t.throwsAsync(() => run(), {name: 'StoreMissing'});
-  t.truthy(await metadata.blobLink(repository, loose));
-  t.like(await metadata.blob(loose), {state: 'ready'});
+  t.truthy(await metadata.blobLink(repository, unreferenced));
+  t.like(await metadata.blob(unreferenced), {state: 'ready'});
 
   await rename(join(folder, 'away'), join(folder, 'blobs'));
-  t.true(await isStored(loose));
+  t.true(await isStored(unreferenced));
   t.like(await run(), {links: 1, blobs: 1});
 });
 

@@ -22,7 +22,7 @@ export interface Hosted {
   readonly clock: MovableClock;
   readonly folder: string;
   route(name?: string): Route;
-  /** Ends this one. @returns another over what it leaves behind, as a new process finds it */
+  /** Ends this one. @returns another over the same folder, as after a restart of the process */
   restart(): Promise<Hosted>;
 }
 

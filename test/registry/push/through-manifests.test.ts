@@ -383,12 +383,12 @@ test('a tag update that fails stays pending, and the subject is confirmed anyway
     {request: TAG(), answer: {status: 404}, optional: true, times: 100},
     {request: TAG_PUT(), answer: {status: 403}, optional: true, times: 100},
   ]);
-  const owed: number[] = [];
-  proxy.server.events.on('referrers.tag-pending', ({changes}) => owed.push(changes));
+  const pending: number[] = [];
+  proxy.server.events.on('referrers.tag-pending', ({changes}) => pending.push(changes));
   const taken = await put(proxy, sbom.digest, sbom);
   t.is(taken.status, 201);
   t.is(taken.headers['oci-subject'], image.digest);
-  t.deepEqual(owed, [1]);
+  t.deepEqual(pending, [1]);
   t.regex(String((await proxy.ask('/metrics')).body), /^backref_referrers_tag_pending 1$/m);
 });
 
