@@ -1,4 +1,4 @@
-import {readFile, truncate, writeFile} from 'node:fs/promises';
+import {readFile, truncate, unlink, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import test from 'ava';
 import {type Backref, startBackref} from '../../support/backref.ts';
@@ -85,6 +85,50 @@ for (const [state, damage] of Object.entries(DAMAGES)) {
     await proxy.idle();
     t.deepEqual(await readFile(fileOf(proxy, content)), content.bytes);
     t.deepEqual((await proxy.ask(path)).body, content.bytes);
+  });
+}
+
+/** Damages that show before a large blob is read. */
+const LOSSES: typeof DAMAGES = {
+  'is gone': (proxy, blob) => unlink(fileOf(proxy, blob)),
+  'is too short': (proxy, blob) => truncate(fileOf(proxy, blob), 100),
+  'is empty': (proxy, blob) => truncate(fileOf(proxy, blob), 0),
+  'is too long': (proxy, blob) => truncate(fileOf(proxy, blob), blob.bytes.length + 1),
+};
+
+for (const [state, damage] of Object.entries(LOSSES)) {
+  test(`a large copy whose file ${state} is fetched again, once for all who pull it`, async (t) => {
+    const content = large();
+    const upstream = await createScriptedUpstream(t, [
+      {request: `GET /v2/library/app/blobs/${content.digest}`, answer: blobAnswer(content), times: 2},
+    ]);
+    const proxy = await startBackref(t, {registries: [{url: upstream.url}]});
+    const path = `/v2/app/blobs/${content.digest}`;
+    await proxy.ask(path);
+    await proxy.idle();
+    await damage(proxy, content);
+    const pulls = await Promise.all(Array.from({length: 5}, () => proxy.ask(path)));
+    t.true(pulls.every(({status, body}) => status === 200 && body.equals(content.bytes)));
+    await proxy.idle();
+    t.deepEqual(await readFile(fileOf(proxy, content)), content.bytes);
+    t.deepEqual((await proxy.ask(path)).body, content.bytes);
+  });
+
+  test(`a part of a large copy whose file ${state} is right`, async (t) => {
+    const content = large();
+    const upstream = await createScriptedUpstream(t, [
+      {request: `GET /v2/library/app/blobs/${content.digest}`, answer: blobAnswer(content), times: 2},
+    ]);
+    const proxy = await startBackref(t, {registries: [{url: upstream.url}]});
+    const path = `/v2/app/blobs/${content.digest}`;
+    await proxy.ask(path);
+    await proxy.idle();
+    await damage(proxy, content);
+    const part = await proxy.ask(path, {headers: {Range: 'bytes=1000-1999'}});
+    t.is(part.status, 206);
+    t.deepEqual(part.body, content.bytes.subarray(1000, 2000));
+    await proxy.idle();
+    t.deepEqual(await readFile(fileOf(proxy, content)), content.bytes);
   });
 }
 
