@@ -25,6 +25,8 @@ export interface Config {
   uploads: {expireAfter: number};
   /** How often unreferenced content is collected (0: never), and for how long it is kept before. */
   garbage: {interval: number; grace: number};
+  /** In which time everything that is stored is hashed again (0: never). */
+  scrub: {every: number};
   log: {level: 'debug' | 'info' | 'warn' | 'error' | 'silent'; format: 'pretty' | 'json'};
   /** In the order of the file. */
   registries: readonly RegistryConfig[];

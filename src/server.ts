@@ -61,6 +61,8 @@ const SWEEP_INTERVAL_MS = 60 * 60 * 1000;
 
 /** How often to look for the blob store, so that the log says how long it has been missing. */
 const STORE_CHECK_INTERVAL_MS = 60_000;
+/** How often what has become due is hashed. */
+const SCRUB_STEP_MS = 60_000;
 const FIND_STORE = 'find the blob store';
 
 /** A server whose storage is open. */
@@ -198,7 +200,7 @@ class Server implements BackrefServer {
 
   /** Starts the work that no request asks for. */
   #beginBackground({storage, wired, background}: Running): void {
-    const {uploads, garbage} = this.#config;
+    const {uploads, garbage, scrub} = this.#config;
     const {maintenance, push} = wired;
     const sweep = () => maintenance.sweepSpools();
     const expire = (signal: AbortSignal) =>
@@ -212,6 +214,9 @@ class Server implements BackrefServer {
     background.once('expire uploads', expire);
     background.every(Math.min(uploads.expireAfter, SWEEP_INTERVAL_MS), 'expire uploads', expire);
     if (garbage.interval > 0) background.every(garbage.interval, 'collect garbage', collect);
+    if (scrub.every > 0) {
+      background.every(SCRUB_STEP_MS, 'scrub', (signal) => maintenance.scrub.step(signal));
+    }
     push.reconciler.start();
   }
 

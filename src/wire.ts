@@ -16,6 +16,7 @@ import {createUpstreamTags} from './registry/fallback-tag/upstream-tag.ts';
 import {createQuarantineSweep, createSpoolSweep, createUploadExpiry} from './registry/maintenance/expiry.ts';
 import {createGarbage} from './registry/maintenance/garbage.ts';
 import {createIngest} from './registry/maintenance/ingest.ts';
+import {createScrub} from './registry/maintenance/scrub.ts';
 import {createVerify} from './registry/maintenance/verify.ts';
 import {createManifests} from './registry/manifests/manifests.ts';
 import {createMemory} from './registry/memory.ts';
@@ -227,6 +228,16 @@ function wireMaintenance(
     sweepSpools: createSpoolSweep({metadata, spools, clock}),
     sweepQuarantine: createQuarantineSweep({store, clock}),
     verify: createVerify({metadata, store, lifecycle, memory, coordination, clock, events}),
+    scrub: createScrub({
+      metadata,
+      store,
+      lifecycle,
+      memory,
+      coordination,
+      every: config.scrub.every,
+      clock,
+      events,
+    }),
     garbage: createGarbage({
       metadata,
       store,

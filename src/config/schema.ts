@@ -89,7 +89,18 @@ const sizeOf = (min: number) => size(`of at least ${formatSize(min)}`, min, Numb
 const sizeBetween = (min: number, max: number) =>
   size(`from ${formatSize(min)} to ${formatSize(max)}`, min, max);
 
-const DAY_MS = 86_400_000;
+/** A duration, or 0 for never. @param min milliseconds, as `max` */
+const durationOrNever = (min: number, max: number) =>
+  scalar(
+    `must be 0 or a duration from ${formatDuration(min)} to ${formatDuration(max)}, written 12h or 7d`,
+    (value) => {
+      const ms = parseDuration(value);
+      return ms === 0 || (ms !== undefined && ms >= min && ms <= max) ? ms : undefined;
+    },
+  );
+
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
 /** How long something is kept; ten years is the longest. */
 const lifetime = duration(0, 3650 * DAY_MS);
 /** A timer of Node that is set to more than 2^31-1 ms, between 24 and 25 days, fires at once. */
@@ -206,6 +217,7 @@ export const settingsSchema = mapping({
     interval: duration(0, MAX_TIMER_MS).prefault('1h'),
     grace: lifetime.prefault('24h'),
   }).prefault({}),
+  scrub: mapping({every: durationOrNever(HOUR_MS, 3650 * DAY_MS).prefault('30d')}).prefault({}),
   log: mapping({
     level: choice('debug', 'info', 'warn', 'error', 'silent').prefault('info'),
     format: choice('pretty', 'json').prefault('pretty'),

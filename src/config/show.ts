@@ -10,6 +10,7 @@ export function describeConfig({
   shutdown,
   uploads,
   garbage,
+  scrub,
   registries,
   ...rest
 }: Config): Tree {
@@ -20,6 +21,7 @@ export function describeConfig({
     shutdown: inDurations(shutdown),
     uploads: inDurations(uploads),
     garbage: inDurations(garbage),
+    scrub: inDurations(scrub),
     registries: Object.fromEntries(registries.map((registry) => [registry.name, describeRegistry(registry)])),
   };
 }

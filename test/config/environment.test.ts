@@ -37,9 +37,10 @@ test('every scalar setting outside the registries has a variable', async (t) => 
     shutdown: {grace: 5000},
     uploads: {expireAfter: 3_600_000},
     garbage: {interval: 0, grace: 7_200_000},
+    scrub: {every: 2_592_000_000},
     log: {level: 'warn', format: 'json'},
   });
-  t.is(scalarPaths().length, 16);
+  t.is(scalarPaths().length, 17);
 });
 
 test('a fault of a variable names the variable', async (t) => {

@@ -47,6 +47,7 @@ test('the defaults are these', async (t) => {
     shutdown: {grace: 30_000},
     uploads: {expireAfter: 86_400_000},
     garbage: {interval: 3_600_000, grace: 86_400_000},
+    scrub: {every: 2_592_000_000},
     log: {level: 'info', format: 'pretty'},
   });
   t.deepEqual(registries[1], {

@@ -50,6 +50,7 @@ const config: Config = {
   shutdown: {grace: 0},
   uploads: {expireAfter: 60_000},
   garbage: {interval: 0, grace: 0},
+  scrub: {every: 0},
   log: {level: 'silent', format: 'json'},
   registries: [
     registry('docker.io', {default: true, library: true}),

@@ -94,7 +94,7 @@ export interface BackrefOptions {
   clock?: MovableClock;
   folder?: string;
   trustedProxies?: string[];
-  config?: Partial<Pick<Config, 'cache' | 'shutdown' | 'uploads' | 'garbage'>>;
+  config?: Partial<Pick<Config, 'cache' | 'shutdown' | 'uploads' | 'garbage' | 'scrub'>>;
 }
 
 /** A server on a folder of its own, ended with the test. The first registry is the default one, `docker.io`. */
@@ -182,6 +182,7 @@ export function configOf(
     shutdown: {grace: 2000},
     uploads: {expireAfter: DAY},
     garbage: {interval: 0, grace: DAY},
+    scrub: {every: 0},
     log: {level: 'silent', format: 'json'},
     ...config,
     registries: registries.map((entry, index) => registryConfig(entry, index)),
