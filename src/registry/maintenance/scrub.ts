@@ -141,13 +141,18 @@ export function rangesDue(from: number, to: number): DigestRange[] {
     const shift = (period * PERIOD_SHIFT) % 1;
     // The digests from the shift to the end come first, then those before it.
     const turn = period + 1 - shift;
-    for (const [start, end, offset] of [
-      [period, turn, period - shift],
-      [turn, period + 1, turn],
-    ] as const) {
-      const first = Math.max(from, start);
-      const last = Math.min(to, end);
-      if (first < last) ranges.push({from: first - offset, to: Math.min(1, last - offset)});
+    // The ends of both parts are exact: rounding must not leave out what lies between.
+    for (const part of [
+      {start: period, end: turn, from: shift, to: 1},
+      {start: turn, end: period + 1, from: 0, to: shift},
+    ]) {
+      const start = Math.max(from, part.start);
+      const end = Math.min(to, part.end);
+      if (start >= end) continue;
+      ranges.push({
+        from: start === part.start ? part.from : part.from + start - part.start,
+        to: end === part.end ? part.to : part.from + end - part.start,
+      });
     }
   }
   return ranges;

@@ -131,11 +131,11 @@ const total = (ranges: readonly DigestRange[]): number =>
   ranges.reduce((sum, {from, to}) => sum + to - from, 0);
 
 test('a period covers all digests once, in parts that meet', (t) => {
-  for (let period = 700; period < 720; period++) {
+  for (let period = 700; period < 1000; period++) {
     const [first, second] = rangesDue(period, period + 1);
     t.is(first?.to, 1);
     t.is(second?.from, 0);
-    t.true(Math.abs((first?.from ?? 0) - (second?.to ?? 0)) < 1e-9);
+    t.is(first?.from, second?.to);
   }
 });
 
