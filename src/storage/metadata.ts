@@ -62,18 +62,28 @@ export class DiskFull extends Error {
   override readonly name = 'DiskFull';
 }
 
-/**
- * What is known of repositories, manifests, tags and blobs. Reads see every commit that has resolved. There are
- * no interactive transactions: what belongs together is one commit.
- */
-export interface Metadata
+export interface MetadataReads
   extends RepositoryReads,
     ManifestReads,
     ReferrerReads,
     TagReads,
     BlobReads,
     UploadReads,
-    JournalReads {
+    JournalReads {}
+
+/** The metadata as they were when the snapshot was taken: its reads see no later commit. */
+export interface MetadataSnapshot extends MetadataReads {
+  /** Ends the snapshot. While it is open, the database cannot reuse the space of what changes. */
+  close(): Promise<void>;
+}
+
+/**
+ * What is known of repositories, manifests, tags and blobs. Reads see every commit that has resolved. There are
+ * no interactive transactions: what belongs together is one commit.
+ */
+export interface Metadata extends MetadataReads {
+  /** Reads that belong together, while others commit. */
+  snapshot(): Promise<MetadataSnapshot>;
   /**
    * Makes all changes or none. Resolves when they are committed: durably (across a power cut) when one of them has
    * the origin `local`, or is a `manifest.delete`, `blob.unlink` or `tag-journal.put`; otherwise across a crash of the

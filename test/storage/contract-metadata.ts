@@ -72,6 +72,45 @@ export function metadataContract(
     return reopened;
   };
 
+  test('metadata: the walk over pushed manifests skips copies and goes on behind its cursor', async (t) => {
+    const {metadata} = await setUp(t);
+    const puts = [
+      manifestPut('one', {origin: 'local'}),
+      manifestPut('copy'),
+      manifestPut('two', {origin: 'local', repository: OTHER, mediaType: 'text/any'}),
+      manifestPut('one', {origin: 'local', repository: OTHER}),
+    ];
+    for (const put of puts) await metadata.commit([put]);
+    const first = await metadata.localManifests(undefined, 2);
+    const rest = await metadata.localManifests(first.at(-1)?.cursor, 10);
+    t.deepEqual(
+      [...first, ...rest].map(({cursor, ...manifest}) => manifest),
+      [puts[0], puts[2], puts[3]].map((put) => {
+        const {repository, digest, mediaType, bytes} = put as ChangeOf<'manifest.put'>;
+        return {repository, digest, mediaType, origin: 'local' as const, bytes: Buffer.from(bytes)};
+      }),
+    );
+    t.deepEqual(await metadata.localManifests(rest.at(-1)?.cursor, 10), []);
+  });
+
+  test('metadata: a snapshot sees no later commit, and holds up none', async (t) => {
+    const {metadata} = await setUp(t);
+    const put = manifestPut('one');
+    await metadata.commit([put, tagPut(put.digest)]);
+    const snapshot = await metadata.snapshot();
+    await metadata.commit([{type: 'manifest.unlink', repository: APP, digest: put.digest}]);
+    await metadata.commit([{type: 'manifest.collect', digest: put.digest}]);
+    await metadata.commit([manifestPut('two', {repository: OTHER})]);
+    t.is((await snapshot.manifest(APP, put.digest))?.bytes.toString(), 'one');
+    t.is((await snapshot.tag(APP, V1))?.digest, put.digest);
+    t.false(await snapshot.hasRepository(OTHER));
+    t.is(await metadata.manifest(APP, put.digest), undefined);
+    await snapshot.close();
+    const next = await metadata.snapshot();
+    t.teardown(() => next.close());
+    t.is(await next.tag(APP, V1), undefined);
+  });
+
   test('metadata: a new database is empty', async (t) => {
     const {metadata} = await setUp(t);
     const digest = digestOf(Buffer.from('absent'));

@@ -76,6 +76,8 @@ export interface ManifestReads {
   storedManifest(digest: Digest): Promise<{mediaType: string; bytes: Buffer} | undefined>;
   /** Every link of every stored manifest, oldest first, from the one after `after` on; damaged ones as well. */
   manifests(after: ManifestCursor | undefined, limit: number): Promise<LinkedManifest[]>;
+  /** The same walk over the links of origin `local`. */
+  localManifests(after: ManifestCursor | undefined, limit: number): Promise<LinkedManifest[]>;
   /** Where the walk over all manifests ends for now; undefined while there are none. */
   lastManifest(): Promise<ManifestCursor | undefined>;
   /** What a stored manifest refers to, in its own order. */

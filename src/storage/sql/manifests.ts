@@ -1,6 +1,7 @@
 import type {Kysely} from 'kysely';
 import {algorithmOf, type Digest, digestOf} from '../../oci/digest.ts';
-import type {ManifestReads} from '../metadata.ts';
+import type {RepositoryName} from '../../oci/name.ts';
+import type {LinkedManifest, ManifestReads, Origin} from '../metadata.ts';
 import {asBuffer, first, type ReadParts, statement} from './statement.ts';
 import type {Tables} from './tables.ts';
 
@@ -20,15 +21,11 @@ export function createManifestReads({db, run, idOf}: ReadParts): ManifestReads {
     },
 
     async manifests(after = 0, limit) {
-      const rows = await run(queries.manifests, {after, limit});
-      return rows.map(({cursor, registry, name, digest, mediaType, origin, bytes}) => ({
-        repository: {registry, name},
-        digest,
-        mediaType,
-        origin,
-        bytes: asBuffer(bytes),
-        cursor,
-      }));
+      return (await run(queries.manifests, {after, limit})).map(linkedManifest);
+    },
+
+    async localManifests(after = 0, limit) {
+      return (await run(queries.localManifests, {after, limit})).map(linkedManifest);
     },
 
     async lastManifest() {
@@ -59,6 +56,44 @@ function soundBytes(digest: Digest, stored: Uint8Array): Buffer | undefined {
   return digestOf(bytes, algorithmOf(digest)) === digest ? bytes : undefined;
 }
 
+interface LinkedRow {
+  cursor: number;
+  registry: string;
+  name: RepositoryName;
+  digest: Digest;
+  mediaType: string;
+  origin: Origin;
+  bytes: Uint8Array;
+}
+
+const linkedManifest = ({registry, name, bytes, ...row}: LinkedRow): LinkedManifest => ({
+  ...row,
+  repository: {registry, name},
+  bytes: asBuffer(bytes),
+});
+
+/** Every link with its manifest, along the links' ids. */
+const linkedManifests = (db: Kysely<Tables>, values: {after: number; limit: number}) =>
+  // SQLite goes through the tables of a cross join in the order in which they are written.
+  db
+    .selectFrom('repository_manifest as link')
+    .crossJoin('manifest')
+    .crossJoin('repository')
+    .select([
+      'link.id as cursor',
+      'repository.registry',
+      'repository.name',
+      'link.digest',
+      'link.media_type as mediaType',
+      'link.origin',
+      'manifest.bytes',
+    ])
+    .where('link.id', '>', values.after)
+    .whereRef('manifest.digest', '=', 'link.digest')
+    .whereRef('repository.id', '=', 'link.repository')
+    .orderBy('link.id')
+    .limit(values.limit);
+
 const compileReads = (db: Kysely<Tables>) => ({
   manifest: statement((values: {repository: number; digest: Digest}) =>
     db
@@ -79,26 +114,10 @@ const compileReads = (db: Kysely<Tables>) => ({
       .limit(1),
   ),
 
-  // SQLite goes through the tables of a cross join in the order in which they are written.
-  manifests: statement((values: {after: number; limit: number}) =>
-    db
-      .selectFrom('repository_manifest as link')
-      .crossJoin('manifest')
-      .crossJoin('repository')
-      .select([
-        'link.id as cursor',
-        'repository.registry',
-        'repository.name',
-        'link.digest',
-        'link.media_type as mediaType',
-        'link.origin',
-        'manifest.bytes',
-      ])
-      .where('link.id', '>', values.after)
-      .whereRef('manifest.digest', '=', 'link.digest')
-      .whereRef('repository.id', '=', 'link.repository')
-      .orderBy('link.id')
-      .limit(values.limit),
+  manifests: statement((values: {after: number; limit: number}) => linkedManifests(db, values)),
+
+  localManifests: statement((values: {after: number; limit: number}) =>
+    linkedManifests(db, values).where('link.origin', '=', 'local'),
   ),
 
   lastManifest: statement((_values: object) =>

@@ -1,6 +1,6 @@
 import type {Kysely} from 'kysely';
 import {LRUCache} from 'lru-cache';
-import {fullName, type Metadata} from '../metadata.ts';
+import {fullName, type MetadataReads} from '../metadata.ts';
 import {compileBlobWrites} from './blob-changes.ts';
 import {createBlobReads} from './blobs.ts';
 import {compileJournalWrites, compileLeaseWrites, createJournalReads} from './journal.ts';
@@ -15,7 +15,7 @@ import {compileTagWrites, createTagReads} from './tags.ts';
 import {compileUploadWrites, createUploadReads} from './uploads.ts';
 
 /** The reads of the metadata port, over queries that are compiled here, once. */
-export function createReads(db: Kysely<Tables>, run: RunStatement): Omit<Metadata, 'commit' | 'close'> {
+export function createReads(db: Kysely<Tables>, run: RunStatement): MetadataReads {
   const parts = {db, run, idOf: createIdOf(db, run)};
   return {
     ...createRepositoryReads(parts),

@@ -1,6 +1,6 @@
 import {DatabaseSync} from 'node:sqlite';
 import {DummyDriver, Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler} from 'kysely';
-import type {Metadata} from '../metadata.ts';
+import type {Metadata, MetadataReads, MetadataSnapshot} from '../metadata.ts';
 import {compileWrites, createReads} from '../sql/metadata.ts';
 import {bind, type RunStatement, Slot, type Statement} from '../sql/statement.ts';
 import type {Tables} from '../sql/tables.ts';
@@ -21,13 +21,11 @@ export async function openSqliteMetadata({path}: {path: string}): Promise<Metada
   const database = new DatabaseSync(path, {readOnly: true, timeout: BUSY_TIMEOUT_MS});
   // KiB: a list of ten thousand referrers, which SQLite's own 2 MiB would have it read from the file each time.
   database.exec('pragma cache_size = -8000');
-  const runSql = prepareOnce(database);
-  const run: RunStatement = <Args, Row>(query: Statement<Args, Row>, args: Args) =>
-    runSql(query.sql, bind(query, args)) as readonly Row[];
   let closing: Promise<void> | undefined;
 
   return {
-    ...createReads(db, run),
+    ...readsOf(db, database),
+    snapshot: async () => openSnapshot(db, path),
     commit: writer.commit,
     close() {
       closing ??= (async () => {
@@ -35,6 +33,26 @@ export async function openSqliteMetadata({path}: {path: string}): Promise<Metada
         await writer.close();
       })();
       return closing;
+    },
+  };
+}
+
+function readsOf(db: Kysely<Tables>, database: DatabaseSync): MetadataReads {
+  const runSql = prepareOnce(database);
+  const run: RunStatement = <Args, Row>(query: Statement<Args, Row>, args: Args) =>
+    runSql(query.sql, bind(query, args)) as readonly Row[];
+  return createReads(db, run);
+}
+
+/** A read transaction on a connection of its own: in WAL mode it sees one state, and holds up no commit. */
+function openSnapshot(db: Kysely<Tables>, path: string): MetadataSnapshot {
+  const database = new DatabaseSync(path, {readOnly: true, timeout: BUSY_TIMEOUT_MS});
+  // The transaction begins with its first read.
+  database.exec('begin; select 1 from repository limit 1');
+  return {
+    ...readsOf(db, database),
+    async close() {
+      if (database.isOpen) database.close();
     },
   };
 }
