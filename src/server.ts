@@ -159,8 +159,7 @@ class Server implements BackrefServer {
     const {verbs, content} = wired;
     const {access} = content;
     const app = createApp({verbs, access, registries, pseudonym, trustedProxies, clock, events});
-    const {reindex, indexRepository, garbage, verify, ingest} = wired.maintenance;
-    const commands = createCommands({reindex, indexRepository, garbage, verify, ingest, registries});
+    const commands = createCommands({...wired.maintenance, registries});
     return {
       lock,
       storage,

@@ -13,9 +13,11 @@ import {createReconcile} from './registry/fallback-tag/reconcile.ts';
 import {createReconciler} from './registry/fallback-tag/reconciler.ts';
 import {createSynthesis} from './registry/fallback-tag/synthesize.ts';
 import {createUpstreamTags} from './registry/fallback-tag/upstream-tag.ts';
+import {createBackup} from './registry/maintenance/backup.ts';
 import {createQuarantineSweep, createSpoolSweep, createUploadExpiry} from './registry/maintenance/expiry.ts';
 import {createGarbage} from './registry/maintenance/garbage.ts';
 import {createIngest} from './registry/maintenance/ingest.ts';
+import {createRestore} from './registry/maintenance/restore.ts';
 import {createScrub} from './registry/maintenance/scrub.ts';
 import {createVerify} from './registry/maintenance/verify.ts';
 import {createManifests} from './registry/manifests/manifests.ts';
@@ -223,6 +225,7 @@ function wireMaintenance(
 ) {
   const {metadata, store, spools, claims: coordination} = storage;
   const expiry = createUploadExpiry({uploads, registries, events});
+  const backupFolder = (path: string) => storage.backupFolder(path);
   return {
     expiry,
     sweepSpools: createSpoolSweep({metadata, spools, clock}),
@@ -250,6 +253,19 @@ function wireMaintenance(
       events,
     }),
     ingest: createIngest({metadata, spools, lifecycle, tags, memory, clock}),
+    backup: createBackup({metadata, store, backupFolder, coordination, clock}),
+    restore: createRestore({
+      metadata,
+      spools,
+      lifecycle,
+      tags,
+      memory,
+      registries,
+      backupFolder,
+      freeBytes: () => storage.freeBlobBytes(),
+      coordination,
+      clock,
+    }),
     reindex: createReindex({metadata, clock}),
     indexRepository: createIndexRepository({metadata, writeFence, tagLists, clock}),
   };

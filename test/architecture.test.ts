@@ -5,6 +5,7 @@ import ts from 'typescript';
 import {plantedCopy, runTool} from './support/planted.ts';
 
 const PORTS = [
+  'src/storage/backup-folder.ts',
   'src/storage/blob-store.ts',
   'src/storage/coordination.ts',
   'src/storage/metadata.ts',
@@ -41,7 +42,13 @@ const RULES: Record<string, Rule> = {
   'src/storage/': {imports: ['src/oci/', 'src/clock.ts', 'src/events.ts']},
   'src/storage/open.ts': {imports: ['src/', 'src/storage/', 'src/storage/fs/', 'src/storage/sqlite/']},
   'src/storage/fs/': {
-    imports: ['src/storage/blob-store.ts', 'src/storage/spool.ts', 'src/oci/', 'src/error-code.ts'],
+    imports: [
+      'src/storage/backup-folder.ts',
+      'src/storage/blob-store.ts',
+      'src/storage/spool.ts',
+      'src/oci/',
+      'src/error-code.ts',
+    ],
   },
   'src/storage/sql/': {imports: ['src/storage/metadata.ts', 'src/oci/'], packages: ['kysely', 'lru-cache']},
   'src/storage/sqlite/': {

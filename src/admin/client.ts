@@ -31,6 +31,8 @@ export async function connectCommands(folder: string): Promise<Commands | undefi
     collect: ({grace, ...task}) => run(path, '/collect', {grace}, task),
     index: ({repository, budget, ...task}) => run(path, '/index', {repository, budget}, task),
     verify: ({dryRun, ...task}) => run(path, '/verify', {dryRun}, task),
+    backup: ({folder, ...task}) => run(path, '/backup', {folder}, task),
+    restore: ({folder, ...task}) => run(path, '/restore', {folder}, task),
     ingest: ({repository: {registry, name}, bytes, ...request}) =>
       run(path, '/ingest', {registry, repository: name, bytes: bytes.toString('base64'), ...request}, SHORT),
   };

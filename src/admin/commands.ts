@@ -1,5 +1,7 @@
+import type {Backup, BackupOptions, BackupResult} from '../registry/maintenance/backup.ts';
 import type {Garbage, GarbageOptions, GarbageResult} from '../registry/maintenance/garbage.ts';
 import type {Ingest, IngestRequest} from '../registry/maintenance/ingest.ts';
+import type {Restore, RestoreOptions, RestoreResult} from '../registry/maintenance/restore.ts';
 import type {Verify, VerifyOptions, VerifyResult} from '../registry/maintenance/verify.ts';
 import {routeOf} from '../registry/namespace.ts';
 import type {IndexOptions, IndexRepository, IndexResult} from '../registry/referrers/index-repository.ts';
@@ -24,6 +26,10 @@ export interface Commands {
   collect(options: GarbageOptions): Promise<GarbageResult>;
   /** Hashes everything that is stored. @throws as `Verify.run` */
   verify(options: VerifyOptions): Promise<VerifyResult>;
+  /** Copies what was pushed here into a folder. @throws Error that says what is wrong; the signal's reason */
+  backup(options: BackupOptions): Promise<BackupResult>;
+  /** Brings a backup's content into this store. @throws Error that says what is wrong; the signal's reason */
+  restore(options: RestoreOptions): Promise<RestoreResult>;
   /** Puts content into a repository. @throws OciError DIGEST_INVALID when content does not have its digest */
   ingest(request: IngestRequest): Promise<void>;
 }
@@ -33,6 +39,8 @@ export interface CommandsParts {
   indexRepository: IndexRepository;
   garbage: Garbage;
   verify: Verify;
+  backup: Backup;
+  restore: Restore;
   ingest: Ingest;
   /** The registries as they are configured now. */
   registries: () => Registries;
@@ -44,6 +52,8 @@ export const createCommands = ({
   indexRepository,
   garbage,
   verify,
+  backup,
+  restore,
   ingest,
   registries,
 }: CommandsParts): Commands => ({
@@ -54,5 +64,7 @@ export const createCommands = ({
   },
   collect: (options) => garbage.run(options),
   verify: (options) => verify.run(options),
+  backup: (options) => backup.run(options),
+  restore: (options) => restore.run(options),
   ingest: (request) => ingest.run(request),
 });

@@ -1,6 +1,6 @@
 import {chmod, mkdir, rm} from 'node:fs/promises';
 import {createServer, type IncomingMessage, type Server, type ServerResponse} from 'node:http';
-import {dirname} from 'node:path';
+import {dirname, isAbsolute} from 'node:path';
 import {text} from 'node:stream/consumers';
 import {parseDigest} from '../oci/digest.ts';
 import {parseName, parseReference} from '../oci/name.ts';
@@ -99,6 +99,8 @@ const handlersOf = (commands: Commands): ReadonlyMap<string | undefined, Run> =>
     ['/collect', (options, task) => commands.collect({...parseCollect(options), ...task})],
     ['/verify', ({dryRun}, task) => commands.verify({dryRun: dryRun === true, ...task})],
     ['/index', (options, task) => commands.index({...parseIndex(options), ...task})],
+    ['/backup', (options, task) => commands.backup({...parseFolder(options), ...task})],
+    ['/restore', (options, task) => commands.restore({...parseFolder(options), ...task})],
     ['/ingest', (options) => commands.ingest(parseIngest(options))],
   ]);
 
@@ -135,6 +137,14 @@ function parseCollect({grace}: Record<string, unknown>): {grace: number} {
     throw new Error('collect needs {"grace": milliseconds, at least 0}');
   }
   return {grace};
+}
+
+/** As `parseIndex`. */
+function parseFolder({folder}: Record<string, unknown>): {folder: string} {
+  if (typeof folder !== 'string' || !isAbsolute(folder)) {
+    throw new Error('this command needs {"folder": an absolute path}');
+  }
+  return {folder};
 }
 
 /** As `parseIndex`. What becomes part of a path is parsed. */

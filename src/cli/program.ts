@@ -148,6 +148,22 @@ function addStoreCommands(program: Command, io: CommandIo, run: Run): void {
     .action((options) => run(async () => (await import('./verify.ts')).verify(options, io)));
 
   program
+    .command('backup')
+    .description('copy everything that was pushed here into a folder; works with or without a running server')
+    .argument('<folder>', 'a new or empty folder, or that of the last backup: only what is new is copied')
+    .option(...CONFIG)
+    .option(...JSON_STEPS)
+    .action((folder, options) => run(async () => (await import('./backup.ts')).backup(folder, options, io)));
+
+  program
+    .command('restore')
+    .description('bring the content of a backup into the store; what is there stays')
+    .argument('<folder>', 'the folder of the backup')
+    .option(...CONFIG)
+    .option(...JSON_STEPS)
+    .action((folder, options) => run(async () => (await import('./backup.ts')).restore(folder, options, io)));
+
+  program
     .command('index')
     .description('walk the tags of an upstream repository and index every manifest with a subject')
     .argument('<repository>', 'the repository as clients name it: library/alpine, ghcr.io/org/app')

@@ -2,10 +2,12 @@ import {mkdirSync, realpathSync} from 'node:fs';
 import {dirname, join} from 'node:path';
 import type {Clock} from '../clock.ts';
 import type {Config} from '../config.ts';
+import type {BackupFolder} from './backup-folder.ts';
 import type {BlobStore} from './blob-store.ts';
 import {createLeases, createProcessClaims} from './claims.ts';
 import type {Coordination} from './coordination.ts';
 import {type FolderLock, Occupied} from './folder-lock.ts';
+import {createBackupFolder} from './fs/backup-folder.ts';
 import {createFsBlobStore} from './fs/blob-store.ts';
 import {freeSpace} from './fs/files.ts';
 import {createSpools} from './fs/spools.ts';
@@ -23,6 +25,8 @@ export interface Storage {
   readonly claims: Coordination;
   /** Coordinates the processes that share the metadata. */
   readonly leases: Coordination;
+  /** Opens the folder of a backup. @param path absolute */
+  backupFolder(path: string): BackupFolder;
   /** Bytes left on the disk of the blobs. @throws the system's error */
   freeBlobBytes(): Promise<number>;
   /** Bytes left on the fullest of the disks that are used. @throws the system's error */
@@ -51,6 +55,7 @@ export async function openStorage(
     spools: createSpools({path: join(blobs.path, 'spool')}),
     claims: createProcessClaims(),
     leases: createLeases({metadata, owner, clock}),
+    backupFolder: createBackupFolder,
     freeBlobBytes: () => freeSpace(blobs.path),
     freeBytes: async () => Math.min(...(await Promise.all([blobs.path, dirname(path)].map(freeSpace)))),
     close: () => metadata.close(),

@@ -32,6 +32,8 @@ const WALK = {
   failed: 0,
 };
 const SOUND = {blobs: 1, manifests: 1, bytes: 1, unrecorded: 0, sizes: 0, copies: 0, local: 0, bad: []};
+const BACKED_UP = {manifests: 1, tags: 1, blobs: 2, copied: 3, bytes: 10, missing: 0};
+const RESTORED = {manifests: 1, tags: 1, blobs: 2, bytes: 10, keptTags: 0};
 const NOTHING = {uploads: 0, indexes: 0, links: 0, manifests: 0, blobs: 0, bytes: 0};
 
 const REQUEST: IngestRequest = {
@@ -51,6 +53,8 @@ const commandsOf = (changes: Partial<Commands> = {}): Commands => ({
   index: async () => WALK,
   collect: async () => NOTHING,
   verify: async () => SOUND,
+  backup: async () => BACKED_UP,
+  restore: async () => RESTORED,
   ingest: async () => {},
   ...changes,
 });
@@ -234,6 +238,8 @@ test('an unknown command, and invalid options, are reported', async (t) => {
   t.regex(body, /^\{"error":\{"message":"this server has no command \/polish/);
   t.regex((await post('/index', '{"repository":"a","budget":0}'))[1], /budget/);
   t.regex((await post('/index', 'x'))[1], /^\{"error":/);
+  for (const command of ['/backup', '/restore'])
+    t.regex((await post(command, '{"folder":"a"}'))[1], /absolute path/);
   const {name: repository} = REQUEST.repository;
   const options = {
     registry: 'r.test',

@@ -2,7 +2,7 @@ import {setImmediate as nextTurn} from 'node:timers/promises';
 import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {BlobStore} from '../../storage/blob-store.ts';
-import {type Coordination, claimInTurn} from '../../storage/coordination.ts';
+import {type Claim, type Coordination, claimInTurn} from '../../storage/coordination.ts';
 import type {Metadata} from '../../storage/metadata.ts';
 import type {BlobLifecycle} from '../blobs/lifecycle.ts';
 import type {Memory} from '../memory.ts';
@@ -70,6 +70,13 @@ const CLAIM = 'garbage collection';
 /** How long other processes wait for a collector that died. */
 const CLAIM_TTL_MS = 60_000;
 
+/**
+ * While the claim is held, nothing is collected. Waits until it is free.
+ * @throws the signal's reason when it is aborted during the wait
+ */
+export const claimCollection = (coordination: Coordination, signal: AbortSignal): Promise<Claim> =>
+  claimInTurn(coordination, CLAIM, {ttlMs: CLAIM_TTL_MS, signal});
+
 /** What the collection of one piece adds to the result; undefined where the piece turned out to be needed. */
 type Collected = Partial<GarbageResult>;
 
@@ -84,8 +91,7 @@ class GarbageCollector implements Garbage {
   }
 
   async run(options: GarbageOptions): Promise<GarbageResult> {
-    const {coordination} = this.#parts;
-    const claim = await claimInTurn(coordination, CLAIM, {ttlMs: CLAIM_TTL_MS, signal: options.signal});
+    const claim = await claimCollection(this.#parts.coordination, options.signal);
     try {
       return await this.#collect(options);
     } finally {
