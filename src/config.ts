@@ -1,3 +1,5 @@
+import {isDeepStrictEqual} from 'node:util';
+import {isRecord} from './oci/json.ts';
 /** The configuration of one server: validated, complete, frozen. Durations in milliseconds, sizes in bytes. */
 export interface Config {
   listen: {
@@ -87,4 +89,17 @@ export interface UpstreamConfig {
   breaker: {failures: number; openFor: number};
   /** The status of a miss while the upstream limits the rate. */
   rateLimitStatus: 429 | 503;
+}
+
+/**
+ * The settings that differ between two configurations, each by its path: `listen.port`.
+ * @param path that of the two values.
+ */
+export function changedSettings(before: unknown, after: unknown, path = ''): string[] {
+  if (isDeepStrictEqual(before, after)) return [];
+  if (!isRecord(before) || !isRecord(after)) return [path];
+  const keys = new Set([...Object.keys(before), ...Object.keys(after)]);
+  return [...keys].flatMap((key) =>
+    changedSettings(before[key], after[key], path === '' ? key : `${path}.${key}`),
+  );
 }

@@ -1,8 +1,7 @@
 import type {Logger} from 'pino';
 import type {Config} from '../config.ts';
 import type {EventMap, Events} from '../events.ts';
-import {type Level, LINES} from './lines.ts';
-import {describeError, scrub} from './scrub.ts';
+import {describeError, type Level, LINES, redact} from './lines.ts';
 
 /** One line of the log. */
 interface LogEntry {
@@ -67,14 +66,14 @@ async function createLogger({now}: LogDeps, write: (line: string) => void): Prom
 
 async function createJsonWriter(deps: LogDeps): Promise<Log> {
   const logger = await createLogger(deps, deps.write);
-  return ({level, event, facts}) => logger[level]({event, ...scrubFacts(facts)});
+  return ({level, event, facts}) => logger[level]({event, ...redactFacts(facts)});
 }
 
-const scrubFacts = (facts: LogEntry['facts']): LogEntry['facts'] =>
+const redactFacts = (facts: LogEntry['facts']): LogEntry['facts'] =>
   Object.fromEntries(
     Object.entries(facts).map(([key, value]) => {
-      if (value instanceof Error) return [key, scrub(describeError(value))];
-      return [key, typeof value === 'string' ? scrub(value) : value];
+      if (value instanceof Error) return [key, redact(describeError(value))];
+      return [key, typeof value === 'string' ? redact(value) : value];
     }),
   );
 
@@ -87,7 +86,7 @@ async function createPrettyWriter(deps: LogDeps): Promise<Log> {
   });
   const logger = await createLogger(deps, (line) => deps.write(format(line)));
   return ({level, text, facts: {id}}) => {
-    const [first = '', ...more] = printable(scrub(text)).split('\n');
+    const [first = '', ...more] = printable(redact(text)).split('\n');
     const request =
       typeof id === 'string' && id !== '' ? ` [${printable(id.slice(0, SHORT_ID_LENGTH))}]` : '';
     logger[level]([`${first}${request}`, ...more].join('\n'));

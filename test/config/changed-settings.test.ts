@@ -1,6 +1,6 @@
 import test from 'ava';
-import {changedSettings} from '../src/changed-settings.ts';
-import {loadGiven} from './support/settings.ts';
+import {changedSettings} from '../../src/config.ts';
+import {loadGiven} from '../support/settings.ts';
 
 test('only settings that differ are named, by their paths', async (t) => {
   const before = await loadGiven({yaml: 'garbage: {grace: 1h}'});
