@@ -22,8 +22,7 @@ import type {Descriptor} from './oci/descriptor.ts';
 import {type Digest, parseDigest} from './oci/digest.ts';
 import {OCI_INDEX} from './oci/media-type.ts';
 import {parseName, parseReference} from './oci/name.ts';
-import {createBlobLifecycle} from './registry/blobs/lifecycle.ts';
-import {createIngest, type IngestParts, type IngestRequest} from './registry/maintenance/ingest.ts';
+import type {IngestRequest} from './registry/maintenance/ingest.ts';
 import {Occupied} from './storage/folder-lock.ts';
 import type {RepositoryKey} from './storage/metadata.ts';
 import type {Storage} from './storage/open.ts';
@@ -167,11 +166,7 @@ async function openStore(store: LocalStore): Promise<ArtifactTarget> {
 }
 
 /** The server that works on the data folder ingests the content. If there is none, this process does, under the folder's lock. */
-async function ingestIn(
-  folder: string,
-  {metadata, store, spools}: Storage,
-  request: IngestRequest,
-): Promise<void> {
+async function ingestIn(folder: string, storage: Storage, request: IngestRequest): Promise<void> {
   const server = await connectCommands(folder);
   if (server) return server.ingest(request);
   const {lockStorage} = await import('./storage/open.ts');
@@ -179,18 +174,12 @@ async function ingestIn(
     throw error;
   });
   try {
-    const lifecycle = createBlobLifecycle({store, metadata, clock: patientClock});
-    await createIngest({metadata, spools, lifecycle, clock: patientClock, ...NO_SERVER}).run(request);
+    const {wireIngest} = await import('./wire.ts');
+    await wireIngest({storage, clock: patientClock, events: createEvents()}).run(request);
   } finally {
     lock.release();
   }
 }
-
-/** Without a server, there is nothing in memory that a change would have to reach. */
-const NO_SERVER: Pick<IngestParts, 'tags' | 'memory'> = {
-  tags: {write: (_place, _references, commit) => commit()},
-  memory: {keepManifest: () => {}},
-};
 
 /** Retries work that fails while another process is just opening or closing the data folder. */
 async function retryOn<T>(

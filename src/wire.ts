@@ -16,7 +16,7 @@ import {createUpstreamTags} from './registry/fallback-tag/upstream-tag.ts';
 import {createBackup} from './registry/maintenance/backup.ts';
 import {createQuarantineSweep, createSpoolSweep, createUploadExpiry} from './registry/maintenance/expiry.ts';
 import {createGarbage} from './registry/maintenance/garbage.ts';
-import {createIngest} from './registry/maintenance/ingest.ts';
+import {createIngest, type Ingest} from './registry/maintenance/ingest.ts';
 import {createRestore} from './registry/maintenance/restore.ts';
 import {createScrub} from './registry/maintenance/scrub.ts';
 import {createVerify} from './registry/maintenance/verify.ts';
@@ -95,17 +95,30 @@ export function wire(config: Config, parts: WireParts): Wired {
   return {content, referrers, push, maintenance, verbs};
 }
 
+/** What ingests content into a store that no server works on: nothing of it stays in memory. */
+export function wireIngest(parts: Pick<WireParts, 'storage' | 'clock' | 'events'>): Ingest {
+  return ingestInto(
+    parts,
+    wireContent({cache: {memory: 0}}, parts, () => {}),
+  );
+}
+
+const ingestInto = (
+  {storage: {metadata, spools}, clock}: Pick<WireParts, 'storage' | 'clock'>,
+  {lifecycle, tags, memory}: Content,
+): Ingest => createIngest({metadata, spools, lifecycle, tags, memory, clock});
+
 /** Tags, manifests and blobs, and how they are pulled. */
 type Content = ReturnType<typeof wireContent>;
 
 function wireContent(
-  config: Config,
-  {storage, clock, events}: WireParts,
+  {cache}: Pick<Config, 'cache'>,
+  {storage, clock, events}: Pick<WireParts, 'storage' | 'clock' | 'events'>,
   arrived: ManifestPullParts['arrived'],
 ) {
   const {metadata, store, spools, claims: coordination} = storage;
   const writeFence = createWriteFence();
-  const memory = createMemory(config.cache.memory);
+  const memory = createMemory(cache.memory);
   const negativeCache = createNegativeCache(clock);
   const access = createAccess({metadata, memory, clock, events});
   const pull = createManifestPull({metadata, writeFence, clock, arrived});
@@ -217,12 +230,9 @@ function wirePush(
 /** Work that no client's request asks for. */
 type Maintenance = ReturnType<typeof wireMaintenance>;
 
-function wireMaintenance(
-  config: Config,
-  {storage, registries, clock, events}: WireParts,
-  {writeFence, memory, lifecycle, tags, tagLists}: Content,
-  {uploads}: PushParts,
-) {
+function wireMaintenance(config: Config, parts: WireParts, content: Content, {uploads}: PushParts) {
+  const {storage, registries, clock, events} = parts;
+  const {writeFence, memory, lifecycle, tags, tagLists} = content;
   const {metadata, store, spools, claims: coordination} = storage;
   const expiry = createUploadExpiry({uploads, registries, events});
   const backupFolder = (path: string) => storage.backupFolder(path);
@@ -252,7 +262,7 @@ function wireMaintenance(
       clock,
       events,
     }),
-    ingest: createIngest({metadata, spools, lifecycle, tags, memory, clock}),
+    ingest: ingestInto(parts, content),
     backup: createBackup({metadata, store, backupFolder, coordination, clock}),
     restore: createRestore({
       metadata,

@@ -127,11 +127,12 @@ const RULES: Record<string, Rule> = {
   'src/library.ts': {
     imports: [
       'src/',
+      'src/wire.ts',
       'src/admin/',
       'src/artifact/',
       'src/layout/',
       'src/oci/',
-      ...REGISTRY,
+      'src/registry/maintenance/',
       'src/storage/',
       'src/storage/open.ts',
       'src/upstream/',

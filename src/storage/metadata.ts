@@ -22,7 +22,7 @@ export type {
 export type {
   ListSource,
   ReferrerCursor,
-  ReferrerPage,
+  ReferrerPageQuery,
   ReferrerReads,
   ReferrerRecord,
   ReferrerRow,

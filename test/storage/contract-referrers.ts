@@ -10,7 +10,7 @@ import type {
   ManifestCursor,
   Metadata,
   ReferrerCursor,
-  ReferrerPage,
+  ReferrerPageQuery,
   ReferrerRow,
   RepositoryKey,
 } from '../../src/storage/metadata.ts';
@@ -73,7 +73,7 @@ export function referrerContract(
       metadata,
       commit: (...changes: Change[]) => metadata.commit(changes),
       list: (subject = SUBJECT, repository = APP) => metadata.referrerList(repository, subject),
-      rows: async (page: Partial<ReferrerPage> = {}, repository = APP, subject = SUBJECT) => {
+      rows: async (page: Partial<ReferrerPageQuery> = {}, repository = APP, subject = SUBJECT) => {
         const some = {limit: 1_000, ...page};
         const rows = await metadata.referrers(repository, subject, some);
         const {count, last, text} = await metadata.referrerText(repository, subject, some);
@@ -130,7 +130,7 @@ export function referrerContract(
     const {metadata, commit} = await setUp(t);
     const large = {annotations: {filling: 'x'.repeat(70_000)}};
     await commit(answer([described('one'), described('two', large), described('three')]));
-    const read = (page: ReferrerPage) => metadata.referrerText(APP, SUBJECT, page);
+    const read = (page: ReferrerPageQuery) => metadata.referrerText(APP, SUBJECT, page);
     const many = [SBOM, ...Array.from({length: 20}, (_, index) => `absent/${index}`)];
     for (const types of [undefined, [SBOM], many]) {
       const some = types ? {types} : {};

@@ -45,7 +45,7 @@ export interface ReferrerText {
 }
 
 /** Which of a subject's referrers are read. */
-export interface ReferrerPage {
+export interface ReferrerPageQuery {
   /** Those of any of these types; the empty string stands for a missing one. Without it, all. */
   types?: readonly string[];
   /** The `seq` behind which the page begins. */
@@ -104,9 +104,9 @@ export interface ReferrerReads {
   /** Exists from the subject's first edge, or the upstream's first complete answer, on. */
   referrerList(repository: RepositoryKey, subject: Digest): Promise<ReferrerListRecord | undefined>;
   /** In the order of `seq`. A page of some types reads only the rows that it gives. */
-  referrers(repository: RepositoryKey, subject: Digest, page: ReferrerPage): Promise<ReferrerRecord[]>;
+  referrers(repository: RepositoryKey, subject: Digest, page: ReferrerPageQuery): Promise<ReferrerRecord[]>;
   /** As `referrers`, but only what a list shows of each, in one piece: ten thousand take a third of the time. */
-  referrerText(repository: RepositoryKey, subject: Digest, page: ReferrerPage): Promise<ReferrerText>;
+  referrerText(repository: RepositoryKey, subject: Digest, page: ReferrerPageQuery): Promise<ReferrerText>;
   /** Those that the upstream's last complete answer lacks, in the order of `seq`. */
   unlistedReferrers(repository: RepositoryKey, subject: Digest, limit: number): Promise<Digest[]>;
   /** Every referrer of every subject, in the order of their cursors, from the one after `after` on. */

@@ -1,6 +1,12 @@
 import {type Kysely, type SelectQueryBuilder, sql} from 'kysely';
 import type {Digest} from '../../oci/digest.ts';
-import type {ReferrerCursor, ReferrerPage, ReferrerReads, ReferrerRecord, ReferrerText} from '../metadata.ts';
+import type {
+  ReferrerCursor,
+  ReferrerPageQuery,
+  ReferrerReads,
+  ReferrerRecord,
+  ReferrerText,
+} from '../metadata.ts';
 import type {ListKey} from './referrer-writes.ts';
 import {asBuffer, type ReadParts, type RunStatement, type Statement, statement} from './statement.ts';
 import type {Tables} from './tables.ts';
@@ -145,7 +151,7 @@ type TextKey = PageKey & {maxBytes: number};
 /** Reads pages of one subject's referrers, in the order of `seq`. */
 type ReadReferrerPage<Read extends Column> = (
   key: ListKey,
-  page: ReferrerPage,
+  page: ReferrerPageQuery,
 ) => Promise<readonly Pick<Row, Read>[]>;
 
 /** Up to this many types, each number of them has a statement of its own, whose walks end with the page. */
@@ -171,7 +177,7 @@ const MAX_OF_SEVERAL = 64 * 1024;
 const NO_TEXT: ReferrerText = {count: 0, last: undefined, text: Buffer.alloc(0)};
 
 /** Reads the same pages as one text each. */
-type ReadReferrerText = (key: ListKey, page: ReferrerPage) => Promise<ReferrerText>;
+type ReadReferrerText = (key: ListKey, page: ReferrerPageQuery) => Promise<ReferrerText>;
 
 function createReferrerTexts(db: Kysely<Tables>, run: RunStatement): ReadReferrerText {
   const pageFor = byTypes(db, ['seq', 'descriptor'], (pageOf: (values: TextKey) => Page) =>
