@@ -36,7 +36,7 @@ const RULES: Record<string, Rule> = {
   'src/oci/': {imports: []},
   'src/': {imports: ['src/oci/', 'src/upstream/port.ts']},
   'src/config/': {
-    imports: ['src/address.ts', 'src/config.ts', 'src/error-code.ts'],
+    imports: ['src/address.ts', 'src/config.ts', 'src/error-code.ts', 'src/oci/json.ts'],
     packages: ['fastest-levenshtein', 'yaml', 'zod'],
   },
   'src/storage/': {imports: ['src/oci/', 'src/clock.ts', 'src/events.ts']},

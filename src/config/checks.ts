@@ -1,10 +1,11 @@
 import type {z} from 'zod';
 import {isLoopback} from '../address.ts';
 import type {Config} from '../config.ts';
+import {isRecord} from '../oci/json.ts';
 import {didYouMean, type PlacedFault} from './fault.ts';
 import {parseHost} from './host.ts';
 import {knownKeys} from './schema.ts';
-import {formatPath, isTree, type Path, subtree, type Tree, textsAt, valueAt} from './tree.ts';
+import {formatPath, type Path, subtree, type Tree, textsAt, valueAt} from './tree.ts';
 
 /** Turns zod's issues with the shape of the settings into faults; each unknown key is one. */
 export const shapeFaults = (error: z.ZodError): PlacedFault[] => error.issues.flatMap(faultsOf);
@@ -29,7 +30,7 @@ const isTrue = (value: unknown): boolean => String(value) === 'true';
  * together with those of the shape.
  */
 export function crossChecks(tree: Tree): PlacedFault[] {
-  if (!isTree(tree['registries'])) return [];
+  if (!isRecord(tree['registries'])) return [];
   const registries = Object.entries(tree['registries']);
   return [
     ...checkNames(registries.map(([name]) => name)),
@@ -37,7 +38,7 @@ export function crossChecks(tree: Tree): PlacedFault[] {
     ...checkUnique(registries.flatMap(([name]) => namesOf(tree, name))),
     ...checkUnique(registries.flatMap(([name]) => textsAt(tree, ['registries', name, 'hosts']))),
     ...registries.flatMap(([name, registry]) =>
-      isTree(registry) ? [...checkPush(name, registry), ...checkUpstream(name, registry)] : [],
+      isRecord(registry) ? [...checkPush(name, registry), ...checkUpstream(name, registry)] : [],
     ),
   ];
 }
@@ -120,7 +121,7 @@ function checkScheme(upstream: Tree, at: Path): PlacedFault[] {
 
 /** Credentials are a user name with one password, or a Docker configuration. */
 function checkCredentials(upstream: Tree, at: Path): PlacedFault[] {
-  if (!isTree(upstream['credentials'])) return [];
+  if (!isRecord(upstream['credentials'])) return [];
   const set = new Set(
     Object.entries(upstream['credentials']).flatMap(([key, value]) => (value === undefined ? [] : key)),
   );

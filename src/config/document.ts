@@ -9,8 +9,9 @@ import {
   parseDocument,
   type YAMLError,
 } from 'yaml';
+import {isRecord} from '../oci/json.ts';
 import type {Fault} from './fault.ts';
-import {isTree, type Path, type Tree} from './tree.ts';
+import type {Path, Tree} from './tree.ts';
 
 export interface SettingsFile {
   tree: Tree;
@@ -69,7 +70,7 @@ function readTree(document: Document, faults: Fault[]): Tree | undefined {
     return undefined;
   }
   if (value === null) return {};
-  if (isTree(value)) return withoutNulls(value);
+  if (isRecord(value)) return withoutNulls(value);
   faults.push({path: '', problem: 'must be a mapping of settings, e.g. "listen: {port: 5000}"'});
   return undefined;
 }
@@ -78,7 +79,7 @@ const withoutNulls = (tree: Tree): Tree =>
   Object.fromEntries(
     Object.entries(tree).map(([key, value]) => [
       key,
-      isTree(value) ? withoutNulls(value) : (value ?? undefined),
+      isRecord(value) ? withoutNulls(value) : (value ?? undefined),
     ]),
   );
 

@@ -1,5 +1,6 @@
+import {isRecord} from '../oci/json.ts';
 import {didYouMean, type Fault, type PlacedFault} from './fault.ts';
-import {formatPath, isTree, type Path, type Tree, withValue} from './tree.ts';
+import {formatPath, type Path, type Tree, withValue} from './tree.ts';
 
 /** The variable that names the configuration file. */
 export const CONFIG_VARIABLE = 'BACKREF_CONFIG';
@@ -100,7 +101,7 @@ export function substitute(tree: Tree, env: Environment): Substituted {
   const replace = (value: unknown, at: Path): unknown => {
     if (typeof value === 'string') return replaceText(value, at);
     if (Array.isArray(value)) return value.map((item, index) => replace(item, [...at, index]));
-    return isTree(value) ? replaceAll(value, at) : value;
+    return isRecord(value) ? replaceAll(value, at) : value;
   };
   const replaceAll = (inner: Tree, at: Path): Tree =>
     Object.fromEntries(Object.entries(inner).map(([key, value]) => [key, replace(value, [...at, key])]));

@@ -1,5 +1,6 @@
 import {distance} from 'fastest-levenshtein';
-import {isTree, type Path, valueAt} from './tree.ts';
+import {isRecord} from '../oci/json.ts';
+import {type Path, valueAt} from './tree.ts';
 
 /** One fault of the configuration, reported to the person who wrote it. */
 export interface Fault {
@@ -56,7 +57,7 @@ export function shownValue(written: unknown, path: Path): string | undefined {
   const value = valueAt(written, path);
   if (value === undefined || isSecret(path)) return undefined;
   if (Array.isArray(value)) return 'a list';
-  if (isTree(value)) return 'a mapping';
+  if (isRecord(value)) return 'a mapping';
   if (typeof value !== 'string') return String(value);
   return JSON.stringify(value.replace(/\/\/.*@/, '//[redacted]@').slice(0, 120));
 }

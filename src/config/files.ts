@@ -1,7 +1,8 @@
 import {X509Certificate} from 'node:crypto';
 import {errorCode} from '../error-code.ts';
+import {isRecord} from '../oci/json.ts';
 import type {PlacedFault} from './fault.ts';
-import {formatPath, isTree, type Path, type Tree, textsAt} from './tree.ts';
+import {formatPath, type Path, type Tree, textsAt} from './tree.ts';
 
 /** Reads a text file. Rejects with the error of the file system. */
 export type ReadFile = (path: string) => Promise<string>;
@@ -38,7 +39,7 @@ export async function readNamedFiles(tree: Tree, readFile: ReadFile): Promise<Na
 }
 
 function namedFiles(tree: Tree) {
-  const registries = isTree(tree['registries']) ? Object.keys(tree['registries']) : [];
+  const registries = isRecord(tree['registries']) ? Object.keys(tree['registries']) : [];
   return registries.flatMap((name) =>
     KINDS.flatMap(({key, problem}) => {
       const at: Path = ['registries', name, 'upstream', ...key];
@@ -62,7 +63,7 @@ export const withoutNewline = (text: string): string => text.replace(/\r?\n$/, '
 
 function isJson(text: string): boolean {
   try {
-    return isTree(JSON.parse(text));
+    return isRecord(JSON.parse(text));
   } catch {
     return false;
   }

@@ -1,21 +1,20 @@
+import {isRecord} from '../oci/json.ts';
+
 /** Settings as they are written in the file, not yet validated. */
 export type Tree = Record<string, unknown>;
 export type Path = readonly (string | number)[];
 
-export const isTree = (value: unknown): value is Tree =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
-
 /** The mapping at a key; an empty one for any other value. */
 export function subtree(tree: Tree, key: string): Tree {
   const value = Object.hasOwn(tree, key) ? tree[key] : undefined;
-  return isTree(value) ? value : {};
+  return isRecord(value) ? value : {};
 }
 
 /** The value at a path, or undefined. */
 export function valueAt(tree: unknown, path: Path): unknown {
   return path.reduce<unknown>((value, key) => {
     if (Array.isArray(value)) return value[Number(key)];
-    return isTree(value) && Object.hasOwn(value, String(key)) ? value[String(key)] : undefined;
+    return isRecord(value) && Object.hasOwn(value, String(key)) ? value[String(key)] : undefined;
   }, tree);
 }
 
@@ -34,7 +33,7 @@ export function withValue(tree: Tree, [key, ...rest]: readonly string[], value: 
   if (key === undefined) return tree;
   if (rest.length === 0) return {...tree, [key]: value};
   const inner = tree[key] ?? {};
-  return isTree(inner) ? {...tree, [key]: withValue(inner, rest, value)} : tree;
+  return isRecord(inner) ? {...tree, [key]: withValue(inner, rest, value)} : tree;
 }
 
 /** `registries.docker.io.aliases[1]` */

@@ -1,6 +1,6 @@
 import {algorithmOf, type Digest, digestOf, isDigest, isUnsupportedDigest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
-import {jsonFault} from '../../oci/json.ts';
+import {isRecord, jsonFault} from '../../oci/json.ts';
 import {factsOf, type ManifestFacts, type ManifestFields, manifestBody} from '../../oci/manifest.ts';
 import {
   DOCKER_LIST,
@@ -137,10 +137,10 @@ function refuseFaultyList(list: unknown, name: string): void {
 
 /** image-spec, Content Descriptors. */
 function refuseFaultyDescriptor(value: unknown, name: string): void {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+  if (!isRecord(value)) {
     throw invalid(`${name} is not a descriptor: an object with mediaType, digest and size`);
   }
-  const {mediaType = '', digest, size}: {mediaType?: unknown; digest?: unknown; size?: unknown} = value;
+  const {mediaType = '', digest, size} = value;
   // A digest of an unsupported algorithm is allowed where the content need not exist.
   const isSound = typeof digest === 'string' && (isDigest(digest) || isUnsupportedDigest(digest));
   if (!isSound) {
