@@ -2,7 +2,7 @@ import {setImmediate as nextTurn} from 'node:timers/promises';
 import type {Clock} from '../../clock.ts';
 import type {Digest} from '../../oci/digest.ts';
 import type {BlobStore} from '../../storage/blob-store.ts';
-import type {Claim, Coordination} from '../../storage/coordination.ts';
+import {type Claim, type Coordination, claimInTurn} from '../../storage/coordination.ts';
 import type {ManifestCursor, Metadata} from '../../storage/metadata.ts';
 import {createStoredBytes} from '../blobs/stored-bytes.ts';
 import {Recheck, type RecheckParts, type RecheckResult, renewing} from './recheck.ts';
@@ -56,7 +56,8 @@ const BLOBS_PART = 0.95;
 
 export const createVerify = (parts: VerifyParts): Verify => ({
   async run(options) {
-    const claim = await claimed(parts.coordination);
+    const {signal} = options;
+    const claim = await claimInTurn(parts.coordination, CLAIM, {ttlMs: CLAIM_TTL_MS, signal});
     try {
       return await new Verification(parts, options, claim).run();
     } finally {
@@ -64,14 +65,6 @@ export const createVerify = (parts: VerifyParts): Verify => ({
     }
   },
 });
-
-async function claimed(coordination: Coordination): Promise<Claim> {
-  for (;;) {
-    const claim = await coordination.claim(CLAIM, CLAIM_TTL_MS);
-    if (claim.mine) return claim;
-    await claim.released();
-  }
-}
 
 /** One run. */
 class Verification {
