@@ -59,7 +59,10 @@ export const casesOf = ({folder, env, command}: Installation): Case[] => {
     {
       name: 'backref config check',
       run: async (scope) =>
-        expect(await scope.run(command, ['config', 'check'], options), /fine \(config\.yaml\)/),
+        expect(
+          await scope.run(command, ['config', 'check'], options),
+          /valid \(config\.yaml\): 1 registry\./,
+        ),
     },
     {
       name: 'backref serve and backref health',

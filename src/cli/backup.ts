@@ -3,7 +3,7 @@ import {resolve} from 'node:path';
 import type {ConfigOptions} from './configuration.ts';
 import {humanSize} from './draw-tree.ts';
 import {expectStore, runCommand} from './live-commands.ts';
-import type {CommandIo} from './report.ts';
+import {type CommandIo, count, number} from './report.ts';
 
 interface Copied {
   copied: number;
@@ -24,10 +24,6 @@ interface Restored {
   bytes: number;
   keptTags: number;
 }
-
-const number = (value: number): string => value.toLocaleString('en-US');
-
-const count = (value: number, one: string): string => `${number(value)} ${value === 1 ? one : `${one}s`}`;
 
 const backupWording = {
   progress: ({done, copied, bytes}: Copied & {done: number}): [number, string] => [

@@ -2,7 +2,7 @@ import {configWarnings} from '../config/checks.ts';
 import {ConfigError} from '../config/fault.ts';
 import {type Loaded, load} from '../config/load.ts';
 import {describeConfig, formatConfig} from '../config/show.ts';
-import {type CommandIo, MISUSED} from './report.ts';
+import {type CommandIo, count, MISUSED} from './report.ts';
 
 export interface ConfigOptions {
   /** The value of `--config`. */
@@ -53,7 +53,7 @@ export async function configCheck(options: ConfigOptions & {json?: boolean}, io:
   else if (result instanceof ConfigError) io.stderr.write(`${result.message}\n`);
   else {
     io.stdout.write(
-      `The configuration is valid (${source}): ${result.config.registries.length} registries\n`,
+      `The configuration is valid (${source}): ${count(result.config.registries.length, 'registry', 'registries')}.\n`,
     );
     for (const {path, problem} of warnings) io.stderr.write(`Warning: ${path}: ${problem}.\n`);
   }

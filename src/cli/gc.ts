@@ -2,7 +2,7 @@ import {parseDuration} from '../config/units.ts';
 import type {ConfigOptions} from './configuration.ts';
 import {humanSize} from './draw-tree.ts';
 import {expectStore, runCommand} from './live-commands.ts';
-import {type CommandIo, misused} from './report.ts';
+import {type CommandIo, count, misused} from './report.ts';
 
 export interface GcFlags extends ConfigOptions {
   /** A duration; default the configuration's. */
@@ -18,9 +18,6 @@ interface Counts {
   blobs: number;
   bytes: number;
 }
-
-const count = (value: number, one: string): string =>
-  `${value.toLocaleString('en-US')} ${value === 1 ? one : `${one}s`}`;
 
 const wording = {
   progress: ({done, manifests, blobs, bytes}: Counts & {done: number}): [number, string] => [

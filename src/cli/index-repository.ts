@@ -1,7 +1,7 @@
 import {isRepositoryName} from '../oci/name.ts';
 import type {ConfigOptions} from './configuration.ts';
 import {runCommand} from './live-commands.ts';
-import {type CommandIo, misused} from './report.ts';
+import {type CommandIo, misused, number} from './report.ts';
 
 export interface IndexFlags extends ConfigOptions {
   /** A number of requests. */
@@ -23,8 +23,6 @@ interface Walk {
 
 /** The first component of a name when it is a registry. */
 const REGISTRY = /^[^/]*[.:][^/]*\//;
-const number = (value: number): string => value.toLocaleString('en-US');
-
 const wording = {
   progress: ({tags, indexed, failed, referrers, requests}: Walk): [number, string] => [
     tags === 0 ? 0 : (indexed + failed) / tags,

@@ -1,14 +1,12 @@
 import type {ConfigOptions} from './configuration.ts';
 import {expectStore, runCommand} from './live-commands.ts';
-import type {CommandIo} from './report.ts';
+import {type CommandIo, number} from './report.ts';
 
 interface Counts {
   manifests: number;
   edges: number;
   removed: number;
 }
-
-const number = (value: number): string => value.toLocaleString('en-US');
 
 const wording = {
   progress: ({done, manifests, edges}: Counts & {done: number}): [number, string] => [

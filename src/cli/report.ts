@@ -137,3 +137,10 @@ function createLines(screen: Screen): ProgressDisplay {
     end() {},
   };
 }
+
+/** A number as people write it: 1,000. */
+export const number = (value: number): string => value.toLocaleString('en-US');
+
+/** A number and what it counts: 1 blob, 1,000 blobs. */
+export const count = (value: number, one: string, many = `${one}s`): string =>
+  `${number(value)} ${value === 1 ? one : many}`;

@@ -1,7 +1,7 @@
 import type {ConfigOptions} from './configuration.ts';
 import {humanSize} from './draw-tree.ts';
 import {expectStore, runCommand} from './live-commands.ts';
-import type {CommandIo} from './report.ts';
+import {type CommandIo, count} from './report.ts';
 
 export interface VerifyFlags extends ConfigOptions {
   dryRun?: boolean;
@@ -21,9 +21,6 @@ interface Counts {
 interface Result extends Counts {
   bad: {kind: string; digest: string; origin: string; problem: string; repository?: string}[];
 }
-
-const count = (value: number, one: string): string =>
-  `${value.toLocaleString('en-US')} ${value === 1 ? one : `${one}s`}`;
 
 const summary = ({blobs, manifests, bytes}: Counts): string =>
   `${count(blobs, 'blob')} and ${count(manifests, 'manifest')}, ${humanSize(bytes)}`;
