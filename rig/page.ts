@@ -2,7 +2,12 @@ import {readFile, writeFile} from 'node:fs/promises';
 import {fileURLToPath} from 'node:url';
 
 /** Pages with generated sections, relative to the project. */
-export type Page = 'README.md' | 'docs/clients.md' | 'docs/conformance.md' | 'docs/performance.md';
+export type Page =
+  | 'README.md'
+  | 'docs/clients.md'
+  | 'docs/conformance.md'
+  | 'docs/performance.md'
+  | 'docs/reliability.md';
 
 /**
  * Replaces the text of a page between `<!-- NAME:begin -->` and `<!-- NAME:end -->`.
