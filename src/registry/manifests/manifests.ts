@@ -194,7 +194,10 @@ class PulledManifests implements Manifests {
   }
 
   async #knownByTag(route: Route, tag: Tag, caller: Caller, options: TagOptions): Promise<ManifestAnswer> {
-    const resolution = await this.#tags.resolve(route, tag, caller, options);
+    return this.#resolved(route, tag, await this.#tags.resolve(route, tag, caller, options), caller);
+  }
+
+  async #resolved(route: Route, tag: Tag, resolution: Resolution, caller: Caller): Promise<ManifestAnswer> {
     if (resolution.failure) return this.#staleByTag(route, tag, resolution, resolution.failure, caller);
     try {
       return tagged(resolution, await this.#byDigest(route, resolution.digest, caller));
@@ -207,7 +210,8 @@ class PulledManifests implements Manifests {
 
   /**
    * Serves the manifest that the tag last pointed at, if the whole image can be pulled from here: otherwise the client
-   * is better refused while it can still go to the origin. Of a signature, clients read only what was read before.
+   * is better refused while it can still go to the origin. Of a signature, clients read only what was read before. The
+   * upstream has just failed, so it is not asked again for what is not here.
    */
   async #staleByTag(
     route: Route,
@@ -216,17 +220,20 @@ class PulledManifests implements Manifests {
     failure: UpstreamFailure,
     caller: Caller,
   ): Promise<ManifestAnswer> {
+    const record = await this.#hereOrComing(route, stale.digest, caller);
+    if (!record) throw failure;
     const isServable =
       isAttachedTag(tag) || (await isComplete(this.#metadata, route.repository, stale.digest));
     if (!isServable) throw failure;
-    return tagged(stale, await this.#byDigest(route, stale.digest, caller));
+    return tagged(stale, answerOf(record, HIT));
   }
 
+  /** While the upstream fails, the same as by GET: a client that asks by HEAD first then pulls what the HEAD promised. */
   async #headByTag(route: Route, tag: Tag, caller: Caller, options: TagOptions): Promise<ManifestFound> {
     const resolution = await this.#tags.resolve(route, tag, caller, options);
     const {digest, head, report} = resolution;
     const found = head && foundByHead(digest, head, report);
-    return found ?? tagged(resolution, await this.#byDigest(route, digest, caller));
+    return found ?? this.#resolved(route, tag, resolution, caller);
   }
 }
 

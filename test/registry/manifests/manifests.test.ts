@@ -1,7 +1,9 @@
 import test from 'ava';
+import {ANONYMOUS} from '../../../src/caller.ts';
 import {digestOf} from '../../../src/oci/digest.ts';
 import {DOCKER_LIST, MANIFEST_ACCEPT, OCI_MANIFEST} from '../../../src/oci/media-type.ts';
-import {DAY, startBackref} from '../../support/backref.ts';
+import {parseName, parseTag} from '../../../src/oci/name.ts';
+import {createMovableClock, DAY, startBackref} from '../../support/backref.ts';
 import {
   blobAnswer,
   contentOf,
@@ -13,6 +15,7 @@ import {
   randomBlob,
 } from '../../support/content.ts';
 import {createScriptedUpstream, HANG} from '../../support/scripted-upstream.ts';
+import {wireInProcess} from '../../support/wired.ts';
 
 const MINUTE = 60_000;
 const image = plainManifest();
@@ -486,7 +489,7 @@ for (const [what, manifest] of [
     const half = await proxy.ask(PATH);
     t.is(half.status, 503);
     t.regex(half.body.toString(), /no whole copy/);
-    t.is((await proxy.ask(PATH, {method: 'HEAD'})).status, 200);
+    t.is((await proxy.ask(PATH, {method: 'HEAD'})).status, 503);
     await proxy.ask(`/v2/app/manifests/${whole.digest}`);
     await proxy.ask(`/v2/app/blobs/${layer.digest}`);
     await proxy.ask(`/v2/app/blobs/${config.digest}`);
@@ -495,8 +498,74 @@ for (const [what, manifest] of [
     t.is(stale.status, 200);
     t.deepEqual(stale.body, manifest.bytes);
     t.regex(String(stale.headers.warning), /^299 - "/);
+    const head = await proxy.ask(PATH, {method: 'HEAD'});
+    t.is(head.status, 200);
+    t.is(head.headers['docker-content-digest'], manifest.digest);
+    t.regex(String(head.headers.warning), /^299 - "/);
   });
 }
+
+test('while the circuit is open nothing waits: what is whole is served, and anything else is 503 at once', async (t) => {
+  const clock = createMovableClock();
+  let waits = true;
+  const stopped = {
+    ...clock,
+    after: (ms: number, call: () => void) => (waits ? clock.after(ms, call) : () => {}),
+  };
+  const upstream = await createScriptedUpstream(t, [
+    {request: GET_TAG, answer: manifestAnswer(whole)},
+    {request: `GET /v2/library/app/blobs/${layer.digest}`, answer: blobAnswer(layer)},
+    {request: `GET /v2/library/app/blobs/${config.digest}`, answer: blobAnswer(config)},
+    {request: 'GET /v2/library/app/manifests/lacking', answer: manifestAnswer(lacking)},
+    {request: HEAD_TAG, answer: {status: 500}},
+  ]);
+  const breaker = {failures: 1, openFor: DAY};
+  const proxy = await startBackref(t, {
+    registries: [{url: upstream.url, upstream: {breaker}}],
+    clock: stopped,
+  });
+  await proxy.ask(PATH);
+  for (const {digest} of [layer, config]) await proxy.ask(`/v2/app/blobs/${digest}`);
+  await proxy.ask('/v2/app/manifests/lacking');
+  await proxy.idle();
+  clock.move(MINUTE);
+  t.is((await proxy.ask(PATH)).status, 200);
+
+  waits = false;
+  for (const method of ['GET', 'HEAD']) {
+    const stale = await proxy.ask(PATH, {method});
+    t.is(stale.status, 200);
+    t.regex(String(stale.headers['cache-status']), /fwd=stale;.*detail=open/);
+    for (const path of [
+      '/v2/app/manifests/lacking',
+      '/v2/app/manifests/cold',
+      `/v2/app/manifests/${newer.digest}`,
+      `/v2/app/blobs/${newer.digest}`,
+    ])
+      t.is((await proxy.ask(path, {method})).status, 503, `${method} ${path}`);
+  }
+  t.is((await proxy.ask(`/v2/app/referrers/${whole.digest}`)).status, 503);
+  t.is((await proxy.ask('/v2/app/tags/list')).status, 503);
+});
+
+test('with the upstream failing, it is not asked again for the manifest of a tag that is not here', async (t) => {
+  const upstream = await createScriptedUpstream(t, [{request: HEAD_TAG, answer: {status: 500}, times: 2}]);
+  const {content, storage, route, clock} = await wireInProcess(t, {
+    registries: [upstream],
+    clock: createMovableClock(),
+  });
+  const repository = {registry: 'docker.io', name: parseName('library/app')};
+  const tag = parseTag('1');
+  const {digest} = newer;
+  await storage.metadata.commit([
+    {type: 'tag.put', repository, name: tag, digest, origin: 'upstream', at: clock.now()},
+  ]);
+  clock.move(MINUTE);
+  for (const verb of ['get', 'head'] as const) {
+    const asking = content.manifests[verb](route('app'), tag, ANONYMOUS, {noCache: false});
+    await t.throwsAsync(asking, {code: 'UNAVAILABLE'});
+  }
+});
 
 test('with the upstream failing, a manifest is refused when only another repository is linked to its layer', async (t) => {
   const upstream = await createScriptedUpstream(t, [
