@@ -1,7 +1,7 @@
 import {type Content, content, descriptor, noise, pushBlob, pushManifest} from '../rig/image.ts';
 
 /** A manifest and its blobs, which the servers serve. */
-export interface Artifact {
+export interface ServedArtifact {
   repository: string;
   tag: string;
   manifest: Content;
@@ -12,7 +12,7 @@ const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 const EMPTY = content('application/vnd.oci.empty.v1+json', Buffer.from('{}'));
 
 /** An artifact whose layers are noise of these sizes in bytes, the same bytes for the same tag and sizes. */
-export function buildArtifact(repository: string, tag: string, sizes: readonly number[]): Artifact {
+export function buildArtifact(repository: string, tag: string, sizes: readonly number[]): ServedArtifact {
   const blobs = sizes.map((size, number) =>
     content('application/octet-stream', noise(`${repository}:${tag}#${number}`, size)),
   );
@@ -28,14 +28,14 @@ export function buildArtifact(repository: string, tag: string, sizes: readonly n
 }
 
 /** The blobs of an artifact, without the empty configuration. */
-export const layersOf = ({blobs}: Artifact): Content[] => blobs.slice(1);
+export const layersOf = ({blobs}: ServedArtifact): Content[] => blobs.slice(1);
 
-export async function pushArtifact(url: string, artifact: Artifact): Promise<void> {
+export async function pushArtifact(url: string, artifact: ServedArtifact): Promise<void> {
   for (const blob of artifact.blobs) await pushBlob(url, artifact.repository, blob);
   await pushManifest(url, artifact.repository, artifact.tag, artifact.manifest);
 }
 
-export const manifestPath = ({repository}: Artifact, reference: string): string =>
+export const manifestPath = ({repository}: ServedArtifact, reference: string): string =>
   `/v2/${repository}/manifests/${reference}`;
-export const blobPath = ({repository}: Artifact, digest: string): string =>
+export const blobPath = ({repository}: ServedArtifact, digest: string): string =>
   `/v2/${repository}/blobs/${digest}`;

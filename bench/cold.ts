@@ -1,9 +1,16 @@
 import {Agent} from 'node:http';
-import {createGate} from '../rig/gate.ts';
+import {createGate, type Gate} from '../rig/gate.ts';
 import type {Scope} from '../rig/scope.ts';
 import type {Toolbox} from '../rig/tools.ts';
 import {startRegistry} from '../rig/upstreams.ts';
-import {type Artifact, blobPath, buildArtifact, layersOf, manifestPath, pushArtifact} from './artifact.ts';
+import {
+  blobPath,
+  buildArtifact,
+  layersOf,
+  manifestPath,
+  pushArtifact,
+  type ServedArtifact,
+} from './artifact.ts';
 import {type Download, download, median} from './download.ts';
 import {MIRRORS, peakMemory, startMirror} from './mirrors.ts';
 import {startThrottled} from './throttled.ts';
@@ -68,7 +75,6 @@ export async function measureCold(
 }
 
 type Mirror = Awaited<ReturnType<typeof startMirror>>;
-type Gate = Awaited<ReturnType<typeof createGate>>;
 
 async function withMirror<T>(
   scope: Scope,
@@ -85,7 +91,7 @@ async function withMirror<T>(
   return result;
 }
 
-async function crowdPull(mirror: Mirror, gate: Gate, artifact: Artifact) {
+async function crowdPull(mirror: Mirror, gate: Gate, artifact: ServedArtifact) {
   const [blob] = layersOf(artifact);
   if (!blob) throw new Error('the artifact has no blob');
   await download(mirror.url + manifestPath(artifact, artifact.tag));
@@ -108,7 +114,7 @@ function wrongOf(pull: PromiseSettledResult<Download>, digest: string): string[]
 }
 
 /** Alternates direct and mirrored downloads over open connections, as a client has them after the manifest. */
-async function firstBytes(mirror: string, upstream: string, artifact: Artifact): Promise<number> {
+async function firstBytes(mirror: string, upstream: string, artifact: ServedArtifact): Promise<number> {
   const agent = new Agent({keepAlive: true});
   await download(upstream + manifestPath(artifact, artifact.tag), agent);
   await download(mirror + manifestPath(artifact, artifact.tag), agent);
@@ -124,7 +130,11 @@ async function firstBytes(mirror: string, upstream: string, artifact: Artifact):
 }
 
 /** Pulls a manifest by tag and then its blob, alternately direct and through the mirror. */
-async function slowPulls(mirror: string, upstream: string, artifacts: readonly Artifact[]): Promise<number> {
+async function slowPulls(
+  mirror: string,
+  upstream: string,
+  artifacts: readonly ServedArtifact[],
+): Promise<number> {
   const ratios: number[] = [];
   for (const artifact of artifacts) {
     const direct = await pullTime(upstream, artifact);
@@ -133,7 +143,7 @@ async function slowPulls(mirror: string, upstream: string, artifacts: readonly A
   return median(ratios);
 }
 
-async function pullTime(url: string, artifact: Artifact): Promise<number> {
+async function pullTime(url: string, artifact: ServedArtifact): Promise<number> {
   const began = performance.now();
   await expectDigest(url + manifestPath(artifact, artifact.tag), artifact.manifest.digest);
   for (const {digest} of layersOf(artifact)) await expectDigest(url + blobPath(artifact, digest), digest);

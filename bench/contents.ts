@@ -4,13 +4,17 @@ import {setTimeout as delay} from 'node:timers/promises';
 import type {Scope} from '../rig/scope.ts';
 
 /** What is served, by path. Everything else is a 404. */
-export type Contents = Map<string, {mediaType: string; bytes: Buffer}>;
+export type ServedContents = Map<string, {mediaType: string; bytes: Buffer}>;
 
 /**
  * A registry that serves the given contents, each response after `latency` milliseconds.
  * @returns its URL; it ends with the scope.
  */
-export async function startContents(scope: Scope, contents: Contents, latency: number): Promise<string> {
+export async function startContents(
+  scope: Scope,
+  contents: ServedContents,
+  latency: number,
+): Promise<string> {
   const server = createServer(async (request, response) => {
     if (latency > 0) await delay(latency);
     const found = contents.get(request.url ?? '');

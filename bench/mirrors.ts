@@ -10,7 +10,7 @@ export const MIRRORS = ['backref', 'docker-registry', 'distribution'] as const;
 export type MirrorName = (typeof MIRRORS)[number];
 
 /** A server under test. */
-export interface Server {
+export interface RunningMirror {
   name: string;
   url: string;
   pid: number;
@@ -23,7 +23,7 @@ export async function startMirror(
   name: MirrorName,
   upstream: string,
   prefix: readonly string[] = [],
-): Promise<Server> {
+): Promise<RunningMirror> {
   if (name !== 'backref') {
     const {url, process} = await startRegistry(scope, tools, name, {mirrorOf: upstream, prefix});
     return {name, url, pid: process.pid};

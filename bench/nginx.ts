@@ -3,16 +3,16 @@ import {dirname, join} from 'node:path';
 import {ownPort} from '../rig/port.ts';
 import {answers, ready, type Scope} from '../rig/scope.ts';
 import type {Toolbox} from '../rig/tools.ts';
-import {type Artifact, blobPath, manifestPath} from './artifact.ts';
-import type {Server} from './mirrors.ts';
+import {blobPath, manifestPath, type ServedArtifact} from './artifact.ts';
+import type {RunningMirror} from './mirrors.ts';
 
 /** Starts nginx over plain files at a registry's paths: a lower bound for a server's cost. */
 export async function startNginx(
   scope: Scope,
   tools: Toolbox,
-  artifact: Artifact,
+  artifact: ServedArtifact,
   prefix: readonly string[],
-): Promise<Server> {
+): Promise<RunningMirror> {
   const root = join(scope.folder, 'files');
   const files = artifact.blobs.map((blob): [string, Buffer] => [blobPath(artifact, blob.digest), blob.bytes]);
   for (const reference of [artifact.tag, artifact.manifest.digest]) {

@@ -13,7 +13,7 @@ import {parseName} from '../src/oci/name.ts';
 import {fallbackTag} from '../src/oci/referrers.ts';
 import type {Change} from '../src/storage/metadata.ts';
 import {openSqliteMetadata} from '../src/storage/sqlite/metadata.ts';
-import {type Contents, startContents} from './contents.ts';
+import {type ServedContents, startContents} from './contents.ts';
 import {download, median} from './download.ts';
 import {peakMemory} from './mirrors.ts';
 import {onCore} from './warm.ts';
@@ -169,7 +169,7 @@ async function pageTimes(scope: Scope): Promise<{firstPage: PageTimes; filtered:
   const subject = digestFor('subject');
   const list = Array.from({length: LISTED}, (_, index) => referrer(`${index}`, subject, index % TYPES));
   const later = Array.from({length: CHANGES}, (_, index) => referrer(`later ${index}`, subject, 0));
-  const contents: Contents = new Map([
+  const contents: ServedContents = new Map([
     [`/v2/${NAME}/referrers/${subject}`, indexOf(list)],
     ...later.map((one) => [`/v2/${NAME}/manifests/${one.digest}`, one] as const),
   ]);
@@ -216,7 +216,7 @@ async function warmRates(scope: Scope, tools: Toolbox) {
   const list = Array.from({length: 10}, (_, index) => referrer(`${index}`, subject, index));
   const [first] = list;
   if (!first) throw new Error('there is no referrer');
-  const contents: Contents = new Map([
+  const contents: ServedContents = new Map([
     [`/v2/${NAME}/referrers/${subject}`, indexOf(list)],
     [`/v2/${NAME}/manifests/${first.digest}`, first],
   ]);
@@ -244,7 +244,7 @@ async function warmRates(scope: Scope, tools: Toolbox) {
 
 /** Each list is in its own repository, about which nothing is known. */
 async function coldTags(scope: Scope): Promise<ReferrersResult['coldTag']> {
-  const contents: Contents = new Map();
+  const contents: ServedContents = new Map();
   const lists = Array.from({length: COLD_LISTS + 1}, (_, number) => {
     const subject = digestFor(`subject ${number}`);
     const manifests = `/v2/team/app-${number}/manifests`;

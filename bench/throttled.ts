@@ -3,7 +3,7 @@ import {createServer, type ServerResponse} from 'node:http';
 import {performance} from 'node:perf_hooks';
 import {setTimeout as delay} from 'node:timers/promises';
 import type {Scope} from '../rig/scope.ts';
-import {type Artifact, blobPath, manifestPath} from './artifact.ts';
+import {blobPath, manifestPath, type ServedArtifact} from './artifact.ts';
 
 const CHUNK = 64 * 1024;
 /** The most that a late timer may make up for, so that the link is never much faster than it should be. */
@@ -15,7 +15,7 @@ const BURST = 1024 * 1024;
  */
 export async function startThrottled(
   scope: Scope,
-  artifacts: readonly Artifact[],
+  artifacts: readonly ServedArtifact[],
   rate: number,
 ): Promise<string> {
   const contents = new Map<string, {bytes: Buffer; mediaType: string; digest: string; slow: boolean}>();

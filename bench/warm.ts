@@ -2,9 +2,16 @@ import {availableParallelism} from 'node:os';
 import type {Scope} from '../rig/scope.ts';
 import type {Toolbox} from '../rig/tools.ts';
 import {startRegistry} from '../rig/upstreams.ts';
-import {type Artifact, blobPath, buildArtifact, layersOf, manifestPath, pushArtifact} from './artifact.ts';
+import {
+  blobPath,
+  buildArtifact,
+  layersOf,
+  manifestPath,
+  pushArtifact,
+  type ServedArtifact,
+} from './artifact.ts';
 import {download, median} from './download.ts';
-import {MIRRORS, type Server, startMirror} from './mirrors.ts';
+import {MIRRORS, type RunningMirror, startMirror} from './mirrors.ts';
 import {startNginx} from './nginx.ts';
 import {runWrk} from './wrk.ts';
 
@@ -16,7 +23,7 @@ const ROUNDS = 3;
 export const SERVERS = [...MIRRORS, 'nginx'] as const;
 export type ServerName = (typeof SERVERS)[number];
 
-interface Work {
+interface Workload {
   name: string;
   unit: 'req/s' | 'GB/s';
   path: string;
@@ -49,7 +56,7 @@ export async function measureWarm(
   const artifact = buildArtifact('library/warm', '1', [KIB, MIB, 100 * MIB]);
   const registry = await startRegistry(scope, tools, 'distribution');
   await pushArtifact(registry.url, artifact);
-  const servers: Server[] = [];
+  const servers: RunningMirror[] = [];
   for (const name of MIRRORS) {
     servers.push(await startMirror(await scope.child(), tools, name, registry.url, onCore(1)));
   }
@@ -89,7 +96,7 @@ const perServer = (value: (name: ServerName) => number): Record<ServerName, numb
   nginx: value('nginx'),
 });
 
-function worksOf(artifact: Artifact): Work[] {
+function worksOf(artifact: ServedArtifact): Workload[] {
   const [small, middle, large] = layersOf(artifact).map(({digest}) => ({
     digest,
     path: blobPath(artifact, digest),
@@ -113,7 +120,7 @@ function worksOf(artifact: Artifact): Work[] {
 }
 
 /** Pulls twice, because a mirror may store in the background. @throws Error when a server sends other bytes. */
-async function warm({name, url}: Server, work: Work): Promise<void> {
+async function warm({name, url}: RunningMirror, work: Workload): Promise<void> {
   for (let time = 0; time < 2; time++) {
     const {digest} = await download(url + work.path);
     if (digest !== work.digest) throw new Error(`${name} returned other bytes for ${work.name}: ${digest}`);

@@ -3,28 +3,28 @@ import {join} from 'node:path';
 import type {Scope} from '../rig/scope.ts';
 import type {Toolbox} from '../rig/tools.ts';
 import {judge, judgeExtent, judgeLosses} from './judge.ts';
-import type {Outcome} from './report.ts';
-import {merge, type Report, SUITE} from './results.ts';
+import type {RunOutcome} from './report.ts';
+import {merge, SUITE, type SuiteReport} from './results.ts';
 import type {Run} from './runs.ts';
-import type {Running} from './servers.ts';
+import type {RunningServer} from './servers.ts';
 import {runSuite} from './suite.ts';
 
 /** The context of a run of the suite. */
-export interface Surroundings {
+export interface RunContext {
   tools: Toolbox;
   /** The folder for the suite's reports of all runs. */
   reports: string;
   /** The outcomes of the runs before this one. */
-  earlier: readonly Outcome[];
+  earlier: readonly RunOutcome[];
 }
 
 /** Starts a run's server, runs the suite on it, judges the reports, and ends the server. Never throws. */
-export async function attempt(parent: Scope, run: Run, surroundings: Surroundings): Promise<Outcome> {
+export async function attempt(parent: Scope, run: Run, surroundings: RunContext): Promise<RunOutcome> {
   const {tools, reports, earlier} = surroundings;
   const scope = await parent.child();
   const began = Date.now();
   const folder = join(reports, run.name.replaceAll(' ', '-'));
-  const outcome = (report: Report | undefined, faults: readonly string[]): Outcome => ({
+  const outcome = (report: SuiteReport | undefined, faults: readonly string[]): RunOutcome => ({
     run: run.name,
     server: run.server.name(tools),
     version: String(run.settings['version']),
@@ -35,7 +35,7 @@ export async function attempt(parent: Scope, run: Run, surroundings: Surrounding
   });
   try {
     const running = await run.server.start(scope, tools);
-    const parts: Report[] = [];
+    const parts: SuiteReport[] = [];
     for (const {name, settings} of partsOf(run, running))
       parts.push(await runSuite(scope, {tools, settings, folder: join(folder, name)}));
     const report = merge(parts);
@@ -50,7 +50,7 @@ export async function attempt(parent: Scope, run: Run, surroundings: Surrounding
 }
 
 /** The suite's settings for each part of a run. There is one part, unless the run names branches. */
-function partsOf({settings, branches}: Run, {url, data}: Running) {
+function partsOf({settings, branches}: Run, {url, data}: RunningServer) {
   const found = {...settings, registry: new URL(url).host, tls: 'disabled'};
   if (!branches) return [{name: '', settings: found}];
   return branches.map(({name, asksForData}) => ({
@@ -59,7 +59,7 @@ function partsOf({settings, branches}: Run, {url, data}: Running) {
   }));
 }
 
-function faultsOf({aim, atLeast}: Run, report: Report, earlier: readonly Outcome[]): string[] {
+function faultsOf({aim, atLeast}: Run, report: SuiteReport, earlier: readonly RunOutcome[]): string[] {
   const extent = judgeExtent(report, atLeast);
   if (aim.kind === 'shown') return extent;
   const faults = [...extent, ...judge(report, aim.known)];

@@ -1,4 +1,4 @@
-import {isRecord, type Report, type TestResult, type Verdict} from './results.ts';
+import {isRecord, type SuiteReport, type TestResult, type TestVerdict} from './results.ts';
 
 /** Tests that are expected not to pass. An unexpected pass is a fault too. */
 export interface Known {
@@ -14,25 +14,25 @@ export interface Known {
  * not.
  * @returns the faults, one line each; empty when there are none.
  */
-export const judge = (report: Report, known: readonly Known[]): string[] => [
+export const judge = (report: SuiteReport, known: readonly Known[]): string[] => [
   ...compareWithKnown(report.tests, known, 'failed'),
   ...compareWithKnown(report.tests, known, 'skipped'),
   ...judgeTotals(report),
 ];
 
 /** Whether the suite ran enough tests. @param atLeast tests, as the suite counts them */
-export const judgeExtent = ({totals: {tests}}: Report, atLeast: number): string[] =>
+export const judgeExtent = ({totals: {tests}}: SuiteReport, atLeast: number): string[] =>
   tests < atLeast ? [`only ${tests} tests were run, of at least ${atLeast}`] : [];
 
 /** Whether the suite used the given settings; it has further ones. */
-export const judgeSettings = (report: Report, given: Readonly<Record<string, unknown>>): string[] =>
+export const judgeSettings = (report: SuiteReport, given: Readonly<Record<string, unknown>>): string[] =>
   differences(given, report.settings).map((path) => `the suite ran with another ${path} than it was given`);
 
 /**
  * Compares a proxy that writes through with the registry behind it, both with the same settings of the suite.
  * @returns what the registry supports directly but not through the proxy, one line each.
  */
-export function judgeLosses(bare: Report, through: Report): string[] {
+export function judgeLosses(bare: SuiteReport, through: SuiteReport): string[] {
   const countBoth = (matches: (test: TestResult) => boolean) =>
     ({before: countIf(bare.tests, matches), after: countIf(through.tests, matches)}) as const;
 
@@ -79,7 +79,7 @@ function compareWithKnown(
 }
 
 /** The list of tests must contain everything that the suite counted. */
-function judgeTotals({totals, tests}: Report): string[] {
+function judgeTotals({totals, tests}: SuiteReport): string[] {
   return (['failed', 'skipped'] as const).flatMap((verdict) => {
     const isShown = tests.some((each) => each.verdict === verdict);
     return totals[verdict] > 0 && !isShown
@@ -97,7 +97,7 @@ function differences(given: unknown, own: unknown, path = ''): string[] {
   );
 }
 
-type Count = Record<Verdict, number>;
+type Count = Record<TestVerdict, number>;
 
 function countIf(tests: readonly TestResult[], matches: (test: TestResult) => boolean): Count {
   const count: Count = {passed: 0, failed: 0, skipped: 0, off: 0};

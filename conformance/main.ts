@@ -4,7 +4,7 @@ import {writeSection} from '../rig/page.ts';
 import type {Scope} from '../rig/scope.ts';
 import {findTools} from '../rig/tools.ts';
 import {attempt} from './attempt.ts';
-import {countFaulty, forMachines, type Outcome, outcomeText, tables} from './report.ts';
+import {countFaulty, forMachines, outcomeText, type RunOutcome, tables} from './report.ts';
 import {matching} from './runs.ts';
 
 const USAGE = `Runs the conformance suite of the OCI distribution-spec on backref in each of its modes, and on other registries.
@@ -27,7 +27,7 @@ async function run(scope: Scope, {only, json, write}: Options): Promise<number> 
     say,
   );
   const suite = tools.version('conformance');
-  const outcomes: Outcome[] = [];
+  const outcomes: RunOutcome[] = [];
   for (const each of runs) {
     const outcome = await attempt(scope, each, {tools, reports: REPORTS, earlier: outcomes});
     outcomes.push(outcome);

@@ -1,10 +1,10 @@
 import {table} from '../rig/page.ts';
 import type {Known} from './judge.ts';
 import {KNOWN_IN_BOTH, KNOWN_IN_DEV} from './known.ts';
-import type {Report} from './results.ts';
+import type {SuiteReport} from './results.ts';
 
 /** The outcome of one run. */
-export interface Outcome {
+export interface RunOutcome {
   /** Its name, for `--only`. */
   run: string;
   /** The server's name in the table. */
@@ -12,7 +12,7 @@ export interface Outcome {
   /** The specification's version, as the suite names it. */
   version: string;
   /** undefined when the suite wrote none. */
-  report: Report | undefined;
+  report: SuiteReport | undefined;
   /** One line each. */
   faults: readonly string[];
   ms: number;
@@ -21,11 +21,11 @@ export interface Outcome {
 }
 
 /** The number of runs with faults. */
-export const countFaulty = (outcomes: readonly Outcome[]): number =>
+export const countFaulty = (outcomes: readonly RunOutcome[]): number =>
   outcomes.filter(({faults}) => faults.length > 0).length;
 
 /** An outcome without the tests that passed, of which there are hundreds. */
-export const forMachines = ({report, ...about}: Outcome) => ({
+export const forMachines = ({report, ...about}: RunOutcome) => ({
   ...about,
   totals: report?.totals,
   notPassed: report?.tests.filter(({verdict}) => verdict !== 'passed'),
@@ -34,7 +34,7 @@ export const forMachines = ({report, ...about}: Outcome) => ({
 const SHOWN_FAULTS = 40;
 
 /** A run's result, for the progress output. */
-export function outcomeText({run, report, faults, ms}: Outcome): string {
+export function outcomeText({run, report, faults, ms}: RunOutcome): string {
   const took = `(${(ms / 1000).toFixed(1)} s)`;
   const {tests, passed, failed, skipped} = report?.totals ?? {};
   const counts = report
@@ -46,7 +46,7 @@ export function outcomeText({run, report, faults, ms}: Outcome): string {
 }
 
 /** The results, and the known failures with their reasons, as Markdown. */
-export function tables(outcomes: readonly Outcome[]): string {
+export function tables(outcomes: readonly RunOutcome[]): string {
   const rows = outcomes.map(({server, version, report}) => {
     const {tests = '–', failed = 'no report', skipped = '–', off = '–'} = report?.totals ?? {};
     return [`${server}, ${version}`, String(tests), String(failed), String(skipped), String(off)];

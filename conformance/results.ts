@@ -1,23 +1,23 @@
 import {parse} from 'yaml';
 
 /** `off`: disabled in the suite's settings. */
-export type Verdict = 'passed' | 'failed' | 'skipped' | 'off';
+export type TestVerdict = 'passed' | 'failed' | 'skipped' | 'off';
 
 /** One test of the suite. Several have the same name: `image/head/blob-head` is run once for each blob. */
 export interface TestResult {
   name: string;
-  verdict: Verdict;
+  verdict: TestVerdict;
   /** What the suite found wrong; empty for a test that passed. */
   reason: string;
 }
 
 /** As the suite counts: one test may count several times. */
-export interface Totals extends Record<Verdict, number> {
+export interface Totals extends Record<TestVerdict, number> {
   tests: number;
 }
 
 /** The suite's report of one run. */
-export interface Report {
+export interface SuiteReport {
   totals: Totals;
   tests: TestResult[];
   /** The configuration that it reports. */
@@ -26,7 +26,7 @@ export interface Report {
 
 /** The prefix of each test's name in the suite's own files. */
 export const SUITE = 'OCI Conformance Test/';
-const VERDICTS: Record<string, Verdict> = {
+const VERDICTS: Record<string, TestVerdict> = {
   passed: 'passed',
   failure: 'failed',
   error: 'failed',
@@ -40,7 +40,7 @@ const DISABLED = 'is disabled in the configuration';
  * @param files the texts of its `junit.xml` and `results.yaml`.
  * @throws Error that says what is missing in which file: the suite exits with 0 even when it could not begin.
  */
-export function parseReport({junit, results}: {junit: string; results: string}): Report {
+export function parseReport({junit, results}: {junit: string; results: string}): SuiteReport {
   const totals = parseTotals(junit);
   const tests = parseTests(junit);
   if (tests.length === 0) throw new Error('junit.xml lists no test');
@@ -48,9 +48,9 @@ export function parseReport({junit, results}: {junit: string; results: string}):
 }
 
 /** One report of several parts of a run. @throws Error when there is none */
-export function merge([first, ...more]: readonly Report[]): Report {
+export function merge([first, ...more]: readonly SuiteReport[]): SuiteReport {
   if (!first) throw new Error('the suite was not run at all');
-  return more.reduce<Report>(
+  return more.reduce<SuiteReport>(
     (whole, part) => ({
       totals: sum(whole.totals, part.totals),
       tests: [...whole.tests, ...part.tests],

@@ -1,12 +1,12 @@
 import type {Known} from './judge.ts';
 import {KNOWN_IN_BOTH, KNOWN_IN_DEV} from './known.ts';
-import {hosted, mirror, peer, type Server, through} from './servers.ts';
+import {hosted, mirror, peer, type SuiteServer, through} from './servers.ts';
 
 /** One run of the suite. */
 export interface Run {
   /** The name for `--only`. */
   name: string;
-  server: Server;
+  server: SuiteServer;
   /** The suite's settings, except the server's address. */
   settings: Readonly<Record<string, unknown>>;
   /** Branches of the suite that are run separately; all together when missing. */

@@ -6,14 +6,14 @@ import {startRegistry, UPSTREAM_TOOLS, type UpstreamName} from '../rig/upstreams
 import {preload, type ReadOnlyData} from './read-only.ts';
 
 /** A server under test. */
-export interface Server {
+export interface SuiteServer {
   tools: readonly Tool[];
   /** Its name in the table. */
   name(tools: Toolbox): string;
-  start(scope: Scope, tools: Toolbox): Promise<Running>;
+  start(scope: Scope, tools: Toolbox): Promise<RunningServer>;
 }
 
-export interface Running {
+export interface RunningServer {
   process: Started;
   /** `http://host:port` */
   url: string;
@@ -22,21 +22,21 @@ export interface Running {
 }
 
 /** Another registry, as in interop: with deletes, and olareg also with sparse manifests. */
-export const peer = (name: UpstreamName): Server => ({
+export const peer = (name: UpstreamName): SuiteServer => ({
   tools: [UPSTREAM_TOOLS[name]],
   name: (tools) => withVersion(tools, name),
   start: (scope, tools) => startRegistry(scope, tools, name),
 });
 
 /** Pushed content is stored in backref. */
-export const hosted = (label: string, settings: Record<string, unknown> = {}): Server => ({
+export const hosted = (label: string, settings: Record<string, unknown> = {}): SuiteServer => ({
   tools: [],
   name: () => label,
   start: (scope) => serve(scope, {push: 'local', ...settings}),
 });
 
 /** Pushed content is written through to a registry without the Referrers API. */
-export const through = (label: string): Server => ({
+export const through = (label: string): SuiteServer => ({
   tools: ['docker-registry'],
   name: (tools) => `${label} ${withVersion(tools, 'docker-registry')}`,
   start: async (scope, tools) => {
@@ -46,7 +46,7 @@ export const through = (label: string): Server => ({
 });
 
 /** A mirror of a registry that has content and no Referrers API. */
-export const mirror = (label: string): Server => ({
+export const mirror = (label: string): SuiteServer => ({
   tools: ['docker-registry'],
   name: (tools) => `${label} ${withVersion(tools, 'docker-registry')}`,
   start: async (scope, tools) => {
@@ -62,7 +62,7 @@ const withVersion = (tools: Toolbox, name: UpstreamName): string => {
   return tools.missing.has(tool) ? name : `${name} ${tools.version(tool)}`;
 };
 
-const serve = (scope: Scope, registry: Record<string, unknown>): Promise<Running> =>
+const serve = (scope: Scope, registry: Record<string, unknown>): Promise<RunningServer> =>
   serveRegistries(scope, {
     main: SOURCES,
     folder: join(scope.folder, 'data'),

@@ -3,7 +3,7 @@ import {join} from 'node:path';
 import type {Scope} from '../rig/scope.ts';
 import type {Toolbox} from '../rig/tools.ts';
 import {judgeSettings} from './judge.ts';
-import {parseReport, type Report} from './results.ts';
+import {parseReport, type SuiteReport} from './results.ts';
 
 /** For a run whose server hangs; otherwise a run takes seconds. */
 const TIME_LIMIT = 3 * 60_000;
@@ -22,7 +22,7 @@ export interface SuiteRun {
  * @returns its report, whatever its exit status.
  * @throws Error with the end of its output when its report is missing or incomplete, or when it used other settings.
  */
-export async function runSuite(parent: Scope, {tools, settings, folder}: SuiteRun): Promise<Report> {
+export async function runSuite(parent: Scope, {tools, settings, folder}: SuiteRun): Promise<SuiteReport> {
   await rm(folder, {recursive: true, force: true});
   await mkdir(folder, {recursive: true});
   const scope = await parent.child();
@@ -52,7 +52,7 @@ export async function runSuite(parent: Scope, {tools, settings, folder}: SuiteRu
 }
 
 /** @throws Error that names the file that is missing or incomplete */
-async function readReport(folder: string): Promise<Report> {
+async function readReport(folder: string): Promise<SuiteReport> {
   const read = (file: string): Promise<string> =>
     readFile(join(folder, file), 'utf8').catch(() => {
       throw new Error(`there is no ${file}`);

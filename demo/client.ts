@@ -2,7 +2,7 @@ import {createHash} from 'node:crypto';
 import type {Image} from './image.ts';
 
 /** What a client sees of one pulled piece. */
-export interface Pulled {
+export interface PulledPiece {
   what: string;
   size: number;
   /** The proxy's `Cache-Status`, which says where the answer came from. */
@@ -47,7 +47,7 @@ export async function pull(
   repository: string,
   tag: string,
   {index, platforms}: Image,
-): Promise<Pulled[]> {
+): Promise<PulledPiece[]> {
   const base = `${proxy}/v2/${repository}`;
   const pulled = [await get(`${base}/manifests/${tag}`, `index ${tag}`, index.digest)];
   for (const {name, manifest, blobs} of platforms) {
@@ -58,7 +58,7 @@ export async function pull(
   return pulled;
 }
 
-async function get(url: string, what: string, digest: string): Promise<Pulled> {
+async function get(url: string, what: string, digest: string): Promise<PulledPiece> {
   const response = await expectStatus(fetch(url), 200);
   const bytes = Buffer.from(await response.arrayBuffer());
   const actual = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;

@@ -2,7 +2,7 @@ import {mkdtemp, rm} from 'node:fs/promises';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {attach, type BackrefServer, createServer, listReferrers, loadConfig} from '../src/index.ts';
-import {type Pulled, pull, push} from './client.ts';
+import {type PulledPiece, pull, push} from './client.ts';
 import {makeImage} from './image.ts';
 import {type LegacyRegistry, startLegacyRegistry} from './legacy-registry.ts';
 
@@ -22,7 +22,7 @@ const OWN_SBOM = {
 const say = (text = ''): void => console.log(text);
 const step = (text: string): void => say(`\n── ${text}`);
 
-function show(pulled: readonly Pulled[]): void {
+function show(pulled: readonly PulledPiece[]): void {
   for (const {what, size, cacheStatus} of pulled) {
     say(`   ${what.padEnd(22)} ${String(size).padStart(7)} B   ${cacheStatus}`);
   }

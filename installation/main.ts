@@ -16,13 +16,13 @@ const TIME_LIMIT = 30 * 60_000;
 const PROMISED = ['22.21.0', 'latest'];
 const TOO_OLD = '20.x';
 
-interface Outcome {
+interface InstallationOutcome {
   name: string;
   /** undefined when the case passed. */
   fault: string | undefined;
 }
 
-async function attempt(scope: Scope, name: string, run: Case['run']): Promise<Outcome> {
+async function attempt(scope: Scope, name: string, run: Case['run']): Promise<InstallationOutcome> {
   const own = await scope.child();
   try {
     await run(own);
@@ -45,10 +45,10 @@ async function casesOn(scope: Scope, range: string, tarball: string, tooOld: str
   }));
 }
 
-async function run(scope: Scope, only: string): Promise<Outcome[]> {
+async function run(scope: Scope, only: string): Promise<InstallationOutcome[]> {
   const tarball = await packProject(scope);
   const tooOld = await installNode(scope, TOO_OLD);
-  const outcomes: Outcome[] = [];
+  const outcomes: InstallationOutcome[] = [];
   for (const range of PROMISED) {
     for (const {name, run} of await casesOn(scope, range, tarball, tooOld)) {
       if (!name.includes(only)) continue;

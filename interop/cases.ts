@@ -1,15 +1,15 @@
 import {join} from 'node:path';
-import {SOURCES, startBackref} from '../rig/backref.ts';
+import {type RunningBackref, SOURCES, startBackref} from '../rig/backref.ts';
 import {createGate, type Gate, type GateMode, type Seen} from '../rig/gate.ts';
 import type {Image} from '../rig/image.ts';
 import type {Scope} from '../rig/scope.ts';
 import type {Toolbox} from '../rig/tools.ts';
 import type {Client} from './clients/client.ts';
-import {messageOf, type Outcome} from './report.ts';
+import {type CaseOutcome, messageOf} from './report.ts';
 
 /** In the order of running and showing. */
 export const CASES = ['cold', 'warm', 'upstream says 429', 'upstream says 503', 'upstream stopped'] as const;
-export type Case = (typeof CASES)[number];
+export type CaseName = (typeof CASES)[number];
 
 export interface ClientRun {
   tools: Toolbox;
@@ -18,10 +18,10 @@ export interface ClientRun {
   upstream: string;
   images: readonly Image[];
   /** Called with each case when it is done. */
-  done(outcome: Outcome): void;
+  done(outcome: CaseOutcome): void;
 }
 
-const FAILURES: readonly [Case, GateMode | 'stopped'][] = [
+const FAILURES: readonly [CaseName, GateMode | 'stopped'][] = [
   ['upstream says 429', 429],
   ['upstream says 503', 503],
   ['upstream stopped', 'stopped'],
@@ -46,7 +46,11 @@ export async function runCases(
     headersTimeout: '1s',
   };
 
-  const attempt = async (name: Case, server: () => Promise<Running>, judge: Judge): Promise<boolean> => {
+  const attempt = async (
+    name: CaseName,
+    server: () => Promise<RunningBackref>,
+    judge: Judge,
+  ): Promise<boolean> => {
     const own = await scope.child();
     const began = Date.now();
     let fault: string | undefined;
@@ -67,7 +71,7 @@ export async function runCases(
   };
 
   try {
-    let running: Promise<Running> | undefined;
+    let running: Promise<RunningBackref> | undefined;
     const lasting = () => (running ??= startBackref(scope, {...settings, ttl: '1h'}));
     const cold = await attempt('cold', lasting, askedOnce);
     if (cold) {
@@ -92,7 +96,6 @@ export async function runCases(
   }
 }
 
-type Running = Awaited<ReturnType<typeof startBackref>>;
 /** What is wrong with the requests to the upstream; undefined when nothing is. */
 type Judge = (seen: readonly Seen[]) => string | undefined;
 

@@ -7,13 +7,13 @@ import type {Toolbox} from '../rig/tools.ts';
 import {type Attachment, type Find, LOOKS, type Look} from './attachments/attachment.ts';
 import {cleanEnvironment} from './clients/client.ts';
 import type {Before} from './part.ts';
-import {messageOf, type Outcome} from './report.ts';
+import {type CaseOutcome, messageOf} from './report.ts';
 import {slug} from './slug.ts';
 
 /** backref's background requests begin at once, each after the response before it. */
 const QUIET_MS = 500;
 
-type Settings = Pick<Parameters<typeof startBackref>[1], 'folder' | 'prefetch'>;
+type BackrefSettings = Pick<Parameters<typeof startBackref>[1], 'folder' | 'prefetch'>;
 
 /**
  * Attaches something directly to an image in the upstream and looks for it: there; through a backref with
@@ -45,7 +45,7 @@ export async function runLooks(parent: Scope, attachment: Attachment, before: Be
     });
     await looks.stopped(first, 'again, upstream stopped', find);
 
-    const prefetching: [Look, Settings][] = [
+    const prefetching: [Look, BackrefSettings][] = [
       ['image pulled, stopped', {folder: join(scope.folder, 'manifests')}],
       ['the same with prefetch: all', {folder: join(scope.folder, 'all'), prefetch: 'all'}],
     ];
@@ -72,7 +72,7 @@ function createLooks({scope, gate, image, attachment, before}: LooksParts) {
   const {tools, upstreams} = before;
   const [{name: upstream}] = upstreams;
   const pending = new Set<Look>(LOOKS);
-  const done = (name: Look, outcome: Omit<Outcome, 'case'>) => {
+  const done = (name: Look, outcome: Omit<CaseOutcome, 'case'>) => {
     pending.delete(name);
     before.done({case: name, ...outcome});
   };
@@ -88,7 +88,7 @@ function createLooks({scope, gate, image, attachment, before}: LooksParts) {
   }
 
   /** Runs `work` with a backref whose cache is the folder of the settings. */
-  async function through(settings: Settings, ttl: string, work: (host: string) => Promise<void>) {
+  async function through(settings: BackrefSettings, ttl: string, work: (host: string) => Promise<void>) {
     const own = await scope.child();
     try {
       // While the upstream is stopped, retries would only take time.
@@ -100,7 +100,7 @@ function createLooks({scope, gate, image, attachment, before}: LooksParts) {
   }
 
   /** Looks through a new backref on the settings' folder while the upstream is stopped. */
-  async function stopped(settings: Settings, name: Look, find: Find) {
+  async function stopped(settings: BackrefSettings, name: Look, find: Find) {
     await gate.stop();
     await through(settings, '0s', (host) => look(name, host, find));
     await gate.start();
@@ -128,7 +128,7 @@ function judge(
   upstream: string,
   look: Look,
   fault: string | undefined,
-): Pick<Outcome, 'fault' | 'note'> {
+): Pick<CaseOutcome, 'fault' | 'note'> {
   const limit = limits.find((each) => each.look === look && (each.upstream ?? upstream) === upstream);
   if (!limit) return {fault};
   if (fault === undefined) return {fault: `found, though the table says "${limit.because}"`};

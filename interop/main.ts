@@ -4,7 +4,7 @@ import type {Scope} from '../rig/scope.ts';
 import {findTools} from '../rig/tools.ts';
 import {runPart, toolsOf} from './part.ts';
 import {matching} from './parts.ts';
-import {count, type Row, tables} from './report.ts';
+import {type ClientRow, count, tables} from './report.ts';
 
 const USAGE = `Pulls a multi-arch image with real clients through backref from real registries, looks through backref for
 what real tools attached to an image there, and pushes and attaches with real tools through backref.
@@ -17,16 +17,16 @@ what real tools attached to an image there, and pushes and attaches with real to
 /** Milliseconds; most of it is for building the tools, once. */
 const TIME_LIMIT = 45 * 60_000;
 
-interface Result {
+interface PartResult {
   section: string;
   cases: readonly string[];
-  rows: Row[];
+  rows: ClientRow[];
 }
 
-async function run(scope: Scope, only: string): Promise<Result[]> {
+async function run(scope: Scope, only: string): Promise<PartResult[]> {
   const parts = matching(only);
   const tools = await findTools(scope, toolsOf(parts), say);
-  const results: Result[] = [];
+  const results: PartResult[] = [];
   for (const part of parts) {
     const {section, cases} = part;
     results.push({section, cases, rows: await runPart(scope, part, tools, say)});

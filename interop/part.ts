@@ -2,10 +2,10 @@ import type {Scope} from '../rig/scope.ts';
 import type {Tool, Toolbox} from '../rig/tools.ts';
 import {startRegistry, UPSTREAM_TOOLS, type UpstreamName} from '../rig/upstreams.ts';
 import {inParallel} from './parallel.ts';
-import {type Outcome, outcomeText, type Row} from './report.ts';
+import {type CaseOutcome, type ClientRow, outcomeText} from './report.ts';
 
 /** A registry that runs for a part. */
-interface Upstream {
+interface RunningUpstream {
   name: UpstreamName;
   /** `http://host:port` */
   url: string;
@@ -15,9 +15,9 @@ interface Upstream {
 export interface Before {
   tools: Toolbox;
   /** The table's upstreams, in its order. */
-  upstreams: readonly [Upstream, ...Upstream[]];
+  upstreams: readonly [RunningUpstream, ...RunningUpstream[]];
   /** Called with each case when it is done. */
-  done(outcome: Outcome): void;
+  done(outcome: CaseOutcome): void;
 }
 
 /** The address of an upstream. @throws Error when the table does not have it */
@@ -66,14 +66,14 @@ export async function runPart(
   part: Part,
   tools: Toolbox,
   say: (line: string) => void,
-): Promise<Row[]> {
-  const rows: Row[] = [];
+): Promise<ClientRow[]> {
+  const rows: ClientRow[] = [];
   const jobs: (() => Promise<void>)[] = [];
   for (const names of part.before) {
     const upstream = names.map((name) => upstreamText(name, tools)).join(' and ');
     const lacking = names.map((name) => UPSTREAM_TOOLS[name]).filter((tool) => tools.missing.has(tool));
     const [first, ...more] = names;
-    const start = async (name: UpstreamName): Promise<Upstream> => {
+    const start = async (name: UpstreamName): Promise<RunningUpstream> => {
       const {url} = await startRegistry(scope, tools, name);
       await part.fill(url);
       return {name, url};
@@ -82,7 +82,7 @@ export async function runPart(
       lacking.length === 0 ? [await start(first), ...(await Promise.all(more.map(start)))] : undefined;
     for (const contender of part.contenders) {
       const missing = [...lacking, ...contender.tools].find((each) => tools.missing.has(each));
-      const row: Row = {
+      const row: ClientRow = {
         upstream,
         client: withVersion(contender, tools),
         outcomes: [],
@@ -91,7 +91,7 @@ export async function runPart(
       rows.push(row);
       if (missing) say(`${upstream}, ${contender.name}: not run, ${row.missing}`);
       if (missing || !upstreams) continue;
-      const done = (outcome: Outcome) => {
+      const done = (outcome: CaseOutcome) => {
         row.outcomes.push(outcome);
         say(`${upstream}, ${row.client}: ${outcomeText(outcome)}`);
       };

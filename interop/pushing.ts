@@ -3,12 +3,12 @@ import type {UpstreamName} from '../rig/upstreams.ts';
 import {type Before, urlOf} from './part.ts';
 import {expectInUpstream, expectKept, expectUntouched, findThroughBackref} from './pushes/judge.ts';
 import {PLACES, type PlaceKind, startGround} from './pushes/places.ts';
-import {OURS, type Push} from './pushes/push.ts';
+import {OURS, type ToolPush} from './pushes/push.ts';
 import {messageOf} from './report.ts';
 import {slug} from './slug.ts';
 
 /** Tries one way to push in all modes, each with its own backref and repository. */
-export async function runPushes(parent: Scope, push: Push, before: Before): Promise<void> {
+export async function runPushes(parent: Scope, push: ToolPush, before: Before): Promise<void> {
   for (const kind of PLACES) {
     const scope = await parent.child();
     const began = Date.now();
@@ -26,7 +26,7 @@ export async function runPushes(parent: Scope, push: Push, before: Before): Prom
  * written, it has the same content; otherwise it is unchanged.
  * @returns the number of requests that reached the upstream until then
  */
-async function pushAndFind(scope: Scope, push: Push, kind: PlaceKind, before: Before): Promise<number> {
+async function pushAndFind(scope: Scope, push: ToolPush, kind: PlaceKind, before: Before): Promise<number> {
   const {tools} = before;
   const upstreamUrl = (name: UpstreamName) => urlOf(before, name);
   const repository = `push/${slug(push.name)}/${slug(kind.name)}`;

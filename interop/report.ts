@@ -1,7 +1,7 @@
 import {table} from '../rig/page.ts';
 
 /** Of one case. */
-export interface Outcome {
+export interface CaseOutcome {
   case: string;
   /** Why it failed; undefined when it passed. */
   fault: string | undefined;
@@ -13,23 +13,23 @@ export interface Outcome {
 }
 
 /** The result of one client with one upstream. */
-export interface Row {
+export interface ClientRow {
   /** Including the version. */
   upstream: string;
   /** Including the version, if known. */
   client: string;
-  outcomes: Outcome[];
+  outcomes: CaseOutcome[];
   /** The missing tool, when no case was run. */
   missing: string | undefined;
 }
 
 /** The tables, one for each upstream, clients by cases, as Markdown. */
-export function tables(rows: readonly Row[], cases: readonly string[]): string {
+export function tables(rows: readonly ClientRow[], cases: readonly string[]): string {
   const upstreams = [...new Set(rows.map(({upstream}) => upstream))];
   return upstreams.map((upstream) => tableOf(upstream, rows, cases)).join('\n\n');
 }
 
-function tableOf(upstream: string, rows: readonly Row[], cases: readonly string[]): string {
+function tableOf(upstream: string, rows: readonly ClientRow[], cases: readonly string[]): string {
   const own = rows.filter((row) => row.upstream === upstream);
   return table([
     [`in front of ${upstream}`, ...cases],
@@ -37,7 +37,7 @@ function tableOf(upstream: string, rows: readonly Row[], cases: readonly string[
   ]);
 }
 
-function cell({outcomes, missing}: Row, name: string, column: number): string {
+function cell({outcomes, missing}: ClientRow, name: string, column: number): string {
   if (missing && column === 0) return `not run: ${oneLine(missing)}`;
   const outcome = outcomes.find((each) => each.case === name);
   // A contender reports every case that it has.
@@ -46,7 +46,7 @@ function cell({outcomes, missing}: Row, name: string, column: number): string {
 }
 
 /** An outcome, for the progress output. */
-export function outcomeText({case: name, fault, note, ms, asked}: Outcome): string {
+export function outcomeText({case: name, fault, note, ms, asked}: CaseOutcome): string {
   const result = fault === undefined ? `✓${note ? ` (${note})` : ''}` : `✗ ${fault}`;
   return `${name} ${result} (${ms} ms, ${asked} upstream)`;
 }
@@ -57,7 +57,7 @@ export const messageOf = (error: unknown): string => (error instanceof Error ? e
 const oneLine = (text: string): string => text.replace(/\s+/g, ' ').replaceAll('|', '\\|').slice(0, 200);
 
 /** How many cases passed and failed; a client whose tool is missing counts in neither. */
-export function count(rows: readonly Row[]): {passed: number; failed: number} {
+export function count(rows: readonly ClientRow[]): {passed: number; failed: number} {
   const outcomes = rows.flatMap((row) => row.outcomes);
   const failed = outcomes.filter(({fault}) => fault !== undefined).length;
   return {passed: outcomes.length - failed, failed};

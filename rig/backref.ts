@@ -11,7 +11,7 @@ export const BUILT = fileURLToPath(new URL('../dist/cli/main.js', import.meta.ur
 /** The flags of `npm start` and of the container image. */
 export const NODE_FLAGS = ['--max-semi-space-size=4'];
 
-export interface BackrefOptions {
+export interface BackrefProcessOptions {
   /** `SOURCES` or `BUILT`. */
   main: string;
   /** `http://host:port` of the registry behind it, served as `docker.io` and as the default. */
@@ -38,7 +38,7 @@ export interface RunningBackref {
 /** Starts backref as a mirror of one registry. @throws Error with its output when it does not get ready. */
 export const startBackref = (
   scope: Scope,
-  {main, upstream, folder, ttl, prefetch, headersTimeout, prefix}: BackrefOptions,
+  {main, upstream, folder, ttl, prefetch, headersTimeout, prefix}: BackrefProcessOptions,
 ): Promise<RunningBackref> =>
   serveRegistries(scope, {
     main,
@@ -60,7 +60,7 @@ export const startBackref = (
     },
   });
 
-export interface ServeOptions extends Pick<BackrefOptions, 'main' | 'folder' | 'prefix'> {
+export interface ServeOptions extends Pick<BackrefProcessOptions, 'main' | 'folder' | 'prefix'> {
   /** As in the configuration. */
   registries: Record<string, unknown>;
 }

@@ -2,7 +2,7 @@ import {readFile, writeFile} from 'node:fs/promises';
 import {fileURLToPath} from 'node:url';
 
 /** Pages with generated sections, relative to the project. */
-export type Page =
+export type GeneratedPage =
   | 'README.md'
   | 'docs/clients.md'
   | 'docs/conformance.md'
@@ -13,7 +13,7 @@ export type Page =
  * Replaces the text of a page between `<!-- NAME:begin -->` and `<!-- NAME:end -->`.
  * @throws Error when the page does not have the two markers, in this order.
  */
-export async function writeSection(page: Page, name: string, text: string): Promise<void> {
+export async function writeSection(page: GeneratedPage, name: string, text: string): Promise<void> {
   const path = fileURLToPath(new URL(`../${page}`, import.meta.url));
   const before = await readFile(path, 'utf8');
   const [begin, end] = [`<!-- ${name}:begin -->`, `<!-- ${name}:end -->`];

@@ -17,7 +17,7 @@ export interface RunningRegistry {
   process: Started;
 }
 
-export interface RegistryOptions {
+export interface UpstreamOptions {
   /** Makes it a mirror of this URL; not olareg, which cannot be one. */
   mirrorOf?: string;
   /** The command to run it under, e.g. `taskset`. */
@@ -32,7 +32,7 @@ export async function startRegistry(
   scope: Scope,
   tools: Toolbox,
   name: UpstreamName,
-  {mirrorOf, prefix = []}: RegistryOptions = {},
+  {mirrorOf, prefix = []}: UpstreamOptions = {},
 ): Promise<RunningRegistry> {
   const port = await ownPort();
   const url = `http://127.0.0.1:${port}`;

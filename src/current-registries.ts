@@ -3,9 +3,9 @@ import type {Clock} from './clock.ts';
 import type {RegistryConfig} from './config.ts';
 import type {Events} from './events.ts';
 import {createRegistries, type PushPolicy, type Registries, type Registry} from './registry/registries.ts';
-import {createUpstream} from './upstream/client.ts';
+import {createUpstream, type UpstreamClient} from './upstream/client.ts';
 import {createEmptyUpstream} from './upstream/empty.ts';
-import type {Upstream, UpstreamWriter} from './upstream/port.ts';
+import type {UpstreamWriter} from './upstream/port.ts';
 
 /** What a change of the configuration did to the registries, by name. */
 export interface RegistryChanges {
@@ -28,12 +28,10 @@ export interface CurrentRegistries {
   close(): void;
 }
 
-type Client = Upstream & UpstreamWriter;
-
 /** A registry, and what it was made of. */
 interface Built {
   entry: RegistryConfig;
-  client: Client | undefined;
+  client: UpstreamClient | undefined;
   registry: Registry;
 }
 
@@ -99,7 +97,7 @@ const registriesOf = (built: ReadonlyMap<string, Built>): Registries => {
   );
 };
 
-function registryOf(entry: RegistryConfig, client: Client | undefined): Registry {
+function registryOf(entry: RegistryConfig, client: UpstreamClient | undefined): Registry {
   const {name, aliases, hosts, library, tags, referrers, maxManifest} = entry;
   return {
     name,

@@ -65,7 +65,7 @@ const SCRUB_STEP_MS = 60_000;
 const FIND_STORE = 'find the blob store';
 
 /** A server whose storage is open. */
-interface Running {
+interface OpenServer {
   lock: FolderLock;
   storage: Storage;
   wired: Wired;
@@ -87,7 +87,7 @@ class Server implements BackrefServer {
   /** Names this process, to upstreams and among those that share the metadata. */
   readonly #pseudonym = `backref-${randomUUID()}`;
   readonly #registries: CurrentRegistries;
-  #running: Promise<Running> | undefined;
+  #running: Promise<OpenServer> | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(config: Config, {clock = systemClock, env = process.env}: ServerDeps) {
@@ -128,7 +128,7 @@ class Server implements BackrefServer {
     return this.#closing;
   }
 
-  async #start(): Promise<Running> {
+  async #start(): Promise<OpenServer> {
     const lock = lockStorage(this.#config.storage, (folder, error) =>
       this.#failed(`lock the folder ${folder}`, error),
     );
@@ -146,7 +146,7 @@ class Server implements BackrefServer {
     }
   }
 
-  #wire(lock: FolderLock, storage: Storage): Running {
+  #wire(lock: FolderLock, storage: Storage): OpenServer {
     const config = this.#config;
     const clock = this.#clock;
     const {events} = this;
@@ -197,7 +197,7 @@ class Server implements BackrefServer {
   }
 
   /** Starts the work that no request asks for. */
-  #beginBackground({storage, wired, background}: Running): void {
+  #beginBackground({storage, wired, background}: OpenServer): void {
     const {uploads, garbage, scrub} = this.#config;
     const {maintenance, push} = wired;
     const sweep = () => maintenance.sweepSpools();
@@ -225,7 +225,7 @@ class Server implements BackrefServer {
   }
 
   /** Closes the parts in the order of their dependencies: those that take requests first, those that keep data last. */
-  async #stopRunning({lock, storage, wired, background, socket, listener}: Running): Promise<void> {
+  async #stopRunning({lock, storage, wired, background, socket, listener}: OpenServer): Promise<void> {
     const {content, referrers, push} = wired;
     // Both start to close at once, so that neither accepts anything new.
     await Promise.all([listener.close(this.#config.shutdown.grace), socket.close()]);

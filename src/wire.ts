@@ -12,7 +12,7 @@ import {createCatalog} from './registry/catalog.ts';
 import {createReconcile} from './registry/fallback-tag/reconcile.ts';
 import {createReconciler} from './registry/fallback-tag/reconciler.ts';
 import {createSynthesis} from './registry/fallback-tag/synthesize.ts';
-import {createUpstreamTags} from './registry/fallback-tag/upstream-tag.ts';
+import {createFallbackTagStore} from './registry/fallback-tag/upstream-tag.ts';
 import {createBackup} from './registry/maintenance/backup.ts';
 import {createQuarantineSweep, createSpoolSweep, createUploadExpiry} from './registry/maintenance/expiry.ts';
 import {createGarbage} from './registry/maintenance/garbage.ts';
@@ -55,10 +55,10 @@ export interface WireParts {
 
 /** The parts of one server, or of one library call. */
 export interface Wired {
-  content: Content;
-  referrers: ReferrerParts;
-  push: PushParts;
-  maintenance: Maintenance;
+  content: WiredContent;
+  referrers: WiredReferrers;
+  push: WiredPush;
+  maintenance: WiredMaintenance;
   /** What the routes call. */
   verbs: Verbs;
 }
@@ -105,11 +105,11 @@ export function wireIngest(parts: Pick<WireParts, 'storage' | 'clock' | 'events'
 
 const ingestInto = (
   {storage: {metadata, spools}, clock}: Pick<WireParts, 'storage' | 'clock'>,
-  {lifecycle, tags, memory}: Content,
+  {lifecycle, tags, memory}: WiredContent,
 ): Ingest => createIngest({metadata, spools, lifecycle, tags, memory, clock});
 
 /** Tags, manifests and blobs, and how they are pulled. */
-type Content = ReturnType<typeof wireContent>;
+type WiredContent = ReturnType<typeof wireContent>;
 
 function wireContent(
   {cache}: Pick<Config, 'cache'>,
@@ -154,9 +154,9 @@ function wireContent(
 }
 
 /** Referrers, and how upstreams are asked for them. */
-type ReferrerParts = ReturnType<typeof wireReferrers>;
+type WiredReferrers = ReturnType<typeof wireReferrers>;
 
-function wireReferrers({storage, clock, events}: WireParts, {writeFence, memory, pull, blobs}: Content) {
+function wireReferrers({storage, clock, events}: WireParts, {writeFence, memory, pull, blobs}: WiredContent) {
   const {metadata} = storage;
   const capabilities = createCapabilities(clock, events);
   const fallbackTags = createFallbackTags({metadata, pull});
@@ -173,12 +173,12 @@ function wireReferrers({storage, clock, events}: WireParts, {writeFence, memory,
 }
 
 /** What accepts pushes, and maintains the fallback tags of upstreams. */
-type PushParts = ReturnType<typeof wirePush>;
+type WiredPush = ReturnType<typeof wirePush>;
 
 function wirePush(
   {storage, registries, clock, events}: WireParts,
-  {lifecycle, access, negativeCache, memory, fills, pull, manifests, tags, tagLists}: Content,
-  {capabilities, fallbackTags, discovery, lists}: ReferrerParts,
+  {lifecycle, access, negativeCache, memory, fills, pull, manifests, tags, tagLists}: WiredContent,
+  {capabilities, fallbackTags, discovery, lists}: WiredReferrers,
 ) {
   const {metadata, store, spools, claims, leases} = storage;
   const uploads = createUploads({metadata, spools, lifecycle, coordination: claims, clock});
@@ -187,7 +187,7 @@ function wirePush(
     capabilities,
     discovery,
     pull,
-    upstreamTags: createUpstreamTags({metadata, tags, clock, events}),
+    upstreamTags: createFallbackTagStore({metadata, tags, clock, events}),
     coordination: leases,
     clock,
     events,
@@ -228,9 +228,9 @@ function wirePush(
 }
 
 /** Work that no client's request asks for. */
-type Maintenance = ReturnType<typeof wireMaintenance>;
+type WiredMaintenance = ReturnType<typeof wireMaintenance>;
 
-function wireMaintenance(config: Config, parts: WireParts, content: Content, {uploads}: PushParts) {
+function wireMaintenance(config: Config, parts: WireParts, content: WiredContent, {uploads}: WiredPush) {
   const {storage, registries, clock, events} = parts;
   const {writeFence, memory, lifecycle, tags, tagLists} = content;
   const {metadata, store, spools, claims: coordination} = storage;
@@ -281,7 +281,7 @@ function wireMaintenance(config: Config, parts: WireParts, content: Content, {up
   };
 }
 
-const wireMetrics = ({storage, clock, events}: WireParts, {fills}: Content): Metrics =>
+const wireMetrics = ({storage, clock, events}: WireParts, {fills}: WiredContent): Metrics =>
   createMetrics(events, {
     version: readVersion(),
     fillsInFlight: () => fills.inFlight,

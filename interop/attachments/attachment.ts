@@ -22,7 +22,7 @@ export interface Attachment {
   /** The tools that it needs; the first one's version is shown in the table. */
   tools: readonly [Tool, ...Tool[]];
   /** The looks that must find nothing, and why; all others must find it. */
-  limits: readonly Limit[];
+  limits: readonly KnownLimit[];
   /** Attaches to the image of this place, whose scope outlives all looks. @throws Error when it is refused. */
   attach(place: Place): Promise<Find>;
 }
@@ -38,7 +38,7 @@ export const LOOKS = [
 export type Look = (typeof LOOKS)[number];
 
 /** A look that cannot find anything, because of how the tool or the upstream works. */
-export interface Limit {
+export interface KnownLimit {
   look: Look;
   /** Only with this upstream. */
   upstream?: string;

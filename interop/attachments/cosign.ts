@@ -1,7 +1,7 @@
 import {join} from 'node:path';
 import type {Scope} from '../../rig/scope.ts';
 import {cleanEnvironment} from '../clients/client.ts';
-import {type Attachment, type Limit, reference} from './attachment.ts';
+import {type Attachment, type KnownLimit, reference} from './attachment.ts';
 
 // Offline: without the public transparency log and the signing configuration that names it.
 const OFFLINE = ['--use-signing-config=false', '--tlog-upload=false', '--allow-http-registry', '-y'];
@@ -26,7 +26,7 @@ export const cosignTag = signing(
   ],
 );
 
-function signing(name: string, format: readonly string[], limits: readonly Limit[]): Attachment {
+function signing(name: string, format: readonly string[], limits: readonly KnownLimit[]): Attachment {
   return {
     name,
     tools: ['cosign'],

@@ -1,7 +1,7 @@
 import {writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import {cleanEnvironment, expectSame} from '../clients/client.ts';
-import {type Attachment, type Limit, type Place, reference} from './attachment.ts';
+import {type Attachment, type KnownLimit, type Place, reference} from './attachment.ts';
 
 export const API = ['--distribution-spec', 'v1.1-referrers-api'];
 export const TAG = ['--distribution-spec', 'v1.1-referrers-tag'];
@@ -23,7 +23,7 @@ function orasWith(
   name: string,
   attaching: readonly string[],
   looking: readonly string[],
-  limits: readonly Limit[],
+  limits: readonly KnownLimit[],
 ): Attachment {
   return {
     name,

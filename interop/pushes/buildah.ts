@@ -4,10 +4,10 @@ import type {Scope} from '../../rig/scope.ts';
 import type {Toolbox} from '../../rig/tools.ts';
 import {cleanEnvironment, expectSame} from '../clients/client.ts';
 import {containerStorage} from '../clients/container-storage.ts';
-import {oneImage, type Push, pushedTag} from './push.ts';
+import {oneImage, pushedTag, type ToolPush} from './push.ts';
 
 /** Buildah, which pushes an image that it built. */
-export const buildah: Push = {
+export const buildah: ToolPush = {
   name: 'Buildah, push',
   tools: ['buildah'],
   overlay: 'allow',

@@ -4,10 +4,10 @@ import type {Image} from '../../rig/image.ts';
 import {cleanEnvironment, expectAll} from '../clients/client.ts';
 import {hashFiles} from '../clients/copied-files.ts';
 import {crane as puller} from '../clients/copiers.ts';
-import {OURS, oneImage, type Push, pulledBy, pushedTag, type Target} from './push.ts';
+import {OURS, oneImage, type PushTarget, pulledBy, pushedTag, type ToolPush} from './push.ts';
 
 /** crane, which pushes from a folder, copies within a registry, and adds a layer to an existing image. */
-export const crane: readonly Push[] = [
+export const crane: readonly ToolPush[] = [
   {
     name: 'crane, push',
     tools: ['crane'],
@@ -62,5 +62,5 @@ export const crane: readonly Push[] = [
   },
 ];
 
-const run = ({scope, tools}: Pick<Target, 'scope' | 'tools'>, args: readonly string[]): Promise<string> =>
+const run = ({scope, tools}: Pick<PushTarget, 'scope' | 'tools'>, args: readonly string[]): Promise<string> =>
   scope.run(tools.path('crane'), ['--insecure', ...args], {env: cleanEnvironment(scope)});

@@ -1,9 +1,9 @@
 import {expectAll, expectSame} from '../clients/client.ts';
 import {startEngine} from '../clients/docker.ts';
-import {oneImage, type Push, pushedTag} from './push.ts';
+import {oneImage, pushedTag, type ToolPush} from './push.ts';
 
 /** Docker Engine, which pushes its own platform of an image. */
-export const docker: Push = {
+export const docker: ToolPush = {
   name: 'Docker Engine, push',
   tools: ['dockerd', 'docker'],
   overlay: 'allow',

@@ -1,8 +1,8 @@
 import type {Seen} from '../../rig/gate.ts';
 import {expectSame} from '../clients/client.ts';
 import {LISTS, pullReferrers, pullWhole} from './content.ts';
-import type {Behind, Ground} from './places.ts';
-import type {Pushed} from './push.ts';
+import type {Ground, RegistryBehind} from './places.ts';
+import type {PushedContent} from './push.ts';
 
 /** Its index changes with each referrer, so it is read each time before it is written. */
 const FALLBACK_TAG = /\/sha(256|512)-/;
@@ -14,7 +14,7 @@ interface Found {
 }
 
 /** Pulls everything that was pushed through backref and hashes each byte. @throws Error */
-export async function findThroughBackref({url, image}: Ground, pushed: Pushed): Promise<Found> {
+export async function findThroughBackref({url, image}: Ground, pushed: PushedContent): Promise<Found> {
   const manifests = await pullManifests(url, pushed);
   const {subject, count} = pushed.attached;
   const referrers = await pullReferrers(url, image.repository, LISTS.api(subject), subject);
@@ -25,9 +25,9 @@ export async function findThroughBackref({url, image}: Ground, pushed: Pushed): 
 
 /** Checks that the upstream has the same. @throws Error */
 export async function expectInUpstream(
-  {name, url}: Behind,
+  {name, url}: RegistryBehind,
   {image}: Ground,
-  pushed: Pushed,
+  pushed: PushedContent,
   found: Found,
 ): Promise<void> {
   const {subject} = pushed.attached;
@@ -38,7 +38,11 @@ export async function expectInUpstream(
 }
 
 /** Checks that the upstream was only read and is unchanged, and that backref still serves it. @throws Error */
-export async function expectUntouched({url}: Behind, ground: Ground, seen: readonly Seen[]): Promise<void> {
+export async function expectUntouched(
+  {url}: RegistryBehind,
+  ground: Ground,
+  seen: readonly Seen[],
+): Promise<void> {
   const write = seen.find(({method}) => method !== 'GET' && method !== 'HEAD');
   if (write) throw new Error(`the upstream was written to: ${write.method} ${write.url}`);
   const {repository, tag, index} = ground.image;
@@ -67,7 +71,7 @@ export function expectKept(before: readonly Seen[], during: readonly Seen[]): vo
     );
 }
 
-async function pullManifests(url: string, {manifests}: Pushed): Promise<string[]> {
+async function pullManifests(url: string, {manifests}: PushedContent): Promise<string[]> {
   const digests: string[] = [];
   for (const {repository, reference, digest} of manifests) {
     const found = await pullWhole(url, repository, reference);

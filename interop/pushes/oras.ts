@@ -3,12 +3,12 @@ import {join} from 'node:path';
 import {noise, sha256} from '../../rig/image.ts';
 import {API, attach, discover, TAG} from '../attachments/oras.ts';
 import {cleanEnvironment, expectSame} from '../clients/client.ts';
-import {oneImage, type Push, type Pushed, pushedTag, type Target} from './push.ts';
+import {oneImage, type PushedContent, type PushTarget, pushedTag, type ToolPush} from './push.ts';
 
 const FILE = {name: 'artifact.bin', bytes: noise('oras', 300_000)};
 
 /** oras, which pushes files as an artifact, and attaches in both ways. */
-export const oras: readonly Push[] = [
+export const oras: readonly ToolPush[] = [
   {
     name: 'oras, push',
     tools: ['oras'],
@@ -35,12 +35,12 @@ export const oras: readonly Push[] = [
 ];
 
 /** Looks through backref in the way that it attached, and directly in the way that the upstream supports. */
-function attaching(name: string, how: readonly string[]): Push {
+function attaching(name: string, how: readonly string[]): ToolPush {
   return {
     name,
     tools: ['oras'],
     overlay: 'deny',
-    async push(target: Target): Promise<Pushed> {
+    async push(target: PushTarget): Promise<PushedContent> {
       const attached = [
         await attach(target, how, 'application/vnd.example.sbom+json'),
         await attach(target, how, 'application/vnd.example.report+json'),

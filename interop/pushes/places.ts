@@ -31,7 +31,7 @@ export const PLACES: readonly PlaceKind[] = [
 const BASE = buildImage('source/base', '1', 'oci');
 
 /** The registry behind a backref. */
-export interface Behind {
+export interface RegistryBehind {
   name: UpstreamName;
   /** Its own, not that of the gate before it. */
   url: string;
@@ -47,7 +47,7 @@ export interface Ground {
   /** The image in the repository before the push: in the upstream, or, without one, in backref. */
   image: Image;
   /** undefined for a hosted registry */
-  behind: Behind | undefined;
+  behind: RegistryBehind | undefined;
 }
 
 export interface GroundOptions {
@@ -86,7 +86,7 @@ export async function startGround(
   return {url, host, image, behind};
 }
 
-async function openBehind(scope: Scope, name: UpstreamName, url: string): Promise<Behind> {
+async function openBehind(scope: Scope, name: UpstreamName, url: string): Promise<RegistryBehind> {
   const gate = await createGate(url);
   scope.defer(gate.stop);
   return {name, url, gate};

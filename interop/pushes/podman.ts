@@ -2,10 +2,10 @@ import {readFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import {expectAll, expectSame} from '../clients/client.ts';
 import {podmanIn} from '../clients/podman.ts';
-import {oneImage, type Push, pushedTag} from './push.ts';
+import {oneImage, pushedTag, type ToolPush} from './push.ts';
 
 /** Podman, which pushes its own platform of an image and recompresses the layers. */
-export const podman: Push = {
+export const podman: ToolPush = {
   name: 'Podman, push',
   tools: ['podman'],
   overlay: 'allow',

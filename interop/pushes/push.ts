@@ -7,13 +7,13 @@ import type {Client} from '../clients/client.ts';
 export const OURS = buildImage('source/ours', '2', 'oci');
 
 /** A repository that has an image, and into which something is pushed. */
-export interface Target extends Place {
+export interface PushTarget extends Place {
   /** The source of `OURS` for tools that copy: `host:port/name:tag` of a registry without a proxy. */
   source: string;
 }
 
 /** One way in which a tool pushes. */
-export interface Push {
+export interface ToolPush {
   /** Its name in the table. */
   name: string;
   /** The tools that it needs; the first one's version is shown in the table. */
@@ -21,11 +21,11 @@ export interface Push {
   /** The value of `overlay.tags` that it needs in front of an upstream: `deny` for what belongs to an image. */
   overlay: 'deny' | 'allow';
   /** Pushes into the repository of the target, whose scope outlives all looks. @throws Error when it is refused. */
-  push(target: Target): Promise<Pushed>;
+  push(target: PushTarget): Promise<PushedContent>;
 }
 
 /** The content after a push. */
-export interface Pushed {
+export interface PushedContent {
   /** Manifests that can be pulled. */
   manifests: readonly {repository: string; reference: string; digest?: string}[];
   /** The number of referrers that this digest has. */
@@ -40,7 +40,7 @@ export interface Pushed {
 export const pushedTag = ({host, image}: Place): string => `${host}/${image.repository}:${OURS.tag}`;
 
 /** One image pushed under that tag, with nothing attached. */
-export const oneImage = ({image}: Place, digest: string, find: Find): Pushed => ({
+export const oneImage = ({image}: Place, digest: string, find: Find): PushedContent => ({
   manifests: [{repository: image.repository, reference: OURS.tag, digest}],
   attached: {subject: digest, count: 0},
   find,

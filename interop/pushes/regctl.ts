@@ -3,10 +3,10 @@ import {join} from 'node:path';
 import type {Place} from '../attachments/attachment.ts';
 import {cleanEnvironment, expectAll} from '../clients/client.ts';
 import {everyDigest, hashFiles} from '../clients/copied-files.ts';
-import {OURS, oneImage, type Push, pushedTag} from './push.ts';
+import {OURS, oneImage, pushedTag, type ToolPush} from './push.ts';
 
 /** regctl, which copies an image together with its referrers. */
-export const regctl: Push = {
+export const regctl: ToolPush = {
   name: 'regctl, image copy --referrers',
   tools: ['regctl'],
   overlay: 'allow',

@@ -1,10 +1,10 @@
 import type {Attachment} from '../attachments/attachment.ts';
 import {cosignBundle, cosignTag} from '../attachments/cosign.ts';
 import {notation as notationSigning} from '../attachments/notation.ts';
-import type {Push, Target} from './push.ts';
+import type {PushTarget, ToolPush} from './push.ts';
 
 /** cosign, whose old signatures are images without a subject, under a tag that names the signed digest. */
-export const cosign: readonly Push[] = [
+export const cosign: readonly ToolPush[] = [
   referring(cosignBundle),
   {
     name: cosignTag.name,
@@ -23,15 +23,15 @@ export const cosign: readonly Push[] = [
   },
 ];
 
-export const notation: Push = referring(notationSigning);
+export const notation: ToolPush = referring(notationSigning);
 
 /** A tool whose signature refers to the image. */
-function referring({name, tools, attach}: Attachment): Push {
+function referring({name, tools, attach}: Attachment): ToolPush {
   return {
     name,
     tools,
     overlay: 'deny',
-    push: async (target: Target) => ({
+    push: async (target: PushTarget) => ({
       manifests: [],
       attached: {subject: target.image.index.digest, count: 1},
       find: await attach(target),

@@ -1,9 +1,9 @@
 import {cleanEnvironment} from '../clients/client.ts';
 import {skopeo as puller} from '../clients/copiers.ts';
-import {OURS, oneImage, type Push, pulledBy, pushedTag} from './push.ts';
+import {OURS, oneImage, pulledBy, pushedTag, type ToolPush} from './push.ts';
 
 /** skopeo, which copies a whole index from one registry to another. */
-export const skopeo: Push = {
+export const skopeo: ToolPush = {
   name: 'skopeo, copy',
   tools: ['skopeo'],
   overlay: 'allow',

@@ -1,7 +1,7 @@
 import {type IncomingMessage, request} from 'node:http';
 import {connect} from 'node:net';
 import {errorCode} from '../error-code.ts';
-import type {Commands} from './commands.ts';
+import type {Commands, CommandTask} from './commands.ts';
 import {type Failure, messagesOf, socketPath} from './protocol.ts';
 
 /** How long a running server may take to begin its answer. */
@@ -10,11 +10,6 @@ const ANSWER_TIMEOUT_MS = 10_000;
 /** The server stopped before the command was done. It can be run again, on whatever process then uses the folder. */
 export class ServerStopped extends Error {
   override readonly name = 'ServerStopped';
-}
-
-interface Task<Progress> {
-  signal: AbortSignal;
-  progress(state: Progress): void;
 }
 
 /**
@@ -39,7 +34,7 @@ export async function connectCommands(folder: string): Promise<Commands | undefi
 }
 
 /** For a command that is too short to report progress or to be interrupted. */
-const SHORT: Task<unknown> = {signal: new AbortController().signal, progress: () => {}};
+const SHORT: CommandTask<unknown> = {signal: new AbortController().signal, progress: () => {}};
 
 async function isReachable(path: string): Promise<boolean> {
   try {
@@ -54,7 +49,7 @@ async function run<Progress, Result>(
   path: string,
   command: string,
   options: Record<string, unknown>,
-  {signal, progress}: Task<Progress>,
+  {signal, progress}: CommandTask<Progress>,
 ): Promise<Result> {
   try {
     const response = await post(path, command, JSON.stringify(options), signal);

@@ -13,6 +13,12 @@ export interface IndexCommandOptions extends IndexOptions {
   repository: string;
 }
 
+/** How a long command is interrupted and reports its progress. */
+export interface CommandTask<State> {
+  signal: AbortSignal;
+  progress(state: State): void;
+}
+
 /** An operator's commands on a store, in this process or over the local socket of the server that uses the store. */
 export interface Commands {
   /** Rebuilds the index of referrers from the stored manifests. @throws the signal's reason */

@@ -6,7 +6,7 @@ import {parseDigest} from '../oci/digest.ts';
 import {parseName, parseReference} from '../oci/name.ts';
 import {parseUploadId} from '../oci/upload.ts';
 import type {IngestRequest} from '../registry/maintenance/ingest.ts';
-import type {Commands} from './commands.ts';
+import type {Commands, CommandTask} from './commands.ts';
 import {type Failure, lineOf, type Message, NDJSON, socketPath} from './protocol.ts';
 
 /** Receives commands for a running server from anyone who may write into its data folder. */
@@ -21,14 +21,9 @@ export interface AdminSocket {
   close(): Promise<void>;
 }
 
-interface Task {
-  signal: AbortSignal;
-  progress(state: unknown): void;
-}
-
 const STOPPED: Failure = {message: 'the server is being stopped', stopped: true};
 
-type Run = (options: Record<string, unknown>, task: Task) => Promise<unknown>;
+type CommandHandler = (options: Record<string, unknown>, task: CommandTask<unknown>) => Promise<unknown>;
 
 interface AdminSocketParts {
   /** The data folder; it is created if it does not exist. */
@@ -93,8 +88,8 @@ export function createAdminSocket({folder, commands, failed}: AdminSocketParts):
 }
 
 /** What is run for each path. */
-const handlersOf = (commands: Commands): ReadonlyMap<string | undefined, Run> =>
-  new Map<string | undefined, Run>([
+const handlersOf = (commands: Commands): ReadonlyMap<string | undefined, CommandHandler> =>
+  new Map<string | undefined, CommandHandler>([
     ['/reindex', (_options, task) => commands.reindex(task)],
     ['/collect', (options, task) => commands.collect({...parseCollect(options), ...task})],
     ['/verify', ({dryRun}, task) => commands.verify({dryRun: dryRun === true, ...task})],

@@ -10,7 +10,7 @@ export interface GcFlags extends ConfigOptions {
   json?: boolean;
 }
 
-interface Counts {
+interface GarbageCounts {
   uploads: number;
   indexes: number;
   links: number;
@@ -20,11 +20,11 @@ interface Counts {
 }
 
 const wording = {
-  progress: ({done, manifests, blobs, bytes}: Counts & {done: number}): [number, string] => [
+  progress: ({done, manifests, blobs, bytes}: GarbageCounts & {done: number}): [number, string] => [
     done,
     `removed ${count(manifests, 'manifest')}, ${count(blobs, 'blob')}, ${humanSize(bytes)}`,
   ],
-  result: ({uploads, indexes, links, manifests, blobs, bytes}: Counts): string =>
+  result: ({uploads, indexes, links, manifests, blobs, bytes}: GarbageCounts): string =>
     [
       `Removed ${count(manifests, 'manifest')} and ${count(blobs, 'blob')} that nothing refers to: ${count(bytes, 'byte')}.`,
       `Also dropped: ${count(links, 'pushed blob')} that no manifest names, ${count(uploads, 'expired upload')}, ${count(indexes, 'generated fallback list')}.`,
@@ -41,7 +41,7 @@ export async function gc({grace: text, ...flags}: GcFlags, io: CommandIo): Promi
   if (text !== undefined && grace === undefined) {
     return misused(`--grace "${text}" is not a duration: write 500ms, 60s, 5m, 12h, 7d or 0.`, flags, io);
   }
-  return runCommand<Counts & {done: number}, Counts>(flags, io, {
+  return runCommand<GarbageCounts & {done: number}, GarbageCounts>(flags, io, {
     wording,
     check: expectStore,
     run: (commands, config, task) => commands.collect({...task, grace: grace ?? config.garbage.grace}),

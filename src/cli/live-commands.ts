@@ -1,7 +1,7 @@
 import {access} from 'node:fs/promises';
 import {constants} from 'node:os';
 import {connectCommands} from '../admin/client.ts';
-import type {Commands} from '../admin/commands.ts';
+import type {Commands, CommandTask} from '../admin/commands.ts';
 import {patientClock} from '../clock.ts';
 import type {Config} from '../config.ts';
 import {type ConfigOptions, loadConfiguration} from './configuration.ts';
@@ -19,18 +19,12 @@ class InterruptedBySignal extends Error {
   }
 }
 
-/** How a long command is interrupted and reports its progress. */
-export interface Task<State> {
-  signal: AbortSignal;
-  progress(state: State): void;
-}
-
 /** A command that works on a store, beside its server if one is running. */
 export interface LiveCommand<State, Result> {
   wording: Wording<State, Result>;
   /** Runs before the store is opened. @throws Error that says why the command makes no sense */
   check?(config: Config): Promise<void>;
-  run(commands: Commands, config: Config, task: Task<State>): Promise<Result>;
+  run(commands: Commands, config: Config, task: CommandTask<State>): Promise<Result>;
   /** Default: 0. */
   exitCodeOf?(result: Result): number;
 }

@@ -17,7 +17,7 @@ const JSON_STEPS = ['--json', 'write one line of JSON for each step and for the 
 const collect = (value: string, earlier: readonly string[] = []): string[] => [...earlier, value];
 
 /** Runs a command; its module is loaded only when it is called. @returns the exit code. */
-type Run = (command: () => Promise<number>) => Promise<void>;
+type RunCommand = (command: () => Promise<number>) => Promise<void>;
 
 /**
  * Runs one command line.
@@ -47,7 +47,7 @@ const problemOf = ({code, message}: CommanderError): string =>
 const onOneLine = (error: string): string => error.replace(/\n(?=\(Did you mean)/, ' ');
 
 /** The commands with their options. @param json whether errors are reported as JSON, so that none is written here. */
-export function createProgram(io: CommandIo, json: boolean, run: Run): Command {
+export function createProgram(io: CommandIo, json: boolean, run: RunCommand): Command {
   const version = readVersion();
   const program = new Command('backref')
     .description('A proxy and cache for OCI registries')
@@ -66,7 +66,7 @@ export function createProgram(io: CommandIo, json: boolean, run: Run): Command {
   return program;
 }
 
-function addServerCommands(program: Command, version: string, io: CommandIo, run: Run): void {
+function addServerCommands(program: Command, version: string, io: CommandIo, run: RunCommand): void {
   program
     .command('serve')
     .description('serve the configured registries until SIGTERM or SIGINT')
@@ -82,7 +82,7 @@ function addServerCommands(program: Command, version: string, io: CommandIo, run
     .action((options) => run(async () => (await import('./health.ts')).health(options, io)));
 }
 
-function addArtifactCommands(program: Command, io: CommandIo, run: Run): void {
+function addArtifactCommands(program: Command, io: CommandIo, run: RunCommand): void {
   program
     .command('attach')
     .description(
@@ -116,7 +116,7 @@ function addArtifactCommands(program: Command, io: CommandIo, run: Run): void {
     );
 }
 
-function addStoreCommands(program: Command, io: CommandIo, run: Run): void {
+function addStoreCommands(program: Command, io: CommandIo, run: RunCommand): void {
   program
     .command('reindex')
     .description(
@@ -175,7 +175,7 @@ function addStoreCommands(program: Command, io: CommandIo, run: Run): void {
     );
 }
 
-function addConfigCommands(program: Command, io: CommandIo, run: Run): void {
+function addConfigCommands(program: Command, io: CommandIo, run: RunCommand): void {
   const config = program.command('config').description('inspect the configuration without serving');
 
   config

@@ -14,7 +14,7 @@ export interface CommandIo {
 }
 
 /** Reports what a long command does. */
-export interface Report<State, Result> {
+export interface CommandReport<State, Result> {
   progress(state: State): void;
   result(result: Result): void;
   error(error: unknown): void;
@@ -28,7 +28,7 @@ export interface Wording<State, Result> {
 }
 
 /** For machines: one line of JSON on stdout for each message; the last one has `result` or `error`. */
-export function createJsonReport<State, Result>({stdout}: CommandIo): Report<State, Result> {
+export function createJsonReport<State, Result>({stdout}: CommandIo): CommandReport<State, Result> {
   const write = (message: object) => void stdout.write(`${JSON.stringify(message)}\n`);
   return {
     progress: (progress) => write({progress}),
@@ -41,7 +41,7 @@ export function createJsonReport<State, Result>({stdout}: CommandIo): Report<Sta
 export function createTextReport<State, Result>(
   wording: Wording<State, Result>,
   {stdout, stderr}: CommandIo,
-): Report<State, Result> {
+): CommandReport<State, Result> {
   const progress = createProgressDisplay(stderr);
   return {
     progress: (state) => progress.show(...wording.progress(state)),

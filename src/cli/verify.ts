@@ -8,7 +8,7 @@ export interface VerifyFlags extends ConfigOptions {
   json?: boolean;
 }
 
-interface Counts {
+interface VerifyCounts {
   blobs: number;
   manifests: number;
   bytes: number;
@@ -18,21 +18,21 @@ interface Counts {
   local: number;
 }
 
-interface Result extends Counts {
+interface VerifyReport extends VerifyCounts {
   bad: {kind: string; digest: string; origin: string; problem: string; repository?: string}[];
 }
 
-const summary = ({blobs, manifests, bytes}: Counts): string =>
+const summary = ({blobs, manifests, bytes}: VerifyCounts): string =>
   `${count(blobs, 'blob')} and ${count(manifests, 'manifest')}, ${humanSize(bytes)}`;
 
-const badIn = ({sizes, copies, local}: Counts): number => sizes + copies + local;
+const badIn = ({sizes, copies, local}: VerifyCounts): number => sizes + copies + local;
 
 const wording = (dryRun: boolean) => ({
-  progress: (state: Counts & {done: number}): [number, string] => [
+  progress: (state: VerifyCounts & {done: number}): [number, string] => [
     state.done,
     `${summary(state)}: ${badIn(state)} bad`,
   ],
-  result(result: Result): string {
+  result(result: VerifyReport): string {
     const {copies, local, sizes, unrecorded, bad} = result;
     const unlisted = copies + local - bad.length;
     return [
@@ -49,7 +49,7 @@ const wording = (dryRun: boolean) => ({
   },
 });
 
-const lineOf = ({kind, digest, origin, problem, repository}: Result['bad'][number]): string =>
+const lineOf = ({kind, digest, origin, problem, repository}: VerifyReport['bad'][number]): string =>
   `  ${origin === 'local' ? 'PUSHED HERE' : 'copy'}: ${kind} ${repository === undefined ? '' : `${repository}@`}${digest} is ${problem}`;
 
 const ofCopies = (dryRun: boolean): string =>
@@ -69,7 +69,7 @@ const ofLocal = (dryRun: boolean): string =>
  * 130 or 143 after a signal.
  */
 export const verify = ({dryRun = false, ...flags}: VerifyFlags, io: CommandIo): Promise<number> =>
-  runCommand<Counts & {done: number}, Result>(flags, io, {
+  runCommand<VerifyCounts & {done: number}, VerifyReport>(flags, io, {
     wording: wording(dryRun),
     check: expectStore,
     run: (commands, _config, task) => commands.verify({...task, dryRun}),

@@ -12,7 +12,7 @@ export interface Route {
   readonly asked: string;
 }
 
-export interface Asked {
+export interface RequestedName {
   /** The part of the path between `/v2/` and `/manifests/`, `/blobs/` and so on, percent-decoded. */
   name: string;
   /** The `ns` query parameter that containerd sends to mirrors. */
@@ -27,7 +27,7 @@ export interface Asked {
  * registry that is not configured is not passed to a registry whose names never begin with a host.
  * @throws OciError NAME_UNKNOWN for a registry that is not configured, NAME_INVALID for a malformed name.
  */
-export function routeOf(registries: Registries, asked: Asked): Route {
+export function routeOf(registries: Registries, asked: RequestedName): Route {
   const {registry, rest} = locate(registries, asked);
   if (registry.library) refuseUnknownHost(registries, rest);
   const name = parseName(rest);
@@ -43,7 +43,10 @@ export function routeOf(registries: Registries, asked: Asked): Route {
  * @returns undefined when neither names one
  * @throws OciError NAME_UNKNOWN for a registry that is not configured
  */
-export function registryOf(registries: Registries, {ns, host}: Omit<Asked, 'name'>): Registry | undefined {
+export function registryOf(
+  registries: Registries,
+  {ns, host}: Omit<RequestedName, 'name'>,
+): Registry | undefined {
   if (ns !== undefined) return registryNamed(registries, ns);
   return host === undefined ? undefined : registries.hosted(host);
 }
@@ -71,7 +74,7 @@ function refuseUnknownHost(registries: Registries, name: string): void {
   if (!namedIn(registries, first)) throw notConfigured(registries, first);
 }
 
-function locate(registries: Registries, {name, ns, host}: Asked): {registry: Registry; rest: string} {
+function locate(registries: Registries, {name, ns, host}: RequestedName): {registry: Registry; rest: string} {
   const slash = name.indexOf('/');
   const first = slash > 0 ? namedIn(registries, name.slice(0, slash)) : undefined;
   const afterFirst = name.slice(slash + 1);

@@ -10,7 +10,7 @@ export interface ReferrersPolicy {
 }
 
 /** Pushed content is kept here, over what the upstream has. */
-export interface LocalPush {
+export interface LocalPushPolicy {
   readonly mode: 'local';
   /** Whether the content that a manifest names must exist, with the sizes that it names. */
   readonly validate: {readonly blobs: boolean; readonly children: boolean; readonly sizes: boolean};
@@ -21,13 +21,13 @@ export interface LocalPush {
 }
 
 /** Pushed content is written to the upstream. */
-export interface ThroughPush {
+export interface ThroughPushPolicy {
   readonly mode: 'through';
   readonly writer: UpstreamWriter;
 }
 
 /** What happens to pushed content. */
-export type PushPolicy = {readonly mode: 'deny'} | LocalPush | ThroughPush;
+export type PushPolicy = {readonly mode: 'deny'} | LocalPushPolicy | ThroughPushPolicy;
 
 /** A named entry of the configuration, ready for use. */
 export interface Registry {

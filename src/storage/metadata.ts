@@ -29,7 +29,7 @@ export type {
   ReferrerText,
 } from './metadata/referrers.ts';
 export {
-  type Asked,
+  type AskTimes,
   fullName,
   fullReference,
   type Origin,

@@ -11,7 +11,7 @@ import {
   sha256,
 } from '../support/content.ts';
 import {startLegacy} from '../support/legacy.ts';
-import {type Answer, createScriptedUpstream} from '../support/scripted-upstream.ts';
+import {createScriptedUpstream, type ScriptedAnswer} from '../support/scripted-upstream.ts';
 
 const plainHttp = {plainHttp: true};
 const sbom = {
@@ -134,7 +134,7 @@ test('a registry that lists the artifact by itself gets no fallback tag', async 
   t.like(await listReferrers(registry.target, '1', plainHttp), {manifests: [{digest}]});
 });
 
-const UNPROVEN: Record<string, Answer> = {
+const UNPROVEN: Record<string, ScriptedAnswer> = {
   'names it not': {headers: {'content-type': OCI_INDEX}, body: '{"manifests":[]}'},
   'cannot be had': {status: 429},
 };

@@ -5,7 +5,7 @@ import {parseDigest} from '../../src/oci/digest.ts';
 import {OCI_INDEX, OCI_MANIFEST} from '../../src/oci/media-type.ts';
 import {parseName} from '../../src/oci/name.ts';
 import {createManualClock} from '../support/clock.ts';
-import {type Answer, createScriptedUpstream, type Expectation} from '../support/scripted-upstream.ts';
+import {createScriptedUpstream, type Expectation, type ScriptedAnswer} from '../support/scripted-upstream.ts';
 import {createClient} from '../support/upstream.ts';
 
 const digestOf = (hex: string) => parseDigest(`sha256:${hex.repeat(64)}`);
@@ -15,7 +15,7 @@ const PATH = `/v2/team/app/manifests/sha256-${'0'.repeat(64)}`;
 const GET = {request: `GET ${PATH}`, sends: {'cache-control': 'no-cache'}};
 const PUT = {request: `PUT ${PATH}`, sends: {'content-type': OCI_INDEX}, answer: {status: 201}};
 
-const holding = (...hexes: string[]): Answer => ({
+const holding = (...hexes: string[]): ScriptedAnswer => ({
   headers: {'content-type': OCI_INDEX},
   body: JSON.stringify({schemaVersion: 2, mediaType: OCI_INDEX, manifests: hexes.map(entry)}),
 });

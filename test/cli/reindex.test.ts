@@ -6,7 +6,15 @@ import {parseName} from '../../src/oci/name.ts';
 import {createServer} from '../../src/server.ts';
 import type {Change} from '../../src/storage/metadata.ts';
 import {openSqliteMetadata} from '../../src/storage/sqlite/metadata.ts';
-import {type Command, call, PATIENT, run, signalAfter, start, startInTerminal} from '../support/command.ts';
+import {
+  call,
+  PATIENT,
+  type RunningCommand,
+  run,
+  signalAfter,
+  start,
+  startInTerminal,
+} from '../support/command.ts';
 import {headAnswer, imageManifest, manifestAnswer} from '../support/content.ts';
 import {createFolder} from '../support/folder.ts';
 import {listAnswer, referrerOf} from '../support/referrers.ts';
@@ -55,7 +63,7 @@ async function serving(t: ExecutionContext, file: string): Promise<string> {
 }
 
 /** A server in a process of its own. */
-async function served(t: ExecutionContext, cwd: string): Promise<{server: Command; url: string}> {
+async function served(t: ExecutionContext, cwd: string): Promise<{server: RunningCommand; url: string}> {
   const server = start(t, ['serve', '--config', 'f.yaml'], {cwd});
   const [, url = ''] = await server.prints(LISTENS);
   return {server, url};

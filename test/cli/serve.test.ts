@@ -5,7 +5,7 @@ import {type AddressInfo, createServer} from 'node:net';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
 import {ownPort} from '../../rig/port.ts';
-import {type Command, call, run, start} from '../support/command.ts';
+import {call, type RunningCommand, run, start} from '../support/command.ts';
 import {createFolder} from '../support/folder.ts';
 
 const ANYWHERE = {BACKREF_LISTEN_HOST: '127.0.0.1', BACKREF_LISTEN_PORT: '0'};
@@ -31,7 +31,7 @@ async function silence(t: ExecutionContext): Promise<{port: number; asked: Promi
 }
 
 /** Ends a server with a signal, after which it has written nothing to stderr. */
-async function endsWith0(t: ExecutionContext, server: Command, signal: NodeJS.Signals): Promise<void> {
+async function endsWith0(t: ExecutionContext, server: RunningCommand, signal: NodeJS.Signals): Promise<void> {
   server.child.kill(signal);
   t.is(await server.ended, 0);
   t.is(server.printed().stderr, '');

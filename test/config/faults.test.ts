@@ -1,13 +1,13 @@
 import test from 'ava';
 import type {Fault} from '../../src/config/fault.ts';
-import {type Given, oneRegistry, oneUpstream, refusal} from '../support/settings.ts';
+import {oneRegistry, oneUpstream, refusal, type SettingsInput} from '../support/settings.ts';
 
-const reported = async (given: Given): Promise<string[]> =>
+const reported = async (given: SettingsInput): Promise<string[]> =>
   (await refusal(given)).faults.map(({path, value, problem}) =>
     [path, problem, value].filter(Boolean).join(' | '),
   );
 
-const onlyFault = async (given: Given): Promise<Fault> => {
+const onlyFault = async (given: SettingsInput): Promise<Fault> => {
   const {faults} = await refusal(given);
   if (faults.length !== 1 || !faults[0]) throw new Error(`not one fault: ${JSON.stringify(faults)}`);
   return faults[0];
@@ -58,7 +58,7 @@ registries:
 });
 
 const UNITS = 'written 500ms, 60s, 5m, 12h or 7d';
-const single: [title: string, given: Given, fault: string][] = [
+const single: [title: string, given: SettingsInput, fault: string][] = [
   [
     'a port outside the range',
     {yaml: 'listen: {port: -1}'},
@@ -273,7 +273,7 @@ test('credentials are an account with one password, or a Docker configuration', 
   }
 });
 
-const leaky: Record<string, Given> = {
+const leaky: Record<string, SettingsInput> = {
   'a password of the wrong type': {
     yaml: oneUpstream('url: https://r.test', 'credentials: {username: me, password: 5318008}'),
   },

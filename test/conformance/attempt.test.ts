@@ -2,7 +2,7 @@ import {chmod, readdir, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
 import {attempt} from '../../conformance/attempt.ts';
-import type {Report} from '../../conformance/results.ts';
+import type {SuiteReport} from '../../conformance/results.ts';
 import type {Run} from '../../conformance/runs.ts';
 import {createScope, type Started} from '../../rig/scope.ts';
 import type {Toolbox} from '../../rig/tools.ts';
@@ -42,7 +42,7 @@ async function attemptWith(t: ExecutionContext, script: string, run: Run = RUN) 
 }
 
 /** A script that writes these reports. */
-async function leaving(t: ExecutionContext, report: Report): Promise<string> {
+async function leaving(t: ExecutionContext, report: SuiteReport): Promise<string> {
   const folder = await createFolder(t);
   await writeFile(join(folder, 'junit.xml'), junitXml(report));
   await writeFile(join(folder, 'results.yaml'), resultsYaml(report));

@@ -1,6 +1,6 @@
-import type {Report, TestResult, Verdict} from '../../conformance/results.ts';
+import type {SuiteReport, TestResult, TestVerdict} from '../../conformance/results.ts';
 
-const STATUS: Record<Verdict, string> = {
+const STATUS: Record<TestVerdict, string> = {
   passed: 'passed',
   failed: 'failure',
   skipped: 'skipped',
@@ -8,15 +8,18 @@ const STATUS: Record<Verdict, string> = {
 };
 
 /** A test as the suite lists it; passed by default. */
-export const suiteTest = (name: string, verdict: Verdict = 'passed', reason = ''): TestResult => ({
+export const suiteTest = (name: string, verdict: TestVerdict = 'passed', reason = ''): TestResult => ({
   name,
   verdict,
   reason,
 });
 
 /** A report that lists these tests and counts each of them once. */
-export function suiteReport(tests: readonly TestResult[], settings: Record<string, unknown> = {}): Report {
-  const count = (verdict: Verdict) => tests.filter((each) => each.verdict === verdict).length;
+export function suiteReport(
+  tests: readonly TestResult[],
+  settings: Record<string, unknown> = {},
+): SuiteReport {
+  const count = (verdict: TestVerdict) => tests.filter((each) => each.verdict === verdict).length;
   const totals = {
     tests: tests.length,
     passed: count('passed'),
@@ -28,7 +31,7 @@ export function suiteReport(tests: readonly TestResult[], settings: Record<strin
 }
 
 /** The suite's junit.xml of a report, in the form of Go's encoder: texts escaped, zeros left out. */
-export function junitXml({totals, tests}: Report): string {
+export function junitXml({totals, tests}: SuiteReport): string {
   const counts = [
     ['tests', totals.tests],
     ['failures', totals.failed],
@@ -52,7 +55,7 @@ export function junitXml({totals, tests}: Report): string {
 }
 
 /** The suite's results.yaml of a report. */
-export const resultsYaml = ({settings}: Report): string => JSON.stringify({config: settings, apis: {}});
+export const resultsYaml = ({settings}: SuiteReport): string => JSON.stringify({config: settings, apis: {}});
 
 const escaped = (text: string): string =>
   text

@@ -86,7 +86,7 @@ const verbs = {
   },
 } as unknown as Verbs;
 
-interface Asked {
+interface HandlerCall {
   method?: string;
   /** Below `/v2/`. */
   path: string;
@@ -97,7 +97,14 @@ interface Asked {
 }
 
 /** The value that a handler reads, without a connection. */
-const requestOf = ({method = 'GET', path, params = {}, query = {}, headers = {}, body}: Asked): Request => ({
+const requestOf = ({
+  method = 'GET',
+  path,
+  params = {},
+  query = {},
+  headers = {},
+  body,
+}: HandlerCall): Request => ({
   method,
   path: `/v2/${path}`,
   query,
@@ -140,7 +147,7 @@ async function compare<Place>(
   t: ExecutionContext,
   handler: Handler<Place>,
   place: Place,
-  asked: Asked,
+  asked: HandlerCall,
 ): Promise<Answer> {
   const {port, faults} = await startHttpServer(t, {verbs});
   const {method = 'GET', path, query = {}, headers, body} = asked;

@@ -99,7 +99,7 @@ export function startPushServer(
   return startHttpServer(t, {verbs, clock});
 }
 
-interface Answer {
+interface ReceivedAnswer {
   status: number;
   headers: IncomingHttpHeaders;
   body: Buffer;
@@ -112,7 +112,7 @@ export const ask = (
   path: string,
   body?: Buffer,
   headers = {},
-): Promise<Answer> =>
+): Promise<ReceivedAnswer> =>
   new Promise((resolve, reject) => {
     const options = {host: '127.0.0.1', port, method, path, headers, agent: false};
     const asked = request(options, async (message) => {

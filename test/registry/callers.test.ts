@@ -15,7 +15,7 @@ const PATH = '/v2/library/app';
 const NO_CACHE = {noCache: false};
 const ALL_TAGS = {n: undefined, last: undefined};
 
-type Wired = Awaited<ReturnType<typeof start>>;
+type WiredServer = Awaited<ReturnType<typeof start>>;
 
 async function start(t: ExecutionContext, script: Expectation[]) {
   const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
@@ -31,7 +31,7 @@ async function start(t: ExecutionContext, script: Expectation[]) {
   return {upstream, asks};
 }
 
-const ask = ({asks}: Wired, what: string, caller: Caller): Promise<unknown> =>
+const ask = ({asks}: WiredServer, what: string, caller: Caller): Promise<unknown> =>
   asks[what]?.(caller) ?? Promise.reject(new Error(`there is no way to ask for a ${what}`));
 
 const LIST = JSON.stringify({name: 'library/app', tags: ['v1']});

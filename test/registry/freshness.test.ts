@@ -10,7 +10,7 @@ import {
 const NOW = 1_000_000_000;
 const policy = {ttl: 60_000, maxStale: 600_000, keepDeleted: 300_000, absentTtl: 5000};
 
-interface Row {
+interface FreshnessCase {
   title: string;
   /** Milliseconds since the last check. */
   age: number;
@@ -22,7 +22,7 @@ interface Row {
   is: Freshness;
 }
 
-const rows: Row[] = [
+const rows: FreshnessCase[] = [
   {title: 'just checked', age: 0, is: 'fresh'},
   {title: 'a millisecond younger than its lifetime', age: 59_999, is: 'fresh'},
   {title: 'as old as its lifetime', age: 60_000, is: 'revalidate'},

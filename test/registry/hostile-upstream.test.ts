@@ -16,7 +16,7 @@ import {
 } from '../support/content.ts';
 import {openRaw} from '../support/raw-http.ts';
 import {fallbackTagOf, indexBytes, referrerOf} from '../support/referrers.ts';
-import {type Answer, BREAK, createScriptedUpstream, HANG} from '../support/scripted-upstream.ts';
+import {BREAK, createScriptedUpstream, HANG, type ScriptedAnswer} from '../support/scripted-upstream.ts';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -338,7 +338,7 @@ const OTHER_TYPES = [
 test('a login page in front of the upstream, with any media type, is never served and never stored', async (t) => {
   const random = createRandom(20_300_102);
   const [image, other, sbom] = [plainManifest(), plainManifest(), randomBlob(3000)];
-  const contents = new Map<string, Answer>([
+  const contents = new Map<string, ScriptedAnswer>([
     ['manifests/1', manifestAnswer(image)],
     [`manifests/${image.digest}`, manifestAnswer(image)],
     [`manifests/${other.digest}`, manifestAnswer(other)],
@@ -347,7 +347,7 @@ test('a login page in front of the upstream, with any media type, is never serve
     [`referrers/${image.digest}`, {headers: {'Content-Type': OCI_INDEX}, body: indexBytes([])}],
   ]);
   let pages = 0;
-  const page = (method: string): Answer => {
+  const page = (method: string): ScriptedAnswer => {
     pages += 1;
     const {headers, ...answer} = htmlPage(random);
     // A HEAD can be recognized only by its media type.

@@ -2,7 +2,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import {type ErrorCode, OciError} from '../../src/oci/errors.ts';
 import {isRepositoryName} from '../../src/oci/name.ts';
-import {type Asked, registryOf, routeOf} from '../../src/registry/namespace.ts';
+import {type RequestedName, registryOf, routeOf} from '../../src/registry/namespace.ts';
 import {createRegistries, type Registry} from '../../src/registry/registries.ts';
 import type {Upstream} from '../../src/upstream/port.ts';
 import {registryOver} from '../support/registry.ts';
@@ -39,12 +39,12 @@ const all = [
 const registries = createRegistries(all, 'docker.io');
 const withoutDefault = createRegistries(all, undefined);
 
-const route = (asked: Partial<Asked>, among = registries) => {
+const route = (asked: Partial<RequestedName>, among = registries) => {
   const found = routeOf(among, {name: 'app', ns: undefined, host: undefined, ...asked});
   return `${found.registry.name} ${found.repository.name}`;
 };
 
-const rows: [title: string, asked: Partial<Asked>, route: string][] = [
+const rows: [title: string, asked: Partial<RequestedName>, route: string][] = [
   ['a plain name belongs to the default registry', {name: 'org/app'}, 'docker.io org/app'],
   ['one component of Docker Hub gets library/', {name: 'alpine'}, 'docker.io library/alpine'],
   ['library/ is not added twice', {name: 'library/alpine'}, 'docker.io library/alpine'],
@@ -96,7 +96,7 @@ test('a route keeps the name as the client wrote it', (t) => {
   t.is(routeOf(registries, {name: 'alpine', ns: undefined, host: undefined}).asked, 'alpine');
 });
 
-const faults: [title: string, asked: Partial<Asked>, code: ErrorCode][] = [
+const faults: [title: string, asked: Partial<RequestedName>, code: ErrorCode][] = [
   ['an ns that is not configured', {ns: 'quay.io'}, 'NAME_UNKNOWN'],
   ['an empty ns', {ns: ''}, 'NAME_UNKNOWN'],
   ['an ns with a port that is not configured', {ns: 'ghcr.io:443'}, 'NAME_UNKNOWN'],

@@ -22,7 +22,7 @@ const MANIFESTS = [[0, 1], [1, 2], [1, 2, 3], []].map((children, index) =>
 const EVER = Number.MAX_SAFE_INTEGER;
 
 /** The plainest model of the metadata: unreferenced content is found by looking at everything. */
-interface Model {
+interface MetadataModel {
   manifests: Set<Digest>;
   /** By repository and digest. */
   manifestLinks: Map<string, {repository: RepositoryKey; digest: Digest; origin: Origin}>;
@@ -33,12 +33,17 @@ interface Model {
 const keyOf = ({name}: RepositoryKey, digest: Digest): string => `${name} ${digest}`;
 
 /** A blob that is being deleted is not stored, and no link may rely on its bytes. */
-const isRefused = (model: Model, change: Change): boolean =>
+const isRefused = (model: MetadataModel, change: Change): boolean =>
   (change.type === 'blob.put' || (change.type === 'blob.link' && change.origin === 'local')) &&
   model.blobs.get(change.digest) === 'deleting';
 
-function applyTo(model: Model, change: Change): void {
-  const link = (links: Model['blobLinks'], repository: RepositoryKey, digest: Digest, origin: Origin) => {
+function applyTo(model: MetadataModel, change: Change): void {
+  const link = (
+    links: MetadataModel['blobLinks'],
+    repository: RepositoryKey,
+    digest: Digest,
+    origin: Origin,
+  ) => {
     const known = links.get(keyOf(repository, digest));
     links.set(keyOf(repository, digest), {
       repository,
@@ -80,7 +85,7 @@ function applyTo(model: Model, change: Change): void {
   }
 }
 
-function garbageOf({manifests, manifestLinks, blobs, blobLinks}: Model) {
+function garbageOf({manifests, manifestLinks, blobs, blobLinks}: MetadataModel) {
   const named = new Set(
     [...manifestLinks.values()].flatMap(({repository, digest}) =>
       (MANIFESTS.find((put) => put.digest === digest)?.references ?? []).map((child) =>
@@ -148,7 +153,7 @@ export function garbageContract(test: TestFn, create: (t: ExecutionContext) => P
     await fc.assert(
       fc.asyncProperty(fc.array(change, {minLength: 100, maxLength: 200}), async (changes) => {
         const metadata = await (await create(t)).open();
-        const model: Model = {
+        const model: MetadataModel = {
           manifests: new Set(),
           manifestLinks: new Map(),
           blobs: new Map(),

@@ -2,7 +2,7 @@ import type {ExecutionContext, TestFn} from 'ava';
 import {type Digest, digestOf} from '../../src/oci/digest.ts';
 import {parseName, type RepositoryName, type Tag} from '../../src/oci/name.ts';
 import type {
-  Asked,
+  AskTimes,
   Change,
   Metadata,
   Precondition,
@@ -336,7 +336,7 @@ export function metadataContract(
   });
 
   const digest = digestOf(Buffer.from('1'));
-  const answers: [string, Change, (asked: Asked) => Precondition][] = [
+  const answers: [string, Change, (asked: AskTimes) => Precondition][] = [
     [
       'a tag',
       tagPut(digest, {at: 2000}),

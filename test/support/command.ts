@@ -11,13 +11,13 @@ import {runProgram} from '../../src/cli/program.ts';
 
 export const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
 
-export interface Surroundings {
+export interface CommandOptions {
   cwd: string;
   env?: Record<string, string>;
 }
 
 /** A running command. */
-export interface Command {
+export interface RunningCommand {
   child: ChildProcess;
   /** Everything that was printed so far. */
   printed(): {stdout: string; stderr: string};
@@ -37,7 +37,11 @@ export const COMPILED: Record<string, string> = NODE_COMPILE_CACHE
  * Starts `backref` in a process of its own, without this process's environment. A command that still runs ends with the
  * test.
  */
-export function start(t: ExecutionContext, args: readonly string[], {cwd, env = {}}: Surroundings): Command {
+export function start(
+  t: ExecutionContext,
+  args: readonly string[],
+  {cwd, env = {}}: CommandOptions,
+): RunningCommand {
   return startProgram(t, process.execPath, [MAIN, ...args], {cwd, env});
 }
 
@@ -49,8 +53,8 @@ export function startProgram(
   t: ExecutionContext,
   program: string,
   args: readonly string[],
-  {cwd, env = {}}: Surroundings,
-): Command {
+  {cwd, env = {}}: CommandOptions,
+): RunningCommand {
   return watch(t, spawn(program, args, {cwd, env: {...COMPILED, ...env}, stdio: ['ignore', 'pipe', 'pipe']}));
 }
 
@@ -61,8 +65,8 @@ export function startProgram(
 export async function startInTerminal(
   t: ExecutionContext,
   args: readonly string[],
-  {cwd, env = {}}: Surroundings,
-): Promise<Command | undefined> {
+  {cwd, env = {}}: CommandOptions,
+): Promise<RunningCommand | undefined> {
   const script = await findExecutable('script');
   if (!script || !existsSync('/dev/ptmx')) return undefined;
   // Other programs of this name take other options.
@@ -106,7 +110,7 @@ process.stdout.write = function (chunk, ...rest) {
   return {NODE_OPTIONS: `--import=${preload}`};
 }
 
-function watch(t: ExecutionContext, child: ChildProcess): Command {
+function watch(t: ExecutionContext, child: ChildProcess): RunningCommand {
   const printed = {stdout: '', stderr: ''};
   for (const name of ['stdout', 'stderr'] as const)
     child[name]?.setEncoding('utf8').on('data', (text: string) => {
@@ -136,7 +140,7 @@ function watch(t: ExecutionContext, child: ChildProcess): Command {
 }
 
 /** Runs `backref` to its end in a process of its own. */
-export async function run(t: ExecutionContext, args: readonly string[], surroundings: Surroundings) {
+export async function run(t: ExecutionContext, args: readonly string[], surroundings: CommandOptions) {
   const command = start(t, args, surroundings);
   const code = await command.ended;
   return {code, ...command.printed()};

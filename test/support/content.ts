@@ -1,7 +1,7 @@
 import {createHash, randomBytes} from 'node:crypto';
 import {type Algorithm, type Digest, digestOf} from '../../src/oci/digest.ts';
 import {OCI_INDEX, OCI_MANIFEST} from '../../src/oci/media-type.ts';
-import type {Answer} from './scripted-upstream.ts';
+import type {ScriptedAnswer} from './scripted-upstream.ts';
 
 export interface Content {
   bytes: Buffer;
@@ -57,7 +57,7 @@ export function plainManifest(algorithm: Algorithm = 'sha256'): ManifestContent 
 const descriptor = ({digest, bytes}: Content, mediaType: string) => ({mediaType, digest, size: bytes.length});
 
 /** A registry's answer with a manifest, for GET and HEAD. */
-export const manifestAnswer = ({bytes, digest, mediaType}: ManifestContent): Answer => ({
+export const manifestAnswer = ({bytes, digest, mediaType}: ManifestContent): ScriptedAnswer => ({
   headers: {
     'Content-Type': mediaType,
     'Docker-Content-Digest': digest,
@@ -66,7 +66,7 @@ export const manifestAnswer = ({bytes, digest, mediaType}: ManifestContent): Ans
   body: bytes,
 });
 
-export const headAnswer = ({bytes, digest, mediaType}: ManifestContent): Answer => ({
+export const headAnswer = ({bytes, digest, mediaType}: ManifestContent): ScriptedAnswer => ({
   headers: {
     'Content-Type': mediaType,
     'Docker-Content-Digest': digest,
@@ -75,7 +75,7 @@ export const headAnswer = ({bytes, digest, mediaType}: ManifestContent): Answer 
   body: [],
 });
 
-export const blobAnswer = ({bytes}: Content): Answer => ({
+export const blobAnswer = ({bytes}: Content): ScriptedAnswer => ({
   headers: {'Content-Type': 'application/octet-stream'},
   body: bytes,
 });

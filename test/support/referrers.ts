@@ -2,7 +2,7 @@ import {randomBytes} from 'node:crypto';
 import {OCI_INDEX, OCI_MANIFEST} from '../../src/oci/media-type.ts';
 import type {Backref, Got} from './backref.ts';
 import {contentOf, type ManifestContent} from './content.ts';
-import type {Answer, Expectation} from './scripted-upstream.ts';
+import type {Expectation, ScriptedAnswer} from './scripted-upstream.ts';
 
 export interface ListedDescriptor {
   mediaType: string;
@@ -45,7 +45,7 @@ export const indexBytes = (manifests: readonly unknown[]): Buffer =>
   Buffer.from(JSON.stringify({schemaVersion: 2, mediaType: OCI_INDEX, manifests}));
 
 /** A Referrers API's answer. */
-export const listAnswer = (manifests: readonly unknown[]): Answer => ({
+export const listAnswer = (manifests: readonly unknown[]): ScriptedAnswer => ({
   headers: {'Content-Type': OCI_INDEX},
   body: indexBytes(manifests),
 });

@@ -11,7 +11,7 @@ export type BodyPart = string | Uint8Array | {wait: Promise<unknown>} | typeof B
 export const BREAK = Symbol('break the connection');
 export const HANG = Symbol('say nothing more');
 
-export interface Answer {
+export interface ScriptedAnswer {
   /** Default 200. */
   status?: number;
   /**
@@ -37,7 +37,7 @@ export interface Expectation {
   request: string | RegExp;
   /** What the request's headers must be; `undefined` means that the header must not be there. */
   sends?: Record<string, string | RegExp | undefined>;
-  answer?: Answer | ((request: ReceivedRequest) => Answer);
+  answer?: ScriptedAnswer | ((request: ReceivedRequest) => ScriptedAnswer);
   /** So many requests in a row, default 1. */
   times?: number;
   /** Answers any number of requests, at least one, at any point of the list. */
@@ -143,7 +143,11 @@ function nameDigest({method, url, body}: ReceivedRequest, response: ServerRespon
   response.setHeader('docker-content-digest', digestOf(body, algorithm));
 }
 
-async function play(request: ReceivedRequest, response: ServerResponse, answer: Answer): Promise<void> {
+async function play(
+  request: ReceivedRequest,
+  response: ServerResponse,
+  answer: ScriptedAnswer,
+): Promise<void> {
   const {status = 200, headers = {}, body = '', before} = answer;
   if (status === 201) nameDigest(request, response);
   if (before === HANG) return;

@@ -2,7 +2,7 @@ import type {Environment} from '../../src/config/environment.ts';
 import {ConfigError} from '../../src/config/fault.ts';
 import {loadConfig} from '../../src/config/load.ts';
 
-export interface Given {
+export interface SettingsInput {
   /** The text of the file of settings; without it there is none. */
   yaml?: string;
   env?: Environment;
@@ -11,7 +11,7 @@ export interface Given {
 }
 
 /** Loads settings that stand in memory; no file of the disk is read. */
-export const loadGiven = ({yaml, env = {}, files = {}}: Given) => {
+export const loadGiven = ({yaml, env = {}, files = {}}: SettingsInput) => {
   const all: Record<string, string> = {
     ...files,
     ...(yaml === undefined ? {} : {'config/backref.yaml': yaml}),
@@ -27,7 +27,7 @@ export const loadGiven = ({yaml, env = {}, files = {}}: Given) => {
 };
 
 /** The error that the settings are refused with. */
-export async function refusal(given: Given): Promise<ConfigError> {
+export async function refusal(given: SettingsInput): Promise<ConfigError> {
   try {
     await loadGiven(given);
   } catch (error) {

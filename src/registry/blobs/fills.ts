@@ -119,7 +119,7 @@ export function createFills(parts: FillParts): Fills {
 }
 
 /** The bytes of a fill that are no longer in memory: in the spool, and in the store once they are published. */
-interface Behind {
+interface FillStorage {
   spool: Spool | undefined;
   published: Promise<void> | undefined;
 }
@@ -127,7 +127,7 @@ interface Behind {
 function begin(parts: FillParts, order: FillOrder, stopping: AbortSignal): Fill {
   const progress = createProgress();
   const waiters = createWaiters(stopping);
-  const behind: Behind = {spool: undefined, published: undefined};
+  const behind: FillStorage = {spool: undefined, published: undefined};
   const done = run(parts, order, {progress, waiters, behind, stopping});
   done.catch(() => {});
   return {
@@ -150,17 +150,17 @@ function begin(parts: FillParts, order: FillOrder, stopping: AbortSignal): Fill 
 }
 
 /** What one fill works with. */
-interface Running {
+interface FillState {
   progress: Progress;
   waiters: Waiters;
-  behind: Behind;
+  behind: FillStorage;
   stopping: AbortSignal;
 }
 
 async function run(
   {spools, store, lifecycle, coordination, clock, events}: FillParts,
   {digest, source, expected, repository}: FillOrder,
-  {progress, waiters: demand, behind, stopping}: Running,
+  {progress, waiters: demand, behind, stopping}: FillState,
 ): Promise<void> {
   const began = clock.monotonic();
   let claim: Claim | undefined;
@@ -241,7 +241,7 @@ async function* follow(
  * Reads bytes that are no longer in memory, always into the same buffer; what the spool cannot give yet is still in
  * memory. Nothing stays open between two reads, so a client that stalls delays no other.
  */
-function readerBehind(store: BlobStore, digest: Digest, behind: Behind) {
+function readerBehind(store: BlobStore, digest: Digest, behind: FillStorage) {
   let buffer: Buffer | undefined;
   return async (at: number, limit: number): Promise<Uint8Array> => {
     buffer ??= Buffer.allocUnsafeSlow(SEGMENT_BYTES);

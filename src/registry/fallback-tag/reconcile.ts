@@ -11,7 +11,7 @@ import type {Route} from '../namespace.ts';
 import type {ManifestPull} from '../pull/manifest.ts';
 import type {Capabilities, Discovery} from '../referrers/discovery.ts';
 import {LASTING_AFTER_MS} from './schedule.ts';
-import type {UpstreamTags} from './upstream-tag.ts';
+import type {FallbackTagStore} from './upstream-tag.ts';
 import {updateFallbackTag} from './write-protocol.ts';
 
 /** The state of a subject's changes after they were reconciled. */
@@ -35,7 +35,7 @@ export interface ReconcileParts {
   capabilities: Capabilities;
   discovery: Discovery;
   pull: ManifestPull;
-  upstreamTags: UpstreamTags;
+  upstreamTags: FallbackTagStore;
   /** Among all processes that share the metadata. */
   coordination: Coordination;
   clock: Clock;

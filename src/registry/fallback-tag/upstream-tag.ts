@@ -29,12 +29,12 @@ interface UpstreamTagState extends TagState {
 }
 
 /** The fallback tags of upstreams. */
-export interface UpstreamTags {
+export interface FallbackTagStore {
   /** @throws (its methods) UpstreamFailure when the upstream could not be asked, or refuses */
   open(target: TagTarget): FallbackTag<UpstreamTagState>;
 }
 
-export interface UpstreamTagsParts {
+export interface FallbackTagStoreParts {
   metadata: Metadata;
   tags: Tags;
   clock: Clock;
@@ -50,7 +50,7 @@ const UNKNOWN_ENTRY = new Set<string | undefined>(['MANIFEST_BLOB_UNKNOWN', 'MAN
 const MAX_CHECKED = 1000;
 const CONCURRENCY = 8;
 
-export function createUpstreamTags(parts: UpstreamTagsParts): UpstreamTags {
+export function createFallbackTagStore(parts: FallbackTagStoreParts): FallbackTagStore {
   const history: TagHistory = {
     replaced: new LRUCache({max: MAX_REMEMBERED}),
     unmatched: new LRUCache({max: MAX_REMEMBERED}),
@@ -68,10 +68,10 @@ interface TagHistory {
 
 class UpstreamTag implements FallbackTag<UpstreamTagState> {
   readonly #target: TagTarget;
-  readonly #parts: UpstreamTagsParts;
+  readonly #parts: FallbackTagStoreParts;
   readonly #history: TagHistory;
 
-  constructor(target: TagTarget, parts: UpstreamTagsParts, history: TagHistory) {
+  constructor(target: TagTarget, parts: FallbackTagStoreParts, history: TagHistory) {
     this.#target = target;
     this.#parts = parts;
     this.#history = history;

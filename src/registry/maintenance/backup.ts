@@ -75,7 +75,7 @@ const REPORT_EVERY_BYTES = 16 * 1024 * 1024;
 const MAX_NAMED = 10;
 
 /** A blob that the backup needs. */
-interface NeededBlob {
+interface BlobToCopy {
   size: number;
   namedBy: string;
 }
@@ -104,7 +104,7 @@ class BackupRun {
   /** By `registry/name@digest`. */
   readonly #included = new Map<string, {tags: Tag[]}>();
   readonly #missing: {repository: RepositoryKey; digest: Digest}[] = [];
-  readonly #blobs = new Map<Digest, NeededBlob>();
+  readonly #blobs = new Map<Digest, BlobToCopy>();
   #toCopy = 0;
   #copied = 0;
   #bytes = 0;

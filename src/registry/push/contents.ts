@@ -7,7 +7,7 @@ import {OciError} from '../../oci/errors.ts';
 import {edgeOf} from '../../oci/referrers.ts';
 import type {Change, Precondition} from '../../storage/metadata.ts';
 import type {Route} from '../namespace.ts';
-import type {LocalPush} from '../registries.ts';
+import type {LocalPushPolicy} from '../registries.ts';
 import type {EnsureLocal} from './ensure-local.ts';
 import type {CheckedManifest} from './validate.ts';
 
@@ -30,7 +30,7 @@ interface WrongSize {
 }
 
 export interface ContentsOptions {
-  readonly validate: LocalPush['validate'];
+  readonly validate: LocalPushPolicy['validate'];
   /** The manifest is a fallback tag's index over an upstream: the referrers that the upstream has stay its own. */
   readonly isFallbackIndex: boolean;
   readonly caller: Caller;

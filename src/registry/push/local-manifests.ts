@@ -11,7 +11,7 @@ import {createKeyedMutex} from '../keyed.ts';
 import type {Manifests} from '../manifests/manifests.ts';
 import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
-import type {LocalPush} from '../registries.ts';
+import type {LocalPushPolicy} from '../registries.ts';
 import {manifestPut} from '../stored-manifest.ts';
 import type {Tags} from '../tags/tags.ts';
 import type {Attachments} from './attachments.ts';
@@ -23,7 +23,7 @@ import {type CheckedManifest, checkManifest, refuseShadowing} from './validate.t
 export interface LocalManifests {
   put(
     route: Route,
-    policy: LocalPush,
+    policy: LocalPushPolicy,
     reference: Reference,
     manifest: PushedManifest,
     caller: Caller,
@@ -46,9 +46,9 @@ export interface LocalManifestsParts {
 const MAX_ATTEMPTS = 3;
 
 /** A manifest that is to be kept. */
-interface Pushed {
+interface ManifestToKeep {
   readonly route: Route;
-  readonly policy: LocalPush;
+  readonly policy: LocalPushPolicy;
   readonly manifest: CheckedManifest;
   readonly tags: readonly Tag[];
   readonly caller: Caller;
@@ -66,7 +66,7 @@ class KeptManifests implements LocalManifests {
 
   async put(
     route: Route,
-    policy: LocalPush,
+    policy: LocalPushPolicy,
     reference: Reference,
     pushed: PushedManifest,
     caller: Caller,
@@ -95,13 +95,13 @@ class KeptManifests implements LocalManifests {
   }
 
   /** Where the number of attachments is limited, those of one subject are kept one at a time. */
-  #keepInOrder(pushed: Pushed): Promise<ContentTerms> {
+  #keepInOrder(pushed: ManifestToKeep): Promise<ContentTerms> {
     const {route, policy, manifest} = pushed;
     if (!manifest.edge || policy.keep === undefined) return this.#keep(pushed);
     return this.#mutex.run(fullReference(route.repository, manifest.edge.subject), () => this.#keep(pushed));
   }
 
-  async #keep(pushed: Pushed): Promise<ContentTerms> {
+  async #keep(pushed: ManifestToKeep): Promise<ContentTerms> {
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       const terms = await this.#commit(pushed);
       if (terms) return terms;
@@ -117,7 +117,7 @@ class KeptManifests implements LocalManifests {
    * Commits the manifest with its tags and its edge, and deletes the attachments that exceed the limit.
    * @returns undefined when content that it refers to was deleted meanwhile
    */
-  async #commit({route, policy, manifest, tags, caller}: Pushed): Promise<ContentTerms | undefined> {
+  async #commit({route, policy, manifest, tags, caller}: ManifestToKeep): Promise<ContentTerms | undefined> {
     const {metadata, contents, memory, clock} = this.#parts;
     const {repository} = route;
     const {digest, mediaType, bytes, facts, edge} = manifest;
@@ -144,12 +144,12 @@ class KeptManifests implements LocalManifests {
   }
 
   /** The attachments of the same type that exceed the limit once this one is added. */
-  async #overflowOf(route: Route, {keep}: LocalPush, edge: Edge | undefined): Promise<Digest[]> {
+  async #overflowOf(route: Route, {keep}: LocalPushPolicy, edge: Edge | undefined): Promise<Digest[]> {
     return edge && keep !== undefined ? this.#parts.attachments.overflow(route, edge, keep) : [];
   }
 
   /** Entries of a fallback tag that a client writes are found by their edges, even where they need not exist. */
-  async #followEntries({route, policy, manifest, tags, caller}: Pushed): Promise<void> {
+  async #followEntries({route, policy, manifest, tags, caller}: ManifestToKeep): Promise<void> {
     if (route.registry.hosted || policy.validate.children) return;
     await this.#parts.entries.follow(route, tags, manifest, caller);
   }

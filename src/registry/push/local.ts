@@ -11,7 +11,7 @@ import {type Access, grantIn} from '../access.ts';
 import {createFallbackEntries, type FallbackEntriesParts} from '../fallback-tag/follow.ts';
 import type {Route} from '../namespace.ts';
 import {blobAbsence, type NegativeCache, repositoryAbsence} from '../negative-cache.ts';
-import type {LocalPush} from '../registries.ts';
+import type {LocalPushPolicy} from '../registries.ts';
 import {type AttachmentsParts, createAttachments} from './attachments.ts';
 import {createContents} from './contents.ts';
 import {createEnsureLocal, type EnsureLocal, type EnsureLocalParts} from './ensure-local.ts';
@@ -178,7 +178,7 @@ class LocalPushVerbs implements Push {
 const stateOf = (id: UploadId, offset: number): UploadState => ({id, offset, minChunk: undefined});
 
 /** @throws Error for a registry of another push mode: a fault of ours, as the mode is chosen before */
-function policyOf({registry: {name, push}}: Route): LocalPush {
+function policyOf({registry: {name, push}}: Route): LocalPushPolicy {
   if (push.mode === 'local') return push;
   throw new Error(`registry ${name} does not keep what is pushed`);
 }

@@ -40,7 +40,7 @@ export interface RunningDigest {
 const USED_UP = -1;
 
 /** The one request that writes an upload. */
-export interface Writer {
+export interface UploadWriter {
   /** Set once the request has opened it. */
   spool: Spool | undefined;
   isCancelled: boolean;
@@ -51,7 +51,7 @@ interface WrittenUploadParts {
   spool: Spool;
   /** Undefined where the spool has bytes that no digest was kept of. */
   running: RunningDigest | undefined;
-  writer: Writer;
+  writer: UploadWriter;
   metadata: Metadata;
   lifecycle: BlobLifecycle;
 }
@@ -60,7 +60,7 @@ export class WrittenUpload implements OpenUpload {
   readonly #id: UploadRecord['id'];
   readonly #spool: Spool;
   readonly #running: RunningDigest | undefined;
-  readonly #writer: Writer;
+  readonly #writer: UploadWriter;
   readonly #metadata: Metadata;
   readonly #lifecycle: BlobLifecycle;
   #record: UploadRecord;

@@ -8,7 +8,7 @@ import type {Metadata, RepositoryKey, UploadRecord} from '../../storage/metadata
 import type {Spool, Spools} from '../../storage/spool.ts';
 import type {BlobLifecycle} from '../blobs/lifecycle.ts';
 import {createKeyedMutex} from '../keyed.ts';
-import {type OpenUpload, type RunningDigest, type Writer, WrittenUpload} from './open-upload.ts';
+import {type OpenUpload, type RunningDigest, type UploadWriter, WrittenUpload} from './open-upload.ts';
 
 /** Uploads in progress. Each has a row, a spool that is named after its id and receives its bytes, and a running digest. */
 export interface Uploads {
@@ -57,7 +57,7 @@ class SpooledUploads implements Uploads {
   readonly #lifecycle: BlobLifecycle;
   readonly #coordination: Coordination;
   readonly #clock: Clock;
-  readonly #writers = new Map<UploadId, Writer>();
+  readonly #writers = new Map<UploadId, UploadWriter>();
   readonly #digests = new LRUCache<UploadId, RunningDigest>({max: MAX_DIGESTS});
   /** Held while a spool is opened or removed, or a row rewritten: a spool can be open once. */
   readonly #mutex = createKeyedMutex();
@@ -94,7 +94,7 @@ class SpooledUploads implements Uploads {
     id: UploadId,
     work: (upload: OpenUpload) => Promise<T>,
   ): Promise<T> {
-    const writer: Writer = {spool: undefined, isCancelled: false};
+    const writer: UploadWriter = {spool: undefined, isCancelled: false};
     const claim = await this.#claim(repository, id, writer);
     let upload: WrittenUpload | undefined;
     try {
@@ -158,7 +158,7 @@ class SpooledUploads implements Uploads {
   }
 
   /** Waits for an expiry, or the end of an earlier request, which would otherwise pass for a concurrent writer. */
-  #claim(repository: RepositoryKey, id: UploadId, writer: Writer): Promise<Claim> {
+  #claim(repository: RepositoryKey, id: UploadId, writer: UploadWriter): Promise<Claim> {
     return this.#mutex.run(id, async () => {
       await this.#recordOf(repository, id);
       const claim = await this.#coordination.claim(claimKey(id), CLAIM_TTL_MS);
@@ -169,7 +169,7 @@ class SpooledUploads implements Uploads {
   }
 
   /** Reads the row again: another request may have ended the upload since. */
-  #open(repository: RepositoryKey, id: UploadId, writer: Writer): Promise<WrittenUpload> {
+  #open(repository: RepositoryKey, id: UploadId, writer: UploadWriter): Promise<WrittenUpload> {
     return this.#mutex.run(id, async () => {
       const record = await this.#recordOf(repository, id);
       const spool = await this.#spools.open(id);
@@ -181,7 +181,7 @@ class SpooledUploads implements Uploads {
   }
 
   /** Leaves the bytes for the next request, unless the upload has ended. */
-  #close(id: UploadId, writer: Writer, upload: WrittenUpload | undefined, claim: Claim): Promise<void> {
+  #close(id: UploadId, writer: UploadWriter, upload: WrittenUpload | undefined, claim: Claim): Promise<void> {
     return this.#mutex.run(id, async () => {
       this.#writers.delete(id);
       try {

@@ -31,7 +31,7 @@ export interface CheckedManifest {
 }
 
 /** The properties by which manifests of one format refer to content. */
-interface Format {
+interface ManifestFormat {
   /** Each must be a descriptor. */
   readonly single: readonly 'config'[];
   /** Lists of descriptors; each list may be missing. */
@@ -40,11 +40,11 @@ interface Format {
   readonly forbidden: readonly ('config' | 'layers' | 'manifests')[];
 }
 
-const IMAGE: Format = {single: ['config'], lists: ['layers'], forbidden: ['manifests']};
-const INDEX: Format = {single: [], lists: ['manifests'], forbidden: ['config', 'layers']};
-const ARTIFACT: Format = {single: [], lists: ['blobs'], forbidden: ['config', 'layers', 'manifests']};
+const IMAGE: ManifestFormat = {single: ['config'], lists: ['layers'], forbidden: ['manifests']};
+const INDEX: ManifestFormat = {single: [], lists: ['manifests'], forbidden: ['config', 'layers']};
+const ARTIFACT: ManifestFormat = {single: [], lists: ['blobs'], forbidden: ['config', 'layers', 'manifests']};
 
-const FORMATS: ReadonlyMap<string, Format> = new Map([
+const FORMATS: ReadonlyMap<string, ManifestFormat> = new Map([
   [OCI_MANIFEST, IMAGE],
   [DOCKER_MANIFEST, IMAGE],
   [OCI_INDEX, INDEX],
@@ -117,7 +117,7 @@ function mediaTypeOf(header: string | undefined, own: string | undefined): strin
 function refuseFaults(
   body: ManifestFields & {schemaVersion?: unknown},
   mediaType: string,
-  {single, lists, forbidden}: Format,
+  {single, lists, forbidden}: ManifestFormat,
 ): void {
   const {schemaVersion = 2} = body;
   if (schemaVersion !== 2) throw invalid(`schemaVersion must be 2 in a manifest of type ${mediaType}`);

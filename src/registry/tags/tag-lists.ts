@@ -66,7 +66,7 @@ interface Question {
  * What became of an answer: it is kept, or there is no space for it; tags were put or deleted through us after its
  * question; or the answer to a later question is known.
  */
-type Outcome = 'kept' | 'no-space' | 'changed' | 'later';
+type KeepOutcome = 'kept' | 'no-space' | 'changed' | 'later';
 
 export interface TagListsParts {
   metadata: Metadata;
@@ -76,7 +76,7 @@ export interface TagListsParts {
 }
 
 /** A list that the upstream has just given, and whether it is kept; no list where it has no such repository. */
-interface Given {
+interface ReceivedList {
   readonly list: TagListRecord | undefined;
   readonly stored: boolean;
 }
@@ -92,7 +92,7 @@ class MergedTagLists implements TagLists {
   readonly #negativeCache: NegativeCache;
   readonly #clock: Clock;
   readonly #events: Events;
-  readonly #asking: SingleFlight<Given> = createSingleFlight();
+  readonly #asking: SingleFlight<ReceivedList> = createSingleFlight();
   readonly #mutex: KeyedMutex = createKeyedMutex();
   /** The last change of each repository's tags that was made through us. */
   readonly #changes = new LRUCache<string, symbol>({max: MAX_CHANGES});
@@ -220,7 +220,12 @@ class MergedTagLists implements TagLists {
    * All pages, or a failure: a list learned partly is never kept, nor one from before a change through us.
    * @param spend called before each request; what it throws keeps the request from being made
    */
-  async #ask(route: Route, caller: Caller, spend?: () => void, attempts = MAX_ATTEMPTS): Promise<Given> {
+  async #ask(
+    route: Route,
+    caller: Caller,
+    spend?: () => void,
+    attempts = MAX_ATTEMPTS,
+  ): Promise<ReceivedList> {
     const {registry, repository} = route;
     const question = {askedAt: this.#clock.now(), change: this.#changes.get(fullName(repository))};
     const given = await registry.upstream.listTags(repository.name, caller, spend);
@@ -238,7 +243,7 @@ class MergedTagLists implements TagLists {
   }
 
   /** Keeps an answer, one at a time with `changed`, so that neither misses the other. */
-  #keep({repository}: Route, answer: Change, {askedAt, change}: Question): Promise<Outcome> {
+  #keep({repository}: Route, answer: Change, {askedAt, change}: Question): Promise<KeepOutcome> {
     const key = fullName(repository);
     return this.#mutex.run(key, async () => {
       if (this.#changes.get(key) !== change) return 'changed';

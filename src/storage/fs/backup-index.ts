@@ -13,7 +13,7 @@ const REGISTRY = 'io.backref.registry';
 const REPOSITORY = 'io.backref.repository';
 const TAG = 'io.backref.tag';
 
-interface Line {
+interface BackupEntry {
   mediaType: string;
   digest: string;
   size: number;
@@ -44,8 +44,14 @@ export function* indexText({manifests, missing, tagChanges}: BackupContents, at:
   yield `,"createdAt":"${new Date(at).toISOString()}","digest":"${digester.digest()}"}}\n`;
 }
 
-function linesOf({repository: {registry, name}, digest, mediaType, size, tags}: BackupManifest): Line[] {
-  const line = (annotations: Record<string, string>): Line => ({
+function linesOf({
+  repository: {registry, name},
+  digest,
+  mediaType,
+  size,
+  tags,
+}: BackupManifest): BackupEntry[] {
+  const line = (annotations: Record<string, string>): BackupEntry => ({
     mediaType,
     digest,
     size,
@@ -60,7 +66,7 @@ function linesOf({repository: {registry, name}, digest, mediaType, size, tags}: 
  * @throws Error that says what is wrong with it
  */
 export function parseIndex(text: string): BackupContents {
-  const {manifests, backref} = JSON.parse(text) as {manifests?: Line[]; backref?: Extra};
+  const {manifests, backref} = JSON.parse(text) as {manifests?: BackupEntry[]; backref?: Extra};
   if (!Array.isArray(manifests) || typeof backref !== 'object' || backref === null) {
     throw new Error('it is not the index of a backup');
   }
@@ -74,7 +80,7 @@ export function parseIndex(text: string): BackupContents {
 }
 
 /** The tags of one manifest follow each other. */
-function manifestsOf(lines: readonly Line[]): BackupManifest[] {
+function manifestsOf(lines: readonly BackupEntry[]): BackupManifest[] {
   const manifests: (BackupManifest & {tags: Tag[]})[] = [];
   for (const {mediaType, digest, size, annotations} of lines) {
     const repository = {

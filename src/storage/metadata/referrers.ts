@@ -1,7 +1,7 @@
 import type {Descriptor} from '../../oci/descriptor.ts';
 import type {Digest} from '../../oci/digest.ts';
 import type {Edge} from '../../oci/referrers.ts';
-import type {Asked, RepositoryKey} from './repositories.ts';
+import type {AskTimes, RepositoryKey} from './repositories.ts';
 
 /** Where an upstream's list of referrers came from: its Referrers API, or the fallback tag. */
 export type ListSource = 'api' | 'tag';
@@ -98,7 +98,7 @@ export type ReferrerPrecondition = {
   type: 'referrer-list.latest';
   repository: RepositoryKey;
   subject: Digest;
-} & Asked;
+} & AskTimes;
 
 export interface ReferrerReads {
   /** Exists from the subject's first edge, or the upstream's first complete answer, on. */

@@ -17,7 +17,7 @@ export const fullReference = (repository: RepositoryKey, reference: Reference): 
   `${fullName(repository)}${reference.includes(':') ? '@' : ':'}${reference}`;
 
 /** When the upstream was asked for what is committed, and when the commit is made. Milliseconds since the epoch. */
-export interface Asked {
+export interface AskTimes {
   askedAt: number;
   now: number;
 }

@@ -1,6 +1,6 @@
 import type {Digest} from '../../oci/digest.ts';
 import type {Tag} from '../../oci/name.ts';
-import type {Asked, Origin, RepositoryKey} from './repositories.ts';
+import type {AskTimes, Origin, RepositoryKey} from './repositories.ts';
 
 export interface TagRecord {
   name: Tag;
@@ -34,8 +34,8 @@ export type TagPrecondition =
    * No later answer of the upstream about the tag, or about the list of tags, is known: none to a question asked after
    * `askedAt`. A time after `now` does not count: the clock has been set back since.
    */
-  | ({type: 'tag.latest'; repository: RepositoryKey; name: Tag} & Asked)
-  | ({type: 'tag-list.latest'; repository: RepositoryKey} & Asked)
+  | ({type: 'tag.latest'; repository: RepositoryKey; name: Tag} & AskTimes)
+  | ({type: 'tag-list.latest'; repository: RepositoryKey} & AskTimes)
   | {type: 'tag.is'; repository: RepositoryKey; name: Tag; origin: Origin; digest: Digest | undefined};
 
 export interface TagReads {

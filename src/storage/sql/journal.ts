@@ -20,7 +20,7 @@ export interface EntryKey extends EntryPosition {
 /** Before every entry: a digest is never empty. */
 const START: EntryPosition = {repository: 0, subject: '' as Digest, digest: '' as Digest};
 const COLUMNS = ['subject', 'digest', 'change', 'at', 'written_at'] as const;
-type Row = Pick<Tables['tag_journal'], (typeof COLUMNS)[number]>;
+type JournalRow = Pick<Tables['tag_journal'], (typeof COLUMNS)[number]>;
 
 export function createJournalReads({db, run, idOf}: ReadParts): JournalReads {
   const queries = compileReads(db);
@@ -41,7 +41,7 @@ export function createJournalReads({db, run, idOf}: ReadParts): JournalReads {
   };
 }
 
-const entryOf = (repository: RepositoryKey, {written_at, ...entry}: Row): PendingTagChange => ({
+const entryOf = (repository: RepositoryKey, {written_at, ...entry}: JournalRow): PendingTagChange => ({
   repository,
   ...entry,
   writtenAt: written_at ?? undefined,

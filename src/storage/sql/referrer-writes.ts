@@ -11,7 +11,7 @@ export interface ListKey {
 }
 
 /** What of a referrer may change while it keeps its place. `listed` is 0 or 1. */
-export interface Content {
+export interface ReferrerContent {
   artifactType: string;
   descriptor: string;
   source: ReferrerRecord['source'];
@@ -131,7 +131,7 @@ const compileRows = (db: Kysely<Tables>) => ({
 });
 
 const compileRowChanges = (db: Kysely<Tables>) => ({
-  addReferrer: statement((values: ListKey & Content & {seq: number; digest: Digest}) =>
+  addReferrer: statement((values: ListKey & ReferrerContent & {seq: number; digest: Digest}) =>
     db.insertInto('referrer').values({
       repository: values.repository,
       subject: values.subject,
@@ -144,7 +144,7 @@ const compileRowChanges = (db: Kysely<Tables>) => ({
     }),
   ),
 
-  changeReferrer: statement((values: ListKey & Content & {seq: number}) =>
+  changeReferrer: statement((values: ListKey & ReferrerContent & {seq: number}) =>
     db
       .updateTable('referrer')
       .set({

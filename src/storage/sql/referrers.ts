@@ -142,8 +142,8 @@ const compile = (db: Kysely<Tables>) => ({
 });
 
 type Column = Exclude<keyof Tables['referrer'], keyof ListKey>;
-type Row = Pick<Tables['referrer'], Column>;
-type Page = SelectQueryBuilder<Tables, 'referrer', Row>;
+type ReferrerColumns = Pick<Tables['referrer'], Column>;
+type SelectReferrers = SelectQueryBuilder<Tables, 'referrer', ReferrerColumns>;
 /** With the requested types: by their index, or as a JSON array. */
 type PageKey = ListKey & {after: number; limit: number; types: string} & Record<number, string>;
 type TextKey = PageKey & {maxBytes: number};
@@ -152,7 +152,7 @@ type TextKey = PageKey & {maxBytes: number};
 type ReadReferrerPage<Read extends Column> = (
   key: ListKey,
   page: ReferrerPageQuery,
-) => Promise<readonly Pick<Row, Read>[]>;
+) => Promise<readonly Pick<ReferrerColumns, Read>[]>;
 
 /** Up to this many types, each number of them has a statement of its own, whose walks end with the page. */
 const MAX_WALKS = 8;
@@ -180,7 +180,7 @@ const NO_TEXT: ReferrerText = {count: 0, last: undefined, text: Buffer.alloc(0)}
 type ReadReferrerText = (key: ListKey, page: ReferrerPageQuery) => Promise<ReferrerText>;
 
 function createReferrerTexts(db: Kysely<Tables>, run: RunStatement): ReadReferrerText {
-  const pageFor = byTypes(db, ['seq', 'descriptor'], (pageOf: (values: TextKey) => Page) =>
+  const pageFor = byTypes(db, ['seq', 'descriptor'], (pageOf: (values: TextKey) => SelectReferrers) =>
     statement((values: TextKey) => asText(db, pageOf(values), values)),
   );
   return async (list, {types, after = 0, limit}) => {
@@ -200,10 +200,10 @@ type Filter = Pick<PageKey, 'types' | number>;
 function byTypes<Key extends PageKey, Read>(
   db: Kysely<Tables>,
   columns: readonly Column[],
-  compile: (pageOf: (values: Key) => Page) => Statement<Key, Read>,
+  compile: (pageOf: (values: Key) => SelectReferrers) => Statement<Key, Read>,
 ): (types: readonly string[] | undefined) => {query: Statement<Key, Read>; filter: Filter} {
   const known = new Map<number | 'all' | 'many', Statement<Key, Read>>();
-  const once = (name: number | 'all' | 'many', pageOf: (values: Key) => Page) => {
+  const once = (name: number | 'all' | 'many', pageOf: (values: Key) => SelectReferrers) => {
     const query = known.get(name) ?? compile(pageOf);
     known.set(name, query);
     return query;
@@ -221,7 +221,7 @@ function byTypes<Key extends PageKey, Read>(
   };
 }
 
-const pageOfAll = (db: Kysely<Tables>, columns: readonly Column[], values: PageKey): Page =>
+const pageOfAll = (db: Kysely<Tables>, columns: readonly Column[], values: PageKey): SelectReferrers =>
   db
     .selectFrom('referrer')
     .select(columns)
@@ -232,7 +232,12 @@ const pageOfAll = (db: Kysely<Tables>, columns: readonly Column[], values: PageK
     .limit(values.limit);
 
 /** Of `count` types: one walk along the index for each, merged on the way. */
-function pageOfSome(db: Kysely<Tables>, columns: readonly Column[], count: number, values: PageKey): Page {
+function pageOfSome(
+  db: Kysely<Tables>,
+  columns: readonly Column[],
+  count: number,
+  values: PageKey,
+): SelectReferrers {
   const ofType = (index: number) =>
     db
       .selectFrom('referrer')
@@ -247,7 +252,7 @@ function pageOfSome(db: Kysely<Tables>, columns: readonly Column[], count: numbe
 }
 
 /** Of any number of types. The index alone says which referrers are on the page; only those are read. */
-const pageOfMany = (db: Kysely<Tables>, columns: readonly Column[], values: PageKey): Page =>
+const pageOfMany = (db: Kysely<Tables>, columns: readonly Column[], values: PageKey): SelectReferrers =>
   db
     .selectFrom('referrer')
     .select(columns)
@@ -271,7 +276,7 @@ const pageOfMany = (db: Kysely<Tables>, columns: readonly Column[], values: Page
  * The rows of a page as one. SQLite goes over them in the order of the page; an order of the aggregate's own would have
  * it sort them once more, in twice the time.
  */
-const asText = (db: Kysely<Tables>, page: Page, {maxBytes}: Pick<TextKey, 'maxBytes'>) =>
+const asText = (db: Kysely<Tables>, page: SelectReferrers, {maxBytes}: Pick<TextKey, 'maxBytes'>) =>
   db.selectFrom(page.as('page')).select([
     sql<number>`count(*)`.as('count'),
     sql<number | null>`max(seq)`.as('last'),

@@ -1,6 +1,6 @@
 import type {Kysely} from 'kysely';
 import type {RepositoryName} from '../../oci/name.ts';
-import {type Asked, fullName, type RepositoryKey, type RepositoryReads} from '../metadata.ts';
+import {type AskTimes, fullName, type RepositoryKey, type RepositoryReads} from '../metadata.ts';
 import {type ReadParts, run, type Steps, statement} from './statement.ts';
 import type {Tables} from './tables.ts';
 
@@ -80,7 +80,7 @@ export class RepositoryIds {
 
   /** Whether no later answer of the upstream is known than that to a question asked at `askedAt`. */
   *isLatest(
-    {repository: key, askedAt, now}: Asked & {repository: RepositoryKey},
+    {repository: key, askedAt, now}: AskTimes & {repository: RepositoryKey},
     checkedAt: (repository: number) => Steps<readonly {checkedAt: number | null}[]>,
   ): Steps<boolean> {
     const repository = yield* this.find(key);

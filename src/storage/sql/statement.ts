@@ -18,7 +18,7 @@ export type RunStatement = <Args, Row>(
 ) => readonly Row[] | Promise<readonly Row[]>;
 
 /** Stands in a query for a value that is known only when it runs; the compiler writes all others into the text. */
-export class Slot {
+export class Placeholder {
   readonly name: string;
 
   constructor(name: string) {
@@ -33,11 +33,11 @@ export class Slot {
 export function statement<Args extends object, Row>(
   build: (values: Args) => Compilable<Row>,
 ): Statement<Args, Row> {
-  const slots = new Proxy({} as Args, {get: (_target, name) => new Slot(String(name))});
+  const slots = new Proxy({} as Args, {get: (_target, name) => new Placeholder(String(name))});
   const {sql, parameters} = build(slots).compile();
   return {
     sql,
-    parameters: parameters.map((slot) => (slot as Slot).name),
+    parameters: parameters.map((slot) => (slot as Placeholder).name),
   };
 }
 

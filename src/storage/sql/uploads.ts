@@ -4,7 +4,7 @@ import type {UploadReads, UploadRecord} from '../metadata.ts';
 import {type ChangesOf, type ReadParts, run, statement} from './statement.ts';
 import type {Tables} from './tables.ts';
 
-type Row = Tables['upload'];
+type UploadRow = Tables['upload'];
 
 export function createUploadReads({db, run}: Pick<ReadParts, 'db' | 'run'>): UploadReads {
   const byId = statement((values: {id: UploadId}) =>
@@ -34,7 +34,7 @@ export function createUploadReads({db, run}: Pick<ReadParts, 'db' | 'run'>): Upl
 export type UploadWrites = ReturnType<typeof compileUploadWrites>;
 
 export const compileUploadWrites = (db: Kysely<Tables>) => ({
-  putUpload: statement((values: Row) =>
+  putUpload: statement((values: UploadRow) =>
     db
       .insertInto('upload')
       .values({
@@ -68,7 +68,7 @@ export const uploadChanges = (writes: UploadWrites): ChangesOf<'upload'> => ({
   'upload.delete': ({id}) => run(writes.deleteUpload, {id}),
 });
 
-const rowOf = ({id, repository, algorithm, upstream, touchedAt}: UploadRecord): Row => ({
+const rowOf = ({id, repository, algorithm, upstream, touchedAt}: UploadRecord): UploadRow => ({
   id,
   registry: repository.registry,
   name: repository.name,
@@ -79,7 +79,7 @@ const rowOf = ({id, repository, algorithm, upstream, touchedAt}: UploadRecord): 
   touched_at: touchedAt,
 });
 
-const uploadOf = (row: Row): UploadRecord => ({
+const uploadOf = (row: UploadRow): UploadRecord => ({
   id: row.id,
   repository: {registry: row.registry, name: row.name},
   algorithm: row.algorithm ?? undefined,

@@ -2,7 +2,7 @@ import {DatabaseSync} from 'node:sqlite';
 import {DummyDriver, Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler} from 'kysely';
 import type {Metadata, MetadataReads, MetadataSnapshot} from '../metadata.ts';
 import {compileWrites, createReads} from '../sql/metadata.ts';
-import {bind, type RunStatement, Slot, type Statement} from '../sql/statement.ts';
+import {bind, Placeholder, type RunStatement, type Statement} from '../sql/statement.ts';
 import type {Tables} from '../sql/tables.ts';
 import {prepareOnce} from './prepared.ts';
 import {BUSY_TIMEOUT_MS, prepareDatabase} from './schema.ts';
@@ -66,7 +66,7 @@ const THREAD = new URL(`./writer-thread${import.meta.url.endsWith('.ts') ? '.ts'
  */
 class Compiler extends SqliteQueryCompiler {
   protected override appendValue(value: unknown): void {
-    if (value instanceof Slot) super.appendValue(value);
+    if (value instanceof Placeholder) super.appendValue(value);
     else this.appendImmediateValue(value);
   }
 }

@@ -20,10 +20,10 @@ export interface Commit {
 }
 
 /** Commits that were waiting together, in their order; `close` ends the thread. */
-export type Request = readonly Commit[] | 'close';
+export type WriterRequest = readonly Commit[] | 'close';
 
 /** An error as far as it crosses between threads. */
-export interface Failure {
+export interface CommitFailure {
   message: string;
   code: string | undefined;
   /** SQLite's extended result code. */
@@ -31,17 +31,20 @@ export interface Failure {
 }
 
 /** Whether the preconditions held, or why nothing was changed. */
-export type Outcome = boolean | Failure;
+export type CommitOutcome = boolean | CommitFailure;
 
 /** `ready` comes once, before anything else. */
-export type Reply = 'ready' | readonly Outcome[];
+export type WriterReply = 'ready' | readonly CommitOutcome[];
 
 /** Commits groups on one connection. */
-function createGroupCommit(database: DatabaseSync, writes: Writes): (group: readonly Commit[]) => Outcome[] {
+function createGroupCommit(
+  database: DatabaseSync,
+  writes: Writes,
+): (group: readonly Commit[]) => CommitOutcome[] {
   const run = prepareOnce(database);
   const steps = createCommit(writes);
 
-  const commitOne = ({changes, preconditions}: Commit): Outcome => {
+  const commitOne = ({changes, preconditions}: Commit): CommitOutcome => {
     run('savepoint one', []);
     try {
       const held = drive(steps(changes, preconditions));
@@ -62,7 +65,7 @@ function createGroupCommit(database: DatabaseSync, writes: Writes): (group: read
     return next.value;
   };
 
-  const commitTogether = (group: readonly Commit[]): Outcome[] => {
+  const commitTogether = (group: readonly Commit[]): CommitOutcome[] => {
     // A plain `begin` that reads and then writes fails at once where another process writes.
     run('begin immediate', []);
     try {
@@ -76,7 +79,7 @@ function createGroupCommit(database: DatabaseSync, writes: Writes): (group: read
     }
   };
 
-  const commitGroup = (group: readonly Commit[]): Outcome[] => {
+  const commitGroup = (group: readonly Commit[]): CommitOutcome[] => {
     try {
       // SQLite: FULL makes a commit outlast a power cut, NORMAL a crash of the process. Not inside a transaction.
       run(group.some(outlastsPowerCut) ? 'pragma synchronous = full' : 'pragma synchronous = normal', []);
@@ -95,7 +98,7 @@ const outlastsPowerCut = ({changes}: Commit): boolean =>
 
 const LASTING: ReadonlySet<Change['type']> = new Set(['manifest.delete', 'blob.unlink', 'tag-journal.put']);
 
-function failureOf(error: unknown): Failure {
+function failureOf(error: unknown): CommitFailure {
   if (!(error instanceof Error)) return {message: String(error), code: undefined, errcode: undefined};
   const {code, errcode} = error as {code?: string; errcode?: number};
   return {message: error.message, code, errcode};
@@ -108,9 +111,9 @@ function serve({path, writes}: Setup, port: NonNullable<typeof parentPort>): voi
   // Each commit of a group has a savepoint, whose journal would otherwise be a file: it took a third of the time.
   database.exec('pragma temp_store = memory');
   const commit = createGroupCommit(database, writes);
-  const reply = (message: Reply) => port.postMessage(message);
+  const reply = (message: WriterReply) => port.postMessage(message);
 
-  port.on('message', (request: Request) => {
+  port.on('message', (request: WriterRequest) => {
     if (request !== 'close') return reply(commit(request));
     database.close();
     port.close();

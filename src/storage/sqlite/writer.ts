@@ -1,7 +1,7 @@
 import {Worker} from 'node:worker_threads';
 import {type Change, DiskFull, type Metadata, type Precondition} from '../metadata.ts';
 import type {Writes} from '../sql/metadata.ts';
-import type {Failure, Outcome, Reply, Request, Setup} from './writer-thread.ts';
+import type {CommitFailure, CommitOutcome, Setup, WriterReply, WriterRequest} from './writer-thread.ts';
 
 /** The port's `commit` and `close`. */
 export type Writer = Pick<Metadata, 'commit' | 'close'>;
@@ -50,7 +50,7 @@ class ThreadWriter implements Writer {
     this.#path = path;
     const setup: Setup = {path, writes};
     this.#worker = new Worker(thread, {workerData: setup, name: 'metadata writer'});
-    this.#worker.on('message', (reply: Reply) => {
+    this.#worker.on('message', (reply: WriterReply) => {
       if (reply === 'ready') this.#ready.resolve();
       else this.#deliver(reply);
     });
@@ -86,7 +86,7 @@ class ThreadWriter implements Writer {
     const drained = this.commit([]).catch(() => {});
     this.#end ??= new Error(`metadata: ${this.#path} is closed`);
     await drained;
-    const request: Request = 'close';
+    const request: WriterRequest = 'close';
     this.#worker.postMessage(request);
     await this.#exited.promise;
   }
@@ -96,7 +96,7 @@ class ThreadWriter implements Writer {
     this.#group = this.#queue;
     this.#queue = [];
     const transfer: ArrayBuffer[] = [];
-    const request: Request = this.#group.map(({changes, preconditions}) => ({
+    const request: WriterRequest = this.#group.map(({changes, preconditions}) => ({
       changes: changes.map((change) => withOwnBytes(change, transfer)),
       preconditions,
     }));
@@ -112,7 +112,7 @@ class ThreadWriter implements Writer {
   }
 
   /** Gives each commit of the group its outcome, once the next group is on its way. */
-  #deliver(outcomes: readonly Outcome[]): void {
+  #deliver(outcomes: readonly CommitOutcome[]): void {
     const done = this.#group;
     this.#group = [];
     this.#send();
@@ -150,7 +150,7 @@ function withOwnBytes(change: Change, transfer: ArrayBuffer[]): Change {
 /** SQLite's result code for a full disk (`SQLITE_FULL`). */
 const FULL = 13;
 
-function errorOf(path: string, failure: Failure | undefined): Error {
+function errorOf(path: string, failure: CommitFailure | undefined): Error {
   const {message, code, errcode} = failure ?? {message: 'no outcome came back'};
   const Reason = errcode === FULL ? DiskFull : Error;
   return Object.assign(new Reason(`metadata: ${path} took no commit: ${message}`), {code, errcode});

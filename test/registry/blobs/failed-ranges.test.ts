@@ -4,7 +4,7 @@ import test, {type ExecutionContext} from 'ava';
 import {startBackref} from '../../support/backref.ts';
 import {blobAnswer, imageManifest, manifestAnswer, randomBlob, sha256} from '../../support/content.ts';
 import {errorOf} from '../../support/pusher.ts';
-import {type Answer, createScriptedUpstream, HANG} from '../../support/scripted-upstream.ts';
+import {createScriptedUpstream, HANG, type ScriptedAnswer} from '../../support/scripted-upstream.ts';
 
 const MiB = 1024 * 1024;
 const SIZE = 12 * MiB;
@@ -14,16 +14,16 @@ const small = randomBlob(5000);
 const pathOf = ({digest}: {digest: string}, name = 'app') => `/v2/${name}/blobs/${digest}`;
 const getOf = (blob: {digest: string}) => `GET ${pathOf(blob, 'library/app')}`;
 
-interface Failure {
+interface FailedRange {
   title: string;
-  answer: Answer;
+  answer: ScriptedAnswer;
   status: number;
   code: string;
   retryAfter?: string;
   rateLimitStatus?: 429;
 }
 
-const FAILURES: Failure[] = [
+const FAILURES: FailedRange[] = [
   {title: 'an error', answer: {status: 500}, status: 503, code: 'UNAVAILABLE', retryAfter: '5'},
   {
     title: 'its rate limit',
@@ -44,7 +44,7 @@ const FAILURES: Failure[] = [
   {title: 'an absence', answer: {status: 404}, status: 404, code: 'BLOB_UNKNOWN'},
 ];
 
-const ODD_RANGES: Failure[] = [
+const ODD_RANGES: FailedRange[] = [
   {title: 'a 416', answer: {status: 416}, status: 503, code: 'UNAVAILABLE', retryAfter: '5'},
   {
     title: 'a range of a blob of another length',
@@ -84,7 +84,7 @@ for (const {title, answer, status, code, retryAfter, rateLimitStatus = 503} of [
 }
 
 /** A server that cannot keep anything, in front of an upstream that names the length of the small blob by HEAD. */
-async function withoutSpool(t: ExecutionContext, answer: Answer, rateLimitStatus: 429 | 503 = 503) {
+async function withoutSpool(t: ExecutionContext, answer: ScriptedAnswer, rateLimitStatus: 429 | 503 = 503) {
   const length = {'Content-Length': String(small.bytes.length)};
   const upstream = await createScriptedUpstream(t, [
     {request: `HEAD ${pathOf(small, 'library/app')}`, answer: {headers: length, body: []}},
@@ -95,7 +95,7 @@ async function withoutSpool(t: ExecutionContext, answer: Answer, rateLimitStatus
   return proxy;
 }
 
-const OTHER_LENGTH: Failure = {
+const OTHER_LENGTH: FailedRange = {
   title: 'another length than its HEAD told',
   answer: blobAnswer(randomBlob(5001)),
   status: 503,

@@ -31,10 +31,10 @@ function inTwo(content: Content, first: number) {
 }
 
 /** Resolves when a client has this many bytes. */
-type Arrival = (count: number) => Promise<void>;
+type WaitForBytes = (count: number) => Promise<void>;
 
 /** Reads an answer as it comes; `arrived` resolves when this many bytes are here. */
-function collect(message: IncomingMessage): {arrived: Arrival; whole: Promise<Buffer>} {
+function collect(message: IncomingMessage): {arrived: WaitForBytes; whole: Promise<Buffer>} {
   const chunks: Buffer[] = [];
   let length = 0;
   const {promise, resolve, reject} = Promise.withResolvers<Buffer>();

@@ -9,10 +9,10 @@ import {contentOf, headAnswer, type ManifestContent, plainManifest} from '../../
 import {startLegacy} from '../../support/legacy.ts';
 import {descriptorOf, fallbackTagOf, indexBytes, listAnswer, referrerOf} from '../../support/referrers.ts';
 import {
-  type Answer,
   createScriptedUpstream,
   type Expectation,
   HANG,
+  type ScriptedAnswer,
 } from '../../support/scripted-upstream.ts';
 import {startReconciler} from './reconciler.ts';
 
@@ -184,7 +184,7 @@ test('a direct writer between our read and our check does not cost our entry', a
 test('a tag that is not a list of referrers is never written, and its changes stay pending', async (t) => {
   const sbom = referrerOf(image);
   const other = referrerOf(plainManifest());
-  const answers: Answer[] = [
+  const answers: ScriptedAnswer[] = [
     // GitLab resolves the tag to the subject itself.
     {headers: {'Content-Type': image.mediaType}, body: image.bytes},
     {headers: {'Content-Type': other.mediaType}, body: other.bytes},
@@ -389,7 +389,7 @@ test('once the tag is written, its absence is no longer remembered', async (t) =
 test('entries of deleted manifests do not keep ours out of a tag whose registry refuses them', async (t) => {
   const [gone, there, sbom] = [referrerOf(image), referrerOf(image), referrerOf(image)];
   const odd = {mediaType: OCI_INDEX, digest: 'of another kind', size: 1};
-  const refusal: Answer = {
+  const refusal: ScriptedAnswer = {
     status: 400,
     headers: {'content-type': 'application/json'},
     body: JSON.stringify({errors: [{code: 'MANIFEST_BLOB_UNKNOWN', message: 'unknown'}]}),
@@ -421,7 +421,7 @@ test('entries of deleted manifests do not keep ours out of a tag whose registry 
 
 test('a refused index whose entries all exist is reported, and tried again', async (t) => {
   const [earlier, sbom] = [referrerOf(image), referrerOf(image)];
-  const refusal: Answer = {
+  const refusal: ScriptedAnswer = {
     status: 400,
     headers: {'content-type': 'application/json'},
     body: JSON.stringify({errors: [{code: 'MANIFEST_BLOB_UNKNOWN', message: 'unknown'}]}),

@@ -6,7 +6,7 @@ import {readManifest} from '../../../src/oci/manifest.ts';
 import {edgeOf} from '../../../src/oci/referrers.ts';
 import {createReconcile} from '../../../src/registry/fallback-tag/reconcile.ts';
 import {createReconciler, type Reconciler} from '../../../src/registry/fallback-tag/reconciler.ts';
-import {createUpstreamTags} from '../../../src/registry/fallback-tag/upstream-tag.ts';
+import {createFallbackTagStore} from '../../../src/registry/fallback-tag/upstream-tag.ts';
 import type {Route} from '../../../src/registry/namespace.ts';
 import {createNegativeCache} from '../../../src/registry/negative-cache.ts';
 import {createManifestPull} from '../../../src/registry/pull/manifest.ts';
@@ -126,7 +126,7 @@ export async function startReconciler(
     capabilities,
     discovery,
     pull,
-    upstreamTags: createUpstreamTags({metadata, tags, clock, events}),
+    upstreamTags: createFallbackTagStore({metadata, tags, clock, events}),
     coordination: createLeases({metadata, owner, clock}),
     clock,
     events,

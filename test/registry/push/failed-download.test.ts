@@ -2,19 +2,19 @@ import test, {type ExecutionContext} from 'ava';
 import {startBackref} from '../../support/backref.ts';
 import {blobAnswer, type Content, contentOf, imageManifest, randomBlob} from '../../support/content.ts';
 import {errorOf, pusherTo} from '../../support/pusher.ts';
-import {type Answer, BREAK, createScriptedUpstream} from '../../support/scripted-upstream.ts';
+import {BREAK, createScriptedUpstream, type ScriptedAnswer} from '../../support/scripted-upstream.ts';
 
 const config = contentOf(Buffer.from('{}'));
 const layer = randomBlob(5000);
 const NAME = 'team/app';
 
-const headOf = ({bytes}: Content): Answer => ({
+const headOf = ({bytes}: Content): ScriptedAnswer => ({
   headers: {'Content-Length': String(bytes.length)},
   body: [],
 });
 
 /** An overlay on an upstream that has the layer according to HEAD, but answers its GET with `failure`. */
-async function over(t: ExecutionContext, failure: Answer, from = NAME) {
+async function over(t: ExecutionContext, failure: ScriptedAnswer, from = NAME) {
   const path = `/v2/${from}/blobs/${layer.digest}`;
   const upstream = await createScriptedUpstream(t, [
     {request: `HEAD ${path}`, answer: headOf(layer), always: true},
@@ -26,7 +26,7 @@ async function over(t: ExecutionContext, failure: Answer, from = NAME) {
   return {upstream, backref, ...pusherTo(backref, NAME)};
 }
 
-const FAILURES: [string, Answer][] = [
+const FAILURES: [string, ScriptedAnswer][] = [
   ['is an error', {status: 500}],
   ['breaks off', {headers: {'Content-Length': '5000'}, before: BREAK}],
   ['has other bytes', blobAnswer(randomBlob(5000))],

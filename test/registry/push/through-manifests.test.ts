@@ -19,7 +19,11 @@ import {
 } from '../../support/content.ts';
 import {createFolder} from '../../support/folder.ts';
 import {descriptorOf, fallbackTagOf, indexBytes, listAnswer, referrerOf} from '../../support/referrers.ts';
-import {type Answer, createScriptedUpstream, type Expectation} from '../../support/scripted-upstream.ts';
+import {
+  createScriptedUpstream,
+  type Expectation,
+  type ScriptedAnswer,
+} from '../../support/scripted-upstream.ts';
 
 const MANIFESTS = '/v2/library/app/manifests';
 const image = plainManifest();
@@ -54,7 +58,7 @@ const takes = (reference: string, headers: Record<string, string> = {}): Expecta
 const API = (subject: ManifestContent = image) => `GET /v2/library/app/referrers/${subject.digest}`;
 const TAG = (subject: ManifestContent = image) => `GET ${MANIFESTS}/${fallbackTagOf(subject)}`;
 const TAG_PUT = (subject: ManifestContent = image) => `PUT ${MANIFESTS}/${fallbackTagOf(subject)}`;
-const tagOf = (...entries: ManifestContent[]): Answer => listAnswer(entries.map(descriptorOf));
+const tagOf = (...entries: ManifestContent[]): ScriptedAnswer => listAnswer(entries.map(descriptorOf));
 
 test('a pushed tag is forwarded byte for byte, and its first pull does not ask the upstream', async (t) => {
   const {proxy, upstream} = await start(t, [takes('v1', {'Docker-Content-Digest': image.digest})]);
@@ -207,7 +211,7 @@ test('a tag list shows what was pushed, even if it was requested before', async 
   });
   const late = Promise.withResolvers<void>();
   const {proxy, upstream} = await start(t, [
-    {...list('old'), answer: {...(list('old').answer as Answer), before: late.promise}},
+    {...list('old'), answer: {...(list('old').answer as ScriptedAnswer), before: late.promise}},
     takes('new'),
     list('new', 'old'),
     {request: `DELETE ${MANIFESTS}/old`, answer: {status: 202}},
@@ -224,7 +228,7 @@ test('a tag list shows what was pushed, even if it was requested before', async 
 
 test('a tag list fetched before a push does not count as fresh after it', async (t) => {
   const LIST = 'GET /v2/library/app/tags/list?n=1000';
-  const list = (...tags: string[]): Answer => ({
+  const list = (...tags: string[]): ScriptedAnswer => ({
     headers: {'Content-Type': 'application/json'},
     body: JSON.stringify({name: 'library/app', tags}),
   });

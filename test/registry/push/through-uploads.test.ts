@@ -2,10 +2,10 @@ import test, {type ExecutionContext} from 'ava';
 import {type Backref, type Got, type RegistryOverrides, startBackref} from '../../support/backref.ts';
 import {blobAnswer, contentOf, randomBlob} from '../../support/content.ts';
 import {
-  type Answer,
   BREAK,
   createScriptedUpstream,
   type Expectation,
+  type ScriptedAnswer,
 } from '../../support/scripted-upstream.ts';
 
 const UPLOADS = '/v2/library/app/blobs/uploads/';
@@ -400,11 +400,11 @@ test('a chunk that is sent again after it broke off is not appended twice', asyn
 
 test('a closing PUT that is not answered 201 succeeds only if the upstream has the blob', async (t) => {
   const blob = randomBlob(20);
-  const head = (answer: Answer): Expectation => ({
+  const head = (answer: ScriptedAnswer): Expectation => ({
     request: `HEAD /v2/library/app/blobs/${blob.digest}`,
     answer,
   });
-  const closing = async (answer: Answer, ...script: Expectation[]) => {
+  const closing = async (answer: ScriptedAnswer, ...script: Expectation[]) => {
     const {proxy} = await start(t, [begun(), {request: /^PUT /, answer}, ...script]);
     return close(proxy, pathOf(await begin(proxy)), blob.digest, blob.bytes);
   };

@@ -19,7 +19,7 @@ type Declared =
   | 'too much'
   | 'disagreeing';
 
-type Step =
+type UploadStep =
   | {do: 'append' | 'finish' | 'finish wrongly'; upload: number; pieces: Uint8Array[]; declared: Declared}
   | {do: 'break off'; upload: number; pieces: Uint8Array[]}
   | {do: 'state' | 'cancel' | 'ask for from elsewhere'; upload: number}
@@ -38,7 +38,7 @@ const declared = fc.constantFrom<Declared>(
   'too much',
   'disagreeing',
 );
-const step: fc.Arbitrary<Step> = fc.oneof(
+const step: fc.Arbitrary<UploadStep> = fc.oneof(
   {weight: 6, arbitrary: fc.record({do: fc.constant('append' as const), upload, pieces, declared})},
   {
     weight: 2,
@@ -61,7 +61,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 );
 
 /** What an upload should be: its bytes, or gone. */
-interface Model {
+interface UploadModel {
   id: UploadId;
   bytes: Buffer | undefined;
 }
@@ -118,7 +118,12 @@ async function* breaking(given: readonly Uint8Array[]): AsyncGenerator<Uint8Arra
 }
 
 /** Applies one step to the registry and to the model, and compares the outcomes. */
-async function take(t: ExecutionContext, hosted: Hosted, model: Model, step: Exclude<Step, {do: 'restart'}>) {
+async function take(
+  t: ExecutionContext,
+  hosted: Hosted,
+  model: UploadModel,
+  step: Exclude<UploadStep, {do: 'restart'}>,
+) {
   const {push} = hosted;
   const route = hosted.route();
   const {id, bytes} = model;
@@ -148,8 +153,8 @@ async function take(t: ExecutionContext, hosted: Hosted, model: Model, step: Exc
 async function write(
   t: ExecutionContext,
   hosted: Hosted,
-  model: Model,
-  {do: verb, pieces: given, declared: how}: Extract<Step, {declared: Declared}>,
+  model: UploadModel,
+  {do: verb, pieces: given, declared: how}: Extract<UploadStep, {declared: Declared}>,
 ) {
   const {push} = hosted;
   const route = hosted.route();
@@ -170,13 +175,13 @@ test('uploads follow their model, in whatever order requests arrive', async (t) 
   let hosted = await createHosted(t);
   await fc.assert(
     fc.asyncProperty(fc.array(step, {maxLength: 20}), async (steps) => {
-      const models: Model[] = [];
+      const models: UploadModel[] = [];
       for (let index = 0; index < UPLOADS; index++) {
         models.push({id: await begun(hosted, hosted.route()), bytes: Buffer.alloc(0)});
       }
       for (const step of steps) {
         if (step.do === 'restart') hosted = await hosted.restart();
-        else await take(t, hosted, models[step.upload] as Model, step);
+        else await take(t, hosted, models[step.upload] as UploadModel, step);
         for (const {id, bytes} of models) {
           if (!bytes) continue;
           t.is((await hosted.push.state(hosted.route(), id, caller)).offset, bytes.length);

@@ -27,10 +27,10 @@ import {
   referrerOf,
 } from '../../support/referrers.ts';
 import {
-  type Answer,
   BREAK,
   createScriptedUpstream,
   type Expectation,
+  type ScriptedAnswer,
 } from '../../support/scripted-upstream.ts';
 
 const REPOSITORY = 'library/app';
@@ -43,7 +43,10 @@ const sbom = referrerOf(image);
 const signature = referrerOf(image, {artifactType: 'application/vnd.example.signature'});
 const HTML = {headers: {'Content-Type': 'text/html'}, body: '<!doctype html><title>Back soon</title>'};
 const NO_API: Expectation = {request: API, answer: {status: 404}};
-const getOf = (manifest: ManifestContent, answer: Answer = manifestAnswer(manifest)): Expectation => ({
+const getOf = (
+  manifest: ManifestContent,
+  answer: ScriptedAnswer = manifestAnswer(manifest),
+): Expectation => ({
   request: `GET /v2/${REPOSITORY}/manifests/${manifest.digest}`,
   answer,
 });
@@ -75,7 +78,7 @@ async function askUntilStored(proxy: Backref): Promise<Got> {
 
 const whole = indexBytes(named);
 const flipped = Buffer.from(whole.toString().replace(sbom.digest.slice(-6), '000000'));
-const DAMAGED: Record<string, Answer> = {
+const DAMAGED: Record<string, ScriptedAnswer> = {
   'bytes that do not have the digest that the upstream names': {
     headers: {'Content-Type': OCI_INDEX, 'Docker-Content-Digest': digestOf(whole)},
     body: flipped,
@@ -184,7 +187,7 @@ test('a tag that resolves to a subject of sha512 itself names no referrers', asy
   t.deepEqual(digests(got), []);
 });
 
-const ABSENT: Record<string, Answer> = {'404': {status: 404}, '410': {status: 410}};
+const ABSENT: Record<string, ScriptedAnswer> = {'404': {status: 404}, '410': {status: 410}};
 
 for (const [what, answer] of Object.entries(ABSENT)) {
   test(`an entry that answers ${what} is gone: the others are the whole list`, async (t) => {
@@ -196,7 +199,7 @@ for (const [what, answer] of Object.entries(ABSENT)) {
   });
 }
 
-const REFUSED: Record<string, Answer> = {
+const REFUSED: Record<string, ScriptedAnswer> = {
   '401': {status: 401},
   '403': {status: 403},
   '451': {status: 451},

@@ -1,7 +1,11 @@
 import test, {type ExecutionContext} from 'ava';
 import {type Backref, startBackref} from '../../support/backref.ts';
 import {headAnswer, type ManifestContent, manifestAnswer, plainManifest} from '../../support/content.ts';
-import {type Answer, createScriptedUpstream, type Expectation} from '../../support/scripted-upstream.ts';
+import {
+  createScriptedUpstream,
+  type Expectation,
+  type ScriptedAnswer,
+} from '../../support/scripted-upstream.ts';
 
 const MINUTE = 60_000;
 const MANIFESTS = '/v2/library/app/manifests';
@@ -10,22 +14,25 @@ const TAGS = '/v2/app/tags/list';
 const older = plainManifest();
 const newer = plainManifest();
 
-const get = (reference: string, answer: Answer): Expectation => ({
+const get = (reference: string, answer: ScriptedAnswer): Expectation => ({
   request: `GET ${MANIFESTS}/${reference}`,
   answer,
 });
-const head = (reference: string, answer: Answer): Expectation => ({
+const head = (reference: string, answer: ScriptedAnswer): Expectation => ({
   request: `HEAD ${MANIFESTS}/${reference}`,
   answer,
 });
-const list = (...tags: string[]): Answer => ({
+const list = (...tags: string[]): ScriptedAnswer => ({
   headers: {'Content-Type': 'application/json'},
   body: JSON.stringify({name: 'library/app', tags}),
 });
-const listing = (answer: Answer): Expectation => ({request: 'GET /v2/library/app/tags/list?n=1000', answer});
+const listing = (answer: ScriptedAnswer): Expectation => ({
+  request: 'GET /v2/library/app/tags/list?n=1000',
+  answer,
+});
 
 /** An answer that waits until it is released. */
-function late(answer: Answer) {
+function late(answer: ScriptedAnswer) {
   const {promise, resolve} = Promise.withResolvers<void>();
   return {answer: {...answer, before: promise}, letGo: resolve};
 }

@@ -1,12 +1,16 @@
 import test, {type ExecutionContext} from 'ava';
 import {DAY, type Got, startBackref} from '../../support/backref.ts';
-import {type Answer, createScriptedUpstream, type Expectation} from '../../support/scripted-upstream.ts';
+import {
+  createScriptedUpstream,
+  type Expectation,
+  type ScriptedAnswer,
+} from '../../support/scripted-upstream.ts';
 
 const MINUTE = 60_000;
 const PATH = '/v2/app/tags/list';
 const FIRST = 'GET /v2/library/app/tags/list?n=1000';
 
-const listAnswer = (tags: readonly string[] | null, link?: string): Answer => ({
+const listAnswer = (tags: readonly string[] | null, link?: string): ScriptedAnswer => ({
   headers: {'Content-Type': 'application/json', ...(link === undefined ? {} : {Link: link})},
   body: JSON.stringify({name: 'library/app', tags}),
 });

@@ -1,6 +1,7 @@
 import test from 'ava';
 import {OCI_MANIFEST} from '../../../src/oci/media-type.ts';
-import {type Answer, createScriptedUpstream} from '../../support/scripted-upstream.ts';
+import type {UpstreamClient} from '../../../src/upstream/client.ts';
+import {createScriptedUpstream, type ScriptedAnswer} from '../../support/scripted-upstream.ts';
 import {
   at,
   BLOB_PATH,
@@ -14,13 +15,11 @@ import {
 } from '../../support/upstream.ts';
 
 const TYPE = {'content-type': 'text/html; charset=utf-8'};
-const LOGIN: Answer = {headers: TYPE, body: '<!doctype html><title>Log in</title>'};
+const LOGIN: ScriptedAnswer = {headers: TYPE, body: '<!doctype html><title>Log in</title>'};
 const UPLOADS = '/v2/team/app/blobs/uploads/';
 const manifest = {mediaType: OCI_MANIFEST, bytes: Buffer.from('{}')};
 
-type Client = ReturnType<typeof createClient>['client'];
-
-const READS: Record<string, {request: string; ask(client: Client): Promise<unknown>}> = {
+const READS: Record<string, {request: string; ask(client: UpstreamClient): Promise<unknown>}> = {
   'a manifest': {
     request: `GET ${MANIFEST_PATH}`,
     ask: (client) => client.getManifest(repository, latest, caller),
@@ -44,7 +43,7 @@ const READS: Record<string, {request: string; ask(client: Client): Promise<unkno
   },
 };
 
-const PAGES: Record<string, Answer> = {
+const PAGES: Record<string, ScriptedAnswer> = {
   'of status 200': LOGIN,
   'of status 203': {...LOGIN, status: 203},
   'of status 206': {...LOGIN, status: 206, headers: {...TYPE, 'content-range': 'bytes 0-35/36'}},

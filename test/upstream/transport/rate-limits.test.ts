@@ -1,7 +1,7 @@
 import test from 'ava';
 import {parseName} from '../../../src/oci/name.ts';
 import {createManualClock} from '../../support/clock.ts';
-import {type Answer, createScriptedUpstream} from '../../support/scripted-upstream.ts';
+import {createScriptedUpstream, type ScriptedAnswer} from '../../support/scripted-upstream.ts';
 import {
   BLOB_PATH,
   caller,
@@ -18,7 +18,7 @@ const other = parseName('other/app');
 const GET = `GET ${MANIFEST_PATH}`;
 const HOUR = 3_600_000;
 const credentials = {kind: 'basic', username: 'u', password: 'p'} as const;
-const LIMITED: Answer = {
+const LIMITED: ScriptedAnswer = {
   status: 429,
   headers: {'retry-after': '3600', 'content-type': 'application/json'},
   body: '{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached\\nyour pull rate limit."}]}',

@@ -1,7 +1,7 @@
 import test from 'ava';
 import {OCI_INDEX, OCI_MANIFEST} from '../../../src/oci/media-type.ts';
 import {createManualClock} from '../../support/clock.ts';
-import {type Answer, BREAK, createScriptedUpstream, HANG} from '../../support/scripted-upstream.ts';
+import {BREAK, createScriptedUpstream, HANG, type ScriptedAnswer} from '../../support/scripted-upstream.ts';
 import {caller, createClient, digest, failureOf, repository} from '../../support/upstream.ts';
 
 const PATH = `/v2/team/app/referrers/${digest}`;
@@ -20,7 +20,7 @@ const descriptor = (hex: string, more: object = {}) => ({
   ...more,
 });
 
-const page = (manifests: unknown, headers: Answer['headers'] = {}): Answer => ({
+const page = (manifests: unknown, headers: ScriptedAnswer['headers'] = {}): ScriptedAnswer => ({
   headers: {'content-type': OCI_INDEX, ...headers},
   body: JSON.stringify({schemaVersion: 2, mediaType: OCI_INDEX, manifests}),
 });
@@ -47,7 +47,7 @@ test('an empty list is a list', async (t) => {
   t.deepEqual(await client.listReferrers(repository, digest, caller), {descriptors: [], skipped: []});
 });
 
-const NO_API: Record<string, Answer> = {
+const NO_API: Record<string, ScriptedAnswer> = {
   '404': {status: 404},
   '404 with an OCI error': {
     status: 404,
@@ -93,7 +93,7 @@ test('an entry with an unsupported digest algorithm is reported as skipped, besi
   });
 });
 
-const UNDECIDED: Record<string, {answer: Answer; kind: string}> = {
+const UNDECIDED: Record<string, {answer: ScriptedAnswer; kind: string}> = {
   '403': {answer: {status: 403}, kind: 'denied'},
   '429': {answer: {status: 429, headers: {'retry-after': '60'}}, kind: 'throttled'},
   '400': {answer: {status: 400}, kind: 'status'},
@@ -226,7 +226,7 @@ test('a page that links to itself is a failure', async (t) => {
   t.is((await failureOf(client.listReferrers(repository, digest, caller))).kind, 'protocol');
 });
 
-const BROKEN: Record<string, Answer> = {
+const BROKEN: Record<string, ScriptedAnswer> = {
   '404': {status: 404},
   '405': {status: 405},
   '500': {status: 500},

@@ -2,7 +2,11 @@ import test from 'ava';
 import type {Digest} from '../../../src/oci/digest.ts';
 import {parseName} from '../../../src/oci/name.ts';
 import {type OutgoingChunk, UpstreamRefusal} from '../../../src/upstream/port.ts';
-import {type Answer, createScriptedUpstream, type Expectation} from '../../support/scripted-upstream.ts';
+import {
+  createScriptedUpstream,
+  type Expectation,
+  type ScriptedAnswer,
+} from '../../support/scripted-upstream.ts';
 import {at, caller, createClient, digest, failureOf, repository} from '../../support/upstream.ts';
 
 const UPLOADS = '/v2/team/app/blobs/uploads/';
@@ -25,7 +29,7 @@ const chunkOf = (text: string, start?: number): OutgoingChunk => ({
 /** The probe before the first bytes of an upload, sent once while nothing is known about the upstream. */
 const ping: Expectation = {request: 'GET /v2/'};
 
-const accepted = (headers: Answer['headers'] = {}): Answer => ({
+const accepted = (headers: ScriptedAnswer['headers'] = {}): ScriptedAnswer => ({
   status: 202,
   headers: {location: SESSION, ...headers},
 });
