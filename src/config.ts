@@ -21,7 +21,18 @@ export interface Config {
   cache: {
     /** Bytes of manifests and small blobs held in memory. */
     memory: number;
+    /** How much of the disk everything that is stored may use; undefined for no limit of its own. */
+    maxSize: VolumeSize | undefined;
+    /** How much of the disk stays free. */
+    minFree: VolumeSize;
+    /** The percentage of the limit above which images are evicted, and the one at which eviction stops. */
+    highWatermark: number;
+    lowWatermark: number;
+    /** How many images of each matching repository are never evicted: those that were linked last. */
+    keep: readonly {match: string; newest: number}[];
   };
+  /** The images that are never evicted: `registry/repository`, with an optional tag or digest, as a pattern. */
+  pins: readonly string[];
   shutdown: {grace: number};
   /** How long an upload may be idle before it is removed. */
   uploads: {expireAfter: number};
@@ -33,6 +44,9 @@ export interface Config {
   /** In the order of the file. */
   registries: readonly RegistryConfig[];
 }
+
+/** A number of bytes, or a percentage of the volume. */
+export type VolumeSize = {bytes: number} | {percent: number};
 
 export interface RegistryConfig {
   /** The key in the file, usually the source host, e.g. `docker.io`. */

@@ -112,7 +112,7 @@ const ingestInto = (
 type WiredContent = ReturnType<typeof wireContent>;
 
 function wireContent(
-  {cache}: Pick<Config, 'cache'>,
+  {cache}: {cache: Pick<Config['cache'], 'memory'>},
   {storage, clock, events}: Pick<WireParts, 'storage' | 'clock' | 'events'>,
   arrived: ManifestPullParts['arrived'],
 ) {

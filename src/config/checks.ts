@@ -4,8 +4,9 @@ import type {Config} from '../config.ts';
 import {isRecord} from '../oci/json.ts';
 import {didYouMean, type PlacedFault} from './fault.ts';
 import {parseHost} from './host.ts';
-import {knownKeys} from './schema.ts';
+import {DEFAULT_WATERMARKS, knownKeys} from './schema.ts';
 import {formatPath, type Path, subtree, type Tree, textsAt, valueAt} from './tree.ts';
+import {formatPercentage, parsePercentage} from './units.ts';
 
 /** Turns zod's issues with the shape of the settings into faults; each unknown key is one. */
 export const shapeFaults = (error: z.ZodError): PlacedFault[] => error.issues.flatMap(faultsOf);
@@ -29,7 +30,28 @@ const isTrue = (value: unknown): boolean => String(value) === 'true';
  * Checks that settings fit together. Works on settings whose shape may be wrong, so that these faults are reported
  * together with those of the shape.
  */
-export function crossChecks(tree: Tree): PlacedFault[] {
+export const crossChecks = (tree: Tree): PlacedFault[] => [
+  ...checkWatermarks(tree),
+  ...checkRegistries(tree),
+];
+
+/** Eviction begins above the high watermark and ends at the low one. */
+function checkWatermarks(tree: Tree): PlacedFault[] {
+  const written = subtree(tree, 'cache');
+  const {highWatermark, lowWatermark} = {...DEFAULT_WATERMARKS, ...written};
+  const high = parsePercentage(highWatermark);
+  const low = parsePercentage(lowWatermark);
+  if (high === undefined || low === undefined || low < high) return [];
+  const key = written['lowWatermark'] === undefined ? 'highWatermark' : 'lowWatermark';
+  return [
+    fault(
+      ['cache', key],
+      `must leave lowWatermark (${formatPercentage(low)}) below highWatermark (${formatPercentage(high)})`,
+    ),
+  ];
+}
+
+function checkRegistries(tree: Tree): PlacedFault[] {
   if (!isRecord(tree['registries'])) return [];
   const registries = Object.entries(tree['registries']);
   return [
@@ -144,7 +166,12 @@ export interface Warning {
 }
 
 /** The warnings about a valid configuration. */
-export function configWarnings({listen, registries}: Config): Warning[] {
+export const configWarnings = (config: Config): Warning[] => [
+  ...warnOfPushes(config),
+  ...warnOfGlobs(config),
+];
+
+function warnOfPushes({listen, registries}: Config): Warning[] {
   const pushed = registries.filter(({push}) => push !== 'deny').map(({name}) => name);
   if (pushed.length === 0 || isLoopback(listen.host)) return [];
   return [
@@ -153,4 +180,30 @@ export function configWarnings({listen, registries}: Config): Warning[] {
       problem: `anyone who can reach ${listen.host} can push to ${pushed.join(', ')}: backref checks no credentials of clients. Listen on 127.0.0.1, let only trusted clients reach it, or put a proxy with authentication in front`,
     },
   ];
+}
+
+/** The patterns that cannot match any image of the configured registries. */
+function warnOfGlobs({pins, cache, registries}: Config): Warning[] {
+  const globs = [
+    ...pins.map((glob, index) => ({path: formatPath(['pins', index]), glob})),
+    ...cache.keep.map(({match}, index) => ({
+      path: formatPath(['cache', 'keep', index, 'match']),
+      glob: match,
+    })),
+  ];
+  return globs.flatMap(({path, glob}) => {
+    const problem = whyUnmatched(glob, registries);
+    return problem === undefined ? [] : [{path, problem}];
+  });
+}
+
+function whyUnmatched(glob: string, registries: Config['registries']): string | undefined {
+  const [host = '', ...repository] = glob.split('/');
+  if (/[*?[{]/.test(host)) return undefined;
+  const registry = registries.find(({name}) => name === host);
+  if (!registry)
+    return `matches nothing: "${host}" is not the name of a registry here. Write one of ${registries.map(({name}) => name).join(', ')}`;
+  return registry.library && repository.length === 1 && !glob.includes('**')
+    ? `matches nothing: the repositories of ${host} have two components at least. Write ${host}/library/${repository[0]}`
+    : undefined;
 }

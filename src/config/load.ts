@@ -98,9 +98,10 @@ function firstOfEachPath(faults: readonly PlacedFault[]): PlacedFault[] {
 }
 
 function assemble(settings: Settings, contents: ReadonlyMap<string, string>): Config {
-  const {storage, registries, ...rest} = settings;
+  const {storage, cache, registries, ...rest} = settings;
   return {
     ...rest,
+    cache: {...cache, maxSize: cache.maxSize === 'off' ? undefined : cache.maxSize},
     storage: assembleStorage(storage),
     registries: Object.entries(registries).map(
       ([name, {upstream, push, referrers, ...registry}]): RegistryConfig => ({

@@ -1,103 +1,33 @@
 import {z} from 'zod';
-import {parseHost, parseNetwork, parseUpstreamUrl} from './host.ts';
 import type {Tree} from './tree.ts';
-import {formatDuration, formatSize, parseDuration, parseSize} from './units.ts';
+import {
+  choice,
+  countOrOff,
+  duration,
+  durationOrNever,
+  flag,
+  host,
+  imageGlob,
+  integer,
+  list,
+  mapping,
+  network,
+  path,
+  percentage,
+  repositoryGlob,
+  sizeBetween,
+  sizeOf,
+  splitKept,
+  splitText,
+  splitWords,
+  text,
+  url,
+  volumeSize,
+  volumeSizeOrOff,
+} from './values.ts';
 
-/** A scalar setting. @param parse gives its value, or undefined when that is not allowed. */
-const scalar = <T>(allowed: string, parse: (value: unknown) => T | undefined) =>
-  z.unknown().transform((value, context): T => {
-    const result = parse(value);
-    if (result !== undefined) return result;
-    context.addIssue(value === undefined ? `is missing: it ${allowed}` : allowed);
-    return z.NEVER;
-  });
-
-const mapping = <Shape extends z.ZodRawShape>(shape: Shape) =>
-  z.strictObject(shape, {
-    error: ({code, input}) => {
-      if (code !== 'invalid_type') return undefined;
-      const keys = Object.keys(shape).join(', ');
-      return input === undefined
-        ? `is missing: it must be a mapping of ${keys}`
-        : `must be a mapping of ${keys}`;
-    },
-  });
-
-const list = <Item extends z.ZodType>(item: Item) =>
-  z.array(item, {error: 'must be a list, e.g. [one, two]'});
-
-const text = scalar('must be text; put a number in quotes', (value) =>
-  typeof value === 'string' && value !== '' ? value : undefined,
-);
-
-const path = scalar('must be a path; "~" is not expanded, write ${HOME}', (value) =>
-  typeof value === 'string' && value !== '' && !value.startsWith('~') ? value : undefined,
-);
-
-const host = scalar(
-  'must be a host with an optional port in lower case, e.g. ghcr.io or registry.local:5000',
-  parseHost,
-);
-
-const network = scalar('must be an address or a network, e.g. 10.0.0.1 or 10.0.0.0/8', parseNetwork);
-
-/** In an environment variable, commas separate the items of a list. */
-const splitText = (value: unknown): unknown =>
-  typeof value === 'string' ? value.split(',').map((item) => item.trim()) : value;
-
-const flag = scalar('must be true or false', (value) =>
-  String(value) === 'true' ? true : String(value) === 'false' ? false : undefined,
-);
-
-/** A number, or its digits when it comes from a variable. */
-const integer = (min: number, max: number) =>
-  scalar(`must be a whole number from ${min} to ${max}`, (value) => {
-    if (typeof value !== 'number' && !(typeof value === 'string' && /^\d+$/.test(value))) return undefined;
-    const number = Number(value);
-    return Number.isInteger(number) && number >= min && number <= max ? number : undefined;
-  });
-
-const choice = <const T extends string | number>(...values: readonly T[]) =>
-  scalar(`must be ${values.join(' or ')}`, (value) =>
-    values.find((known) => String(known) === String(value)),
-  );
-
-/** A whole number, or `off` for no limit. */
-const countOrOff = (min: number, max: number) =>
-  scalar(`must be off or a whole number from ${min} to ${max}`, (value) => {
-    if (value === 'off') return 'off' as const;
-    const number = /^\d{1,15}$/.test(String(value)) ? Number(value) : Number.NaN;
-    return number >= min && number <= max ? number : undefined;
-  });
-
-const duration = (min: number, max: number) =>
-  scalar(
-    `must be a duration from ${formatDuration(min)} to ${formatDuration(max)}, written 500ms, 60s, 5m, 12h or 7d`,
-    (value) => {
-      const ms = parseDuration(value);
-      return ms !== undefined && ms >= min && ms <= max ? ms : undefined;
-    },
-  );
-
-const size = (allowed: string, min: number, max: number) =>
-  scalar(`must be a size ${allowed}, written 256MiB, 1GB or as bytes`, (value) => {
-    const bytes = parseSize(value);
-    return bytes !== undefined && bytes >= min && bytes <= max ? bytes : undefined;
-  });
-
-const sizeOf = (min: number) => size(`of at least ${formatSize(min)}`, min, Number.MAX_SAFE_INTEGER);
-const sizeBetween = (min: number, max: number) =>
-  size(`from ${formatSize(min)} to ${formatSize(max)}`, min, max);
-
-/** A duration, or 0 for never. @param min milliseconds, as `max` */
-const durationOrNever = (min: number, max: number) =>
-  scalar(
-    `must be 0 or a duration from ${formatDuration(min)} to ${formatDuration(max)}, written 12h or 7d`,
-    (value) => {
-      const ms = parseDuration(value);
-      return ms === 0 || (ms !== undefined && ms >= min && ms <= max) ? ms : undefined;
-    },
-  );
+/** The shares of the limit above which images are evicted, and down to which. */
+export const DEFAULT_WATERMARKS = {highWatermark: '95%', lowWatermark: '90%'};
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
@@ -106,13 +36,6 @@ const lifetime = duration(0, 3650 * DAY_MS);
 /** A timer of Node that is set to more than 2^31-1 ms, between 24 and 25 days, fires at once. */
 const MAX_TIMER_MS = 24 * DAY_MS;
 const timeout = duration(1, MAX_TIMER_MS);
-
-const url = z.unknown().transform((value, context): string => {
-  const result = parseUpstreamUrl(value);
-  if ('url' in result) return result.url;
-  context.addIssue(result.problem);
-  return z.NEVER;
-});
 
 const credentials = mapping({
   username: text.optional(),
@@ -209,8 +132,19 @@ export const settingsSchema = mapping({
     blobs: mapping({driver: choice('fs').prefault('fs'), path: path.optional()}).prefault({}),
     metadata: mapping({driver: choice('sqlite').prefault('sqlite'), path: path.optional()}).prefault({}),
   }).prefault({}),
-  // To lru-cache, 0 means no limit.
-  cache: mapping({memory: sizeOf(2 ** 20).prefault('256MiB')}).prefault({}),
+  cache: mapping({
+    // To lru-cache, 0 means no limit.
+    memory: sizeOf(2 ** 20).prefault('256MiB'),
+    maxSize: volumeSizeOrOff(2 ** 20).prefault('80%'),
+    minFree: volumeSize.prefault('5%'),
+    highWatermark: percentage(1, 100).prefault(DEFAULT_WATERMARKS.highWatermark),
+    lowWatermark: percentage(1, 100).prefault(DEFAULT_WATERMARKS.lowWatermark),
+    keep: z.preprocess(
+      splitKept,
+      list(mapping({match: repositoryGlob, newest: integer(1, 1_000_000)})).prefault([]),
+    ),
+  }).prefault({}),
+  pins: z.preprocess(splitWords, list(imageGlob).prefault([])),
   shutdown: mapping({grace: duration(0, MAX_TIMER_MS).prefault('30s')}).prefault({}),
   uploads: mapping({expireAfter: duration(1000, 365 * DAY_MS).prefault('24h')}).prefault({}),
   garbage: mapping({

@@ -1,7 +1,7 @@
 import {stringify} from 'yaml';
-import type {Config, CredentialsConfig, RegistryConfig, UpstreamConfig} from '../config.ts';
+import type {Config, CredentialsConfig, RegistryConfig, UpstreamConfig, VolumeSize} from '../config.ts';
 import type {Tree} from './tree.ts';
-import {formatDuration, formatSize} from './units.ts';
+import {formatDuration, formatPercentage, formatSize} from './units.ts';
 
 /** The configuration in the shape and the units of the file, without secrets and certificates. */
 export function describeConfig({
@@ -17,7 +17,7 @@ export function describeConfig({
   return {
     listen: {...listen, sendTimeout: formatDuration(listen.sendTimeout)},
     ...rest,
-    cache: {memory: formatSize(cache.memory)},
+    cache: describeCache(cache),
     shutdown: inDurations(shutdown),
     uploads: inDurations(uploads),
     garbage: inDurations(garbage),
@@ -25,6 +25,18 @@ export function describeConfig({
     registries: Object.fromEntries(registries.map((registry) => [registry.name, describeRegistry(registry)])),
   };
 }
+
+const describeCache = ({keep, ...cache}: Config['cache']): Tree => ({
+  memory: formatSize(cache.memory),
+  maxSize: cache.maxSize ? describeVolumeSize(cache.maxSize) : 'off',
+  minFree: describeVolumeSize(cache.minFree),
+  highWatermark: formatPercentage(cache.highWatermark),
+  lowWatermark: formatPercentage(cache.lowWatermark),
+  keep,
+});
+
+const describeVolumeSize = (size: VolumeSize): string =>
+  'percent' in size ? formatPercentage(size.percent) : formatSize(size.bytes);
 
 /** The same as the text of a configuration file. */
 export const formatConfig = (config: Config): string => stringify(describeConfig(config));

@@ -58,6 +58,19 @@ export function parseSize(value: unknown): number | undefined {
   return parseQuantity(/^\d+$/.test(text) ? `${text}B` : text, SIZE_UNITS);
 }
 
+/** A percentage with at most two decimals, so that it is written as it was read. */
+const PERCENTAGE = /^(\d{1,3}(?:\.\d{1,2})?) ?%$/;
+
+/** Parses `80%` or `2.5%`. @returns the percentage, from 0 to 100, or undefined for anything else. */
+export function parsePercentage(value: unknown): number | undefined {
+  const [, amount] = typeof value === 'string' ? (PERCENTAGE.exec(value.trim()) ?? []) : [];
+  const percent = Number(amount);
+  return percent <= 100 ? percent : undefined;
+}
+
+/** A percentage; `parsePercentage` reads it. */
+export const formatPercentage = (percent: number): string => `${percent}%`;
+
 /** Milliseconds, 0 or more, in the largest unit that needs no fraction; `parseDuration` reads them. */
 export const formatDuration = (ms: number): string => (ms === 0 ? '0' : formatQuantity(ms, DURATION_UNITS));
 

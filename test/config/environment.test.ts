@@ -15,6 +15,12 @@ test('every scalar setting outside the registries has a variable', async (t) => 
       BACKREF_STORAGE_METADATA_DRIVER: 'sqlite',
       BACKREF_STORAGE_METADATA_PATH: '/metadata/meta.db',
       BACKREF_CACHE_MEMORY: '1GiB',
+      BACKREF_CACHE_MAX_SIZE: 'off',
+      BACKREF_CACHE_MIN_FREE: '10GiB',
+      BACKREF_CACHE_HIGH_WATERMARK: '80%',
+      BACKREF_CACHE_LOW_WATERMARK: '70.5%',
+      BACKREF_CACHE_KEEP: 'docker.io/library/*=3 ghcr.io/**=1',
+      BACKREF_PINS: 'docker.io/library/{alpine,busybox}:3.*  ghcr.io/team/**',
       BACKREF_SHUTDOWN_GRACE: '5s',
       BACKREF_UPLOADS_EXPIRE_AFTER: '1h',
       BACKREF_GARBAGE_INTERVAL: '0',
@@ -33,14 +39,25 @@ test('every scalar setting outside the registries has a variable', async (t) => 
       blobs: {driver: 'fs', path: '/blobs'},
       metadata: {driver: 'sqlite', path: '/metadata/meta.db'},
     },
-    cache: {memory: 2 ** 30},
+    cache: {
+      memory: 2 ** 30,
+      maxSize: undefined,
+      minFree: {bytes: 10 * 2 ** 30},
+      highWatermark: 80,
+      lowWatermark: 70.5,
+      keep: [
+        {match: 'docker.io/library/*', newest: 3},
+        {match: 'ghcr.io/**', newest: 1},
+      ],
+    },
+    pins: ['docker.io/library/{alpine,busybox}:3.*', 'ghcr.io/team/**'],
     shutdown: {grace: 5000},
     uploads: {expireAfter: 3_600_000},
     garbage: {interval: 0, grace: 7_200_000},
     scrub: {every: 2_592_000_000},
     log: {level: 'warn', format: 'json'},
   });
-  t.is(scalarPaths().length, 17);
+  t.is(scalarPaths().length, 23);
 });
 
 test('a fault of a variable names the variable', async (t) => {

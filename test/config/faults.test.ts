@@ -84,6 +84,36 @@ const single: [title: string, given: SettingsInput, fault: string][] = [
     {yaml: 'cache: {memory: 0}'},
     'cache.memory | must be a size of at least 1MiB, written 256MiB, 1GB or as bytes | 0',
   ],
+  [
+    'a cache of nothing',
+    {yaml: 'cache: {maxSize: 0%}'},
+    'cache.maxSize | must be off, or a size, written 256MiB or as bytes, or a share of the volume, written 80%, of at least 1MiB or 1% | "0%"',
+  ],
+  [
+    'a share of more than everything',
+    {yaml: 'cache: {minFree: 101%}'},
+    'cache.minFree | must be a size, written 256MiB or as bytes, or a share of the volume, written 80% | "101%"',
+  ],
+  [
+    'a low watermark that is not below the high one',
+    {yaml: 'cache: {lowWatermark: 95%}'},
+    'cache.lowWatermark | must leave lowWatermark (95%) below highWatermark (95%) | "95%"',
+  ],
+  [
+    'a high watermark below the default low one',
+    {yaml: 'cache: {highWatermark: 50%}'},
+    'cache.highWatermark | must leave lowWatermark (90%) below highWatermark (50%) | "50%"',
+  ],
+  [
+    'a pattern whose bracket is not closed',
+    {yaml: 'pins: [docker.io/library/*, "ghcr.io/{team"]'},
+    'pins[1] | must be registry/repository with an optional :tag or @digest, in which * stands for a path component and ** for any number of them, e.g. docker.io/library/alpine:3.* | "ghcr.io/{team"',
+  ],
+  [
+    'a tag where repositories are kept',
+    {yaml: 'cache: {keep: [{match: "docker.io/library/alpine:3", newest: 3}]}'},
+    'cache.keep[0].match | must be registry/repository, in which * stands for a path component and ** for any number of them, e.g. docker.io/library/* | "docker.io/library/alpine:3"',
+  ],
   ['a word outside a choice', {yaml: 'log: {format: xml}'}, 'log.format | must be pretty or json | "xml"'],
   [
     'a push that is not offered',
@@ -211,7 +241,10 @@ test('an unknown key is a fault, with the probable key and those that are allowe
 });
 
 test('a key that resembles no known one is a fault without a suggestion', async (t) => {
-  t.is((await onlyFault({yaml: 'cache: {colour: red}'})).problem, 'is not known: allowed here are memory');
+  t.is(
+    (await onlyFault({yaml: 'cache: {colour: red}'})).problem,
+    'is not known: allowed here are memory, maxSize, minFree, highWatermark, lowWatermark, keep',
+  );
 });
 
 test('a duplicate key is a fault, at its second place', async (t) => {

@@ -20,3 +20,16 @@ test('there is no warning about pushes on loopback, nor about a mirror on any ad
     t.deepEqual(configWarnings(await loadGiven({yaml: `listen: {host: "${host}"}\n${PUSHED}`})), []);
   t.deepEqual(configWarnings(await loadGiven({})), []);
 });
+
+test('there is a warning about each pattern that can match nothing', async (t) => {
+  const pins = '["index.docker.io/library/*", "docker.io/alpine", "docker.io/**", "*/**", "ghcr.io/app:1"]';
+  const config = await loadGiven({yaml: `pins: ${pins}\ncache: {keep: [{match: "docker.io/*", newest: 3}]}`});
+  t.deepEqual(
+    configWarnings(config).map(({path, problem}) => `${path} ${problem.slice(0, 60)}`),
+    [
+      'pins[0] matches nothing: "index.docker.io" is not the name of a regi',
+      'pins[1] matches nothing: the repositories of docker.io have two comp',
+      'cache.keep[0].match matches nothing: the repositories of docker.io have two comp',
+    ],
+  );
+});

@@ -1,6 +1,7 @@
 import {join} from 'node:path';
 import type {Config, RegistryConfig} from '../../src/config.ts';
 import {createServer} from '../../src/server.ts';
+import {UNBOUNDED} from '../support/backref.ts';
 
 /** What the fuzzed server reports about itself. */
 export interface FuzzReport {
@@ -46,7 +47,8 @@ const config: Config = {
     blobs: {driver: 'fs', path: folder},
     metadata: {driver: 'sqlite', path: join(folder, 'meta.db')},
   },
-  cache: {memory: 1024 * 1024},
+  cache: {...UNBOUNDED, memory: 1024 * 1024},
+  pins: [],
   shutdown: {grace: 0},
   uploads: {expireAfter: 60_000},
   garbage: {interval: 0, grace: 0},

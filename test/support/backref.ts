@@ -94,7 +94,9 @@ export interface BackrefOptions {
   clock?: MovableClock;
   folder?: string;
   trustedProxies?: string[];
-  config?: Partial<Pick<Config, 'cache' | 'shutdown' | 'uploads' | 'garbage' | 'scrub'>>;
+  config?: Partial<Pick<Config, 'pins' | 'shutdown' | 'uploads' | 'garbage' | 'scrub'>> & {
+    cache?: Partial<Config['cache']>;
+  };
 }
 
 /** A server on a folder of its own, ended with the test. The first registry is the default one, `docker.io`. */
@@ -171,6 +173,7 @@ export function configOf(
   folder: string,
   port: number,
 ): Config {
+  const {cache, ...settings} = config ?? {};
   return {
     listen: {host: '127.0.0.1', port, sendTimeout: 60_000, trustedProxies},
     storage: {
@@ -178,13 +181,14 @@ export function configOf(
       blobs: {driver: 'fs', path: folder},
       metadata: {driver: 'sqlite', path: join(folder, 'meta.db')},
     },
-    cache: {memory: 8 * 1024 * 1024},
+    cache: {...UNBOUNDED, ...cache},
+    pins: [],
     shutdown: {grace: 2000},
     uploads: {expireAfter: DAY},
     garbage: {interval: 0, grace: DAY},
     scrub: {every: 0},
     log: {level: 'silent', format: 'json'},
-    ...config,
+    ...settings,
     registries: registries.map((entry, index) => registryConfig(entry, index)),
   };
 }
@@ -225,5 +229,15 @@ function registryConfig(
           },
   };
 }
+
+/** A cache that evicts nothing; tests of eviction change what they are about. */
+export const UNBOUNDED: Config['cache'] = {
+  memory: 8 * 1024 * 1024,
+  maxSize: undefined,
+  minFree: {bytes: 0},
+  highWatermark: 95,
+  lowWatermark: 90,
+  keep: [],
+};
 
 export const DAY = 24 * 60 * 60 * 1000;

@@ -1,0 +1,74 @@
+import picomatch from 'picomatch';
+import {type Digest, isDigest} from './digest.ts';
+import type {Reference} from './name.ts';
+
+/** A pattern for repositories, written `registry/repository`. */
+export interface RepositoryGlob {
+  /** @param registry its name in the configuration */
+  matches(registry: string, repository: string): boolean;
+}
+
+/** A pattern for images, written `registry/repository`, `registry/repository:tag` or `registry/repository@digest`. */
+export interface ImageGlob {
+  /** @param references the image's digest and its tags; a pattern without a tag and digest matches any of them */
+  matches(registry: string, repository: string, references: readonly Reference[]): boolean;
+}
+
+/** What names of registries and repositories, and tags, are made of, and what a pattern adds to it. */
+const ALLOWED = /^[\w.:/*?[\]{},^!-]+$/;
+/** Longer patterns could not match: names are at most 255 characters long, tags 128. */
+const MAX_LENGTH = 1024;
+
+/** A tag has no slash; a port is followed by one. */
+const IMAGE = /^(?<repository>.+?)(?:@(?<digest>[^@]*)|:(?<tag>[^:/]*))?$/;
+
+/**
+ * Parses a pattern for repositories. `*` matches within one path component, `**` any number of components, `?` one
+ * character; `[a-z]` and `{one,two}` mean what they do in a shell.
+ * @returns undefined for anything else
+ */
+export function parseRepositoryGlob(text: string): RepositoryGlob | undefined {
+  const {tag, digest} = IMAGE.exec(text)?.groups ?? {};
+  if (tag !== undefined || digest !== undefined || !text.includes('/')) return undefined;
+  const isMatch = compile(text);
+  return isMatch && {matches: (registry, repository) => isMatch(`${registry}/${repository}`)};
+}
+
+/**
+ * Parses a pattern for images, as `parseRepositoryGlob` does, with an optional pattern for the tag, or a digest.
+ * @returns undefined for anything else
+ */
+export function parseImageGlob(text: string): ImageGlob | undefined {
+  const {repository = '', tag, digest} = IMAGE.exec(text)?.groups ?? {};
+  const image = parseRepositoryGlob(repository);
+  const isReference = image && parseReferenceGlob(tag, digest);
+  if (!isReference) return undefined;
+  return {
+    matches: (registry, name, references) => image.matches(registry, name) && isReference(references),
+  };
+}
+
+type MatchReferences = (references: readonly Reference[]) => boolean;
+
+function parseReferenceGlob(
+  tag: string | undefined,
+  digest: string | undefined,
+): MatchReferences | undefined {
+  if (digest !== undefined)
+    return isDigest(digest) ? (references) => references.includes(digest as Digest) : undefined;
+  if (tag === undefined) return () => true;
+  const isMatch = compile(tag);
+  return (
+    isMatch && ((references) => references.some((reference) => !isDigest(reference) && isMatch(reference)))
+  );
+}
+
+function compile(glob: string): ((text: string) => boolean) | undefined {
+  const opened = glob.split('{').length;
+  if (glob.length > MAX_LENGTH || !ALLOWED.test(glob) || opened !== glob.split('}').length) return undefined;
+  try {
+    return picomatch(glob, {strictBrackets: true, nonegate: true, noextglob: true, dot: true});
+  } catch {
+    return undefined; // A bracket is not closed.
+  }
+}
