@@ -2,7 +2,7 @@ import type {Digest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
 import type {Reference} from '../oci/name.ts';
 import {StoreMissing} from '../storage/blob-store.ts';
-import {DiskFull} from '../storage/metadata.ts';
+import {DiskFull, type DiskProblem} from '../storage/metadata.ts';
 import {UpstreamFailure} from '../upstream/port.ts';
 import type {Route} from './namespace.ts';
 
@@ -52,13 +52,24 @@ export const manifestUnknown = ({registry, asked}: Route, reference: Reference):
     detail: {name: asked, reference, upstream: registry.upstream.host},
   });
 
+const MAKE_SPACE = 'this registry has no space for it; free some, or ask the operator to, and try again';
+
+const DISK_PROBLEMS: Record<DiskProblem, string> = {
+  full: `the disk is full: ${MAKE_SPACE}`,
+  failing: `the disk is full, a quota is used up, or the disk fails: ${MAKE_SPACE}`,
+  'read-only': 'the disk of this registry is read-only: report it to the operator, and try again later',
+};
+
 /** For the client of a registry that cannot store what it has to (RFC 4918, section 11.5: Insufficient Storage). */
-export const diskFailed = (what: string, cause?: unknown): OciError =>
-  new OciError('UNKNOWN', {
-    status: 507,
-    message: `${what}: this registry has no space for it; free some, or ask the operator to, and try again`,
-    cause,
-  });
+const insufficientStorage = (message: string, cause?: unknown): OciError =>
+  new OciError('UNKNOWN', {status: 507, message, cause});
+
+/** For what the disk did not take. */
+export const diskRefused = (problem: DiskProblem, cause: unknown): OciError =>
+  insufficientStorage(DISK_PROBLEMS[problem], cause);
+
+/** For a disk that took only a part. @param what it took, in a sentence */
+export const diskTookPart = (what: string): OciError => insufficientStorage(`${what}: ${MAKE_SPACE}`);
 
 /** For the client of a registry whose blob store is missing. The details are in the operator's log. */
 const storeMissing = (cause: StoreMissing): OciError =>
@@ -81,7 +92,7 @@ export async function toOciErrors<T>(
   try {
     return await verb();
   } catch (error) {
-    if (error instanceof DiskFull) throw diskFailed('the disk is full', error);
+    if (error instanceof DiskFull) throw diskRefused(error.problem, error);
     if (error instanceof StoreMissing) throw storeMissing(error);
     throw error instanceof UpstreamFailure ? refusal(error, route, consequence) : error;
   }

@@ -2,7 +2,7 @@ import type {Events} from '../events.ts';
 import {DiskFull} from '../storage/metadata.ts';
 
 /**
- * Runs the commit that keeps what an upstream said. On a full disk nothing is kept, which is logged, and the request is
+ * Runs the commit that keeps what an upstream said. On a disk that is full or read-only nothing is kept, which is logged, and the request is
  * answered all the same.
  * @param what for the log: `the link of a blob`
  * @returns whether it was kept
@@ -23,6 +23,6 @@ export async function storeIfSpace(
   }
 }
 
-/** Reports what is not kept because the disk is full. */
+/** Reports what is not kept because the disk takes nothing. */
 export const reportUnkept = (events: Events, what: string, error: DiskFull): void =>
   void events.emit('background.failed', {task: `keep ${what}`, error});

@@ -57,9 +57,21 @@ export type Precondition =
   | BlobPrecondition
   | LeasePrecondition;
 
-/** A commit found the disk full: nothing of it was made, and it can be tried again when there is room. */
+/**
+ * Why a disk takes nothing. `failing`: the database does not say whether the disk is full, a quota is used up, or the disk
+ * fails.
+ */
+export type DiskProblem = 'full' | 'read-only' | 'failing';
+
+/** The disk did not take a commit: nothing of it was made, and it can be tried again when there is room. */
 export class DiskFull extends Error {
   override readonly name = 'DiskFull';
+  readonly problem: DiskProblem;
+
+  constructor(problem: DiskProblem, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.problem = problem;
+  }
 }
 
 export interface MetadataReads
@@ -90,7 +102,7 @@ export interface Metadata extends MetadataReads {
    * process.
    * @returns false, with nothing changed, when a precondition does not hold, or a blob that a change stores or keeps is
    * being deleted.
-   * @throws DiskFull, with nothing changed, when the disk is full.
+   * @throws DiskFull, with nothing changed, when the disk is full or read-only, or fails.
    */
   commit(changes: readonly Change[], preconditions?: readonly Precondition[]): Promise<boolean>;
   close(): Promise<void>;

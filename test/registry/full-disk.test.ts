@@ -1,5 +1,10 @@
 import test from 'ava';
+import {ANONYMOUS} from '../../src/caller.ts';
+import {OciError} from '../../src/oci/errors.ts';
 import {OCI_INDEX} from '../../src/oci/media-type.ts';
+import {parseTag} from '../../src/oci/name.ts';
+import {DiskFull, type DiskProblem, type Metadata} from '../../src/storage/metadata.ts';
+import type {Spools} from '../../src/storage/spool.ts';
 import {createMovableClock, DAY, startBackref} from '../support/backref.ts';
 import {
   blobAnswer,
@@ -20,6 +25,7 @@ import {
   referrerOf,
 } from '../support/referrers.ts';
 import {createScriptedUpstream, type Expectation} from '../support/scripted-upstream.ts';
+import {wireInProcess} from '../support/wired.ts';
 
 const MINUTE = 60_000;
 const image = plainManifest();
@@ -202,3 +208,46 @@ test('HEAD finds a pushed blob even if its access cannot be recorded', async (t)
   proxy.clock.move(DAY);
   t.is((await proxy.ask(`/v2/app/blobs/${blob.digest}`, {method: 'HEAD'})).status, 200);
 });
+
+const PROBLEMS: [state: string, problem: DiskProblem, code: string, says: RegExp][] = [
+  ['whose quota is used up', 'failing', 'EDQUOT', /^the disk is full.*: this registry has no space for it/],
+  ['that is read-only', 'read-only', 'EROFS', /^the disk of this registry is read-only/],
+];
+for (const [state, problem, code, says] of PROBLEMS) {
+  const refuse = () => Promise.reject(Object.assign(new Error(code), {code}));
+  const refusing = {
+    metadata: (real: Metadata): Metadata => ({
+      ...real,
+      commit: () => Promise.reject(new DiskFull(problem, 'took no commit')),
+    }),
+    spools: (real: Spools): Spools => ({...real, open: refuse}),
+  };
+
+  test(`from a disk ${state} manifests and blobs are served uncached`, async (t) => {
+    const path = `/v2/library/app/blobs/${blob.digest}`;
+    const upstream = await createScriptedUpstream(t, [
+      get(image, '1'),
+      {request: `HEAD ${path}`, answer: {headers: {'Content-Length': '200000'}, body: []}},
+      {request: `GET ${path}`, answer: blobAnswer(blob)},
+    ]);
+    const clock = createMovableClock();
+    const {verbs, route} = await wireInProcess(t, {registries: [upstream], clock, ...refusing});
+    const pulled = await verbs.manifests.get(route('app'), parseTag('1'), ANONYMOUS, {noCache: false});
+    t.is(pulled.report.detail, 'uncached');
+    t.deepEqual(pulled.bytes, image.bytes);
+    const {report, open} = await verbs.blobs.get(route('app'), blob.digest, ANONYMOUS);
+    t.is(report.detail, 'uncached');
+    t.deepEqual(Buffer.concat(await Array.fromAsync(await open())), blob.bytes);
+  });
+
+  test(`a push to a disk ${state} is 507`, async (t) => {
+    const clock = createMovableClock();
+    const {verbs, route} = await wireInProcess(t, {registries: [{library: false}], clock, ...refusing});
+    const error = await t.throwsAsync(
+      verbs.push.begin(route('app'), {algorithm: undefined, mount: undefined}, ANONYMOUS),
+      {instanceOf: OciError},
+    );
+    t.is(error?.status, 507);
+    t.regex(String(error?.message), says);
+  });
+}

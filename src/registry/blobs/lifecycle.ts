@@ -1,5 +1,5 @@
 import type {Clock} from '../../clock.ts';
-import {errorCode} from '../../error-code.ts';
+import {errorCode, isRefusedByDisk} from '../../error-code.ts';
 import type {Events} from '../../events.ts';
 import {algorithmOf, type Digest, digestOfAll} from '../../oci/digest.ts';
 import {type BlobStore, StoreMissing} from '../../storage/blob-store.ts';
@@ -195,8 +195,8 @@ class StoredBlobs implements BlobLifecycle {
   }
 
   /**
-   * Removes a damaged copy of what an upstream has. When the disk is too full to remove the row, the bytes stay as well:
-   * the row is right again once the blob is fetched again.
+   * Removes a damaged copy of what an upstream has. When the disk takes no commit, row and bytes stay: the row is right
+   * again once the blob is fetched again.
    */
   async #removeCopy(digest: Digest): Promise<void> {
     try {
@@ -211,7 +211,8 @@ class StoredBlobs implements BlobLifecycle {
         return this.#store.delete(digest);
       });
     } catch (error) {
-      if (!(error instanceof DiskFull)) throw error;
+      // Garbage collection removes bytes without a row from a disk that is read-only now.
+      if (!(error instanceof DiskFull || isRefusedByDisk(error))) throw error;
     }
   }
 

@@ -1,5 +1,5 @@
 import type {Clock} from '../../clock.ts';
-import {errorCode} from '../../error-code.ts';
+import {isRefusedByDisk} from '../../error-code.ts';
 import {algorithmOf, createDigester, type Digest} from '../../oci/digest.ts';
 import {readManifest} from '../../oci/manifest.ts';
 import type {Tag} from '../../oci/name.ts';
@@ -239,12 +239,11 @@ class RestoreRun {
   }
 }
 
-const isFull = (error: unknown): boolean =>
-  error instanceof DiskFull || ['ENOSPC', 'EDQUOT'].includes(errorCode(error) ?? '');
+const isFull = (error: unknown): boolean => error instanceof DiskFull || isRefusedByDisk(error);
 
 const diskFull = (cause: unknown): Error =>
   new Error(
-    'The disk is full, and no image was restored. Free space and run this again: it continues with what is missing.',
+    'The disk is full or read-only, and no image was restored. Make room and run this again: it continues with what is missing.',
     {cause},
   );
 

@@ -1,10 +1,11 @@
+import {errorCode, isRefusedByDisk} from '../../error-code.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {ERRORS, type ErrorCode, OciError} from '../../oci/errors.ts';
 import {uploadRange} from '../../oci/upload.ts';
 import {StoreMissing} from '../../storage/blob-store.ts';
 import {DiskFull} from '../../storage/metadata.ts';
 import {UpstreamRefusal} from '../../upstream/port.ts';
-import {diskFailed, SpoolFailed, toOciErrors} from '../failure.ts';
+import {diskRefused, SpoolFailed, toOciErrors} from '../failure.ts';
 import type {Route} from '../namespace.ts';
 
 /** The error codes for what is pushed: it does not exist, or is wrong. */
@@ -17,10 +18,7 @@ export const UPLOAD_CODES: ErrorCodes = {unknown: 'BLOB_UPLOAD_UNKNOWN', invalid
 export const BLOB_CODES: ErrorCodes = {unknown: 'BLOB_UNKNOWN', invalid: 'DIGEST_INVALID'};
 export const MANIFEST_CODES: ErrorCodes = {unknown: 'MANIFEST_UNKNOWN', invalid: 'MANIFEST_INVALID'};
 
-/** What operating systems report when the disk is full or a quota is used up. */
-const DISK_FULL_CODES = new Set(['ENOSPC', 'EDQUOT']);
-
-/** Runs a verb that stores what is pushed here. Its failures become the client's errors: 507 when the disk is full. */
+/** Runs a verb that stores what is pushed here. Its failures become the client's errors: 507 when the disk takes nothing. */
 export const toLocalErrors = <T>(route: Route, verb: () => Promise<T>): Promise<T> =>
   toOciErrors(route, () => toDiskErrors(verb));
 
@@ -39,10 +37,9 @@ async function toDiskErrors<T>(verb: () => Promise<T>): Promise<T> {
   } catch (error) {
     const reason = error instanceof SpoolFailed ? error.cause : error;
     if (reason instanceof StoreMissing) throw reason;
-    if (reason instanceof DiskFull) throw diskFailed('the disk is full', error);
-    const code = reason instanceof Error && 'code' in reason ? reason.code : undefined;
-    if (typeof code !== 'string' || !DISK_FULL_CODES.has(code)) throw error;
-    throw diskFailed(`the disk is full (${code})`, error);
+    if (reason instanceof DiskFull) throw diskRefused(reason.problem, error);
+    if (!isRefusedByDisk(reason)) throw error;
+    throw diskRefused(errorCode(reason) === 'EROFS' ? 'read-only' : 'full', error);
   }
 }
 

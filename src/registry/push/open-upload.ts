@@ -3,7 +3,7 @@ import {unknownUpload} from '../../oci/upload.ts';
 import type {Change, Metadata, UploadRecord} from '../../storage/metadata.ts';
 import type {Spool} from '../../storage/spool.ts';
 import type {BlobLifecycle} from '../blobs/lifecycle.ts';
-import {diskFailed} from '../failure.ts';
+import {diskTookPart} from '../failure.ts';
 
 /** An upload while one request writes it. */
 export interface OpenUpload {
@@ -105,7 +105,7 @@ export class WrittenUpload implements OpenUpload {
     await this.#spool.close();
     const {size} = this.#spool;
     if (size < this.#offset) {
-      throw diskFailed(`the disk took ${size} of the ${this.#offset} bytes of upload ${this.#id}`);
+      throw diskTookPart(`the disk took ${size} of the ${this.#offset} bytes of upload ${this.#id}`);
     }
   }
 

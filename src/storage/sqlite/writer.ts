@@ -1,5 +1,5 @@
 import {Worker} from 'node:worker_threads';
-import {type Change, DiskFull, type Metadata, type Precondition} from '../metadata.ts';
+import {type Change, DiskFull, type DiskProblem, type Metadata, type Precondition} from '../metadata.ts';
 import type {Writes} from '../sql/metadata.ts';
 import type {CommitFailure, CommitOutcome, Setup, WriterReply, WriterRequest} from './writer-thread.ts';
 
@@ -147,11 +147,26 @@ function withOwnBytes(change: Change, transfer: ArrayBuffer[]): Change {
   return {...change, bytes};
 }
 
-/** SQLite's result code for a full disk (`SQLITE_FULL`). */
-const FULL = 13;
+/**
+ * What SQLite's primary result codes say of a disk that took no commit. A used-up quota is an I/O error to it: it names only
+ * ENOSPC as a full disk. A database whose log cannot be created or opened cannot be opened for writing.
+ */
+const DISK_PROBLEMS: ReadonlyMap<number, DiskProblem> = new Map([
+  [8, 'read-only'], // SQLITE_READONLY
+  [10, 'failing'], // SQLITE_IOERR
+  [13, 'full'], // SQLITE_FULL
+  [14, 'failing'], // SQLITE_CANTOPEN
+]);
+/** The primary result code is the last byte of an extended one. */
+const PRIMARY_CODE = 0xff;
+
+/** @param errcode SQLite's extended result code */
+export const diskProblemIn = (errcode: number | undefined): DiskProblem | undefined =>
+  errcode === undefined ? undefined : DISK_PROBLEMS.get(errcode & PRIMARY_CODE);
 
 function errorOf(path: string, failure: CommitFailure | undefined): Error {
   const {message, code, errcode} = failure ?? {message: 'no outcome came back'};
-  const Reason = errcode === FULL ? DiskFull : Error;
-  return Object.assign(new Reason(`metadata: ${path} took no commit: ${message}`), {code, errcode});
+  const problem = diskProblemIn(errcode);
+  const text = `metadata: ${path} took no commit: ${message}`;
+  return Object.assign(problem ? new DiskFull(problem, text) : new Error(text), {code, errcode});
 }

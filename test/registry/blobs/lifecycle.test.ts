@@ -145,3 +145,13 @@ test('a blob can be stored again after a process died while deleting it', async 
   t.like(await metadata.blob(digest), {state: 'ready'});
   t.truthy(await store.stat(digest));
 });
+
+test('a lost copy counts as absent also while its disk is read-only', async (t) => {
+  const refuse = () => Promise.reject(Object.assign(new Error('read-only file system'), {code: 'EROFS'}));
+  const {store, lifecycle, keep} = await setUp(t, {
+    store: (real) => ({...real, stat: async () => ({size: 1}), setAside: refuse, delete: refuse}),
+  });
+  await keep(bytes);
+  t.is(await lifecycle.stored(digest), undefined);
+  t.truthy(await store.stat(digest), 'the file waits for garbage collection');
+});
