@@ -29,6 +29,7 @@ import {createPush} from './registry/push/push.ts';
 import {createThroughPush} from './registry/push/through.ts';
 import {createUploads} from './registry/push/uploads.ts';
 import {createReadiness} from './registry/readiness.ts';
+import {createAttachedManifests} from './registry/referrers/attached.ts';
 import {createCapabilities, createDiscovery} from './registry/referrers/discovery.ts';
 import {createFallbackTags} from './registry/referrers/fallback-tag.ts';
 import {createIndexRepository} from './registry/referrers/index-repository.ts';
@@ -156,19 +157,24 @@ function wireContent(
 /** Referrers, and how upstreams are asked for them. */
 type WiredReferrers = ReturnType<typeof wireReferrers>;
 
-function wireReferrers({storage, clock, events}: WireParts, {writeFence, memory, pull, blobs}: WiredContent) {
+function wireReferrers(
+  {storage, clock, events}: WireParts,
+  {writeFence, memory, pull, tags, negativeCache, blobs}: WiredContent,
+) {
   const {metadata} = storage;
   const capabilities = createCapabilities(clock, events);
   const fallbackTags = createFallbackTags({metadata, pull});
   const discovery = createDiscovery({capabilities, fallbackTags});
   const lists = createReferrerLists({metadata, discovery, memory, writeFence, clock, events});
+  const attached = createAttachedManifests({metadata, pull, tags, negativeCache, lists});
   return {
     capabilities,
     fallbackTags,
     discovery,
     lists,
+    attached,
     referrers: createReferrers({pages: createReferrersPages(metadata), lists, events}),
-    prefetch: createPrefetch({metadata, pull, lists, blobs, events}),
+    prefetch: createPrefetch({attached, blobs, events}),
   };
 }
 

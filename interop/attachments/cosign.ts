@@ -20,10 +20,7 @@ export const cosignBundle = signing(
 export const cosignTag = signing(
   'cosign, sign with the old `.sig` tag and verify',
   ['--new-bundle-format=false'],
-  [
-    {look: 'image pulled, stopped', because: 'refused: the tag is not here', says: UNAVAILABLE},
-    {look: 'the same with prefetch: all', because: 'refused: the tag is not here', says: UNAVAILABLE},
-  ],
+  [{look: 'image pulled, stopped', because: 'refused: the tag is not here', says: UNAVAILABLE}],
 );
 
 function signing(name: string, format: readonly string[], limits: readonly KnownLimit[]): Attachment {

@@ -2,7 +2,7 @@ import {annotationsIn, type Descriptor} from './descriptor.ts';
 import {type Digest, isDigest} from './digest.ts';
 import {type ManifestFields, manifestBody} from './manifest.ts';
 import {DOCKER_LIST, OCI_INDEX} from './media-type.ts';
-import type {Tag} from './name.ts';
+import {isTag, type Tag} from './name.ts';
 
 /** That a manifest refers to another: what the Referrers API lists for `subject`. */
 export interface Edge {
@@ -108,6 +108,19 @@ const ATTACHED_TAG = /^sha(256|512)-[a-f0-9]{64,}\.[a-z]+$/;
  * an image, but its configuration is not read and nobody runs it.
  */
 export const isAttachedTag = (tag: Tag): boolean => ATTACHED_TAG.test(tag);
+
+const ATTACHED_SUFFIXES = ['.sig', '.att', '.sbom'];
+
+/** The tags under which cosign attaches signatures, attestations and SBOMs to a manifest; none where they would be too long. */
+export const attachedTags = (subject: Digest): Tag[] =>
+  ATTACHED_SUFFIXES.map((suffix) => `${subject.replace(':', '-')}${suffix}`).filter(isTag);
+
+/**
+ * Is it BuildKit's entry of an index for the attestations of a platform, that is, for provenance or an SBOM? Nobody runs
+ * it. It names its platform in an annotation, and since BuildKit 0.32 by `subject` as well.
+ */
+export const isAttestation = ({annotations}: Descriptor): boolean =>
+  annotations?.['vnd.docker.reference.type'] === 'attestation-manifest';
 
 const INDEX_END = ']}';
 const COMMA = ',';

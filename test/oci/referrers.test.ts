@@ -11,6 +11,7 @@ import {
 } from '../../src/oci/media-type.ts';
 import {isTag, type Tag} from '../../src/oci/name.ts';
 import {
+  attachedTags,
   EMPTY_INDEX,
   edgeOf,
   extendIndex,
@@ -253,6 +254,18 @@ test("cosign's tags of attached content are recognized", (t) => {
   for (const tag of [`sha256-${hex}`, `sha256-${hex}.`, 'sha256-a1.sig', `v-sha256-${hex}.sig`, '1.2.sig']) {
     t.false(isAttachedTag(tag as Tag), tag);
   }
+});
+
+test("a manifest has three of cosign's tags, unless its digest is too long for a tag", (t) => {
+  const digest = digestOf(Buffer.from('x'));
+  const hex = digest.slice('sha256:'.length);
+  t.deepEqual(attachedTags(digest) as string[], [
+    `sha256-${hex}.sig`,
+    `sha256-${hex}.att`,
+    `sha256-${hex}.sbom`,
+  ]);
+  t.true(attachedTags(digest).every(isAttachedTag));
+  t.deepEqual(attachedTags(digestOf(Buffer.from('x'), 'sha512')), []);
 });
 
 test('an index keeps no memory but its own', (t) => {

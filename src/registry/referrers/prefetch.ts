@@ -1,19 +1,15 @@
 import {setImmediate as nextTurn} from 'node:timers/promises';
-import type {Caller} from '../../caller.ts';
 import type {Events} from '../../events.ts';
-import type {Descriptor} from '../../oci/descriptor.ts';
-import type {Digest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {readManifest} from '../../oci/manifest.ts';
-import {subjectPrefix} from '../../oci/referrers.ts';
-import {fullReference, type ManifestRecord, type Metadata} from '../../storage/metadata.ts';
+import {isAttachedTag, subjectPrefix} from '../../oci/referrers.ts';
+import {fullReference, type ManifestRecord} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import type {Blobs} from '../blobs/blobs.ts';
-import type {Route} from '../namespace.ts';
-import type {Arrival, ManifestPull} from '../pull/manifest.ts';
-import type {ReferrerLists} from './lists.ts';
+import type {Arrival} from '../pull/manifest.ts';
+import {type AttachedManifests, unlessRefused} from './attached.ts';
 
-/** Fetches in the background what would be missing in an outage: lists of referrers, and the referrers themselves. */
+/** Fetches in the background what would be missing in an outage: lists of referrers, and what is attached to an image. */
 export interface Prefetch {
   arrived(arrival: Arrival): void;
   /** Starts nothing more. */
@@ -21,9 +17,7 @@ export interface Prefetch {
 }
 
 export interface PrefetchParts {
-  metadata: Metadata;
-  pull: ManifestPull;
-  lists: ReferrerLists;
+  attached: AttachedManifests;
   blobs: Blobs;
   events: Events;
 }
@@ -32,11 +26,7 @@ export interface PrefetchParts {
 const CONCURRENCY = 2;
 /** Manifests that wait for that; further ones are left out. */
 const MAX_WAITING = 1000;
-/** Referrers of one subject that are fetched. */
-const MAX_REFERRERS = 50;
-/** Entries of one index that are followed: who writes the index must not decide how often the upstream is asked. */
-const MAX_ENTRIES = 100;
-/** Blobs of one referrer that are fetched, for the same reason. */
+/** Blobs of one manifest that are fetched: who writes it must not decide how often the upstream is asked. */
 const MAX_BLOBS = 100;
 
 export const createPrefetch = (parts: PrefetchParts): Prefetch => new ReferrerPrefetch(parts);
@@ -44,8 +34,8 @@ export const createPrefetch = (parts: PrefetchParts): Prefetch => new ReferrerPr
 class ReferrerPrefetch implements Prefetch {
   readonly #parts: PrefetchParts;
   readonly #waiting = new Map<string, Arrival>();
+  readonly #closing = new AbortController();
   #running = 0;
-  #isClosed = false;
 
   constructor(parts: PrefetchParts) {
     this.#parts = parts;
@@ -59,15 +49,21 @@ class ReferrerPrefetch implements Prefetch {
   }
 
   close(): void {
-    this.#isClosed = true;
+    this.#closing.abort();
     this.#waiting.clear();
+  }
+
+  get #isClosed(): boolean {
+    return this.#closing.signal.aborted;
   }
 
   #isWanted({route, record, tag}: Arrival): boolean {
     const {mode, prefetch} = route.registry.referrers;
     if (this.#isClosed || mode === 'off' || this.#waiting.size >= MAX_WAITING) return false;
-    if (tag && subjectPrefix(tag) !== undefined) return true;
-    return prefetch !== 'off' && readManifest(record.bytes).subject === undefined;
+    if (isFallback(tag)) return true;
+    if (prefetch === 'off' || (tag && isAttachedTag(tag))) return false;
+    if (this.#parts.attached.isFetching(route, record.digest)) return false;
+    return readManifest(record.bytes).subject === undefined;
   }
 
   #start(): void {
@@ -96,51 +92,29 @@ class ReferrerPrefetch implements Prefetch {
   }
 
   async #follow(arrival: Arrival): Promise<void> {
-    const {route, record, tag, caller} = arrival;
-    if (tag && subjectPrefix(tag) !== undefined) return this.#fetchEntries(arrival);
-    for (const subject of [record.digest, ...entriesOf(record)]) {
-      if (this.#isClosed) return;
-      await this.#fetchReferrers(route, subject, caller);
-    }
+    const {attached} = this.#parts;
+    const {signal} = this.#closing;
+    // The entries of a fallback tag that a client pulls through us get into the index of referrers as well.
+    if (isFallback(arrival.tag)) return this.#fetch(arrival, attached.entries(arrival, signal));
+    await this.#fetch(arrival, attached.referring(arrival, signal));
+    if (bringsAll(arrival)) await this.#fetch(arrival, attached.tagged(arrival, signal));
   }
 
-  /** The entries of a fallback tag that a client pulls through us get into the index of referrers as well. */
-  async #fetchEntries({route, record, caller}: Arrival): Promise<void> {
-    for (const digest of entriesOf(record)) {
-      if (this.#isClosed) return;
-      await this.#fetch(route, digest, caller);
-    }
-  }
-
-  async #fetchReferrers(route: Route, subject: Digest, caller: Caller): Promise<void> {
-    const {metadata, lists} = this.#parts;
-    await lists.ready(route, subject, caller);
-    const rows = await metadata.referrers(route.repository, subject, {limit: MAX_REFERRERS});
-    for (const {digest} of rows) {
-      const record = await this.#fetch(route, digest, caller);
-      if (record && route.registry.referrers.prefetch === 'all')
-        await this.#fetchBlobs(route, record, caller);
-    }
-  }
-
-  async #fetch(route: Route, digest: Digest, caller: Caller): Promise<ManifestRecord | undefined> {
-    // Reads run on this thread: waiting requests come first.
-    await nextTurn();
-    return (await this.#parts.pull.localOrByDigest(route, digest, caller)).value;
+  async #fetch(arrival: Arrival, manifests: AsyncIterable<ManifestRecord>): Promise<void> {
+    for await (const manifest of manifests) if (bringsAll(arrival)) await this.#fetchBlobs(arrival, manifest);
   }
 
   /** The server owns the download: it goes on without a reader. */
-  async #fetchBlobs(route: Route, {bytes}: ManifestRecord, caller: Caller): Promise<void> {
-    for (const digest of distinct(readManifest(bytes).blobs, MAX_BLOBS)) {
+  async #fetchBlobs({route, caller}: Arrival, {bytes}: ManifestRecord): Promise<void> {
+    const digests = new Set(readManifest(bytes).blobs.map(({digest}) => digest));
+    for (const digest of [...digests].slice(0, MAX_BLOBS)) {
       if (this.#isClosed) return;
       await nextTurn();
-      await this.#parts.blobs.get(route, digest, caller);
+      await unlessRefused(() => this.#parts.blobs.get(route, digest, caller));
     }
   }
 }
 
-/** The first of the digests, each once. */
-const distinct = (descriptors: readonly Descriptor[], limit: number): Digest[] =>
-  [...new Set(descriptors.map(({digest}) => digest))].slice(0, limit);
+const isFallback = (tag: Arrival['tag']): boolean => tag !== undefined && subjectPrefix(tag) !== undefined;
 
-const entriesOf = ({bytes}: ManifestRecord): Digest[] => distinct(readManifest(bytes).manifests, MAX_ENTRIES);
+const bringsAll = ({route}: Arrival): boolean => route.registry.referrers.prefetch === 'all';

@@ -2,14 +2,21 @@ import test from 'ava';
 import {type Backref, createMovableClock, DAY, startBackref} from '../../support/backref.ts';
 import {
   blobAnswer,
+  type Content,
   contentOf,
+  imageManifest,
   indexOf,
   type ManifestContent,
   manifestAnswer,
   plainManifest,
+  randomBlob,
 } from '../../support/content.ts';
 import {descriptorOf, fallbackTagOf, legacy, listAnswer, referrerOf} from '../../support/referrers.ts';
-import {createScriptedUpstream, type Expectation} from '../../support/scripted-upstream.ts';
+import {
+  createScriptedUpstream,
+  type Expectation,
+  type ScriptedAnswer,
+} from '../../support/scripted-upstream.ts';
 
 const REPOSITORY = 'library/app';
 const platform = plainManifest();
@@ -20,6 +27,36 @@ const empty = contentOf(Buffer.from('{}'));
 const get = (manifest: ManifestContent): Expectation => ({
   request: `GET /v2/${REPOSITORY}/manifests/${manifest.digest}`,
   answer: manifestAnswer(manifest),
+});
+const NOT_FOUND = {status: 404};
+/** A Referrers API that lists these referrers. */
+const listed = (subject: ManifestContent, ...referrers: ManifestContent[]): Expectation => ({
+  request: `GET /v2/${REPOSITORY}/referrers/${subject.digest}`,
+  answer: listAnswer(referrers.map(descriptorOf)),
+});
+/** While it is not known whether there is an API, the tag is asked for as well. */
+const noFallbackTag = (subject: ManifestContent): Expectation => ({
+  request: `GET /v2/${REPOSITORY}/manifests/${fallbackTagOf(subject)}`,
+  answer: NOT_FOUND,
+});
+/** What a registry without the API is asked about a manifest without referrers, once it is known to have none. */
+const unreferred = (subject: ManifestContent): Expectation[] => [
+  noFallbackTag(subject),
+  {request: `GET /v2/${REPOSITORY}/referrers/${subject.digest}`, answer: NOT_FOUND},
+];
+const cosignTag = (
+  subject: ManifestContent,
+  suffix: string,
+  answer: ScriptedAnswer = NOT_FOUND,
+): Expectation => ({
+  request: `GET /v2/${REPOSITORY}/manifests/${fallbackTagOf(subject)}.${suffix}`,
+  answer,
+});
+const noCosignTags = (subject: ManifestContent): Expectation[] =>
+  ['sig', 'att', 'sbom'].map((suffix) => cosignTag(subject, suffix));
+const blob = (content: Content): Expectation => ({
+  request: `GET /v2/${REPOSITORY}/blobs/${content.digest}`,
+  answer: blobAnswer(content),
 });
 const byTag = {request: `GET /v2/${REPOSITORY}/manifests/1`, answer: manifestAnswer(index)};
 
@@ -34,6 +71,8 @@ test('a pulled image brings its referrers and those of its platforms, so that an
     byTag,
     ...legacy(REPOSITORY, index, [signature]),
     ...legacy(REPOSITORY, platform, [sbom]).slice(1),
+    ...unreferred(signature),
+    ...unreferred(sbom),
   ];
   const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
   const proxy = await startBackref(t, {
@@ -56,10 +95,12 @@ test('a pulled image brings its referrers and those of its platforms, so that an
 test('prefetch all brings the blobs of referrers as well', async (t) => {
   const script = [
     {request: byTag.request, answer: manifestAnswer(platform)},
-    {request: `GET /v2/${REPOSITORY}/referrers/${platform.digest}`, answer: listAnswer([descriptorOf(sbom)])},
-    {request: `GET /v2/${REPOSITORY}/manifests/${fallbackTagOf(platform)}`, answer: {status: 404}},
+    listed(platform, sbom),
+    noFallbackTag(platform),
     get(sbom),
-    {request: `GET /v2/${REPOSITORY}/blobs/${empty.digest}`, answer: blobAnswer(empty)},
+    blob(empty),
+    listed(sbom),
+    ...noCosignTags(platform),
   ];
   const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
   const proxy = await startBackref(t, {
@@ -105,15 +146,14 @@ test('repeated entries of an index, and repeated blobs of a referrer, are fetche
   const heavy = {...sbom, ...contentOf(Buffer.from(JSON.stringify(body)))};
   const script = [
     {request: byTag.request, answer: manifestAnswer(repeating)},
-    {request: `GET /v2/${REPOSITORY}/referrers/${repeating.digest}`, answer: listAnswer([])},
-    {request: `GET /v2/${REPOSITORY}/manifests/${fallbackTagOf(repeating)}`, answer: {status: 404}},
-    {
-      request: `GET /v2/${REPOSITORY}/referrers/${platform.digest}`,
-      answer: listAnswer([descriptorOf(heavy)]),
-    },
-    {request: `GET /v2/${REPOSITORY}/referrers/${other.digest}`, answer: listAnswer([])},
+    listed(repeating),
+    noFallbackTag(repeating),
+    listed(platform, heavy),
+    listed(other),
     get(heavy),
-    {request: `GET /v2/${REPOSITORY}/blobs/${empty.digest}`, answer: blobAnswer(empty)},
+    blob(empty),
+    listed(heavy),
+    ...[repeating, platform, other].flatMap(noCosignTags),
   ];
   const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
   const proxy = await startBackref(t, {
@@ -124,4 +164,178 @@ test('repeated entries of an index, and repeated blobs of a referrer, are fetche
   await settled(proxy, upstream.requests, script.length);
   await proxy.idle();
   t.is(upstream.requests.length, script.length);
+});
+
+/** An index over an image and what BuildKit attests of it. */
+function attestedIndex(image: ManifestContent, attestation: ManifestContent): ManifestContent {
+  const {manifests, ...rest} = JSON.parse(indexOf([image, attestation]).bytes.toString());
+  const annotations = {
+    'vnd.docker.reference.type': 'attestation-manifest',
+    'vnd.docker.reference.digest': image.digest,
+  };
+  const body = {...rest, manifests: [manifests[0], {...manifests[1], annotations}]};
+  return {...contentOf(Buffer.from(JSON.stringify(body))), mediaType: index.mediaType};
+}
+
+const head = (manifest: ManifestContent): Expectation => ({
+  ...get(manifest),
+  request: `HEAD /v2/${REPOSITORY}/manifests/${manifest.digest}`,
+});
+
+test('an attestation inside an index is listed as a referrer before any client has pulled it', async (t) => {
+  const attestation = referrerOf(platform, {
+    artifactType: 'application/vnd.docker.attestation.manifest.v1+json',
+  });
+  const attested = attestedIndex(platform, attestation);
+  const script = [
+    {request: byTag.request, answer: manifestAnswer(attested)},
+    get(attestation),
+    listed(attested),
+    noFallbackTag(attested),
+    listed(platform),
+    head(attestation),
+    listed(attestation),
+  ];
+  const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
+  const proxy = await startBackref(t, {
+    registries: [{url: upstream.url, referrers: {prefetch: 'manifests'}}],
+  });
+  await proxy.ask('/v2/app/manifests/1');
+  await settled(proxy, upstream.requests, script.length);
+  await upstream.stop();
+  proxy.clock.move(DAY);
+  const got = await proxy.ask(`/v2/app/referrers/${platform.digest}`);
+  t.like(got.json(), {manifests: [{digest: attestation.digest}]});
+});
+
+test('an attestation without a subject comes with its index as what it is, not as another image', async (t) => {
+  const layer = randomBlob(10);
+  const attestation = imageManifest([layer]);
+  const attested = attestedIndex(platform, attestation);
+  const script = [
+    {request: byTag.request, answer: manifestAnswer(attested)},
+    get(attestation),
+    blob(empty),
+    blob(layer),
+    listed(attested),
+    noFallbackTag(attested),
+    listed(platform),
+    listed(attestation),
+    ...[attested, platform].flatMap(noCosignTags),
+  ];
+  const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
+  const proxy = await startBackref(t, {registries: [{url: upstream.url, referrers: {prefetch: 'all'}}]});
+  await proxy.ask('/v2/app/manifests/1');
+  await settled(proxy, upstream.requests, script.length);
+  await proxy.idle();
+  t.is(upstream.requests.length, script.length);
+  await upstream.stop();
+  t.is((await proxy.ask(`/v2/app/blobs/${layer.digest}`)).status, 200);
+});
+
+test('referrers of referrers come with an image, three lists deep', async (t) => {
+  const bom = referrerOf(platform);
+  const signed = referrerOf(bom);
+  const countersigned = referrerOf(signed);
+  const script = [
+    {request: byTag.request, answer: manifestAnswer(platform)},
+    noFallbackTag(platform),
+    listed(platform, bom),
+    get(bom),
+    listed(bom, signed),
+    get(signed),
+    listed(signed, countersigned),
+    get(countersigned),
+  ];
+  const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
+  const proxy = await startBackref(t, {
+    registries: [{url: upstream.url, referrers: {prefetch: 'manifests'}}],
+  });
+  await proxy.ask('/v2/app/manifests/1');
+  await settled(proxy, upstream.requests, script.length);
+  t.is(upstream.requests.length, script.length);
+  await upstream.stop();
+  proxy.clock.move(DAY);
+  const got = await proxy.ask(`/v2/app/referrers/${bom.digest}`);
+  t.like(got.json(), {manifests: [{digest: signed.digest}]});
+});
+
+test('a referrer that the upstream does not have keeps neither its siblings nor their blobs from coming', async (t) => {
+  const [lost, refused, third] = [referrerOf(platform), referrerOf(platform), referrerOf(platform)];
+  const script = [
+    {request: byTag.request, answer: manifestAnswer(platform)},
+    noFallbackTag(platform),
+    listed(platform, lost, refused, third),
+    {...get(lost), answer: NOT_FOUND},
+    {...get(refused), answer: {status: 403}},
+    get(third),
+    blob(empty),
+    listed(third),
+    ...noCosignTags(platform),
+  ];
+  const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
+  const proxy = await startBackref(t, {registries: [{url: upstream.url, referrers: {prefetch: 'all'}}]});
+  await proxy.ask('/v2/app/manifests/1');
+  await settled(proxy, upstream.requests, script.length);
+  await proxy.idle();
+  await upstream.stop();
+  t.is((await proxy.ask(`/v2/app/manifests/${third.digest}`)).status, 200);
+  t.is((await proxy.ask(`/v2/app/blobs/${empty.digest}`)).status, 200);
+});
+
+test("prefetch all brings cosign's tags of an index and its platforms, with their blobs", async (t) => {
+  const [payload, statement] = [randomBlob(10), randomBlob(10)];
+  const [sig, att] = [imageManifest([payload]), imageManifest([statement])];
+  const script = [
+    byTag,
+    listed(index),
+    noFallbackTag(index),
+    listed(platform),
+    cosignTag(index, 'sig', manifestAnswer(sig)),
+    cosignTag(index, 'att'),
+    cosignTag(index, 'sbom'),
+    cosignTag(platform, 'sig'),
+    cosignTag(platform, 'att', manifestAnswer(att)),
+    cosignTag(platform, 'sbom'),
+    blob(empty),
+    blob(payload),
+    blob(statement),
+  ];
+  const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
+  const proxy = await startBackref(t, {registries: [{url: upstream.url, referrers: {prefetch: 'all'}}]});
+  await proxy.ask('/v2/app/manifests/1');
+  await settled(proxy, upstream.requests, script.length);
+  await proxy.idle();
+  t.is(upstream.requests.length, script.length, 'nothing is looked for that is attached to a signature');
+  await upstream.stop();
+  proxy.clock.move(DAY);
+  for (const path of [
+    `manifests/${fallbackTagOf(index)}.sig`,
+    `manifests/${fallbackTagOf(platform)}.att`,
+    `blobs/${payload.digest}`,
+    `blobs/${statement.digest}`,
+  ]) {
+    t.is((await proxy.ask(`/v2/app/${path}`)).status, 200, path);
+  }
+});
+
+test("a platform that is pulled after its index does not ask for cosign's absent tags again", async (t) => {
+  const child = {...get(platform), request: `GET /v2/${REPOSITORY}/manifests/${platform.digest}`};
+  const script = [
+    byTag,
+    listed(index),
+    noFallbackTag(index),
+    listed(platform),
+    ...[index, platform].flatMap(noCosignTags),
+  ];
+  const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
+  const proxy = await startBackref(t, {registries: [{url: upstream.url, referrers: {prefetch: 'all'}}]});
+  await proxy.ask('/v2/app/manifests/1');
+  await settled(proxy, upstream.requests, script.length);
+  proxy.clock.move(10 * 60_000);
+  const later = [child, listed(platform), noFallbackTag(platform)];
+  upstream.expect(...later);
+  await proxy.ask(`/v2/app/manifests/${platform.digest}`);
+  await settled(proxy, upstream.requests, script.length + later.length);
+  t.is(upstream.requests.length, script.length + later.length);
 });
