@@ -32,6 +32,8 @@ export interface RunningBackref {
   url: string;
   /** `host:port` */
   host: string;
+  /** Its configuration file. */
+  file: string;
   process: Started;
 }
 
@@ -63,6 +65,14 @@ export const startBackref = (
 export interface ServeOptions extends Pick<BackrefProcessOptions, 'main' | 'folder' | 'prefix'> {
   /** As in the configuration. */
   registries: Record<string, unknown>;
+  /** More sections of the configuration. */
+  settings?: Record<string, unknown>;
+  /** Default a free one. */
+  port?: number;
+  /** More flags of Node. */
+  flags?: readonly string[];
+  /** Default this process's. */
+  env?: NodeJS.ProcessEnv;
 }
 
 /**
@@ -71,15 +81,16 @@ export interface ServeOptions extends Pick<BackrefProcessOptions, 'main' | 'fold
  */
 export async function serveRegistries(
   scope: Scope,
-  {main, folder, registries, prefix = []}: ServeOptions,
+  {main, folder, registries, settings = {}, port: wanted, flags = [], env, prefix = []}: ServeOptions,
 ): Promise<RunningBackref> {
-  const port = await ownPort();
+  const port = wanted ?? (await ownPort());
   const host = `127.0.0.1:${port}`;
   const file = join(scope.folder, `backref-${port}.yaml`);
   const config = {
     listen: {host: '127.0.0.1', port},
     storage: {path: folder},
     log: {level: 'warn'},
+    ...settings,
     registries,
   };
   await writeFile(file, JSON.stringify(config)); // JSON is YAML.
@@ -87,12 +98,13 @@ export async function serveRegistries(
     ...prefix,
     process.execPath,
     ...NODE_FLAGS,
+    ...flags,
     main,
     'serve',
     '--config',
     file,
   ];
-  const started = scope.start(command, args);
+  const started = scope.start(command, args, env ? {env} : {});
   await ready(started, 'backref', answers(`http://${host}/v2/`));
-  return {url: `http://${host}`, host, process: started};
+  return {url: `http://${host}`, host, file, process: started};
 }

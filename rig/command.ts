@@ -9,6 +9,8 @@ export interface Command {
   usage: string;
   /** Milliseconds after which everything is stopped. */
   timeLimit: number;
+  /** Its own options besides those in `Options`; each takes a text. */
+  options?: readonly string[];
 }
 
 export interface Options {
@@ -16,6 +18,8 @@ export interface Options {
   only: string;
   json: boolean;
   write: boolean;
+  /** The texts of the command's own options that were given. */
+  given: Readonly<Record<string, string>>;
 }
 
 /** Reports progress on standard error; results go to standard output. */
@@ -26,11 +30,11 @@ export const say = (line: string): void => void process.stderr.write(`${line}\n`
  * @param work returns the status, 0 or 1; everything that it started in the scope is stopped after it.
  */
 export async function runCommand(
-  {name, usage, timeLimit}: Command,
+  {name, usage, timeLimit, options: own = []}: Command,
   work: (scope: Scope, options: Options) => Promise<number>,
 ): Promise<void> {
   try {
-    const {help, ...options} = readArguments();
+    const {help, ...options} = readArguments(own);
     if (help) return void process.stdout.write(usage);
     const scope = await createScope();
     endOnSignal(scope, timeLimit);
@@ -45,12 +49,16 @@ export async function runCommand(
   }
 }
 
-const readArguments = () =>
-  parseArgs({
+function readArguments(own: readonly string[]): Options & {help: boolean} {
+  const {values} = parseArgs({
     options: {
-      only: {type: 'string', default: ''},
-      json: {type: 'boolean', default: false},
-      write: {type: 'boolean', default: false},
-      help: {type: 'boolean', default: false},
+      only: {type: 'string'},
+      json: {type: 'boolean'},
+      write: {type: 'boolean'},
+      help: {type: 'boolean'},
+      ...Object.fromEntries(own.map((name) => [name, {type: 'string'} as const])),
     },
-  }).values;
+  });
+  const {only = '', json = false, write = false, help = false, ...given} = values;
+  return {only, json, write, help, given: given as Record<string, string>};
+}

@@ -11,6 +11,8 @@ export interface Started {
   output(): string;
   /** True once it has ended, for any reason. */
   ended(): boolean;
+  /** Sends a signal and resolves when the process has ended. */
+  kill(signal: NodeJS.Signals): Promise<void>;
   /** Sends SIGTERM, and after ten seconds SIGKILL to its process group. Resolves when it has ended. Idempotent. */
   stop(): Promise<void>;
 }
@@ -112,6 +114,10 @@ function startProcess(command: string, args: readonly string[], options: StartOp
     pid: child.pid ?? -1,
     output: () => output,
     ended,
+    kill(signal) {
+      child.kill(signal);
+      return gone;
+    },
     async stop() {
       if (ended()) return;
       child.kill('SIGTERM');

@@ -11,7 +11,13 @@ import {junitXml, resultsYaml, suiteReport, suiteTest} from './suite-report.ts';
 
 const SETTINGS = {version: '1.1', registry: '127.0.0.1:9', tls: 'disabled'};
 /** The run of a server that was never started. */
-const PROCESS: Started = {pid: -1, output: () => 'it printed this', ended: () => false, stop: async () => {}};
+const PROCESS: Started = {
+  pid: -1,
+  output: () => 'it printed this',
+  ended: () => false,
+  kill: async () => {},
+  stop: async () => {},
+};
 const RUN: Run = {
   name: 'made up',
   server: {

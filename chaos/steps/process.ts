@@ -1,0 +1,52 @@
+import {setTimeout as delay} from 'node:timers/promises';
+import type {Random} from '../random.ts';
+import {recover, restart} from '../recovery.ts';
+import {checkPush} from '../requests.ts';
+import {traffic} from '../traffic.ts';
+import type {World} from '../world.ts';
+import type {Step} from './step.ts';
+
+const MAX_LIFE_MS = 700;
+const ENOUGH_ACTS = 10_000;
+const CHECKED = 4;
+
+/** Ends the process in the middle of everything, starts it again, and looks for what was pushed last. */
+async function endAmidTraffic(world: World, random: Random, how: 'kill' | 'stop'): Promise<void> {
+  const ending = new AbortController();
+  const running = traffic(world, random.fork('traffic'), ENOUGH_ACTS, ending.signal);
+  await delay(random.integer(1, MAX_LIFE_MS));
+  world.condition = {...world.condition, dying: true};
+  ending.abort();
+  await world.server[how]();
+  await running;
+  await restart(world);
+  for (const push of world.model.pushes.slice(-CHECKED)) await checkPush(world, push);
+}
+
+export const PROCESS_STEPS: readonly Step[] = [
+  {
+    name: 'kill -9',
+    fault: 'kill -9',
+    weight: 40,
+    run: (world, random) => endAmidTraffic(world, random, 'kill'),
+  },
+  {
+    name: 'kill -9 while an upstream sends',
+    fault: 'kill -9',
+    weight: 10,
+    async run(world, random) {
+      for (const upstream of world.upstreams.values()) upstream.throttle(200_000);
+      await endAmidTraffic(world, random, 'kill');
+      for (const upstream of world.upstreams.values()) upstream.throttle(undefined);
+    },
+  },
+  {
+    name: 'SIGTERM',
+    fault: 'SIGTERM amid transfers',
+    weight: 6,
+    async run(world, random) {
+      await endAmidTraffic(world, random, 'stop');
+      await recover(world);
+    },
+  },
+];

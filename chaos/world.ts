@@ -1,0 +1,44 @@
+import type {Scope} from '../rig/scope.ts';
+import type {Artifact} from './catalog.ts';
+import type {Ask} from './http-client.ts';
+import type {Excuse, Judge} from './judge.ts';
+import type {Model} from './model.ts';
+import type {ServerUnderTest} from './server.ts';
+import type {StoredState} from './stored.ts';
+import type {Tally} from './tally.ts';
+import type {Upstream} from './upstream.ts';
+
+/** Everything that a step works with. */
+export interface World {
+  scope: Scope;
+  server: ServerUnderTest;
+  stored: StoredState;
+  /** By the name of the registry that has it. */
+  upstreams: ReadonlyMap<string, Upstream>;
+  /** What can be pulled, by registry. */
+  images: ReadonlyMap<string, readonly Artifact[]>;
+  model: Model;
+  judge: Judge;
+  tally: Tally;
+  ask: Ask;
+  /** What fails at the moment. */
+  condition: Condition;
+}
+
+export interface Condition {
+  /** How upstreams fail. */
+  upstreams: string | undefined;
+  /** How the disk fails. */
+  disk: string | undefined;
+  /** The process is being ended, or is not up again. */
+  dying: boolean;
+}
+
+export const CALM: Condition = {upstreams: undefined, disk: undefined, dying: false};
+
+/** How an answer of this registry may fail now. @param isCached everything that it needs is in the cache. */
+export function excuseOf({condition, model}: World, registry: string, isCached = false): Excuse {
+  const needsUpstream = !isCached && !model.isHosted(registry);
+  const reason = condition.disk ?? (needsUpstream ? condition.upstreams : undefined);
+  return {reason, dying: condition.dying};
+}
