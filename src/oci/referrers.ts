@@ -101,6 +101,18 @@ export function subjectPrefix(tag: Tag): string | undefined {
   return algorithm && encoded ? `${algorithm}:${encoded}` : undefined;
 }
 
+const TAG_OF_SUBJECT = /^(sha256|sha512)-([a-f0-9]{64})(?:\.(?:sig|att|sbom))?$/;
+
+/**
+ * The beginning of the digest of the manifest that a tag is attached to: as a fallback tag, or as one that cosign writes
+ * (`.sig`, `.att`, `.sbom`). A whole sha256 digest, or half of a sha512 digest.
+ * @returns undefined for any other tag
+ */
+export function attachedTo(tag: Tag): string | undefined {
+  const [, algorithm, encoded] = TAG_OF_SUBJECT.exec(tag) ?? [];
+  return algorithm && encoded ? `${algorithm}:${encoded}` : undefined;
+}
+
 const ATTACHED_TAG = /^sha(256|512)-[a-f0-9]{64,}\.[a-z]+$/;
 
 /**

@@ -3,6 +3,7 @@ import type {JournalChange, JournalReads, LeaseChange, LeasePrecondition} from '
 import type {ManifestChange, ManifestPrecondition, ManifestReads} from './metadata/manifests.ts';
 import type {ReferrerChange, ReferrerPrecondition, ReferrerReads} from './metadata/referrers.ts';
 import type {RepositoryReads} from './metadata/repositories.ts';
+import type {CacheAgeChange, PinChange, RootReads} from './metadata/roots.ts';
 import type {TagChange, TagPrecondition, TagReads} from './metadata/tags.ts';
 import type {UploadChange, UploadReads} from './metadata/uploads.ts';
 
@@ -36,6 +37,17 @@ export {
   type RepositoryKey,
   type RepositoryReads,
 } from './metadata/repositories.ts';
+export type {
+  BlobLinkCursor,
+  EdgeRow,
+  LinkRow,
+  Pin,
+  ReferenceCursor,
+  ReferenceRow,
+  RootReads,
+  TagCursor,
+  TagRow,
+} from './metadata/roots.ts';
 export type {TagListRecord, TagReads, TagRecord} from './metadata/tags.ts';
 export type {UploadReads, UploadRecord} from './metadata/uploads.ts';
 
@@ -47,7 +59,9 @@ export type Change =
   | BlobChange
   | UploadChange
   | JournalChange
-  | LeaseChange;
+  | LeaseChange
+  | PinChange
+  | CacheAgeChange;
 
 /** What must hold inside the commit for any of its changes to be made. */
 export type Precondition =
@@ -81,7 +95,8 @@ export interface MetadataReads
     TagReads,
     BlobReads,
     UploadReads,
-    JournalReads {}
+    JournalReads,
+    RootReads {}
 
 /** The metadata as they were when the snapshot was taken: its reads see no later commit. */
 export interface MetadataSnapshot extends MetadataReads {

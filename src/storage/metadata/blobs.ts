@@ -65,7 +65,9 @@ export type BlobPrecondition =
   /** No repository is linked to the blob. */
   | {type: 'blob.unlinked'; digest: Digest}
   /** No repository has a link of origin `local` to the blob. */
-  | {type: 'blob.evictable'; digest: Digest};
+  | {type: 'blob.evictable'; digest: Digest}
+  /** The same, and no stored manifest of whatever repository names the blob. */
+  | {type: 'blob.unneeded'; digest: Digest};
 
 export interface BlobReads {
   blob(digest: Digest): Promise<BlobRecord | undefined>;

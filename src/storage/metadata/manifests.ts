@@ -62,12 +62,30 @@ export type ManifestChange =
   /** Removes the repository's link whatever its origin, every tag on it, and its edge. The bytes stay until collected. */
   | {type: 'manifest.delete'; repository: RepositoryKey; digest: Digest}
   /** Removes the bytes and references of a manifest that no repository is linked to; otherwise does nothing. */
-  | {type: 'manifest.collect'; digest: Digest};
+  | {type: 'manifest.collect'; digest: Digest}
+  /** The repository served the manifest at `at`, while the cache had this age; does nothing where it is not linked. */
+  | {type: 'manifest.used'; repository: RepositoryKey; digest: Digest; at: number; age: number}
+  /**
+   * Evicts a member of the image root `root`, which is a member itself. The members come from the top down, as each looks
+   * at what the earlier ones have left. The tags of origin `upstream` go with a root. With any other member, they go only
+   * if they are attached tags of what is no longer linked; another tag keeps the member, as does a local one.
+   *
+   * Does nothing while the link is `local`, another linked manifest of the repository names it, or its subject is linked,
+   * by edge or by an attached tag. Otherwise the link and its edge go, the bytes and references too when no repository is
+   * linked to them any more, and a later link begins with the uses of this one. Its list of referrers, and those that it
+   * was on, are unknown from then on: only what linked manifests say stays on them.
+   */
+  | {type: 'manifest.evict'; repository: RepositoryKey; root: Digest; digest: Digest; at: number};
 
 export type ManifestPrecondition =
   | {type: 'manifest.linked'; repository: RepositoryKey; digest: Digest}
   /** The bytes are here: a manifest that no repository is linked to may have been collected since it was found. */
-  | {type: 'manifest.stored'; digest: Digest};
+  | {type: 'manifest.stored'; digest: Digest}
+  /**
+   * The manifest is linked and was not used after `since`. A use after `now` does not count: the clock has been set back
+   * since. Uses that are not committed yet are not seen.
+   */
+  | {type: 'manifest.idle'; repository: RepositoryKey; digest: Digest; since: number; now: number};
 
 export interface ManifestReads {
   /** The manifest, if this repository is linked to it; not one whose bytes the disk has damaged. */

@@ -229,6 +229,10 @@ function* isUnlinked(writes: BlobWrites, digest: Digest): Steps<boolean> {
   return (yield* run(writes.linkedBlob, {digest})).length === 0;
 }
 
+function* isCopy(writes: BlobWrites, digest: Digest): Steps<boolean> {
+  return (yield* run(writes.locallyLinkedBlob, {digest})).length === 0;
+}
+
 export const blobPreconditions = (
   writes: BlobWrites,
   repositories: RepositoryIds,
@@ -248,8 +252,11 @@ export const blobPreconditions = (
 
   'blob.unlinked': ({digest}) => isUnlinked(writes, digest),
 
-  *'blob.evictable'({digest}) {
-    return (yield* run(writes.locallyLinkedBlob, {digest})).length === 0;
+  'blob.evictable': ({digest}) => isCopy(writes, digest),
+
+  *'blob.unneeded'({digest}) {
+    const naming = yield* run(writes.naming, {blob: digest, limit: 1});
+    return naming.length === 0 && (yield* isCopy(writes, digest));
   },
 });
 

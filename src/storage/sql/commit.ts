@@ -1,8 +1,10 @@
 import type {Change, Precondition} from '../metadata.ts';
 import {blobChanges, blobPreconditions, respectsDeletion} from './blob-changes.ts';
+import {evictionChanges, evictionPreconditions} from './eviction.ts';
 import {journalChanges, leaseChanges, leasePreconditions} from './journal.ts';
 import {manifestChanges, manifestPreconditions} from './manifest-changes.ts';
 import type {Writes} from './metadata.ts';
+import {pinChanges} from './pins.ts';
 import {referrerChanges, referrerPreconditions} from './referrer-changes.ts';
 import {RepositoryIds} from './repositories.ts';
 import type {ChangesOf, PreconditionsOf, Steps} from './statement.ts';
@@ -27,6 +29,8 @@ export function createCommit(
     ...uploadChanges(writes),
     ...journalChanges(writes, repositories),
     ...leaseChanges(writes),
+    ...evictionChanges(writes, repositories),
+    ...pinChanges(writes),
   };
   const preconditionsOf: PreconditionsOf<string> = {
     ...manifestPreconditions(writes, repositories),
@@ -34,6 +38,7 @@ export function createCommit(
     ...tagPreconditions(writes, repositories),
     ...blobPreconditions(writes, repositories),
     ...leasePreconditions(writes),
+    ...evictionPreconditions(writes, repositories),
   };
   // The compiler does not see that each entry takes what its own key names.
   const apply = (change: Change) => (changesOf[change.type] as (change: Change) => Steps<unknown>)(change);

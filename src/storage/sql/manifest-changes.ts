@@ -63,6 +63,12 @@ const compileManifests = (db: Kysely<Tables>) => ({
   ),
 });
 
+/** The uses that a link had when it was evicted. */
+const evictedUses = (db: Kysely<Tables>, {repository, digest}: ManifestLinkKey) =>
+  db.selectFrom('ghost').select('uses').where('repository', '=', repository).where('digest', '=', digest);
+
+const cacheAge = (db: Kysely<Tables>) => db.selectFrom('cache_age').select('age').where('key', '=', 1);
+
 const compileLinking = (db: Kysely<Tables>) => ({
   // A permanent link stays permanent; of two times, the later one is its end. What was pushed here stays so, under its
   // own media type, when the upstream turns out to have it too.
@@ -70,7 +76,7 @@ const compileLinking = (db: Kysely<Tables>) => ({
     (values: ManifestLinkKey & {origin: Origin; mediaType: string; at: number; expiresAt: number | null}) =>
       db
         .insertInto('repository_manifest')
-        .values({
+        .values((row) => ({
           repository: values.repository,
           digest: values.digest,
           origin: values.origin,
@@ -78,7 +84,9 @@ const compileLinking = (db: Kysely<Tables>) => ({
           linked_at: values.at,
           last_access: values.at,
           expires_at: values.expiresAt,
-        })
+          uses: row.fn.coalesce(evictedUses(db, values), row.val(0)),
+          age: row.fn.coalesce(cacheAge(db), row.val(0)),
+        }))
         .onConflict((conflict) =>
           conflict.columns(['repository', 'digest']).doUpdateSet((row) => ({
             origin: row
@@ -110,9 +118,11 @@ const compileLinking = (db: Kysely<Tables>) => ({
               .end(),
           })),
         )
-        .returning('media_type as mediaType'),
+        .returning(['media_type as mediaType', 'uses']),
   ),
+});
 
+const compileUnlinking = (db: Kysely<Tables>) => ({
   manifestLink: statement((values: ManifestLinkKey) =>
     db
       .selectFrom('repository_manifest')
@@ -120,9 +130,7 @@ const compileLinking = (db: Kysely<Tables>) => ({
       .where('repository', '=', values.repository)
       .where('digest', '=', values.digest),
   ),
-});
 
-const compileUnlinking = (db: Kysely<Tables>) => ({
   unlinkCopy: statement((values: ManifestLinkKey) =>
     db
       .deleteFrom('repository_manifest')
@@ -173,7 +181,10 @@ const compileMarks = (db: Kysely<Tables>) => ({
   ),
 });
 
-export const manifestChanges = (writes: Writes, repositories: RepositoryIds): ChangesOf<'manifest'> => ({
+export const manifestChanges = (
+  writes: Writes,
+  repositories: RepositoryIds,
+): Omit<ChangesOf<'manifest'>, 'manifest.used' | 'manifest.evict'> => ({
   *'manifest.put'(change) {
     const {digest, bytes, expiresAt = null} = change;
     const repository = yield* repositories.findOrCreate(change.repository);
@@ -209,14 +220,17 @@ export const manifestChanges = (writes: Writes, repositories: RepositoryIds): Ch
       yield* afterLink(writes, repository, digest);
     }),
 
-  *'manifest.collect'({digest}) {
-    const unlinked = yield* run(writes.looseManifest, {digest});
-    if (unlinked.length === 0) return;
-    yield* run(writes.unmarkLooseManifest, {digest});
-    yield* run(writes.deleteReferences, {digest});
-    yield* run(writes.deleteManifest, {digest});
-  },
+  'manifest.collect': ({digest}) => collect(writes, digest),
 });
+
+/** Removes a manifest that no repository is linked to. */
+export function* collect(writes: Writes, digest: Digest): Steps<void> {
+  const unlinked = yield* run(writes.looseManifest, {digest});
+  if (unlinked.length === 0) return;
+  yield* run(writes.unmarkLooseManifest, {digest});
+  yield* run(writes.deleteReferences, {digest});
+  yield* run(writes.deleteManifest, {digest});
+}
 
 function* addReferences(
   writes: Writes,
@@ -235,6 +249,7 @@ type Link = Extract<Change, {type: 'manifest.put' | 'manifest.link'}>;
 function* addLink(writes: Writes, repository: number, change: Link, expiresAt: number | null): Steps<void> {
   const {digest, origin, mediaType, edge, at} = change;
   const [link] = yield* run(writes.linkManifest, {repository, digest, origin, mediaType, at, expiresAt});
+  if (link && link.uses > 0) yield* run(writes.deleteGhost, {repository, digest});
   yield* markReferenced(writes, repository, digest);
   // Where the link keeps the media type that it had, it keeps the edge that goes with it.
   if (edge && link?.mediaType === mediaType) yield* putEdge(writes, repository, edge);
@@ -243,6 +258,11 @@ function* addLink(writes: Writes, repository: number, change: Link, expiresAt: n
 /** What follows from the end of a link. */
 function* afterLink(writes: Writes, repository: number, digest: Digest): Steps<void> {
   yield* removeReferrer(writes, repository, digest);
+  yield* markUnlinked(writes, repository, digest);
+}
+
+/** Marks what is garbage since the repository is no longer linked to the manifest. */
+export function* markUnlinked(writes: Writes, repository: number, digest: Digest): Steps<void> {
   yield* markUnreferenced(writes, repository, digest);
   yield* run(writes.markLooseManifest, {digest});
 }
@@ -250,7 +270,7 @@ function* afterLink(writes: Writes, repository: number, digest: Digest): Steps<v
 export const manifestPreconditions = (
   writes: Writes,
   repositories: RepositoryIds,
-): PreconditionsOf<'manifest'> => ({
+): Omit<PreconditionsOf<'manifest'>, 'manifest.idle'> => ({
   'manifest.linked': ({repository: key, digest}) =>
     repositories.holdsIn(key, function* (repository) {
       return (yield* run(writes.manifestLink, {repository, digest})).length > 0;

@@ -3,12 +3,15 @@ import {LRUCache} from 'lru-cache';
 import {fullName, type MetadataReads} from '../metadata.ts';
 import {compileBlobWrites} from './blob-changes.ts';
 import {createBlobReads} from './blobs.ts';
+import {compileEvictionWrites} from './eviction.ts';
 import {compileJournalWrites, compileLeaseWrites, createJournalReads} from './journal.ts';
 import {compileManifestWrites} from './manifest-changes.ts';
 import {createManifestReads} from './manifests.ts';
+import {compilePinWrites} from './pins.ts';
 import {compileReferrerWrites} from './referrer-writes.ts';
 import {createReferrerReads} from './referrers.ts';
 import {compileRepositoryWrites, createRepositoryReads, repositoryByName} from './repositories.ts';
+import {createRootReads} from './roots.ts';
 import type {ReadParts, RunStatement} from './statement.ts';
 import type {Tables} from './tables.ts';
 import {compileTagWrites, createTagReads} from './tags.ts';
@@ -25,6 +28,7 @@ export function createReads(db: Kysely<Tables>, run: RunStatement): MetadataRead
     ...createBlobReads(parts),
     ...createUploadReads(parts),
     ...createJournalReads(parts),
+    ...createRootReads(parts),
   };
 }
 
@@ -59,4 +63,6 @@ export const compileWrites = (db: Kysely<Tables>) => ({
   ...compileUploadWrites(db),
   ...compileJournalWrites(db),
   ...compileLeaseWrites(db),
+  ...compilePinWrites(db),
+  ...compileEvictionWrites(db),
 });

@@ -81,6 +81,31 @@ export function* removeReferrer(writes: ReferrerWrites, repository: number, dige
   }
 }
 
+/**
+ * Removes a manifest from the referrers of its own subject. The upstream still has it: the list is asked for again, and
+ * where only the upstream says that the manifest refers to a subject, it stays on the list.
+ */
+export function* evictReferrer(writes: ReferrerWrites, repository: number, digest: Digest): Steps<void> {
+  for (const {subject, seq} of yield* run(writes.ownSubjects, {repository, digest})) {
+    yield* run(writes.removeReferrer, {repository, subject, seq});
+    yield* forgetList(writes, {repository, subject});
+  }
+}
+
+/** Forgets what the upstream has said of a subject's referrers. Those that are linked here stay on the list. */
+export function* forgetList(writes: ReferrerWrites, key: ListKey): Steps<void> {
+  yield* run(writes.removeUpstreamReferrers, key);
+  yield* run(writes.unlistReferrers, key);
+  const linked = yield* run(writes.anyReferrer, key);
+  if (linked.length > 0) {
+    yield* run(writes.forgetAnswer, key);
+    return;
+  }
+  for (const {version, nextSeq} of yield* run(writes.deleteList, key)) {
+    yield* run(writes.raiseListFloor, {version, seq: nextSeq});
+  }
+}
+
 function* putList(writes: ReferrerWrites, repository: number, list: ListPut): Steps<void> {
   const {subject, source, descriptors, at, except} = list;
   const key = {repository, subject};

@@ -1,4 +1,4 @@
-import type {Kysely} from 'kysely';
+import type {ExpressionBuilder, Kysely} from 'kysely';
 import type {Digest} from '../../oci/digest.ts';
 import type {ListSource, ReferrerRecord} from '../metadata.ts';
 import {statement} from './statement.ts';
@@ -23,16 +23,28 @@ export type ReferrerWrites = ReturnType<typeof compileReferrerWrites>;
 
 export const compileReferrerWrites = (db: Kysely<Tables>) => ({
   ...compileList(db),
+  ...compileForgetting(db),
+  ...compileRowForgetting(db),
   ...compileListRepair(db),
   ...compileRows(db),
   ...compileRowChanges(db),
 });
+
+/** What a new list begins above. */
+const floor = <Table extends keyof Tables>(
+  row: ExpressionBuilder<Tables, Table>,
+  db: Kysely<Tables>,
+  column: 'version' | 'seq',
+) => row.fn.coalesce(db.selectFrom('referrer_list_floor').select(column).where('key', '=', 1), row.val(0));
 
 const compileList = (db: Kysely<Tables>) => ({
   /**
    * Makes the list if there is none, and renews its version. `nextSeq` is one more than the number of referrers that
    * are about to be added; `amended` is 1 when an existing one has changed or is gone, else 0; without `checkedAt` and
    * `source` those stay. Gives the list's new `next_seq`.
+   *
+   * A new list begins above all that were deleted, so that what was read of an earlier one of the same subject is neither
+   * taken for it nor goes on in the middle of it.
    */
   touchList: statement(
     (
@@ -45,22 +57,27 @@ const compileList = (db: Kysely<Tables>) => ({
     ) =>
       db
         .insertInto('referrer_list')
-        .values({
+        .values((row) => ({
           repository: values.repository,
           subject: values.subject,
-          next_seq: values.nextSeq,
-          version: 1,
-          amended: values.amended,
+          next_seq: row(floor(row, db, 'seq'), '+', values.nextSeq),
+          version: row(floor(row, db, 'version'), '+', 1),
+          amended: row
+            .case()
+            .when(floor(row, db, 'version'), '>', 0)
+            .then(row(floor(row, db, 'version'), '+', 1))
+            .else(values.amended)
+            .end(),
           checked_at: values.checkedAt,
           source: values.source,
-        })
+        }))
         .onConflict((conflict) =>
           conflict.columns(['repository', 'subject']).doUpdateSet((row) => ({
-            next_seq: row('referrer_list.next_seq', '+', row('excluded.next_seq', '-', 1)),
+            next_seq: row('referrer_list.next_seq', '+', row(row.val(values.nextSeq), '-', 1)),
             version: row('referrer_list.version', '+', 1),
             amended: row
               .case()
-              .when('excluded.amended', '=', 1)
+              .when(row.val(values.amended), '=', 1)
               .then(row('referrer_list.version', '+', 1))
               .else(row.ref('referrer_list.amended'))
               .end(),
@@ -77,6 +94,90 @@ const compileList = (db: Kysely<Tables>) => ({
       .select('checked_at as checkedAt')
       .where('repository', '=', values.repository)
       .where('subject', '=', values.subject),
+  ),
+});
+
+/** What becomes of a list whose subject is evicted. */
+const compileForgetting = (db: Kysely<Tables>) => ({
+  forgetAnswer: statement((values: ListKey) =>
+    db
+      .updateTable('referrer_list')
+      .set((row) => ({
+        checked_at: null,
+        source: null,
+        version: row('version', '+', 1),
+        amended: row('version', '+', 1),
+      }))
+      .where('repository', '=', values.repository)
+      .where('subject', '=', values.subject),
+  ),
+
+  deleteList: statement((values: ListKey) =>
+    db
+      .deleteFrom('referrer_list')
+      .where('repository', '=', values.repository)
+      .where('subject', '=', values.subject)
+      .returning(['version', 'next_seq as nextSeq']),
+  ),
+
+  raiseListFloor: statement((values: {version: number; seq: number}) =>
+    db
+      .insertInto('referrer_list_floor')
+      .values({key: 1, version: values.version, seq: values.seq})
+      .onConflict((conflict) =>
+        conflict.column('key').doUpdateSet((row) => ({
+          version: row
+            .case()
+            .when('referrer_list_floor.version', '>', row.ref('excluded.version'))
+            .then(row.ref('referrer_list_floor.version'))
+            .else(row.ref('excluded.version'))
+            .end(),
+          seq: row
+            .case()
+            .when('referrer_list_floor.seq', '>', row.ref('excluded.seq'))
+            .then(row.ref('referrer_list_floor.seq'))
+            .else(row.ref('excluded.seq'))
+            .end(),
+        })),
+      ),
+  ),
+});
+
+const compileRowForgetting = (db: Kysely<Tables>) => ({
+  removeUpstreamReferrers: statement((values: ListKey) =>
+    db
+      .deleteFrom('referrer')
+      .where('repository', '=', values.repository)
+      .where('subject', '=', values.subject)
+      .where('source', '!=', 'content'),
+  ),
+
+  unlistReferrers: statement((values: ListKey) =>
+    db
+      .updateTable('referrer')
+      .set({listed: 0})
+      .where('repository', '=', values.repository)
+      .where('subject', '=', values.subject)
+      .where('listed', '=', 1),
+  ),
+
+  anyReferrer: statement((values: ListKey) =>
+    db
+      .selectFrom('referrer')
+      .select('seq')
+      .where('repository', '=', values.repository)
+      .where('subject', '=', values.subject)
+      .limit(1),
+  ),
+
+  /** The subjects that a linked manifest names itself. */
+  ownSubjects: statement((values: {repository: number; digest: Digest}) =>
+    db
+      .selectFrom('referrer')
+      .select(['subject', 'seq'])
+      .where('repository', '=', values.repository)
+      .where('digest', '=', values.digest)
+      .where('source', '=', 'content'),
   ),
 });
 

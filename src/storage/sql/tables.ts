@@ -1,6 +1,6 @@
 import type {Generated} from 'kysely';
 import type {Algorithm, Digest} from '../../oci/digest.ts';
-import type {RepositoryName, Tag} from '../../oci/name.ts';
+import type {Reference, RepositoryName, Tag} from '../../oci/name.ts';
 import type {UploadId} from '../../oci/upload.ts';
 import type {ListSource, Origin, PendingTagChange, ReferrerRecord} from '../metadata.ts';
 
@@ -13,7 +13,7 @@ export interface Tables {
   manifest: {digest: Digest; size: number; bytes: Uint8Array};
   /** The manifests that no repository is linked to. */
   loose_manifest: {digest: Digest};
-  /** `id` grows from link to link. `expires_at` is null for a link that lasts. */
+  /** `id` grows from link to link. `expires_at` is null for a link that lasts. `age` is the cache's at the last use. */
   repository_manifest: {
     id: Generated<number>;
     repository: number;
@@ -23,6 +23,8 @@ export interface Tables {
     linked_at: number;
     last_access: number;
     expires_at: number | null;
+    uses: number;
+    age: number;
   };
   /** Keyed with the origin, so that a local tag lies over the upstream's and both are known. */
   tag: {
@@ -91,6 +93,8 @@ export interface Tables {
     checked_at: number | null;
     source: ListSource | null;
   };
+  /** At most one row, of `key` 1: above which version and `seq` new lists begin, since others were deleted. */
+  referrer_list_floor: {key: 1; version: number; seq: number};
   upload: {
     id: UploadId;
     registry: string;
@@ -110,4 +114,10 @@ export interface Tables {
     written_at: number | null;
   };
   lease: {key: string; owner: string; until: number};
+  /** What must not be evicted. */
+  pin: {registry: string; name: RepositoryName; reference: Reference; at: number};
+  /** Links that were evicted, with the uses that they had; `id` grows from one to the next. */
+  ghost: {id: Generated<number>; repository: number; digest: Digest; uses: number; evicted_at: number};
+  /** At most one row, of `key` 1. */
+  cache_age: {key: 1; age: number};
 }

@@ -205,4 +205,40 @@ export const MIGRATIONS = [
       where reference.child = repository_blob.digest and link.repository = repository_blob.repository
     );
   `,
+  // What eviction goes by: how often and when a link was used, what is pinned, and what was evicted lately. The partial
+  // index finds the few blobs that were pushed here among all that were copied.
+  `
+  alter table repository_manifest add column uses integer not null default 0;
+  alter table repository_manifest add column age real not null default 0;
+
+  create table pin (
+    registry text not null,
+    name text not null,
+    reference text not null,
+    at integer not null,
+    primary key (registry, name, reference)
+  ) strict;
+
+  create table ghost (
+    id integer primary key,
+    repository integer not null references repository (id),
+    digest text not null,
+    uses integer not null,
+    evicted_at integer not null,
+    unique (repository, digest)
+  ) strict;
+
+  create table cache_age (
+    key integer primary key check (key = 1),
+    age real not null
+  ) strict;
+
+  create table referrer_list_floor (
+    key integer primary key check (key = 1),
+    version integer not null,
+    seq integer not null
+  ) strict;
+
+  create index repository_blob_local on repository_blob (digest, repository) where origin = 'local';
+  `,
 ] as const;

@@ -11,6 +11,7 @@ import {parseName} from '../../../src/oci/name.ts';
 import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
 import {MIGRATIONS} from '../../../src/storage/sqlite/migrations.ts';
 import {createFolder} from '../../support/folder.ts';
+import {evictionContract} from '../contract-eviction.ts';
 import {garbageContract} from '../contract-garbage.ts';
 import {manifestPut, metadataContract} from '../contract-metadata.ts';
 import {pushContract} from '../contract-pushes.ts';
@@ -25,6 +26,7 @@ metadataContract(test, createPlace);
 referrerContract(test, createPlace);
 pushContract(test, createPlace);
 garbageContract(test, createPlace);
+evictionContract(test, createPlace);
 
 const repository = {registry: 'docker.io', name: parseName('library/app')};
 
