@@ -1,12 +1,12 @@
 import test from 'ava';
 import {hostInUrl, isEveryAddress, isLoopback, localUrl} from '../src/address.ts';
 
-test('a client on the same machine reaches a server on every address by the loopback address of the same family', (t) => {
+test('a client on the same machine reaches a server that listens on all addresses at the loopback address of that family', (t) => {
   t.is(localUrl('0.0.0.0', 5000), 'http://127.0.0.1:5000');
   t.is(localUrl('::', 5000), 'http://[::1]:5000');
 });
 
-test('a client on the same machine reaches a server on one address by this address', (t) => {
+test('a client on the same machine reaches a server that listens on one address at that address', (t) => {
   t.is(localUrl('127.0.0.1', 80), 'http://127.0.0.1:80');
   t.is(localUrl('fd00::2', 5000), 'http://[fd00::2]:5000');
   t.is(localUrl('mirror.lan', 5000), 'http://mirror.lan:5000');

@@ -105,7 +105,7 @@ test('it starts and answers /v2/ while no upstream can be reached', async (t) =>
   t.regex(miss.body.toString(), /refuses connections/);
 });
 
-test('it asks no upstream at its start, nor at its end', async (t) => {
+test('it asks no upstream when it starts or closes', async (t) => {
   const upstream = await createScriptedUpstream(t);
   const proxy = await startBackref(t, {registries: [upstream]});
   t.is((await proxy.ask('/v2/')).status, 200);
@@ -206,7 +206,7 @@ test('a request that arrives on a connection in use during close is answered, wi
   await closed;
 });
 
-test('close cuts what exceeds the grace and keeps the partial spool, which the next process resumes', async (t) => {
+test('close ends what exceeds the grace period and keeps the partial spool, which the next process resumes', async (t) => {
   const {answer, goOn} = inTwo(blob, 10_000);
   t.teardown(goOn);
   const upstream = await createScriptedUpstream(t, [
@@ -246,7 +246,7 @@ test('close cuts what exceeds the grace and keeps the partial spool, which the n
   t.deepEqual((await next.ask(BLOB)).body, blob.bytes);
 });
 
-test('close cuts a request that the upstream never answers', async (t) => {
+test('close ends a request that the upstream never answers', async (t) => {
   const wait = Promise.withResolvers<void>();
   t.teardown(wait.resolve);
   const upstream = await createScriptedUpstream(t, [{request: GET_MANIFEST, answer: {before: wait.promise}}]);
@@ -314,7 +314,7 @@ test('a server whose upstream leads back to it refuses its own request, and the 
   await assertRefused(t, proxy);
 });
 
-test('two servers that lead to each other refuse it too', async (t) => {
+test('two servers whose upstreams are each other refuse such a request too', async (t) => {
   const {url, leadTo} = await forwarder(t);
   const second = await startBackref(t, {registries: [{url}]});
   const first = await startBackref(t, {registries: [{url: second.url, library: false}]});
@@ -322,7 +322,7 @@ test('two servers that lead to each other refuse it too', async (t) => {
   await assertRefused(t, first);
 });
 
-test('a chain of two works, both add to Via, and what a client sent in Via is passed on', async (t) => {
+test('in a chain of two, both add to Via, and what a client sent in Via is passed on', async (t) => {
   const VIA = /^1\.0 fred, 1\.1 backref-[\w-]+, 1\.1 backref-[\w-]+$/;
   const upstream = await createScriptedUpstream(t, [
     {request: GET_MANIFEST, sends: {via: VIA}, answer: manifestAnswer(image)},
@@ -346,7 +346,7 @@ test('a chain of two works, both add to Via, and what a client sent in Via is pa
   t.is(revalidated.headers['cache-status'], 'backref;fwd=stale;ttl=60;detail=unchanged');
 });
 
-test('a miss goes through a chain as a miss: 404 stays 404, a failure stays a failure', async (t) => {
+test('a chain passes a miss on as what it is: 404 stays 404, a failure stays a failure', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: GET_MANIFEST, answer: {status: 404}},
     {request: GET_BLOB, answer: {status: 500}, always: true},

@@ -138,7 +138,7 @@ test('a socket that a dead process left behind is replaced', async (t) => {
   t.deepEqual(await client.reindex(noProgress), RESULT);
 });
 
-test('a folder whose path is too long for a socket has it among the temporary files', async (t) => {
+test('the socket of a folder whose path is too long for one is among the temporary files', async (t) => {
   const folder = join(await createFolder(t), 'a'.repeat(100));
   await mkdir(folder);
   const {client, path, socket} = await listening(t, {}, folder);
@@ -150,7 +150,7 @@ test('a folder whose path is too long for a socket has it among the temporary fi
   t.false(await isThere(path));
 });
 
-test('a command whose client leaves is ended, and the next one works', async (t) => {
+test('a command whose client disconnects is aborted, and the next one works', async (t) => {
   const ended = Promise.withResolvers<void>();
   const {client} = await listening(t, {
     reindex: ({signal, progress}) =>
@@ -170,7 +170,7 @@ test('a command whose client leaves is ended, and the next one works', async (t)
   t.like(await client.index({repository: 'a', budget: 1, ...noProgress}), {complete: true});
 });
 
-test('a server that is stopped ends its commands and says so', async (t) => {
+test('a server that is stopped aborts its commands and says why', async (t) => {
   const {client, socket} = await listening(t, {
     reindex: ({signal, progress}) =>
       new Promise((_resolve, reject) => {
@@ -274,7 +274,7 @@ test('two servers in one process have a socket each', async (t) => {
   t.truthy(await connectCommands(two.folder));
 });
 
-test('a server does not start on the folder of another one, by whatever name', async (t) => {
+test('a server does not start in the folder of another one, under whatever path', async (t) => {
   const registries = [{url: 'http://127.0.0.1:9'}];
   const {folder, ask, server} = await startBackref(t, {registries});
   const other = join(await createFolder(t), 'link');
@@ -290,7 +290,7 @@ test('a server does not start on the folder of another one, by whatever name', a
   await t.notThrowsAsync(() => startBackref(t, {registries, folder: other}));
 });
 
-test('one of several servers that start at once gets the folder of a dead one', async (t) => {
+test('of several servers that start at once, one gets the folder of a dead server', async (t) => {
   const registries = [{url: 'http://127.0.0.1:9'}];
   const folder = await createFolder(t);
   await writeFile(join(folder, 'backref.sock'), '');

@@ -21,7 +21,7 @@ const sbom = {
   annotations: {'org.example': 'yes'},
 };
 
-test('data becomes a layer of a manifest whose subject is what the tag means now', async (t) => {
+test('data becomes a layer of a manifest whose subject is what the tag points to now', async (t) => {
   const image = imageManifest();
   const legacy = await startLegacy(t, image);
   const digest = await attach(legacy.target, '1', sbom, plainHttp);
@@ -43,7 +43,7 @@ test('data becomes a layer of a manifest whose subject is what the tag means now
   }
 });
 
-test('a tag that has moved is looked up afresh', async (t) => {
+test('a tag that has moved is resolved again', async (t) => {
   const legacy = await startLegacy(t, imageManifest());
   await attach(legacy.target, '1', sbom, plainHttp);
   const next = imageManifest();
@@ -140,7 +140,7 @@ const UNPROVEN: Record<string, ScriptedAnswer> = {
 };
 
 for (const [what, answer] of Object.entries(UNPROVEN)) {
-  test(`an OCI-Subject proves nothing: where the list ${what}, the fallback tag is kept up`, async (t) => {
+  test(`OCI-Subject proves nothing: where the list ${what}, the fallback tag is updated`, async (t) => {
     const image = imageManifest();
     const tag = `/v2/team/app/manifests/${fallbackTag(image.digest)}`;
     let written: Buffer | undefined;
@@ -167,7 +167,7 @@ for (const [what, answer] of Object.entries(UNPROVEN)) {
   });
 }
 
-test('a blob that is there is not sent again', async (t) => {
+test('a blob that the registry has is not sent again', async (t) => {
   const legacy = await startLegacy(t, imageManifest());
   await attach(legacy.target, '1', sbom, plainHttp);
   legacy.requests.length = 0;
@@ -188,7 +188,7 @@ test('the size of a blob does not matter: an empty one and one of many chunks ar
   }
 });
 
-test('data without an artifact type has its own media type for one', async (t) => {
+test('data without an artifact type gets its media type as one', async (t) => {
   const legacy = await startLegacy(t, imageManifest());
   await attach(legacy.target, '1', {mediaType: 'application/x', data: Buffer.from('x')}, plainHttp);
   t.like(await listReferrers(legacy.target, '1', plainHttp), {manifests: [{artifactType: 'application/x'}]});
@@ -241,14 +241,14 @@ for (const [what, {artifact, message}] of Object.entries(REFUSED)) {
   });
 }
 
-test('a subject that is not there is an error that names it', async (t) => {
+test('a missing subject is an error that names it', async (t) => {
   const legacy = await startLegacy(t, imageManifest());
   const error = await t.throwsAsync(attach(legacy.target, 'none', sbom, plainHttp), {name: 'ArtifactError'});
   t.is(error?.message, `${legacy.host}/team/app has no manifest none to attach to.`);
   await t.throwsAsync(attach(legacy.target, 'a b', sbom, plainHttp), {name: 'OciError'});
 });
 
-test('a target that is none is refused', async (t) => {
+test('an invalid target is refused', async (t) => {
   for (const target of [
     'team/app',
     'docker://',
@@ -294,7 +294,7 @@ test('an entry of the fallback tag counts only if its manifest is there and refe
   t.like(manifests[0], {digest, artifactType: 'application/x.sbom', annotations: {'org.example': 'yes'}});
 });
 
-test("GitLab's fallback tag, which means the subject itself, lists nothing; another manifest there is an error", async (t) => {
+test("GitLab's fallback tag, which points to the subject itself, lists nothing; any other manifest there is an error", async (t) => {
   const image = imageManifest();
   const legacy = await startLegacy(t, image);
   await legacy.put(fallbackTag(image.digest), image);
@@ -306,7 +306,7 @@ test("GitLab's fallback tag, which means the subject itself, lists nothing; anot
   });
 });
 
-test('a fallback tag whose bytes do not read as an index is an error, not an empty list', async (t) => {
+test('a fallback tag whose bytes cannot be parsed as an index is an error, not an empty list', async (t) => {
   const image = imageManifest();
   const legacy = await startLegacy(t, image);
   for (const text of ['', '{"schemaVersion":2,"manifests":[{"dig', '<html>', '{}']) {
@@ -317,7 +317,7 @@ test('a fallback tag whose bytes do not read as an index is an error, not an emp
   }
 });
 
-test('an entry of a fallback tag that is not a readable digest is an error, not a shorter list', async (t) => {
+test('an entry of a fallback tag without a valid digest is an error, not a shorter list', async (t) => {
   const image = imageManifest();
   const legacy = await startLegacy(t, image);
   const bytes = Buffer.from(JSON.stringify({manifests: [{digest: `blake3:${'a'.repeat(64)}`}]}));
@@ -328,14 +328,14 @@ test('an entry of a fallback tag that is not a readable digest is an error, not 
   });
 });
 
-test('a fallback tag that means a subject of sha512 itself lists nothing, and is not written over', async (t) => {
+test('a fallback tag that points to a sha512 subject itself lists nothing, and is not overwritten', async (t) => {
   const subject = imageManifest([], 'sha512');
   const legacy = await startLegacy(t, imageManifest());
   await legacy.put(fallbackTag(subject.digest), subject);
   t.deepEqual((await listReferrers(legacy.target, subject.digest, plainHttp)).manifests, []);
 });
 
-test('of a referrer that a registry names twice, the first descriptor counts', async (t) => {
+test('when a registry lists a referrer twice, the first descriptor counts', async (t) => {
   const {digest} = imageManifest();
   const entry = {mediaType: OCI_MANIFEST, digest: imageManifest().digest, size: 3};
   const manifests = [

@@ -51,7 +51,7 @@ test('an artifact that a running server did not have is there once it is attache
   t.is((await proxy.ask(`/v2/app/manifests/${digest}`)).status, 200);
 });
 
-test('many attach to one subject at once, beside a server, while it ends, and without one', async (t) => {
+test('many artifacts are attached to one subject at once: beside a server, while it closes, and without one', async (t) => {
   const {proxy, store} = await createMirror(t);
   const attached = (from: number) =>
     Array.from({length: 5}, (_, index) =>
@@ -67,7 +67,7 @@ test('many attach to one subject at once, beside a server, while it ends, and wi
   t.deepEqual(await spools(store.folder), []);
 });
 
-test('a blob whose bytes do not have its digest is refused, and nothing of it stays', async (t) => {
+test('a blob whose bytes do not have its digest is refused, and nothing of it is kept', async (t) => {
   const {proxy, store} = await createMirror(t);
   const wrong = {
     digest: `sha256:${'0'.repeat(64)}` as Digest,

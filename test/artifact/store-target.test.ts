@@ -47,7 +47,7 @@ test('an artifact that is attached in a store is local, complete, and found by i
   t.like(layer && (await metadata.blob(layer.digest)), {state: 'ready', size: 3});
 });
 
-test('the same artifact attached twice is there once', async (t) => {
+test('the same artifact attached twice is stored once', async (t) => {
   const image = imageManifest();
   const store = await createStore(t, image);
   t.is(await attach(store, '1', sbom), await attach(store, image.digest, sbom));

@@ -36,19 +36,19 @@ test('each level is followed, in the order of the lists', async (t) => {
   ]);
 });
 
-test('a digest that is named twice or in a circle is asked for once', async (t) => {
+test('a digest that is listed twice or in a cycle is requested once', async (t) => {
   const {target, asked} = listing((subject) => [entry(subject), entry(1), entry(2), entry(2), entry(3)]);
   await treeOf(target, digestOf(1));
   t.deepEqual(asked.sort(), [1, 2, 3]);
 });
 
-test('a registry that makes up referrers without end is given up', async (t) => {
+test('a registry that invents referrers without end is abandoned', async (t) => {
   const {target, asked} = listing((subject) => [entry(subject + 1)]);
   await t.throwsAsync(treeOf(target, digestOf(1)), {name: 'ArtifactError', message: /more than 32 levels/});
   t.true(asked.length <= 34);
 });
 
-test('what several referrers name on one level is asked for once', async (t) => {
+test('what several lists of one level name is requested once', async (t) => {
   const {target, asked} = listing((subject) => {
     if (subject === 1) return Array.from({length: 10}, (_, index) => entry(10 + index));
     return subject < 100 ? [entry(100), entry(101)] : [];
@@ -57,7 +57,7 @@ test('what several referrers name on one level is asked for once', async (t) => 
   t.is(asked.length, 13);
 });
 
-test('a registry that makes up more and more referrers on a few levels is given up', async (t) => {
+test('a registry that invents more and more referrers on a few levels is abandoned', async (t) => {
   let next = 2;
   const {target, asked} = listing(() => Array.from({length: 10}, () => entry(next++)));
   await t.throwsAsync(treeOf(target, digestOf(1), undefined, 100), {

@@ -27,7 +27,7 @@ const bannerOf = async (host: string, interfaces = INTERFACES) =>
     interfaces,
   });
 
-test('a server on every address says so, and how it is reached from here and from elsewhere', async (t) => {
+test('a server that listens on all addresses says so, and how to reach it from here and from elsewhere', async (t) => {
   for (const host of ['0.0.0.0', '::']) {
     const text = await bannerOf(host);
     t.regex(text, /^backref 1\.2\.3 listens on every address of this machine, port 5000$/m);
@@ -54,7 +54,7 @@ test('a server on loopback does not say how to reach it from elsewhere', async (
   }
 });
 
-test('a server on one address of the network is reached there by everybody', async (t) => {
+test('a server that listens on one network address is reached at it from everywhere', async (t) => {
   const text = await bannerOf('192.168.1.5', {lo: [], eth0: []});
   t.regex(text, /listens on http:\/\/192\.168\.1\.5:5000$/m);
   t.regex(text, /for others +http:\/\/192\.168\.1\.5:5000$/m);

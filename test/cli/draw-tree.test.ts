@@ -30,7 +30,7 @@ test('ages are shown in the largest unit that fits', (t) => {
   t.is(humanAge('yesterday', NOW), '');
 });
 
-test('each subject has its own heading, and what refers to a referrer hangs below it', (t) => {
+test('each subject has its own heading, and what refers to a referrer is drawn below it', (t) => {
   const node = (hex: string, artifactType: string | undefined, referrers: object[] = []) => ({
     mediaType: 'x/y',
     digest: digestOf(hex),

@@ -103,7 +103,7 @@ test('a grace that is not a duration is refused before anything is done', async 
   t.is(stderr, '--grace "5" is not a duration: write 500ms, 60s, 5m, 12h, 7d or 0.\n');
 });
 
-test('without a store it says so', async (t) => {
+test('a missing store is reported', async (t) => {
   const {gc} = await setUp(t);
   const {code, stderr} = await call(gc);
   t.is(code, 1);

@@ -57,7 +57,7 @@ for (const options of [{referrers: false}, {referrers: true}]) {
   });
 }
 
-test("an index's referrers and those of its platforms stand under their own headings", async (t) => {
+test("an index's referrers and those of its platforms have headings of their own", async (t) => {
   const {reference, index, platforms, own, child} = await startAttached(t);
   const {code, stdout} = await run(t, reference, '--plain-http', '--all-platforms', '--format', 'json');
   t.is(code, 0);

@@ -158,7 +158,7 @@ test('a server that was killed leaves a socket that the next one replaces', asyn
   await t.throwsAsync(() => access(path));
 });
 
-test('a second server on the same folder says what is wrong, and the first goes on', async (t) => {
+test('a second server on the same folder says what is wrong, and the first one continues', async (t) => {
   const {cwd, file} = await setUp(t);
   const url = await serving(t, file);
   const {code, stderr} = await run(t, ['serve', '--config', 'f.yaml'], {cwd});
@@ -167,7 +167,7 @@ test('a second server on the same folder says what is wrong, and the first goes 
   t.is((await fetch(`${url}/v2/`)).status, 200);
 });
 
-test('without a store it says so, and makes none', async (t) => {
+test('a missing store is reported, and not created', async (t) => {
   const cwd = await createFolder(t);
   const {code, stdout, stderr} = await call(['reindex'], {BACKREF_STORAGE_PATH: join(cwd, 'data')});
   t.is(code, 1);

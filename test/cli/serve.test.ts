@@ -184,7 +184,7 @@ test('health says why a server is not ready', async (t) => {
   });
 });
 
-test('health is 0 while the server is ready and 1 when it does not answer', async (t) => {
+test('health exits with 0 while the server is ready, and with 1 when it does not answer', async (t) => {
   const cwd = await createFolder(t);
   // Nobody else may come to listen there.
   const env = {...ANYWHERE, BACKREF_LISTEN_PORT: String(await ownPort())};

@@ -36,7 +36,7 @@ test('without a file it mirrors Docker Hub at the root and six registries by nam
   t.true(others.every((registry) => !registry.default && !registry.library && registry.aliases.length === 0));
 });
 
-test('the defaults are these', async (t) => {
+test('without a file every setting has its default', async (t) => {
   const {registries, ...rest} = await loadGiven({});
   t.deepEqual(rest, {
     listen: {host: '0.0.0.0', port: 5000, sendTimeout: 60_000, trustedProxies: []},

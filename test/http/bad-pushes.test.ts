@@ -146,7 +146,7 @@ test('chunks that leave a gap, go back or repeat are 416 with the received range
   t.deepEqual((await hosted.ask(`/v2/app/blobs/${blob.digest}`)).body, blob.bytes);
 });
 
-test('an upload that is unknown, over, cancelled or of another repository is 404 BLOB_UPLOAD_UNKNOWN', async (t) => {
+test('an upload that is unknown, finished, cancelled or in another repository is 404 BLOB_UPLOAD_UNKNOWN', async (t) => {
   const hosted = await start(t);
   const mine = await begin(hosted);
   const over = await begin(hosted);

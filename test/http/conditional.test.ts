@@ -28,7 +28,7 @@ for (const [field, matches] of [
   });
 }
 
-test('the own validator is found among any others, and nothing is found without it', (t) => {
+test('the validator of the content is found among any others, and nothing is found without it', (t) => {
   const member = fc.string().map((text) => `"${text.replaceAll(/[",*]/g, '')}"`);
   fc.assert(
     fc.property(fc.array(member), fc.array(member), (before, after) => {

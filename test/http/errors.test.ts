@@ -31,7 +31,7 @@ test('an error becomes status, headers and one entry with the request id', (t) =
   });
 });
 
-test('a defect of ours reveals only the request id', (t) => {
+test('an internal error reveals only the request id', (t) => {
   const {status, body} = errorAnswer(new TypeError('secret path /etc'), 'id');
   t.is(status, 500);
   t.is(
@@ -58,7 +58,7 @@ const cases: [what: string, path: string, status: number, code: string][] = [
 ];
 
 for (const [what, path, status, code] of cases) {
-  test(`${what} is ${status} ${code}, JSON with the id of the header; for HEAD without a body`, async (t) => {
+  test(`${what} is ${status} ${code}: JSON with the request id of the header, and no body for HEAD`, async (t) => {
     const upstream = await createScriptedUpstream(t, [
       {request: /\/denied\//, answer: {status: 403}, always: true, optional: true},
       {request: /./, answer: {status: 404}, always: true, optional: true},
@@ -89,7 +89,7 @@ test('two requests never share an id', async (t) => {
   t.not(first?.headers['x-request-id'], second?.headers['x-request-id']);
 });
 
-test('a range outside of the blob is 416 SIZE_INVALID with the size', async (t) => {
+test('a range outside the blob is 416 SIZE_INVALID with the size', async (t) => {
   const blob = randomBlob(10);
   const upstream = await createScriptedUpstream(t, [
     {request: `GET /v2/library/app/blobs/${blob.digest}`, answer: {body: blob.bytes}},

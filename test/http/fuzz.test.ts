@@ -263,7 +263,7 @@ async function askUnframed(port: number, other: RawConnection, text: string): Pr
   return answer;
 }
 
-test('20,800 mutated requests: no fault, no growth of memory, nothing outside of the store', async (t) => {
+test('20,800 mutated requests: no fault, no growth of memory, nothing outside the store', async (t) => {
   t.timeout(10 * 60_000);
   const folder = await createFolder(t);
   const [store, cwd] = [join(folder, 'store'), join(folder, 'cwd')];

@@ -234,7 +234,7 @@ test('GET of a blob’s range: 206 with the part', async (t) => {
   t.is(answer.headers['Content-Range'], 'bytes 1000-200999/300000');
 });
 
-test('GET of a range outside of a blob: 416 with the size', async (t) => {
+test('GET of a range outside a blob: 416 with the size', async (t) => {
   const asked = {path: blobPath, params: {digest}, headers: {range: 'bytes=300000-'}};
   const answer = await compare(t, getBlob(verbs.blobs), ROUTE, asked);
   t.is(answer.status, 416);

@@ -25,7 +25,7 @@ for (const [what, text] of [
   ['half a request', `GET /v2/ HTTP/1.1\r\nHo`],
   ['no request at all', 'nonsense\r\n\r\n'],
 ] as const) {
-  test(`a reset right after ${what} is survived`, async (t) => {
+  test(`the server survives a reset right after ${what}`, async (t) => {
     const proxy = await startBackref(t, {registries: [{}]});
     for (let count = 0; count < 20; count++) {
       const {socket, send} = await openRaw(t, proxy.port);
@@ -36,7 +36,7 @@ for (const [what, text] of [
   });
 }
 
-test('a reset after the answer to CONNECT is survived', async (t) => {
+test('the server survives a reset after its answer to CONNECT', async (t) => {
   const proxy = await startBackref(t, {registries: [{}]});
   const {socket, send} = await openRaw(t, proxy.port);
   send(CONNECT);

@@ -77,7 +77,7 @@ async function openBlobs({folder}: Backref): Promise<string[]> {
   return (await Promise.all(links)).filter((path) => path.startsWith(join(folder, 'blobs')));
 }
 
-test('a client that takes nothing of a far range is disconnected, and its slot at the upstream is freed', async (t) => {
+test('a client that reads nothing of a far range is disconnected, and its slot at the upstream is freed', async (t) => {
   const whole: Expectation = {
     request: GET,
     answer: {headers: {'content-length': String(LENGTH)}, body: [chunk, HANG]},
@@ -93,7 +93,7 @@ test('a client that takes nothing of a far range is disconnected, and its slot a
   for (const message of [filling, next]) message.destroy();
 });
 
-test('so is one that takes nothing of a blob that a full disk cannot store', async (t) => {
+test('a client that reads nothing of a blob that a full disk cannot store is disconnected', async (t) => {
   const answer = {headers: {'content-length': String(LENGTH)}, body: stream(LENGTH)};
   const upstream = await createScriptedUpstream(t, [
     {request: GET, answer, times: 3},
@@ -134,7 +134,7 @@ onLinux('so is one that takes nothing of a stored blob, and its file is closed',
   t.pass();
 });
 
-test('so is one that takes nothing of a large manifest', async (t) => {
+test('a client that reads nothing of a large manifest is disconnected', async (t) => {
   const text = JSON.stringify({
     schemaVersion: 2,
     mediaType: OCI_INDEX,
@@ -151,7 +151,7 @@ test('so is one that takes nothing of a large manifest', async (t) => {
   t.true(large.bytes.equals((await proxy.ask('/v2/app/manifests/1')).body));
 });
 
-test('so is one that pipelines requests after an answer that it does not take, and none of them begins', async (t) => {
+test('a client that pipelines requests after an answer that it does not read is disconnected, and none of them begins', async (t) => {
   const zeros = contentOf(Buffer.alloc(32 * MiB));
   const path = `/v2/app/blobs/${zeros.digest}`;
   const upstream = await createScriptedUpstream(t, [
@@ -168,7 +168,7 @@ test('so is one that pipelines requests after an answer that it does not take, a
   t.deepEqual(begun, [`${path}?1`]);
 });
 
-test('a client that takes its bytes slowly is left alone', async (t) => {
+test('a client that reads slowly is left alone', async (t) => {
   const zeros = contentOf(Buffer.alloc(LENGTH));
   const path = `/v2/app/blobs/${zeros.digest}`;
   const upstream = await createScriptedUpstream(t, [
@@ -185,7 +185,7 @@ test('a client that takes its bytes slowly is left alone', async (t) => {
   t.is(received, LENGTH);
 });
 
-test('a client that takes nothing while nothing waits for it is left alone', async (t) => {
+test('a client that reads nothing while nothing is waiting for it is left alone', async (t) => {
   const {clock, look} = createLooks();
   const proxy = await startBackref(t, {registries: [{}], clock});
   const {send, answer} = await openRaw(t, proxy.port);

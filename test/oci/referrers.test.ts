@@ -55,7 +55,7 @@ test('an image without an artifact type, or with an empty one, has its config’
   t.is(edge({config, subject, artifactType: 7})?.descriptor.artifactType, config.mediaType);
 });
 
-test('an image with neither has none', (t) => {
+test('an image with neither an artifact type nor a config media type has no artifact type', (t) => {
   for (const odd of [undefined, null, 'x', [], {}, {mediaType: ''}, {mediaType: 1}]) {
     const found = edge({config: odd, subject});
     t.truthy(found);
@@ -216,7 +216,7 @@ test('the fallback tag of any digest of the image-spec’s grammar is a tag', (t
   t.pass();
 });
 
-test("a fallback tag gives the beginning of its subject's digest", (t) => {
+test("the beginning of a subject's digest can be read from its fallback tag", (t) => {
   const content = fc.uint8Array({maxLength: 8});
   fc.assert(
     fc.property(content, fc.constantFrom('sha256', 'sha512'), (bytes, algorithm) => {
@@ -268,7 +268,7 @@ test("a manifest has three of cosign's tags, unless its digest is too long for a
   t.deepEqual(attachedTags(digestOf(Buffer.from('x'), 'sha512')), []);
 });
 
-test('an index keeps no memory but its own', (t) => {
+test('an extended index keeps no memory but its own', (t) => {
   const pieces = ['{"size":1}', '', '{"size":2},{"size":3}'].map((text) => Buffer.from(text));
   const index = extendIndex(EMPTY_INDEX, pieces);
   t.deepEqual(JSON.parse(index.toString()).manifests, [{size: 1}, {size: 2}, {size: 3}]);

@@ -61,7 +61,7 @@ test('with ns it lists one registry, names as they are there', async (t) => {
   t.deepEqual(namesOf(await proxy.ask(`${PATH}?ns=docker.io`)), ['org/app']);
 });
 
-test("by a registry's own host it lists that registry, names as they are there, and ns goes before the host", async (t) => {
+test("by a registry's own host it lists that registry, names as they are there, and ns takes precedence over the host", async (t) => {
   const proxy = await start(t);
   await pull(proxy, 'org/app', 'ghcr.io/org/tool', 'ghcr.io/org/zoo');
   for (const Host of ['ghcr.io', 'ghcr.io:443', 'GHCR.io']) {

@@ -42,7 +42,7 @@ test('the bytes of a blob are held once, whichever repository brought them', (t)
   t.is(memory.blob(digest), bytes);
 });
 
-test('the least recently used goes first', (t) => {
+test('the least recently used content is dropped first', (t) => {
   const memory = createMemory(6 * KiB);
   const [first, second, third] = [blob(1, KiB), blob(2, KiB), blob(3, KiB)];
   memory.keepBlob(first.digest, first.bytes);

@@ -164,7 +164,7 @@ export function blobStoreContract(test: TestFn, create: (t: ExecutionContext) =>
     t.deepEqual(await store.stat(digest), {size: content.length});
   });
 
-  test('blobs: what is set aside is not in the store, its readers finish, and it may come back', async (t) => {
+  test('blobs: a blob that is set aside is not in the store, its readers finish, and it can be stored again', async (t) => {
     const {spools, store} = await setUp(t);
     const content = randomBytes(4 * MIB);
     const digest = digestOf(content);

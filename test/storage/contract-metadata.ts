@@ -72,7 +72,7 @@ export function metadataContract(
     return reopened;
   };
 
-  test('metadata: the walk over pushed manifests skips copies and goes on behind its cursor', async (t) => {
+  test('metadata: the walk over pushed manifests skips copies and continues after its cursor', async (t) => {
     const {metadata} = await setUp(t);
     const puts = [
       manifestPut('one', {origin: 'local'}),
@@ -93,7 +93,7 @@ export function metadataContract(
     t.deepEqual(await metadata.localManifests(rest.at(-1)?.cursor, 10), []);
   });
 
-  test('metadata: a snapshot sees no later commit, and holds up none', async (t) => {
+  test('metadata: a snapshot sees no later commit, and delays none', async (t) => {
     const {metadata} = await setUp(t);
     const put = manifestPut('one');
     await metadata.commit([put, tagPut(put.digest)]);

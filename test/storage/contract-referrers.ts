@@ -100,7 +100,7 @@ export function referrerContract(
     t.deepEqual(await metadata.manifests(undefined, 10), []);
   });
 
-  test('referrers: of a digest that an answer names twice, the first descriptor counts', async (t) => {
+  test('referrers: when an answer names a digest twice, the first descriptor counts', async (t) => {
     const {commit, rows} = await setUp(t);
     await commit(answer([described('one'), described('two'), described('one', {artifactType: SIGNATURE})]));
     t.deepEqual(
@@ -109,7 +109,7 @@ export function referrerContract(
     );
   });
 
-  test('referrers: an incomplete answer changes rows, and leaves when and where the last complete one came from', async (t) => {
+  test('referrers: an incomplete answer changes rows, but not the time and the source of the last complete one', async (t) => {
     const {commit, list, rows} = await setUp(t);
     const partial = (descriptors: readonly Descriptor[], except: readonly Digest[] = []) =>
       commit(answer(descriptors, {source: 'tag', at: undefined, except}));
@@ -126,7 +126,7 @@ export function referrerContract(
     );
   });
 
-  test('referrers: as text, one of several that is large is to be asked for alone', async (t) => {
+  test('referrers: as text, a large descriptor among several has to be read alone', async (t) => {
     const {metadata, commit} = await setUp(t);
     const large = {annotations: {filling: 'x'.repeat(70_000)}};
     await commit(answer([described('one'), described('two', large), described('three')]));
@@ -173,7 +173,7 @@ export function referrerContract(
     );
   });
 
-  test('referrers: a link to a further repository brings the edge there', async (t) => {
+  test('referrers: linking a manifest to another repository adds its edge there', async (t) => {
     const {commit, rows} = await setUp(t);
     const {put, edge, digest} = referring('one');
     const link = {
@@ -190,7 +190,7 @@ export function referrerContract(
     t.deepEqual(await rows({}, OTHER), await rows());
   });
 
-  test('referrers: the same again changes nothing', async (t) => {
+  test('referrers: the same commit again changes nothing', async (t) => {
     const {commit, list, rows} = await setUp(t);
     const {put, edge} = referring('one');
     await commit(put);
@@ -199,7 +199,7 @@ export function referrerContract(
     t.deepEqual([await list(), await rows()], before);
   });
 
-  test('referrers: where a pushed manifest keeps its media type it keeps the edge that goes with it', async (t) => {
+  test('referrers: a pushed manifest that keeps its media type keeps the edge that belongs to it', async (t) => {
     const {commit, rows} = await setUp(t);
     const {put, edge} = referring('one');
     await commit({...put, origin: 'local'});
@@ -245,7 +245,7 @@ export function referrerContract(
     t.deepEqual(await list(), {version: 1, amended: 0, checkedAt: 5_000, source: 'api'});
   });
 
-  test('referrers: an answer that names one twice is as if it named it once', async (t) => {
+  test('referrers: an answer that names a referrer twice has the effect of one that names it once', async (t) => {
     const {commit, rows} = await setUp(t);
     const [a, b] = [described('a'), described('b')];
     await commit(answer([a, b, a]));
@@ -257,7 +257,7 @@ export function referrerContract(
     );
   });
 
-  test('referrers: an empty answer is known as one', async (t) => {
+  test('referrers: an empty answer is known as an empty list', async (t) => {
     const {metadata, commit, list, rows} = await setUp(t);
     await commit(answer([], {source: 'tag'}));
     t.deepEqual(await list(), {version: 1, amended: 0, checkedAt: 5_000, source: 'tag'});
@@ -265,7 +265,7 @@ export function referrerContract(
     t.deepEqual(await metadata.referrerSubjects(APP, SUBJECT), [SUBJECT]);
   });
 
-  test('referrers: what a later answer names keeps its place, what is new comes behind, the rest goes', async (t) => {
+  test('referrers: what a later answer names keeps its place, what is new is appended, the rest is removed', async (t) => {
     const {commit, list, rows} = await setUp(t);
     const [a, b, c, d] = ['a', 'b', 'c', 'd'].map((name) => described(name)) as [
       Descriptor,
@@ -301,7 +301,7 @@ export function referrerContract(
     t.like(await list(), {source: 'api'});
   });
 
-  test('referrers: what is here by its own bytes keeps its descriptor, named or not', async (t) => {
+  test('referrers: a referrer whose manifest is here keeps its descriptor, whether the answer names it or not', async (t) => {
     const {commit, rows} = await setUp(t);
     const one = referring('one');
     await commit(one.put);
@@ -316,7 +316,7 @@ export function referrerContract(
     t.is((await rows()).length, 1);
   });
 
-  test('referrers: bytes that come later replace the upstream’s word, in its place', async (t) => {
+  test('referrers: a manifest that is stored later replaces the upstream’s descriptor, in its place', async (t) => {
     const {commit, list, rows} = await setUp(t);
     const one = referring('one');
     await commit(answer([{...one.descriptor, artifactType: 'wrong/type'}, described('two')]));
@@ -335,7 +335,7 @@ export function referrerContract(
     t.deepEqual(await list(), {version: 2, amended: 2, checkedAt: 5_000, source: 'api'});
   });
 
-  test('referrers: the version grows with every change of the subject’s own rows, and with nothing else', async (t) => {
+  test('referrers: the version rises with every change of the subject’s own rows, and with nothing else', async (t) => {
     const {commit, list} = await setUp(t);
     const [one, elsewhere] = [referring('one'), referring('two', SBOM, digestOf(Buffer.from('elsewhere')))];
     let last = 0;
@@ -368,7 +368,7 @@ export function referrerContract(
     t.is((await list())?.version, last);
   });
 
-  test('referrers: a version is the amended one when a row is not what it was, and not when rows were added', async (t) => {
+  test('referrers: a version counts as amended when a row was changed or removed, not when rows were added', async (t) => {
     const {commit, list} = await setUp(t);
     const one = referring('one');
     const step = async (what: string, amends: boolean, ...changes: Change[]) => {
@@ -397,7 +397,7 @@ export function referrerContract(
     await step('an unlinking', true, {type: 'manifest.unlink', repository: APP, digest: one.digest});
   });
 
-  test('referrers: an edge that a reindex finds amends the list, whose other rows may be lost as well', async (t) => {
+  test('referrers: an edge that a reindex restores amends the list, since other rows may have been lost as well', async (t) => {
     const {commit, list} = await setUp(t);
     const one = referring('one');
     await commit(one.put, {type: 'referrer.delete', repository: APP, subject: SUBJECT, digest: one.digest});
@@ -407,7 +407,7 @@ export function referrerContract(
     t.is(amended, version);
   });
 
-  test('referrers: deleting one leaves the same digest under other subjects', async (t) => {
+  test('referrers: deleting a referrer leaves the same digest under other subjects', async (t) => {
     const {commit, rows} = await setUp(t);
     const other = digestOf(Buffer.from('other subject'));
     await commit(answer([described('a'), described('b')]), answer([described('a')], {subject: other}));
@@ -417,7 +417,7 @@ export function referrerContract(
     t.deepEqual(digests(await rows({}, APP, other)), [digest]);
   });
 
-  test('referrers: unlinking a copy takes its link, its tags and its edge, in this repository only', async (t) => {
+  test('referrers: unlinking a copy removes its link, its tags and its edge, in this repository only', async (t) => {
     const {metadata, commit, rows} = await setUp(t);
     const [one, two] = [referring('one'), referring('two')];
     const {digest} = one;
@@ -443,7 +443,7 @@ export function referrerContract(
     t.deepEqual(digests(await rows({}, OTHER)), [digest]);
   });
 
-  test('referrers: unlinking leaves what was pushed here, and takes what only an upstream named', async (t) => {
+  test('referrers: unlinking leaves what was pushed here, and removes what only an upstream named', async (t) => {
     const {metadata, commit, rows} = await setUp(t);
     const pushed = referring('pushed');
     await commit({...pushed.put, origin: 'local'}, answer([described('named')]));
@@ -528,7 +528,7 @@ export function referrerContract(
     );
   });
 
-  test('referrers: text of any kind comes back as it is', async (t) => {
+  test('referrers: any text is read back as it was written', async (t) => {
     const {commit, rows} = await setUp(t);
     const odd = described('a', {artifactType: 'ünï/“x” %_', annotations: {'\n': '\u0000 " \\ 🦑', '': ''}});
     await commit(answer([odd]));
@@ -538,7 +538,7 @@ export function referrerContract(
     t.deepEqual(await rows({types: ['ünï/“x” %%']}), []);
   });
 
-  test('referrers: the subjects that begin as a tag says', async (t) => {
+  test('referrers: the subjects of a fallback tag are found by the beginning of their digest', async (t) => {
     const {metadata, commit} = await setUp(t);
     const long = digestOf(Buffer.from('x'), 'sha512');
     const twin = `${long.slice(0, 7 + 64)}${'f'.repeat(64)}` as Digest;
@@ -556,7 +556,7 @@ export function referrerContract(
     t.deepEqual(await metadata.referrerSubjects(APP, digestOf(Buffer.from('none'))), []);
   });
 
-  test('referrers: the walk over all manifests gives every link once, also while links come', async (t) => {
+  test('referrers: the walk over all manifests gives every link once, even while links are added', async (t) => {
     const {metadata, commit} = await setUp(t);
     const puts = Array.from({length: 10}, (_, index) => manifestPut(`manifest ${index}`));
     await commit(...puts, ...puts.slice(0, 3).map((put) => ({...put, repository: OTHER, mediaType: 'a/b'})));
@@ -580,7 +580,7 @@ export function referrerContract(
     t.true(seen.every(({bytes}) => Buffer.isBuffer(bytes)));
   });
 
-  test('referrers: the walk over all manifests goes from the oldest link to the last', async (t) => {
+  test('referrers: the walk over all manifests goes from the oldest link to the newest', async (t) => {
     const {metadata, commit} = await setUp(t);
     t.is(await metadata.lastManifest(), undefined);
     const puts = Array.from({length: 10}, (_, index) => manifestPut(`manifest ${index}`));
@@ -595,7 +595,7 @@ export function referrerContract(
     t.true(walked.every(({cursor}, index) => cursor > (walked[index - 1]?.cursor ?? 0)));
   });
 
-  test('referrers: the walk over all referrers gives every one once, also while some go', async (t) => {
+  test('referrers: the walk over all referrers gives each one once, even while some are removed', async (t) => {
     const {metadata, commit} = await setUp(t);
     const subjects = [1, 2, 3].map((index) => digestOf(Buffer.from(`subject ${index}`)));
     const all = subjects.flatMap((subject) =>
@@ -670,7 +670,7 @@ export function referrerContract(
     t.is((await list())?.version, 50);
   });
 
-  test('referrers: everything is there after closing and opening again', async (t) => {
+  test('referrers: everything is still there after closing and reopening', async (t) => {
     const {place, metadata, commit, list, rows} = await setUp(t);
     await commit(referring('one').put, answer([described('a'), described('b')]));
     const before = [await list(), await rows()];

@@ -15,7 +15,7 @@ export function shareAmongTests<T>(
 ): () => Promise<T> {
   const ends: (() => unknown)[] = [];
   let started: Promise<T> | undefined;
-  test.after.always('what the tests had in common ends well', async () => {
+  test.after.always('what the tests share is closed without an error', async () => {
     for (const end of ends.reverse()) await end();
   });
   return () => {

@@ -32,7 +32,7 @@ for (const [what, content] of [
   ['empty', contentOf(Buffer.alloc(0))],
   ['sha512', randomBlob(100_000, 'sha512')],
 ] as const) {
-  test(`a ${what} blob is downloaded once and then served from here, upstream or not`, async (t) => {
+  test(`a ${what} blob is downloaded once and then served from here, with or without the upstream`, async (t) => {
     const upstream = await createScriptedUpstream(t, [
       {request: getOf(content), answer: blobAnswer(content), sends: {'accept-encoding': 'identity'}},
     ]);
@@ -89,7 +89,7 @@ test('HEAD of a blob that is not here asks by HEAD and starts no download', asyn
   t.is(got.headers['content-range'], undefined);
 });
 
-test('a HEAD has the length that a manifest names where the upstream names none', async (t) => {
+test('a HEAD has the length that a manifest names when the upstream names none', async (t) => {
   const image = imageManifest([blob]);
   const upstream = await createScriptedUpstream(t, [
     {request: `GET /v2/library/app/manifests/1`, answer: manifestAnswer(image)},

@@ -99,7 +99,7 @@ test('the row of a pushed blob whose bytes the disk has lost stays, and so does 
   t.is(await lifecycle.stored(digest), bytes.length);
 });
 
-test('a blob that is stored again while a reader misses it stays', async (t) => {
+test('a blob that is stored again while a reader finds it missing is kept', async (t) => {
   const looking = Promise.withResolvers<void>();
   const removed = Promise.withResolvers<void>();
   const missed = Promise.withResolvers<void>();

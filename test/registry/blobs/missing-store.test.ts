@@ -158,7 +158,7 @@ test('a data folder from a version without markers is served and gets its marker
   t.true((await readdir(blobsOf(proxy))).includes('backref-store'));
 });
 
-test('new metadata beside a full blob store, as when the old ones are missing, do not cost a blob', async (t) => {
+test('new metadata beside a blob store with blobs, as when the old ones are missing, do not cost a blob', async (t) => {
   const {proxy} = await pushedImage(t);
   await proxy.server.close();
   const away = join(proxy.folder, 'away');

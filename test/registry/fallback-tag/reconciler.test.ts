@@ -56,7 +56,7 @@ test('a change is pending until the tag has it, and watched until it can no long
   t.deepEqual(heard, ['referrers.tag-written']);
 });
 
-test('what a direct writer overwrites after our check comes back', async (t) => {
+test('an entry that a direct writer overwrites after our check is restored', async (t) => {
   const [ours, theirs] = [referrerOf(image), referrerOf(image)];
   const {registry, attach, journal, later} = await legacy(t);
   await attach(ours);
@@ -121,7 +121,7 @@ test('the last referrer leaves an index without entries: not everybody may delet
   t.is((await journal())[0]?.change, 'remove');
 });
 
-test('the removal from a tag that is not there is done without writing', async (t) => {
+test('a removal from a missing tag needs no write', async (t) => {
   const {deleted, puts, registry} = await legacy(t);
   await deleted(referrerOf(image));
   t.is(puts(), 0);
@@ -148,7 +148,7 @@ test('a stale answer after our write does not cause another write', async (t) =>
   t.is(upstream.requests.filter(({method}) => method === 'PUT').length, 1);
 });
 
-test('an answer that stays what it was before our write is written over again', async (t) => {
+test('a tag that stays what it was before our write is written again', async (t) => {
   const [earlier, sbom] = [referrerOf(image), referrerOf(image)];
   const {attach, later, journal} = await scripted(t, [
     holding(earlier),
@@ -210,7 +210,7 @@ test('an answer that is not a manifest is a failure of the upstream: the tag is 
   t.false(heard.includes('referrers.tag-unusable'));
 });
 
-test('a tag whose bytes do not have the digest that the upstream names is not made the base of a new one', async (t) => {
+test('a tag whose bytes do not have the digest that the upstream names is not updated from them', async (t) => {
   const [ours, theirs] = [referrerOf(image), referrerOf(image)];
   const bytes = indexBytes([descriptorOf(theirs)]);
   const damaged = Buffer.from(bytes.toString().replace(theirs.digest.slice(-6), '000000'));
@@ -258,7 +258,7 @@ test('changes that an earlier process left pending are written by the next one, 
   t.true(most <= 8, `${most} at once`);
 });
 
-test('a subject whose lease another process has is left to it, and taken over when it is over', async (t) => {
+test('a subject whose lease another process holds is left to it, and taken over when the lease ends', async (t) => {
   const sbom = referrerOf(image);
   const {registry, attach, metadata, clock, later, puts} = await legacy(t);
   const key = `fallback-tag upstream.test/team/app@${image.digest}`;
@@ -283,7 +283,7 @@ test('two processes that attach to one subject lose nothing', async (t) => {
   t.deepEqual((await registry.fallback(image.digest))?.toSorted(), all.map(({digest}) => digest).toSorted());
 });
 
-test('a client waits two seconds for the tag, not longer; the work goes on', async (t) => {
+test('a client waits two seconds for the tag, not longer; the update continues', async (t) => {
   const sbom = referrerOf(image);
   const {attach, clock, journal} = await scripted(t, [{...GET, answer: {before: HANG}}]);
   const attached = attach(sbom);
@@ -293,7 +293,7 @@ test('a client waits two seconds for the tag, not longer; the work goes on', asy
   t.is((await journal())[0]?.writtenAt, undefined);
 });
 
-test('an upstream that cannot be reached is asked again with growing pauses', async (t) => {
+test('an upstream that cannot be reached is asked again at growing intervals', async (t) => {
   const sbom = referrerOf(image);
   const upstream = await createScriptedUpstream(t, [ABSENT, PUT, holding(sbom)]);
   const {attach, later, journal, heard} = await startReconciler(t, upstream.url);
@@ -474,7 +474,7 @@ test('an ETag that does not match unchanged content is not used again', async (t
   t.not((await journal())[0]?.writtenAt, undefined);
 });
 
-test('a clock that is set back does not end the watch over what was written', async (t) => {
+test('a clock that is set back does not end the watch on a written change', async (t) => {
   const sbom = referrerOf(image);
   const {registry, attach, journal, restart} = await legacy(t);
   await attach(sbom);

@@ -19,7 +19,7 @@ test('of several changes the one that is due next counts, but never sooner than 
   t.is(watched(70_000), 2000);
 });
 
-test('a change that could not be written is tried again with growing pauses', (t) => {
+test('a change that could not be written is tried again at growing intervals', (t) => {
   t.deepEqual(
     [1, 2, 3, 4, 5, 6, 7, 100].map((failures) => owed(failures)),
     [200, 1000, 2000, 10_000, 60_000, 300_000, 300_000, 300_000],

@@ -35,7 +35,7 @@ test('an absent fallback tag is the synthesized index, the same each time, reada
   t.deepEqual(byDigest.body, got.body);
 });
 
-test('a fallback tag that the upstream has passes as it is, and its entries join the index', async (t) => {
+test('a fallback tag that the upstream has is passed on unchanged, and its entries join the index', async (t) => {
   const upstream = await createScriptedUpstream(
     t,
     [
@@ -63,7 +63,7 @@ test('404 only where it is known that there are no referrers, 503 where it is no
   t.is((await proxy.ask(PATH)).status, 404);
 });
 
-test('in an outage the last known list is the tag', async (t) => {
+test('in an outage the fallback tag is the last known list', async (t) => {
   const upstream = await createScriptedUpstream(
     t,
     [noTag, {request: API, answer: listAnswer([descriptorOf(sbom)])}],
@@ -81,7 +81,7 @@ test('in an outage the last known list is the tag', async (t) => {
   t.regex(String(got.headers.warning), /^299 /);
 });
 
-test('other absent tags are absent', async (t) => {
+test('any other absent tag stays absent', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: 'GET /v2/library/app/manifests/sha256-abc', answer: {status: 404}},
     {request: `GET ${TAG}.sig`, answer: {status: 404}},

@@ -139,7 +139,7 @@ test('a period covers all digests once, in parts that meet', (t) => {
   }
 });
 
-test('between any two times as much is due as has passed of the period', (t) => {
+test('between any two times, the share of the period that has passed is the share that is due', (t) => {
   for (const [from, to] of [
     [700.1, 700.2],
     [700.9, 701.1],

@@ -167,7 +167,7 @@ test('a file that the metadata do not know is counted and left to garbage collec
   t.deepEqual(await readFile(fileOf(next, layer)), layer.bytes);
 });
 
-test('a damaged manifest is reported, not served, and healed by a push', async (t) => {
+test('a damaged manifest is reported, not served, and repaired by a push', async (t) => {
   const {proxy} = await pushedImage(t);
   await proxy.server.close();
   const damaged = Buffer.from(image.bytes);

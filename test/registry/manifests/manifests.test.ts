@@ -53,7 +53,7 @@ test('within its lifetime a tag is served without asking', async (t) => {
   t.is(got.headers.age, '59');
 });
 
-test('an expired tag costs one HEAD, shared by all who wait; unchanged it lives on', async (t) => {
+test('an expired tag costs one HEAD, shared by all who wait; when unchanged it is fresh again', async (t) => {
   const wait = Promise.withResolvers<void>();
   const upstream = await createScriptedUpstream(t, [
     tagGet,
@@ -97,7 +97,7 @@ test('a changed tag is fetched once, by its digest', async (t) => {
   t.is(next.headers['cache-status'], 'backref;hit;ttl=60');
 });
 
-test('a changed tag whose new manifest cannot be had serves the old one, marked stale', async (t) => {
+test('a changed tag whose new manifest cannot be fetched serves the old one, marked stale', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     tagGet,
     {request: HEAD_TAG, answer: headAnswer(newer)},
@@ -401,7 +401,7 @@ for (const [by, reference] of [
   ['tag', '1'],
   ['digest', image.digest],
 ] as const) {
-  test(`of a cold manifest HEAD and GET by ${by} agree in Content-Type where the upstream says application/json`, async (t) => {
+  test(`HEAD and GET of a cold manifest by ${by} agree on the Content-Type when the upstream says application/json`, async (t) => {
     const generic = {...manifestAnswer(image), headers: {'Content-Type': 'application/json'}};
     const named = {...generic.headers, 'Docker-Content-Digest': image.digest};
     const upstream = await createScriptedUpstream(t, [

@@ -131,7 +131,7 @@ for (const [what, answer] of Object.entries(DAMAGED)) {
   });
 }
 
-test('what had passed of a list before does not pass for the list when the tag is damaged', async (t) => {
+test('referrers that were pulled before do not pass for the list when the tag is damaged', async (t) => {
   const {proxy} = await start(t, [getOf(sbom), NO_API, {request: TAG, answer: HTML}]);
   await proxy.ask(`/v2/app/manifests/${sbom.digest}`);
   t.is((await ask(proxy)).status, 503);
@@ -172,7 +172,7 @@ test('entries in formats of Docker, and old artifact manifests, are listed as th
   });
 });
 
-test('a tag that resolves to a subject of sha512 itself names no referrers', async (t) => {
+test('a tag that resolves to a sha512 subject itself names no referrers', async (t) => {
   const subject = imageManifest([], 'sha512');
   const request = (path: string) => `GET /v2/${REPOSITORY}/${path}`;
   const {proxy} = await start(t, [
@@ -190,7 +190,7 @@ test('a tag that resolves to a subject of sha512 itself names no referrers', asy
 const ABSENT: Record<string, ScriptedAnswer> = {'404': {status: 404}, '410': {status: 410}};
 
 for (const [what, answer] of Object.entries(ABSENT)) {
-  test(`an entry that answers ${what} is gone: the others are the whole list`, async (t) => {
+  test(`an entry that answers ${what} is gone: the others are the complete list`, async (t) => {
     const {proxy} = await start(t, [NO_API, tagOf(named), getOf(sbom), getOf(signature, answer)]);
     const got = await ask(proxy);
     t.deepEqual(digests(got), [sbom.digest]);
@@ -228,7 +228,7 @@ for (const [what, answer] of Object.entries(REFUSED)) {
 }
 
 for (const status of [429, 500, 503]) {
-  test(`an entry that answers ${status} for now leaves the list unknown`, async (t) => {
+  test(`an entry that answers ${status} leaves the list unknown for now`, async (t) => {
     const {proxy} = await start(t, [
       NO_API,
       tagOf(named),
@@ -249,7 +249,7 @@ test('an incomplete list is not remembered: it is asked for again each time, and
   t.is((await ask(proxy)).status, 503);
 });
 
-test('an incomplete list follows a whole one: what it names is listed, and an outage brings the whole one back as stale', async (t) => {
+test('an incomplete list follows a complete one: what it names is listed, and an outage brings the complete one back as stale', async (t) => {
   const {proxy, upstream} = await start(t, [NO_API, tagOf([descriptorOf(sbom)]), getOf(sbom)]);
   await askUntilWritten(proxy, PATH);
   proxy.clock.move(61_000);
@@ -268,7 +268,7 @@ test('an incomplete list follows a whole one: what it names is listed, and an ou
   t.regex(String(stale.headers.warning), /serving the referrers listed at/);
 });
 
-test('a list of which nothing could be verified is a failure, also where one type is asked for', async (t) => {
+test('a list none of whose entries could be verified is a failure, even when one type is requested', async (t) => {
   const script = [tagOf([descriptorOf(signature)]), getOf(signature, {status: 403})];
   const {proxy, upstream} = await start(t, [NO_API, ...script]);
   const got = await ask(proxy);
@@ -280,7 +280,7 @@ test('a list of which nothing could be verified is a failure, also where one typ
   t.is((await ask(proxy, '?artifactType=application/vnd.example.sbom')).status, 200);
 });
 
-test('entries that are not digests, or of an unsupported algorithm, are left out of a list that is marked', async (t) => {
+test('entries without a digest of a supported algorithm are left out, and the list is marked as incomplete', async (t) => {
   const odd = [{digest: `blake3:${'a'.repeat(64)}`}, {digest: 'sha256:short'}, {}, 'text'];
   const {proxy} = await start(t, [NO_API, tagOf([...odd, descriptorOf(sbom)]), getOf(sbom)]);
   const got = await ask(proxy);
@@ -289,7 +289,7 @@ test('entries that are not digests, or of an unsupported algorithm, are left out
   t.regex(String(got.headers.warning), /blake3:a+: has a digest algorithm that is not supported/);
 });
 
-test('an entry of the API with an unsupported digest algorithm is left out of a list that is marked', async (t) => {
+test('an entry of the API with an unsupported digest algorithm is left out, and the list is marked as incomplete', async (t) => {
   const odd = {...descriptorOf(sbom), digest: `blake3:${'a'.repeat(64)}`};
   const noTag = {request: TAG, answer: {status: 404}, optional: true as const};
   const answer = listAnswer([odd, descriptorOf(signature)]);
@@ -312,7 +312,7 @@ test('more than a hundred refused entries are not asked for', async (t) => {
   t.true(upstream.requests.length < 150);
 });
 
-test('a list that a client learned by pulling its tag is known to the API as well while the upstream fails', async (t) => {
+test('a list that a client learned by pulling its tag answers the API as well while the upstream fails', async (t) => {
   const {proxy, upstream} = await start(t, [tagOf(named), getOf(sbom), getOf(signature)]);
   const got = await proxy.ask(TAG_PATH);
   t.is(got.status, 200);

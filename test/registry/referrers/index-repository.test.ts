@@ -62,7 +62,7 @@ async function referrersOf(proxy: Backref, subject: ManifestContent): Promise<st
   return JSON.parse(body.toString()).manifests.map(({digest}: {digest: string}) => digest);
 }
 
-test('every tag’s manifest is brought in, and what an index holds', async (t) => {
+test('the manifest of every tag is stored, and so are the children of an index', async (t) => {
   const {proxy, upstream} = await setUp(t, [
     tags('1', 'sbom', 'sig'),
     head('1', index),
@@ -104,7 +104,7 @@ test('every tag’s manifest is brought in, and what an index holds', async (t) 
   t.deepEqual(await referrersOf(proxy, index), [signature.digest]);
 });
 
-test('a fallback tag is a tag: what it names is brought in', async (t) => {
+test('a fallback tag is a tag: what it names is stored', async (t) => {
   const tag = fallbackTagOf(image);
   const fallback = {
     bytes: indexBytes([descriptorOf(sbom)]),
@@ -144,7 +144,7 @@ test('a tag that has moved is followed to where it points now', async (t) => {
   t.like(await walk(proxy, 100), {requests: 3, manifests: 1, referrers: 1, complete: true});
 });
 
-test('no more requests are made than the budget has, and further runs go on where one ended', async (t) => {
+test('no more requests are made than the budget allows, and the next run continues where the last one ended', async (t) => {
   const names = Array.from({length: 10}, (_, number) => `${number}`);
   const manifests = new Map(names.map((name) => [name, referrerOf(image)]));
   const {proxy, upstream, clock} = await setUp(t, [
@@ -172,7 +172,7 @@ test('no more requests are made than the budget has, and further runs go on wher
   }
 });
 
-test('the pages of the tag list count, and a budget that they use up ends the walk', async (t) => {
+test('the pages of the tag list count as requests, and a budget that they use up ends the walk', async (t) => {
   const page = (query: string, names: string[], next?: string): Expectation => ({
     request: `GET /v2/${NAME}/tags/list?${query}`,
     answer: {
@@ -211,7 +211,7 @@ test('a tag that fails is reported, and the others are followed', async (t) => {
   t.regex(result.failures[0]?.reason ?? '', /500/);
 });
 
-test('a tag that is gone, and a child that is missing, are no failures', async (t) => {
+test('a tag that is gone, and a child that is missing, are not failures', async (t) => {
   const {proxy} = await setUp(t, [
     tags('1', '2'),
     {request: `HEAD /v2/${NAME}/manifests/1`, answer: {status: 404}},

@@ -62,14 +62,14 @@ test('a late answer does not replace the answer to a later question', async (t) 
   t.is(await checkedAfter(), 1000);
 });
 
-test('nor does a late empty list that is only remembered', async (t) => {
+test('a late empty list that is only remembered does not replace the answer to a later question', async (t) => {
   const {keep, checkedAfter} = await setUp(t);
   await keep(1000, []);
   await keep(0, []);
   t.is(await checkedAfter(), 1000);
 });
 
-test('nor does a late incomplete list, and the complete one stays complete', async (t) => {
+test('a late incomplete list does not replace the answer to a later question, and the complete one stays complete', async (t) => {
   const {keep, listed, skipped} = await setUp(t);
   await keep(1000, [older, newer]);
   await keep(0, [], {skipped: [{digest: newer.digest, reason: 'refused'}]});
@@ -81,7 +81,7 @@ for (const [what, named] of [
   ['a whole list', [older]],
   ['an empty list', []],
 ] as const) {
-  test(`${what} that comes late does not pass for the answer to a later question, which was not the whole list`, async (t) => {
+  test(`${what} that comes late is not taken for the answer to a later question, which was not the complete list`, async (t) => {
     const {keep, listed, skipped, checkedAfter} = await setUp(t);
     const refused = [{digest: newer.digest, reason: 'refused'}];
     await keep(1000, [], {skipped: refused});

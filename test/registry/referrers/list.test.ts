@@ -60,7 +60,7 @@ function hurried() {
 
 const ask = (proxy: Backref, query = '') => proxy.ask(`${PATH}${query}`);
 
-test("an upstream's own list is taken as it is, asked for once and unfiltered, whatever the filter", async (t) => {
+test("an upstream's own list is used as it is, requested once and unfiltered, whatever the filter", async (t) => {
   const descriptors = [descriptorOf(sbom), {...descriptorOf(signature), data: 'e30='}];
   const {proxy} = await start(t, [
     {request: API, answer: listAnswer(descriptors)},
@@ -114,7 +114,7 @@ test('the entries of the tag are listed in its order, in whatever order they arr
   );
 });
 
-test('who asks for an entry, or for the list again, while it is being written down costs no further question', async (t) => {
+test('requests for an entry, or for the list again, while the list is being stored ask the upstream nothing more', async (t) => {
   const entries = Array.from({length: 20}, () => referrerOf(image));
   const {proxy} = await start(t, legacy(REPOSITORY, image, entries));
   const first = await ask(proxy);
@@ -132,7 +132,7 @@ test('who asks for an entry, or for the list again, while it is being written do
   t.deepEqual((await askUntilWritten(proxy, PATH)).body, first.body);
 });
 
-test('the entries of a tag that is to be read each time are asked for once, also while they are being written down', async (t) => {
+test('the entries of a tag that is read each time are requested once, even while they are being stored', async (t) => {
   const entries = Array.from({length: 20}, () => referrerOf(image));
   const [api, tag, ...gets] = legacy(REPOSITORY, image, entries) as [Expectation, Expectation];
   const {proxy} = await start(t, [api, {...tag, always: true}, ...gets], {referrers: {ttl: 0}});
@@ -157,7 +157,7 @@ test('an entry of the tag that has another subject, or that is gone, is not list
   t.deepEqual(digests(await ask(proxy)), [sbom.digest]);
 });
 
-test('an entry that cannot be had makes the list unknown, not shorter, and nothing of it is remembered as whole', async (t) => {
+test('an entry that cannot be fetched makes the list unknown, not shorter, and nothing of it is remembered as complete', async (t) => {
   const [api, tag] = legacy(REPOSITORY, image, [], [sbom, signature].map(descriptorOf)) as [
     Expectation,
     Expectation,
@@ -206,7 +206,7 @@ for (const [what, answer, status] of [
   ['500', {status: 500}, 503],
   ['an index that cannot be parsed', {headers: {'Content-Type': OCI_INDEX}, body: '{"manifests": ['}, 503],
 ] as const) {
-  test(`an upstream that answers the API with ${what} leaves it unknown: the tag is no substitute`, async (t) => {
+  test(`an upstream that answers the API with ${what} leaves it unknown: the tag is not a substitute`, async (t) => {
     const tag = {request: TAG, answer: {status: 404}, optional: true as const};
     const {proxy} = await start(t, [{request: API, answer}, tag]);
     const got = await ask(proxy);
@@ -267,7 +267,7 @@ test('an empty list that is known is served empty while the upstream fails', asy
   t.regex(String(got.headers.warning), /^299 /);
 });
 
-test('with a list known a slow upstream is not waited for; what it brings serves the next', async (t) => {
+test('with a known list a slow upstream is not waited for; its answer serves the next request', async (t) => {
   const slow = Promise.withResolvers<void>();
   const script = [
     {request: API, answer: listAnswer([descriptorOf(sbom)])},
@@ -291,7 +291,7 @@ test('with a list known a slow upstream is not waited for; what it brings serves
 });
 
 test.serial(
-  'with no list known an upstream that says nothing is given up in time for three attempts',
+  'without a known list a silent upstream is given up early enough for three attempts',
   async (t) => {
     const upstream = await createScriptedUpstream(
       t,
@@ -313,7 +313,7 @@ test.serial(
   },
 );
 
-test('what pulls alone brought is not a list: while the upstream cannot be asked it is unknown', async (t) => {
+test('referrers that only pulls brought are not a list: while the upstream cannot be asked it is unknown', async (t) => {
   const {proxy} = await start(t, [
     getOf(sbom),
     {request: API, answer: {status: 500}},
@@ -333,7 +333,7 @@ test('a referrer that was pulled here joins the list of the upstream, in order a
   t.deepEqual(digests(await ask(proxy)), [sbom.digest, signature.digest]);
 });
 
-test('a referrer of ours that a whole answer lacks is asked about, and dropped only on a 404', async (t) => {
+test('a stored referrer that a complete answer lacks is asked about, and dropped only on a 404', async (t) => {
   const head = (manifest: ManifestContent, answer: Expectation['answer']): Expectation => ({
     request: `HEAD /v2/${REPOSITORY}/manifests/${manifest.digest}`,
     ...(answer ? {answer} : {}),
@@ -422,7 +422,7 @@ test('a server that ends while it asks about a referrer drops nothing afterwards
   t.deepEqual(failed, []);
 });
 
-test('many simultaneous requests cost one question', async (t) => {
+test('many simultaneous requests ask the upstream once', async (t) => {
   const wait = Promise.withResolvers<void>();
   const {proxy} = await start(t, [
     {request: API, answer: {...listAnswer([descriptorOf(sbom)]), before: wait.promise}},
@@ -434,7 +434,7 @@ test('many simultaneous requests cost one question', async (t) => {
   for (const got of await Promise.all(asked)) t.deepEqual(digests(got), [sbom.digest]);
 });
 
-test('what was learned of the API is remembered and probed again after ten minutes', async (t) => {
+test('what was learned about the API is remembered, and probed again after ten minutes', async (t) => {
   const [api, tag, entry] = legacy(REPOSITORY, image, [signature]) as [Expectation, Expectation, Expectation];
   const {proxy, upstream} = await start(t, [api, tag, entry]);
   await ask(proxy);
@@ -452,7 +452,7 @@ test('what was learned of the API is remembered and probed again after ten minut
   await ask(proxy);
 });
 
-test('an empty list that came from the tag alone is checked with the API each time, which may have come by now', async (t) => {
+test('an empty list that came from the tag alone is checked with the API each time, since the upstream may have it by now', async (t) => {
   const noTag = {request: TAG, answer: {status: 404}};
   const {proxy, upstream} = await start(t, [{request: API, answer: {status: 404}}, noTag]);
   t.deepEqual(digests(await ask(proxy)), []);
@@ -490,7 +490,7 @@ test('an upstream with the API that no longer knows the repository still has the
   t.deepEqual(digests(await ask(alone.proxy)), []);
 });
 
-test('of a referrer that an upstream names twice, the first descriptor counts, at first and when it is written down', async (t) => {
+test('when an upstream lists a referrer twice, the first descriptor counts, before and after the list is stored', async (t) => {
   const [first, second] = [descriptorOf(sbom), {...descriptorOf(sbom), artifactType: 'application/second'}];
   const {proxy} = await start(t, [
     {request: API, answer: listAnswer([first, descriptorOf(signature), second])},
@@ -500,7 +500,7 @@ test('of a referrer that an upstream names twice, the first descriptor counts, a
   t.deepEqual(listed(await askUntilWritten(proxy, PATH)), [first, descriptorOf(signature)]);
 });
 
-test('an upstream that has the API and once answers as if it had not is doubted, not believed', async (t) => {
+test('an upstream that has the API and once answers as if it did not is asked again before it is believed', async (t) => {
   const api = {request: API, answer: listAnswer([descriptorOf(sbom)])};
   const noTag = {request: TAG, answer: {status: 404}};
   const {proxy, upstream} = await start(t, [api, noTag]);
@@ -533,7 +533,7 @@ test('mode api asks the API alone, mode tag the tag alone, mode off has no Refer
   t.is((await off.proxy.ask(`/v2/app/manifests/${fallbackTagOf(image)}`)).status, 404);
 });
 
-test("a list over 4 MiB comes in pages whose Link is in the client's own naming and holds while the list grows", async (t) => {
+test("a list over 4 MiB comes in pages whose Link uses the client's own naming and stays valid while the list grows", async (t) => {
   const filler = 'x'.repeat(1000);
   const many = Array.from({length: 6000}, (_, n) => ({
     ...descriptorOf(sbom),
@@ -573,7 +573,7 @@ test('a single descriptor larger than a page is a page', async (t) => {
   t.truthy(first.headers['link']);
 });
 
-test('no-cache asks the upstream for the list anew', async (t) => {
+test('no-cache asks the upstream for the list again', async (t) => {
   const {proxy, upstream} = await start(t, [
     {request: API, answer: listAnswer([descriptorOf(sbom)])},
     {request: TAG, answer: {status: 404}},
@@ -597,7 +597,7 @@ test('asking about an unknown repository leaves no trace of its name', async (t)
   t.deepEqual((await proxy.ask('/v2/_catalog')).json(), {repositories: []});
 });
 
-test('that a manifest which is here has no referrers is known after a restart as well', async (t) => {
+test('that a stored manifest has no referrers is still known after a restart', async (t) => {
   const pulled = {request: `GET /v2/${REPOSITORY}/manifests/${image.digest}`, answer: manifestAnswer(image)};
   const {proxy, upstream} = await start(t, [
     pulled,
@@ -612,7 +612,7 @@ test('that a manifest which is here has no referrers is known after a restart as
   t.deepEqual(digests(again), []);
 });
 
-test('it is known after a restart as well when the manifest came just after the question', async (t) => {
+test('that a manifest has no referrers is still known after a restart if it was stored just after the question', async (t) => {
   const pulled = {request: `GET /v2/${REPOSITORY}/manifests/${image.digest}`, answer: manifestAnswer(image)};
   const {proxy, upstream} = await start(t, [
     {request: API, answer: listAnswer([])},

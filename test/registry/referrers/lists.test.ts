@@ -27,7 +27,7 @@ const descriptorOf = ({digest, mediaType, bytes}: ManifestContent): Descriptor =
 const [older, newer] = [descriptorOf(referrerOf(subject)), descriptorOf(referrerOf(subject))];
 const refused = {digest: newer.digest, reason: 'refused'};
 
-test('a request from before a list became incomplete, answered after that, says that it is', async (t) => {
+test('a request that came before a list became incomplete, and is answered afterwards, says that it is', async (t) => {
   const metadata = await openSqliteMetadata({path: join(await createFolder(t), 'meta.db')});
   t.teardown(() => metadata.close());
   const clock = createMovableClock();

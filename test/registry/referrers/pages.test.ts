@@ -52,7 +52,7 @@ const step = fc.oneof(
   {weight: 1, arbitrary: fc.record({resize: fc.nat(9)})},
 );
 
-test('a page that was rendered before is, after whatever change, the page as it would be rendered now', async (t) => {
+test('after any change, a page that was rendered before equals one that is rendered now', async (t) => {
   const metadata = await openMetadata(t);
   const pages = createReferrersPages(metadata);
   let added = 0;
@@ -91,7 +91,7 @@ test('a page that was rendered before is, after whatever change, the page as it 
   t.true(added > 50);
 });
 
-test('what was added is read, and nothing else is read again', async (t) => {
+test('what was added is read, and nothing is read twice', async (t) => {
   const metadata = await openMetadata(t);
   const read: number[] = [];
   const pages = createReferrersPages({
@@ -118,7 +118,7 @@ test('what was added is read, and nothing else is read again', async (t) => {
   t.deepEqual(read, [2, 1, 0, 2]);
 });
 
-test('a page that is full stays as it is while the list grows, and is not read again', async (t) => {
+test('a full page does not change while the list grows, and is not read again', async (t) => {
   const metadata = await openMetadata(t);
   const [pages, list] = [createReferrersPages(metadata), [] as Descriptor[]];
   for (const name of ['one', 'two', 'three']) list.push(described(name, 'application/a', 2 * MEGABYTE));
@@ -134,7 +134,7 @@ test('a page that is full stays as it is while the list grows, and is not read a
   t.is(last.next, undefined);
 });
 
-test('the page of a list that is not written down yet is the one that it has then', async (t) => {
+test('the page of a list that is not stored yet is the one that it has once it is stored', async (t) => {
   const list = TYPES.flatMap((type) => [described(`${type} 1`, type), described(`${type} 2`, type)]);
   const metadata = await openMetadata(t);
   const pages = createReferrersPages(metadata);
@@ -145,7 +145,7 @@ test('the page of a list that is not written down yet is the one that it has the
   }
 });
 
-test('a list that has more than a page, or whose further page is asked for, has none before it is written down', async (t) => {
+test('a list of more than one page, or whose later page is requested, has no page before it is stored', async (t) => {
   const pages = createReferrersPages(await openMetadata(t));
   const list = Array.from({length: 5}, (_, number) => described(`${number}`, 'application/a', MEGABYTE));
   t.is(pages.unwritten(list, ALL), undefined);
@@ -153,7 +153,7 @@ test('a list that has more than a page, or whose further page is asked for, has 
   t.is(pages.unwritten(list.slice(0, 3), {...ALL, after: 1}), undefined);
 });
 
-test('a page ends with the last descriptor that has room, however many are read at a time', async (t) => {
+test('a page ends with the last descriptor that fits, however many are read at a time', async (t) => {
   const metadata = await openMetadata(t);
   const list = Array.from({length: 9000}, (_, number) =>
     described(`${number}`, TYPES[number % 3] ?? '', 500),
@@ -171,7 +171,7 @@ test('a page ends with the last descriptor that has room, however many are read 
   );
 });
 
-test('few are read at a time where they are large', async (t) => {
+test('few descriptors are read at a time where they are large', async (t) => {
   const metadata = await openMetadata(t);
   await answers(
     metadata,
@@ -190,7 +190,7 @@ test('few are read at a time where they are large', async (t) => {
   t.true(most < 5 * MEGABYTE, `${most} bytes`);
 });
 
-test('the whole list is what one manifest can hold, or nothing', async (t) => {
+test('the whole list is given if it fits into one manifest, and nothing otherwise', async (t) => {
   const metadata = await openMetadata(t);
   const list = Array.from({length: 5}, (_, number) => described(`${number}`, 'application/a', 3 * MEGABYTE));
   const pages = createReferrersPages(metadata);
@@ -200,7 +200,7 @@ test('the whole list is what one manifest can hold, or nothing', async (t) => {
   t.is(await pages.whole(APP, SUBJECT), undefined);
 });
 
-test('large ones behind many small ones are read one by one, and small ones behind them together again', async (t) => {
+test('large descriptors after many small ones are read one by one, and small ones after them together again', async (t) => {
   const metadata = await openMetadata(t);
   const small = (from: number, count: number) =>
     Array.from({length: count}, (_, number) => described(`${from + number}`, 'application/a'));

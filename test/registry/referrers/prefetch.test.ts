@@ -66,7 +66,7 @@ async function settled(proxy: Backref, requests: readonly unknown[], count: numb
   for (let quiet = 0; quiet < 20; quiet++) await proxy.ask('/v2/');
 }
 
-test('a pulled image brings its referrers and those of its platforms, so that an outage finds them', async (t) => {
+test('pulling an image fetches its referrers and those of its platforms, which are then served in an outage', async (t) => {
   const script = [
     byTag,
     ...legacy(REPOSITORY, index, [signature]),
@@ -92,7 +92,7 @@ test('a pulled image brings its referrers and those of its platforms, so that an
   }
 });
 
-test('prefetch all brings the blobs of referrers as well', async (t) => {
+test('prefetch all fetches the blobs of referrers as well', async (t) => {
   const script = [
     {request: byTag.request, answer: manifestAnswer(platform)},
     listed(platform, sbom),
@@ -114,7 +114,7 @@ test('prefetch all brings the blobs of referrers as well', async (t) => {
   t.is((await proxy.ask(`/v2/app/blobs/${empty.digest}`)).status, 200);
 });
 
-test('prefetch off asks for nothing', async (t) => {
+test('prefetch off fetches nothing', async (t) => {
   const upstream = await createScriptedUpstream(t, [byTag]);
   const proxy = await startBackref(t, {
     registries: [{url: upstream.url, referrers: {prefetch: 'off'}}],
@@ -125,7 +125,7 @@ test('prefetch off asks for nothing', async (t) => {
   t.is(upstream.requests.length, 1);
 });
 
-test('of a fallback tag that is pulled only the entries that are not here are fetched', async (t) => {
+test('when a fallback tag is pulled, only the entries that are not here are fetched', async (t) => {
   const fallback = {
     request: `GET /v2/${REPOSITORY}/manifests/${fallbackTagOf(platform)}`,
     answer: listAnswer([sbom, signature].map(descriptorOf)),

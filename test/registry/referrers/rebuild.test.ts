@@ -58,7 +58,7 @@ const referrers = Array.from({length: 30}, (_, index) =>
 );
 const all = [...subjects, ...referrers];
 
-test('an index that was lost comes back as the pulls had made it, in the same order', async (t) => {
+test('a lost index is rebuilt as the pulls had made it, in the same order', async (t) => {
   const proxy = await pulled(t, all);
   const before = await rowsOf(proxy, subjects);
   t.deepEqual(
@@ -71,14 +71,14 @@ test('an index that was lost comes back as the pulls had made it, in the same or
   t.deepEqual(await rowsOf(proxy, subjects), before);
 });
 
-test('an index that is whole is left as it is', async (t) => {
+test('an intact index is left as it is', async (t) => {
   const proxy = await pulled(t, all);
   const before = await rowsOf(proxy, subjects);
   t.deepEqual((await reindex(proxy)).result, {manifests: 32, edges: 30, removed: 0});
   t.deepEqual(await rowsOf(proxy, subjects), before);
 });
 
-test('edges that no manifest makes go, and damaged ones are mended in their place', async (t) => {
+test('edges that no manifest makes are removed, and damaged ones are repaired in place', async (t) => {
   const proxy = await pulled(t, all);
   const before = await rowsOf(proxy, subjects);
   const stray = imageManifest();
@@ -97,7 +97,7 @@ test('edges that no manifest makes go, and damaged ones are mended in their plac
   t.deepEqual(await rowsOf(proxy, [stray]), [[]]);
 });
 
-test('a lost row of a list is mended, and what was lost beside it comes behind', async (t) => {
+test('a lost row of a list is restored, and a lost referrer is appended', async (t) => {
   const proxy = await pulled(t, all);
   const [before = []] = await rowsOf(proxy, [one]);
   damage(
@@ -122,7 +122,7 @@ test('referrers that only the upstream listed stay, and so does its list', async
   t.is((await list()).body.toString(), before);
 });
 
-test('the server that runs it sees it at once', async (t) => {
+test('the server that rebuilds an index serves it at once', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: `GET /v2/library/app/referrers/${one.digest}`, answer: listAnswer([])},
     ...all.map((manifest) => ({
@@ -153,7 +153,7 @@ test('the server that runs it sees it at once', async (t) => {
   t.deepEqual(await listed(), before);
 });
 
-test('its progress grows up to the whole', async (t) => {
+test('its progress rises to the total', async (t) => {
   const {steps} = await reindex(await pulled(t, all));
   t.is(steps.at(-1)?.done, 1);
   t.true(steps.length >= 3);
@@ -163,7 +163,7 @@ test('its progress grows up to the whole', async (t) => {
   );
 });
 
-test('its signal ends it, and what was done until then stays', async (t) => {
+test('its signal ends it, and what was done until then is kept', async (t) => {
   const proxy = await pulled(t, all);
   const before = await rowsOf(proxy, subjects);
   damage(proxy, 'delete from referrer; delete from referrer_list');

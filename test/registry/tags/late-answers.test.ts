@@ -117,7 +117,7 @@ test('a slow GET that says that there is no such tag does not hide the one that 
   await pointsAt(t, proxy, newer);
 });
 
-test("a tag's age counts from the question that it was learned by", async (t) => {
+test("a tag's age is counted from the request that it was learned by", async (t) => {
   const slow = late(manifestAnswer(older));
   const {proxy, upstream} = await start(t, [get('1', slow.answer), head('1', headAnswer(older))]);
   const first = proxy.ask(PATH);

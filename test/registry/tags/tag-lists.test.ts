@@ -214,7 +214,7 @@ test('a denied repository is 403 DENIED, even when a list of it is here', async 
   t.is(codeOf(got), 'DENIED');
 });
 
-test('a list that was learned partly is neither served nor kept', async (t) => {
+test('a list that was fetched only partly is neither served nor kept', async (t) => {
   const half = listAnswer(['half'], '</v2/library/app/tags/list?page=2>; rel="next"');
   const SECOND = 'GET /v2/library/app/tags/list?page=2';
   const {proxy} = await start(t, [

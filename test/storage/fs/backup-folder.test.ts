@@ -146,7 +146,7 @@ test('a folder of another version, a damaged marker and an incomplete backup are
     await t.throwsAsync(use, {message: /^The backup is damaged: .*backref-backup\.json: /});
 });
 
-test('what a run left that was interrupted at its very beginning is no obstacle', async (t) => {
+test('the remains of a run that was interrupted at its very beginning do no harm', async (t) => {
   const {path, folder} = await setUp(t);
   for (const name of await readdir(path)) await rm(join(path, name), {recursive: true});
   await writeFile(join(path, 'backref-backup.json.new'), '{"ver');

@@ -41,7 +41,7 @@ test('without configuration, requests are anonymous', async (t) => {
   t.false(credentials.configured);
 });
 
-test('a config.json gives what its auths hold for the host', async (t) => {
+test('a config.json gives the credentials that its auths have for the host', async (t) => {
   const auths = {'ghcr.io': encoded('u:p:with:colons'), 'quay.io': {username: 'x', password: ''}};
   t.deepEqual(await read(t, 'ghcr.io', {auths}), basic('u', 'p:with:colons'));
   t.deepEqual(await read(t, 'quay.io', {auths}), basic('x', ''));
