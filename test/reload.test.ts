@@ -18,7 +18,7 @@ function inHalves() {
   const {promise, resolve} = Promise.withResolvers<void>();
   const headers = {'Content-Length': String(blob.bytes.length)};
   const body = [blob.bytes.subarray(0, 100), {wait: promise}, blob.bytes.subarray(100)];
-  return {answer: {headers, body}, goOn: resolve};
+  return {answer: {headers, body}, resume: resolve};
 }
 
 /** Adds a registry that asks for a token once. */
@@ -58,7 +58,7 @@ test('an upstream whose settings stay keeps its tokens and connections over a re
 });
 
 test('a download continues over a reload, and is still shared', async (t) => {
-  const {answer, goOn} = inHalves();
+  const {answer, resume} = inHalves();
   const upstream = await createScriptedUpstream(t, [
     {request: UPSTREAM_BLOB, answer},
     {request: `HEAD ${UPSTREAM_BLOB.slice(4)}`, answer: headAnswer({...one, ...blob}), optional: true},
@@ -67,21 +67,21 @@ test('a download continues over a reload, and is still shared', async (t) => {
   const first = await open(BLOB);
   reload({registries: [upstream, further]});
   const second = ask(BLOB);
-  goOn();
+  resume();
   t.deepEqual(Buffer.concat(await first.toArray()), blob.bytes);
   t.deepEqual((await second).body, blob.bytes);
   t.is(upstream.requests.filter(({method}) => method === 'GET').length, 1);
 });
 
 test('a running request keeps a registry that is removed; its upstream is closed afterwards', async (t) => {
-  const {answer, goOn} = inHalves();
+  const {answer, resume} = inHalves();
   const upstream = await createScriptedUpstream(t, [{request: UPSTREAM_BLOB, answer}]);
   const {ask, open, reload} = await startBackref(t, {registries: [further, {url: upstream.url}]});
   const asked = `/v2/library/app/blobs/${blob.digest}?ns=registry-1.example`;
   const message = await open(asked);
   t.deepEqual(reload({registries: [further]}).removed, ['registry-1.example']);
   t.is((await ask(asked)).status, 404);
-  goOn();
+  resume();
   t.deepEqual(Buffer.concat(await message.toArray()), blob.bytes);
   await upstream.disconnected();
 });

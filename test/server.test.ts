@@ -35,12 +35,12 @@ function inTwo({bytes}: Content, first: number) {
   const headers = {'Content-Length': String(bytes.length)};
   return {
     answer: {headers, body: [bytes.subarray(0, first), {wait: promise}, bytes.subarray(first)]},
-    goOn: resolve,
+    resume: resolve,
   };
 }
 
 /** Real time, except for the grace of a shutdown, which the test ends. */
-function createGrace(): {clock: MovableClock; end: () => void} {
+function createGraceClock(): {clock: MovableClock; end: () => void} {
   const clock = createMovableClock();
   const {promise: over, resolve: end} = Promise.withResolvers<void>();
   const after: MovableClock['after'] = (ms, call) => {
@@ -162,20 +162,20 @@ test('two servers in one process share neither events, nor cache, nor tokens', a
 
 test('close lets a running response end, accepts no new connection, and waits for nothing else', async (t) => {
   t.timeout(60_000, 'close waited for a connection without a request, which stays open for 75 s');
-  const {answer, goOn} = inTwo(blob, 100);
+  const {answer, resume} = inTwo(blob, 100);
   const upstream = await createScriptedUpstream(t, [{request: GET_BLOB, answer}]);
-  const {clock} = createGrace();
+  const {clock} = createGraceClock();
   const proxy = await startBackref(t, {registries: [upstream], clock, ...withGrace});
   const message = await proxy.open(BLOB);
   const closed = proxy.server.close();
   t.is(await refusal(proxy.port), 'ECONNREFUSED');
-  goOn();
+  resume();
   t.deepEqual(await read(message), blob.bytes);
   await closed;
 });
 
 test('close ends idle connections at once', async (t) => {
-  const {clock} = createGrace();
+  const {clock} = createGraceClock();
   const proxy = await startBackref(t, {registries: [await createScriptedUpstream(t)], clock, ...withGrace});
   const {socket, send, answer} = await openRaw(t, proxy.port);
   send(`GET /v2/ HTTP/1.1\r\n${HOST}\r\n`);
@@ -191,7 +191,7 @@ test('a request that arrives on a connection in use during close is answered, wi
   const upstream = await createScriptedUpstream(t, [
     {request: GET_MANIFEST, answer: {...manifestAnswer(image), before: wait.promise}},
   ]);
-  const {clock} = createGrace();
+  const {clock} = createGraceClock();
   const proxy = await startBackref(t, {registries: [upstream], clock, ...withGrace});
   const {send, answer} = await openRaw(t, proxy.port);
   send(`GET ${MANIFEST} HTTP/1.1\r\n${HOST}\r\n`);
@@ -207,8 +207,8 @@ test('a request that arrives on a connection in use during close is answered, wi
 });
 
 test('close ends what exceeds the grace period and keeps the partial spool, which the next process resumes', async (t) => {
-  const {answer, goOn} = inTwo(blob, 10_000);
-  t.teardown(goOn);
+  const {answer, resume} = inTwo(blob, 10_000);
+  t.teardown(resume);
   const upstream = await createScriptedUpstream(t, [
     {request: GET_BLOB, answer},
     {
@@ -221,7 +221,7 @@ test('close ends what exceeds the grace period and keeps the partial spool, whic
       },
     },
   ]);
-  const grace = createGrace();
+  const grace = createGraceClock();
   const proxy = await startBackref(t, {registries: [upstream], clock: grace.clock, ...withGrace});
   const message = await proxy.open(BLOB);
   const some = Promise.withResolvers<void>();
@@ -250,7 +250,7 @@ test('close ends a request that the upstream never answers', async (t) => {
   const wait = Promise.withResolvers<void>();
   t.teardown(wait.resolve);
   const upstream = await createScriptedUpstream(t, [{request: GET_MANIFEST, answer: {before: wait.promise}}]);
-  const grace = createGrace();
+  const grace = createGraceClock();
   const proxy = await startBackref(t, {registries: [upstream], clock: grace.clock, ...withGrace});
   const unanswered = t.throwsAsync(proxy.ask(MANIFEST), {code: 'ECONNRESET'});
   await upstream.received(1);

@@ -32,7 +32,7 @@ export interface Spool {
 }
 
 export interface Spools {
-  /** Opens the spool of a digest or an upload; `size` tells what was left in it. One opener at a time. */
+  /** Opens the spool of a digest or an upload; `size` is what was left in it. One opener at a time. */
   open(key: SpoolKey): Promise<Spool>;
   /** Removes a spool. Does nothing when there is none. @throws Error while it is open */
   remove(key: SpoolKey): Promise<void>;

@@ -6,7 +6,7 @@ import {createFolder} from '../support/folder.ts';
 
 const PROJECT = resolve(import.meta.dirname, '../..');
 
-/** What `npm start` is given: nothing that npm has told this process, and a folder for everything that is written. */
+/** What `npm start` is given: nothing that npm has set for this process, and a folder for everything that is written. */
 const environmentIn = (folder: string): Record<string, string> => ({
   PATH: process.env['PATH'] ?? '',
   HOME: folder,

@@ -306,7 +306,7 @@ test('credentials are an account with one password, or a Docker configuration', 
   }
 });
 
-const leaky: Record<string, SettingsInput> = {
+const withPasswords: Record<string, SettingsInput> = {
   'a password of the wrong type': {
     yaml: oneUpstream('url: https://r.test', 'credentials: {username: me, password: 5318008}'),
   },
@@ -334,7 +334,7 @@ const leaky: Record<string, SettingsInput> = {
   },
 };
 
-for (const [title, given] of Object.entries(leaky))
+for (const [title, given] of Object.entries(withPasswords))
   test(`no fault shows ${title}`, async (t) => {
     const {message, faults} = await refusal(given);
     t.true(faults.length > 0);

@@ -3,7 +3,7 @@ import {join} from 'node:path';
 import test from 'ava';
 import {OCI_INDEX, OCI_MANIFEST} from '../../src/oci/media-type.ts';
 import {createUploadId} from '../../src/oci/upload.ts';
-import {type Backref, DAY, type Got, startBackref} from '../support/backref.ts';
+import {type Backref, DAY, type ProxyAnswer, startBackref} from '../support/backref.ts';
 import {contentOf, imageManifest, plainManifest, randomBlob} from '../support/content.ts';
 import {openRaw} from '../support/raw-http.ts';
 import {type Lifetime, shareAmongTests} from '../support/shared.ts';
@@ -34,7 +34,7 @@ async function start(t: Lifetime): Promise<Backref> {
 const shared = shareAmongTests(test, start);
 
 /** @throws unless the answer is an error of the specification. */
-function fault(got: Got | undefined): {status: number; code: string; message: string} {
+function fault(got: ProxyAnswer | undefined): {status: number; code: string; message: string} {
   if (!got) throw new Error('no answer');
   const {code, message} = errorOf(got);
   if (got.status >= 500 || !SPEC_CODES.includes(code)) throw new Error(`${got.status} ${code} ${message}`);
@@ -47,14 +47,14 @@ async function begin(hosted: Backref, path = UPLOADS): Promise<string> {
   return headers.location;
 }
 
-const patch = (hosted: Backref, location: string, body: Buffer, range?: string): Promise<Got> =>
+const patch = (hosted: Backref, location: string, body: Buffer, range?: string): Promise<ProxyAnswer> =>
   hosted.ask(location, {method: 'PATCH', body, headers: range === undefined ? {} : {'Content-Range': range}});
 const put = (
   hosted: Backref,
   location: string,
   digest: string,
   body: Buffer = Buffer.alloc(0),
-): Promise<Got> => hosted.ask(`${location}?digest=${digest}`, {method: 'PUT', body});
+): Promise<ProxyAnswer> => hosted.ask(`${location}?digest=${digest}`, {method: 'PUT', body});
 const putManifest = (hosted: Backref, body: Buffer | string, type = OCI_MANIFEST, reference = 'v1') =>
   hosted.ask(`/v2/app/manifests/${reference}`, {method: 'PUT', body, headers: {'Content-Type': type}});
 
@@ -77,7 +77,7 @@ async function expireUploads({server, clock}: Backref): Promise<number> {
   return uploads;
 }
 
-const wrong: [how: string, push: (hosted: Backref) => Promise<Got>][] = [
+const wrong: [how: string, push: (hosted: Backref) => Promise<ProxyAnswer>][] = [
   ['POST and PUT', async (hosted) => put(hosted, await begin(hosted), other.digest, blob.bytes)],
   [
     'one POST',
@@ -125,9 +125,9 @@ test('chunks that leave a gap, go back or repeat are 416 with the received range
     const got = await patch(hosted, location, blob.bytes.subarray(start, (end ?? 0) + 1), range);
     t.like(fault(got), {status: 416, code: 'BLOB_UPLOAD_INVALID'});
     t.like(got.headers, {location, range: here});
-    const stands = await hosted.ask(location);
-    t.is(stands.status, 204);
-    t.like(stands.headers, {location, range: here});
+    const state = await hosted.ask(location);
+    t.is(state.status, 204);
+    t.like(state.headers, {location, range: here});
   };
   await refused('1000-1999', '0-0');
   t.is((await patch(hosted, location, blob.bytes.subarray(0, 1000), '0-999')).status, 202);

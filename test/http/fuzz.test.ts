@@ -115,8 +115,8 @@ async function startUpstream(t: ExecutionContext): Promise<string> {
   const random = createRandom(SEED);
   const listener = ({url = ''}: IncomingMessage, response: ServerResponse) => {
     count++;
-    if (count % TURNS === 0) return void response.writeHead(500).end();
-    const {status, headers, body} = answerTo(url, count % TURNS, random);
+    if (count % ANSWER_KINDS === 0) return void response.writeHead(500).end();
+    const {status, headers, body} = answerTo(url, count % ANSWER_KINDS, random);
     response.writeHead(status, {...headers, 'Content-Length': body.length}).end(body);
   };
   const server = createServer(listener).listen(0, '127.0.0.1');
@@ -129,7 +129,7 @@ async function startUpstream(t: ExecutionContext): Promise<string> {
 }
 
 /** The number of kinds of answers that the upstream cycles through. */
-const TURNS = 4;
+const ANSWER_KINDS = 4;
 
 function answerTo(url: string, turn: number, random: Random) {
   if (turn === 1) return ABSENT;
@@ -293,19 +293,19 @@ test('20,800 mutated requests: no fault, no growth of memory, nothing outside th
   t.deepEqual((await readdir(folder)).sort(), ['cwd', 'store']);
   t.deepEqual(await readdir(cwd), []);
   const kept = await readdir(store, {recursive: true});
-  const strange = kept.filter(
+  const unexpected = kept.filter(
     (path) =>
       !/^(?:backref\.(?:sock|lock)|meta\.db(?:-wal|-shm)?|spool(?:\/(?:sha(?:256|512)-[a-f\d]+|upload-[-a-f\d]+)\.part)?|blobs(?:\/.*)?)$/.test(
         path,
       ),
   );
-  t.deepEqual(strange, []);
+  t.deepEqual(unexpected, []);
 
   // The upstream cycles through its answers: for content that is not cached, the fourth attempt at the latest gets the image.
   const connection = await connectRaw(port);
   t.teardown(() => connection.socket.destroy());
   let pulled: RawAnswer | undefined;
-  for (let attempt = 0; attempt < TURNS && pulled?.status !== 200; attempt++) {
+  for (let attempt = 0; attempt < ANSWER_KINDS && pulled?.status !== 200; attempt++) {
     connection.send(`GET /v2/fresh/${attempt}/manifests/latest HTTP/1.1\r\nHost: a\r\n\r\n`);
     pulled = await connection.answer();
   }

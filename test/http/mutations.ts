@@ -18,7 +18,7 @@ export function createRandom(seed: number) {
 export type Random = ReturnType<typeof createRandom>;
 
 const HEX = 'b'.repeat(64);
-const MORSELS = [
+const FRAGMENTS = [
   '..',
   '/',
   '//',
@@ -99,7 +99,7 @@ export function mutate(text: string, random: Random): string {
     case 2:
       return text.slice(0, at) + String.fromCharCode(random.below(256)) + text.slice(at + 1);
     default:
-      return text.slice(0, at) + random.pick(MORSELS) + text.slice(at + (random.chance(0.5) ? 0 : length));
+      return text.slice(0, at) + random.pick(FRAGMENTS) + text.slice(at + (random.chance(0.5) ? 0 : length));
   }
 }
 

@@ -1,4 +1,4 @@
-import type {Got} from '../support/backref.ts';
+import type {ProxyAnswer} from '../support/backref.ts';
 
 /** The distribution-spec 1.1, section "Error Codes": all of them. */
 export const SPEC_CODES: readonly string[] = [
@@ -28,7 +28,7 @@ export interface ErrorEntry {
 export function errorOf({
   headers,
   body,
-}: Pick<Got, 'body'> & {headers: Got['headers'] | Record<string, string>}): ErrorEntry {
+}: Pick<ProxyAnswer, 'body'> & {headers: ProxyAnswer['headers'] | Record<string, string>}): ErrorEntry {
   if (headers['content-type'] !== 'application/json')
     throw new Error(`the error's Content-Type is ${headers['content-type']}`);
   const {errors, ...rest} = JSON.parse(body.toString()) as {errors: ErrorEntry[]};

@@ -11,7 +11,7 @@ import {openRaw} from '../support/raw-http.ts';
 import {createScriptedUpstream, type Expectation, HANG} from '../support/scripted-upstream.ts';
 
 const MiB = 1024 * 1024;
-const LOOK_MS = 15_000;
+const CHECK_EVERY_MS = 15_000;
 const chunk = Buffer.alloc(MiB);
 /** The size of a blob whose bytes are never verified; far larger than what sockets buffer. */
 const digest = digestOf(Buffer.from('large'));
@@ -36,22 +36,22 @@ const FAR_RANGE: Expectation = {
 };
 
 /** Real time, except for the checks of clients’ progress, which a test triggers. */
-function createLooks() {
+function createProgressChecks() {
   const clock = createMovableClock();
   let next: (() => void) | undefined;
   const after: Clock['after'] = (ms, call) => {
-    if (ms !== LOOK_MS) return clock.after(ms, call);
+    if (ms !== CHECK_EVERY_MS) return clock.after(ms, call);
     next = call;
     return () => {};
   };
-  return {clock: {...clock, after}, look: () => next?.()};
+  return {clock: {...clock, after}, checkProgress: () => next?.()};
 }
 
 /** A client that sends one request and reads nothing; resolves when the server has disconnected it. */
 async function disconnected(
   t: ExecutionContext,
   proxy: Backref,
-  look: () => void,
+  checkProgress: () => void,
   request: string,
 ): Promise<void> {
   const {socket, send} = await openRaw(t, proxy.port);
@@ -63,7 +63,7 @@ async function disconnected(
   });
   send(request);
   while (!stalled) {
-    look();
+    checkProgress();
     await new Promise(setImmediate);
   }
 }
@@ -83,11 +83,11 @@ test('a client that reads nothing of a far range is disconnected, and its slot a
     answer: {headers: {'content-length': String(LENGTH)}, body: [chunk, HANG]},
   };
   const upstream = await createScriptedUpstream(t, [whole, FAR_RANGE, FAR_RANGE]);
-  const {clock, look} = createLooks();
+  const {clock, checkProgress} = createProgressChecks();
   const one = {concurrency: {heads: 8, manifests: 1, bodies: 1}};
   const proxy = await startBackref(t, {registries: [{url: upstream.url, upstream: one}], clock});
   const filling = await proxy.open(PATH);
-  await disconnected(t, proxy, look, get(PATH, `Range: bytes=${FAR}-`));
+  await disconnected(t, proxy, checkProgress, get(PATH, `Range: bytes=${FAR}-`));
   const next = await proxy.open(PATH, {headers: {range: `bytes=${FAR}-`}});
   t.is(next.statusCode, 206);
   for (const message of [filling, next]) message.destroy();
@@ -104,12 +104,12 @@ test('a client that reads nothing of a blob that a full disk cannot store is dis
       optional: true,
     },
   ]);
-  const {clock, look} = createLooks();
+  const {clock, checkProgress} = createProgressChecks();
   const one = {concurrency: {heads: 8, manifests: 1, bodies: 1}};
   const proxy = await startBackref(t, {registries: [{url: upstream.url, upstream: one}], clock});
   await mkdir(join(proxy.folder, 'spool'), {recursive: true});
   await symlink('/dev/full', join(proxy.folder, 'spool', `${digest.replace(':', '-')}.part`));
-  await disconnected(t, proxy, look, get(PATH));
+  await disconnected(t, proxy, checkProgress, get(PATH));
   const next = await proxy.open(PATH);
   t.is(next.statusCode, 200);
   next.destroy();
@@ -124,10 +124,10 @@ onLinux('so is one that takes nothing of a stored blob, and its file is closed',
   const upstream = await createScriptedUpstream(t, [
     {request: `GET /v2/library/app/blobs/${zeros.digest}`, answer: blobAnswer(zeros)},
   ]);
-  const {clock, look} = createLooks();
+  const {clock, checkProgress} = createProgressChecks();
   const proxy = await startBackref(t, {registries: [upstream], clock});
   await proxy.ask(path);
-  const closed = disconnected(t, proxy, look, get(path));
+  const closed = disconnected(t, proxy, checkProgress, get(path));
   while ((await openBlobs(proxy)).length === 0);
   await closed;
   while ((await openBlobs(proxy)).length > 0);
@@ -145,9 +145,9 @@ test('a client that reads nothing of a large manifest is disconnected', async (t
   const upstream = await createScriptedUpstream(t, [
     {request: 'GET /v2/library/app/manifests/1', answer: manifestAnswer(large)},
   ]);
-  const {clock, look} = createLooks();
+  const {clock, checkProgress} = createProgressChecks();
   const proxy = await startBackref(t, {registries: [upstream], clock});
-  await disconnected(t, proxy, look, get('/v2/app/manifests/1'));
+  await disconnected(t, proxy, checkProgress, get('/v2/app/manifests/1'));
   t.true(large.bytes.equals((await proxy.ask('/v2/app/manifests/1')).body));
 });
 
@@ -157,13 +157,13 @@ test('a client that pipelines requests after an answer that it does not read is 
   const upstream = await createScriptedUpstream(t, [
     {request: `GET /v2/library/app/blobs/${zeros.digest}`, answer: blobAnswer(zeros)},
   ]);
-  const {clock, look} = createLooks();
+  const {clock, checkProgress} = createProgressChecks();
   const proxy = await startBackref(t, {registries: [upstream], clock});
   await proxy.ask(path);
   const begun: string[] = [];
   proxy.server.events.on('request.start', ({url}) => begun.push(url));
   const ended = once(proxy.server.events, 'request.end');
-  await disconnected(t, proxy, look, get(`${path}?1`) + get(`${path}?2`));
+  await disconnected(t, proxy, checkProgress, get(`${path}?1`) + get(`${path}?2`));
   await ended;
   t.deepEqual(begun, [`${path}?1`]);
 });
@@ -174,24 +174,24 @@ test('a client that reads slowly is left alone', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: `GET /v2/library/app/blobs/${zeros.digest}`, answer: blobAnswer(zeros)},
   ]);
-  const {clock, look} = createLooks();
+  const {clock, checkProgress} = createProgressChecks();
   const proxy = await startBackref(t, {registries: [upstream], clock});
   let received = 0;
   for await (const {length} of await proxy.open(path)) {
     // Rarely enough that the buffers of both sides have drained: the server sends something between two checks.
-    if (Math.floor((received + length) / STEP) > Math.floor(received / STEP)) look();
+    if (Math.floor((received + length) / STEP) > Math.floor(received / STEP)) checkProgress();
     received += length;
   }
   t.is(received, LENGTH);
 });
 
 test('a client that reads nothing while nothing is waiting for it is left alone', async (t) => {
-  const {clock, look} = createLooks();
+  const {clock, checkProgress} = createProgressChecks();
   const proxy = await startBackref(t, {registries: [{}], clock});
   const {send, answer} = await openRaw(t, proxy.port);
   send(get('/v2/'));
   t.is((await answer())?.status, 200);
-  for (let count = 0; count < 10; count++) look();
+  for (let count = 0; count < 10; count++) checkProgress();
   send(get('/v2/'));
   t.is((await answer())?.status, 200);
 });

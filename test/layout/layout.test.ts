@@ -130,7 +130,7 @@ test('a failed write leaves nothing behind', async (t) => {
     config: {mediaType: 'application/y', digest: imageManifest().digest, size: 5},
     layers: [],
   };
-  const lying = {
+  const mislabelled = {
     digest: artifact.config.digest,
     size: 5,
     async *open() {
@@ -138,16 +138,16 @@ test('a failed write leaves nothing behind', async (t) => {
     },
   };
   const before = await readdir(join(folder, 'blobs/sha256'));
-  const attaching = attach(`oci:${folder}`, '1', artifact, {blobs: [lying]});
+  const attaching = attach(`oci:${folder}`, '1', artifact, {blobs: [mislabelled]});
   await t.throwsAsync(attaching, {name: 'ArtifactError', message: /have the digest .* instead of/});
   t.deepEqual(await readdir(join(folder, 'blobs/sha256')), before);
   t.is((await readIndex(folder)).manifests.length, 1);
 });
 
 test('a tag that is not there, and a digest that nothing leads to, are errors', async (t) => {
-  const stray = imageManifest();
-  const folder = await createLayout(t, {'1': imageManifest()}, [stray]);
-  for (const reference of ['2', stray.digest]) {
+  const unlisted = imageManifest();
+  const folder = await createLayout(t, {'1': imageManifest()}, [unlisted]);
+  for (const reference of ['2', unlisted.digest]) {
     await t.throwsAsync(attach(`oci:${folder}`, reference, sbom), {
       name: 'ArtifactError',
       message: /has no manifest/,

@@ -115,7 +115,7 @@ test('two servers do not write into the log of each other', async (t) => {
 });
 
 /** As an HTTP client's error: the request, headers included, hangs on it. */
-const talkative = () =>
+const errorWithSecrets = () =>
   Object.assign(new Error('401 for https://me:5318008@r.test with Authorization: Bearer 5318008.x'), {
     options: {headers: {authorization: 'Basic 5318008'}},
     cause: new Error('GET https://cdn.test/blob?X-Amz-Signature=5318008&x=1 failed'),
@@ -124,8 +124,8 @@ const talkative = () =>
 for (const format of ['pretty', 'json'] as const)
   test(`credentials never reach the log: ${format}`, async (t) => {
     const {events, text} = await logged({level: 'debug', format});
-    events.emit('request.fault', {id: REQUEST.id, error: talkative()});
-    events.emit('background.failed', {task: 'fill', error: talkative()});
+    events.emit('request.fault', {id: REQUEST.id, error: errorWithSecrets()});
+    events.emit('background.failed', {task: 'fill', error: errorWithSecrets()});
     events.emit('upstream.failed', {host: 'r.test', kind: 'token', reason: 'basic 5318008 refused'});
     events.emit('request.end', {...REQUEST, url: '/v2/?token=5318008'});
     t.notRegex(text(), /5318008/);

@@ -39,7 +39,7 @@ async function figures({ask}: Backref): Promise<Map<string, number>> {
 }
 
 /** The names without those of node, which has further ones once it first collects garbage of some kind. */
-const ownFigures = async (proxy: Backref): Promise<string[]> =>
+const ownMetrics = async (proxy: Backref): Promise<string[]> =>
   [...(await figures(proxy)).keys()].filter((name) => name.startsWith('backref_'));
 
 test('a cold pull, a warm pull and a list are counted by outcome', async (t) => {
@@ -81,7 +81,7 @@ test('no label holds a client’s text, so their number is bounded', async (t) =
   const upstream = await createScriptedUpstream(t, [{request: /./, answer: {status: 404}, always: true}]);
   const proxy = await startBackref(t, {registries: [{url: upstream.url}]});
   for (const path of ['/v2/app/tags/list', '/nowhere', '/metrics']) await proxy.ask(path);
-  const before = (await ownFigures(proxy)).length;
+  const before = (await ownMetrics(proxy)).length;
   for (let turn = 0; turn < 20; turn++) {
     await proxy.ask(`/v2/secret-${turn}/tags/list?x=secret-${turn}`);
     await proxy.ask(`/v2/unknown-${turn}.example/app/tags/list?ns=secret-${turn}`);
@@ -89,7 +89,7 @@ test('no label holds a client’s text, so their number is bounded', async (t) =
   }
   const {body} = await proxy.ask('/metrics');
   t.notRegex(body.toString(), /secret|unknown-|PROPFIND|LOCK/);
-  const after = (await ownFigures(proxy)).length;
+  const after = (await ownMetrics(proxy)).length;
   t.true(after - before < 12, `${after - before} further figures`);
 });
 

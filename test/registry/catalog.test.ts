@@ -2,14 +2,14 @@ import test, {type ExecutionContext} from 'ava';
 import {ANONYMOUS} from '../../src/caller.ts';
 import {parseName} from '../../src/oci/name.ts';
 import {createCatalog} from '../../src/registry/catalog.ts';
-import {type Backref, type Got, startBackref} from '../support/backref.ts';
+import {type Backref, type ProxyAnswer, startBackref} from '../support/backref.ts';
 import {imageManifest, manifestAnswer} from '../support/content.ts';
 import {registryOver} from '../support/registry.ts';
 import {createScriptedUpstream} from '../support/scripted-upstream.ts';
 
 const PATH = '/v2/_catalog';
 const image = imageManifest();
-const namesOf = ({json}: Got) => (json() as {repositories: string[]}).repositories;
+const namesOf = ({json}: ProxyAnswer) => (json() as {repositories: string[]}).repositories;
 
 /** Two registries of which any manifest named `yes` is there and any other is not. */
 async function start(t: ExecutionContext): Promise<Backref> {
@@ -91,7 +91,7 @@ test('pages go over all registries, and Link leads from one to the next', async 
     const seen: string[] = [];
     let path: string | undefined = `${PATH}?n=${n}`;
     while (path !== undefined) {
-      const got: Got = await proxy.ask(path);
+      const got: ProxyAnswer = await proxy.ask(path);
       t.true(namesOf(got).length <= n);
       seen.push(...namesOf(got));
       path = /^<([^>]*)>; rel="next"$/.exec(String(got.headers['link']))?.[1];

@@ -29,13 +29,13 @@ const GET = `GET /v2/${REPOSITORY}/blobs/${blob.digest}`;
 const hurried = () => waiting(createMovableClock(), (ms) => (ms >= 5000 ? ms : 1));
 
 test('a blob that has another length when it is resumed never exceeds the length that was announced', async (t) => {
-  const told = 1000;
+  const announcedLength = 1000;
   const seen = Promise.withResolvers<void>();
   const upstream = await createScriptedUpstream(t, [
     {
       request: GET,
       answer: {
-        headers: {'Content-Length': String(told)},
+        headers: {'Content-Length': String(announcedLength)},
         body: [blob.bytes.subarray(0, 500), {wait: seen.promise}, BREAK],
       },
     },
@@ -53,7 +53,7 @@ test('a blob that has another length when it is resumed never exceeds the length
   ]);
   const proxy = await startBackref(t, {registries: [upstream], clock: hurried()});
   const message = await proxy.open(PATH);
-  t.is(message.headers['content-length'], String(told));
+  t.is(message.headers['content-length'], String(announcedLength));
   let sent = 0;
   message.socket.on('data', (bytes: Buffer) => {
     sent += bytes.length;
@@ -64,7 +64,7 @@ test('a blob that has another length when it is resumed never exceeds the length
   seen.resolve();
   await closed;
   await proxy.idle();
-  t.true(sent < told, `${sent} bytes came`);
+  t.true(sent < announcedLength, `${sent} bytes came`);
   t.is(sha256((await proxy.ask(PATH)).body), blob.digest);
 });
 

@@ -8,7 +8,7 @@ import {openSqliteMetadata} from '../../src/storage/sqlite/metadata.ts';
 import {createMovableClock} from '../support/backref.ts';
 import {createFolder} from '../support/folder.ts';
 
-const PLENTY = 2 ** 40;
+const FREE_BYTES = 2 ** 40;
 
 /** The readiness of a real store in a folder of its own. */
 async function createStore(t: ExecutionContext, changes: Partial<ReadinessParts> = {}) {
@@ -22,7 +22,7 @@ async function createStore(t: ExecutionContext, changes: Partial<ReadinessParts>
     store,
     metadata,
     spools: createSpools({path: join(folder, 'spool')}),
-    freeBytes: async () => PLENTY,
+    freeBytes: async () => FREE_BYTES,
     isStopping: () => false,
     clock,
     ...changes,
@@ -65,7 +65,7 @@ test('the store is checked at most once a second, however many requests ask', as
   let looks = 0;
   const freeBytes = async () => {
     looks++;
-    return PLENTY;
+    return FREE_BYTES;
   };
   const {clock, readiness} = await createStore(t, {freeBytes});
   await Promise.all(Array.from({length: 5}, () => readiness.problems()));

@@ -18,17 +18,17 @@ coordinationContract(test, 'in one process', async (t) => {
   return {metadata: await openMetadata(t), join: () => claims};
 });
 
-const skipsWaits = () => createManualClock(undefined, {skipBelow: 2000});
+const createSkippingClock = () => createManualClock(undefined, {skipBelow: 2000});
 
 coordinationContract(test, 'leases within a process', async (t) => {
   const metadata = await openMetadata(t);
-  const leases = createLeases({metadata, owner: 'one', clock: skipsWaits()});
+  const leases = createLeases({metadata, owner: 'one', clock: createSkippingClock()});
   return {metadata, join: () => leases};
 });
 
 coordinationContract(test, 'leases among processes', async (t) => {
   const metadata = await openMetadata(t);
-  const clock = skipsWaits();
+  const clock = createSkippingClock();
   let processes = 0;
   return {metadata, join: () => createLeases({metadata, owner: `process ${processes++}`, clock})};
 });

@@ -519,7 +519,7 @@ export function metadataContract(
   test('metadata: of many simultaneous commits that would create a tag, exactly one does', async (t) => {
     const {metadata} = await setUp(t);
     const digests = Array.from({length: 20}, (_, index) => digestOf(Buffer.from(`${index}`)));
-    const won = await Promise.all(
+    const results = await Promise.all(
       digests.map((digest) =>
         metadata.commit(
           [tagPut(digest)],
@@ -527,8 +527,8 @@ export function metadataContract(
         ),
       ),
     );
-    t.is(won.filter((made) => made).length, 1);
-    t.is((await metadata.tag(APP, V1))?.digest, digests[won.indexOf(true)]);
+    t.is(results.filter((made) => made).length, 1);
+    t.is((await metadata.tag(APP, V1))?.digest, digests[results.indexOf(true)]);
   });
 
   test('metadata: a commit that fails changes nothing and does not affect others', async (t) => {

@@ -66,7 +66,7 @@ function referring(name: string): {edge: Edge; text: string; digest: Digest} {
   return {edge: edgeOf({digest, mediaType: OCI_MANIFEST, bytes}) as Edge, text, digest};
 }
 
-const owed = (name: string, change: Partial<PendingTagChange> = {}): PendingTagChange => ({
+const pendingChange = (name: string, change: Partial<PendingTagChange> = {}): PendingTagChange => ({
   repository: APP,
   subject: SUBJECT,
   digest: named(name),
@@ -85,7 +85,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     return {place, metadata, commit: (...changes: Change[]) => metadata.commit(changes)};
   };
 
-  const looseOf = async (metadata: Metadata, before = EVER) =>
+  const unreferencedIn = async (metadata: Metadata, before = EVER) =>
     (await metadata.unreferencedBlobs(before, 100)).map(({repository, digest}) => [repository.name, digest]);
 
   const holds = (metadata: Metadata, precondition: Precondition) => metadata.commit([], [precondition]);
@@ -140,15 +140,15 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
 
   test('pushes: the journal keeps the newest change of each referrer', async (t) => {
     const {metadata, commit} = await setUp(t);
-    const [one, two] = [owed('one'), owed('two', {at: 2_000})];
+    const [one, two] = [pendingChange('one'), pendingChange('two', {at: 2_000})];
     await commit({type: 'tag-journal.put', entry: two}, {type: 'tag-journal.put', entry: one});
-    const elsewhere = owed('one', {repository: OTHER, at: 500});
-    const ofOther = owed('one', {subject: named('another subject'), at: 3_000});
+    const elsewhere = pendingChange('one', {repository: OTHER, at: 500});
+    const ofOther = pendingChange('one', {subject: named('another subject'), at: 3_000});
     await commit({type: 'tag-journal.put', entry: elsewhere}, {type: 'tag-journal.put', entry: ofOther});
     t.deepEqual(await metadata.tagJournal(APP, SUBJECT), [one, two]);
     t.deepEqual(await metadata.tagJournal(ELSEWHERE, SUBJECT), []);
 
-    const removed = owed('one', {change: 'remove', at: 4_000});
+    const removed = pendingChange('one', {change: 'remove', at: 4_000});
     await commit({type: 'tag-journal.written', entry: one, writtenAt: 1_500});
     await commit({type: 'tag-journal.put', entry: removed});
     t.deepEqual(await metadata.tagJournal(APP, SUBJECT), [two, removed]);
@@ -160,7 +160,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     const entries = [APP, OTHER, ELSEWHERE].flatMap((repository) =>
       ['one subject', 'another'].flatMap((subject) =>
         // All have the same time, which does not identify them.
-        ['a', 'b', 'c'].map((name) => owed(name, {repository, subject: named(subject)})),
+        ['a', 'b', 'c'].map((name) => pendingChange(name, {repository, subject: named(subject)})),
       ),
     );
     await commit(...entries.map((entry): Change => ({type: 'tag-journal.put', entry})));
@@ -193,7 +193,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
 
   test('pushes: a change to a journal entry does not affect the entry that has replaced it', async (t) => {
     const {metadata, commit} = await setUp(t);
-    const [before, after] = [owed('one'), owed('one', {at: 2_000})];
+    const [before, after] = [pendingChange('one'), pendingChange('one', {at: 2_000})];
     await commit({type: 'tag-journal.put', entry: before}, {type: 'tag-journal.put', entry: after});
     await commit({type: 'tag-journal.written', entry: before, writtenAt: 3_000});
     await commit({type: 'tag-journal.delete', entry: before});
@@ -434,21 +434,25 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     const [base, top, config] = [named('base'), named('top'), named('config')];
     await commit(...[base, top, config].flatMap((digest) => blob(digest)));
     await commit(...blob(base, OTHER), ...blob(named('copy'), APP, 'upstream'));
-    t.is((await looseOf(metadata)).length, 4);
+    t.is((await unreferencedIn(metadata)).length, 4);
     const [one, two] = [image('one', [base, config]), image('two', [base, top])];
     await commit(one, two);
-    t.deepEqual(await looseOf(metadata), [[OTHER.name, base]], 'what one repository names is not another’s');
+    t.deepEqual(
+      await unreferencedIn(metadata),
+      [[OTHER.name, base]],
+      'what one repository names is not another’s',
+    );
     await commit({type: 'manifest.delete', repository: APP, digest: one.digest});
-    t.deepEqual((await looseOf(metadata)).sort(), [
+    t.deepEqual((await unreferencedIn(metadata)).sort(), [
       [APP.name, config],
       [OTHER.name, base],
     ]);
     await commit(one);
     await commit({...one, type: 'manifest.link', repository: OTHER});
-    t.deepEqual(await looseOf(metadata), []);
+    t.deepEqual(await unreferencedIn(metadata), []);
     await commit({type: 'manifest.delete', repository: APP, digest: one.digest});
     await commit({type: 'manifest.delete', repository: APP, digest: two.digest});
-    t.is((await looseOf(metadata)).length, 3);
+    t.is((await unreferencedIn(metadata)).length, 3);
   });
 
   test('pushes: unreferenced blobs are listed with their size, oldest link first, after the grace period', async (t) => {
@@ -461,7 +465,7 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     ]);
     t.is((await metadata.unreferencedBlobs(EVER, 2)).length, 2);
     await commit(blobLink(named('1000'), APP, 'local', 4_000));
-    t.deepEqual(await looseOf(metadata, 3_000), [[APP.name, named('2000')]], 'it was relied on again');
+    t.deepEqual(await unreferencedIn(metadata, 3_000), [[APP.name, named('2000')]], 'it was relied on again');
   });
 
   test('pushes: a blob that is pushed after the manifest that names it is not unreferenced', async (t) => {
@@ -469,28 +473,28 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     const [early, late] = [named('early'), named('late')];
     await commit(blobLink(early, APP, 'upstream'), image('one', [early, late], APP, 'upstream'));
     await commit(...blob(late), ...blob(early));
-    t.deepEqual(await looseOf(metadata), []);
+    t.deepEqual(await unreferencedIn(metadata), []);
     await commit({type: 'manifest.unlink', repository: APP, digest: named('one')});
-    t.is((await looseOf(metadata)).length, 2);
+    t.is((await unreferencedIn(metadata)).length, 2);
   });
 
   test('pushes: an unreferenced blob is unlinked only if it is still unreferenced', async (t) => {
     const {metadata, commit} = await setUp(t);
     const digest = named('layer');
-    const loose = (before: number, repository = APP) =>
+    const isUnreferenced = (before: number, repository = APP) =>
       holds(metadata, {type: 'blob.unreferenced', repository, digest, before});
-    t.false(await loose(EVER));
+    t.false(await isUnreferenced(EVER));
     await commit(...blob(digest));
-    t.true(await loose(1_001));
-    t.false(await loose(1_000), 'its time of grace is not over');
-    t.false(await loose(EVER, OTHER));
+    t.true(await isUnreferenced(1_001));
+    t.false(await isUnreferenced(1_000), 'its time of grace is not over');
+    t.false(await isUnreferenced(EVER, OTHER));
     const put = image('one', [digest]);
     await commit({...put, repository: OTHER});
-    t.true(await loose(EVER), 'another repository’s manifest is no reason');
+    t.true(await isUnreferenced(EVER), 'another repository’s manifest is no reason');
     await commit(put);
-    t.false(await loose(EVER));
+    t.false(await isUnreferenced(EVER));
     await commit({type: 'manifest.delete', repository: APP, digest: put.digest});
-    t.true(await loose(EVER));
+    t.true(await isUnreferenced(EVER));
   });
 
   test("pushes: of a manifest's commit and a simultaneous collection, one sees the other", async (t) => {
@@ -588,7 +592,12 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     };
     const passing = {...image('passing', [], APP, 'upstream'), expiresAt: 1};
     const put = image('gone', []);
-    await commit({type: 'upload.put', upload}, {type: 'tag-journal.put', entry: owed('one')}, passing, put);
+    await commit(
+      {type: 'upload.put', upload},
+      {type: 'tag-journal.put', entry: pendingChange('one')},
+      passing,
+      put,
+    );
     await commit({type: 'manifest.delete', repository: APP, digest: put.digest});
     await commit(...blob(named('loose')), {type: 'blob.put', digest: named('unlinked'), size: 5, at: 1});
     await commit(

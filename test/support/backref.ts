@@ -49,7 +49,7 @@ export function createMovableClock(): MovableClock {
   };
 }
 
-export interface Got {
+export interface ProxyAnswer {
   status: number;
   headers: IncomingHttpHeaders;
   body: Buffer;
@@ -70,7 +70,7 @@ export interface Backref {
   /** Everything that the server keeps. */
   readonly folder: string;
   /** Sends the path exactly as it is written and reads the whole answer. */
-  ask(path: string, options?: AskOptions): Promise<Got>;
+  ask(path: string, options?: AskOptions): Promise<ProxyAnswer>;
   /** The same up to the headers. */
   open(path: string, options?: AskOptions): Promise<IncomingMessage>;
   /** Resolves when every download that began has ended. */

@@ -3,7 +3,7 @@ import {once} from 'node:events';
 import type {Server, ServerResponse} from 'node:http';
 import {connect} from 'node:net';
 
-/** Node's own HTTP server behind an address, to have it tell what only the system could make it tell. */
+/** Node's own HTTP server behind an address, to have it emit what otherwise only the system could cause. */
 export async function nodeServerAt(address: {port: number} | {path: string}): Promise<Server> {
   const {promise, resolve} = Promise.withResolvers<Server>();
   const mark = `GET /?${crypto.randomUUID()}`;

@@ -6,7 +6,7 @@ import {createFolder} from './folder.ts';
 import type {Lifetime} from './shared.ts';
 
 const PROJECT = resolve(import.meta.dirname, '../..');
-/** What tells the parts of `npm run check` what to do. */
+/** The settings of the parts of `npm run check`. */
 const SETTINGS = ['.gitignore', 'biome.json', 'knip.json', 'package.json', 'tsconfig.json'];
 /** All sources that they read. */
 export const SOURCES = ['src', 'test', 'demo', 'interop', 'conformance', 'installation', 'bench', 'rig'];

@@ -1,17 +1,17 @@
-import type {Backref, Got} from './backref.ts';
+import type {Backref, ProxyAnswer} from './backref.ts';
 import type {Content, ManifestContent} from './content.ts';
 
 /** Pushes to one repository of a server as clients do. */
 export interface Pusher {
   /** The whole blob in one request. */
-  blob(content: Content): Promise<Got>;
+  blob(content: Content): Promise<ProxyAnswer>;
   /** By its digest, or by a tag. `query` begins with `?`. */
-  manifest(content: ManifestContent, reference?: string, query?: string): Promise<Got>;
+  manifest(content: ManifestContent, reference?: string, query?: string): Promise<ProxyAnswer>;
   /** The blobs, then the manifest; throws unless all is taken. */
   image(content: ManifestContent, blobs: readonly Content[], reference?: string): Promise<void>;
-  get(path: string): Promise<Got>;
-  head(path: string): Promise<Got>;
-  delete(path: string): Promise<Got>;
+  get(path: string): Promise<ProxyAnswer>;
+  head(path: string): Promise<ProxyAnswer>;
+  delete(path: string): Promise<ProxyAnswer>;
 }
 
 /** @param name as a client writes it. */
@@ -41,12 +41,16 @@ export function pusherTo({ask}: Backref, name: string): Pusher {
   return pusher;
 }
 
-function expectTaken({status, body}: Got): void {
+function expectTaken({status, body}: ProxyAnswer): void {
   if (status !== 201) throw new Error(`what was pushed was answered with ${status}: ${body}`);
 }
 
 /** The code and message of an error's body. */
-export function errorOf({json}: Got): {code: string; message: string; detail?: Record<string, unknown>} {
+export function errorOf({json}: ProxyAnswer): {
+  code: string;
+  message: string;
+  detail?: Record<string, unknown>;
+} {
   const {errors} = json() as {errors: [{code: string; message: string; detail?: Record<string, unknown>}]};
   return errors[0];
 }

@@ -1,6 +1,6 @@
 import {randomBytes} from 'node:crypto';
 import {OCI_INDEX, OCI_MANIFEST} from '../../src/oci/media-type.ts';
-import type {Backref, Got} from './backref.ts';
+import type {Backref, ProxyAnswer} from './backref.ts';
 import {contentOf, type ManifestContent} from './content.ts';
 import type {Expectation, ScriptedAnswer} from './scripted-upstream.ts';
 
@@ -70,7 +70,7 @@ export function legacy(
 }
 
 /** Asks for a list until it comes from the metadata: the first answer comes as soon as the list is learned. */
-export async function askUntilWritten(proxy: Backref, path: string): Promise<Got> {
+export async function askUntilWritten(proxy: Backref, path: string): Promise<ProxyAnswer> {
   for (;;) {
     const got = await proxy.ask(path);
     if (got.status !== 200) throw new Error(`GET ${path} answered ${got.status}: ${got.body}`);

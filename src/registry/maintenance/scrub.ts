@@ -164,5 +164,5 @@ const hexOf = (place: number): string => {
   return step >= 2 ** DIGEST_BITS ? '~' : step.toString(16).padStart(DIGEST_BITS / 4, '0');
 };
 
-/** Bits of a digest that are looked at: as many as a time in periods still tells apart. */
+/** The leading bits of a digest that decide when it is due: as many as a time in periods can distinguish. */
 const DIGEST_BITS = 32;

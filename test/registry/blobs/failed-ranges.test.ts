@@ -96,7 +96,7 @@ async function withoutSpool(t: ExecutionContext, answer: ScriptedAnswer, rateLim
 }
 
 const OTHER_LENGTH: FailedRange = {
-  title: 'another length than its HEAD told',
+  title: 'another length than its HEAD',
   answer: blobAnswer(randomBlob(5001)),
   status: 503,
   code: 'UNAVAILABLE',

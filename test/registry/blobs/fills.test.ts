@@ -27,7 +27,7 @@ function inTwo(content: Content, first: number) {
     headers: lengthOf(content),
     body: [bytes.subarray(0, first), {wait: promise}, bytes.subarray(first)],
   };
-  return {answer, goOn: resolve};
+  return {answer, resume: resolve};
 }
 
 /** Resolves when a client has this many bytes. */
@@ -54,7 +54,7 @@ function collect(message: IncomingMessage): {arrived: WaitForBytes; whole: Promi
 }
 
 /** Real time, but waits end at once, except for the time limits of requests. */
-const hurried = () => waiting(createMovableClock(), (ms) => (ms >= 5000 ? ms : 1));
+const withoutDelays = () => waiting(createMovableClock(), (ms) => (ms >= 5000 ? ms : 1));
 
 const spoolOf = ({folder}: Backref, digest: Digest) =>
   join(folder, 'spool', `${digest.replace(':', '-')}.part`);
@@ -67,7 +67,7 @@ test('fifty clients at once, of the same repository, cost one upstream GET', asy
 });
 
 test('headers and bytes reach the client while the upstream is still sending', async (t) => {
-  const {answer, goOn} = inTwo(blob, MiB);
+  const {answer, resume} = inTwo(blob, MiB);
   const upstream = await createScriptedUpstream(t, [{request: GET, answer}]);
   const proxy = await startBackref(t, {registries: [upstream]});
   const message = await proxy.open(PATH);
@@ -75,22 +75,22 @@ test('headers and bytes reach the client while the upstream is still sending', a
   t.is(message.headers['content-length'], String(size));
   const {arrived, whole} = collect(message);
   await arrived(MiB);
-  goOn();
+  resume();
   t.is(sha256(await whole), blob.digest);
 });
 
 test('headers reach the client before the first byte of the body', async (t) => {
-  const {answer, goOn} = inTwo(blob, 0);
+  const {answer, resume} = inTwo(blob, 0);
   const upstream = await createScriptedUpstream(t, [{request: GET, answer}]);
   const proxy = await startBackref(t, {registries: [upstream]});
   const message = await proxy.open(PATH);
   t.is(message.statusCode, 200);
-  goOn();
+  resume();
   t.is(sha256(await read(message)), blob.digest);
 });
 
 test('a late client starts at once from the spool; the last byte waits for the digest', async (t) => {
-  const {answer, goOn} = inTwo(blob, size - 1);
+  const {answer, resume} = inTwo(blob, size - 1);
   const upstream = await createScriptedUpstream(t, [{request: GET, answer}]);
   const proxy = await startBackref(t, {registries: [upstream]});
   const early = collect(await proxy.open(PATH));
@@ -99,13 +99,13 @@ test('a late client starts at once from the spool; the last byte waits for the d
   t.regex(String(message.headers['cache-status']), /collapsed/);
   const late = collect(message);
   await late.arrived(size - 1);
-  goOn();
+  resume();
   t.is(sha256(await early.whole), blob.digest);
   t.is(sha256(await late.whole), blob.digest);
 });
 
 test('a client of another repository joins only after the upstream confirmed it there', async (t) => {
-  const {answer, goOn} = inTwo(blob, MiB);
+  const {answer, resume} = inTwo(blob, MiB);
   const upstream = await createScriptedUpstream(t, [
     {request: GET, answer},
     {request: `HEAD ${pathOf(blob, 'library/other')}`, answer: {headers: lengthOf(blob), body: []}},
@@ -116,7 +116,7 @@ test('a client of another repository joins only after the upstream confirmed it 
   const other = await proxy.open(pathOf(blob, 'other'));
   t.is(other.statusCode, 200);
   t.is((await proxy.ask(pathOf(blob, 'secret'))).status, 404);
-  goOn();
+  resume();
   t.is(sha256(await read(other)), blob.digest);
   t.is(sha256(await read(first)), blob.digest);
 });
@@ -163,13 +163,13 @@ test('a caller with access is not refused because the download began for a calle
 });
 
 test('a client that leaves does not stop the download', async (t) => {
-  const {answer, goOn} = inTwo(blob, MiB);
+  const {answer, resume} = inTwo(blob, MiB);
   const upstream = await createScriptedUpstream(t, [{request: GET, answer}]);
   const proxy = await startBackref(t, {registries: [upstream]});
   const message = await proxy.open(PATH);
   await collect(message).arrived(1000);
   message.destroy();
-  goOn();
+  resume();
   await proxy.idle();
   await upstream.stop();
   t.is(sha256((await proxy.ask(PATH)).body), blob.digest);
@@ -190,7 +190,7 @@ test('a client that does not read does not slow the download, and gets its bytes
 });
 
 test('a range of a running download is served from it as soon as its bytes are here', async (t) => {
-  const {answer, goOn} = inTwo(blob, 2 * MiB);
+  const {answer, resume} = inTwo(blob, 2 * MiB);
   const upstream = await createScriptedUpstream(t, [{request: GET, answer}]);
   const proxy = await startBackref(t, {registries: [upstream]});
   const whole = await proxy.open(PATH);
@@ -200,14 +200,14 @@ test('a range of a running download is served from it as soon as its bytes are h
   t.true(part.body.equals(blob.bytes.subarray(1000, 2_000_000)));
   const waiting = await proxy.open(PATH, {headers: {range: `bytes=${3 * MiB}-`}});
   t.is(waiting.statusCode, 206);
-  goOn();
+  resume();
   t.true((await read(waiting)).equals(blob.bytes.subarray(3 * MiB)));
   t.is(sha256(await read(whole)), blob.digest);
 });
 
 test('a range far beyond a running download goes to the upstream at once', async (t) => {
   const big = randomBlob(12 * MiB);
-  const {answer, goOn} = inTwo(big, MiB);
+  const {answer, resume} = inTwo(big, MiB);
   const request = `GET ${pathOf(big, 'library/app')}`;
   const upstream = await createScriptedUpstream(t, [
     {request, sends: {range: undefined}, answer},
@@ -226,7 +226,7 @@ test('a range far beyond a running download goes to the upstream at once', async
   const far = await proxy.ask(pathOf(big), {headers: {range: 'bytes=11000000-11000009'}});
   t.is(far.status, 206);
   t.true(far.body.equals(big.bytes.subarray(11_000_000, 11_000_010)));
-  goOn();
+  resume();
   t.is(sha256(await read(whole)), big.digest);
 });
 
@@ -254,7 +254,7 @@ test('a connection that breaks is resumed by Range, several times', async (t) =>
     {request: GET, sends: {range: `bytes=${3 * MiB - 1}-`}, answer: answer(3 * MiB - 1, 5 * MiB)},
     {request: GET, sends: {range: `bytes=${5 * MiB - 1}-`}, answer: answer(5 * MiB - 1, size)},
   ]);
-  const proxy = await startBackref(t, {registries: [upstream], clock: hurried()});
+  const proxy = await startBackref(t, {registries: [upstream], clock: withoutDelays()});
   client = collect(await proxy.open(PATH));
   begun.resolve();
   t.is(sha256(await client.whole), blob.digest);
@@ -269,7 +269,7 @@ test('a download that makes no progress is given up: its response is destroyed, 
   ]);
   const proxy = await startBackref(t, {
     registries: [{url: upstream.url, upstream: {breaker: {failures: 100, openFor: 1000}}}],
-    clock: hurried(),
+    clock: withoutDelays(),
   });
   const {arrived, whole} = collect(await proxy.open(PATH));
   await arrived(2 * MiB);
@@ -290,7 +290,7 @@ test('an upstream that asks to wait for a month is not waited for; the next pull
     {request: GET, answer: {headers: lengthOf(blob), body}},
     {...rest, answer: {status: 429, headers: {'Retry-After': month}}},
   ]);
-  const proxy = await startBackref(t, {registries: [upstream], clock: hurried()});
+  const proxy = await startBackref(t, {registries: [upstream], clock: withoutDelays()});
   const {arrived, whole} = collect(await proxy.open(PATH));
   await arrived(2 * MiB);
   seen.resolve();

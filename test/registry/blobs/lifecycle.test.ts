@@ -70,7 +70,7 @@ test('a blob whose row cannot be written leaves no bytes behind', async (t) => {
   full = true;
   await t.throwsAsync(() => keep(bytes), {message: 'no room'});
   t.like(await metadata.blob(digest), {state: 'ready'});
-  t.truthy(await store.stat(digest), 'what a row tells of stays');
+  t.truthy(await store.stat(digest), 'bytes with a row stay');
 });
 
 test('the row of a copy whose bytes the disk has lost is removed, with what is left of the bytes', async (t) => {

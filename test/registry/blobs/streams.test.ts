@@ -23,7 +23,7 @@ const OTHERS: Expectation[] = [
   {request: `GET /v2/library/app/blobs/${other.digest}`, answer: blobAnswer(other)},
 ];
 
-async function othersAreServed(t: ExecutionContext, proxy: Backref): Promise<void> {
+async function assertOthersAreServed(t: ExecutionContext, proxy: Backref): Promise<void> {
   const tagged = await proxy.ask('/v2/app/manifests/v1');
   t.is(tagged.status, 200, tagged.body.toString());
   const filled = await proxy.ask(`/v2/app/blobs/${other.digest}`);
@@ -50,7 +50,7 @@ test('a client that does not read a far range delays no manifest and no download
   const whole = await proxy.open(PATH);
   const far = await proxy.open(PATH, {headers: {range: `bytes=${FAR}-`}});
   t.is(far.statusCode, 206);
-  await othersAreServed(t, proxy);
+  await assertOthersAreServed(t, proxy);
   t.false(far.complete);
   for (const message of [whole, far]) message.destroy();
 });
@@ -65,7 +65,7 @@ test('a client that does not read a blob which a full disk cannot keep delays no
   const stalled = await proxy.open(PATH);
   t.is(stalled.statusCode, 200);
   await upstream.received(2);
-  await othersAreServed(t, proxy);
+  await assertOthersAreServed(t, proxy);
   t.false(stalled.complete);
   stalled.destroy();
 });

@@ -28,12 +28,12 @@ const pathOf = ({digest}: Content, name = 'app') => `/v2/${name}/blobs/${digest}
 const GET = (blob: Content) => `GET ${pathOf(blob, 'library/app')}`;
 
 /** The first MiB of a blob, and the rest once it is released. */
-const begins = ({bytes, ...blob}: Content, goOn: Promise<void>): Expectation => ({
+const begins = ({bytes, ...blob}: Content, resume: Promise<void>): Expectation => ({
   request: GET({bytes, ...blob}),
   sends: {range: undefined},
   answer: {
     headers: {'Content-Length': String(bytes.length)},
-    body: [bytes.subarray(0, MiB), {wait: goOn}, bytes.subarray(MiB)],
+    body: [bytes.subarray(0, MiB), {wait: resume}, bytes.subarray(MiB)],
   },
 });
 

@@ -119,7 +119,7 @@ export async function startReconciler(
   });
   const capabilities = createCapabilities(clock, events);
   const discovery = createDiscovery({capabilities, fallbackTags: createFallbackTags({metadata, pull})});
-  let under = 0;
+  let running = 0;
   let idle = Promise.withResolvers<void>();
   const reconcile = createReconcile({
     metadata,
@@ -133,12 +133,12 @@ export async function startReconciler(
   });
   const counted = {
     async run(...question: Parameters<typeof reconcile.run>) {
-      under += 1;
+      running += 1;
       try {
         return await reconcile.run(...question);
       } finally {
-        under -= 1;
-        if (under === 0) {
+        running -= 1;
+        if (running === 0) {
           idle.resolve();
           idle = Promise.withResolvers();
         }
@@ -161,7 +161,10 @@ export async function startReconciler(
   t.teardown(close);
   let change = 0;
 
-  async function owe({digest, bytes, mediaType}: ManifestContent, kind: 'add' | 'remove'): Promise<Digest> {
+  async function commitChange(
+    {digest, bytes, mediaType}: ManifestContent,
+    kind: 'add' | 'remove',
+  ): Promise<Digest> {
     const edge = edgeOf({digest, bytes, mediaType});
     if (!edge) throw new Error('a referrer has a subject');
     const at = clock.now() + change++;
@@ -184,14 +187,14 @@ export async function startReconciler(
     route,
     heard,
     tags,
-    pushed: async (referrer) => void (await owe(referrer, 'add')),
-    attach: async (referrer) => reconciler.settle(route, await owe(referrer, 'add')),
-    deleted: async (referrer) => reconciler.settle(route, await owe(referrer, 'remove')),
+    pushed: async (referrer) => void (await commitChange(referrer, 'add')),
+    attach: async (referrer) => reconciler.settle(route, await commitChange(referrer, 'add')),
+    deleted: async (referrer) => reconciler.settle(route, await commitChange(referrer, 'remove')),
     journal: () => metadata.pendingTagChanges(undefined, 1000),
     async later(ms) {
-      const round = idle.promise;
+      const reconciled = idle.promise;
       await clock.advance(ms);
-      await round;
+      await reconciled;
       // The reconciler continues right after the end.
       await new Promise(setImmediate);
     },

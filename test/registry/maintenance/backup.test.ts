@@ -26,13 +26,13 @@ const EMPTY = contentOf(Buffer.from('{}'));
 const HOSTED: BackrefOptions = {registries: [{}]};
 
 const signal = new AbortController().signal;
-const quietly = {signal, progress: () => {}};
+const withoutReports = {signal, progress: () => {}};
 
 const backup = async ({server}: Backref, folder: string) =>
-  (await server.commands()).backup({folder, ...quietly});
+  (await server.commands()).backup({folder, ...withoutReports});
 const restore = async ({server}: Backref, folder: string) =>
-  (await server.commands()).restore({folder, ...quietly});
-const collect = async ({server}: Backref) => (await server.commands()).collect({grace: 0, ...quietly});
+  (await server.commands()).restore({folder, ...withoutReports});
+const collect = async ({server}: Backref) => (await server.commands()).collect({grace: 0, ...withoutReports});
 
 async function setUp(t: ExecutionContext, options = HOSTED) {
   const proxy = await startBackref(t, options);
@@ -155,7 +155,7 @@ test('an image that is pushed, retagged or deleted during a backup does not tear
     const image = images[copied % images.length];
     if (!image) return;
     proxy.clock.move(1);
-    collecting ??= commands.collect({grace: 0, ...quietly});
+    collecting ??= commands.collect({grace: 0, ...withoutReports});
     changes = changes.then(async () => {
       await app.delete(`manifests/${image.image.digest}`);
       await app.delete(`blobs/${image.layer.digest}`);
@@ -379,8 +379,8 @@ test('pending changes of fallback tags are restored, unless the store has newer 
   await put(source.storage.metadata, entry(one, 1));
   await put(source.storage.metadata, entry(two, 2));
   await put(target.storage.metadata, entry(two, 3));
-  await source.maintenance.backup.run({folder, ...quietly});
-  await target.maintenance.restore.run({folder, ...quietly});
+  await source.maintenance.backup.run({folder, ...withoutReports});
+  await target.maintenance.restore.run({folder, ...withoutReports});
   t.deepEqual(await target.storage.metadata.tagJournal(repository, subject), [entry(one, 1), entry(two, 3)]);
 });
 
@@ -395,7 +395,9 @@ test('a disk without enough space is named before anything is copied', async (t)
     registries: () => ({all: [{name: 'docker.io'}]}) as unknown as Registries,
     freeBytes: async () => 1001,
   });
-  await t.throwsAsync(small.run({folder, ...quietly}), {message: /its blobs need 1002 bytes, 1001 are free/});
+  await t.throwsAsync(small.run({folder, ...withoutReports}), {
+    message: /its blobs need 1002 bytes, 1001 are free/,
+  });
   t.false((await storage.metadata.blobStore()).hasBlobs);
 
   await proxy.server.close();
@@ -408,7 +410,7 @@ test('a disk without enough space is named before anything is copied', async (t)
     backupFolder: (path) => withFreeBytes(source.storage.backupFolder(path), 1001),
   });
   const elsewhere = join(await createFolder(t), 'full');
-  await t.throwsAsync(full.run({folder: elsewhere, ...quietly}), {
+  await t.throwsAsync(full.run({folder: elsewhere, ...withoutReports}), {
     message: /no space for this backup: 1002 bytes are to be copied, 1001 are free/,
   });
 });

@@ -10,7 +10,7 @@ import {randomBlob} from '../../support/content.ts';
 const HOUR = 3_600_000;
 
 /** A server whose hourly work the test starts. */
-async function startHourly(t: ExecutionContext) {
+async function startWithHourlyWork(t: ExecutionContext) {
   const clock = createMovableClock();
   let hourly: (() => void)[] = [];
   const proxy = await startBackref(t, {
@@ -26,12 +26,12 @@ async function startHourly(t: ExecutionContext) {
       },
     },
   });
-  const anHourIsOver = () => {
+  const runHourlyWork = () => {
     const due = hourly;
     hourly = [];
     for (const call of due) call();
   };
-  return {proxy, clock, anHourIsOver};
+  return {proxy, clock, runHourlyWork};
 }
 
 /** Leaves a spool, as a killed process does. */
@@ -49,19 +49,19 @@ async function gone(path: string): Promise<void> {
 const beginning = `sha256-${encodedOf(digestOf(Buffer.from('wanted once')))}.part`;
 
 test('abandoned spools are removed while the server runs', async (t) => {
-  const {proxy, clock, anHourIsOver} = await startHourly(t);
+  const {proxy, clock, runHourlyWork} = await startWithHourlyWork(t);
   const left = [await leave(proxy, beginning), await leave(proxy, `upload-${createUploadId()}.part`)];
   clock.move(DAY + HOUR);
   const young = await leave(proxy, `upload-${createUploadId()}.part`);
   const now = new Date(clock.now());
   await utimes(young, now, now);
-  anHourIsOver();
+  runHourlyWork();
   for (const path of left) await gone(path);
   t.true(existsSync(young));
 });
 
 test('abandoned spools are removed at the start', async (t) => {
-  const {proxy, clock} = await startHourly(t);
+  const {proxy, clock} = await startWithHourlyWork(t);
   const left = await leave(proxy, `upload-${createUploadId()}.part`);
   clock.move(DAY + HOUR);
   await proxy.restart();
@@ -70,7 +70,7 @@ test('abandoned spools are removed at the start', async (t) => {
 });
 
 test('an upload whose client only asks for its state keeps its bytes', async (t) => {
-  const {proxy, clock, anHourIsOver} = await startHourly(t);
+  const {proxy, clock, runHourlyWork} = await startWithHourlyWork(t);
   const blob = randomBlob(1000);
   const half = blob.bytes.subarray(0, 500);
   const begun = await proxy.ask('/v2/team/app/blobs/uploads/', {
@@ -84,7 +84,7 @@ test('an upload whose client only asks for its state keeps its bytes', async (t)
     clock.move(DAY / 2);
     t.is((await proxy.ask(path)).headers.range, '0-499');
   }
-  anHourIsOver();
+  runHourlyWork();
   await gone(left);
 
   const rest = blob.bytes.subarray(500);

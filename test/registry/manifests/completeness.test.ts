@@ -14,7 +14,7 @@ const manifests = (...numbers: number[]): ReferenceRecord[] => numbers.map(named
 const blobs = (...numbers: number[]): ReferenceRecord[] => numbers.map(named('blob'));
 const range = (length: number, start = 0): number[] => Array.from({length}, (_, index) => start + index);
 
-interface Holding {
+interface StoredContent {
   /** What a manifest names; every manifest that is named is here. */
   names(manifest: number): ReferenceRecord[];
   /** Blobs whose bytes are here. */
@@ -24,21 +24,21 @@ interface Holding {
 }
 
 /** Checks whether manifest 1 is complete, and counts the reads. */
-async function look({names, stored = () => true, linked = () => true}: Holding) {
+async function look({names, stored = () => true, linked = () => true}: StoredContent) {
   const read: number[] = [];
   let turns = 0;
-  let inTurn = 0;
+  let readInTurn = 0;
   let mostInTurn = 0;
   const count = (digest: Digest): number => {
-    inTurn += 1;
-    mostInTurn = Math.max(mostInTurn, inTurn);
+    readInTurn += 1;
+    mostInTurn = Math.max(mostInTurn, readInTurn);
     read.push(numberOf(digest));
     return numberOf(digest);
   };
   let ended = false;
   const watch = (): void => {
     turns += 1;
-    inTurn = 0;
+    readInTurn = 0;
     if (!ended) setImmediate(watch);
   };
   setImmediate(watch);

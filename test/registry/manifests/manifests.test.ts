@@ -266,17 +266,19 @@ test('a miss that cannot be filled is 503 with Retry-After and the reason, never
 test('a miss during a rate limit is 503, or 429 by option', async (t) => {
   const limited = {request: GET_TAG, answer: {status: 429, headers: {'retry-after': '30'}}};
   const upstream = await createScriptedUpstream(t, [limited, limited]);
-  const polite = await startBackref(t, {registries: [upstream]});
-  const unavailable = await polite.ask(PATH);
+  const byDefault = await startBackref(t, {registries: [upstream]});
+  const unavailable = await byDefault.ask(PATH);
   t.is(unavailable.status, 503);
   t.is(unavailable.headers['retry-after'], '30');
-  polite.clock.move(10_000);
-  const other = await polite.ask('/v2/other/manifests/1');
+  byDefault.clock.move(10_000);
+  const other = await byDefault.ask('/v2/other/manifests/1');
   t.is(other.status, 503);
   t.is(other.headers['retry-after'], '20');
   t.regex(String(other.body), /limits our rate \(429\); set upstream\.credentials/);
-  const frank = await startBackref(t, {registries: [{url: upstream.url, upstream: {rateLimitStatus: 429}}]});
-  const tooMany = await frank.ask(PATH);
+  const with429 = await startBackref(t, {
+    registries: [{url: upstream.url, upstream: {rateLimitStatus: 429}}],
+  });
+  const tooMany = await with429.ask(PATH);
   t.is(tooMany.status, 429);
   t.like(tooMany.json(), {errors: [{code: 'TOOMANYREQUESTS'}]});
 });

@@ -69,7 +69,7 @@ async function* streamOf(pieces: readonly Uint8Array[]): AsyncGenerator<Uint8Arr
 export const placed = (bytes: Uint8Array, start: number): Chunk =>
   chunkOf(bytes, {length: bytes.length, range: {start, end: start + bytes.length - 1}});
 
-export const nothingMore = (): Chunk => chunkOf([], {length: 0});
+export const noMoreBytes = (): Chunk => chunkOf([], {length: 0});
 
 /** Begins an upload in this repository. */
 export async function begun({push}: Hosted, route: Route): Promise<UploadId> {

@@ -4,7 +4,7 @@ import {DOCKER_MANIFEST, OCI_INDEX} from '../../../src/oci/media-type.ts';
 import {
   type Backref,
   createMovableClock,
-  type Got,
+  type ProxyAnswer,
   type RegistryOverrides,
   startBackref,
 } from '../../support/backref.ts';
@@ -48,7 +48,7 @@ const referrers = async (proxy: Backref, subject: ManifestContent = image): Prom
   const {json} = await proxy.ask(`/v2/app/referrers/${subject.digest}`);
   return (json() as {manifests: {digest: string}[]}).manifests.map(({digest}) => digest);
 };
-const codeOf = ({json}: Got) => (json() as {errors: {code: string; message: string}[]}).errors[0];
+const codeOf = ({json}: ProxyAnswer) => (json() as {errors: {code: string; message: string}[]}).errors[0];
 
 /** The upstream accepts a manifest. */
 const takes = (reference: string, headers: Record<string, string> = {}): Expectation => ({

@@ -14,14 +14,14 @@ import {descriptorOf, fallbackTagOf, indexBytes, referrerOf} from '../../support
 const image = plainManifest();
 
 /** A clock by which a tag is checked again at once, and which never reaches a time limit. */
-const hurried = () => waiting(createMovableClock(), (ms) => (ms <= 2000 ? ms / 100 : 10 * ms));
+const fasterClock = () => waiting(createMovableClock(), (ms) => (ms <= 2000 ? ms / 100 : 10 * ms));
 
 async function start(t: ExecutionContext, options: {referrers?: boolean} = {}) {
   const registry = await startLegacy(t, image, options);
   const upstream = {timeouts: {connect: 60_000, headers: 5000, idle: 30_000}};
   const proxy = await startBackref(t, {
     registries: [{url: registry.url, push: 'through', library: false, upstream}],
-    clock: hurried(),
+    clock: fasterClock(),
   });
   return {registry, proxy};
 }

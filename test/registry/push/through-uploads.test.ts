@@ -1,5 +1,5 @@
 import test, {type ExecutionContext} from 'ava';
-import {type Backref, type Got, type RegistryOverrides, startBackref} from '../../support/backref.ts';
+import {type Backref, type ProxyAnswer, type RegistryOverrides, startBackref} from '../../support/backref.ts';
 import {blobAnswer, contentOf, randomBlob} from '../../support/content.ts';
 import {
   BREAK,
@@ -27,10 +27,10 @@ const at = (state: string, offset: number, status = 202) => ({
   headers: {Location: `${UPLOADS}one?_state=${state}`, Range: `0-${Math.max(0, offset - 1)}`},
 });
 
-const codeOf = ({json}: Got) => (json() as {errors: {code: string; message: string}[]}).errors[0];
-const pathOf = ({headers}: Got) => String(headers.location);
+const codeOf = ({json}: ProxyAnswer) => (json() as {errors: {code: string; message: string}[]}).errors[0];
+const pathOf = ({headers}: ProxyAnswer) => String(headers.location);
 
-async function begin(proxy: Backref, query = ''): Promise<Got> {
+async function begin(proxy: Backref, query = ''): Promise<ProxyAnswer> {
   return proxy.ask(`${BEGIN}${query}`, {method: 'POST', headers: {'Content-Length': 0}});
 }
 const chunk = (bytes: Buffer, start: number) => ({

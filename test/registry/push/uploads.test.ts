@@ -14,7 +14,7 @@ import {
   chunkOf,
   createHosted,
   type Hosted,
-  nothingMore,
+  noMoreBytes,
   placed,
   pushBlob,
   refusalOf,
@@ -68,7 +68,7 @@ test('an upload that has ended is unknown', async (t) => {
   for (const work of [
     push.state(route, id, caller),
     push.append(route, id, chunkOf(first), caller),
-    push.finish(route, id, blob.digest, nothingMore(), caller),
+    push.finish(route, id, blob.digest, noMoreBytes(), caller),
     push.cancel(route, id, caller),
   ]) {
     const refusal = await refusalOf(work);
@@ -157,7 +157,7 @@ test('the bytes of a body that broke off stay, and the client continues from the
   t.is((await refusalOf(push.append(route, id, broken, caller))).message, 'the client broke off');
   t.is((await push.state(route, id, caller)).offset, 40_000);
   await push.append(route, id, placed(second, 40_000), caller);
-  await push.finish(route, id, blob.digest, nothingMore(), caller);
+  await push.finish(route, id, blob.digest, noMoreBytes(), caller);
   t.deepEqual(await storedBytes(hosted, blob.digest), blob.bytes);
 });
 
@@ -197,7 +197,7 @@ test('an empty blob can be uploaded', async (t) => {
   const hosted = await createHosted(t);
   const empty = contentOf(Buffer.alloc(0));
   const route = hosted.route();
-  await hosted.push.finish(route, await begun(hosted, route), empty.digest, nothingMore(), caller);
+  await hosted.push.finish(route, await begun(hosted, route), empty.digest, noMoreBytes(), caller);
   t.is((await hosted.store.stat(empty.digest))?.size, 0);
 });
 
@@ -209,7 +209,7 @@ test('an upload continues in another process', async (t) => {
   const route = after.route();
   t.is((await after.push.state(route, id, caller)).offset, 40_000);
   await after.push.append(route, id, placed(second, 40_000), caller);
-  await after.push.finish(route, id, blob.digest, nothingMore(), caller);
+  await after.push.finish(route, id, blob.digest, noMoreBytes(), caller);
   t.deepEqual(await storedBytes(after, blob.digest), blob.bytes);
 });
 
@@ -242,7 +242,7 @@ test('only one request writes an upload at a time; a second one stores nothing',
   t.true((await push.state(route, id, caller)).offset <= 40_000);
   gate.resolve();
   t.is((await writing).offset, 100_000);
-  await push.finish(route, id, blob.digest, nothingMore(), caller);
+  await push.finish(route, id, blob.digest, noMoreBytes(), caller);
   t.deepEqual(await storedBytes(hosted, blob.digest), blob.bytes);
 });
 
@@ -369,14 +369,14 @@ test('abandoned uploads are removed with their bytes; one that is being written 
   const writing = push.append(route, slow, {length: undefined, range: undefined, bytes: body()}, caller);
   await reading.promise;
   clock.move(DAY);
-  const lately = await begun(hosted, route);
+  const recent = await begun(hosted, route);
   const removed = await uploads.sweep(clock.now() - 1000);
   t.deepEqual(removed.map(({id}) => id).sort(), [idle, bare].sort());
   t.deepEqual(await uploads.sweep(clock.now() - 1000), []);
   gate.resolve();
   t.is((await writing).offset, 100_000);
-  await push.finish(route, slow, blob.digest, nothingMore(), caller);
-  t.is((await push.state(route, lately, caller)).offset, 0);
+  await push.finish(route, slow, blob.digest, noMoreBytes(), caller);
+  t.is((await push.state(route, recent, caller)).offset, 0);
   t.is((await refusalOf(push.state(route, idle, caller))).code, 'BLOB_UPLOAD_UNKNOWN');
 });
 
@@ -391,7 +391,7 @@ test('asking for the state of an upload keeps it alive', async (t) => {
 
 /** A disk that has space for this many bytes of each spool. */
 const smallDisk =
-  (room: number) =>
+  (capacity: number) =>
   (real: Spools): Spools => ({
     ...real,
     async open(key) {
@@ -399,7 +399,7 @@ const smallDisk =
       return Object.create(spool, {
         append: {
           async value(bytes: Uint8Array) {
-            if (spool.size + bytes.length <= room) return spool.append(bytes);
+            if (spool.size + bytes.length <= capacity) return spool.append(bytes);
             throw Object.assign(new Error('no space left on device'), {code: 'ENOSPC'});
           },
         },
@@ -415,17 +415,17 @@ test('a full disk is reported, and the upload continues once there is space', as
   t.is(refusal.status, 507);
   t.is(refusal.code, 'UNKNOWN');
   t.is((await hosted.push.state(route, id, caller)).offset, 40_000);
-  const roomy = await createHosted(t, {folder: hosted.folder});
-  await roomy.push.finish(roomy.route(), id, blob.digest, placed(second, 40_000), caller);
-  t.deepEqual(await storedBytes(roomy, blob.digest), blob.bytes);
+  const withSpace = await createHosted(t, {folder: hosted.folder});
+  await withSpace.push.finish(withSpace.route(), id, blob.digest, placed(second, 40_000), caller);
+  t.deepEqual(await storedBytes(withSpace, blob.digest), blob.bytes);
 });
 
 test('a disk that loses bytes without an error is reported as full', async (t) => {
-  const forgetful = (real: Spools): Spools => ({
+  const losingBytes = (real: Spools): Spools => ({
     ...real,
     open: async (key) => Object.create(await real.open(key), {append: {value: async () => {}}}),
   });
-  const hosted = await createHosted(t, {spools: forgetful});
+  const hosted = await createHosted(t, {spools: losingBytes});
   const route = hosted.route();
   const id = await begun(hosted, route);
   const refusal = await refusalOf(hosted.push.append(route, id, chunkOf(first), caller));

@@ -6,7 +6,7 @@ import {
   type Backref,
   createMovableClock,
   DAY,
-  type Got,
+  type ProxyAnswer,
   type RegistryOverrides,
   startBackref,
 } from '../../support/backref.ts';
@@ -53,7 +53,7 @@ const getOf = (
 const tagOf = (entries: readonly unknown[]): Expectation => ({request: TAG, answer: listAnswer(entries)});
 const named = [descriptorOf(sbom), descriptorOf(signature)];
 
-const digests = (got: Got): string[] =>
+const digests = (got: ProxyAnswer): string[] =>
   (got.json() as {manifests: ListedDescriptor[]}).manifests.map(({digest}) => digest);
 
 async function start(t: ExecutionContext, script: Expectation[], overrides: Partial<RegistryOverrides> = {}) {
@@ -69,7 +69,7 @@ async function start(t: ExecutionContext, script: Expectation[], overrides: Part
 const ask = (proxy: Backref, query = '') => proxy.ask(`${PATH}${query}`);
 
 /** Asks while the upstream is down, until the list is served that it gave last: that is answered before it is stored. */
-async function askUntilStored(proxy: Backref): Promise<Got> {
+async function askUntilStored(proxy: Backref): Promise<ProxyAnswer> {
   for (;;) {
     const got = await ask(proxy);
     if (got.status === 200) return got;

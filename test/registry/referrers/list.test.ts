@@ -4,7 +4,7 @@ import {
   type Backref,
   createMovableClock,
   DAY,
-  type Got,
+  type ProxyAnswer,
   type RegistryOverrides,
   startBackref,
   waiting,
@@ -35,8 +35,9 @@ const getOf = (manifest: ManifestContent): Expectation => ({
   answer: manifestAnswer(manifest),
 });
 
-const listed = (got: Got): ListedDescriptor[] => (got.json() as {manifests: ListedDescriptor[]}).manifests;
-const digests = (got: Got): string[] => listed(got).map(({digest}) => digest);
+const listed = (got: ProxyAnswer): ListedDescriptor[] =>
+  (got.json() as {manifests: ListedDescriptor[]}).manifests;
+const digests = (got: ProxyAnswer): string[] => listed(got).map(({digest}) => digest);
 
 async function start(
   t: ExecutionContext,
@@ -352,7 +353,7 @@ test('a stored referrer that a complete answer lacks is asked about, and dropped
 });
 
 /** A referrer of ours that the whole list lacks, whose HEAD is answered with 404 when `release` is called. */
-async function startDoubting(t: ExecutionContext, overrides: Partial<RegistryOverrides> = {}) {
+async function startUnlisted(t: ExecutionContext, overrides: Partial<RegistryOverrides> = {}) {
   const asked = Promise.withResolvers<void>();
   const held = Promise.withResolvers<void>();
   const {proxy, upstream} = await start(
@@ -378,7 +379,7 @@ async function startDoubting(t: ExecutionContext, overrides: Partial<RegistryOve
 }
 
 test('a referrer that is pushed through while the upstream says that it lacks it stays listed', async (t) => {
-  const {proxy, upstream, list, release} = await startDoubting(t, {push: 'through'});
+  const {proxy, upstream, list, release} = await startUnlisted(t, {push: 'through'});
   upstream.expect({
     request: `PUT /v2/${REPOSITORY}/manifests/${sbom.digest}`,
     answer: {status: 201, headers: {'Docker-Content-Digest': sbom.digest}},
@@ -412,7 +413,7 @@ test('a referrer that cannot be asked about does not keep a deleted one on the l
 });
 
 test('a server that ends while it asks about a referrer drops nothing afterwards, and nothing fails', async (t) => {
-  const {proxy, list, release} = await startDoubting(t, {});
+  const {proxy, list, release} = await startUnlisted(t, {});
   const failed: unknown[] = [];
   proxy.server.events.on('background.failed', (event) => failed.push(event));
   list.catch(() => undefined);
@@ -507,9 +508,9 @@ test('an upstream that has the API and once answers as if it did not is asked ag
   await ask(proxy);
   proxy.clock.move(MINUTE);
   upstream.expect({request: API, answer: {status: 404}});
-  const doubtful = await ask(proxy);
-  t.deepEqual(digests(doubtful), [sbom.digest]);
-  t.regex(String(doubtful.headers.warning), /^299 /);
+  const contradicting = await ask(proxy);
+  t.deepEqual(digests(contradicting), [sbom.digest]);
+  t.regex(String(contradicting.headers.warning), /^299 /);
   upstream.expect({request: API, answer: {status: 404}}, noTag, {
     request: `HEAD /v2/${REPOSITORY}/manifests/${sbom.digest}`,
     answer: {status: 404},

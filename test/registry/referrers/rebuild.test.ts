@@ -81,20 +81,20 @@ test('an intact index is left as it is', async (t) => {
 test('edges that no manifest makes are removed, and damaged ones are repaired in place', async (t) => {
   const proxy = await pulled(t, all);
   const before = await rowsOf(proxy, subjects);
-  const stray = imageManifest();
+  const absent = imageManifest();
   damage(
     proxy,
     `
     update referrer set descriptor = '{}', artifact_type = 'x/y' where seq = 2;
-    insert into referrer select repository, subject, 90, '${stray.digest}', '', '{}', 'content', 0
+    insert into referrer select repository, subject, 90, '${absent.digest}', '', '{}', 'content', 0
       from referrer where seq = 1;
-    insert into referrer select repository, '${stray.digest}', 91, digest, '', '{}', 'content', 0
+    insert into referrer select repository, '${absent.digest}', 91, digest, '', '{}', 'content', 0
       from referrer where seq = 1 limit 1;
     `,
   );
   t.deepEqual((await reindex(proxy)).result, {manifests: 32, edges: 30, removed: 3});
   t.deepEqual(await rowsOf(proxy, subjects), before);
-  t.deepEqual(await rowsOf(proxy, [stray]), [[]]);
+  t.deepEqual(await rowsOf(proxy, [absent]), [[]]);
 });
 
 test('a lost row of a list is restored, and a lost referrer is appended', async (t) => {
@@ -111,9 +111,12 @@ test('a lost row of a list is restored, and a lost referrer is appended', async 
 });
 
 test('referrers that only the upstream listed stay, and so does its list', async (t) => {
-  const told = referrerOf(one);
+  const upstreamOnly = referrerOf(one);
   const upstream = await createScriptedUpstream(t, [
-    {request: `GET /v2/library/app/referrers/${one.digest}`, answer: listAnswer([descriptorOf(told)])},
+    {
+      request: `GET /v2/library/app/referrers/${one.digest}`,
+      answer: listAnswer([descriptorOf(upstreamOnly)]),
+    },
   ]);
   const proxy = await startBackref(t, {registries: [{url: upstream.url, referrers: {mode: 'api'}}]});
   const list = () => proxy.ask(`/v2/app/referrers/${one.digest}`);

@@ -1,5 +1,5 @@
 import test, {type ExecutionContext} from 'ava';
-import {DAY, type Got, startBackref} from '../../support/backref.ts';
+import {DAY, type ProxyAnswer, startBackref} from '../../support/backref.ts';
 import {
   createScriptedUpstream,
   type Expectation,
@@ -15,8 +15,8 @@ const listAnswer = (tags: readonly string[] | null, link?: string): ScriptedAnsw
   body: JSON.stringify({name: 'library/app', tags}),
 });
 const listed = (tags: readonly string[] | null): Expectation => ({request: FIRST, answer: listAnswer(tags)});
-const tagsOf = ({json}: Got) => (json() as {tags: string[]}).tags;
-const codeOf = ({json}: Got) => (json() as {errors: {code: string}[]}).errors[0]?.code;
+const tagsOf = ({json}: ProxyAnswer) => (json() as {tags: string[]}).tags;
+const codeOf = ({json}: ProxyAnswer) => (json() as {errors: {code: string}[]}).errors[0]?.code;
 
 async function start(t: ExecutionContext, script: Expectation[]) {
   const upstream = await createScriptedUpstream(t, script);
@@ -55,7 +55,7 @@ test('following Link from page to page lists every tag once', async (t) => {
   const seen: string[] = [];
   let path: string | undefined = `${PATH}?n=7`;
   while (path !== undefined) {
-    const got: Got = await proxy.ask(path);
+    const got: ProxyAnswer = await proxy.ask(path);
     seen.push(...tagsOf(got));
     path = /^<([^>]*)>/.exec(String(got.headers['link']))?.[1];
   }

@@ -398,6 +398,6 @@ test('no event and no error contains a secret', async (t) => {
     await failureOf(client.headManifest(repository, latest, caller)),
     await failureOf(client.headManifest(repository, latest, caller)),
   ];
-  const told = inspect([failures, heard], {depth: 12, showHidden: true, getters: true});
-  for (const secret of ['T-SECRET', 'hush', BASIC]) t.false(told.includes(secret), secret);
+  const printed = inspect([failures, heard], {depth: 12, showHidden: true, getters: true});
+  for (const secret of ['T-SECRET', 'hush', BASIC]) t.false(printed.includes(secret), secret);
 });

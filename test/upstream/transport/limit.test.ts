@@ -22,7 +22,7 @@ function createDemand(wanted: boolean) {
   return demand satisfies Demand;
 }
 
-/** Acquires a slot of the limit; `served` tells whether it has it. */
+/** Acquires a slot of the limit; `served` says whether it has it. */
 function take(limit: ReturnType<typeof createLimit>, demand?: Demand) {
   const taken: {slot: Slot | undefined; error: unknown} = {slot: undefined, error: undefined};
   limit.acquire(never, demand).then(
@@ -39,7 +39,7 @@ function take(limit: ReturnType<typeof createLimit>, demand?: Demand) {
 const settled = () => new Promise(setImmediate);
 
 /** A download that has a slot and releases it when it is interrupted. */
-async function holding(limit: ReturnType<typeof createLimit>, demand: Demand) {
+async function acquireFor(limit: ReturnType<typeof createLimit>, demand: Demand) {
   const slot = await limit.acquire(never, demand);
   const state = {interruptions: 0, slot};
   slot.interruptible(() => {
@@ -79,7 +79,7 @@ test('wanted downloads go before unwanted ones, whatever the order of their requ
 
 test('one unwanted download is interrupted for each wanted one, and no more', async (t) => {
   const limit = createLimit(2);
-  const held = [await holding(limit, createDemand(false)), await holding(limit, createDemand(false))];
+  const held = [await acquireFor(limit, createDemand(false)), await acquireFor(limit, createDemand(false))];
   const wanted = take(limit, createDemand(true));
   await settled();
   t.truthy(wanted.slot);
@@ -112,7 +112,7 @@ test('a download that is slow to release its slot is not interrupted again, and 
 test('a download is not interrupted for an unwanted one, nor while somebody wants it', async (t) => {
   const limit = createLimit(1);
   const demand = createDemand(false);
-  const held = await holding(limit, demand);
+  const held = await acquireFor(limit, demand);
   const waiting = createDemand(false);
   const taken = take(limit, waiting);
   await settled();

@@ -68,20 +68,21 @@ test('a rate limit is reported once for each time that it closes the gate', asyn
     {request: GET, answer: {...LIMITED, before: go.promise}, times: 3},
   ]);
   const {client, heard} = createClient(t, upstream.url, {}, {clock});
-  const told = () => heard.flatMap((one) => (one.name === 'upstream.throttled' ? [one.event] : []));
+  const throttledEvents = () =>
+    heard.flatMap((one) => (one.name === 'upstream.throttled' ? [one.event] : []));
   const ask = () => failureOf(client.getManifest(repository, latest, caller));
   const together = [ask(), ask(), ask()];
   await upstream.received(3);
   go.resolve();
   await Promise.all(together);
   for (let count = 0; count < 5; count++) await ask();
-  t.like(told(), {length: 1, 0: {host: upstream.host, retryAfter: HOUR}});
+  t.like(throttledEvents(), {length: 1, 0: {host: upstream.host, retryAfter: HOUR}});
 
   upstream.expect({request: GET, answer: LIMITED});
   await clock.advance(HOUR);
   await ask();
   await ask();
-  t.is(told().length, 2);
+  t.is(throttledEvents().length, 2);
 });
 
 test('a token service that limits the rate is not asked again either, for any scope', async (t) => {

@@ -84,7 +84,7 @@ function createEndless() {
 }
 
 /** An upstream that answers an upload without reading it, and any other request with 200. */
-async function createHasty(
+async function startEarlyAnswers(
   t: ExecutionContext,
   onUpload: (request: IncomingMessage, response: ServerResponse) => void,
   tls?: {key: string; cert: string},
@@ -140,7 +140,7 @@ test('a client may take its time: no limit applies while its bytes are awaited',
 test('an upstream that accepts no bytes times out, and no more of them are read', async (t) => {
   const clock = createManualClock();
   const {promise: begun, resolve: begin} = Promise.withResolvers<IncomingMessage>();
-  const {url, sockets} = await createHasty(t, begin);
+  const {url, sockets} = await startEarlyAnswers(t, begin);
   const {client} = createClient(t, url, {}, {clock});
   const source = createEndless();
   const failure = failureOf(
@@ -192,7 +192,7 @@ for (const [scheme, tls] of [
       const headers = {'content-type': 'application/json', connection: 'close'};
       response.writeHead(413, headers).end(body, () => request.socket.destroy());
     };
-    const {url, sockets} = await createHasty(t, answer, tls);
+    const {url, sockets} = await startEarlyAnswers(t, answer, tls);
     const {client} = createClient(t, url, {ca: [AUTHORITY]});
     for (let round = 0; round < 20; round++) {
       const source = createEndless();
@@ -208,7 +208,7 @@ for (const [scheme, tls] of [
 }
 
 test('a stalled client does not delay a refusal', async (t) => {
-  const {url} = await createHasty(t, (_, response) => response.writeHead(404).end());
+  const {url} = await startEarlyAnswers(t, (_, response) => response.writeHead(404).end());
   const {client} = createClient(t, url);
   const source = createSource();
   source.put(Buffer.from('a'));
@@ -221,7 +221,7 @@ test('a stalled client does not delay a refusal', async (t) => {
 test('an upstream that accepts before it has read the bytes still gets all of them', async (t) => {
   const received: Buffer[] = [];
   const {promise: whole, resolve} = Promise.withResolvers<void>();
-  const {url} = await createHasty(t, (request, response) => {
+  const {url} = await startEarlyAnswers(t, (request, response) => {
     response.writeHead(202, {location: '/next', range: '0-1'}).flushHeaders();
     request.on('data', (chunk) => received.push(chunk));
     request.on('end', () => {
@@ -243,7 +243,7 @@ test('an upstream that accepts before it has read the bytes still gets all of th
 
 test('a connection that breaks midway is "unreachable", without a retry, and ends the reading', async (t) => {
   let uploads = 0;
-  const {url} = await createHasty(t, (request) => {
+  const {url} = await startEarlyAnswers(t, (request) => {
     uploads++;
     request.once('data', () => request.socket.resetAndDestroy());
   });
@@ -257,7 +257,7 @@ test('a connection that breaks midway is "unreachable", without a retry, and end
 
 test("a client's own fault is passed on unchanged, aborts the upload and frees its slot", async (t) => {
   const aborted: Promise<unknown>[] = [];
-  const {url} = await createHasty(t, (request) => {
+  const {url} = await startEarlyAnswers(t, (request) => {
     request.on('error', () => undefined);
     aborted.push(new Promise((resolve) => void request.on('close', resolve)));
   });
@@ -277,7 +277,7 @@ test("a client's own fault is passed on unchanged, aborts the upload and frees i
 });
 
 test('a body that does not have the announced length is never sent as complete', async (t) => {
-  const {url} = await createHasty(t, () => undefined);
+  const {url} = await startEarlyAnswers(t, () => undefined);
   const {client} = createClient(t, url);
   for (const length of [1, 3]) {
     const source = createSource();

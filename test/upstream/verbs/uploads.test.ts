@@ -95,10 +95,10 @@ test('a mount obtains a token for both repositories, a plain upload for one', as
     {request: mount, sends: {authorization: 'Bearer both'}, answer: created},
   );
   const {client} = createClient(t, upstream.url);
-  const wish = {mount: {digest, from: parseName('team/base')}};
-  t.is(await client.beginUpload(repository, wish, caller), 'mounted');
+  const options = {mount: {digest, from: parseName('team/base')}};
+  t.is(await client.beginUpload(repository, options, caller), 'mounted');
   t.like(await client.beginUpload(repository, {}, caller), {offset: 0});
-  t.is(await client.beginUpload(repository, wish, caller), 'mounted');
+  t.is(await client.beginUpload(repository, options, caller), 'mounted');
 });
 
 test('a mount from a repository that we may not read becomes a plain upload', async (t) => {
@@ -107,8 +107,8 @@ test('a mount from a repository that we may not read becomes a plain upload', as
     {request: `POST ${UPLOADS}`, answer: accepted()},
   ]);
   const {client} = createClient(t, upstream.url);
-  const wish = {mount: {digest, from: parseName('secret')}};
-  t.like(await client.beginUpload(repository, wish, caller), {offset: 0});
+  const options = {mount: {digest, from: parseName('secret')}};
+  t.like(await client.beginUpload(repository, options, caller), {offset: 0});
 });
 
 test('bytes are sent with Content-Range and Content-Length, or chunked when the length is unknown', async (t) => {
