@@ -63,6 +63,9 @@ const STORE_CHECK_INTERVAL_MS = 60_000;
 /** How often what has become due is hashed. */
 const SCRUB_STEP_MS = 60_000;
 const FIND_STORE = 'find the blob store';
+/** How often uses of manifests are written. */
+const USES_INTERVAL_MS = 60_000;
+const COUNT_USES = 'count uses';
 
 /** A server whose storage is open. */
 interface OpenServer {
@@ -215,6 +218,7 @@ class Server implements BackrefServer {
     if (scrub.every > 0) {
       background.every(SCRUB_STEP_MS, 'scrub', (signal) => maintenance.scrub.step(signal));
     }
+    background.every(USES_INTERVAL_MS, COUNT_USES, () => wired.content.uses.flush());
     push.reconciler.start();
   }
 
@@ -233,6 +237,7 @@ class Server implements BackrefServer {
     referrers.prefetch.close();
     await content.fills.close();
     await referrers.lists.close();
+    await content.uses.flush().catch((error) => this.#failed(COUNT_USES, error));
     await storage.close();
     lock.release();
   }

@@ -41,6 +41,7 @@ import {createReferrers} from './registry/referrers/referrers.ts';
 import type {Registries} from './registry/registries.ts';
 import {createTagLists} from './registry/tags/tag-lists.ts';
 import {createTags} from './registry/tags/tags.ts';
+import {createUses} from './registry/uses.ts';
 import {createWriteFence} from './registry/write-fence.ts';
 import type {Storage} from './storage/open.ts';
 import {readVersion} from './version.ts';
@@ -138,7 +139,8 @@ function wireContent(
   });
   const tags = createTags({metadata, pull, negativeCache, writeFence, clock, events});
   const tagLists = createTagLists({metadata, negativeCache, clock, events});
-  const manifests = createManifests({metadata, access, pull, tags, negativeCache, events});
+  const uses = createUses({metadata, clock});
+  const manifests = createManifests({metadata, access, pull, tags, negativeCache, uses, events});
   return {
     writeFence,
     memory,
@@ -150,6 +152,7 @@ function wireContent(
     blobs,
     tags,
     tagLists,
+    uses,
     manifests,
   };
 }

@@ -3,7 +3,13 @@ import {errorCode, isRefusedByDisk} from '../../error-code.ts';
 import type {Events} from '../../events.ts';
 import {algorithmOf, type Digest, digestOfAll} from '../../oci/digest.ts';
 import {type BlobStore, StoreMissing} from '../../storage/blob-store.ts';
-import {type Change, DiskFull, type Metadata, type Origin} from '../../storage/metadata.ts';
+import {
+  type Change,
+  DiskFull,
+  type Metadata,
+  type Origin,
+  type Precondition,
+} from '../../storage/metadata.ts';
 import type {Spool} from '../../storage/spool.ts';
 import {createKeyedMutex, type KeyedMutex} from '../keyed.ts';
 
@@ -34,6 +40,11 @@ export interface BlobLifecycle {
   isUnrecorded(digest: Digest): Promise<boolean>;
   /** Removes a blob's bytes unless a repository is linked to it. @returns whether it did */
   delete(digest: Digest): Promise<boolean>;
+  /**
+   * Removes the bytes of a copy that no stored manifest names. The repositories' links to it stay: they are permission to
+   * fetch it again. @returns whether it did; @throws DiskFull when the disk has no space for the record of it
+   */
+  evict(digest: Digest): Promise<boolean>;
   /** Removes the bytes of a blob that has no row, as a process that died may have left them. @returns whether it did */
   deleteOrphan(digest: Digest): Promise<boolean>;
 }
@@ -129,19 +140,27 @@ class StoredBlobs implements BlobLifecycle {
     });
   }
 
-  /** Marks the row first, so that a process that dies in between leaves a row that says what was begun. */
   delete(digest: Digest): Promise<boolean> {
-    return this.#mutex.run(digest, async () => {
-      const marked =
-        (await this.#isMarked(digest)) ||
-        (await this.#metadata.commit([{type: 'blob.deleting', digest}], [{type: 'blob.unlinked', digest}]));
-      if (marked) await this.#removeMarked(digest);
-      return marked;
-    });
+    return this.#remove(digest, {type: 'blob.unlinked', digest});
+  }
+
+  evict(digest: Digest): Promise<boolean> {
+    return this.#remove(digest, {type: 'blob.unneeded', digest});
   }
 
   deleteOrphan(digest: Digest): Promise<boolean> {
     return this.#mutex.run(digest, () => this.#removeUnrecorded(digest));
+  }
+
+  /** Marks the row first, so that a process that dies in between leaves a row that says what was begun. */
+  #remove(digest: Digest, terms: Precondition): Promise<boolean> {
+    return this.#mutex.run(digest, async () => {
+      const marked =
+        (await this.#isMarked(digest)) ||
+        (await this.#metadata.commit([{type: 'blob.deleting', digest}], [terms]));
+      if (marked) await this.#removeMarked(digest);
+      return marked;
+    });
   }
 
   /** Compares the row with what the disk has. */

@@ -15,6 +15,7 @@ import type {ManifestPull, Pulled} from '../pull/manifest.ts';
 import {reportUnkept} from '../store-if-space.ts';
 import {claimedType} from '../stored-manifest.ts';
 import type {Resolution, TagOptions, Tags} from '../tags/tags.ts';
+import type {Uses} from '../uses.ts';
 import {isComplete} from './completeness.ts';
 
 export interface ManifestFound {
@@ -47,6 +48,7 @@ export interface ManifestsParts {
   pull: ManifestPull;
   tags: Tags;
   negativeCache: NegativeCache;
+  uses: Uses;
   events: Events;
 }
 
@@ -58,14 +60,16 @@ class PulledManifests implements Manifests {
   readonly #pull: ManifestPull;
   readonly #tags: Tags;
   readonly #negativeCache: NegativeCache;
+  readonly #uses: Uses;
   readonly #events: Events;
 
-  constructor({metadata, access, pull, tags, negativeCache, events}: ManifestsParts) {
+  constructor({metadata, access, pull, tags, negativeCache, uses, events}: ManifestsParts) {
     this.#metadata = metadata;
     this.#access = access;
     this.#pull = pull;
     this.#tags = tags;
     this.#negativeCache = negativeCache;
+    this.#uses = uses;
     this.#events = events;
   }
 
@@ -88,6 +92,7 @@ class PulledManifests implements Manifests {
   #serve<Found extends ManifestFound>(route: Route, find: () => Promise<Found>): Promise<Found> {
     return toOciErrors(route, async () => {
       const found = await find();
+      this.#uses.record(route.repository, found.digest);
       const {registry, name: repository} = route.repository;
       this.#events.emit('manifest.served', {registry, repository, outcome: outcomeOf(found.report)});
       return found;

@@ -4,7 +4,7 @@ import type {Events} from '../../events.ts';
 import type {Descriptor} from '../../oci/descriptor.ts';
 import {type Digest, isDigest} from '../../oci/digest.ts';
 import {distinctReferrers, type SkippedReferrer} from '../../oci/referrers.ts';
-import {fullReference, type Metadata, type Precondition} from '../../storage/metadata.ts';
+import {fullReference, type Metadata, type Precondition, type RepositoryKey} from '../../storage/metadata.ts';
 import {isLater} from '../freshness.ts';
 import type {Route} from '../namespace.ts';
 import {storeIfSpace} from '../store-if-space.ts';
@@ -32,6 +32,8 @@ export interface ListRecords {
   isEmpty(route: Route, subject: Digest, checkedAt: number): Promise<boolean>;
   /** A referrer was deleted through us. */
   deleted(route: Route, referrer: Digest): void;
+  /** A manifest was evicted, and with it what the metadata knew of its list. */
+  evicted(repository: RepositoryKey, subject: Digest): void;
   /** A referrer was pushed through us. */
   pushed(route: Route, referrer: Digest): void;
 }
@@ -129,6 +131,14 @@ class StoredListRecords implements ListRecords {
     this.#deleted.set(keyOf(route, referrer), this.#parts.clock.monotonic());
     // Its subject is not known here, so it may have been the last one of any list.
     this.#occupied.clear();
+  }
+
+  evicted(repository: RepositoryKey, subject: Digest): void {
+    const key = fullReference(repository, subject);
+    // An empty list from before would now hide the referrers that the stored one had.
+    this.#unstored.delete(key);
+    this.#partial.delete(key);
+    this.#occupied.delete(key);
   }
 
   pushed(route: Route, referrer: Digest): void {

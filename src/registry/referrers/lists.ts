@@ -4,7 +4,7 @@ import type {Events} from '../../events.ts';
 import type {Descriptor} from '../../oci/descriptor.ts';
 import type {Digest} from '../../oci/digest.ts';
 import type {SkippedReferrer} from '../../oci/referrers.ts';
-import {DiskFull, type Metadata} from '../../storage/metadata.ts';
+import {DiskFull, type Metadata, type RepositoryKey} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import {ageOf, type CacheReport, freshness, HIT, PARTIAL, staleReport, type TagPolicy} from '../freshness.ts';
 import type {Memory} from '../memory.ts';
@@ -30,6 +30,8 @@ export interface ReferrerLists {
   ready(route: Route, subject: Digest, caller: Caller): Promise<Omit<ListAnswer, 'unwritten'>>;
   /** A referrer was deleted through us: an earlier answer, or a stale one, does not bring it back. */
   deleted(route: Route, referrer: Digest): void;
+  /** These manifests were evicted: what is remembered of their lists is forgotten as well. */
+  evicted(repository: RepositoryKey, digests: readonly Digest[]): void;
   /** A referrer was pushed through us: for a while, its absence from the upstream's list is not questioned. */
   pushed(route: Route, referrer: Digest): void;
   /** Stores what was learned so far, and nothing after that. Resolves when that has ended, even if it failed. */
@@ -136,6 +138,10 @@ class CachedReferrerLists implements ReferrerLists {
 
   deleted(route: Route, referrer: Digest): void {
     this.#records.deleted(route, referrer);
+  }
+
+  evicted(repository: RepositoryKey, digests: readonly Digest[]): void {
+    for (const digest of digests) this.#records.evicted(repository, digest);
   }
 
   pushed(route: Route, referrer: Digest): void {

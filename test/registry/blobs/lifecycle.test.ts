@@ -155,3 +155,61 @@ test('a lost copy counts as absent also while its disk is read-only', async (t) 
   t.is(await lifecycle.stored(digest), undefined);
   t.truthy(await store.stat(digest), 'the file waits for garbage collection');
 });
+
+test('evicting a copy removes bytes and row, and leaves the permission to fetch it again', async (t) => {
+  const {metadata, store, lifecycle, keep} = await setUp(t);
+  const repository = {registry: 'docker.io', name: parseName('team/app')};
+  const link = {
+    type: 'blob.link',
+    repository,
+    digest,
+    size: bytes.length,
+    origin: 'upstream',
+    at: 1,
+  } as const;
+  await keep(bytes);
+  await metadata.commit([link]);
+  t.true(await lifecycle.evict(digest));
+  t.is(await metadata.blob(digest), undefined);
+  t.is(await store.stat(digest), undefined);
+  t.like(await metadata.blobLink(repository, digest), {origin: 'upstream', size: bytes.length});
+
+  await keep(bytes);
+  t.is(await lifecycle.stored(digest), bytes.length);
+});
+
+test('a blob that was pushed here, or that a stored manifest names, is not evicted', async (t) => {
+  const {metadata, store, lifecycle, keep} = await setUp(t);
+  const repository = {registry: 'docker.io', name: parseName('team/app')};
+  const [pushed, named] = [Buffer.from('pushed'), Buffer.from('named')];
+  for (const each of [pushed, named]) await keep(each);
+  const manifest = Buffer.from('manifest');
+  await metadata.commit([
+    {type: 'blob.link', repository, digest: digestOf(pushed), size: 6, origin: 'local', at: 1},
+    {
+      type: 'manifest.put',
+      repository,
+      digest: digestOf(manifest),
+      mediaType: 'text/any',
+      bytes: manifest,
+      edge: undefined,
+      references: [{digest: digestOf(named), size: 5, kind: 'blob'}],
+      origin: 'upstream',
+      at: 1,
+    },
+  ]);
+  for (const each of [pushed, named]) {
+    t.false(await lifecycle.evict(digestOf(each)));
+    t.like(await metadata.blob(digestOf(each)), {state: 'ready'});
+    t.truthy(await store.stat(digestOf(each)));
+  }
+});
+
+test('an eviction that a process began is ended by the next one', async (t) => {
+  const {metadata, store, lifecycle, keep} = await setUp(t);
+  await keep(bytes);
+  await metadata.commit([{type: 'blob.deleting', digest}]);
+  t.true(await lifecycle.evict(digest));
+  t.is(await metadata.blob(digest), undefined);
+  t.is(await store.stat(digest), undefined);
+});

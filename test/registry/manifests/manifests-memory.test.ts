@@ -9,6 +9,7 @@ import {createMemory} from '../../../src/registry/memory.ts';
 import {createNegativeCache} from '../../../src/registry/negative-cache.ts';
 import {createManifestPull, type ManifestPull} from '../../../src/registry/pull/manifest.ts';
 import {createTags} from '../../../src/registry/tags/tags.ts';
+import {createUses} from '../../../src/registry/uses.ts';
 import {createWriteFence} from '../../../src/registry/write-fence.ts';
 import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
 import {createMovableClock} from '../../support/backref.ts';
@@ -49,7 +50,8 @@ async function setUp(t: ExecutionContext) {
   };
   const tags = createTags({metadata, pull, negativeCache, writeFence, clock, events});
   const access = createAccess({metadata, memory, clock, events});
-  const manifests = createManifests({metadata, access, pull, tags, negativeCache, events});
+  const uses = createUses({metadata, clock});
+  const manifests = createManifests({metadata, access, pull, tags, negativeCache, uses, events});
   const route = {registry, repository, asked: repository.name};
   return (reference: Reference) => manifests.get(route, reference, ANONYMOUS, {noCache: false});
 }

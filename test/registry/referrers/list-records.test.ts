@@ -3,6 +3,7 @@ import test, {type ExecutionContext} from 'ava';
 import {createEvents} from '../../../src/events.ts';
 import {parseDigest} from '../../../src/oci/digest.ts';
 import {parseName} from '../../../src/oci/name.ts';
+import {edgeOf} from '../../../src/oci/referrers.ts';
 import {createListRecords, type Learned} from '../../../src/registry/referrers/list-records.ts';
 import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
 import {createMovableClock} from '../../support/backref.ts';
@@ -48,6 +49,25 @@ async function setUp(t: ExecutionContext) {
       await metadata.commit([{type: 'manifest.delete', repository, digest}]);
       records.deleted(route, parseDigest(digest));
     },
+    evict: async () => {
+      const {digest} = subject;
+      await metadata.commit([{type: 'manifest.evict', repository, root: digest, digest, at: clock.now()}]);
+      records.evicted(repository, digest);
+    },
+    pull: ({digest, mediaType, bytes}: ManifestContent) =>
+      metadata.commit([
+        {
+          type: 'manifest.put',
+          repository,
+          digest,
+          mediaType,
+          bytes,
+          edge: edgeOf({digest, mediaType, bytes}),
+          references: [],
+          origin: 'upstream',
+          at: clock.now(),
+        },
+      ]),
     skipped: () => records.skipped(route, subject.digest),
     listed: async () =>
       (await metadata.referrers(repository, subject.digest, {limit: 10})).map(({digest}) => digest),
@@ -113,4 +133,25 @@ test('a list is empty as soon as its last referrer was deleted through us', asyn
   t.false(await isEmpty());
   await remove(older);
   t.true(await isEmpty());
+});
+
+test('an empty list from before the first referrer does not come back when the subject is evicted', async (t) => {
+  const {keep, checkedAfter, listed, pull, evict} = await setUp(t);
+  await keep(0, []);
+  t.is(await checkedAfter(), 0, 'it is only remembered');
+  await pull(subject);
+  await keep(1000, [older]);
+  await evict();
+  t.deepEqual(await listed(), []);
+  t.is(await checkedAfter(), undefined, 'the list is asked for again');
+});
+
+test('a list that was incomplete before its subject was evicted is unknown as a whole', async (t) => {
+  const {keep, checkedAfter, skipped, pull, evict} = await setUp(t);
+  await pull(subject);
+  await keep(0, [older]);
+  await keep(1000, [older], {skipped: [{digest: newer.digest, reason: 'refused'}]});
+  await evict();
+  t.deepEqual(skipped(), []);
+  t.is(await checkedAfter(), undefined);
 });
