@@ -8,6 +8,7 @@ const PORTS = [
   'src/storage/backup-folder.ts',
   'src/storage/blob-store.ts',
   'src/storage/coordination.ts',
+  'src/storage/disk.ts',
   'src/storage/metadata.ts',
   'src/storage/spool.ts',
   'src/upstream/port.ts',
@@ -51,6 +52,7 @@ const RULES: Record<string, Rule> = {
     imports: [
       'src/storage/backup-folder.ts',
       'src/storage/blob-store.ts',
+      'src/storage/disk.ts',
       'src/storage/spool.ts',
       'src/oci/',
       'src/error-code.ts',

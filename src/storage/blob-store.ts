@@ -41,6 +41,13 @@ export interface BlobStore {
    * @returns the number removed
    */
   expireSetAside(before: number): Promise<number>;
+  /** What the damaged bytes that were set aside take up on the disk, in bytes. */
+  bytesSetAside(): Promise<{[Of in Origin]: number}>;
+  /**
+   * Removes copies (origin `upstream`) that were set aside, oldest first, until so many bytes are free or none are left.
+   * @returns the bytes that this made free
+   */
+  dropSetAside(bytes: number): Promise<number>;
   /** All stored blobs in the order of their digests, from the one after `after` on. */
   list(after?: Digest): AsyncIterable<ListedBlob>;
 }

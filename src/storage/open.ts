@@ -6,9 +6,11 @@ import type {BackupFolder} from './backup-folder.ts';
 import type {BlobStore} from './blob-store.ts';
 import {createLeases, createProcessClaims} from './claims.ts';
 import type {Coordination} from './coordination.ts';
+import type {Disk} from './disk.ts';
 import {type FolderLock, Occupied} from './folder-lock.ts';
 import {createBackupFolder} from './fs/backup-folder.ts';
 import {createFsBlobStore} from './fs/blob-store.ts';
+import {createFsDisk} from './fs/disk.ts';
 import {freeSpace} from './fs/files.ts';
 import {createSpools} from './fs/spools.ts';
 import type {Metadata} from './metadata.ts';
@@ -27,6 +29,7 @@ export interface Storage {
   readonly leases: Coordination;
   /** Opens the folder of a backup. @param path absolute */
   backupFolder(path: string): BackupFolder;
+  readonly disk: Disk;
   /** Bytes left on the disk of the blobs. @throws the system's error */
   freeBlobBytes(): Promise<number>;
   /** Bytes left on the fullest of the disks that are used. @throws the system's error */
@@ -56,6 +59,7 @@ export async function openStorage(
     claims: createProcessClaims(),
     leases: createLeases({metadata, owner, clock}),
     backupFolder: createBackupFolder,
+    disk: createFsDisk({blobs: blobs.path, database: path}),
     freeBlobBytes: () => freeSpace(blobs.path),
     freeBytes: async () => Math.min(...(await Promise.all([blobs.path, dirname(path)].map(freeSpace)))),
     close: () => metadata.close(),

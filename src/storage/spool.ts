@@ -36,6 +36,8 @@ export interface Spools {
   open(key: SpoolKey): Promise<Spool>;
   /** Removes a spool. Does nothing when there is none. @throws Error while it is open */
   remove(key: SpoolKey): Promise<void>;
+  /** What the spools that are not open take up on the disk, in bytes. */
+  idleBytes(): Promise<number>;
   /**
    * Removes the spools that are not open and have not grown since `before` (milliseconds since the epoch), except those
    * of uploads under way. Others may open and remove spools meanwhile.

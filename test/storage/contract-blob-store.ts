@@ -198,6 +198,21 @@ export function blobStoreContract(test: TestFn, create: (t: ExecutionContext) =>
     t.is(await store.expireSetAside(Date.now() + 60_000), 0);
   });
 
+  test('blobs: what was set aside is counted in blocks, and its copies can be removed for their room', async (t) => {
+    const {spools, store} = await setUp(t);
+    t.deepEqual(await store.bytesSetAside(), {upstream: 0, local: 0});
+    for (const origin of ['upstream', 'upstream', 'local'] as const) {
+      const content = randomBytes(5000);
+      await publish(store, spools, digestOf(content), content);
+      await store.setAside(digestOf(content), origin);
+    }
+    t.deepEqual(await store.bytesSetAside(), {upstream: 2 * 8192, local: 8192});
+    t.is(await store.dropSetAside(0), 0);
+    t.is(await store.dropSetAside(1), 8192, 'one is enough');
+    t.is(await store.dropSetAside(1_000_000), 8192, 'what was pushed here stays');
+    t.deepEqual(await store.bytesSetAside(), {upstream: 0, local: 8192});
+  });
+
   test('blobs: the list is ordered by digest, and can continue after any of them', async (t) => {
     const {spools, store} = await setUp(t);
     t.deepEqual(await Array.fromAsync(store.list()), []);
@@ -263,6 +278,8 @@ export function blobStoreContract(test: TestFn, create: (t: ExecutionContext) =>
       await t.throwsAsync(() => each.delete(digest), missing);
       await t.throwsAsync(() => each.setAside(digest, 'local'), missing);
       await t.throwsAsync(() => each.expireSetAside(Date.now()), missing);
+      await t.throwsAsync(() => each.bytesSetAside(), missing);
+      await t.throwsAsync(() => each.dropSetAside(1), missing);
       await t.throwsAsync(() => Array.fromAsync(each.list()), missing);
       await t.throwsAsync(() => each.publish(spool.key as Digest, spool), missing);
       t.is(spool.size, 3, 'the spool is still its owner’s');

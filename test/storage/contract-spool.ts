@@ -233,6 +233,19 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
     t.pass();
   });
 
+  test('spools: what those that are not open take up is counted in blocks', async (t) => {
+    const spools = (await create(t)).open();
+    t.is(await spools.idleBytes(), 0);
+    await leave(spools, sha256, 'left by a download');
+    await leave(spools, upload, 'x'.repeat(5000));
+    const open = await spools.open(sha512);
+    await open.append(Buffer.from('at work'));
+    await open.flush();
+    t.is(await spools.idleBytes(), 4096 + 8192);
+    await open.close();
+    t.is(await spools.idleBytes(), 4096 + 8192 + 4096);
+  });
+
   test('spools: a sweep removes spools that are old and not open', async (t) => {
     const place = await create(t);
     const spools = place.open();

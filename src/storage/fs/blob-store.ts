@@ -22,7 +22,7 @@ import {algorithmOf, type Digest, encodedOf, isDigest} from '../../oci/digest.ts
 import type {BlobStore, ListedBlob, Origin} from '../blob-store.ts';
 import {makeFolder, namesIn, sync, unlessMissing} from './files.ts';
 import {createMarker, type Marker, type StoreLedger} from './marker.ts';
-import {expireCopies, setAside} from './quarantine.ts';
+import {dropCopies, expireCopies, measureQuarantine, setAside} from './quarantine.ts';
 import {createReadBuffers, readRange} from './read-range.ts';
 
 export interface FsBlobStoreOptions {
@@ -84,6 +84,16 @@ export function createFsBlobStore({path, metadata}: FsBlobStoreOptions): BlobSto
     async expireSetAside(before) {
       await marker.expect();
       return expireCopies(path, before);
+    },
+
+    async bytesSetAside() {
+      await marker.expect();
+      return measureQuarantine(path);
+    },
+
+    async dropSetAside(bytes) {
+      await marker.expect();
+      return dropCopies(path, bytes);
     },
 
     async *list(after) {

@@ -11,8 +11,9 @@ import {mkdir, open, readdir, rm, stat} from 'node:fs/promises';
 import {join} from 'node:path';
 import {algorithmOf, encodedOf, isDigest} from '../../oci/digest.ts';
 import type {UploadId} from '../../oci/upload.ts';
+import {diskBytes} from '../disk.ts';
 import type {SpoolKey, Spools} from '../spool.ts';
-import {unlessMissing} from './files.ts';
+import {namesIn, unlessMissing} from './files.ts';
 import {createReadBuffers} from './read-range.ts';
 import {createFileSpool} from './spool.ts';
 
@@ -53,6 +54,12 @@ export function createSpools({path}: {path: string}): Spools {
       }
     },
 
+    async idleBytes() {
+      let bytes = 0;
+      for (const name of await namesIn(path)) if (PART.test(name)) bytes += await files.idleBytes(name);
+      return bytes;
+    },
+
     async sweep(before, isUnderWay) {
       let removed = 0;
       for (const name of (await unlessMissing(readdir(path))) ?? []) {
@@ -89,6 +96,11 @@ class SpoolFiles {
   /** Resolves when the sweep that is removing the file, if any, has done so. */
   async removal(name: string): Promise<void> {
     await this.#removing.get(name);
+  }
+
+  async idleBytes(name: string): Promise<number> {
+    if (this.#inUse.has(name)) return 0;
+    return diskBytes((await unlessMissing(stat(join(this.#path, name))))?.size ?? 0);
   }
 
   async isIdle(name: string, before: number): Promise<boolean> {

@@ -1,5 +1,5 @@
 import {existsSync, statSync} from 'node:fs';
-import {mkdir, readdir, readFile, rename, writeFile} from 'node:fs/promises';
+import {mkdir, readdir, readFile, rename, utimes, writeFile} from 'node:fs/promises';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import test from 'ava';
@@ -111,4 +111,18 @@ test('a publish that fails leaves the spool to its owner, and no blob', async (t
   t.true(error?.code === 'ENOTDIR' || error?.code === 'EEXIST');
   t.is(spool.size, content.length);
   await spool.discard();
+});
+
+test('the copies that were set aside first make room first', async (t) => {
+  const path = await createFolder(t);
+  const quarantine = join(path, 'quarantine', 'upstream');
+  const store = createFsBlobStore({path, metadata: createLedger()});
+  await store.check();
+  await mkdir(quarantine, {recursive: true});
+  for (const [name, seconds] of Object.entries({a: 2, b: 1, c: 3})) {
+    await writeFile(join(quarantine, name), 'damaged');
+    await utimes(join(quarantine, name), seconds, seconds);
+  }
+  await store.dropSetAside(4097);
+  t.deepEqual(await readdir(quarantine), ['c']);
 });

@@ -1,0 +1,30 @@
+/** What the file systems of the blobs and of the database say. Bytes. */
+export interface DiskState {
+  /** The size of the file system that the blobs are on. */
+  size: number;
+  /** What this user may still write to it. */
+  free: number;
+  /** What the files of the database take up. */
+  database: number;
+  /** Whether the database is on the file system of the blobs. */
+  isShared: boolean;
+}
+
+/** The disks that blobs and metadata are kept on. */
+export interface Disk {
+  /** @throws the system's error, e.g. while the disk is not mounted */
+  measure(): Promise<DiskState>;
+  /**
+   * Occupies a few MiB of the database's disk, so that they can be given up for a commit that deletes something when the
+   * disk is full. Does nothing while they are occupied. @throws the system's error, e.g. ENOSPC; then nothing is occupied
+   */
+  occupyBallast(): Promise<void>;
+  /** @returns the bytes that this made free */
+  giveUpBallast(): Promise<number>;
+}
+
+/** File systems give space out in blocks of this many bytes. */
+const BLOCK_BYTES = 4096;
+
+/** What a file of this many bytes takes up on a disk. */
+export const diskBytes = (bytes: number): number => Math.ceil(bytes / BLOCK_BYTES) * BLOCK_BYTES;
