@@ -15,11 +15,8 @@ import {createSynthesis} from './registry/fallback-tag/synthesize.ts';
 import {createFallbackTagStore} from './registry/fallback-tag/upstream-tag.ts';
 import {createBackup} from './registry/maintenance/backup.ts';
 import {createQuarantineSweep, createSpoolSweep, createUploadExpiry} from './registry/maintenance/expiry.ts';
-import {createGarbage} from './registry/maintenance/garbage.ts';
 import {createIngest, type Ingest} from './registry/maintenance/ingest.ts';
 import {createRestore} from './registry/maintenance/restore.ts';
-import {createScrub} from './registry/maintenance/scrub.ts';
-import {createVerify} from './registry/maintenance/verify.ts';
 import {createManifests} from './registry/manifests/manifests.ts';
 import {createMemory} from './registry/memory.ts';
 import {createNegativeCache} from './registry/negative-cache.ts';
@@ -39,12 +36,14 @@ import {createPrefetch} from './registry/referrers/prefetch.ts';
 import {createReindex} from './registry/referrers/rebuild.ts';
 import {createReferrers} from './registry/referrers/referrers.ts';
 import type {Registries} from './registry/registries.ts';
+import {type Space, UNLIMITED} from './registry/space.ts';
 import {createTagLists} from './registry/tags/tag-lists.ts';
 import {createTags} from './registry/tags/tags.ts';
 import {createUses} from './registry/uses.ts';
 import {createWriteFence} from './registry/write-fence.ts';
 import type {Storage} from './storage/open.ts';
 import {readVersion} from './version.ts';
+import {wireCapacity, wireCare} from './wire-maintenance.ts';
 
 export interface WireParts {
   storage: Storage;
@@ -70,7 +69,8 @@ export interface Wired {
  * Nothing happens until one of them is called.
  */
 export function wire(config: Config, parts: WireParts): Wired {
-  const content = wireContent(config, parts, (arrival) => referrers.prefetch.arrived(arrival));
+  const capacity = wireCapacity(config, parts, async () => {});
+  const content = wireContent(config, parts, capacity, (arrival) => referrers.prefetch.arrived(arrival));
   const referrers = wireReferrers(parts, content);
   const push = wirePush(parts, content, referrers);
   const maintenance = wireMaintenance(config, parts, content, push);
@@ -101,7 +101,7 @@ export function wire(config: Config, parts: WireParts): Wired {
 export function wireIngest(parts: Pick<WireParts, 'storage' | 'clock' | 'events'>): Ingest {
   return ingestInto(
     parts,
-    wireContent({cache: {memory: 0}}, parts, () => {}),
+    wireContent({cache: {memory: 0}}, parts, UNLIMITED, () => {}),
   );
 }
 
@@ -116,6 +116,7 @@ type WiredContent = ReturnType<typeof wireContent>;
 function wireContent(
   {cache}: {cache: Pick<Config['cache'], 'memory'>},
   {storage, clock, events}: Pick<WireParts, 'storage' | 'clock' | 'events'>,
+  space: Space,
   arrived: ManifestPullParts['arrived'],
 ) {
   const {metadata, store, spools, claims: coordination} = storage;
@@ -124,8 +125,8 @@ function wireContent(
   const negativeCache = createNegativeCache(clock);
   const access = createAccess({metadata, memory, clock, events});
   const pull = createManifestPull({metadata, writeFence, clock, arrived});
-  const lifecycle = createBlobLifecycle({store, metadata, clock});
-  const fills = createFills({spools, store, lifecycle, coordination, clock, events});
+  const lifecycle = createBlobLifecycle({store, metadata, space, clock});
+  const fills = createFills({spools, space, store, lifecycle, coordination, clock, events});
   const blobs = createBlobs({
     store,
     lifecycle,
@@ -142,6 +143,7 @@ function wireContent(
   const uses = createUses({metadata, clock});
   const manifests = createManifests({metadata, access, pull, tags, negativeCache, uses, events});
   return {
+    space,
     writeFence,
     memory,
     negativeCache,
@@ -186,11 +188,11 @@ type WiredPush = ReturnType<typeof wirePush>;
 
 function wirePush(
   {storage, registries, clock, events}: WireParts,
-  {lifecycle, access, negativeCache, memory, fills, pull, manifests, tags, tagLists}: WiredContent,
+  {space, lifecycle, access, negativeCache, memory, fills, pull, manifests, tags, tagLists}: WiredContent,
   {capabilities, fallbackTags, discovery, lists}: WiredReferrers,
 ) {
   const {metadata, store, spools, claims, leases} = storage;
-  const uploads = createUploads({metadata, spools, lifecycle, coordination: claims, clock});
+  const uploads = createUploads({metadata, spools, space, lifecycle, coordination: claims, clock});
   const reconcile = createReconcile({
     metadata,
     capabilities,
@@ -249,28 +251,7 @@ function wireMaintenance(config: Config, parts: WireParts, content: WiredContent
     expiry,
     sweepSpools: createSpoolSweep({metadata, spools, clock}),
     sweepQuarantine: createQuarantineSweep({store, clock}),
-    verify: createVerify({metadata, store, lifecycle, memory, coordination, clock, events}),
-    scrub: createScrub({
-      metadata,
-      store,
-      lifecycle,
-      memory,
-      coordination,
-      every: config.scrub.every,
-      clock,
-      events,
-    }),
-    garbage: createGarbage({
-      metadata,
-      store,
-      lifecycle,
-      memory,
-      expireUploads: (before, signal) => expiry.run(before, signal),
-      coordination,
-      uploadLife: config.uploads.expireAfter,
-      clock,
-      events,
-    }),
+    ...wireCare(config, {...parts, ...content, expiry}),
     ingest: ingestInto(parts, content),
     backup: createBackup({metadata, store, backupFolder, coordination, clock}),
     restore: createRestore({

@@ -120,7 +120,17 @@ const RULES: Record<string, Rule> = {
     packages: ['pino', 'pino-pretty', 'prom-client'],
   },
   'src/current-registries.ts': {imports: ['src/', ...REGISTRY, 'src/upstream/']},
-  'src/wire.ts': {imports: ['src/', 'src/http/', 'src/observe/', ...REGISTRY, 'src/storage/open.ts']},
+  'src/wire.ts': {
+    imports: [
+      'src/',
+      'src/http/',
+      'src/observe/',
+      ...REGISTRY,
+      'src/storage/open.ts',
+      'src/wire-maintenance.ts',
+    ],
+  },
+  'src/wire-maintenance.ts': {imports: ['src/', ...REGISTRY, 'src/storage/open.ts']},
   'src/server.ts': {
     imports: [
       'src/',
@@ -234,6 +244,7 @@ const FORBIDDEN: Record<string, string[]> = {
     'got',
     'koa',
   ],
+  'src/wire-maintenance.ts': ['./wire.ts', './http/app.ts', './storage/fs/blob-store.ts', 'got'],
   'src/server.ts': [
     './observe/log.ts',
     './cli/main.ts',

@@ -2,7 +2,11 @@ import type {Digest} from '../oci/digest.ts';
 import {DiskFull} from '../storage/metadata.ts';
 
 /** There is no room for content: the cache has reached its limit, or the disk is full. */
-export class NoRoom extends DiskFull {}
+export class NoRoom extends DiskFull {
+  constructor(message: string) {
+    super('full', message);
+  }
+}
 
 /** Room on the disk for content that is about to be written. */
 export interface Reservation {

@@ -4,6 +4,7 @@ import {algorithmOf, createDigester, type Digest, type Digester} from '../../oci
 import type {Spool} from '../../storage/spool.ts';
 import {type BlobBody, type Demand, Interrupted, UpstreamFailure} from '../../upstream/port.ts';
 import {BlobAbsent, DigestMismatch, SpoolFailed} from '../failure.ts';
+import type {Reservation} from '../space.ts';
 import type {Progress} from './progress.ts';
 import {requireContent, type Source} from './source.ts';
 
@@ -18,6 +19,8 @@ export interface DownloadParts {
   /** The size in bytes that a manifest names, for an upstream that does not say. */
   expected: number | undefined;
   spool: Spool;
+  /** Grows with what becomes known of the size. */
+  room: Reservation;
   progress: Progress;
   /** Who waits for it. */
   demand: Demand;
@@ -111,9 +114,13 @@ async function receiveAll(
   }
 }
 
+/** Room for a blob of unknown size is reserved in steps of so many bytes. */
+const GROWTH_BYTES = 4 * 1024 * 1024;
+const growthOf = (bytes: number): number => Math.ceil(bytes / GROWTH_BYTES) * GROWTH_BYTES;
+
 /** One answer of the upstream, from where we are to where it ends or breaks. */
 async function receive(
-  {digest, source, demand, expected, progress, spool, stopping}: DownloadParts,
+  {digest, source, demand, expected, progress, spool, room, stopping}: DownloadParts,
   digester: Digester,
 ): Promise<void> {
   const answer = await opened(source, demand, progress.received);
@@ -125,11 +132,15 @@ async function receive(
     stopping.throwIfAborted();
     refuseOtherSize(answer.size, progress.size);
     requireContent(source.host, digest, answer);
-    progress.begin(answer.size ?? progress.size ?? expected);
+    const size = answer.size ?? progress.size ?? expected;
+    // Before the readers are told that it arrives: without room, each goes on with a stream of its own.
+    await writing(room.grow(size ?? progress.received));
+    progress.begin(size);
     for await (const chunk of unseen(answer, progress.received)) {
       if (progress.received + chunk.length > (progress.size ?? Number.POSITIVE_INFINITY)) {
         throw new ContentChanged(`sent more than the ${progress.size} bytes that it has`);
       }
+      if (size === undefined) await writing(room.grow(growthOf(progress.received + chunk.length)));
       digester.update(chunk);
       progress.take(chunk, spool.size);
       await writing(spool.append(chunk));

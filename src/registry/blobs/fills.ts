@@ -8,6 +8,7 @@ import type {RepositoryKey} from '../../storage/metadata.ts';
 import type {Spool, Spools} from '../../storage/spool.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import {DigestMismatch} from '../failure.ts';
+import type {Reservation, Space} from '../space.ts';
 import {download, writing} from './download.ts';
 import type {BlobLifecycle} from './lifecycle.ts';
 import {createProgress, createWaiters, type Progress, type Waiters} from './progress.ts';
@@ -51,6 +52,8 @@ export interface FillOrder {
   source: Source;
   /** The size in bytes that a manifest names, for an upstream that does not say. */
   expected?: number | undefined;
+  /** Set where a push needs it: then the limit of the cache does not refuse it room. */
+  isPushed?: boolean;
   /** Is linked to the blob by the commit that stores it: the upstream's answer is this repository's permission. */
   repository?: RepositoryKey;
 }
@@ -72,6 +75,8 @@ export interface Fills {
 
 export interface FillParts {
   spools: Spools;
+  /** Room for what is downloaded. */
+  space: Pick<Space, 'reserve' | 'reservePushed'>;
   store: BlobStore;
   lifecycle: BlobLifecycle;
   coordination: Coordination;
@@ -158,20 +163,23 @@ interface FillState {
 }
 
 async function run(
-  {spools, store, lifecycle, coordination, clock, events}: FillParts,
-  {digest, source, expected, repository}: FillOrder,
+  {spools, space, store, lifecycle, coordination, clock, events}: FillParts,
+  {digest, source, expected, repository, isPushed}: FillOrder,
   {progress, waiters: demand, behind, stopping}: FillState,
 ): Promise<void> {
   const began = clock.monotonic();
   let claim: Claim | undefined;
+  let room: Reservation | undefined;
   try {
     // Waits until no other process downloads this digest. Within this process, each digest has one fill.
     claim = await claimInTurn(coordination, `fill ${digest}`, {ttlMs: CLAIM_TTL_MS, signal: stopping});
     // Spools are on the store's disk: while that is missing, the blob is passed on without being kept.
     await writing(store.check());
+    const reserve = isPushed ? space.reservePushed : space.reserve;
+    room = await writing(reserve.call(space, expected ?? 0, () => behind.spool?.size ?? 0));
     const spool = await writing(spools.open(digest));
     behind.spool = spool;
-    await download({digest, source, expected, spool, progress, demand, clock, events, stopping});
+    await download({digest, source, expected, spool, room, progress, demand, clock, events, stopping});
     const link = {type: 'blob.link' as const, digest, size: progress.received, origin: 'upstream' as const};
     const links = repository ? [{...link, repository, at: clock.now()}] : [];
     behind.published = writing(lifecycle.publish(digest, spool, links));
@@ -184,6 +192,7 @@ async function run(
     events.emit('fill.failed', {digest, reason: error instanceof Error ? error.message : String(error)});
     throw error;
   } finally {
+    room?.release();
     await claim?.release();
   }
 }

@@ -12,6 +12,7 @@ import {
 } from '../../storage/metadata.ts';
 import type {Spool} from '../../storage/spool.ts';
 import {createKeyedMutex, type KeyedMutex} from '../keyed.ts';
+import type {Space} from '../space.ts';
 
 /** Changes blobs' bytes and their rows together: what is being stored is not removed meanwhile. */
 export interface BlobLifecycle {
@@ -70,6 +71,8 @@ export interface CheckOptions {
 export interface BlobLifecycleParts {
   store: BlobStore;
   metadata: Metadata;
+  /** Is told what is stored and deleted. */
+  space: Pick<Space, 'changed'>;
   clock: Clock;
 }
 
@@ -78,12 +81,14 @@ export const createBlobLifecycle = (parts: BlobLifecycleParts): BlobLifecycle =>
 class StoredBlobs implements BlobLifecycle {
   readonly #store: BlobStore;
   readonly #metadata: Metadata;
+  readonly #space: BlobLifecycleParts['space'];
   readonly #clock: Clock;
   readonly #mutex: KeyedMutex = createKeyedMutex();
 
-  constructor({store, metadata, clock}: BlobLifecycleParts) {
+  constructor({store, metadata, space, clock}: BlobLifecycleParts) {
     this.#store = store;
     this.#metadata = metadata;
+    this.#space = space;
     this.#clock = clock;
   }
 
@@ -91,6 +96,7 @@ class StoredBlobs implements BlobLifecycle {
     return this.#mutex.run(digest, async () => {
       // A process died while it deleted the blob. The commit refuses to store it before that is done.
       if (await this.#isMarked(digest)) await this.#removeMarked(digest);
+      const before = (await this.#metadata.blob(digest))?.size;
       await this.#store.publish(digest, spool);
       // The size is complete only now: what was appended last may have waited for the disk.
       const put = {type: 'blob.put' as const, digest, size: spool.size, at: this.#clock.now()};
@@ -101,6 +107,7 @@ class StoredBlobs implements BlobLifecycle {
         await this.#removeUnrecorded(digest).catch(() => {});
         throw error;
       }
+      this.#space.changed(digest, before, put.size);
     });
   }
 
@@ -176,8 +183,10 @@ class StoredBlobs implements BlobLifecycle {
   }
 
   async #removeMarked(digest: Digest): Promise<void> {
+    const size = (await this.#metadata.blob(digest))?.size;
     await this.#store.delete(digest);
     await this.#metadata.commit([{type: 'blob.delete', digest}]);
+    this.#space.changed(digest, size, undefined);
   }
 
   async #inspect(digest: Digest, pace: Pace): Promise<Inspection> {
@@ -197,7 +206,9 @@ class StoredBlobs implements BlobLifecycle {
   }
 
   async #correctSize(digest: Digest, size: number): Promise<void> {
+    const before = (await this.#metadata.blob(digest))?.size;
     await this.#metadata.commit([{type: 'blob.put', digest, size, at: this.#clock.now()}]);
+    this.#space.changed(digest, before, size);
   }
 
   async #originOf(digest: Digest): Promise<Origin> {
@@ -219,11 +230,13 @@ class StoredBlobs implements BlobLifecycle {
    */
   async #removeCopy(digest: Digest): Promise<void> {
     try {
+      const size = (await this.#metadata.blob(digest))?.size;
       const forgotten = await this.#metadata.commit(
         [{type: 'blob.delete', digest}],
         [{type: 'blob.evictable', digest}],
       );
       if (!forgotten) return;
+      this.#space.changed(digest, size, undefined);
       await this.#store.setAside(digest, 'upstream').catch((error: unknown) => {
         if (error instanceof StoreMissing) throw error;
         // A full disk may have no place for the folder.

@@ -86,7 +86,7 @@ class HeldOrFetched implements EnsureLocal {
     caller: Caller,
   ): Promise<number | undefined> {
     const {fills, lifecycle} = this.#parts;
-    const order = {digest, expected, source: blobSource(route, digest, caller)};
+    const order = {digest, expected, isPushed: true, source: blobSource(route, digest, caller)};
     const {mine, fill} = fills.claim({...order, beganFor: accessKey(route, digest, caller)});
     const leave = fill.join();
     try {

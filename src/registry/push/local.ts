@@ -200,6 +200,7 @@ async function appendChunk(upload: OpenUpload, chunk: Chunk): Promise<void> {
   if (chunk.range && chunk.range.start !== upload.offset) {
     throw outOfOrder(upload.offset, chunk.range.start);
   }
+  if (declared !== undefined) await upload.reserve(declared);
   let received = 0;
   for await (const bytes of chunk.bytes) {
     received += bytes.length;

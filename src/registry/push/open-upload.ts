@@ -4,12 +4,15 @@ import type {Change, Metadata, UploadRecord} from '../../storage/metadata.ts';
 import type {Spool} from '../../storage/spool.ts';
 import type {BlobLifecycle} from '../blobs/lifecycle.ts';
 import {diskTookPart} from '../failure.ts';
+import type {Reservation} from '../space.ts';
 
 /** An upload while one request writes it. */
 export interface OpenUpload {
   readonly record: UploadRecord;
   /** Bytes received, by this request and by earlier ones. */
   readonly offset: number;
+  /** Reserves room for so many bytes more. @throws NoRoom when the disk does not have it */
+  reserve(bytes: number): Promise<void>;
   /**
    * Appends bytes, which must not be changed afterwards. Resolves when more may follow.
    * @throws OciError BLOB_UPLOAD_UNKNOWN when the upload was cancelled meanwhile; errors of the file system
@@ -43,12 +46,14 @@ const USED_UP = -1;
 export interface UploadWriter {
   /** Set once the request has opened it. */
   spool: Spool | undefined;
+  room: Reservation | undefined;
   isCancelled: boolean;
 }
 
 interface WrittenUploadParts {
   record: UploadRecord;
   spool: Spool;
+  room: Reservation;
   /** Undefined where the spool has bytes that no digest was kept of. */
   running: RunningDigest | undefined;
   writer: UploadWriter;
@@ -59,6 +64,7 @@ interface WrittenUploadParts {
 export class WrittenUpload implements OpenUpload {
   readonly #id: UploadRecord['id'];
   readonly #spool: Spool;
+  readonly #room: Reservation;
   readonly #running: RunningDigest | undefined;
   readonly #writer: UploadWriter;
   readonly #metadata: Metadata;
@@ -67,9 +73,10 @@ export class WrittenUpload implements OpenUpload {
   #offset: number;
   #isEnded = false;
 
-  constructor({record, spool, running, writer, metadata, lifecycle}: WrittenUploadParts) {
+  constructor({record, spool, room, running, writer, metadata, lifecycle}: WrittenUploadParts) {
     this.#id = record.id;
     this.#spool = spool;
+    this.#room = room;
     this.#running = running;
     this.#writer = writer;
     this.#metadata = metadata;
@@ -89,6 +96,10 @@ export class WrittenUpload implements OpenUpload {
   /** True once it was published or discarded. */
   get isEnded(): boolean {
     return this.#isEnded;
+  }
+
+  async reserve(bytes: number): Promise<void> {
+    await this.#room.grow(this.#offset + bytes);
   }
 
   async append(bytes: Uint8Array): Promise<void> {

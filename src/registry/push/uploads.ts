@@ -8,6 +8,7 @@ import type {Metadata, RepositoryKey, UploadRecord} from '../../storage/metadata
 import type {Spool, Spools} from '../../storage/spool.ts';
 import type {BlobLifecycle} from '../blobs/lifecycle.ts';
 import {createKeyedMutex} from '../keyed.ts';
+import type {Space} from '../space.ts';
 import {type OpenUpload, type RunningDigest, type UploadWriter, WrittenUpload} from './open-upload.ts';
 
 /** Uploads in progress. Each has a row, a spool that is named after its id and receives its bytes, and a running digest. */
@@ -37,6 +38,7 @@ export interface Uploads {
 export interface UploadsParts {
   metadata: Metadata;
   spools: Spools;
+  space: Pick<Space, 'reservePushed'>;
   lifecycle: BlobLifecycle;
   coordination: Coordination;
   clock: Clock;
@@ -54,6 +56,7 @@ export const createUploads = (parts: UploadsParts): Uploads => new SpooledUpload
 class SpooledUploads implements Uploads {
   readonly #metadata: Metadata;
   readonly #spools: Spools;
+  readonly #space: UploadsParts['space'];
   readonly #lifecycle: BlobLifecycle;
   readonly #coordination: Coordination;
   readonly #clock: Clock;
@@ -62,9 +65,10 @@ class SpooledUploads implements Uploads {
   /** Held while a spool is opened or removed, or a row rewritten: a spool can be open once. */
   readonly #mutex = createKeyedMutex();
 
-  constructor({metadata, spools, lifecycle, coordination, clock}: UploadsParts) {
+  constructor({metadata, spools, space, lifecycle, coordination, clock}: UploadsParts) {
     this.#metadata = metadata;
     this.#spools = spools;
+    this.#space = space;
     this.#lifecycle = lifecycle;
     this.#coordination = coordination;
     this.#clock = clock;
@@ -94,7 +98,7 @@ class SpooledUploads implements Uploads {
     id: UploadId,
     work: (upload: OpenUpload) => Promise<T>,
   ): Promise<T> {
-    const writer: UploadWriter = {spool: undefined, isCancelled: false};
+    const writer: UploadWriter = {spool: undefined, room: undefined, isCancelled: false};
     const claim = await this.#claim(repository, id, writer);
     let upload: WrittenUpload | undefined;
     try {
@@ -174,9 +178,11 @@ class SpooledUploads implements Uploads {
       const record = await this.#recordOf(repository, id);
       const spool = await this.#spools.open(id);
       writer.spool = spool;
+      const room = await this.#space.reservePushed(0, () => spool.size);
+      writer.room = room;
       const running = this.#runningDigest(id, spool, record.algorithm ?? 'sha256');
       const [metadata, lifecycle] = [this.#metadata, this.#lifecycle];
-      return new WrittenUpload({record, spool, running, writer, metadata, lifecycle});
+      return new WrittenUpload({record, spool, room, running, writer, metadata, lifecycle});
     });
   }
 
@@ -190,6 +196,7 @@ class SpooledUploads implements Uploads {
         if (writer.isCancelled) await this.#remove(id);
         else if (upload) await this.#touch(upload.record);
       } finally {
+        writer.room?.release();
         await claim.release();
       }
     });

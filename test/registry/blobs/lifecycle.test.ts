@@ -4,6 +4,7 @@ import {systemClock} from '../../../src/clock.ts';
 import {digestOf} from '../../../src/oci/digest.ts';
 import {parseName} from '../../../src/oci/name.ts';
 import {createBlobLifecycle} from '../../../src/registry/blobs/lifecycle.ts';
+import {UNLIMITED} from '../../../src/registry/space.ts';
 import type {BlobStore} from '../../../src/storage/blob-store.ts';
 import {createFsBlobStore} from '../../../src/storage/fs/blob-store.ts';
 import {createSpools} from '../../../src/storage/fs/spools.ts';
@@ -25,6 +26,7 @@ async function setUp(t: ExecutionContext, replaced: Replacements = {}) {
   const lifecycle = createBlobLifecycle({
     store: replaced.store?.(store) ?? store,
     metadata: replaced.metadata?.(metadata) ?? metadata,
+    space: UNLIMITED,
     clock: systemClock,
   });
   async function keep(bytes: Buffer): Promise<void> {

@@ -25,10 +25,15 @@ interface Options {
   limits?: Partial<CacheLimits>;
   disk?: Partial<DiskState> | 'missing';
   makeRoom?: CapacityParts['makeRoom'];
+  /** Awaited before a count reads a page of blobs. */
+  beforePage?(after: Digest | undefined): Promise<void>;
 }
 
 /** The capacity of real storage, on a disk that says what a test wants. */
-async function setUp(t: ExecutionContext, {limits, disk = {}, makeRoom = async () => {}}: Options = {}) {
+async function setUp(
+  t: ExecutionContext,
+  {limits, disk = {}, makeRoom = async () => {}, beforePage}: Options = {},
+) {
   const clock = createMovableClock();
   const config = configOf({registries: []}, await createFolder(t), 0);
   const storage = await openStorage(config.storage, {owner: 'test', clock});
@@ -36,9 +41,13 @@ async function setUp(t: ExecutionContext, {limits, disk = {}, makeRoom = async (
   await storage.store.check();
   const state = {...DISK, ...(disk === 'missing' ? {} : disk)};
   const {metadata, store, spools} = storage;
+  const blobs: typeof metadata.blobs = async (after, limit) => {
+    await beforePage?.(after);
+    return metadata.blobs(after, limit);
+  };
   const capacity = createCapacity({
     limits: {...LIMITS, ...limits},
-    metadata,
+    metadata: {blobs},
     store,
     spools,
     disk: {
@@ -83,16 +92,23 @@ test('blobs, unfinished transfers, the quarantine and the database are counted i
 });
 
 test('what is stored and deleted during a count and after it is counted once', async (t) => {
-  const {capacity, record} = await setUp(t, {limits: {maxSize: undefined}});
+  let isChanged = false;
+  const {capacity, record} = await setUp(t, {
+    limits: {maxSize: undefined},
+    async beforePage(after) {
+      if (after === undefined || isChanged) return;
+      isChanged = true;
+      // The first page has been read, the last one has not.
+      for (const place of [0, 1199]) {
+        await record(digests[place] as Digest, 9000);
+        capacity.changed(digests[place] as Digest, 1, 9000);
+      }
+    },
+  });
   const digests: Digest[] = [];
   for (let index = 0; index < 1200; index++) digests.push(await record(randomBlob(20).digest, 1));
   digests.sort();
-  const counting = capacity.count(signal);
-  // The first page is being read.
-  await new Promise(setImmediate);
-  for (const place of [0, 1199]) capacity.changed(digests[place] as Digest, 1, 9000);
-  await record(digests[1199] as Digest, 9000);
-  await counting;
+  await capacity.count(signal);
   t.is(capacity.usage().blobs, 1198 * 4096 + 2 * 12_288);
   capacity.changed(digests[5] as Digest, 1, undefined);
   capacity.changed(digests[6] as Digest, 1, 4096);

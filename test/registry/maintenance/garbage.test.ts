@@ -7,6 +7,7 @@ import {parseName, type Tag} from '../../../src/oci/name.ts';
 import {createBlobLifecycle} from '../../../src/registry/blobs/lifecycle.ts';
 import {createGarbage, type GarbageProgress} from '../../../src/registry/maintenance/garbage.ts';
 import {createMemory} from '../../../src/registry/memory.ts';
+import {UNLIMITED} from '../../../src/registry/space.ts';
 import {createProcessClaims} from '../../../src/storage/claims.ts';
 import {createFsBlobStore} from '../../../src/storage/fs/blob-store.ts';
 import {createSpools} from '../../../src/storage/fs/spools.ts';
@@ -26,7 +27,7 @@ async function setUp(t: ExecutionContext) {
   const store = createFsBlobStore({path: join(folder, 'blobs'), metadata});
   const spools = createSpools({path: join(folder, 'spool')});
   const clock = createMovableClock();
-  const lifecycle = createBlobLifecycle({store, metadata, clock});
+  const lifecycle = createBlobLifecycle({store, metadata, space: UNLIMITED, clock});
   const memory = createMemory(2 ** 20);
   const expired: number[] = [];
   /** Uploads expire at once, unless a test sets what is waited for. */

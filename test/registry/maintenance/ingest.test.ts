@@ -9,6 +9,7 @@ import {createUploadId} from '../../../src/oci/upload.ts';
 import {createBlobLifecycle} from '../../../src/registry/blobs/lifecycle.ts';
 import {createIngest, type IngestParts} from '../../../src/registry/maintenance/ingest.ts';
 import {createMemory} from '../../../src/registry/memory.ts';
+import {UNLIMITED} from '../../../src/registry/space.ts';
 import {createFsBlobStore} from '../../../src/storage/fs/blob-store.ts';
 import {createSpools} from '../../../src/storage/fs/spools.ts';
 import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
@@ -30,7 +31,7 @@ async function setUp(
   t.teardown(() => metadata.close());
   const spools = createSpools({path: join(folder, 'spool')});
   const store = createFsBlobStore({path: join(folder, 'blobs'), metadata});
-  const lifecycle = createBlobLifecycle({store, metadata, clock: systemClock});
+  const lifecycle = createBlobLifecycle({store, metadata, space: UNLIMITED, clock: systemClock});
   const stage = async (content: Buffer) => {
     const spool = await spools.open(createUploadId());
     await spool.append(content);

@@ -1,0 +1,46 @@
+import type {Clock} from './clock.ts';
+import type {Config} from './config.ts';
+import type {Events} from './events.ts';
+import type {BlobLifecycle} from './registry/blobs/lifecycle.ts';
+import {type Capacity, createCapacity} from './registry/maintenance/capacity.ts';
+import type {UploadExpiry} from './registry/maintenance/expiry.ts';
+import {createGarbage} from './registry/maintenance/garbage.ts';
+import {createScrub} from './registry/maintenance/scrub.ts';
+import {createVerify} from './registry/maintenance/verify.ts';
+import type {Memory} from './registry/memory.ts';
+import type {Storage} from './storage/open.ts';
+
+/** @param makeRoom what evicts; it is made later, from parts that reserve room themselves */
+export function wireCapacity(
+  {cache: limits}: Pick<Config, 'cache'>,
+  {storage: {metadata, store, spools, disk}, clock}: {storage: Storage; clock: Clock},
+  makeRoom: (bytes: number) => Promise<void>,
+): Capacity {
+  return createCapacity({limits, metadata, store, spools, disk, makeRoom, clock});
+}
+
+interface CareParts {
+  storage: Storage;
+  lifecycle: BlobLifecycle;
+  memory: Memory;
+  expiry: UploadExpiry;
+  clock: Clock;
+  events: Events;
+}
+
+/** What looks after stored content: finds what is damaged, and removes what nobody needs. */
+export function wireCare(
+  {scrub, uploads}: Pick<Config, 'scrub' | 'uploads'>,
+  {storage: {metadata, store, claims: coordination}, lifecycle, memory, expiry, clock, events}: CareParts,
+) {
+  const content = {metadata, store, lifecycle, memory, coordination, clock, events};
+  return {
+    verify: createVerify(content),
+    scrub: createScrub({...content, every: scrub.every}),
+    garbage: createGarbage({
+      ...content,
+      expireUploads: (before, signal) => expiry.run(before, signal),
+      uploadLife: uploads.expireAfter,
+    }),
+  };
+}
