@@ -44,6 +44,7 @@ import {createWriteFence} from './registry/write-fence.ts';
 import type {Storage} from './storage/open.ts';
 import {readVersion} from './version.ts';
 import {wireCapacity, wireCare} from './wire-maintenance.ts';
+import {type WiredOutage, wireOutage} from './wire-outage.ts';
 
 export interface WireParts {
   storage: Storage;
@@ -59,7 +60,7 @@ export interface Wired {
   content: WiredContent;
   referrers: WiredReferrers;
   push: WiredPush;
-  maintenance: WiredMaintenance;
+  maintenance: WiredMaintenance & WiredOutage;
   /** What the routes call. */
   verbs: Verbs;
 }
@@ -73,10 +74,14 @@ export function wire(config: Config, parts: WireParts): Wired {
   const content = wireContent(config, parts, capacity, (arrival) => referrers.prefetch.arrived(arrival));
   const referrers = wireReferrers(parts, content);
   const push = wirePush(parts, content, referrers);
-  const maintenance = wireMaintenance(config, parts, content, push);
+  const maintenance = {
+    ...wireMaintenance(config, parts, content, push),
+    ...wireOutage({...parts, ...content, ...referrers}),
+  };
   const {storage, isStopping, clock, events} = parts;
   const {metadata, store, spools} = storage;
   const {manifests, blobs, tagLists} = content;
+  const freeBytes = () => storage.freeBytes();
   const verbs = {
     manifests: createSynthesis({manifests, referrers: referrers.referrers, metadata, clock, events}),
     blobs,
@@ -85,14 +90,7 @@ export function wire(config: Config, parts: WireParts): Wired {
     referrers: referrers.referrers,
     push: push.push,
     metrics: wireMetrics(parts, content),
-    readiness: createReadiness({
-      store,
-      metadata,
-      spools,
-      freeBytes: () => storage.freeBytes(),
-      isStopping,
-      clock,
-    }),
+    readiness: createReadiness({store, metadata, spools, freeBytes, isStopping, clock}),
   };
   return {content, referrers, push, maintenance, verbs};
 }

@@ -26,6 +26,7 @@ export async function connectCommands(folder: string): Promise<Commands | undefi
     collect: ({grace, ...task}) => run(path, '/collect', {grace}, task),
     index: ({repository, budget, ...task}) => run(path, '/index', {repository, budget}, task),
     verify: ({dryRun, ...task}) => run(path, '/verify', {dryRun}, task),
+    ready: ({images, platforms, ...task}) => run(path, '/ready', {images, platforms}, task),
     backup: ({folder, ...task}) => run(path, '/backup', {folder}, task),
     restore: ({folder, ...task}) => run(path, '/restore', {folder}, task),
     ingest: ({repository: {registry, name}, bytes, ...request}) =>

@@ -1,6 +1,7 @@
 import type {Backup, BackupOptions, BackupResult} from '../registry/maintenance/backup.ts';
 import type {Garbage, GarbageOptions, GarbageResult} from '../registry/maintenance/garbage.ts';
 import type {Ingest, IngestRequest} from '../registry/maintenance/ingest.ts';
+import type {Ready, ReadyOptions, ReadyResult} from '../registry/maintenance/ready.ts';
 import type {Restore, RestoreOptions, RestoreResult} from '../registry/maintenance/restore.ts';
 import type {Verify, VerifyOptions, VerifyResult} from '../registry/maintenance/verify.ts';
 import {routeOf} from '../registry/namespace.ts';
@@ -32,6 +33,8 @@ export interface Commands {
   collect(options: GarbageOptions): Promise<GarbageResult>;
   /** Hashes everything that is stored. @throws as `Verify.run` */
   verify(options: VerifyOptions): Promise<VerifyResult>;
+  /** Finds out which images survive an outage of their upstreams. @throws as `Ready.run` */
+  ready(options: ReadyOptions): Promise<ReadyResult>;
   /** Copies what was pushed here into a folder. @throws Error that says what is wrong; the signal's reason */
   backup(options: BackupOptions): Promise<BackupResult>;
   /** Brings a backup's content into this store. @throws Error that says what is wrong; the signal's reason */
@@ -45,6 +48,7 @@ export interface CommandsParts {
   indexRepository: IndexRepository;
   garbage: Garbage;
   verify: Verify;
+  ready: Ready;
   backup: Backup;
   restore: Restore;
   ingest: Ingest;
@@ -58,6 +62,7 @@ export const createCommands = ({
   indexRepository,
   garbage,
   verify,
+  ready,
   backup,
   restore,
   ingest,
@@ -70,6 +75,7 @@ export const createCommands = ({
   },
   collect: (options) => garbage.run(options),
   verify: (options) => verify.run(options),
+  ready: (options) => ready.run(options),
   backup: (options) => backup.run(options),
   restore: (options) => restore.run(options),
   ingest: (request) => ingest.run(request),

@@ -94,6 +94,7 @@ const handlersOf = (commands: Commands): ReadonlyMap<string | undefined, Command
     ['/collect', (options, task) => commands.collect({...parseCollect(options), ...task})],
     ['/verify', ({dryRun}, task) => commands.verify({dryRun: dryRun === true, ...task})],
     ['/index', (options, task) => commands.index({...parseIndex(options), ...task})],
+    ['/ready', (options, task) => commands.ready({...parseImages(options), ...task})],
     ['/backup', (options, task) => commands.backup({...parseFolder(options), ...task})],
     ['/restore', (options, task) => commands.restore({...parseFolder(options), ...task})],
     ['/ingest', (options) => commands.ingest(parseIngest(options))],
@@ -141,6 +142,19 @@ function parseFolder({folder}: Record<string, unknown>): {folder: string} {
   }
   return {folder};
 }
+
+/** As `parseIndex`. */
+function parseImages({images, platforms}: Record<string, unknown>): {images: string[]; platforms: string[]} {
+  if (!isTexts(images) || !isTexts(platforms)) {
+    throw new Error(
+      'this command needs {"images": a list of names, "platforms": a list such as ["linux/amd64"]}',
+    );
+  }
+  return {images, platforms};
+}
+
+const isTexts = (value: unknown): value is string[] =>
+  Array.isArray(value) && value.every((each) => typeof each === 'string');
 
 /** As `parseIndex`. What becomes part of a path is parsed. */
 function parseIngest({

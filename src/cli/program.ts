@@ -14,6 +14,16 @@ const PLAIN_HTTP = [
 const NO_PLAIN_HTTP = ['--no-plain-http', 'use https for localhost and loopback addresses as well'] as const;
 const JSON_STEPS = ['--json', 'write one line of JSON for each step and for the result'] as const;
 
+const IMAGES = 'images as clients name them: alpine:3, ghcr.io/org/app@sha256:…; - reads a list from stdin';
+const IMAGE_LIST = [
+  '-f, --file <file>',
+  'a list of images, one a line, or the output of "kubectl get pods -A -o json"; - is stdin',
+] as const;
+const PLATFORMS = [
+  '--platform <os/arch>',
+  'of an index, this platform: linux/arm64; may be repeated',
+] as const;
+
 const collect = (value: string, earlier: readonly string[] = []): string[] => [...earlier, value];
 
 /** Runs a command; its module is loaded only when it is called. @returns the exit code. */
@@ -62,6 +72,7 @@ export function createProgram(io: CommandIo, json: boolean, run: RunCommand): Co
   addServerCommands(program, version, io, run);
   addArtifactCommands(program, io, run);
   addStoreCommands(program, io, run);
+  addImageCommands(program, io, run);
   addConfigCommands(program, io, run);
   return program;
 }
@@ -173,6 +184,22 @@ function addStoreCommands(program: Command, io: CommandIo, run: RunCommand): voi
     .action((repository, options) =>
       run(async () => (await import('./index-repository.ts')).indexRepository(repository, options, io)),
     );
+}
+
+/** Getting images ready for an outage. */
+function addImageCommands(program: Command, io: CommandIo, run: RunCommand): void {
+  program
+    .command('ready')
+    .description(
+      'show which images would pull, and which would verify, with their upstreams gone, and what is missing; asks no upstream; exits with 1 if any would not pull',
+    )
+    .argument('[image...]', IMAGES)
+    .option(...IMAGE_LIST)
+    .option(...PLATFORMS, collect)
+    .option('--verify', 'exit with 1 also if any would not verify')
+    .option(...CONFIG)
+    .option(...JSON_STEPS)
+    .action((images, options) => run(async () => (await import('./ready.ts')).ready(images, options, io)));
 }
 
 function addConfigCommands(program: Command, io: CommandIo, run: RunCommand): void {

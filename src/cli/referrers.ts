@@ -1,10 +1,11 @@
 import {resolveSubject} from '../artifact/list.ts';
-import {isPlatform, type PlatformManifest, platformsOf} from '../artifact/platforms.ts';
+import {platformsOf} from '../artifact/platforms.ts';
 import {ArtifactError, type ArtifactTarget, type TargetManifest} from '../artifact/target.ts';
 import {treeOf} from '../artifact/tree.ts';
 import {systemClock} from '../clock.ts';
 import {openTarget} from '../library.ts';
 import {parseReference} from '../oci/name.ts';
+import {isPlatform, type PlatformManifest} from '../oci/platform.ts';
 import {explain, parseArtifactReference, registryAccess} from './artifact-reference.ts';
 import {drawTree, type SubjectTree} from './draw-tree.ts';
 import {type CommandIo, failed, misused} from './report.ts';

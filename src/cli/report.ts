@@ -9,6 +9,7 @@ export interface Screen {
 /** What a command reads and writes; `process` is one. */
 export interface CommandIo {
   env: NodeJS.ProcessEnv;
+  stdin?: AsyncIterable<Uint8Array | string>;
   stdout: Screen;
   stderr: Screen;
 }

@@ -65,6 +65,19 @@ export function freshness({now, known, policy, upstream, noCache = false}: Fresh
 }
 
 /**
+ * The last moment at which `freshness` lets an answer be served while the upstream fails. Pure.
+ * @returns milliseconds since the epoch
+ */
+export function servableUntil(
+  {checkedAt, goneAt}: Aging,
+  {maxStale, keepDeleted}: Pick<TagPolicy, 'maxStale' | 'keepDeleted'>,
+): number {
+  const until = checkedAt + maxStale;
+  if (goneAt === undefined) return until;
+  return keepDeleted === 0 ? Number.NEGATIVE_INFINITY : Math.min(until, goneAt + keepDeleted - 1);
+}
+
+/**
  * What may be served although the upstream failed. A denial is an answer: what the upstream refuses is not served.
  * @throws the failure when nothing may be
  */

@@ -5,6 +5,7 @@ import {
   type FreshnessQuestion,
   freshness,
   NO_CACHE_FLOOR_MS,
+  servableUntil,
 } from '../../src/registry/freshness.ts';
 
 const NOW = 1_000_000_000;
@@ -192,6 +193,26 @@ test('as time passes, fresh becomes revalidate and stale becomes gone, never the
       return order.indexOf(before) <= order.indexOf(after);
     }),
     {numRuns: 2000},
+  );
+  t.pass();
+});
+
+test('an answer is served while the upstream fails until the moment that servableUntil names', (t) => {
+  const time = fc.integer({min: NOW - 1000, max: NOW + 1000});
+  const duration = fc.integer({min: 0, max: 1500});
+  fc.assert(
+    fc.property(
+      time,
+      fc.option(time, {nil: undefined}),
+      duration,
+      duration,
+      (checkedAt, goneAt, maxStale, keepDeleted) => {
+        const known = {checkedAt, goneAt};
+        const changed = {...policy, maxStale, keepDeleted};
+        const served = freshness({now: NOW, known, policy: changed, upstream: 'failed'}) === 'stale';
+        return served === NOW <= servableUntil(known, changed);
+      },
+    ),
   );
   t.pass();
 });

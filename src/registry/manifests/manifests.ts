@@ -227,8 +227,7 @@ class PulledManifests implements Manifests {
   ): Promise<ManifestAnswer> {
     const record = await this.#hereOrComing(route, stale.digest, caller);
     if (!record) throw failure;
-    const isServable =
-      isAttachedTag(tag) || (await isComplete(this.#metadata, route.repository, stale.digest));
+    const isServable = isAttachedTag(tag) || (await isComplete(this.#metadata, route.repository, record));
     if (!isServable) throw failure;
     return tagged(stale, answerOf(record, HIT));
   }

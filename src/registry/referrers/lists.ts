@@ -6,7 +6,15 @@ import type {Digest} from '../../oci/digest.ts';
 import type {SkippedReferrer} from '../../oci/referrers.ts';
 import {DiskFull, type Metadata, type RepositoryKey} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
-import {ageOf, type CacheReport, freshness, HIT, PARTIAL, staleReport, type TagPolicy} from '../freshness.ts';
+import {
+  ageOf,
+  type CacheReport,
+  freshness,
+  HIT,
+  servableUntil,
+  staleReport,
+  type TagPolicy,
+} from '../freshness.ts';
 import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
 import type {TagOptions} from '../tags/tags.ts';
@@ -14,6 +22,7 @@ import type {WriteFence} from '../write-fence.ts';
 import type {Discovery} from './discovery.ts';
 import {createListRecords, type Learned, type ListRecords} from './list-records.ts';
 import {createListRefreshes, type ListRefreshes} from './list-refreshes.ts';
+import {withSkipped} from './skipped.ts';
 import {createUnlistedReferrers} from './unlisted.ts';
 
 /** Keeps each subject's list as fresh as it should be, and reports how fresh it is. */
@@ -28,6 +37,8 @@ export interface ReferrerLists {
   answer(route: Route, subject: Digest, caller: Caller, options?: TagOptions): Promise<ListAnswer>;
   /** The same, but the list is always in the metadata. Throws as `answer` does. */
   ready(route: Route, subject: Digest, caller: Caller): Promise<Omit<ListAnswer, 'unwritten'>>;
+  /** Until when the list may be served while the upstream fails, in ms since the epoch; undefined: not at all. Asks nobody. */
+  servableUntil(route: Route, subject: Digest): Promise<number | undefined>;
   /** A referrer was deleted through us: an earlier answer, or a stale one, does not bring it back. */
   deleted(route: Route, referrer: Digest): void;
   /** These manifests were evicted: what is remembered of their lists is forgotten as well. */
@@ -71,9 +82,6 @@ const KNOWN_TIMEOUT_MS = 800;
 const UNKNOWN_TIMEOUT_MS = 2300;
 /** Images are signed, then deployed at once: so an empty list is used for seconds only. */
 const EMPTY_TTL_MS = 5000;
-
-/** Skipped entries that a warning names. */
-const MAX_NAMED = 3;
 
 const NOTHING_SKIPPED: readonly SkippedReferrer[] = [];
 
@@ -134,6 +142,15 @@ class CachedReferrerLists implements ReferrerLists {
     const {unwritten, ...list} = await this.answer(route, subject, caller);
     await unwritten?.written();
     return list;
+  }
+
+  async servableUntil(route: Route, subject: Digest): Promise<number | undefined> {
+    if (route.registry.hosted) return Number.POSITIVE_INFINITY;
+    if (this.#records.skipped(route, subject).length > 0) return undefined;
+    const {discovery} = this.#parts;
+    const known = await this.#records.checkedAt(route, subject);
+    const checkedAt = known ?? (await discovery.pulledAt(route, subject));
+    return checkedAt === undefined ? undefined : servableUntil({checkedAt}, policyOf(route, 0));
   }
 
   deleted(route: Route, referrer: Digest): void {
@@ -271,21 +288,4 @@ function obstacleIn(error: unknown): Obstacle | undefined {
   if (error instanceof DiskFull) return {kind: 'no-room', reason: 'there is no room to keep a newer list'};
   if (!(error instanceof UpstreamFailure) || error.kind === 'denied') return undefined;
   return {kind: error.kind, reason: error.message};
-}
-
-/** Marks the report of an incomplete list. */
-function withSkipped(
-  report: CacheReport,
-  {registry}: Route,
-  skipped: readonly SkippedReferrer[],
-): CacheReport {
-  if (skipped.length === 0) return report;
-  return {...report, detail: PARTIAL, warning: skippedText(registry.upstream.host, skipped)};
-}
-
-/** Says which entries are missing from a list, and why. */
-export function skippedText(host: string, skipped: readonly SkippedReferrer[]): string {
-  const named = skipped.slice(0, MAX_NAMED).map(({digest, reason}) => `${digest}: ${reason}`);
-  const further = skipped.length > MAX_NAMED ? [`${skipped.length - MAX_NAMED} more`] : [];
-  return `the list is incomplete: ${skipped.length} of the referrers that ${host} names could not be verified (${[...named, ...further].join('; ')})`;
 }

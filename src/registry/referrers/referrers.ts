@@ -7,8 +7,9 @@ import {toOciErrors} from '../failure.ts';
 import {type CacheReport, outcomeOf} from '../freshness.ts';
 import type {Route} from '../namespace.ts';
 import type {TagOptions} from '../tags/tags.ts';
-import {type ReferrerLists, skippedText, type UnwrittenList} from './lists.ts';
+import type {ReferrerLists, UnwrittenList} from './lists.ts';
 import type {ReferrersPage, ReferrersPages, ReferrersQuery} from './pages.ts';
+import {skippedText} from './skipped.ts';
 
 /** The upstream refuses the skipped referrers for good, so there is no hurry. */
 const RETRY_AFTER_S = 60;

@@ -21,10 +21,17 @@ interface StoredContent {
   stored?(blob: number): boolean;
   /** Blobs that the repository is linked to. */
   linked?(blob: number): boolean;
+  /** Of manifest 1. */
+  bytes?: Buffer;
 }
 
 /** Checks whether manifest 1 is complete, and counts the reads. */
-async function look({names, stored = () => true, linked = () => true}: StoredContent) {
+async function look({
+  names,
+  stored = () => true,
+  linked = () => true,
+  bytes = Buffer.alloc(0),
+}: StoredContent) {
   const read: number[] = [];
   let turns = 0;
   let readInTurn = 0;
@@ -66,7 +73,7 @@ async function look({names, stored = () => true, linked = () => true}: StoredCon
       },
     },
     APP,
-    digestOf(1),
+    {digest: digestOf(1), bytes},
   );
   ended = true;
   return {complete, read, turns, mostInTurn};
@@ -132,4 +139,19 @@ test('beyond ten thousand descriptors, children that were named before are no lo
   const {complete, read} = await look({names, linked: () => false});
   t.false(complete);
   t.true(read.length < 10, `${read.length} reads`);
+});
+
+test('an attestation inside an index is not a platform: it does not make the index complete', async (t) => {
+  const annotations = {'vnd.docker.reference.type': 'attestation-manifest'};
+  const bytes = Buffer.from(
+    JSON.stringify({
+      manifests: [
+        {digest: digestOf(2), size: 1},
+        {digest: digestOf(3), size: 1, annotations},
+      ],
+    }),
+  );
+  const names = (manifest: number) => (manifest === 1 ? manifests(2, 3) : blobs(manifest * 100));
+  t.false((await look({names, bytes, stored: (blob) => blob === 300})).complete);
+  t.true((await look({names, bytes, stored: (blob) => blob === 200})).complete);
 });
