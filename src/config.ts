@@ -103,6 +103,8 @@ export interface UpstreamConfig {
   breaker: {failures: number; openFor: number};
   /** The status of a miss while the upstream limits the rate. */
   rateLimitStatus: 429 | 503;
+  /** How much longer tags and lists of referrers are used while the upstream's rate limit is running out. */
+  quota: 'off' | 'gentle' | 'strict';
 }
 
 /**

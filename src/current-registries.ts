@@ -111,6 +111,7 @@ function registryOf(entry: RegistryConfig, client: UpstreamClient | undefined): 
     tags,
     referrers,
     rateLimitStatus: entry.upstream?.rateLimitStatus ?? 503,
+    quota: entry.upstream?.quota ?? 'off',
   };
 }
 

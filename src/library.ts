@@ -109,6 +109,7 @@ function openRegistry(place: string, options: RegistryOptions): ArtifactTarget {
       concurrency: CONCURRENCY,
       breaker: BREAKER,
       rateLimitStatus: 503,
+      quota: 'off',
     },
     {clock: patientClock, events: createEvents(), via: 'backref'},
   );

@@ -66,6 +66,7 @@ const upstream = mapping({
     openFor: timeout.prefault('10s'),
   }).prefault({}),
   rateLimitStatus: choice(429, 503).prefault(503),
+  quota: choice('off', 'gentle', 'strict').prefault('gentle'),
 });
 
 const registry = mapping({

@@ -47,6 +47,8 @@ export interface Registry {
   readonly referrers: ReferrersPolicy;
   /** The status of a miss that cannot be filled because of the upstream's rate limit. */
   readonly rateLimitStatus: 429 | 503;
+  /** How much longer answers that age are used while the upstream's rate limit is running out. */
+  readonly quota: 'off' | 'gentle' | 'strict';
 }
 
 /** One immutable configuration of registries. A request keeps the one that it was routed with. */

@@ -17,7 +17,7 @@ import {
   slotFor,
   TooManyUnwanted,
 } from './transport/limit.ts';
-import {parseQuota, type RateGates} from './transport/rate-limits.ts';
+import {type LastQuota, parseQuota, type RateGates} from './transport/rate-limits.ts';
 import {followRedirects, type RedirectNetwork} from './transport/redirect.ts';
 import {
   explanationOf,
@@ -73,6 +73,7 @@ export interface AskDeps {
   sendStream: SendStream;
   auth: Auth;
   gates: RateGates;
+  quota: LastQuota;
   /** Which hosts other than the upstream may be used, and by which network. */
   networkOf: RedirectNetwork;
   hasCredentials: boolean;
@@ -229,7 +230,9 @@ class ApiRequests {
 
   #reportQuota({url, headers}: Reply): void {
     const quota = url.host === this.#host ? parseQuota(headers) : undefined;
-    if (quota) this.#deps.events.emit('upstream.quota', {host: this.#host, ...quota});
+    if (!quota) return;
+    this.#deps.quota.reported(quota);
+    this.#deps.events.emit('upstream.quota', {host: this.#host, ...quota});
   }
 
   /** Returns a reply that answers the request, and throws the failure that any other one means. */

@@ -10,7 +10,7 @@ import {createLoginGate, type LoginGate} from './auth/login.ts';
 import {createTokens} from './auth/token.ts';
 import {type Upstream, UpstreamFailure, UpstreamRefusal, type UpstreamWriter} from './port.ts';
 import {type Agents, createAgents, proxyNames} from './transport/agents.ts';
-import {createRateGates, type RateGates} from './transport/rate-limits.ts';
+import {createLastQuota, createRateGates, type LastQuota, type RateGates} from './transport/rate-limits.ts';
 import {createRedirectNetwork} from './transport/redirect.ts';
 import {createSend, type Send} from './transport/request.ts';
 import {createSendStream, type SendStream} from './transport/send-stream.ts';
@@ -59,15 +59,15 @@ export function createUpstream(options: UpstreamConfig, deps: UpstreamDeps): Ups
     );
   }
   const root = `${upstream.origin}${upstream.pathname.replace(/\/$/, '')}/v2`;
-  const {ask, agents} = connect(options, upstream, new URL(`${root}/`), deps);
-  return createVerbs(upstream.host, root, ask, agents, deps);
+  const {ask, ...connection} = connect(options, upstream, new URL(`${root}/`), deps);
+  return createVerbs(upstream.host, root, ask, connection, deps);
 }
 
 function createVerbs(
   host: string,
   root: string,
   ask: Ask,
-  agents: Agents,
+  {agents, quota}: Omit<Connection, 'ask'>,
   {clock, events}: UpstreamDeps,
 ): UpstreamClient {
   const to = (repository: RepositoryName, path: string, caller: Caller): Resource => ({
@@ -84,6 +84,7 @@ function createVerbs(
 
   return {
     host,
+    quota: () => quota.current(),
     headManifest: (repository, reference, caller) =>
       reporting(headManifest(ask, to(repository, `manifests/${reference}`, caller), reference)),
     getManifest: (repository, reference, caller, cacheControl) =>
@@ -136,18 +137,25 @@ async function reportFailure<T>(work: Promise<T>, host: string, events: Events):
   }
 }
 
+interface Connection {
+  ask: Ask;
+  agents: Agents;
+  quota: LastQuota;
+}
+
 /** Builds the parts of a client and connects them. */
 function connect(
   options: UpstreamConfig,
   upstream: URL,
   base: URL,
   {clock, events, via, env = process.env}: UpstreamDeps,
-): {ask: Ask; agents: Agents} {
+): Connection {
   const {host} = upstream;
   const agents = createAgents(options.ca, env);
   const gates = createRateGates(host, clock, ({host: limiting, reason, retryAfter}) =>
     events.emit('upstream.throttled', {host: limiting, reason: `${host}: ${reason}`, retryAfter}),
   );
+  const quota = createLastQuota(clock);
   const proxies = proxyNames(env);
   const networkFor = (listed: readonly string[]) => createRedirectNetwork(upstream, {listed, proxies, clock});
   const {send, sendStream} = createSenders(options, host, gates, {clock, events, agents});
@@ -170,6 +178,7 @@ function connect(
     sendStream,
     auth: createAuth({upstream, insecure, realmHosts, credentials, gate, tokens}),
     gates,
+    quota,
     networkOf: networkFor(redirectHosts),
     hasCredentials: credentials.configured,
     clock,
@@ -177,7 +186,7 @@ function connect(
     via,
     base,
   });
-  return {ask, agents};
+  return {ask, agents, quota};
 }
 
 function createGate(host: string, credentials: Credentials, clock: Clock, events: Events): LoginGate {

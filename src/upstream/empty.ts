@@ -7,6 +7,7 @@ import type {Upstream} from './port.ts';
  */
 export const createEmptyUpstream = (name: string): Upstream => ({
   host: name,
+  quota: () => undefined,
   headManifest: async () => undefined,
   getManifest: async () => undefined,
   headBlob: async () => undefined,

@@ -19,6 +19,14 @@ export type FailureKind =
   | 'protocol' // a faulty response: bad header, wrong bytes, an encoding that was not requested
   | 'open'; // the circuit breaker is open; no request was sent
 
+/** What is left of an upstream's rate limit, as it reports it. */
+export interface Quota {
+  limit: number;
+  remaining: number;
+  /** Milliseconds in which `limit` requests are allowed; undefined when the upstream does not say. */
+  window: number | undefined;
+}
+
 /** An upstream could not be asked, or its response does not answer the request. */
 export class UpstreamFailure extends Error {
   override readonly name = 'UpstreamFailure';
@@ -106,6 +114,8 @@ export interface ListedReferrers {
  */
 export interface Upstream {
   readonly host: string;
+  /** What it last reported of its rate limit, until the window has passed; undefined for an upstream that reports none. */
+  quota(): Quota | undefined;
   headManifest(
     repository: RepositoryName,
     reference: Reference,

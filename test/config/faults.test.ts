@@ -149,7 +149,7 @@ const single: [title: string, given: SettingsInput, fault: string][] = [
   [
     'an upstream that is not a mapping',
     {yaml: 'registries: {r.test: {upstream: "https://r.test", push: through}}'},
-    'registries.r.test.upstream | must be a mapping of url, insecure, credentials, realmHosts, redirectHosts, ca, timeouts, concurrency, breaker, rateLimitStatus | "https://r.test"',
+    'registries.r.test.upstream | must be a mapping of url, insecure, credentials, realmHosts, redirectHosts, ca, timeouts, concurrency, breaker, rateLimitStatus, quota | "https://r.test"',
   ],
   [
     'a manifest limit that is too small',

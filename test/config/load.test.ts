@@ -77,6 +77,7 @@ test('without a file every setting has its default', async (t) => {
       concurrency: {heads: 32, manifests: 64, bodies: 100},
       breaker: {failures: 5, openFor: 10_000},
       rateLimitStatus: 503,
+      quota: 'gentle',
     },
     tags: {ttl: 60_000, maxStale: 604_800_000, keepDeleted: 604_800_000, absentTtl: 5000},
     referrers: {mode: 'auto', ttl: 60_000, maxStale: 604_800_000, prefetch: 'manifests', keep: undefined},

@@ -36,6 +36,7 @@ const registry = (name: string, changes: Partial<RegistryConfig>): RegistryConfi
     concurrency: {heads: 32, manifests: 32, bodies: 32},
     breaker: {failures: Number.MAX_SAFE_INTEGER, openFor: 1},
     rateLimitStatus: 503,
+    quota: 'gentle',
   },
   ...changes,
 });

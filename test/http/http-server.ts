@@ -23,6 +23,7 @@ const registry = (name: string): Registry => ({
   tags: {ttl: 0, maxStale: 0, keepDeleted: 0, absentTtl: 0},
   referrers: {mode: 'auto', ttl: 0, maxStale: 0, prefetch: 'off'},
   rateLimitStatus: 503,
+  quota: 'gentle',
 });
 
 /** Bytes of a chunk, all of them. */

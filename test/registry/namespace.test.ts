@@ -14,6 +14,7 @@ const refuse = (): never => {
 
 const upstream = (host: string): Upstream => ({
   host,
+  quota: refuse,
   headManifest: refuse,
   getManifest: refuse,
   headBlob: refuse,

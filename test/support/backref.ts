@@ -225,6 +225,7 @@ function registryConfig(
             concurrency: {heads: 32, manifests: 64, bodies: 100},
             breaker: {failures: 5, openFor: 10_000},
             rateLimitStatus: 503,
+            quota: 'gentle',
             ...upstream,
           },
   };

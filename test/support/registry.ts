@@ -15,4 +15,5 @@ export const registryOver = (name: string, upstream: Partial<Upstream>): Registr
   tags: {ttl: 60_000, maxStale: 0, keepDeleted: 0, absentTtl: 0},
   referrers: {mode: 'off', ttl: 60_000, maxStale: 0, prefetch: 'off'},
   rateLimitStatus: 503,
+  quota: 'off',
 });

@@ -30,6 +30,7 @@ export const upstreamConfig = (url: string, changes: Partial<UpstreamConfig> = {
   concurrency: {heads: 8, manifests: 4, bodies: 4},
   breaker: {failures: 5, openFor: 30_000},
   rateLimitStatus: 503,
+  quota: 'gentle',
   ...changes,
 });
 

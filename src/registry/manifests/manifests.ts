@@ -12,6 +12,7 @@ import {ageOf, type CacheReport, HIT, MISS, outcomeOf} from '../freshness.ts';
 import type {Route} from '../namespace.ts';
 import {manifestAbsence, type NegativeCache} from '../negative-cache.ts';
 import type {ManifestPull, Pulled} from '../pull/manifest.ts';
+import {tagPolicy} from '../quota.ts';
 import {reportUnkept} from '../store-if-space.ts';
 import {claimedType} from '../stored-manifest.ts';
 import type {Resolution, TagOptions, Tags} from '../tags/tags.ts';
@@ -195,7 +196,7 @@ class PulledManifests implements Manifests {
     if (!value) throw this.#tags.absent(route, tag, caller);
     if (pulled.unkept) return this.#uncached(value, pulled);
     await this.#remember(route, value.digest);
-    return answerOf(value, {...MISS, stored: true, collapsed, ...ageOf(0, route.registry.tags.ttl)});
+    return answerOf(value, {...MISS, stored: true, collapsed, ...ageOf(0, tagPolicy(route.registry).ttl)});
   }
 
   async #knownByTag(route: Route, tag: Tag, caller: Caller, options: TagOptions): Promise<ManifestAnswer> {

@@ -17,6 +17,7 @@ import {
 } from '../freshness.ts';
 import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
+import {hitReport, widenedTtl} from '../quota.ts';
 import type {TagOptions} from '../tags/tags.ts';
 import type {WriteFence} from '../write-fence.ts';
 import type {Discovery} from './discovery.ts';
@@ -120,7 +121,8 @@ class CachedReferrerLists implements ReferrerLists {
     // After an incomplete answer, the complete list is asked for until there is one.
     const isWhole = skipped.length === 0;
     if (isWhole && judge('unasked') === 'fresh') {
-      return {report: {how: 'hit', ...ageOf(now - checkedAt, ttl)}, skipped: NOTHING_SKIPPED};
+      const report = hitReport(now - checkedAt, ttl, route.registry.referrers.ttl);
+      return {report, skipped: NOTHING_SKIPPED};
     }
     const isUsable = judge('failed') === 'stale';
     const since = noCache || !isWhole ? clock.monotonic() : clock.monotonic() - ttl;
@@ -171,9 +173,11 @@ class CachedReferrerLists implements ReferrerLists {
   }
 
   async #ttlOf(route: Route, subject: Digest, checkedAt: number): Promise<number> {
-    const {ttl} = route.registry.referrers;
+    const {referrers, quota, upstream} = route.registry;
     const isEmpty = await this.#records.isEmpty(route, subject, checkedAt);
-    return isEmpty ? Math.min(EMPTY_TTL_MS, ttl) : ttl;
+    // An empty list is not used for longer while the rate limit is running out: it would hide a new signature.
+    if (isEmpty) return Math.min(EMPTY_TTL_MS, referrers.ttl);
+    return widenedTtl(referrers, quota, upstream.quota());
   }
 
   async #first(route: Route, subject: Digest, caller: Caller): Promise<ListAnswer> {

@@ -7,6 +7,7 @@ import {fullReference, type ManifestRecord} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import type {Blobs} from '../blobs/blobs.ts';
 import type {Arrival} from '../pull/manifest.ts';
+import {hasSpare} from '../quota.ts';
 import {type AttachedManifests, unlessRefused} from './attached.ts';
 
 /** Fetches in the background what would be missing in an outage: lists of referrers, and what is attached to an image. */
@@ -60,6 +61,7 @@ class ReferrerPrefetch implements Prefetch {
   #isWanted({route, record, tag}: Arrival): boolean {
     const {mode, prefetch} = route.registry.referrers;
     if (this.#isClosed || mode === 'off' || this.#waiting.size >= MAX_WAITING) return false;
+    if (!hasSpare(route.registry)) return false;
     if (isFallback(tag)) return true;
     if (prefetch === 'off' || (tag && isAttachedTag(tag))) return false;
     if (this.#parts.attached.isFetching(route, record.digest)) return false;
@@ -101,7 +103,10 @@ class ReferrerPrefetch implements Prefetch {
   }
 
   async #fetch(arrival: Arrival, manifests: AsyncIterable<ManifestRecord>): Promise<void> {
-    for await (const manifest of manifests) if (bringsAll(arrival)) await this.#fetchBlobs(arrival, manifest);
+    for await (const manifest of manifests) {
+      if (bringsAll(arrival)) await this.#fetchBlobs(arrival, manifest);
+      if (!hasSpare(arrival.route.registry)) return;
+    }
   }
 
   /** The server owns the download: it goes on without a reader. */

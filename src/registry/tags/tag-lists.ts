@@ -20,6 +20,7 @@ import {createKeyedMutex, createSingleFlight, type KeyedMutex, type SingleFlight
 import type {Route} from '../namespace.ts';
 import {type NegativeCache, repositoryAbsence} from '../negative-cache.ts';
 import {byBytes, MAX_ENTRIES, type Page, type PageQuery, pageOf} from '../page.ts';
+import {hitReport, tagPolicy} from '../quota.ts';
 import {storeIfSpace} from '../store-if-space.ts';
 import type {TagOptions} from './tags.ts';
 
@@ -126,7 +127,7 @@ class MergedTagLists implements TagLists {
       const known = await this.#metadata.tagList(repository);
       if (!known) return;
       const names = [...new Set([...known.names, ...put])].filter((name) => !deleted.includes(name as Tag));
-      const at = Math.min(known.checkedAt, this.#clock.now() - registry.tags.ttl);
+      const at = Math.min(known.checkedAt, this.#clock.now() - tagPolicy(registry).ttl);
       await this.#metadata.commit([{type: 'tag-list.put', repository, names: names.sort(byBytes), at}]);
     });
   }
@@ -173,14 +174,14 @@ class MergedTagLists implements TagLists {
   /** What the upstream lists, as far as that may be used. */
   async #upstreamList(route: Route, caller: Caller, noCache: boolean): Promise<UpstreamList> {
     const {registry, repository} = route;
-    const {tags: policy} = registry;
+    const policy = tagPolicy(registry);
     const absence = repositoryAbsence(repository);
     if (this.#negativeCache.has(absence, caller, absentTtl(policy, noCache)))
       return {list: undefined, report: HIT};
     const known = await this.#metadata.tagList(repository);
     const now = this.#clock.now();
     if (known && freshness({now, known, policy, upstream: 'unasked', noCache}) === 'fresh')
-      return {list: known, report: this.#reportOf(route, known, 'hit')};
+      return {list: known, report: hitReport(now - known.checkedAt, policy.ttl, registry.tags.ttl)};
     return this.#renewed(route, caller, known, known ? (noCache ? 'request' : 'stale') : 'uri-miss');
   }
 
@@ -206,14 +207,15 @@ class MergedTagLists implements TagLists {
 
   #stale({registry}: Route, known: TagListRecord | undefined, failure: UpstreamFailure): UpstreamList {
     const now = this.#clock.now();
-    const list = servableDespite(failure, known, registry.tags, now);
+    const policy = tagPolicy(registry);
+    const list = servableDespite(failure, known, policy, now);
     const {kind, message: reason} = failure;
-    const age = {checkedAt: list.checkedAt, ttl: registry.tags.ttl, now};
+    const age = {checkedAt: list.checkedAt, ttl: policy.ttl, now};
     return {list, report: staleReport({kind, reason}, 'the list of', age)};
   }
 
   #reportOf({registry}: Route, {checkedAt}: TagListRecord, how: CacheReport['how']): CacheReport {
-    return {how, ...ageOf(this.#clock.now() - checkedAt, registry.tags.ttl)};
+    return {how, ...ageOf(this.#clock.now() - checkedAt, tagPolicy(registry).ttl)};
   }
 
   /**

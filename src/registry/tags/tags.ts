@@ -14,10 +14,12 @@ import {
   HIT,
   servableDespite,
   staleReport,
+  type TagPolicy,
 } from '../freshness.ts';
 import {createSingleFlight, type SingleFlight} from '../keyed.ts';
 import type {Route} from '../namespace.ts';
 import {manifestAbsence, type NegativeCache, repositoryAbsence} from '../negative-cache.ts';
+import {hitReport, tagPolicy} from '../quota.ts';
 import type {WriteFence} from '../write-fence.ts';
 import {
   type AskedTag,
@@ -106,7 +108,7 @@ class MirroredTags implements Tags {
     const asked = {route, tag, caller};
     const record = await this.#metadata.tag(repository, tag);
     if (record?.origin === 'local') return pushedHere(route, record);
-    const {tags: policy} = registry;
+    const policy = tagPolicy(registry);
     const now = this.#clock.now();
     const isAbsent = this.#negativeCache.has(
       manifestAbsence(repository, tag),
@@ -117,14 +119,14 @@ class MirroredTags implements Tags {
     const pending = this.#upstream.pending.find(repository, tag, record, now);
     if (pending && freshness({now, known: pending, policy, upstream: 'unasked', noCache}) === 'fresh') {
       const {head, checkedAt} = pending;
-      return {digest: head.digest, head, report: {how: 'hit', ...ageOf(now - checkedAt, policy.ttl)}};
+      return {digest: head.digest, head, report: hitReport(now - checkedAt, policy.ttl, registry.tags.ttl)};
     }
     if (!record) return this.#revalidate(asked, undefined, 'uri-miss');
     switch (freshness({now, known: record, policy, upstream: 'unasked', noCache})) {
       case 'fresh':
-        return this.#fromRecord(route, record, 'hit');
+        return pointsAt(record, hitReport(now - record.checkedAt, policy.ttl, registry.tags.ttl));
       case 'stale':
-        return this.#fromRecord(route, record, 'stale', deleted(route, record, now));
+        return pointsAt(record, deleted(route, record, policy, now));
       case 'gone':
         throw manifestUnknown(route, tag);
       case 'revalidate':
@@ -187,7 +189,7 @@ class MirroredTags implements Tags {
     if (!answer) return this.#withoutTag(asked, record && (await this.#metadata.tag(repository, tag)));
     this.#negativeCache.forget(manifestAbsence(repository, tag));
     const detail = record && {detail: record.digest === answer.digest ? 'unchanged' : 'changed'};
-    return {...answer, report: {how, ...ageOf(0, registry.tags.ttl), collapsed, ...detail}};
+    return {...answer, report: {how, ...ageOf(0, tagPolicy(registry).ttl), collapsed, ...detail}};
   }
 
   async #withoutUpstream(
@@ -195,7 +197,7 @@ class MirroredTags implements Tags {
     record: TagRecord | undefined,
     failure: UpstreamFailure,
   ): Promise<Resolution> {
-    const {tags: policy} = route.registry;
+    const policy = tagPolicy(route.registry);
     const now = this.#clock.now();
     const {digest, checkedAt} = servableDespite(failure, record, policy, now);
     const {kind, message: reason} = failure;
@@ -206,31 +208,26 @@ class MirroredTags implements Tags {
 
   #withoutTag({route, tag, caller}: AskedTag, record: TagRecord | undefined): Resolution {
     const now = this.#clock.now();
-    const {tags: policy} = route.registry;
+    const policy = tagPolicy(route.registry);
     if (!record || freshness({now, known: record, policy, upstream: 'absent'}) === 'gone')
       throw this.absent(route, tag, caller);
-    return this.#fromRecord(route, {...record, checkedAt: now}, 'stale', deleted(route, record, now));
-  }
-
-  #fromRecord(
-    {registry}: Route,
-    {digest, checkedAt}: TagRecord,
-    how: CacheReport['how'],
-    note?: Partial<CacheReport>,
-  ): Resolution {
-    const age = ageOf(this.#clock.now() - checkedAt, registry.tags.ttl);
-    return {digest, head: undefined, report: {how, ...age, ...note}};
+    return pointsAt(record, deleted(route, {...record, checkedAt: now}, policy, now));
   }
 }
 
-/** What was pushed here does not age. Over an upstream's content it shadows a tag, which the report marks. */
-const pushedHere = ({registry}: Route, {digest}: TagRecord): Resolution => ({
+const pointsAt = ({digest}: TagRecord, report: CacheReport): Resolution => ({
   digest,
   head: undefined,
-  report: registry.hosted ? HIT : {...HIT, detail: 'local'},
+  report,
 });
 
-const deleted = ({registry}: Route, record: TagRecord, now: number): Partial<CacheReport> => ({
+/** What was pushed here does not age. Over an upstream's content it shadows a tag, which the report marks. */
+const pushedHere = ({registry}: Route, record: TagRecord): Resolution =>
+  pointsAt(record, registry.hosted ? HIT : {...HIT, detail: 'local'});
+
+const deleted = ({registry}: Route, record: TagRecord, {ttl}: TagPolicy, now: number): CacheReport => ({
+  how: 'stale',
+  ...ageOf(now - record.checkedAt, ttl),
   detail: 'deleted-upstream',
   warning: `tag ${record.name} was deleted at ${registry.upstream.host}; this copy is served until ${new Date((record.goneAt ?? now) + registry.tags.keepDeleted).toISOString()}`,
 });

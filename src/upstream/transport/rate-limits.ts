@@ -1,15 +1,7 @@
 import type {IncomingHttpHeaders} from 'node:http';
 import {LRUCache} from 'lru-cache';
 import type {Clock} from '../../clock.ts';
-import {UpstreamFailure} from '../port.ts';
-
-/** What is left of an upstream's rate limit. */
-export interface Quota {
-  limit: number;
-  remaining: number;
-  /** Milliseconds in which `limit` requests are allowed; undefined when the upstream does not say. */
-  window: number | undefined;
-}
+import {type Quota, UpstreamFailure} from '../port.ts';
 
 const ITEM = /^\s*(\d{1,12})\s*(?:;\s*w=(\d{1,9}))?/;
 
@@ -23,6 +15,25 @@ export function parseQuota(headers: IncomingHttpHeaders): Quota | undefined {
     limit: Number(limit[1]),
     remaining: Number(remaining[1]),
     window: seconds === undefined ? undefined : Number(seconds) * 1000,
+  };
+}
+
+/** The window of a quota that names none: most limits count by the hour, or by less. */
+const DEFAULT_WINDOW_MS = 60 * 60 * 1000;
+
+/** What an upstream last reported of its rate limit. After the window, that says nothing any more: the limit is whole again. */
+export interface LastQuota {
+  reported(quota: Quota): void;
+  current(): Quota | undefined;
+}
+
+export function createLastQuota(clock: Clock): LastQuota {
+  let last: {quota: Quota; until: number} | undefined;
+  return {
+    reported(quota) {
+      last = {quota, until: clock.monotonic() + (quota.window ?? DEFAULT_WINDOW_MS)};
+    },
+    current: () => (last && clock.monotonic() < last.until ? last.quota : undefined),
   };
 }
 

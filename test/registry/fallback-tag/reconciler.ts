@@ -88,6 +88,7 @@ export async function startReconciler(
       tags: {ttl: 60_000, maxStale: 60_000, keepDeleted: 0, absentTtl: 5000},
       referrers: {mode, ttl: 60_000, maxStale: 60_000, prefetch: 'off'},
       rateLimitStatus: 503,
+      quota: 'gentle',
     };
   };
   const registry = registryAt(url);

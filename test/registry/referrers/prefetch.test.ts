@@ -339,3 +339,31 @@ test("a platform that is pulled after its index does not ask for cosign's absent
   await settled(proxy, upstream.requests, script.length + later.length);
   t.is(upstream.requests.length, script.length + later.length);
 });
+
+test('the last quarter of a rate limit is left to clients', async (t) => {
+  const report = (remaining: number) => ({'ratelimit-limit': '100', 'ratelimit-remaining': `${remaining}`});
+  const withQuota = (expectation: Expectation, remaining: number): Expectation => {
+    const {answer} = expectation;
+    if (typeof answer !== 'object') throw new TypeError('a fixed answer is expected');
+    return {...expectation, answer: {...answer, headers: {...answer.headers, ...report(remaining)}}};
+  };
+  const bom = referrerOf(platform);
+  const later = plainManifest();
+  const script = [
+    withQuota({request: byTag.request, answer: manifestAnswer(platform)}, 26),
+    noFallbackTag(platform),
+    listed(platform, signature, bom),
+    // The first of the referrers uses it up: the second one is not asked for.
+    withQuota(get(signature), 24),
+    {request: `GET /v2/${REPOSITORY}/manifests/2`, answer: manifestAnswer(later)},
+  ];
+  const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
+  const proxy = await startBackref(t, {
+    registries: [{url: upstream.url, referrers: {prefetch: 'manifests'}}],
+  });
+  await proxy.ask('/v2/app/manifests/1');
+  await settled(proxy, upstream.requests, script.length - 1);
+  await proxy.ask('/v2/app/manifests/2');
+  await settled(proxy, upstream.requests, script.length);
+  t.is(upstream.requests.length, script.length);
+});

@@ -154,3 +154,26 @@ test('a 429 to a HEAD, which has no body, is reported as well', async (t) => {
   const failure = await failureOf(client.headManifest(repository, latest, caller));
   t.like(failure, {kind: 'throttled', retryAfter: HOUR});
 });
+
+for (const [title, window, life] of [
+  ['the window that it names', ';w=21600', 6 * HOUR],
+  ['an hour, where it names no window', '', HOUR],
+] as const) {
+  test(`what an upstream last reported of its rate limit counts for ${title}`, async (t) => {
+    const clock = createManualClock();
+    const report = (remaining: number) => ({
+      request: `HEAD ${MANIFEST_PATH}`,
+      answer: {headers: {'ratelimit-limit': `100${window}`, 'ratelimit-remaining': `${remaining}${window}`}},
+    });
+    const upstream = await createScriptedUpstream(t, [report(76), report(75)]);
+    const {client} = createClient(t, upstream.url, {}, {clock});
+    t.is(client.quota(), undefined);
+    await client.headManifest(repository, latest, caller);
+    await client.headManifest(repository, latest, caller);
+    t.like(client.quota(), {limit: 100, remaining: 75});
+    await clock.advance(life - 1);
+    t.like(client.quota(), {remaining: 75});
+    await clock.advance(1);
+    t.is(client.quota(), undefined);
+  });
+}

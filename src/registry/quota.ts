@@ -1,0 +1,70 @@
+import type {Quota} from '../upstream/port.ts';
+import {ageOf, type CacheReport, type TagPolicy} from './freshness.ts';
+import type {Registry} from './registries.ts';
+
+/** When lifetimes begin to widen, and how far. */
+interface Widening {
+  /** The share of the limit that is left when they begin to widen. */
+  readonly from: number;
+  /** The share of the limit's window that a lifetime reaches when nothing is left. */
+  readonly reach: number;
+}
+
+const WIDENINGS: Record<Exclude<Registry['quota'], 'off'>, Widening> = {
+  gentle: {from: 0.5, reach: 0.25},
+  strict: {from: 1, reach: 1},
+};
+
+/** Where the upstream names no window. */
+const DEFAULT_WINDOW_MS = 60 * 60_000;
+/** An upstream that names a longer window does not decide that tags stay as they are for longer. */
+const MAX_WINDOW_MS = 24 * 60 * 60_000;
+/** The share of the limit that is left for what clients ask for: below it, nothing is fetched in advance. */
+const MIN_SPARE = 0.25;
+
+/**
+ * How long an answer is used without asking, the longer the less is left of the upstream's rate limit. Pure. It widens
+ * from its own length to a share of the window in equal ratios, so a lifetime of 0, which asks each time, stays 0.
+ * @param policy milliseconds; the result is never shorter than `ttl`, and never longer than the greater of `ttl` and
+ * `maxStale`
+ * @param quota as the upstream reported it; undefined when it has not
+ * @returns milliseconds
+ */
+export function widenedTtl(
+  {ttl, maxStale}: Pick<TagPolicy, 'ttl' | 'maxStale'>,
+  mode: Registry['quota'],
+  quota: Quota | undefined,
+): number {
+  if (mode === 'off' || !quota) return ttl;
+  const {from, reach} = WIDENINGS[mode];
+  const window = Math.min(quota.window ?? DEFAULT_WINDOW_MS, MAX_WINDOW_MS);
+  const longest = Math.min(Math.floor(reach * window), maxStale);
+  if (ttl <= 0 || longest <= ttl) return ttl;
+  const scarcity = Math.max(0, 1 - shareLeft(quota) / from);
+  return Math.round(ttl ** (1 - scarcity) * longest ** scarcity);
+}
+
+/** The registry's policy for tags, with the lifetime that its upstream's rate limit permits now. */
+export const tagPolicy = ({tags, quota, upstream}: Registry): TagPolicy => ({
+  ...tags,
+  ttl: widenedTtl(tags, quota, upstream.quota()),
+});
+
+/** May more be asked of this upstream than what clients ask for? */
+export function hasSpare({quota, upstream}: Registry): boolean {
+  const reported = upstream.quota();
+  return quota === 'off' || !reported || shareLeft(reported) >= MIN_SPARE;
+}
+
+/**
+ * The report of an answer that is served without asking. Where only a widened lifetime permits that, it says so.
+ * @param age milliseconds, as the lifetimes: the one in force, and the `configured` one
+ */
+export const hitReport = (age: number, ttl: number, configured: number): CacheReport => ({
+  how: 'hit',
+  ...ageOf(age, ttl),
+  ...(age < configured ? {} : {detail: 'quota'}),
+});
+
+/** A limit of 0 does not say anything: such an upstream would never answer. */
+const shareLeft = ({limit, remaining}: Quota): number => (limit > 0 ? Math.min(1, remaining / limit) : 1);
