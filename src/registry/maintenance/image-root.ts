@@ -19,6 +19,8 @@ export interface ImageRoot {
   readonly uniqueBytes: number;
   /** Of stored blobs that others need as well. */
   readonly sharedBytes: number;
+  /** The unique bytes, and the root's part of the shared ones: each blob is divided by those that need it. */
+  readonly bytesShare: number;
   /** The requests that the members and the unique blobs would take to be pulled again. */
   readonly requests: number;
   /** Of the member that was used most. */
@@ -37,6 +39,17 @@ export interface ImageRoot {
 interface RootParts {
   graph: ImageGraph;
   needed: NeededBytes;
+}
+
+/** The stored blobs that manifests name, each once. All are numbers. */
+export function blobsOf(graph: ImageGraph, needed: NeededBytes, links: readonly number[]): Set<number> {
+  const blobs = new Set<number>();
+  for (const link of links) {
+    for (const digest of graph.referencesOf(link)) {
+      if (needed.sizeOf(digest) > 0) blobs.add(digest);
+    }
+  }
+  return blobs;
 }
 
 /** A root that counts with the inventory it is in. */
@@ -88,6 +101,11 @@ export class Root implements ImageRoot {
 
   get sharedBytes(): number {
     return this.totalBytes - this.uniqueBytes;
+  }
+
+  get bytesShare(): number {
+    const {graph, needed} = this.#parts;
+    return needed.bytesShare(blobsOf(graph, needed, graph.membersOf(this.link)));
   }
 
   get requests(): number {

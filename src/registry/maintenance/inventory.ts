@@ -3,7 +3,7 @@ import type {Reference} from '../../oci/name.ts';
 import {type BlobRecord, fullName, type Metadata, type RepositoryKey} from '../../storage/metadata.ts';
 import {Column} from './column.ts';
 import {ImageGraph} from './image-graph.ts';
-import {type ImageRoot, Root} from './image-root.ts';
+import {blobsOf, type ImageRoot, Root} from './image-root.ts';
 import {eachNumber, eachRow, type InventoryRows, rowsOf} from './inventory-rows.ts';
 import {KEEPER, NeededBytes} from './needed-bytes.ts';
 
@@ -170,15 +170,8 @@ class ImageInventory implements Inventory {
     }
   }
 
-  /** The stored blobs that the manifests name, each once. */
   #blobsOf(members: readonly number[]): Set<number> {
-    const blobs = new Set<number>();
-    for (const link of members) {
-      for (const digest of this.#graph.referencesOf(link)) {
-        if (this.#needed.sizeOf(digest) > 0) blobs.add(digest);
-      }
-    }
-    return blobs;
+    return blobsOf(this.#graph, this.#needed, members);
   }
 
   /** Of a pushed image everything is kept. */

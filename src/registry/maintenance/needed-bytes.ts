@@ -40,6 +40,13 @@ export class NeededBytes {
     return this.#uniqueCount.at(holder);
   }
 
+  /** Each content's bytes, divided by its holders. */
+  bytesShare(contents: Iterable<number>): number {
+    let bytes = 0;
+    for (const content of contents) bytes += this.sizeOf(content) / Math.max(1, this.holdersOf(content));
+    return bytes;
+  }
+
   /** @param contents each once */
   hold(holder: number, contents: Iterable<number>): void {
     for (const content of contents) {
