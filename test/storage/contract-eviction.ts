@@ -1,6 +1,7 @@
 import type {ExecutionContext, TestFn} from 'ava';
 import {type Digest, digestOf} from '../../src/oci/digest.ts';
 import {parseName, type Tag} from '../../src/oci/name.ts';
+import {fallbackTag} from '../../src/oci/referrers.ts';
 import type {Change, Metadata, RepositoryKey} from '../../src/storage/metadata.ts';
 import {type MetadataPlace, manifestPut} from './contract-metadata.ts';
 
@@ -19,6 +20,27 @@ const tagPut = (digest: Digest, change: Partial<Extract<Change, {type: 'tag.put'
   at: 1_000,
   ...change,
 });
+
+type ManifestPut = ReturnType<typeof manifestPut>;
+
+/** A manifest that refers to a subject. */
+function referrerPut(subject: Digest, text: string, origin: 'local' | 'upstream' = 'upstream'): ManifestPut {
+  const put = manifestPut(text, {origin});
+  const {digest, mediaType, bytes} = put;
+  return {...put, edge: {subject, descriptor: {digest, mediaType, size: bytes.byteLength}}};
+}
+
+const listPut = (subject: Digest, named: readonly Digest[], at = 2_000): Change => ({
+  type: 'referrer-list.put',
+  repository: APP,
+  subject,
+  source: 'api',
+  descriptors: named.map((digest) => ({digest, mediaType: 'text/any', size: 1})),
+  at,
+});
+
+const evictAll = (root: Digest, members: readonly Digest[]): Change[] =>
+  members.map((digest) => ({type: 'manifest.evict', repository: APP, root, digest, at: 9_000}));
 
 const used = (digest: Digest, at: number, age = 0, repository = APP): Change => ({
   type: 'manifest.used',
@@ -228,5 +250,154 @@ export function evictionContract(
     t.false(await isIdle(1_999));
     t.true(await isIdle(2_000));
     t.true(await isIdle(1_000, 1_500), 'a use in the future does not count');
+  });
+
+  test('eviction: an image goes with its tag and its children; what was asked for its blobs and its tags stays', async (t) => {
+    const metadata = await setUp(t);
+    const layer = blob('layer');
+    const child = manifestPut('child', {references: [{digest: layer, size: 5, kind: 'blob'}]});
+    const index = manifestPut('index', {references: [{digest: child.digest, size: 5, kind: 'manifest'}]});
+    await metadata.commit([
+      child,
+      index,
+      tagPut(index.digest),
+      {type: 'tag-list.put', repository: APP, names: ['v1'], at: 1},
+      {type: 'blob.link', repository: APP, digest: layer, size: 5, origin: 'upstream', at: 1},
+    ]);
+    await metadata.commit(evictAll(index.digest, [index.digest, child.digest]));
+    t.deepEqual(await linksOf(metadata), []);
+    t.is(await metadata.tag(APP, V1), undefined);
+    t.is(await metadata.storedManifest(child.digest), undefined);
+    t.deepEqual(await metadata.references(child.digest), []);
+    t.deepEqual(await metadata.tagList(APP), {names: ['v1'], checkedAt: 1});
+    t.like(await metadata.blobLink(APP, layer), {size: 5, origin: 'upstream'});
+    t.deepEqual(await metadata.uncollectedManifests(10), []);
+  });
+
+  test('eviction: an image that an index names, and a referrer whose subject is here, lose only their names', async (t) => {
+    const metadata = await setUp(t);
+    const child = manifestPut('child');
+    const index = manifestPut('index', {references: [{digest: child.digest, size: 5, kind: 'manifest'}]});
+    const sbom = referrerPut(index.digest, 'sbom');
+    const names = {child: 'amd64' as Tag, sbom: 'sbom' as Tag};
+    await metadata.commit([
+      child,
+      index,
+      sbom,
+      tagPut(index.digest),
+      tagPut(child.digest, {name: names.child}),
+      tagPut(sbom.digest, {name: names.sbom}),
+    ]);
+    for (const {digest} of [child, sbom]) {
+      await metadata.commit(evictAll(digest, [digest]));
+      t.truthy(await metadata.manifest(APP, digest));
+    }
+    t.is(await metadata.tag(APP, names.child), undefined);
+    t.is(await metadata.tag(APP, names.sbom), undefined);
+    t.is((await metadata.referrers(APP, index.digest, {limit: 9})).length, 1);
+    await metadata.commit(evictAll(index.digest, [index.digest, child.digest, sbom.digest]));
+    t.deepEqual(await linksOf(metadata), []);
+  });
+
+  test('eviction: manifests that tags attach to each other do not keep each other', async (t) => {
+    const metadata = await setUp(t);
+    const subject = manifestPut('subject');
+    const list = manifestPut('list', {references: [{digest: subject.digest, size: 7, kind: 'manifest'}]});
+    await metadata.commit([subject, list, tagPut(list.digest, {name: fallbackTag(subject.digest)})]);
+    await metadata.commit(evictAll(subject.digest, [subject.digest, list.digest]));
+    t.deepEqual(await linksOf(metadata), []);
+  });
+
+  test('eviction: the list of referrers of an evicted subject is unknown, and keeps those that were pushed here', async (t) => {
+    const metadata = await setUp(t);
+    const subject = manifestPut('subject');
+    const [pulled, pushed] = [
+      referrerPut(subject.digest, 'pulled'),
+      referrerPut(subject.digest, 'pushed', 'local'),
+    ];
+    await metadata.commit([
+      subject,
+      tagPut(subject.digest),
+      pulled,
+      pushed,
+      listPut(subject.digest, [pulled.digest, pushed.digest, blob('not pulled')]),
+    ]);
+    const before = await metadata.referrerList(APP, subject.digest);
+    t.is((await metadata.referrers(APP, subject.digest, {limit: 9})).length, 3);
+    await metadata.commit(evictAll(subject.digest, [subject.digest, pulled.digest, pushed.digest]));
+    const rows = await metadata.referrers(APP, subject.digest, {limit: 9});
+    t.deepEqual(
+      rows.map(({digest, listed}) => ({digest, listed})),
+      [{digest: pushed.digest, listed: false}],
+    );
+    const after = await metadata.referrerList(APP, subject.digest);
+    t.like(after, {checkedAt: undefined, source: undefined});
+    t.true((after?.version ?? 0) > (before?.version ?? 0));
+    t.is(after?.amended, after?.version);
+  });
+
+  test('eviction: a list that begins anew is not taken for the earlier one, nor goes on in its middle', async (t) => {
+    const metadata = await setUp(t);
+    const [subject, other] = [manifestPut('subject'), manifestPut('other')];
+    await metadata.commit([subject, listPut(subject.digest, ['one', 'two', 'three'].map(blob))]);
+    await metadata.commit([listPut(subject.digest, ['one', 'two', 'three', 'four'].map(blob), 3_000)]);
+    const before = await metadata.referrerList(APP, subject.digest);
+    const last = (await metadata.referrers(APP, subject.digest, {limit: 9})).at(-1)?.seq ?? 0;
+    await metadata.commit(evictAll(subject.digest, [subject.digest]));
+    t.is(await metadata.referrerList(APP, subject.digest), undefined);
+    await metadata.commit([subject, listPut(subject.digest, [blob('five')], 4_000), other]);
+    await metadata.commit([listPut(other.digest, [], 4_000)]);
+    const after = await metadata.referrerList(APP, subject.digest);
+    t.true((after?.version ?? 0) > (before?.version ?? 0));
+    t.is(after?.amended, after?.version);
+    const rows = await metadata.referrers(APP, subject.digest, {after: last, limit: 9});
+    t.deepEqual(
+      rows.map(({digest}) => digest),
+      [blob('five')],
+    );
+    await metadata.commit([listPut(subject.digest, ['five', 'six'].map(blob), 5_000)]);
+    t.is((await metadata.referrerList(APP, subject.digest))?.amended, after?.version, 'only added to');
+  });
+
+  test('eviction: a referrer that is pulled again is on the list again, which is unknown meanwhile', async (t) => {
+    const metadata = await setUp(t);
+    const subject = blob('not pulled');
+    const sbom = referrerPut(subject, 'sbom');
+    await metadata.commit([sbom, listPut(subject, [sbom.digest, blob('other')])]);
+    await metadata.commit(evictAll(sbom.digest, [sbom.digest]));
+    t.is((await metadata.referrerList(APP, subject))?.checkedAt, undefined);
+    await metadata.commit([sbom]);
+    t.is((await metadata.referrers(APP, subject, {limit: 9})).length, 1);
+    t.is((await metadata.referrerList(APP, subject))?.checkedAt, undefined);
+  });
+
+  test('eviction: a link that comes back has the uses that it had, once', async (t) => {
+    const metadata = await setUp(t);
+    const one = manifestPut('one');
+    const usesAfter = async (...changes: Change[]) => {
+      await metadata.commit(changes);
+      return (await linksOf(metadata))[0]?.uses;
+    };
+    t.is(await usesAfter(one, used(one.digest, 5), used(one.digest, 6)), 2);
+    await metadata.commit(evictAll(one.digest, [one.digest]));
+    t.is(await usesAfter({...one, repository: OTHER}), 0, 'another repository has uses of its own');
+    t.is(await usesAfter({type: 'manifest.delete', repository: OTHER, digest: one.digest}, one), 2);
+    t.is(await usesAfter({type: 'manifest.delete', repository: APP, digest: one.digest}, one), 0);
+  });
+
+  test('eviction: about as many evicted links are remembered as there are links, the newest ones', async (t) => {
+    const metadata = await setUp(t);
+    const puts = Array.from({length: 512}, (_, index) => manifestPut(`${index}`));
+    const [oldest, newest] = [puts.at(0), puts.at(-1)] as [ManifestPut, ManifestPut];
+    await metadata.commit(puts.flatMap((put) => [put, used(put.digest, 5)]));
+    await metadata.commit(puts.flatMap(({digest}) => evictAll(digest, [digest])));
+    await metadata.commit([oldest, newest]);
+    t.deepEqual(
+      (await linksOf(metadata)).map(({uses}) => uses),
+      [0, 0],
+      'while there is no link, none is remembered beyond the last count',
+    );
+    await metadata.commit([used(oldest.digest, 6), ...evictAll(oldest.digest, [oldest.digest]), oldest]);
+    t.is((await linksOf(metadata)).at(-1)?.uses, 1);
   });
 }

@@ -193,22 +193,40 @@ function* hasName(writes: Writes, key: ManifestLinkKey): Steps<boolean> {
 }
 
 /**
- * Whether a manifest is a member of a linked one that stands on its own: one that was pushed here, has a name, or is not
- * a member of another. A tag may attach a manifest to what itself refers to it, so that they hold only each other.
+ * Whether a manifest is a member of a linked one that stays: one that was pushed here, has a name, or is not in turn a
+ * member of this manifest. By tags and subjects, manifests can be members of each other, and hold only each other.
  */
-function* isHeld(writes: Writes, {repository, digest}: ManifestLinkKey): Steps<boolean> {
-  const visited = new Set([digest]);
-  const waiting = yield* parentsOf(writes, {repository, digest});
-  for (let parent = waiting.pop(); parent !== undefined; parent = waiting.pop()) {
-    if (visited.has(parent)) continue;
-    visited.add(parent);
-    if (visited.size > MAX_VISITED) return false;
-    const key = {repository, digest: parent};
-    const above = yield* parentsOf(writes, key);
-    if (above.length === 0 || (yield* hasName(writes, key)) || (yield* isPushed(writes, key))) return true;
+function* isHeld(writes: Writes, key: ManifestLinkKey): Steps<boolean> {
+  const {repository, digest} = key;
+  /** Of each manifest above this one. */
+  const parents = new Map<Digest, readonly Digest[]>();
+  const waiting = yield* parentsOf(writes, key);
+  for (const parent of waiting) {
+    if (parent === digest || parents.has(parent)) continue;
+    if (parents.size === MAX_VISITED) return false;
+    const at = {repository, digest: parent};
+    const above = yield* parentsOf(writes, at);
+    if (above.length === 0 || (yield* hasName(writes, at)) || (yield* isPushed(writes, at))) return true;
+    parents.set(parent, above);
     waiting.push(...above);
   }
-  return false;
+  return membersAmong(parents, digest).size < parents.size;
+}
+
+/** Those of the manifests that are members of this one. @param parents of each of the manifests */
+function membersAmong(parents: ReadonlyMap<Digest, readonly Digest[]>, digest: Digest): Set<Digest> {
+  const below = new Map<Digest, Digest[]>();
+  for (const [member, above] of parents) {
+    for (const parent of above) {
+      const known = below.get(parent);
+      if (known) known.push(member);
+      else below.set(parent, [member]);
+    }
+  }
+  const members = new Set(below.get(digest));
+  for (const member of members) for (const further of below.get(member) ?? []) members.add(further);
+  members.delete(digest);
+  return members;
 }
 
 function* isPushed(writes: Writes, key: ManifestLinkKey): Steps<boolean> {

@@ -12,6 +12,7 @@ import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
 import {MIGRATIONS} from '../../../src/storage/sqlite/migrations.ts';
 import {createFolder} from '../../support/folder.ts';
 import {evictionContract} from '../contract-eviction.ts';
+import {evictionModelContract} from '../contract-eviction-model.ts';
 import {garbageContract} from '../contract-garbage.ts';
 import {manifestPut, metadataContract} from '../contract-metadata.ts';
 import {pushContract} from '../contract-pushes.ts';
@@ -27,6 +28,7 @@ referrerContract(test, createPlace);
 pushContract(test, createPlace);
 garbageContract(test, createPlace);
 evictionContract(test, createPlace);
+evictionModelContract(test, createPlace);
 
 const repository = {registry: 'docker.io', name: parseName('library/app')};
 
