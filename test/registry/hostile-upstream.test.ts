@@ -2,8 +2,8 @@ import {once} from 'node:events';
 import {mkdir, stat, truncate, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import test from 'ava';
+import {createRandom, htmlPage, PAGE_MARK} from '../../fuzz/mutations.ts';
 import {OCI_INDEX, OCI_MANIFEST} from '../../src/oci/media-type.ts';
-import {createRandom, htmlPage, PAGE_MARK} from '../http/mutations.ts';
 import {createMovableClock, startBackref, waiting} from '../support/backref.ts';
 import {
   blobAnswer,

@@ -1,7 +1,7 @@
 import {join} from 'node:path';
-import type {Config, RegistryConfig} from '../../src/config.ts';
-import {createServer} from '../../src/server.ts';
-import {UNBOUNDED} from '../support/backref.ts';
+import type {Config, RegistryConfig} from '../src/config.ts';
+import {createServer} from '../src/server.ts';
+import {UNBOUNDED} from '../test/support/backref.ts';
 
 /** What the fuzzed server reports about itself. */
 export interface FuzzReport {
