@@ -60,6 +60,7 @@ const config: Config = {
     registry('ghcr.io', {aliases: ['ghcr']}),
     registry('apps.local', {upstream: undefined, push: 'local'}),
     registry('quay.io', {push: 'local', overlay: {tags: 'allow'}}),
+    registry('through.local', {push: 'through'}),
   ],
 };
 

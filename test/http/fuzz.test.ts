@@ -1,8 +1,10 @@
 import {mkdir, readdir} from 'node:fs/promises';
 import {join} from 'node:path';
 import test from 'ava';
+import {askBehindSpoilingUpstream} from '../../fuzz/answers.ts';
 import {ANSWER_KINDS, image, type Statuses, sendRequests, startMoodyUpstream} from '../../fuzz/requests.ts';
 import {startFuzzedServer} from '../../fuzz/server-process.ts';
+import {startSpoilingUpstream} from '../../fuzz/spoiling-upstream.ts';
 import {createFolder} from '../support/folder.ts';
 import {connectRaw, type RawAnswer} from '../support/raw-http.ts';
 
@@ -63,4 +65,23 @@ test('20,800 mutated requests: no fault, no growth of memory, nothing outside th
     pulled = await connection.answer();
   }
   t.deepEqual(pulled?.body, image.bytes);
+});
+
+test('600 mutated answers of an upstream: no wrong content, no absence, no fault', async (t) => {
+  t.timeout(10 * 60_000);
+  const folder = await createFolder(t);
+  const upstream = await startSpoilingUpstream(SEED);
+  t.teardown(upstream.close);
+  const {port, report, kill} = await startFuzzedServer({
+    upstream: upstream.url,
+    store: join(folder, 'store'),
+    cwd: folder,
+  });
+  t.teardown(kill);
+  const statuses: Statuses = new Map();
+
+  await askBehindSpoilingUpstream({port, upstream, seed: SEED, answers: 600, statuses});
+
+  t.deepEqual((await report()).faults, []);
+  for (const status of [200, 201, 202, 206, 403, 503]) t.true((statuses.get(status) ?? 0) > 0, `${status}`);
 });

@@ -7,7 +7,12 @@ export interface RawAnswer {
   /** By lower-case name; of several the last. */
   headers: Record<string, string>;
   body: Buffer;
+  /** False when the connection ended before the end of the body. */
+  isWhole: boolean;
 }
+
+type RawHead = Pick<RawAnswer, 'status' | 'headers'>;
+type RawBody = Pick<RawAnswer, 'body' | 'isWhole'>;
 
 /** A connection on which a test decides about every byte. */
 export interface RawConnection {
@@ -32,7 +37,7 @@ export async function connectRaw(port: number): Promise<RawConnection> {
   socket.on('error', () => {});
   const {line, bytes, rest} = reader(socket);
 
-  async function head(): Promise<Omit<RawAnswer, 'body'> | undefined> {
+  async function head(): Promise<RawHead | undefined> {
     const first = await line();
     if (first === undefined) return undefined;
     const headers: Record<string, string> = {};
@@ -43,22 +48,31 @@ export async function connectRaw(port: number): Promise<RawConnection> {
     return {status: Number(/^HTTP\/1\.1 (\d{3}) /.exec(first)?.[1]), headers};
   }
 
-  async function chunked(): Promise<Buffer> {
+  async function sized(length: number): Promise<RawBody> {
+    const body = await bytes(length);
+    return {body, isWhole: body.length === length};
+  }
+
+  async function chunked(): Promise<RawBody> {
     const chunks: Buffer[] = [];
     for (;;) {
-      const length = Number.parseInt((await line()) ?? '0', 16);
+      const size = await line();
+      const length = Number.parseInt(size ?? '0', 16);
       if (length > 0) chunks.push(await bytes(length));
-      await line();
-      if (length === 0) return Buffer.concat(chunks);
+      const end = await line();
+      if (length === 0)
+        return {body: Buffer.concat(chunks), isWhole: size !== undefined && end !== undefined};
     }
   }
 
-  async function body(method: string, {status, headers}: Omit<RawAnswer, 'body'>): Promise<Buffer> {
+  async function body(method: string, {status, headers}: RawHead): Promise<RawBody> {
     // What the parser refuses has a body whatever the method was, and ends the connection.
-    if (headers['connection'] === 'close' && !headers['transfer-encoding']) return rest();
-    if (method === 'HEAD' || BODILESS.has(status)) return Buffer.alloc(0);
+    if (headers['connection'] === 'close' && !headers['transfer-encoding'] && !headers['content-length'])
+      return {body: await rest(), isWhole: true};
+    if (method === 'HEAD' || BODILESS.has(status)) return {body: Buffer.alloc(0), isWhole: true};
     if (headers['transfer-encoding'] === 'chunked') return chunked();
-    return headers['content-length'] === undefined ? rest() : bytes(Number(headers['content-length']));
+    if (headers['content-length'] === undefined) return {body: await rest(), isWhole: true};
+    return sized(Number(headers['content-length']));
   }
 
   return {
@@ -67,7 +81,7 @@ export async function connectRaw(port: number): Promise<RawConnection> {
     async answer(method = 'GET') {
       let start = await head();
       while (start && start.status < 200) start = await head();
-      return start && {...start, body: await body(method, start)};
+      return start && {...start, ...(await body(method, start))};
     },
   };
 }
