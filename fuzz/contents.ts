@@ -48,7 +48,7 @@ export function fuzzImage(number: number): FuzzImage {
 }
 
 /** The list of the referrers of the image's manifest. */
-export const listOf = ({referrer}: FuzzImage): FuzzContent =>
+const listOf = ({referrer}: FuzzImage): FuzzContent =>
   json(OCI_INDEX, {
     manifests: [{...descriptorOf(referrer), artifactType: 'application/vnd.example.sbom'}],
   });
