@@ -24,8 +24,9 @@ async function run(scope: Scope, {only, given}: Options): Promise<number> {
   const tally = createTally(({promise, text, step}) =>
     say(`VIOLATION (${promise}) in step ${step}: ${text}`),
   );
-  await runSteps(scope, tally, {seed, ...length, only, say});
-  for (const [name, count] of tally.counts) say(`${name}: ${count}`);
+  const lacking = await runSteps(scope, tally, {seed, ...length, only, say});
+  for (const [name, count] of [...tally.faults, ...tally.counts]) say(`${name}: ${count}`);
+  for (const each of lacking) say(`NOT RUN: ${each}`);
   return tally.violations.length > 0 ? 1 : 0;
 }
 

@@ -33,6 +33,8 @@ export interface Model {
   addUpstreamArtifact(registry: string, artifact: Artifact): void;
   /** Lets a tag of an upstream point at another manifest as well. */
   moved(registry: string, repository: string, tag: string, digest: string): void;
+  /** Drops a repository that is not asked for any more. */
+  forget(registry: string, repository: string): void;
   /** A push begins: from now on it may be there. */
   pushing(registry: string, artifact: Artifact): void;
   /** The manifest was accepted: from now on it must be there. */
@@ -93,6 +95,10 @@ class RunModel implements Model {
     const known = tags.get(tag);
     if (known) known.allowed.add(digest);
     else tags.set(tag, {allowed: new Set([digest]), sure: true});
+  }
+
+  forget(registry: string, repository: string): void {
+    this.repositories.delete(`${registry}/${repository}`);
   }
 
   pushing(registry: string, artifact: Artifact): void {

@@ -1,23 +1,23 @@
 import {setTimeout as delay} from 'node:timers/promises';
+import type {Artifact} from './catalog.ts';
 import {pullImage} from './requests.ts';
 import {CALM, type World} from './world.ts';
 
 /** A fault ends, but its effects last: circuits are open for a second, and a rate limit as long as it says. */
 const RECOVERY_MS = 20_000;
 
-/** Waits until an image of each upstream can be pulled, which counts as a violation when it takes too long. */
+/** Waits until an image of each repository can be pulled, which counts as a violation when it takes too long. */
 export async function recover(world: World): Promise<void> {
   const {condition, tally} = world;
   if (!world.server.isRunning()) await restart(world);
   world.condition = {...condition, dying: false, upstreams: condition.upstreams ?? 'an upstream has failed'};
   const deadline = Date.now() + RECOVERY_MS;
-  for (const [registry, images] of world.images) {
-    const image = images[0];
-    while (image && !(await pullImage(world, registry, image))) {
+  for (const [registry, image] of oneOfEachRepository(world)) {
+    while (!(await pullImage(world, registry, image))) {
       if (Date.now() > deadline) {
         tally.violate(
           'unavailable without a reason',
-          `${registry} cannot be pulled from ${RECOVERY_MS / 1000} s after a fault`,
+          `${registry}/${image.repository} cannot be pulled from ${RECOVERY_MS / 1000} s after a fault`,
         );
         break;
       }
@@ -26,6 +26,12 @@ export async function recover(world: World): Promise<void> {
   }
   world.condition = CALM;
 }
+
+/** Circuits are per repository, and one that was open lets a single request through first. */
+const oneOfEachRepository = ({images}: World): [registry: string, image: Artifact][] =>
+  [...images].flatMap(([registry, artifacts]) =>
+    artifacts.filter(({tag}) => tag === 'v0').map((image): [string, Artifact] => [registry, image]),
+  );
 
 /** Starts the server again. What its process printed is part of the violation when it does not start. */
 export async function restart(world: World): Promise<void> {

@@ -3,7 +3,7 @@ import type {Artifact} from './catalog.ts';
 import {ACCEPT, type Exchange} from './http-client.ts';
 import {contentsOf, type Pushed, type RepositoryModel} from './model.ts';
 import type {Random} from './random.ts';
-import {excuseOf, type World} from './world.ts';
+import {excuseOf, excuseOfPush, type World} from './world.ts';
 
 const urlOf = ({server}: World, {name}: RepositoryModel, rest: string): string =>
   `${server.url}/v2/${name}/${rest}`;
@@ -121,7 +121,7 @@ export async function push(world: World, {registry, artifact}: Pushed, random: R
   model.pushing(registry, artifact);
   const refused = (exchange: Exchange): false => {
     tally.count('pushes refused or interrupted');
-    world.judge.content(exchange, [], false, excuseOf(world, registry));
+    world.judge.content(exchange, [], false, excuseOfPush(world, registry));
     return false;
   };
   for (const blob of artifact.blobs) {

@@ -1,9 +1,15 @@
 import type {Scope} from '../rig/scope.ts';
-import {createRandom} from './random.ts';
+import {checkDescriptors, checkEverything, createCounters} from './invariants.ts';
+import {createRandom, type Random} from './random.ts';
 import {expectRunning, recover} from './recovery.ts';
-import {checkPush} from './requests.ts';
 import {createWorld} from './setup.ts';
+import {CLIENT_STEPS} from './steps/clients.ts';
+import {CLOCK_STEPS} from './steps/clock.ts';
+import {COLD_STEPS} from './steps/cold.ts';
+import {DAMAGE_STEPS} from './steps/damage.ts';
+import {DISK_STEPS} from './steps/disk.ts';
 import {PROCESS_STEPS} from './steps/process.ts';
+import {RESUME_STEPS} from './steps/resume.ts';
 import type {Step} from './steps/step.ts';
 import {UPSTREAM_STEPS} from './steps/upstreams.ts';
 import type {Tally} from './tally.ts';
@@ -20,31 +26,75 @@ export interface RunOptions {
   say(line: string): void;
 }
 
-const STEPS: readonly Step[] = [...PROCESS_STEPS, ...UPSTREAM_STEPS];
+/** Steps that end the process come in turn with all others. */
+const ENDING: readonly Step[] = [...PROCESS_STEPS, ...RESUME_STEPS];
+const OTHERS: readonly Step[] = [
+  ...UPSTREAM_STEPS,
+  ...COLD_STEPS,
+  ...DISK_STEPS,
+  ...DAMAGE_STEPS,
+  ...CLOCK_STEPS,
+  ...CLIENT_STEPS,
+];
 
-/** Runs steps that the seed chooses, one after the other, until time and kills are enough. */
-export async function runSteps(scope: Scope, tally: Tally, options: RunOptions): Promise<World> {
+/**
+ * Runs steps that the seed chooses, one after the other, until time and kills are enough.
+ * @returns what could not be injected on this machine, with the reasons.
+ */
+export async function runSteps(scope: Scope, tally: Tally, options: RunOptions): Promise<readonly string[]> {
   const {seed, duration, kills, only, say} = options;
-  const steps = STEPS.filter(({name}) => name.includes(only));
-  const bag = steps.flatMap((step) => Array.from({length: step.weight}, () => step));
-  if (bag.length === 0) throw new Error(`no step's name contains ${only}`);
-  const began = Date.now();
   const random = createRandom(seed);
-  tally.enter('0 start');
-  const world = await createWorld(scope, tally);
+  tally.enter('0, the start');
+  const world = await createWorld(scope, tally, say);
+  const next = createSchedule(world, random.fork('schedule'), only);
+  const counters = createCounters();
   await traffic(world, random.fork('start'), 150);
-  for (let number = 1; Date.now() - began < duration || tally.of('kill -9') < kills; number++) {
-    const own = random.fork(`step ${number}`);
-    const step = own.pick(bag);
-    tally.enter(`${number} ${step.name}`);
-    tally.count(step.fault);
+  const began = Date.now();
+  for (
+    let number = 1;
+    Date.now() - began < duration || (tally.faults.get('kill -9') ?? 0) < kills;
+    number++
+  ) {
+    const step = next();
+    tally.enter(`${number}, ${step.name}`);
+    if (step.fault !== undefined) tally.fault(step.fault);
     const at = Date.now();
-    await step.run(world, own);
+    await step.run(world, random.fork(`step ${number}`));
     await expectRunning(world);
-    say(`${number} ${step.name}: ${Date.now() - at} ms, ${tally.of('pulls served')} pulls served`);
+    await checkDescriptors(world);
+    await counters.read(world);
+    say(`${number}, ${step.name}: ${Date.now() - at} ms`);
   }
   tally.enter('the end');
   await recover(world);
-  for (const push of world.model.pushes) await checkPush(world, push);
-  return world;
+  await checkEverything(world);
+  return [...world.disk.lacking, ...world.clients.lacking];
 }
+
+/** Every second step ends the process. The others are drawn as cards are: each comes before one of them comes again. */
+function createSchedule(world: World, random: Random, only: string): () => Step {
+  const isPossible = ({name, needs}: Step) =>
+    name.includes(only) &&
+    (needs !== 'small disk' || world.disk.canBeFull) &&
+    (needs !== 'failing disk' || world.disk.canFail) &&
+    (needs !== 'clients' || world.clients.available.length > 0);
+  const ending = ENDING.filter(isPossible);
+  const others = OTHERS.filter(isPossible);
+  if (ending.length + others.length === 0) throw new Error(`no step's name contains ${only}`);
+  const bag = ending.flatMap((step) => Array.from({length: step.weight}, () => step));
+  let cards: Step[] = [];
+  let drawn = 0;
+  return () => {
+    drawn += 1;
+    if (others.length === 0 || (ending.length > 0 && drawn % 2 === 1)) return random.pick(bag);
+    if (cards.length === 0) cards = shuffled(others, random);
+    return cards.pop() ?? random.pick(others);
+  };
+}
+
+/** Steps of a higher weight are more likely to come early. */
+const shuffled = (steps: readonly Step[], random: Random): Step[] =>
+  steps
+    .map((step) => ({step, key: random.fraction() ** (1 / step.weight)}))
+    .toSorted((a, b) => a.key - b.key)
+    .map(({step}) => step);

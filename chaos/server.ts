@@ -40,8 +40,10 @@ export interface ServerUnderTest {
   setDns(works: boolean): Promise<void>;
   /** The targets of its open descriptors. */
   descriptors(): Promise<string[]>;
-  /** The sum of a metric over all its labels; 0 when there is none. */
-  metric(name: string): Promise<number>;
+  /** The sum of each metric over all its labels. */
+  metrics(): Promise<Map<string, number>>;
+  /** Undefined before the first start. */
+  pid(): number | undefined;
   /** Runs a command of backref with the configuration of this server. @returns its output, and whether it exited with 0 */
   command(...args: string[]): Promise<{output: string; succeeded: boolean}>;
 }
@@ -86,7 +88,8 @@ class Server implements ServerUnderTest {
 
   async start(): Promise<void> {
     const {folder, registries, settings} = this.#options;
-    this.#running = await serveRegistries(this.#scope, {
+    this.#running = undefined;
+    await serveRegistries(this.#scope, {
       main: SOURCES,
       folder,
       registries,
@@ -94,6 +97,9 @@ class Server implements ServerUnderTest {
       port: this.#port,
       flags: ['--import', PRELOAD],
       env: this.#env(),
+      started: (running) => {
+        this.#running = running;
+      },
     });
   }
 
@@ -120,11 +126,18 @@ class Server implements ServerUnderTest {
     return targets.filter((target) => target !== '');
   }
 
-  async metric(name: string): Promise<number> {
+  async metrics(): Promise<Map<string, number>> {
     const response = await fetch(`${this.url}/metrics`);
-    const lines = (await response.text()).split('\n');
-    const values = lines.filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`));
-    return values.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0);
+    const sums = new Map<string, number>();
+    for (const line of (await response.text()).split('\n')) {
+      const [, name = '', value] = /^(\w+)(?:\{.*\})? (\S+)$/.exec(line) ?? [];
+      if (name) sums.set(name, (sums.get(name) ?? 0) + Number(value));
+    }
+    return sums;
+  }
+
+  pid(): number | undefined {
+    return this.#running?.process.pid;
   }
 
   async command(...args: string[]): Promise<{output: string; succeeded: boolean}> {

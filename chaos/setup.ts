@@ -1,6 +1,7 @@
-import {join} from 'node:path';
 import type {Scope} from '../rig/scope.ts';
 import {buildCatalog} from './catalog.ts';
+import {findClients} from './clients.ts';
+import {createDisk} from './disk.ts';
 import {createHttpClient} from './http-client.ts';
 import {createJudge} from './judge.ts';
 import {createModel} from './model.ts';
@@ -12,6 +13,8 @@ import {startUpstream, type Upstream} from './upstream.ts';
 import {CALM, type World} from './world.ts';
 
 const REPOSITORIES = 12;
+/** About half of what the upstreams have. */
+const CACHE_SIZE = '24MiB';
 /** One upstream has the Referrers API and wants tokens; the other one has neither. */
 const MODERN = 'alpha.test';
 const LEGACY = 'beta.test';
@@ -28,7 +31,7 @@ const settingsOf = ({url}: Upstream) => ({
 });
 
 /** Starts upstreams and the server between them and the clients. Everything ends with the scope. */
-export async function createWorld(scope: Scope, tally: Tally): Promise<World> {
+export async function createWorld(scope: Scope, tally: Tally, say: (line: string) => void): Promise<World> {
   const modern = await startUpstream(scope, {host: MODERN, referrersApi: true, tokens: true});
   const legacy = await startUpstream(scope, {host: LEGACY, referrersApi: false, tokens: false});
   const catalogs = {modern: buildCatalog('app', REPOSITORIES), legacy: buildCatalog('lib', REPOSITORIES)};
@@ -40,7 +43,8 @@ export async function createWorld(scope: Scope, tally: Tally): Promise<World> {
   model.addCatalog(LEGACY, catalogs.legacy);
   model.addCatalog(OVERLAY, catalogs.modern);
 
-  const folder = join(scope.folder, 'data');
+  const disk = await createDisk(scope);
+  const {folder} = disk;
   const server = await createServerUnderTest(scope, {
     folder,
     registries: {
@@ -49,12 +53,15 @@ export async function createWorld(scope: Scope, tally: Tally): Promise<World> {
       [OVERLAY]: {...settingsOf(modern), push: 'local'},
       [HOSTED]: {push: 'local'},
     },
-    settings: {shutdown: {grace: '5s'}, cache: {memory: '1MiB'}},
+    settings: {shutdown: {grace: '5s'}, cache: {memory: '1MiB', maxSize: CACHE_SIZE}},
+    preloaded: disk.env,
   });
   await server.start();
   return {
     scope,
     server,
+    disk,
+    clients: await findClients(scope, say),
     stored: createStoredState(folder),
     upstreams: new Map([
       [MODERN, modern],

@@ -12,6 +12,7 @@ export const PROMISES = [
   'leaked files and descriptors',
   'ends of the process',
   'stalled requests',
+  'downloads that start over',
 ] as const;
 export type Promised = (typeof PROMISES)[number];
 
@@ -26,6 +27,9 @@ export interface Violation {
 export interface Tally {
   readonly violations: readonly Violation[];
   readonly counts: ReadonlyMap<string, number>;
+  /** The injected faults, by kind. */
+  readonly faults: ReadonlyMap<string, number>;
+  fault(kind: string): void;
   count(name: string, by?: number): void;
   of(name: string): number;
   violate(promise: Promised, text: string): void;
@@ -38,10 +42,13 @@ export interface Tally {
 export function createTally(report: (violation: Violation) => void): Tally {
   const violations: Violation[] = [];
   const counts = new Map<string, number>();
+  const faults = new Map<string, number>();
   const steps: string[] = [];
   return {
     violations,
     counts,
+    faults,
+    fault: (kind) => void faults.set(kind, (faults.get(kind) ?? 0) + 1),
     steps,
     count: (name, by = 1) => void counts.set(name, (counts.get(name) ?? 0) + by),
     of: (name) => counts.get(name) ?? 0,

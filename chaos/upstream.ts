@@ -31,6 +31,8 @@ export interface Upstream {
   /** How many answers were spoiled so far, by kind. */
   readonly spoiled: ReadonlyMap<Spoil, number>;
   add(...artifacts: Artifact[]): void;
+  /** Drops a repository. */
+  forget(repository: string): void;
   /** Points a tag at another manifest of the same repository. */
   move(repository: string, tag: string, digest: string): void;
   /** Spoils a share of the answers; undefined none. */
@@ -103,6 +105,10 @@ class ScriptedRegistry implements Upstream {
 
   add(...artifacts: Artifact[]): void {
     for (const artifact of artifacts) this.#addOne(artifact);
+  }
+
+  forget(repository: string): void {
+    this.#repositories.delete(repository);
   }
 
   move(repository: string, tag: string, digest: string): void {

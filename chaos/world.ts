@@ -1,5 +1,7 @@
 import type {Scope} from '../rig/scope.ts';
 import type {Artifact} from './catalog.ts';
+import type {Clients} from './clients.ts';
+import type {Disk} from './disk.ts';
 import type {Ask} from './http-client.ts';
 import type {Excuse, Judge} from './judge.ts';
 import type {Model} from './model.ts';
@@ -12,6 +14,8 @@ import type {Upstream} from './upstream.ts';
 export interface World {
   scope: Scope;
   server: ServerUnderTest;
+  disk: Disk;
+  clients: Clients;
   stored: StoredState;
   /** By the name of the registry that has it. */
   upstreams: ReadonlyMap<string, Upstream>;
@@ -28,17 +32,25 @@ export interface World {
 export interface Condition {
   /** How upstreams fail. */
   upstreams: string | undefined;
-  /** How the disk fails. */
+  /** How the disk fails, where pulls may fail with it. */
   disk: string | undefined;
+  /** Why pushes may be refused, while pulls go on. */
+  pushes: string | undefined;
   /** The process is being ended, or is not up again. */
   dying: boolean;
 }
 
-export const CALM: Condition = {upstreams: undefined, disk: undefined, dying: false};
+export const CALM: Condition = {upstreams: undefined, disk: undefined, pushes: undefined, dying: false};
 
 /** How an answer of this registry may fail now. @param isCached everything that it needs is in the cache. */
 export function excuseOf({condition, model}: World, registry: string, isCached = false): Excuse {
   const needsUpstream = !isCached && !model.isHosted(registry);
   const reason = condition.disk ?? (needsUpstream ? condition.upstreams : undefined);
-  return {reason, dying: condition.dying};
+  return {reason, isDisk: condition.disk !== undefined, dying: condition.dying};
+}
+
+/** How a push may fail now. */
+export function excuseOfPush(world: World, registry: string): Excuse {
+  const excuse = excuseOf(world, registry);
+  return {...excuse, reason: excuse.reason ?? world.condition.pushes};
 }

@@ -73,6 +73,8 @@ export interface ServeOptions extends Pick<BackrefProcessOptions, 'main' | 'fold
   flags?: readonly string[];
   /** Default this process's. */
   env?: NodeJS.ProcessEnv;
+  /** Called as soon as there is a process, before it is ready. */
+  started?(running: RunningBackref): void;
 }
 
 /**
@@ -81,7 +83,17 @@ export interface ServeOptions extends Pick<BackrefProcessOptions, 'main' | 'fold
  */
 export async function serveRegistries(
   scope: Scope,
-  {main, folder, registries, settings = {}, port: wanted, flags = [], env, prefix = []}: ServeOptions,
+  {
+    main,
+    folder,
+    registries,
+    settings = {},
+    port: wanted,
+    flags = [],
+    env,
+    started,
+    prefix = [],
+  }: ServeOptions,
 ): Promise<RunningBackref> {
   const port = wanted ?? (await ownPort());
   const host = `127.0.0.1:${port}`;
@@ -104,7 +116,9 @@ export async function serveRegistries(
     '--config',
     file,
   ];
-  const started = scope.start(command, args, env ? {env} : {});
-  await ready(started, 'backref', answers(`http://${host}/v2/`));
-  return {url: `http://${host}`, host, file, process: started};
+  const process_ = scope.start(command, args, env ? {env} : {});
+  const running = {url: `http://${host}`, host, file, process: process_};
+  started?.(running);
+  await ready(process_, 'backref', answers(`http://${host}/v2/`));
+  return running;
 }

@@ -10,6 +10,9 @@ const MAX_LIFE_MS = 700;
 const ENOUGH_ACTS = 10_000;
 const CHECKED = 4;
 
+/** Those that change the store of a running server. */
+const COMMANDS = [['verify'], ['gc', '--grace', '1h'], ['reindex']];
+
 /** Ends the process in the middle of everything, starts it again, and looks for what was pushed last. */
 async function endAmidTraffic(world: World, random: Random, how: 'kill' | 'stop'): Promise<void> {
   const ending = new AbortController();
@@ -38,6 +41,31 @@ export const PROCESS_STEPS: readonly Step[] = [
       for (const upstream of world.upstreams.values()) upstream.throttle(200_000);
       await endAmidTraffic(world, random, 'kill');
       for (const upstream of world.upstreams.values()) upstream.throttle(undefined);
+    },
+  },
+  {
+    name: 'kill -9 during a command',
+    fault: 'kill -9',
+    weight: 6,
+    async run(world, random) {
+      const command = random.pick(COMMANDS);
+      const commanding = world.server.command(...command);
+      await Promise.all([endAmidTraffic(world, random, 'kill'), commanding]);
+    },
+  },
+  {
+    name: 'kill -9 while it starts',
+    fault: 'kill -9',
+    weight: 6,
+    async run(world, random) {
+      world.condition = {...world.condition, dying: true};
+      await world.server.kill();
+      const starting = world.server.start().catch(() => undefined);
+      await delay(random.integer(50, MAX_LIFE_MS));
+      await world.server.kill();
+      await starting;
+      await restart(world);
+      for (const push of world.model.pushes.slice(-CHECKED)) await checkPush(world, push);
     },
   },
   {

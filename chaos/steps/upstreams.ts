@@ -1,5 +1,6 @@
 import type {Random} from '../random.ts';
 import {recover} from '../recovery.ts';
+import {pullImage} from '../requests.ts';
 import {SPOILS, type Spoil} from '../spoiling.ts';
 import {traffic} from '../traffic.ts';
 import type {World} from '../world.ts';
@@ -54,6 +55,44 @@ export const UPSTREAM_STEPS: readonly Step[] = [
           for (const upstream of world.upstreams.values()) await upstream.listen();
         },
       }),
+  },
+  {
+    name: 'the token service is down',
+    fault: 'token service down',
+    weight: 4,
+    run(world, random) {
+      const outage = random.pick(['refused', 'status 503', 'HTML page with 200', 'silence'] as const);
+      const services = [...world.upstreams.values()].flatMap(({tokens}) => tokens ?? []);
+      return whileFailing(world, random, `the token service: ${outage}`, {
+        async begin() {
+          for (const service of services) {
+            service.revoke();
+            if (outage === 'refused') await service.refuse();
+            else service.fail(outage);
+          }
+        },
+        async end() {
+          for (const service of services) {
+            service.fail(undefined);
+            await service.listen();
+          }
+        },
+      });
+    },
+  },
+  {
+    name: 'tags move',
+    fault: 'moved tags',
+    weight: 2,
+    async run(world, random) {
+      for (const [registry, upstream] of world.upstreams) {
+        const image = random.pick(world.images.get(registry) ?? []);
+        upstream.move(image.repository, 'latest', image.manifest.digest);
+        world.model.moved(registry, image.repository, 'latest', image.manifest.digest);
+        await pullImage(world, registry, {...image, tag: 'latest'});
+      }
+      await traffic(world, random.fork('after'), ACTS / 2);
+    },
   },
   {
     name: 'DNS failure',

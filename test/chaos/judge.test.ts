@@ -6,8 +6,8 @@ import {createModel} from '../../chaos/model.ts';
 import {createTally} from '../../chaos/tally.ts';
 
 const REGISTRY = 'apps.test';
-const NONE: Excuse = {reason: undefined, dying: false};
-const UPSTREAM_FAILS: Excuse = {reason: 'the upstream fails', dying: false};
+const NONE: Excuse = {reason: undefined, isDisk: false, dying: false};
+const UPSTREAM_FAILS: Excuse = {reason: 'the upstream fails', isDisk: false, dying: false};
 const image = buildSmallImage('team/app', 'v1', 'judged');
 const signature = buildReferrer(image, 'signature');
 const [blob = image.manifest] = image.blobs;
@@ -88,7 +88,7 @@ test('a failure needs a reason', (t) => {
   const {judge, repository, promises} = setUp();
   for (const status of [503, 507, 429]) judge.blob(repository, blob.digest, exchange(status), UPSTREAM_FAILS);
   judge.blob(repository, blob.digest, exchange(undefined), UPSTREAM_FAILS);
-  judge.blob(repository, blob.digest, exchange(undefined), {reason: undefined, dying: true});
+  judge.blob(repository, blob.digest, exchange(undefined), {...NONE, dying: true});
   t.deepEqual(promises(), []);
   judge.blob(repository, blob.digest, exchange(503), NONE);
   judge.blob(repository, blob.digest, exchange(undefined), NONE);
