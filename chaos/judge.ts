@@ -10,6 +10,8 @@ export interface Excuse {
   reason: string | undefined;
   /** Whether the server's own disk fails, so that it cannot say more than 500. */
   isDisk: boolean;
+  /** Whether upstreams send wrong bytes, which are passed on until the digest is known: never the last one. */
+  isMangled: boolean;
   /** Whether the process may be gone. */
   dying: boolean;
 }
@@ -51,14 +53,9 @@ class AnswerJudge implements Judge {
   }
 
   content(exchange: Exchange, expected: readonly Content[], mustExist: boolean, excuse: Excuse): boolean {
-    const {method, status, headers, body, failure} = exchange;
+    const {method, status, headers, failure} = exchange;
     if (status !== 200) return this.#refused(exchange, mustExist, excuse);
-    const isRight =
-      method === 'HEAD' || failure === undefined
-        ? expected.some(({bytes}) => method === 'HEAD' || bytes.equals(body))
-        : expected.some(
-            ({bytes}) => body.length < bytes.length && bytes.subarray(0, body.length).equals(body),
-          );
+    const isRight = expected.some(({bytes}) => method === 'HEAD' || isPart(exchange, bytes, excuse));
     if (!isRight) this.#violate('wrong bytes', exchange);
     const named = headers['docker-content-digest'];
     if (named !== undefined && !expected.some(({digest}) => digest === named))
@@ -124,4 +121,10 @@ class AnswerJudge implements Judge {
     const how = headers['cache-status'] ?? '';
     this.#tally.violate(promise, `${method} ${url}: ${status ?? 'no answer'} ${how} ${said} ${more}`.trim());
   }
+}
+
+/** Whether a body is right: all of it, or what arrived before it broke off. */
+function isPart({body, failure}: Exchange, bytes: Buffer, {isMangled}: Excuse): boolean {
+  if (failure === undefined) return bytes.equals(body);
+  return body.length < bytes.length && (isMangled || bytes.subarray(0, body.length).equals(body));
 }

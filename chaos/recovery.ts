@@ -6,28 +6,42 @@ import {CALM, type World} from './world.ts';
 /** A fault ends, but its effects last: circuits are open for a second, and a rate limit as long as it says. */
 const RECOVERY_MS = 20_000;
 
-/** Waits until an image of each repository can be pulled, which counts as a violation when it takes too long. */
+/**
+ * Waits until every repository of every upstream answers again, and an image of it can be pulled. It counts as a
+ * violation when that takes too long.
+ */
 export async function recover(world: World): Promise<void> {
-  const {condition, tally} = world;
+  const {condition} = world;
   if (!world.server.isRunning()) await restart(world);
   world.condition = {...condition, dying: false, upstreams: condition.upstreams ?? 'an upstream has failed'};
   const deadline = Date.now() + RECOVERY_MS;
-  for (const [registry, image] of oneOfEachRepository(world)) {
-    while (!(await pullImage(world, registry, image))) {
-      if (Date.now() > deadline) {
-        tally.violate(
-          'unavailable without a reason',
-          `${registry}/${image.repository} cannot be pulled from ${RECOVERY_MS / 1000} s after a fault`,
-        );
-        break;
+  await Promise.all(
+    oneOfEachRepository(world).map(async ([registry, image]) => {
+      const isBack = async () =>
+        (await isAsked(world, registry, image)) && (await pullImage(world, registry, image));
+      while (!(await isBack())) {
+        if (Date.now() > deadline) return reportLate(world, registry, image);
+        await delay(100);
       }
-      await delay(100);
-    }
-  }
+    }),
+  );
   world.condition = CALM;
 }
 
-/** Circuits are per repository, and one that was open lets a single request through first. */
+function reportLate({tally}: World, registry: string, {repository}: Artifact): void {
+  const late = `${registry}/${repository} cannot be pulled from ${RECOVERY_MS / 1000} s after a fault`;
+  tally.violate('unavailable without a reason', late);
+}
+
+/** Whether the upstream is asked and answers. Circuits are per repository, and cached images do not show their state. */
+async function isAsked({ask, server}: World, registry: string, {repository}: Artifact): Promise<boolean> {
+  const name = `${registry}/${repository}`;
+  const {status} = await ask({
+    url: `${server.url}/v2/${name}/manifests/absent-${Math.random().toString(36).slice(2)}`,
+  });
+  return status === 404;
+}
+
 const oneOfEachRepository = ({images}: World): [registry: string, image: Artifact][] =>
   [...images].flatMap(([registry, artifacts]) =>
     artifacts.filter(({tag}) => tag === 'v0').map((image): [string, Artifact] => [registry, image]),

@@ -68,6 +68,9 @@ export async function runSteps(scope: Scope, tally: Tally, options: RunOptions):
   tally.enter('the end');
   await recover(world);
   await checkEverything(world);
+  for (const {spoiled} of world.upstreams.values()) {
+    for (const count of spoiled.values()) tally.count('answers spoiled', count);
+  }
   return [...world.disk.lacking, ...world.clients.lacking];
 }
 

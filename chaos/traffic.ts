@@ -30,7 +30,7 @@ function popularImage({images}: World, random: Random): {registry: string; image
  * Pulls an image. When all of it is in the cache, before the pull and after it, it must be served whatever the upstream
  * does: that is how availability is counted.
  */
-export async function pullSome(world: World, random: Random): Promise<void> {
+async function pullSome(world: World, random: Random): Promise<void> {
   const {registry, image} = popularImage(world, random);
   const {stored, tally, model} = world;
   const isCached = stored.holds(registry, image);

@@ -32,6 +32,8 @@ export interface World {
 export interface Condition {
   /** How upstreams fail. */
   upstreams: string | undefined;
+  /** Some of them send wrong bytes. */
+  isMangled: boolean;
   /** How the disk fails, where pulls may fail with it. */
   disk: string | undefined;
   /** Why pushes may be refused, while pulls go on. */
@@ -40,13 +42,20 @@ export interface Condition {
   dying: boolean;
 }
 
-export const CALM: Condition = {upstreams: undefined, disk: undefined, pushes: undefined, dying: false};
+export const CALM: Condition = {
+  upstreams: undefined,
+  isMangled: false,
+  disk: undefined,
+  pushes: undefined,
+  dying: false,
+};
 
 /** How an answer of this registry may fail now. @param isCached everything that it needs is in the cache. */
 export function excuseOf({condition, model}: World, registry: string, isCached = false): Excuse {
   const needsUpstream = !isCached && !model.isHosted(registry);
   const reason = condition.disk ?? (needsUpstream ? condition.upstreams : undefined);
-  return {reason, isDisk: condition.disk !== undefined, dying: condition.dying};
+  const {disk, isMangled, dying} = condition;
+  return {reason, isDisk: disk !== undefined, isMangled, dying};
 }
 
 /** How a push may fail now. */

@@ -63,7 +63,8 @@ export const CLIENT_STEPS: readonly Step[] = [
     needs: 'clients',
     async run(world, random) {
       const plan = {share: 0.2, kinds: BAD_ANSWERS, seed: String(random.fraction())};
-      world.condition = {...world.condition, upstreams: 'upstreams spoil a fifth of their answers'};
+      const condition = {upstreams: 'upstreams spoil a fifth of their answers', isMangled: true};
+      world.condition = {...world.condition, ...condition};
       for (const upstream of world.upstreams.values()) upstream.spoil(plan);
       await useEach(world, random);
       for (const upstream of world.upstreams.values()) upstream.spoil(undefined);

@@ -19,7 +19,8 @@ async function pullCold(world: World, random: Random): Promise<void> {
   const images = Array.from({length: IMAGES}, (_, index) => buildImage(`${name}/${index}`, 'v1', 1));
   upstream.add(...images);
   for (const image of images) model.addUpstreamArtifact(registry, image);
-  world.condition = {...world.condition, upstreams: 'the upstream spoils 30 % of its answers'};
+  const condition = {upstreams: 'the upstream spoils 30 % of its answers', isMangled: true};
+  world.condition = {...world.condition, ...condition};
   upstream.spoil({share: SHARE, kinds: BAD_ANSWERS, seed: String(random.fraction())});
   const waiting = [...images];
   const client = async () => {

@@ -16,7 +16,8 @@ async function whileFailing(
   {begin, end}: {begin(): Promise<void> | void; end(): Promise<void> | void},
 ): Promise<void> {
   await traffic(world, random.fork('before'), ACTS / 2);
-  world.condition = {...world.condition, upstreams: how};
+  const isMangled = how.endsWith('wrong bytes');
+  world.condition = {...world.condition, upstreams: how, isMangled};
   await begin();
   await traffic(world, random.fork('while'), ACTS);
   await end();

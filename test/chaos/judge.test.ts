@@ -6,8 +6,8 @@ import {createModel} from '../../chaos/model.ts';
 import {createTally} from '../../chaos/tally.ts';
 
 const REGISTRY = 'apps.test';
-const NONE: Excuse = {reason: undefined, isDisk: false, dying: false};
-const UPSTREAM_FAILS: Excuse = {reason: 'the upstream fails', isDisk: false, dying: false};
+const NONE: Excuse = {reason: undefined, isDisk: false, isMangled: false, dying: false};
+const UPSTREAM_FAILS: Excuse = {reason: 'the upstream fails', isDisk: false, isMangled: false, dying: false};
 const image = buildSmallImage('team/app', 'v1', 'judged');
 const signature = buildReferrer(image, 'signature');
 const [blob = image.manifest] = image.blobs;
@@ -64,6 +64,17 @@ test('other bytes are wrong, also in an answer that breaks off', (t) => {
   judge.blob(repository, blob.digest, exchange(200, blob.bytes.subarray(0, 10)), UPSTREAM_FAILS);
   judge.blob(repository, blob.digest, exchange(200, blob.bytes, {failure: 'reset'}), UPSTREAM_FAILS);
   t.deepEqual(promises(), ['wrong bytes', 'wrong bytes', 'wrong bytes', 'wrong bytes']);
+});
+
+test('wrong bytes of an upstream may be passed on, but never to the end', (t) => {
+  const {judge, repository, promises} = setUp();
+  const mangled = {...UPSTREAM_FAILS, isMangled: true};
+  const wrong = Buffer.alloc(blob.bytes.length, 1);
+  judge.blob(repository, blob.digest, exchange(200, wrong.subarray(1), {failure: 'reset'}), mangled);
+  t.deepEqual(promises(), []);
+  judge.blob(repository, blob.digest, exchange(200, wrong, {failure: 'reset'}), mangled);
+  judge.blob(repository, blob.digest, exchange(200, wrong), mangled);
+  t.deepEqual(promises(), ['wrong bytes', 'wrong bytes']);
 });
 
 test('404 for what the repository has is a failure reported as absence, whatever fails', (t) => {
