@@ -215,7 +215,8 @@ class ScriptedRegistry implements Upstream {
       ...(from === undefined ? {} : {'content-range': `bytes ${start}-${bytes.length - 1}/${bytes.length}`}),
     });
     if (method === 'HEAD') return void response.end();
-    if (spoil === 'wrong bytes') return void response.end(withOneBitFlipped(body));
+    // A list has no digest: nobody can tell that one of its bytes is wrong.
+    if (spoil === 'wrong bytes' && digest !== '') return void response.end(withOneBitFlipped(body));
     const {socket} = response;
     if (spoil === 'reset in the body' || spoil === 'truncated body') {
       await writeAll(response, body.subarray(0, Math.floor(body.length / 2)), this.#rate);
