@@ -27,6 +27,8 @@ export async function connectCommands(folder: string): Promise<Commands | undefi
     index: ({repository, budget, ...task}) => run(path, '/index', {repository, budget}, task),
     verify: ({dryRun, ...task}) => run(path, '/verify', {dryRun}, task),
     ready: ({images, platforms, ...task}) => run(path, '/ready', {images, platforms}, task),
+    warm: ({images, platforms, referrers, ...task}) =>
+      run(path, '/warm', {images, platforms, referrers}, task),
     backup: ({folder, ...task}) => run(path, '/backup', {folder}, task),
     restore: ({folder, ...task}) => run(path, '/restore', {folder}, task),
     ingest: ({repository: {registry, name}, bytes, ...request}) =>

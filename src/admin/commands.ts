@@ -4,6 +4,7 @@ import type {Ingest, IngestRequest} from '../registry/maintenance/ingest.ts';
 import type {Ready, ReadyOptions, ReadyResult} from '../registry/maintenance/ready.ts';
 import type {Restore, RestoreOptions, RestoreResult} from '../registry/maintenance/restore.ts';
 import type {Verify, VerifyOptions, VerifyResult} from '../registry/maintenance/verify.ts';
+import type {Warm, WarmOptions, WarmResult} from '../registry/maintenance/warm.ts';
 import {routeOf} from '../registry/namespace.ts';
 import type {IndexOptions, IndexRepository, IndexResult} from '../registry/referrers/index-repository.ts';
 import type {Reindex, ReindexOptions, ReindexResult} from '../registry/referrers/rebuild.ts';
@@ -35,6 +36,8 @@ export interface Commands {
   verify(options: VerifyOptions): Promise<VerifyResult>;
   /** Finds out which images survive an outage of their upstreams. @throws as `Ready.run` */
   ready(options: ReadyOptions): Promise<ReadyResult>;
+  /** Fetches images before anybody pulls them. @throws as `Warm.run` */
+  warm(options: WarmOptions): Promise<WarmResult>;
   /** Copies what was pushed here into a folder. @throws Error that says what is wrong; the signal's reason */
   backup(options: BackupOptions): Promise<BackupResult>;
   /** Brings a backup's content into this store. @throws Error that says what is wrong; the signal's reason */
@@ -49,6 +52,7 @@ export interface CommandsParts {
   garbage: Garbage;
   verify: Verify;
   ready: Ready;
+  warm: Warm;
   backup: Backup;
   restore: Restore;
   ingest: Ingest;
@@ -63,6 +67,7 @@ export const createCommands = ({
   garbage,
   verify,
   ready,
+  warm,
   backup,
   restore,
   ingest,
@@ -76,6 +81,7 @@ export const createCommands = ({
   collect: (options) => garbage.run(options),
   verify: (options) => verify.run(options),
   ready: (options) => ready.run(options),
+  warm: (options) => warm.run(options),
   backup: (options) => backup.run(options),
   restore: (options) => restore.run(options),
   ingest: (request) => ingest.run(request),

@@ -95,6 +95,11 @@ const handlersOf = (commands: Commands): ReadonlyMap<string | undefined, Command
     ['/verify', ({dryRun}, task) => commands.verify({dryRun: dryRun === true, ...task})],
     ['/index', (options, task) => commands.index({...parseIndex(options), ...task})],
     ['/ready', (options, task) => commands.ready({...parseImages(options), ...task})],
+    [
+      '/warm',
+      (options, task) =>
+        commands.warm({...parseImages(options), referrers: options['referrers'] === true, ...task}),
+    ],
     ['/backup', (options, task) => commands.backup({...parseFolder(options), ...task})],
     ['/restore', (options, task) => commands.restore({...parseFolder(options), ...task})],
     ['/ingest', (options) => commands.ingest(parseIngest(options))],

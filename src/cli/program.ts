@@ -200,6 +200,19 @@ function addImageCommands(program: Command, io: CommandIo, run: RunCommand): voi
     .option(...CONFIG)
     .option(...JSON_STEPS)
     .action((images, options) => run(async () => (await import('./ready.ts')).ready(images, options, io)));
+
+  program
+    .command('warm')
+    .description(
+      'fetch images before anybody pulls them; what is here is not fetched again; works with or without a running server; exits with 1 if an image failed',
+    )
+    .argument('[image...]', IMAGES)
+    .option(...IMAGE_LIST)
+    .option(...PLATFORMS, collect)
+    .option('--referrers', 'fetch what verifying needs as well: signatures, SBOMs, attestations')
+    .option(...CONFIG)
+    .option(...JSON_STEPS)
+    .action((images, options) => run(async () => (await import('./warm.ts')).warm(images, options, io)));
 }
 
 function addConfigCommands(program: Command, io: CommandIo, run: RunCommand): void {

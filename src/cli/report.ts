@@ -23,8 +23,8 @@ export interface CommandReport<State, Result> {
 
 /** The words of a report for people. */
 export interface Wording<State, Result> {
-  /** How much of the work is done, 0 to 1, and a line about it. */
-  progress(state: State): [done: number, text: string];
+  /** How much of the work is done, 0 to 1, a line about it, and the parts that are being worked on. */
+  progress(state: State): [done: number, text: string, parts?: readonly ProgressPart[]];
   result(result: Result): string;
 }
 
@@ -86,10 +86,17 @@ const messageOf = (error: unknown): string => (error instanceof Error ? error.me
 /** Replaces control characters and those that change the order of text. Line breaks stay. */
 export const printable = (text: string): string => text.replaceAll(/[^\P{Cc}\n]|\p{Cf}/gu, '?');
 
+/** A part of the work, for a line of its own. */
+export interface ProgressPart {
+  /** 0 to 1. */
+  done: number;
+  text: string;
+}
+
 export interface ProgressDisplay {
-  /** @param done how much of the work is done, 0 to 1. */
-  show(done: number, text: string): void;
-  /** Clears the line for what is written next. */
+  /** @param done how much of the work is done, 0 to 1. @param parts shown on a terminal, each with a bar of its own */
+  show(done: number, text: string, parts?: readonly ProgressPart[]): void;
+  /** Clears the lines for what is written next. */
   end(): void;
 }
 
@@ -112,16 +119,22 @@ export function createProgressDisplay(screen: Screen): ProgressDisplay {
 }
 
 function createBar(screen: Screen): ProgressDisplay {
-  let drawn = false;
+  /** Lines that are on the screen; the cursor is on the last one. */
+  let drawn = 0;
+  const toFirst = () => (drawn > 1 ? `\x1b[${drawn - 1}A\r` : '\r');
   return {
-    show(done, text) {
+    show(done, text, parts = []) {
       const columns = (screen.columns || DEFAULT_COLUMNS) - 1;
-      screen.write(`\r${`${bar(done)} ${percentOf(done)}  ${text}`.slice(0, columns)}\x1b[K`);
-      drawn = true;
+      const lines = [...parts, {done, text}].map((each) =>
+        `${bar(each.done)} ${percentOf(each.done)}  ${printable(each.text)}`.slice(0, columns),
+      );
+      const rest = drawn > lines.length ? '\x1b[J' : '';
+      screen.write(`${toFirst()}${lines.map((line) => `${line}\x1b[K`).join('\n')}${rest}`);
+      drawn = lines.length;
     },
     end() {
-      if (drawn) screen.write('\r\x1b[K');
-      drawn = false;
+      if (drawn > 0) screen.write(`${toFirst()}\x1b[${drawn > 1 ? 'J' : 'K'}`);
+      drawn = 0;
     },
   };
 }

@@ -33,6 +33,7 @@ const WALK = {
 };
 const SOUND = {blobs: 1, manifests: 1, bytes: 1, unrecorded: 0, sizes: 0, copies: 0, local: 0, bad: []};
 const READY = {images: 0, pulls: 0, verifies: 0, readiness: []};
+const WARM = {images: 0, finished: 0, failed: 0, bytes: 0, warmed: []};
 const BACKED_UP = {manifests: 1, tags: 1, blobs: 2, copied: 3, bytes: 10, missing: 0};
 const RESTORED = {manifests: 1, tags: 1, blobs: 2, bytes: 10, keptTags: 0};
 const NOTHING = {uploads: 0, indexes: 0, links: 0, manifests: 0, blobs: 0, bytes: 0};
@@ -55,6 +56,7 @@ const commandsOf = (changes: Partial<Commands> = {}): Commands => ({
   collect: async () => NOTHING,
   verify: async () => SOUND,
   ready: async () => READY,
+  warm: async () => WARM,
   backup: async () => BACKED_UP,
   restore: async () => RESTORED,
   ingest: async () => {},

@@ -113,3 +113,40 @@ test('without a server, ready opens the store itself, and says in JSON what is m
   });
   t.is((await call(['ready', ...config])).code, 2);
 });
+
+test('after warm, ready finds nothing missing; an image that failed is named, and warm exits with 1', async (t) => {
+  const {config, upstream} = await setUp(t);
+  const {code, stdout} = await call(['warm', 'app:1', 'quay.io/a:1', '--referrers', ...config]);
+  t.is(
+    stdout,
+    `1 of 2 images is here, 3.0 kB.
+  quay.io/a:1: registry "quay.io" is not configured here; configured are: docker.io
+Run the command again to fetch what is missing: what is here is not fetched again.
+`,
+  );
+  t.is(code, 1);
+  t.is((await call(['warm', 'app:1', ...config])).code, 0);
+
+  await upstream.stop();
+  const ready = await call(['ready', 'app:1', '--verify', ...config]);
+  t.is(ready.stdout, 'With the upstreams gone, 1 of 1 image would pull, and 1 would verify.\n');
+  t.is(ready.code, 0);
+});
+
+test('beside a running server, warm has the server fetch, and reports in JSON', async (t) => {
+  const {config, serving} = await setUp(t);
+  const {url} = await serving();
+  const {code, stdout} = await call(['warm', 'app:1', '--json', ...config]);
+  t.is(code, 0);
+  t.deepEqual(lastLine(stdout), {
+    result: {
+      images: 1,
+      finished: 1,
+      failed: 0,
+      bytes: 3002,
+      warmed: [{image: 'app:1', digest: image.digest, manifests: 1, blobs: 2, bytes: 3002}],
+    },
+  });
+  const got = await fetch(`${url}/v2/app/blobs/${layer.digest}`);
+  t.deepEqual(Buffer.from(await got.arrayBuffer()), layer.bytes);
+});

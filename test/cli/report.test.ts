@@ -22,6 +22,22 @@ test('on a terminal a bar is redrawn in place, and cleared at the end', (t) => {
   ]);
 });
 
+test('on a terminal parts have bars of their own above the whole, which come and go', (t) => {
+  const terminal = screen({isTTY: true, columns: 80});
+  const progress = createProgressDisplay(terminal);
+  progress.show(0.25, 'all', [
+    {done: 0.5, text: 'a\x1b[2J'},
+    {done: 0, text: 'b'},
+  ]);
+  progress.show(0.5, 'all', [{done: 0, text: 'b'}]);
+  progress.end();
+  t.deepEqual(terminal.written, [
+    '\r[######......]  50 %  a?[2J\x1b[K\n[............]   0 %  b\x1b[K\n[###.........]  25 %  all\x1b[K',
+    '\x1b[2A\r[............]   0 %  b\x1b[K\n[######......]  50 %  all\x1b[K\x1b[J',
+    '\x1b[1A\r\x1b[J',
+  ]);
+});
+
 test('a bar never wraps', (t) => {
   const terminal = screen({isTTY: true, columns: 20});
   createProgressDisplay(terminal).show(0.5, 'a long text');

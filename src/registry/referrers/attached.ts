@@ -1,5 +1,6 @@
 import {setImmediate as nextTurn} from 'node:timers/promises';
 import type {Caller} from '../../caller.ts';
+import type {Descriptor} from '../../oci/descriptor.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {type ManifestFacts, readManifest} from '../../oci/manifest.ts';
@@ -16,8 +17,10 @@ import type {ReferrerLists} from './lists.ts';
 /** An image that was pulled: an index or the manifest of one platform. */
 export interface PulledImage {
   readonly route: Route;
-  readonly record: ManifestRecord;
+  readonly record: Pick<ManifestRecord, 'digest' | 'bytes'>;
   readonly caller: Caller;
+  /** The platforms of an index that count; undefined: all. */
+  readonly entries?: ReadonlySet<Digest> | undefined;
 }
 
 /**
@@ -77,15 +80,15 @@ class UpstreamAttachedManifests implements AttachedManifests {
   }
 
   async *referring(image: PulledImage, signal: AbortSignal): AsyncGenerator<ManifestRecord, void> {
-    const facts = readManifest(image.record.bytes);
-    const attestations = facts.manifests.filter(isAttestation).map(({digest}) => digest);
+    const counting = countingIn(image);
+    const attestations = counting.filter(isAttestation).map(({digest}) => digest);
     yield* this.#all(image, firstOf(attestations), signal);
-    yield* this.#referrers(image, [image.record.digest, ...entriesOf(facts)], signal);
+    const entries = firstOf(counting.map(({digest}) => digest));
+    yield* this.#referrers(image, [image.record.digest, ...entries], signal);
   }
 
   async *tagged(image: PulledImage, signal: AbortSignal): AsyncGenerator<ManifestRecord, void> {
-    const {manifests} = readManifest(image.record.bytes);
-    const platforms = manifests.filter((entry) => !isAttestation(entry)).map(({digest}) => digest);
+    const platforms = countingIn(image).flatMap((entry) => (isAttestation(entry) ? [] : [entry.digest]));
     for (const subject of [image.record.digest, ...firstOf(platforms)]) {
       for (const tag of attachedTags(subject)) {
         if (signal.aborted) return;
@@ -177,6 +180,16 @@ class UpstreamAttachedManifests implements AttachedManifests {
 
 /** The first of the digests, each once. */
 const firstOf = (digests: readonly Digest[]): Digest[] => [...new Set(digests)].slice(0, MAX_ENTRIES);
+
+/** The manifests of an index that count: all, or some platforms with their attestations. */
+function countingIn({record, entries}: PulledImage): Descriptor[] {
+  const {manifests} = readManifest(record.bytes);
+  if (!entries) return manifests;
+  const wanted: ReadonlySet<string> = entries;
+  return manifests.filter(({digest, annotations}) =>
+    wanted.has(annotations?.['vnd.docker.reference.digest'] ?? digest),
+  );
+}
 
 const entriesOf = ({manifests}: ManifestFacts): Digest[] => firstOf(manifests.map(({digest}) => digest));
 
