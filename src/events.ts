@@ -74,6 +74,24 @@ export interface EventMap {
   'manifest.damaged': [{registry: string; repository: string; digest: Digest; origin: 'upstream' | 'local'}];
   /** Stored content was hashed again: how much of it, and how much of that was bad. */
   'content.verified': [{blobs: number; manifests: number; bytes: number; bad: number}];
+  /** A blob that is asked for is not here, nor is it being downloaded. */
+  'blob.missed': [{registry: string; repository: RepositoryName; digest: Digest}];
+  /**
+   * Images were evicted, so that the cache keeps to its limit: how many for each reason, the bytes that are free now, and
+   * how many milliseconds ago the one that was used last among them was used. `probation`: used too rarely since they
+   * arrived; `value`: worth least. `unrooted`: blobs that no manifest names; `damaged`: old damaged copies.
+   */
+  'cache.evicted': [
+    {
+      counts: {probation: number; value: number; unrooted: number; damaged: number};
+      bytes: number;
+      youngest: number | undefined;
+    },
+  ];
+  /** The cache cannot be brought down to the low watermark, in bytes: these `kept` images are never evicted. */
+  'cache.crowded': [{used: number; limit: number; kept: number}];
+  /** A blob was missed that was evicted although a manifest that names it was here. A defect. */
+  'cache.broken-promise': [{registry: string; repository: RepositoryName; digest: Digest}];
   'fill.start': [{digest: Digest; resumedAt: number}];
   'fill.resume': [{digest: Digest; at: number; reason: string}];
   /** A download that no client waits for was paused for one that a client waits for, at this byte. */

@@ -63,6 +63,9 @@ const STORE_CHECK_INTERVAL_MS = 60_000;
 /** How often what has become due is hashed. */
 const SCRUB_STEP_MS = 60_000;
 const FIND_STORE = 'find the blob store';
+/** How often the size of the cache is measured. What a pull or a push brings is looked at when it comes. */
+const EVICTION_INTERVAL_MS = 60_000;
+const EVICT = 'keep the cache to its limit';
 /** How often uses of manifests are written. */
 const USES_INTERVAL_MS = 60_000;
 const COUNT_USES = 'count uses';
@@ -218,6 +221,9 @@ class Server implements BackrefServer {
     if (scrub.every > 0) {
       background.every(SCRUB_STEP_MS, 'scrub', (signal) => maintenance.scrub.step(signal));
     }
+    const evict = (signal: AbortSignal) => maintenance.evictor.step(signal);
+    background.once(EVICT, evict);
+    background.every(EVICTION_INTERVAL_MS, EVICT, evict);
     background.every(USES_INTERVAL_MS, COUNT_USES, () => wired.content.uses.flush());
     push.reconciler.start();
   }
@@ -230,10 +236,10 @@ class Server implements BackrefServer {
 
   /** Closes the parts in the order of their dependencies: those that take requests first, those that keep data last. */
   async #stopRunning({lock, storage, wired, background, socket, listener}: OpenServer): Promise<void> {
-    const {content, referrers, push} = wired;
+    const {content, referrers, push, maintenance} = wired;
     // Both start to close at once, so that neither accepts anything new.
     await Promise.all([listener.close(this.#config.shutdown.grace), socket.close()]);
-    await Promise.all([background.close(), push.reconciler.close()]);
+    await Promise.all([background.close(), maintenance.evictor.close(), push.reconciler.close()]);
     referrers.prefetch.close();
     await content.fills.close();
     await referrers.lists.close();

@@ -2,9 +2,13 @@ import type {Clock} from './clock.ts';
 import type {Config} from './config.ts';
 import type {Events} from './events.ts';
 import type {BlobLifecycle} from './registry/blobs/lifecycle.ts';
+import {createBlobWatch} from './registry/maintenance/blob-watch.ts';
 import {type Capacity, createCapacity} from './registry/maintenance/capacity.ts';
+import type {RootEvictionParts} from './registry/maintenance/evict-root.ts';
+import {createEvictor, type Evictor} from './registry/maintenance/evictor.ts';
 import type {UploadExpiry} from './registry/maintenance/expiry.ts';
 import {createGarbage} from './registry/maintenance/garbage.ts';
+import {createProtection} from './registry/maintenance/protection.ts';
 import {createScrub} from './registry/maintenance/scrub.ts';
 import {createVerify} from './registry/maintenance/verify.ts';
 import type {Memory} from './registry/memory.ts';
@@ -17,6 +21,33 @@ export function wireCapacity(
   makeRoom: (bytes: number) => Promise<void>,
 ): Capacity {
   return createCapacity({limits, metadata, store, spools, disk, makeRoom, clock});
+}
+
+interface EvictorWiring extends Pick<RootEvictionParts, 'lifecycle' | 'memory' | 'lists' | 'uses' | 'fills'> {
+  storage: Storage;
+  capacity: Capacity;
+  clock: Clock;
+  events: Events;
+}
+
+/** What keeps the cache to its limit. */
+export function wireEvictor(
+  {cache, pins}: Pick<Config, 'cache' | 'pins'>,
+  {storage: {metadata, store, spools, disk, claims: coordination}, clock, events, ...parts}: EvictorWiring,
+): Evictor {
+  return createEvictor({
+    ...parts,
+    metadata,
+    store,
+    spools,
+    disk,
+    coordination,
+    protection: createProtection({pins, keep: cache.keep}),
+    isBounded: cache.maxSize !== undefined || !Object.values(cache.minFree).includes(0),
+    watch: createBlobWatch({metadata, clock, events}),
+    clock,
+    events,
+  });
 }
 
 interface CareParts {

@@ -14,6 +14,8 @@ import {createReconciler} from './registry/fallback-tag/reconciler.ts';
 import {createSynthesis} from './registry/fallback-tag/synthesize.ts';
 import {createFallbackTagStore} from './registry/fallback-tag/upstream-tag.ts';
 import {createBackup} from './registry/maintenance/backup.ts';
+import type {Capacity} from './registry/maintenance/capacity.ts';
+import type {Evictor} from './registry/maintenance/evictor.ts';
 import {createQuarantineSweep, createSpoolSweep, createUploadExpiry} from './registry/maintenance/expiry.ts';
 import {createIngest, type Ingest} from './registry/maintenance/ingest.ts';
 import {createRestore} from './registry/maintenance/restore.ts';
@@ -43,7 +45,7 @@ import {createUses} from './registry/uses.ts';
 import {createWriteFence} from './registry/write-fence.ts';
 import type {Storage} from './storage/open.ts';
 import {readVersion} from './version.ts';
-import {wireCapacity, wireCare} from './wire-maintenance.ts';
+import {wireCapacity, wireCare, wireEvictor} from './wire-maintenance.ts';
 import {type WiredOutage, wireOutage} from './wire-outage.ts';
 
 export interface WireParts {
@@ -60,7 +62,7 @@ export interface Wired {
   content: WiredContent;
   referrers: WiredReferrers;
   push: WiredPush;
-  maintenance: WiredMaintenance & WiredOutage;
+  maintenance: WiredMaintenance & WiredOutage & {capacity: Capacity; evictor: Evictor};
   /** What the routes call. */
   verbs: Verbs;
 }
@@ -70,13 +72,15 @@ export interface Wired {
  * Nothing happens until one of them is called.
  */
 export function wire(config: Config, parts: WireParts): Wired {
-  const capacity = wireCapacity(config, parts, async () => {});
+  const capacity = wireCapacity(config, parts, (bytes) => maintenance.evictor.makeRoom(bytes));
   const content = wireContent(config, parts, capacity, (arrival) => referrers.prefetch.arrived(arrival));
   const referrers = wireReferrers(parts, content);
   const push = wirePush(parts, content, referrers);
   const maintenance = {
     ...wireMaintenance(config, parts, content, push),
     ...wireOutage({...parts, ...content, ...referrers}),
+    capacity,
+    evictor: wireEvictor(config, {...parts, ...content, capacity, lists: referrers.lists}),
   };
   const {storage, isStopping, clock, events} = parts;
   const {metadata, store, spools} = storage;
@@ -89,7 +93,7 @@ export function wire(config: Config, parts: WireParts): Wired {
     catalog: createCatalog({metadata, access: content.access}),
     referrers: referrers.referrers,
     push: push.push,
-    metrics: wireMetrics(parts, content),
+    metrics: wireMetrics(parts, content, capacity),
     readiness: createReadiness({store, metadata, spools, freeBytes, isStopping, clock}),
   };
   return {content, referrers, push, maintenance, verbs};
@@ -269,10 +273,15 @@ function wireMaintenance(config: Config, parts: WireParts, content: WiredContent
   };
 }
 
-const wireMetrics = ({storage, clock, events}: WireParts, {fills}: WiredContent): Metrics =>
+const wireMetrics = (
+  {storage, clock, events}: WireParts,
+  {fills}: WiredContent,
+  capacity: Capacity,
+): Metrics =>
   createMetrics(events, {
     version: readVersion(),
     fillsInFlight: () => fills.inFlight,
     storedBytes: createStoredBytes(storage.metadata, clock),
     freeBytes: () => storage.freeBlobBytes(),
+    cache: () => capacity.measure(),
   });

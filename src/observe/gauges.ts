@@ -7,11 +7,45 @@ export interface GaugeSources {
   fillsInFlight(): number;
   storedBytes(): Promise<number>;
   freeBytes(): Promise<number>;
+  /** What the disk is used for, and the most that the cache may use; infinite where nothing limits it. */
+  cache(): Promise<CacheUsage>;
+}
+
+/** Bytes. */
+export interface CacheUsage {
+  blobs: number;
+  spools: number;
+  quarantine: number;
+  database: number;
+  reserved: number;
+  limit: number;
+}
+
+const USES_OF_CACHE = ['blobs', 'spools', 'quarantine', 'database', 'reserved'] as const;
+
+function registerCache(registry: Registry, cache: GaugeSources['cache']): void {
+  const registers = [registry];
+  const limit = new Gauge({
+    name: 'backref_cache_limit_bytes',
+    help: 'The most that the cache may use, by cache.maxSize and cache.minFree.',
+    registers,
+  });
+  new Gauge({
+    name: 'backref_cache_bytes',
+    help: 'What the disk is used for, in blocks.',
+    labelNames: ['kind'] as const,
+    registers,
+    async collect() {
+      const usage = await cache();
+      for (const kind of USES_OF_CACHE) this.set({kind}, usage[kind]);
+      limit.set(usage.limit);
+    },
+  });
 }
 
 export function registerGauges(
   registry: Registry,
-  {version, fillsInFlight, storedBytes, freeBytes}: GaugeSources,
+  {version, fillsInFlight, storedBytes, freeBytes, cache}: GaugeSources,
 ): void {
   const registers = [registry];
   new Gauge({
@@ -44,6 +78,7 @@ export function registerGauges(
     });
   measured('backref_stored_bytes', 'Bytes of stored blobs, counted once a minute.', storedBytes);
   measured('backref_free_bytes', 'Free bytes on the file system of the blobs.', freeBytes);
+  registerCache(registry, cache);
 }
 
 let collected: Registry | undefined;

@@ -29,6 +29,21 @@ function requestText(event: EventMap['request.end'][0]): string {
   return reason === undefined ? text : `${text}: ${reason}`;
 }
 
+function evictionText(
+  {probation, value, unrooted, damaged}: EventMap['cache.evicted'][0]['counts'],
+  bytes: number,
+  youngest: number | undefined,
+): string {
+  const parts = [
+    `${probation} images that were rarely used`,
+    `${value} that were worth least`,
+    unrooted > 0 ? `${unrooted} blobs of no image` : '',
+    damaged > 0 ? 'damaged copies' : '',
+  ].filter((part) => part !== '' && !part.startsWith('0 '));
+  const age = youngest === undefined ? '' : `; the last use of any of them was${seconds(youngest)} ago`;
+  return `evicted ${parts.join(', ')}, ${bytes} B${age.replace(' for ', ' ')}`;
+}
+
 /** The level and the text of each event. */
 export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Line} = {
   'request.start': ({method, url}) => ['debug', `${method} ${url} started`],
@@ -99,6 +114,19 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
   'content.verified': ({blobs, manifests, bytes, bad}) => [
     bad > 0 ? 'warn' : 'debug',
     `hashed ${blobs} blobs and ${manifests} manifests, ${bytes} B: ${bad} bad`,
+  ],
+  'blob.missed': ({registry, repository, digest}) => [
+    'debug',
+    `blob ${digest} of ${registry}/${repository} is not here`,
+  ],
+  'cache.evicted': ({counts, bytes, youngest}) => ['info', evictionText(counts, bytes, youngest)],
+  'cache.crowded': ({used, limit, kept}) => [
+    'warn',
+    `the cache uses ${used} of ${limit} B and cannot shrink: ${kept} images are kept, as they are pinned, among the newest (cache.keep) or were pushed here. What is pulled now may not be kept: raise cache.maxSize, or pin less`,
+  ],
+  'cache.broken-promise': ({registry, repository, digest}) => [
+    'error',
+    `blob ${digest} of ${registry}/${repository} was evicted although a manifest that names it was here; please report it`,
   ],
   // Clients that wait for a download have lines of their own, so most of these are at level debug.
   'fill.start': ({digest, resumedAt}) => [

@@ -19,6 +19,7 @@ export function createMetrics(events: Events, sources: GaugeSources): Metrics {
   countRequests(events, instruments);
   countServed(events, instruments);
   countFills(events, instruments);
+  countEvictions(events, instruments);
   countUpstreams(events, instruments);
   countReferrers(events, instruments);
   countFaults(events, instruments);
@@ -116,6 +117,37 @@ function countFills(events: Events, {counter}: Instruments): void {
   events.on('fill.failed', () => ended.inc({result: 'failed'}));
   events.on('fill.mismatch', () => ended.inc({result: 'mismatch'}));
   events.on('fill.resume', () => resumed.inc());
+}
+
+function countEvictions(events: Events, {counter, gauge}: Instruments): void {
+  const evictions = counter('evictions_total', 'Images, and blobs of no image, that were evicted.', [
+    'reason',
+  ]);
+  const bytes = counter('evicted_bytes_total', 'Bytes of evicted blobs.');
+  const youngest = gauge(
+    'youngest_evicted_age_seconds',
+    'Time since the last use of the most recently used image that the last eviction took.',
+  );
+  const pulls = counter(
+    'pulls_total',
+    'Requests for manifests and blobs that were served, by whether the upstream was asked for them.',
+    ['upstream'],
+  );
+  const broken = counter(
+    'broken_promises_total',
+    'Blobs that were missed because they were evicted before a manifest that names them; each is a defect.',
+  );
+
+  const countPull = ({outcome}: {outcome: Outcome}) =>
+    pulls.inc({upstream: outcome === 'hit' ? 'none' : 'asked'});
+  events.on('manifest.served', countPull);
+  events.on('blob.served', countPull);
+  events.on('cache.evicted', ({counts, bytes: freed, youngest: age}) => {
+    for (const [reason, count] of Object.entries(counts)) evictions.inc({reason}, count);
+    bytes.inc(freed);
+    if (age !== undefined) youngest.set(seconds(age));
+  });
+  events.on('cache.broken-promise', () => broken.inc());
 }
 
 function countUpstreams(events: Events, {counter, gauge, histogram}: Instruments): void {

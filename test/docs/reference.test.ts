@@ -12,6 +12,7 @@ import {LINES} from '../../src/observe/lines.ts';
 import {createMetrics} from '../../src/observe/metrics.ts';
 import {digestOf} from '../../src/oci/digest.ts';
 import {ERRORS} from '../../src/oci/errors.ts';
+import {parseName} from '../../src/oci/name.ts';
 import {loadGiven, oneRegistry} from '../support/settings.ts';
 
 const PROJECT = resolve(import.meta.dirname, '../..');
@@ -93,6 +94,10 @@ const SAMPLES: {[Name in keyof EventMap]: EventMap[Name][0]} = {
   'blob.damaged': {digest, origin: 'local', problem: 'damaged'},
   'manifest.damaged': {...served, origin: 'local'},
   'content.verified': {blobs: 1, manifests: 1, bytes: 1, bad: 0},
+  'blob.missed': {registry: 'r.test', repository: parseName('team/app'), digest},
+  'cache.evicted': {counts: {probation: 1, value: 1, unrooted: 1, damaged: 1}, bytes: 1, youngest: 1},
+  'cache.crowded': {used: 1, limit: 1, kept: 1},
+  'cache.broken-promise': {registry: 'r.test', repository: parseName('team/app'), digest},
   'fill.start': {digest, resumedAt: 0},
   'fill.resume': {digest, at: 1, reason: 'broken'},
   'fill.interrupted': {digest, at: 1},
@@ -110,9 +115,16 @@ const SAMPLES: {[Name in keyof EventMap]: EventMap[Name][0]} = {
   'background.failed': {task: 'a task', error},
 };
 
+const CACHE = {blobs: 1, spools: 1, quarantine: 1, database: 1, reserved: 1, limit: 1};
+
 test('the metrics with their labels and help texts', async (t) => {
   const events = createEvents();
-  const levels = {fillsInFlight: () => 0, storedBytes: async () => 0, freeBytes: async () => 0};
+  const levels = {
+    fillsInFlight: () => 0,
+    storedBytes: async () => 0,
+    freeBytes: async () => 0,
+    cache: async () => CACHE,
+  };
   const metrics = createMetrics(events, {version: '1.2.3', ...levels});
   for (const event of Object.keys(SAMPLES) as (keyof EventMap)[]) events.emit(event, SAMPLES[event] as never);
   const text = await metrics.text();

@@ -4,6 +4,7 @@ import {createCurrentRegistries} from '../../src/current-registries.ts';
 import {createEvents, type Events} from '../../src/events.ts';
 import {type Route, routeOf} from '../../src/registry/namespace.ts';
 import {createLeases} from '../../src/storage/claims.ts';
+import type {Disk} from '../../src/storage/disk.ts';
 import type {Metadata} from '../../src/storage/metadata.ts';
 import {openStorage, type Storage} from '../../src/storage/open.ts';
 import type {Spools} from '../../src/storage/spool.ts';
@@ -31,6 +32,8 @@ export interface WiredOptions<C extends Clock> extends Pick<BackrefOptions, 'reg
   owner?: string;
   /** Takes the place of the metadata for everything that is wired. */
   metadata?(real: Metadata): Metadata;
+  /** Takes the place of what the disks say. */
+  disk?(real: Disk): Disk;
   /** Takes the place of the spools. */
   spools?(real: Spools): Spools;
 }
@@ -50,6 +53,7 @@ export async function wireInProcess<C extends Clock>(
     ...opened,
     metadata,
     leases: createLeases({metadata, owner, clock}),
+    disk: options.disk?.(opened.disk) ?? opened.disk,
     spools: options.spools?.(opened.spools) ?? opened.spools,
   };
   const events = createEvents();

@@ -138,6 +138,7 @@ class CachedBlobs implements Blobs {
     const {ended} = this.#fills;
     const here = await this.#warm(asked);
     if (here) return here;
+    this.#reportMissed(asked);
     this.#refuseAbsent(asked);
     if (route.registry.hosted) throw this.#absent(asked);
     const source = blobSource(route, digest, caller);
@@ -187,6 +188,7 @@ class CachedBlobs implements Blobs {
   }
 
   async #headCold(asked: AskedBlob): Promise<BlobFound> {
+    this.#reportMissed(asked);
     this.#refuseAbsent(asked);
     const {route, digest} = asked;
     const linked = this.#fills.running(digest) && grantIn(await this.#access.recallBlob(route, digest));
@@ -247,6 +249,12 @@ class CachedBlobs implements Blobs {
     await storeIfSpace(this.#events, 'that a blob is asked for', () =>
       this.#metadata.commit([change], [{type: 'blob.held', repository, digest}]),
     );
+  }
+
+  #reportMissed({route: {repository}, digest}: AskedBlob): void {
+    if (this.#fills.running(digest)) return;
+    const {registry, name} = repository;
+    this.#events.emit('blob.missed', {registry, repository: name, digest});
   }
 
   #reportServed({repository: {registry, name}}: Route, {digest, report}: BlobFound): void {

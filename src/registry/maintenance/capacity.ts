@@ -117,6 +117,8 @@ class DiskCapacity implements Capacity {
   changed(digest: Digest, before: number | undefined, after: number | undefined): void {
     const change = diskBytes(after ?? 0) - diskBytes(before ?? 0);
     this.#blobs += change;
+    // Between two looks at the disk, what is deleted makes room at once.
+    if (this.#disk) this.#disk = {...this.#disk, free: Math.max(0, this.#disk.free - change)};
     // What a count has not come to yet it will find changed.
     const count = this.#count;
     if (count?.reached !== undefined && digest <= count.reached) count.bytes += change;
@@ -170,7 +172,7 @@ class DiskCapacity implements Capacity {
     const free = () => this.#disk?.free ?? Number.POSITIVE_INFINITY;
     return this.#reserve(bytes, written, {
       fits: ({reserved}, more) => more + reserved <= free(),
-      isPossible: () => true,
+      isPossible: ({blobs}, more) => more <= free() + blobs,
       refusal: (_, more) => `the disk has no room for ${more} bytes: ${free()} are free`,
     });
   }

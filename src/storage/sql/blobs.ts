@@ -51,6 +51,10 @@ export function createBlobReads({db, run, idOf}: ReadParts): BlobReads {
       return (await first({run, idOf}, query, repository, {blob}))?.size;
     },
 
+    async namedSince(repository, blob) {
+      return (await first({run, idOf}, queries.namedSince, repository, {blob}))?.linkedAt;
+    },
+
     async unreferencedBlobs(before, limit) {
       const rows = await run(queries.unreferencedBlobs, {before, limit});
       return rows.map(({registry, name, digest, size}) => ({repository: {registry, name}, digest, size}));
@@ -126,6 +130,14 @@ const compileBlobs = (db: Kysely<Tables>) => ({
 
 const compilePromises = (db: Kysely<Tables>) => ({
   naming: compileNaming(db),
+
+  namedSince: statement((use: BlobUse) =>
+    namingByBlob(db, use)
+      .clearLimit()
+      .select('link.linked_at as linkedAt')
+      .orderBy('link.linked_at')
+      .limit(1),
+  ),
 
   promisedByBlob: statement((use: BlobUse) =>
     namingByBlob(db, use).select('reference.size').where('reference.kind', '=', 'blob'),
