@@ -143,7 +143,16 @@ function wireContent(
   const tags = createTags({metadata, pull, negativeCache, writeFence, clock, events});
   const tagLists = createTagLists({metadata, negativeCache, clock, events});
   const uses = createUses({metadata, clock});
-  const manifests = createManifests({metadata, access, pull, tags, negativeCache, uses, events});
+  const manifests = createManifests({
+    metadata,
+    access,
+    pull,
+    tags,
+    negativeCache,
+    uses,
+    events,
+    arrived,
+  });
   return {
     space,
     writeFence,

@@ -11,7 +11,7 @@ import {manifestUnknown, toOciErrors} from '../failure.ts';
 import {ageOf, type CacheReport, HIT, MISS, outcomeOf} from '../freshness.ts';
 import type {Route} from '../namespace.ts';
 import {manifestAbsence, type NegativeCache} from '../negative-cache.ts';
-import type {ManifestPull, Pulled} from '../pull/manifest.ts';
+import type {ManifestPull, ManifestPullParts, Pulled} from '../pull/manifest.ts';
 import {tagPolicy} from '../quota.ts';
 import {reportUnkept} from '../store-if-space.ts';
 import {claimedType} from '../stored-manifest.ts';
@@ -51,6 +51,8 @@ export interface ManifestsParts {
   negativeCache: NegativeCache;
   uses: Uses;
   events: Events;
+  /** Called with each manifest that a repository gets without a download; must not throw. */
+  arrived: ManifestPullParts['arrived'];
 }
 
 export const createManifests = (parts: ManifestsParts): Manifests => new PulledManifests(parts);
@@ -63,8 +65,9 @@ class PulledManifests implements Manifests {
   readonly #negativeCache: NegativeCache;
   readonly #uses: Uses;
   readonly #events: Events;
+  readonly #arrived: ManifestsParts['arrived'];
 
-  constructor({metadata, access, pull, tags, negativeCache, uses, events}: ManifestsParts) {
+  constructor({metadata, access, pull, tags, negativeCache, uses, events, arrived}: ManifestsParts) {
     this.#metadata = metadata;
     this.#access = access;
     this.#pull = pull;
@@ -72,6 +75,7 @@ class PulledManifests implements Manifests {
     this.#negativeCache = negativeCache;
     this.#uses = uses;
     this.#events = events;
+    this.#arrived = arrived;
   }
 
   get(route: Route, reference: Reference, caller: Caller, options: TagOptions): Promise<ManifestAnswer> {
@@ -106,6 +110,7 @@ class PulledManifests implements Manifests {
     this.#refuseAbsent(route, digest, caller);
     const confirmed = await this.#confirmed(route, digest, caller);
     if (confirmed) {
+      this.#arrived({route, record: confirmed, tag: undefined, caller});
       await this.#tags.arrived(route, digest);
       return answerOf(confirmed, {...MISS, detail: 'confirmed'});
     }

@@ -51,7 +51,16 @@ async function setUp(t: ExecutionContext) {
   const tags = createTags({metadata, pull, negativeCache, writeFence, clock, events});
   const access = createAccess({metadata, memory, clock, events});
   const uses = createUses({metadata, clock});
-  const manifests = createManifests({metadata, access, pull, tags, negativeCache, uses, events});
+  const manifests = createManifests({
+    metadata,
+    access,
+    pull,
+    tags,
+    negativeCache,
+    uses,
+    events,
+    arrived: () => {},
+  });
   const route = {registry, repository, asked: repository.name};
   return (reference: Reference) => manifests.get(route, reference, ANONYMOUS, {noCache: false});
 }
