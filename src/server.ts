@@ -215,6 +215,7 @@ class Server implements BackrefServer {
     background.once('sweep old spools', sweep);
     background.every(SWEEP_INTERVAL_MS, 'sweep old spools', sweep);
     background.every(SWEEP_INTERVAL_MS, 'sweep the quarantine', () => maintenance.sweepQuarantine());
+    background.every(SWEEP_INTERVAL_MS, 'forget old links', (signal) => maintenance.boundLinks(signal));
     background.once('expire uploads', expire);
     background.every(Math.min(uploads.expireAfter, SWEEP_INTERVAL_MS), 'expire uploads', expire);
     if (garbage.interval > 0) background.every(garbage.interval, 'collect garbage', collect);

@@ -18,6 +18,7 @@ import type {Capacity} from './registry/maintenance/capacity.ts';
 import type {Evictor} from './registry/maintenance/evictor.ts';
 import {createQuarantineSweep, createSpoolSweep, createUploadExpiry} from './registry/maintenance/expiry.ts';
 import {createIngest, type Ingest} from './registry/maintenance/ingest.ts';
+import {createLinkBound} from './registry/maintenance/link-bound.ts';
 import {createRestore} from './registry/maintenance/restore.ts';
 import {createManifests} from './registry/manifests/manifests.ts';
 import {createMemory} from './registry/memory.ts';
@@ -262,6 +263,7 @@ function wireMaintenance(config: Config, parts: WireParts, content: WiredContent
     expiry,
     sweepSpools: createSpoolSweep({metadata, spools, clock}),
     sweepQuarantine: createQuarantineSweep({store, clock}),
+    boundLinks: createLinkBound({metadata, clock}),
     ...wireCare(config, {...parts, ...content, expiry}),
     ingest: ingestInto(parts, content),
     backup: createBackup({metadata, store, backupFolder, coordination, clock}),

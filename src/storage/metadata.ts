@@ -11,6 +11,8 @@ export type {
   BlobLink,
   BlobReads,
   BlobRecord,
+  CopiedBlobCursor,
+  CopiedBlobLink,
 } from './metadata/blobs.ts';
 export type {JournalReads, PendingTagChange} from './metadata/journal.ts';
 export type {

@@ -2,7 +2,7 @@ import type {ExecutionContext, TestFn} from 'ava';
 import {type Digest, digestOf} from '../../src/oci/digest.ts';
 import {parseName, type Tag} from '../../src/oci/name.ts';
 import {fallbackTag} from '../../src/oci/referrers.ts';
-import type {Change, Metadata, RepositoryKey} from '../../src/storage/metadata.ts';
+import type {Change, CopiedBlobLink, Metadata, RepositoryKey} from '../../src/storage/metadata.ts';
 import {type MetadataPlace, manifestPut} from './contract-metadata.ts';
 
 const APP: RepositoryKey = {registry: 'docker.io', name: parseName('library/app')};
@@ -399,5 +399,50 @@ export function evictionContract(
     );
     await metadata.commit([used(oldest.digest, 6), ...evictAll(oldest.digest, [oldest.digest]), oldest]);
     t.is((await linksOf(metadata)).at(-1)?.uses, 1);
+  });
+
+  test('eviction: a link to a copy that is stored, or to what was pushed here, is not forgotten', async (t) => {
+    const metadata = await setUp(t);
+    const names = ['stored', 'pushed', 'late', 'gone'];
+    await metadata.commit([
+      ...names.map(
+        (name, place): Change => ({
+          type: 'blob.link',
+          repository: APP,
+          digest: blob(name),
+          size: 1,
+          origin: name === 'pushed' ? 'local' : 'upstream',
+          at: name === 'late' ? 100 : place,
+        }),
+      ),
+      {type: 'blob.put', digest: blob('stored'), size: 1, at: 1},
+    ]);
+    const walk = () =>
+      allPages(
+        (after: CopiedBlobLink['cursor'] | undefined, limit) => metadata.copiedBlobLinks(after, limit),
+        ({cursor}) => cursor,
+      );
+    t.deepEqual(
+      (await walk()).map(({digest, linkedAt, isStored}) => ({digest, linkedAt, isStored})),
+      [
+        {digest: blob('stored'), linkedAt: 0, isStored: true},
+        {digest: blob('gone'), linkedAt: 3, isStored: false},
+        {digest: blob('late'), linkedAt: 100, isStored: false},
+      ],
+    );
+    await metadata.commit(
+      names.map((name) => ({
+        type: 'blob.forget',
+        repository: APP,
+        digest: blob(name),
+        linkedBefore: 100,
+        namedBefore: 0,
+      })),
+    );
+    const links = await Promise.all(names.map((name) => metadata.blobLink(APP, blob(name))));
+    t.deepEqual(
+      names.filter((_, place) => links[place]),
+      ['stored', 'pushed', 'late'],
+    );
   });
 }

@@ -40,6 +40,23 @@ export interface BlobBytes {
   last: Digest | undefined;
 }
 
+/** A position in the walk over the links of origin `upstream`; opaque to callers. */
+export interface CopiedBlobCursor {
+  readonly linkedAt: number;
+  readonly digest: Digest;
+  readonly repository: number;
+}
+
+/** A link of origin `upstream`, as the walk over them gives it. */
+export interface CopiedBlobLink {
+  repository: RepositoryKey;
+  digest: Digest;
+  linkedAt: number;
+  /** The bytes are here, or are being deleted. */
+  isStored: boolean;
+  cursor: CopiedBlobCursor;
+}
+
 export type BlobChange =
   /** The bytes are whole and safe in the blob store. The commit changes nothing while the blob is being deleted. */
   | {type: 'blob.put'; digest: Digest; size: number; at: number}
@@ -52,6 +69,17 @@ export type BlobChange =
   | {type: 'blob.link'; repository: RepositoryKey; digest: Digest; size: number; origin: Origin; at: number}
   /** Removes the repository's permission for the blob. */
   | {type: 'blob.unlink'; repository: RepositoryKey; digest: Digest}
+  /**
+   * Removes a link of origin `upstream` to a blob that is not stored, if it is from before `linkedBefore`; if a manifest
+   * that the repository is linked to names the blob, from before `namedBefore`.
+   */
+  | {
+      type: 'blob.forget';
+      repository: RepositoryKey;
+      digest: Digest;
+      linkedBefore: number;
+      namedBefore: number;
+    }
   /** The bytes are about to be removed from the blob store. */
   | {type: 'blob.deleting'; digest: Digest}
   /** The blob store has this marker from now on. */
@@ -78,6 +106,8 @@ export interface BlobReads {
   blobBytes(after: Digest | undefined, limit: number): Promise<BlobBytes>;
   /** A repository of this registry that is linked to the blob, if its bytes are here. */
   blobHolder(registry: string, digest: Digest): Promise<RepositoryName | undefined>;
+  /** Every link of origin `upstream`, oldest first, from the one after `after` on. */
+  copiedBlobLinks(after: CopiedBlobCursor | undefined, limit: number): Promise<CopiedBlobLink[]>;
   blobStore(): Promise<BlobStoreRecord>;
   /** The size that a manifest linked to this repository names for a blob. */
   promisedSize(repository: RepositoryKey, blob: Digest): Promise<number | undefined>;

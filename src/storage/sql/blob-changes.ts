@@ -198,7 +198,7 @@ const childrenOf = (db: Kysely<Tables>, values: {repository: number; manifest: D
 export const blobChanges = (
   writes: BlobWrites,
   repositories: RepositoryIds,
-): ChangesOf<'blob'> & ChangesOf<'blob-store'> => ({
+): Omit<ChangesOf<'blob'>, 'blob.forget'> & ChangesOf<'blob-store'> => ({
   'blob.put': ({digest, size, at}) => run(writes.putBlob, {digest, size, at}),
   'blob.deleting': ({digest}) => run(writes.markDeleting, {digest}),
   'blob.delete': ({digest}) => run(writes.deleteBlob, {digest}),

@@ -10,7 +10,7 @@ export interface BlobUse {
   blob: Digest;
 }
 
-export function createBlobReads({db, run, idOf}: ReadParts): BlobReads {
+export function createBlobReads({db, run, idOf}: ReadParts): Omit<BlobReads, 'copiedBlobLinks'> {
   const queries = {...compileBlobs(db), ...compilePromises(db), ...compileGarbage(db)};
   return {
     async blob(digest) {

@@ -1,5 +1,6 @@
 import type {Change, Precondition} from '../metadata.ts';
 import {blobChanges, blobPreconditions, respectsDeletion} from './blob-changes.ts';
+import {blobForgetting} from './blob-forgetting.ts';
 import {evictionChanges, evictionPreconditions} from './eviction.ts';
 import {journalChanges, leaseChanges, leasePreconditions} from './journal.ts';
 import {manifestChanges, manifestPreconditions} from './manifest-changes.ts';
@@ -26,6 +27,7 @@ export function createCommit(
     ...referrerChanges(writes, repositories),
     ...tagChanges(writes, repositories),
     ...blobChanges(writes, repositories),
+    ...blobForgetting(writes, repositories),
     ...uploadChanges(writes),
     ...journalChanges(writes, repositories),
     ...leaseChanges(writes),

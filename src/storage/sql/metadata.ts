@@ -2,6 +2,7 @@ import type {Kysely} from 'kysely';
 import {LRUCache} from 'lru-cache';
 import {fullName, type MetadataReads} from '../metadata.ts';
 import {compileBlobWrites} from './blob-changes.ts';
+import {compileForgetBlob, createCopiedBlobReads} from './blob-forgetting.ts';
 import {createBlobReads} from './blobs.ts';
 import {compileEvictionWrites} from './eviction.ts';
 import {compileJournalWrites, compileLeaseWrites, createJournalReads} from './journal.ts';
@@ -26,6 +27,7 @@ export function createReads(db: Kysely<Tables>, run: RunStatement): MetadataRead
     ...createReferrerReads(parts),
     ...createTagReads(parts),
     ...createBlobReads(parts),
+    ...createCopiedBlobReads(parts),
     ...createUploadReads(parts),
     ...createJournalReads(parts),
     ...createRootReads(parts),
@@ -60,6 +62,7 @@ export const compileWrites = (db: Kysely<Tables>) => ({
   ...compileReferrerWrites(db),
   ...compileTagWrites(db),
   ...compileBlobWrites(db),
+  ...compileForgetBlob(db),
   ...compileUploadWrites(db),
   ...compileJournalWrites(db),
   ...compileLeaseWrites(db),

@@ -241,4 +241,8 @@ export const MIGRATIONS = [
 
   create index repository_blob_local on repository_blob (digest, repository) where origin = 'local';
   `,
+  // Links outlive the bytes of evicted blobs, so those of copies are bounded: the oldest are found along this index.
+  `
+  create index repository_blob_copied on repository_blob (linked_at, digest, repository) where origin = 'upstream';
+  `,
 ] as const;

@@ -82,6 +82,7 @@ test('every read walks along an index, and gives rows in that order', async (t) 
   await reads.localBlobLinks(undefined, 1);
   await reads.pins();
   await reads.cacheAge();
+  await reads.copiedBlobLinks(undefined, 1);
   t.true(plans.size >= 33);
   for (const [sql, plan] of plans)
     t.false(
