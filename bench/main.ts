@@ -4,6 +4,7 @@ import {writeSection} from '../rig/page.ts';
 import type {Scope} from '../rig/scope.ts';
 import {findTools, type Toolbox} from '../rig/tools.ts';
 import {measureCold} from './cold.ts';
+import {measureEviction} from './eviction/measure.ts';
 import {measureReferrers} from './referrers.ts';
 import {faults, tables, type Versions, warmTable} from './report.ts';
 import {measureWarm} from './warm.ts';
@@ -11,8 +12,11 @@ import {measureWarm} from './warm.ts';
 const USAGE = `Measures backref beside docker-registry and distribution as mirrors, and nginx.
 
   --only cold|warm|referrers  only one part
+  --only eviction             a simulation of which images are evicted, beside other orders; not part of a whole run
+  --trace FILE                simulate that on a trace in libCacheSim's oracleGeneral format, plain, .gz or .zst
   --json                      the results as JSON instead of tables
-  --write                     write the tables of a whole run into docs/performance.md, the warm one into README.md too
+  --write                     write the tables of a whole run into docs/performance.md, the warm one into README.md too;
+                              those of the simulation, and its plots, into docs/reliability.md
 `;
 const TSC = fileURLToPath(new URL('../node_modules/typescript/bin/tsc', import.meta.url));
 /** The output of `npm run build`, which is published. Running the sources would also use the compiler's memory. */
@@ -21,9 +25,12 @@ const BUILD = fileURLToPath(new URL('../tsconfig.build.json', import.meta.url));
 const PEERS = ['docker-registry', 'registry', 'nginx'] as const;
 const TIME_LIMIT = 20 * 60_000;
 
-async function measure(scope: Scope, {only, json, write}: Options): Promise<number> {
+async function measure(scope: Scope, options: Options): Promise<number> {
+  const {only, json, write, given} = options;
+  if (only === 'eviction') return measureEviction(options, say);
+  if (given['trace'] !== undefined) throw new Error('--trace goes with --only eviction');
   if (!['', 'cold', 'warm', 'referrers'].includes(only)) {
-    throw new Error(`--only takes cold, warm or referrers, not "${only}"`);
+    throw new Error(`--only takes cold, warm, referrers or eviction, not "${only}"`);
   }
   const isWanted = (part: string): boolean => only === '' || only === part;
 
@@ -53,4 +60,4 @@ const versionsOf = (tools: Toolbox): Versions => ({
   nginx: `nginx ${tools.version('nginx')}, static files`,
 });
 
-await runCommand({name: 'bench', usage: USAGE, timeLimit: TIME_LIMIT}, measure);
+await runCommand({name: 'bench', usage: USAGE, timeLimit: TIME_LIMIT, options: ['trace']}, measure);

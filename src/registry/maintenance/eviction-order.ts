@@ -48,7 +48,7 @@ const MIN_BYTES = 4096;
 export const probationLimitOf = (capacity: number): number => capacity * PROBATION_SHARE;
 
 /** What it costs to pull something again, in bytes. */
-export const fetchCost = ({requests, bytes}: {requests: number; bytes: number}): number =>
+const fetchCost = ({requests, bytes}: {requests: number; bytes: number}): number =>
   requests * BYTES_PER_REQUEST + bytes;
 
 /**
