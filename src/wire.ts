@@ -46,6 +46,7 @@ import {createUses} from './registry/uses.ts';
 import {createWriteFence} from './registry/write-fence.ts';
 import type {Storage} from './storage/open.ts';
 import {readVersion} from './version.ts';
+import {type WiredCacheCommands, wireCacheCommands} from './wire-cache-commands.ts';
 import {wireCapacity, wireCare, wireEvictor} from './wire-maintenance.ts';
 import {type WiredOutage, wireOutage} from './wire-outage.ts';
 
@@ -63,7 +64,7 @@ export interface Wired {
   content: WiredContent;
   referrers: WiredReferrers;
   push: WiredPush;
-  maintenance: WiredMaintenance & WiredOutage & {capacity: Capacity; evictor: Evictor};
+  maintenance: WiredMaintenance & WiredOutage & WiredCacheCommands & {capacity: Capacity; evictor: Evictor};
   /** What the routes call. */
   verbs: Verbs;
 }
@@ -82,6 +83,7 @@ export function wire(config: Config, parts: WireParts): Wired {
     ...wireOutage({...parts, ...content, ...referrers}),
     capacity,
     evictor: wireEvictor(config, {...parts, ...content, capacity, lists: referrers.lists}),
+    ...wireCacheCommands(config, parts),
   };
   const {storage, isStopping, clock, events} = parts;
   const {metadata, store, spools} = storage;

@@ -127,10 +127,12 @@ const RULES: Record<string, Rule> = {
       'src/observe/',
       ...REGISTRY,
       'src/storage/open.ts',
+      'src/wire-cache-commands.ts',
       'src/wire-maintenance.ts',
       'src/wire-outage.ts',
     ],
   },
+  'src/wire-cache-commands.ts': {imports: ['src/', ...REGISTRY, 'src/storage/open.ts']},
   'src/wire-maintenance.ts': {imports: ['src/', ...REGISTRY, 'src/storage/open.ts']},
   'src/wire-outage.ts': {imports: ['src/', ...REGISTRY, 'src/storage/open.ts']},
   'src/server.ts': {
@@ -247,6 +249,7 @@ const FORBIDDEN: Record<string, string[]> = {
     'got',
     'koa',
   ],
+  'src/wire-cache-commands.ts': ['./wire.ts', './http/app.ts', './storage/fs/blob-store.ts', 'got'],
   'src/wire-maintenance.ts': ['./wire.ts', './http/app.ts', './storage/fs/blob-store.ts', 'got'],
   'src/server.ts': [
     './observe/log.ts',

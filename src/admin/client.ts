@@ -29,6 +29,9 @@ export async function connectCommands(folder: string): Promise<Commands | undefi
     ready: ({images, platforms, ...task}) => run(path, '/ready', {images, platforms}, task),
     warm: ({images, platforms, referrers, ...task}) =>
       run(path, '/warm', {images, platforms, referrers}, task),
+    pin: ({images}) => run(path, '/pin', {images}, SHORT),
+    unpin: ({images}) => run(path, '/unpin', {images}, SHORT),
+    pins: (task) => run(path, '/pins', {}, task),
     backup: ({folder, ...task}) => run(path, '/backup', {folder}, task),
     restore: ({folder, ...task}) => run(path, '/restore', {folder}, task),
     ingest: ({repository: {registry, name}, bytes, ...request}) =>

@@ -1,6 +1,8 @@
 import type {Backup, BackupOptions, BackupResult} from '../registry/maintenance/backup.ts';
 import type {Garbage, GarbageOptions, GarbageResult} from '../registry/maintenance/garbage.ts';
 import type {Ingest, IngestRequest} from '../registry/maintenance/ingest.ts';
+import type {InventoryTask} from '../registry/maintenance/inventory-progress.ts';
+import type {PinList, PinOptions, PinResult, Pins, UnpinResult} from '../registry/maintenance/pins.ts';
 import type {Ready, ReadyOptions, ReadyResult} from '../registry/maintenance/ready.ts';
 import type {Restore, RestoreOptions, RestoreResult} from '../registry/maintenance/restore.ts';
 import type {Verify, VerifyOptions, VerifyResult} from '../registry/maintenance/verify.ts';
@@ -38,6 +40,12 @@ export interface Commands {
   ready(options: ReadyOptions): Promise<ReadyResult>;
   /** Fetches images before anybody pulls them. @throws as `Warm.run` */
   warm(options: WarmOptions): Promise<WarmResult>;
+  /** Keeps images from being evicted. @throws as `Pins.add` */
+  pin(options: PinOptions): Promise<PinResult>;
+  /** Ends that. @throws as `Pins.remove` */
+  unpin(options: PinOptions): Promise<UnpinResult>;
+  /** What is pinned. @throws as `Pins.list` */
+  pins(task: InventoryTask): Promise<PinList>;
   /** Copies what was pushed here into a folder. @throws Error that says what is wrong; the signal's reason */
   backup(options: BackupOptions): Promise<BackupResult>;
   /** Brings a backup's content into this store. @throws Error that says what is wrong; the signal's reason */
@@ -53,6 +61,7 @@ export interface CommandsParts {
   verify: Verify;
   ready: Ready;
   warm: Warm;
+  pins: Pins;
   backup: Backup;
   restore: Restore;
   ingest: Ingest;
@@ -68,6 +77,7 @@ export const createCommands = ({
   verify,
   ready,
   warm,
+  pins,
   backup,
   restore,
   ingest,
@@ -82,6 +92,9 @@ export const createCommands = ({
   verify: (options) => verify.run(options),
   ready: (options) => ready.run(options),
   warm: (options) => warm.run(options),
+  pin: (options) => pins.add(options),
+  unpin: (options) => pins.remove(options),
+  pins: (task) => pins.list(task),
   backup: (options) => backup.run(options),
   restore: (options) => restore.run(options),
   ingest: (request) => ingest.run(request),

@@ -94,12 +94,15 @@ const handlersOf = (commands: Commands): ReadonlyMap<string | undefined, Command
     ['/collect', (options, task) => commands.collect({...parseCollect(options), ...task})],
     ['/verify', ({dryRun}, task) => commands.verify({dryRun: dryRun === true, ...task})],
     ['/index', (options, task) => commands.index({...parseIndex(options), ...task})],
-    ['/ready', (options, task) => commands.ready({...parseImages(options), ...task})],
+    ['/ready', (options, task) => commands.ready({...parseReady(options), ...task})],
     [
       '/warm',
       (options, task) =>
-        commands.warm({...parseImages(options), referrers: options['referrers'] === true, ...task}),
+        commands.warm({...parseReady(options), referrers: options['referrers'] === true, ...task}),
     ],
+    ['/pin', (options) => commands.pin(parseImages(options))],
+    ['/unpin', (options) => commands.unpin(parseImages(options))],
+    ['/pins', (_options, task) => commands.pins(task)],
     ['/backup', (options, task) => commands.backup({...parseFolder(options), ...task})],
     ['/restore', (options, task) => commands.restore({...parseFolder(options), ...task})],
     ['/ingest', (options) => commands.ingest(parseIngest(options))],
@@ -149,13 +152,19 @@ function parseFolder({folder}: Record<string, unknown>): {folder: string} {
 }
 
 /** As `parseIndex`. */
-function parseImages({images, platforms}: Record<string, unknown>): {images: string[]; platforms: string[]} {
-  if (!isTexts(images) || !isTexts(platforms)) {
-    throw new Error(
-      'this command needs {"images": a list of names, "platforms": a list such as ["linux/amd64"]}',
-    );
-  }
-  return {images, platforms};
+function parseReady({platforms, ...options}: Record<string, unknown>): {
+  images: string[];
+  platforms: string[];
+} {
+  if (!isTexts(platforms))
+    throw new Error('this command needs {"platforms": a list such as ["linux/amd64"]}');
+  return {...parseImages(options), platforms};
+}
+
+/** As `parseIndex`. */
+function parseImages({images}: Record<string, unknown>): {images: string[]} {
+  if (!isTexts(images)) throw new Error('this command needs {"images": a list of names}');
+  return {images};
 }
 
 const isTexts = (value: unknown): value is string[] =>

@@ -15,6 +15,7 @@ const NO_PLAIN_HTTP = ['--no-plain-http', 'use https for localhost and loopback 
 const JSON_STEPS = ['--json', 'write one line of JSON for each step and for the result'] as const;
 
 const IMAGES = 'images as clients name them: alpine:3, ghcr.io/org/app@sha256:…; - reads a list from stdin';
+const EXACT_IMAGES = 'images as clients name them: alpine:3, ghcr.io/org/app@sha256:…; without a tag, latest';
 const IMAGE_LIST = [
   '-f, --file <file>',
   'a list of images, one a line, or the output of "kubectl get pods -A -o json"; - is stdin',
@@ -73,6 +74,7 @@ export function createProgram(io: CommandIo, json: boolean, run: RunCommand): Co
   addArtifactCommands(program, io, run);
   addStoreCommands(program, io, run);
   addImageCommands(program, io, run);
+  addCacheCommands(program, io, run);
   addConfigCommands(program, io, run);
   return program;
 }
@@ -213,6 +215,26 @@ function addImageCommands(program: Command, io: CommandIo, run: RunCommand): voi
     .option(...CONFIG)
     .option(...JSON_STEPS)
     .action((images, options) => run(async () => (await import('./warm.ts')).warm(images, options, io)));
+}
+
+function addCacheCommands(program: Command, io: CommandIo, run: RunCommand): void {
+  program
+    .command('pin')
+    .description(
+      'keep images from being evicted, and what belongs to them; without a name, list what is pinned',
+    )
+    .argument('[image...]', EXACT_IMAGES)
+    .option(...CONFIG)
+    .option(...JSON_STEPS)
+    .action((images, options) => run(async () => (await import('./pins.ts')).pin(images, options, io)));
+
+  program
+    .command('unpin')
+    .description('let images be evicted again; exits with 1 if one of them was not pinned')
+    .argument('<image...>', EXACT_IMAGES)
+    .option(...CONFIG)
+    .option(...JSON_STEPS)
+    .action((images, options) => run(async () => (await import('./pins.ts')).unpin(images, options, io)));
 }
 
 function addConfigCommands(program: Command, io: CommandIo, run: RunCommand): void {

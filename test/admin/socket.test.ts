@@ -57,6 +57,9 @@ const commandsOf = (changes: Partial<Commands> = {}): Commands => ({
   verify: async () => SOUND,
   ready: async () => READY,
   warm: async () => WARM,
+  pin: async () => ({pins: []}),
+  unpin: async () => ({pins: []}),
+  pins: async () => ({images: [], patterns: []}),
   backup: async () => BACKED_UP,
   restore: async () => RESTORED,
   ingest: async () => {},
@@ -116,6 +119,18 @@ test('a command’s options arrive, and its error message comes back', async (t)
   const options = {repository: 'library/alpine', budget: 7, ...noProgress};
   await t.throwsAsync(() => client.index(options), {message: 'docker.io: limits our rate'});
   t.deepEqual(received, [{repository: 'library/alpine', budget: 7}]);
+});
+
+test('the images that a command names arrive', async (t) => {
+  const images = ['alpine:3', 'ghcr.io/org/app:1'];
+  const pins = [{image: 'docker.io/library/alpine:3', isHere: true, wasPinned: false}];
+  const {client} = await listening(t, {
+    async pin(options) {
+      t.deepEqual(options, {images});
+      return {pins};
+    },
+  });
+  t.deepEqual(await client.pin({images}), {pins});
 });
 
 test('the socket is only for its owner, is in the data folder, and is removed with the server', async (t) => {
