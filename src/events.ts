@@ -92,6 +92,11 @@ export interface EventMap {
   'cache.crowded': [{used: number; limit: number; kept: number}];
   /** A blob was missed that was evicted although a manifest that names it was here. A defect. */
   'cache.broken-promise': [{registry: string; repository: RepositoryName; digest: Digest}];
+  /**
+   * The pinned images were looked at: how many would pull and verify with their upstreams gone, how many would only pull,
+   * and how many would not.
+   */
+  'images.checked': [{verifies: number; pulls: number; incomplete: number}];
   'fill.start': [{digest: Digest; resumedAt: number}];
   'fill.resume': [{digest: Digest; at: number; reason: string}];
   /** A download that no client waits for was paused for one that a client waits for, at this byte. */

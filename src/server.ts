@@ -62,6 +62,9 @@ const SWEEP_INTERVAL_MS = 60 * 60 * 1000;
 const STORE_CHECK_INTERVAL_MS = 60_000;
 /** How often what has become due is hashed. */
 const SCRUB_STEP_MS = 60_000;
+/** How often to see whether pinned images would survive an outage. */
+const PINNED_INTERVAL_MS = 5 * 60_000;
+const CHECK_PINNED = 'check the pinned images';
 const FIND_STORE = 'find the blob store';
 /** How often the size of the cache is measured. What a pull or a push brings is looked at when it comes. */
 const EVICTION_INTERVAL_MS = 60_000;
@@ -226,6 +229,9 @@ class Server implements BackrefServer {
     background.once(EVICT, evict);
     background.every(EVICTION_INTERVAL_MS, EVICT, evict);
     background.every(USES_INTERVAL_MS, COUNT_USES, () => wired.content.uses.flush());
+    const checkPinned = (signal: AbortSignal) => maintenance.ready.checkPinned(signal);
+    background.once(CHECK_PINNED, checkPinned);
+    background.every(PINNED_INTERVAL_MS, CHECK_PINNED, checkPinned);
     push.reconciler.start();
   }
 

@@ -80,10 +80,10 @@ export function wire(config: Config, parts: WireParts): Wired {
   const push = wirePush(parts, content, referrers);
   const maintenance = {
     ...wireMaintenance(config, parts, content, push),
-    ...wireOutage({...parts, ...content, ...referrers}),
     capacity,
     evictor: wireEvictor(config, {...parts, ...content, capacity, lists: referrers.lists}),
     ...wireCacheCommands(config, parts),
+    ...wireOutage({...parts, ...content, ...referrers, pins: config.pins}),
   };
   const {storage, isStopping, clock, events} = parts;
   const {metadata, store, spools} = storage;

@@ -111,6 +111,10 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
     origin === 'local' ? 'error' : 'warn',
     `the stored manifest ${registry}/${repository}@${digest} is damaged: check the disk. It is not served, and the next ${origin === 'local' ? 'push' : 'pull'} replaces it`,
   ],
+  'images.checked': ({verifies, pulls, incomplete}) => [
+    'debug',
+    `pinned images: ${incomplete} would not pull with their upstreams gone, ${pulls} would pull, ${verifies} would also verify`,
+  ],
   'content.verified': ({blobs, manifests, bytes, bad}) => [
     bad > 0 ? 'warn' : 'debug',
     `hashed ${blobs} blobs and ${manifests} manifests, ${bytes} B: ${bad} bad`,

@@ -221,7 +221,7 @@ function countFaults(events: Events, {counter}: Instruments): void {
   events.on('listener.failed', () => listener.inc());
 }
 
-function countBackground(events: Events, {counter}: Instruments): void {
+function countBackground(events: Events, {counter, gauge}: Instruments): void {
   const failures = counter('background_failures_total', 'Failures of background work.');
   const collected = counter('garbage_bytes_total', 'Bytes of garbage collected.');
 
@@ -232,6 +232,15 @@ function countBackground(events: Events, {counter}: Instruments): void {
     ['kind', 'origin'],
   );
 
+  const ready = gauge(
+    'ready_images',
+    'Pinned images by what they would do with their upstreams gone: pull and verify, only pull, or neither.',
+    ['state'],
+  );
+
+  events.on('images.checked', (counts) => {
+    for (const [state, images] of Object.entries(counts)) ready.set({state}, images);
+  });
   events.on('background.failed', () => failures.inc());
   events.on('content.verified', ({bytes}) => verified.inc(bytes));
   events.on('blob.damaged', ({origin}) => damaged.inc({kind: 'blob', origin}));

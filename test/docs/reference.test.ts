@@ -98,6 +98,7 @@ const SAMPLES: {[Name in keyof EventMap]: EventMap[Name][0]} = {
   'cache.evicted': {counts: {probation: 1, value: 1, unrooted: 1, damaged: 1}, bytes: 1, youngest: 1},
   'cache.crowded': {used: 1, limit: 1, kept: 1},
   'cache.broken-promise': {registry: 'r.test', repository: parseName('team/app'), digest},
+  'images.checked': {verifies: 1, pulls: 0, incomplete: 0},
   'fill.start': {digest, resumedAt: 0},
   'fill.resume': {digest, at: 1, reason: 'broken'},
   'fill.interrupted': {digest, at: 1},

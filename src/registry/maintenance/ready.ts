@@ -1,5 +1,7 @@
+import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
+import {fullReference, type Metadata} from '../../storage/metadata.ts';
 import {imageNamed} from '../image-name.ts';
 import type {Registries} from '../registries.ts';
 import {checkImage, type ImageCheckParts, type MissingContent, TooManyDescriptors} from './image-check.ts';
@@ -57,10 +59,19 @@ export interface Ready {
    * @throws Error for too many images; StoreMissing; the signal's reason
    */
   run(options: ReadyOptions): Promise<ReadyResult>;
+  /**
+   * Looks at the images that are pinned by name, and emits `images.checked`: an operator wants to hear of one that would
+   * not survive. @throws StoreMissing; the signal's reason
+   */
+  checkPinned(signal: AbortSignal): Promise<void>;
 }
 
 export interface ReadyParts extends ImageCheckParts {
+  metadata: ImageCheckParts['metadata'] & Pick<Metadata, 'pins'>;
   registries(): Registries;
+  /** The globs of the configuration; those that name one tag are images. */
+  pins: readonly string[];
+  events: Events;
 }
 
 /** More than the pods of any cluster name. */
@@ -84,7 +95,27 @@ export const createReady = (parts: ReadyParts): Ready => ({
     }
     return result;
   },
+
+  async checkPinned(signal) {
+    const stored = await parts.metadata.pins();
+    const named = stored.map(({registry, name, reference}) => fullReference({registry, name}, reference));
+    const images = [...new Set([...parts.pins.filter(isOneTag), ...named])].slice(0, MAX_IMAGES);
+    const counts = {verifies: 0, pulls: 0, incomplete: 0};
+    for (const image of images) {
+      signal.throwIfAborted();
+      counts[stateOf(await readinessOf(parts, image, [], signal))] += 1;
+    }
+    parts.events.emit('images.checked', counts);
+  },
 });
+
+/** Whether a glob has no wildcard and names a tag. */
+const isOneTag = (glob: string): boolean => /^[\w./:-]+:[\w.-]+$/.test(glob);
+
+function stateOf({pulls, verifies}: ImageReadiness): 'verifies' | 'pulls' | 'incomplete' {
+  if (verifies) return 'verifies';
+  return pulls ? 'pulls' : 'incomplete';
+}
 
 /** @throws Error */
 export function requireFewImages(images: readonly string[]): void {

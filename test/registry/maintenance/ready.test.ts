@@ -3,7 +3,7 @@ import {ANONYMOUS} from '../../../src/caller.ts';
 import {parseReference} from '../../../src/oci/name.ts';
 import type {ImageReadiness} from '../../../src/registry/maintenance/ready.ts';
 import {isComplete} from '../../../src/registry/manifests/completeness.ts';
-import {createMovableClock, DAY} from '../../support/backref.ts';
+import {type BackrefOptions, createMovableClock, DAY} from '../../support/backref.ts';
 import {
   blobAnswer,
   type Content,
@@ -52,7 +52,11 @@ const manifestAt = (reference: string, manifest: ManifestContent): Expectation =
   optional(`GET /v2/library/app/manifests/${reference}`, manifestAnswer(manifest));
 
 /** A server whose upstream has the image, with an SBOM that refers to it. */
-async function setUp(t: ExecutionContext, changes: Expectation[] = []) {
+async function setUp(
+  t: ExecutionContext,
+  changes: Expectation[] = [],
+  settings: BackrefOptions['config'] = {},
+) {
   const manifests = [index, amd64, arm64, provenance, sbom, signature];
   const upstream = await createScriptedUpstream(
     t,
@@ -74,7 +78,11 @@ async function setUp(t: ExecutionContext, changes: Expectation[] = []) {
     ],
     {anyOrder: true},
   );
-  const server = await wireInProcess(t, {registries: [upstream], clock: createMovableClock()});
+  const server = await wireInProcess(t, {
+    registries: [upstream],
+    clock: createMovableClock(),
+    config: settings,
+  });
   const {content, referrers, maintenance} = server;
   const route = server.route('app');
   const asked = () => upstream.requests.length;
@@ -266,4 +274,26 @@ test('names that are malformed, or of a registry that is not configured, are rep
   t.regex(readiness[0]?.problem ?? '', /registry "ghcr.io" is not configured here/);
   t.regex(readiness[1]?.problem ?? '', /repository name "App" is not valid/);
   t.is(readiness[2]?.problem, undefined);
+});
+
+test('the images that are pinned by name, here or in the configuration, are counted by what would become of them', async (t) => {
+  const {pull, fill, list, storage, maintenance, events, repository} = await setUp(t, [], {
+    pins: ['docker.io/library/app:1', 'docker.io/library/app:*', 'docker.io/library/app'],
+  });
+  const counts: unknown[] = [];
+  events.on('images.checked', (each) => counts.push(each));
+  await maintenance.ready.checkPinned(NEVER);
+  const {registry, name} = repository;
+  for (const {digest} of [amd64, arm64]) {
+    await storage.metadata.commit([{type: 'pin.put', pin: {registry, name, reference: digest, at: 1}}]);
+  }
+  await pull('1');
+  await pull(amd64.digest);
+  await fill(layers[0], config);
+  await list(amd64);
+  await maintenance.ready.checkPinned(NEVER);
+  t.deepEqual(counts, [
+    {verifies: 0, pulls: 0, incomplete: 1},
+    {verifies: 1, pulls: 1, incomplete: 1},
+  ]);
 });
