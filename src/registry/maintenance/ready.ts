@@ -75,7 +75,7 @@ export interface ReadyParts extends ImageCheckParts {
 }
 
 /** More than the pods of any cluster name. */
-export const MAX_IMAGES = 10_000;
+const MAX_IMAGES = 10_000;
 /** What is listed of what one image lacks. */
 const MAX_LISTED = 20;
 
