@@ -1,13 +1,8 @@
 import {setImmediate as nextTurn} from 'node:timers/promises';
 import type {Clock} from '../clock.ts';
 import type {Digest} from '../oci/digest.ts';
-import {
-  type Change,
-  DiskFull,
-  fullReference,
-  type Metadata,
-  type RepositoryKey,
-} from '../storage/metadata.ts';
+import type {RepositoryName} from '../oci/name.ts';
+import {type Change, DiskFull, type Metadata, type RepositoryKey} from '../storage/metadata.ts';
 
 /** Counts how often manifests are served, by which eviction decides what stays. */
 export interface Uses {
@@ -41,13 +36,43 @@ interface Use {
   readonly digest: Digest;
 }
 
+/** Manifests of repositories, each once. One string for both would cost more to make than all of the lookups. */
+class UsedManifests {
+  readonly #registries = new Map<string, Map<RepositoryName, Set<Digest>>>();
+  #size = 0;
+
+  get size(): number {
+    return this.#size;
+  }
+
+  has({registry, name}: RepositoryKey, digest: Digest): boolean {
+    return this.#registries.get(registry)?.get(name)?.has(digest) ?? false;
+  }
+
+  /** Does nothing where as many wait as may. */
+  add(repository: RepositoryKey, digest: Digest): void {
+    if (this.has(repository, digest) || this.#size >= MAX_WAITING) return;
+    const {registry, name} = repository;
+    const names = this.#registries.get(registry) ?? new Map<RepositoryName, Set<Digest>>();
+    const digests = names.get(name) ?? new Set();
+    this.#registries.set(registry, names.set(name, digests.add(digest)));
+    this.#size += 1;
+  }
+
+  *[Symbol.iterator](): Generator<Use, void> {
+    for (const [registry, names] of this.#registries)
+      for (const [name, digests] of names)
+        for (const digest of digests) yield {repository: {registry, name}, digest};
+  }
+}
+
 class RecordedUses implements Uses {
   readonly #metadata: UsesParts['metadata'];
   readonly #clock: Clock;
-  /** The uses since the last flush, by the full reference. */
-  #current = new Map<string, Use>();
+  /** Since the last flush. */
+  #current = new UsedManifests();
   /** Those of the last flush, and when it began on the monotonic clock. */
-  #flushed: {uses: ReadonlyMap<string, Use>; at: number} = {uses: new Map(), at: Number.NEGATIVE_INFINITY};
+  #flushed = {uses: new UsedManifests(), at: Number.NEGATIVE_INFINITY};
 
   constructor({metadata, clock}: UsesParts) {
     this.#metadata = metadata;
@@ -55,20 +80,18 @@ class RecordedUses implements Uses {
   }
 
   record(repository: RepositoryKey, digest: Digest): void {
-    if (this.#current.size >= MAX_WAITING) return;
-    this.#current.set(fullReference(repository, digest), {repository, digest});
+    this.#current.add(repository, digest);
   }
 
   isRecent(repository: RepositoryKey, digest: Digest): boolean {
-    const key = fullReference(repository, digest);
     const {uses, at} = this.#flushed;
     const isFlushedLately = this.#clock.monotonic() - at < RECENT_MS;
-    return this.#current.has(key) || (isFlushedLately && uses.has(key));
+    return this.#current.has(repository, digest) || (isFlushedLately && uses.has(repository, digest));
   }
 
   async flush(): Promise<void> {
     const uses = this.#current;
-    this.#current = new Map();
+    this.#current = new UsedManifests();
     this.#flushed = {uses, at: this.#clock.monotonic()};
     const waiting = [...uses];
     try {
@@ -79,22 +102,15 @@ class RecordedUses implements Uses {
         await nextTurn();
       }
     } catch (error) {
-      this.#keep(waiting);
+      for (const {repository, digest} of waiting) this.#current.add(repository, digest);
       if (!(error instanceof DiskFull)) throw error;
     }
   }
 
-  async #commit(uses: readonly (readonly [string, Use])[], age: number): Promise<void> {
+  async #commit(uses: readonly Use[], age: number): Promise<void> {
     const at = this.#clock.now();
     await this.#metadata.commit(
-      uses.map(([, {repository, digest}]): Change => ({type: 'manifest.used', repository, digest, at, age})),
+      uses.map(({repository, digest}): Change => ({type: 'manifest.used', repository, digest, at, age})),
     );
-  }
-
-  #keep(uses: readonly (readonly [string, Use])[]): void {
-    for (const [key, use] of uses) {
-      if (this.#current.size >= MAX_WAITING) return;
-      this.#current.set(key, use);
-    }
   }
 }

@@ -166,9 +166,11 @@ function isHeld(model: Model, within: ModelRepository, digest: Digest): boolean 
 function evict(model: Model, within: ModelRepository, root: Digest, digest: Digest): void {
   if (within.links.get(digest) !== 'upstream') return;
   if (digest === root) {
-    within.tags = within.tags.filter(
-      (tag) => tag.digest !== digest || tag.origin === 'local' || attachedTo(tag.name) !== undefined,
-    );
+    within.tags = within.tags.filter((tag) => {
+      const subject = attachedTo(tag.name) as Digest | undefined;
+      const isAttached = subject !== undefined && subject !== digest && within.links.has(subject);
+      return tag.digest !== digest || tag.origin === 'local' || isAttached;
+    });
   }
   if (isNamed(within, digest) || isHeld(model, within, digest)) return;
   within.links.delete(digest);

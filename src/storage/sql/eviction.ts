@@ -176,13 +176,14 @@ function* evict(writes: Writes, repository: number, {digest, root, at}: Eviction
   yield* collect(writes, digest);
 }
 
-/** Removes the names of an image root that came from the upstream. Attached tags name it as a member of another one. */
+/** Removes the names of an image root that came from the upstream, all but those that attach it to a linked manifest. */
 function* removeNames(writes: Writes, key: ManifestLinkKey): Steps<void> {
-  const {repository} = key;
+  const {repository, digest} = key;
   for (const {name, origin} of yield* run(writes.tagsOn, key)) {
-    if (origin === 'upstream' && attachedTo(name) === undefined) {
+    if (origin === 'local') continue;
+    const subjects = yield* attachedParents(writes, key, name);
+    if (subjects.every((subject) => subject === digest))
       yield* run(writes.deleteTag, {repository, name, origin});
-    }
   }
 }
 
