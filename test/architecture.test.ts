@@ -82,7 +82,12 @@ const RULES: Record<string, Rule> = {
     packages: ['lru-cache', 'tldts', 'zod'],
   },
   'src/upstream/verbs/': {
-    imports: [...VOCABULARY, 'src/upstream/port.ts', 'src/upstream/ask.ts', 'src/upstream/transport/'],
+    imports: [
+      ...VOCABULARY,
+      'src/upstream/port.ts',
+      'src/upstream/api-request.ts',
+      'src/upstream/transport/',
+    ],
     packages: ['http-link-header', 'zod'],
   },
   'src/registry/': {imports: [...VOCABULARY, ...PORTS], packages: ['lru-cache']},

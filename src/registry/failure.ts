@@ -80,6 +80,14 @@ const storeMissing = (cause: StoreMissing): OciError =>
     cause,
   });
 
+/** For the client of a blob that is not here, and of which the upstream sends other bytes. */
+const wrongBytes = (cause: DigestMismatch, consequence: string): OciError =>
+  new OciError('UNAVAILABLE', {
+    message: `${consequence}: ${cause.message}`,
+    headers: {'Retry-After': String(RETRY_AFTER_S)},
+    cause,
+  });
+
 /**
  * Runs a verb, and turns an upstream that could not be asked, a full disk and a missing one into the client's errors.
  * @param consequence what an upstream's failure means for the client; by default, what it means for a pull
@@ -94,6 +102,7 @@ export async function toOciErrors<T>(
   } catch (error) {
     if (error instanceof DiskFull) throw diskRefused(error.problem, error);
     if (error instanceof StoreMissing) throw storeMissing(error);
+    if (error instanceof DigestMismatch) throw wrongBytes(error, consequence);
     throw error instanceof UpstreamFailure ? refusal(error, route, consequence) : error;
   }
 }

@@ -1,10 +1,9 @@
-import type {Caller} from '../caller.ts';
 import type {Clock} from '../clock.ts';
 import type {UpstreamConfig} from '../config.ts';
 import type {Events} from '../events.ts';
-import type {RepositoryName} from '../oci/name.ts';
+import type {ApiRequest, Ask} from './api-request.ts';
 import {ACTIONS, type Auth, type Permission} from './auth/auth.ts';
-import {type Demand, Interrupted, UpstreamFailure} from './port.ts';
+import {Interrupted, UpstreamFailure} from './port.ts';
 import {discard, MIN_BYTES_PER_MS} from './transport/body.ts';
 import {type Budget, startBudget, waitFor} from './transport/budget.ts';
 import {type Circuits, createCircuits} from './transport/circuits.ts';
@@ -22,50 +21,15 @@ import {followRedirects, type RedirectNetwork} from './transport/redirect.ts';
 import {
   explanationOf,
   failureOf,
-  HtmlAnswer,
-  type Method,
   REFUSALS,
   type Reply,
   requireRegistryAnswer,
   retryAfterOf,
   whereFrom,
 } from './transport/reply.ts';
-import type {RepeatableBody, RequestOptions, Send} from './transport/request.ts';
-import {withRetries} from './transport/retry.ts';
-import type {SendStream, StreamedBody, StreamRequest} from './transport/send-stream.ts';
-
-/** What a request is about, and for whom it is made. */
-export interface Resource {
-  url: URL;
-  repository: RepositoryName;
-  caller: Caller;
-}
-
-export interface ApiRequest extends Resource {
-  method: Method;
-  headers: Record<string, string>;
-  body?: RepeatableBody;
-  /** A body that can be sent only once, instead of `body`: no redirect is followed with it. */
-  stream?: StreamedBody;
-  /** The limit that counts it until its body ends. */
-  slot: SlotKind;
-  /** For a download: while nobody wants it, it gives way to others of its slot. */
-  demand?: Demand | undefined;
-  /** Statuses besides 2xx that answer this request; any other is a failure. */
-  expected: readonly number[];
-  /** `one`: do not retry, because part of the body may have been accepted. */
-  attempts?: 'one';
-  /** The permission that it needs, where the method does not determine it. */
-  permission?: Pick<Permission, 'from' | 'ownScope'> & Partial<Pick<Permission, 'actions'>>;
-}
-
-/**
- * Sends a request to the upstream, with everything that belongs to it: slot, breaker, tokens, redirects, retries, and one
- * time budget for all of them.
- * @returns the head of a reply with a 2xx or `expected` status. Read, discard or close its body.
- * @throws UpstreamFailure
- */
-export type Ask = (request: ApiRequest) => Promise<Reply>;
+import type {RequestOptions, Send} from './transport/request.ts';
+import {Attempts} from './transport/retry.ts';
+import type {SendStream, StreamRequest} from './transport/send-stream.ts';
 
 export interface AskDeps {
   upstream: URL;
@@ -94,7 +58,15 @@ const permissionOf = ({method, repository, caller, permission}: ApiRequest): Per
 
 export function createAsk(options: UpstreamConfig, deps: AskDeps): Ask {
   const requests = new ApiRequests(options, deps);
-  return (request) => requests.ask(request);
+  return <T>(request: ApiRequest, read?: (reply: Reply) => Promise<T>) =>
+    read ? requests.ask(request, read) : requests.ask(request, async (reply) => reply as T);
+}
+
+/** One attempt of a call, until the response's headers. */
+interface Call {
+  request: ApiRequest;
+  budget: Budget;
+  attempts: Attempts;
 }
 
 class ApiRequests {
@@ -114,19 +86,47 @@ class ApiRequests {
     this.#circuits = createCircuits(options.breaker, {host: upstream.host, probe, clock, events});
   }
 
-  async ask(request: ApiRequest): Promise<Reply> {
+  async ask<T>(request: ApiRequest, read: (reply: Reply) => Promise<T>): Promise<T> {
+    const {clock} = this.#deps;
+    const attempts = new Attempts(request.method, clock);
+    let left = this.#budgetFor(request);
+    for (;;) {
+      const admission = this.#admit(request);
+      if (admission) await admission;
+      const budget = startBudget(clock, left);
+      try {
+        return await read(await this.#askWithin({request, budget, attempts}));
+      } catch (error) {
+        if (request.attempts === 'one') throw error;
+        await attempts.again(error, budget, request.demand?.stopping);
+        left = budget.left();
+      }
+    }
+  }
+
+  /**
+   * @returns what has to be awaited before the request is sent, if anything
+   * @throws UpstreamFailure when the upstream is not to be asked now
+   */
+  #admit(request: ApiRequest): Promise<void> | undefined {
     this.#deps.gates.check(request.url.host);
     const probing = this.#circuits.probing();
-    if (probing) await probing;
+    return probing ? probing.then(() => this.#admitToCircuits(request)) : this.#admitToCircuits(request);
+  }
+
+  #admitToCircuits(request: ApiRequest): Promise<void> | undefined {
     this.#circuits.check(request.repository);
     const isClosed = this.#circuits.isClosed(request.repository);
-    if (request.stream && (this.#isOurs(request.url) || !isClosed)) await this.#prepare(request);
-    const budget = startBudget(this.#deps.clock, this.#budgetFor(request));
+    return request.stream && (this.#isOurs(request.url) || !isClosed) ? this.#prepare(request) : undefined;
+  }
+
+  async #askWithin(call: Call): Promise<Reply> {
+    const {request, budget} = call;
     const stopping = request.demand?.stopping;
     if (stopping?.aborted) budget.spend();
     stopping?.addEventListener('abort', budget.spend, {once: true});
     try {
-      return await this.#askInSlot(request, budget);
+      return await this.#askInSlot(call);
     } finally {
       stopping?.removeEventListener('abort', budget.spend);
       budget.end();
@@ -141,11 +141,12 @@ class ApiRequests {
     return headers + extra + (body?.size ?? 0) / MIN_BYTES_PER_MS;
   }
 
-  async #askInSlot(request: ApiRequest, budget: Budget): Promise<Reply> {
+  async #askInSlot(call: Call): Promise<Reply> {
+    const {request, budget} = call;
     let slot: Slot | undefined;
     try {
       slot = await slotFor(this.#limits[request.slot], budget, request.demand);
-      const reply = await this.#askThroughCircuits(request, budget);
+      const reply = await this.#askThroughCircuits(call);
       void reply.body.ended.then(slot.release);
       slot.interruptible(() => reply.body.close(this.#interrupted()));
       return reply;
@@ -160,9 +161,10 @@ class ApiRequests {
     }
   }
 
-  async #askThroughCircuits(request: ApiRequest, budget: Budget): Promise<Reply> {
+  async #askThroughCircuits(call: Call): Promise<Reply> {
+    const {request, budget} = call;
     const reply = await this.#circuits.run(request.repository, () =>
-      this.#sendAuthorized(request, budget).catch((error: unknown) => {
+      this.#sendAuthorized(call).catch((error: unknown) => {
         throw this.#timeoutOr(error, budget, 'sent no response headers');
       }),
     );
@@ -184,8 +186,8 @@ class ApiRequests {
     return url.origin === this.#deps.upstream.origin;
   }
 
-  #sendAuthorized(request: ApiRequest, budget: Budget): Promise<Reply> {
-    const {auth, clock} = this.#deps;
+  #sendAuthorized({request, budget, attempts}: Call): Promise<Reply> {
+    const {auth} = this.#deps;
     const permission = permissionOf(request);
     const attempt = (authorization: string | undefined) => this.#attempt(request, authorization, budget);
     if (request.stream)
@@ -193,7 +195,7 @@ class ApiRequests {
         ? auth.sendOnce(attempt, permission, budget.signal)
         : attempt(undefined);
     const send = () => auth.send(attempt, permission, budget.signal);
-    return request.attempts === 'one' ? send() : withRetries(send, budget, clock);
+    return request.attempts === 'one' ? send() : attempts.untilReply(send, budget);
   }
 
   async #attempt(request: ApiRequest, authorization: string | undefined, budget: Budget): Promise<Reply> {
@@ -236,7 +238,7 @@ class ApiRequests {
   }
 
   /** Returns a reply that answers the request, and throws the failure that any other one means. */
-  async #judge(reply: Reply, {method, expected}: ApiRequest, budget: Budget): Promise<Reply> {
+  async #judge(reply: Reply, {method, expected, content}: ApiRequest, budget: Budget): Promise<Reply> {
     const isOk = reply.status >= 200 && reply.status < 300;
     if (!isOk && expected.includes(reply.status)) return reply;
     if (reply.status === 429) throw await this.#rateLimited(reply, budget);
@@ -244,7 +246,7 @@ class ApiRequests {
       discard(reply.body);
       throw failureOf(reply, this.#host, this.#deps.clock.now());
     }
-    requireRegistryAnswer(reply, method, this.#host);
+    if (content !== 'any') requireRegistryAnswer(reply, method, this.#host);
     return reply;
   }
 
@@ -281,7 +283,7 @@ class ApiRequests {
     const permission = permissionOf(request);
     const {repository, caller, ...needed} = permission;
     if (this.#circuits.isClosed(repository) && this.#deps.auth.knows(permission)) return;
-    const reply = await this.ask({
+    const question: ApiRequest = {
       url: this.#deps.base,
       repository,
       caller,
@@ -290,11 +292,9 @@ class ApiRequests {
       headers: {},
       slot: 'heads',
       expected: REFUSALS,
-    }).catch((error: unknown) => {
-      // The content does not matter: Quay answers `true` as text/html.
-      if (error instanceof HtmlAnswer) return undefined;
-      throw error;
-    });
-    if (reply) discard(reply.body);
+      // Quay answers `true` as text/html.
+      content: 'any',
+    };
+    await this.ask(question, async ({body}) => discard(body));
   }
 }

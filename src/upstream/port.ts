@@ -52,6 +52,12 @@ export class UpstreamFailure extends Error {
   }
 }
 
+/**
+ * A response whose content shows that it is not what was asked for: part of it is missing or wrong. Another attempt may
+ * bring the right one.
+ */
+export class SpoiledAnswer extends UpstreamFailure {}
+
 /** Whether anybody is waiting for a download. Without a reader it continues, but yields connections to others. */
 export interface Demand {
   /** True while somebody is waiting for its bytes. */

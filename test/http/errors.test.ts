@@ -105,7 +105,7 @@ test('a range outside the blob is 416 SIZE_INVALID with the size', async (t) => 
 
 test('a miss that the upstream cannot answer is 503 with its reason, the request id and Retry-After', async (t) => {
   const upstream = await createScriptedUpstream(t, [
-    {request: `GET /v2/library/app/manifests/${zeros}`, answer: {status: 500}},
+    {request: `GET /v2/library/app/manifests/${zeros}`, answer: {status: 500}, times: 4},
   ]);
   const proxy = await startBackref(t, {registries: [upstream]});
   const got = await proxy.ask(`/v2/app/manifests/${zeros}`);

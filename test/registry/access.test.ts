@@ -88,7 +88,7 @@ test('an HTML page does not confirm a manifest or a blob that another repository
   const upstream = await createScriptedUpstream(t, [
     {request: `GET /v2/library/app/manifests/${sbom.digest}`, answer: manifestAnswer(sbom)},
     {request: `GET /v2/library/app/blobs/${blob.digest}`, answer: blobAnswer(blob)},
-    {request: /^HEAD \/v2\/library\/other\//, answer: page, times: 2},
+    {request: /^HEAD \/v2\/library\/other\//, answer: page, times: 8},
     {request: `HEAD /v2/library/other/manifests/${sbom.digest}`, answer: {status: 404}},
     {request: `HEAD /v2/library/other/blobs/${blob.digest}`, answer: {status: 404}},
   ]);

@@ -29,30 +29,34 @@ const GET = `GET /v2/${REPOSITORY}/blobs/${blob.digest}`;
 const hurried = () => waiting(createMovableClock(), (ms) => (ms >= 5000 ? ms : 1));
 
 test('a blob that has another length when it is resumed never exceeds the length that was announced', async (t) => {
-  const announcedLength = 1000;
+  // Too large to be held back until it is verified.
+  const big = randomBlob(3 * MiB);
+  const request = `GET /v2/${REPOSITORY}/blobs/${big.digest}`;
+  const path = `/v2/app/blobs/${big.digest}`;
+  const announcedLength = 2 * MiB;
   const seen = Promise.withResolvers<void>();
   const upstream = await createScriptedUpstream(t, [
     {
-      request: GET,
+      request,
       answer: {
         headers: {'Content-Length': String(announcedLength)},
-        body: [blob.bytes.subarray(0, 500), {wait: seen.promise}, BREAK],
+        body: [big.bytes.subarray(0, MiB), {wait: seen.promise}, BREAK],
       },
     },
     {
-      request: GET,
-      sends: {range: 'bytes=499-'},
+      request,
+      sends: {range: `bytes=${MiB - 1}-`},
       answer: {
         status: 206,
-        headers: {'Content-Range': `bytes 499-${64 * KiB - 1}/${64 * KiB}`},
-        body: blob.bytes.subarray(499),
+        headers: {'Content-Range': `bytes ${MiB - 1}-${3 * MiB - 1}/${3 * MiB}`},
+        body: big.bytes.subarray(MiB - 1),
       },
     },
     // Once more from zero, with the other length again; then for the next client.
-    {request: GET, sends: {range: undefined}, answer: blobAnswer(blob), times: 2},
+    {request, sends: {range: undefined}, answer: blobAnswer(big), times: 2},
   ]);
   const proxy = await startBackref(t, {registries: [upstream], clock: hurried()});
-  const message = await proxy.open(PATH);
+  const message = await proxy.open(path);
   t.is(message.headers['content-length'], String(announcedLength));
   let sent = 0;
   message.socket.on('data', (bytes: Buffer) => {
@@ -65,7 +69,7 @@ test('a blob that has another length when it is resumed never exceeds the length
   await closed;
   await proxy.idle();
   t.true(sent < announcedLength, `${sent} bytes came`);
-  t.is(sha256((await proxy.ask(PATH)).body), blob.digest);
+  t.is(sha256((await proxy.ask(path)).body), big.digest);
 });
 
 test('a range that the upstream cuts short destroys the response', async (t) => {
@@ -172,7 +176,7 @@ test("a server that closes while it hashes an earlier process's spool keeps the 
 test('without a spool an absent blob is still 404, and a failing upstream 503', async (t) => {
   const HEAD = GET.replace('GET', 'HEAD');
   const upstream = await createScriptedUpstream(t, [
-    {request: HEAD, answer: {status: 500}},
+    {request: HEAD, answer: {status: 500}, times: 4},
     {request: HEAD, answer: {status: 404}},
   ]);
   const proxy = await startBackref(t, {registries: [upstream]});

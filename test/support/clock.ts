@@ -27,7 +27,7 @@ export function createManualClock(start = Date.UTC(2030, 0, 1), {skipBelow = 0} 
     monotonic: () => passed,
     after(ms, call) {
       if (ms < skipBelow) {
-        passed += ms;
+        passed += Math.ceil(ms);
         queueMicrotask(call);
         return () => {};
       }

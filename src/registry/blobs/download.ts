@@ -2,7 +2,13 @@ import {type Clock, sleep} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import {algorithmOf, createDigester, type Digest, type Digester} from '../../oci/digest.ts';
 import type {Spool} from '../../storage/spool.ts';
-import {type BlobBody, type Demand, Interrupted, UpstreamFailure} from '../../upstream/port.ts';
+import {
+  type BlobBody,
+  type Demand,
+  Interrupted,
+  SpoiledAnswer,
+  UpstreamFailure,
+} from '../../upstream/port.ts';
 import {BlobAbsent, DigestMismatch, SpoolFailed} from '../failure.ts';
 import type {Reservation} from '../space.ts';
 import type {Progress} from './progress.ts';
@@ -36,24 +42,29 @@ const RESUME_DELAY_MS = 200;
 /** How long readers are kept waiting at most. An upstream that wants to be left alone for longer is asked by the next pull. */
 const MAX_PAUSE_MS = 60_000;
 
+/** How often a blob of which no client has received anything is downloaded again because its bytes were wrong. */
+const MAX_REPLACEMENTS = 3;
+
 /**
  * Downloads the whole blob into the spool and verifies its digest. A connection that breaks is resumed by Range; a
- * resumption that is refused or ends in a mismatch starts over from zero, once.
+ * resumption that is refused or ends in a mismatch starts over from zero, once. A blob that is held back until it is
+ * verified starts over after any mismatch.
  * @throws BlobAbsent, SpoolFailed, DigestMismatch or UpstreamFailure
  */
 export async function download(parts: DownloadParts): Promise<void> {
-  const {digest, spool, progress, events} = parts;
+  const {digest, spool, progress, clock, events, stopping} = parts;
   let digester = await rehash(parts);
   let resumed = progress.received > 0;
   events.emit('fill.start', {digest, resumedAt: progress.received});
-  for (;;) {
+  for (let replacements = 0; ; replacements++) {
     const {resumptions, changed} = await receiveAll(parts, digester);
     resumed ||= resumptions > 0;
     const reason = changed?.message ?? wrongContent(parts, digester.digest());
     if (reason === undefined) return;
     const mismatch = new DigestMismatch(`${parts.source.host} ${reason}`);
     events.emit('fill.mismatch', {digest, reason: mismatch.message});
-    if (!resumed) throw mismatch;
+    if (progress.isHeld ? replacements === MAX_REPLACEMENTS : !resumed) throw mismatch;
+    if (progress.isHeld) await sleep(clock, RESUME_DELAY_MS * 2 ** replacements, stopping);
     resumed = false;
     digester = createDigester(algorithmOf(digest));
     await writing(spool.truncate());
@@ -165,6 +176,7 @@ async function opened(source: Source, demand: Demand, received: number): Promise
     // Asks for one byte that is already here, so that the range can be satisfied even when nothing is missing.
     return await source.open(demand, {start: received - 1});
   } catch (error) {
+    if (error instanceof SpoiledAnswer) throw error;
     // Usually a 416: what an earlier process or another upstream left here is longer than the blob.
     if (!(error instanceof UpstreamFailure) || error.kind !== 'protocol') throw error;
     throw new ContentChanged(`cannot go on after ${received} bytes: ${error.message}`);

@@ -24,9 +24,10 @@ export interface Fill {
   /** Whose access it began with: all others need access of their own. */
   readonly beganFor: string;
   /**
-   * Resolves when the upstream has answered with the blob; `size` in bytes where known. This is a method because a
+   * Resolves when readers can have the first byte: the upstream has answered with the blob, and a small one has been
+   * verified. `size` in bytes where known. This is a method because a
    * promise that nobody awaits would leave its rejection unhandled, which ends the process.
-   * @throws BlobAbsent, UpstreamFailure or SpoolFailed
+   * @throws BlobAbsent, UpstreamFailure, DigestMismatch or SpoolFailed
    */
   ready(): Promise<{size: number | undefined}>;
   /** Resolves when the blob is stored. Rejects with what ended the fill; need not be awaited. */
@@ -212,7 +213,7 @@ async function leave(
 }
 
 async function untilBegun(progress: Progress): Promise<{size: number | undefined}> {
-  while (!progress.begun) {
+  while (!progress.begun || progress.isHeld) {
     if (progress.failure !== undefined) throw progress.failure;
     await progress.moved();
   }

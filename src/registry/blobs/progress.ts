@@ -11,6 +11,11 @@ export interface Progress {
   /** True once the upstream has answered with the blob. */
   readonly begun: boolean;
   readonly verified: boolean;
+  /**
+   * True while readers get nothing, because the blob is small: until it is verified, a spoiled download can be replaced
+   * without their noticing.
+   */
+  readonly isHeld: boolean;
   /** What ended the download. */
   readonly failure: unknown;
   /** Grows when the download starts over from zero: what was read before is not to be trusted. */
@@ -35,6 +40,8 @@ export interface Progress {
 
 /** Bytes that stay in memory at the head, for readers that keep up. */
 const HEAD_BYTES = 1024 * 1024;
+/** A blob of at most this many bytes is held back until it is verified; all of it stays in memory meanwhile. */
+const MAX_HELD_BYTES = HEAD_BYTES;
 
 interface Piece {
   readonly start: number;
@@ -53,8 +60,13 @@ class DownloadProgress implements Progress {
   #change = Promise.withResolvers<void>();
   #pieces: Piece[] = [];
 
+  get isHeld(): boolean {
+    return !this.verified && this.size !== undefined && this.size <= MAX_HELD_BYTES;
+  }
+
   get released(): number {
     if (this.verified) return this.received;
+    if (this.isHeld) return 0;
     return Math.max(0, Math.min(this.received, (this.size ?? this.received) - 1));
   }
 
@@ -92,6 +104,10 @@ class DownloadProgress implements Progress {
   }
 
   startOver(): void {
+    if (this.isHeld) {
+      this.begun = false;
+      this.size = undefined;
+    }
     this.#pieces = [];
     this.received = 0;
     this.generation += 1;

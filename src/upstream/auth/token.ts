@@ -1,7 +1,7 @@
 import {LRUCache} from 'lru-cache';
 import {z} from 'zod';
 import type {Clock} from '../../clock.ts';
-import {UpstreamFailure} from '../port.ts';
+import {SpoiledAnswer, UpstreamFailure} from '../port.ts';
 import {collect, discard} from '../transport/body.ts';
 import {type Budget, startBudget, waitFor} from '../transport/budget.ts';
 import {ConnectionFault} from '../transport/fault.ts';
@@ -9,7 +9,7 @@ import type {RateGates} from '../transport/rate-limits.ts';
 import {followRedirects, type RedirectNetwork} from '../transport/redirect.ts';
 import {type Reply, retryAfterOf, whereFrom} from '../transport/reply.ts';
 import type {RequestOptions, Send} from '../transport/request.ts';
-import {withRetries} from '../transport/retry.ts';
+import {Attempts} from '../transport/retry.ts';
 import type {Credentials} from './credentials.ts';
 import {basicAuthorization, type Login, type LoginGate, type Verdict} from './login.ts';
 
@@ -167,30 +167,52 @@ class TokenCache implements Tokens {
     const login = await credentials.read();
     const budget = startBudget(clock, this.#deps.budget);
     try {
-      const {value, life} = await this.#read(source, await this.#request(source, login, budget), budget);
+      const {value, life} = await this.#obtain(source, login, budget);
       this.#cache.set(key, {value, life, until: clock.monotonic() + life});
       return value;
     } catch (error) {
       const isCutOff = error instanceof ConnectionFault || !(error instanceof UpstreamFailure);
       if (budget.signal.aborted && isCutOff) throw this.#timeout(source);
       if (error instanceof ConnectionFault) throw this.#failure(error.message, error.cause);
+      if (error instanceof SpoiledAnswer) throw this.#failure(withoutToken(source));
       throw error;
     } finally {
       budget.end();
     }
   }
 
-  async #request(source: TokenSource, login: Login | undefined, budget: Budget): Promise<Reply> {
-    const {send, gate, networkOf, clock} = this.#deps;
+  async #obtain(
+    source: TokenSource,
+    login: Login | undefined,
+    budget: Budget,
+  ): Promise<{value: string; life: number}> {
+    const {networkOf, clock} = this.#deps;
     const network = await waitFor(networkOf(source.realm), budget.signal);
     const options = {...tokenRequest(source, login), network};
+    const attempts = new Attempts(options.method, clock);
+    for (;;) {
+      try {
+        return await this.#read(source, await this.#request(options, login, budget, attempts), budget);
+      } catch (error) {
+        await attempts.again(error, budget, budget.signal);
+      }
+    }
+  }
+
+  async #request(
+    options: RequestOptions,
+    login: Login | undefined,
+    budget: Budget,
+    attempts: Attempts,
+  ): Promise<Reply> {
+    const {send, gate, networkOf} = this.#deps;
     const attempt = () =>
       options.method === 'POST'
         ? send(options, budget.signal)
         : followRedirects(send, options, budget.signal, networkOf);
-    if (!login) return withRetries(attempt, budget, clock);
+    if (!login) return attempts.untilReply(attempt, budget);
     return gate.login(
-      () => withRetries(attempt, budget, clock),
+      () => attempts.untilReply(attempt, budget),
       (reply) => {
         const verdict = verdictOf(reply, options.method);
         if (verdict === 'refused' || verdict === 'forbidden') discard(reply.body);
@@ -213,7 +235,7 @@ class TokenCache implements Tokens {
     const response = tokenResponse.safeParse(parseJson(bytes));
     const value = response.data?.token ?? response.data?.access_token;
     if (!response.data || value === undefined)
-      throw this.#failure(`${source.realm.host} answered 200 without a token`);
+      throw new SpoiledAnswer('token', this.#deps.host, withoutToken(source));
     return {value, life: tokenLife(response.data, clock.now())};
   }
 
@@ -242,6 +264,8 @@ class TokenCache implements Tokens {
     return new UpstreamFailure('token', this.#deps.host, `its token service ${what}`, {cause});
   }
 }
+
+const withoutToken = ({realm}: TokenSource): string => `${realm.host} answered 200 without a token`;
 
 function parseJson(bytes: Buffer): unknown {
   try {

@@ -61,7 +61,7 @@ export function connectionFault(error: unknown, host: string): ConnectionFault {
     return new ConnectionFault('protocol', host, reason, false, cause);
   }
   if (code.startsWith('HPE_'))
-    return new ConnectionFault('protocol', host, `sent an invalid HTTP response (${code})`, false, cause);
+    return new ConnectionFault('protocol', host, `sent an invalid HTTP response (${code})`, true, cause);
   const reason = REASONS[code] ?? 'connection failed';
   const detail = code ? `${reason} (${code})` : reason;
   return new ConnectionFault('unreachable', host, detail, TRANSIENT.has(code), cause);

@@ -1,6 +1,6 @@
 import type {IncomingHttpHeaders} from 'node:http';
 import {bareMediaType} from '../../oci/media-type.ts';
-import {UpstreamFailure} from '../port.ts';
+import {SpoiledAnswer, UpstreamFailure} from '../port.ts';
 import {type Body, collect, discard} from './body.ts';
 
 /** The HTTP methods that upstreams are asked with. */
@@ -85,7 +85,7 @@ const HTML_TYPES: ReadonlySet<string> = new Set(['text/html', 'application/xhtml
 const WRITE_HEADERS = ['docker-content-digest', 'docker-upload-uuid', 'location'] as const;
 
 /** An HTML page with a 2xx status: a login form or a maintenance notice answered, not the registry. */
-export class HtmlAnswer extends UpstreamFailure {
+export class HtmlAnswer extends SpoiledAnswer {
   constructor(host: string, reply: Pick<Reply, 'status' | 'url'>) {
     const where = whereFrom(reply, host);
     const reason = `answered ${reply.status} with an HTML page${where}: a login or maintenance page, not a registry's answer`;

@@ -1,4 +1,4 @@
-import type {Ask, Resource} from '../ask.ts';
+import type {Ask, Resource} from '../api-request.ts';
 import {type BlobBody, type Demand, type RequestedRange, UpstreamFailure} from '../port.ts';
 import {discard} from '../transport/body.ts';
 import {contentLength, header, type Reply} from '../transport/reply.ts';

@@ -1,7 +1,7 @@
 import {blobOf} from '../../oci/blob.ts';
 import {algorithmOf, digestOf} from '../../oci/digest.ts';
 import {isTag, type Reference, type Tag} from '../../oci/name.ts';
-import type {Ask, Resource} from '../ask.ts';
+import type {Ask, Resource} from '../api-request.ts';
 import {type ManifestTaken, type OutgoingManifest, UpstreamFailure} from '../port.ts';
 import {header, type Reply} from '../transport/reply.ts';
 import {digestIn, getManifest} from './manifests.ts';

@@ -1,9 +1,9 @@
 import {algorithmOf, type Digest, digestOf, isDigest} from '../../oci/digest.ts';
 import {isManifestShaped} from '../../oci/manifest.ts';
 import {bareMediaType, MANIFEST_ACCEPT} from '../../oci/media-type.ts';
-import {isDigestReference, type Reference} from '../../oci/name.ts';
-import type {Ask, Resource} from '../ask.ts';
-import {type ManifestBody, type ManifestHead, UpstreamFailure} from '../port.ts';
+import {isDigestReference, type Reference, type Tag} from '../../oci/name.ts';
+import type {Ask, Resource} from '../api-request.ts';
+import {type ManifestBody, type ManifestHead, SpoiledAnswer} from '../port.ts';
 import {collect, discard} from '../transport/body.ts';
 import {contentLength, header, type Reply} from '../transport/reply.ts';
 
@@ -20,21 +20,31 @@ export const digestIn = ({headers}: Reply): Digest | undefined => {
 };
 
 /**
- * Checks a manifest that was requested by tag. Callers that request by digest compare the bytes with it. By tag, nothing
- * else distinguishes a manifest from an error, half a body or a page with status 200, so the bytes must look like a
- * manifest and have the digest that the reply names.
- * @throws UpstreamFailure `protocol`
+ * Checks a manifest that was requested by digest: its bytes have it.
+ * @throws SpoiledAnswer `protocol`
  */
-function requireManifest({bytes, digest, mediaType}: ManifestBody, tag: Reference, host: string): void {
+function requireDigest({bytes}: ManifestBody, digest: Digest, host: string): void {
+  const actual = digestOf(bytes, algorithmOf(digest));
+  if (actual === digest) return;
+  const reason = `answered with a manifest whose digest is ${actual}, not ${digest}`;
+  throw new SpoiledAnswer('protocol', host, reason);
+}
+
+/**
+ * Checks a manifest that was requested by tag. Nothing else distinguishes a manifest from an error, half a body or a page
+ * with status 200, so the bytes must look like a manifest and have the digest that the reply names.
+ * @throws SpoiledAnswer `protocol`
+ */
+function requireManifest({bytes, digest, mediaType}: ManifestBody, tag: Tag, host: string): void {
   if (!isManifestShaped(bytes)) {
     const what = `${bytes.length} bytes of type ${(mediaType ?? 'unknown').slice(0, 255)}`;
     const reason = `answered the tag ${tag} with ${what} that are not a manifest`;
-    throw new UpstreamFailure('protocol', host, reason);
+    throw new SpoiledAnswer('protocol', host, reason);
   }
   const actual = digest && digestOf(bytes, algorithmOf(digest));
   if (actual === digest) return;
   const reason = `answered the tag ${tag} with a manifest whose digest is ${actual}, but named ${digest}`;
-  throw new UpstreamFailure('protocol', host, reason);
+  throw new SpoiledAnswer('protocol', host, reason);
 }
 
 /**
@@ -48,17 +58,26 @@ export async function getManifest(
   cacheControl?: 'no-cache',
 ): Promise<ManifestBody | undefined> {
   const headers = cacheControl ? {...ACCEPT, 'cache-control': cacheControl} : ACCEPT;
-  const reply = await ask({...resource, method: 'GET', headers, slot: 'manifests', expected: ABSENT});
+  const request = {...resource, method: 'GET', headers, slot: 'manifests', expected: ABSENT} as const;
+  return ask(request, (reply) => readManifest(reply, resource, reference));
+}
+
+async function readManifest(
+  reply: Reply,
+  {url: {host, origin}}: Resource,
+  reference: Reference,
+): Promise<ManifestBody | undefined> {
   if (ABSENT.includes(reply.status)) {
     discard(reply.body);
     return undefined;
   }
-  const bytes = await collect(reply.body, resource.url.host, MAX_BYTES, 'the manifest');
+  const bytes = await collect(reply.body, host, MAX_BYTES, 'the manifest');
   const mediaType = bareMediaType(header(reply.headers, 'content-type'));
   // After a redirect the ETag is that of a storage server, which means nothing to the registry.
-  const etag = reply.url.origin === resource.url.origin ? strongEtag(reply) : undefined;
+  const etag = reply.url.origin === origin ? strongEtag(reply) : undefined;
   const manifest = {bytes, digest: digestIn(reply), mediaType, ...(etag === undefined ? {} : {etag})};
-  if (!isDigestReference(reference)) requireManifest(manifest, reference, resource.url.host);
+  if (isDigestReference(reference)) requireDigest(manifest, reference, host);
+  else requireManifest(manifest, reference, host);
   return manifest;
 }
 

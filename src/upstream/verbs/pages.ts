@@ -1,17 +1,21 @@
 import LinkHeader from 'http-link-header';
 import type {Clock} from '../../clock.ts';
-import type {Ask, Resource} from '../ask.ts';
+import type {ApiRequest, Ask, Resource} from '../api-request.ts';
 import {UpstreamFailure} from '../port.ts';
 import {header, type Reply} from '../transport/reply.ts';
 
 /** A list that an upstream returns in pages. */
-export interface PagedList {
+export interface PagedList<Page> {
   /** For failures, e.g. `its tag list`. */
   what: string;
   accept: string;
   /** Statuses besides 2xx that answer the request for the first page. */
   expected: readonly number[];
   maxPages: number;
+  /** Called before each page is requested; what it throws ends the list. */
+  spend?(): void;
+  /** Consumes the reply, once for each attempt. @throws SpoiledAnswer when the content is not a page */
+  read(reply: Reply): Promise<Page>;
 }
 
 /** Bytes of the largest page that is read. */
@@ -86,17 +90,17 @@ function linkToNext(field: string | undefined, host: string): string | undefined
 }
 
 /**
- * Requests page after page by following `Link` (RFC 8288) on the host that answered the first request. Read or discard
- * each reply's body before requesting the next page.
+ * Requests page after page by following `Link` (RFC 8288) on the host that answered the first request. A spoiled page is
+ * requested again.
  * @throws UpstreamFailure when a page fails, when the links lead to another host or in a circle, or when all pages
  * together take too long: an incomplete list is not returned.
  */
-export async function* readPages(
+export async function* readPages<Page>(
   ask: Ask,
   resource: Resource,
-  {what, accept, expected, maxPages}: PagedList,
+  {what, accept, expected, maxPages, spend, read}: PagedList<Page>,
   clock: Clock,
-): AsyncGenerator<Reply> {
+): AsyncGenerator<Page, void> {
   const {host} = resource.url;
   const seen = new Set<string>();
   const began = clock.monotonic();
@@ -113,7 +117,8 @@ export async function* readPages(
       throw new UpstreamFailure('timeout', host, reason);
     }
     seen.add(url.href);
-    const reply: Reply = await ask({
+    spend?.();
+    const request: ApiRequest = {
       ...resource,
       method: 'GET',
       url,
@@ -121,8 +126,9 @@ export async function* readPages(
       slot: 'heads',
       // A missing first page means that there is no list; a missing later page is a failure.
       expected: seen.size === 1 ? expected : [],
-    });
-    yield reply;
+    };
+    const {page, reply} = await ask(request, async (reply) => ({page: await read(reply), reply}));
+    yield page;
     url = nextPage(reply, host, what);
   }
 }

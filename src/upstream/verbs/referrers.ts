@@ -4,8 +4,8 @@ import {type Descriptor, readDescriptor} from '../../oci/descriptor.ts';
 import {isUnsupportedDigest} from '../../oci/digest.ts';
 import {OCI_INDEX} from '../../oci/media-type.ts';
 import {type SkippedReferrer, UNSUPPORTED_DIGEST} from '../../oci/referrers.ts';
-import type {Ask, Resource} from '../ask.ts';
-import {type ListedReferrers, UpstreamFailure} from '../port.ts';
+import type {Ask, Resource} from '../api-request.ts';
+import {type ListedReferrers, SpoiledAnswer, UpstreamFailure} from '../port.ts';
 import {collect, discard} from '../transport/body.ts';
 import {explanationOf, HtmlAnswer, header, type Reply} from '../transport/reply.ts';
 import {MAX_PAGE_BYTES, readPages} from './pages.ts';
@@ -20,6 +20,9 @@ const REFERRERS = {
   expected: [404, 405, 406],
   maxPages: 1000,
 };
+
+/** What a reply says that is not a list. */
+type InsteadOfList = 'no-api' | 'unknown-repository';
 
 /** A descriptor, or an entry whose digest has an algorithm that we do not support. */
 type ListEntry = {descriptor: Descriptor} | {skipped: SkippedReferrer};
@@ -45,7 +48,7 @@ function parsePage(bytes: Buffer, host: string): ListEntry[] {
     return index.parse(JSON.parse(bytes.toString('utf8'))).manifests;
   } catch {
     const reason = `sent a list of referrers as ${OCI_INDEX} that is not a valid index`;
-    throw new UpstreamFailure('protocol', host, reason);
+    throw new SpoiledAnswer('protocol', host, reason);
   }
 }
 
@@ -69,24 +72,31 @@ export async function listReferrers(
   ask: Ask,
   resource: Resource,
   clock: Clock,
-): Promise<ListedReferrers | 'no-api' | 'unknown-repository'> {
-  const pages = readPages(ask, resource, REFERRERS, clock);
+): Promise<ListedReferrers | InsteadOfList> {
+  const {host} = resource.url;
+  let left = MAX_BYTES;
+  const read = async (reply: Reply): Promise<ListEntry[] | InsteadOfList> => {
+    if (!isReferrersAnswer(reply)) return insteadOfList(reply, host);
+    const limit = Math.min(MAX_PAGE_BYTES, left);
+    const bytes = await collect(reply.body, host, limit, 'a page of its list of referrers');
+    const entries = parsePage(bytes, host);
+    left -= bytes.length;
+    return entries;
+  };
+  const pages = readPages(ask, resource, {...REFERRERS, read}, clock);
   const first = await pages.next().catch(unlessHtml);
   if (!first || first.done) return 'no-api';
-  const {host} = resource.url;
-  if (!isReferrersAnswer(first.value)) return insteadOfList(first.value, host);
-  const list: PartialList = {descriptors: [], skipped: [], left: MAX_BYTES};
-  await addPage(list, first.value, host);
-  for await (const reply of pages) {
-    if (!isReferrersAnswer(reply)) {
-      discard(reply.body);
+  if (!Array.isArray(first.value)) return first.value;
+  const list: ListedReferrers = {descriptors: [], skipped: []};
+  addPage(list, first.value);
+  for await (const page of pages) {
+    if (!Array.isArray(page)) {
       const reason = 'answered a further page of its list of referrers with something that is not an index';
       throw new UpstreamFailure('protocol', host, reason);
     }
-    await addPage(list, reply, host);
+    addPage(list, page);
   }
-  const {descriptors, skipped} = list;
-  return {descriptors, skipped};
+  return list;
 }
 
 /** An HTML page means that there is no Referrers API here. A page in answer to the fallback tag is judged separately. */
@@ -95,7 +105,7 @@ function unlessHtml(error: unknown): undefined {
 }
 
 /** A registry that has the API answers NAME_UNKNOWN for a repository that does not exist yet. */
-async function insteadOfList(reply: Reply, host: string): Promise<'no-api' | 'unknown-repository'> {
+async function insteadOfList(reply: Reply, host: string): Promise<InsteadOfList> {
   if (reply.status !== 404) {
     discard(reply.body);
     return 'no-api';
@@ -104,16 +114,8 @@ async function insteadOfList(reply: Reply, host: string): Promise<'no-api' | 'un
   return code === 'NAME_UNKNOWN' ? 'unknown-repository' : 'no-api';
 }
 
-interface PartialList extends ListedReferrers {
-  /** Bytes left for further pages. */
-  left: number;
-}
-
-async function addPage(list: PartialList, {body}: Reply, host: string): Promise<void> {
-  const limit = Math.min(MAX_PAGE_BYTES, list.left);
-  const bytes = await collect(body, host, limit, 'a page of its list of referrers');
-  list.left -= bytes.length;
-  for (const item of parsePage(bytes, host)) {
+function addPage(list: ListedReferrers, page: readonly ListEntry[]): void {
+  for (const item of page) {
     if ('descriptor' in item) list.descriptors.push(item.descriptor);
     else list.skipped.push(item.skipped);
   }

@@ -1,5 +1,5 @@
 import {blobOf} from '../../oci/blob.ts';
-import type {ApiRequest, Ask} from '../ask.ts';
+import type {ApiRequest, Ask} from '../api-request.ts';
 import {UpstreamRefusal} from '../port.ts';
 import {discard} from '../transport/body.ts';
 import {explanationOf, REFUSALS, type Reply} from '../transport/reply.ts';

@@ -1,8 +1,9 @@
 import {z} from 'zod';
 import type {Clock} from '../../clock.ts';
-import type {Ask, Resource} from '../ask.ts';
-import {UpstreamFailure} from '../port.ts';
+import type {Ask, Resource} from '../api-request.ts';
+import {SpoiledAnswer} from '../port.ts';
 import {collect, discard} from '../transport/body.ts';
+import type {Reply} from '../transport/reply.ts';
 import {MAX_PAGE_BYTES, readPages} from './pages.ts';
 
 const PAGE_SIZE = 1000;
@@ -21,7 +22,7 @@ function parsePage(bytes: Buffer, host: string): string[] {
     return tagPage.parse(JSON.parse(bytes.toString('utf8'))).tags ?? [];
   } catch {
     const reason = 'sent a tag list that is not of the form {"name": …, "tags": […]}';
-    throw new UpstreamFailure('protocol', host, reason);
+    throw new SpoiledAnswer('protocol', host, reason);
   }
 }
 
@@ -48,20 +49,21 @@ export async function listTags(
   let left = MAX_LIST_BYTES;
   const url = new URL(resource.url);
   url.searchParams.set('n', String(PAGE_SIZE));
-  const spendAndAsk: Ask = async (request) => {
-    spend();
-    return ask(request);
-  };
-  for await (const reply of readPages(spendAndAsk, {...resource, url}, TAG_LIST, clock)) {
+  const read = async (reply: Reply): Promise<string[] | undefined> => {
     if (reply.status === 404) {
       discard(reply.body);
       return undefined;
     }
     const limit = Math.min(MAX_PAGE_BYTES, left);
     const page = await collect(reply.body, host, limit, whatPage(limit));
+    const names = parsePage(page, host);
     left -= page.length;
+    return names;
+  };
+  for await (const page of readPages(ask, {...resource, url}, {...TAG_LIST, spend, read}, clock)) {
+    if (!page) return undefined;
     // A loop, because some registries send all tags in one page: more than a call can have arguments.
-    for (const tag of parsePage(page, host)) tags.push(tag);
+    for (const tag of page) tags.push(tag);
   }
   return tags;
 }

@@ -1,6 +1,6 @@
 import type {BlobSource} from '../../oci/blob.ts';
 import type {Digest} from '../../oci/digest.ts';
-import type {Ask, Resource} from '../ask.ts';
+import type {Ask, Resource} from '../api-request.ts';
 import {
   type BlobTaken,
   type NewUpload,

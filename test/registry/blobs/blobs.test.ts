@@ -69,7 +69,7 @@ test('a blob that the upstream does not have is 404, remembered for five seconds
 
 test('a blob of an upstream that cannot be asked is 503 or 403, never 404', async (t) => {
   const upstream = await createScriptedUpstream(t, [
-    {request: getOf(blob), answer: {status: 500}},
+    {request: getOf(blob), answer: {status: 500}, times: 4},
     {request: getOf(small), answer: {status: 403}},
   ]);
   const proxy = await startBackref(t, {registries: [upstream]});
@@ -119,7 +119,7 @@ test('a blob stored for one repository is served in another only once the upstre
     {request: headOf(blob, 'other'), answer: length(blob)},
     {request: headOf(blob, 'secret'), answer: {status: 404}},
     {request: headOf(blob, 'closed'), answer: {status: 403}},
-    {request: headOf(blob, 'unsure'), answer: {status: 500}},
+    {request: headOf(blob, 'unsure'), answer: {status: 500}, times: 4},
   ]);
   const proxy = await startBackref(t, {registries: [upstream]});
   await proxy.ask(pathOf(blob));

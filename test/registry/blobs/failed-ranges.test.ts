@@ -67,7 +67,7 @@ for (const {title, answer, status, code, retryAfter, rateLimitStatus = 503} of [
     };
     const upstream = await createScriptedUpstream(t, [
       {request: getOf(large), sends: {range: undefined}, answer: beginning},
-      {request: getOf(large), sends: {range: RANGE}, answer},
+      {request: getOf(large), sends: {range: RANGE}, answer, always: true},
     ]);
     const proxy = await startBackref(t, {
       registries: [{url: upstream.url, upstream: {rateLimitStatus}}],
@@ -88,7 +88,7 @@ async function withoutSpool(t: ExecutionContext, answer: ScriptedAnswer, rateLim
   const length = {'Content-Length': String(small.bytes.length)};
   const upstream = await createScriptedUpstream(t, [
     {request: `HEAD ${pathOf(small, 'library/app')}`, answer: {headers: length, body: []}},
-    {request: getOf(small), answer},
+    {request: getOf(small), answer, always: true},
   ]);
   const proxy = await startBackref(t, {registries: [{url: upstream.url, upstream: {rateLimitStatus}}]});
   await writeFile(join(proxy.folder, 'spool'), 'a file where the folder should be');
@@ -114,37 +114,37 @@ for (const {title, answer, status, code, retryAfter, rateLimitStatus} of [...FAI
 }
 
 test('a range that is valid by the manifest is 503, not 416, while the upstream names a shorter length', async (t) => {
-  const manifest = imageManifest([small]);
+  const manifest = imageManifest([large]);
   const upstream = await createScriptedUpstream(t, [
     {request: 'GET /v2/library/app/manifests/v1', answer: manifestAnswer(manifest)},
-    {request: getOf(small), answer: {body: small.bytes.subarray(0, 1000)}},
+    {request: getOf(large), answer: {body: large.bytes.subarray(0, 2 * MiB)}},
   ]);
   const proxy = await startBackref(t, {registries: [upstream]});
   await proxy.ask('/v2/app/manifests/v1');
-  const refused = await proxy.ask(pathOf(small), {headers: {range: 'bytes=2000-2999'}});
+  const refused = await proxy.ask(pathOf(large), {headers: {range: 'bytes=3000000-3000999'}});
   t.is(refused.status, 503);
   t.is(errorOf(refused).code, 'UNAVAILABLE');
   t.truthy(refused.headers['retry-after']);
   await proxy.idle();
 
   // The wrong length is not remembered: where an upstream names none, the bytes that it sends count.
-  upstream.expect({request: getOf(small), answer: {body: [small.bytes]}});
-  t.is(sha256((await proxy.ask(pathOf(small))).body), small.digest);
+  upstream.expect({request: getOf(large), answer: {body: [large.bytes]}});
+  t.is(sha256((await proxy.ask(pathOf(large))).body), large.digest);
   await proxy.idle();
-  const beyond = await proxy.ask(pathOf(small), {headers: {range: 'bytes=5000-'}});
+  const beyond = await proxy.ask(pathOf(large), {headers: {range: `bytes=${SIZE}-`}});
   t.is(beyond.status, 416);
-  t.is(beyond.headers['content-range'], 'bytes */5000');
+  t.is(beyond.headers['content-range'], `bytes */${SIZE}`);
 });
 
 test('a range beyond both lengths is 416, whichever is right', async (t) => {
-  const manifest = imageManifest([small]);
+  const manifest = imageManifest([large]);
   const upstream = await createScriptedUpstream(t, [
     {request: 'GET /v2/library/app/manifests/v1', answer: manifestAnswer(manifest)},
-    {request: getOf(small), answer: {body: small.bytes.subarray(0, 1000)}},
+    {request: getOf(large), answer: {body: large.bytes.subarray(0, 2 * MiB)}},
   ]);
   const proxy = await startBackref(t, {registries: [upstream]});
   await proxy.ask('/v2/app/manifests/v1');
-  t.is((await proxy.ask(pathOf(small), {headers: {range: 'bytes=5000-'}})).status, 416);
+  t.is((await proxy.ask(pathOf(large), {headers: {range: `bytes=${SIZE}-`}})).status, 416);
 });
 
 test('a blob that the upstream calls empty, but whose digest is not that of empty content, is 503', async (t) => {

@@ -265,7 +265,7 @@ test('a download that makes no progress is given up: its response is destroyed, 
   const body = [blob.bytes.subarray(0, 2 * MiB), {wait: seen.promise}, BREAK] as const;
   const upstream = await createScriptedUpstream(t, [
     {request: GET, answer: {headers: lengthOf(blob), body}},
-    {request: GET, sends: {range: /./}, answer: {status: 500}, times: 5},
+    {request: GET, sends: {range: /./}, answer: {status: 500}, times: 20},
   ]);
   const proxy = await startBackref(t, {
     registries: [{url: upstream.url, upstream: {breaker: {failures: 100, openFor: 1000}}}],
@@ -391,4 +391,24 @@ test('without a spool a pull is streamed from the upstream, and cut off when the
   t.regex(String(got.headers['cache-status']), /detail=uncached/);
   const message = await proxy.open(PATH);
   await t.throwsAsync(read(message), {code: 'ECONNRESET'});
+});
+
+test('a small blob is sent once it is verified: wrong bytes are downloaded again, three times at most', async (t) => {
+  const small = randomBlob(5000);
+  const request = `GET /v2/library/app/blobs/${small.digest}`;
+  const wrong = {request, answer: blobAnswer(randomBlob(5000))};
+  const upstream = await createScriptedUpstream(t, [
+    {...wrong, times: 4},
+    wrong,
+    {request, answer: blobAnswer(small)},
+  ]);
+  const proxy = await startBackref(t, {registries: [upstream], clock: withoutDelays()});
+  const path = `/v2/app/blobs/${small.digest}`;
+  const refused = await proxy.ask(path);
+  t.is(refused.status, 503);
+  t.truthy(refused.headers['retry-after']);
+  await proxy.idle();
+  const got = await proxy.ask(path);
+  t.is(got.status, 200);
+  t.is(sha256(got.body), small.digest);
 });

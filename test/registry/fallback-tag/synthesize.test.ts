@@ -54,7 +54,7 @@ test('a fallback tag that the upstream has is passed on unchanged, and its entri
 });
 
 test('404 only where it is known that there are no referrers, 503 where it is not', async (t) => {
-  const upstream = await createScriptedUpstream(t, [noTag, {request: API, answer: {status: 500}}], {
+  const upstream = await createScriptedUpstream(t, [noTag, {request: API, answer: {status: 500}, times: 4}], {
     anyOrder: true,
   });
   const proxy = await startBackref(t, {registries: [upstream], clock: createMovableClock()});

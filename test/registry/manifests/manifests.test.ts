@@ -251,7 +251,7 @@ test('a denial reaches the client instead of a stale copy', async (t) => {
 });
 
 test('a miss that cannot be filled is 503 with Retry-After and the reason, never a 404', async (t) => {
-  const upstream = await createScriptedUpstream(t, [{request: GET_TAG, answer: {status: 500}}]);
+  const upstream = await createScriptedUpstream(t, [{request: GET_TAG, answer: {status: 500}, times: 4}]);
   const proxy = await startBackref(t, {registries: [upstream]});
   const got = await proxy.ask(PATH);
   t.is(got.status, 503);
@@ -287,7 +287,7 @@ test('bytes with another digest than the requested one are never stored', async 
   const lie = {
     request: `GET /v2/library/app/manifests/${image.digest}`,
     answer: manifestAnswer(newer),
-    times: 2,
+    times: 8,
   };
   const upstream = await createScriptedUpstream(t, [lie]);
   const proxy = await startBackref(t, {registries: [upstream]});
@@ -300,7 +300,7 @@ test("a tag's bytes must have the digest that the upstream names", async (t) => 
     body: newer.bytes,
     headers: {'Docker-Content-Digest': image.digest},
   };
-  const upstream = await createScriptedUpstream(t, [{request: GET_TAG, answer}]);
+  const upstream = await createScriptedUpstream(t, [{request: GET_TAG, answer, times: 4}]);
   const proxy = await startBackref(t, {registries: [upstream]});
   t.is((await proxy.ask(PATH)).status, 503);
 });
@@ -519,7 +519,7 @@ test('while the circuit is open nothing waits: what is whole is served, and anyt
     {request: `GET /v2/library/app/blobs/${layer.digest}`, answer: blobAnswer(layer)},
     {request: `GET /v2/library/app/blobs/${config.digest}`, answer: blobAnswer(config)},
     {request: 'GET /v2/library/app/manifests/lacking', answer: manifestAnswer(lacking)},
-    {request: HEAD_TAG, answer: {status: 500}},
+    {request: HEAD_TAG, answer: {status: 500}, times: 4},
   ]);
   const breaker = {failures: 1, openFor: DAY};
   const proxy = await startBackref(t, {
@@ -551,7 +551,7 @@ test('while the circuit is open nothing waits: what is whole is served, and anyt
 });
 
 test('with the upstream failing, it is not asked again for the manifest of a tag that is not here', async (t) => {
-  const upstream = await createScriptedUpstream(t, [{request: HEAD_TAG, answer: {status: 500}, times: 2}]);
+  const upstream = await createScriptedUpstream(t, [{request: HEAD_TAG, answer: {status: 500}, times: 8}]);
   const {content, storage, route, clock} = await wireInProcess(t, {
     registries: [upstream],
     clock: createMovableClock(),
@@ -574,8 +574,8 @@ test('with the upstream failing, a manifest is refused when only another reposit
     {request: GET_TAG, answer: manifestAnswer(whole)},
     {request: `GET /v2/library/app/blobs/${config.digest}`, answer: blobAnswer(config)},
     {request: `GET /v2/library/base/blobs/${layer.digest}`, answer: blobAnswer(layer)},
-    {request: HEAD_TAG, answer: {status: 500}},
-    {request: `HEAD /v2/library/app/blobs/${layer.digest}`, answer: {status: 500}},
+    {request: HEAD_TAG, answer: {status: 500}, times: 4},
+    {request: `HEAD /v2/library/app/blobs/${layer.digest}`, answer: {status: 500}, times: 4},
   ]);
   const proxy = await startBackref(t, {registries: [upstream]});
   await proxy.ask(PATH);
@@ -593,7 +593,7 @@ test('with the upstream failing, the tag of a signature is served without its co
   const tag = `sha256-${'a'.repeat(64)}.sig`;
   const upstream = await createScriptedUpstream(t, [
     {request: `GET /v2/library/app/manifests/${tag}`, answer: manifestAnswer(whole)},
-    {request: `HEAD /v2/library/app/manifests/${tag}`, answer: {status: 500}},
+    {request: `HEAD /v2/library/app/manifests/${tag}`, answer: {status: 500}, times: 4},
   ]);
   const proxy = await startBackref(t, {registries: [upstream]});
   await proxy.ask(`/v2/app/manifests/${tag}`);
@@ -614,7 +614,7 @@ test('a pull can be completed without foreign layers', async (t) => {
   const manifest = {...contentOf(Buffer.from(JSON.stringify(body))), mediaType: OCI_MANIFEST};
   const upstream = await createScriptedUpstream(t, [
     {request: GET_TAG, answer: manifestAnswer(manifest)},
-    {request: HEAD_TAG, answer: {status: 500}},
+    {request: HEAD_TAG, answer: {status: 500}, times: 4},
   ]);
   const proxy = await startBackref(t, {registries: [upstream]});
   await proxy.ask(PATH);
@@ -630,7 +630,7 @@ const NOT_MANIFESTS = {
 
 for (const [what, answer] of Object.entries(NOT_MANIFESTS)) {
   test(`${what} never becomes a tag's manifest, cold`, async (t) => {
-    const upstream = await createScriptedUpstream(t, [{request: GET_TAG, answer}, tagGet]);
+    const upstream = await createScriptedUpstream(t, [{request: GET_TAG, answer, times: 4}, tagGet]);
     const proxy = await startBackref(t, {registries: [upstream]});
     const got = await proxy.ask(PATH);
     t.is(got.status, 503);
@@ -641,8 +641,8 @@ for (const [what, answer] of Object.entries(NOT_MANIFESTS)) {
   test(`${what} never becomes a tag's manifest, warm: the tag that is known is served stale`, async (t) => {
     const upstream = await createScriptedUpstream(t, [
       tagGet,
-      {request: HEAD_TAG, answer},
-      {request: GET_TAG, answer, optional: true},
+      {request: HEAD_TAG, answer, always: true},
+      {request: GET_TAG, answer, times: 4, optional: true},
     ]);
     const proxy = await startBackref(t, {registries: [upstream]});
     await proxy.ask(PATH);

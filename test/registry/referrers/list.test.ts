@@ -167,7 +167,7 @@ test('an entry that cannot be fetched makes the list unknown, not shorter, and n
     api,
     tag,
     getOf(sbom),
-    {...getOf(signature), answer: {status: 500}},
+    {...getOf(signature), answer: {status: 500}, times: 4},
   ]);
   t.is((await ask(proxy)).status, 503);
   upstream.expect(tag, getOf(signature));
@@ -195,7 +195,7 @@ for (const [what, answer] of [
 ] as const) {
   test(`an upstream that answers the API with ${what} has none: the tag is read`, async (t) => {
     const [, ...tag] = legacy(REPOSITORY, image, [sbom]);
-    const {proxy} = await start(t, [{request: API, answer}, ...tag]);
+    const {proxy} = await start(t, [{request: API, answer, always: true}, ...tag]);
     t.deepEqual(digests(await ask(proxy)), [sbom.digest]);
   });
 }
@@ -209,7 +209,7 @@ for (const [what, answer, status] of [
 ] as const) {
   test(`an upstream that answers the API with ${what} leaves it unknown: the tag is not a substitute`, async (t) => {
     const tag = {request: TAG, answer: {status: 404}, optional: true as const};
-    const {proxy} = await start(t, [{request: API, answer}, tag]);
+    const {proxy} = await start(t, [{request: API, answer, always: true}, tag]);
     const got = await ask(proxy);
     t.is(got.status, status);
     const [error] = (got.json() as {errors: {code: string}[]}).errors;
@@ -317,7 +317,7 @@ test.serial(
 test('referrers that only pulls brought are not a list: while the upstream cannot be asked it is unknown', async (t) => {
   const {proxy} = await start(t, [
     getOf(sbom),
-    {request: API, answer: {status: 500}},
+    {request: API, answer: {status: 500}, times: 4},
     {request: TAG, answer: {status: 404}, optional: true},
   ]);
   await proxy.ask(`/v2/app/manifests/${sbom.digest}`);

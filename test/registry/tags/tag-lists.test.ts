@@ -197,7 +197,7 @@ test('with the upstream stopped the last list is served, after a restart too', a
 });
 
 test('without a list a failing upstream is 503 with Retry-After and the reason, never an empty list', async (t) => {
-  const {proxy} = await start(t, [{request: FIRST, answer: {status: 500}}]);
+  const {proxy} = await start(t, [{request: FIRST, answer: {status: 500}, times: 4}]);
   const got = await proxy.ask(PATH);
   t.is(got.status, 503);
   t.regex(String(got.headers['retry-after']), /^\d+$/);
@@ -219,7 +219,7 @@ test('a list that was fetched only partly is neither served nor kept', async (t)
   const SECOND = 'GET /v2/library/app/tags/list?page=2';
   const {proxy} = await start(t, [
     {request: FIRST, answer: half},
-    {request: SECOND, answer: {status: 500}},
+    {request: SECOND, answer: {status: 500}, times: 4},
     listed(['whole']),
     {request: FIRST, answer: half},
     {request: SECOND, answer: {status: 404}},

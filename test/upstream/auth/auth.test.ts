@@ -291,12 +291,12 @@ test('Bearer is preferred to Basic, whatever their order', async (t) => {
 });
 
 const broken: [string, NonNullable<Expectation['answer']>, number, FailureKind][] = [
-  ['500', {status: 500}, 1, 'token'],
+  ['500 to the end of the attempts', {status: 500}, 4, 'token'],
   ['503 to the end of the attempts', {status: 503}, 4, 'token'],
   ['404', {status: 404}, 1, 'token'],
-  ['200 without a token', {body: '{}'}, 1, 'token'],
-  ['200 with a token that is no header value', {body: JSON.stringify({token: 'a\r\nb'})}, 1, 'token'],
-  ['HTML', {body: '<html>'}, 1, 'token'],
+  ['200 without a token', {body: '{}'}, 4, 'token'],
+  ['200 with a token that is no header value', {body: JSON.stringify({token: 'a\r\nb'})}, 4, 'token'],
+  ['HTML', {body: '<html>'}, 4, 'token'],
   ['429', {status: 429, headers: {'retry-after': '30'}}, 1, 'throttled'],
 ];
 for (const [name, answer, times, kind] of broken) {

@@ -36,7 +36,7 @@ async function start(t: Parameters<typeof createClient>[0], script: Expectation[
 
 test('500s of one repository open its own circuit, and do not affect other repositories', async (t) => {
   const {upstream, client, clock, fail, circuits} = await start(t, [
-    {request: HEAD, answer: {status: 500}, times: 3},
+    {request: HEAD, answer: {status: 500}, times: 12},
     OTHER,
   ]);
   await fail(3);

@@ -53,7 +53,7 @@ const PAGES: Record<string, ScriptedAnswer> = {
 for (const [what, {request, ask}] of Object.entries(READS)) {
   for (const [which, answer] of Object.entries(PAGES)) {
     test(`an HTML page ${which} is not an answer to ${what}`, async (t) => {
-      const upstream = await createScriptedUpstream(t, [{request, answer}]);
+      const upstream = await createScriptedUpstream(t, [{request, answer, times: 4}]);
       const {client} = createClient(t, upstream.url);
       const failure = await failureOf(ask(client));
       t.is(failure.kind, 'protocol');
@@ -63,9 +63,13 @@ for (const [what, {request, ask}] of Object.entries(READS)) {
 }
 
 test('a redirect to a login page on another host is a failure that names the host', async (t) => {
-  const login = await createScriptedUpstream(t, [{request: 'HEAD /login', answer: LOGIN}]);
+  const login = await createScriptedUpstream(t, [{request: 'HEAD /login', answer: LOGIN, times: 4}]);
   const upstream = await createScriptedUpstream(t, [
-    {request: `HEAD ${BLOB_PATH}`, answer: {status: 302, headers: {location: `${login.url}/login`}}},
+    {
+      request: `HEAD ${BLOB_PATH}`,
+      answer: {status: 302, headers: {location: `${login.url}/login`}},
+      times: 4,
+    },
   ]);
   const {client} = createClient(t, upstream.url);
   const failure = await failureOf(client.headBlob(repository, digest, caller));

@@ -145,7 +145,10 @@ test('hosts in NO_PROXY are reached directly', async (t) => {
 });
 
 test('two clients of one upstream share neither tokens nor circuits nor connections', async (t) => {
-  const upstream = await createScriptedUpstream(t, [{request: HEAD, answer: {status: 500}}, {request: HEAD}]);
+  const upstream = await createScriptedUpstream(t, [
+    {request: HEAD, answer: {status: 500}, times: 4},
+    {request: HEAD},
+  ]);
   const one = createClient(t, upstream.url, {breaker: {failures: 1, openFor: 1000}});
   const two = createClient(t, upstream.url, {breaker: {failures: 1, openFor: 1000}});
   await failureOf(one.client.headManifest(repository, latest, caller));

@@ -3,7 +3,14 @@ import fc from 'fast-check';
 import {parseRetryAfter} from '../../../src/upstream/transport/reply.ts';
 import {retryDelay} from '../../../src/upstream/transport/retry.ts';
 
-const first = {attempt: 1, status: undefined, retryAfter: undefined, left: 5000, jitter: 1};
+const first = {
+  method: 'GET' as const,
+  attempt: 1,
+  status: undefined,
+  retryAfter: undefined,
+  left: 5000,
+  jitter: 1,
+};
 
 test('delays double from attempt to attempt, minus a jitter of up to a half', (t) => {
   t.is(retryDelay(first), 100);
@@ -18,9 +25,16 @@ test('there are at most four attempts', (t) => {
 
 test('gateway errors are retried, other statuses are not', (t) => {
   for (const status of [502, 503, 504]) t.is(retryDelay({...first, status}), 100, String(status));
-  for (const status of [200, 206, 307, 400, 401, 403, 404, 416, 500, 501, 508]) {
+  for (const status of [200, 206, 307, 400, 401, 403, 404, 416, 501, 508]) {
     t.is(retryDelay({...first, status}), undefined, String(status));
   }
+});
+
+test('a 500 is retried for a read, and not for a write', (t) => {
+  for (const method of ['GET', 'HEAD'] as const)
+    t.is(retryDelay({...first, method, status: 500}), 100, method);
+  for (const method of ['POST', 'PUT', 'PATCH', 'DELETE'] as const)
+    t.is(retryDelay({...first, method, status: 500}), undefined, method);
 });
 
 test('a 429 is retried only when it has a Retry-After', (t) => {
@@ -37,6 +51,7 @@ test('a delay never exceeds the budget', (t) => {
   fc.assert(
     fc.property(
       fc.record({
+        method: fc.constantFrom('GET' as const, 'PUT' as const),
         attempt: fc.integer({min: 1, max: 6}),
         status: fc.option(fc.constantFrom(200, 404, 429, 500, 502, 503, 504), {nil: undefined}),
         retryAfter: fc.option(fc.nat(20_000), {nil: undefined}),

@@ -3,7 +3,7 @@ import packageJson from '../../../package.json' with {type: 'json'};
 import {DOCKER_MANIFEST, MANIFEST_ACCEPT, OCI_MANIFEST} from '../../../src/oci/media-type.ts';
 import {USER_AGENT} from '../../../src/upstream/transport/request.ts';
 import {contentOf, plainManifest} from '../../support/content.ts';
-import {BREAK, createScriptedUpstream} from '../../support/scripted-upstream.ts';
+import {BREAK, createScriptedUpstream, type ScriptedAnswer} from '../../support/scripted-upstream.ts';
 import {
   caller,
   createClient,
@@ -116,7 +116,7 @@ test('a manifest above 16 MiB is a protocol failure', async (t) => {
 
 test('a manifest whose connection breaks is a failure, never a partial manifest', async (t) => {
   const answer = {headers: {'content-length': '10'}, body: ['12345', BREAK] as const};
-  const upstream = await createScriptedUpstream(t, [{request: `GET ${MANIFEST_PATH}`, answer}]);
+  const upstream = await createScriptedUpstream(t, [{request: `GET ${MANIFEST_PATH}`, answer, times: 4}]);
   const {client} = createClient(t, upstream.url);
   t.is((await failureOf(client.getManifest(repository, latest, caller))).kind, 'unreachable');
 });
@@ -142,7 +142,7 @@ test('508 is a loop', async (t) => {
 test('403 is a denial, other statuses are status failures', async (t) => {
   const upstream = await createScriptedUpstream(t, [
     {request: `GET ${MANIFEST_PATH}`, answer: {status: 403}},
-    {request: `GET ${MANIFEST_PATH}`, answer: {status: 500}},
+    {request: `GET ${MANIFEST_PATH}`, answer: {status: 500}, times: 4},
     {request: `GET ${MANIFEST_PATH}`, answer: {status: 418}},
   ]);
   const {client, heard} = createClient(t, upstream.url);
@@ -191,7 +191,7 @@ for (const [what, body] of [
   test(`by tag, ${what} is a protocol failure`, async (t) => {
     const headers = {'content-type': 'application/json'};
     const upstream = await createScriptedUpstream(t, [
-      {request: `GET ${MANIFEST_PATH}`, answer: {headers, body}},
+      {request: `GET ${MANIFEST_PATH}`, answer: {headers, body}, times: 4},
     ]);
     const {client} = createClient(t, upstream.url);
     const failure = await failureOf(client.getManifest(repository, latest, caller));
@@ -222,10 +222,39 @@ test('by tag, bytes that do not match the digest that the upstream names are a p
   const flipped = Buffer.from(String(manifest.bytes).replace('nonce', 'nonse'));
   const headers = {'docker-content-digest': manifest.digest};
   const upstream = await createScriptedUpstream(t, [
-    {request: `GET ${MANIFEST_PATH}`, answer: {headers, body: flipped}},
+    {request: `GET ${MANIFEST_PATH}`, answer: {headers, body: flipped}, times: 4},
   ]);
   const {client} = createClient(t, upstream.url);
   const failure = await failureOf(client.getManifest(repository, latest, caller));
   t.is(failure.kind, 'protocol');
   t.regex(failure.message, new RegExp(`named ${manifest.digest}`));
+});
+
+for (const [what, spoiled] of Object.entries({
+  'half a body': {headers: {'content-length': '18'}, body: [MANIFEST_TEXT.slice(0, 9), BREAK]},
+  'an HTML page': {headers: {'content-type': 'text/html'}, body: '<html>'},
+  'other bytes': {body: '{"schemaVersion":1}'},
+} as Record<string, ScriptedAnswer>)) {
+  test(`a manifest is asked for again after ${what}`, async (t) => {
+    const {digest} = contentOf(Buffer.from(MANIFEST_TEXT));
+    const request = `GET /v2/team/app/manifests/${digest}`;
+    const upstream = await createScriptedUpstream(t, [
+      {request, answer: spoiled, times: 3},
+      {request, answer: {body: MANIFEST_TEXT}},
+    ]);
+    const {client, heard} = createClient(t, upstream.url);
+    t.is(String((await client.getManifest(repository, digest, caller))?.bytes), MANIFEST_TEXT);
+    t.false(heard.some(({name}) => name === 'upstream.failed'));
+  });
+}
+
+test('spoiled answers and statuses count together: there are four attempts in all', async (t) => {
+  const request = `GET ${MANIFEST_PATH}`;
+  const upstream = await createScriptedUpstream(t, [
+    {request, answer: {status: 503}, times: 2},
+    {request, answer: {body: '{'}},
+    {request, answer: {status: 503}},
+  ]);
+  const {client} = createClient(t, upstream.url);
+  t.is((await failureOf(client.getManifest(repository, latest, caller))).kind, 'status');
 });

@@ -65,7 +65,9 @@ const NO_API: Record<string, ScriptedAnswer> = {
 
 for (const [what, answer] of Object.entries(NO_API)) {
   test(`${what} means that there is no Referrers API`, async (t) => {
-    const upstream = await createScriptedUpstream(t, [{request: GET, answer}]);
+    const upstream = await createScriptedUpstream(t, [
+      {request: GET, answer, times: answer === HTML ? 4 : 1},
+    ]);
     const {client} = createClient(t, upstream.url);
     t.is(await client.listReferrers(repository, digest, caller), 'no-api');
   });
@@ -120,7 +122,7 @@ const UNDECIDED: Record<string, {answer: ScriptedAnswer; kind: string}> = {
 
 for (const [what, {answer, kind}] of Object.entries(UNDECIDED)) {
   test(`${what} leaves it open whether there is a Referrers API`, async (t) => {
-    const upstream = await createScriptedUpstream(t, [{request: GET, answer}]);
+    const upstream = await createScriptedUpstream(t, [{request: GET, answer, always: true}]);
     const {client} = createClient(t, upstream.url);
     t.is((await failureOf(client.listReferrers(repository, digest, caller))).kind, kind as never);
   });
@@ -170,8 +172,8 @@ test("GHCR's 303 to another host is followed without Authorization, and the 404 
 
 test('a redirect to a login page means that there is no Referrers API', async (t) => {
   const upstream = await createScriptedUpstream(t, [
-    {request: GET, answer: {status: 302, headers: {location: '/login?next=referrers'}}},
-    {request: 'GET /login?next=referrers', answer: HTML},
+    {request: GET, answer: {status: 302, headers: {location: '/login?next=referrers'}}, always: true},
+    {request: 'GET /login?next=referrers', answer: HTML, times: 4},
   ]);
   const {client} = createClient(t, upstream.url);
   t.is(await client.listReferrers(repository, digest, caller), 'no-api');
@@ -237,7 +239,7 @@ for (const [what, answer] of Object.entries(BROKEN)) {
   test(`a second page that is ${what} makes the whole list a failure`, async (t) => {
     const upstream = await createScriptedUpstream(t, [
       {request: GET, answer: page([descriptor('a')], {link: '<?page=2>; rel=next'})},
-      {request: `${GET}?page=2`, answer},
+      {request: `${GET}?page=2`, answer, always: true},
     ]);
     const {client} = createClient(t, upstream.url);
     await failureOf(client.listReferrers(repository, digest, caller));

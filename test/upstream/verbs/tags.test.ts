@@ -32,7 +32,7 @@ for (const status of [404, 500, 403]) {
   test(`a later page that is ${status} makes the whole list a failure`, async (t) => {
     const upstream = await createScriptedUpstream(t, [
       {request: FIRST, answer: page(['a'], '<?page=2>; rel=next')},
-      {request: 'GET /v2/team/app/tags/list?page=2', answer: {status}},
+      {request: 'GET /v2/team/app/tags/list?page=2', answer: {status}, always: true},
     ]);
     const {client} = createClient(t, upstream.url);
     await failureOf(client.listTags(repository, caller));
@@ -44,7 +44,7 @@ test('a page that is not a tag list is a protocol failure', async (t) => {
   const bodies = ['<html>', '[]', '{}', '{"errors":[]}', '{"tags":[1]}', '{"tags":"a"}'];
   const upstream = await createScriptedUpstream(
     t,
-    bodies.map((body) => ({request: FIRST, answer: {body}})),
+    bodies.map((body) => ({request: FIRST, answer: {body}, times: 4})),
   );
   const {client} = createClient(t, upstream.url);
   for (const body of bodies)
