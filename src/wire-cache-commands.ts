@@ -1,5 +1,9 @@
 import type {Clock} from './clock.ts';
 import type {Config} from './config.ts';
+import type {Capacity} from './registry/maintenance/capacity.ts';
+import {createDiskUsage} from './registry/maintenance/disk-usage.ts';
+import type {Evictor} from './registry/maintenance/evictor.ts';
+import {createImageRemoval} from './registry/maintenance/image-removal.ts';
 import {createPins} from './registry/maintenance/pins.ts';
 import type {Registries} from './registry/registries.ts';
 import type {Storage} from './storage/open.ts';
@@ -7,6 +11,8 @@ import type {Storage} from './storage/open.ts';
 interface CacheCommandParts {
   storage: Storage;
   registries(): Registries;
+  capacity: Capacity;
+  evictor: Evictor;
   clock: Clock;
 }
 
@@ -15,7 +21,9 @@ export type WiredCacheCommands = ReturnType<typeof wireCacheCommands>;
 /** What an operator does to the cache: a part of `wire`. */
 export const wireCacheCommands = (
   {pins}: Pick<Config, 'pins'>,
-  {storage: {metadata}, registries, clock}: CacheCommandParts,
+  {storage: {metadata, claims: coordination}, registries, capacity, evictor, clock}: CacheCommandParts,
 ) => ({
+  usage: createDiskUsage({metadata, capacity, evictor, clock}),
+  removal: createImageRemoval({metadata, evictor, registries, coordination, clock}),
   pins: createPins({metadata, registries, configured: pins, clock}),
 });

@@ -78,11 +78,12 @@ export function wire(config: Config, parts: WireParts): Wired {
   const content = wireContent(config, parts, capacity, (arrival) => referrers.prefetch.arrived(arrival));
   const referrers = wireReferrers(parts, content);
   const push = wirePush(parts, content, referrers);
+  const evictor = wireEvictor(config, {...parts, ...content, capacity, lists: referrers.lists});
   const maintenance = {
     ...wireMaintenance(config, parts, content, push),
     capacity,
-    evictor: wireEvictor(config, {...parts, ...content, capacity, lists: referrers.lists}),
-    ...wireCacheCommands(config, parts),
+    evictor,
+    ...wireCacheCommands(config, {...parts, capacity, evictor}),
     ...wireOutage({...parts, ...content, ...referrers, pins: config.pins}),
   };
   const {storage, isStopping, clock, events} = parts;

@@ -29,6 +29,8 @@ export async function connectCommands(folder: string): Promise<Commands | undefi
     ready: ({images, platforms, ...task}) => run(path, '/ready', {images, platforms}, task),
     warm: ({images, platforms, referrers, ...task}) =>
       run(path, '/warm', {images, platforms, referrers}, task),
+    usage: ({by, top, ...task}) => run(path, '/usage', {by, top}, task),
+    remove: ({images, dryRun, ...task}) => run(path, '/remove', {images, dryRun}, task),
     pin: ({images}) => run(path, '/pin', {images}, SHORT),
     unpin: ({images}) => run(path, '/unpin', {images}, SHORT),
     pins: (task) => run(path, '/pins', {}, task),

@@ -1,5 +1,7 @@
 import type {Backup, BackupOptions, BackupResult} from '../registry/maintenance/backup.ts';
+import type {DiskUsage, UsageOptions, UsageReport} from '../registry/maintenance/disk-usage.ts';
 import type {Garbage, GarbageOptions, GarbageResult} from '../registry/maintenance/garbage.ts';
+import type {ImageRemoval, RemovalOptions, RemovalResult} from '../registry/maintenance/image-removal.ts';
 import type {Ingest, IngestRequest} from '../registry/maintenance/ingest.ts';
 import type {InventoryTask} from '../registry/maintenance/inventory-progress.ts';
 import type {PinList, PinOptions, PinResult, Pins, UnpinResult} from '../registry/maintenance/pins.ts';
@@ -40,6 +42,10 @@ export interface Commands {
   ready(options: ReadyOptions): Promise<ReadyResult>;
   /** Fetches images before anybody pulls them. @throws as `Warm.run` */
   warm(options: WarmOptions): Promise<WarmResult>;
+  /** What the disk is used for. @throws as `DiskUsage.run` */
+  usage(options: UsageOptions): Promise<UsageReport>;
+  /** Evicts images. @throws as `ImageRemoval.run` */
+  remove(options: RemovalOptions): Promise<RemovalResult>;
   /** Keeps images from being evicted. @throws as `Pins.add` */
   pin(options: PinOptions): Promise<PinResult>;
   /** Ends that. @throws as `Pins.remove` */
@@ -61,6 +67,8 @@ export interface CommandsParts {
   verify: Verify;
   ready: Ready;
   warm: Warm;
+  usage: DiskUsage;
+  removal: ImageRemoval;
   pins: Pins;
   backup: Backup;
   restore: Restore;
@@ -77,6 +85,8 @@ export const createCommands = ({
   verify,
   ready,
   warm,
+  usage,
+  removal,
   pins,
   backup,
   restore,
@@ -92,6 +102,8 @@ export const createCommands = ({
   verify: (options) => verify.run(options),
   ready: (options) => ready.run(options),
   warm: (options) => warm.run(options),
+  usage: (options) => usage.run(options),
+  remove: (options) => removal.run(options),
   pin: (options) => pins.add(options),
   unpin: (options) => pins.remove(options),
   pins: (task) => pins.list(task),

@@ -5,6 +5,7 @@ import {text} from 'node:stream/consumers';
 import {parseDigest} from '../oci/digest.ts';
 import {parseName, parseReference} from '../oci/name.ts';
 import {parseUploadId} from '../oci/upload.ts';
+import type {UsageOptions} from '../registry/maintenance/disk-usage.ts';
 import type {IngestRequest} from '../registry/maintenance/ingest.ts';
 import type {Commands, CommandTask} from './commands.ts';
 import {type Failure, lineOf, type Message, NDJSON, socketPath} from './protocol.ts';
@@ -100,6 +101,8 @@ const handlersOf = (commands: Commands): ReadonlyMap<string | undefined, Command
       (options, task) =>
         commands.warm({...parseReady(options), referrers: options['referrers'] === true, ...task}),
     ],
+    ['/usage', (options, task) => commands.usage({...parseUsage(options), ...task})],
+    ['/remove', (options, task) => commands.remove({...parseRemoval(options), ...task})],
     ['/pin', (options) => commands.pin(parseImages(options))],
     ['/unpin', (options) => commands.unpin(parseImages(options))],
     ['/pins', (_options, task) => commands.pins(task)],
@@ -160,6 +163,20 @@ function parseReady({platforms, ...options}: Record<string, unknown>): {
     throw new Error('this command needs {"platforms": a list such as ["linux/amd64"]}');
   return {...parseImages(options), platforms};
 }
+
+/** As `parseIndex`. */
+function parseUsage({by, top}: Record<string, unknown>): Pick<UsageOptions, 'by' | 'top'> {
+  const isUnit = by === 'registry' || by === 'repository' || by === 'image';
+  if (!isUnit || typeof top !== 'number' || !(top >= 0)) {
+    throw new Error('du needs {"by": "registry", "repository" or "image", "top": a number of lines}');
+  }
+  return {by, top};
+}
+
+const parseRemoval = ({dryRun, ...options}: Record<string, unknown>) => ({
+  ...parseImages(options),
+  dryRun: dryRun === true,
+});
 
 /** As `parseIndex`. */
 function parseImages({images}: Record<string, unknown>): {images: string[]} {

@@ -15,6 +15,8 @@ const NO_PLAIN_HTTP = ['--no-plain-http', 'use https for localhost and loopback 
 const JSON_STEPS = ['--json', 'write one line of JSON for each step and for the result'] as const;
 
 const IMAGES = 'images as clients name them: alpine:3, ghcr.io/org/app@sha256:…; - reads a list from stdin';
+const IMAGE_PATTERNS =
+  'an image as clients name it: alpine:3, ghcr.io/org/app@sha256:…; without a tag, all of the repository; or a pattern: docker.io/library/*, ghcr.io/**:pr-*';
 const EXACT_IMAGES = 'images as clients name them: alpine:3, ghcr.io/org/app@sha256:…; without a tag, latest';
 const IMAGE_LIST = [
   '-f, --file <file>',
@@ -218,6 +220,28 @@ function addImageCommands(program: Command, io: CommandIo, run: RunCommand): voi
 }
 
 function addCacheCommands(program: Command, io: CommandIo, run: RunCommand): void {
+  program
+    .command('du')
+    .description(
+      'show what the disk is used for, and which images are evicted next; works with or without a running server',
+    )
+    .option('--by <unit>', 'a line for each registry, repository or image', 'image')
+    .option('--top <lines>', 'how many lines are listed, the largest first', '20')
+    .option(...CONFIG)
+    .option(...JSON_STEPS)
+    .action((options) => run(async () => (await import('./du.ts')).du(options, io)));
+
+  program
+    .command('rm')
+    .description(
+      'evict copies of images now; what was pushed here, and what is pinned, stays; exits with 1 if a name or pattern matches nothing',
+    )
+    .argument('<image...>', IMAGE_PATTERNS)
+    .option('--dry-run', 'show what would be removed and freed, and remove nothing')
+    .option(...CONFIG)
+    .option(...JSON_STEPS)
+    .action((images, options) => run(async () => (await import('./rm.ts')).rm(images, options, io)));
+
   program
     .command('pin')
     .description(

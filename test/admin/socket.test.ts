@@ -34,6 +34,20 @@ const WALK = {
 const SOUND = {blobs: 1, manifests: 1, bytes: 1, unrecorded: 0, sizes: 0, copies: 0, local: 0, bad: []};
 const READY = {images: 0, pulls: 0, verifies: 0, readiness: []};
 const WARM = {images: 0, finished: 0, failed: 0, bytes: 0, warmed: []};
+const USAGE = {
+  lines: [],
+  more: {lines: 0, uniqueBytes: 0},
+  totals: {
+    images: 0,
+    blobs: 0,
+    spools: 0,
+    quarantine: 0,
+    database: 1,
+    used: 1,
+    unrooted: {blobs: 0, bytes: 0},
+  },
+};
+const REMOVED = {removed: 0, spared: 0, bytes: 0, removedImages: [], sparedImages: [], unmatched: []};
 const BACKED_UP = {manifests: 1, tags: 1, blobs: 2, copied: 3, bytes: 10, missing: 0};
 const RESTORED = {manifests: 1, tags: 1, blobs: 2, bytes: 10, keptTags: 0};
 const NOTHING = {uploads: 0, indexes: 0, links: 0, manifests: 0, blobs: 0, bytes: 0};
@@ -57,6 +71,8 @@ const commandsOf = (changes: Partial<Commands> = {}): Commands => ({
   verify: async () => SOUND,
   ready: async () => READY,
   warm: async () => WARM,
+  usage: async () => USAGE,
+  remove: async () => REMOVED,
   pin: async () => ({pins: []}),
   unpin: async () => ({pins: []}),
   pins: async () => ({images: [], patterns: []}),
@@ -119,6 +135,26 @@ test('a command’s options arrive, and its error message comes back', async (t)
   const options = {repository: 'library/alpine', budget: 7, ...noProgress};
   await t.throwsAsync(() => client.index(options), {message: 'docker.io: limits our rate'});
   t.deepEqual(received, [{repository: 'library/alpine', budget: 7}]);
+});
+
+test('what du and rm are asked arrives', async (t) => {
+  const received: unknown[] = [];
+  const {client} = await listening(t, {
+    async usage({by, top}) {
+      received.push({by, top});
+      return USAGE;
+    },
+    async remove({images, dryRun}) {
+      received.push({images, dryRun});
+      return REMOVED;
+    },
+  });
+  t.deepEqual(await client.usage({by: 'repository', top: 3, ...noProgress}), USAGE);
+  t.deepEqual(await client.remove({images: ['docker.io/**'], dryRun: true, ...noProgress}), REMOVED);
+  t.deepEqual(received, [
+    {by: 'repository', top: 3},
+    {images: ['docker.io/**'], dryRun: true},
+  ]);
 });
 
 test('the images that a command names arrive', async (t) => {

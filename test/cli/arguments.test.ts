@@ -43,6 +43,8 @@ test('wrong arguments end with 2 and at most two lines', async (t) => {
     ['serve', '--nope'],
     ['referrers'],
     ['gc', '--grace', 'x'],
+    ['du', '--by', 'tag'],
+    ['du', '--top', '-1'],
     ['index', 'library/app', '--budget', '0'],
     ['index', 'BAD/name', '--budget', '1'],
     ['index', 'ghcr.io/', '--budget', '1'],

@@ -32,6 +32,8 @@ export interface Inventory {
   readonly unrooted: readonly (StoredBlob & {storedAt: number})[];
   /** The blobs that nobody needs when the root is gone: `uniqueBytes` in all. */
   blobsFreedBy(root: ImageRoot): StoredBlob[];
+  /** The stored blobs that the root needs, with how many need each: images, and pushed content as one more. */
+  blobsOf(root: ImageRoot): (StoredBlob & {holders: number})[];
   /**
    * Takes a root out.
    * @returns the roots of which something changed: more bytes are theirs alone, or they are no members any more
@@ -235,6 +237,11 @@ class ImageInventory implements Inventory {
 
   #blob(number: number): StoredBlob {
     return {digest: this.#graph.digests.digestOf(number), size: this.#needed.sizeOf(number)};
+  }
+
+  blobsOf(root: ImageRoot): (StoredBlob & {holders: number})[] {
+    const blobs = [...this.#blobsOf(this.#graph.membersOf(this.#own(root).link))];
+    return blobs.map((blob) => ({...this.#blob(blob), holders: this.#needed.holdersOf(blob)}));
   }
 
   blobsFreedBy(root: ImageRoot): StoredBlob[] {
