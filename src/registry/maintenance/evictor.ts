@@ -10,6 +10,7 @@ import {type EvictedRoot, type EvictionTerms, RootEviction, type RootEvictionPar
 import {createEvictionOrder, type EvictionOrder, probationLimitOf} from './eviction-order.ts';
 import {claimCollection} from './garbage.ts';
 import {type ImageRoot, type Inventory, type Protection, takeInventory} from './inventory.ts';
+import {eachNumber} from './inventory-rows.ts';
 import {renewing} from './recheck.ts';
 
 /** Keeps the cache below its limit, in small steps beside pulls: the images that are worth least go first. */
@@ -160,10 +161,13 @@ class CacheEvictor implements Evictor {
     const takenAt = clock.now();
     const inventory = await takeInventory(metadata, await this.protection(), takenAt);
     await this.#evictUnrooted(inventory, round);
-    const order = createEvictionOrder<ImageRoot>(
-      inventory.roots.filter(({kept}) => kept === undefined),
-      {probationLimit: probationLimitOf(capacity.usage().limit)},
-    );
+    const probationLimit = probationLimitOf(capacity.usage().limit);
+    const order = createEvictionOrder<ImageRoot>([], {probationLimit});
+    // To value a hundred thousand images takes a second.
+    await eachNumber(inventory.roots.length, (index) => {
+      const root = inventory.roots[index];
+      if (root && root.kept === undefined) order.update(root);
+    });
     let spared = 0;
     while (this.#excess() > 0) {
       signal.throwIfAborted();

@@ -68,7 +68,7 @@ export async function inventoryOf(
   const inventory = new ImageInventory(now);
   await inventory.read(rows);
   await inventory.findRoots();
-  inventory.keep(protection);
+  await inventory.keep(protection);
   await inventory.findUnrooted();
   return inventory;
 }
@@ -133,7 +133,7 @@ class ImageInventory implements Inventory {
     await eachNumber(graph.size, (link) => {
       if (this.#isReached.at(link) === 0) this.#hold(this.#addRoot(link));
     });
-    for (const root of this.roots) this.#markLocal(root);
+    await eachNumber(this.roots.length, (index) => this.#markLocal(this.roots[index]));
     await eachNumber(graph.size, (link) => {
       if (graph.origins[link] === 'local' && !this.#rootOf.has(link)) this.#keepLocal(link);
     });
@@ -177,8 +177,8 @@ class ImageInventory implements Inventory {
   }
 
   /** Of a pushed image everything is kept. */
-  #markLocal(root: Root): void {
-    if (this.#graph.origins[root.link] !== 'local') return;
+  #markLocal(root: Root | undefined): void {
+    if (!root || this.#graph.origins[root.link] !== 'local') return;
     const members = this.#keepRoots(root.link, 'local');
     for (const blob of this.#blobsOf(members)) this.#isLocal.set(blob, HELD);
   }
@@ -205,22 +205,31 @@ class ImageInventory implements Inventory {
     return members;
   }
 
-  keep(protection: Protection): void {
-    const byRepository = Map.groupBy(this.roots, ({repository}) => fullName(repository));
-    for (const roots of byRepository.values()) {
-      const repository = roots[0]?.repository;
-      if (!repository) continue;
-      for (const root of roots) {
-        if (root.kept) continue;
-        if (protection.isPinned(repository, [...root.tags, root.digest]))
-          this.#keepRoots(root.link, 'pinned');
-      }
-      const copies = roots.filter(({isMember, kept}) => !isMember && kept !== 'local');
-      const newest = copies
-        .toSorted((a, b) => b.arrivedAt - a.arrivedAt)
-        .slice(0, protection.newestKept(repository));
-      for (const root of newest) this.#keepRoots(root.link, 'newest');
-    }
+  async keep(protection: Protection): Promise<void> {
+    const byRepository = new Map<string, Root[]>();
+    await eachNumber(this.roots.length, (index) => {
+      const root = this.roots[index];
+      if (!root) return;
+      const {repository, tags, digest} = root;
+      const name = fullName(repository);
+      const others = byRepository.get(name);
+      if (others) others.push(root);
+      else byRepository.set(name, [root]);
+      const isPinned = root.kept === undefined && protection.isPinned(repository, [...tags, digest]);
+      if (isPinned) this.#keepRoots(root.link, 'pinned');
+    });
+    const all = [...byRepository.values()];
+    await eachNumber(all.length, (index) => this.#keepNewest(all[index] ?? [], protection));
+  }
+
+  /** @param roots of one repository */
+  #keepNewest(roots: readonly Root[], protection: Protection): void {
+    const [first] = roots;
+    const count = first ? protection.newestKept(first.repository) : 0;
+    if (count === 0) return;
+    const copies = roots.filter(({isMember, kept}) => !isMember && kept !== 'local');
+    const newest = copies.toSorted((a, b) => b.arrivedAt - a.arrivedAt).slice(0, count);
+    for (const root of newest) this.#keepRoots(root.link, 'newest');
   }
 
   async findUnrooted(): Promise<void> {
