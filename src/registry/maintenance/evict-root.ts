@@ -42,6 +42,8 @@ export interface EvictionTerms {
 
 /** How long what was used, or has just come, is left alone. */
 const RECENT_MS = 60_000;
+/** Members that are looked up without giving way to requests: an image may have thousands of signatures. */
+const MEMBERS_PER_TURN = 100;
 
 /** Evicts image roots: the manifests in one commit, then the blobs that nobody needs any more. */
 export class RootEviction {
@@ -67,9 +69,10 @@ export class RootEviction {
       return undefined;
     const changes = this.#changes(root, age);
     const terms = idleSince === undefined ? [] : this.#idle(root, idleSince);
+    const subjects = await this.#subjects(root);
     if (!(await this.#withBallast(() => metadata.commit(changes, terms)))) return undefined;
     for (const digest of members) memory.forgetManifest(repository, digest);
-    lists.evicted(repository, members);
+    lists.evicted(repository, [...members, ...subjects]);
     const changed = inventory.remove(root);
     return {changed, bytes: await this.deleteAll(blobs, signal)};
   }
@@ -98,6 +101,16 @@ export class RootEviction {
     return age === undefined ? evictions : [...evictions, {type: 'cache-age.put', age}];
   }
 
+  /** What the members refer to: the root's subject need not be linked, and yet has a list that the root was on. */
+  async #subjects({repository, members}: ImageRoot): Promise<Digest[]> {
+    const subjects: Digest[] = [];
+    for (const [index, member] of members.entries()) {
+      subjects.push(...(await this.#parts.metadata.ownSubjects(repository, member)));
+      if (index % MEMBERS_PER_TURN === MEMBERS_PER_TURN - 1) await nextTurn();
+    }
+    return subjects;
+  }
+
   #idle({repository, members}: ImageRoot, since: number): Precondition[] {
     const now = this.#parts.clock.now();
     return members.map((digest) => ({type: 'manifest.idle', repository, digest, since, now}));
@@ -119,8 +132,9 @@ export class RootEviction {
   /** Whether a blob that one of the manifests names is being downloaded. */
   async #isArriving(members: readonly Digest[]): Promise<boolean> {
     const {metadata, fills} = this.#parts;
-    for (const manifest of members) {
+    for (const [index, manifest] of members.entries()) {
       if (fills.inFlight === 0) return false;
+      if (index % MEMBERS_PER_TURN === MEMBERS_PER_TURN - 1) await nextTurn();
       const named = await metadata.references(manifest);
       if (named.some(({digest}) => fills.running(digest))) return true;
     }

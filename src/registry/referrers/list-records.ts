@@ -32,7 +32,7 @@ export interface ListRecords {
   isEmpty(route: Route, subject: Digest, checkedAt: number): Promise<boolean>;
   /** A referrer was deleted through us. */
   deleted(route: Route, referrer: Digest): void;
-  /** A manifest was evicted, and with it what the metadata knew of its list. */
+  /** A manifest was evicted, or one that refers to it, and with it what the metadata knew of its list. */
   evicted(repository: RepositoryKey, subject: Digest): void;
   /** A referrer was pushed through us. */
   pushed(route: Route, referrer: Digest): void;

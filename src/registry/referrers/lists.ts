@@ -42,7 +42,7 @@ export interface ReferrerLists {
   servableUntil(route: Route, subject: Digest): Promise<number | undefined>;
   /** A referrer was deleted through us: an earlier answer, or a stale one, does not bring it back. */
   deleted(route: Route, referrer: Digest): void;
-  /** These manifests were evicted: what is remembered of their lists is forgotten as well. */
+  /** These manifests, or ones that refer to them, were evicted: what is remembered of their lists is forgotten as well. */
   evicted(repository: RepositoryKey, digests: readonly Digest[]): void;
   /** A referrer was pushed through us: for a while, its absence from the upstream's list is not questioned. */
   pushed(route: Route, referrer: Digest): void;
@@ -136,6 +136,8 @@ class CachedReferrerLists implements ReferrerLists {
     } catch (error) {
       const obstacle = obstacleIn(error);
       if (!obstacle || !isUsable) throw error;
+      // Its subject may have been evicted during the wait: what is left of the list is not the list.
+      if ((await this.#records.checkedAt(route, subject)) === undefined) throw error;
       return {report: staleReport(obstacle, LISTED, {checkedAt, ttl, now}), skipped};
     }
   }

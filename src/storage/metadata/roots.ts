@@ -96,6 +96,8 @@ export interface RootReads {
     after: BlobLinkCursor | undefined,
     limit: number,
   ): Promise<{digest: Digest; cursor: BlobLinkCursor}[]>;
+  /** The subject that a linked manifest names itself, if it does; that need not be linked. */
+  ownSubjects(repository: RepositoryKey, digest: Digest): Promise<Digest[]>;
   /** In the order of their names. */
   pins(): Promise<Pin[]>;
   /** The value of what was evicted last for its value (GreedyDual's L); 0 at first. */

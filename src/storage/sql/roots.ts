@@ -10,7 +10,7 @@ const FIRST_REFERENCE: ReferenceCursor = {manifest: '' as Digest, position: 0};
 const FIRST_TAG: TagCursor = {repository: 0, name: '' as Tag, origin: 'local'};
 const FIRST_BLOB_LINK: BlobLinkCursor = {digest: '' as Digest, repository: 0};
 
-export function createRootReads({db, run}: ReadParts): RootReads {
+export function createRootReads({db, run, idOf}: ReadParts): RootReads {
   const queries = {...compileGraph(db), ...compileNames(db), ...compileState(db)};
   return {
     async links(after = 0, limit) {
@@ -41,6 +41,13 @@ export function createRootReads({db, run}: ReadParts): RootReads {
     async localBlobLinks(after = FIRST_BLOB_LINK, limit) {
       const rows = await run(queries.localBlobLinks, {...after, limit});
       return rows.map(({digest, repository}) => ({digest, cursor: {digest, repository}}));
+    },
+
+    async ownSubjects(repository, digest) {
+      const id = await idOf(repository);
+      if (id === undefined) return [];
+      const rows = await run(queries.ownSubjects, {repository: id, digest});
+      return rows.map(({subject}) => subject);
     },
 
     async pins() {
@@ -149,5 +156,14 @@ const compileNames = (db: Kysely<Tables>) => ({
 });
 
 const compileState = (db: Kysely<Tables>) => ({
+  ownSubjects: statement((values: {repository: number; digest: Digest}) =>
+    db
+      .selectFrom('referrer')
+      .select('subject')
+      .where('repository', '=', values.repository)
+      .where('digest', '=', values.digest)
+      .where('source', '=', 'content'),
+  ),
+
   cacheAge: statement((_values: object) => db.selectFrom('cache_age').select('age').where('key', '=', 1)),
 });

@@ -60,6 +60,7 @@ test('every read walks along an index, and gives rows in that order', async (t) 
   await reads.referrerText(REPOSITORY, DIGEST, {types, limit: 1});
   await reads.unlistedReferrers(REPOSITORY, DIGEST, 1);
   await reads.referrerSubjects(REPOSITORY, DIGEST);
+  await reads.ownSubjects(REPOSITORY, DIGEST);
   await reads.tag(REPOSITORY, 'v1' as Tag);
   await reads.tagList(REPOSITORY);
   await reads.blob(DIGEST);
