@@ -34,8 +34,10 @@ export interface ServerUnderTest {
   kill(): Promise<void>;
   /** SIGTERM; resolves when the process has ended. */
   stop(): Promise<void>;
-  /** Milliseconds that the wall clock of the server is ahead. */
+  /** Milliseconds that the wall clock of the server is off. */
   setClock(offset: number): Promise<void>;
+  /** Lets so many milliseconds pass on the wall clock, as if the run took as long. */
+  advance(ms: number): Promise<void>;
   /** Whether the server can resolve names. */
   setDns(works: boolean): Promise<void>;
   /** The targets of its open descriptors. */
@@ -65,6 +67,7 @@ class Server implements ServerUnderTest {
   readonly #port: number;
   readonly #controlFile: string;
   #control = {version: 0, clockOffset: 0, dnsFails: false};
+  #passed = 0;
   #running: RunningBackref | undefined;
 
   constructor(scope: Scope, options: ServerOptions, port: number) {
@@ -111,8 +114,13 @@ class Server implements ServerUnderTest {
     await this.#running?.process.kill('SIGTERM');
   }
 
-  setClock(clockOffset: number): Promise<void> {
-    return this.#change({clockOffset});
+  setClock(offset: number): Promise<void> {
+    return this.#change({clockOffset: this.#passed + offset});
+  }
+
+  advance(ms: number): Promise<void> {
+    this.#passed += ms;
+    return this.setClock(0);
   }
 
   setDns(works: boolean): Promise<void> {

@@ -205,14 +205,15 @@ class ScriptedRegistry implements Upstream {
   ): Promise<void> {
     const isBlob = url.includes('/blobs/');
     if (isBlob && method === 'GET') this.#ranges.set(digest, headers.range);
-    const [, from] = (isBlob && /^bytes=(\d+)-/.exec(headers.range ?? '')) || [];
+    const [, from, until] = (isBlob && /^bytes=(\d+)-(\d*)$/.exec(headers.range ?? '')) || [];
     const start = Math.min(Number(from ?? 0), bytes.length);
-    const body = bytes.subarray(start);
+    const end = Math.min(until ? Number(until) + 1 : bytes.length, bytes.length);
+    const body = bytes.subarray(start, end);
     response.writeHead(from === undefined ? 200 : 206, {
       'content-type': isBlob ? 'application/octet-stream' : mediaType,
       'content-length': body.length,
       ...(digest === '' ? {} : {'docker-content-digest': digest}),
-      ...(from === undefined ? {} : {'content-range': `bytes ${start}-${bytes.length - 1}/${bytes.length}`}),
+      ...(from === undefined ? {} : {'content-range': `bytes ${start}-${end - 1}/${bytes.length}`}),
     });
     if (method === 'HEAD') return void response.end();
     // A list has no digest: nobody can tell that one of its bytes is wrong.
