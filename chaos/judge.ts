@@ -56,7 +56,7 @@ class AnswerJudge implements Judge {
     const {method, status, headers, failure} = exchange;
     if (status !== 200) return this.#refused(exchange, mustExist, excuse);
     const isRight = expected.some(({bytes}) => method === 'HEAD' || isPart(exchange, bytes, excuse));
-    if (!isRight) this.#violate('wrong bytes', exchange);
+    if (!isRight) this.#violate('wrong bytes', exchange, differences(exchange, expected));
     const named = headers['docker-content-digest'];
     if (named !== undefined && !expected.some(({digest}) => digest === named))
       this.#violate('wrong bytes', exchange);
@@ -127,4 +127,13 @@ class AnswerJudge implements Judge {
 function isPart({body, failure}: Exchange, bytes: Buffer, {isMangled}: Excuse): boolean {
   if (failure === undefined) return bytes.equals(body);
   return body.length < bytes.length && (isMangled || bytes.subarray(0, body.length).equals(body));
+}
+
+/** Where a body differs from what was expected. */
+function differences({body, headers}: Exchange, expected: readonly Content[]): string {
+  const places = expected.map(({digest, bytes}) => {
+    const at = body.findIndex((byte, index) => byte !== bytes[index]);
+    return `${digest} has ${bytes.length} bytes, the first other one is at ${at}`;
+  });
+  return `(${places.join(', ')}; Content-Length ${headers['content-length']})`;
 }

@@ -63,3 +63,12 @@ export function excuseOfPush(world: World, registry: string): Excuse {
   const excuse = excuseOf(world, registry);
   return {...excuse, reason: excuse.reason ?? world.condition.pushes};
 }
+
+/**
+ * How a list of referrers may fail now. One that an upstream brings is stored before it is served, because it is paged: a
+ * list that is not known yet is 507 on a full disk.
+ */
+export const excuseOfList = (world: World, registry: string, isCached = false): Excuse =>
+  isCached || world.model.isHosted(registry)
+    ? excuseOf(world, registry, isCached)
+    : excuseOfPush(world, registry);
