@@ -1,3 +1,4 @@
+import {errorCode} from '../../error-code.ts';
 import type {Digest} from '../../oci/digest.ts';
 import type {ByteRange} from '../../oci/range.ts';
 import type {BlobStore} from '../../storage/blob-store.ts';
@@ -43,11 +44,11 @@ export const fromMemory = (digest: Digest, bytes: Buffer, report: CacheReport): 
   open: async (part) => once(part ? bytes.subarray(part.start, part.end + 1) : bytes),
 });
 
+/** A stored blob. When it is evicted before its file is open, the reader goes on with a stream of its own. */
 export const fromStore = (
   store: BlobStore,
-  digest: Digest,
-  size: number,
-  report: CacheReport,
+  source: Source,
+  {digest, size, report}: BlobFound & {size: number},
 ): BlobAnswer => ({
   digest,
   size,
@@ -55,7 +56,12 @@ export const fromStore = (
   bytes: undefined,
   promised: undefined,
   stored: true,
-  open: async (part) => store.open(digest, part),
+  open: async (part) =>
+    continued(store.open(digest, part), (given) =>
+      part
+        ? openPart(source, {digest, size}, part.start + given, part.end)
+        : openVerified(source, {digest, size}, given),
+    ),
 });
 
 /** A blob that is arriving. When the spool can no longer be written, each reader goes on with a stream of its own. */
@@ -93,7 +99,7 @@ async function partOf(
   return continued(fill.read(start, end), (given) => openPart(source, wanted, start + given, end));
 }
 
-/** Goes on with `rest`, after the bytes that were given, when the spool fails. */
+/** Goes on with `rest`, after the bytes that were given, when the spool fails or the file is gone. */
 async function* continued(
   bytes: AsyncIterable<Uint8Array>,
   rest: (given: number) => Promise<AsyncIterable<Uint8Array>>,
@@ -106,7 +112,7 @@ async function* continued(
     }
     return;
   } catch (error) {
-    if (!(error instanceof SpoolFailed)) throw error;
+    if (!(error instanceof SpoolFailed) && errorCode(error) !== 'ENOENT') throw error;
   }
   yield* await rest(given);
 }

@@ -115,7 +115,9 @@ class CachedBlobs implements Blobs {
     if (size === undefined) return undefined;
     const {by} = await this.#granted(asked);
     const report = by === 'link' ? HIT : {...MISS, detail: 'confirmed'};
-    if (size > MAX_MEMORY_BYTES) return fromStore(this.#store, digest, size, report);
+    if (size > MAX_MEMORY_BYTES) {
+      return fromStore(this.#store, blobSource(asked.route, digest, asked.caller), {digest, size, report});
+    }
     const bytes = held ?? (await this.#smallBytes(digest, size));
     return bytes && fromMemory(digest, bytes, report);
   }

@@ -83,7 +83,7 @@ export class RootEviction {
     let bytes = 0;
     for (const {digest, size} of blobs) {
       if (signal.aborted) break;
-      if (fills.running(digest)) continue;
+      if (fills.running(digest) || watch.isRecent(digest)) continue;
       if (await this.#withBallast(() => lifecycle.evict(digest))) {
         watch.evicted(digest);
         bytes += size;

@@ -52,7 +52,7 @@ export function createBlobReads({db, run, idOf}: ReadParts): Omit<BlobReads, 'co
     },
 
     async namedSince(repository, blob) {
-      return (await first({run, idOf}, queries.namedSince, repository, {blob}))?.linkedAt;
+      return (await first({run, idOf}, queries.namedSince, repository, {blob}))?.linkedAt ?? undefined;
     },
 
     async unreferencedBlobs(before, limit) {
@@ -134,9 +134,7 @@ const compilePromises = (db: Kysely<Tables>) => ({
   namedSince: statement((use: BlobUse) =>
     namingByBlob(db, use)
       .clearLimit()
-      .select('link.linked_at as linkedAt')
-      .orderBy('link.linked_at')
-      .limit(1),
+      .select((row) => row.fn.min<number | null>('link.linked_at').as('linkedAt')),
   ),
 
   promisedByBlob: statement((use: BlobUse) =>
