@@ -11,7 +11,7 @@ export type {ImageRoot} from './image-root.ts';
 
 /** Which copies are never evicted. */
 export interface Protection {
-  /** @param references an image's tags and its digest */
+  /** @param references an image's tags, its digest, and the digests of what belongs to it */
   isPinned(repository: RepositoryKey, references: readonly Reference[]): boolean;
   /** How many of the repository's images, the most recently linked ones, are kept. */
   newestKept(repository: RepositoryKey): number;
@@ -210,12 +210,13 @@ class ImageInventory implements Inventory {
     await eachNumber(this.roots.length, (index) => {
       const root = this.roots[index];
       if (!root) return;
-      const {repository, tags, digest} = root;
+      const {repository, tags} = root;
       const name = fullName(repository);
       const others = byRepository.get(name);
       if (others) others.push(root);
       else byRepository.set(name, [root]);
-      const isPinned = root.kept === undefined && protection.isPinned(repository, [...tags, digest]);
+      // A pin may name the manifest of one platform: the image that this belongs to stays with it.
+      const isPinned = root.kept === undefined && protection.isPinned(repository, [...tags, ...root.members]);
       if (isPinned) this.#keepRoots(root.link, 'pinned');
     });
     const all = [...byRepository.values()];

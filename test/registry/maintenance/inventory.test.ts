@@ -291,6 +291,14 @@ test('a digest can be pinned', async (t) => {
   t.is(rootOf(inventory, 'image').kept, 'pinned');
 });
 
+test('a pinned digest of one platform keeps the image that it belongs to', async (t) => {
+  const inventory = await new Rows()
+    .link('index', ['arm'], {tags: ['1']})
+    .link('arm', [])
+    .inventory({...NOTHING, isPinned: (_, references) => references.includes(digestFor('arm'))});
+  t.is(rootOf(inventory, 'index').kept, 'pinned');
+});
+
 test('a root is removed once, and from its own inventory', async (t) => {
   const rows = new Rows().link('image', []).link('other', []);
   const [inventory, second] = [await rows.inventory(), await rows.inventory()];
