@@ -1,17 +1,20 @@
 import type {Clock} from './clock.ts';
 import type {Config} from './config.ts';
 import type {Events} from './events.ts';
+import type {DamagedBlobs} from './registry/blobs/damaged.ts';
 import type {BlobLifecycle} from './registry/blobs/lifecycle.ts';
 import {createBlobWatch} from './registry/maintenance/blob-watch.ts';
 import {type Capacity, createCapacity} from './registry/maintenance/capacity.ts';
 import type {RootEvictionParts} from './registry/maintenance/evict-root.ts';
 import {createEvictor, type Evictor} from './registry/maintenance/evictor.ts';
-import type {UploadExpiry} from './registry/maintenance/expiry.ts';
+import {createQuarantineSweep, createSpoolSweep, type UploadExpiry} from './registry/maintenance/expiry.ts';
 import {createGarbage} from './registry/maintenance/garbage.ts';
+import {createLinkBound} from './registry/maintenance/link-bound.ts';
 import {createProtection} from './registry/maintenance/protection.ts';
 import {createScrub} from './registry/maintenance/scrub.ts';
 import {createVerify} from './registry/maintenance/verify.ts';
 import type {Memory} from './registry/memory.ts';
+import {createReadiness, type Readiness, type ReadinessParts} from './registry/readiness.ts';
 import type {Storage} from './storage/open.ts';
 
 /** @param makeRoom what evicts; it is made later, from parts that reserve room themselves */
@@ -62,10 +65,14 @@ interface CareParts {
 /** What looks after stored content: finds what is damaged, and removes what nobody needs. */
 export function wireCare(
   {scrub, uploads}: Pick<Config, 'scrub' | 'uploads'>,
-  {storage: {metadata, store, claims: coordination}, lifecycle, memory, expiry, clock, events}: CareParts,
+  {storage, lifecycle, memory, expiry, clock, events}: CareParts,
 ) {
+  const {metadata, store, spools, claims: coordination} = storage;
   const content = {metadata, store, lifecycle, memory, coordination, clock, events};
   return {
+    sweepSpools: createSpoolSweep({metadata, spools, clock}),
+    sweepQuarantine: createQuarantineSweep({store, clock}),
+    boundLinks: createLinkBound({metadata, clock}),
     verify: createVerify(content),
     scrub: createScrub({...content, every: scrub.every}),
     garbage: createGarbage({
@@ -74,4 +81,23 @@ export function wireCare(
       uploadLife: uploads.expireAfter,
     }),
   };
+}
+
+interface ReadinessWiring extends Pick<ReadinessParts, 'isStopping' | 'clock'> {
+  storage: Storage;
+  damaged: DamagedBlobs;
+}
+
+/** What probes ask. */
+export function wireReadiness({storage, damaged, isStopping, clock}: ReadinessWiring): Readiness {
+  const {store, metadata, spools} = storage;
+  return createReadiness({
+    store,
+    metadata,
+    spools,
+    freeBytes: () => storage.freeBytes(),
+    damagedLocalBlobs: () => damaged.count,
+    isStopping,
+    clock,
+  });
 }

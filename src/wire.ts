@@ -5,6 +5,7 @@ import type {Verbs} from './http/routes.ts';
 import {createMetrics, type Metrics} from './observe/metrics.ts';
 import {createAccess} from './registry/access.ts';
 import {createBlobs} from './registry/blobs/blobs.ts';
+import {createDamagedBlobs} from './registry/blobs/damaged.ts';
 import {createFills} from './registry/blobs/fills.ts';
 import {createBlobLifecycle} from './registry/blobs/lifecycle.ts';
 import {createStoredBytes} from './registry/blobs/stored-bytes.ts';
@@ -16,9 +17,8 @@ import {createFallbackTagStore} from './registry/fallback-tag/upstream-tag.ts';
 import {createBackup} from './registry/maintenance/backup.ts';
 import type {Capacity} from './registry/maintenance/capacity.ts';
 import type {Evictor} from './registry/maintenance/evictor.ts';
-import {createQuarantineSweep, createSpoolSweep, createUploadExpiry} from './registry/maintenance/expiry.ts';
+import {createUploadExpiry} from './registry/maintenance/expiry.ts';
 import {createIngest, type Ingest} from './registry/maintenance/ingest.ts';
-import {createLinkBound} from './registry/maintenance/link-bound.ts';
 import {createRestore} from './registry/maintenance/restore.ts';
 import {createManifests} from './registry/manifests/manifests.ts';
 import {createMemory} from './registry/memory.ts';
@@ -28,7 +28,6 @@ import {createLocalPush} from './registry/push/local.ts';
 import {createPush} from './registry/push/push.ts';
 import {createThroughPush} from './registry/push/through.ts';
 import {createUploads} from './registry/push/uploads.ts';
-import {createReadiness} from './registry/readiness.ts';
 import {createAttachedManifests} from './registry/referrers/attached.ts';
 import {createCapabilities, createDiscovery} from './registry/referrers/discovery.ts';
 import {createFallbackTags} from './registry/referrers/fallback-tag.ts';
@@ -47,7 +46,7 @@ import {createWriteFence} from './registry/write-fence.ts';
 import type {Storage} from './storage/open.ts';
 import {readVersion} from './version.ts';
 import {type WiredCacheCommands, wireCacheCommands} from './wire-cache-commands.ts';
-import {wireCapacity, wireCare, wireEvictor} from './wire-maintenance.ts';
+import {wireCapacity, wireCare, wireEvictor, wireReadiness} from './wire-maintenance.ts';
 import {type WiredOutage, wireOutage} from './wire-outage.ts';
 
 export interface WireParts {
@@ -86,10 +85,9 @@ export function wire(config: Config, parts: WireParts): Wired {
     ...wireCacheCommands(config, {...parts, capacity, evictor}),
     ...wireOutage({...parts, ...content, ...referrers, pins: config.pins}),
   };
-  const {storage, isStopping, clock, events} = parts;
-  const {metadata, store, spools} = storage;
+  const {storage, clock, events} = parts;
+  const {metadata} = storage;
   const {manifests, blobs, tagLists} = content;
-  const freeBytes = () => storage.freeBytes();
   const verbs = {
     manifests: createSynthesis({manifests, referrers: referrers.referrers, metadata, clock, events}),
     blobs,
@@ -98,7 +96,7 @@ export function wire(config: Config, parts: WireParts): Wired {
     referrers: referrers.referrers,
     push: push.push,
     metrics: wireMetrics(parts, content, capacity),
-    readiness: createReadiness({store, metadata, spools, freeBytes, isStopping, clock}),
+    readiness: wireReadiness({...parts, ...content}),
   };
   return {content, referrers, push, maintenance, verbs};
 }
@@ -131,7 +129,8 @@ function wireContent(
   const negativeCache = createNegativeCache(clock);
   const access = createAccess({metadata, memory, clock, events});
   const pull = createManifestPull({metadata, writeFence, clock, arrived});
-  const lifecycle = createBlobLifecycle({store, metadata, space, clock});
+  const damaged = createDamagedBlobs(events);
+  const lifecycle = createBlobLifecycle({store, metadata, space, memory, damaged, clock});
   const fills = createFills({spools, space, store, lifecycle, coordination, clock, events});
   const blobs = createBlobs({
     store,
@@ -164,6 +163,7 @@ function wireContent(
     negativeCache,
     access,
     pull,
+    damaged,
     lifecycle,
     fills,
     blobs,
@@ -264,9 +264,6 @@ function wireMaintenance(config: Config, parts: WireParts, content: WiredContent
   const backupFolder = (path: string) => storage.backupFolder(path);
   return {
     expiry,
-    sweepSpools: createSpoolSweep({metadata, spools, clock}),
-    sweepQuarantine: createQuarantineSweep({store, clock}),
-    boundLinks: createLinkBound({metadata, clock}),
     ...wireCare(config, {...parts, ...content, expiry}),
     ingest: ingestInto(parts, content),
     backup: createBackup({metadata, store, backupFolder, coordination, clock}),
@@ -289,7 +286,7 @@ function wireMaintenance(config: Config, parts: WireParts, content: WiredContent
 
 const wireMetrics = (
   {storage, clock, events}: WireParts,
-  {fills}: WiredContent,
+  {fills, damaged}: WiredContent,
   capacity: Capacity,
 ): Metrics =>
   createMetrics(events, {
@@ -297,5 +294,6 @@ const wireMetrics = (
     fillsInFlight: () => fills.inFlight,
     storedBytes: createStoredBytes(storage.metadata, clock),
     freeBytes: () => storage.freeBlobBytes(),
+    damagedLocalBlobs: () => damaged.count,
     cache: () => capacity.measure(),
   });

@@ -17,13 +17,17 @@ export const ping: Handler<undefined> = () => ({
 /** `GET /healthz`: this process answers. It need not be restarted, whatever its disks do. */
 export const getHealth: Handler<undefined> = () => probeAnswer(200, {status: 'alive'});
 
-/** `GET /readyz`: 200 when requests can be served from the store, else 503 with the problems. */
+/**
+ * `GET /readyz`: 200 when requests can be served from the store, else 503 with the problems. Either says how many of the
+ * blobs that were pushed here are known to be bad.
+ */
 export const getReadiness =
   (readiness: Readiness): Handler<undefined> =>
   async () => {
     const problems = await readiness.problems();
-    if (problems.length === 0) return probeAnswer(200, {status: 'ready', problems});
-    return {...probeAnswer(503, {status: 'not ready', problems}), reason: problems.join('; ')};
+    const details = {problems, damagedLocalBlobs: readiness.damagedLocalBlobs()};
+    if (problems.length === 0) return probeAnswer(200, {status: 'ready', ...details});
+    return {...probeAnswer(503, {status: 'not ready', ...details}), reason: problems.join('; ')};
   };
 
 export const getMetrics =

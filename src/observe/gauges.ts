@@ -7,6 +7,8 @@ export interface GaugeSources {
   fillsInFlight(): number;
   storedBytes(): Promise<number>;
   freeBytes(): Promise<number>;
+  /** Blobs that were pushed here and are known to be missing or damaged. */
+  damagedLocalBlobs(): number;
   /** What the disk is used for, and the most that the cache may use; infinite where nothing limits it. */
   cache(): Promise<CacheUsage>;
 }
@@ -45,7 +47,7 @@ function registerCache(registry: Registry, cache: GaugeSources['cache']): void {
 
 export function registerGauges(
   registry: Registry,
-  {version, fillsInFlight, storedBytes, freeBytes, cache}: GaugeSources,
+  {version, fillsInFlight, storedBytes, freeBytes, damagedLocalBlobs, cache}: GaugeSources,
 ): void {
   const registers = [registry];
   new Gauge({
@@ -60,6 +62,14 @@ export function registerGauges(
     registers,
     collect() {
       this.set(fillsInFlight());
+    },
+  });
+  new Gauge({
+    name: 'backref_damaged_local_blobs',
+    help: 'Blobs that were pushed here, are known to be missing or damaged, and were not pushed again since.',
+    registers,
+    collect() {
+      this.set(damagedLocalBlobs());
     },
   });
   const measured = (name: string, help: string, measure: () => Promise<number>) =>

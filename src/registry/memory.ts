@@ -10,6 +10,8 @@ export interface Memory {
   forgetManifest(repository: RepositoryKey, digest: Digest): void;
   blob(digest: Digest): Buffer | undefined;
   keepBlob(digest: Digest, bytes: Buffer): void;
+  /** Call it when the stored bytes are bad. */
+  forgetBlob(digest: Digest): void;
 }
 
 /** What an entry costs beside its content. */
@@ -27,6 +29,7 @@ export function createMemory(maxBytes: number): Memory {
     forgetManifest: (repository, digest) => void manifests?.delete(fullReference(repository, digest)),
     blob: (digest) => blobs?.get(digest),
     keepBlob: (digest, bytes) => void blobs?.set(digest, bytes),
+    forgetBlob: (digest) => void blobs?.delete(digest),
   };
 }
 

@@ -9,6 +9,8 @@ import {createSingleFlight} from './keyed.ts';
 export interface Readiness {
   /** Why it is not ready, each reason in a few words that are safe to publish; empty when it is ready. */
   problems(): Promise<readonly string[]>;
+  /** Blobs that were pushed here and are known to be bad. Everything else can be served: see docs/decisions/0050. */
+  damagedLocalBlobs(): number;
 }
 
 export interface ReadinessParts {
@@ -18,6 +20,7 @@ export interface ReadinessParts {
   /** Bytes left on the disks of blobs and metadata: the smaller number. */
   freeBytes(): Promise<number>;
   isStopping(): boolean;
+  damagedLocalBlobs(): number;
   clock: Clock;
 }
 
@@ -33,6 +36,7 @@ export function createReadiness({
   spools,
   freeBytes,
   isStopping,
+  damagedLocalBlobs,
   clock,
 }: ReadinessParts): Readiness {
   const looks = createSingleFlight<readonly string[]>();
@@ -74,6 +78,7 @@ export function createReadiness({
   }
 
   return {
+    damagedLocalBlobs,
     async problems() {
       if (isStopping()) return ['the server is being stopped'];
       if (last && clock.monotonic() - last.at < RESULT_LIFE_MS) return last.problems;

@@ -124,6 +124,7 @@ test('the metrics with their labels and help texts', async (t) => {
     fillsInFlight: () => 0,
     storedBytes: async () => 0,
     freeBytes: async () => 0,
+    damagedLocalBlobs: () => 0,
     cache: async () => CACHE,
   };
   const metrics = createMetrics(events, {version: '1.2.3', ...levels});

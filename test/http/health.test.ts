@@ -4,7 +4,7 @@ import test from 'ava';
 import {startBackref} from '../support/backref.ts';
 
 const registries = [{url: 'http://127.0.0.1:9'}];
-const READY = {server: 'backref', status: 'ready', problems: []};
+const READY = {server: 'backref', status: 'ready', problems: [], damagedLocalBlobs: 0};
 
 test('/healthz and /readyz answer outside /v2/, whatever registry the request names', async (t) => {
   const {ask} = await startBackref(t, {registries});
@@ -29,7 +29,7 @@ test('without its blob store a server is alive and not ready, until the store is
   const problem = 'the blob store is missing or cannot be read';
   const answer = await ask('/readyz');
   t.is(answer.status, 503);
-  t.deepEqual(answer.json(), {server: 'backref', status: 'not ready', problems: [problem]});
+  t.deepEqual(answer.json(), {...READY, status: 'not ready', problems: [problem]});
   t.is((await ask('/healthz')).status, 200);
   await rename(elsewhere, blobs);
   clock.move(1000);

@@ -24,6 +24,7 @@ async function createStore(t: ExecutionContext, changes: Partial<ReadinessParts>
     spools: createSpools({path: join(folder, 'spool')}),
     freeBytes: async () => FREE_BYTES,
     isStopping: () => false,
+    damagedLocalBlobs: () => 0,
     clock,
     ...changes,
   };

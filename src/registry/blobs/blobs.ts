@@ -15,7 +15,7 @@ import {blobAbsence, type NegativeCache} from '../negative-cache.ts';
 import {storeIfSpace} from '../store-if-space.ts';
 import {type BlobAnswer, type BlobFound, fromFill, fromMemory, fromStore, fromUpstream} from './answer.ts';
 import type {Fill, Fills} from './fills.ts';
-import {type BlobLifecycle, reportCheck} from './lifecycle.ts';
+import type {BlobLifecycle} from './lifecycle.ts';
 import {blobSource, type Source} from './source.ts';
 
 /** dist-spec, Pulling Blobs, and Checking if Content Exists. */
@@ -129,7 +129,7 @@ class CachedBlobs implements Blobs {
       this.#memory.keepBlob(digest, bytes);
       return bytes;
     }
-    reportCheck(this.#events, digest, await this.#lifecycle.check(digest));
+    await this.#lifecycle.check(digest);
     return undefined;
   }
 

@@ -1,7 +1,6 @@
 import type {Clock} from '../../clock.ts';
-import {errorCode, isRefusedByDisk} from '../../error-code.ts';
-import type {Events} from '../../events.ts';
-import {algorithmOf, type Digest, digestOfAll} from '../../oci/digest.ts';
+import {isRefusedByDisk} from '../../error-code.ts';
+import type {Digest} from '../../oci/digest.ts';
 import {type BlobStore, StoreMissing} from '../../storage/blob-store.ts';
 import {
   type Change,
@@ -12,7 +11,10 @@ import {
 } from '../../storage/metadata.ts';
 import type {Spool} from '../../storage/spool.ts';
 import {createKeyedMutex, type KeyedMutex} from '../keyed.ts';
+import type {Memory} from '../memory.ts';
 import type {Space} from '../space.ts';
+import type {DamagedBlobs} from './damaged.ts';
+import {type BlobProblem, type Inspection, inspectBlob, noPace, type ReadingPace} from './inspection.ts';
 
 /** Changes blobs' bytes and their rows together: what is being stored is not removed meanwhile. */
 export interface BlobLifecycle {
@@ -25,14 +27,17 @@ export interface BlobLifecycle {
   publish(digest: Digest, spool: Spool, also?: readonly Change[]): Promise<void>;
   /**
    * The size of a stored blob whose bytes are here. A copy whose bytes the disk has lost is forgotten, with what is left
-   * of them, and fetched again. Row and bytes of a blob that was pushed here stay as they are: a push of the blob repairs
-   * it, and so does restoring a backup.
+   * of them, and fetched again. Row and bytes of a blob that was pushed here stay as they are, and it is reported: a push
+   * of the blob repairs it, and so does restoring a backup.
    * @throws StoreMissing when the whole store is missing, so that nothing is known of any blob
    */
   stored(digest: Digest): Promise<number | undefined>;
+  /** Does what `stored` does, and tells what it found. @throws StoreMissing as well */
+  compare(digest: Digest): Promise<BlobComparison>;
   /**
    * Hashes the stored bytes of a blob. What is bad is set aside: the row of a copy is removed, so that it is fetched
-   * again; a blob that was pushed here is missing until it is pushed again. A row that names a wrong size is corrected.
+   * again; a blob that was pushed here is missing until it is pushed again. Neither is served from memory any more, and
+   * either is reported. A row that names a wrong size is corrected.
    * Only what is still bad when nothing else stores or deletes the blob counts as bad.
    * @throws StoreMissing when the whole store is missing
    */
@@ -46,26 +51,28 @@ export interface BlobLifecycle {
    * fetch it again. @returns whether it did; @throws DiskFull when the disk has no space for the record of it
    */
   evict(digest: Digest): Promise<boolean>;
+  /** Ends a deletion that a process began before it died. @returns whether there was one */
+  endDeletion(digest: Digest): Promise<boolean>;
   /** Removes the bytes of a blob that has no row, as a process that died may have left them. @returns whether it did */
   deleteOrphan(digest: Digest): Promise<boolean>;
 }
 
-/** `missing`: a row without bytes. `damaged`: bytes that do not have the digest. `unreadable`: the disk fails to read them. */
-export type BlobProblem = 'missing' | 'damaged' | 'unreadable';
-
 export type BlobCheck =
-  /** `size` in bytes; `isRecorded` is false when the row named another size. */
-  | {state: 'sound'; size: number; isRecorded: boolean}
-  /** Not stored, or being deleted. */
-  | {state: 'absent'}
+  | Exclude<Inspection, {state: BlobProblem}>
   /** `local` when any repository's link to it is. */
   | {state: BlobProblem; origin: Origin};
+
+/** What a row and the size of its file say. */
+export type BlobComparison =
+  | {state: 'sound'; size: number}
+  | {state: 'absent'}
+  /** The origin is not known while the disk takes no commit. */
+  | {state: 'missing' | 'damaged'; origin: Origin | undefined};
 
 export interface CheckOptions {
   /** Changes nothing. */
   dryRun?: boolean;
-  /** Awaited after each chunk that was read; slows the reading down, or throws to end it. */
-  pace?(bytes: number): Promise<void>;
+  pace?: ReadingPace;
 }
 
 export interface BlobLifecycleParts {
@@ -73,6 +80,8 @@ export interface BlobLifecycleParts {
   metadata: Metadata;
   /** Is told what is stored and deleted. */
   space: Pick<Space, 'changed'>;
+  memory: Pick<Memory, 'forgetBlob'>;
+  damaged: DamagedBlobs;
   clock: Clock;
 }
 
@@ -82,14 +91,18 @@ class StoredBlobs implements BlobLifecycle {
   readonly #store: BlobStore;
   readonly #metadata: Metadata;
   readonly #space: BlobLifecycleParts['space'];
+  readonly #memory: BlobLifecycleParts['memory'];
+  readonly #damaged: DamagedBlobs;
   readonly #clock: Clock;
   readonly #mutex: KeyedMutex = createKeyedMutex();
 
-  constructor({store, metadata, space, clock}: BlobLifecycleParts) {
-    this.#store = store;
-    this.#metadata = metadata;
-    this.#space = space;
-    this.#clock = clock;
+  constructor(parts: BlobLifecycleParts) {
+    this.#store = parts.store;
+    this.#metadata = parts.metadata;
+    this.#space = parts.space;
+    this.#memory = parts.memory;
+    this.#damaged = parts.damaged;
+    this.#clock = parts.clock;
   }
 
   publish(digest: Digest, spool: Spool, also: readonly Change[] = []): Promise<void> {
@@ -107,33 +120,43 @@ class StoredBlobs implements BlobLifecycle {
         await this.#removeUnrecorded(digest).catch(() => {});
         throw error;
       }
+      this.#damaged.isSettled(digest);
       this.#space.changed(digest, before, put.size);
     });
   }
 
   async stored(digest: Digest): Promise<number | undefined> {
+    const found = await this.compare(digest);
+    return found.state === 'sound' ? found.size : undefined;
+  }
+
+  async compare(digest: Digest): Promise<BlobComparison> {
     const found = await this.#look(digest);
-    if (found === 'absent') return undefined;
-    if (found !== 'lost') return found.size;
+    if (found.state === 'absent' || found.state === 'sound') return found;
     // Looked at again under the mutex: the blob may have been deleted or stored again meanwhile.
     return this.#mutex.run(digest, async () => {
       const now = await this.#look(digest);
-      if (typeof now === 'object') return now.size;
-      if (now === 'lost') await this.#removeCopy(digest);
-      return undefined;
+      if (now.state === 'absent' || now.state === 'sound') return now;
+      const origin = await this.#removeCopy(digest);
+      if (origin === 'local') this.#report(digest, now.state, origin);
+      return {...now, origin};
     });
   }
 
   async check(digest: Digest, {dryRun = false, pace = noPace}: CheckOptions = {}): Promise<BlobCheck> {
     // Reading takes long. A push of the blob does not wait for it.
     const first = await this.#inspect(digest, pace);
+    if (first.state === 'sound') this.#damaged.isSettled(digest);
     if (first.state === 'sound' && first.isRecorded) return first;
     return this.#mutex.run(digest, async () => {
       const found = await this.#inspect(digest, noPace);
       const {state} = found;
       if (state === 'absent') return {state};
       if (state !== 'sound') {
-        return {state, origin: dryRun ? await this.#originOf(digest) : await this.#setAside(digest, state)};
+        const origin = dryRun ? await this.#originOf(digest) : await this.#setAside(digest, state);
+        if (dryRun) this.#damaged.found(digest, state, origin);
+        else this.#report(digest, state, origin);
+        return {state, origin};
       }
       if (!found.isRecorded && !dryRun) await this.#correctSize(digest, found.size);
       return found;
@@ -155,6 +178,14 @@ class StoredBlobs implements BlobLifecycle {
     return this.#remove(digest, {type: 'blob.unneeded', digest});
   }
 
+  endDeletion(digest: Digest): Promise<boolean> {
+    return this.#mutex.run(digest, async () => {
+      const marked = await this.#isMarked(digest);
+      if (marked) await this.#removeMarked(digest);
+      return marked;
+    });
+  }
+
   deleteOrphan(digest: Digest): Promise<boolean> {
     return this.#mutex.run(digest, () => this.#removeUnrecorded(digest));
   }
@@ -170,12 +201,21 @@ class StoredBlobs implements BlobLifecycle {
     });
   }
 
-  /** Compares the row with what the disk has. */
-  async #look(digest: Digest): Promise<'absent' | 'lost' | {size: number}> {
+  /** What is bad is not served from memory either, as the report says. */
+  #report(digest: Digest, problem: BlobProblem, origin: Origin): void {
+    this.#memory.forgetBlob(digest);
+    this.#damaged.found(digest, problem, origin);
+  }
+
+  /** Compares the row with the size of the file. */
+  async #look(digest: Digest): Promise<Look> {
     const record = await this.#metadata.blob(digest);
-    if (record?.state !== 'ready') return 'absent';
+    if (record?.state !== 'ready') return {state: 'absent'};
     const {size} = record;
-    return (await this.#store.stat(digest))?.size === size ? {size} : 'lost';
+    const found = await this.#store.stat(digest);
+    if (found?.size !== size) return {state: found ? 'damaged' : 'missing'};
+    this.#damaged.isThere(digest);
+    return {state: 'sound', size};
   }
 
   async #isMarked(digest: Digest): Promise<boolean> {
@@ -186,23 +226,12 @@ class StoredBlobs implements BlobLifecycle {
     const size = (await this.#metadata.blob(digest))?.size;
     await this.#store.delete(digest);
     await this.#metadata.commit([{type: 'blob.delete', digest}]);
+    this.#damaged.isSettled(digest);
     this.#space.changed(digest, size, undefined);
   }
 
-  async #inspect(digest: Digest, pace: Pace): Promise<Inspection> {
-    const record = await this.#metadata.blob(digest);
-    if (record?.state !== 'ready') return {state: 'absent'};
-    const found = await this.#store.stat(digest);
-    if (!found) return {state: 'missing'};
-    try {
-      const actual = await digestOfAll(paced(this.#store.open(digest), pace), algorithmOf(digest));
-      if (actual !== digest) return {state: 'damaged'};
-    } catch (error) {
-      if (errorCode(error) === 'ENOENT') return {state: 'missing'};
-      if (UNREADABLE.has(errorCode(error))) return {state: 'unreadable'};
-      throw error;
-    }
-    return {state: 'sound', size: found.size, isRecorded: found.size === record.size};
+  #inspect(digest: Digest, pace: ReadingPace): Promise<Inspection> {
+    return inspectBlob({store: this.#store, metadata: this.#metadata}, digest, pace);
   }
 
   async #correctSize(digest: Digest, size: number): Promise<void> {
@@ -227,15 +256,18 @@ class StoredBlobs implements BlobLifecycle {
   /**
    * Removes a damaged copy of what an upstream has. When the disk takes no commit, row and bytes stay: the row is right
    * again once the blob is fetched again.
+   * @returns `local` when it is no copy, and stays; undefined when the disk took no commit that would tell
    */
-  async #removeCopy(digest: Digest): Promise<void> {
+  async #removeCopy(digest: Digest): Promise<Origin | undefined> {
+    let origin: Origin | undefined;
     try {
       const size = (await this.#metadata.blob(digest))?.size;
       const forgotten = await this.#metadata.commit(
         [{type: 'blob.delete', digest}],
         [{type: 'blob.evictable', digest}],
       );
-      if (!forgotten) return;
+      origin = forgotten ? 'upstream' : 'local';
+      if (!forgotten) return origin;
       this.#space.changed(digest, size, undefined);
       await this.#store.setAside(digest, 'upstream').catch((error: unknown) => {
         if (error instanceof StoreMissing) throw error;
@@ -246,6 +278,7 @@ class StoredBlobs implements BlobLifecycle {
       // Garbage collection removes bytes without a row from a disk that is read-only now.
       if (!(error instanceof DiskFull || isRefusedByDisk(error))) throw error;
     }
+    return origin;
   }
 
   /** Bytes without a row are never found, and would take up space that a full disk needs. */
@@ -256,24 +289,4 @@ class StoredBlobs implements BlobLifecycle {
   }
 }
 
-type Pace = NonNullable<CheckOptions['pace']>;
-
-type Inspection = Exclude<BlobCheck, {origin: Origin}> | {state: BlobProblem};
-
-/** How file systems report bytes that the disk fails to read, or that do not match their checksum. */
-const UNREADABLE: ReadonlySet<unknown> = new Set(['EIO', 'EBADMSG', 'EUCLEAN']);
-
-const noPace: Pace = async () => {};
-
-async function* paced(chunks: AsyncIterable<Uint8Array>, pace: Pace): AsyncGenerator<Uint8Array, void> {
-  for await (const chunk of chunks) {
-    yield chunk;
-    await pace(chunk.length);
-  }
-}
-
-/** Emits the event of a blob that was found bad. */
-export function reportCheck(events: Events, digest: Digest, check: BlobCheck): void {
-  if (check.state === 'sound' || check.state === 'absent') return;
-  events.emit('blob.damaged', {digest, origin: check.origin, problem: check.state});
-}
+type Look = Exclude<BlobComparison, {origin: unknown}> | {state: 'missing' | 'damaged'};

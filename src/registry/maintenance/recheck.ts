@@ -3,7 +3,8 @@ import type {Events} from '../../events.ts';
 import {algorithmOf, type Digest, digestOf} from '../../oci/digest.ts';
 import type {Claim} from '../../storage/coordination.ts';
 import {fullName, type LinkedManifest, type Origin} from '../../storage/metadata.ts';
-import {type BlobLifecycle, type BlobProblem, type CheckOptions, reportCheck} from '../blobs/lifecycle.ts';
+import type {BlobProblem} from '../blobs/inspection.ts';
+import type {BlobLifecycle, CheckOptions} from '../blobs/lifecycle.ts';
 import type {Memory} from '../memory.ts';
 
 /** Stored content that does not have its digest, or is not there. */
@@ -77,8 +78,7 @@ export class Recheck {
 
   /** @param pace see `CheckOptions` */
   async blob(digest: Digest, pace: CheckOptions['pace']): Promise<void> {
-    const {lifecycle, events} = this.#parts;
-    const check = await lifecycle.check(digest, {dryRun: this.#dryRun, ...(pace ? {pace} : {})});
+    const check = await this.#parts.lifecycle.check(digest, {dryRun: this.#dryRun, ...(pace ? {pace} : {})});
     if (check.state === 'absent') return;
     this.result.blobs += 1;
     if (check.state === 'sound') {
@@ -86,7 +86,6 @@ export class Recheck {
       if (!check.isRecorded) this.result.sizes += 1;
       return;
     }
-    reportCheck(events, digest, check);
     this.#list({kind: 'blob', digest, origin: check.origin, problem: check.state});
   }
 

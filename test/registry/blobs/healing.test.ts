@@ -152,3 +152,25 @@ test('a damaged blob is reported', async (t) => {
   await get(`blobs/${content.digest}`);
   t.deepEqual(damaged, [content.digest]);
 });
+
+test('a small pushed blob that a check finds bad is not served from memory, and probes and metrics show it', async (t) => {
+  const proxy = await startBackref(t, HOSTED);
+  const content = randomBlob(500);
+  const {blob, get} = pusherTo(proxy, 'team/app');
+  await blob(content);
+  t.is((await get(`blobs/${content.digest}`)).status, 200);
+  await flipByte(proxy, content);
+  const commands = await proxy.server.commands();
+  await commands.verify({dryRun: false, signal: new AbortController().signal, progress: () => {}});
+  t.is((await get(`blobs/${content.digest}`)).status, 404);
+  const shown = async () => [
+    (await proxy.ask('/readyz')).json(),
+    /^backref_damaged_local_blobs \d+$/m.exec((await proxy.ask('/metrics')).body.toString())?.[0],
+  ];
+  const ready = {server: 'backref', status: 'ready', problems: []};
+  t.deepEqual(await shown(), [{...ready, damagedLocalBlobs: 1}, 'backref_damaged_local_blobs 1']);
+
+  await blob(content);
+  t.is((await get(`blobs/${content.digest}`)).status, 200);
+  t.deepEqual(await shown(), [{...ready, damagedLocalBlobs: 0}, 'backref_damaged_local_blobs 0']);
+});

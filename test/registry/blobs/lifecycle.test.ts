@@ -1,9 +1,12 @@
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
 import {systemClock} from '../../../src/clock.ts';
+import {createEvents, type EventMap} from '../../../src/events.ts';
 import {digestOf} from '../../../src/oci/digest.ts';
 import {parseName} from '../../../src/oci/name.ts';
+import {createDamagedBlobs} from '../../../src/registry/blobs/damaged.ts';
 import {createBlobLifecycle} from '../../../src/registry/blobs/lifecycle.ts';
+import {createMemory} from '../../../src/registry/memory.ts';
 import {UNLIMITED} from '../../../src/registry/space.ts';
 import type {BlobStore} from '../../../src/storage/blob-store.ts';
 import {createFsBlobStore} from '../../../src/storage/fs/blob-store.ts';
@@ -23,10 +26,17 @@ async function setUp(t: ExecutionContext, replaced: Replacements = {}) {
   t.teardown(() => metadata.close());
   const store = createFsBlobStore({path: join(folder, 'blobs'), metadata});
   const spools = createSpools({path: join(folder, 'spool')});
+  const events = createEvents();
+  const reports: EventMap['blob.damaged'][0][] = [];
+  events.on('blob.damaged', (report) => void reports.push(report));
+  const memory = createMemory(2 ** 20);
+  const damaged = createDamagedBlobs(events);
   const lifecycle = createBlobLifecycle({
     store: replaced.store?.(store) ?? store,
     metadata: replaced.metadata?.(metadata) ?? metadata,
     space: UNLIMITED,
+    memory,
+    damaged,
     clock: systemClock,
   });
   async function keep(bytes: Buffer): Promise<void> {
@@ -35,7 +45,7 @@ async function setUp(t: ExecutionContext, replaced: Replacements = {}) {
     await spool.append(bytes);
     await lifecycle.publish(digest, spool).finally(() => spool.discard());
   }
-  return {metadata, store, spools, lifecycle, keep};
+  return {metadata, store, spools, memory, damaged, reports, lifecycle, keep};
 }
 
 const bytes = Buffer.from('all of it');
@@ -214,4 +224,98 @@ test('an eviction that a process began is ended by the next one', async (t) => {
   t.true(await lifecycle.evict(digest));
   t.is(await metadata.blob(digest), undefined);
   t.is(await store.stat(digest), undefined);
+});
+
+const hosted = {registry: 'hosted.test', name: parseName('team/app')};
+const pushed = {
+  type: 'blob.link',
+  repository: hosted,
+  digest,
+  size: bytes.length,
+  origin: 'local',
+  at: 1,
+} as const;
+const missing = {digest, origin: 'local', problem: 'missing'} as const;
+
+test('a pushed blob that the disk has lost is reported once, and counts until it is pushed again', async (t) => {
+  const {metadata, store, damaged, reports, lifecycle, keep} = await setUp(t);
+  await keep(bytes);
+  await metadata.commit([pushed]);
+  await store.delete(digest);
+  for (let reads = 0; reads < 3; reads++) t.is(await lifecycle.stored(digest), undefined);
+  t.like(await lifecycle.check(digest), {state: 'missing', origin: 'local'});
+  t.deepEqual(reports, [missing]);
+  t.is(damaged.count, 1);
+
+  await keep(bytes);
+  t.is(damaged.count, 0);
+  await store.delete(digest);
+  await lifecycle.stored(digest);
+  t.deepEqual(reports, [missing, missing], 'what is lost again is reported again');
+});
+
+test('a pushed blob no longer counts as bad when its file is back, or when it is deleted', async (t) => {
+  const {metadata, store, spools, damaged, lifecycle, keep} = await setUp(t);
+  await keep(bytes);
+  await metadata.commit([pushed]);
+  await store.delete(digest);
+  await lifecycle.stored(digest);
+  const spool = await spools.open(digest);
+  await spool.append(bytes);
+  await store.publish(digest, spool);
+  t.is(await lifecycle.stored(digest), bytes.length);
+  t.is(damaged.count, 0);
+
+  await store.delete(digest);
+  await lifecycle.stored(digest);
+  t.is(damaged.count, 1);
+  await metadata.commit([{type: 'blob.unlink', repository: hosted, digest}]);
+  t.true(await lifecycle.delete(digest));
+  t.is(damaged.count, 0);
+});
+
+test('a damaged blob still counts when only the size of its file is right, until a check finds it sound', async (t) => {
+  let flip = true;
+  const {metadata, damaged, lifecycle, keep} = await setUp(t, {
+    store: (real) => ({
+      ...real,
+      open: (...asked) =>
+        flip
+          ? (async function* () {
+              yield Buffer.alloc(bytes.length);
+            })()
+          : real.open(...asked),
+    }),
+  });
+  await keep(bytes);
+  await metadata.commit([pushed]);
+  await lifecycle.check(digest, {dryRun: true});
+  t.is(await lifecycle.stored(digest), bytes.length);
+  t.is(damaged.count, 1);
+  flip = false;
+  t.like(await lifecycle.check(digest), {state: 'sound'});
+  t.is(damaged.count, 0);
+});
+
+test('what a check finds bad is forgotten in memory too, unless it changes nothing', async (t) => {
+  const {metadata, store, memory, lifecycle, keep} = await setUp(t);
+  await keep(bytes);
+  await metadata.commit([pushed]);
+  memory.keepBlob(digest, bytes);
+  await store.delete(digest);
+  await lifecycle.check(digest, {dryRun: true});
+  t.deepEqual(memory.blob(digest), bytes);
+  await lifecycle.check(digest);
+  t.is(memory.blob(digest), undefined);
+});
+
+test('a deletion that a process began is ended, and nothing else is deleted', async (t) => {
+  const {metadata, store, lifecycle, keep} = await setUp(t);
+  await keep(bytes);
+  t.false(await lifecycle.endDeletion(digest));
+  t.truthy(await store.stat(digest));
+  await metadata.commit([{type: 'blob.deleting', digest}]);
+  t.true(await lifecycle.endDeletion(digest));
+  t.is(await store.stat(digest), undefined);
+  t.is(await metadata.blob(digest), undefined);
 });

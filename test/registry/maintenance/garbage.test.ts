@@ -4,6 +4,7 @@ import test, {type ExecutionContext} from 'ava';
 import {createEvents} from '../../../src/events.ts';
 import {algorithmOf, type Digest, digestOf} from '../../../src/oci/digest.ts';
 import {parseName, type Tag} from '../../../src/oci/name.ts';
+import {createDamagedBlobs} from '../../../src/registry/blobs/damaged.ts';
 import {createBlobLifecycle} from '../../../src/registry/blobs/lifecycle.ts';
 import {createGarbage, type GarbageProgress} from '../../../src/registry/maintenance/garbage.ts';
 import {createMemory} from '../../../src/registry/memory.ts';
@@ -27,8 +28,9 @@ async function setUp(t: ExecutionContext) {
   const store = createFsBlobStore({path: join(folder, 'blobs'), metadata});
   const spools = createSpools({path: join(folder, 'spool')});
   const clock = createMovableClock();
-  const lifecycle = createBlobLifecycle({store, metadata, space: UNLIMITED, clock});
   const memory = createMemory(2 ** 20);
+  const damaged = createDamagedBlobs(createEvents());
+  const lifecycle = createBlobLifecycle({store, metadata, space: UNLIMITED, memory, damaged, clock});
   const expired: number[] = [];
   /** Uploads expire at once, unless a test sets what is waited for. */
   const expiry: {end: Promise<void> | undefined} = {end: undefined};

@@ -2,10 +2,12 @@ import {writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
 import {systemClock} from '../../../src/clock.ts';
+import {createEvents} from '../../../src/events.ts';
 import {type Digest, digestOf, encodedOf} from '../../../src/oci/digest.ts';
 import {OCI_MANIFEST} from '../../../src/oci/media-type.ts';
 import {parseName, parseReference} from '../../../src/oci/name.ts';
 import {createUploadId} from '../../../src/oci/upload.ts';
+import {createDamagedBlobs} from '../../../src/registry/blobs/damaged.ts';
 import {createBlobLifecycle} from '../../../src/registry/blobs/lifecycle.ts';
 import {createIngest, type IngestParts} from '../../../src/registry/maintenance/ingest.ts';
 import {createMemory} from '../../../src/registry/memory.ts';
@@ -31,7 +33,16 @@ async function setUp(
   t.teardown(() => metadata.close());
   const spools = createSpools({path: join(folder, 'spool')});
   const store = createFsBlobStore({path: join(folder, 'blobs'), metadata});
-  const lifecycle = createBlobLifecycle({store, metadata, space: UNLIMITED, clock: systemClock});
+  const memory = createMemory(0);
+  const damaged = createDamagedBlobs(createEvents());
+  const lifecycle = createBlobLifecycle({
+    store,
+    metadata,
+    space: UNLIMITED,
+    memory,
+    damaged,
+    clock: systemClock,
+  });
   const stage = async (content: Buffer) => {
     const spool = await spools.open(createUploadId());
     await spool.append(content);
@@ -42,7 +53,7 @@ async function setUp(
     metadata,
     spools,
     lifecycle,
-    memory: createMemory(0),
+    memory,
     clock: systemClock,
     tags: tags({metadata}),
   };
