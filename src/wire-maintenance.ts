@@ -4,7 +4,7 @@ import type {Events} from './events.ts';
 import type {DamagedBlobs} from './registry/blobs/damaged.ts';
 import type {BlobLifecycle} from './registry/blobs/lifecycle.ts';
 import {createBlobWatch} from './registry/maintenance/blob-watch.ts';
-import {type Capacity, createCapacity} from './registry/maintenance/capacity.ts';
+import {type Capacity, type CapacityParts, createCapacity} from './registry/maintenance/capacity.ts';
 import type {RootEvictionParts} from './registry/maintenance/evict-root.ts';
 import {createEvictor, type Evictor} from './registry/maintenance/evictor.ts';
 import {createQuarantineSweep, createSpoolSweep, type UploadExpiry} from './registry/maintenance/expiry.ts';
@@ -21,7 +21,7 @@ import type {Storage} from './storage/open.ts';
 export function wireCapacity(
   {cache: limits}: Pick<Config, 'cache'>,
   {storage: {metadata, store, spools, disk}, clock}: {storage: Storage; clock: Clock},
-  makeRoom: (bytes: number) => Promise<void>,
+  makeRoom: CapacityParts['makeRoom'],
 ): Capacity {
   return createCapacity({limits, metadata, store, spools, disk, makeRoom, clock});
 }

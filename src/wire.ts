@@ -73,7 +73,9 @@ export interface Wired {
  * Nothing happens until one of them is called.
  */
 export function wire(config: Config, parts: WireParts): Wired {
-  const capacity = wireCapacity(config, parts, (bytes) => maintenance.evictor.makeRoom(bytes));
+  const capacity = wireCapacity(config, parts, (bytes, waiting) =>
+    maintenance.evictor.makeRoom(bytes, waiting),
+  );
   const content = wireContent(config, parts, capacity, (arrival) => referrers.prefetch.arrived(arrival));
   const referrers = wireReferrers(parts, content);
   const push = wirePush(parts, content, referrers);

@@ -53,8 +53,11 @@ export interface CapacityParts {
   store: BlobStore;
   spools: Spools;
   disk: Disk;
-  /** Evicts until so many more bytes have room, as far as that is possible. 0: down to the low watermark. */
-  makeRoom(bytes: number): Promise<void>;
+  /**
+   * Evicts until so many more bytes have room, as far as that is possible. 0: down to the low watermark.
+   * @param waiting aborted when nobody waits for them any more
+   */
+  makeRoom(bytes: number, waiting?: AbortSignal): Promise<void>;
   clock: Clock;
 }
 
@@ -214,8 +217,10 @@ class DiskCapacity implements Capacity {
     this.#disk = await unlessFailing(this.#parts.disk.measure());
   }
 
-  #makeRoom(bytes: number): Promise<void> {
-    return waitAtMost(ROOM_TIMEOUT_MS, this.#parts.makeRoom(bytes), this.#parts.clock);
+  async #makeRoom(bytes: number): Promise<void> {
+    const waiting = new AbortController();
+    await waitAtMost(ROOM_TIMEOUT_MS, this.#parts.makeRoom(bytes, waiting.signal), this.#parts.clock);
+    waiting.abort();
   }
 
   #evictAboveHigh(): void {

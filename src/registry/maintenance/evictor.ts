@@ -18,8 +18,9 @@ export interface Evictor {
   /**
    * Evicts until so many bytes more have room below the limit, or, where the cache is above the high watermark, down to
    * the low one. Resolves when that is done, or cannot be.
+   * @param waiting aborted when nobody waits for these bytes any more: then they do not count
    */
-  makeRoom(bytes: number): Promise<void>;
+  makeRoom(bytes: number, waiting?: AbortSignal): Promise<void>;
   /** Measures the disk, counts what is stored now and then, and evicts above the high watermark. */
   step(signal: AbortSignal): Promise<void>;
   /** Evicts one root; hold `claimCollection` meanwhile. As `RootEviction.evict`. */
@@ -59,8 +60,8 @@ class CacheEvictor implements Evictor {
   readonly #roots: RootEviction;
   readonly #stopping = new AbortController();
   #round: Promise<void> | undefined;
-  /** What those who wait for the round need, in bytes. */
-  #wanted = 0;
+  /** What each of those who wait for the round needs. */
+  readonly #wanted = new Set<{bytes: number}>();
   /** No round begins before, by the monotonic clock. */
   #pausedUntil = 0;
   /** It was said that what is kept fills the cache. */
@@ -72,11 +73,13 @@ class CacheEvictor implements Evictor {
     this.#roots = new RootEviction(parts);
   }
 
-  makeRoom(bytes: number): Promise<void> {
+  makeRoom(bytes: number, waiting?: AbortSignal): Promise<void> {
     const {clock, events} = this.#parts;
     const isPaused = this.#round === undefined && clock.monotonic() < this.#pausedUntil;
     if (isPaused || this.#stopping.signal.aborted) return Promise.resolve();
-    this.#wanted += bytes;
+    const wanted = {bytes};
+    this.#wanted.add(wanted);
+    waiting?.addEventListener('abort', () => this.#wanted.delete(wanted), {once: true});
     this.#round ??= this.#run()
       .catch((error: unknown) => {
         if (this.#stopping.signal.aborted) return;
@@ -85,7 +88,7 @@ class CacheEvictor implements Evictor {
       })
       .finally(() => {
         this.#round = undefined;
-        this.#wanted = 0;
+        this.#wanted.clear();
       });
     return this.#round;
   }
@@ -119,7 +122,7 @@ class CacheEvictor implements Evictor {
     const claim = await claimCollection(coordination, this.#stopping.signal);
     try {
       const {used, high, limit} = await capacity.measure();
-      if (used <= high && used + this.#wanted <= limit) return;
+      if (used <= high && used + this.#wantedBytes() <= limit) return;
       await this.#evictImages(claim);
       if (this.#excess() > 0) this.#pausedUntil = clock.monotonic() + PAUSE_MS;
     } finally {
@@ -127,10 +130,16 @@ class CacheEvictor implements Evictor {
     }
   }
 
+  #wantedBytes(): number {
+    let sum = 0;
+    for (const {bytes} of this.#wanted) sum += bytes;
+    return sum;
+  }
+
   /** The bytes that are still to go. */
   #excess(): number {
     const {used, low, limit} = this.#parts.capacity.usage();
-    return used - Math.max(0, Math.min(low, limit - this.#wanted));
+    return used - Math.max(0, Math.min(low, limit - this.#wantedBytes()));
   }
 
   async #evictImages(claim: Claim): Promise<void> {

@@ -237,6 +237,12 @@ test('what is pushed is refused by the disk alone', async (t) => {
     message: /the disk has no room/,
   });
   pushed.release();
+  await t.throwsAsync(
+    capacity.reservePushed(310 * KIB, nothing),
+    {instanceOf: NoRoom},
+    'there are no copies',
+  );
+  capacity.changed(randomBlob(20).digest, undefined, 20 * KIB);
   await t.notThrowsAsync(capacity.reservePushed(310 * KIB, nothing));
 });
 

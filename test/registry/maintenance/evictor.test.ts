@@ -7,6 +7,7 @@ import type {Digest} from '../../../src/oci/digest.ts';
 import {readManifest} from '../../../src/oci/manifest.ts';
 import {parseName, parseTag} from '../../../src/oci/name.ts';
 import {edgeOf} from '../../../src/oci/referrers.ts';
+import {claimCollection} from '../../../src/registry/maintenance/garbage.ts';
 import {takeInventory} from '../../../src/registry/maintenance/inventory.ts';
 import {NoRoom} from '../../../src/registry/space.ts';
 import {manifestPut} from '../../../src/registry/stored-manifest.ts';
@@ -250,6 +251,20 @@ test('a download that needs room has it made, and is refused where what is left 
   );
   room.release();
   await t.notThrowsAsync(content.space.reserve(LAYER, () => 0));
+});
+
+test('nothing is evicted for a download that no longer waits for room', async (t) => {
+  const {image, evictor, isLinked, storage} = await setUp(t, {layers: 4});
+  const images = [await image('library/app', '1'), await image('library/app', '2')];
+  await evictor.step(signal);
+  const [gone, waiting] = [new AbortController(), new AbortController()];
+  const claim = await claimCollection(storage.claims, signal);
+  const round = evictor.makeRoom(3 * LAYER, gone.signal);
+  evictor.makeRoom(LAYER, waiting.signal);
+  gone.abort();
+  await claim.release();
+  await round;
+  t.deepEqual(await Promise.all(images.map(isLinked)), [true, true]);
 });
 
 test('an image that is used between the inventory and its turn stays', async (t) => {
