@@ -27,10 +27,13 @@ const USES_OF_CACHE = ['blobs', 'spools', 'quarantine', 'database', 'reserved'] 
 
 function registerCache(registry: Registry, cache: GaugeSources['cache']): void {
   const registers = [registry];
-  const limit = new Gauge({
+  new Gauge({
     name: 'backref_cache_limit_bytes',
     help: 'The most that the cache may use, by cache.maxSize and cache.minFree.',
     registers,
+    async collect() {
+      this.set((await cache()).limit);
+    },
   });
   new Gauge({
     name: 'backref_cache_bytes',
@@ -40,7 +43,6 @@ function registerCache(registry: Registry, cache: GaugeSources['cache']): void {
     async collect() {
       const usage = await cache();
       for (const kind of USES_OF_CACHE) this.set({kind}, usage[kind]);
-      limit.set(usage.limit);
     },
   });
 }

@@ -1,5 +1,7 @@
 import {once} from 'node:events';
 import test from 'ava';
+import {createEvents} from '../../src/events.ts';
+import {createMetrics} from '../../src/observe/metrics.ts';
 import {type Backref, startBackref} from '../support/backref.ts';
 import {blobAnswer, headAnswer, imageManifest, manifestAnswer, randomBlob} from '../support/content.ts';
 import {descriptorOf, listAnswer, referrerOf} from '../support/referrers.ts';
@@ -227,4 +229,17 @@ test('a redirect host has the label other, unless it is configured', async (t) =
     );
     t.deepEqual(hosts.sort(), [upstream.host, label].sort());
   }
+});
+
+test('the first answer has the limit of the cache', async (t) => {
+  const usage = {blobs: 1, spools: 2, quarantine: 3, database: 4, reserved: 5, limit: 6};
+  const metrics = createMetrics(createEvents(), {
+    version: '1.2.3',
+    fillsInFlight: () => 0,
+    storedBytes: async () => 0,
+    freeBytes: async () => 0,
+    cache: async () => usage,
+    damagedLocalBlobs: () => 0,
+  });
+  t.regex(await metrics.text(), /^backref_cache_limit_bytes 6$/m);
 });
