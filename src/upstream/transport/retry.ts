@@ -52,11 +52,17 @@ const isTransient = (status: number, method: Method): boolean =>
   TRANSIENT_STATUSES.has(status) || (status === 500 && isRead(method));
 
 /** RFC 9110, section 9.2.1: a safe method, which changes nothing however often it is sent. */
-export const isRead = (method: Method): boolean => method === 'GET' || method === 'HEAD';
+const isRead = (method: Method): boolean => method === 'GET' || method === 'HEAD';
 
-/** Whether the same request may be answered well at once or soon. */
-const isPassing = (error: unknown): boolean =>
-  error instanceof SpoiledAnswer || (error instanceof ConnectionFault && error.transient);
+/**
+ * Whether the same request may be answered well at once or soon. After an answer that cannot be understood it is unknown
+ * what became of a write.
+ */
+function isPassing(error: unknown, method: Method): boolean {
+  if (error instanceof SpoiledAnswer) return isRead(method);
+  if (!(error instanceof ConnectionFault && error.transient)) return false;
+  return error.kind !== 'protocol' || isRead(method);
+}
 
 /** The attempts of one call, which are limited together: those until a response, and those after a spoiled one. */
 export class Attempts {
@@ -78,7 +84,7 @@ export class Attempts {
     for (;;) {
       this.#made += 1;
       const outcome = await send().catch((error: unknown) => {
-        if (isPassing(error)) return {error};
+        if (isPassing(error, this.#method)) return {error};
         throw error;
       });
       const delay = 'error' in outcome ? this.#delay(budget) : this.#delay(budget, outcome);
@@ -97,7 +103,7 @@ export class Attempts {
    * @throws the failure itself when it would be the same again, or nothing is left for another attempt
    */
   async again(failure: unknown, budget: Budget, stopping?: AbortSignal): Promise<void> {
-    const delay = isRead(this.#method) && isPassing(failure) ? this.#delay(budget) : undefined;
+    const delay = isRead(this.#method) && isPassing(failure, this.#method) ? this.#delay(budget) : undefined;
     if (delay === undefined) throw failure;
     await sleep(this.#clock, delay, stopping);
   }

@@ -119,6 +119,20 @@ test('an invalid HTTP response is a protocol failure', async (t) => {
   t.is((await failureOf(client.headManifest(repository, latest, caller))).kind, 'protocol');
 });
 
+test('a write is not repeated after an answer that cannot be understood: it may have been done', async (t) => {
+  let connections = 0;
+  const server = createTcpServer((socket) => {
+    connections += 1;
+    socket.on('error', () => undefined).end('SSH-2.0-OpenSSH\r\n');
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => void server.close());
+  const {client} = createClient(t, `http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  t.is((await failureOf(client.beginUpload(repository, {}, caller))).kind, 'protocol');
+  t.is(connections, 1);
+});
+
 test('HTTP_PROXY is used for plain http', async (t) => {
   const proxy = await createProxy(t);
   const {client} = createClient(t, 'http://registry.invalid', {}, {env: {HTTP_PROXY: proxy.url}});
