@@ -52,6 +52,14 @@ export class TooManyDescriptors extends Error {
   override readonly name = 'TooManyDescriptors';
 }
 
+/** @throws TooManyDescriptors when an image names more manifests and blobs than are looked at, or fetched */
+export function requireFewDescriptors(count: number): void {
+  if (count > MAX_DESCRIPTORS)
+    throw new TooManyDescriptors(
+      `names more than ${MAX_DESCRIPTORS} manifests and blobs, which is more than is looked at`,
+    );
+}
+
 /**
  * Finds what a pull, and then a verification, of one image would miss with the upstream gone. Asks no upstream.
  * @param platforms that have to be whole, such as `linux/arm64`; empty: of an index, one platform is enough
@@ -143,7 +151,12 @@ class ImageCheck {
   async #lacks(record: ManifestRecord, depth: number): Promise<MissingContent[]> {
     const missing = await this.#lacksBlobs(record, 'pull');
     const children = platformsIn(record);
-    if (children.length === 0 || depth > MAX_DEPTH) return missing;
+    if (children.length === 0) return missing;
+    if (depth > MAX_DEPTH) {
+      throw new TooManyDescriptors(
+        `nests indexes more than ${MAX_DEPTH} deep, which is more than is looked at`,
+      );
+    }
     let least: {child: PlatformManifest; missing: MissingContent[]} | undefined;
     for (const child of children) {
       const ofChild = await this.#lacksOf(child, depth + 1);
@@ -166,11 +179,7 @@ class ImageCheck {
   ): Promise<MissingContent[]> {
     const references = await this.#parts.metadata.references(digest);
     this.#descriptors += references.length;
-    if (this.#descriptors > MAX_DESCRIPTORS) {
-      throw new TooManyDescriptors(
-        `names more than ${MAX_DESCRIPTORS} manifests and blobs, which is more than is looked at`,
-      );
-    }
+    requireFewDescriptors(this.#descriptors);
     const blobs = new Map(references.flatMap((each) => (each.kind === 'blob' ? [[each.digest, each]] : [])));
     const missing: MissingContent[] = [];
     for (const {digest, size} of blobs.values()) {

@@ -14,6 +14,7 @@ import type {CacheReport} from '../freshness.ts';
 import type {NamedImage} from '../image-name.ts';
 import type {ManifestAnswer, Manifests} from '../manifests/manifests.ts';
 import type {AttachedManifests} from '../referrers/attached.ts';
+import {requireFewDescriptors, TooManyDescriptors} from './image-check.ts';
 
 /** What was fetched of an image, or was here. */
 export interface FetchedImage {
@@ -66,6 +67,7 @@ export class ImageFetch {
   readonly #here = new Set<Digest>();
   readonly #running = new Map<Digest, Fill>();
   #digest: Digest | undefined;
+  #descriptors = 0;
 
   constructor(parts: ImageFetchParts, image: NamedImage, options: ImageFetchOptions) {
     this.#parts = parts;
@@ -73,7 +75,7 @@ export class ImageFetch {
     this.#options = options;
   }
 
-  /** @throws OciError when the image itself cannot be had; the signal's reason */
+  /** @throws OciError when the image itself cannot be had; TooManyDescriptors; the signal's reason */
   async run(): Promise<FetchedImage & {digest: Digest}> {
     const {platforms, referrers, signal} = this.#options;
     const root = await this.#manifest(this.#image.reference);
@@ -156,8 +158,11 @@ export class ImageFetch {
   }
 
   #need({digest, bytes}: Pick<ManifestRecord, 'digest' | 'bytes'>): void {
+    const {blobs, manifests} = readManifest(bytes);
+    this.#descriptors += blobs.length + manifests.length;
+    requireFewDescriptors(this.#descriptors);
     this.#visited.add(digest);
-    for (const blob of readManifest(bytes).blobs) this.#blobs.set(blob.digest, blob.size);
+    for (const blob of blobs) this.#blobs.set(blob.digest, blob.size);
   }
 
   async #fetchBlobs(digests: readonly Digest[]): Promise<void> {
@@ -189,6 +194,7 @@ export class ImageFetch {
       return await work();
     } catch (error) {
       this.#options.signal.throwIfAborted();
+      if (error instanceof TooManyDescriptors) throw error;
       this.failures.push(error);
       return undefined;
     }

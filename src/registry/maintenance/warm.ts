@@ -4,6 +4,7 @@ import type {Digest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {BlobAbsent, failureReason} from '../failure.ts';
 import {imageNamed} from '../image-name.ts';
+import {TooManyDescriptors} from './image-check.ts';
 import {type FetchedImage, ImageFetch, type ImageFetchParts, type ImageFetchState} from './image-fetch.ts';
 import {type ReadyParts, readinessOf, requireFewImages} from './ready.ts';
 
@@ -171,7 +172,9 @@ class WarmRun {
 
 /** What failed, for the person who ran this. @throws a defect */
 function reasonOf(error: unknown): string {
-  if (error instanceof OciError || error instanceof BlobAbsent) return error.message;
+  if (error instanceof OciError || error instanceof BlobAbsent || error instanceof TooManyDescriptors) {
+    return error.message;
+  }
   const reason = failureReason(error);
   if (reason === undefined) throw error;
   return reason;

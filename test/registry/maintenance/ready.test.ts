@@ -297,3 +297,17 @@ test('the images that are pinned by name, here or in the configuration, are coun
     {verifies: 1, pulls: 1, incomplete: 1},
   ]);
 });
+
+test('an image whose indexes are nested too deeply to be looked at is not said to pull', async (t) => {
+  const nested = [indexOf([amd64])];
+  for (let depth = 0; depth < 5; depth++) nested.unshift(indexOf([nested[0] ?? amd64]));
+  const {pull, check} = await setUp(t, [
+    manifestAt('deep', nested[0] ?? amd64),
+    ...nested.map((each) => manifestAt(each.digest, each)),
+    optional('GET /v2/library/app/referrers/.*', listAnswer([])),
+  ]);
+  await pull('deep');
+  for (const {digest} of nested) await pull(digest);
+  t.like(await check('app:deep'), {pulls: false, verifies: false});
+  t.regex((await check('app:deep')).problem ?? '', /nests indexes more than 3 deep/);
+});

@@ -18,7 +18,7 @@ import {createScriptedUpstream, type Expectation} from '../../support/scripted-u
 const NEVER = new AbortController().signal;
 const AT = '/v2/library/app';
 const empty = contentOf(Buffer.from('{}'));
-const layers = [randomBlob(100_000), randomBlob(200_000), randomBlob(3000)] as const;
+const layers = [randomBlob(1_200_000), randomBlob(200_000), randomBlob(3000)] as const;
 const amd64 = imageManifest([layers[0]]);
 const arm64 = imageManifest([layers[1]]);
 const provenance = imageManifest([layers[2]]);
@@ -142,7 +142,7 @@ test('a platform that the index does not have is an error', async (t) => {
 });
 
 test('what cannot be had does not keep the rest from being fetched, and a further run fetches only what is missing', async (t) => {
-  const failing = {request: `GET ${AT}/blobs/${layers[1].digest}`, answer: {status: 500}};
+  const failing = {request: `GET ${AT}/blobs/${layers[1].digest}`, answer: {status: 500}, times: 4};
   const {warm, asked} = await setUp(t, [failing]);
   const images = ['quay.io/a:1', 'app:1', 'Bad:1'];
   const {failed, warmed} = await warm({images});
@@ -158,6 +158,22 @@ test('what cannot be had does not keep the rest from being fetched, and a furthe
   const before = asked().length;
   t.like(await warm(), {failed: 0, warmed: [{manifests: 3, blobs: 3}]});
   t.deepEqual(asked().slice(before), [`GET ${AT}/blobs/${layers[1].digest}`]);
+});
+
+test('of an image that names more than 10,000 manifests and blobs, nothing more is fetched', async (t) => {
+  const layer = {
+    mediaType: 'application/vnd.oci.image.layer.v1.tar',
+    digest: layers[0].digest,
+    size: layers[0].bytes.length,
+  };
+  const many = JSON.parse(amd64.bytes.toString());
+  many.layers = Array.from({length: 10_000}, () => layer);
+  const huge = {...contentOf(Buffer.from(JSON.stringify(many))), mediaType: amd64.mediaType};
+  const {warm, asked} = await setUp(t, [when(`GET ${AT}/manifests/1`, manifestAnswer(huge))]);
+  const {failed, warmed} = await warm({referrers: true});
+  t.is(failed, 1);
+  t.regex(warmed[0]?.error ?? '', /names more than 10000 manifests and blobs/);
+  t.deepEqual(asked(), [`GET ${AT}/manifests/1`]);
 });
 
 test('an image whose tag cannot be asked for is an error, even if an older one is here', async (t) => {
@@ -176,8 +192,8 @@ test('the progress names what is being fetched, and ends with everything', async
     request: `GET ${AT}/blobs/${layers[0].digest}`,
     answer: {
       ...blobAnswer(layers[0]),
-      body: [layers[0].bytes.subarray(0, 50_000), {wait: promise}, layers[0].bytes.subarray(50_000)],
-      headers: {'Content-Length': '100000'},
+      body: [layers[0].bytes.subarray(0, 600_000), {wait: promise}, layers[0].bytes.subarray(600_000)],
+      headers: {'Content-Length': '1200000'},
     },
   };
   const {warm} = await setUp(t, [slow]);
@@ -186,11 +202,11 @@ test('the progress names what is being fetched, and ends with everything', async
     progress(state) {
       states.push(state);
       const [image] = state.running;
-      if (image && image.bytes > 250_000 && image.bytes < image.size) resolve();
+      if (image && image.bytes > 700_000 && image.bytes < image.size) resolve();
     },
   });
-  t.true(states.some(({running}) => running[0]?.image === 'app:1' && running[0].size === 300_002));
-  t.like(states.at(-1), {done: 1, images: 1, finished: 1, bytes: 300_002, running: []});
+  t.true(states.some(({running}) => running[0]?.image === 'app:1' && running[0].size === 1_400_002));
+  t.like(states.at(-1), {done: 1, images: 1, finished: 1, bytes: 1_400_002, running: []});
 });
 
 test('a run that is interrupted ends with the reason, and starts nothing more', async (t) => {
