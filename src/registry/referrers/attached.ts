@@ -14,6 +14,9 @@ import {keptIn, type ManifestPull} from '../pull/manifest.ts';
 import type {Tags} from '../tags/tags.ts';
 import type {ReferrerLists} from './lists.ts';
 
+/** Ends a run: looked at before each request. */
+export type Stop = Pick<AbortSignal, 'aborted'>;
+
 /** An image that was pulled: an index or the manifest of one platform. */
 export interface PulledImage {
   readonly route: Route;
@@ -32,11 +35,11 @@ export interface PulledImage {
  */
 export interface AttachedManifests {
   /** The attestations inside an index, then the referrers of the image and of its platforms, and of these referrers. */
-  referring(image: PulledImage, signal: AbortSignal): AsyncGenerator<ManifestRecord, void>;
+  referring(image: PulledImage, signal: Stop): AsyncGenerator<ManifestRecord, void>;
   /** What cosign attached to the image and to its platforms by tags. */
-  tagged(image: PulledImage, signal: AbortSignal): AsyncGenerator<ManifestRecord, void>;
+  tagged(image: PulledImage, signal: Stop): AsyncGenerator<ManifestRecord, void>;
   /** The manifests that an index names: those of a fallback tag. */
-  entries(index: PulledImage, signal: AbortSignal): AsyncGenerator<ManifestRecord, void>;
+  entries(index: PulledImage, signal: Stop): AsyncGenerator<ManifestRecord, void>;
   /** True while this manifest is being fetched here: it is attached, so nothing that it needs in turn is looked for. */
   isFetching(route: Route, digest: Digest): boolean;
 }
@@ -79,7 +82,7 @@ class UpstreamAttachedManifests implements AttachedManifests {
     return this.#fetching.has(fullReference(repository, digest));
   }
 
-  async *referring(image: PulledImage, signal: AbortSignal): AsyncGenerator<ManifestRecord, void> {
+  async *referring(image: PulledImage, signal: Stop): AsyncGenerator<ManifestRecord, void> {
     const counting = countingIn(image);
     const attestations = counting.filter(isAttestation).map(({digest}) => digest);
     yield* this.#all(image, firstOf(attestations), signal);
@@ -87,7 +90,7 @@ class UpstreamAttachedManifests implements AttachedManifests {
     yield* this.#referrers(image, [image.record.digest, ...entries], signal);
   }
 
-  async *tagged(image: PulledImage, signal: AbortSignal): AsyncGenerator<ManifestRecord, void> {
+  async *tagged(image: PulledImage, signal: Stop): AsyncGenerator<ManifestRecord, void> {
     const platforms = countingIn(image).flatMap((entry) => (isAttestation(entry) ? [] : [entry.digest]));
     for (const subject of [image.record.digest, ...firstOf(platforms)]) {
       for (const tag of attachedTags(subject)) {
@@ -98,14 +101,14 @@ class UpstreamAttachedManifests implements AttachedManifests {
     }
   }
 
-  entries(index: PulledImage, signal: AbortSignal): AsyncGenerator<ManifestRecord, void> {
+  entries(index: PulledImage, signal: Stop): AsyncGenerator<ManifestRecord, void> {
     return this.#all(index, entriesOf(readManifest(index.record.bytes)), signal);
   }
 
   async *#all(
     image: PulledImage,
     digests: readonly Digest[],
-    signal: AbortSignal,
+    signal: Stop,
   ): AsyncGenerator<ManifestRecord, void> {
     for (const digest of digests) {
       if (signal.aborted) return;
@@ -118,7 +121,7 @@ class UpstreamAttachedManifests implements AttachedManifests {
   async *#referrers(
     image: PulledImage,
     subjects: readonly Digest[],
-    signal: AbortSignal,
+    signal: Stop,
   ): AsyncGenerator<ManifestRecord, void> {
     const visited = new Set(subjects);
     const maxVisited = visited.size + MAX_NESTED_LISTS;

@@ -8,7 +8,7 @@ import {UpstreamFailure} from '../../upstream/port.ts';
 import type {Blobs} from '../blobs/blobs.ts';
 import type {Arrival} from '../pull/manifest.ts';
 import {hasSpare} from '../quota.ts';
-import {type AttachedManifests, unlessRefused} from './attached.ts';
+import {type AttachedManifests, type Stop, unlessRefused} from './attached.ts';
 
 /** Fetches in the background what would be missing in an outage: lists of referrers, and what is attached to an image. */
 export interface Prefetch {
@@ -95,7 +95,7 @@ class ReferrerPrefetch implements Prefetch {
 
   async #follow(arrival: Arrival): Promise<void> {
     const {attached} = this.#parts;
-    const {signal} = this.#closing;
+    const signal = this.#stopFor(arrival);
     // The entries of a fallback tag that a client pulls through us get into the index of referrers as well.
     if (isFallback(arrival.tag)) return this.#fetch(arrival, attached.entries(arrival, signal));
     await this.#fetch(arrival, attached.referring(arrival, signal));
@@ -103,17 +103,26 @@ class ReferrerPrefetch implements Prefetch {
   }
 
   async #fetch(arrival: Arrival, manifests: AsyncIterable<ManifestRecord>): Promise<void> {
-    for await (const manifest of manifests) {
-      if (bringsAll(arrival)) await this.#fetchBlobs(arrival, manifest);
-      if (!hasSpare(arrival.route.registry)) return;
-    }
+    for await (const manifest of manifests) if (bringsAll(arrival)) await this.#fetchBlobs(arrival, manifest);
+  }
+
+  /** Most tags of cosign's are absent, and most lists empty: these requests count against the rate limit as well. */
+  #stopFor({route: {registry}}: Arrival): Stop {
+    const {signal} = this.#closing;
+    return {
+      get aborted() {
+        return signal.aborted || !hasSpare(registry);
+      },
+    };
   }
 
   /** The server owns the download: it goes on without a reader. */
-  async #fetchBlobs({route, caller}: Arrival, {bytes}: ManifestRecord): Promise<void> {
+  async #fetchBlobs(arrival: Arrival, {bytes}: ManifestRecord): Promise<void> {
+    const {route, caller} = arrival;
+    const stop = this.#stopFor(arrival);
     const digests = new Set(readManifest(bytes).blobs.map(({digest}) => digest));
     for (const digest of [...digests].slice(0, MAX_BLOBS)) {
-      if (this.#isClosed) return;
+      if (stop.aborted) return;
       await nextTurn();
       await unlessRefused(() => this.#parts.blobs.get(route, digest, caller));
     }

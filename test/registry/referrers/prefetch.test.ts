@@ -340,13 +340,31 @@ test("a platform that is pulled after its index does not ask for cosign's absent
   t.is(upstream.requests.length, script.length + later.length);
 });
 
+/** The expectation with an answer that reports how much is left of a rate limit of 100. */
+function withQuota(expectation: Expectation, remaining: number): Expectation {
+  const {answer} = expectation;
+  if (typeof answer !== 'object') throw new TypeError('a fixed answer is expected');
+  const report = {'ratelimit-limit': '100', 'ratelimit-remaining': `${remaining}`};
+  return {...expectation, answer: {...answer, headers: {...answer.headers, ...report}}};
+}
+
+test('the last quarter of a rate limit is not used up by lists that are empty and tags that are absent', async (t) => {
+  const script = [
+    withQuota({request: byTag.request, answer: manifestAnswer(platform)}, 26),
+    noFallbackTag(platform),
+    withQuota(listed(platform), 25),
+    withQuota(cosignTag(platform, 'sig'), 24),
+  ];
+  const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
+  const proxy = await startBackref(t, {
+    registries: [{url: upstream.url, referrers: {prefetch: 'all'}}],
+  });
+  await proxy.ask('/v2/app/manifests/1');
+  await settled(proxy, upstream.requests, script.length);
+  t.is(upstream.requests.length, script.length);
+});
+
 test('the last quarter of a rate limit is left to clients', async (t) => {
-  const report = (remaining: number) => ({'ratelimit-limit': '100', 'ratelimit-remaining': `${remaining}`});
-  const withQuota = (expectation: Expectation, remaining: number): Expectation => {
-    const {answer} = expectation;
-    if (typeof answer !== 'object') throw new TypeError('a fixed answer is expected');
-    return {...expectation, answer: {...answer, headers: {...answer.headers, ...report(remaining)}}};
-  };
   const bom = referrerOf(platform);
   const later = plainManifest();
   const script = [
