@@ -1,5 +1,5 @@
 import {setMaxListeners} from 'node:events';
-import type {Clock} from '../../clock.ts';
+import type {Cancel, Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {type BlobStore, collect} from '../../storage/blob-store.ts';
@@ -88,6 +88,9 @@ export interface FillParts {
 /** What a reader behind the head reads from the disk at a time. */
 const SEGMENT_BYTES = 128 * 1024;
 
+/** A small blob that is not here by then arrives at its readers as a large one does: what is between may not wait longer. */
+const MAX_HOLD_MS = 10_000;
+
 /** How long other processes leave a digest to the one that downloads it: longer than a large blob takes. */
 const CLAIM_TTL_MS = 60 * 60_000;
 
@@ -171,6 +174,7 @@ async function run(
   const began = clock.monotonic();
   let claim: Claim | undefined;
   let room: Reservation | undefined;
+  let endWait: Cancel | undefined;
   try {
     // Waits until no other process downloads this digest. Within this process, each digest has one fill.
     claim = await claimInTurn(coordination, `fill ${digest}`, {ttlMs: CLAIM_TTL_MS, signal: stopping});
@@ -180,6 +184,7 @@ async function run(
     room = await writing(reserve.call(space, expected ?? 0, () => behind.spool?.size ?? 0));
     const spool = await writing(spools.open(digest));
     behind.spool = spool;
+    endWait = clock.after(MAX_HOLD_MS, () => progress.endHold());
     await download({digest, source, expected, spool, room, progress, demand, clock, events, stopping});
     const link = {type: 'blob.link' as const, digest, size: progress.received, origin: 'upstream' as const};
     const links = repository ? [{...link, repository, at: clock.now()}] : [];
@@ -193,6 +198,7 @@ async function run(
     events.emit('fill.failed', {digest, reason: error instanceof Error ? error.message : String(error)});
     throw error;
   } finally {
+    endWait?.();
     room?.release();
     await claim?.release();
   }

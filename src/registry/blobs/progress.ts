@@ -13,7 +13,7 @@ export interface Progress {
   readonly verified: boolean;
   /**
    * True while readers get nothing, because the blob is small: until it is verified, a spoiled download can be replaced
-   * without their noticing.
+   * without their noticing. False for good once `endHold` was called.
    */
   readonly isHeld: boolean;
   /** What ended the download. */
@@ -34,6 +34,8 @@ export interface Progress {
   /** Drops from memory what can be read from the spool: its first `spooled` bytes. */
   forgetSpooled(spooled: number): void;
   startOver(): void;
+  /** Gives readers what is here from now on: they have waited long enough. */
+  endHold(): void;
   verify(): void;
   fail(error: unknown): void;
 }
@@ -59,9 +61,11 @@ class DownloadProgress implements Progress {
   generation = 0;
   #change = Promise.withResolvers<void>();
   #pieces: Piece[] = [];
+  #isHoldOver = false;
 
   get isHeld(): boolean {
-    return !this.verified && this.size !== undefined && this.size <= MAX_HELD_BYTES;
+    if (this.#isHoldOver || this.verified) return false;
+    return this.size !== undefined && this.size <= MAX_HELD_BYTES;
   }
 
   get released(): number {
@@ -111,6 +115,11 @@ class DownloadProgress implements Progress {
     this.#pieces = [];
     this.received = 0;
     this.generation += 1;
+    this.#announce();
+  }
+
+  endHold(): void {
+    this.#isHoldOver = true;
     this.#announce();
   }
 

@@ -412,3 +412,16 @@ test('a small blob is sent once it is verified: wrong bytes are downloaded again
   t.is(got.status, 200);
   t.is(sha256(got.body), small.digest);
 });
+
+test('a small blob that does not arrive within ten seconds is sent as it comes', async (t) => {
+  const small = randomBlob(5000);
+  const {answer, resume} = inTwo(small, 2000);
+  const request = `GET /v2/library/app/blobs/${small.digest}`;
+  const upstream = await createScriptedUpstream(t, [{request, answer}]);
+  const clock = waiting(createMovableClock(), (ms) => (ms === 10_000 ? 1 : ms));
+  const proxy = await startBackref(t, {registries: [upstream], clock});
+  const {arrived, whole} = collect(await proxy.open(`/v2/app/blobs/${small.digest}`));
+  await arrived(2000);
+  resume();
+  t.is(sha256(await whole), small.digest);
+});
