@@ -74,6 +74,22 @@ export interface EventMap {
   'manifest.damaged': [{registry: string; repository: string; digest: Digest; origin: 'upstream' | 'local'}];
   /** Stored content was hashed again: how much of it, and how much of that was bad. */
   'content.verified': [{blobs: number; manifests: number; bytes: number; bad: number}];
+  /**
+   * What a crash may have left was looked for after the start: `blobs` whose rows were compared with their files, lost
+   * `copies`, which were forgotten, lost blobs that were pushed here (`local`), `deletions` that were ended, files without
+   * a row (`unrecorded`), and the bytes of partial downloads and uploads. Not complete when the time was over.
+   */
+  'store.checked': [
+    {
+      blobs: number;
+      copies: number;
+      local: number;
+      deletions: number;
+      unrecorded: number;
+      spoolBytes: number;
+      isComplete: boolean;
+    },
+  ];
   /** A blob that is asked for is not here, nor is it being downloaded. */
   'blob.missed': [{registry: string; repository: RepositoryName; digest: Digest}];
   /**

@@ -216,6 +216,7 @@ class Server implements BackrefServer {
       maintenance.garbage.run({grace: garbage.grace, signal, progress: () => {}});
     background.every(STORE_CHECK_INTERVAL_MS, FIND_STORE, () => storage.store.check());
     background.once('sweep old spools', sweep);
+    background.once('check the store', (signal) => maintenance.startCheck.run(signal));
     background.every(SWEEP_INTERVAL_MS, 'sweep old spools', sweep);
     background.every(SWEEP_INTERVAL_MS, 'sweep the quarantine', () => maintenance.sweepQuarantine());
     background.every(SWEEP_INTERVAL_MS, 'forget old links', (signal) => maintenance.boundLinks(signal));

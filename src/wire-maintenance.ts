@@ -12,6 +12,7 @@ import {createGarbage} from './registry/maintenance/garbage.ts';
 import {createLinkBound} from './registry/maintenance/link-bound.ts';
 import {createProtection} from './registry/maintenance/protection.ts';
 import {createScrub} from './registry/maintenance/scrub.ts';
+import {createStartCheck} from './registry/maintenance/start-check.ts';
 import {createVerify} from './registry/maintenance/verify.ts';
 import type {Memory} from './registry/memory.ts';
 import {createReadiness, type Readiness, type ReadinessParts} from './registry/readiness.ts';
@@ -73,6 +74,7 @@ export function wireCare(
     sweepSpools: createSpoolSweep({metadata, spools, clock}),
     sweepQuarantine: createQuarantineSweep({store, clock}),
     boundLinks: createLinkBound({metadata, clock}),
+    startCheck: createStartCheck({...content, spools}),
     verify: createVerify(content),
     scrub: createScrub({...content, every: scrub.every}),
     garbage: createGarbage({

@@ -44,6 +44,23 @@ function evictionText(
   return `evicted ${parts.join(', ')}, ${bytes} B${age.replace(' for ', ' ')}`;
 }
 
+function checkLine({blobs, isComplete, ...found}: EventMap['store.checked'][0]): Line {
+  const {copies, local, deletions, unrecorded, spoolBytes} = found;
+  const parts = [
+    copies > 0 ? `lost copies, which the next pulls fetch again: ${copies}` : '',
+    local > 0 ? `lost blobs that were pushed here: ${local}` : '',
+    deletions > 0 ? `deletions, which were ended: ${deletions}` : '',
+    unrecorded > 0 ? `files without a row, which garbage collection removes: ${unrecorded}` : '',
+    spoolBytes > 0 ? `partial downloads and uploads: ${spoolBytes} B` : '',
+  ].filter((part) => part !== '');
+  const end = isComplete
+    ? ''
+    : '. The time was over before everything was looked at: the scrub does the rest';
+  const text = `checked ${blobs} blobs after the start, looking for what a crash left: ${parts.join('; ') || 'nothing'}${end}`;
+  if (copies + local > 0) return ['warn', text];
+  return [parts.length > 0 || !isComplete ? 'info' : 'debug', text];
+}
+
 /** The level and the text of each event. */
 export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Line} = {
   'request.start': ({method, url}) => ['debug', `${method} ${url} started`],
@@ -119,6 +136,7 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
     bad > 0 ? 'warn' : 'debug',
     `hashed ${blobs} blobs and ${manifests} manifests, ${bytes} B: ${bad} bad`,
   ],
+  'store.checked': checkLine,
   'blob.missed': ({registry, repository, digest}) => [
     'debug',
     `blob ${digest} of ${registry}/${repository} is not here`,

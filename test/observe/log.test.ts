@@ -145,3 +145,25 @@ test('a client cannot forge a line or send control characters to the terminal', 
   );
   t.true(text().includes('\\x1b[31m\\x85'));
 });
+
+test('the line of the check after a start says what was found, and whether the time was enough', async (t) => {
+  const {events, text} = await logged({level: 'debug', format: 'pretty'});
+  const nothing = {
+    blobs: 7,
+    copies: 0,
+    local: 0,
+    deletions: 0,
+    unrecorded: 0,
+    spoolBytes: 0,
+    isComplete: true,
+  };
+  events.emit('store.checked', nothing);
+  events.emit('store.checked', {...nothing, deletions: 2, isComplete: false});
+  events.emit('store.checked', {...nothing, copies: 3, local: 1, unrecorded: 4, spoolBytes: 5});
+  const line = `[${TIME}] LEVEL: checked 7 blobs after the start, looking for what a crash left: `;
+  t.deepEqual(text().trimEnd().split('\n'), [
+    `${line.replace('LEVEL', 'DEBUG')}nothing`,
+    `${line.replace('LEVEL', 'INFO')}deletions, which were ended: 2. The time was over before everything was looked at: the scrub does the rest`,
+    `${line.replace('LEVEL', 'WARN')}lost copies, which the next pulls fetch again: 3; lost blobs that were pushed here: 1; files without a row, which garbage collection removes: 4; partial downloads and uploads: 5 B`,
+  ]);
+});
