@@ -110,7 +110,6 @@ class PulledManifests implements Manifests {
     this.#refuseAbsent(route, digest, caller);
     const confirmed = await this.#confirmed(route, digest, caller);
     if (confirmed) {
-      this.#arrived({route, record: confirmed, tag: undefined, caller});
       await this.#tags.arrived(route, digest);
       return answerOf(confirmed, {...MISS, detail: 'confirmed'});
     }
@@ -150,7 +149,9 @@ class PulledManifests implements Manifests {
     if (brought) return brought;
     const grant = grantIn(await this.#access.confirmManifest(route, digest, caller));
     if (!grant) throw this.#absent(route, digest, caller);
-    return this.#here(route, digest);
+    const record = await this.#here(route, digest);
+    if (record) this.#arrived({route, record, tag: undefined, caller});
+    return record;
   }
 
   async #fetched(route: Route, digest: Digest, caller: Caller): Promise<ManifestAnswer> {

@@ -386,26 +386,28 @@ test('the last quarter of a rate limit is left to clients', async (t) => {
   t.is(upstream.requests.length, script.length);
 });
 
-test('an image that another repository brought has its referrers fetched where it is pulled next', async (t) => {
-  const path = `/v2/team/app/manifests/${platform.digest}`;
-  const script = [
-    get(platform),
-    listed(platform),
-    noFallbackTag(platform),
-    {request: `HEAD ${path}`, answer: manifestAnswer(platform)},
-    {request: `GET /v2/team/app/referrers/${platform.digest}`, answer: listAnswer([descriptorOf(sbom)])},
-    {request: `GET /v2/team/app/manifests/${fallbackTagOf(platform)}`, answer: NOT_FOUND},
-    {request: `GET /v2/team/app/manifests/${sbom.digest}`, answer: manifestAnswer(sbom)},
-    {request: `GET /v2/team/app/referrers/${sbom.digest}`, answer: listAnswer([])},
-  ];
-  const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
-  const proxy = await startBackref(t, {
-    registries: [{url: upstream.url, referrers: {prefetch: 'manifests'}}],
+for (const method of ['GET', 'HEAD']) {
+  test(`an image that another repository brought has its referrers fetched where it is asked for next by ${method}`, async (t) => {
+    const path = `/v2/team/app/manifests/${platform.digest}`;
+    const script = [
+      get(platform),
+      listed(platform),
+      noFallbackTag(platform),
+      {request: `HEAD ${path}`, answer: manifestAnswer(platform)},
+      {request: `GET /v2/team/app/referrers/${platform.digest}`, answer: listAnswer([descriptorOf(sbom)])},
+      {request: `GET /v2/team/app/manifests/${fallbackTagOf(platform)}`, answer: NOT_FOUND},
+      {request: `GET /v2/team/app/manifests/${sbom.digest}`, answer: manifestAnswer(sbom)},
+      {request: `GET /v2/team/app/referrers/${sbom.digest}`, answer: listAnswer([])},
+    ];
+    const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
+    const proxy = await startBackref(t, {
+      registries: [{url: upstream.url, referrers: {prefetch: 'manifests'}}],
+    });
+    await proxy.ask(`/v2/app/manifests/${platform.digest}`);
+    await settled(proxy, upstream.requests, 3);
+    t.regex(String((await proxy.ask(path, {method})).headers['cache-status']), /detail=confirmed/);
+    await settled(proxy, upstream.requests, script.length);
+    await upstream.stop();
+    t.is((await proxy.ask(`/v2/team/app/manifests/${sbom.digest}`)).status, 200);
   });
-  await proxy.ask(`/v2/app/manifests/${platform.digest}`);
-  await settled(proxy, upstream.requests, 3);
-  t.regex(String((await proxy.ask(path)).headers['cache-status']), /detail=confirmed/);
-  await settled(proxy, upstream.requests, script.length);
-  await upstream.stop();
-  t.is((await proxy.ask(`/v2/team/app/manifests/${sbom.digest}`)).status, 200);
-});
+}
