@@ -21,7 +21,8 @@ const KiB = 1024;
 const GRACE = 123_456;
 const HOST = 'Host: 127.0.0.1\r\n';
 const image = imageManifest();
-const blob = randomBlob(64 * KiB);
+/** Larger than what is held back until it is verified. */
+const blob = randomBlob(1100 * KiB);
 const MANIFEST = '/v2/app/manifests/1';
 const BLOB = `/v2/app/blobs/${blob.digest}`;
 const GET_MANIFEST = 'GET /v2/library/app/manifests/1';
