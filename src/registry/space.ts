@@ -32,11 +32,12 @@ export interface Space {
   changed(digest: Digest, before: number | undefined, after: number | undefined): void;
 }
 
-const GRANTED: Reservation = {grow: async () => {}, release() {}};
+/** For what takes no room on the disk. */
+export const UNRESERVED: Reservation = {grow: async () => {}, release() {}};
 
 /** For a store without a limit: only the disk itself refuses. */
 export const UNLIMITED: Space = {
-  reserve: async () => GRANTED,
-  reservePushed: async () => GRANTED,
+  reserve: async () => UNRESERVED,
+  reservePushed: async () => UNRESERVED,
   changed() {},
 };

@@ -1,6 +1,7 @@
 import {createHash} from 'node:crypto';
-import test from 'ava';
+import test, {type ExecutionContext} from 'ava';
 import {mapConcurrently} from '../../src/concurrency.ts';
+import type {Config} from '../../src/config.ts';
 import {createMovableClock, startBackref, waiting} from '../support/backref.ts';
 import {
   blobAnswer,
@@ -13,7 +14,6 @@ import {
 import {BREAK, createScriptedUpstream, type ScriptedAnswer} from '../support/scripted-upstream.ts';
 
 const SEED = 1;
-const IMAGES = 200;
 /** The share of the upstream's answers that are spoiled. */
 const SPOILED = 0.3;
 const CONCURRENCY = 20;
@@ -60,8 +60,9 @@ function imageOf(index: number): Image {
   return {manifest: imageManifest(blobs), blobs};
 }
 
-test('behind an upstream that spoils 30 % of its answers, nine of ten cold images are pulled without a retry', async (t) => {
-  const images = Array.from({length: IMAGES}, (_, index) => imageOf(index));
+/** Pulls so many images once each, their blobs at the same time. @param cache the server's settings of its cache */
+async function pullCold(t: ExecutionContext, count: number, cache: Partial<Config['cache']>): Promise<void> {
+  const images = Array.from({length: count}, (_, index) => imageOf(index));
   const answers = new Map<string, ScriptedAnswer>([['/v2/', {body: '{}'}]]);
   for (const [index, {manifest, blobs}] of images.entries()) {
     answers.set(`/v2/app/manifests/v${index}`, manifestAnswer(manifest));
@@ -84,7 +85,11 @@ test('behind an upstream that spoils 30 % of its answers, nine of ten cold image
     },
   ]);
   const clock = waiting(createMovableClock(), (ms) => (ms < 2000 ? 1 : ms));
-  const proxy = await startBackref(t, {registries: [{url: upstream.url, library: false}], clock});
+  const proxy = await startBackref(t, {
+    registries: [{url: upstream.url, library: false}],
+    config: {cache},
+    clock,
+  });
   const isPulled = async (path: string, {bytes}: Content): Promise<boolean> => {
     const got = await proxy.ask(path).catch(() => undefined);
     if (got?.status !== 200) return false;
@@ -99,6 +104,14 @@ test('behind an upstream that spoils 30 % of its answers, nine of ten cold image
     ]);
     if (all.every(Boolean)) pulled += 1;
   });
-  t.log(`${pulled} of ${IMAGES} images; ${upstream.requests.length} requests`);
-  t.true(pulled / IMAGES >= 0.9, `${pulled} of ${IMAGES}`);
-});
+  t.log(`${pulled} of ${count} images; ${upstream.requests.length} requests`);
+  t.true(pulled / count >= 0.9, `${pulled} of ${count}`);
+}
+
+const TITLE =
+  'behind an upstream that spoils 30 % of its answers, nine of ten cold images are pulled without a retry';
+
+test(TITLE, (t) => pullCold(t, 200, {}));
+
+test(`${TITLE}, also when the cache has no room for them`, (t) =>
+  pullCold(t, 60, {maxSize: {bytes: 2 ** 20}}));

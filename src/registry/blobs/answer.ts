@@ -5,7 +5,8 @@ import type {BlobStore} from '../../storage/blob-store.ts';
 import {SpoolFailed} from '../failure.ts';
 import {type CacheReport, MISS} from '../freshness.ts';
 import type {Fill} from './fills.ts';
-import {openPart, openVerified, type Source, type Wanted} from './source.ts';
+import type {Passage} from './passing.ts';
+import type {Wanted} from './source.ts';
 
 export interface BlobFound {
   readonly digest: Digest;
@@ -44,10 +45,10 @@ export const fromMemory = (digest: Digest, bytes: Buffer, report: CacheReport): 
   open: async (part) => once(part ? bytes.subarray(part.start, part.end + 1) : bytes),
 });
 
-/** A stored blob. When it is evicted before its file is open, the reader goes on with a stream of its own. */
+/** A stored blob. When it is evicted before its file is open, the reader goes on with a passage of its own. */
 export const fromStore = (
   store: BlobStore,
-  source: Source,
+  passage: Passage,
   {digest, size, report}: BlobFound & {size: number},
 ): BlobAnswer => ({
   digest,
@@ -59,15 +60,15 @@ export const fromStore = (
   open: async (part) =>
     continued(store.open(digest, part), (given) =>
       part
-        ? openPart(source, {digest, size}, part.start + given, part.end)
-        : openVerified(source, {digest, size}, given),
+        ? passage.part({digest, size}, part.start + given, part.end)
+        : passage.whole({digest, size}, given),
     ),
 });
 
-/** A blob that is arriving. When the spool can no longer be written, each reader goes on with a stream of its own. */
+/** A blob that is arriving. When the spool can no longer be written, each reader goes on with a passage of its own. */
 export const fromFill = (
   fill: Fill,
-  source: Source,
+  passage: Passage,
   found: BlobFound & Pick<BlobAnswer, 'promised'>,
 ): BlobAnswer => ({
   ...found,
@@ -75,28 +76,30 @@ export const fromFill = (
   stored: false,
   open: async (part) =>
     part
-      ? partOf(fill, source, found, part)
-      : continued(fill.read(), (given) => openVerified(source, found, given)),
+      ? partOf(fill, passage, found, part)
+      : continued(fill.read(), (given) => passage.whole(found, given)),
 });
 
 /** A blob that cannot be kept here. */
-export const fromUpstream = (source: Source, wanted: Wanted & Pick<BlobAnswer, 'promised'>): BlobAnswer => ({
+export const fromUpstream = (
+  passage: Passage,
+  wanted: Wanted & Pick<BlobAnswer, 'promised'>,
+): BlobAnswer => ({
   ...wanted,
   report: {...MISS, detail: 'uncached'},
   bytes: undefined,
   stored: false,
-  open: async (part) =>
-    part ? openPart(source, wanted, part.start, part.end) : openVerified(source, wanted, 0),
+  open: async (part) => (part ? passage.part(wanted, part.start, part.end) : passage.whole(wanted, 0)),
 });
 
 async function partOf(
   fill: Fill,
-  source: Source,
+  passage: Passage,
   wanted: Wanted,
   {start, end}: ByteRange,
 ): Promise<AsyncIterable<Uint8Array>> {
-  if (start > fill.received + MAX_AHEAD_BYTES) return openPart(source, wanted, start, end);
-  return continued(fill.read(start, end), (given) => openPart(source, wanted, start + given, end));
+  if (start > fill.received + MAX_AHEAD_BYTES) return passage.part(wanted, start, end);
+  return continued(fill.read(start, end), (given) => passage.part(wanted, start + given, end));
 }
 
 /** Goes on with `rest`, after the bytes that were given, when the spool fails or the file is gone. */

@@ -16,7 +16,8 @@ import {storeIfSpace} from '../store-if-space.ts';
 import {type BlobAnswer, type BlobFound, fromFill, fromMemory, fromStore, fromUpstream} from './answer.ts';
 import type {Fill, Fills} from './fills.ts';
 import type {BlobLifecycle} from './lifecycle.ts';
-import {blobSource, type Source} from './source.ts';
+import {createPassing, type Passage, type Passing} from './passing.ts';
+import {blobSource} from './source.ts';
 
 /** dist-spec, Pulling Blobs, and Checking if Content Exists. */
 export interface Blobs {
@@ -48,6 +49,8 @@ interface AskedBlob {
   readonly route: Route;
   readonly digest: Digest;
   readonly caller: Caller;
+  /** Aborted when the client no longer waits; undefined while nobody does. */
+  readonly waiting?: AbortSignal | undefined;
 }
 
 /** The lengths in bytes that others name for a blob that is not stored. */
@@ -75,6 +78,7 @@ class CachedBlobs implements Blobs {
   readonly #memory: Memory;
   readonly #clock: Clock;
   readonly #events: Events;
+  readonly #passing: Passing;
 
   constructor(parts: BlobsParts) {
     this.#store = parts.store;
@@ -86,11 +90,12 @@ class CachedBlobs implements Blobs {
     this.#memory = parts.memory;
     this.#clock = parts.clock;
     this.#events = parts.events;
+    this.#passing = createPassing(parts);
   }
 
   get(route: Route, digest: Digest, caller: Caller, waiting?: AbortSignal): Promise<BlobAnswer> {
     return toOciErrors(route, async () => {
-      const found = await this.#obtain({route, digest, caller}, waiting);
+      const found = await this.#obtain({route, digest, caller, waiting});
       this.#reportServed(route, found);
       return openable(route, found);
     });
@@ -116,7 +121,7 @@ class CachedBlobs implements Blobs {
     const {by} = await this.#granted(asked);
     const report = by === 'link' ? HIT : {...MISS, detail: 'confirmed'};
     if (size > MAX_MEMORY_BYTES) {
-      return fromStore(this.#store, blobSource(asked.route, digest, asked.caller), {digest, size, report});
+      return fromStore(this.#store, this.#passage(asked), {digest, size, report});
     }
     const bytes = held ?? (await this.#smallBytes(digest, size));
     return bytes && fromMemory(digest, bytes, report);
@@ -134,7 +139,7 @@ class CachedBlobs implements Blobs {
   }
 
   /** What is here, else the running download, else one that begins now. */
-  async #obtain(asked: AskedBlob, waiting: AbortSignal | undefined): Promise<BlobAnswer> {
+  async #obtain(asked: AskedBlob): Promise<BlobAnswer> {
     const {route, digest, caller} = asked;
     const {repository} = route;
     const {ended} = this.#fills;
@@ -149,18 +154,18 @@ class CachedBlobs implements Blobs {
     const promised = plausibleSize(digest, await this.#metadata.promisedSize(repository, digest));
     const expected = linked?.size ?? promised;
     // A fill that ended meanwhile may have stored this very blob.
-    if (this.#fills.ended !== ended) return this.#obtain(asked, waiting);
+    if (this.#fills.ended !== ended) return this.#obtain(asked);
     const {mine, fill} = this.#fills.claim({digest, beganFor, source, expected, repository});
-    if (!mine && fill.failed) return this.#obtainAfter(fill, asked, waiting);
+    if (!mine && fill.failed) return this.#obtainAfter(fill, asked);
     // Asked only now: until the claim it was open whose download this is.
     if (fill.beganFor !== beganFor) await this.#granted(asked);
-    joinWhile(waiting, fill);
+    joinWhile(asked.waiting, fill);
     try {
-      return await this.#answerFrom(fill, asked, {mine, source, promised});
+      return await this.#answerFrom(fill, asked, {mine, promised});
     } catch (error) {
-      if (error instanceof SpoolFailed) return this.#uncached(asked, source, promised);
+      if (error instanceof SpoolFailed) return this.#uncached(asked, promised);
       // The download failed with another caller's access; this caller's may be better.
-      if (fill.beganFor !== beganFor) return this.#obtainAfter(fill, asked, waiting);
+      if (fill.beganFor !== beganFor) return this.#obtainAfter(fill, asked);
       if (error instanceof BlobAbsent) throw this.#absent(asked);
       throw error;
     }
@@ -168,25 +173,30 @@ class CachedBlobs implements Blobs {
 
   async #answerFrom(
     fill: Fill,
-    {route, digest}: AskedBlob,
-    {mine, source, promised}: {mine: boolean; source: Source; promised: number | undefined},
+    asked: AskedBlob,
+    {mine, promised}: {mine: boolean; promised: number | undefined},
   ): Promise<BlobAnswer> {
+    const {route, digest} = asked;
     const report = fill.whole ? HIT : {...MISS, stored: true, collapsed: !mine};
     const {size} = await fill.ready();
     if (mine) this.#linkEarly(route, digest, {size, promised});
-    return fromFill(fill, source, {digest, size, promised, report});
+    return fromFill(fill, this.#passage(asked), {digest, size, promised, report});
   }
 
   /** Starts over when a download that failed has ended. */
-  async #obtainAfter(fill: Fill, asked: AskedBlob, waiting: AbortSignal | undefined): Promise<BlobAnswer> {
+  async #obtainAfter(fill: Fill, asked: AskedBlob): Promise<BlobAnswer> {
     await fill.done.catch(() => {});
-    return this.#obtain(asked, waiting);
+    return this.#obtain(asked);
   }
 
   /** Serves a blob without keeping it, once the upstream's HEAD has said that it is there, and how long it is. */
-  async #uncached(asked: AskedBlob, source: Source, promised: number | undefined): Promise<BlobAnswer> {
+  async #uncached(asked: AskedBlob, promised: number | undefined): Promise<BlobAnswer> {
     const {size} = await this.#confirmed(asked);
-    return fromUpstream(source, {digest: asked.digest, size, promised});
+    return fromUpstream(this.#passage(asked), {digest: asked.digest, size, promised});
+  }
+
+  #passage({route, digest, caller, waiting}: AskedBlob): Passage {
+    return this.#passing.from(blobSource(route, digest, caller), waiting);
   }
 
   async #headCold(asked: AskedBlob): Promise<BlobFound> {

@@ -24,7 +24,10 @@ export interface DownloadParts {
   source: Source;
   /** The size in bytes that a manifest names, for an upstream that does not say. */
   expected: number | undefined;
-  spool: Spool;
+  /** What an earlier process has received of it. */
+  found: AsyncIterable<Uint8Array> | readonly Uint8Array[];
+  /** Where its bytes go. */
+  spool: Pick<Spool, 'size' | 'append' | 'truncate'>;
   /** Grows with what becomes known of the size. */
   room: Reservation;
   progress: Progress;
@@ -82,14 +85,15 @@ function wrongContent(
 }
 
 /** Hashes what an earlier process left in the spool, so that it counts as received. */
-async function rehash({digest, spool, progress, stopping}: DownloadParts): Promise<Digester> {
+async function rehash({digest, found, progress, stopping}: DownloadParts): Promise<Digester> {
   const digester = createDigester(algorithmOf(digest));
-  if (spool.size === 0) return digester;
-  for await (const chunk of spool.read(0, spool.size)) {
+  let bytes = 0;
+  for await (const chunk of found) {
     stopping.throwIfAborted();
     digester.update(chunk);
+    bytes += chunk.length;
   }
-  progress.found(spool.size);
+  progress.found(bytes);
   return digester;
 }
 

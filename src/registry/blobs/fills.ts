@@ -7,11 +7,18 @@ import {type Claim, type Coordination, claimInTurn} from '../../storage/coordina
 import type {RepositoryKey} from '../../storage/metadata.ts';
 import type {Spool, Spools} from '../../storage/spool.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
-import {DigestMismatch} from '../failure.ts';
 import type {Reservation, Space} from '../space.ts';
 import {download, writing} from './download.ts';
 import type {BlobLifecycle} from './lifecycle.ts';
-import {createProgress, createWaiters, type Progress, type Waiters} from './progress.ts';
+import {
+  createProgress,
+  createWaiters,
+  follow,
+  MAX_HOLD_MS,
+  type Progress,
+  untilBegun,
+  type Waiters,
+} from './progress.ts';
 import type {Source} from './source.ts';
 
 /** One running download of one digest, owned by the server, read by any number of clients. */
@@ -87,9 +94,6 @@ export interface FillParts {
 
 /** What a reader behind the head reads from the disk at a time. */
 const SEGMENT_BYTES = 128 * 1024;
-
-/** A small blob that is not here by then arrives at its readers as a large one does: what is between may not wait longer. */
-const MAX_HOLD_MS = 10_000;
 
 /** How long other processes leave a digest to the one that downloads it: longer than a large blob takes. */
 const CLAIM_TTL_MS = 60 * 60_000;
@@ -185,7 +189,8 @@ async function run(
     const spool = await writing(spools.open(digest));
     behind.spool = spool;
     endWait = clock.after(MAX_HOLD_MS, () => progress.endHold());
-    await download({digest, source, expected, spool, room, progress, demand, clock, events, stopping});
+    const found = spool.size > 0 ? spool.read(0, spool.size) : [];
+    await download({digest, source, expected, found, spool, room, progress, demand, clock, events, stopping});
     const link = {type: 'blob.link' as const, digest, size: progress.received, origin: 'upstream' as const};
     const links = repository ? [{...link, repository, at: clock.now()}] : [];
     behind.published = writing(lifecycle.publish(digest, spool, links));
@@ -216,41 +221,6 @@ async function leave(
   const isEmpty = received === 0 && spool.size === 0;
   const isWorthKeeping = !isEmpty && (error instanceof UpstreamFailure || stopping.aborted);
   await (isWorthKeeping ? spool.close() : spool.discard());
-}
-
-async function untilBegun(progress: Progress): Promise<{size: number | undefined}> {
-  while (!progress.begun || progress.isHeld) {
-    if (progress.failure !== undefined) throw progress.failure;
-    await progress.moved();
-  }
-  return {size: progress.size};
-}
-
-async function* follow(
-  progress: Progress,
-  readBehindHead: (at: number, limit: number) => Promise<Uint8Array>,
-  start: number,
-  end: number,
-): AsyncGenerator<Uint8Array, void> {
-  let {generation} = progress;
-  let at = start;
-  while (at <= end) {
-    if (generation !== progress.generation) {
-      if (at > start) throw new DigestMismatch('the download started over');
-      generation = progress.generation;
-    }
-    const limit = Math.min(progress.released, end + 1);
-    if (at < limit) {
-      const bytes = progress.inMemory(at)?.subarray(0, limit - at) ?? (await readBehindHead(at, limit));
-      if (generation !== progress.generation) continue;
-      at += bytes.length;
-      yield bytes;
-    } else {
-      if (progress.verified) return;
-      if (progress.failure !== undefined) throw progress.failure;
-      await progress.moved();
-    }
-  }
 }
 
 /**

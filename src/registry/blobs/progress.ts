@@ -1,4 +1,5 @@
 import type {Demand} from '../../upstream/port.ts';
+import {DigestMismatch} from '../failure.ts';
 
 /** How far a download is, and the newest of its bytes: written by one download, watched by any number of readers. */
 export interface Progress {
@@ -43,7 +44,9 @@ export interface Progress {
 /** Bytes that stay in memory at the head, for readers that keep up. */
 const HEAD_BYTES = 1024 * 1024;
 /** A blob of at most this many bytes is held back until it is verified; all of it stays in memory meanwhile. */
-const MAX_HELD_BYTES = HEAD_BYTES;
+export const MAX_HELD_BYTES = HEAD_BYTES;
+/** A small blob that is not here by then arrives at its readers as a large one does: what is between may not wait longer. */
+export const MAX_HOLD_MS = 10_000;
 
 interface Piece {
   readonly start: number;
@@ -136,6 +139,51 @@ class DownloadProgress implements Progress {
   #announce(): void {
     this.#change.resolve();
     this.#change = Promise.withResolvers();
+  }
+}
+
+/**
+ * Resolves when readers can have the first byte of a download.
+ * @returns its size in bytes where known
+ * @throws what ended the download
+ */
+export async function untilBegun(progress: Progress): Promise<{size: number | undefined}> {
+  while (!progress.begun || progress.isHeld) {
+    if (progress.failure !== undefined) throw progress.failure;
+    await progress.moved();
+  }
+  return {size: progress.size};
+}
+
+/**
+ * The bytes of a download from `start` to `end`, both inclusive, while they arrive.
+ * @param readBehindHead gives bytes that are no longer in memory, from `at` up to `limit` at most
+ * @throws DigestMismatch when it starts over after a byte was given, or what ended the download
+ */
+export async function* follow(
+  progress: Progress,
+  readBehindHead: (at: number, limit: number) => Promise<Uint8Array>,
+  start = 0,
+  end = Number.POSITIVE_INFINITY,
+): AsyncGenerator<Uint8Array, void> {
+  let {generation} = progress;
+  let at = start;
+  while (at <= end) {
+    if (generation !== progress.generation) {
+      if (at > start) throw new DigestMismatch('the download started over');
+      generation = progress.generation;
+    }
+    const limit = Math.min(progress.released, end + 1);
+    if (at < limit) {
+      const bytes = progress.inMemory(at)?.subarray(0, limit - at) ?? (await readBehindHead(at, limit));
+      if (generation !== progress.generation) continue;
+      at += bytes.length;
+      yield bytes;
+    } else {
+      if (progress.verified) return;
+      if (progress.failure !== undefined) throw progress.failure;
+      await progress.moved();
+    }
   }
 }
 

@@ -1,7 +1,7 @@
 import type {Caller} from '../../caller.ts';
-import {algorithmOf, createDigester, type Digest, plausibleSize} from '../../oci/digest.ts';
+import {type Digest, plausibleSize} from '../../oci/digest.ts';
 import {type BlobBody, type Demand, type RequestedRange, UpstreamFailure} from '../../upstream/port.ts';
-import {BlobAbsent, DigestMismatch} from '../failure.ts';
+import {BlobAbsent} from '../failure.ts';
 import type {Route} from '../namespace.ts';
 
 /** Where a blob comes from. */
@@ -31,20 +31,6 @@ export interface Wanted {
   readonly size: number | undefined;
 }
 
-/**
- * A blob straight from the upstream, for when it cannot be kept here. The whole blob is hashed, the bytes before `from`
- * are not given again, and the last byte is withheld until the digest is verified. Resolves when the upstream has
- * answered, so that a failure can still become a status.
- * @throws BlobAbsent or UpstreamFailure; DigestMismatch or UpstreamFailure from the iteration
- */
-export async function openVerified(
-  source: Source,
-  wanted: Wanted,
-  from: number,
-): Promise<AsyncGenerator<Uint8Array, void>> {
-  return verified(source.host, wanted.digest, await opened(source, wanted), from);
-}
-
 async function opened(source: Source, {digest, size}: Wanted, range?: RequestedRange): Promise<BlobBody> {
   const answer = await source.stream(range);
   if (!answer) throw new BlobAbsent(`${source.host} does not have it`);
@@ -67,38 +53,14 @@ export function requireContent(host: string, digest: Digest, {size}: Pick<BlobBo
   throw new UpstreamFailure('protocol', host, `names a length of 0 bytes for ${digest}, which is not empty`);
 }
 
-/** The client is about to receive the known length: with another one, its response would end too early or too late. */
-function requireLength(host: string, named: number | undefined, known: number | undefined): void {
+/**
+ * The client is about to receive the known length: with another one, its response would end too early or too late.
+ * @throws UpstreamFailure `protocol` for another length, in bytes
+ */
+export function requireLength(host: string, named: number | undefined, known: number | undefined): void {
   if (named === undefined || known === undefined || named === known) return;
   const reason = `names a length of ${named} bytes for a blob whose length it named as ${known} bytes before`;
   throw new UpstreamFailure('protocol', host, reason);
-}
-
-async function* verified(
-  host: string,
-  digest: Digest,
-  answer: BlobBody,
-  from: number,
-): AsyncGenerator<Uint8Array, void> {
-  const digester = createDigester(algorithmOf(digest));
-  let at = 0;
-  let withheld: Uint8Array | undefined;
-  try {
-    for await (const chunk of answer.body) {
-      if (chunk.length === 0) continue;
-      digester.update(chunk);
-      if (withheld) yield withheld;
-      const fresh = chunk.subarray(Math.min(chunk.length, Math.max(0, from - at)));
-      at += chunk.length;
-      withheld = fresh.length > 0 ? fresh.subarray(-1) : undefined;
-      if (fresh.length > 1) yield fresh.subarray(0, -1);
-    }
-  } finally {
-    answer.close();
-  }
-  const actual = digester.digest();
-  if (actual !== digest) throw new DigestMismatch(`${host} sent ${at} bytes with the digest ${actual}`);
-  if (withheld) yield withheld;
 }
 
 /**
