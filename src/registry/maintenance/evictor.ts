@@ -200,6 +200,7 @@ class CacheEvictor implements Evictor {
     const {root, reason, value} = next;
     const usedAt = Math.max(root.lastUsedAt, root.arrivedAt);
     order.remove(root);
+    if (await this.#isPinnedNow(root)) return false;
     const {signal} = this.#stopping;
     const age = reason === 'value' ? {age: value} : {};
     const gone = await this.#roots.evict(inventory, root, {idleSince: takenAt, ...age, signal});
@@ -207,6 +208,11 @@ class CacheEvictor implements Evictor {
     for (const changed of gone.changed) if (order.has(changed)) order.update(changed);
     round.add(reason, gone.bytes, usedAt);
     return true;
+  }
+
+  /** Looked at again for each root: it may have been pinned since the inventory was taken. */
+  async #isPinnedNow({repository, tags, members}: ImageRoot): Promise<boolean> {
+    return (await this.protection()).isPinned(repository, [...tags, ...members]);
   }
 
   async #evictUnrooted(inventory: Inventory, round: Round): Promise<void> {

@@ -195,7 +195,8 @@ function* hasName(writes: Writes, key: ManifestLinkKey): Steps<boolean> {
 
 /**
  * Whether a manifest is a member of a linked one that stays: one that was pushed here, has a name, or is not in turn a
- * member of this manifest. By tags and subjects, manifests can be members of each other, and hold only each other.
+ * member of this manifest. By tags and subjects, manifests can be members of each other, and hold only each other. One
+ * that is a member of too many to look at is held.
  */
 function* isHeld(writes: Writes, key: ManifestLinkKey): Steps<boolean> {
   const {repository, digest} = key;
@@ -204,7 +205,7 @@ function* isHeld(writes: Writes, key: ManifestLinkKey): Steps<boolean> {
   const waiting = yield* parentsOf(writes, key);
   for (const parent of waiting) {
     if (parent === digest || parents.has(parent)) continue;
-    if (parents.size === MAX_VISITED) return false;
+    if (parents.size === MAX_VISITED) return true;
     const at = {repository, digest: parent};
     const above = yield* parentsOf(writes, at);
     if (above.length === 0 || (yield* hasName(writes, at)) || (yield* isPushed(writes, at))) return true;

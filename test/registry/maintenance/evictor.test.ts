@@ -160,6 +160,25 @@ test('what is pinned, among the newest or pushed here stays, and a cache full of
   t.is(crowded[0]?.kept, 4);
 });
 
+test('an image that is pinned while a round runs stays', async (t) => {
+  const pin = {registry: 'docker.io', name: parseName('library/app'), reference: parseTag('0'), at: 0};
+  const {image, evictor, isLinked} = await setUp(t, {
+    layers: 1,
+    metadata: (real) => ({
+      ...real,
+      async snapshot() {
+        const snapshot = await real.snapshot();
+        await real.commit([{type: 'pin.put', pin}]);
+        return snapshot;
+      },
+    }),
+  });
+  const [pinned, other] = [await image('library/app', '0'), await image('library/app', '1')];
+  await evictor.step(signal);
+  t.true(await isLinked(pinned));
+  t.false(await isLinked(other));
+});
+
 test('an image that is used stays, and one used just now is not touched', async (t) => {
   const {image, evictor, isLinked, content, clock} = await setUp(t, {layers: 2});
   const often = await image('library/app', 'often');

@@ -72,7 +72,7 @@ test('commits that are requested together form one group, and those that come me
 
 for (const [errcode, isDiskFull] of [
   [13, true],
-  [10, false],
+  [11, false],
 ] as const) {
   test(`SQLite's result code ${errcode} is ${isDiskFull ? 'DiskFull' : 'another error'}`, async (t) => {
     const fails = `
