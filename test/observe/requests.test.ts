@@ -47,13 +47,16 @@ test('a pull that fails is one line, with the reason that the client received', 
 });
 
 test('a pull that breaks off after its headers is one line too', async (t) => {
-  const other = randomBlob(3000);
-  const wrong = {...blobAnswer(blob), body: other.bytes};
+  // Larger than what is held back until it is verified.
+  const [large, other] = [randomBlob(2 ** 21), randomBlob(2 ** 21)];
   const upstream = await createScriptedUpstream(t, [
-    {request: `GET /v2/library/app/blobs/${blob.digest}`, answer: wrong},
+    {
+      request: `GET /v2/library/app/blobs/${large.digest}`,
+      answer: {...blobAnswer(large), body: other.bytes},
+    },
   ]);
   const proxy = await startLogged(t, {registries: [{url: upstream.url}]});
-  await t.throwsAsync(proxy.ask(BLOB));
+  await t.throwsAsync(proxy.ask(`/v2/app/blobs/${large.digest}`));
   await proxy.ended(1);
   await proxy.idle();
   // An upstream that sends other content than it names is a line of its own.
@@ -62,7 +65,7 @@ test('a pull that breaks off after its headers is one line too', async (t) => {
   t.regex(`${mismatch}${request}`, /ERROR: discarded the download of/);
   t.regex(
     `${mismatch}${request}`,
-    /WARN: GET \/v2\/app\/blobs\/\S+ 200 .*: .*sent 3000 bytes with the digest/,
+    /WARN: GET \/v2\/app\/blobs\/\S+ 200 .*: .*sent 2097152 bytes with the digest/,
   );
 });
 

@@ -67,8 +67,13 @@ export async function connectRaw(port: number): Promise<RawConnection> {
 
   async function body(method: string, {status, headers}: RawHead): Promise<RawBody> {
     // What the parser refuses has a body whatever the method was, and ends the connection.
-    if (headers['connection'] === 'close' && !headers['transfer-encoding'] && !headers['content-length'])
-      return {body: await rest(), isWhole: true};
+    if (headers['connection'] === 'close' && !headers['transfer-encoding']) {
+      const all = await rest();
+      return {
+        body: all,
+        isWhole: method === 'HEAD' || all.length === Number(headers['content-length'] ?? all.length),
+      };
+    }
     if (method === 'HEAD' || BODILESS.has(status)) return {body: Buffer.alloc(0), isWhole: true};
     if (headers['transfer-encoding'] === 'chunked') return chunked();
     if (headers['content-length'] === undefined) return {body: await rest(), isWhole: true};

@@ -201,7 +201,7 @@ test('a tag that is not a list of referrers is never written, and its changes st
 
 test('an answer that is not a manifest is a failure of the upstream: the tag is read again and then written', async (t) => {
   const sbom = referrerOf(image);
-  const page = {...GET, answer: {headers: {'Content-Type': OCI_INDEX}, body: '<html>'}};
+  const page = {...GET, answer: {headers: {'Content-Type': OCI_INDEX}, body: '<html>'}, times: 4};
   const {attach, later, journal, heard} = await scripted(t, [page, ABSENT, PUT, holding(sbom)]);
   await attach(sbom);
   t.is((await journal())[0]?.writtenAt, undefined);
@@ -215,12 +215,14 @@ test('a tag whose bytes do not have the digest that the upstream names is not up
   const bytes = indexBytes([descriptorOf(theirs)]);
   const damaged = Buffer.from(bytes.toString().replace(theirs.digest.slice(-6), '000000'));
   const headers = {'Content-Type': OCI_INDEX, 'Docker-Content-Digest': digestOf(bytes)};
-  const {upstream, attach, journal, later} = await scripted(t, [{...GET, answer: {headers, body: damaged}}]);
+  const {upstream, attach, journal, later} = await scripted(t, [
+    {...GET, answer: {headers, body: damaged}, times: 4},
+  ]);
   await attach(ours);
   t.is((await journal())[0]?.writtenAt, undefined);
   upstream.expect(holding(theirs), PUT, holding(theirs, ours));
   await later(60_000);
-  t.deepEqual(writtenEntries(upstream.requests[2]?.body), [theirs.digest, ours.digest]);
+  t.deepEqual(writtenEntries(upstream.requests[5]?.body), [theirs.digest, ours.digest]);
 });
 
 test('changes that an earlier process left pending are written by the next one, a few subjects at a time', async (t) => {

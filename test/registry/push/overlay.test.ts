@@ -269,7 +269,11 @@ test('an upstream that sends the wrong bytes fails the push and prevents the mou
   const path = `blobs/${layer.digest}`;
   const {backref, blob, manifest} = await over(t, [
     {request: at('HEAD', path), answer: headOf(layer)},
-    {request: at('GET', path), answer: blobAnswer(randomBlob(500)), times: 2},
+    {
+      request: at('GET', path), // Each of the two asks four times.
+      answer: blobAnswer(randomBlob(500)),
+      times: 8,
+    },
   ]);
   await blob(config);
   const body = JSON.parse(referrerOf(plainManifest()).bytes.toString());
