@@ -27,6 +27,8 @@ export interface LoadOptions {
 const HOT_IMAGES = 30;
 /** The share of pulls that are of these. */
 const HOT = 0.6;
+/** Images that are pushed and deleted again and again; few, since what is pushed is never evicted. */
+const PUSHED_IMAGES = 20;
 /** A client is replaced by a new one, with connections of its own, after this many pieces of work. */
 const WORK_PER_CLIENT = 40;
 const MAX_FAILURES = 20;
@@ -80,7 +82,7 @@ class SoakClient {
       case 0:
         return this.#abort(imageOf(name));
       case 1:
-        return this.#push(imageOf(`apps.local/a${this.#random.below(1000)}`));
+        return this.#push(imageOf(`apps.local/a${this.#random.below(PUSHED_IMAGES)}`));
       case 2:
         return this.#list(imageOf(name));
       case 3:
