@@ -21,7 +21,7 @@ interface Counts {
 
 const none = (): Counts => ({pulls: 0, complete: 0, bytes: 0, hitBytes: 0});
 
-/** Counts what was here and what was not. */
+/** Counts hits and misses. */
 export class Counter {
   readonly #clients = none();
   readonly #all = none();

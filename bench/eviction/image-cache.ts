@@ -81,7 +81,7 @@ class ImageCache {
     this.#pulls += 1;
     const known = this.#cached.get(number);
     const image = known ?? this.#link(number, at);
-    // What is being pulled is left alone.
+    // An image that is being pulled stays.
     this.#order.remove(image);
     const manifest = this.#images[number]?.manifest ?? 0;
     const result = {isCrawl, bytes: 0, hitBytes: 0, isComplete: true, isBroken: false};

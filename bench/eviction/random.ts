@@ -35,7 +35,7 @@ export function createRandom(seed: number): Random {
   };
 }
 
-/** The weights of Zipf's law for so many places, each added to those before it. */
+/** The cumulative weights of Zipf's law for this number of ranks. */
 export function zipfSums(count: number, exponent: number): Float64Array {
   const sums = new Float64Array(count);
   let sum = 0;

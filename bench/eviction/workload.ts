@@ -166,7 +166,7 @@ class Simulation {
         if (!this.#random.chance(DAY / line.interval)) continue;
         const at = start + 9 * 60 + this.#random.below(8 * 60);
         this.#release(line, at);
-        // What was pushed is rolled out soon, the wider the more popular it is.
+        // A pushed image is rolled out soon; a popular one to more clients.
         const nodes = 1 + this.#random.below(Math.ceil(30 / (1 + place / 20)));
         for (let node = 0; node < nodes; node++) this.#pull(line, at + this.#random.below(90));
       }
