@@ -13,15 +13,23 @@ const CHECKED = 4;
 /** Those that change the store of a running server. */
 const COMMANDS = [['verify'], ['gc', '--grace', '1h'], ['reindex']];
 
-/** Ends the process in the middle of everything, starts it again, and looks for what was pushed last. */
-async function endAmidTraffic(world: World, random: Random, how: 'kill' | 'stop'): Promise<void> {
+/**
+ * Ends the process in the middle of everything, starts it again, and looks for what was pushed last.
+ * @param command that runs beside it: it opens the store itself when it finds the server dead, so the next server waits
+ */
+async function endAmidTraffic(
+  world: World,
+  random: Random,
+  how: 'kill' | 'stop',
+  command: Promise<unknown> = Promise.resolve(),
+): Promise<void> {
   const ending = new AbortController();
   const running = traffic(world, random.fork('traffic'), ENOUGH_ACTS, ending.signal);
   await delay(random.integer(1, MAX_LIFE_MS));
   world.condition = {...world.condition, dying: true};
   ending.abort();
   await world.server[how]();
-  await running;
+  await Promise.all([running, command]);
   await restart(world);
   for (const push of world.model.pushes.slice(-CHECKED)) await checkPush(world, push);
 }
@@ -49,8 +57,7 @@ export const PROCESS_STEPS: readonly Step[] = [
     weight: 6,
     async run(world, random) {
       const command = random.pick(COMMANDS);
-      const commanding = world.server.command(...command);
-      await Promise.all([endAmidTraffic(world, random, 'kill'), commanding]);
+      await endAmidTraffic(world, random, 'kill', world.server.command(...command));
     },
   },
   {
