@@ -1,9 +1,12 @@
 import type {Clock} from './clock.ts';
 import type {Config} from './config.ts';
 import type {Events} from './events.ts';
+import {createMetrics, type Metrics} from './observe/metrics.ts';
 import type {DamagedBlobs} from './registry/blobs/damaged.ts';
+import type {Fills} from './registry/blobs/fills.ts';
 import type {BlobLifecycle} from './registry/blobs/lifecycle.ts';
-import {createBlobWatch} from './registry/maintenance/blob-watch.ts';
+import {createStoredBytes} from './registry/blobs/stored-bytes.ts';
+import type {BlobWatch} from './registry/maintenance/blob-watch.ts';
 import {type Capacity, type CapacityParts, createCapacity} from './registry/maintenance/capacity.ts';
 import type {RootEvictionParts} from './registry/maintenance/evict-root.ts';
 import {createEvictor, type Evictor} from './registry/maintenance/evictor.ts';
@@ -17,6 +20,7 @@ import {createVerify} from './registry/maintenance/verify.ts';
 import type {Memory} from './registry/memory.ts';
 import {createReadiness, type Readiness, type ReadinessParts} from './registry/readiness.ts';
 import type {Storage} from './storage/open.ts';
+import {readVersion} from './version.ts';
 
 /** @param makeRoom what evicts; it is made later, from parts that reserve room themselves */
 export function wireCapacity(
@@ -30,6 +34,7 @@ export function wireCapacity(
 interface EvictorWiring extends Pick<RootEvictionParts, 'lifecycle' | 'memory' | 'lists' | 'uses' | 'fills'> {
   storage: Storage;
   capacity: Capacity;
+  watch: BlobWatch;
   clock: Clock;
   events: Events;
 }
@@ -48,7 +53,6 @@ export function wireEvictor(
     coordination,
     protection: createProtection({pins, keep: cache.keep}),
     isBounded: cache.maxSize !== undefined || !Object.values(cache.minFree).includes(0),
-    watch: createBlobWatch({metadata, clock, events}),
     clock,
     events,
   });
@@ -103,3 +107,22 @@ export function wireReadiness({storage, damaged, isStopping, clock}: ReadinessWi
     clock,
   });
 }
+
+interface MetricsWiring {
+  storage: Storage;
+  fills: Pick<Fills, 'inFlight'>;
+  damaged: DamagedBlobs;
+  capacity: Capacity;
+  clock: Clock;
+  events: Events;
+}
+
+export const wireMetrics = ({storage, fills, damaged, capacity, clock, events}: MetricsWiring): Metrics =>
+  createMetrics(events, {
+    version: readVersion(),
+    fillsInFlight: () => fills.inFlight,
+    storedBytes: createStoredBytes(storage.metadata, clock),
+    freeBytes: () => storage.freeBlobBytes(),
+    damagedLocalBlobs: () => damaged.count,
+    cache: () => capacity.measure(),
+  });

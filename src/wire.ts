@@ -2,19 +2,18 @@ import type {Clock} from './clock.ts';
 import type {Config} from './config.ts';
 import type {Events} from './events.ts';
 import type {Verbs} from './http/routes.ts';
-import {createMetrics, type Metrics} from './observe/metrics.ts';
 import {createAccess} from './registry/access.ts';
 import {createBlobs} from './registry/blobs/blobs.ts';
 import {createDamagedBlobs} from './registry/blobs/damaged.ts';
 import {createFills} from './registry/blobs/fills.ts';
 import {createBlobLifecycle} from './registry/blobs/lifecycle.ts';
-import {createStoredBytes} from './registry/blobs/stored-bytes.ts';
 import {createCatalog} from './registry/catalog.ts';
 import {createReconcile} from './registry/fallback-tag/reconcile.ts';
 import {createReconciler} from './registry/fallback-tag/reconciler.ts';
 import {createSynthesis} from './registry/fallback-tag/synthesize.ts';
 import {createFallbackTagStore} from './registry/fallback-tag/upstream-tag.ts';
 import {createBackup} from './registry/maintenance/backup.ts';
+import {createBlobWatch} from './registry/maintenance/blob-watch.ts';
 import type {Capacity} from './registry/maintenance/capacity.ts';
 import type {Evictor} from './registry/maintenance/evictor.ts';
 import {createUploadExpiry} from './registry/maintenance/expiry.ts';
@@ -44,9 +43,8 @@ import {createTags} from './registry/tags/tags.ts';
 import {createUses} from './registry/uses.ts';
 import {createWriteFence} from './registry/write-fence.ts';
 import type {Storage} from './storage/open.ts';
-import {readVersion} from './version.ts';
 import {type WiredCacheCommands, wireCacheCommands} from './wire-cache-commands.ts';
-import {wireCapacity, wireCare, wireEvictor, wireReadiness} from './wire-maintenance.ts';
+import {wireCapacity, wireCare, wireEvictor, wireMetrics, wireReadiness} from './wire-maintenance.ts';
 import {type WiredOutage, wireOutage} from './wire-outage.ts';
 
 export interface WireParts {
@@ -72,14 +70,16 @@ export interface Wired {
  * Builds the parts of one server and connects them, by hand and in order: what a part needs is made before it.
  * Nothing happens until one of them is called.
  */
-export function wire(config: Config, parts: WireParts): Wired {
+export function wire(config: Config, {storage: unwatched, ...others}: WireParts): Wired {
+  const watch = createBlobWatch({...others, metadata: unwatched.metadata});
+  const parts = {...others, storage: {...unwatched, metadata: watch.metadata}};
   const capacity = wireCapacity(config, parts, (bytes, waiting) =>
     maintenance.evictor.makeRoom(bytes, waiting),
   );
   const content = wireContent(config, parts, capacity, (arrival) => referrers.prefetch.arrived(arrival));
   const referrers = wireReferrers(parts, content);
   const push = wirePush(parts, content, referrers);
-  const evictor = wireEvictor(config, {...parts, ...content, capacity, lists: referrers.lists});
+  const evictor = wireEvictor(config, {...parts, ...content, capacity, watch, lists: referrers.lists});
   const maintenance = {
     ...wireMaintenance(config, parts, content, push),
     capacity,
@@ -97,7 +97,7 @@ export function wire(config: Config, parts: WireParts): Wired {
     catalog: createCatalog({metadata, access: content.access}),
     referrers: referrers.referrers,
     push: push.push,
-    metrics: wireMetrics(parts, content, capacity),
+    metrics: wireMetrics({...parts, ...content, capacity}),
     readiness: wireReadiness({...parts, ...content}),
   };
   return {content, referrers, push, maintenance, verbs};
@@ -285,17 +285,3 @@ function wireMaintenance(config: Config, parts: WireParts, content: WiredContent
     indexRepository: createIndexRepository({metadata, writeFence, tagLists, clock}),
   };
 }
-
-const wireMetrics = (
-  {storage, clock, events}: WireParts,
-  {fills, damaged}: WiredContent,
-  capacity: Capacity,
-): Metrics =>
-  createMetrics(events, {
-    version: readVersion(),
-    fillsInFlight: () => fills.inFlight,
-    storedBytes: createStoredBytes(storage.metadata, clock),
-    freeBytes: () => storage.freeBlobBytes(),
-    damagedLocalBlobs: () => damaged.count,
-    cache: () => capacity.measure(),
-  });

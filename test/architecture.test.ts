@@ -129,7 +129,6 @@ const RULES: Record<string, Rule> = {
     imports: [
       'src/',
       'src/http/',
-      'src/observe/',
       ...REGISTRY,
       'src/storage/open.ts',
       'src/wire-cache-commands.ts',
@@ -138,7 +137,9 @@ const RULES: Record<string, Rule> = {
     ],
   },
   'src/wire-cache-commands.ts': {imports: ['src/', ...REGISTRY, 'src/storage/open.ts']},
-  'src/wire-maintenance.ts': {imports: ['src/', ...REGISTRY, 'src/storage/open.ts']},
+  'src/wire-maintenance.ts': {
+    imports: ['src/', 'src/observe/metrics.ts', ...REGISTRY, 'src/storage/open.ts'],
+  },
   'src/wire-outage.ts': {imports: ['src/', ...REGISTRY, 'src/storage/open.ts']},
   'src/server.ts': {
     imports: [

@@ -252,20 +252,6 @@ export function metadataContract(
     t.is(await metadata.promisedSize(SAME_NAME_ELSEWHERE, blob), undefined);
   });
 
-  test('metadata: since when a manifest of a repository names a blob is when the first of them was linked', async (t) => {
-    const {metadata} = await setUp(t);
-    const blob = digestOf(Buffer.from('layer'));
-    const references: ReferenceRecord[] = [{digest: blob, size: 5, kind: 'blob'}];
-    t.is(await metadata.namedSince(APP, blob), undefined);
-    await metadata.commit([
-      manifestPut('later', {references, at: 20}),
-      manifestPut('first', {references, at: 10}),
-      manifestPut('elsewhere', {references, at: 5, repository: OTHER}),
-    ]);
-    t.is(await metadata.namedSince(APP, blob), 10);
-    t.is(await metadata.namedSince(OTHER, blob), 5);
-  });
-
   test('metadata: a tag can be put, moved, marked as gone, put again and deleted', async (t) => {
     const {metadata} = await setUp(t);
     const [one, two] = [digestOf(Buffer.from('1')), digestOf(Buffer.from('2'))];

@@ -84,10 +84,7 @@ export class RootEviction {
     for (const {digest, size} of blobs) {
       if (signal.aborted) break;
       if (fills.running(digest) || watch.isRecent(digest)) continue;
-      if (await this.#withBallast(() => lifecycle.evict(digest))) {
-        watch.evicted(digest);
-        bytes += size;
-      }
+      if (await this.#withBallast(() => lifecycle.evict(digest))) bytes += size;
       await nextTurn();
     }
     return bytes;

@@ -111,8 +111,6 @@ export interface BlobReads {
   blobStore(): Promise<BlobStoreRecord>;
   /** The size that a manifest linked to this repository names for a blob. */
   promisedSize(repository: RepositoryKey, blob: Digest): Promise<number | undefined>;
-  /** When the first of the manifests that are linked to this repository and name the blob was linked. */
-  namedSince(repository: RepositoryKey, blob: Digest): Promise<number | undefined>;
   /** Local links from before `before` to blobs that no manifest of the same repository names. */
   unreferencedBlobs(before: number, limit: number): Promise<UnreferencedBlob[]>;
   /** Blobs stored before `before` that no repository is linked to, and blobs whose deletion has begun. */

@@ -51,10 +51,6 @@ export function createBlobReads({db, run, idOf}: ReadParts): Omit<BlobReads, 'co
       return (await first({run, idOf}, query, repository, {blob}))?.size;
     },
 
-    async namedSince(repository, blob) {
-      return (await first({run, idOf}, queries.namedSince, repository, {blob}))?.linkedAt ?? undefined;
-    },
-
     async unreferencedBlobs(before, limit) {
       const rows = await run(queries.unreferencedBlobs, {before, limit});
       return rows.map(({registry, name, digest, size}) => ({repository: {registry, name}, digest, size}));
@@ -130,12 +126,6 @@ const compileBlobs = (db: Kysely<Tables>) => ({
 
 const compilePromises = (db: Kysely<Tables>) => ({
   naming: compileNaming(db),
-
-  namedSince: statement((use: BlobUse) =>
-    namingByBlob(db, use)
-      .clearLimit()
-      .select((row) => row.fn.min<number | null>('link.linked_at').as('linkedAt')),
-  ),
 
   promisedByBlob: statement((use: BlobUse) =>
     namingByBlob(db, use).select('reference.size').where('reference.kind', '=', 'blob'),

@@ -5,6 +5,7 @@ import {ANONYMOUS} from '../../../src/caller.ts';
 import {encodedOf} from '../../../src/oci/digest.ts';
 import {OciError} from '../../../src/oci/errors.ts';
 import {parseTag} from '../../../src/oci/name.ts';
+import {takeInventory} from '../../../src/registry/maintenance/inventory.ts';
 import {createMovableClock, DAY, startBackref} from '../../support/backref.ts';
 import {blobAnswer, imageManifest, manifestAnswer, randomBlob} from '../../support/content.ts';
 import {createScriptedUpstream, type Expectation} from '../../support/scripted-upstream.ts';
@@ -91,6 +92,61 @@ test('a blob that has no room in the cache is served without being kept, and say
   const got = await proxy.ask(`/v2/large/blobs/${layer.digest}`);
   t.true(got.body.equals(layer.bytes));
   t.is(got.headers['cache-status'], 'backref;fwd=uri-miss;detail=uncached');
+});
+
+test('a manifest that arrives while a blob that it names is being evicted promises nothing', async (t) => {
+  const {layer, manifest} = imageWith('app');
+  const later = imageManifest([layer, randomBlob(1)]);
+  const repository = '/v2/library/app';
+  const blob = {request: `GET ${repository}/blobs/${layer.digest}`, answer: blobAnswer(layer)};
+  const upstream = await createScriptedUpstream(t, [
+    {request: `GET ${repository}/manifests/1`, answer: manifestAnswer(manifest)},
+    blob,
+    {request: `GET ${repository}/manifests/2`, answer: manifestAnswer(later)},
+    blob,
+  ]);
+  const clock = createMovableClock();
+  const deleted = Promise.withResolvers<void>();
+  const arrived = Promise.withResolvers<void>();
+  const {verbs, route, storage, content, maintenance, events} = await wireInProcess(t, {
+    clock,
+    registries: [{url: upstream.url}],
+    metadata: (real) => ({
+      ...real,
+      async commit(changes, preconditions) {
+        if (changes.some(({type}) => type === 'blob.delete')) {
+          deleted.resolve();
+          await arrived.promise;
+        }
+        return real.commit(changes, preconditions);
+      },
+    }),
+  });
+  const broken: string[] = [];
+  events.on('cache.broken-promise', ({digest}) => void broken.push(digest));
+  const pull = async () => {
+    const {open, report} = await verbs.blobs.get(route('app'), layer.digest, ANONYMOUS);
+    for await (const _chunk of await open());
+    await content.fills.running(layer.digest)?.done;
+    return report.how;
+  };
+  const get = (tag: string) => verbs.manifests.get(route('app'), parseTag(tag), ANONYMOUS, {noCache: false});
+  await get('1');
+  t.is(await pull(), 'uri-miss');
+
+  clock.move(2 * 60_000);
+  const {evictor} = maintenance;
+  const inventory = await takeInventory(storage.metadata, await evictor.protection(), clock.now());
+  const [root] = inventory.roots;
+  if (!root) throw new Error('no image is stored');
+  const evicting = evictor.evict(inventory, root, {signal: new AbortController().signal});
+  await deleted.promise;
+  await get('2');
+  clock.move(1000);
+  arrived.resolve();
+  t.like(await evicting, {bytes: 4 * MIB});
+  t.is(await pull(), 'uri-miss');
+  t.deepEqual(broken, []);
 });
 
 test('a blob whose file is evicted under a pull that has found it comes from the upstream', async (t) => {

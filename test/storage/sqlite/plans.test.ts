@@ -51,7 +51,6 @@ test('every read walks along an index, and gives rows in that order', async (t) 
   await reads.referrerRows(undefined, 1);
   await reads.references(DIGEST);
   await reads.promisedSize(REPOSITORY, DIGEST);
-  await reads.namedSince(REPOSITORY, DIGEST);
   await reads.blobStore();
   await reads.referrerList(REPOSITORY, DIGEST);
   await reads.referrers(REPOSITORY, DIGEST, {limit: 1});
