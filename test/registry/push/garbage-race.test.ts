@@ -11,23 +11,21 @@ function gateAt(type: Change['type'], when: 'before' | 'after') {
   const reached = Promise.withResolvers<void>();
   const gate = Promise.withResolvers<void>();
   let isArmed = false;
-  const metadata = (real: Metadata): Metadata =>
-    Object.create(real, {
-      commit: {
-        async value(changes: readonly Change[], preconditions: readonly Precondition[] = []) {
-          const isGated = isArmed && changes.some((change) => change.type === type);
-          if (isGated) isArmed = false;
-          const wait = async () => {
-            reached.resolve();
-            await gate.promise;
-          };
-          if (isGated && when === 'before') await wait();
-          const done = await real.commit(changes, preconditions);
-          if (isGated && when === 'after') await wait();
-          return done;
-        },
-      },
-    });
+  const metadata = (real: Metadata): Metadata => ({
+    ...real,
+    async commit(changes: readonly Change[], preconditions: readonly Precondition[] = []) {
+      const isGated = isArmed && changes.some((change) => change.type === type);
+      if (isGated) isArmed = false;
+      const wait = async () => {
+        reached.resolve();
+        await gate.promise;
+      };
+      if (isGated && when === 'before') await wait();
+      const done = await real.commit(changes, preconditions);
+      if (isGated && when === 'after') await wait();
+      return done;
+    },
+  });
   const arm = () => {
     isArmed = true;
   };

@@ -250,19 +250,17 @@ test('a request that arrives while the one before it ends writes after it', asyn
   const gate = Promise.withResolvers<void>();
   const ending = Promise.withResolvers<void>();
   let touches = 0;
-  const slow = (real: Metadata): Metadata =>
-    Object.create(real, {
-      commit: {
-        async value(changes: readonly Change[], preconditions: readonly Precondition[] = []) {
-          // The first touch begins the upload, the second ends the first request that writes it.
-          if (changes.some(({type}) => type === 'upload.put') && ++touches === 2) {
-            ending.resolve();
-            await gate.promise;
-          }
-          return real.commit(changes, preconditions);
-        },
-      },
-    });
+  const slow = (real: Metadata): Metadata => ({
+    ...real,
+    async commit(changes: readonly Change[], preconditions: readonly Precondition[] = []) {
+      // The first touch begins the upload, the second ends the first request that writes it.
+      if (changes.some(({type}) => type === 'upload.put') && ++touches === 2) {
+        ending.resolve();
+        await gate.promise;
+      }
+      return real.commit(changes, preconditions);
+    },
+  });
   const hosted = await createHosted(t, {metadata: slow});
   const route = hosted.route();
   const id = await begun(hosted, route);
@@ -438,17 +436,16 @@ const deletedBefore =
   (route: () => Route, {digest}: Content, type: 'manifest.put' | 'blob.link') =>
   (real: Metadata): Metadata => {
     let armed = true;
-    return Object.create(real, {
-      commit: {
-        async value(changes: readonly Change[], preconditions: readonly Precondition[] = []) {
-          if (armed && preconditions.length > 0 && changes.some((change) => change.type === type)) {
-            armed = false;
-            await real.commit([{type: 'blob.unlink', repository: route().repository, digest}]);
-          }
-          return real.commit(changes, preconditions);
-        },
+    return {
+      ...real,
+      async commit(changes: readonly Change[], preconditions: readonly Precondition[] = []) {
+        if (armed && preconditions.length > 0 && changes.some((change) => change.type === type)) {
+          armed = false;
+          await real.commit([{type: 'blob.unlink', repository: route().repository, digest}]);
+        }
+        return real.commit(changes, preconditions);
       },
-    });
+    };
   };
 
 test('a blob that is deleted while its manifest is put is missing', async (t) => {
