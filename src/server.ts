@@ -1,5 +1,5 @@
 import {randomUUID} from 'node:crypto';
-import {localUrl} from './address.ts';
+import {isLoopback, localUrl} from './address.ts';
 import {type Commands, createCommands} from './admin/commands.ts';
 import {type AdminSocket, createAdminSocket} from './admin/socket.ts';
 import {type Background, createBackground} from './background.ts';
@@ -9,6 +9,7 @@ import {type CurrentRegistries, createCurrentRegistries, type RegistryChanges} f
 import {createEvents, type Events} from './events.ts';
 import {createApp} from './http/app.ts';
 import {createListener, type Listener} from './http/listener.ts';
+import {WITHOUT_RULES} from './registry/access-policy.ts';
 import type {BlobStore} from './storage/blob-store.ts';
 import type {FolderLock} from './storage/folder-lock.ts';
 import {lockStorage, openStorage, type Storage} from './storage/open.ts';
@@ -162,11 +163,20 @@ class Server implements BackrefServer {
     const pseudonym = this.#pseudonym;
     const registries = () => this.#registries.get();
     const isStopping = () => this.#closing !== undefined;
-    const wired = wire(config, {storage, registries, isStopping, clock, events});
+    const wired = wire(config, {storage, registries, policy: () => WITHOUT_RULES, isStopping, clock, events});
     const {trustedProxies, sendTimeout} = config.listen;
     const {verbs, content} = wired;
     const {access} = content;
-    const app = createApp({verbs, access, registries, pseudonym, trustedProxies, clock, events});
+    const app = createApp({
+      verbs,
+      access,
+      registries,
+      pseudonym,
+      isLocal: isLoopback(config.listen.host),
+      trustedProxies,
+      clock,
+      events,
+    });
     const commands = createCommands({...wired.maintenance, registries});
     return {
       lock,

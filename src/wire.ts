@@ -3,6 +3,7 @@ import type {Config} from './config.ts';
 import type {Events} from './events.ts';
 import type {Verbs} from './http/routes.ts';
 import {createAccess} from './registry/access.ts';
+import {type AccessPolicy, WITHOUT_RULES} from './registry/access-policy.ts';
 import {createBlobs} from './registry/blobs/blobs.ts';
 import {createDamagedBlobs} from './registry/blobs/damaged.ts';
 import {createFills} from './registry/blobs/fills.ts';
@@ -50,6 +51,8 @@ import {type WiredOutage, wireOutage} from './wire-outage.ts';
 export interface WireParts {
   storage: Storage;
   registries(): Registries;
+  /** The rules in force. */
+  policy(): AccessPolicy;
   /** The server no longer accepts anything new. */
   isStopping(): boolean;
   clock: Clock;
@@ -107,7 +110,7 @@ export function wire(config: Config, {storage: unwatched, ...others}: WireParts)
 export function wireIngest(parts: Pick<WireParts, 'storage' | 'clock' | 'events'>): Ingest {
   return ingestInto(
     parts,
-    wireContent({cache: {memory: 0}}, parts, UNLIMITED, () => {}),
+    wireContent({cache: {memory: 0}}, {...parts, policy: () => WITHOUT_RULES}, UNLIMITED, () => {}),
   );
 }
 
@@ -121,7 +124,7 @@ type WiredContent = ReturnType<typeof wireContent>;
 
 function wireContent(
   {cache}: {cache: Pick<Config['cache'], 'memory'>},
-  {storage, clock, events}: Pick<WireParts, 'storage' | 'clock' | 'events'>,
+  {storage, policy, clock, events}: Pick<WireParts, 'storage' | 'policy' | 'clock' | 'events'>,
   space: Space,
   arrived: ManifestPullParts['arrived'],
 ) {
@@ -129,7 +132,7 @@ function wireContent(
   const writeFence = createWriteFence();
   const memory = createMemory(cache.memory);
   const negativeCache = createNegativeCache(clock);
-  const access = createAccess({metadata, memory, clock, events});
+  const access = createAccess({metadata, memory, policy, clock, events});
   const pull = createManifestPull({metadata, writeFence, clock, arrived});
   const damaged = createDamagedBlobs(events);
   const lifecycle = createBlobLifecycle({store, metadata, space, memory, damaged, clock});

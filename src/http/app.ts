@@ -17,6 +17,8 @@ export interface AppParts {
   registries: () => Registries;
   /** This server's own name in `Via`. */
   pseudonym: string;
+  /** Whether only this machine can reach the listener. */
+  isLocal: boolean;
   /** Addresses and networks of proxies whose `X-Forwarded-For` is trusted. */
   trustedProxies: readonly string[];
   clock: Clock;
@@ -25,7 +27,7 @@ export interface AppParts {
 
 /** The OCI distribution API over Koa, which finds the answers and does not write them. */
 export function createApp(parts: AppParts): Koa<RequestState> {
-  const {verbs, access, registries, pseudonym, trustedProxies, clock, events} = parts;
+  const {verbs, access, registries, pseudonym, isLocal, trustedProxies, clock, events} = parts;
   const app = new Koa<RequestState>();
   const sender = createSender({trustedProxies, clock, events});
 
@@ -35,7 +37,7 @@ export function createApp(parts: AppParts): Koa<RequestState> {
       ctx.state.exchange = exchange;
       ctx.state.registries = registries();
       readTarget(ctx);
-      ctx.state.caller = callerOf(headerOf(ctx, 'via'));
+      ctx.state.caller = callerOf(headerOf(ctx, 'via'), isLocal);
       refuseLoop(ctx.state.caller, pseudonym);
       await next();
       if (!ctx.state.answer) throw new Error('no route has answered');

@@ -12,14 +12,14 @@ const MAX_VIA_LENGTH = 1024;
  * Who asks. Every client is anonymous: an `Authorization` header, which Docker sends to mirrors, is neither read nor
  * passed on.
  */
-export function callerOf(via: string | undefined): Caller {
-  if (via === undefined) return ANONYMOUS;
+export function callerOf(via: string | undefined, isLocal: boolean): Caller {
+  if (via === undefined) return {...ANONYMOUS, isLocal};
   const entries = via
     .slice(-MAX_VIA_LENGTH)
     .split(',')
     .map((entry) => entry.trim());
   // The first entry of a header that was cut is incomplete.
-  return {...ANONYMOUS, via: via.length > MAX_VIA_LENGTH ? entries.slice(1) : entries};
+  return {...ANONYMOUS, isLocal, via: via.length > MAX_VIA_LENGTH ? entries.slice(1) : entries};
 }
 
 /**

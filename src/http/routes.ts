@@ -2,8 +2,10 @@ import Router, {type RouterContext} from '@koa/router';
 import type {DefaultState} from 'koa';
 import type {Caller} from '../caller.ts';
 import type {RequestKind} from '../events.ts';
+import {isDigest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
-import type {Access, Action, Decision} from '../registry/access.ts';
+import {type Access, type Decision, denial} from '../registry/access.ts';
+import type {Action} from '../registry/access-policy.ts';
 import type {Blobs} from '../registry/blobs/blobs.ts';
 import type {Catalog} from '../registry/catalog.ts';
 import type {Manifests} from '../registry/manifests/manifests.ts';
@@ -193,15 +195,20 @@ export async function answerAt(
       const route = routed(request, exchange);
       if (action !== 'pull' && route.registry.push.mode === 'deny')
         throw pushRefused(route, readsOf(methods));
-      admit(access.repository(route, caller, action));
+      admit(access.repository(route, caller, action, tagIn(request)));
       return handler(request, route, caller);
     }
   }
 }
 
 /** Whether an unknown repository has the content is up to the verb. @throws OciError DENIED */
-function admit({verdict}: Decision): void {
-  if (verdict === 'denied') throw new OciError('DENIED');
+function admit(decision: Decision): void {
+  if (decision.verdict === 'denied') throw denial(decision);
+}
+
+/** The tag in the path, as its client wrote it. */
+function tagIn({params: {reference}}: Request): string | undefined {
+  return reference === undefined || isDigest(reference) ? undefined : reference;
 }
 
 type Operations = Readonly<Record<string, {readonly action?: Action} | undefined>>;

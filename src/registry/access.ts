@@ -7,6 +7,7 @@ import {readManifest} from '../oci/manifest.ts';
 import {edgeOf} from '../oci/referrers.ts';
 import {fullReference, type ManifestRecord, type Metadata} from '../storage/metadata.ts';
 import {type ManifestHead, UpstreamFailure} from '../upstream/port.ts';
+import type {AccessPolicy, Action, Place} from './access-policy.ts';
 import {createSingleFlight} from './keyed.ts';
 import type {Memory} from './memory.ts';
 import type {Route} from './namespace.ts';
@@ -14,13 +15,12 @@ import type {Registry} from './registries.ts';
 import {storeIfSpace} from './store-if-space.ts';
 import {manifestType} from './stored-manifest.ts';
 
-/** What a caller wants to do in a repository. */
-export type Action = 'pull' | 'push' | 'delete';
-
 export interface Denied {
   readonly verdict: 'denied';
   /** The upstream's own answer, where it is the one that denies. */
   readonly failure: UpstreamFailure | undefined;
+  /** Which rule denies it, or what is missing, where the configuration is what denies. */
+  readonly reason: string | undefined;
 }
 
 /**
@@ -59,8 +59,12 @@ export interface ManifestGrant {
  * that it has these bytes. A failure is never `unknown`.
  */
 export interface Access {
-  /** May this caller do this in this repository? Decided once per request, and per repository of a list. */
-  repository(route: Route, caller: Caller, action: Action): Decision;
+  /**
+   * May this caller do this in this repository? Decided once per request, and per repository of a list, before anything
+   * is looked for.
+   * @param tag where the request names one
+   */
+  repository(route: Route, caller: Caller, action: Action, tag?: string): Decision;
   /** May this caller do this in a registry as a whole, or in all of them where none is named? */
   registry(registry: Registry | undefined, caller: Caller, action: Action): Decision;
   /** What the repository's link says, else the upstream. */
@@ -94,9 +98,13 @@ export interface Access {
  * @throws UpstreamFailure or OciError DENIED where it is denied
  */
 export function grantIn<Grant>(decision: Decision<Grant>): Grant | undefined {
-  if (decision.verdict === 'denied') throw decision.failure ?? new OciError('DENIED');
+  if (decision.verdict === 'denied') throw decision.failure ?? denial(decision);
   return decision.verdict === 'allowed' ? decision : undefined;
 }
+
+/** The answer to a caller whom the configuration denies something. */
+export const denial = ({reason}: Pick<Denied, 'reason'>): OciError =>
+  new OciError('DENIED', reason === undefined ? {} : {message: reason});
 
 /** Names what a caller may have of a repository: answers are shared among those who have the same. */
 export const accessKey = ({repository}: Route, digest: Digest, caller: Caller): string =>
@@ -105,37 +113,47 @@ export const accessKey = ({repository}: Route, digest: Digest, caller: Caller): 
 export interface AccessParts {
   metadata: Metadata;
   memory: Memory;
+  /** The rules in force. */
+  policy(): AccessPolicy;
   clock: Clock;
   events: Events;
 }
 
 const UNKNOWN = Object.freeze({verdict: 'unknown'});
 const ALLOWED = Object.freeze({verdict: 'allowed'});
-const DENIED = Object.freeze({verdict: 'denied', failure: undefined});
 
 export const createAccess = (parts: AccessParts): Access => new LinkOrUpstream(parts);
 
 class LinkOrUpstream implements Access {
   readonly #metadata: Metadata;
   readonly #memory: Memory;
+  readonly #policy: () => AccessPolicy;
   readonly #clock: Clock;
   readonly #events: Events;
   readonly #blobs = createSingleFlight<Decision<BlobGrant>>();
   readonly #manifests = createSingleFlight<Decision<ManifestGrant>>();
 
-  constructor({metadata, memory, clock, events}: AccessParts) {
+  constructor({metadata, memory, policy, clock, events}: AccessParts) {
     this.#metadata = metadata;
     this.#memory = memory;
+    this.#policy = policy;
     this.#clock = clock;
     this.#events = events;
   }
 
-  repository({registry}: Route, _caller: Caller, action: Action): Decision {
-    return action === 'pull' || registry.push.mode !== 'deny' ? ALLOWED : DENIED;
+  repository({registry, repository}: Route, caller: Caller, action: Action, tag?: string): Decision {
+    if (action !== 'pull' && registry.push.mode === 'deny')
+      return denied(`registry ${registry.name} is a mirror and takes no pushes`);
+    return this.#ruling(caller, {registry: registry.name, repository: repository.name, tag}, action);
   }
 
-  registry(): Decision {
-    return ALLOWED;
+  registry(registry: Registry | undefined, caller: Caller, action: Action): Decision {
+    return this.#ruling(caller, {registry: registry?.name, repository: undefined, tag: undefined}, action);
+  }
+
+  #ruling(caller: Caller, place: Place, action: Action): Decision {
+    const ruling = this.#policy().decide(caller, place, action);
+    return ruling.isAllowed ? ALLOWED : denied(ruling.reason);
   }
 
   async blob(route: Route, digest: Digest, caller: Caller): Promise<Decision<BlobGrant>> {
@@ -235,13 +253,15 @@ class LinkOrUpstream implements Access {
   }
 }
 
+const denied = (reason: string): Denied => ({verdict: 'denied', failure: undefined, reason});
+
 /** Turns an upstream's refusal of this caller into a decision. Any other failure stays one. */
 async function denialOr<Grant>(ask: () => Promise<Decision<Grant>>): Promise<Decision<Grant>> {
   try {
     return await ask();
   } catch (error) {
     if (error instanceof UpstreamFailure && error.kind === 'denied')
-      return {verdict: 'denied', failure: error};
+      return {verdict: 'denied', failure: error, reason: undefined};
     throw error;
   }
 }

@@ -2,7 +2,8 @@ import test from 'ava';
 import {ANONYMOUS} from '../../src/caller.ts';
 import {createRouter, type Endpoint, endpointsOf, type Verbs} from '../../src/http/routes.ts';
 import {digestOf} from '../../src/oci/digest.ts';
-import type {Access, Action} from '../../src/registry/access.ts';
+import type {Access} from '../../src/registry/access.ts';
+import type {Action} from '../../src/registry/access-policy.ts';
 import {ask, ID, startHttpServer} from './http-server.ts';
 import {errorOf} from './spec-codes.ts';
 
@@ -23,11 +24,11 @@ const asked: [place: string, caller: string, action: Action][] = [];
 const denial: Pick<Access, 'registry' | 'repository'> = {
   registry(registry, {key}, action) {
     asked.push([registry?.name ?? 'all', key, action]);
-    return {verdict: 'denied', failure: undefined};
+    return {verdict: 'denied', failure: undefined, reason: undefined};
   },
   repository({repository}, {key}, action) {
     asked.push([`${repository.registry}/${repository.name}`, key, action]);
-    return {verdict: 'denied', failure: undefined};
+    return {verdict: 'denied', failure: undefined, reason: undefined};
   },
 };
 

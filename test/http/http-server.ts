@@ -66,6 +66,7 @@ export async function startHttpServer(
     access,
     registries: () => REGISTRIES,
     pseudonym: 'test',
+    isLocal: true,
     trustedProxies: [],
     clock,
     events,

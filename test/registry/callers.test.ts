@@ -1,13 +1,13 @@
 import test, {type ExecutionContext} from 'ava';
-import type {Caller} from '../../src/caller.ts';
+import {ANONYMOUS, type Caller} from '../../src/caller.ts';
 import type {Tag} from '../../src/oci/name.ts';
 import {createManualClock} from '../support/clock.ts';
 import {blobAnswer, imageManifest, manifestAnswer, randomBlob} from '../support/content.ts';
 import {createScriptedUpstream, type Expectation} from '../support/scripted-upstream.ts';
 import {wireInProcess} from '../support/wired.ts';
 
-const ALICE: Caller = {key: 'alice', via: []};
-const BOB: Caller = {key: 'bob', via: []};
+const ALICE: Caller = {...ANONYMOUS, key: 'alice'};
+const BOB: Caller = {...ANONYMOUS, key: 'bob'};
 const blob = randomBlob(2000);
 const image = imageManifest([blob]);
 const v1 = 'v1' as Tag;

@@ -159,7 +159,7 @@ test('it does not list repositories that the caller may not pull from, and fills
       repository: ({repository}, caller, action) =>
         caller === ANONYMOUS && action === 'pull' && !repository.name.endsWith('/secret')
           ? {verdict: 'allowed'}
-          : {verdict: 'denied', failure: undefined},
+          : {verdict: 'denied', failure: undefined, reason: undefined},
     },
   });
   const page = (n: number | undefined, last?: string) =>
@@ -182,7 +182,9 @@ test('a short page after many hidden repositories takes few queries', async (t) 
     },
     access: {
       repository: ({repository}) =>
-        repository.name === 'visible' ? {verdict: 'allowed'} : {verdict: 'denied', failure: undefined},
+        repository.name === 'visible'
+          ? {verdict: 'allowed'}
+          : {verdict: 'denied', failure: undefined, reason: undefined},
     },
   });
   const page = await catalog.ofOne(registryOver('example.test', {}), {n: 1, last: undefined}, ANONYMOUS);

@@ -2,6 +2,7 @@ import type {ExecutionContext} from 'ava';
 import type {Clock} from '../../src/clock.ts';
 import {createCurrentRegistries} from '../../src/current-registries.ts';
 import {createEvents, type Events} from '../../src/events.ts';
+import {WITHOUT_RULES} from '../../src/registry/access-policy.ts';
 import {type Route, routeOf} from '../../src/registry/namespace.ts';
 import {createLeases} from '../../src/storage/claims.ts';
 import type {Disk} from '../../src/storage/disk.ts';
@@ -62,6 +63,7 @@ export async function wireInProcess<C extends Clock>(
   const wired = wire(config, {
     storage,
     registries: () => registries.get(),
+    policy: () => WITHOUT_RULES,
     isStopping: () => false,
     clock,
     events,

@@ -4,6 +4,7 @@ import {ANONYMOUS} from '../../../src/caller.ts';
 import {createEvents} from '../../../src/events.ts';
 import {parseName, type Reference, type Tag} from '../../../src/oci/name.ts';
 import {createAccess} from '../../../src/registry/access.ts';
+import {WITHOUT_RULES} from '../../../src/registry/access-policy.ts';
 import {createManifests} from '../../../src/registry/manifests/manifests.ts';
 import {createMemory} from '../../../src/registry/memory.ts';
 import {createNegativeCache} from '../../../src/registry/negative-cache.ts';
@@ -49,7 +50,7 @@ async function setUp(t: ExecutionContext) {
     byTag: (...asked) => deleting(real.byTag(...asked)),
   };
   const tags = createTags({metadata, pull, negativeCache, writeFence, clock, events});
-  const access = createAccess({metadata, memory, clock, events});
+  const access = createAccess({metadata, memory, policy: () => WITHOUT_RULES, clock, events});
   const uses = createUses({metadata, clock});
   const manifests = createManifests({
     metadata,

@@ -1,5 +1,6 @@
 import {inspect} from 'node:util';
 import test from 'ava';
+import {ANONYMOUS} from '../../../src/caller.ts';
 import {parseName} from '../../../src/oci/name.ts';
 import type {FailureKind} from '../../../src/upstream/port.ts';
 import {createManualClock} from '../../support/clock.ts';
@@ -124,7 +125,7 @@ test('tokens are not shared between callers', async (t) => {
   ]);
   const {client} = createClient(t, upstream.url);
   await client.headManifest(repository, latest, caller);
-  await client.headManifest(repository, latest, {key: 'somebody', via: []});
+  await client.headManifest(repository, latest, {...ANONYMOUS, key: 'somebody'});
   t.pass();
 });
 

@@ -1,5 +1,6 @@
 import test from 'ava';
 import packageJson from '../../../package.json' with {type: 'json'};
+import {ANONYMOUS} from '../../../src/caller.ts';
 import {DOCKER_MANIFEST, MANIFEST_ACCEPT, OCI_MANIFEST} from '../../../src/oci/media-type.ts';
 import {USER_AGENT} from '../../../src/upstream/transport/request.ts';
 import {contentOf, plainManifest} from '../../support/content.ts';
@@ -127,7 +128,7 @@ test('the Via entries of the request are forwarded, with our own after them', as
     {request: `GET ${MANIFEST_PATH}`, sends: {via}, answer: {body: MANIFEST_TEXT}},
   ]);
   const {client} = createClient(t, upstream.url);
-  await client.getManifest(repository, latest, {key: 'k', via: ['1.1 edge', '1.0 fred (old)']});
+  await client.getManifest(repository, latest, {...ANONYMOUS, key: 'k', via: ['1.1 edge', '1.0 fred (old)']});
   t.pass();
 });
 
