@@ -8,6 +8,7 @@ import {type Config, changedSettings} from './config.ts';
 import {type CurrentRegistries, createCurrentRegistries, type RegistryChanges} from './current-registries.ts';
 import {createEvents, type Events} from './events.ts';
 import {createApp} from './http/app.ts';
+import {createTrustedProxies} from './http/entrance.ts';
 import {createListener, type Listener} from './http/listener.ts';
 import {WITHOUT_RULES} from './registry/access-policy.ts';
 import type {BlobStore} from './storage/blob-store.ts';
@@ -164,19 +165,17 @@ class Server implements BackrefServer {
     const registries = () => this.#registries.get();
     const isStopping = () => this.#closing !== undefined;
     const wired = wire(config, {storage, registries, policy: () => WITHOUT_RULES, isStopping, clock, events});
-    const {trustedProxies, sendTimeout} = config.listen;
+    const {host, trustedProxies, sendTimeout} = config.listen;
     const {verbs, content} = wired;
     const {access} = content;
-    const app = createApp({
-      verbs,
-      access,
-      registries,
-      pseudonym,
-      isLocal: isLoopback(config.listen.host),
-      trustedProxies,
-      clock,
-      events,
-    });
+    const app = createApp({verbs, access, registries, pseudonym, clock, events});
+    const entrance = {
+      isLoopback: isLoopback(host),
+      isSecure: false,
+      serves: 'main',
+      isTrustedProxy: createTrustedProxies(trustedProxies),
+      certificate: undefined,
+    } as const;
     const commands = createCommands({...wired.maintenance, registries});
     return {
       lock,
@@ -189,7 +188,7 @@ class Server implements BackrefServer {
         commands,
         failed: (error) => this.#failed('listen for commands', error),
       }),
-      listener: createListener({app, sendTimeout, clock, events}),
+      listener: createListener({app, entrance, sendTimeout, clock, events}),
     };
   }
 

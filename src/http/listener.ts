@@ -1,16 +1,12 @@
-import {
-  createServer,
-  type IncomingMessage,
-  type RequestListener,
-  type Server,
-  type ServerResponse,
-} from 'node:http';
+import {createServer, type IncomingMessage, type Server, type ServerResponse} from 'node:http';
 import type {AddressInfo} from 'node:net';
 import type {Duplex} from 'node:stream';
 import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
 import {OciError} from '../oci/errors.ts';
+import type {App} from './app.ts';
 import {type Connections, createConnections} from './connections.ts';
+import type {Entrance} from './entrance.ts';
 import {sendOnSocket} from './send.ts';
 
 export interface Listener {
@@ -39,8 +35,9 @@ const MAX_PIPELINED = 100;
 const REPORT_INTERVAL_MS = 1000;
 
 export interface ListenerParts {
-  /** The Koa application. */
-  app: {callback(): RequestListener};
+  app: App;
+  /** That of every connection, without a client certificate. */
+  entrance: Entrance;
   /** Milliseconds in which a client has to take some of the bytes that wait for it. */
   sendTimeout: number;
   clock: Clock;
@@ -51,7 +48,8 @@ export interface ListenerParts {
 export const createListener = (parts: ListenerParts): Listener => new HttpListener(parts);
 
 class HttpListener implements Listener {
-  readonly #handle: RequestListener;
+  readonly #app: App;
+  readonly #entrance: Entrance;
   readonly #connections: Connections;
   readonly #clock: Clock;
   readonly #server = createServer({
@@ -63,8 +61,9 @@ class HttpListener implements Listener {
   readonly #answers = new WeakMap<Duplex, Set<ServerResponse>>();
   #closing = false;
 
-  constructor({app, sendTimeout, clock, events}: ListenerParts) {
-    this.#handle = app.callback();
+  constructor({app, entrance, sendTimeout, clock, events}: ListenerParts) {
+    this.#app = app;
+    this.#entrance = entrance;
     this.#connections = createConnections({sendTimeout, clock, events});
     this.#clock = clock;
     this.#attach();
@@ -124,7 +123,7 @@ class HttpListener implements Listener {
   #handleInTurn(request: IncomingMessage, response: ServerResponse): void {
     const begin = (): void => {
       if (this.#closing) response.setHeader('Connection', 'close');
-      this.#handle(request, response);
+      this.#app.handle(request, response, this.#entrance);
     };
     if (response.socket) begin();
     else response.once('socket', begin);

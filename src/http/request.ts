@@ -5,6 +5,8 @@ import {parseReference, type Reference} from '../oci/name.ts';
 import type {PageQuery} from '../registry/page.ts';
 import type {Registries} from '../registry/registries.ts';
 import type {RequestBody} from './body.ts';
+import type {Entrance} from './entrance.ts';
+import type {Origin} from './forwarded.ts';
 
 /** What a client asks: a value that handlers read. */
 export interface Request {
@@ -16,6 +18,9 @@ export interface Request {
   /** The parts of the path that its endpoint names, percent-decoded. */
   readonly params: Readonly<Record<string, string>>;
   readonly body: RequestBody;
+  readonly entrance: Entrance;
+  /** Who sent it, and the URL at which it reached the first trusted proxy, or this server. */
+  readonly origin: Origin;
   /** The configuration that the request was routed with. */
   readonly registries: Registries;
   /** Aborted when the client has its answer, or has left. */

@@ -161,6 +161,8 @@ const requestOf = ({method, path, query, params, req, state}: Ctx): Request => (
   headers: req.headers,
   params,
   body: state.exchange.body,
+  entrance: state.exchange.entrance,
+  origin: state.exchange.origin,
   registries: state.registries,
   closed: () => state.exchange.closed(),
 });

@@ -10,14 +10,18 @@ import {failureReason} from '../registry/failure.ts';
 import {type CacheReport, outcomeOf} from '../registry/freshness.ts';
 import {type Answer, cacheStatus} from './answer.ts';
 import {createIncomingBody, type IncomingBody} from './body.ts';
-import {createClientAddress} from './caller.ts';
+import type {Entrance} from './entrance.ts';
 import {errorAnswer} from './errors.ts';
+import {type Origin, originOf} from './forwarded.ts';
 import {closeLingering, mustEndConnection} from './lingering-close.ts';
 
 /** A request and its response, from start to end. */
 export interface Exchange {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
+  readonly entrance: Entrance;
+  /** Who sent it, and the URL at which it reached the first trusted proxy, or this server. */
+  origin: Origin;
   /** In the answer's header, its error body and the log. */
   readonly id: string;
   readonly body: IncomingBody;
@@ -42,6 +46,7 @@ export interface Sender {
   respond(
     request: IncomingMessage,
     response: ServerResponse,
+    entrance: Entrance,
     produce: (exchange: Exchange) => Promise<Answer>,
   ): Promise<void>;
   /** Destroys a response that broke after its headers went out, so that no client takes it for complete. */
@@ -49,8 +54,6 @@ export interface Sender {
 }
 
 export interface SenderParts {
-  /** Addresses and networks of proxies whose `X-Forwarded-For` is trusted. */
-  trustedProxies: readonly string[];
   clock: Clock;
   events: Events;
 }
@@ -66,21 +69,20 @@ const MAX_WRITE_BYTES = 128 * 1024;
 class HttpSender implements Sender {
   readonly #clock: Clock;
   readonly #events: Events;
-  readonly #clientAddress: ReturnType<typeof createClientAddress>;
   readonly #sentBytes = createSentBytes();
 
-  constructor({trustedProxies, clock, events}: SenderParts) {
+  constructor({clock, events}: SenderParts) {
     this.#clock = clock;
     this.#events = events;
-    this.#clientAddress = createClientAddress(trustedProxies);
   }
 
   async respond(
     request: IncomingMessage,
     response: ServerResponse,
+    entrance: Entrance,
     produce: (exchange: Exchange) => Promise<Answer>,
   ): Promise<void> {
-    const exchange = this.#begin(request, response);
+    const exchange = this.#begin(request, response, entrance);
     try {
       await this.#send(exchange, await produce(exchange));
     } catch (error) {
@@ -97,11 +99,16 @@ class HttpSender implements Sender {
     else this.#events.emit('request.fault', {id: exchange.id, error});
   }
 
-  #begin(request: IncomingMessage, response: ServerResponse): Exchange {
+  #begin(request: IncomingMessage, response: ServerResponse, entrance: Entrance): Exchange {
     const began = this.#clock.monotonic();
+    const {headers, socket, method = '', url = ''} = request;
+    // Once a connection has ended, its address is not known any more.
+    const origin = originOf({peer: socket.remoteAddress, headers}, entrance);
     const exchange: Exchange = {
       request,
       response,
+      entrance,
+      origin,
       id: randomUUID(),
       body: createIncomingBody(request, response, this.#clock),
       closed: () => untilClosed(response),
@@ -111,9 +118,7 @@ class HttpSender implements Sender {
       report: undefined,
       reason: undefined,
     };
-    const {headers, socket, method = '', url = ''} = request;
-    // Once a connection has ended, its address is not known any more.
-    const client = this.#clientAddress(socket.remoteAddress, joined(headers['x-forwarded-for']));
+    const {client} = origin;
     const userAgent = headers['user-agent']?.slice(0, MAX_USER_AGENT_LENGTH) || undefined;
     this.#events.emit('request.start', {id: exchange.id, method, url});
     response.once('close', () => {
@@ -211,9 +216,6 @@ function writeHead({request, response, id, namespace}: Exchange, {status, header
 
 /** Statuses whose answers have no body, and no length of it either (RFC 9110, section 8.6). */
 const BODILESS = new Set([204, 304]);
-
-const joined = (field: string | string[] | undefined): string | undefined =>
-  (Array.isArray(field) ? field.join(', ') : field) || undefined;
 
 /** Returns a function that resolves when a chunk has left: true, or false when the client has. */
 function createWriter(response: ServerResponse): (chunk: Uint8Array) => Promise<boolean> {

@@ -18,7 +18,7 @@ import type {ByteRange} from '../../src/oci/range.ts';
 import type {Manifests} from '../../src/registry/manifests/manifests.ts';
 import {routeOf} from '../../src/registry/namespace.ts';
 import type {Push} from '../../src/registry/push/push.ts';
-import {ask, bytesOf, ID, REGISTRIES, startHttpServer, state} from './http-server.ts';
+import {ask, bytesOf, entranceOf, ID, REGISTRIES, startHttpServer, state} from './http-server.ts';
 
 const INDEX = 'application/vnd.oci.image.index.v1+json';
 const manifest = Buffer.from('{"schemaVersion":2}');
@@ -116,6 +116,8 @@ const requestOf = ({
       if (body) yield body;
     },
   },
+  entrance: entranceOf({}),
+  origin: {client: '127.0.0.1', scheme: 'http', host: 'localhost'},
   registries: REGISTRIES,
   closed: () => new AbortController().signal,
 });

@@ -2,6 +2,7 @@ import {type IncomingHttpHeaders, request} from 'node:http';
 import type {ExecutionContext} from 'ava';
 import {createEvents, type EventMap} from '../../src/events.ts';
 import {type AppParts, createApp} from '../../src/http/app.ts';
+import type {Entrance} from '../../src/http/entrance.ts';
 import {createListener} from '../../src/http/listener.ts';
 import type {Verbs} from '../../src/http/routes.ts';
 import {createUploadId} from '../../src/oci/upload.ts';
@@ -51,6 +52,16 @@ const ALLOW: AppParts['access'] = {
   repository: () => ({verdict: 'allowed'}),
 };
 
+/** The entrance of a plain listener on a loopback address that trusts no proxy. */
+export const entranceOf = (differences: Partial<Entrance>): Entrance => ({
+  isLoopback: true,
+  isSecure: false,
+  serves: 'main',
+  isTrustedProxy: () => false,
+  certificate: undefined,
+  ...differences,
+});
+
 /** The HTTP side alone, in front of the verbs that a test gives. */
 export async function startHttpServer(
   t: ExecutionContext,
@@ -66,12 +77,10 @@ export async function startHttpServer(
     access,
     registries: () => REGISTRIES,
     pseudonym: 'test',
-    isLocal: true,
-    trustedProxies: [],
     clock,
     events,
   });
-  const listener = createListener({app, sendTimeout: 60_000, clock, events});
+  const listener = createListener({app, entrance: entranceOf({}), sendTimeout: 60_000, clock, events});
   const port = await listener.listen('127.0.0.1', 0);
   t.teardown(() => listener.close(0));
   return {port, clock, requests, faults};
