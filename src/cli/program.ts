@@ -1,18 +1,15 @@
 import {Command, CommanderError, Option} from 'commander';
 import {readVersion} from '../version.ts';
+import {addAccessCommands} from './access-commands.ts';
+import {CONFIG, collect, JSON_STEPS, type RunCommand} from './options.ts';
 import {type CommandIo, MISUSED, misused} from './report.ts';
 
-const CONFIG = [
-  '-c, --config <file>',
-  'the configuration file (default: $BACKREF_CONFIG, else ./config/backref.yaml)',
-] as const;
 const REFERENCE = 'host/name:tag, host/name@digest, oci:path:tag or oci:path@digest';
 const PLAIN_HTTP = [
   '--plain-http',
   'use http instead of https; the default for localhost and loopback addresses',
 ] as const;
 const NO_PLAIN_HTTP = ['--no-plain-http', 'use https for localhost and loopback addresses as well'] as const;
-const JSON_STEPS = ['--json', 'write one line of JSON for each step and for the result'] as const;
 
 const IMAGES = 'images as clients name them: alpine:3, ghcr.io/org/app@sha256:…; - reads a list from stdin';
 const IMAGE_PATTERNS =
@@ -26,11 +23,6 @@ const PLATFORMS = [
   '--platform <os/arch>',
   'of an index, this platform: linux/arm64; may be repeated',
 ] as const;
-
-const collect = (value: string, earlier: readonly string[] = []): string[] => [...earlier, value];
-
-/** Runs a command; its module is loaded only when it is called. @returns the exit code. */
-type RunCommand = (command: () => Promise<number>) => Promise<void>;
 
 /**
  * Runs one command line.
@@ -77,6 +69,7 @@ export function createProgram(io: CommandIo, json: boolean, run: RunCommand): Co
   addStoreCommands(program, io, run);
   addImageCommands(program, io, run);
   addCacheCommands(program, io, run);
+  addAccessCommands(program, io, run);
   addConfigCommands(program, io, run);
   return program;
 }
