@@ -115,8 +115,11 @@ const RULES: Record<string, Rule> = {
       'src/artifact/list.ts',
     ],
   },
+  'src/identity/': {
+    imports: [...VOCABULARY, 'src/config.ts', 'src/storage/metadata.ts'],
+  },
   'src/http/': {
-    imports: [...VOCABULARY, ...REGISTRY],
+    imports: [...VOCABULARY, ...REGISTRY, 'src/identity/'],
     packages: ['koa', '@koa/router', 'range-parser', 'structured-headers'],
   },
   'src/admin/': {imports: [...VOCABULARY, ...REGISTRY]},
@@ -315,6 +318,13 @@ const FORBIDDEN: Record<string, string[]> = {
     '../upstream/port.ts',
     '../storage/metadata.ts',
     'got',
+  ],
+  'src/identity/planted.ts': [
+    '../registry/access-policy.ts',
+    '../http/app.ts',
+    '../upstream/client.ts',
+    '../storage/sqlite/metadata.ts',
+    'koa',
   ],
   'src/current-registries.ts': ['./server.ts', './http/app.ts', './storage/metadata.ts', 'got'],
   'src/admin/planted.ts': [

@@ -1,11 +1,10 @@
 import Router, {type RouterContext} from '@koa/router';
 import type {DefaultState} from 'koa';
-import type {Caller} from '../caller.ts';
+import type {Action, Caller} from '../caller.ts';
 import type {RequestKind} from '../events.ts';
 import {isDigest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
 import {type Access, type Decision, denial} from '../registry/access.ts';
-import type {Action} from '../registry/access-policy.ts';
 import type {Blobs} from '../registry/blobs/blobs.ts';
 import type {Catalog} from '../registry/catalog.ts';
 import type {Manifests} from '../registry/manifests/manifests.ts';

@@ -1,10 +1,4 @@
-import type {Caller} from '../caller.ts';
-
-/**
- * What a caller wants to do in a repository. `attach` is to push manifests with a subject, and the blobs that they need;
- * who may push may attach.
- */
-export type Action = 'pull' | 'push' | 'delete' | 'attach';
+import type {Action, Caller} from '../caller.ts';
 
 /** What a caller wants to do it to. */
 export interface Place {

@@ -1,4 +1,4 @@
-import type {Caller} from '../caller.ts';
+import type {Action, Caller} from '../caller.ts';
 import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
 import {algorithmOf, type Digest, plausibleSize} from '../oci/digest.ts';
@@ -7,7 +7,7 @@ import {readManifest} from '../oci/manifest.ts';
 import {edgeOf} from '../oci/referrers.ts';
 import {fullReference, type ManifestRecord, type Metadata} from '../storage/metadata.ts';
 import {type ManifestHead, UpstreamFailure} from '../upstream/port.ts';
-import type {AccessPolicy, Action, Place} from './access-policy.ts';
+import type {AccessPolicy, Place} from './access-policy.ts';
 import {createSingleFlight} from './keyed.ts';
 import type {Memory} from './memory.ts';
 import type {Route} from './namespace.ts';

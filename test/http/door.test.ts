@@ -1,9 +1,8 @@
 import test from 'ava';
-import {ANONYMOUS} from '../../src/caller.ts';
+import {type Action, ANONYMOUS} from '../../src/caller.ts';
 import {createRouter, type Endpoint, endpointsOf, type Verbs} from '../../src/http/routes.ts';
 import {digestOf} from '../../src/oci/digest.ts';
 import type {Access} from '../../src/registry/access.ts';
-import type {Action} from '../../src/registry/access-policy.ts';
 import {ask, ID, startHttpServer} from './http-server.ts';
 import {errorOf} from './spec-codes.ts';
 

@@ -1,0 +1,111 @@
+import type {Grant, Scope} from '../caller.ts';
+
+/** Who somebody is. */
+export interface Identity {
+  /** Its own name first, then those of its groups and of the claims about it: what rules call it. */
+  readonly names: readonly [string, ...string[]];
+  /** What its credential grants, and beyond which no rule lets it go. */
+  readonly bound?: Grant | undefined;
+  /** What its bearer token is for. Undefined for a credential that is for everything. */
+  readonly scopes?: readonly Scope[] | undefined;
+}
+
+export const NOBODY: Identity = Object.freeze({names: ['anonymous'] as const});
+
+/** What a client presents to show who it is. */
+export interface Credential {
+  /** `basic`: a user's name and a secret. `bearer`: a secret alone. */
+  readonly scheme: 'basic' | 'bearer';
+  /** Undefined for a bearer token. */
+  readonly username: string | undefined;
+  readonly secret: string;
+  /** The client's address, where known. */
+  readonly address: string | undefined;
+}
+
+/** One kind of credential that somebody may log in with. */
+export interface LoginMethod {
+  /** For metrics and events: `password`, `robot`. */
+  readonly name: string;
+  /** Whether anybody could log in in this way now. */
+  isOpen(): boolean;
+  /**
+   * @returns undefined for a credential of another kind, which another method is asked about
+   * @throws LoginRefused for a credential of this kind that is wrong; OciError TOOMANYREQUESTS
+   */
+  check(credential: Credential): Promise<Identity | undefined>;
+}
+
+/** A credential is wrong. Its message goes to the client and the log: it says nothing that helps to guess. */
+export class LoginRefused extends Error {
+  override readonly name = 'LoginRefused';
+  /** Whether it was a bearer token, which its client should replace. */
+  readonly isToken: boolean;
+
+  constructor(message: string, {isToken = false}: {isToken?: boolean} = {}) {
+    super(message);
+    this.isToken = isToken;
+  }
+}
+
+/** What a request shows of who sent it. */
+export interface Presented {
+  /** The `Authorization` header. */
+  readonly authorization: string | undefined;
+  /** The client's address, where known. */
+  readonly address: string | undefined;
+}
+
+/** Finds out who asks. */
+export interface Authenticator {
+  /**
+   * Whether anybody could log in now. While nobody can, credentials are not read: Docker sends those of Docker Hub to a
+   * mirror.
+   */
+  isOpen(): boolean;
+  /**
+   * @returns NOBODY for a request without a credential
+   * @throws LoginRefused for a wrong credential, which never makes its sender anonymous; OciError TOOMANYREQUESTS
+   */
+  identify(presented: Presented): Promise<Identity>;
+}
+
+/** @param methods each is asked until one knows the credential's kind, in this order */
+export function createAuthenticator(methods: readonly LoginMethod[]): Authenticator {
+  const isOpen = (): boolean => methods.some((method) => method.isOpen());
+  return {
+    isOpen,
+    async identify({authorization, address}) {
+      if (authorization === undefined || !isOpen()) return NOBODY;
+      const credential = {...parseAuthorization(authorization), address};
+      for (const method of methods) {
+        const identity = await method.check(credential);
+        if (identity) return identity;
+      }
+      throw credential.scheme === 'bearer'
+        ? new LoginRefused('the bearer token is not one that is valid here', {isToken: true})
+        : new LoginRefused('the user name or the password is wrong');
+    },
+  };
+}
+
+/**
+ * Reads an `Authorization` header: Basic (RFC 7617) or Bearer (RFC 6750).
+ * @throws LoginRefused for any other scheme, and for what cannot be read
+ */
+export function parseAuthorization(header: string): Omit<Credential, 'address'> {
+  const [, scheme = '', text = ''] = /^(\S+) +(\S+) *$/.exec(header) ?? [];
+  switch (scheme.toLowerCase()) {
+    case 'bearer':
+      return {scheme: 'bearer', username: undefined, secret: text};
+    case 'basic': {
+      const decoded = Buffer.from(text, 'base64').toString();
+      const colon = decoded.indexOf(':');
+      if (colon >= 0)
+        return {scheme: 'basic', username: decoded.slice(0, colon), secret: decoded.slice(colon + 1)};
+    }
+  }
+  throw new LoginRefused(
+    'the Authorization header cannot be read: it must be "Basic" with the user name and the password in base64, or "Bearer" with a token',
+  );
+}
