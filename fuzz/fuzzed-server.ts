@@ -23,6 +23,8 @@ const registry = (name: string, changes: Partial<RegistryConfig>): RegistryConfi
   validate: {blobs: true, children: true, sizes: false},
   overlay: {tags: 'deny'},
   maxManifest: 256 * 1024,
+  repositories: {allow: [], deny: []},
+  tagRules: [],
   tags: {ttl: 50, maxStale: 100, keepDeleted: 100, absentTtl: 20},
   referrers: {mode: 'auto', ttl: 50, maxStale: 100, prefetch: 'off', keep: undefined},
   upstream: {

@@ -60,7 +60,12 @@ export interface RegistryConfig {
   library: boolean;
   /** Undefined for a hosted registry, whose content was pushed here. */
   upstream: UpstreamConfig | undefined;
-  tags: {ttl: number; maxStale: number; keepDeleted: number; absentTtl: number};
+  /** Patterns for its repositories, without its name. Without `allow`, all that `deny` does not match are served. */
+  repositories: {allow: readonly string[]; deny: readonly string[]};
+  /** The lifetimes of lists of tags, and of every tag that no rule matches. */
+  tags: TagLifetimes;
+  /** The lifetimes of the tags that match a pattern, written `tag` or `repository:tag`. The first rule that matches counts. */
+  tagRules: readonly ({match: readonly string[]} & TagLifetimes)[];
   referrers: {
     /** Where a subject's referrers are read: `auto` is the Referrers API if the upstream has one, else the fallback tag. */
     mode: 'auto' | 'api' | 'tag' | 'off';
@@ -79,6 +84,13 @@ export interface RegistryConfig {
   overlay: {tags: 'deny' | 'allow'};
   /** The largest manifest that is accepted, in bytes. */
   maxManifest: number;
+}
+
+export interface TagLifetimes {
+  ttl: number;
+  maxStale: number;
+  keepDeleted: number;
+  absentTtl: number;
 }
 
 export type CredentialsConfig =

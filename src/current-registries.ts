@@ -3,6 +3,8 @@ import type {Clock} from './clock.ts';
 import type {RegistryConfig} from './config.ts';
 import type {Events} from './events.ts';
 import {createRegistries, type PushPolicy, type Registries, type Registry} from './registry/registries.ts';
+import {servedRepositories} from './registry/served.ts';
+import {createTagRule} from './registry/tag-policies.ts';
 import {createUpstream, type UpstreamClient} from './upstream/client.ts';
 import {createEmptyUpstream} from './upstream/empty.ts';
 import type {UpstreamWriter} from './upstream/port.ts';
@@ -98,17 +100,19 @@ const registriesOf = (built: ReadonlyMap<string, Built>): Registries => {
 };
 
 function registryOf(entry: RegistryConfig, client: UpstreamClient | undefined): Registry {
-  const {name, aliases, hosts, library, tags, referrers, maxManifest} = entry;
+  const {name, aliases, hosts, library, tags, tagRules, referrers, maxManifest} = entry;
   return {
     name,
     aliases,
     hosts,
     library,
+    serves: servedRepositories(entry.repositories),
     upstream: client ?? createEmptyUpstream(name),
     hosted: client === undefined,
     push: pushPolicy(entry, client),
     maxManifest,
     tags,
+    tagRules: tagRules.map(createTagRule),
     referrers,
     rateLimitStatus: entry.upstream?.rateLimitStatus ?? 503,
     quota: entry.upstream?.quota ?? 'off',

@@ -1,6 +1,6 @@
 import type {z} from 'zod';
 import {isLoopback} from '../address.ts';
-import type {Config} from '../config.ts';
+import type {Config, RegistryConfig} from '../config.ts';
 import {isRecord} from '../oci/json.ts';
 import {didYouMean, type PlacedFault} from './fault.ts';
 import {parseHost} from './host.ts';
@@ -12,6 +12,8 @@ import {formatPercentage, parsePercentage} from './units.ts';
 export const shapeFaults = (error: z.ZodError): PlacedFault[] => error.issues.flatMap(faultsOf);
 
 function faultsOf(issue: z.core.$ZodIssue): PlacedFault[] {
+  const written = issue.code === 'invalid_union' && issue.errors.find(isOfWritten);
+  if (written) return written.flatMap((inner) => faultsOf({...inner, path: [...issue.path, ...inner.path]}));
   const at = issue.path.map((key) => (typeof key === 'number' ? key : String(key)));
   if (issue.code !== 'unrecognized_keys') return [{path: formatPath(at), at, problem: issue.message}];
   const known = knownKeys(at);
@@ -22,6 +24,10 @@ function faultsOf(issue: z.core.$ZodIssue): PlacedFault[] {
     problem: `is not known${didYouMean(key, known)}: allowed here are ${known.join(', ')}`,
   }));
 }
+
+/** Whether the issues with one of several forms are about what is in the value: it has that form. */
+const isOfWritten = (issues: readonly z.core.$ZodIssue[]): boolean =>
+  !issues.some(({code, path}) => code === 'invalid_type' && path.length === 0);
 
 const fault = (at: Path, problem: string): PlacedFault => ({path: formatPath(at), at, problem});
 const isTrue = (value: unknown): boolean => String(value) === 'true';
@@ -60,7 +66,9 @@ function checkRegistries(tree: Tree): PlacedFault[] {
     ...checkUnique(registries.flatMap(([name]) => namesOf(tree, name))),
     ...checkUnique(registries.flatMap(([name]) => textsAt(tree, ['registries', name, 'hosts']))),
     ...registries.flatMap(([name, registry]) =>
-      isRecord(registry) ? [...checkPush(name, registry), ...checkUpstream(name, registry)] : [],
+      isRecord(registry)
+        ? [...checkPush(name, registry), ...checkUpstream(name, registry), ...checkTags(name, registry)]
+        : [],
     ),
   ];
 }
@@ -118,6 +126,27 @@ function checkPush(name: string, registry: Tree): PlacedFault[] {
   return [];
 }
 
+/** The first entry that matches counts, and one without a pattern matches every tag. */
+function checkTags(name: string, {tags}: Tree): PlacedFault[] {
+  if (!Array.isArray(tags)) return [];
+  const at = (index: number): Path => ['registries', name, 'tags', index];
+  return tags.flatMap((entry: unknown, index) => {
+    const match = valueAt(entry, ['match']);
+    if (Array.isArray(match) && match.length === 0)
+      return [
+        fault([...at(index), 'match'], 'is empty: name a pattern, or leave match out for all other tags'),
+      ];
+    return isRecord(entry) && match === undefined && index < tags.length - 1
+      ? [
+          fault(
+            at(index),
+            'has no match and so is for every tag; those after it would never count: put it last',
+          ),
+        ]
+      : [];
+  });
+}
+
 function checkUpstream(name: string, registry: Tree): PlacedFault[] {
   const upstream = subtree(registry, 'upstream');
   const at: Path = ['registries', name, 'upstream'];
@@ -169,6 +198,7 @@ export interface Warning {
 export const configWarnings = (config: Config): Warning[] => [
   ...warnOfPushes(config),
   ...warnOfGlobs(config),
+  ...config.registries.flatMap(warnOfNames),
 ];
 
 function warnOfPushes({listen, registries}: Config): Warning[] {
@@ -206,4 +236,30 @@ function whyUnmatched(glob: string, registries: Config['registries']): string | 
   return registry.library && repository.length === 1 && !glob.includes('**')
     ? `matches nothing: the repositories of ${host} have two components at least. Write ${host}/library/${repository[0]}`
     : undefined;
+}
+
+/** The patterns for repositories of one registry that cannot match any: they are written without the registry. */
+function warnOfNames({name, library, repositories, tagRules}: RegistryConfig): Warning[] {
+  const at = (...path: (string | number)[]) => formatPath(['registries', name, ...path]);
+  const globs = [
+    ...repositories.allow.map((glob, index) => ({path: at('repositories', 'allow', index), glob})),
+    ...repositories.deny.map((glob, index) => ({path: at('repositories', 'deny', index), glob})),
+    ...tagRules.flatMap(({match}, rule) =>
+      match
+        .map((glob, index) => ({path: at('tags', rule, 'match', index), glob}))
+        .filter(({glob}) => glob.includes(':')),
+    ),
+  ];
+  return globs.flatMap(({path, glob}) => {
+    if (glob.startsWith(`${name}/`))
+      return [{path, problem: `begins with the registry's own name: write ${glob.slice(name.length + 1)}`}];
+    return library && !/\/|\*\*|\{/.test(glob)
+      ? [
+          {
+            path,
+            problem: `matches nothing: the repositories of ${name} have two components at least. Write library/${glob}`,
+          },
+        ]
+      : [];
+  });
 }

@@ -14,6 +14,7 @@ import {
 import {ConfigError, type Fault, type PlacedFault, shownValue} from './fault.ts';
 import {describeReadError, type ReadFile, readNamedFiles, withoutNewline} from './files.ts';
 import {type Settings, scalarPaths, settingsSchema} from './schema.ts';
+import {assembleTags} from './tags.ts';
 import {formatPath} from './tree.ts';
 
 /** Read if it exists, when neither `--config` nor BACKREF_CONFIG names a file. */
@@ -104,9 +105,10 @@ function assemble(settings: Settings, contents: ReadonlyMap<string, string>): Co
     cache: {...cache, maxSize: cache.maxSize === 'off' ? undefined : cache.maxSize},
     storage: assembleStorage(storage),
     registries: Object.entries(registries).map(
-      ([name, {upstream, push, referrers, ...registry}]): RegistryConfig => ({
+      ([name, {upstream, push, tags, referrers, ...registry}]): RegistryConfig => ({
         name,
         ...registry,
+        ...assembleTags(tags),
         upstream: upstream && assembleUpstream(upstream, contents),
         referrers: {...referrers, keep: referrers.keep === 'off' ? undefined : referrers.keep},
         push: push ?? (upstream ? 'deny' : 'local'),

@@ -1,9 +1,11 @@
 import {z} from 'zod';
 import type {Tree} from './tree.ts';
+import {FOREVER_MS} from './units.ts';
 import {
   choice,
   countOrOff,
   duration,
+  durationOrForever,
   durationOrNever,
   flag,
   host,
@@ -11,7 +13,9 @@ import {
   integer,
   list,
   mapping,
+  nameGlob,
   network,
+  oneOrMany,
   path,
   percentage,
   repositoryGlob,
@@ -20,7 +24,9 @@ import {
   splitKept,
   splitText,
   splitWords,
+  tagGlob,
   text,
+  textOrList,
   url,
   volumeSize,
   volumeSizeOrOff,
@@ -32,7 +38,7 @@ export const DEFAULT_WATERMARKS = {highWatermark: '95%', lowWatermark: '90%'};
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 /** How long something is kept; ten years is the longest. */
-const lifetime = duration(0, 3650 * DAY_MS);
+const lifetime = duration(0, FOREVER_MS);
 /** A timer of Node that is set to more than 2^31-1 ms, between 24 and 25 days, fires at once. */
 const MAX_TIMER_MS = 24 * DAY_MS;
 const timeout = duration(1, MAX_TIMER_MS);
@@ -50,7 +56,7 @@ const upstream = mapping({
   credentials: credentials.optional(),
   realmHosts: list(host).prefault([]),
   redirectHosts: list(host).prefault([]),
-  ca: z.preprocess((value) => (typeof value === 'string' ? [value] : value), list(path).prefault([])),
+  ca: textOrList(path).prefault([]),
   timeouts: mapping({
     connect: timeout.prefault('2s'),
     headers: timeout.prefault('5s'),
@@ -69,18 +75,29 @@ const upstream = mapping({
   quota: choice('off', 'gentle', 'strict').prefault('gentle'),
 });
 
+const tagLifetimes = {
+  ttl: durationOrForever(FOREVER_MS).optional(),
+  maxStale: durationOrForever(FOREVER_MS).optional(),
+  keepDeleted: durationOrForever(FOREVER_MS).optional(),
+  absentTtl: lifetime.optional(),
+};
+
 const registry = mapping({
   default: flag.prefault(false),
   aliases: list(host).prefault([]),
   hosts: list(host).prefault([]),
   library: flag.prefault(false),
   upstream: upstream.optional(),
-  tags: mapping({
-    ttl: lifetime.prefault('60s'),
-    maxStale: lifetime.prefault('7d'),
-    keepDeleted: lifetime.prefault('7d'),
-    absentTtl: lifetime.prefault('5s'),
+  repositories: mapping({
+    allow: list(nameGlob).prefault([]),
+    deny: list(nameGlob).prefault([]),
   }).prefault({}),
+  // assembleTags sets the defaults.
+  tags: oneOrMany(
+    mapping(tagLifetimes),
+    mapping({match: textOrList(tagGlob).optional(), ...tagLifetimes}),
+    Object.keys(tagLifetimes).join(', '),
+  ).prefault({}),
   referrers: mapping({
     mode: choice('auto', 'api', 'tag', 'off').prefault('auto'),
     ttl: lifetime.prefault('60s'),
@@ -183,10 +200,28 @@ export function settingPaths(schema: unknown = settingsSchema, path: readonly st
 export const scalarPaths = (): string[][] => settingPaths().filter(([first]) => first !== 'registries');
 
 function step(schema: unknown, key: PropertyKey): unknown {
+  if (typeof key === 'number') return itemOf(schema);
   const target = unwrapped(schema);
   if (target instanceof z.ZodObject) return target.shape[String(key)];
   return target instanceof z.ZodRecord ? target.valueType : undefined;
 }
 
-const unwrapped = (schema: unknown): unknown =>
-  schema instanceof z.ZodPrefault || schema instanceof z.ZodOptional ? unwrapped(schema.unwrap()) : schema;
+/** What a list holds, also where it may stand for a mapping. */
+function itemOf(schema: unknown): unknown {
+  const target = withoutDefault(schema);
+  const lists = target instanceof z.ZodUnion ? target.options : [target];
+  return lists.find((option) => option instanceof z.ZodArray)?.element;
+}
+
+/** Of a mapping that may also be a list of mappings, the mapping. */
+function unwrapped(schema: unknown): unknown {
+  const target = withoutDefault(schema);
+  return target instanceof z.ZodUnion ? target.options[0] : target;
+}
+
+function withoutDefault(schema: unknown): unknown {
+  if (schema instanceof z.ZodPrefault || schema instanceof z.ZodOptional)
+    return withoutDefault(schema.unwrap());
+  const isPreprocessed = schema instanceof z.ZodPipe && schema.in instanceof z.ZodTransform;
+  return isPreprocessed ? withoutDefault(schema.out) : schema;
+}

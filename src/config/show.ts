@@ -1,5 +1,6 @@
 import {stringify} from 'yaml';
 import type {Config, CredentialsConfig, RegistryConfig, UpstreamConfig, VolumeSize} from '../config.ts';
+import {describeTags} from './tags.ts';
 import type {Tree} from './tree.ts';
 import {formatDuration, formatPercentage, formatSize} from './units.ts';
 
@@ -41,11 +42,19 @@ const describeVolumeSize = (size: VolumeSize): string =>
 /** The same as the text of a configuration file. */
 export const formatConfig = (config: Config): string => stringify(describeConfig(config));
 
-function describeRegistry({name, upstream, tags, referrers, maxManifest, ...rest}: RegistryConfig): Tree {
+function describeRegistry({
+  name,
+  upstream,
+  tags,
+  tagRules,
+  referrers,
+  maxManifest,
+  ...rest
+}: RegistryConfig): Tree {
   return {
     ...rest,
     ...(upstream ? {upstream: describeUpstream(upstream)} : {}),
-    tags: inDurations(tags),
+    tags: describeTags({tags, tagRules}),
     referrers: {
       ...referrers,
       ttl: formatDuration(referrers.ttl),

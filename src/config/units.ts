@@ -7,6 +7,10 @@ const DURATION_UNITS = [
   ['ms', 1],
 ] as const;
 
+/** How the longest lifetime of a tag is written, and how long that is: ten years, in milliseconds. */
+export const FOREVER = 'forever';
+export const FOREVER_MS = 3650 * 86_400_000;
+
 /** The units of sizes in bytes, largest first. */
 const SIZE_UNITS = [
   ['TiB', 2 ** 40],
@@ -73,6 +77,9 @@ export const formatPercentage = (percent: number): string => `${percent}%`;
 
 /** Milliseconds, 0 or more, in the largest unit that needs no fraction; `parseDuration` reads them. */
 export const formatDuration = (ms: number): string => (ms === 0 ? '0' : formatQuantity(ms, DURATION_UNITS));
+
+/** A tag's lifetime in milliseconds, as a setting is written. */
+export const formatLifetime = (ms: number): string => (ms === FOREVER_MS ? FOREVER : formatDuration(ms));
 
 /** Bytes, 0 or more, in the largest unit that needs no fraction; `parseSize` reads them. */
 export const formatSize = (bytes: number): string => (bytes === 0 ? '0' : formatQuantity(bytes, SIZE_UNITS));

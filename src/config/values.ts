@@ -1,8 +1,8 @@
 import {z} from 'zod';
 import type {VolumeSize} from '../config.ts';
-import {parseImageGlob, parseRepositoryGlob} from '../oci/image-glob.ts';
+import {parseImageGlob, parseNameGlob, parseRepositoryGlob, parseTagGlob} from '../oci/image-glob.ts';
 import {parseHost, parseNetwork, parseUpstreamUrl} from './host.ts';
-import {formatDuration, formatSize, parseDuration, parsePercentage, parseSize} from './units.ts';
+import {FOREVER, formatDuration, formatSize, parseDuration, parsePercentage, parseSize} from './units.ts';
 
 /** A scalar setting. @param parse gives its value, or undefined when that is not allowed. */
 const scalar = <T>(allowed: string, parse: (value: unknown) => T | undefined) =>
@@ -26,6 +26,20 @@ export const mapping = <Shape extends z.ZodRawShape>(shape: Shape) =>
 
 export const list = <Item extends z.ZodType>(item: Item) =>
   z.array(item, {error: 'must be a list, e.g. [one, two]'});
+
+/**
+ * A mapping, or a list of them. `shapeFaults` reports what is wrong with the one that was written.
+ * @param keys what the mapping has, for a value that is neither
+ */
+export const oneOrMany = <One extends z.ZodType, Item extends z.ZodType>(
+  one: One,
+  item: Item,
+  keys: string,
+) => z.union([one, list(item)], {error: `must be a mapping of ${keys}, or a list of such mappings`});
+
+/** A list of texts; one text is a list of one. */
+export const textOrList = <Item extends z.ZodType>(item: Item) =>
+  z.preprocess((value) => (typeof value === 'string' ? [value] : value), list(item));
 
 export const text = scalar('must be text; put a number in quotes', (value) =>
   typeof value === 'string' && value !== '' ? value : undefined,
@@ -93,6 +107,16 @@ export const duration = (min: number, max: number) =>
     },
   );
 
+/** A duration, or `forever` for the longest. @param max milliseconds */
+export const durationOrForever = (max: number) =>
+  scalar(
+    `must be forever or a duration from 0 to ${formatDuration(max)}, written 500ms, 60s, 5m, 12h or 7d`,
+    (value) => {
+      const ms = value === FOREVER ? max : parseDuration(value);
+      return ms !== undefined && ms <= max ? ms : undefined;
+    },
+  );
+
 const size = (allowed: string, min: number, max: number) =>
   scalar(`must be a size ${allowed}, written 256MiB, 1GB or as bytes`, (value) => {
     const bytes = parseSize(value);
@@ -139,6 +163,18 @@ export const repositoryGlob = scalar(
 export const imageGlob = scalar(
   'must be registry/repository with an optional :tag or @digest, in which * stands for a path component and ** for any number of them, e.g. docker.io/library/alpine:3.*',
   (value) => (typeof value === 'string' && parseImageGlob(value) ? value : undefined),
+);
+
+/** A pattern for the repositories of one registry. */
+export const nameGlob = scalar(
+  'must be the name of a repository without the registry, in which * stands for a path component and ** for any number of them, e.g. library/* or team/**',
+  (value) => (typeof value === 'string' && parseNameGlob(value) ? value : undefined),
+);
+
+/** A pattern for the tags of one registry. */
+export const tagGlob = scalar(
+  'must be a pattern for tags, or repository:tag without the registry, e.g. v[0-9]* or library/alpine:3.*; all tags of a repository are library/alpine:*',
+  (value) => (typeof value === 'string' && parseTagGlob(value) ? value : undefined),
 );
 
 /** A duration, or 0 for never. @param min milliseconds, as `max` */

@@ -202,7 +202,7 @@ export async function answerAt(
   }
 }
 
-/** Whether an unknown repository has the content is up to the verb. @throws OciError DENIED */
+/** Whether an unknown repository has the content is up to the verb. @throws OciError where it is denied */
 function admit(decision: Decision): void {
   if (decision.verdict === 'denied') throw denial(decision);
 }

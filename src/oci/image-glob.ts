@@ -1,6 +1,6 @@
 import picomatch from 'picomatch';
 import {type Digest, isDigest} from './digest.ts';
-import type {Reference} from './name.ts';
+import type {Reference, RepositoryName, Tag} from './name.ts';
 
 /** A pattern for repositories, written `registry/repository`. */
 export interface RepositoryGlob {
@@ -12,6 +12,16 @@ export interface RepositoryGlob {
 export interface ImageGlob {
   /** @param references the image's digest and its tags; a pattern without a tag and digest matches any of them */
   matches(registry: string, repository: string, references: readonly Reference[]): boolean;
+}
+
+/** A pattern for the repositories of one registry. */
+export interface NameGlob {
+  matches(repository: RepositoryName): boolean;
+}
+
+/** A pattern for the tags of one registry, written `tag` or `repository:tag`. */
+export interface TagGlob {
+  matches(repository: RepositoryName, tag: Tag): boolean;
 }
 
 /** What names of registries and repositories, and tags, are made of, and what a pattern adds to it. */
@@ -46,6 +56,27 @@ export function parseImageGlob(text: string): ImageGlob | undefined {
   return {
     matches: (registry, name, references) => image.matches(registry, name) && isReference(references),
   };
+}
+
+/**
+ * Parses a pattern for repositories of one registry, without the registry: `library/*`, `team/**`.
+ * @returns undefined for anything else
+ */
+export function parseNameGlob(text: string): NameGlob | undefined {
+  const isMatch = text.includes(':') ? undefined : compile(text);
+  return isMatch && {matches: isMatch};
+}
+
+/**
+ * Parses a pattern for tags, in any repository or in those that match: `v[0-9]*`, `library/alpine:3.*`.
+ * @returns undefined for anything else
+ */
+export function parseTagGlob(text: string): TagGlob | undefined {
+  const [tag = '', repository, ...more] = text.split(':').reverse();
+  const isTag = tag.includes('/') ? undefined : compile(tag);
+  const isRepository = compile(repository ?? '**');
+  if (!isTag || !isRepository || more.length > 0) return undefined;
+  return {matches: (name, reference) => isTag(reference) && isRepository(name)};
 }
 
 type MatchReferences = (references: readonly Reference[]) => boolean;

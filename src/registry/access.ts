@@ -12,13 +12,14 @@ import {createSingleFlight} from './keyed.ts';
 import type {Memory} from './memory.ts';
 import type {Route} from './namespace.ts';
 import type {Registry} from './registries.ts';
+import {notServed} from './served.ts';
 import {storeIfSpace} from './store-if-space.ts';
 import {manifestType} from './stored-manifest.ts';
 
 export interface Denied {
   readonly verdict: 'denied';
-  /** The upstream's own answer, where it is the one that denies. */
-  readonly failure: UpstreamFailure | undefined;
+  /** The upstream's own answer, where it is the one that denies; or what the client is told instead of DENIED. */
+  readonly failure: UpstreamFailure | OciError | undefined;
   /** Which rule denies it, or what is missing, where the configuration is what denies. */
   readonly reason: string | undefined;
 }
@@ -95,16 +96,16 @@ export interface Access {
 
 /**
  * What a decision grants; undefined for what the repository does not have.
- * @throws UpstreamFailure or OciError DENIED where it is denied
+ * @throws UpstreamFailure or OciError where it is denied
  */
 export function grantIn<Grant>(decision: Decision<Grant>): Grant | undefined {
-  if (decision.verdict === 'denied') throw decision.failure ?? denial(decision);
+  if (decision.verdict === 'denied') throw denial(decision);
   return decision.verdict === 'allowed' ? decision : undefined;
 }
 
-/** The answer to a caller whom the configuration denies something. */
-export const denial = ({reason}: Pick<Denied, 'reason'>): OciError =>
-  new OciError('DENIED', reason === undefined ? {} : {message: reason});
+/** The answer to a caller who is denied something. */
+export const denial = ({failure, reason}: Denied): UpstreamFailure | OciError =>
+  failure ?? new OciError('DENIED', reason === undefined ? {} : {message: reason});
 
 /** Names what a caller may have of a repository: answers are shared among those who have the same. */
 export const accessKey = ({repository}: Route, digest: Digest, caller: Caller): string =>
@@ -141,10 +142,16 @@ class LinkOrUpstream implements Access {
     this.#events = events;
   }
 
-  repository({registry, repository}: Route, caller: Caller, action: Action, tag?: string): Decision {
+  repository(route: Route, caller: Caller, action: Action, tag?: string): Decision {
+    const {registry, repository} = route;
     if (action !== 'pull' && registry.push.mode === 'deny')
       return denied(`registry ${registry.name} is a mirror and takes no pushes`);
-    return this.#ruling(caller, {registry: registry.name, repository: repository.name, tag}, action);
+    const place = {registry: registry.name, repository: repository.name, tag};
+    const ruling = this.#ruling(caller, place, action);
+    if (ruling.verdict === 'denied' || registry.serves(repository.name)) return ruling;
+    // To a client that pulls, a repository that the configuration leaves out does not exist.
+    const failure = notServed(route, action === 'pull' ? 'NAME_UNKNOWN' : 'DENIED');
+    return {verdict: 'denied', failure, reason: undefined};
   }
 
   registry(registry: Registry | undefined, caller: Caller, action: Action): Decision {

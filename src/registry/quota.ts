@@ -1,6 +1,9 @@
+import type {Tag} from '../oci/name.ts';
 import type {Quota} from '../upstream/port.ts';
 import {ageOf, type CacheReport, type TagPolicy} from './freshness.ts';
+import type {Route} from './namespace.ts';
 import type {Registry} from './registries.ts';
+import {policyOf} from './tag-policies.ts';
 
 /** When lifetimes begin to widen, and how far. */
 interface Widening {
@@ -44,11 +47,24 @@ export function widenedTtl(
   return Math.round(ttl ** (1 - scarcity) * longest ** scarcity);
 }
 
-/** The registry's policy for tags, with the lifetime that its upstream's rate limit permits now. */
-export const tagPolicy = ({tags, quota, upstream}: Registry): TagPolicy => ({
-  ...tags,
-  ttl: widenedTtl(tags, quota, upstream.quota()),
+/** A policy whose lifetime is the one that the upstream's rate limit permits now. */
+export interface CurrentPolicy extends TagPolicy {
+  /** Milliseconds, without the rate limit. */
+  readonly configuredTtl: number;
+}
+
+const currentPolicy = ({quota, upstream}: Registry, policy: TagPolicy): CurrentPolicy => ({
+  ...policy,
+  ttl: widenedTtl(policy, quota, upstream.quota()),
+  configuredTtl: policy.ttl,
 });
+
+/** The policy of one tag now. */
+export const tagPolicy = ({registry, repository}: Route, tag: Tag): CurrentPolicy =>
+  currentPolicy(registry, policyOf(registry, repository.name, tag));
+
+/** The policy of a registry's lists of tags now. */
+export const tagListPolicy = (registry: Registry): CurrentPolicy => currentPolicy(registry, registry.tags);
 
 /** May more be asked of this upstream than what clients ask for? */
 export function hasSpare({quota, upstream}: Registry): boolean {

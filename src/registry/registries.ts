@@ -1,5 +1,6 @@
+import type {RepositoryName} from '../oci/name.ts';
 import type {Upstream, UpstreamWriter} from '../upstream/port.ts';
-import type {TagPolicy} from './freshness.ts';
+import type {TagPolicies} from './tag-policies.ts';
 
 /** How referrers are found, and how long a list may be used. Milliseconds. */
 export interface ReferrersPolicy {
@@ -30,12 +31,14 @@ export interface ThroughPushPolicy {
 export type PushPolicy = {readonly mode: 'deny'} | LocalPushPolicy | ThroughPushPolicy;
 
 /** A named entry of the configuration, ready for use. */
-export interface Registry {
+export interface Registry extends TagPolicies {
   readonly name: string;
   readonly aliases: readonly string[];
   readonly hosts: readonly string[];
   /** One-component names get `library/` in front, as on Docker Hub. */
   readonly library: boolean;
+  /** Whether the configuration serves this repository: the upstream is not asked about any other. */
+  serves(repository: RepositoryName): boolean;
   /** Asked for what is not here. A hosted registry has one that has nothing. */
   readonly upstream: Upstream;
   /** True where there is no upstream: it has only what was pushed here. */
@@ -43,7 +46,6 @@ export interface Registry {
   readonly push: PushPolicy;
   /** The largest manifest that is accepted, in bytes. */
   readonly maxManifest: number;
-  readonly tags: TagPolicy;
   readonly referrers: ReferrersPolicy;
   /** The status of a miss that cannot be filled because of the upstream's rate limit. */
   readonly rateLimitStatus: 429 | 503;

@@ -104,6 +104,24 @@ test('config show prints a hosted registry in the same way', async (t) => {
   t.deepEqual(shown, await loadConfig({env: {}, file}));
 });
 
+test('config show prints patterns for repositories and tags in the same way', async (t) => {
+  const cwd = await createFolder(t);
+  const file = join(cwd, 'patterns.yaml');
+  await writeFile(
+    file,
+    `registries:
+  r.test:
+    upstream: {url: https://r.test}
+    repositories: {allow: ['team/**'], deny: [team/secret]}
+    tags: [{match: v*, ttl: forever}, {match: ['team/*:latest'], ttl: 0}, {maxStale: 1d}]`,
+  );
+  const {code, stdout} = await call(['config', 'show', '--config', file]);
+  t.is(code, 0);
+  t.regex(stdout, /ttl: forever/);
+  const shown = await loadConfig({env: {}, file: 'shown.yaml', readFile: async () => stdout});
+  t.deepEqual(shown, await loadConfig({env: {}, file}));
+});
+
 test('config show never prints a password', async (t) => {
   const cwd = await createFolder(t);
   const credentials = 'credentials: {username: me, password: "${TOKEN}"}';

@@ -72,7 +72,7 @@ const single: [title: string, given: SettingsInput, fault: string][] = [
   [
     'a duration without a unit',
     {yaml: oneRegistry('tags: {ttl: 60}')},
-    `registries.r.test.tags.ttl | must be a duration from 0 to 3650d, ${UNITS} | 60`,
+    `registries.r.test.tags.ttl | must be forever or a duration from 0 to 3650d, ${UNITS} | 60`,
   ],
   [
     'a timer that Node would fire at once',
@@ -113,6 +113,56 @@ const single: [title: string, given: SettingsInput, fault: string][] = [
     'a tag where repositories are kept',
     {yaml: 'cache: {keep: [{match: "docker.io/library/alpine:3", newest: 3}]}'},
     'cache.keep[0].match | must be registry/repository, in which * stands for a path component and ** for any number of them, e.g. docker.io/library/* | "docker.io/library/alpine:3"',
+  ],
+  [
+    'a repository with a tag where repositories are limited',
+    {yaml: oneRegistry('repositories: {deny: ["team/app:1"]}')},
+    'registries.r.test.repositories.deny[0] | must be the name of a repository without the registry, in which * stands for a path component and ** for any number of them, e.g. library/* or team/** | "team/app:1"',
+  ],
+  [
+    'repositories that are not a mapping',
+    {yaml: oneRegistry('repositories: [team/app]')},
+    'registries.r.test.repositories | must be a mapping of allow, deny | a list',
+  ],
+  [
+    'a text for the lifetimes of tags',
+    {yaml: oneRegistry('tags: 60s')},
+    'registries.r.test.tags | must be a mapping of ttl, maxStale, keepDeleted, absentTtl, or a list of such mappings | "60s"',
+  ],
+  [
+    'a lifetime without a unit in a list of them',
+    {yaml: oneRegistry('tags: [{match: v*, ttl: 60}]')},
+    `registries.r.test.tags[0].ttl | must be forever or a duration from 0 to 3650d, ${UNITS} | 60`,
+  ],
+  [
+    'a text in a list of lifetimes',
+    {yaml: oneRegistry('tags: [{match: v*, ttl: 60s}, 60s]')},
+    'registries.r.test.tags[1] | must be a mapping of match, ttl, maxStale, keepDeleted, absentTtl | "60s"',
+  ],
+  [
+    'a repository without a tag where tags are matched',
+    {yaml: oneRegistry('tags: [{match: [v*, team/app], ttl: 60s}]')},
+    'registries.r.test.tags[0].match[1] | must be a pattern for tags, or repository:tag without the registry, e.g. v[0-9]* or library/alpine:3.*; all tags of a repository are library/alpine:* | "team/app"',
+  ],
+  [
+    'a number where tags are matched',
+    {yaml: oneRegistry('tags: [{match: 1.2, ttl: 60s}]')},
+    'registries.r.test.tags[0].match | must be a list, e.g. [one, two] | 1.2',
+  ],
+  [
+    'no pattern where tags are matched',
+    {yaml: oneRegistry('tags: [{match: [], ttl: 60s}]')},
+    'registries.r.test.tags[0].match | is empty: name a pattern, or leave match out for all other tags | a list',
+  ],
+  [
+    'lifetimes that never count, after those of all other tags',
+    {yaml: oneRegistry('tags: [{ttl: 60s}, {match: v*, ttl: forever}]')},
+    'registries.r.test.tags[0] | has no match and so is for every tag; those after it would never count: put it last | a mapping',
+  ],
+  [
+    'an absence for ever',
+    {yaml: oneRegistry('tags: {absentTtl: forever}')},
+    `registries.r.test.tags.absentTtl | must be a duration from 0 to 3650d, ${UNITS} | "forever"`,
   ],
   ['a word outside a choice', {yaml: 'log: {format: xml}'}, 'log.format | must be pretty or json | "xml"'],
   [
@@ -238,6 +288,23 @@ test('an unknown key is a fault, with the probable key and those that are allowe
     problem,
     'is not known (did you mean "maxStale"?): allowed here are ttl, maxStale, keepDeleted, absentTtl',
   );
+});
+
+test('an unknown key in a list is a fault, with the keys that are allowed there', async (t) => {
+  const tags = await onlyFault({yaml: oneRegistry('tags: [{match: v*, ttl: 60s}, {tll: 1m}]')});
+  t.is(tags.path, 'registries.r.test.tags[1].tll');
+  t.is(
+    tags.problem,
+    'is not known (did you mean "ttl"?): allowed here are match, ttl, maxStale, keepDeleted, absentTtl',
+  );
+  const keep = await onlyFault({yaml: 'cache: {keep: [{match: "docker.io/library/*", newest: 1, max: 2}]}'});
+  t.is(keep.problem, 'is not known: allowed here are match, newest');
+});
+
+test('a mapping that may be a list has no pattern: it is for every tag', async (t) => {
+  const {path, problem} = await onlyFault({yaml: oneRegistry('tags: {match: v*}')});
+  t.is(path, 'registries.r.test.tags.match');
+  t.is(problem, 'is not known: allowed here are ttl, maxStale, keepDeleted, absentTtl');
 });
 
 test('a key that resembles no known one is a fault without a suggestion', async (t) => {

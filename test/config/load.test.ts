@@ -3,6 +3,7 @@ import test from 'ava';
 import {loadConfig} from '../../src/config/load.ts';
 import {describeConfig} from '../../src/config/show.ts';
 import {valueAt} from '../../src/config/tree.ts';
+import {DAY} from '../support/backref.ts';
 import {loadGiven, oneRegistry, oneUpstream} from '../support/settings.ts';
 
 const firstOf = async (yaml: string, env = {}, files = {}) => {
@@ -79,7 +80,9 @@ test('without a file every setting has its default', async (t) => {
       rateLimitStatus: 503,
       quota: 'gentle',
     },
+    repositories: {allow: [], deny: []},
     tags: {ttl: 60_000, maxStale: 604_800_000, keepDeleted: 604_800_000, absentTtl: 5000},
+    tagRules: [],
     referrers: {mode: 'auto', ttl: 60_000, maxStale: 604_800_000, prefetch: 'manifests', keep: undefined},
     push: 'deny',
     validate: {blobs: true, children: true, sizes: false},
@@ -251,4 +254,33 @@ test('validation and overlay of pushes are set for each registry', async (t) => 
   t.deepEqual(registry.overlay, {tags: 'allow'});
   t.is(registry.maxManifest, 16 * 2 ** 20);
   t.is(registry.referrers.keep, 50);
+});
+
+const tagsOf = async (tags: string) => (await loadGiven({yaml: oneRegistry(`tags: ${tags}`)})).registries[0];
+
+test('lifetimes of some tags inherit what they leave out from those of all other tags, else the default', async (t) => {
+  const registry = await tagsOf(
+    '[{match: v*, ttl: 1d}, {match: [a, "team/**:b"], absentTtl: 1s}, {ttl: 5m, maxStale: 30d}]',
+  );
+  const others = {ttl: 300_000, maxStale: 30 * DAY, keepDeleted: 7 * DAY, absentTtl: 5000};
+  t.deepEqual(registry?.tags, others);
+  t.deepEqual(registry?.tagRules, [
+    {match: ['v*'], ...others, ttl: DAY},
+    {match: ['a', 'team/**:b'], ...others, absentTtl: 1000},
+  ]);
+});
+
+test('a list of lifetimes without any for all other tags leaves those at their defaults', async (t) => {
+  const registry = await tagsOf('[{match: v*, ttl: 1d}]');
+  t.deepEqual(registry?.tags, (await tagsOf('{}'))?.tags);
+  t.deepEqual(await tagsOf('[]'), await tagsOf('{}'));
+});
+
+test('a lifetime without end makes tags usable without end, unless the file says otherwise', async (t) => {
+  const forever = 3650 * DAY;
+  t.like(await tagsOf('{ttl: forever}'), {tags: {ttl: forever, maxStale: forever, keepDeleted: 7 * DAY}});
+  t.like(await tagsOf('{ttl: forever, maxStale: 1d}'), {tags: {ttl: forever, maxStale: DAY}});
+  const registry = await tagsOf('[{match: v*, ttl: forever}, {maxStale: 1d}]');
+  t.like(registry?.tagRules[0], {ttl: forever, maxStale: forever});
+  t.like(registry?.tags, {ttl: 60_000, maxStale: DAY});
 });

@@ -33,3 +33,24 @@ test('there is a warning about each pattern that can match nothing', async (t) =
     ],
   );
 });
+
+test('there is a warning about each pattern for repositories that names the registry, or lacks "library/"', async (t) => {
+  const yaml = `registries:
+  docker.io:
+    library: true
+    upstream: {url: https://registry-1.docker.io}
+    repositories: {allow: [library/*, alpine, docker.io/team/app, "*", "**"], deny: [php]}
+    tags: [{match: [v1, "alpine:3", "library/alpine:3"], ttl: 1d}]
+  r.test: {upstream: {url: https://r.test}, repositories: {deny: [app, r.test/app]}}`;
+  t.deepEqual(
+    configWarnings(await loadGiven({yaml})).map(({path, problem}) => `${path} ${problem}`),
+    [
+      'registries.docker.io.repositories.allow[1] matches nothing: the repositories of docker.io have two components at least. Write library/alpine',
+      "registries.docker.io.repositories.allow[2] begins with the registry's own name: write team/app",
+      'registries.docker.io.repositories.allow[3] matches nothing: the repositories of docker.io have two components at least. Write library/*',
+      'registries.docker.io.repositories.deny[0] matches nothing: the repositories of docker.io have two components at least. Write library/php',
+      'registries.docker.io.tags[0].match[1] matches nothing: the repositories of docker.io have two components at least. Write library/alpine:3',
+      "registries.r.test.repositories.deny[1] begins with the registry's own name: write app",
+    ],
+  );
+});

@@ -207,6 +207,8 @@ function registryConfig(
     validate: {blobs: true, children: true, sizes: false},
     overlay: {tags: 'deny'},
     maxManifest: 4 * 1024 * 1024,
+    repositories: {allow: [], deny: []},
+    tagRules: [],
     ...rest,
     tags: {ttl: 60_000, maxStale: 7 * DAY, keepDeleted: 7 * DAY, absentTtl: 5000, ...tags},
     // Nothing is asked that a test did not ask for.

@@ -201,17 +201,21 @@ class TagReconciler implements Reconciler {
   }
 
   async #reconcile({repository, subject}: Watch): Promise<Reconciled> {
-    const target = this.#writableRegistry(repository.registry);
+    const target = this.#writableRegistry(repository);
     // The configuration has changed since the push: the changes stay in the journal.
     if (!target) return {pending: 0, writtenAt: []};
     const {registry, writer} = target;
     return this.#parts.reconcile.run({registry, repository, asked: repository.name}, writer, subject);
   }
 
-  /** The registry as it is configured now, if pushes go through to its upstream. */
-  #writableRegistry(name: string): {registry: Registry; writer: UpstreamWriter} | undefined {
-    const registry = this.#parts.registries().all.find((known) => known.name === name);
-    return registry?.push.mode === 'through' ? {registry, writer: registry.push.writer} : undefined;
+  /** The repository's registry as it is configured now, if pushes to it go through to the upstream. */
+  #writableRegistry({
+    registry: wanted,
+    name,
+  }: RepositoryKey): {registry: Registry; writer: UpstreamWriter} | undefined {
+    const registry = this.#parts.registries().all.find((known) => known.name === wanted);
+    if (!registry?.serves(name)) return undefined;
+    return registry.push.mode === 'through' ? {registry, writer: registry.push.writer} : undefined;
   }
 
   /** No request waits for this work, so no line of a request reports its failure. */
@@ -257,7 +261,7 @@ class TagReconciler implements Reconciler {
     const found = new Map<Watch, number>();
     for (const {repository, subject, writtenAt} of entries) {
       const known = this.#watches.get(fullReference(repository, subject));
-      if (!this.#writableRegistry(repository.registry) || (known && !found.has(known))) continue;
+      if (!this.#writableRegistry(repository) || (known && !found.has(known))) continue;
       const watch = known ?? this.#watchOf(repository, subject);
       found.set(watch, (found.get(watch) ?? 0) + (writtenAt === undefined ? 1 : 0));
     }

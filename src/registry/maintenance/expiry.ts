@@ -39,8 +39,8 @@ export function createUploadExpiry({uploads, registries, events}: UploadExpiryPa
   /** @param failures of each registry's upstream so far; updated */
   async function cancel({repository, upstream}: UploadRecord, failures: Map<string, number>): Promise<void> {
     const registry = registries().all.find(({name}) => name === repository.registry);
-    // The configuration has changed: this upstream is no longer written to.
-    if (!upstream || registry?.push.mode !== 'through') return;
+    // The configuration has changed: this upstream, or this repository there, is no longer written to.
+    if (!upstream || registry?.push.mode !== 'through' || !registry.serves(repository.name)) return;
     if ((failures.get(registry.name) ?? 0) >= MAX_FAILURES) return;
     try {
       await registry.push.writer.cancelUpload(repository.name, upstream.location, ANONYMOUS);

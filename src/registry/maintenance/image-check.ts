@@ -6,9 +6,10 @@ import {isPlatform, type PlatformManifest, platformManifests} from '../../oci/pl
 import {attachedTags, isAttestation} from '../../oci/referrers.ts';
 import type {ManifestRecord, Metadata, TagRecord} from '../../storage/metadata.ts';
 import type {BlobLifecycle} from '../blobs/lifecycle.ts';
-import {freshness, servableUntil} from '../freshness.ts';
+import {freshness, servableUntil, type TagPolicy} from '../freshness.ts';
 import type {NamedImage} from '../image-name.ts';
 import type {ReferrerLists} from '../referrers/lists.ts';
+import {policyOf} from '../tag-policies.ts';
 
 /** Something that an image needs and that is not here, or that this repository may not serve. */
 export interface MissingContent {
@@ -112,7 +113,7 @@ class ImageCheck {
       this.#note([{kind: 'tag', name: reference, neededTo: 'pull'}]);
       return undefined;
     }
-    if (tag.origin !== 'local') this.#until = servableUntil(tag, this.#image.route.registry.tags);
+    if (tag.origin !== 'local') this.#until = servableUntil(tag, this.#policyOf(reference));
     return tag.digest;
   }
 
@@ -123,8 +124,13 @@ class ImageCheck {
     const known = await this.#parts.metadata.tag(route.repository, name);
     if (known?.origin === 'local' || !known) return known;
     const now = this.#parts.clock.now();
-    const policy = route.registry.tags;
+    const policy = this.#policyOf(name);
     return freshness({now, known, policy, upstream: 'failed'}) === 'gone' ? undefined : known;
+  }
+
+  #policyOf(tag: Tag): TagPolicy {
+    const {registry, repository} = this.#image.route;
+    return policyOf(registry, repository.name, tag);
   }
 
   async #manifest(digest: Digest): Promise<ManifestRecord | undefined> {

@@ -4,6 +4,7 @@ import {OciError} from '../../oci/errors.ts';
 import {fullReference, type Metadata} from '../../storage/metadata.ts';
 import {imageNamed} from '../image-name.ts';
 import type {Registries} from '../registries.ts';
+import {requireServed} from '../served.ts';
 import {checkImage, type ImageCheckParts, type MissingContent, TooManyDescriptors} from './image-check.ts';
 
 /** What would become of an image with the upstream gone. */
@@ -16,7 +17,7 @@ export interface ImageReadiness {
   pulls: boolean;
   /** It pulls, and everything that a verification needs is here: lists of referrers, referrers, cosign's tags. */
   verifies: boolean;
-  /** Why it could not be looked at: its name is malformed, or its registry is not configured. */
+  /** Why it could not be looked at: its name is malformed, or the configuration does not serve it. */
   problem?: string;
   /** Until when its tag is served without the upstream, as an ISO 8601 date. */
   until?: string;
@@ -132,6 +133,7 @@ export async function readinessOf(
 ): Promise<ImageReadiness> {
   try {
     const named = imageNamed(parts.registries(), image);
+    requireServed(named.route);
     const {digest, until, missing} = await checkImage(parts, named, platforms, signal);
     const toPull = missing.filter(({neededTo}) => neededTo === 'pull').length;
     return {

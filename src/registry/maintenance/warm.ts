@@ -4,6 +4,7 @@ import type {Digest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {BlobAbsent, failureReason} from '../failure.ts';
 import {imageNamed} from '../image-name.ts';
+import {requireServed} from '../served.ts';
 import {TooManyDescriptors} from './image-check.ts';
 import {type FetchedImage, ImageFetch, type ImageFetchParts, type ImageFetchState} from './image-fetch.ts';
 import {type ReadyParts, readinessOf, requireFewImages} from './ready.ts';
@@ -116,6 +117,7 @@ class WarmRun {
     let fetch: ImageFetch | undefined;
     try {
       const named = imageNamed(this.#parts.registries(), image);
+      requireServed(named.route);
       fetch = new ImageFetch(this.#parts, named, {platforms, referrers, signal});
       this.#running.set(image, fetch);
       const fetched = await fetch.run();

@@ -202,7 +202,7 @@ class PulledManifests implements Manifests {
     if (!value) throw this.#tags.absent(route, tag, caller);
     if (pulled.unkept) return this.#uncached(value, pulled);
     await this.#remember(route, value.digest);
-    return answerOf(value, {...MISS, stored: true, collapsed, ...ageOf(0, tagPolicy(route.registry).ttl)});
+    return answerOf(value, {...MISS, stored: true, collapsed, ...ageOf(0, tagPolicy(route, tag).ttl)});
   }
 
   async #knownByTag(route: Route, tag: Tag, caller: Caller, options: TagOptions): Promise<ManifestAnswer> {

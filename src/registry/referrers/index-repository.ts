@@ -8,9 +8,11 @@ import {isTag, type Tag} from '../../oci/name.ts';
 import {edgeOf} from '../../oci/referrers.ts';
 import type {Change, ManifestRecord, Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
-import {type Aging, freshness} from '../freshness.ts';
+import {type Aging, freshness, type TagPolicy} from '../freshness.ts';
 import type {Route} from '../namespace.ts';
 import {createManifestPull, keptIn, type ManifestPull} from '../pull/manifest.ts';
+import {requireServed} from '../served.ts';
+import {policyOf} from '../tag-policies.ts';
 import type {TagLists} from '../tags/tag-lists.ts';
 import type {WriteFence} from '../write-fence.ts';
 
@@ -90,7 +92,12 @@ export function createIndexRepository(parts: IndexRepositoryParts): IndexReposit
   const {metadata, writeFence, clock} = parts;
   // Its own pull: its requests are not shared with those of clients, and do not start a prefetch.
   const pull = createManifestPull({metadata, writeFence, clock, arrived: () => {}});
-  return {run: (route, options) => new Indexing({...parts, pull, route}, options).run()};
+  return {
+    async run(route, options) {
+      requireServed(route);
+      return new Indexing({...parts, pull, route}, options).run();
+    },
+  };
 }
 
 /** One walk over the tags of a repository, with its result. */
@@ -210,7 +217,7 @@ class TagWalk {
   async #names(): Promise<readonly string[]> {
     const {metadata, tagLists, route, spend} = this.#parts;
     const known = await metadata.tagList(route.repository);
-    if (known && this.#isFresh(known)) return known.names;
+    if (known && this.#isFresh(known, route.registry.tags)) return known.names;
     const list = await tagLists.renew(route, ANONYMOUS, spend);
     if (list) return list;
     const {repository, registry} = route;
@@ -219,9 +226,8 @@ class TagWalk {
     });
   }
 
-  #isFresh(known: Aging): boolean {
-    const {clock, route} = this.#parts;
-    const policy = route.registry.tags;
+  #isFresh(known: Aging, policy: TagPolicy): boolean {
+    const {clock} = this.#parts;
     return freshness({now: clock.now(), known, policy, upstream: 'unasked'}) === 'fresh';
   }
 
@@ -231,7 +237,8 @@ class TagWalk {
     const known = await metadata.tag(repository, tag);
     const stored = known && (await metadata.manifest(repository, known.digest));
     // A tag that was pushed here does not say anything about the upstream's.
-    if (stored && known.origin === 'upstream' && this.#isFresh(known)) return stored;
+    const policy = policyOf(registry, repository.name, tag);
+    if (stored && known.origin === 'upstream' && this.#isFresh(known, policy)) return stored;
     spend();
     const asked = writeFence.current();
     const askedAt = clock.now();

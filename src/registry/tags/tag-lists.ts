@@ -20,7 +20,7 @@ import {createKeyedMutex, createSingleFlight, type KeyedMutex, type SingleFlight
 import type {Route} from '../namespace.ts';
 import {type NegativeCache, repositoryAbsence} from '../negative-cache.ts';
 import {byBytes, MAX_ENTRIES, type Page, type PageQuery, pageOf} from '../page.ts';
-import {hitReport, tagPolicy} from '../quota.ts';
+import {hitReport, tagListPolicy} from '../quota.ts';
 import {storeIfSpace} from '../store-if-space.ts';
 import type {TagOptions} from './tags.ts';
 
@@ -127,7 +127,7 @@ class MergedTagLists implements TagLists {
       const known = await this.#metadata.tagList(repository);
       if (!known) return;
       const names = [...new Set([...known.names, ...put])].filter((name) => !deleted.includes(name as Tag));
-      const at = Math.min(known.checkedAt, this.#clock.now() - tagPolicy(registry).ttl);
+      const at = Math.min(known.checkedAt, this.#clock.now() - tagListPolicy(registry).ttl);
       await this.#metadata.commit([{type: 'tag-list.put', repository, names: names.sort(byBytes), at}]);
     });
   }
@@ -174,14 +174,14 @@ class MergedTagLists implements TagLists {
   /** What the upstream lists, as far as that may be used. */
   async #upstreamList(route: Route, caller: Caller, noCache: boolean): Promise<UpstreamList> {
     const {registry, repository} = route;
-    const policy = tagPolicy(registry);
+    const policy = tagListPolicy(registry);
     const absence = repositoryAbsence(repository);
     if (this.#negativeCache.has(absence, caller, absentTtl(policy, noCache)))
       return {list: undefined, report: HIT};
     const known = await this.#metadata.tagList(repository);
     const now = this.#clock.now();
     if (known && freshness({now, known, policy, upstream: 'unasked', noCache}) === 'fresh')
-      return {list: known, report: hitReport(now - known.checkedAt, policy.ttl, registry.tags.ttl)};
+      return {list: known, report: hitReport(now - known.checkedAt, policy.ttl, policy.configuredTtl)};
     return this.#renewed(route, caller, known, known ? (noCache ? 'request' : 'stale') : 'uri-miss');
   }
 
@@ -207,7 +207,7 @@ class MergedTagLists implements TagLists {
 
   #stale({registry}: Route, known: TagListRecord | undefined, failure: UpstreamFailure): UpstreamList {
     const now = this.#clock.now();
-    const policy = tagPolicy(registry);
+    const policy = tagListPolicy(registry);
     const list = servableDespite(failure, known, policy, now);
     const {kind, message: reason} = failure;
     const age = {checkedAt: list.checkedAt, ttl: policy.ttl, now};
@@ -215,7 +215,7 @@ class MergedTagLists implements TagLists {
   }
 
   #reportOf({registry}: Route, {checkedAt}: TagListRecord, how: CacheReport['how']): CacheReport {
-    return {how, ...ageOf(this.#clock.now() - checkedAt, tagPolicy(registry).ttl)};
+    return {how, ...ageOf(this.#clock.now() - checkedAt, tagListPolicy(registry).ttl)};
   }
 
   /**

@@ -95,20 +95,22 @@ class MirroredTags implements Tags {
     this.#upstream = createUpstreamTags(parts);
   }
 
-  async known({registry, repository}: Route, tag: Tag, caller: Caller): Promise<boolean> {
+  async known(route: Route, tag: Tag, caller: Caller): Promise<boolean> {
+    const {repository} = route;
+    const {absentTtl: remembered} = tagPolicy(route, tag);
     return (
-      this.#negativeCache.has(manifestAbsence(repository, tag), caller, registry.tags.absentTtl) ||
+      this.#negativeCache.has(manifestAbsence(repository, tag), caller, remembered) ||
       this.#upstream.pending.has(repository, tag) ||
       (await this.#metadata.tag(repository, tag)) !== undefined
     );
   }
 
   async resolve(route: Route, tag: Tag, caller: Caller, {noCache}: TagOptions): Promise<Resolution> {
-    const {registry, repository} = route;
+    const {repository} = route;
     const asked = {route, tag, caller};
     const record = await this.#metadata.tag(repository, tag);
     if (record?.origin === 'local') return pushedHere(route, record);
-    const policy = tagPolicy(registry);
+    const policy = tagPolicy(route, tag);
     const now = this.#clock.now();
     const isAbsent = this.#negativeCache.has(
       manifestAbsence(repository, tag),
@@ -119,12 +121,16 @@ class MirroredTags implements Tags {
     const pending = this.#upstream.pending.find(repository, tag, record, now);
     if (pending && freshness({now, known: pending, policy, upstream: 'unasked', noCache}) === 'fresh') {
       const {head, checkedAt} = pending;
-      return {digest: head.digest, head, report: hitReport(now - checkedAt, policy.ttl, registry.tags.ttl)};
+      return {
+        digest: head.digest,
+        head,
+        report: hitReport(now - checkedAt, policy.ttl, policy.configuredTtl),
+      };
     }
     if (!record) return this.#revalidate(asked, undefined, 'uri-miss');
     switch (freshness({now, known: record, policy, upstream: 'unasked', noCache})) {
       case 'fresh':
-        return pointsAt(record, hitReport(now - record.checkedAt, policy.ttl, registry.tags.ttl));
+        return pointsAt(record, hitReport(now - record.checkedAt, policy.ttl, policy.configuredTtl));
       case 'stale':
         return pointsAt(record, deleted(route, record, policy, now));
       case 'gone':
@@ -135,7 +141,7 @@ class MirroredTags implements Tags {
   }
 
   async fallback(route: Route, tag: Tag, failure: UpstreamFailure): Promise<Resolution> {
-    return this.#withoutUpstream(route, await this.#metadata.tag(route.repository, tag), failure);
+    return this.#withoutUpstream(route, tag, await this.#metadata.tag(route.repository, tag), failure);
   }
 
   absent(route: Route, tag: Tag, caller: Caller): OciError {
@@ -175,13 +181,13 @@ class MirroredTags implements Tags {
     how: CacheReport['how'],
   ): Promise<Resolution> {
     const {route, tag, caller} = asked;
-    const {registry, repository} = route;
+    const {repository} = route;
     let flight: {value: TagAnswer; collapsed: boolean};
     try {
       const key = `${fullReference(repository, tag)} ${caller.key}`;
       flight = await this.#asking.run(key, () => this.#upstream.ask(asked, record));
     } catch (error) {
-      if (error instanceof UpstreamFailure) return this.#withoutUpstream(route, record, error);
+      if (error instanceof UpstreamFailure) return this.#withoutUpstream(route, tag, record, error);
       throw error;
     }
     const {value: answer, collapsed} = flight;
@@ -189,15 +195,16 @@ class MirroredTags implements Tags {
     if (!answer) return this.#withoutTag(asked, record && (await this.#metadata.tag(repository, tag)));
     this.#negativeCache.forget(manifestAbsence(repository, tag));
     const detail = record && {detail: record.digest === answer.digest ? 'unchanged' : 'changed'};
-    return {...answer, report: {how, ...ageOf(0, tagPolicy(registry).ttl), collapsed, ...detail}};
+    return {...answer, report: {how, ...ageOf(0, tagPolicy(route, tag).ttl), collapsed, ...detail}};
   }
 
   async #withoutUpstream(
     route: Route,
+    tag: Tag,
     record: TagRecord | undefined,
     failure: UpstreamFailure,
   ): Promise<Resolution> {
-    const policy = tagPolicy(route.registry);
+    const policy = tagPolicy(route, tag);
     const now = this.#clock.now();
     const {digest, checkedAt} = servableDespite(failure, record, policy, now);
     const {kind, message: reason} = failure;
@@ -208,7 +215,7 @@ class MirroredTags implements Tags {
 
   #withoutTag({route, tag, caller}: AskedTag, record: TagRecord | undefined): Resolution {
     const now = this.#clock.now();
-    const policy = tagPolicy(route.registry);
+    const policy = tagPolicy(route, tag);
     if (!record || freshness({now, known: record, policy, upstream: 'absent'}) === 'gone')
       throw this.absent(route, tag, caller);
     return pointsAt(record, deleted(route, {...record, checkedAt: now}, policy, now));
@@ -225,9 +232,14 @@ const pointsAt = ({digest}: TagRecord, report: CacheReport): Resolution => ({
 const pushedHere = ({registry}: Route, record: TagRecord): Resolution =>
   pointsAt(record, registry.hosted ? HIT : {...HIT, detail: 'local'});
 
-const deleted = ({registry}: Route, record: TagRecord, {ttl}: TagPolicy, now: number): CacheReport => ({
+const deleted = (
+  {registry}: Route,
+  record: TagRecord,
+  {ttl, keepDeleted}: TagPolicy,
+  now: number,
+): CacheReport => ({
   how: 'stale',
   ...ageOf(now - record.checkedAt, ttl),
   detail: 'deleted-upstream',
-  warning: `tag ${record.name} was deleted at ${registry.upstream.host}; this copy is served until ${new Date((record.goneAt ?? now) + registry.tags.keepDeleted).toISOString()}`,
+  warning: `tag ${record.name} was deleted at ${registry.upstream.host}; this copy is served until ${new Date((record.goneAt ?? now) + keepDeleted).toISOString()}`,
 });
