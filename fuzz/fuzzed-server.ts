@@ -1,7 +1,7 @@
 import {join} from 'node:path';
 import type {Config, RegistryConfig} from '../src/config.ts';
 import {createServer} from '../src/server.ts';
-import {UNBOUNDED} from '../test/support/backref.ts';
+import {LIMITS, UNBOUNDED} from '../test/support/backref.ts';
 
 /** What the fuzzed server reports about itself. */
 export interface FuzzReport {
@@ -53,6 +53,7 @@ const config: Config = {
   cache: {...UNBOUNDED, memory: 1024 * 1024},
   pins: [],
   shutdown: {grace: 0},
+  limits: LIMITS,
   uploads: {expireAfter: 60_000},
   garbage: {interval: 0, grace: 0},
   scrub: {every: 0},

@@ -34,6 +34,12 @@ export interface Config {
   /** The images that are never evicted: `registry/repository`, with an optional tag or digest, as a pattern. */
   pins: readonly string[];
   shutdown: {grace: number};
+  /** How much may run at the same time, in total and of one caller. */
+  limits: {
+    requests: {total: number; perCaller: number};
+    /** Requests that write an upload; they count as requests as well. */
+    uploads: {total: number; perCaller: number};
+  };
   /** How long an upload may be idle before it is removed. */
   uploads: {expireAfter: number};
   /** How often unreferenced content is collected (0: never), and for how long it is kept before. */

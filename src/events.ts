@@ -30,6 +30,10 @@ export interface EventMap {
       cache: string | undefined;
     },
   ];
+  /** A request or a connection was refused, as the setting `limit` allows no more. */
+  'limit.exceeded': [{limit: string; client: string | undefined}];
+  /** The same with what the client was told, emitted at most once a minute for each setting. */
+  'limit.reached': [{limit: string; reason: string}];
   /** Connections cannot be accepted, most often because too many files are open; emitted at most once a second. */
   'listener.failed': [{error: Error}];
   /** An error that nothing handled: a defect of backref or of a library. */

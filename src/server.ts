@@ -9,6 +9,7 @@ import {type CurrentRegistries, createCurrentRegistries, type RegistryChanges} f
 import {createEvents, type Events} from './events.ts';
 import {createApp} from './http/app.ts';
 import {createTrustedProxies} from './http/entrance.ts';
+import {createLimits, type Limits} from './http/limits.ts';
 import {createListener, type Listener} from './http/listener.ts';
 import {WITHOUT_RULES} from './registry/access-policy.ts';
 import type {BlobStore} from './storage/blob-store.ts';
@@ -37,7 +38,7 @@ export interface BackrefServer {
    */
   commands(): Promise<Commands>;
   /**
-   * Adopts the registries and the shutdown grace of another configuration. Running requests keep the registries that they
+   * Adopts the registries, the limits and the shutdown grace of another configuration. Running requests keep the registries that they
    * were routed with.
    * @throws Error, and changes nothing.
    */
@@ -98,6 +99,7 @@ class Server implements BackrefServer {
   /** Names this process, to upstreams and among those that share the metadata. */
   readonly #pseudonym = `backref-${randomUUID()}`;
   readonly #registries: CurrentRegistries;
+  readonly #limits: Limits;
   #running: Promise<OpenServer> | undefined;
   #closing: Promise<void> | undefined;
 
@@ -105,6 +107,7 @@ class Server implements BackrefServer {
     this.#config = config;
     this.#clock = clock;
     const {events} = this;
+    this.#limits = createLimits(config.limits, {clock, events});
     this.#registries = createCurrentRegistries(config.registries, {
       clock,
       events,
@@ -129,8 +132,9 @@ class Server implements BackrefServer {
 
   reload(next: Config): Reloaded {
     const changes = this.#registries.replace(next.registries);
-    const {registries, shutdown, log} = next;
-    this.#config = Object.freeze({...this.#config, registries, shutdown, log});
+    const {registries, shutdown, limits, log} = next;
+    this.#limits.replace(limits);
+    this.#config = Object.freeze({...this.#config, registries, shutdown, limits, log});
     return {...changes, left: changedSettings(this.#config, next)};
   }
 
@@ -168,7 +172,8 @@ class Server implements BackrefServer {
     const {host, trustedProxies, sendTimeout} = config.listen;
     const {verbs, content} = wired;
     const {access} = content;
-    const app = createApp({verbs, access, registries, pseudonym, clock, events});
+    const limits = this.#limits;
+    const app = createApp({verbs, access, registries, pseudonym, limits, clock, events});
     const entrance = {
       isLoopback: isLoopback(host),
       isSecure: false,

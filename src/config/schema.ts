@@ -43,6 +43,9 @@ const lifetime = duration(0, FOREVER_MS);
 const MAX_TIMER_MS = 24 * DAY_MS;
 const timeout = duration(1, MAX_TIMER_MS);
 
+/** How much may run at the same time. */
+const limit = integer(1, 1_000_000);
+
 const credentials = mapping({
   username: text.optional(),
   password: text.optional(),
@@ -164,6 +167,10 @@ export const settingsSchema = mapping({
   }).prefault({}),
   pins: z.preprocess(splitWords, list(imageGlob).prefault([])),
   shutdown: mapping({grace: duration(0, MAX_TIMER_MS).prefault('30s')}).prefault({}),
+  limits: mapping({
+    requests: mapping({total: limit.prefault(25_000), perCaller: limit.prefault(20_000)}).prefault({}),
+    uploads: mapping({total: limit.prefault(2000), perCaller: limit.prefault(1000)}).prefault({}),
+  }).prefault({}),
   uploads: mapping({expireAfter: duration(1000, 365 * DAY_MS).prefault('24h')}).prefault({}),
   garbage: mapping({
     interval: duration(0, MAX_TIMER_MS).prefault('1h'),

@@ -8,6 +8,7 @@ import type {Answer} from './answer.ts';
 import {callerOf, refuseLoop} from './caller.ts';
 import type {Entrance} from './entrance.ts';
 import {isLocal, originOf} from './forwarded.ts';
+import type {Limits} from './limits.ts';
 import {headerOf, parseRequestTarget, refuseHosts, refuseOverlong} from './request.ts';
 import {createRouter, endpointsOf, type RequestState, type Verbs} from './routes.ts';
 import {createSender} from './send.ts';
@@ -20,6 +21,8 @@ export interface AppParts {
   registries: () => Registries;
   /** This server's own name in `Via`. */
   pseudonym: string;
+  /** How many requests may run at the same time. */
+  limits: Limits;
   clock: Clock;
   events: Events;
 }
@@ -31,9 +34,9 @@ export interface App {
 
 /** The OCI distribution API over Koa, which finds the answers and does not write them. */
 export function createApp(parts: AppParts): App {
-  const {verbs, access, registries, pseudonym, clock, events} = parts;
+  const {verbs, access, registries, pseudonym, limits, clock, events} = parts;
   const app = new Koa<RequestState>();
-  const sender = createSender({clock, events});
+  const sender = createSender({limits, clock, events});
   const entrances = new WeakMap<IncomingMessage, Entrance>();
 
   app.use((ctx, next) => {

@@ -126,7 +126,8 @@ class HttpListener implements Listener {
       this.#app.handle(request, response, this.#entrance);
     };
     if (response.socket) begin();
-    else response.once('socket', begin);
+    // The one before it closes in this turn, and gives its place among the running requests back only then.
+    else response.once('socket', () => process.nextTick(() => response.destroyed || begin()));
   }
 
   /** The rest of a body is skipped after its answer, but not forever. */

@@ -169,16 +169,17 @@ const requestOf = ({method, path, query, params, req, state}: Ctx): Request => (
 /**
  * The one door: routes a parsed request, authorizes it and gives it to its handler.
  * @param exchange learns where the request was routed, for the log and for the answer to an error
- * @throws OciError for an unsupported method, for a place that does not exist, and for a caller that is denied
+ * @throws OciError when too many requests run already, for an unsupported method, for a place that does not exist, and for a caller that is denied
  */
 export async function answerAt(
   endpoint: Endpoint,
   request: Request,
   caller: Caller,
-  exchange: Pick<Exchange, 'kind' | 'registry' | 'namespace'>,
+  exchange: Pick<Exchange, 'admit' | 'kind' | 'registry' | 'namespace'>,
   access: Pick<Access, 'registry' | 'repository'>,
 ): Promise<Answer> {
   exchange.kind = endpoint.kind;
+  exchange.admit(caller);
   switch (endpoint.needs) {
     case 'none': {
       const {handler} = operationFor(endpoint.methods, request, () => false);

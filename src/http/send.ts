@@ -2,6 +2,7 @@ import {randomUUID} from 'node:crypto';
 import {type IncomingMessage, type ServerResponse, STATUS_CODES} from 'node:http';
 import type {Socket} from 'node:net';
 import type {Duplex} from 'node:stream';
+import type {Caller} from '../caller.ts';
 import {type Clock, NOT_NEEDED} from '../clock.ts';
 import {errorCode} from '../error-code.ts';
 import type {Events, RequestKind, RequestOutcome} from '../events.ts';
@@ -13,6 +14,7 @@ import {createIncomingBody, type IncomingBody} from './body.ts';
 import type {Entrance} from './entrance.ts';
 import {errorAnswer} from './errors.ts';
 import {type Origin, originOf} from './forwarded.ts';
+import {holderOf, type Limits} from './limits.ts';
 import {closeLingering, mustEndConnection} from './lingering-close.ts';
 
 /** A request and its response, from start to end. */
@@ -27,6 +29,11 @@ export interface Exchange {
   readonly body: IncomingBody;
   /** Aborted when the answer has ended or its client has left. */
   closed(): AbortSignal;
+  /**
+   * Counts this request, as its kind and its caller say, until its answer has ended.
+   * @throws OciError 429 or 503 when too many run already
+   */
+  admit(caller: Caller): void;
   kind: RequestKind;
   /** The registry that the request was routed to. */
   registry: string | undefined;
@@ -54,6 +61,7 @@ export interface Sender {
 }
 
 export interface SenderParts {
+  limits: Limits;
   clock: Clock;
   events: Events;
 }
@@ -69,9 +77,11 @@ const MAX_WRITE_BYTES = 128 * 1024;
 class HttpSender implements Sender {
   readonly #clock: Clock;
   readonly #events: Events;
+  readonly #limits: Limits;
   readonly #sentBytes = createSentBytes();
 
-  constructor({clock, events}: SenderParts) {
+  constructor({limits, clock, events}: SenderParts) {
+    this.#limits = limits;
     this.#clock = clock;
     this.#events = events;
   }
@@ -87,6 +97,7 @@ class HttpSender implements Sender {
       await this.#send(exchange, await produce(exchange));
     } catch (error) {
       if (!(error instanceof OciError)) this.#events.emit('request.fault', {id: exchange.id, error});
+      this.#limits.report(error, exchange.origin.client);
       await this.#send(exchange, errorAnswer(error, exchange.id));
     }
   }
@@ -104,6 +115,8 @@ class HttpSender implements Sender {
     const {headers, socket, method = '', url = ''} = request;
     // Once a connection has ended, its address is not known any more.
     const origin = originOf({peer: socket.remoteAddress, headers}, entrance);
+    const {client} = origin;
+    const slot = this.#limits.slot(method);
     const exchange: Exchange = {
       request,
       response,
@@ -112,16 +125,17 @@ class HttpSender implements Sender {
       id: randomUUID(),
       body: createIncomingBody(request, response, this.#clock),
       closed: () => untilClosed(response),
+      admit: (caller) => slot.take(exchange.kind, holderOf(caller, client)),
       kind: 'other',
       registry: undefined,
       namespace: undefined,
       report: undefined,
       reason: undefined,
     };
-    const {client} = origin;
     const userAgent = headers['user-agent']?.slice(0, MAX_USER_AGENT_LENGTH) || undefined;
     this.#events.emit('request.start', {id: exchange.id, method, url});
     response.once('close', () => {
+      slot.free();
       const {id, kind, registry, body, report, reason} = exchange;
       this.#events.emit('request.end', {
         id,

@@ -74,6 +74,8 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
     'info',
     `disconnected ${address ?? 'a client'}: it read nothing of its response${seconds(ms)} (listen.sendTimeout)`,
   ],
+  'limit.exceeded': ({limit, client}) => ['debug', `refused ${client ?? 'a client'} by ${limit}`],
+  'limit.reached': ({reason}) => ['warn', `refusing clients: ${reason}`],
   'listener.failed': ({error}) => [
     'error',
     `cannot accept connections: ${error.message}; if too many files are open, raise the limit (ulimit -n)`,

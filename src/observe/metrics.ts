@@ -79,6 +79,12 @@ function countRequests(events: Events, {counter, gauge, histogram}: Instruments)
     'Connections closed because the client read nothing for listen.sendTimeout.',
   );
 
+  const refused = counter(
+    'refused_total',
+    'Requests and connections refused, by the setting that allows no more.',
+    ['limit'],
+  );
+
   events.on('request.start', () => inFlight.inc());
   events.on('request.end', ({method, status, registry = '', kind, outcome, ms, ...bytes}) => {
     inFlight.dec();
@@ -88,6 +94,7 @@ function countRequests(events: Events, {counter, gauge, histogram}: Instruments)
     received.inc({registry}, bytes.received);
   });
   events.on('client.stalled', () => stalled.inc());
+  events.on('limit.exceeded', ({limit}) => refused.inc({limit}));
 }
 
 function countServed(events: Events, {counter}: Instruments): void {

@@ -32,6 +32,8 @@ export interface OciErrorOptions {
   status?: number;
   /** Response headers that belong to the error: `Allow`, `Retry-After`, `Content-Range`. */
   headers?: Record<string, string>;
+  /** The setting that allows no more, by its path in docs/reference.md. It becomes part of `detail`, and is counted. */
+  limit?: string;
   cause?: unknown;
 }
 
@@ -42,12 +44,14 @@ export class OciError extends Error {
   readonly status: number;
   readonly detail: Record<string, unknown> | undefined;
   readonly headers: Record<string, string>;
+  readonly limit: string | undefined;
 
   constructor(code: ErrorCode, options: OciErrorOptions = {}) {
     super(options.message ?? ERRORS[code].message, {cause: options.cause});
     this.code = code;
     this.status = options.status ?? ERRORS[code].status;
-    this.detail = options.detail;
+    this.detail = options.limit === undefined ? options.detail : {...options.detail, limit: options.limit};
+    this.limit = options.limit;
     this.headers = options.headers ?? {};
   }
 }

@@ -81,6 +81,8 @@ const SAMPLES: {[Name in keyof EventMap]: EventMap[Name][0]} = {
   'request.fault': {id: '1', error},
   'server.fault': {origin: 'promise', error},
   'client.stalled': {address: '10.0.0.1', ms: 1},
+  'limit.exceeded': {limit: 'limits.requests.total', client: '10.0.0.1'},
+  'limit.reached': {limit: 'limits.requests.total', reason: 'full'},
   'listener.failed': {error},
   'manifest.served': served,
   'blob.served': served,

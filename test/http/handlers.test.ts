@@ -330,10 +330,17 @@ test('a request is answered without Koa: the door routes it, authorizes it and c
       return allowed;
     },
   };
-  const exchange: Parameters<typeof answerAt>[3] = {kind: 'other', registry: undefined, namespace: undefined};
+  const admitted: string[] = [];
+  const exchange: Parameters<typeof answerAt>[3] = {
+    kind: 'other',
+    registry: undefined,
+    namespace: undefined,
+    admit: ({key}) => void admitted.push(`${key} for ${exchange.kind}`),
+  };
   const asked = requestOf({path: 'app/tags/list', query: {ns: 'ghcr.io'}});
   const answer = await answerAt(endpoint, asked, ANONYMOUS, exchange, access);
   t.is(answer.status, 200);
-  t.deepEqual(exchange, {kind: 'tags', registry: 'ghcr.io', namespace: 'ghcr.io'});
+  t.like(exchange, {kind: 'tags', registry: 'ghcr.io', namespace: 'ghcr.io'});
   t.deepEqual(actions, ['pull']);
+  t.deepEqual(admitted, ['anonymous for tags']);
 });

@@ -3,6 +3,7 @@ import type {ExecutionContext} from 'ava';
 import {createEvents, type EventMap} from '../../src/events.ts';
 import {type AppParts, createApp} from '../../src/http/app.ts';
 import type {Entrance} from '../../src/http/entrance.ts';
+import {createLimits} from '../../src/http/limits.ts';
 import {createListener} from '../../src/http/listener.ts';
 import type {Verbs} from '../../src/http/routes.ts';
 import {createUploadId} from '../../src/oci/upload.ts';
@@ -10,7 +11,7 @@ import type {Chunk, Push, UploadState} from '../../src/registry/push/push.ts';
 import {createPush} from '../../src/registry/push/push.ts';
 import {createRegistries, type Registry} from '../../src/registry/registries.ts';
 import {createEmptyUpstream} from '../../src/upstream/empty.ts';
-import {createMovableClock, type MovableClock} from '../support/backref.ts';
+import {createMovableClock, LIMITS, type MovableClock} from '../support/backref.ts';
 
 const registry = (name: string): Registry => ({
   name,
@@ -79,6 +80,7 @@ export async function startHttpServer(
     access,
     registries: () => REGISTRIES,
     pseudonym: 'test',
+    limits: createLimits(LIMITS, {clock, events}),
     clock,
     events,
   });

@@ -94,7 +94,7 @@ export interface BackrefOptions {
   clock?: MovableClock;
   folder?: string;
   trustedProxies?: string[];
-  config?: Partial<Pick<Config, 'pins' | 'shutdown' | 'uploads' | 'garbage' | 'scrub'>> & {
+  config?: Partial<Pick<Config, 'limits' | 'pins' | 'shutdown' | 'uploads' | 'garbage' | 'scrub'>> & {
     cache?: Partial<Config['cache']>;
   };
 }
@@ -184,6 +184,7 @@ export function configOf(
     cache: {...UNBOUNDED, ...cache},
     pins: [],
     shutdown: {grace: 2000},
+    limits: LIMITS,
     uploads: {expireAfter: DAY},
     garbage: {interval: 0, grace: DAY},
     scrub: {every: 0},
@@ -232,6 +233,12 @@ function registryConfig(
           },
   };
 }
+
+/** Limits that no test reaches; tests of limits lower those that they are about. */
+export const LIMITS: Config['limits'] = {
+  requests: {total: 1000, perCaller: 1000},
+  uploads: {total: 1000, perCaller: 1000},
+};
 
 /** A cache that evicts nothing; tests of eviction change what they are about. */
 export const UNBOUNDED: Config['cache'] = {

@@ -1,0 +1,199 @@
+import {isIPv6} from 'node:net';
+import {ANONYMOUS, type Caller} from '../caller.ts';
+import type {Clock} from '../clock.ts';
+import type {Events, RequestKind} from '../events.ts';
+import {OciError} from '../oci/errors.ts';
+
+/** How many may be open or running at the same time; each a whole number, 1 or more. */
+export interface LimitSettings {
+  requests: {total: number; perCaller: number};
+  /** Requests that write an upload. They are counted as requests as well. */
+  uploads: {total: number; perCaller: number};
+}
+
+/** The place of one request among those that run at the same time. */
+export interface Slot {
+  /**
+   * Takes the place. Probes need none: a busy server can still be asked whether it is well.
+   * @param holder as `holderOf` names it
+   * @throws OciError 503 when too many requests run in total, 429 when too many of this holder do
+   */
+  take(kind: RequestKind, holder: string): void;
+  /** Gives the place back, and takes none from then on. Idempotent. */
+  free(): void;
+}
+
+/** How much may run at the same time in one server, all listeners together. */
+export interface Limits {
+  /** Puts other settings in force. What runs already goes on, and stays counted. */
+  replace(settings: LimitSettings): void;
+  /** Opens no place yet. @param method of the request */
+  slot(method: string): Slot;
+  /** Counts a refusal, if a limit was its reason. */
+  report(error: unknown, client: string | undefined): void;
+}
+
+/**
+ * What a client that was refused should wait, in seconds: long enough that a busy server is not asked at once again, and
+ * short beside the minutes that a pull may take.
+ */
+const RETRY_AFTER_S = 5;
+
+/** A limit that is exceeded a thousand times a second is worth a line of the log now and then. */
+const REPORT_INTERVAL_MS = 60_000;
+
+export interface LimitsParts {
+  clock: Pick<Clock, 'monotonic'>;
+  events: Events;
+}
+
+export const createLimits = (settings: LimitSettings, parts: LimitsParts): Limits =>
+  new CountedLimits(settings, parts);
+
+/** Of a request that writes an upload, which is one of both, and of any other. */
+type RequestLimits = Readonly<Record<'uploads' | 'requests', readonly Concurrency[]>>;
+
+const NONE: readonly Concurrency[] = [];
+
+class CountedLimits implements Limits {
+  readonly #requests: Concurrency;
+  readonly #uploads: Concurrency;
+  readonly #forRequests: RequestLimits;
+  readonly #clock: Pick<Clock, 'monotonic'>;
+  readonly #events: Events;
+  /** When the log last mentioned each limit. */
+  readonly #reported = new Map<string, number>();
+
+  constructor({requests, uploads}: LimitSettings, {clock, events}: LimitsParts) {
+    this.#requests = new Concurrency('requests', 'perCaller', requests);
+    this.#uploads = new Concurrency('uploads', 'perCaller', uploads);
+    this.#forRequests = {requests: [this.#requests], uploads: [this.#uploads, this.#requests]};
+    this.#clock = clock;
+    this.#events = events;
+  }
+
+  replace({requests, uploads}: LimitSettings): void {
+    this.#requests.allow(requests);
+    this.#uploads.allow(uploads);
+  }
+
+  slot(method: string): Slot {
+    return new RequestSlot(method, this.#forRequests);
+  }
+
+  report(error: unknown, client: string | undefined): void {
+    if (!(error instanceof OciError) || error.limit === undefined) return;
+    const {limit, message} = error;
+    this.#events.emit('limit.exceeded', {limit, client});
+    const now = this.#clock.monotonic();
+    const last = this.#reported.get(limit);
+    if (last !== undefined && now - last < REPORT_INTERVAL_MS) return;
+    this.#reported.set(limit, now);
+    this.#events.emit('limit.reached', {limit, reason: message});
+  }
+}
+
+class RequestSlot implements Slot {
+  readonly #method: string;
+  readonly #limits: RequestLimits;
+  #taken: readonly Concurrency[] = NONE;
+  #holder = '';
+  #isFree = false;
+
+  constructor(method: string, limits: RequestLimits) {
+    this.#method = method;
+    this.#limits = limits;
+  }
+
+  take(kind: RequestKind, holder: string): void {
+    // A client that has left meanwhile would not give it back.
+    if (this.#isFree || kind === 'probe' || kind === 'metrics') return;
+    const isRead = this.#method === 'GET' || this.#method === 'HEAD';
+    const limits = kind === 'upload' && !isRead ? this.#limits.uploads : this.#limits.requests;
+    for (const limit of limits) limit.refuseMore(holder);
+    for (const limit of limits) limit.add(holder);
+    this.#taken = limits;
+    this.#holder = holder;
+  }
+
+  free(): void {
+    for (const limit of this.#taken) limit.remove(this.#holder);
+    this.#taken = NONE;
+    this.#isFree = true;
+  }
+}
+
+type Share = 'perCaller';
+type Allowed = Readonly<{total: number} & Partial<Record<Share, number>>>;
+
+/** What runs of one kind, in total and per holder. A holder of which nothing runs takes no memory. */
+class Concurrency {
+  readonly #what: string;
+  readonly #share: Share;
+  #allowed: Allowed;
+  #total = 0;
+  readonly #byHolder = new Map<string, number>();
+
+  /** @param share the name of the setting for one holder */
+  constructor(what: string, share: Share, allowed: Allowed) {
+    this.#what = what;
+    this.#share = share;
+    this.#allowed = allowed;
+  }
+
+  /** What runs stays counted. */
+  allow(allowed: Allowed): void {
+    this.#allowed = allowed;
+  }
+
+  /** @throws OciError when one more would be too many */
+  refuseMore(holder: string): void {
+    const {total, [this.#share]: perHolder = total} = this.#allowed;
+    if (this.#total >= total)
+      throw refusal(503, `this server has ${total} ${this.#what}`, `limits.${this.#what}.total`);
+    if (this.#of(holder) >= perHolder)
+      throw refusal(429, `${holder} has ${perHolder} ${this.#what}`, `limits.${this.#what}.${this.#share}`);
+  }
+
+  add(holder: string): void {
+    this.#total += 1;
+    this.#byHolder.set(holder, this.#of(holder) + 1);
+  }
+
+  remove(holder: string): void {
+    this.#total -= 1;
+    const left = this.#of(holder) - 1;
+    if (left > 0) this.#byHolder.set(holder, left);
+    else this.#byHolder.delete(holder);
+  }
+
+  #of(holder: string): number {
+    return this.#byHolder.get(holder) ?? 0;
+  }
+}
+
+const refusal = (status: 429 | 503, state: string, limit: string): OciError =>
+  new OciError('TOOMANYREQUESTS', {
+    status,
+    limit,
+    message: `${state} running at the same time, which is the most that ${limit} allows: try again in ${RETRY_AFTER_S} s, or raise the limit`,
+    headers: {'Retry-After': String(RETRY_AFTER_S)},
+  });
+
+/**
+ * Under which name a caller's requests are counted: its own, or its address where it is anonymous.
+ * @param client its address, if known
+ */
+export const holderOf = ({names: [name]}: Pick<Caller, 'names'>, client: string | undefined): string =>
+  name === ANONYMOUS.names[0] ? networkOf(client ?? 'an unknown address') : name;
+
+/** A client of IPv6 has all addresses of a network of 64 bits (RFC 6177): they count as one. */
+export function networkOf(address: string): string {
+  if (!isIPv6(address)) return address;
+  const [head = '', tail] = address.split('::');
+  const first = head === '' ? [] : head.split(':');
+  const last = tail === undefined || tail === '' ? [] : tail.split(':');
+  const zeros = tail === undefined ? 0 : Math.max(0, 8 - first.length - last.length);
+  const groups = [...first, ...Array<string>(zeros).fill('0'), ...last].slice(0, 4);
+  return `${groups.join(':')}::/64`;
+}
