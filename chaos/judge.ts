@@ -8,8 +8,6 @@ import type {Tally} from './tally.ts';
 export interface Excuse {
   /** Why it may be a 5xx, or break off; undefined when nothing that it depends on fails. */
   reason: string | undefined;
-  /** Whether the server's own disk fails, so that it cannot say more than 500. */
-  isDisk: boolean;
   /** Whether upstreams send wrong bytes, which are passed on until the digest is known: never the last one. */
   isMangled: boolean;
   /** Whether the process may be gone. */
@@ -105,7 +103,7 @@ class AnswerJudge implements Judge {
       else if (!excuse.dying) this.#failed(exchange, excuse);
     } else if (status === 404) {
       if (mustExist) this.#violate('failures reported as absence', exchange);
-    } else if (FAILURES.has(status) || (status === 500 && excuse.isDisk)) this.#failed(exchange, excuse);
+    } else if (FAILURES.has(status)) this.#failed(exchange, excuse);
     else this.#violate('answers that no failure explains', exchange);
     return false;
   }

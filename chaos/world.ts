@@ -54,8 +54,8 @@ export const CALM: Condition = {
 export function excuseOf({condition, model}: World, registry: string, isCached = false): Excuse {
   const needsUpstream = !isCached && !model.isHosted(registry);
   const reason = condition.disk ?? (needsUpstream ? condition.upstreams : undefined);
-  const {disk, isMangled, dying} = condition;
-  return {reason, isDisk: disk !== undefined, isMangled, dying};
+  const {isMangled, dying} = condition;
+  return {reason, isMangled, dying};
 }
 
 /** How a push may fail now. */

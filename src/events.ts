@@ -146,6 +146,8 @@ export interface EventMap {
   'upstream.credentials-refused': [{host: string; reason: string}];
   /** Garbage collection ended: the number of items removed, of all kinds, and their bytes. */
   'garbage.collected': [{pieces: number; bytes: number}];
+  /** A disk failed to read or to write. The message names the folder or file, and what to check. */
+  'disk.failed': [{part: 'blobs' | 'metadata'; code: string; message: string}];
   /** Work that no request waits for failed. */
   'background.failed': [{task: string; error: unknown}];
 }

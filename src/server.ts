@@ -149,7 +149,11 @@ class Server implements BackrefServer {
     );
     let storage: Storage | undefined;
     try {
-      storage = await openStorage(this.#config.storage, {owner: this.#pseudonym, clock: this.#clock});
+      storage = await openStorage(this.#config.storage, {
+        owner: this.#pseudonym,
+        clock: this.#clock,
+        diskFailed: (failure) => this.events.emit('disk.failed', failure),
+      });
       const running = this.#wire(lock, storage);
       await this.#findStore(storage.store);
       await this.#listenForCommands(running.socket);

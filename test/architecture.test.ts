@@ -60,7 +60,13 @@ const RULES: Record<string, Rule> = {
   },
   'src/storage/sql/': {imports: ['src/storage/metadata.ts', 'src/oci/'], packages: ['kysely', 'lru-cache']},
   'src/storage/sqlite/': {
-    imports: ['src/storage/metadata.ts', 'src/storage/folder-lock.ts', 'src/storage/sql/'],
+    imports: [
+      'src/storage/disk.ts',
+      'src/storage/metadata.ts',
+      'src/storage/folder-lock.ts',
+      'src/storage/sql/',
+      'src/error-code.ts',
+    ],
     packages: ['kysely', 'node:sqlite'],
   },
   'src/upstream/': {

@@ -7,7 +7,7 @@ import {type Clock, NOT_NEEDED} from '../clock.ts';
 import {errorCode} from '../error-code.ts';
 import type {Events, RequestKind, RequestOutcome} from '../events.ts';
 import {OciError} from '../oci/errors.ts';
-import {failureReason} from '../registry/failure.ts';
+import {failureReason, storageError} from '../registry/failure.ts';
 import {type CacheReport, outcomeOf} from '../registry/freshness.ts';
 import {type Answer, cacheStatus} from './answer.ts';
 import {createIncomingBody, type IncomingBody} from './body.ts';
@@ -96,9 +96,10 @@ class HttpSender implements Sender {
     try {
       await this.#send(exchange, await produce(exchange));
     } catch (error) {
-      if (!(error instanceof OciError)) this.#events.emit('request.fault', {id: exchange.id, error});
+      const known = error instanceof OciError ? error : storageError(error);
+      if (!known) this.#events.emit('request.fault', {id: exchange.id, error});
       this.#limits.report(error, exchange.origin.client);
-      await this.#send(exchange, errorAnswer(error, exchange.id));
+      await this.#send(exchange, errorAnswer(known ?? error, exchange.id));
     }
   }
 

@@ -191,6 +191,7 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
     pieces > 0 ? 'info' : 'debug',
     `garbage collection removed ${pieces} ${pieces === 1 ? 'item' : 'items'}, ${bytes} B`,
   ],
+  'disk.failed': ({message}) => ['error', message],
   'background.failed': ({task, error}) => ['error', `${task} failed: ${describeError(error)}`],
 };
 

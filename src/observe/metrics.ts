@@ -224,6 +224,9 @@ function countFaults(events: Events, {counter}: Instruments): void {
   const faults = counter('faults_total', 'Errors that nothing handled; each is a defect.', ['origin']);
   const listener = counter('listener_failures_total', 'Seconds in which connections could not be accepted.');
 
+  const disks = counter('disk_failures_total', 'Reads and writes that a disk failed.', ['part']);
+
+  events.on('disk.failed', ({part}) => disks.inc({part}));
   events.on('server.fault', ({origin}) => faults.inc({origin}));
   events.on('listener.failed', () => listener.inc());
 }

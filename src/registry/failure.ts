@@ -1,7 +1,9 @@
+import {errorCode, isRefusedByDisk} from '../error-code.ts';
 import type {Digest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
 import type {Reference} from '../oci/name.ts';
 import {StoreMissing} from '../storage/blob-store.ts';
+import {DiskFailed, type StoredPart} from '../storage/disk.ts';
 import {DiskFull, type DiskProblem} from '../storage/metadata.ts';
 import {UpstreamFailure} from '../upstream/port.ts';
 import type {Route} from './namespace.ts';
@@ -30,6 +32,7 @@ export const failureReason = (error: unknown): string | undefined =>
   error instanceof DigestMismatch ||
   error instanceof SpoolFailed ||
   error instanceof StoreMissing ||
+  error instanceof DiskFailed ||
   error instanceof DiskFull
     ? error.message
     : undefined;
@@ -65,7 +68,7 @@ const insufficientStorage = (message: string, cause?: unknown): OciError =>
   new OciError('UNKNOWN', {status: 507, message, cause});
 
 /** For what the disk did not take. */
-export const diskRefused = (problem: DiskProblem, cause: unknown): OciError =>
+const diskRefused = (problem: DiskProblem, cause: unknown): OciError =>
   insufficientStorage(DISK_PROBLEMS[problem], cause);
 
 /** For a disk that took only a part. @param what it took, in a sentence */
@@ -80,6 +83,29 @@ const storeMissing = (cause: StoreMissing): OciError =>
     cause,
   });
 
+const WHAT_FAILS: Record<StoredPart, string> = {
+  blobs: 'the disk that holds the blobs of this registry',
+  metadata: 'the disk that holds the metadata of this registry',
+};
+
+/** For the client of a registry whose disk fails. The details are in the operator's log. */
+const diskFailed = (cause: DiskFailed): OciError =>
+  new OciError('UNAVAILABLE', {
+    message: `${WHAT_FAILS[cause.part]} fails at the moment: try again later, or report it to the operator`,
+    headers: {'Retry-After': String(RETRY_AFTER_S)},
+    cause,
+  });
+
+/** The client's error for a disk that is missing, failing, full or read-only; undefined for any other error. */
+export function storageError(error: unknown): OciError | undefined {
+  const reason = error instanceof SpoolFailed ? error.cause : error;
+  if (reason instanceof StoreMissing) return storeMissing(reason);
+  if (reason instanceof DiskFailed) return diskFailed(reason);
+  if (reason instanceof DiskFull) return diskRefused(reason.problem, error);
+  if (!isRefusedByDisk(reason)) return undefined;
+  return diskRefused(errorCode(reason) === 'EROFS' ? 'read-only' : 'full', error);
+}
+
 /** For the client of a blob that is not here, and of which the upstream sends other bytes. */
 const wrongBytes = (cause: DigestMismatch, consequence: string): OciError =>
   new OciError('UNAVAILABLE', {
@@ -89,7 +115,8 @@ const wrongBytes = (cause: DigestMismatch, consequence: string): OciError =>
   });
 
 /**
- * Runs a verb, and turns an upstream that could not be asked, a full disk and a missing one into the client's errors.
+ * Runs a verb, and turns an upstream that could not be asked, and a disk that is missing, failing, full or read-only, into
+ * the client's errors.
  * @param consequence what an upstream's failure means for the client; by default, what it means for a pull
  */
 export async function toOciErrors<T>(
@@ -100,10 +127,9 @@ export async function toOciErrors<T>(
   try {
     return await verb();
   } catch (error) {
-    if (error instanceof DiskFull) throw diskRefused(error.problem, error);
-    if (error instanceof StoreMissing) throw storeMissing(error);
     if (error instanceof DigestMismatch) throw wrongBytes(error, consequence);
-    throw error instanceof UpstreamFailure ? refusal(error, route, consequence) : error;
+    if (error instanceof UpstreamFailure) throw refusal(error, route, consequence);
+    throw storageError(error) ?? error;
   }
 }
 

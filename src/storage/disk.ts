@@ -10,6 +10,32 @@ export interface DiskState {
   isShared: boolean;
 }
 
+/** What is kept on a disk. */
+export type StoredPart = 'blobs' | 'metadata';
+
+/**
+ * The disk failed to read or to write: nothing can be said of what is on it, least of all that it is not there. The message
+ * is for the operator.
+ */
+export class DiskFailed extends Error {
+  override readonly name = 'DiskFailed';
+  readonly part: StoredPart;
+  /** The code that the system or SQLite gave the failure, e.g. `EIO`. */
+  readonly code: string;
+
+  constructor(part: StoredPart, {path, code, cause}: {path: string; code: string; cause: Error}) {
+    super(
+      `the disk of the ${part} fails: ${cause.message} (${path}). Check that disk and how it is mounted: the log of the kernel says more`,
+      {cause},
+    );
+    this.part = part;
+    this.code = code;
+  }
+}
+
+/** Is told each failure of a disk. */
+export type ReportDiskFailure = (failure: DiskFailed) => void;
+
 /** The disks that blobs and metadata are kept on. */
 export interface Disk {
   /** @throws the system's error, e.g. while the disk is not mounted */

@@ -6,13 +6,14 @@ import type {BackupFolder} from './backup-folder.ts';
 import type {BlobStore} from './blob-store.ts';
 import {createLeases, createProcessClaims} from './claims.ts';
 import type {Coordination} from './coordination.ts';
-import type {Disk} from './disk.ts';
+import type {Disk, ReportDiskFailure} from './disk.ts';
 import {type FolderLock, Occupied} from './folder-lock.ts';
 import {createBackupFolder} from './fs/backup-folder.ts';
 import {createFsBlobStore} from './fs/blob-store.ts';
 import {createFsDisk} from './fs/disk.ts';
 import {freeSpace} from './fs/files.ts';
 import {createSpools} from './fs/spools.ts';
+import {watchSpools, watchStore} from './fs/watched.ts';
 import type {Metadata} from './metadata.ts';
 import type {Spools} from './spool.ts';
 import {lockFolder} from './sqlite/folder-lock.ts';
@@ -41,6 +42,8 @@ export interface OpenStorageParts {
   /** Names this process among those that share the metadata. */
   owner: string;
   clock: Clock;
+  /** Is told each failure of a disk. */
+  diskFailed?: ReportDiskFailure;
 }
 
 /**
@@ -49,13 +52,14 @@ export interface OpenStorageParts {
  */
 export async function openStorage(
   {blobs, metadata: {path}}: Config['storage'],
-  {owner, clock}: OpenStorageParts,
+  {owner, clock, diskFailed: report = () => {}}: OpenStorageParts,
 ): Promise<Storage> {
-  const metadata = await openSqliteMetadata({path});
+  const metadata = await openSqliteMetadata({path, report});
+  const disk = {path: blobs.path, report};
   return {
     metadata,
-    store: createFsBlobStore({path: join(blobs.path, 'blobs'), metadata}),
-    spools: createSpools({path: join(blobs.path, 'spool')}),
+    store: watchStore(createFsBlobStore({path: join(blobs.path, 'blobs'), metadata}), disk),
+    spools: watchSpools(createSpools({path: join(blobs.path, 'spool')}), disk),
     claims: createProcessClaims(),
     leases: createLeases({metadata, owner, clock}),
     backupFolder: createBackupFolder,

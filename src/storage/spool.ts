@@ -11,6 +11,8 @@ export interface Spool {
   readonly path: string;
   /** Bytes that `read` can give: handed to the file system, not necessarily durable. */
   readonly size: number;
+  /** What the file system said to the write that failed; undefined while none has. */
+  readonly failure: unknown;
   /**
    * Takes the next bytes. Resolves when more may follow; written behind in order, bounded in memory.
    * @throws what the file system says, e.g. ENOSPC, at this append or at a later one

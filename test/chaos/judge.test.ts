@@ -6,8 +6,8 @@ import {createModel} from '../../chaos/model.ts';
 import {createTally} from '../../chaos/tally.ts';
 
 const REGISTRY = 'apps.test';
-const NONE: Excuse = {reason: undefined, isDisk: false, isMangled: false, dying: false};
-const UPSTREAM_FAILS: Excuse = {reason: 'the upstream fails', isDisk: false, isMangled: false, dying: false};
+const NONE: Excuse = {reason: undefined, isMangled: false, dying: false};
+const UPSTREAM_FAILS: Excuse = {reason: 'the upstream fails', isMangled: false, dying: false};
 const image = buildSmallImage('team/app', 'v1', 'judged');
 const signature = buildReferrer(image, 'signature');
 const [blob = image.manifest] = image.blobs;

@@ -124,6 +124,7 @@ const SAMPLES: {[Name in keyof EventMap]: EventMap[Name][0]} = {
   'upstream.circuit': {host: 'r.test', state: 'open'},
   'upstream.credentials-refused': upstream,
   'garbage.collected': {pieces: 1, bytes: 1},
+  'disk.failed': {part: 'metadata', code: 'EIO', message: 'the disk fails'},
   'background.failed': {task: 'a task', error},
 };
 

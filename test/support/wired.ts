@@ -4,6 +4,7 @@ import {createCurrentRegistries} from '../../src/current-registries.ts';
 import {createEvents, type Events} from '../../src/events.ts';
 import {WITHOUT_RULES} from '../../src/registry/access-policy.ts';
 import {type Route, routeOf} from '../../src/registry/namespace.ts';
+import type {BlobStore} from '../../src/storage/blob-store.ts';
 import {createLeases} from '../../src/storage/claims.ts';
 import type {Disk} from '../../src/storage/disk.ts';
 import type {Metadata} from '../../src/storage/metadata.ts';
@@ -35,6 +36,8 @@ export interface WiredOptions<C extends Clock> extends Pick<BackrefOptions, 'reg
   metadata?(real: Metadata): Metadata;
   /** Takes the place of what the disks say. */
   disk?(real: Disk): Disk;
+  /** Takes the place of the blob store. */
+  store?(real: BlobStore): BlobStore;
   /** Takes the place of the spools. */
   spools?(real: Spools): Spools;
 }
@@ -55,6 +58,7 @@ export async function wireInProcess<C extends Clock>(
     metadata,
     leases: createLeases({metadata, owner, clock}),
     disk: options.disk?.(opened.disk) ?? opened.disk,
+    store: options.store?.(opened.store) ?? opened.store,
     spools: options.spools?.(opened.spools) ?? opened.spools,
   };
   const events = createEvents();

@@ -1,9 +1,12 @@
 import {errorCode} from '../../error-code.ts';
 import type {Digest} from '../../oci/digest.ts';
+import {OciError} from '../../oci/errors.ts';
 import type {ByteRange} from '../../oci/range.ts';
 import type {BlobStore} from '../../storage/blob-store.ts';
-import {SpoolFailed} from '../failure.ts';
+import {DiskFailed} from '../../storage/disk.ts';
+import {BlobAbsent, SpoolFailed, toOciErrors} from '../failure.ts';
 import {type CacheReport, MISS} from '../freshness.ts';
+import type {Route} from '../namespace.ts';
 import type {Fill} from './fills.ts';
 import type {Passage} from './passing.ts';
 import type {Wanted} from './source.ts';
@@ -102,7 +105,7 @@ async function partOf(
   return continued(fill.read(start, end), (given) => passage.part(wanted, start + given, end));
 }
 
-/** Goes on with `rest`, after the bytes that were given, when the spool fails or the file is gone. */
+/** Goes on with `rest`, after the bytes that were given, when spool or disk fail, or the file is gone. */
 async function* continued(
   bytes: AsyncIterable<Uint8Array>,
   rest: (given: number) => Promise<AsyncIterable<Uint8Array>>,
@@ -113,13 +116,37 @@ async function* continued(
       given += chunk.length;
       yield chunk;
     }
-    return;
   } catch (error) {
-    if (!(error instanceof SpoolFailed) && errorCode(error) !== 'ENOENT') throw error;
+    const isLost =
+      error instanceof SpoolFailed || error instanceof DiskFailed || errorCode(error) === 'ENOENT';
+    if (!isLost) throw error;
+    // That the upstream lacks it says nothing about what the disk fails to read.
+    const next = await rest(given).catch((absent: unknown) => {
+      throw absent instanceof BlobAbsent ? error : absent;
+    });
+    yield* next;
   }
-  yield* await rest(given);
 }
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void> {
   yield bytes;
 }
+
+/** The answer whose failures to open are the errors of the pull that it is a part of. */
+export const openable = (route: Route, answer: BlobAnswer): BlobAnswer => ({
+  ...answer,
+  open: (part) =>
+    toOciErrors(route, async () => {
+      try {
+        return await answer.open(part);
+      } catch (error) {
+        throw error instanceof BlobAbsent ? blobUnknown(route, answer.digest) : error;
+      }
+    }),
+});
+
+export const blobUnknown = ({registry, asked}: Route, digest: Digest): OciError =>
+  new OciError('BLOB_UNKNOWN', {
+    message: `${registry.upstream.host} has no blob ${digest} in ${asked}`,
+    detail: {name: asked, digest, upstream: registry.upstream.host},
+  });

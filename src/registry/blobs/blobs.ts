@@ -2,8 +2,9 @@ import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import {algorithmOf, type Digest, digestOf, plausibleSize} from '../../oci/digest.ts';
-import {OciError} from '../../oci/errors.ts';
+import type {OciError} from '../../oci/errors.ts';
 import {type BlobStore, collect} from '../../storage/blob-store.ts';
+import {DiskFailed} from '../../storage/disk.ts';
 import type {Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import {type Access, accessKey, type BlobGrant, grantIn} from '../access.ts';
@@ -13,8 +14,17 @@ import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
 import {blobAbsence, type NegativeCache} from '../negative-cache.ts';
 import {storeIfSpace} from '../store-if-space.ts';
-import {type BlobAnswer, type BlobFound, fromFill, fromMemory, fromStore, fromUpstream} from './answer.ts';
-import type {Fill, Fills} from './fills.ts';
+import {
+  type BlobAnswer,
+  type BlobFound,
+  blobUnknown,
+  fromFill,
+  fromMemory,
+  fromStore,
+  fromUpstream,
+  openable,
+} from './answer.ts';
+import {type Fill, type Fills, joinWhile} from './fills.ts';
 import type {BlobLifecycle} from './lifecycle.ts';
 import {createPassing, type Passage, type Passing} from './passing.ts';
 import {blobSource} from './source.ts';
@@ -53,14 +63,6 @@ interface AskedBlob {
   readonly waiting?: AbortSignal | undefined;
 }
 
-/** The lengths in bytes that others name for a blob that is not stored. */
-interface NamedSizes {
-  /** By the upstream. */
-  readonly size: number | undefined;
-  /** By a manifest. */
-  readonly promised: number | undefined;
-}
-
 /** Blobs of at most this many bytes are held in memory: configs and the like. */
 const MAX_MEMORY_BYTES = 64 * 1024;
 /** A link that a client relies on is renewed when it is older than this. Garbage collection spares links for longer. */
@@ -95,7 +97,8 @@ class CachedBlobs implements Blobs {
 
   get(route: Route, digest: Digest, caller: Caller, waiting?: AbortSignal): Promise<BlobAnswer> {
     return toOciErrors(route, async () => {
-      const found = await this.#obtain({route, digest, caller, waiting});
+      const asked = {route, digest, caller, waiting};
+      const found = await this.#obtain(asked).catch((error) => this.#unread(asked, error));
       this.#reportServed(route, found);
       return openable(route, found);
     });
@@ -104,12 +107,17 @@ class CachedBlobs implements Blobs {
   head(route: Route, digest: Digest, caller: Caller): Promise<BlobFound> {
     const asked = {route, digest, caller};
     return toOciErrors(route, async () => {
-      const here = await this.#warm(asked);
-      if (here) await this.#renew(route, digest);
-      const found = here ?? (await this.#headCold(asked));
+      const found = await this.#find(asked).catch((error) => this.#unread(asked, error));
       this.#reportServed(route, found);
       return found;
     });
+  }
+
+  async #find(asked: AskedBlob): Promise<BlobFound> {
+    const here = await this.#warm(asked);
+    if (!here) return this.#headCold(asked);
+    await this.#renew(asked.route, asked.digest);
+    return here;
   }
 
   /** A blob whose bytes are here, if the caller may have it. */
@@ -195,6 +203,19 @@ class CachedBlobs implements Blobs {
     return fromUpstream(this.#passage(asked), {digest: asked.digest, size, promised});
   }
 
+  /**
+   * Serves a blob that the disk fails to read from the upstream, without keeping it. That the upstream lacks it says nothing
+   * about what is here.
+   * @throws the failure itself where the upstream cannot take the disk's place
+   */
+  async #unread(asked: AskedBlob, failure: unknown): Promise<BlobAnswer> {
+    const {route, digest, caller} = asked;
+    if (!(failure instanceof DiskFailed) || route.registry.hosted) throw failure;
+    const grant = grantIn(await this.#access.confirmBlob(route, digest, caller));
+    if (grant?.size === undefined) throw failure;
+    return fromUpstream(this.#passage(asked), {digest, size: grant.size, promised: undefined});
+  }
+
   #passage({route, digest, caller, waiting}: AskedBlob): Passage {
     return this.#passing.from(blobSource(route, digest, caller), waiting);
   }
@@ -243,7 +264,11 @@ class CachedBlobs implements Blobs {
    * waits for the end of the download where the length is unknown, or where the upstream and the manifest disagree about
    * it: only the bytes can decide.
    */
-  #linkEarly({repository}: Route, digest: Digest, {size, promised}: NamedSizes): void {
+  #linkEarly(
+    {repository}: Route,
+    digest: Digest,
+    {size, promised}: Pick<BlobAnswer, 'size' | 'promised'>,
+  ): void {
     if (size === undefined || size !== (promised ?? size)) return;
     const link = {type: 'blob.link' as const, repository, digest, size, origin: 'upstream' as const};
     this.#metadata.commit([{...link, at: this.#clock.now()}]).catch((error) => {
@@ -273,27 +298,3 @@ class CachedBlobs implements Blobs {
     this.#events.emit('blob.served', {registry, repository: name, digest, outcome: outcomeOf(report)});
   }
 }
-
-/** The answer whose failures to open are the errors of the pull that it is a part of. */
-const openable = (route: Route, answer: BlobAnswer): BlobAnswer => ({
-  ...answer,
-  open: (part) =>
-    toOciErrors(route, async () => {
-      try {
-        return await answer.open(part);
-      } catch (error) {
-        throw error instanceof BlobAbsent ? blobUnknown(route, answer.digest) : error;
-      }
-    }),
-});
-
-function joinWhile(waiting: AbortSignal | undefined, fill: Fill): void {
-  if (!waiting || waiting.aborted) return;
-  waiting.addEventListener('abort', fill.join(), {once: true});
-}
-
-const blobUnknown = ({registry, asked}: Route, digest: Digest): OciError =>
-  new OciError('BLOB_UNKNOWN', {
-    message: `${registry.upstream.host} has no blob ${digest} in ${asked}`,
-    detail: {name: asked, digest, upstream: registry.upstream.host},
-  });

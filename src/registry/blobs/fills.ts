@@ -240,3 +240,9 @@ function readerBehind(store: BlobStore, digest: Digest, behind: FillStorage) {
     return collect(store.open(digest, {start: at, end: until - 1}), buffer);
   };
 }
+
+/** Lets a request wait for a fill until the signal says that it no longer does. Without a signal, nobody waits. */
+export function joinWhile(waiting: AbortSignal | undefined, fill: Fill): void {
+  if (!waiting || waiting.aborted) return;
+  waiting.addEventListener('abort', fill.join(), {once: true});
+}

@@ -1,11 +1,8 @@
-import {errorCode, isRefusedByDisk} from '../../error-code.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {ERRORS, type ErrorCode, OciError} from '../../oci/errors.ts';
 import {uploadRange} from '../../oci/upload.ts';
-import {StoreMissing} from '../../storage/blob-store.ts';
-import {DiskFull} from '../../storage/metadata.ts';
 import {UpstreamRefusal} from '../../upstream/port.ts';
-import {diskRefused, SpoolFailed, toOciErrors} from '../failure.ts';
+import {toOciErrors} from '../failure.ts';
 import type {Route} from '../namespace.ts';
 
 /** The error codes for what is pushed: it does not exist, or is wrong. */
@@ -18,29 +15,13 @@ export const UPLOAD_CODES: ErrorCodes = {unknown: 'BLOB_UPLOAD_UNKNOWN', invalid
 export const BLOB_CODES: ErrorCodes = {unknown: 'BLOB_UNKNOWN', invalid: 'DIGEST_INVALID'};
 export const MANIFEST_CODES: ErrorCodes = {unknown: 'MANIFEST_UNKNOWN', invalid: 'MANIFEST_INVALID'};
 
-/** Runs a verb that stores what is pushed here. Its failures become the client's errors: 507 when the disk takes nothing. */
-export const toLocalErrors = <T>(route: Route, verb: () => Promise<T>): Promise<T> =>
-  toOciErrors(route, () => toDiskErrors(verb));
-
 /**
  * Runs a verb that writes to the upstream. The client receives the upstream's refusal, and 507 when the disk is full
  * here.
  */
 export function toThroughErrors<T>(route: Route, codes: ErrorCodes, verb: () => Promise<T>): Promise<T> {
   const consequence = `changes to ${route.repository.name} are written to the upstream first, and that failed`;
-  return toOciErrors(route, () => toDiskErrors(() => toRefusals(route, codes, verb)), consequence);
-}
-
-async function toDiskErrors<T>(verb: () => Promise<T>): Promise<T> {
-  try {
-    return await verb();
-  } catch (error) {
-    const reason = error instanceof SpoolFailed ? error.cause : error;
-    if (reason instanceof StoreMissing) throw reason;
-    if (reason instanceof DiskFull) throw diskRefused(reason.problem, error);
-    if (!isRefusedByDisk(reason)) throw error;
-    throw diskRefused(errorCode(reason) === 'EROFS' ? 'read-only' : 'full', error);
-  }
+  return toOciErrors(route, () => toRefusals(route, codes, verb), consequence);
 }
 
 async function toRefusals<T>(route: Route, codes: ErrorCodes, verb: () => Promise<T>): Promise<T> {

@@ -8,6 +8,7 @@ import type {UploadId} from '../../oci/upload.ts';
 import type {Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import {type Access, grantIn} from '../access.ts';
+import {toOciErrors} from '../failure.ts';
 import {createFallbackEntries, type FallbackEntriesParts} from '../fallback-tag/follow.ts';
 import type {Route} from '../namespace.ts';
 import {blobAbsence, type NegativeCache, repositoryAbsence} from '../negative-cache.ts';
@@ -15,7 +16,7 @@ import type {LocalPushPolicy} from '../registries.ts';
 import {type AttachmentsParts, createAttachments} from './attachments.ts';
 import {createContents} from './contents.ts';
 import {createEnsureLocal, type EnsureLocal, type EnsureLocalParts} from './ensure-local.ts';
-import {outOfOrder, toLocalErrors} from './errors.ts';
+import {outOfOrder} from './errors.ts';
 import {
   belongsToUpstream,
   createLocalManifests,
@@ -65,7 +66,7 @@ class LocalPushVerbs implements Push {
   }
 
   begin(route: Route, {algorithm, mount}: UploadOptions, caller: Caller): Promise<UploadState | 'mounted'> {
-    return toLocalErrors(route, async () => {
+    return toOciErrors(route, async () => {
       if (mount && (await this.#mount(route, mount, caller))) return 'mounted';
       const {id} = await this.#uploads.begin(route.repository, {algorithm, upstream: undefined});
       return stateOf(id, 0);
@@ -73,13 +74,13 @@ class LocalPushVerbs implements Push {
   }
 
   state(route: Route, id: UploadId): Promise<UploadState> {
-    return toLocalErrors(route, async () =>
+    return toOciErrors(route, async () =>
       stateOf(id, (await this.#uploads.find(route.repository, id)).offset),
     );
   }
 
   append(route: Route, id: UploadId, chunk: Chunk): Promise<UploadState> {
-    return toLocalErrors(route, () =>
+    return toOciErrors(route, () =>
       this.#uploads.write(route.repository, id, async (upload) => {
         await appendChunk(upload, chunk);
         await upload.close();
@@ -89,7 +90,7 @@ class LocalPushVerbs implements Push {
   }
 
   finish(route: Route, id: UploadId, digest: Digest, chunk: Chunk): Promise<void> {
-    return toLocalErrors(route, async () => {
+    return toOciErrors(route, async () => {
       const {repository} = route;
       await this.#uploads.write(repository, id, async (upload) => {
         await appendChunk(upload, chunk);
@@ -109,7 +110,7 @@ class LocalPushVerbs implements Push {
   }
 
   cancel(route: Route, id: UploadId): Promise<void> {
-    return toLocalErrors(route, async () => void (await this.#uploads.cancel(route.repository, id)));
+    return toOciErrors(route, async () => void (await this.#uploads.cancel(route.repository, id)));
   }
 
   putManifest(
@@ -118,17 +119,15 @@ class LocalPushVerbs implements Push {
     manifest: PushedManifest,
     caller: Caller,
   ): Promise<ManifestReceipt> {
-    return toLocalErrors(route, () =>
-      this.#manifests.put(route, policyOf(route), reference, manifest, caller),
-    );
+    return toOciErrors(route, () => this.#manifests.put(route, policyOf(route), reference, manifest, caller));
   }
 
   deleteManifest(route: Route, reference: Reference, caller: Caller): Promise<void> {
-    return toLocalErrors(route, () => this.#manifests.delete(route, reference, caller));
+    return toOciErrors(route, () => this.#manifests.delete(route, reference, caller));
   }
 
   deleteBlob(route: Route, digest: Digest, caller: Caller): Promise<void> {
-    return toLocalErrors(route, async () => {
+    return toOciErrors(route, async () => {
       const {repository, registry} = route;
       const link = await this.#metadata.blobLink(repository, digest);
       const isOurs = link && (registry.hosted || link.origin === 'local');

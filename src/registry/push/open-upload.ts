@@ -1,5 +1,6 @@
 import {type Algorithm, type Digest, type Digester, digestOfAll} from '../../oci/digest.ts';
 import {unknownUpload} from '../../oci/upload.ts';
+import {DiskFailed} from '../../storage/disk.ts';
 import type {Change, Metadata, UploadRecord} from '../../storage/metadata.ts';
 import type {Spool} from '../../storage/spool.ts';
 import type {BlobLifecycle} from '../blobs/lifecycle.ts';
@@ -114,7 +115,8 @@ export class WrittenUpload implements OpenUpload {
 
   async close(): Promise<void> {
     await this.#spool.close();
-    const {size} = this.#spool;
+    const {size, failure} = this.#spool;
+    if (size < this.#offset && failure instanceof DiskFailed) throw failure;
     if (size < this.#offset) {
       throw diskTookPart(`the disk took ${size} of the ${this.#offset} bytes of upload ${this.#id}`);
     }

@@ -5,8 +5,8 @@ import type {Reference, Tag} from '../../oci/name.ts';
 import type {ByteRange} from '../../oci/range.ts';
 import type {UploadId} from '../../oci/upload.ts';
 import type {BlobStore} from '../../storage/blob-store.ts';
+import {toOciErrors} from '../failure.ts';
 import type {Route} from '../namespace.ts';
-import {toLocalErrors} from './errors.ts';
 
 /** Bytes that a client sends to an upload. */
 export interface Chunk {
@@ -98,7 +98,7 @@ export function createPush({local, through, store}: PushParts): Push {
     return push.mode === 'local' ? local : through;
   };
   const checked = <T>(route: Route, verb: (push: Push) => Promise<T>): Promise<T> =>
-    toLocalErrors(route, async () => {
+    toOciErrors(route, async () => {
       const push = modeOf(route);
       await store.check();
       return verb(push);

@@ -49,6 +49,9 @@ export function createFileSpool({key, path, file, size, buffers, release}: FileS
     get size() {
       return content.size;
     },
+    get failure() {
+      return content.failure;
+    },
     append: (chunk) => content.append(chunk),
     read: (start, end) => content.read(start, end),
     flush: () => content.flush(),
@@ -87,6 +90,10 @@ class SpoolContent {
 
   get size(): number {
     return this.#writer.size;
+  }
+
+  get failure(): unknown {
+    return this.#writer.failure;
   }
 
   async append(chunk: Uint8Array): Promise<void> {

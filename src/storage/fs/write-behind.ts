@@ -10,6 +10,8 @@ const MAX_BATCH = 256;
 export interface WriteBehind {
   /** Bytes that are in the file. */
   readonly size: number;
+  /** What the file system said to the write that failed; undefined while none has. */
+  readonly failure: unknown;
   /** Takes a chunk, which nobody may change afterwards. Resolves when more may follow. Throws as `drain` does. */
   append(chunk: Uint8Array): Promise<void>;
   /**
@@ -40,6 +42,10 @@ class FileWriter implements WriteBehind {
 
   get size(): number {
     return this.#written;
+  }
+
+  get failure(): unknown {
+    return this.#failure?.error;
   }
 
   async append(chunk: Uint8Array): Promise<void> {

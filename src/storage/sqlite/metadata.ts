@@ -1,20 +1,29 @@
 import {DatabaseSync} from 'node:sqlite';
 import {DummyDriver, Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler} from 'kysely';
-import type {Metadata, MetadataReads, MetadataSnapshot} from '../metadata.ts';
+import {errorCode} from '../../error-code.ts';
+import {DiskFailed, type ReportDiskFailure} from '../disk.ts';
+import {DiskFull, type Metadata, type MetadataReads, type MetadataSnapshot} from '../metadata.ts';
 import {compileWrites, createReads} from '../sql/metadata.ts';
 import {bind, Placeholder, type RunStatement, type Statement} from '../sql/statement.ts';
 import type {Tables} from '../sql/tables.ts';
 import {prepareOnce} from './prepared.ts';
 import {BUSY_TIMEOUT_MS, prepareDatabase} from './schema.ts';
-import {startWriter} from './writer.ts';
+import {diskProblemIn, startWriter} from './writer.ts';
 
 /**
  * Metadata in one SQLite file, with its `-wal` and `-shm` beside it. Reads run on this thread and take microseconds;
  * commits are made by a thread of their own, in groups.
  * @param path of the file; it and its folder are created when they do not exist.
+ * @param report is told each failure of the disk, also those of commits
  * @throws Error when the file is not a database of backref, has a newer schema, or cannot be opened; it says what to do.
  */
-export async function openSqliteMetadata({path}: {path: string}): Promise<Metadata> {
+export async function openSqliteMetadata({
+  path,
+  report = () => {},
+}: {
+  path: string;
+  report?: ReportDiskFailure;
+}): Promise<Metadata> {
   prepareDatabase(path);
   const db = createCompiler();
   const writer = await startWriter({path, writes: compileWrites(db), thread: THREAD});
@@ -23,10 +32,18 @@ export async function openSqliteMetadata({path}: {path: string}): Promise<Metada
   database.exec('pragma cache_size = -8000');
   let closing: Promise<void> | undefined;
 
+  const disk = {path, report};
   return {
-    ...readsOf(db, database),
-    snapshot: async () => openSnapshot(db, path),
-    commit: writer.commit,
+    ...readsOf(db, database, disk),
+    snapshot: async () => reportingFailures(disk, () => openSnapshot(db, disk)),
+    async commit(changes, preconditions) {
+      try {
+        return await writer.commit(changes, preconditions);
+      } catch (error) {
+        if (error instanceof DiskFull && error.problem === 'failing') report(failureOf(path, error));
+        throw error;
+      }
+    },
     close() {
       closing ??= (async () => {
         database.close();
@@ -37,20 +54,42 @@ export async function openSqliteMetadata({path}: {path: string}): Promise<Metada
   };
 }
 
-function readsOf(db: Kysely<Tables>, database: DatabaseSync): MetadataReads {
+/** The file of the database, and who is told when its disk fails. */
+interface WatchedFile {
+  path: string;
+  report: ReportDiskFailure;
+}
+
+function readsOf(db: Kysely<Tables>, database: DatabaseSync, disk: WatchedFile): MetadataReads {
   const runSql = prepareOnce(database);
   const run: RunStatement = <Args, Row>(query: Statement<Args, Row>, args: Args) =>
-    runSql(query.sql, bind(query, args)) as readonly Row[];
+    reportingFailures(disk, () => runSql(query.sql, bind(query, args))) as readonly Row[];
   return createReads(db, run);
 }
 
+/** @throws DiskFailed where SQLite says that the disk failed; what else the read throws */
+function reportingFailures<T>({path, report}: WatchedFile, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    const errcode = error instanceof Error && 'errcode' in error ? Number(error.errcode) : undefined;
+    if (!(error instanceof Error) || diskProblemIn(errcode) === undefined) throw error;
+    const failure = failureOf(path, error);
+    report(failure);
+    throw failure;
+  }
+}
+
+const failureOf = (path: string, cause: Error): DiskFailed =>
+  new DiskFailed('metadata', {path, code: errorCode(cause) ?? 'SQLITE_IOERR', cause});
+
 /** A read transaction on a connection of its own: in WAL mode it sees one state, and holds up no commit. */
-function openSnapshot(db: Kysely<Tables>, path: string): MetadataSnapshot {
-  const database = new DatabaseSync(path, {readOnly: true, timeout: BUSY_TIMEOUT_MS});
+function openSnapshot(db: Kysely<Tables>, disk: WatchedFile): MetadataSnapshot {
+  const database = new DatabaseSync(disk.path, {readOnly: true, timeout: BUSY_TIMEOUT_MS});
   // The transaction begins with its first read.
   database.exec('begin; select 1 from repository limit 1');
   return {
-    ...readsOf(db, database),
+    ...readsOf(db, database, disk),
     async close() {
       if (database.isOpen) database.close();
     },
