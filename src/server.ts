@@ -11,6 +11,7 @@ import {createApp} from './http/app.ts';
 import {createTrustedProxies} from './http/entrance.ts';
 import {createLimits, type Limits} from './http/limits.ts';
 import {createListener, type Listener} from './http/listener.ts';
+import {createAuthenticator} from './identity/authenticator.ts';
 import {WITHOUT_RULES} from './registry/access-policy.ts';
 import type {BlobStore} from './storage/blob-store.ts';
 import type {FolderLock} from './storage/folder-lock.ts';
@@ -176,8 +177,17 @@ class Server implements BackrefServer {
     const {host, trustedProxies, sendTimeout} = config.listen;
     const {verbs, content} = wired;
     const {access} = content;
-    const limits = this.#limits;
-    const app = createApp({verbs, access, registries, pseudonym, limits, clock, events});
+    const app = createApp({
+      verbs,
+      access,
+      authenticator: createAuthenticator([]),
+      loginPlace: {service: 'backref', realm: undefined},
+      registries,
+      pseudonym,
+      limits: this.#limits,
+      clock,
+      events,
+    });
     const entrance = {
       isLoopback: isLoopback(host),
       isSecure: false,

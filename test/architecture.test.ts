@@ -157,6 +157,7 @@ const RULES: Record<string, Rule> = {
       'src/wire.ts',
       'src/admin/',
       'src/http/',
+      'src/identity/',
       'src/registry/access-policy.ts',
       'src/storage/',
       'src/storage/open.ts',

@@ -2,10 +2,10 @@ import type {IncomingMessage, ServerResponse} from 'node:http';
 import Koa, {type Context, type ParameterizedContext} from 'koa';
 import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
-import type {Access} from '../registry/access.ts';
 import type {Registries} from '../registry/registries.ts';
 import type {Answer} from './answer.ts';
 import {callerOf, refuseLoop} from './caller.ts';
+import type {DoorParts} from './door.ts';
 import type {Entrance} from './entrance.ts';
 import {isLocal, originOf} from './forwarded.ts';
 import type {Limits} from './limits.ts';
@@ -13,10 +13,8 @@ import {headerOf, parseRequestTarget, refuseHosts, refuseOverlong} from './reque
 import {createRouter, endpointsOf, type RequestState, type Verbs} from './routes.ts';
 import {createSender} from './send.ts';
 
-export interface AppParts {
+export interface AppParts extends DoorParts {
   verbs: Verbs;
-  /** Decides who may do what, before a verb is called. */
-  access: Pick<Access, 'registry' | 'repository'>;
   /** The current configuration; each request keeps the one that it begins with. */
   registries: () => Registries;
   /** This server's own name in `Via`. */
@@ -34,7 +32,7 @@ export interface App {
 
 /** The OCI distribution API over Koa, which finds the answers and does not write them. */
 export function createApp(parts: AppParts): App {
-  const {verbs, access, registries, pseudonym, limits, clock, events} = parts;
+  const {verbs, registries, pseudonym, limits, clock, events} = parts;
   const app = new Koa<RequestState>();
   const sender = createSender({limits, clock, events});
   const entrances = new WeakMap<IncomingMessage, Entrance>();
@@ -54,7 +52,7 @@ export function createApp(parts: AppParts): App {
       return ctx.state.answer;
     });
   });
-  app.use(createRouter(endpointsOf(verbs), access).routes());
+  app.use(createRouter(endpointsOf(verbs), parts).routes());
 
   // Koa reports errors of a response that is already being sent, such as a reset connection.
   app.on('error', (error: unknown, ctx: Context) => sender.breakOff(ctx.state['exchange'], error));

@@ -1,13 +1,14 @@
 import test from 'ava';
 import {type Action, ANONYMOUS} from '../../src/caller.ts';
-import {createRouter, type Endpoint, endpointsOf, type Verbs} from '../../src/http/routes.ts';
+import type {Endpoint} from '../../src/http/door.ts';
+import {createRouter, endpointsOf, type Verbs} from '../../src/http/routes.ts';
 import {digestOf} from '../../src/oci/digest.ts';
 import type {Access} from '../../src/registry/access.ts';
-import {ask, ID, startHttpServer} from './http-server.ts';
+import {ask, ID, OPEN_DOOR, startHttpServer} from './http-server.ts';
 import {errorOf} from './spec-codes.ts';
 
-/** Endpoints that name neither a repository nor a registry: anybody may ask them. */
-const OPEN = ['/v2{/}', '/metrics', '/healthz', '/readyz'];
+/** Endpoints that anybody may ask, whatever credential the request has. */
+const OPEN = ['/metrics', '/healthz', '/readyz'];
 
 const calls: string[] = [];
 
@@ -42,18 +43,22 @@ const pathOf = ({path}: Endpoint): string =>
 const endpoints = endpointsOf(verbs);
 
 test('every path of the router is an endpoint of the table, or the one that refuses all others', (t) => {
-  const paths = createRouter(endpoints, denial).stack.map(({path}) => path);
+  const paths = createRouter(endpoints, OPEN_DOOR).stack.map(({path}) => path);
   t.deepEqual(paths, [...endpoints.map(({path}) => path), '/{*path}']);
 });
 
-test('the endpoints that need no authorization are these alone', (t) => {
+test('the endpoints that need no credential are these alone, and the ping needs nothing else', (t) => {
   t.deepEqual(
     endpoints.filter(({needs}) => needs === 'none').map(({path}) => path),
     OPEN,
   );
+  t.deepEqual(
+    endpoints.filter(({needs}) => needs === 'login').map(({path}) => path),
+    ['/v2{/}'],
+  );
 });
 
-for (const endpoint of endpoints.filter(({needs}) => needs !== 'none'))
+for (const endpoint of endpoints.filter(({needs}) => needs === 'registry' || needs === 'repository'))
   for (const [method, operation] of Object.entries(endpoint.methods))
     test.serial(`${method} ${endpoint.path} calls no verb when access is denied`, async (t) => {
       const {port, faults} = await startHttpServer(t, {verbs, access: denial});

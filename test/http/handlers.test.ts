@@ -3,12 +3,13 @@ import {ANONYMOUS} from '../../src/caller.ts';
 import type {Answer, Handler} from '../../src/http/answer.ts';
 import {deleteBlob, getBlob, headBlob} from '../../src/http/blobs.ts';
 import {listCatalog} from '../../src/http/catalog.ts';
+import {answerAt} from '../../src/http/door.ts';
 import {errorAnswer} from '../../src/http/errors.ts';
 import {ping} from '../../src/http/health.ts';
 import {getManifest, headManifest, putManifest} from '../../src/http/manifests.ts';
 import {listReferrers} from '../../src/http/referrers.ts';
 import type {Request} from '../../src/http/request.ts';
-import {answerAt, endpointsOf, type Verbs} from '../../src/http/routes.ts';
+import {endpointsOf, type Verbs} from '../../src/http/routes.ts';
 import {listTags} from '../../src/http/tags.ts';
 import {appendUpload, beginUpload, getUpload} from '../../src/http/uploads.ts';
 import {digestOf} from '../../src/oci/digest.ts';
@@ -18,7 +19,7 @@ import type {ByteRange} from '../../src/oci/range.ts';
 import type {Manifests} from '../../src/registry/manifests/manifests.ts';
 import {routeOf} from '../../src/registry/namespace.ts';
 import type {Push} from '../../src/registry/push/push.ts';
-import {ask, bytesOf, entranceOf, ID, REGISTRIES, startHttpServer, state} from './http-server.ts';
+import {ask, bytesOf, entranceOf, ID, OPEN_DOOR, REGISTRIES, startHttpServer, state} from './http-server.ts';
 
 const INDEX = 'application/vnd.oci.image.index.v1+json';
 const manifest = Buffer.from('{"schemaVersion":2}');
@@ -338,7 +339,7 @@ test('a request is answered without Koa: the door routes it, authorizes it and c
     admit: ({key}) => void admitted.push(`${key} for ${exchange.kind}`),
   };
   const asked = requestOf({path: 'app/tags/list', query: {ns: 'ghcr.io'}});
-  const answer = await answerAt(endpoint, asked, ANONYMOUS, exchange, access);
+  const answer = await answerAt(endpoint, asked, ANONYMOUS, exchange, {...OPEN_DOOR, access});
   t.is(answer.status, 200);
   t.like(exchange, {kind: 'tags', registry: 'ghcr.io', namespace: 'ghcr.io'});
   t.deepEqual(actions, ['pull']);

@@ -2,10 +2,12 @@ import {type IncomingHttpHeaders, request} from 'node:http';
 import type {ExecutionContext} from 'ava';
 import {createEvents, type EventMap} from '../../src/events.ts';
 import {type AppParts, createApp} from '../../src/http/app.ts';
+import type {DoorParts} from '../../src/http/door.ts';
 import type {Entrance} from '../../src/http/entrance.ts';
 import {createLimits} from '../../src/http/limits.ts';
 import {createListener} from '../../src/http/listener.ts';
 import type {Verbs} from '../../src/http/routes.ts';
+import {createAuthenticator} from '../../src/identity/authenticator.ts';
 import {createUploadId} from '../../src/oci/upload.ts';
 import type {Chunk, Push, UploadState} from '../../src/registry/push/push.ts';
 import {createPush} from '../../src/registry/push/push.ts';
@@ -50,9 +52,14 @@ export interface HttpServer {
   faults: unknown[];
 }
 
-const ALLOW: AppParts['access'] = {
-  registry: () => ({verdict: 'allowed'}),
-  repository: () => ({verdict: 'allowed'}),
+/** Nobody can log in, and everything is allowed. */
+export const OPEN_DOOR: DoorParts = {
+  access: {
+    registry: () => ({verdict: 'allowed'}),
+    repository: () => ({verdict: 'allowed'}),
+  },
+  authenticator: createAuthenticator([]),
+  loginPlace: {service: 'registry.test', realm: undefined},
 };
 
 /** The entrance of a plain listener on a loopback address that trusts no proxy. */
@@ -68,7 +75,7 @@ export const entranceOf = (differences: Partial<Entrance>): Entrance => ({
 /** The HTTP side alone, in front of the verbs that a test gives. */
 export async function startHttpServer(
   t: ExecutionContext,
-  {verbs, access = ALLOW, clock = createMovableClock()}: Partial<AppParts> & {clock?: MovableClock},
+  {verbs, clock = createMovableClock(), ...door}: Partial<AppParts> & {clock?: MovableClock},
 ): Promise<HttpServer> {
   const events = createEvents();
   const requests: HttpServer['requests'] = [];
@@ -77,7 +84,8 @@ export async function startHttpServer(
   events.on('request.fault', ({error}) => void faults.push(error));
   const app = createApp({
     verbs: verbs as Verbs,
-    access,
+    ...OPEN_DOOR,
+    ...door,
     registries: () => REGISTRIES,
     pseudonym: 'test',
     limits: createLimits(LIMITS, {clock, events}),

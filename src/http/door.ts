@@ -1,0 +1,224 @@
+import {type Action, type Caller, isAnonymous, type Scope} from '../caller.ts';
+import type {RequestKind} from '../events.ts';
+import {type Authenticator, LoginRefused} from '../identity/authenticator.ts';
+import {CATALOG, covers, formatScope, scopeFor} from '../identity/scopes.ts';
+import {isDigest} from '../oci/digest.ts';
+import {OciError} from '../oci/errors.ts';
+import {type Access, type Decision, denial} from '../registry/access.ts';
+import {type Route, registryOf, routeOf} from '../registry/namespace.ts';
+import type {Registry} from '../registry/registries.ts';
+import type {Answer, Handler} from './answer.ts';
+import {type LoginPlace, type Unauthorized, unauthorized} from './challenge.ts';
+import {headerOf, type Request, singleParameter} from './request.ts';
+import type {Exchange} from './send.ts';
+
+interface Operation<Place> {
+  /** What the caller must be allowed to do at the place. */
+  readonly action: Action;
+  readonly handler: Handler<Place>;
+}
+
+/** Without HEAD, GET answers it too, unless it belongs to pushing. */
+type Methods<T> = Readonly<Partial<Record<'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE', T>>>;
+
+/** A path that is served. What it needs says what its requests are routed to and authorized for. */
+export type Endpoint = {
+  readonly path: string;
+  /** For the log and the metrics. */
+  readonly kind: RequestKind;
+} /** `login`: credentials, once somebody can log in. */ & (
+  | {readonly needs: 'none' | 'login'; readonly methods: Methods<{readonly handler: Handler<undefined>}>}
+  /** One registry, or all of them. */
+  | {readonly needs: 'registry'; readonly methods: Methods<Operation<Registry | undefined>>}
+  | {readonly needs: 'repository'; readonly methods: Methods<Operation<Route>>}
+);
+
+/** What decides about requests at the door. */
+export interface DoorParts {
+  /** Decides who may do what at the place that a request names. */
+  access: Pick<Access, 'registry' | 'repository'>;
+  authenticator: Authenticator;
+  loginPlace: LoginPlace;
+}
+
+/**
+ * The one door: finds out who asks, routes a parsed request, authorizes it and gives it to its handler.
+ * @param visitor what is known of the caller without its credential
+ * @param exchange learns where the request was routed, for the log and for the answer to an error
+ * @throws OciError when too many requests run already, for an unsupported method, for a wrong credential, for a place
+ * that does not exist, and for a caller that is denied
+ */
+export async function answerAt(
+  endpoint: Endpoint,
+  request: Request,
+  visitor: Caller,
+  exchange: Pick<Exchange, 'admit' | 'kind' | 'registry' | 'namespace'>,
+  door: DoorParts,
+): Promise<Answer> {
+  exchange.kind = endpoint.kind;
+  const {access} = door;
+  switch (endpoint.needs) {
+    case 'none': {
+      exchange.admit(visitor);
+      const {handler} = operationFor(endpoint.methods, request, () => false);
+      return handler(request, undefined, visitor);
+    }
+    case 'login': {
+      const {handler} = operationFor(endpoint.methods, request, () => false);
+      const asking = {request, wanted: undefined, exchange, door};
+      const caller = await identified(asking, visitor);
+      // Clients look here for the challenge. A token shows that its client has found it.
+      if (caller.scopes === undefined && mayLogIn(caller, door)) throw challenged(asking, NEEDS_LOGIN);
+      return handler(request, undefined, caller);
+    }
+    case 'registry': {
+      const {action, handler} = operationFor(endpoint.methods, request, () => false);
+      const asking = {request, wanted: CATALOG, exchange, door};
+      const caller = await identified(asking, visitor);
+      const registry = registryAsked(request, exchange);
+      admit(access.registry(registry, caller, action), caller, asking);
+      return handler(request, registry, caller);
+    }
+    case 'repository': {
+      const {methods} = endpoint;
+      const {action, handler} = operationFor(methods, request, () => takesPushes(request, exchange));
+      const asking = {request, wanted: scopeFor(request.params['name'] ?? '', action), exchange, door};
+      const caller = await identified(asking, visitor);
+      const route = routed(request, exchange);
+      if (action !== 'pull' && route.registry.push.mode === 'deny')
+        throw pushRefused(route, readsOf(methods));
+      admit(access.repository(route, caller, action, tagIn(request)), caller, asking);
+      return handler(request, route, caller);
+    }
+  }
+}
+
+/** A request at the door. */
+interface Asking {
+  readonly request: Request;
+  /** What a bearer token has to be for. */
+  readonly wanted: Scope | undefined;
+  readonly exchange: Pick<Exchange, 'admit'>;
+  readonly door: DoorParts;
+}
+
+const NEEDS_LOGIN = 'authentication required';
+
+/** Whether nobody has logged in, and somebody could. */
+const mayLogIn = (caller: Caller, {authenticator}: DoorParts): boolean =>
+  isAnonymous(caller) && authenticator.isOpen();
+
+const challenged = (
+  {request, wanted, door}: Asking,
+  message: string,
+  error?: Unauthorized['error'],
+): OciError => unauthorized({message, scope: wanted, error}, request.origin, door.loginPlace);
+
+/**
+ * Who asks, once the credential has been checked.
+ * @throws OciError UNAUTHORIZED for a wrong credential, and for a token that is for something else; with status 429 or
+ * 503 when too many requests run already
+ */
+async function identified(asking: Asking, visitor: Caller): Promise<Caller> {
+  const {request, wanted, exchange, door} = asking;
+  const {headers, origin} = request;
+  try {
+    const presented = {authorization: headers.authorization, address: origin.client};
+    const {names, bound, scopes} = await door.authenticator.identify(presented);
+    const caller = {...visitor, names, bound, scopes};
+    exchange.admit(caller);
+    if (!wanted || covers(scopes, wanted)) return caller;
+    throw challenged(asking, `the token is not for ${formatScope(wanted)}`, 'insufficient_scope');
+  } catch (error) {
+    if (!(error instanceof LoginRefused)) throw error;
+    throw challenged(asking, error.message, error.isToken ? 'invalid_token' : undefined);
+  }
+}
+
+/**
+ * Whether an unknown repository has the content is up to the verb.
+ * @throws OciError UNAUTHORIZED for a denial that a login may end, DENIED for another; UpstreamFailure
+ */
+function admit(decision: Decision, caller: Caller, asking: Asking): void {
+  if (decision.verdict !== 'denied') return;
+  if (decision.failure || !mayLogIn(caller, asking.door)) throw denial(decision);
+  throw challenged(
+    asking,
+    decision.reason === undefined ? NEEDS_LOGIN : `${NEEDS_LOGIN}: ${decision.reason}`,
+  );
+}
+
+/** The tag in the path, as its client wrote it. */
+function tagIn({params: {reference}}: Request): string | undefined {
+  return reference === undefined || isDigest(reference) ? undefined : reference;
+}
+
+type Operations = Readonly<Record<string, {readonly action?: Action} | undefined>>;
+
+/**
+ * What a method does.
+ * @param takesPushes asked only for what a refusal names
+ * @throws OciError 405 with the methods that are served (RFC 9110, section 15.5.6)
+ */
+function operationFor<T>(
+  methods: Methods<T & {readonly action?: Action}>,
+  {method}: Request,
+  takesPushes: () => boolean,
+): T {
+  const served: Readonly<Record<string, T | undefined>> = methods;
+  const own = served[method];
+  if (own) return own;
+  const reads = readsOf(methods);
+  if (methods.GET && reads.includes(method)) return methods.GET;
+  const writes = Object.keys(methods).filter((name) => !reads.includes(name));
+  throw methodRefused(method, takesPushes() ? [...reads, ...writes] : reads);
+}
+
+/** The methods that are served whether or not the registry takes pushes. */
+const readsOf = ({GET: get}: Operations): readonly string[] =>
+  get && get.action !== 'push' ? ['GET', 'HEAD'] : [];
+
+type Routed = Pick<Exchange, 'registry' | 'namespace'>;
+
+/** The repository that a request names. */
+function routed(request: Request, exchange: Routed): Route {
+  const ns = singleParameter(request, 'ns');
+  const host = headerOf(request, 'host');
+  const route = routeOf(request.registries, {name: request.params['name'] ?? '', ns, host});
+  exchange.namespace = ns;
+  exchange.registry = route.registry.name;
+  return route;
+}
+
+/** For a request that names no repository: the registry that `ns` names, else the one that its host means. */
+function registryAsked(request: Request, exchange: Routed): Registry | undefined {
+  const ns = singleParameter(request, 'ns');
+  const registry = registryOf(request.registries, {ns, host: headerOf(request, 'host')});
+  exchange.namespace = ns;
+  exchange.registry = registry?.name;
+  return registry;
+}
+
+/** Whether the repository's registry takes pushes; false where the request leads to none. */
+function takesPushes(request: Request, exchange: Routed): boolean {
+  try {
+    return routed(request, exchange).registry.push.mode !== 'deny';
+  } catch (error) {
+    if (error instanceof OciError) return false;
+    throw error;
+  }
+}
+
+const pushRefused = ({registry: {name, upstream}}: Route, allow: readonly string[]): OciError =>
+  new OciError('UNSUPPORTED', {
+    message: `registry ${name} is a mirror and takes no pushes: registries.${name}.push is "deny"; push to ${upstream.host} itself, or set it to "through", which writes to ${upstream.host}, or to "local", which keeps what is pushed here`,
+    headers: {Allow: allow.join(', ')},
+  });
+
+function methodRefused(method: string, allow: readonly string[]): OciError {
+  const supported = allow.join(', ');
+  return new OciError('UNSUPPORTED', {
+    message: `${method} is not supported here${supported === '' ? '' : `; supported are ${supported}`}`,
+    headers: {Allow: supported},
+  });
+}
