@@ -87,6 +87,23 @@ test('pending changes go to the upstream that the registry has after a reload', 
   t.not((await journal())[0]?.writtenAt, undefined);
 });
 
+test('pending changes of a repository that is not served any more wait in the journal until it is', async (t) => {
+  const sbom = referrerOf(image);
+  const {attach, reconfigure, reconciler, clock, later, journal} = await scripted(t, [
+    {...GET, answer: {status: 403}},
+  ]);
+  await attach(sbom);
+  const registry = await startLegacy(t, image);
+  reconfigure(registry.url, {serves: () => false});
+  await clock.advance(60_000);
+  t.is(await registry.fallback(image.digest), undefined);
+  t.like(await journal(), [{writtenAt: undefined}]);
+  reconfigure(registry.url);
+  reconciler.start();
+  await later(0);
+  t.deepEqual(await registry.fallback(image.digest), [sbom.digest]);
+});
+
 test('all pending changes of one subject are written together', async (t) => {
   const {registry, attach, puts} = await legacy(t);
   const all = Array.from({length: 100}, () => referrerOf(image));

@@ -42,8 +42,8 @@ export interface RunningReconciler {
   journal(): Promise<PendingTagChange[]>;
   /** Advances the clock to the next reconciliation, and waits for its end. */
   later(ms: number): Promise<void>;
-  /** Gives the registry another upstream, as a reload does. */
-  reconfigure(url: string): void;
+  /** Gives the registry another upstream and other settings, as a reload does. */
+  reconfigure(url: string, changes?: Partial<Registry>): void;
   /** Ends it like a killed process, and starts another one. */
   restart(options?: Pick<ReconcilerOptions, 'clock'>): Promise<RunningReconciler>;
 }
@@ -201,8 +201,8 @@ export async function startReconciler(
       // The reconciler continues right after the end.
       await new Promise(setImmediate);
     },
-    reconfigure(upstream) {
-      registries = createRegistries([registryAt(upstream)], undefined);
+    reconfigure(upstream, changes = {}) {
+      registries = createRegistries([{...registryAt(upstream), ...changes}], undefined);
     },
     async restart(changes = {}) {
       await close();

@@ -116,3 +116,12 @@ test('an upload whose registry no longer pushes through is ended only here', asy
   proxy.clock.move(DAY + 1);
   t.is((await collect(denying)).uploads, 1);
 });
+
+test('an upload to a repository that is not served any more is ended only here', async (t) => {
+  const {proxy, upstream} = await start(t, begun('one'));
+  await begin(proxy);
+  const repositories = {allow: [], deny: ['library/app']};
+  proxy.reload({registries: [{url: upstream.url, push: 'through', repositories}]});
+  proxy.clock.move(DAY + 1);
+  t.is((await collect(proxy)).uploads, 1);
+});
