@@ -34,8 +34,9 @@ export interface Config {
   /** The images that are never evicted: `registry/repository`, with an optional tag or digest, as a pattern. */
   pins: readonly string[];
   shutdown: {grace: number};
-  /** How much may run at the same time, in total and of one caller. */
+  /** How much may be open or running at the same time, in total and of one address or caller. */
   limits: {
+    connections: {total: number; perAddress: number};
     requests: {total: number; perCaller: number};
     /** Requests that write an upload; they count as requests as well. */
     uploads: {total: number; perCaller: number};

@@ -168,6 +168,7 @@ export const settingsSchema = mapping({
   pins: z.preprocess(splitWords, list(imageGlob).prefault([])),
   shutdown: mapping({grace: duration(0, MAX_TIMER_MS).prefault('30s')}).prefault({}),
   limits: mapping({
+    connections: mapping({total: limit.prefault(25_000), perAddress: limit.prefault(20_000)}).prefault({}),
     requests: mapping({total: limit.prefault(25_000), perCaller: limit.prefault(20_000)}).prefault({}),
     uploads: mapping({total: limit.prefault(2000), perCaller: limit.prefault(1000)}).prefault({}),
   }).prefault({}),

@@ -14,6 +14,10 @@ export const ping: Handler<undefined> = () => ({
   body: Buffer.from('{}'),
 });
 
+/** Whether a request asks how this server is, which a server that is too busy for anything else still answers. */
+export const isProbe = ({url = ''}: {url?: string | undefined}): boolean =>
+  /^\/(?:healthz|readyz|metrics)(?:\?|$)/.test(url);
+
 /** `GET /healthz`: this process answers. It need not be restarted, whatever its disks do. */
 export const getHealth: Handler<undefined> = () => probeAnswer(200, {status: 'alive'});
 

@@ -6,6 +6,7 @@ import {OciError} from '../oci/errors.ts';
 
 /** How many may be open or running at the same time; each a whole number, 1 or more. */
 export interface LimitSettings {
+  connections: {total: number; perAddress: number};
   requests: {total: number; perCaller: number};
   /** Requests that write an upload. They are counted as requests as well. */
   uploads: {total: number; perCaller: number};
@@ -27,6 +28,13 @@ export interface Slot {
 export interface Limits {
   /** Puts other settings in force. What runs already goes on, and stays counted. */
   replace(settings: LimitSettings): void;
+  /**
+   * Counts a connection.
+   * @param address of its client as `networkOf` gives it; undefined where it stands for many clients
+   * @returns a function to call once, when it has closed
+   * @throws OciError 503 when too many are open in total, 429 when too many of this address are
+   */
+  connect(address: string | undefined): () => void;
   /** Opens no place yet. @param method of the request */
   slot(method: string): Slot;
   /** Counts a refusal, if a limit was its reason. */
@@ -56,6 +64,7 @@ type RequestLimits = Readonly<Record<'uploads' | 'requests', readonly Concurrenc
 const NONE: readonly Concurrency[] = [];
 
 class CountedLimits implements Limits {
+  readonly #connections: Concurrency;
   readonly #requests: Concurrency;
   readonly #uploads: Concurrency;
   readonly #forRequests: RequestLimits;
@@ -64,7 +73,8 @@ class CountedLimits implements Limits {
   /** When the log last mentioned each limit. */
   readonly #reported = new Map<string, number>();
 
-  constructor({requests, uploads}: LimitSettings, {clock, events}: LimitsParts) {
+  constructor({connections, requests, uploads}: LimitSettings, {clock, events}: LimitsParts) {
+    this.#connections = new Concurrency('connections', 'perAddress', connections);
     this.#requests = new Concurrency('requests', 'perCaller', requests);
     this.#uploads = new Concurrency('uploads', 'perCaller', uploads);
     this.#forRequests = {requests: [this.#requests], uploads: [this.#uploads, this.#requests]};
@@ -72,9 +82,16 @@ class CountedLimits implements Limits {
     this.#events = events;
   }
 
-  replace({requests, uploads}: LimitSettings): void {
+  replace({connections, requests, uploads}: LimitSettings): void {
+    this.#connections.allow(connections);
     this.#requests.allow(requests);
     this.#uploads.allow(uploads);
+  }
+
+  connect(address: string | undefined): () => void {
+    this.#connections.refuseMore(address);
+    this.#connections.add(address);
+    return () => this.#connections.remove(address);
   }
 
   slot(method: string): Slot {
@@ -123,7 +140,7 @@ class RequestSlot implements Slot {
   }
 }
 
-type Share = 'perCaller';
+type Share = 'perAddress' | 'perCaller';
 type Allowed = Readonly<{total: number} & Partial<Record<Share, number>>>;
 
 /** What runs of one kind, in total and per holder. A holder of which nothing runs takes no memory. */
@@ -146,22 +163,26 @@ class Concurrency {
     this.#allowed = allowed;
   }
 
-  /** @throws OciError when one more would be too many */
-  refuseMore(holder: string): void {
+  /**
+   * @param holder undefined for what counts only in total, as in `add` and `remove`
+   * @throws OciError when one more would be too many
+   */
+  refuseMore(holder: string | undefined): void {
     const {total, [this.#share]: perHolder = total} = this.#allowed;
     if (this.#total >= total)
       throw refusal(503, `this server has ${total} ${this.#what}`, `limits.${this.#what}.total`);
-    if (this.#of(holder) >= perHolder)
+    if (holder !== undefined && this.#of(holder) >= perHolder)
       throw refusal(429, `${holder} has ${perHolder} ${this.#what}`, `limits.${this.#what}.${this.#share}`);
   }
 
-  add(holder: string): void {
+  add(holder: string | undefined): void {
     this.#total += 1;
-    this.#byHolder.set(holder, this.#of(holder) + 1);
+    if (holder !== undefined) this.#byHolder.set(holder, this.#of(holder) + 1);
   }
 
-  remove(holder: string): void {
+  remove(holder: string | undefined): void {
     this.#total -= 1;
+    if (holder === undefined) return;
     const left = this.#of(holder) - 1;
     if (left > 0) this.#byHolder.set(holder, left);
     else this.#byHolder.delete(holder);
@@ -176,7 +197,7 @@ const refusal = (status: 429 | 503, state: string, limit: string): OciError =>
   new OciError('TOOMANYREQUESTS', {
     status,
     limit,
-    message: `${state} running at the same time, which is the most that ${limit} allows: try again in ${RETRY_AFTER_S} s, or raise the limit`,
+    message: `${state} at the same time, which is the most that ${limit} allows: try again in ${RETRY_AFTER_S} s, or raise the limit`,
     headers: {'Retry-After': String(RETRY_AFTER_S)},
   });
 

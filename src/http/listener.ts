@@ -5,8 +5,11 @@ import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
 import {OciError} from '../oci/errors.ts';
 import type {App} from './app.ts';
+import {type ConnectionLimit, createConnectionLimit} from './connection-limit.ts';
 import {type Connections, createConnections} from './connections.ts';
 import type {Entrance} from './entrance.ts';
+import {isProbe} from './health.ts';
+import type {Limits} from './limits.ts';
 import {sendOnSocket} from './send.ts';
 
 export interface Listener {
@@ -40,6 +43,8 @@ export interface ListenerParts {
   entrance: Entrance;
   /** Milliseconds in which a client has to take some of the bytes that wait for it. */
   sendTimeout: number;
+  /** How many connections may be open, those of all listeners together. */
+  limits: Limits;
   clock: Clock;
   events: Events;
 }
@@ -51,6 +56,7 @@ class HttpListener implements Listener {
   readonly #app: App;
   readonly #entrance: Entrance;
   readonly #connections: Connections;
+  readonly #limit: ConnectionLimit;
   readonly #clock: Clock;
   readonly #server = createServer({
     maxHeaderSize: MAX_HEADER_BYTES,
@@ -61,10 +67,11 @@ class HttpListener implements Listener {
   readonly #answers = new WeakMap<Duplex, Set<ServerResponse>>();
   #closing = false;
 
-  constructor({app, entrance, sendTimeout, clock, events}: ListenerParts) {
+  constructor({app, entrance, sendTimeout, limits, clock, events}: ListenerParts) {
     this.#app = app;
     this.#entrance = entrance;
     this.#connections = createConnections({sendTimeout, clock, events});
+    this.#limit = createConnectionLimit({entrance, limits, clock});
     this.#clock = clock;
     this.#attach();
     reportFailures(this.#server, clock, events);
@@ -94,7 +101,10 @@ class HttpListener implements Listener {
     server.on('checkContinue', serve);
     // RFC 9110, section 10.1.1: an expectation that is not understood may be ignored.
     server.on('checkExpectation', serve);
-    server.on('connection', (socket) => this.#connections.add(socket));
+    server.on('connection', (socket) => {
+      this.#connections.add(socket);
+      this.#limit.add(socket);
+    });
     server.on('connect', (_request: IncomingMessage, socket: Duplex) => this.#refuseTunnel(socket));
     server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) =>
       this.#refuseUnreadable(error, socket),
@@ -103,6 +113,11 @@ class HttpListener implements Listener {
 
   #serve(request: IncomingMessage, response: ServerResponse): void {
     const {socket} = request;
+    const refusal = this.#limit.refusalOf(socket);
+    if (refusal && !isProbe(request)) {
+      this.#refuseConnection(refusal, request);
+      return;
+    }
     const unfinished = this.#answers.get(socket) ?? new Set();
     if (unfinished.size >= MAX_PIPELINED) return void socket.destroy();
     this.#answers.set(socket, unfinished.add(response));
@@ -122,7 +137,7 @@ class HttpListener implements Listener {
    */
   #handleInTurn(request: IncomingMessage, response: ServerResponse): void {
     const begin = (): void => {
-      if (this.#closing) response.setHeader('Connection', 'close');
+      if (this.#closing || this.#limit.refusalOf(request.socket)) response.setHeader('Connection', 'close');
       this.#app.handle(request, response, this.#entrance);
     };
     if (response.socket) begin();
@@ -136,6 +151,13 @@ class HttpListener implements Listener {
     this.#clock.after(MAX_REST_MS, () => {
       if (!request.complete) request.socket.destroy();
     });
+  }
+
+  /** Answers the first request on a connection that is one too many, unless it is a probe, and ends the connection. */
+  #refuseConnection(refusal: OciError, request: IncomingMessage): void {
+    const {socket, method} = request;
+    if (socket.writable) sendOnSocket(socket, refusal, this.#clock, method);
+    request.resume();
   }
 
   #refuseTunnel(socket: Duplex): void {

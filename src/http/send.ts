@@ -276,12 +276,17 @@ function createSentBytes(): (socket: Socket) => number {
 /** How long a connection that was answered with an error may take to close. */
 const MAX_CLOSING_MS = 5000;
 
-/** Sends an error on a connection whose request could not be read, and closes the connection whatever the client does. */
-export function sendOnSocket(socket: Duplex, error: OciError, clock: Clock): void {
+/**
+ * Sends an error on a connection whose requests are not handled, and closes the connection whatever the client does.
+ * @param method of the request, if it could be read: an answer to HEAD has no body (RFC 9112, section 6.3)
+ */
+export function sendOnSocket(socket: Duplex, error: OciError, clock: Clock, method?: string): void {
   const {status, headers, body} = errorAnswer(error, undefined);
   const fields = {...headers, 'Content-Length': String(body.length), Connection: 'close'};
   const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`);
-  socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join('')}\r\n${body}`);
+  socket.end(
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join('')}\r\n${method === 'HEAD' ? '' : body}`,
+  );
   // The end of the other side is seen only by a reader, and after CONNECT there is none.
   socket.resume();
   socket.once(

@@ -22,6 +22,8 @@ test('every scalar setting outside the registries has a variable', async (t) => 
       BACKREF_CACHE_KEEP: 'docker.io/library/*=3 ghcr.io/**=1',
       BACKREF_PINS: 'docker.io/library/{alpine,busybox}:3.*  ghcr.io/team/**',
       BACKREF_SHUTDOWN_GRACE: '5s',
+      BACKREF_LIMITS_CONNECTIONS_TOTAL: '1000',
+      BACKREF_LIMITS_CONNECTIONS_PER_ADDRESS: '200',
       BACKREF_LIMITS_REQUESTS_TOTAL: '100',
       BACKREF_LIMITS_REQUESTS_PER_CALLER: '20',
       BACKREF_LIMITS_UPLOADS_TOTAL: '10',
@@ -56,13 +58,17 @@ test('every scalar setting outside the registries has a variable', async (t) => 
     },
     pins: ['docker.io/library/{alpine,busybox}:3.*', 'ghcr.io/team/**'],
     shutdown: {grace: 5000},
-    limits: {requests: {total: 100, perCaller: 20}, uploads: {total: 10, perCaller: 2}},
+    limits: {
+      connections: {total: 1000, perAddress: 200},
+      requests: {total: 100, perCaller: 20},
+      uploads: {total: 10, perCaller: 2},
+    },
     uploads: {expireAfter: 3_600_000},
     garbage: {interval: 0, grace: 7_200_000},
     scrub: {every: 2_592_000_000},
     log: {level: 'warn', format: 'json'},
   });
-  t.is(scalarPaths().length, 27);
+  t.is(scalarPaths().length, 29);
 });
 
 test('a fault of a variable names the variable', async (t) => {

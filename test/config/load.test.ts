@@ -56,7 +56,11 @@ test('without a file every setting has its default', async (t) => {
     },
     pins: [],
     shutdown: {grace: 30_000},
-    limits: {requests: {total: 25_000, perCaller: 20_000}, uploads: {total: 2000, perCaller: 1000}},
+    limits: {
+      connections: {total: 25_000, perAddress: 20_000},
+      requests: {total: 25_000, perCaller: 20_000},
+      uploads: {total: 2000, perCaller: 1000},
+    },
     uploads: {expireAfter: 86_400_000},
     garbage: {interval: 3_600_000, grace: 86_400_000},
     scrub: {every: 2_592_000_000},

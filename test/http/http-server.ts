@@ -82,17 +82,25 @@ export async function startHttpServer(
   const faults: unknown[] = [];
   events.on('request.end', (request) => void requests.push(request));
   events.on('request.fault', ({error}) => void faults.push(error));
+  const limits = createLimits(LIMITS, {clock, events});
   const app = createApp({
     verbs: verbs as Verbs,
     ...OPEN_DOOR,
     ...door,
     registries: () => REGISTRIES,
     pseudonym: 'test',
-    limits: createLimits(LIMITS, {clock, events}),
+    limits,
     clock,
     events,
   });
-  const listener = createListener({app, entrance: entranceOf({}), sendTimeout: 60_000, clock, events});
+  const listener = createListener({
+    app,
+    entrance: entranceOf({}),
+    sendTimeout: 60_000,
+    limits,
+    clock,
+    events,
+  });
   const port = await listener.listen('127.0.0.1', 0);
   t.teardown(() => listener.close(0));
   return {port, clock, requests, faults};

@@ -64,7 +64,7 @@ test('requests in total: the last one allowed is served, and the next one is 503
   t.like(errorOf(refused), {
     code: 'TOOMANYREQUESTS',
     message:
-      'this server has 2 requests running at the same time, which is the most that limits.requests.total allows: try again in 5 s, or raise the limit',
+      'this server has 2 requests at the same time, which is the most that limits.requests.total allows: try again in 5 s, or raise the limit',
   });
   t.is(errorOf(refused).detail?.['limit'], 'limits.requests.total');
   t.deepEqual(await refusals(proxy), ['limits.requests.total 1']);

@@ -236,6 +236,7 @@ function registryConfig(
 
 /** Limits that no test reaches; tests of limits lower those that they are about. */
 export const LIMITS: Config['limits'] = {
+  connections: {total: 1000, perAddress: 1000},
   requests: {total: 1000, perCaller: 1000},
   uploads: {total: 1000, perCaller: 1000},
 };
