@@ -207,7 +207,7 @@ class Server implements BackrefServer {
         commands,
         failed: (error) => this.#failed('listen for commands', error),
       }),
-      listener: createListener({app, entrance, sendTimeout, limits, clock, events}),
+      listener: createListener({app, entrance, sendTimeout, limits: this.#limits, clock, events}),
     };
   }
 
