@@ -126,6 +126,41 @@ export interface UpstreamConfig {
   quota: 'off' | 'gentle' | 'strict';
 }
 
+/** The algorithms of signatures by which an issuer's token may be signed: those with a public key. */
+export const JWT_ALGORITHMS = [
+  'RS256',
+  'RS384',
+  'RS512',
+  'PS256',
+  'PS384',
+  'PS512',
+  'ES256',
+  'ES384',
+  'ES512',
+  'EdDSA',
+] as const;
+
+/** Somebody whose JWTs are accepted as credentials. */
+export interface IssuerConfig {
+  /** What the names of its tokens' subjects begin with in rules, e.g. `gha`. */
+  name: string;
+  /** The `iss` of its tokens, to the letter. */
+  issuer: string;
+  /** What the `aud` of its tokens must name; one of these. */
+  audience: readonly string[];
+  /** The path or the URL of its keys; undefined to find them by OpenID Connect Discovery. */
+  jwks: string | undefined;
+  algorithms: readonly (typeof JWT_ALGORITHMS)[number][];
+  /** The claims that make names for rules; undefined for all. */
+  claims: readonly string[] | undefined;
+  /** How long ago a token may have been issued. */
+  maxAge: number | undefined;
+  /** Whether keys may be read over `http://` from other machines. */
+  insecure: boolean;
+  /** Additional certificate authorities, as PEM text. */
+  ca: readonly string[];
+}
+
 /**
  * The settings that differ between two configurations, each by its path: `listen.port`.
  * @param path that of the two values.

@@ -144,6 +144,11 @@ export interface EventMap {
   /** The circuit breaker of an upstream, or of one of its repositories, changed its state. */
   'upstream.circuit': [{host: string; repository?: RepositoryName; state: 'open' | 'half-open' | 'closed'}];
   'upstream.credentials-refused': [{host: string; reason: string}];
+  /**
+   * The keys of an issuer of tokens could not be read. Those that are known have this age, and are used for so long yet;
+   * undefined while none are.
+   */
+  'issuer.failed': [{issuer: string; reason: string; age: number | undefined; left: number | undefined}];
   /** Garbage collection ended: the number of items removed, of all kinds, and their bytes. */
   'garbage.collected': [{pieces: number; bytes: number}];
   /** A disk failed to read or to write. The message names the folder or file, and what to check. */

@@ -123,6 +123,7 @@ const RULES: Record<string, Rule> = {
   },
   'src/identity/': {
     imports: [...VOCABULARY, 'src/config.ts', 'src/storage/metadata.ts'],
+    packages: ['jose'],
   },
   'src/http/': {
     imports: [...VOCABULARY, ...REGISTRY, 'src/identity/'],

@@ -8,6 +8,8 @@ export interface Identity {
   readonly bound?: Grant | undefined;
   /** What its bearer token is for. Undefined for a credential that is for everything. */
   readonly scopes?: readonly Scope[] | undefined;
+  /** When its credential ends, in milliseconds since the epoch: no token that is issued for it lives longer. */
+  readonly until?: number | undefined;
 }
 
 export const NOBODY: Identity = Object.freeze({names: ['anonymous'] as const});

@@ -187,6 +187,12 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
     'error',
     `${host} refused the credentials: ${reason}; check upstream.credentials of its registry`,
   ],
+  'issuer.failed': ({issuer, reason, left}) => [
+    'warn',
+    left === undefined
+      ? `the keys of the issuer ${issuer} cannot be read, so its tokens are refused with 503: ${reason}`
+      : `the keys of the issuer ${issuer} cannot be read again: ${reason}. Those that are known are used${seconds(left)} yet`,
+  ],
   'garbage.collected': ({pieces, bytes}) => [
     pieces > 0 ? 'info' : 'debug',
     `garbage collection removed ${pieces} ${pieces === 1 ? 'item' : 'items'}, ${bytes} B`,

@@ -248,6 +248,11 @@ function countBackground(events: Events, {counter, gauge}: Instruments): void {
     ['state'],
   );
 
+  const issuers = counter('issuer_failures_total', 'Failures to read the keys of an issuer of tokens.', [
+    'issuer',
+  ]);
+
+  events.on('issuer.failed', ({issuer}) => issuers.inc({issuer}));
   events.on('images.checked', (counts) => {
     for (const [state, images] of Object.entries(counts)) ready.set({state}, images);
   });

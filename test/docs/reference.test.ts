@@ -123,6 +123,7 @@ const SAMPLES: {[Name in keyof EventMap]: EventMap[Name][0]} = {
   'upstream.quota': {host: 'r.test', limit: 2, remaining: 1, window: undefined},
   'upstream.circuit': {host: 'r.test', state: 'open'},
   'upstream.credentials-refused': upstream,
+  'issuer.failed': {issuer: 'gha', reason: 'refused', age: 1, left: 1},
   'garbage.collected': {pieces: 1, bytes: 1},
   'disk.failed': {part: 'metadata', code: 'EIO', message: 'the disk fails'},
   'background.failed': {task: 'a task', error},
