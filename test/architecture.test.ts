@@ -23,6 +23,7 @@ const VOCABULARY = [
   'src/concurrency.ts',
   'src/error-code.ts',
   'src/events.ts',
+  'src/lru.ts',
 ];
 
 interface Rule {
@@ -36,6 +37,7 @@ interface Rule {
 const RULES: Record<string, Rule> = {
   'src/oci/': {imports: [], packages: ['picomatch']},
   'src/': {imports: ['src/oci/', 'src/upstream/port.ts']},
+  'src/lru.ts': {imports: [], packages: ['lru-cache']},
   'src/config/': {
     imports: [
       'src/address.ts',
@@ -58,7 +60,7 @@ const RULES: Record<string, Rule> = {
       'src/error-code.ts',
     ],
   },
-  'src/storage/sql/': {imports: ['src/storage/metadata.ts', 'src/oci/'], packages: ['kysely', 'lru-cache']},
+  'src/storage/sql/': {imports: ['src/storage/metadata.ts', 'src/lru.ts', 'src/oci/'], packages: ['kysely']},
   'src/storage/sqlite/': {
     imports: [
       'src/storage/disk.ts',
@@ -81,11 +83,11 @@ const RULES: Record<string, Rule> = {
   },
   'src/upstream/transport/': {
     imports: [...VOCABULARY, 'src/config.ts', 'src/upstream/port.ts'],
-    packages: ['got', 'lru-cache', 'tldts', 'zod'],
+    packages: ['got', 'tldts', 'zod'],
   },
   'src/upstream/auth/': {
     imports: [...VOCABULARY, 'src/config.ts', 'src/upstream/port.ts', 'src/upstream/transport/'],
-    packages: ['lru-cache', 'tldts', 'zod'],
+    packages: ['tldts', 'zod'],
   },
   'src/upstream/verbs/': {
     imports: [
@@ -256,6 +258,7 @@ const sources = ts.sys
 /** Imports that each break the one direction in which imports may point, by the file that would hold them. */
 const FORBIDDEN: Record<string, string[]> = {
   'src/clock.ts': ['./server.ts', './artifact/list.ts', './http/app.ts', './storage/metadata.ts', 'koa'],
+  'src/lru.ts': ['./clock.ts', './oci/digest.ts', 'koa'],
   'src/wire-outage.ts': ['./wire.ts', './http/app.ts', './storage/fs/blob-store.ts', 'got'],
   'src/wire.ts': [
     './server.ts',

@@ -1,4 +1,4 @@
-import {LRUCache} from 'lru-cache';
+import {createLru} from '../lru.ts';
 import type {Reference} from '../oci/name.ts';
 import {fullReference} from '../storage/metadata.ts';
 import type {Route} from './namespace.ts';
@@ -24,7 +24,7 @@ const MAX_WRITES = 10_000;
 
 export function createWriteFence(): WriteFence {
   const underWay = new Map<string, Promise<unknown>>();
-  const written = new LRUCache<string, number>({max: MAX_WRITES});
+  const written = createLru<string, number>(MAX_WRITES);
   let count = 0;
 
   function end(key: string, write: Promise<unknown>): void {

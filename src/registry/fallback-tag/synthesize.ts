@@ -1,7 +1,7 @@
-import {LRUCache} from 'lru-cache';
 import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
+import {createLru} from '../../lru.ts';
 import {type Digest, digestOf, isDigest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {OCI_INDEX} from '../../oci/media-type.ts';
@@ -42,7 +42,7 @@ export const createSynthesis = (parts: SynthesisParts): Manifests => new Synthes
 class SynthesizingManifests implements Manifests {
   readonly #parts: SynthesisParts;
   /** When the life of an index was last renewed, on the monotonic clock. */
-  readonly #renewed = new LRUCache<string, number>({max: MAX_RENEWED});
+  readonly #renewed = createLru<string, number>(MAX_RENEWED);
 
   constructor(parts: SynthesisParts) {
     this.#parts = parts;

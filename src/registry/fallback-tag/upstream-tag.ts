@@ -1,8 +1,9 @@
-import {LRUCache} from 'lru-cache';
+import type {LRUCache} from 'lru-cache';
 import {ANONYMOUS} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
 import {mapConcurrently} from '../../concurrency.ts';
 import type {Events} from '../../events.ts';
+import {createLru} from '../../lru.ts';
 import {algorithmOf, type Digest, digestOf, isDigest} from '../../oci/digest.ts';
 import {NO_ENTRIES, serializeFallbackIndex} from '../../oci/fallback-index.ts';
 import {OCI_INDEX} from '../../oci/media-type.ts';
@@ -52,8 +53,8 @@ const CONCURRENCY = 8;
 
 export function createFallbackTagStore(parts: FallbackTagStoreParts): FallbackTagStore {
   const history: TagHistory = {
-    replaced: new LRUCache({max: MAX_REMEMBERED}),
-    unmatched: new LRUCache({max: MAX_REMEMBERED}),
+    replaced: createLru(MAX_REMEMBERED),
+    unmatched: createLru(MAX_REMEMBERED),
   };
   return {open: (target) => new UpstreamTag(target, parts, history)};
 }

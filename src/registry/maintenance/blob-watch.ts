@@ -1,6 +1,6 @@
-import {LRUCache} from 'lru-cache';
 import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
+import {createLru} from '../../lru.ts';
 import type {Digest} from '../../oci/digest.ts';
 import type {Change, Metadata, Precondition, RepositoryKey} from '../../storage/metadata.ts';
 
@@ -24,9 +24,9 @@ const MAX_EVICTED = 100_000;
 
 export function createBlobWatch({metadata, clock, events}: BlobWatchParts): BlobWatch {
   /** When each was served last, by the monotonic clock. */
-  const served = new LRUCache<Digest, number>({max: MAX_RECENT});
+  const served = createLru<Digest, number>(MAX_RECENT);
   /** Evicted blobs that no manifest stored since then names. */
-  const evicted = new LRUCache<Digest, true>({max: MAX_EVICTED});
+  const evicted = createLru<Digest, true>(MAX_EVICTED);
 
   /**
    * Commits are made in the order in which they are asked for, so that order tells which manifests were here at an

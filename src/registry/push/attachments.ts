@@ -1,6 +1,6 @@
-import {LRUCache} from 'lru-cache';
 import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
+import {createLru} from '../../lru.ts';
 import type {Digest} from '../../oci/digest.ts';
 import type {Edge} from '../../oci/referrers.ts';
 import {fullReference, type Metadata} from '../../storage/metadata.ts';
@@ -29,7 +29,7 @@ const MAX_REMEMBERED = 1000;
 const BATCH = 1000;
 
 export function createAttachments({metadata, clock, events}: AttachmentsParts): Attachments {
-  const reportedAt = new LRUCache<string, number>({max: MAX_REMEMBERED});
+  const reportedAt = createLru<string, number>(MAX_REMEMBERED);
   const typesOf = ({descriptor}: Edge) => [descriptor.artifactType ?? ''];
 
   /** Oldest first. */

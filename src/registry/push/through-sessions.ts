@@ -1,6 +1,6 @@
-import {LRUCache} from 'lru-cache';
 import type {Caller} from '../../caller.ts';
 import type {Events} from '../../events.ts';
+import {createLru} from '../../lru.ts';
 import {OciError} from '../../oci/errors.ts';
 import {type UploadId, unknownUpload} from '../../oci/upload.ts';
 import type {UploadRecord} from '../../storage/metadata.ts';
@@ -67,7 +67,7 @@ class RecordedSessions implements UpstreamSessions {
    * Whether the upload's row has the offset that the upstream reported last. Absent after a restart, and after a request
    * that broke off: the upstream may have received more.
    */
-  readonly #isRowCurrent = new LRUCache<UploadId, boolean>({max: MAX_REMEMBERED});
+  readonly #isRowCurrent = createLru<UploadId, boolean>(MAX_REMEMBERED);
 
   constructor({uploads, events}: {uploads: Uploads; events: Events}) {
     this.#uploads = uploads;

@@ -1,5 +1,5 @@
-import {LRUCache} from 'lru-cache';
 import type {Clock} from '../../clock.ts';
+import {createLru} from '../../lru.ts';
 import {type Algorithm, createDigester} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {createUploadId, type UploadId, unknownUpload} from '../../oci/upload.ts';
@@ -61,7 +61,7 @@ class SpooledUploads implements Uploads {
   readonly #coordination: Coordination;
   readonly #clock: Clock;
   readonly #writers = new Map<UploadId, UploadWriter>();
-  readonly #digests = new LRUCache<UploadId, RunningDigest>({max: MAX_DIGESTS});
+  readonly #digests = createLru<UploadId, RunningDigest>(MAX_DIGESTS);
   /** Held while a spool is opened or removed, or a row rewritten: a spool can be open once. */
   readonly #mutex = createKeyedMutex();
 

@@ -1,8 +1,8 @@
 import {setImmediate as nextTurn} from 'node:timers/promises';
-import {LRUCache} from 'lru-cache';
 import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
+import {createLru} from '../../lru.ts';
 import type {Descriptor} from '../../oci/descriptor.ts';
 import type {Digest} from '../../oci/digest.ts';
 import type {SkippedReferrer} from '../../oci/referrers.ts';
@@ -27,9 +27,9 @@ const CAPABILITY_LIFE_MS = 10 * 60_000;
 const MAX_CAPABILITIES = 10_000;
 
 export function createCapabilities(clock: Clock, events: Events): Capabilities {
-  const learned = new LRUCache<string, {capability: 'supported' | 'unsupported'; until: number}>({
-    max: MAX_CAPABILITIES,
-  });
+  const learned = createLru<string, {capability: 'supported' | 'unsupported'; until: number}>(
+    MAX_CAPABILITIES,
+  );
   // Includes the host, because a reload may give a registry another upstream.
   const keyOf = ({registry, repository}: Route) => `${registry.upstream.host} ${fullName(repository)}`;
   const report = ({registry, repository}: Route, capability: Capability) =>

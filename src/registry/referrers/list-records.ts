@@ -1,6 +1,6 @@
-import {LRUCache} from 'lru-cache';
 import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
+import {createLru} from '../../lru.ts';
 import type {Descriptor} from '../../oci/descriptor.ts';
 import {type Digest, isDigest} from '../../oci/digest.ts';
 import {distinctReferrers, type SkippedReferrer} from '../../oci/referrers.ts';
@@ -70,15 +70,13 @@ export const createListRecords = (parts: ListRecordsParts): ListRecords => new S
 class StoredListRecords implements ListRecords {
   readonly #parts: ListRecordsParts;
   /** Empty lists that are not in the metadata, with the time of the question. */
-  readonly #unstored = new LRUCache<string, {source: Discovered['source']; at: number}>({
-    max: MAX_REMEMBERED,
-  });
+  readonly #unstored = createLru<string, {source: Discovered['source']; at: number}>(MAX_REMEMBERED);
   /** Lists whose last answer was incomplete. */
-  readonly #partial = new LRUCache<string, PartialAnswer>({max: MAX_REMEMBERED});
+  readonly #partial = createLru<string, PartialAnswer>(MAX_REMEMBERED);
   /** Referrers that were deleted through us, with the time on the monotonic clock. */
-  readonly #deleted = new LRUCache<string, number>({max: MAX_REMEMBERED});
+  readonly #deleted = createLru<string, number>(MAX_REMEMBERED);
   /** Lists that have entries, with the time of the question. */
-  readonly #occupied = new LRUCache<string, number>({max: MAX_REMEMBERED});
+  readonly #occupied = createLru<string, number>(MAX_REMEMBERED);
 
   constructor(parts: ListRecordsParts) {
     this.#parts = parts;

@@ -1,6 +1,6 @@
-import {LRUCache} from 'lru-cache';
 import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
+import {createLru} from '../../lru.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {DiskFull, fullReference, type Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
@@ -45,7 +45,7 @@ class StoredUnlistedReferrers implements UnlistedReferrers {
   readonly #parts: UnlistedReferrersParts;
   readonly #dropping = new Set<Promise<unknown>>();
   /** Until when a referrer is not asked about, on the monotonic clock. */
-  readonly #confirmed = new LRUCache<string, number>({max: MAX_CONFIRMED});
+  readonly #confirmed = createLru<string, number>(MAX_CONFIRMED);
   #isClosed = false;
 
   constructor(parts: UnlistedReferrersParts) {

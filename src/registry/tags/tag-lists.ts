@@ -1,7 +1,7 @@
-import {LRUCache} from 'lru-cache';
 import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
+import {createLru} from '../../lru.ts';
 import {OciError} from '../../oci/errors.ts';
 import type {Tag} from '../../oci/name.ts';
 import {type Change, fullName, type Metadata, type TagListRecord} from '../../storage/metadata.ts';
@@ -96,7 +96,7 @@ class MergedTagLists implements TagLists {
   readonly #asking: SingleFlight<ReceivedList> = createSingleFlight();
   readonly #mutex: KeyedMutex = createKeyedMutex();
   /** The last change of each repository's tags that was made through us. */
-  readonly #changes = new LRUCache<string, symbol>({max: MAX_CHANGES});
+  readonly #changes = createLru<string, symbol>(MAX_CHANGES);
 
   constructor({metadata, negativeCache, clock, events}: TagListsParts) {
     this.#metadata = metadata;

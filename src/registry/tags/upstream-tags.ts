@@ -1,7 +1,7 @@
-import {LRUCache} from 'lru-cache';
 import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
+import {createLru} from '../../lru.ts';
 import {algorithmOf, type Digest} from '../../oci/digest.ts';
 import type {Tag} from '../../oci/name.ts';
 import {
@@ -173,8 +173,7 @@ const MAX_PENDING = 10_000;
 function createPendingTags(): PendingTags {
   /** Tags by the manifest that they wait for: in all, as many as are pending. */
   const waiting = new Map<string, Set<Tag>>();
-  const pending = new LRUCache<string, PendingTag>({
-    max: MAX_PENDING,
+  const pending = createLru<string, PendingTag>(MAX_PENDING, {
     dispose({manifest, tag}) {
       const tags = waiting.get(manifest);
       tags?.delete(tag);

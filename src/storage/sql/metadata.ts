@@ -1,5 +1,5 @@
 import type {Kysely} from 'kysely';
-import {LRUCache} from 'lru-cache';
+import {createLru} from '../../lru.ts';
 import {fullName, type MetadataReads} from '../metadata.ts';
 import {compileBlobWrites} from './blob-changes.ts';
 import {compileForgetBlob, createCopiedBlobReads} from './blob-forgetting.ts';
@@ -40,7 +40,7 @@ const MAX_IDS = 10_000;
 function createIdOf(db: Kysely<Tables>, run: RunStatement): ReadParts['idOf'] {
   const query = repositoryByName(db);
   /** A repository's id never changes. Absence is not remembered: the next commit may end it. */
-  const ids = new LRUCache<string, number>({max: MAX_IDS});
+  const ids = createLru<string, number>(MAX_IDS);
   return async (repository) => {
     const key = fullName(repository);
     const known = ids.get(key);

@@ -1,6 +1,6 @@
 import {isDeepStrictEqual} from 'node:util';
-import {LRUCache} from 'lru-cache';
 import type {Caller} from '../../caller.ts';
+import {createLru} from '../../lru.ts';
 import type {RepositoryName} from '../../oci/name.ts';
 import {UpstreamFailure} from '../port.ts';
 import {discard} from '../transport/body.ts';
@@ -92,9 +92,9 @@ export const createAuth = (deps: AuthDeps): Auth => new UpstreamAuth(deps);
 
 class UpstreamAuth implements Auth {
   readonly #deps: AuthDeps;
-  readonly #schemes = new LRUCache<string, Scheme>({max: MAX_SCHEMES});
+  readonly #schemes = createLru<string, Scheme>(MAX_SCHEMES);
   /** Permissions for which a write succeeded without authorization. */
-  readonly #open = new LRUCache<string, true>({max: MAX_SCHEMES});
+  readonly #open = createLru<string, true>(MAX_SCHEMES);
 
   constructor(deps: AuthDeps) {
     this.#deps = deps;

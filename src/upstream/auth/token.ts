@@ -1,6 +1,6 @@
-import {LRUCache} from 'lru-cache';
 import {z} from 'zod';
 import type {Clock} from '../../clock.ts';
+import {createLru} from '../../lru.ts';
 import {SpoiledAnswer, UpstreamFailure} from '../port.ts';
 import {collect, discard} from '../transport/body.ts';
 import {type Budget, startBudget, waitFor} from '../transport/budget.ts';
@@ -122,7 +122,7 @@ export const createTokens = (deps: TokensDeps): Tokens => new TokenCache(deps);
 
 class TokenCache implements Tokens {
   readonly #deps: TokensDeps;
-  readonly #cache = new LRUCache<string, {value: string; life: number; until: number}>({max: MAX_TOKENS});
+  readonly #cache = createLru<string, {value: string; life: number; until: number}>(MAX_TOKENS);
   readonly #exchanges = new Map<string, Promise<string>>();
 
   constructor(deps: TokensDeps) {

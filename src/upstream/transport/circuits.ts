@@ -1,6 +1,6 @@
-import {LRUCache} from 'lru-cache';
 import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
+import {createLru} from '../../lru.ts';
 import type {RepositoryName} from '../../oci/name.ts';
 import {UpstreamFailure} from '../port.ts';
 import {type Breaker, type BreakerPolicy, createBreaker, type Reachability} from './breaker.ts';
@@ -41,7 +41,7 @@ class UpstreamCircuits implements Circuits {
   readonly #policy: BreakerPolicy;
   readonly #deps: CircuitsDeps;
   readonly #ofHost: Breaker;
-  readonly #ofRepositories = new LRUCache<RepositoryName, Breaker>({max: MAX_REPOSITORIES});
+  readonly #ofRepositories = createLru<RepositoryName, Breaker>(MAX_REPOSITORIES);
 
   constructor(policy: BreakerPolicy, deps: CircuitsDeps) {
     const {host, clock, events} = deps;

@@ -1,6 +1,6 @@
 import type {IncomingHttpHeaders} from 'node:http';
-import {LRUCache} from 'lru-cache';
 import type {Clock} from '../../clock.ts';
+import {createLru} from '../../lru.ts';
 import {type Quota, UpstreamFailure} from '../port.ts';
 
 const ITEM = /^\s*(\d{1,12})\s*(?:;\s*w=(\d{1,9}))?/;
@@ -72,7 +72,7 @@ export function createRateGates(
   clock: Clock,
   onLimited: (answer: RateLimited) => void,
 ): RateGates {
-  const gates = new LRUCache<string, {until: number; reason: string}>({max: MAX_GATES});
+  const gates = createLru<string, {until: number; reason: string}>(MAX_GATES);
   const failure = (reason: string, retryAfter: number | undefined): UpstreamFailure =>
     new UpstreamFailure('throttled', upstream, reason, retryAfter === undefined ? {} : {retryAfter});
   const closedFor = (host: string): number => (gates.get(host)?.until ?? 0) - clock.monotonic();
