@@ -83,7 +83,7 @@ onTwoDisks(
     ? 'a spool on another disk is copied'
     : 'a spool on another disk is copied (skipped: one disk)',
   async (t) => {
-    const path = await createFolder(t);
+    const path = await createFolder(t, tmpdir());
     const spoolPath = await createFolder(t, otherDisk);
     await mkdir(join(path, 'tmp'));
     await writeFile(join(path, 'tmp', 'left by an earlier process'), '');
