@@ -13,7 +13,6 @@ import {execOf, parseDockerfile, type Stage, textsOf} from './support/dockerfile
 import {createFolder} from './support/folder.ts';
 
 const PROJECT = resolve(import.meta.dirname, '..');
-const LIMIT = 10 * 60_000;
 /** The folder of Node 24, as in the base image. */
 const NODE = dirname(process.execPath);
 
@@ -96,7 +95,6 @@ const readStages = async (): Promise<[Stage, Stage]> => {
 };
 
 test('the steps of the Dockerfile give an installation that serves, is healthy and stops', async (t) => {
-  t.timeout(LIMIT);
   const root = await createFolder(t);
   const [first, final] = await readStages();
   const build = new Build(root);

@@ -16,7 +16,6 @@ const REQUESTS = 1300;
 const GROWTH = 640 * CONNECTIONS * REQUESTS;
 
 test('20,800 mutated requests: no fault, no growth of memory, nothing outside the store', async (t) => {
-  t.timeout(10 * 60_000);
   const folder = await createFolder(t);
   const [store, cwd] = [join(folder, 'store'), join(folder, 'cwd')];
   await mkdir(cwd);
@@ -68,7 +67,6 @@ test('20,800 mutated requests: no fault, no growth of memory, nothing outside th
 });
 
 test('600 mutated answers of an upstream: no wrong content, no absence, no fault', async (t) => {
-  t.timeout(10 * 60_000);
   const folder = await createFolder(t);
   const upstream = await startSpoilingUpstream(SEED);
   t.teardown(upstream.close);
