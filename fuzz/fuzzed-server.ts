@@ -51,6 +51,7 @@ const config: Config = {
     metadata: {driver: 'sqlite', path: join(folder, 'meta.db')},
   },
   cache: {...UNBOUNDED, memory: 1024 * 1024},
+  access: {mode: 'enforce', rules: undefined, groups: {}},
   pins: [],
   shutdown: {grace: 0},
   limits: LIMITS,

@@ -1,13 +1,13 @@
 /**
  * What a caller wants to do in a repository. `attach` is to push manifests with a subject, and the blobs that they need;
- * who may push may attach.
+ * who may push may attach. `admin` is to operate the server.
  */
-export type Action = 'pull' | 'push' | 'delete' | 'attach';
+export type Action = 'pull' | 'push' | 'delete' | 'attach' | 'admin';
 
 /** What somebody may do, and where. */
 export interface Grant {
   readonly may: readonly Action[];
-  /** Patterns of images, `registry/repository[:tag]`, each one that `parseImageGlob` reads. */
+  /** Patterns for places, `registry/repository[:tag]`, each one that `parsePlaceGlob` reads. */
   readonly on: readonly string[];
 }
 

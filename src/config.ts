@@ -31,6 +31,15 @@ export interface Config {
     /** How many images of each matching repository are never evicted: those that were linked last. */
     keep: readonly {match: string; newest: number}[];
   };
+  /** Who may do what. */
+  access: {
+    /** `audit` denies nothing by rules, and reports what would be denied. */
+    mode: 'enforce' | 'audit';
+    /** The first one that matches decides. Undefined: anybody may pull, and what comes in through loopback may push. */
+    rules: readonly AccessRuleConfig[] | undefined;
+    /** The names of those who have `group:NAME` as a name as well. */
+    groups: Readonly<Record<string, readonly string[]>>;
+  };
   /** The images that are never evicted: `registry/repository`, with an optional tag or digest, as a pattern. */
   pins: readonly string[];
   shutdown: {grace: number};
@@ -50,6 +59,13 @@ export interface Config {
   log: {level: 'debug' | 'info' | 'warn' | 'error' | 'silent'; format: 'pretty' | 'json'};
   /** In the order of the file. */
   registries: readonly RegistryConfig[];
+}
+
+/** Patterns for names of callers and for places, and what such callers may do there. */
+export interface AccessRuleConfig {
+  who: readonly string[];
+  where: readonly string[];
+  may: readonly ('pull' | 'push' | 'delete' | 'attach' | 'admin')[];
 }
 
 /** A number of bytes, or a percentage of the volume. */

@@ -34,6 +34,20 @@ export interface EventMap {
   'limit.exceeded': [{limit: string; client: string | undefined}];
   /** The same with what the client was told, emitted at most once a minute for each setting. */
   'limit.reached': [{limit: string; reason: string}];
+  /** The rules deny a caller something (`enforce`), or would if they were enforced (`audit`). */
+  'access.denied': [
+    {
+      mode: 'enforce' | 'audit';
+      /** The caller's own name: `user:alice`, or `anonymous`. */
+      caller: string;
+      action: string;
+      registry: string | undefined;
+      repository: string | undefined;
+      tag: string | undefined;
+      /** Which rule decides, or what is missing. */
+      reason: string;
+    },
+  ];
   /** Connections cannot be accepted, most often because too many files are open; emitted at most once a second. */
   'listener.failed': [{error: Error}];
   /** An error that nothing handled: a defect of backref or of a library. */

@@ -12,7 +12,7 @@ import {createTrustedProxies} from './http/entrance.ts';
 import {createLimits, type Limits} from './http/limits.ts';
 import {createListener, type Listener} from './http/listener.ts';
 import {createAuthenticator} from './identity/authenticator.ts';
-import {WITHOUT_RULES} from './registry/access-policy.ts';
+import {type AccessPolicy, createAccessPolicy} from './registry/access-policy.ts';
 import type {BlobStore} from './storage/blob-store.ts';
 import type {FolderLock} from './storage/folder-lock.ts';
 import {lockStorage, openStorage, type Storage} from './storage/open.ts';
@@ -39,7 +39,7 @@ export interface BackrefServer {
    */
   commands(): Promise<Commands>;
   /**
-   * Adopts the registries, the limits and the shutdown grace of another configuration. Running requests keep the registries that they
+   * Adopts the registries, the rules, the limits and the shutdown grace of another configuration. Running requests keep the registries that they
    * were routed with.
    * @throws Error, and changes nothing.
    */
@@ -96,6 +96,7 @@ class Server implements BackrefServer {
   readonly events = createEvents();
   /** The configuration in force. */
   #config: Config;
+  #policy: AccessPolicy;
   readonly #clock: Clock;
   /** Names this process, to upstreams and among those that share the metadata. */
   readonly #pseudonym = `backref-${randomUUID()}`;
@@ -106,6 +107,7 @@ class Server implements BackrefServer {
 
   constructor(config: Config, {clock = systemClock, env = process.env}: ServerDeps) {
     this.#config = config;
+    this.#policy = createAccessPolicy(config.access);
     this.#clock = clock;
     const {events} = this;
     this.#limits = createLimits(config.limits, {clock, events});
@@ -133,9 +135,10 @@ class Server implements BackrefServer {
 
   reload(next: Config): Reloaded {
     const changes = this.#registries.replace(next.registries);
-    const {registries, shutdown, limits, log} = next;
+    const {access, registries, shutdown, limits, log} = next;
+    this.#policy = createAccessPolicy(access);
     this.#limits.replace(limits);
-    this.#config = Object.freeze({...this.#config, registries, shutdown, limits, log});
+    this.#config = Object.freeze({...this.#config, access, registries, shutdown, limits, log});
     return {...changes, left: changedSettings(this.#config, next)};
   }
 
@@ -173,7 +176,7 @@ class Server implements BackrefServer {
     const pseudonym = this.#pseudonym;
     const registries = () => this.#registries.get();
     const isStopping = () => this.#closing !== undefined;
-    const wired = wire(config, {storage, registries, policy: () => WITHOUT_RULES, isStopping, clock, events});
+    const wired = wire(config, {storage, registries, policy: () => this.#policy, isStopping, clock, events});
     const {host, trustedProxies, sendTimeout} = config.listen;
     const {verbs, content} = wired;
     const {access} = content;

@@ -149,7 +149,7 @@ function wireContent(
     events,
   });
   const tags = createTags({metadata, pull, negativeCache, writeFence, clock, events});
-  const tagLists = createTagLists({metadata, negativeCache, clock, events});
+  const tagLists = createTagLists({metadata, access, negativeCache, clock, events});
   const uses = createUses({metadata, clock});
   const manifests = createManifests({
     metadata,

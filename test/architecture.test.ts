@@ -19,6 +19,7 @@ const REGISTRY = ['src/registry/', ...NOUNS.map((noun) => `src/registry/${noun}/
 const VOCABULARY = [
   'src/oci/',
   'src/caller.ts',
+  'src/caller-glob.ts',
   'src/clock.ts',
   'src/concurrency.ts',
   'src/error-code.ts',
@@ -41,6 +42,7 @@ const RULES: Record<string, Rule> = {
   'src/config/': {
     imports: [
       'src/address.ts',
+      'src/caller-glob.ts',
       'src/config.ts',
       'src/error-code.ts',
       'src/oci/image-glob.ts',

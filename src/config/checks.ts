@@ -2,11 +2,13 @@ import type {z} from 'zod';
 import {isLoopback} from '../address.ts';
 import type {Config, RegistryConfig} from '../config.ts';
 import {isRecord} from '../oci/json.ts';
+import {accessFaults} from './access-checks.ts';
 import {didYouMean, type PlacedFault} from './fault.ts';
 import {parseHost} from './host.ts';
 import {DEFAULT_WATERMARKS, knownKeys} from './schema.ts';
 import {formatPath, type Path, subtree, type Tree, textsAt, valueAt} from './tree.ts';
 import {formatPercentage, parsePercentage} from './units.ts';
+import {whyUnmatched} from './unmatched.ts';
 
 /** Turns zod's issues with the shape of the settings into faults; each unknown key is one. */
 export const shapeFaults = (error: z.ZodError): PlacedFault[] => error.issues.flatMap(faultsOf);
@@ -39,6 +41,7 @@ const isTrue = (value: unknown): boolean => String(value) === 'true';
 export const crossChecks = (tree: Tree): PlacedFault[] => [
   ...checkWatermarks(tree),
   ...checkRegistries(tree),
+  ...accessFaults(tree),
 ];
 
 /** Eviction begins above the high watermark and ends at the low one. */
@@ -225,17 +228,6 @@ function warnOfGlobs({pins, cache, registries}: Config): Warning[] {
     const problem = whyUnmatched(glob, registries);
     return problem === undefined ? [] : [{path, problem}];
   });
-}
-
-function whyUnmatched(glob: string, registries: Config['registries']): string | undefined {
-  const [host = '', ...repository] = glob.split('/');
-  if (/[*?[{]/.test(host)) return undefined;
-  const registry = registries.find(({name}) => name === host);
-  if (!registry)
-    return `matches nothing: "${host}" is not the name of a registry here. Write one of ${registries.map(({name}) => name).join(', ')}`;
-  return registry.library && repository.length === 1 && !glob.includes('**')
-    ? `matches nothing: the repositories of ${host} have two components at least. Write ${host}/library/${repository[0]}`
-    : undefined;
 }
 
 /** The patterns for repositories of one registry that cannot match any: they are written without the registry. */

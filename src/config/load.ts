@@ -99,10 +99,11 @@ function firstOfEachPath(faults: readonly PlacedFault[]): PlacedFault[] {
 }
 
 function assemble(settings: Settings, contents: ReadonlyMap<string, string>): Config {
-  const {storage, cache, registries, ...rest} = settings;
+  const {storage, cache, access, registries, ...rest} = settings;
   return {
     ...rest,
     cache: {...cache, maxSize: cache.maxSize === 'off' ? undefined : cache.maxSize},
+    access: {...access, rules: access.rules},
     storage: assembleStorage(storage),
     registries: Object.entries(registries).map(
       ([name, {upstream, push, tags, referrers, ...registry}]): RegistryConfig => ({

@@ -1,4 +1,5 @@
 import {z} from 'zod';
+import {accessSettings} from './access-settings.ts';
 import type {Tree} from './tree.ts';
 import {FOREVER_MS} from './units.ts';
 import {
@@ -124,7 +125,7 @@ const registry = mapping({
  * The registries without a configuration: Docker Hub at the root, the others by `ns` or by path prefix. They are the
  * same in `config/backref.yaml`.
  */
-const BUILT_IN_REGISTRIES: Tree = {
+export const BUILT_IN_REGISTRIES: Tree = {
   'docker.io': {
     default: true,
     aliases: ['index.docker.io', 'registry-1.docker.io'],
@@ -165,6 +166,7 @@ export const settingsSchema = mapping({
       list(mapping({match: repositoryGlob, newest: integer(1, 1_000_000)})).prefault([]),
     ),
   }).prefault({}),
+  access: accessSettings,
   pins: z.preprocess(splitWords, list(imageGlob).prefault([])),
   shutdown: mapping({grace: duration(0, MAX_TIMER_MS).prefault('30s')}).prefault({}),
   limits: mapping({
@@ -204,8 +206,12 @@ export function settingPaths(schema: unknown = settingsSchema, path: readonly st
   return Object.entries(target.shape).flatMap(([key, inner]) => settingPaths(inner, [...path, key]));
 }
 
-/** The paths of the settings outside `registries`; each has an environment variable. */
-export const scalarPaths = (): string[][] => settingPaths().filter(([first]) => first !== 'registries');
+/** What only the file can have. */
+const FILE_ONLY = [['registries'], ['access', 'rules'], ['access', 'groups']];
+
+/** The paths of the settings that have an environment variable. */
+export const scalarPaths = (): string[][] =>
+  settingPaths().filter((path) => !FILE_ONLY.some((keys) => keys.every((key, index) => path[index] === key)));
 
 function step(schema: unknown, key: PropertyKey): unknown {
   if (typeof key === 'number') return itemOf(schema);

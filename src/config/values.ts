@@ -5,7 +5,7 @@ import {parseHost, parseNetwork, parseUpstreamUrl} from './host.ts';
 import {FOREVER, formatDuration, formatSize, parseDuration, parsePercentage, parseSize} from './units.ts';
 
 /** A scalar setting. @param parse gives its value, or undefined when that is not allowed. */
-const scalar = <T>(allowed: string, parse: (value: unknown) => T | undefined) =>
+export const scalar = <T>(allowed: string, parse: (value: unknown) => T | undefined) =>
   z.unknown().transform((value, context): T => {
     const result = parse(value);
     if (result !== undefined) return result;

@@ -9,6 +9,7 @@ const ACTIONS: Readonly<Record<Action, readonly string[]>> = {
   push: ['pull', 'push'],
   attach: ['pull', 'push'],
   delete: ['delete'],
+  admin: ['*'],
 };
 
 /** What a token must be for. @param name the repository's, as the client writes it */

@@ -70,6 +70,8 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
     'error',
     `unhandled ${origin === 'promise' ? 'rejection' : 'exception'}, please report it: ${describeError(error)}`,
   ],
+  'access.denied': ({mode, reason}) =>
+    mode === 'audit' ? ['warn', `would be denied: ${reason}`] : ['info', `denied: ${reason}`],
   'client.stalled': ({address, ms}) => [
     'info',
     `disconnected ${address ?? 'a client'}: it read nothing of its response${seconds(ms)} (listen.sendTimeout)`,

@@ -93,8 +93,14 @@ function countRequests(events: Events, {counter, gauge, histogram}: Instruments)
     sent.inc({registry}, bytes.bytes);
     received.inc({registry}, bytes.received);
   });
+  const denied = counter(
+    'access_denied_total',
+    'What rules denied to callers, or would deny if they were enforced.',
+    ['mode'],
+  );
   events.on('client.stalled', () => stalled.inc());
   events.on('limit.exceeded', ({limit}) => refused.inc({limit}));
+  events.on('access.denied', ({mode}) => denied.inc({mode}));
 }
 
 function countServed(events: Events, {counter}: Instruments): void {

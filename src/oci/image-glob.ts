@@ -24,6 +24,18 @@ export interface TagGlob {
   matches(repository: RepositoryName, tag: Tag): boolean;
 }
 
+/** A pattern for places, written `registry/repository` or `registry/repository:tag`; `**` is every place. */
+export interface PlaceGlob {
+  /** Whether it is about some tags of its repositories alone. */
+  readonly hasTag: boolean;
+  /** Whether it may match a repository of this registry. */
+  matchesRegistry(registry: string): boolean;
+  /** @param registry its name in the configuration */
+  matchesRepository(registry: string, repository: string): boolean;
+  /** True for every tag where the pattern names none. */
+  matchesTag(tag: string): boolean;
+}
+
 /** What names of registries and repositories, and tags, are made of, and what a pattern adds to it. */
 const ALLOWED = /^[\w.:/*?[\]{},^!-]+$/;
 /** Longer patterns could not match: names are at most 255 characters long, tags 128. */
@@ -78,6 +90,29 @@ export function parseTagGlob(text: string): TagGlob | undefined {
   if (!isTag || !isRepository || more.length > 0) return undefined;
   return {matches: (name, reference) => isTag(reference) && isRepository(name)};
 }
+
+/**
+ * Parses a pattern for places, as `parseRepositoryGlob` does, with an optional pattern for the tag.
+ * @returns undefined for anything else
+ */
+export function parsePlaceGlob(text: string): PlaceGlob | undefined {
+  const {repository = '', tag, digest} = IMAGE.exec(text)?.groups ?? {};
+  const place = text === EVERY_PLACE ? EVERY_REPOSITORY : parseRepositoryGlob(repository);
+  const isTag = tag === undefined ? () => true : compile(tag);
+  if (!place || !isTag || digest !== undefined) return undefined;
+  const [first = ''] = repository.split('/');
+  // Of `{a.test/x,b.test/y}` the first component is not a pattern.
+  const isRegistry = (first.includes('{') ? undefined : compile(first)) ?? (() => true);
+  return {
+    hasTag: tag !== undefined,
+    matchesRegistry: isRegistry,
+    matchesRepository: place.matches,
+    matchesTag: isTag,
+  };
+}
+
+const EVERY_PLACE = '**';
+const EVERY_REPOSITORY: RepositoryGlob = {matches: () => true};
 
 type MatchReferences = (references: readonly Reference[]) => boolean;
 

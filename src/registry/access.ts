@@ -4,10 +4,12 @@ import type {Events} from '../events.ts';
 import {algorithmOf, type Digest, plausibleSize} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
 import {readManifest} from '../oci/manifest.ts';
+import type {RepositoryName} from '../oci/name.ts';
 import {edgeOf} from '../oci/referrers.ts';
 import {fullReference, type ManifestRecord, type Metadata} from '../storage/metadata.ts';
 import {type ManifestHead, UpstreamFailure} from '../upstream/port.ts';
-import type {AccessPolicy, Place} from './access-policy.ts';
+import type {AccessPolicy} from './access-policy.ts';
+import type {Place} from './access-rules.ts';
 import {createSingleFlight} from './keyed.ts';
 import type {Memory} from './memory.ts';
 import type {Route} from './namespace.ts';
@@ -68,6 +70,12 @@ export interface Access {
   repository(route: Route, caller: Caller, action: Action, tag?: string): Decision;
   /** May this caller do this in a registry as a whole, or in all of them where none is named? */
   registry(registry: Registry | undefined, caller: Caller, action: Action): Decision;
+  /** Which repositories of a registry the caller may pull from, for a list of them; undefined: none. */
+  visibleRepositories(registry: Registry, caller: Caller): ((name: RepositoryName) => boolean) | undefined;
+  /** Which tags of a repository the caller may pull, for a list of them; undefined: all, if it may pull from it at all. */
+  visibleTags(route: Route, caller: Caller): ((tag: string) => boolean) | undefined;
+  /** Whether the caller may pull everything, so that an upstream may mount a blob from wherever it is. */
+  isOpenTo(caller: Caller): boolean;
   /** What the repository's link says, else the upstream. */
   blob(route: Route, blob: Digest, caller: Caller): Promise<Decision<BlobGrant>>;
   /** What the repository's own link says, without asking the upstream. */
@@ -158,9 +166,34 @@ class LinkOrUpstream implements Access {
     return this.#ruling(caller, {registry: registry?.name, repository: undefined, tag: undefined}, action);
   }
 
+  visibleRepositories(registry: Registry, caller: Caller): ((name: RepositoryName) => boolean) | undefined {
+    const isVisible = this.#policy().repositoryFilter(caller, registry.name);
+    return isVisible && ((name) => registry.serves(name) && isVisible(name));
+  }
+
+  visibleTags({repository: {registry, name}}: Route, caller: Caller): ((tag: string) => boolean) | undefined {
+    return this.#policy().tagFilter(caller, {registry, repository: name, tag: undefined});
+  }
+
+  isOpenTo(caller: Caller): boolean {
+    return this.#policy().isOpenTo(caller);
+  }
+
   #ruling(caller: Caller, place: Place, action: Action): Decision {
     const ruling = this.#policy().decide(caller, place, action);
+    if (!ruling.isAllowed) this.#report('enforce', ruling.reason, caller, place, action);
+    else if (ruling.audited !== undefined) this.#report('audit', ruling.audited, caller, place, action);
     return ruling.isAllowed ? ALLOWED : denied(ruling.reason);
+  }
+
+  #report(
+    mode: 'enforce' | 'audit',
+    reason: string,
+    {names: [caller]}: Caller,
+    place: Place,
+    action: Action,
+  ): void {
+    this.#events.emit('access.denied', {mode, caller, action, ...place, reason});
   }
 
   async blob(route: Route, digest: Digest, caller: Caller): Promise<Decision<BlobGrant>> {

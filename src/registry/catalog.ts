@@ -1,5 +1,4 @@
 import type {Caller} from '../caller.ts';
-import type {RepositoryName} from '../oci/name.ts';
 import type {Metadata} from '../storage/metadata.ts';
 import type {Access} from './access.ts';
 import {byBytes, MAX_ENTRIES, type Page, type PageQuery} from './page.ts';
@@ -15,7 +14,7 @@ export interface Catalog {
 
 export interface CatalogParts {
   metadata: Pick<Metadata, 'repositories'>;
-  access: Pick<Access, 'repository'>;
+  access: Pick<Access, 'visibleRepositories'>;
 }
 
 /** A registry, and the prefix of its names in the list. */
@@ -25,26 +24,22 @@ interface Section {
 }
 
 export function createCatalog({metadata, access}: CatalogParts): Catalog {
-  function isVisible({registry, prefix}: Section, name: RepositoryName, caller: Caller): boolean {
-    const route = {registry, repository: {registry: registry.name, name}, asked: prefix + name};
-    return access.repository(route, caller, 'pull').verdict === 'allowed';
-  }
-
   /** At most `limit` names after `last`, each as a client would write it here. */
   async function namesIn(
-    section: Section,
+    {registry, prefix}: Section,
     last: string | undefined,
     limit: number,
     caller: Caller,
   ): Promise<string[]> {
-    const {registry, prefix} = section;
     let after = positionWithin(prefix, last);
+    const isVisible = access.visibleRepositories(registry, caller);
+    if (!isVisible) return [];
     const visible: string[] = [];
     let size = limit;
     while (after !== 'past' && visible.length < limit) {
       const page = {limit: size, ...(after === undefined ? {} : {after})};
       const names = await metadata.repositories(registry.name, page);
-      for (const name of names) if (isVisible(section, name, caller)) visible.push(prefix + name);
+      for (const name of names) if (isVisible(name)) visible.push(prefix + name);
       after = names.length < size ? 'past' : names.at(-1);
       // Some are hidden, and many more may be: a short page must not take a query for each.
       size = MAX_ENTRIES;

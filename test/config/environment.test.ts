@@ -20,6 +20,7 @@ test('every scalar setting outside the registries has a variable', async (t) => 
       BACKREF_CACHE_HIGH_WATERMARK: '80%',
       BACKREF_CACHE_LOW_WATERMARK: '70.5%',
       BACKREF_CACHE_KEEP: 'docker.io/library/*=3 ghcr.io/**=1',
+      BACKREF_ACCESS_MODE: 'audit',
       BACKREF_PINS: 'docker.io/library/{alpine,busybox}:3.*  ghcr.io/team/**',
       BACKREF_SHUTDOWN_GRACE: '5s',
       BACKREF_LIMITS_CONNECTIONS_TOTAL: '1000',
@@ -56,6 +57,7 @@ test('every scalar setting outside the registries has a variable', async (t) => 
         {match: 'ghcr.io/**', newest: 1},
       ],
     },
+    access: {mode: 'audit', rules: undefined, groups: {}},
     pins: ['docker.io/library/{alpine,busybox}:3.*', 'ghcr.io/team/**'],
     shutdown: {grace: 5000},
     limits: {
@@ -68,7 +70,7 @@ test('every scalar setting outside the registries has a variable', async (t) => 
     scrub: {every: 2_592_000_000},
     log: {level: 'warn', format: 'json'},
   });
-  t.is(scalarPaths().length, 29);
+  t.is(scalarPaths().length, 30);
 });
 
 test('a fault of a variable names the variable', async (t) => {

@@ -1,6 +1,6 @@
 import test from 'ava';
 import type {Fault} from '../../src/config/fault.ts';
-import {oneRegistry, oneUpstream, refusal, type SettingsInput} from '../support/settings.ts';
+import {loadGiven, oneRegistry, oneUpstream, refusal, type SettingsInput} from '../support/settings.ts';
 
 const reported = async (given: SettingsInput): Promise<string[]> =>
   (await refusal(given)).faults.map(({path, value, problem}) =>
@@ -56,6 +56,10 @@ registries:
     /registries\.docker\.io\.tags\.ttl \(config\/backref\.yaml:8:17\)\n.*500ms, 60s.*; found "sixty"/,
   );
 });
+
+/** A file of settings with one registry and one rule. */
+const oneRule = ({who = '["*"]', where = '["r.test/**"]', may = '[pull]'}): string =>
+  `${oneRegistry()}\naccess:\n  rules:\n    - {who: ${who}, where: ${where}, may: ${may}}`;
 
 const UNITS = 'written 500ms, 60s, 5m, 12h or 7d';
 const single: [title: string, given: SettingsInput, fault: string][] = [
@@ -163,6 +167,58 @@ const single: [title: string, given: SettingsInput, fault: string][] = [
     'an absence for ever',
     {yaml: oneRegistry('tags: {absentTtl: forever}')},
     `registries.r.test.tags.absentTtl | must be a duration from 0 to 3650d, ${UNITS} | "forever"`,
+  ],
+  [
+    'a list of rules without a rule',
+    {yaml: 'access: {rules: []}'},
+    'access.rules | is empty, and would deny everything: write at least one rule, or remove the key, so that anybody may pull | a list',
+  ],
+  [
+    'a rule for nobody',
+    {yaml: oneRule({who: '[]'})},
+    'access.rules[0].who | is empty: name at least one caller | a list',
+  ],
+  [
+    'an action that there is not',
+    {yaml: oneRule({may: '[read]'})},
+    'access.rules[0].may[0] | must be pull or push or delete or attach or admin | "read"',
+  ],
+  [
+    'a caller of an unknown kind',
+    {yaml: oneRule({who: '[usr:alice]'})},
+    'access.rules[0].who[0] | is not the name of a caller (did you mean "user"?): write anonymous, *, or one of user:…, robot:…, group:…, cert:… | "usr:alice"',
+  ],
+  [
+    'a caller without a name',
+    {yaml: oneRule({who: '["user:"]'})},
+    'access.rules[0].who[0] | is not the name of a caller: write anonymous, *, or one of user:…, robot:…, group:…, cert:… | "user:"',
+  ],
+  [
+    'a place that is a digest',
+    {yaml: oneRule({where: '["r.test/a@sha256:ab"]'})},
+    'access.rules[0].where[0] | must be registry/repository with an optional :tag, in which * stands for a path component and ** for any number of them, e.g. apps.local/team-*/**; ** alone is everything | "r.test/a@sha256:ab"',
+  ],
+  [
+    'a place of a registry that is not configured',
+    {yaml: oneRule({where: '[s.test/**]'})},
+    'access.rules[0].where[0] | matches nothing: "s.test" is not the name of a registry here. Write one of r.test | "s.test/**"',
+  ],
+  [
+    'a place of a built-in registry whose repositories have two components',
+    {yaml: 'access: {rules: [{who: ["*"], where: [docker.io/alpine], may: [pull]}]}'},
+    'access.rules[0].where[0] | matches nothing: the repositories of docker.io have two components at least. Write docker.io/library/alpine | "docker.io/alpine"',
+  ],
+  [
+    'a rule after one that is about the same',
+    {
+      yaml: `${oneRule({who: '[group:a, "user:*"]'})}\n    - {who: [user:bob, group:a], where: ["r.test/a:1"], may: [push]}`,
+    },
+    'access.rules[1] | never decides: rule 1 is about the same callers and places, and the first match decides. Put this one before it, or remove one of them | a mapping',
+  ],
+  [
+    'a group in a group',
+    {yaml: `${oneRegistry()}\naccess: {groups: {a: [user:x], b: [group:a]}}`},
+    'access.groups.b[0] | is another group of this list: write the members of group:a instead | "group:a"',
   ],
   ['a word outside a choice', {yaml: 'log: {format: xml}'}, 'log.format | must be pretty or json | "xml"'],
   [
@@ -407,3 +463,24 @@ for (const [title, given] of Object.entries(withPasswords))
     t.true(faults.length > 0);
     t.notRegex(message + JSON.stringify(faults), /5318008/);
   });
+
+test('rules and groups have no environment variable', async (t) => {
+  for (const name of ['BACKREF_ACCESS_RULES', 'BACKREF_ACCESS_GROUPS']) {
+    const {where, problem} = await onlyFault({yaml: oneRegistry(), env: {[name]: '[]'}});
+    t.is(where, name);
+    t.regex(problem, /is not a setting.* BACKREF_ACCESS_MODE/);
+  }
+});
+
+test('rules that only overlap are all reachable', async (t) => {
+  const rules = [
+    '{who: [user:a], where: ["r.test/x/**"], may: [pull]}',
+    '{who: [user:a, user:b], where: ["r.test/x/**"], may: [pull]}',
+    '{who: [user:a], where: ["r.test/**:v1"], may: [push]}',
+    '{who: ["user:*"], where: ["r.test/x/**", "r.test/y"], may: [pull]}',
+    '{who: [group:g], where: ["r.test/**"], may: [pull]}',
+    '{who: [anonymous], where: ["r.test/**"], may: []}',
+  ];
+  const yaml = `${oneRegistry()}\naccess: {rules: [${rules.join(', ')}]}`;
+  t.is((await loadGiven({yaml})).access.rules?.length, rules.length);
+});

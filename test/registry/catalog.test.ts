@@ -156,10 +156,8 @@ test('it does not list repositories that the caller may not pull from, and fills
         names.filter((name) => name > after).slice(0, limit),
     },
     access: {
-      repository: ({repository}, caller, action) =>
-        caller === ANONYMOUS && action === 'pull' && !repository.name.endsWith('/secret')
-          ? {verdict: 'allowed'}
-          : {verdict: 'denied', failure: undefined, reason: undefined},
+      visibleRepositories: (_registry, caller) =>
+        caller === ANONYMOUS ? (name) => !name.endsWith('/secret') : undefined,
     },
   });
   const page = (n: number | undefined, last?: string) =>
@@ -180,12 +178,7 @@ test('a short page after many hidden repositories takes few queries', async (t) 
         return names.filter((name) => name > after).slice(0, limit);
       },
     },
-    access: {
-      repository: ({repository}) =>
-        repository.name === 'visible'
-          ? {verdict: 'allowed'}
-          : {verdict: 'denied', failure: undefined, reason: undefined},
-    },
+    access: {visibleRepositories: () => (name) => name === 'visible'},
   });
   const page = await catalog.ofOne(registryOver('example.test', {}), {n: 1, last: undefined}, ANONYMOUS);
   t.deepEqual(page, {entries: ['visible'], next: undefined});

@@ -95,6 +95,7 @@ export interface BackrefOptions {
   folder?: string;
   trustedProxies?: string[];
   config?: Partial<Pick<Config, 'limits' | 'pins' | 'shutdown' | 'uploads' | 'garbage' | 'scrub'>> & {
+    access?: Partial<Config['access']>;
     cache?: Partial<Config['cache']>;
   };
 }
@@ -173,7 +174,7 @@ export function configOf(
   folder: string,
   port: number,
 ): Config {
-  const {cache, ...settings} = config ?? {};
+  const {cache, access, ...settings} = config ?? {};
   return {
     listen: {host: '127.0.0.1', port, sendTimeout: 60_000, trustedProxies},
     storage: {
@@ -182,6 +183,7 @@ export function configOf(
       metadata: {driver: 'sqlite', path: join(folder, 'meta.db')},
     },
     cache: {...UNBOUNDED, ...cache},
+    access: {mode: 'enforce', rules: undefined, groups: {}, ...access},
     pins: [],
     shutdown: {grace: 2000},
     limits: LIMITS,

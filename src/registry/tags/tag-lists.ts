@@ -6,6 +6,7 @@ import {OciError} from '../../oci/errors.ts';
 import type {Tag} from '../../oci/name.ts';
 import {type Change, fullName, type Metadata, type TagListRecord} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
+import type {Access} from '../access.ts';
 import {toOciErrors} from '../failure.ts';
 import {
   absentTtl,
@@ -31,7 +32,7 @@ export interface TagListAnswer extends Page {
 /** dist-spec, Listing Tags. */
 export interface TagLists {
   /**
-   * A page of the repository's tags, merged from all pages of the upstream and from what was pushed here.
+   * A page of those of the repository's tags that the caller may pull, merged from all pages of the upstream and from what was pushed here.
    * @throws OciError NAME_UNKNOWN where the upstream says so; DENIED, UNAVAILABLE or TOOMANYREQUESTS where it could
    * not be asked and no list here may be served
    */
@@ -71,6 +72,7 @@ type KeepOutcome = 'kept' | 'no-space' | 'changed' | 'later';
 
 export interface TagListsParts {
   metadata: Metadata;
+  access: Pick<Access, 'visibleTags'>;
   negativeCache: NegativeCache;
   clock: Clock;
   events: Events;
@@ -90,6 +92,7 @@ export const createTagLists = (parts: TagListsParts): TagLists => new MergedTagL
 
 class MergedTagLists implements TagLists {
   readonly #metadata: Metadata;
+  readonly #access: TagListsParts['access'];
   readonly #negativeCache: NegativeCache;
   readonly #clock: Clock;
   readonly #events: Events;
@@ -98,8 +101,9 @@ class MergedTagLists implements TagLists {
   /** The last change of each repository's tags that was made through us. */
   readonly #changes = createLru<string, symbol>(MAX_CHANGES);
 
-  constructor({metadata, negativeCache, clock, events}: TagListsParts) {
+  constructor({metadata, access, negativeCache, clock, events}: TagListsParts) {
     this.#metadata = metadata;
+    this.#access = access;
     this.#negativeCache = negativeCache;
     this.#clock = clock;
     this.#events = events;
@@ -108,7 +112,7 @@ class MergedTagLists implements TagLists {
   list(route: Route, query: PageQuery, caller: Caller, {noCache}: TagOptions): Promise<TagListAnswer> {
     return toOciErrors(route, async () =>
       route.registry.hosted
-        ? {...(await this.#hostedPage(route, query)), report: HIT}
+        ? {...(await this.#hostedPage(route, query, caller)), report: HIT}
         : this.#mergedPage(route, query, caller, noCache),
     );
   }
@@ -132,14 +136,22 @@ class MergedTagLists implements TagLists {
     });
   }
 
-  /** Reads only one page of a hosted repository. One without tags is known by its other content. */
-  async #hostedPage(route: Route, {n, last}: PageQuery): Promise<Page> {
+  /** Reads no more of a hosted repository than it shows. One without tags is known by its other content. */
+  async #hostedPage(route: Route, {n, last}: PageQuery, caller: Caller): Promise<Page> {
     const {repository} = route;
     const limit = Math.min(n ?? MAX_ENTRIES, MAX_ENTRIES);
-    const page = {limit: limit + 1, ...(last === undefined ? {} : {after: last})};
-    const names = await this.#metadata.localTags(repository, page);
-    if (names.length === 0 && !(await this.#metadata.hasRepository(repository)))
-      throw repositoryUnknown(route);
+    const isVisible = this.#access.visibleTags(route, caller);
+    const names: string[] = [];
+    let after = last;
+    for (let size = limit + 1; names.length <= limit; size = MAX_ENTRIES) {
+      const page = {limit: size, ...(after === undefined ? {} : {after})};
+      const some = await this.#metadata.localTags(repository, page);
+      if (some.length === 0 && after === last && !(await this.#metadata.hasRepository(repository)))
+        throw repositoryUnknown(route);
+      names.push(...(isVisible ? some.filter(isVisible) : some));
+      after = some.at(-1);
+      if (some.length < size) break;
+    }
     const entries = names.slice(0, limit);
     return {entries, next: names.length > limit ? entries.at(-1) : undefined};
   }
@@ -156,7 +168,8 @@ class MergedTagLists implements TagLists {
     if (!list && ours.length === 0) throw repositoryUnknown(route);
     const theirs = list?.names ?? [];
     const names = ours.length === 0 ? theirs : [...new Set([...theirs, ...ours])].sort(byBytes);
-    return {...pageOf(names, query), report};
+    const isVisible = this.#access.visibleTags(route, caller);
+    return {...pageOf(isVisible ? names.filter(isVisible) : names, query), report};
   }
 
   /** All names that were pushed here. */

@@ -37,6 +37,7 @@ async function setUp(t: ExecutionContext, {asked = () => {}, committing = () => 
         return metadata.commit(changes, preconditions);
       },
     },
+    access: {visibleTags: () => undefined},
     negativeCache: createNegativeCache(clock),
     clock,
     events: createEvents(),
