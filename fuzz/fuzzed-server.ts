@@ -44,7 +44,15 @@ const registry = (name: string, changes: Partial<RegistryConfig>): RegistryConfi
 });
 
 const config: Config = {
-  listen: {host: '127.0.0.1', port: 0, sendTimeout: 60_000, trustedProxies: []},
+  listen: [
+    {
+      address: {host: '127.0.0.1', port: 0},
+      serve: 'main',
+      tls: undefined,
+      sendTimeout: 60_000,
+      trustedProxies: [],
+    },
+  ],
   storage: {
     path: folder,
     blobs: {driver: 'fs', path: folder},

@@ -1,15 +1,10 @@
 import {isDeepStrictEqual} from 'node:util';
+import type {ListenAddress} from './address.ts';
 import {isRecord} from './oci/json.ts';
 /** The configuration of one server: validated, complete, frozen. Durations in milliseconds, sizes in bytes. */
 export interface Config {
-  listen: {
-    host: string;
-    port: number;
-    /** How long a client may read nothing of its response before it is disconnected. */
-    sendTimeout: number;
-    /** Addresses and networks of the proxies whose `X-Forwarded-For` is trusted. */
-    trustedProxies: readonly string[];
-  };
+  /** At least one of them serves registries. */
+  listen: readonly ListenerConfig[];
   storage: {
     /** The folder of the lock and the admin socket, and the default for blobs and metadata. */
     path: string;
@@ -66,6 +61,25 @@ export interface AccessRuleConfig {
   who: readonly string[];
   where: readonly string[];
   may: readonly ('pull' | 'push' | 'delete' | 'attach' | 'admin')[];
+}
+
+export interface ListenerConfig {
+  address: ListenAddress;
+  /** What it serves: registries, or what operators and monitoring ask. */
+  serve: 'main' | 'admin';
+  /** The paths of the PEM files for TLS; undefined for plain HTTP. */
+  tls:
+    | {
+        cert: string;
+        key: string;
+        /** The authorities of client certificates; undefined where none are asked for. */
+        clientCa: string | undefined;
+      }
+    | undefined;
+  /** How long a client may read nothing of its response before it is disconnected. */
+  sendTimeout: number;
+  /** Addresses and networks of the proxies whose forwarding headers are trusted; `unix` for the peers of a socket. */
+  trustedProxies: readonly string[];
 }
 
 /** A number of bytes, or a percentage of the volume. */

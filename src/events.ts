@@ -50,6 +50,14 @@ export interface EventMap {
   ];
   /** Connections cannot be accepted, most often because too many files are open; emitted at most once a second. */
   'listener.failed': [{error: Error}];
+  /** A listener uses another key pair for TLS from now on. `expiresAt`: milliseconds since the epoch, as below. */
+  'certificate.loaded': [{listener: string; path: string; expiresAt: number}];
+  /** The files of a listener's key pair have changed and cannot be used. The pair before stays in use. */
+  'certificate.rejected': [{listener: string; path: string; problem: string}];
+  /** The certificate that a listener uses has expired. */
+  'certificate.expired': [{listener: string; path: string; expiresAt: number}];
+  /** A client was disconnected before its first request: TLS failed, or its certificate does not verify. */
+  'client.handshake-failed': [{address: string | undefined; reason: string}];
   /** An error that nothing handled: a defect of backref or of a library. */
   'server.fault': [{origin: 'promise' | 'exception'; error: unknown}];
   /** A client read nothing of its response for `ms`, and was disconnected. */

@@ -1,5 +1,4 @@
 import {randomUUID} from 'node:crypto';
-import {isLoopback, localUrl} from './address.ts';
 import {type Commands, createCommands} from './admin/commands.ts';
 import {type AdminSocket, createAdminSocket} from './admin/socket.ts';
 import {type Background, createBackground} from './background.ts';
@@ -8,27 +7,22 @@ import {type Config, changedSettings} from './config.ts';
 import {type CurrentRegistries, createCurrentRegistries, type RegistryChanges} from './current-registries.ts';
 import {createEvents, type Events} from './events.ts';
 import {createApp} from './http/app.ts';
-import {createTrustedProxies} from './http/entrance.ts';
 import {createLimits, type Limits} from './http/limits.ts';
-import {createListener, type Listener} from './http/listener.ts';
 import {createAuthenticator} from './identity/authenticator.ts';
+import {type Address, createListeners, type Listeners} from './listeners.ts';
 import {type AccessPolicy, createAccessPolicy} from './registry/access-policy.ts';
 import type {BlobStore} from './storage/blob-store.ts';
 import type {FolderLock} from './storage/folder-lock.ts';
 import {lockStorage, openStorage, type Storage} from './storage/open.ts';
 import {type Wired, wire} from './wire.ts';
 
-export interface Address {
-  host: string;
-  port: number;
-  /** As a client on this machine reaches it. */
-  url: string;
-}
-
 export interface BackrefServer {
   readonly events: Events;
+  /** Where it listens, in the order of the configuration; empty until it does. */
+  readonly addresses: readonly Address[];
   /**
    * Opens the store, then accepts requests, and commands over the local socket in the data folder. Asks no upstream.
+   * @returns the address of the first listener that serves registries
    * @throws the system's error, e.g. EADDRINUSE or EACCES; Error when the database cannot be opened, or while another
    * server uses the data folder
    */
@@ -85,7 +79,7 @@ interface OpenServer {
   background: Background;
   commands: Commands;
   socket: AdminSocket;
-  listener: Listener;
+  listeners: Listeners;
 }
 
 /** The server's parts are created here and in `wire`, and belong to this server alone. */
@@ -94,6 +88,7 @@ export const createServer = (config: Config, deps: ServerDeps = {}): BackrefServ
 
 class Server implements BackrefServer {
   readonly events = createEvents();
+  #addresses: readonly Address[] = [];
   /** The configuration in force. */
   #config: Config;
   #policy: AccessPolicy;
@@ -119,13 +114,18 @@ class Server implements BackrefServer {
     });
   }
 
+  get addresses(): readonly Address[] {
+    return this.#addresses;
+  }
+
   async listen(): Promise<Address> {
     this.#running ??= this.#start();
     const running = await this.#running;
-    const {host} = this.#config.listen;
-    const port = await running.listener.listen(host, this.#config.listen.port);
+    this.#addresses = await running.listeners.listen();
     this.#beginBackground(running);
-    return {host, port, url: localUrl(host, port)};
+    const main = this.#addresses.find(({serves}) => serves === 'main');
+    if (!main) throw new Error('no listener of the configuration serves registries');
+    return main;
   }
 
   async commands(): Promise<Commands> {
@@ -177,7 +177,6 @@ class Server implements BackrefServer {
     const registries = () => this.#registries.get();
     const isStopping = () => this.#closing !== undefined;
     const wired = wire(config, {storage, registries, policy: () => this.#policy, isStopping, clock, events});
-    const {host, trustedProxies, sendTimeout} = config.listen;
     const {verbs, content} = wired;
     const {access} = content;
     const app = createApp({
@@ -186,18 +185,12 @@ class Server implements BackrefServer {
       authenticator: createAuthenticator([]),
       loginPlace: {service: 'backref', realm: undefined},
       registries,
+      hasAdminListener: config.listen.some(({serve}) => serve === 'admin'),
       pseudonym,
       limits: this.#limits,
       clock,
       events,
     });
-    const entrance = {
-      isLoopback: isLoopback(host),
-      isSecure: false,
-      serves: 'main',
-      isTrustedProxy: createTrustedProxies(trustedProxies),
-      certificate: undefined,
-    } as const;
     const commands = createCommands({...wired.maintenance, registries});
     return {
       lock,
@@ -210,7 +203,7 @@ class Server implements BackrefServer {
         commands,
         failed: (error) => this.#failed('listen for commands', error),
       }),
-      listener: createListener({app, entrance, sendTimeout, limits: this.#limits, clock, events}),
+      listeners: createListeners(config.listen, {app, limits: this.#limits, clock, events}),
     };
   }
 
@@ -274,10 +267,10 @@ class Server implements BackrefServer {
   }
 
   /** Closes the parts in the order of their dependencies: those that take requests first, those that keep data last. */
-  async #stopRunning({lock, storage, wired, background, socket, listener}: OpenServer): Promise<void> {
+  async #stopRunning({lock, storage, wired, background, socket, listeners}: OpenServer): Promise<void> {
     const {content, referrers, push, maintenance} = wired;
     // Both start to close at once, so that neither accepts anything new.
-    await Promise.all([listener.close(this.#config.shutdown.grace), socket.close()]);
+    await Promise.all([listeners.close(this.#config.shutdown.grace), socket.close()]);
     await Promise.all([background.close(), maintenance.evictor.close(), push.reconciler.close()]);
     referrers.prefetch.close();
     await content.fills.close();

@@ -45,6 +45,8 @@ const RULES: Record<string, Rule> = {
       'src/caller-glob.ts',
       'src/config.ts',
       'src/error-code.ts',
+      'src/key-pair.ts',
+      'src/unix-socket.ts',
       'src/oci/image-glob.ts',
       'src/oci/json.ts',
     ],
@@ -130,14 +132,22 @@ const RULES: Record<string, Rule> = {
     packages: ['jose'],
   },
   'src/http/': {
-    imports: [...VOCABULARY, ...REGISTRY, 'src/identity/'],
+    imports: [
+      ...VOCABULARY,
+      'src/address.ts',
+      'src/key-pair.ts',
+      'src/unix-socket.ts',
+      ...REGISTRY,
+      'src/identity/',
+    ],
     packages: ['koa', '@koa/router', 'range-parser', 'structured-headers'],
   },
-  'src/admin/': {imports: [...VOCABULARY, ...REGISTRY]},
+  'src/admin/': {imports: [...VOCABULARY, ...REGISTRY, 'src/unix-socket.ts']},
   'src/observe/': {
     imports: ['src/config.ts', 'src/events.ts'],
     packages: ['pino', 'pino-pretty', 'prom-client'],
   },
+  'src/listeners.ts': {imports: ['src/', 'src/http/']},
   'src/current-registries.ts': {imports: ['src/', ...REGISTRY, 'src/upstream/']},
   'src/wire.ts': {
     imports: [
@@ -159,6 +169,7 @@ const RULES: Record<string, Rule> = {
     imports: [
       'src/',
       'src/current-registries.ts',
+      'src/listeners.ts',
       'src/wire.ts',
       'src/admin/',
       'src/http/',
@@ -185,6 +196,7 @@ const RULES: Record<string, Rule> = {
   'src/index.ts': {
     imports: [
       'src/',
+      'src/listeners.ts',
       'src/current-registries.ts',
       'src/server.ts',
       'src/library.ts',
@@ -197,6 +209,7 @@ const RULES: Record<string, Rule> = {
   'src/cli/': {
     imports: [
       'src/',
+      'src/listeners.ts',
       'src/server.ts',
       'src/library.ts',
       'src/admin/',
@@ -339,6 +352,7 @@ const FORBIDDEN: Record<string, string[]> = {
     '../storage/sqlite/metadata.ts',
     'koa',
   ],
+  'src/listeners.ts': ['./server.ts', './wire.ts', './config/load.ts', 'koa'],
   'src/current-registries.ts': ['./server.ts', './http/app.ts', './storage/metadata.ts', 'got'],
   'src/admin/planted.ts': [
     '../cli/main.ts',

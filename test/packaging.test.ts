@@ -168,7 +168,10 @@ test("the image's labels are those of the package", async (t) => {
 test('the image exposes the default port', async (t) => {
   const [, final] = await readStages();
   const {listen} = await loadConfig({file: join(PROJECT, 'config/backref.yaml'), env: {}});
-  t.deepEqual(textsOf(final, 'EXPOSE'), [String(listen.port)]);
+  t.deepEqual(
+    textsOf(final, 'EXPOSE'),
+    listen.map(({address}) => ('port' in address ? String(address.port) : '')),
+  );
 });
 
 test('.dockerignore lets through what the Dockerfile copies, and nothing else', async (t) => {
@@ -188,6 +191,7 @@ test('the Compose file keeps the volume, and waits longer than the grace period'
   const {backref} = parse(await readFile(join(PROJECT, 'deploy/compose.yaml'), 'utf8')).services;
   const {listen, shutdown} = await loadConfig({file: join(PROJECT, 'config/backref.yaml'), env: {}});
   t.deepEqual(backref.volumes, [`cache:${textsOf(final, 'VOLUME')[0]}`]);
-  t.regex(backref.ports[0], new RegExp(`:${listen.port}$`));
+  const [address] = listen.map((listener) => listener.address);
+  t.regex(backref.ports[0], new RegExp(`:${address && 'port' in address && address.port}$`));
   t.true((parseDuration(backref.stop_grace_period) ?? 0) > shutdown.grace);
 });

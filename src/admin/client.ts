@@ -1,6 +1,6 @@
 import {type IncomingMessage, request} from 'node:http';
-import {connect} from 'node:net';
 import {errorCode} from '../error-code.ts';
+import {isOccupied} from '../unix-socket.ts';
 import type {Commands, CommandTask} from './commands.ts';
 import {type Failure, messagesOf, socketPath} from './protocol.ts';
 
@@ -92,26 +92,5 @@ function post(path: string, command: string, body: string, signal: AbortSignal):
     });
     asked.once('error', (error) => reject(signal.aborted ? signal.reason : error));
     asked.end(body);
-  });
-}
-
-/** No file, a file that is not a socket, one that a process left behind when it died, or one that is being closed. */
-const NOT_LISTENING = new Set(['ENOENT', 'ENOTSOCK', 'ECONNREFUSED', 'ECONNRESET']);
-
-/**
- * Whether a process listens on a Unix socket.
- * @throws the system's error otherwise, such as EACCES for another user's socket
- */
-function isOccupied(path: string): Promise<boolean> {
-  return new Promise((resolve, reject) => {
-    const socket = connect(path);
-    socket.once('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once('error', (error: NodeJS.ErrnoException) => {
-      if (NOT_LISTENING.has(error.code ?? '')) resolve(false);
-      else reject(error);
-    });
   });
 }

@@ -2,20 +2,15 @@ import type {NetworkInterfaceInfo} from 'node:os';
 import {resolve} from 'node:path';
 import {hostInUrl, isEveryAddress, isLoopback} from '../address.ts';
 import type {Config, RegistryConfig} from '../config.ts';
-
-/** Where the server listens. */
-interface Listening {
-  url: string;
-  host: string;
-  port: number;
-}
+import type {Address} from '../listeners.ts';
 
 export interface ServerInfo {
   version: string;
   config: Config;
   /** Where the configuration was read from. */
   source: string;
-  address: Listening;
+  /** The first that serves registries is the one to pull from. */
+  addresses: readonly Address[];
   /** The process that reloads the configuration on SIGHUP. */
   pid: number;
   /** The addresses of this machine, as `os.networkInterfaces` gives them. */
@@ -26,45 +21,60 @@ export interface ServerInfo {
 const MAX_SHOWN_ADDRESSES = 3;
 
 /** What `serve` prints for a person: where it listens, what it serves, where it stores, how to pull. */
-export function banner({version, config, source, address, pid, interfaces}: ServerInfo): string {
+export function banner({version, config, source, addresses, pid, interfaces}: ServerInfo): string {
   const {blobs, metadata} = config.storage;
-  const others = hostsForOthers(address.host, interfaces).map((host) => `${host}:${address.port}`);
-  return `backref ${version} listens on ${listeningText(address)}
+  const main = addresses.find(({serves}) => serves === 'main');
+  const others = main ? urlsForOthers(main, interfaces) : [];
+  return `backref ${version} listens on ${main ? listeningText(main) : 'nothing'}
 
-${elsewhere(others)}  configuration  ${source}; after a change: kill -HUP ${pid}
+${elsewhere(others)}${besides(addresses.filter((address) => address !== main))}  configuration  ${source}; after a change: kill -HUP ${pid}
   cache          ${resolve(blobs.path)}, metadata in ${resolve(metadata.path)}
 
 ${table([['registry', 'upstream', 'reached as'], ...config.registries.map(row)])}
 
-Pull through it:  ${example(config.registries, address)}
+${main ? pulling(config.registries, main) : ''}
 ${plainHttp(others)}`;
 }
 
-/** `http://127.0.0.1:5000`, or a sentence for every address. */
-export const listeningText = ({url, host, port}: Listening): string =>
-  isEveryAddress(host) ? `every address of this machine, port ${port}` : url;
+/** `http://127.0.0.1:5000`, `unix:PATH`, or a sentence for every address. */
+export const listeningText = ({url, host, port}: Address): string =>
+  host !== undefined && isEveryAddress(host)
+    ? `every address of this machine, port ${port}${isSecure(url) ? ', with TLS' : ''}`
+    : url;
 
-/** The hosts that clients on other machines use; none when they cannot reach this server. */
-function hostsForOthers(host: string, interfaces: ServerInfo['interfaces']): string[] {
-  if (isLoopback(host)) return [];
-  if (!isEveryAddress(host)) return [hostInUrl(host)];
+const isSecure = (url: string): boolean => url.startsWith('https:');
+
+/** The URLs that clients on other machines use; none when they cannot reach this server. */
+function urlsForOthers({host, port, url}: Address, interfaces: ServerInfo['interfaces']): string[] {
+  if (host === undefined || isLoopback(host)) return [];
+  if (!isEveryAddress(host)) return [url];
+  const scheme = isSecure(url) ? 'https' : 'http';
   return Object.values(interfaces)
     .flatMap((addresses) => addresses ?? [])
     .filter(
       ({internal, family, address}) => !internal && family === 'IPv4' && !address.startsWith('169.254.'),
     )
-    .map(({address}) => address)
+    .map(({address}) => `${scheme}://${address}:${port}`)
     .slice(0, MAX_SHOWN_ADDRESSES);
 }
 
 const elsewhere = (others: readonly string[]): string =>
-  others.length === 0 ? '' : `  for others     ${others.map((host) => `http://${host}`).join(', ')}\n`;
+  others.length === 0 ? '' : `  for others     ${others.join(', ')}\n`;
+
+/** The other listeners. */
+const besides = (addresses: readonly Address[]): string =>
+  addresses
+    .map(
+      (address) =>
+        `  ${address.serves === 'admin' ? 'administration' : 'and on        '} ${listeningText(address)}\n`,
+    )
+    .join('');
 
 /** Docker, Podman and others expect TLS from any other machine. */
-const plainHttp = ([host]: readonly string[]): string =>
-  host === undefined
+const plainHttp = ([url = 'https:']: readonly string[]): string =>
+  isSecure(url)
     ? ''
-    : `backref speaks plain HTTP, which clients on other machines must allow: Docker with {"insecure-registries": ["${host}"]}.\n`;
+    : `backref speaks plain HTTP, which clients on other machines must allow: Docker with {"insecure-registries": ["${new URL(url).host}"]}.\n`;
 
 function row({name, upstream, push, aliases, hosts, ...registry}: RegistryConfig): string[] {
   const ways = [
@@ -83,10 +93,12 @@ function table(rows: readonly string[][]): string {
     .join('\n');
 }
 
-/** Docker pulls from a loopback address over plain HTTP without being configured to. */
-function example(registries: readonly RegistryConfig[], {host, port}: Listening): string {
+/** Docker pulls from a loopback address over plain HTTP without being configured to, and from no Unix socket. */
+function pulling(registries: readonly RegistryConfig[], {host, port}: Address): string {
+  if (host === undefined)
+    return 'Pull through it by a proxy in front: clients do not connect to a Unix socket.';
   const local = isEveryAddress(host) || isLoopback(host) ? 'localhost' : hostInUrl(host);
   const registry = registries.find((candidate) => candidate.default) ?? registries[0];
   const prefix = registry?.default ? '' : `${registry?.name}/`;
-  return `docker pull ${local}:${port}/${prefix}${registry?.library ? 'alpine' : 'REPOSITORY:TAG'}`;
+  return `Pull through it:  docker pull ${local}:${port}/${prefix}${registry?.library ? 'alpine' : 'REPOSITORY:TAG'}`;
 }

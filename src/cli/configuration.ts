@@ -7,15 +7,17 @@ import {type CommandIo, count, MISUSED} from './report.ts';
 export interface ConfigOptions {
   /** The value of `--config`. */
   config?: string;
+  /** Does not look at the key pairs for TLS: a running server keeps the last one that it could use. */
+  leavesKeyPairs?: boolean;
 }
 
 /** Loads the configuration. @returns it, or the error that lists all of its faults. */
 export async function readConfiguration(
-  {config: file}: ConfigOptions,
+  {config: file, leavesKeyPairs = false}: ConfigOptions,
   {env}: CommandIo,
 ): Promise<Loaded | ConfigError> {
   try {
-    return await load(file === undefined ? {env} : {file, env});
+    return await load({...(file === undefined ? {} : {file}), env, leavesKeyPairs});
   } catch (error) {
     if (error instanceof ConfigError) return error;
     throw error;

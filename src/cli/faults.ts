@@ -1,6 +1,7 @@
 import {constants} from 'node:fs';
 import {access, mkdir} from 'node:fs/promises';
 import {dirname} from 'node:path';
+import type {ListenAddress} from '../address.ts';
 import type {Config} from '../config.ts';
 import {errorCode} from '../error-code.ts';
 import type {Events} from '../events.ts';
@@ -42,14 +43,35 @@ export async function folderFault({storage: {path, blobs, metadata}}: Config): P
 }
 
 /** Why a server could not start, and what to do about it. */
-export function listenFault(error: unknown, {listen: {host, port}}: Config): string {
+export function listenFault(error: unknown, {listen}: Config): string {
   const code = codeOf(error);
-  const choose = 'listen.port or BACKREF_LISTEN_PORT';
+  const listener = listen.find(({address}) => isAbout(error, address)) ?? listen[0];
+  if (!listener) return `The server cannot start: ${code}`;
+  if ('socket' in listener.address) return socketFault(error, listener.address.socket);
+  const {host, port} = listener.address;
+  const choose = listen.length === 1 ? 'listen.port or BACKREF_LISTEN_PORT' : 'port in its entry of listen';
   if (code === 'EADDRINUSE')
     return `Port ${port} of ${host} is in use: stop the program that listens there, or choose another port with ${choose}.`;
   if (code === 'EACCES')
     return `This user may not open port ${port}: choose a port above 1023 with ${choose}.`;
   if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND')
-    return `${host} is not an address of this machine: choose another address with listen.host or BACKREF_LISTEN_HOST.`;
+    return `${host} is not an address of this machine: choose another address with ${listen.length === 1 ? 'listen.host or BACKREF_LISTEN_HOST' : 'host in its entry of listen'}.`;
   return `The server cannot start: ${error instanceof Error ? error.message : code}`;
+}
+
+/** Whether an error of the system names the address. */
+function isAbout(error: unknown, address: ListenAddress): boolean {
+  const named: Record<string, unknown> = error instanceof Error ? {...error} : {};
+  if ('socket' in address) return named['address'] === address.socket;
+  const {host, port} = address;
+  return (named['address'] ?? named['hostname']) === host && (named['port'] ?? port) === port;
+}
+
+function socketFault(error: unknown, path: string): string {
+  const code = codeOf(error);
+  if (code === 'EADDRINUSE')
+    return `A process listens on the socket ${path}: stop it, or choose another path with socket in listen.`;
+  if (code === 'EEXIST')
+    return `The file ${path} is not a socket: remove it, or choose another path with socket in listen.`;
+  return `The socket ${path} cannot be created (${code}): let this user write to its folder, or choose another path with socket in listen.`;
 }

@@ -38,11 +38,12 @@ export async function serve(
   const server = createServer(config, {env: io.env});
   logEvents(server.events, (entry) => log(entry));
   try {
-    const address = await server.listen();
+    await server.listen();
     surviveFaults(server.events);
     const {version} = options;
     const {pid} = process;
-    announce({version, config, source, address, pid, interfaces: networkInterfaces()}, log, io);
+    const {addresses} = server;
+    announce({version, config, source, addresses, pid, interfaces: networkInterfaces()}, log, io);
     logWarnings(config, log);
   } catch (error) {
     await server.close().catch(() => {});
@@ -78,15 +79,16 @@ const openLog = ({log}: Config, {stdout}: CommandIo): Promise<Log> =>
 
 /** Reports that the server listens: to a person with a banner, else in the log. */
 function announce(info: ServerInfo, log: Log, {stdout}: CommandIo): void {
-  const {config, address, source, pid} = info;
+  const {config, addresses, source, pid} = info;
   if (config.log.format === 'pretty') stdout.write(`${banner(info)}\n`);
   else
-    log({
-      level: 'info',
-      event: 'server.listening',
-      text: `listens on ${listeningText(address)}`,
-      facts: {...address, source, pid},
-    });
+    for (const address of addresses)
+      log({
+        level: 'info',
+        event: 'server.listening',
+        text: `listens on ${listeningText(address)}`,
+        facts: {...address, source, pid},
+      });
 }
 
 function logWarnings(config: Config, log: Log): void {

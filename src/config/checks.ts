@@ -1,10 +1,11 @@
 import type {z} from 'zod';
-import {isLoopback} from '../address.ts';
+import {formatAddress, isLocalOnly} from '../address.ts';
 import type {Config, RegistryConfig} from '../config.ts';
 import {isRecord} from '../oci/json.ts';
 import {accessFaults} from './access-checks.ts';
 import {didYouMean, type PlacedFault} from './fault.ts';
 import {parseHost} from './host.ts';
+import {checkListen} from './listen-settings.ts';
 import {DEFAULT_WATERMARKS, knownKeys} from './schema.ts';
 import {formatPath, type Path, subtree, type Tree, textsAt, valueAt} from './tree.ts';
 import {formatPercentage, parsePercentage} from './units.ts';
@@ -39,6 +40,7 @@ const isTrue = (value: unknown): boolean => String(value) === 'true';
  * together with those of the shape.
  */
 export const crossChecks = (tree: Tree): PlacedFault[] => [
+  ...checkListen(tree),
   ...checkWatermarks(tree),
   ...checkRegistries(tree),
   ...accessFaults(tree),
@@ -206,11 +208,13 @@ export const configWarnings = (config: Config): Warning[] => [
 
 function warnOfPushes({listen, registries}: Config): Warning[] {
   const pushed = registries.filter(({push}) => push !== 'deny').map(({name}) => name);
-  if (pushed.length === 0 || isLoopback(listen.host)) return [];
+  const index = listen.findIndex(({address, serve}) => serve === 'main' && !isLocalOnly(address));
+  const open = listen[index];
+  if (pushed.length === 0 || !open) return [];
   return [
     {
-      path: 'listen.host',
-      problem: `anyone who can reach ${listen.host} can push to ${pushed.join(', ')}: backref checks no credentials of clients. Listen on 127.0.0.1, let only trusted clients reach it, or put a proxy with authentication in front`,
+      path: formatPath(listen.length === 1 ? ['listen', 'host'] : ['listen', index, 'host']),
+      problem: `anyone who can reach ${formatAddress(open.address)} can push to ${pushed.join(', ')}: backref checks no credentials of clients. Listen on 127.0.0.1, let only trusted clients reach it, or put a proxy with authentication in front`,
     },
   ];
 }

@@ -23,20 +23,32 @@ export interface Overrides {
   tree: Tree;
   /** The variable of each overridden path, e.g. `listen.port` → `BACKREF_LISTEN_PORT`. */
   sources: Map<string, string>;
+  /** Variables of settings that the file has in a list. */
+  faults: Fault[];
 }
 
 /** Applies the `BACKREF_*` variables of scalar settings to the tree. */
 export function applyOverrides(tree: Tree, env: Environment, scalars: readonly string[][]): Overrides {
   const sources = new Map<string, string>();
+  const faults: Fault[] = [];
   let overridden = tree;
   for (const path of scalars) {
     const name = variableOf(path);
     const value = env[name];
     if (value === undefined || isServiceLink(name, value)) continue;
+    const [first = ''] = path;
+    if (Array.isArray(tree[first])) {
+      faults.push({
+        path: '',
+        where: name,
+        problem: `has no place: ${first} is a list in the file. Write the value there, or \${${name}} to use the variable`,
+      });
+      continue;
+    }
     overridden = withValue(overridden, path, value);
     sources.set(formatPath(path), name);
   }
-  return {tree: overridden, sources};
+  return {tree: overridden, sources, faults};
 }
 
 /** Faults for `BACKREF_*` variables that neither override a setting nor are named as `${…}` in the file. */

@@ -1,8 +1,10 @@
 import {X509Certificate} from 'node:crypto';
 import {errorCode} from '../error-code.ts';
+import {keyPairFault} from '../key-pair.ts';
 import {isRecord} from '../oci/json.ts';
 import type {PlacedFault} from './fault.ts';
-import {formatPath, type Path, type Tree, textsAt} from './tree.ts';
+import {listenersIn} from './listen-settings.ts';
+import {formatPath, type Path, subtree, type Tree, textsAt} from './tree.ts';
 
 /** Reads a text file. Rejects with the error of the file system. */
 export type ReadFile = (path: string) => Promise<string>;
@@ -47,6 +49,39 @@ function namedFiles(tree: Tree) {
       return textsAt(tree, at).flatMap((found) => (/^(~|$)/.test(found.text) ? [] : [{...found, problem}]));
     }),
   );
+}
+
+/** What is wrong with the key pairs of listeners. Settings without a path are reported by the schema. */
+export async function keyPairFaults(tree: Tree, readFile: ReadFile): Promise<PlacedFault[]> {
+  const found = await Promise.all(
+    listenersIn(tree).map(({listener, at}) =>
+      keyPairFaultsAt(subtree(listener, 'tls'), [...at, 'tls'], readFile),
+    ),
+  );
+  return found.flat();
+}
+
+async function keyPairFaultsAt(tls: Tree, at: Path, readFile: ReadFile): Promise<PlacedFault[]> {
+  const texts: Record<string, string> = {};
+  const faults: PlacedFault[] = [];
+  const add = (file: string, problem: string) => {
+    const path = [...at, file];
+    faults.push({path: formatPath(path), at: path, problem: `names a file that ${problem}`});
+  };
+  for (const {text: file, path} of ['cert', 'key', 'clientCa'].flatMap((key) => textsAt(tls, [key]))) {
+    const key = String(path[0]);
+    await readFile(file).then(
+      (text) => {
+        texts[key] = text;
+      },
+      (error: unknown) => add(key, describeReadError(error)),
+    );
+  }
+  const {cert, key, clientCa} = texts;
+  if (cert === undefined || key === undefined || faults.length > 0) return faults;
+  const wrong = keyPairFault({cert, key, clientCa});
+  if (wrong) add(wrong.file, wrong.problem);
+  return faults;
 }
 
 /** An error of the file system as the end of "a file that …". */

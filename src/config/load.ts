@@ -12,7 +12,8 @@ import {
   unknownVariables,
 } from './environment.ts';
 import {ConfigError, type Fault, type PlacedFault, shownValue} from './fault.ts';
-import {describeReadError, type ReadFile, readNamedFiles, withoutNewline} from './files.ts';
+import {describeReadError, keyPairFaults, type ReadFile, readNamedFiles, withoutNewline} from './files.ts';
+import {assembleListen} from './listen-settings.ts';
 import {type Settings, scalarPaths, settingsSchema} from './schema.ts';
 import {assembleTags} from './tags.ts';
 import {formatPath} from './tree.ts';
@@ -30,6 +31,8 @@ export interface LoadOptions {
   env?: Environment;
   /** Reads the configuration file and the files that it names. Default: from disk. */
   readFile?: ReadFile;
+  /** Does not look at the key pairs for TLS: a running server keeps the last one that it could use. */
+  leavesKeyPairs?: boolean;
 }
 
 export interface Loaded {
@@ -51,15 +54,17 @@ export async function load(options: LoadOptions = {}): Promise<Loaded> {
   if (!file.readable)
     throw new ConfigError(source, [...file.faults, ...unknownVariables(env, scalars, new Set())]);
 
-  const {tree: written, sources} = applyOverrides(file.tree, env, scalars);
+  const {tree: written, sources, faults: unusable} = applyOverrides(file.tree, env, scalars);
   const {tree, names, faults: unset} = substitute(written, env);
   const shape = settingsSchema.safeParse(tree);
   const files = await readNamedFiles(tree, readFile);
+  const keyPairs = options.leavesKeyPairs ? [] : await keyPairFaults(tree, readFile);
   const wrong = [
     ...unset,
     ...(shape.success ? [] : shapeFaults(shape.error)),
     ...crossChecks(tree),
     ...files.faults,
+    ...keyPairs,
   ];
   const place = ({at, hideValue, ...fault}: PlacedFault): Fault => {
     const value = hideValue ? undefined : shownValue(written, at);
@@ -69,6 +74,7 @@ export async function load(options: LoadOptions = {}): Promise<Loaded> {
   const faults = [
     ...file.faults,
     ...firstOfEachPath(wrong).map(place),
+    ...unusable,
     ...unknownVariables(env, scalars, names),
   ];
   if (!shape.success || faults.length > 0) throw new ConfigError(source, faults);
@@ -99,9 +105,10 @@ function firstOfEachPath(faults: readonly PlacedFault[]): PlacedFault[] {
 }
 
 function assemble(settings: Settings, contents: ReadonlyMap<string, string>): Config {
-  const {storage, cache, access, registries, ...rest} = settings;
+  const {listen, storage, cache, access, registries, ...rest} = settings;
   return {
     ...rest,
+    listen: assembleListen(listen),
     cache: {...cache, maxSize: cache.maxSize === 'off' ? undefined : cache.maxSize},
     access: {...access, rules: access.rules},
     storage: assembleStorage(storage),

@@ -8,6 +8,7 @@ import {
   duration,
   durationOrForever,
   durationOrNever,
+  fileMode,
   flag,
   host,
   imageGlob,
@@ -15,10 +16,10 @@ import {
   list,
   mapping,
   nameGlob,
-  network,
   oneOrMany,
   path,
   percentage,
+  proxy,
   repositoryGlob,
   sizeBetween,
   sizeOf,
@@ -46,6 +47,18 @@ const timeout = duration(1, MAX_TIMER_MS);
 
 /** How much may run at the same time. */
 const limit = integer(1, 1_000_000);
+
+// assembleListen sets the default addresses.
+const listener = mapping({
+  host: text.optional(),
+  port: integer(0, 65_535).optional(),
+  socket: path.optional(),
+  socketMode: fileMode.optional(),
+  tls: mapping({cert: path, key: path, clientCa: path.optional()}).optional(),
+  serve: choice('main', 'admin').prefault('main'),
+  sendTimeout: timeout.prefault('60s'),
+  trustedProxies: z.preprocess(splitText, list(proxy).prefault([])),
+});
 
 const credentials = mapping({
   username: text.optional(),
@@ -142,12 +155,7 @@ export const BUILT_IN_REGISTRIES: Tree = {
 
 /** The shape of the configuration file, with every default. Parses units; does not read the files that it names. */
 export const settingsSchema = mapping({
-  listen: mapping({
-    host: text.prefault('0.0.0.0'),
-    port: integer(0, 65_535).prefault(5000),
-    sendTimeout: timeout.prefault('60s'),
-    trustedProxies: z.preprocess(splitText, list(network).prefault([])),
-  }).prefault({}),
+  listen: oneOrMany(listener, listener, Object.keys(listener.shape).join(', ')).prefault({}),
   // assembleStorage sets the default paths.
   storage: mapping({
     path: path.optional(),

@@ -1,5 +1,6 @@
 import {stringify} from 'yaml';
 import type {Config, CredentialsConfig, RegistryConfig, UpstreamConfig, VolumeSize} from '../config.ts';
+import {describeListen} from './listen-settings.ts';
 import {describeTags} from './tags.ts';
 import type {Tree} from './tree.ts';
 import {formatDuration, formatPercentage, formatSize} from './units.ts';
@@ -16,7 +17,7 @@ export function describeConfig({
   ...rest
 }: Config): Tree {
   return {
-    listen: {...listen, sendTimeout: formatDuration(listen.sendTimeout)},
+    listen: describeListen(listen),
     ...rest,
     cache: describeCache(cache),
     shutdown: inDurations(shutdown),

@@ -54,7 +54,17 @@ export const host = scalar(
   parseHost,
 );
 
-export const network = scalar('must be an address or a network, e.g. 10.0.0.1 or 10.0.0.0/8', parseNetwork);
+export const proxy = scalar(
+  'must be an address or a network, e.g. 10.0.0.1 or 10.0.0.0/8, or unix for the peers of a Unix socket',
+  (value) => (value === 'unix' ? value : parseNetwork(value)),
+);
+
+/** The mode of a file. YAML reads 0660 without quotes as the number 660, and 0o660 as 432. */
+export const fileMode = scalar(
+  'must be the mode of a file as octal digits in quotes, e.g. "0660"',
+  (value) =>
+    typeof value === 'string' && /^0?[0-7]{3}$/.test(value) ? Number.parseInt(value, 8) : undefined,
+);
 
 /** In an environment variable, commas separate the items of a list. */
 export const splitText = (value: unknown): unknown =>

@@ -17,6 +17,8 @@ export interface AppParts extends DoorParts {
   verbs: Verbs;
   /** The current configuration; each request keeps the one that it begins with. */
   registries: () => Registries;
+  /** Whether metrics are for the listeners of operators alone. */
+  hasAdminListener: boolean;
   /** This server's own name in `Via`. */
   pseudonym: string;
   /** How many requests may run at the same time. */
@@ -32,7 +34,7 @@ export interface App {
 
 /** The OCI distribution API over Koa, which finds the answers and does not write them. */
 export function createApp(parts: AppParts): App {
-  const {verbs, registries, pseudonym, limits, clock, events} = parts;
+  const {verbs, registries, hasAdminListener, pseudonym, limits, clock, events} = parts;
   const app = new Koa<RequestState>();
   const sender = createSender({limits, clock, events});
   const entrances = new WeakMap<IncomingMessage, Entrance>();
@@ -52,7 +54,7 @@ export function createApp(parts: AppParts): App {
       return ctx.state.answer;
     });
   });
-  app.use(createRouter(endpointsOf(verbs), parts).routes());
+  app.use(createRouter(endpointsOf(verbs), parts, hasAdminListener).routes());
 
   // Koa reports errors of a response that is already being sent, such as a reset connection.
   app.on('error', (error: unknown, ctx: Context) => sender.breakOff(ctx.state['exchange'], error));

@@ -26,6 +26,8 @@ export type Endpoint = {
   readonly path: string;
   /** For the log and the metrics. */
   readonly kind: RequestKind;
+  /** The listeners that serve it; without it, those of registries. `admin`: these too, if there are no others. */
+  readonly at?: 'admin' | 'everywhere';
 } /** `login`: credentials, once somebody can log in. */ & (
   | {readonly needs: 'none' | 'login'; readonly methods: Methods<{readonly handler: Handler<undefined>}>}
   /** One registry, or all of them. */

@@ -1,9 +1,12 @@
+import {chmod} from 'node:fs/promises';
 import {createServer, type IncomingMessage, type Server, type ServerResponse} from 'node:http';
-import type {AddressInfo} from 'node:net';
+import type {AddressInfo, ListenOptions} from 'node:net';
 import type {Duplex} from 'node:stream';
+import {formatAddress, type ListenAddress} from '../address.ts';
 import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
 import {OciError} from '../oci/errors.ts';
+import {removeStaleSocket} from '../unix-socket.ts';
 import type {App} from './app.ts';
 import {type ConnectionLimit, createConnectionLimit} from './connection-limit.ts';
 import {type Connections, createConnections} from './connections.ts';
@@ -11,10 +14,15 @@ import type {Entrance} from './entrance.ts';
 import {isProbe} from './health.ts';
 import type {Limits} from './limits.ts';
 import {sendOnSocket} from './send.ts';
+import {createTlsServer, type TlsServer} from './tls.ts';
+import {createTlsFiles, type TlsPaths} from './tls-files.ts';
 
 export interface Listener {
-  /** Returns the port that it listens on; `port` 0 takes a free one. @throws the system's error, e.g. EADDRINUSE */
-  listen(host: string, port: number): Promise<number>;
+  /**
+   * Returns the address that it listens on, with the port that it took where that was 0.
+   * @throws the system's error, e.g. EADDRINUSE; Error when the key pair for TLS cannot be used
+   */
+  listen(): Promise<ListenAddress>;
   /** Accepts nothing new, lets running requests end within `grace` milliseconds, then cuts the rest. */
   close(grace: number): Promise<void>;
 }
@@ -37,8 +45,17 @@ const MAX_PIPELINED = 100;
 /** Failures to accept connections come by the thousand: at most one per interval is reported. */
 const REPORT_INTERVAL_MS = 1000;
 
+const HTTP_OPTIONS = {
+  maxHeaderSize: MAX_HEADER_BYTES,
+  requireHostHeader: false,
+  keepAliveTimeout: IDLE_TIMEOUT_MS,
+};
+
 export interface ListenerParts {
   app: App;
+  address: ListenAddress;
+  /** The files of its key pair; undefined for plain HTTP. */
+  tls: TlsPaths | undefined;
   /** That of every connection, without a client certificate. */
   entrance: Entrance;
   /** Milliseconds in which a client has to take some of the bytes that wait for it. */
@@ -54,35 +71,61 @@ export const createListener = (parts: ListenerParts): Listener => new HttpListen
 
 class HttpListener implements Listener {
   readonly #app: App;
+  readonly #address: ListenAddress;
   readonly #entrance: Entrance;
+  readonly #tls: TlsServer | undefined;
+  /** The entrances of the connections with a client certificate. */
+  readonly #certified = new WeakMap<Duplex, Entrance>();
   readonly #connections: Connections;
   readonly #limit: ConnectionLimit;
   readonly #clock: Clock;
-  readonly #server = createServer({
-    maxHeaderSize: MAX_HEADER_BYTES,
-    requireHostHeader: false,
-    keepAliveTimeout: IDLE_TIMEOUT_MS,
-  });
+  readonly #server: Server;
   /** The answers that are not finished, by connection. */
   readonly #answers = new WeakMap<Duplex, Set<ServerResponse>>();
   #closing = false;
 
-  constructor({app, entrance, sendTimeout, limits, clock, events}: ListenerParts) {
+  constructor({app, address, tls, entrance, sendTimeout, limits, clock, events}: ListenerParts) {
     this.#app = app;
+    this.#address = address;
     this.#entrance = entrance;
     this.#connections = createConnections({sendTimeout, clock, events});
     this.#limit = createConnectionLimit({entrance, limits, clock});
+    const files = tls && createTlsFiles({listener: formatAddress(address), paths: tls, clock, events});
+    this.#tls =
+      files &&
+      createTlsServer({
+        options: HTTP_OPTIONS,
+        files,
+        asksForCertificate: tls.clientCa !== undefined,
+        events,
+        accepted: (socket, certificate) => {
+          this.#connections.add(socket);
+          if (certificate) this.#certified.set(socket, {...entrance, certificate});
+        },
+      });
+    this.#server = this.#tls?.server ?? createServer(HTTP_OPTIONS);
     this.#clock = clock;
     this.#attach();
     reportFailures(this.#server, clock, events);
   }
 
-  listen(host: string, port: number): Promise<number> {
-    return listening(this.#server, host, port);
+  async listen(): Promise<ListenAddress> {
+    await this.#tls?.begin();
+    const address = this.#address;
+    if (!('socket' in address)) {
+      const {host, port} = address;
+      await listening(this.#server, {host, port});
+      return {host, port: (this.#server.address() as AddressInfo).port};
+    }
+    await removeStaleSocket(address.socket);
+    await listening(this.#server, {path: address.socket});
+    await chmod(address.socket, address.socketMode);
+    return address;
   }
 
   async close(grace: number): Promise<void> {
     this.#closing = true;
+    this.#tls?.close();
     const ended = new Promise<void>((resolve) => void this.#server.close(() => resolve()));
     this.#server.closeIdleConnections();
     const cancel = this.#clock.after(grace, () => this.#connections.destroyAll());
@@ -138,7 +181,7 @@ class HttpListener implements Listener {
   #handleInTurn(request: IncomingMessage, response: ServerResponse): void {
     const begin = (): void => {
       if (this.#closing || this.#limit.refusalOf(request.socket)) response.setHeader('Connection', 'close');
-      this.#app.handle(request, response, this.#entrance);
+      this.#app.handle(request, response, this.#certified.get(request.socket) ?? this.#entrance);
     };
     if (response.socket) begin();
     // The one before it closes in this turn, and gives its place among the running requests back only then.
@@ -178,12 +221,12 @@ class HttpListener implements Listener {
   }
 }
 
-function listening(server: Server, host: string, port: number): Promise<number> {
+function listening(server: Server, options: ListenOptions): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    server.listen(port, host, () => {
+    server.listen(options, () => {
       server.off('error', reject);
-      resolve((server.address() as AddressInfo).port);
+      resolve();
     });
   });
 }

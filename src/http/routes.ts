@@ -10,7 +10,7 @@ import type {Readiness} from '../registry/readiness.ts';
 import type {Referrers} from '../registry/referrers/referrers.ts';
 import type {Registries} from '../registry/registries.ts';
 import type {TagLists} from '../registry/tags/tag-lists.ts';
-import type {Answer} from './answer.ts';
+import type {Answer, Handler} from './answer.ts';
 import {deleteBlob, getBlob, headBlob} from './blobs.ts';
 import {listCatalog} from './catalog.ts';
 import {answerAt, type DoorParts, type Endpoint} from './door.ts';
@@ -36,10 +36,18 @@ export interface Verbs {
 /** What says nothing about any content: there is nothing to authorize. */
 const openEndpoints = ({metrics, readiness}: Verbs): readonly Endpoint[] => [
   {path: '/v2{/}', kind: 'ping', needs: 'login', methods: {GET: {handler: ping}}},
-  {path: '/metrics', kind: 'metrics', needs: 'none', methods: {GET: {handler: getMetrics(metrics)}}},
-  {path: '/healthz', kind: 'probe', needs: 'none', methods: {GET: {handler: getHealth}}},
-  {path: '/readyz', kind: 'probe', needs: 'none', methods: {GET: {handler: getReadiness(readiness)}}},
+  {...probe('/metrics', getMetrics(metrics)), kind: 'metrics', at: 'admin'},
+  probe('/healthz', getHealth),
+  probe('/readyz', getReadiness(readiness)),
 ];
+
+const probe = (path: string, handler: Handler<undefined>): Endpoint => ({
+  path,
+  kind: 'probe',
+  at: 'everywhere',
+  needs: 'none',
+  methods: {GET: {handler}},
+});
 
 /** The one list of what is served. */
 export const endpointsOf = (verbs: Verbs): readonly Endpoint[] => [
@@ -113,17 +121,27 @@ export interface RequestState extends DefaultState {
 
 type Ctx = RouterContext<RequestState>;
 
-export function createRouter(endpoints: readonly Endpoint[], door: DoorParts): Router<RequestState> {
+export function createRouter(
+  endpoints: readonly Endpoint[],
+  door: DoorParts,
+  hasAdminListener: boolean,
+): Router<RequestState> {
   const router = new Router<RequestState>({strict: true, sensitive: true});
   for (const endpoint of endpoints) {
     router.all(endpoint.path, async (ctx) => {
       const {caller, exchange} = ctx.state;
+      if (!isServed(endpoint, exchange.entrance.serves, hasAdminListener)) return refusePath(ctx);
       ctx.state.answer = await answerAt(endpoint, requestOf(ctx), caller, exchange, door);
     });
   }
   router.all('/{*path}', refusePath);
   return router;
 }
+
+const isServed = ({at}: Endpoint, serves: 'main' | 'admin', hasAdminListener: boolean): boolean => {
+  if (at === undefined) return serves === 'main';
+  return at === 'everywhere' || serves === 'admin' || !hasAdminListener;
+};
 
 const requestOf = ({method, path, query, params, req, state}: Ctx): Request => ({
   method,
@@ -138,9 +156,14 @@ const requestOf = ({method, path, query, params, req, state}: Ctx): Request => (
   closed: () => state.exchange.closed(),
 });
 
+const SERVED = {
+  main: '; those of the OCI distribution specification begin with /v2/',
+  admin: ' of this listener, which serves no registry (listen.serve: admin)',
+};
+
 function refusePath(ctx: Ctx): never {
   throw new OciError('UNSUPPORTED', {
     status: 404,
-    message: `${ctx.path.slice(0, 120)} is not an endpoint; those of the OCI distribution specification begin with /v2/`,
+    message: `${ctx.path.slice(0, 120)} is not an endpoint${SERVED[ctx.state.exchange.entrance.serves]}`,
   });
 }

@@ -6,6 +6,8 @@ type Line = [level: Level, text: string];
 const seconds = (ms: number | undefined): string =>
   ms === undefined ? '' : ` for ${Math.ceil(ms / 1000)} s`;
 
+const dateOf = (ms: number): string => new Date(ms).toISOString();
+
 /** Machines send these all the time; they are of interest only when they fail. */
 const ROUTINE: ReadonlySet<RequestKind> = new Set(['ping', 'metrics', 'probe']);
 
@@ -81,6 +83,22 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
   'listener.failed': ({error}) => [
     'error',
     `cannot accept connections: ${error.message}; if too many files are open, raise the limit (ulimit -n)`,
+  ],
+  'certificate.loaded': ({listener, path, expiresAt}) => [
+    'info',
+    `${listener} uses the certificate in ${path}, which expires on ${dateOf(expiresAt)}`,
+  ],
+  'certificate.rejected': ({listener, path, problem}) => [
+    'error',
+    `${listener} keeps the certificate that it has: the file ${path} ${problem}`,
+  ],
+  'certificate.expired': ({listener, path, expiresAt}) => [
+    'warn',
+    `${listener} uses a certificate that expired on ${dateOf(expiresAt)}, which clients refuse: replace ${path}`,
+  ],
+  'client.handshake-failed': ({address, reason}) => [
+    'debug',
+    `TLS with ${address ?? 'a client'} failed: ${reason}`,
   ],
   'manifest.served': ({registry, repository, outcome}) => [
     'debug',

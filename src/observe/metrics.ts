@@ -226,13 +226,31 @@ function countReferrers(events: Events, {counter, gauge}: Instruments): void {
   events.on('referrers.tag-unusable', ({registry}) => unusable.inc({registry}));
 }
 
-function countFaults(events: Events, {counter}: Instruments): void {
+function countFaults(events: Events, {counter, gauge}: Instruments): void {
   const faults = counter('faults_total', 'Errors that nothing handled; each is a defect.', ['origin']);
   const listener = counter('listener_failures_total', 'Seconds in which connections could not be accepted.');
 
   const disks = counter('disk_failures_total', 'Reads and writes that a disk failed.', ['part']);
 
   events.on('disk.failed', ({part}) => disks.inc({part}));
+
+  const expiry = gauge(
+    'certificate_expiry_timestamp_seconds',
+    'When the certificate that a listener uses expires.',
+    ['listener'],
+  );
+  const rejected = counter(
+    'certificates_rejected_total',
+    'Times that the files of a key pair had changed and could not be used.',
+    ['listener'],
+  );
+  const handshakes = counter('handshake_failures_total', 'Connections that ended in their TLS handshake.');
+
+  events.on('certificate.loaded', ({listener: name, expiresAt}) =>
+    expiry.set({listener: name}, seconds(expiresAt)),
+  );
+  events.on('certificate.rejected', ({listener: name}) => rejected.inc({listener: name}));
+  events.on('client.handshake-failed', () => handshakes.inc());
   events.on('server.fault', ({origin}) => faults.inc({origin}));
   events.on('listener.failed', () => listener.inc());
 }

@@ -73,7 +73,7 @@ test('serve warns about pushes on an address that others can reach', async (t) =
   const server = start(t, ['serve', '--config', 'f.yaml'], {cwd, env});
   const [line] = await server.prints(/^.*listen\.host: anyone who can reach .*$/m);
   t.regex(line, /warn/i);
-  t.regex(line, /127\.1 can push to apps\.local/);
+  t.regex(line, /127\.1:0 can push to apps\.local/);
 });
 
 test('a second signal ends it at once, with the code that a shell expects', async (t) => {

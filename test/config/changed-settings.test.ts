@@ -6,7 +6,7 @@ test('only settings that differ are named, by their paths', async (t) => {
   const before = await loadGiven({yaml: 'garbage: {grace: 1h}'});
   const after = await loadGiven({yaml: 'listen: {port: 1}\nstorage: {path: /srv}\ngarbage: {grace: 60m}'});
   t.deepEqual(changedSettings(before, after), [
-    'listen.port',
+    'listen',
     'storage.path',
     'storage.blobs.path',
     'storage.metadata.path',

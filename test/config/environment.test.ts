@@ -1,13 +1,19 @@
 import test from 'ava';
 import {scalarPaths} from '../../src/config/schema.ts';
+import {AUTHORITY, SERVER_TLS} from '../support/certificates.ts';
 import {loadGiven, oneRegistry, refusal} from '../support/settings.ts';
 
 test('every scalar setting outside the registries has a variable', async (t) => {
   const config = await loadGiven({
     yaml: 'listen: {port: 1}',
+    files: {'/tls/tls.crt': SERVER_TLS.cert, '/tls/tls.key': SERVER_TLS.key, '/tls/ca.crt': AUTHORITY},
     env: {
       BACKREF_LISTEN_HOST: '127.0.0.1',
       BACKREF_LISTEN_PORT: '5001',
+      BACKREF_LISTEN_SERVE: 'main',
+      BACKREF_LISTEN_TLS_CERT: '/tls/tls.crt',
+      BACKREF_LISTEN_TLS_KEY: '/tls/tls.key',
+      BACKREF_LISTEN_TLS_CLIENT_CA: '/tls/ca.crt',
       BACKREF_STORAGE_PATH: '/data',
       BACKREF_LISTEN_SEND_TIMEOUT: '30s',
       BACKREF_STORAGE_BLOBS_DRIVER: 'fs',
@@ -40,7 +46,15 @@ test('every scalar setting outside the registries has a variable', async (t) => 
   const {registries, ...rest} = config;
   t.is(registries.length, 7);
   t.deepEqual(rest, {
-    listen: {host: '127.0.0.1', port: 5001, sendTimeout: 30_000, trustedProxies: ['10.0.0.0/8', '::1']},
+    listen: [
+      {
+        address: {host: '127.0.0.1', port: 5001},
+        tls: {cert: '/tls/tls.crt', key: '/tls/tls.key', clientCa: '/tls/ca.crt'},
+        serve: 'main',
+        sendTimeout: 30_000,
+        trustedProxies: ['10.0.0.0/8', '::1'],
+      },
+    ],
     storage: {
       path: '/data',
       blobs: {driver: 'fs', path: '/blobs'},
@@ -70,7 +84,8 @@ test('every scalar setting outside the registries has a variable', async (t) => 
     scrub: {every: 2_592_000_000},
     log: {level: 'warn', format: 'json'},
   });
-  t.is(scalarPaths().length, 30);
+  // All but socket and socketMode, which exclude host and port.
+  t.is(scalarPaths().length, 36);
 });
 
 test('a fault of a variable names the variable', async (t) => {
@@ -94,7 +109,10 @@ test('an unknown BACKREF_ variable is a fault, with the probable name', async (t
 
 test('a BACKREF_ variable that the file refers to is not a fault', async (t) => {
   const yaml = `${oneRegistry()}\n      # comment\nlisten: {host: "\${BACKREF_ADDRESS}"}`;
-  t.is((await loadGiven({yaml, env: {BACKREF_ADDRESS: '127.0.0.1'}})).listen.host, '127.0.0.1');
+  t.deepEqual((await loadGiven({yaml, env: {BACKREF_ADDRESS: '127.0.0.1'}})).listen[0]?.address, {
+    host: '127.0.0.1',
+    port: 5000,
+  });
 });
 
 test('the variables that Kubernetes sets for a Service named backref are neither settings nor faults', async (t) => {
@@ -110,5 +128,5 @@ test('the variables that Kubernetes sets for a Service named backref are neither
       BACKREF_LISTEN_PORT: 'tcp://10.0.0.2:80',
     },
   });
-  t.is(config.listen.port, 5000);
+  t.deepEqual(config.listen[0]?.address, {host: '0.0.0.0', port: 5000});
 });

@@ -229,7 +229,7 @@ const single: [title: string, given: SettingsInput, fault: string][] = [
   [
     'a scalar for a mapping',
     {yaml: 'listen: 5000'},
-    'listen | must be a mapping of host, port, sendTimeout, trustedProxies | 5000',
+    'listen | must be a mapping of host, port, socket, socketMode, tls, serve, sendTimeout, trustedProxies, or a list of such mappings | 5000',
   ],
   [
     'a mapping for a scalar',

@@ -40,7 +40,15 @@ test('without a file it mirrors Docker Hub at the root and six registries by nam
 test('without a file every setting has its default', async (t) => {
   const {registries, ...rest} = await loadGiven({});
   t.deepEqual(rest, {
-    listen: {host: '0.0.0.0', port: 5000, sendTimeout: 60_000, trustedProxies: []},
+    listen: [
+      {
+        address: {host: '0.0.0.0', port: 5000},
+        tls: undefined,
+        serve: 'main',
+        sendTimeout: 60_000,
+        trustedProxies: [],
+      },
+    ],
     storage: {
       path: './data',
       blobs: {driver: 'fs', path: './data'},
@@ -144,7 +152,7 @@ test('an empty file and a file of comments have the same effect as no file', asy
 
 test('a file without registries keeps the built-in ones', async (t) => {
   const config = await loadGiven({yaml: 'listen: {port: 80}'});
-  t.is(config.listen.port, 80);
+  t.like(config.listen[0], {address: {host: '0.0.0.0', port: 80}});
   t.is(config.registries.length, 7);
 });
 
@@ -180,7 +188,9 @@ test('--config overrides BACKREF_CONFIG, which overrides config/backref.yaml', a
   };
   const readFile = async (path: string) => files[path] ?? '';
   const port = async (options: {file?: string; env?: Record<string, string>}) =>
-    (await loadConfig({env: {}, readFile, ...options})).listen.port;
+    (await loadConfig({env: {}, readFile, ...options})).listen.map(({address}) =>
+      'port' in address ? address.port : undefined,
+    )[0];
   t.is(await port({}), 1);
   t.is(await port({env: {BACKREF_CONFIG: 'env.yaml'}}), 2);
   t.is(await port({file: 'flag.yaml', env: {BACKREF_CONFIG: 'env.yaml'}}), 3);

@@ -11,7 +11,11 @@ test('there is a warning about pushes on an address that others can reach, with 
     const [warning, ...others] = configWarnings(config);
     t.is(others.length, 0);
     t.is(warning?.path, 'listen.host');
-    t.true(warning?.problem.startsWith(`anyone who can reach ${host} can push to a.test, r.test: `));
+    t.true(
+      warning?.problem.startsWith(
+        `anyone who can reach ${host === '::' ? '[::]' : host}:5000 can push to a.test, r.test: `,
+      ),
+    );
   }
 });
 

@@ -88,6 +88,7 @@ export async function startHttpServer(
     ...OPEN_DOOR,
     ...door,
     registries: () => REGISTRIES,
+    hasAdminListener: false,
     pseudonym: 'test',
     limits,
     clock,
@@ -95,13 +96,16 @@ export async function startHttpServer(
   });
   const listener = createListener({
     app,
+    address: {host: '127.0.0.1', port: 0},
+    tls: undefined,
     entrance: entranceOf({}),
     sendTimeout: 60_000,
     limits,
     clock,
     events,
   });
-  const port = await listener.listen('127.0.0.1', 0);
+  const address = await listener.listen();
+  const port = 'port' in address ? address.port : 0;
   t.teardown(() => listener.close(0));
   return {port, clock, requests, faults};
 }

@@ -8,7 +8,7 @@ import {
 import {join} from 'node:path';
 import {ownPort} from '../../rig/port.ts';
 import {type Clock, systemClock} from '../../src/clock.ts';
-import type {Config, RegistryConfig, UpstreamConfig} from '../../src/config.ts';
+import type {Config, ListenerConfig, RegistryConfig, UpstreamConfig} from '../../src/config.ts';
 import {type BackrefServer, createServer, type Reloaded} from '../../src/server.ts';
 import {createFolder} from './folder.ts';
 import type {Lifetime} from './shared.ts';
@@ -94,6 +94,9 @@ export interface BackrefOptions {
   clock?: MovableClock;
   folder?: string;
   trustedProxies?: string[];
+  /** Of the listener that is asked. */
+  listener?: Partial<ListenerConfig>;
+  otherListeners?: ListenerConfig[];
   config?: Partial<Pick<Config, 'limits' | 'pins' | 'shutdown' | 'uploads' | 'garbage' | 'scrub'>> & {
     access?: Partial<Config['access']>;
     cache?: Partial<Config['cache']>;
@@ -113,7 +116,7 @@ export async function startBackref(t: Lifetime, options: BackrefOptions): Promis
     await server.close();
   };
   t.teardown(close);
-  const {url, port} = await server.listen();
+  const {url, port = 0} = await server.listen();
 
   const open: Backref['open'] = (path, options = {}) =>
     new Promise((resolve, reject) => {
@@ -169,14 +172,29 @@ function watchFills({events}: BackrefServer): () => Promise<void> {
   };
 }
 
+type ConfiguredOptions = Pick<
+  BackrefOptions,
+  'registries' | 'config' | 'trustedProxies' | 'listener' | 'otherListeners'
+>;
+
 export function configOf(
-  {registries, config, trustedProxies = []}: Pick<BackrefOptions, 'registries' | 'config' | 'trustedProxies'>,
+  {registries, config, trustedProxies = [], listener, otherListeners = []}: ConfiguredOptions,
   folder: string,
   port: number,
 ): Config {
   const {cache, access, ...settings} = config ?? {};
   return {
-    listen: {host: '127.0.0.1', port, sendTimeout: 60_000, trustedProxies},
+    listen: [
+      {
+        address: {host: '127.0.0.1', port},
+        serve: 'main',
+        tls: undefined,
+        sendTimeout: 60_000,
+        trustedProxies,
+        ...listener,
+      },
+      ...otherListeners,
+    ],
     storage: {
       path: folder,
       blobs: {driver: 'fs', path: folder},

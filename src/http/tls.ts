@@ -1,0 +1,62 @@
+import type {Server, ServerOptions} from 'node:http';
+import {createServer} from 'node:https';
+import type {TLSSocket} from 'node:tls';
+import type {Events} from '../events.ts';
+import {type ClientCertificate, readClientCertificate} from './entrance.ts';
+import type {TlsFiles} from './tls-files.ts';
+
+/** An HTTP server behind TLS 1.2 or later, whose key pair is replaced while it runs. */
+export interface TlsServer {
+  readonly server: Server;
+  /** Reads the key pair, and from then on whenever it changes. @throws as `TlsFiles.read` */
+  begin(): Promise<void>;
+  close(): void;
+}
+
+export interface TlsServerParts {
+  options: ServerOptions;
+  files: TlsFiles;
+  /** Whether clients are asked for certificates. They need not have one. */
+  asksForCertificate: boolean;
+  events: Events;
+  /** Called for each connection before its first request; the certificate is verified. */
+  accepted(socket: TLSSocket, certificate: ClientCertificate | undefined): void;
+}
+
+/** How long a client may take for its handshake. */
+const HANDSHAKE_TIMEOUT_MS = 10_000;
+
+export function createTlsServer(parts: TlsServerParts): TlsServer {
+  const {options, files, asksForCertificate, events, accepted} = parts;
+  const server = createServer({
+    ...options,
+    requestCert: asksForCertificate,
+    // A connection without a certificate is accepted. `secureConnection` ends one whose certificate does not verify.
+    rejectUnauthorized: false,
+    handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+  });
+  // Node would take a failed handshake for a request that cannot be read, to be answered with plain HTTP.
+  server.removeAllListeners('tlsClientError');
+  server.on('tlsClientError', (error, socket) => {
+    events.emit('client.handshake-failed', {address: socket.remoteAddress, reason: error.message});
+    socket.destroy();
+  });
+  // Before node's own listener, which reads the first request.
+  server.prependListener('secureConnection', (socket) => {
+    const certificate = asksForCertificate ? socket.getPeerX509Certificate() : undefined;
+    if (!certificate || socket.authorized)
+      return accepted(socket, certificate && readClientCertificate(certificate));
+    const reason = `its certificate does not verify: ${socket.authorizationError}`;
+    events.emit('client.handshake-failed', {address: socket.remoteAddress, reason});
+    socket.destroy();
+  });
+
+  return {
+    server,
+    async begin() {
+      server.setSecureContext(await files.read());
+      files.watch((context) => server.setSecureContext(context));
+    },
+    close: () => files.close(),
+  };
+}
