@@ -2,7 +2,10 @@ import type {Compilable, Kysely} from 'kysely';
 import type {Change, Precondition, RepositoryKey} from '../metadata.ts';
 import type {Tables} from './tables.ts';
 
-/** A query compiled once, to be run with other values each time. Plain data, so that it can be sent to a thread. */
+/**
+ * A query that is compiled once, when it is first looked at, to be run with other values each time. A thread that it is
+ * sent to gets plain data.
+ */
 export interface Statement<Args, Row> {
   readonly sql: string;
   /** The names of the values that are given when it runs, in the order of the query. */
@@ -28,16 +31,25 @@ export class Placeholder {
 
 /**
  * Compiles a query: `statement((values: {digest: Digest}) => db.selectFrom('blob')…where('digest', '=', values.digest))`.
- * `build` is called once, with stand-ins that may only be passed on to the query builder.
+ * `build` is called at most once, with stand-ins that may only be passed on to the query builder.
  */
 export function statement<Args extends object, Row>(
   build: (values: Args) => Compilable<Row>,
 ): Statement<Args, Row> {
-  const slots = new Proxy({} as Args, {get: (_target, name) => new Placeholder(String(name))});
-  const {sql, parameters} = build(slots).compile();
+  let compiled: Pick<Statement<Args, Row>, 'sql' | 'parameters'> | undefined;
+  const compile = () => {
+    const slots = new Proxy({} as Args, {get: (_target, name) => new Placeholder(String(name))});
+    const {sql, parameters} = build(slots).compile();
+    compiled = {sql, parameters: parameters.map((slot) => (slot as Placeholder).name)};
+    return compiled;
+  };
   return {
-    sql,
-    parameters: parameters.map((slot) => (slot as Placeholder).name),
+    get sql() {
+      return (compiled ?? compile()).sql;
+    },
+    get parameters() {
+      return (compiled ?? compile()).parameters;
+    },
   };
 }
 

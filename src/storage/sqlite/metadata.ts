@@ -3,7 +3,7 @@ import {DummyDriver, Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryCompi
 import {errorCode} from '../../error-code.ts';
 import {DiskFailed, type ReportDiskFailure} from '../disk.ts';
 import {DiskFull, type Metadata, type MetadataReads, type MetadataSnapshot} from '../metadata.ts';
-import {compileWrites, createReads} from '../sql/metadata.ts';
+import {compileWrites, createReads, type Writes} from '../sql/metadata.ts';
 import {bind, Placeholder, type RunStatement, type Statement} from '../sql/statement.ts';
 import type {Tables} from '../sql/tables.ts';
 import {prepareOnce} from './prepared.ts';
@@ -25,8 +25,8 @@ export async function openSqliteMetadata({
   report?: ReportDiskFailure;
 }): Promise<Metadata> {
   prepareDatabase(path);
-  const db = createCompiler();
-  const writer = await startWriter({path, writes: compileWrites(db), thread: THREAD});
+  const {db, writes} = sharedStatements();
+  const writer = await startWriter({path, writes, thread: THREAD});
   const database = new DatabaseSync(path, {readOnly: true, timeout: BUSY_TIMEOUT_MS});
   // KiB: a list of ten thousand referrers, which SQLite's own 2 MiB would have it read from the file each time.
   database.exec('pragma cache_size = -8000');
@@ -58,6 +58,17 @@ export async function openSqliteMetadata({
 interface WatchedFile {
   path: string;
   report: ReportDiskFailure;
+}
+
+let statements: {db: Kysely<Tables>; writes: Writes} | undefined;
+
+/** What never varies between databases. Compiling it takes as long as everything else that opening a new one does. */
+function sharedStatements() {
+  if (!statements) {
+    const db = createCompiler();
+    statements = {db, writes: compileWrites(db)};
+  }
+  return statements;
 }
 
 function readsOf(db: Kysely<Tables>, database: DatabaseSync, disk: WatchedFile): MetadataReads {
