@@ -59,7 +59,7 @@ const config: Config = {
     metadata: {driver: 'sqlite', path: join(folder, 'meta.db')},
   },
   cache: {...UNBOUNDED, memory: 1024 * 1024},
-  access: {mode: 'enforce', rules: undefined, groups: {}},
+  access: {mode: 'enforce', rules: undefined, groups: {}, issuers: [], certificates: []},
   pins: [],
   shutdown: {grace: 0},
   limits: LIMITS,

@@ -34,6 +34,10 @@ export interface Config {
     rules: readonly AccessRuleConfig[] | undefined;
     /** The names of those who have `group:NAME` as a name as well. */
     groups: Readonly<Record<string, readonly string[]>>;
+    /** Whose JWTs are accepted as credentials. */
+    issuers: readonly IssuerConfig[];
+    /** The client certificates that belong to users; the first one that matches decides. */
+    certificates: readonly CertificateConfig[];
   };
   /** The images that are never evicted: `registry/repository`, with an optional tag or digest, as a pattern. */
   pins: readonly string[];
@@ -181,6 +185,8 @@ export interface IssuerConfig {
   /** The path or the URL of its keys; undefined to find them by OpenID Connect Discovery. */
   jwks: string | undefined;
   algorithms: readonly (typeof JWT_ALGORITHMS)[number][];
+  /** Patterns for the values that claims must have. */
+  require: Readonly<Record<string, string>>;
   /** The claims that make names for rules; undefined for all. */
   claims: readonly string[] | undefined;
   /** How long ago a token may have been issued. */
@@ -189,6 +195,13 @@ export interface IssuerConfig {
   insecure: boolean;
   /** Additional certificate authorities, as PEM text. */
   ca: readonly string[];
+}
+
+/** A pattern for the subject of a client certificate, or for one of its alternative names, and whom it belongs to. */
+export interface CertificateConfig {
+  subject: string | undefined;
+  san: string | undefined;
+  user: string;
 }
 
 /**

@@ -1,6 +1,8 @@
 import {z} from 'zod';
 import {parseCallerGlob} from '../caller-glob.ts';
 import {parsePlaceGlob} from '../oci/image-glob.ts';
+import {certificateSettings} from './certificate-settings.ts';
+import {issuerSettings} from './issuer-settings.ts';
 import {choice, list, mapping, scalar} from './values.ts';
 
 /** A pattern for names of callers. `accessChecks` knows which kinds of names there are. */
@@ -36,4 +38,6 @@ export const accessSettings = mapping({
   groups: z
     .record(z.string(), list(callerGlob), {error: 'must be a mapping of names of groups to their members'})
     .prefault({}),
+  issuers: list(issuerSettings).prefault([]),
+  certificates: list(certificateSettings).prefault([]),
 }).prefault({});

@@ -3,8 +3,10 @@ import {formatAddress, isLocalOnly} from '../address.ts';
 import type {Config, RegistryConfig} from '../config.ts';
 import {isRecord} from '../oci/json.ts';
 import {accessFaults} from './access-checks.ts';
+import {certificateFaults} from './certificate-settings.ts';
 import {didYouMean, type PlacedFault} from './fault.ts';
 import {parseHost} from './host.ts';
+import {issuerFaults} from './issuer-settings.ts';
 import {checkListen} from './listen-settings.ts';
 import {DEFAULT_WATERMARKS, knownKeys} from './schema.ts';
 import {formatPath, type Path, subtree, type Tree, textsAt, valueAt} from './tree.ts';
@@ -44,6 +46,8 @@ export const crossChecks = (tree: Tree): PlacedFault[] => [
   ...checkWatermarks(tree),
   ...checkRegistries(tree),
   ...accessFaults(tree),
+  ...issuerFaults(tree),
+  ...certificateFaults(tree),
 ];
 
 /** Eviction begins above the high watermark and ends at the low one. */

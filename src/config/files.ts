@@ -4,7 +4,7 @@ import {keyPairFault} from '../key-pair.ts';
 import {isRecord} from '../oci/json.ts';
 import type {PlacedFault} from './fault.ts';
 import {listenersIn} from './listen-settings.ts';
-import {formatPath, type Path, subtree, type Tree, textsAt} from './tree.ts';
+import {formatPath, type Path, subtree, type Tree, textsAt, valueAt} from './tree.ts';
 
 /** Reads a text file. Rejects with the error of the file system. */
 export type ReadFile = (path: string) => Promise<string>;
@@ -15,17 +15,39 @@ export interface NamedFiles {
   faults: PlacedFault[];
 }
 
-/** The settings of a registry that name a file, and what is wrong with a file's text. */
-const KINDS: {key: readonly string[]; problem: (text: string) => string | undefined}[] = [
+/** A setting that names a file, and what is wrong with a file's text. */
+interface FileKind {
+  key: readonly string[];
+  problem: (text: string) => string | undefined;
+  mayBeUrl?: boolean;
+}
+
+const AUTHORITY: FileKind = {
+  key: ['ca'],
+  problem: (text) => (isCertificate(text) ? undefined : 'is not a PEM certificate'),
+};
+const OF_UPSTREAM: FileKind[] = [
   {
     key: ['credentials', 'passwordFile'],
     problem: (text) => (withoutNewline(text) === '' ? 'is empty' : undefined),
   },
   {key: ['credentials', 'dockerConfig'], problem: (text) => (isJson(text) ? undefined : 'is not JSON')},
-  {key: ['ca'], problem: (text) => (isCertificate(text) ? undefined : 'is not a PEM certificate')},
+  AUTHORITY,
+];
+/** The keys of an issuer are read again while the server runs. */
+const OF_ISSUER: FileKind[] = [
+  AUTHORITY,
+  {
+    key: ['jwks'],
+    problem: (text) => (isKeySet(text) ? undefined : 'is not a JSON Web Key Set'),
+    mayBeUrl: true,
+  },
 ];
 
-/** Reads every file that the registries name: passwords, Docker configurations, certificate authorities. */
+/**
+ * Reads every file that the registries and the issuers of tokens name: passwords, Docker configurations, certificate
+ * authorities, keys.
+ */
 export async function readNamedFiles(tree: Tree, readFile: ReadFile): Promise<NamedFiles> {
   const contents = new Map<string, string>();
   const faults: PlacedFault[] = [];
@@ -42,13 +64,13 @@ export async function readNamedFiles(tree: Tree, readFile: ReadFile): Promise<Na
 
 function namedFiles(tree: Tree) {
   const registries = isRecord(tree['registries']) ? Object.keys(tree['registries']) : [];
-  return registries.flatMap((name) =>
-    KINDS.flatMap(({key, problem}) => {
-      const at: Path = ['registries', name, 'upstream', ...key];
-      // An empty path, or one with "~", is reported by the schema.
-      return textsAt(tree, at).flatMap((found) => (/^(~|$)/.test(found.text) ? [] : [{...found, problem}]));
-    }),
-  );
+  const issuers = valueAt(tree, ['access', 'issuers']);
+  return [
+    ...registries.flatMap((name) => filesAt(tree, ['registries', name, 'upstream'], OF_UPSTREAM)),
+    ...Array.from(Array.isArray(issuers) ? issuers.keys() : []).flatMap((index) =>
+      filesAt(tree, ['access', 'issuers', index], OF_ISSUER),
+    ),
+  ];
 }
 
 /** What is wrong with the key pairs of listeners. Settings without a path are reported by the schema. */
@@ -84,6 +106,14 @@ async function keyPairFaultsAt(tls: Tree, at: Path, readFile: ReadFile): Promise
   return faults;
 }
 
+const filesAt = (tree: Tree, at: Path, kinds: readonly FileKind[]) =>
+  kinds.flatMap(({key, problem, mayBeUrl}) =>
+    textsAt(tree, [...at, ...key])
+      // An empty path, or one with "~", is reported by the schema.
+      .filter(({text}) => !/^(?:~|$)/.test(text) && !(mayBeUrl && /^https?:/i.test(text)))
+      .map((found) => ({...found, problem})),
+  );
+
 /** An error of the file system as the end of "a file that …". */
 export function describeReadError(error: unknown): string {
   const code = errorCode(error) ?? 'unknown';
@@ -103,6 +133,8 @@ function isJson(text: string): boolean {
     return false;
   }
 }
+
+const isKeySet = (text: string): boolean => isJson(text) && Array.isArray(JSON.parse(text).keys);
 
 function isCertificate(text: string): boolean {
   try {

@@ -1,6 +1,6 @@
 import {readFile as readFileOfDisk} from 'node:fs/promises';
 import {dirname, join} from 'node:path';
-import type {Config, CredentialsConfig, RegistryConfig, UpstreamConfig} from '../config.ts';
+import type {Config, CredentialsConfig, IssuerConfig, RegistryConfig, UpstreamConfig} from '../config.ts';
 import {errorCode} from '../error-code.ts';
 import {crossChecks, shapeFaults} from './checks.ts';
 import {parseSettings} from './document.ts';
@@ -110,7 +110,12 @@ function assemble(settings: Settings, contents: ReadonlyMap<string, string>): Co
     ...rest,
     listen: assembleListen(listen),
     cache: {...cache, maxSize: cache.maxSize === 'off' ? undefined : cache.maxSize},
-    access: {...access, rules: access.rules},
+    access: {
+      ...access,
+      rules: access.rules,
+      issuers: access.issuers.map((issuer) => assembleIssuer(issuer, contents)),
+      certificates: access.certificates.map(({subject, san, user}) => ({subject, san, user})),
+    },
     storage: assembleStorage(storage),
     registries: Object.entries(registries).map(
       ([name, {upstream, push, tags, referrers, ...registry}]): RegistryConfig => ({
@@ -138,6 +143,14 @@ function assembleStorage({path, blobs, metadata}: Settings['storage']): Config['
   };
 }
 
+const assembleIssuer = (
+  {jwks, claims, maxAge, ca, ...issuer}: Settings['access']['issuers'][number],
+  contents: ReadonlyMap<string, string>,
+): IssuerConfig => ({...issuer, jwks, claims, maxAge, ca: textsOf(ca, contents)});
+
+const textsOf = (paths: readonly string[], contents: ReadonlyMap<string, string>): string[] =>
+  paths.map((path) => contents.get(path) ?? '');
+
 type UpstreamSettings = NonNullable<Settings['registries'][string]['upstream']>;
 type CredentialSettings = NonNullable<UpstreamSettings['credentials']>;
 
@@ -147,7 +160,7 @@ const assembleUpstream = (
 ): UpstreamConfig => ({
   ...upstream,
   credentials: upstream.credentials && assembleCredentials(upstream.credentials, contents),
-  ca: upstream.ca.map((path) => contents.get(path) ?? ''),
+  ca: textsOf(upstream.ca, contents),
 });
 
 /** The checks ensure that the settings are one of the allowed combinations. */

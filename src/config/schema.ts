@@ -215,7 +215,13 @@ export function settingPaths(schema: unknown = settingsSchema, path: readonly st
 }
 
 /** What only the file can have. */
-const FILE_ONLY = [['registries'], ['access', 'rules'], ['access', 'groups']];
+const FILE_ONLY = [
+  ['registries'],
+  ['access', 'rules'],
+  ['access', 'groups'],
+  ['access', 'issuers'],
+  ['access', 'certificates'],
+];
 
 /** The paths of the settings that have an environment variable. */
 export const scalarPaths = (): string[][] =>

@@ -1,5 +1,6 @@
 import {stringify} from 'yaml';
 import type {Config, CredentialsConfig, RegistryConfig, UpstreamConfig, VolumeSize} from '../config.ts';
+import {describeIssuer} from './issuer-settings.ts';
 import {describeListen} from './listen-settings.ts';
 import {describeTags} from './tags.ts';
 import type {Tree} from './tree.ts';
@@ -9,6 +10,7 @@ import {formatDuration, formatPercentage, formatSize} from './units.ts';
 export function describeConfig({
   listen,
   cache,
+  access,
   shutdown,
   uploads,
   garbage,
@@ -20,6 +22,7 @@ export function describeConfig({
     listen: describeListen(listen),
     ...rest,
     cache: describeCache(cache),
+    access: {...access, issuers: access.issuers.map(describeIssuer)},
     shutdown: inDurations(shutdown),
     uploads: inDurations(uploads),
     garbage: inDurations(garbage),

@@ -1,3 +1,4 @@
+import {parseCallerGlob} from '../caller-glob.ts';
 import {isRecord} from '../oci/json.ts';
 
 /** A token with more is refused: a rule could not rely on the names that are left out. */
@@ -26,7 +27,7 @@ export function namesOf(
   claims: Readonly<Record<string, unknown>>,
   wanted: readonly string[] | undefined,
 ): [string, ...string[]] {
-  const all = {...claims, ...kubernetesClaims(claims[KUBERNETES])};
+  const all = flattened(claims);
   const keys = Object.keys(all).filter((key) => (wanted ? wanted.includes(key) : !TECHNICAL.has(key)));
   const names = keys.flatMap((key) =>
     valuesOf(all[key]).map((value) => `${issuer}:${key}=${printed(key, value)}`),
@@ -40,6 +41,32 @@ export function namesOf(
     );
   return [own, ...others];
 }
+
+/**
+ * What a token lacks.
+ * @param required a pattern for each claim that must have a value; of a list, one item is enough
+ * @throws ClaimFault
+ */
+export function demandClaims(
+  claims: Readonly<Record<string, unknown>>,
+  required: Readonly<Record<string, string>>,
+): void {
+  const all = flattened(claims);
+  for (const [key, pattern] of Object.entries(required)) {
+    const glob = parseCallerGlob(pattern);
+    if (
+      !valuesOf(Object.hasOwn(all, key) ? all[key] : undefined).some((value) =>
+        glob?.matches(printed(key, value)),
+      )
+    )
+      throw new ClaimFault(`does not have the claim ${JSON.stringify(key)} that is required here`);
+  }
+}
+
+const flattened = (claims: Readonly<Record<string, unknown>>): Record<string, unknown> => ({
+  ...claims,
+  ...kubernetesClaims(claims[KUBERNETES]),
+});
 
 function kubernetesClaims(claim: unknown): Record<string, unknown> {
   if (!isRecord(claim)) return {};

@@ -4,7 +4,7 @@ import type {IssuerConfig} from '../config.ts';
 import type {Events} from '../events.ts';
 import {OciError} from '../oci/errors.ts';
 import {type Identity, type LoginMethod, LoginRefused} from './authenticator.ts';
-import {ClaimFault, namesOf} from './claims.ts';
+import {ClaimFault, demandClaims, namesOf} from './claims.ts';
 import {createFetchJson} from './fetch-json.ts';
 import {createIssuerKeys, type IssuerKeys} from './jwks.ts';
 
@@ -74,7 +74,7 @@ function issuerOf(token: string): string | undefined {
 /** @throws ClaimFault; errors of jose; OciError UNAVAILABLE when the keys of the issuer cannot be read */
 async function verify(
   token: string,
-  {name, issuer, audience, algorithms, claims, maxAge}: IssuerConfig,
+  {name, issuer, audience, algorithms, require, claims, maxAge}: IssuerConfig,
   keys: IssuerKeys,
   clock: Clock,
 ): Promise<Identity> {
@@ -92,6 +92,7 @@ async function verify(
   if (typeof sub !== 'string' || sub === '') throw new ClaimFault('has a claim "sub" that is not a text');
   // jose looks at it only when the age is limited.
   if (iat > now / 1000 + LEEWAY_S) throw new ClaimFault('was issued in the future: compare the clocks');
+  demandClaims(payload, require);
   return {names: namesOf(name, payload, claims), until: (exp + LEEWAY_S) * 1000};
 }
 

@@ -71,7 +71,7 @@ test('every scalar setting outside the registries has a variable', async (t) => 
         {match: 'ghcr.io/**', newest: 1},
       ],
     },
-    access: {mode: 'audit', rules: undefined, groups: {}},
+    access: {mode: 'audit', rules: undefined, groups: {}, issuers: [], certificates: []},
     pins: ['docker.io/library/{alpine,busybox}:3.*', 'ghcr.io/team/**'],
     shutdown: {grace: 5000},
     limits: {

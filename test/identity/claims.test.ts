@@ -1,5 +1,5 @@
 import test from 'ava';
-import {ClaimFault, namesOf} from '../../src/identity/claims.ts';
+import {ClaimFault, demandClaims, namesOf} from '../../src/identity/claims.ts';
 
 test('texts, numbers, true, false and the items of lists make names, the subject first', (t) => {
   const claims = {
@@ -79,3 +79,31 @@ for (const [what, claims] of [
   test(`a token with ${what} is refused`, (t) => {
     t.throws(() => namesOf('idp', {sub: 'a', ...claims}, undefined), {instanceOf: ClaimFault});
   });
+
+test('required claims must have a value that matches, of a list one item', (t) => {
+  const claims = {
+    sub: 'a',
+    repository_owner: 'org',
+    groups: ['dev', 'ops'],
+    run: 1,
+    'kubernetes.io': {namespace: 'team-a'},
+  };
+  for (const required of [
+    {},
+    {repository_owner: 'org'},
+    {groups: 'o*', run: '1'},
+    {namespace: 'team-*', sub: '?'},
+  ] as Record<string, string>[])
+    t.notThrows(() => demandClaims(claims, required), JSON.stringify(required));
+  for (const required of [
+    {repository_owner: 'organization'},
+    {repository_owner: 'org', groups: 'admin'},
+    {missing: '**'},
+    {toString: '**'},
+    {namespace: 'team-b'},
+  ] as Record<string, string>[])
+    t.throws(() => demandClaims(claims, required), {
+      instanceOf: ClaimFault,
+      message: /does not have the claim/,
+    });
+});

@@ -130,6 +130,15 @@ test('a list of audiences is enough if it has one that is configured', async (t)
   t.truthy(await check(await signToken(key, issuer.url, {aud: ['other', 'registry.example']})));
 });
 
+test('a token without a claim that is required is refused', async (t) => {
+  const {issuer, check} = await withIssuer(t, {require: {repository_owner: 'org'}});
+  t.truthy(await check(await signToken(key, issuer.url, {repository_owner: 'org'})));
+  await t.throwsAsync(
+    check(await signToken(key, issuer.url, {repository_owner: 'stranger'})),
+    refused(/does not have the claim "repository_owner" that is required here/),
+  );
+});
+
 test('a token that was issued longer ago than maxAge is refused', async (t) => {
   const {issuer, check} = await withIssuer(t, {maxAge: 5 * MINUTE_MS});
   const issued = (seconds: number) => signToken(key, issuer.url, {iat: NOW / 1000 - seconds});

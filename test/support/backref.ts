@@ -201,7 +201,7 @@ export function configOf(
       metadata: {driver: 'sqlite', path: join(folder, 'meta.db')},
     },
     cache: {...UNBOUNDED, ...cache},
-    access: {mode: 'enforce', rules: undefined, groups: {}, ...access},
+    access: {mode: 'enforce', rules: undefined, groups: {}, issuers: [], certificates: [], ...access},
     pins: [],
     shutdown: {grace: 2000},
     limits: LIMITS,

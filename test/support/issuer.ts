@@ -79,6 +79,7 @@ export const issuerConfig = (issuer: string, changes: Partial<IssuerConfig> = {}
   audience: ['backref'],
   jwks: undefined,
   algorithms: ['RS256', 'ES256'],
+  require: {},
   claims: undefined,
   maxAge: undefined,
   insecure: false,
