@@ -1,3 +1,4 @@
+import {isDeepStrictEqual} from 'node:util';
 import {type CryptoKey, decodeJwt, errors, type JWTVerifyGetKey, jwtVerify} from 'jose';
 import type {Clock} from '../clock.ts';
 import type {IssuerConfig} from '../config.ts';
@@ -18,6 +19,8 @@ const JWT = /^[\w-]+\.[\w-]+\.[\w-]*$/;
 export interface Issuers extends LoginMethod {
   /** Reads the keys again of those issuers whose tokens were seen. Never rejects. */
   refresh(): Promise<void>;
+  /** Takes up other settings. The keys of issuers that stay as they are stay known. */
+  replace(configs: readonly IssuerConfig[]): void;
 }
 
 export interface IssuersParts {
@@ -28,13 +31,8 @@ export interface IssuersParts {
 }
 
 /** @param configs each with another `issuer` */
-export function createIssuers(configs: readonly IssuerConfig[], {env, clock, events}: IssuersParts): Issuers {
-  const issuers = new Map(
-    configs.map((config) => {
-      const fetchJson = createFetchJson({ca: config.ca, env, clock});
-      return [config.issuer, {config, keys: createIssuerKeys(config, {fetchJson, clock, events})}];
-    }),
-  );
+export function createIssuers(configs: readonly IssuerConfig[], parts: IssuersParts): Issuers {
+  let issuers = known(configs, new Map(), parts);
   return {
     name: 'issuer',
     isOpen: () => issuers.size > 0,
@@ -43,22 +41,40 @@ export function createIssuers(configs: readonly IssuerConfig[], {env, clock, eve
       const issuer = issuers.get(issuerOf(secret) ?? '');
       if (!issuer) return undefined;
       try {
-        return await verify(secret, issuer.config, issuer.keys, clock);
+        return await verify(secret, issuer.config, issuer.keys, parts.clock);
       } catch (error) {
         if (error instanceof OciError) throw error;
-        throw new LoginRefused(
-          `the token of the issuer "${issuer.config.name}" ${problemOf(error, issuer.config)}`,
-          {
-            isToken: scheme === 'bearer',
-          },
-        );
+        const problem = problemOf(error, issuer.config);
+        throw new LoginRefused(`the token of the issuer "${issuer.config.name}" ${problem}`, {
+          isToken: scheme === 'bearer',
+        });
       }
     },
     async refresh() {
       await Promise.all([...issuers.values()].map(({keys}) => keys.refresh()));
     },
+    replace(next) {
+      issuers = known(next, issuers, parts);
+    },
   };
 }
+
+/** By their `iss`. */
+type KnownIssuers = ReadonlyMap<string, {config: IssuerConfig; keys: IssuerKeys}>;
+
+const known = (
+  configs: readonly IssuerConfig[],
+  before: KnownIssuers,
+  {env, clock, events}: IssuersParts,
+): KnownIssuers =>
+  new Map(
+    configs.map((config) => {
+      const same = before.get(config.issuer);
+      if (same && isDeepStrictEqual(same.config, config)) return [config.issuer, same];
+      const fetchJson = createFetchJson({ca: config.ca, env, clock});
+      return [config.issuer, {config, keys: createIssuerKeys(config, {fetchJson, clock, events})}];
+    }),
+  );
 
 /** What a token claims to be issued by; undefined for what is not a JWT. */
 function issuerOf(token: string): string | undefined {

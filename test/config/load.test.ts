@@ -62,7 +62,7 @@ test('without a file every setting has its default', async (t) => {
       lowWatermark: 90,
       keep: [],
     },
-    access: {mode: 'enforce', rules: undefined, groups: {}},
+    access: {mode: 'enforce', rules: undefined, groups: {}, issuers: [], certificates: []},
     pins: [],
     shutdown: {grace: 30_000},
     limits: {

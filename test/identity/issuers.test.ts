@@ -362,6 +362,22 @@ for (const [what, document, reason] of BAD_DISCOVERIES)
     t.deepEqual(issuer.asked, ['/.well-known/openid-configuration']);
   });
 
+test('another configuration keeps the keys of the issuers that stay as they are', async (t) => {
+  const {issuer, issuers, check} = await withIssuer(t);
+  const token = await signToken(key, issuer.url);
+  t.truthy(await check(token));
+  issuer.asked.length = 0;
+  issuers.replace([issuerConfig('urn:new', {name: 'new', jwks: '/keys'}), issuerConfig(issuer.url)]);
+  t.truthy(await check(token));
+  t.deepEqual(issuer.asked, []);
+  issuers.replace([issuerConfig(issuer.url, {name: 'renamed'})]);
+  t.is((await check(token))?.names[0], 'renamed:sub=repo:org/app');
+  t.is(issuer.asked.length, 2);
+  issuers.replace([]);
+  t.false(issuers.isOpen());
+  t.is(await check(token), undefined);
+});
+
 test('nothing is asked of an issuer before its first token', async (t) => {
   const {issuer, issuers} = await withIssuer(t);
   await issuers.refresh();
