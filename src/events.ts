@@ -1,4 +1,5 @@
 import {EventEmitter} from 'node:events';
+import type {Action} from './caller.ts';
 import type {Digest} from './oci/digest.ts';
 import type {RepositoryName} from './oci/name.ts';
 import type {FailureKind} from './upstream/port.ts';
@@ -25,7 +26,15 @@ export interface EventMap {
       /** The client's address, or the one that a trusted proxy names. */
       client: string | undefined;
       userAgent: string | undefined;
+      /** The caller's own name: `anonymous`, `user:alice`. */
+      caller: string;
+      /** What the caller wanted to do there; undefined where a request needs no permission. */
+      action: Action | undefined;
       registry: string | undefined;
+      /** Inside the registry. */
+      repository: RepositoryName | undefined;
+      /** Of the content that was answered with, or that was pushed. */
+      digest: Digest | undefined;
       /** The `Cache-Status` of the response. */
       cache: string | undefined;
     },

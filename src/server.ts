@@ -67,9 +67,10 @@ const FIND_STORE = 'find the blob store';
 /** How often the size of the cache is measured. What a pull or a push brings is looked at when it comes. */
 const EVICTION_INTERVAL_MS = 60_000;
 const EVICT = 'keep the cache to its limit';
-/** How often uses of manifests are written. */
+/** How often uses of manifests, and who pulled what, are written. */
 const USES_INTERVAL_MS = 60_000;
 const COUNT_USES = 'count uses';
+const RECORD_PULLS = 'record pulls';
 
 /** A server whose storage is open. */
 interface OpenServer {
@@ -254,6 +255,7 @@ class Server implements BackrefServer {
     background.once(EVICT, evict);
     background.every(EVICTION_INTERVAL_MS, EVICT, evict);
     background.every(USES_INTERVAL_MS, COUNT_USES, () => wired.content.uses.flush());
+    background.every(USES_INTERVAL_MS, RECORD_PULLS, () => maintenance.pulls.flush());
     const checkPinned = (signal: AbortSignal) => maintenance.ready.checkPinned(signal);
     background.once(CHECK_PINNED, checkPinned);
     background.every(PINNED_INTERVAL_MS, CHECK_PINNED, checkPinned);
@@ -276,6 +278,7 @@ class Server implements BackrefServer {
     await content.fills.close();
     await referrers.lists.close();
     await content.uses.flush().catch((error) => this.#failed(COUNT_USES, error));
+    await maintenance.pulls.flush().catch((error) => this.#failed(RECORD_PULLS, error));
     await storage.close();
     lock.release();
   }

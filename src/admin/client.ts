@@ -34,6 +34,7 @@ export async function connectCommands(folder: string): Promise<Commands | undefi
     pin: ({images}) => run(path, '/pin', {images}, SHORT),
     unpin: ({images}) => run(path, '/unpin', {images}, SHORT),
     pins: (task) => run(path, '/pins', {}, task),
+    who: ({digest}) => run(path, '/who', {digest}, SHORT),
     backup: ({folder, ...task}) => run(path, '/backup', {folder}, task),
     restore: ({folder, ...task}) => run(path, '/restore', {folder}, task),
     ingest: ({repository: {registry, name}, bytes, ...request}) =>

@@ -1,3 +1,4 @@
+import type {Digest} from '../oci/digest.ts';
 import type {Backup, BackupOptions, BackupResult} from '../registry/maintenance/backup.ts';
 import type {DiskUsage, UsageOptions, UsageReport} from '../registry/maintenance/disk-usage.ts';
 import type {Garbage, GarbageOptions, GarbageResult} from '../registry/maintenance/garbage.ts';
@@ -10,6 +11,7 @@ import type {Restore, RestoreOptions, RestoreResult} from '../registry/maintenan
 import type {Verify, VerifyOptions, VerifyResult} from '../registry/maintenance/verify.ts';
 import type {Warm, WarmOptions, WarmResult} from '../registry/maintenance/warm.ts';
 import {routeOf} from '../registry/namespace.ts';
+import type {Pulls, WhoResult} from '../registry/pulls.ts';
 import type {IndexOptions, IndexRepository, IndexResult} from '../registry/referrers/index-repository.ts';
 import type {Reindex, ReindexOptions, ReindexResult} from '../registry/referrers/rebuild.ts';
 import type {Registries} from '../registry/registries.ts';
@@ -52,6 +54,8 @@ export interface Commands {
   unpin(options: PinOptions): Promise<UnpinResult>;
   /** What is pinned. @throws as `Pins.list` */
   pins(task: InventoryTask): Promise<PinList>;
+  /** Who pulled a manifest or a blob. */
+  who(options: {digest: Digest}): Promise<WhoResult>;
   /** Copies what was pushed here into a folder. @throws Error that says what is wrong; the signal's reason */
   backup(options: BackupOptions): Promise<BackupResult>;
   /** Brings a backup's content into this store. @throws Error that says what is wrong; the signal's reason */
@@ -70,6 +74,7 @@ export interface CommandsParts {
   usage: DiskUsage;
   removal: ImageRemoval;
   pins: Pins;
+  pulls: Pulls;
   backup: Backup;
   restore: Restore;
   ingest: Ingest;
@@ -88,6 +93,7 @@ export const createCommands = ({
   usage,
   removal,
   pins,
+  pulls,
   backup,
   restore,
   ingest,
@@ -107,6 +113,7 @@ export const createCommands = ({
   pin: (options) => pins.add(options),
   unpin: (options) => pins.remove(options),
   pins: (task) => pins.list(task),
+  who: ({digest}) => pulls.of(digest),
   backup: (options) => backup.run(options),
   restore: (options) => restore.run(options),
   ingest: (request) => ingest.run(request),

@@ -106,6 +106,7 @@ const handlersOf = (commands: Commands): ReadonlyMap<string | undefined, Command
     ['/pin', (options) => commands.pin(parseImages(options))],
     ['/unpin', (options) => commands.unpin(parseImages(options))],
     ['/pins', (_options, task) => commands.pins(task)],
+    ['/who', ({digest}) => commands.who({digest: parseDigest(String(digest))})],
     ['/backup', (options, task) => commands.backup({...parseFolder(options), ...task})],
     ['/restore', (options, task) => commands.restore({...parseFolder(options), ...task})],
     ['/ingest', (options) => commands.ingest(parseIngest(options))],

@@ -252,6 +252,16 @@ function addCacheCommands(program: Command, io: CommandIo, run: RunCommand): voi
     .option(...CONFIG)
     .option(...JSON_STEPS)
     .action((images, options) => run(async () => (await import('./pins.ts')).unpin(images, options, io)));
+
+  program
+    .command('who')
+    .description(
+      'list who pulled a manifest or a blob, by its digest; exits with 1 if nobody did; works with or without a running server',
+    )
+    .argument('<digest>', 'sha256:…')
+    .option(...CONFIG)
+    .option(...JSON_STEPS)
+    .action((digest, options) => run(async () => (await import('./who.ts')).who(digest, options, io)));
 }
 
 function addConfigCommands(program: Command, io: CommandIo, run: RunCommand): void {

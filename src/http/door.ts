@@ -54,7 +54,7 @@ export async function answerAt(
   endpoint: Endpoint,
   request: Request,
   visitor: Caller,
-  exchange: Pick<Exchange, 'admit' | 'kind' | 'registry' | 'namespace'>,
+  exchange: Pick<Exchange, 'admit' | 'kind' | 'caller' | 'action'> & Routed,
   door: DoorParts,
 ): Promise<Answer> {
   exchange.kind = endpoint.kind;
@@ -75,6 +75,7 @@ export async function answerAt(
     }
     case 'registry': {
       const {action, handler} = operationFor(endpoint.methods, request, () => false);
+      exchange.action = action;
       const asking = {request, wanted: CATALOG, exchange, door};
       const caller = await identified(asking, visitor);
       const registry = registryAsked(request, exchange);
@@ -84,6 +85,7 @@ export async function answerAt(
     case 'repository': {
       const {methods} = endpoint;
       const {action, handler} = operationFor(methods, request, () => takesPushes(request, exchange));
+      exchange.action = action;
       const asking = {request, wanted: scopeFor(request.params['name'] ?? '', action), exchange, door};
       const caller = await identified(asking, visitor);
       const route = routed(request, exchange);
@@ -100,7 +102,7 @@ interface Asking {
   readonly request: Request;
   /** What a bearer token has to be for. */
   readonly wanted: Scope | undefined;
-  readonly exchange: Pick<Exchange, 'admit'>;
+  readonly exchange: Pick<Exchange, 'admit' | 'caller'>;
   readonly door: DoorParts;
 }
 
@@ -128,6 +130,7 @@ async function identified(asking: Asking, visitor: Caller): Promise<Caller> {
     const presented = {authorization: headers.authorization, address: origin.client};
     const {names, bound, scopes} = await door.authenticator.identify(presented);
     const caller = {...visitor, names, bound, scopes};
+    exchange.caller = names[0];
     exchange.admit(caller);
     if (!wanted || covers(scopes, wanted)) return caller;
     throw challenged(asking, `the token is not for ${formatScope(wanted)}`, 'insufficient_scope');
@@ -180,7 +183,7 @@ function operationFor<T>(
 const readsOf = ({GET: get}: Operations): readonly string[] =>
   get && get.action !== 'push' ? ['GET', 'HEAD'] : [];
 
-type Routed = Pick<Exchange, 'registry' | 'namespace'>;
+type Routed = Pick<Exchange, 'registry' | 'repository' | 'namespace'>;
 
 /** The repository that a request names. */
 function routed(request: Request, exchange: Routed): Route {
@@ -189,6 +192,7 @@ function routed(request: Request, exchange: Routed): Route {
   const route = routeOf(request.registries, {name: request.params['name'] ?? '', ns, host});
   exchange.namespace = ns;
   exchange.registry = route.registry.name;
+  exchange.repository = route.repository.name;
   return route;
 }
 

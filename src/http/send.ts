@@ -1,12 +1,13 @@
 import {randomUUID} from 'node:crypto';
 import {type IncomingMessage, type ServerResponse, STATUS_CODES} from 'node:http';
-import type {Socket} from 'node:net';
 import type {Duplex} from 'node:stream';
-import type {Caller} from '../caller.ts';
+import type {Action, Caller} from '../caller.ts';
 import {type Clock, NOT_NEEDED} from '../clock.ts';
 import {errorCode} from '../error-code.ts';
 import type {Events, RequestKind, RequestOutcome} from '../events.ts';
+import {type Digest, isDigest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
+import type {RepositoryName} from '../oci/name.ts';
 import {failureReason, storageError} from '../registry/failure.ts';
 import {type CacheReport, outcomeOf} from '../registry/freshness.ts';
 import {type Answer, cacheStatus} from './answer.ts';
@@ -16,6 +17,7 @@ import {errorAnswer} from './errors.ts';
 import {type Origin, originOf} from './forwarded.ts';
 import {holderOf, type Limits} from './limits.ts';
 import {closeLingering, mustEndConnection} from './lingering-close.ts';
+import {createSentBytes} from './sent-bytes.ts';
 
 /** A request and its response, from start to end. */
 export interface Exchange {
@@ -35,8 +37,13 @@ export interface Exchange {
    */
   admit(caller: Caller): void;
   kind: RequestKind;
+  /** The caller's own name. */
+  caller: string;
+  /** What the caller was authorized for. */
+  action: Action | undefined;
   /** The registry that the request was routed to. */
   registry: string | undefined;
+  repository: RepositoryName | undefined;
   /** For `OCI-Namespace`: the `ns` that chose that registry (dist-spec, Registry Proxying). */
   namespace: string | undefined;
   report: CacheReport | undefined;
@@ -128,7 +135,10 @@ class HttpSender implements Sender {
       closed: () => untilClosed(response),
       admit: (caller) => slot.take(exchange.kind, holderOf(caller, client)),
       kind: 'other',
+      caller: 'anonymous',
+      action: undefined,
       registry: undefined,
+      repository: undefined,
       namespace: undefined,
       report: undefined,
       reason: undefined,
@@ -137,7 +147,7 @@ class HttpSender implements Sender {
     this.#events.emit('request.start', {id: exchange.id, method, url});
     response.once('close', () => {
       slot.free();
-      const {id, kind, registry, body, report, reason} = exchange;
+      const {id, kind, caller, action, registry, repository, body, report, reason} = exchange;
       this.#events.emit('request.end', {
         id,
         method,
@@ -151,7 +161,11 @@ class HttpSender implements Sender {
         bytes: this.#sentBytes(socket),
         client,
         userAgent,
+        caller,
+        action,
         registry,
+        repository,
+        digest: digestIn(response),
         cache: report && cacheStatus(report),
       });
     });
@@ -209,6 +223,12 @@ class HttpSender implements Sender {
   }
 }
 
+/** The digest that an answer names. */
+function digestIn(response: ServerResponse): Digest | undefined {
+  const named = response.getHeader('Docker-Content-Digest');
+  return typeof named === 'string' && isDigest(named) ? named : undefined;
+}
+
 function untilClosed(response: ServerResponse): AbortSignal {
   const closed = new AbortController();
   response.once('close', () => closed.abort(NOT_NEEDED));
@@ -257,21 +277,6 @@ function outcomeIn({response, reason, report}: Exchange): RequestOutcome {
 /** A client that went away is not a defect. */
 const isDeparture = (error: unknown): boolean =>
   ['ECONNRESET', 'EPIPE', 'ERR_STREAM_PREMATURE_CLOSE'].includes(errorCode(error) ?? '');
-
-/**
- * Counts the bytes that were really sent: an interrupted body counts up to where it ended, and headers count too.
- * @returns a function that returns the bytes that a socket has sent since the previous call for it
- */
-function createSentBytes(): (socket: Socket) => number {
-  const counted = new WeakMap<Socket, number>();
-  return (socket) => {
-    // Bytes that are still queued in this process, also those for a client that has left, were not sent.
-    const sent = Math.max(0, socket.bytesWritten - socket.writableLength);
-    const before = counted.get(socket) ?? 0;
-    counted.set(socket, Math.max(before, sent));
-    return Math.max(0, sent - before);
-  };
-}
 
 /** How long a connection that was answered with an error may take to close. */
 const MAX_CLOSING_MS = 5000;

@@ -1,6 +1,7 @@
 import type {BlobChange, BlobPrecondition, BlobReads} from './metadata/blobs.ts';
 import type {JournalChange, JournalReads, LeaseChange, LeasePrecondition} from './metadata/journal.ts';
 import type {ManifestChange, ManifestPrecondition, ManifestReads} from './metadata/manifests.ts';
+import type {PullChange, PullReads} from './metadata/pulls.ts';
 import type {ReferrerChange, ReferrerPrecondition, ReferrerReads} from './metadata/referrers.ts';
 import type {RepositoryReads} from './metadata/repositories.ts';
 import type {CacheAgeChange, PinChange, RootReads} from './metadata/roots.ts';
@@ -22,6 +23,7 @@ export type {
   ManifestRecord,
   ReferenceRecord,
 } from './metadata/manifests.ts';
+export type {PullReads, PullRecord} from './metadata/pulls.ts';
 export type {
   ListSource,
   ReferrerCursor,
@@ -63,6 +65,7 @@ export type Change =
   | JournalChange
   | LeaseChange
   | PinChange
+  | PullChange
   | CacheAgeChange;
 
 /** What must hold inside the commit for any of its changes to be made. */
@@ -98,6 +101,7 @@ export interface MetadataReads
     BlobReads,
     UploadReads,
     JournalReads,
+    PullReads,
     RootReads {}
 
 /** The metadata as they were when the snapshot was taken: its reads see no later commit. */

@@ -68,6 +68,7 @@ const commandsOf = (changes: Partial<Commands> = {}): Commands => ({
   },
   index: async () => WALK,
   collect: async () => NOTHING,
+  who: async ({digest}) => ({digest, pulls: []}),
   verify: async () => SOUND,
   ready: async () => READY,
   warm: async () => WARM,

@@ -334,14 +334,24 @@ test('a request is answered without Koa: the door routes it, authorizes it and c
   const admitted: string[] = [];
   const exchange: Parameters<typeof answerAt>[3] = {
     kind: 'other',
+    caller: 'nobody',
+    action: undefined,
     registry: undefined,
+    repository: undefined,
     namespace: undefined,
     admit: ({key}) => void admitted.push(`${key} for ${exchange.kind}`),
   };
   const asked = requestOf({path: 'app/tags/list', query: {ns: 'ghcr.io'}});
   const answer = await answerAt(endpoint, asked, ANONYMOUS, exchange, {...OPEN_DOOR, access});
   t.is(answer.status, 200);
-  t.like(exchange, {kind: 'tags', registry: 'ghcr.io', namespace: 'ghcr.io'});
+  t.like(exchange, {
+    kind: 'tags',
+    caller: 'anonymous',
+    action: 'pull',
+    registry: 'ghcr.io',
+    repository: 'app',
+    namespace: 'ghcr.io',
+  });
   t.deepEqual(actions, ['pull']);
   t.deepEqual(admitted, ['anonymous for tags']);
 });

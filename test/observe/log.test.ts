@@ -4,6 +4,7 @@ import type {Config} from '../../src/config.ts';
 import {createEvents, type EventMap} from '../../src/events.ts';
 import {createLog, logEvents} from '../../src/observe/log.ts';
 import {digestOf} from '../../src/oci/digest.ts';
+import {parseName} from '../../src/oci/name.ts';
 
 const DIGEST = digestOf(Buffer.from('hello'));
 const TIME = '2026-01-02T03:04:05.678Z';
@@ -31,7 +32,11 @@ const REQUEST: EventMap['request.end'][0] = {
   bytes: 512,
   client: '10.0.0.7',
   userAgent: 'containerd/v1.7.2',
+  caller: 'user:alice',
+  action: 'pull',
   registry: 'docker.io',
+  repository: parseName('library/alpine'),
+  digest: DIGEST,
   cache: 'backref;hit',
 };
 

@@ -6,6 +6,7 @@ import type {
   Change,
   Metadata,
   Precondition,
+  PullRecord,
   ReferenceRecord,
   RepositoryKey,
 } from '../../src/storage/metadata.ts';
@@ -601,6 +602,39 @@ export function metadataContract(
     await closing;
     const reopened = await reopen(t, place, metadata);
     t.is((await reopened.tag(APP, 'tag-9' as Tag))?.digest, put.digest);
+  });
+
+  test('metadata: pulls of one caller add up, those of others stay apart, and the oldest are forgotten', async (t) => {
+    const {metadata} = await setUp(t);
+    const digest = digestOf(Buffer.from('pulled'));
+    const pull = {
+      digest,
+      caller: 'user:a',
+      repository: APP,
+      address: '10.0.0.1',
+      first: 1,
+      last: 1,
+      pulls: 1,
+    };
+    const put = (record: PullRecord) => metadata.commit([{type: 'pull.put', pull: record}]);
+    await put(pull);
+    await put({...pull, address: undefined, first: 5, last: 6, pulls: 2});
+    await put({...pull, caller: 'user:b', first: 3, last: 3});
+    await put({...pull, repository: OTHER, first: 9, last: 9});
+    const kept = [
+      {...pull, repository: OTHER, first: 9, last: 9},
+      {...pull, address: undefined, last: 6, pulls: 3},
+    ];
+    t.deepEqual(await metadata.pullsOf(digest, 10), [
+      ...kept,
+      {...pull, caller: 'user:b', first: 3, last: 3},
+    ]);
+    t.deepEqual(await metadata.pullsOf(digestOf(Buffer.from('other')), 10), []);
+    await metadata.commit([{type: 'pull.bound', keep: 3}]);
+    t.is((await metadata.pullsOf(digest, 10)).length, 3);
+    await metadata.commit([{type: 'pull.bound', keep: 2}]);
+    t.deepEqual(await metadata.pullsOf(digest, 10), kept);
+    t.deepEqual(await metadata.pullsOf(digest, 1), kept.slice(0, 1));
   });
 
   test('metadata: two databases share nothing', async (t) => {

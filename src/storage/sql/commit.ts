@@ -6,6 +6,7 @@ import {journalChanges, leaseChanges, leasePreconditions} from './journal.ts';
 import {manifestChanges, manifestPreconditions} from './manifest-changes.ts';
 import type {Writes} from './metadata.ts';
 import {pinChanges} from './pins.ts';
+import {pullChanges} from './pulls.ts';
 import {referrerChanges, referrerPreconditions} from './referrer-changes.ts';
 import {RepositoryIds} from './repositories.ts';
 import type {ChangesOf, PreconditionsOf, Steps} from './statement.ts';
@@ -33,6 +34,7 @@ export function createCommit(
     ...leaseChanges(writes),
     ...evictionChanges(writes, repositories),
     ...pinChanges(writes),
+    ...pullChanges(writes),
   };
   const preconditionsOf: PreconditionsOf<string> = {
     ...manifestPreconditions(writes, repositories),

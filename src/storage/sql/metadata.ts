@@ -9,6 +9,7 @@ import {compileJournalWrites, compileLeaseWrites, createJournalReads} from './jo
 import {compileManifestWrites} from './manifest-changes.ts';
 import {createManifestReads} from './manifests.ts';
 import {compilePinWrites} from './pins.ts';
+import {compilePullWrites, createPullReads} from './pulls.ts';
 import {compileReferrerWrites} from './referrer-writes.ts';
 import {createReferrerReads} from './referrers.ts';
 import {compileRepositoryWrites, createRepositoryReads, repositoryByName} from './repositories.ts';
@@ -30,6 +31,7 @@ export function createReads(db: Kysely<Tables>, run: RunStatement): MetadataRead
     ...createCopiedBlobReads(parts),
     ...createUploadReads(parts),
     ...createJournalReads(parts),
+    ...createPullReads(parts),
     ...createRootReads(parts),
   };
 }
@@ -67,5 +69,6 @@ export const compileWrites = (db: Kysely<Tables>) => ({
   ...compileJournalWrites(db),
   ...compileLeaseWrites(db),
   ...compilePinWrites(db),
+  ...compilePullWrites(db),
   ...compileEvictionWrites(db),
 });

@@ -118,6 +118,17 @@ export interface Tables {
   pin: {registry: string; name: RepositoryName; reference: Reference; at: number};
   /** Links that were evicted, with the uses that they had; `id` grows from one to the next. */
   ghost: {id: Generated<number>; repository: number; digest: Digest; uses: number; evicted_at: number};
+  /** Who pulled what. */
+  pull: {
+    digest: Digest;
+    caller: string;
+    registry: string;
+    name: RepositoryName;
+    address: string | null;
+    first_at: number;
+    last_at: number;
+    pulls: number;
+  };
   /** At most one row, of `key` 1. */
   cache_age: {key: 1; age: number};
 }

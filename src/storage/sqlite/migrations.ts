@@ -245,4 +245,20 @@ export const MIGRATIONS = [
   `
   create index repository_blob_copied on repository_blob (linked_at, digest, repository) where origin = 'upstream';
   `,
+  // Who pulled what, for as long as its bound allows: the oldest are found along the index.
+  `
+  create table pull (
+    digest text not null,
+    caller text not null,
+    registry text not null,
+    name text not null,
+    address text,
+    first_at integer not null,
+    last_at integer not null,
+    pulls integer not null,
+    primary key (digest, caller, registry, name)
+  ) strict, without rowid;
+
+  create index pull_last on pull (last_at);
+  `,
 ] as const;

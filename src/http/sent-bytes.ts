@@ -1,0 +1,16 @@
+import type {Socket} from 'node:net';
+
+/**
+ * Counts the bytes that were really sent: an interrupted body counts up to where it ended, and headers count too.
+ * @returns a function that returns the bytes that a socket has sent since the previous call for it
+ */
+export function createSentBytes(): (socket: Socket) => number {
+  const counted = new WeakMap<Socket, number>();
+  return (socket) => {
+    // Bytes that are still queued in this process, also those for a client that has left, were not sent.
+    const sent = Math.max(0, socket.bytesWritten - socket.writableLength);
+    const before = counted.get(socket) ?? 0;
+    counted.set(socket, Math.max(before, sent));
+    return Math.max(0, sent - before);
+  };
+}

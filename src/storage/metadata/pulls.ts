@@ -1,0 +1,26 @@
+import type {Digest} from '../../oci/digest.ts';
+import type {RepositoryKey} from './repositories.ts';
+
+/** That a caller pulled a manifest or a blob by way of a repository. Times in milliseconds since the epoch. */
+export interface PullRecord {
+  readonly digest: Digest;
+  /** The caller's own name: `anonymous`, `user:alice`. */
+  readonly caller: string;
+  readonly repository: RepositoryKey;
+  /** The client's address of the last pull, where known. */
+  readonly address: string | undefined;
+  readonly first: number;
+  readonly last: number;
+  readonly pulls: number;
+}
+
+export interface PullReads {
+  /** Who pulled a digest, those that did last first; at most `limit`. */
+  pullsOf(digest: Digest, limit: number): Promise<PullRecord[]>;
+}
+
+export type PullChange =
+  /** Adds to what is known of the same digest, caller and repository. */
+  | {readonly type: 'pull.put'; readonly pull: PullRecord}
+  /** Forgets the oldest, so that `keep` stay. */
+  | {readonly type: 'pull.bound'; readonly keep: number};
