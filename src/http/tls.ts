@@ -1,5 +1,7 @@
 import type {Server, ServerOptions} from 'node:http';
 import {createServer} from 'node:https';
+import type {Socket} from 'node:net';
+import type {Duplex} from 'node:stream';
 import type {TLSSocket} from 'node:tls';
 import type {Events} from '../events.ts';
 import {type ClientCertificate, readClientCertificate} from './entrance.ts';
@@ -10,6 +12,7 @@ export interface TlsServer {
   readonly server: Server;
   /** Reads the key pair, and from then on whenever it changes. @throws as `TlsFiles.read` */
   begin(): Promise<void>;
+  /** Ends the watch of the key pair, and the connections that have no request yet since they are in their handshake. */
   close(): void;
 }
 
@@ -41,8 +44,15 @@ export function createTlsServer(parts: TlsServerParts): TlsServer {
     events.emit('client.handshake-failed', {address: socket.remoteAddress, reason: error.message});
     socket.destroy();
   });
+  const handshakes = new Map<string, Duplex>();
+  server.on('connection', (socket) => {
+    const peer = peerOf(socket as Socket);
+    handshakes.set(peer, socket);
+    socket.once('close', () => handshakes.delete(peer));
+  });
   // Before node's own listener, which reads the first request.
   server.prependListener('secureConnection', (socket) => {
+    handshakes.delete(peerOf(socket));
     const certificate = asksForCertificate ? socket.getPeerX509Certificate() : undefined;
     if (!certificate || socket.authorized)
       return accepted(socket, certificate && readClientCertificate(certificate));
@@ -57,6 +67,13 @@ export function createTlsServer(parts: TlsServerParts): TlsServer {
       server.setSecureContext(await files.read());
       files.watch((context) => server.setSecureContext(context));
     },
-    close: () => files.close(),
+    close() {
+      files.close();
+      for (const socket of handshakes.values()) socket.destroy();
+    },
   };
 }
+
+/** The other end of a connection: the same before and after its handshake. */
+const peerOf = ({remoteAddress, remotePort}: Pick<Socket, 'remoteAddress' | 'remotePort'>): string =>
+  `${remoteAddress} ${remotePort}`;

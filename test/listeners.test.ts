@@ -1,0 +1,170 @@
+import {once} from 'node:events';
+import {stat, writeFile} from 'node:fs/promises';
+import {type IncomingHttpHeaders, request} from 'node:http';
+import {connect, createServer} from 'node:net';
+import {dirname, join} from 'node:path';
+import test, {type ExecutionContext} from 'ava';
+import type {ListenAddress} from '../src/address.ts';
+import type {ListenerConfig} from '../src/config.ts';
+import {startBackref} from './support/backref.ts';
+import {startProgram} from './support/command.ts';
+import {createFolder} from './support/folder.ts';
+
+const listenerAt = (address: ListenAddress, differences: Partial<ListenerConfig> = {}): ListenerConfig => ({
+  address,
+  serve: 'main',
+  tls: undefined,
+  sendTimeout: 60_000,
+  trustedProxies: [],
+  ...differences,
+});
+
+const ANY_PORT = {host: '127.0.0.1', port: 0};
+const ADMIN = listenerAt(ANY_PORT, {serve: 'admin'});
+
+interface Got {
+  status: number | undefined;
+  headers: IncomingHttpHeaders;
+  text: string;
+}
+
+const ask = (
+  to: {port?: number | undefined; socketPath?: string | undefined},
+  path: string,
+  options: {method?: string; headers?: Record<string, string>} = {},
+): Promise<Got> =>
+  new Promise((resolve, reject) => {
+    const {port, socketPath} = to;
+    const place = socketPath === undefined ? {host: '127.0.0.1', port: port ?? 0} : {socketPath};
+    request({...place, path, agent: false, ...options}, async (response) => {
+      const text = Buffer.concat(await response.toArray()).toString();
+      resolve({status: response.statusCode, headers: response.headers, text});
+    })
+      .once('error', reject)
+      .end();
+  });
+
+async function socketIn(t: ExecutionContext): Promise<{socket: string; socketMode: number}> {
+  return {socket: join(await createFolder(t), 'backref.sock'), socketMode: 0o660};
+}
+
+test('each listener serves the same registries, and is named with its address', async (t) => {
+  const unix = await socketIn(t);
+  const proxy = await startBackref(t, {
+    registries: [{}],
+    otherListeners: [listenerAt(ANY_PORT), listenerAt(unix), ADMIN],
+  });
+  const [first, second, third, admin] = proxy.server.addresses;
+  t.is(first?.url, proxy.url);
+  t.regex(second?.url ?? '', /^http:\/\/127\.0\.0\.1:[1-9]\d*$/);
+  t.like(third, {url: `unix:${unix.socket}`, socket: unix.socket, host: undefined, port: undefined});
+  t.is(admin?.serves, 'admin');
+  const path = '/v2/app/blobs/uploads/';
+  for (const to of [first, second, {socketPath: unix.socket}])
+    t.is((await ask({...to}, path, {method: 'POST'})).status, 202);
+});
+
+test('an admin listener serves metrics and probes, and no registry', async (t) => {
+  const proxy = await startBackref(t, {registries: [{}], otherListeners: [ADMIN]});
+  const admin = proxy.server.addresses[1] ?? {};
+  for (const path of ['/metrics', '/healthz', '/readyz']) t.is((await ask(admin, path)).status, 200, path);
+  for (const path of ['/v2/', '/v2/_catalog', '/v2/app/tags/list', '/v2/app/manifests/1']) {
+    const got = await ask(admin, path);
+    t.is(got.status, 404, path);
+    t.regex(
+      got.text,
+      /is not an endpoint of this listener, which serves no registry \(listen\.serve: admin\)/,
+    );
+  }
+  t.is((await ask(admin, '/v2/app/blobs/uploads/', {method: 'POST'})).status, 404);
+});
+
+test('with an admin listener, the others serve probes, and no metrics', async (t) => {
+  const proxy = await startBackref(t, {registries: [{}], otherListeners: [ADMIN]});
+  t.is((await proxy.ask('/metrics')).status, 404);
+  for (const path of ['/healthz', '/readyz', '/v2/']) t.is((await proxy.ask(path)).status, 200, path);
+});
+
+test('without an admin listener, every listener serves metrics', async (t) => {
+  const proxy = await startBackref(t, {registries: [{}], otherListeners: [listenerAt(ANY_PORT)]});
+  for (const address of proxy.server.addresses) t.is((await ask(address, '/metrics')).status, 200);
+});
+
+test('when one listener cannot listen, the server does not start, and frees the others', async (t) => {
+  const taken = createServer().listen(0, '127.0.0.1');
+  t.teardown(() => taken.close());
+  await once(taken, 'listening');
+  const {port} = taken.address() as {port: number};
+  const unix = await socketIn(t);
+  const otherListeners = [listenerAt(unix), listenerAt({host: '127.0.0.1', port})];
+  await t.throwsAsync(startBackref(t, {registries: [{}], otherListeners}), {code: 'EADDRINUSE'});
+  const folder = await createFolder(t);
+  const other = await startBackref(t, {registries: [{}], folder, otherListeners: [ADMIN]});
+  t.is((await other.ask('/v2/')).status, 200);
+});
+
+test('the file of a Unix socket has the mode that is configured, and is removed at the end', async (t) => {
+  const unix = {...(await socketIn(t)), socketMode: 0o600};
+  const proxy = await startBackref(t, {registries: [{}], otherListeners: [listenerAt(unix)]});
+  t.is((await stat(unix.socket)).mode & 0o777, 0o600);
+  await proxy.server.close();
+  await t.throwsAsync(stat(unix.socket), {code: 'ENOENT'});
+});
+
+test('a socket that a killed process left behind is replaced', async (t) => {
+  const unix = await socketIn(t);
+  const program = `require('net').createServer().listen(${JSON.stringify(unix.socket)}, () => console.log('listens'))`;
+  const killed = startProgram(t, process.execPath, ['-e', program], {cwd: dirname(unix.socket)});
+  await killed.prints(/listens/);
+  killed.child.kill('SIGKILL');
+  await killed.ended;
+  t.true((await stat(unix.socket)).isSocket());
+  await startBackref(t, {registries: [{}], otherListeners: [listenerAt(unix)]});
+  t.is((await ask({socketPath: unix.socket}, '/v2/')).status, 200);
+});
+
+test('a socket on which a process listens is left to it', async (t) => {
+  const unix = await socketIn(t);
+  await startBackref(t, {registries: [{}], otherListeners: [listenerAt(unix)]});
+  const second = startBackref(t, {registries: [{}], otherListeners: [listenerAt(unix)]});
+  await t.throwsAsync(second, {code: 'EADDRINUSE'});
+  t.is((await ask({socketPath: unix.socket}, '/v2/')).status, 200);
+});
+
+test('a file that is not a socket is not replaced', async (t) => {
+  const unix = await socketIn(t);
+  await writeFile(unix.socket, 'precious');
+  const start = startBackref(t, {registries: [{}], otherListeners: [listenerAt(unix)]});
+  await t.throwsAsync(start, {code: 'EEXIST'});
+  t.is((await stat(unix.socket)).size, 8);
+});
+
+test('a push without rules is accepted from this machine alone, by loopback or a Unix socket, and not for a proxy', async (t) => {
+  const unix = await socketIn(t);
+  const proxy = await startBackref(t, {
+    registries: [{}],
+    otherListeners: [listenerAt(unix), listenerAt({host: '0.0.0.0', port: 0})],
+  });
+  const push = async (to: Parameters<typeof ask>[0], headers = {}) =>
+    (await ask(to, '/v2/app/blobs/uploads/', {method: 'POST', headers})).status;
+  const [loopback, , everywhere] = proxy.server.addresses;
+  const socketPath = unix.socket;
+  t.is(await push({...loopback}), 202);
+  t.is(await push({socketPath}), 202);
+  t.is(await push({...everywhere}), 403);
+  for (const to of [{...loopback}, {socketPath}]) {
+    t.is(await push(to, {'X-Forwarded-For': '127.0.0.1'}), 403);
+    t.is(await push(to, {Forwarded: 'for=127.0.0.1'}), 403);
+  }
+});
+
+test('a client that keeps a connection to a Unix socket does not keep the server from closing', async (t) => {
+  const unix = await socketIn(t);
+  const proxy = await startBackref(t, {registries: [{}], otherListeners: [listenerAt(unix)]});
+  const idle = connect(unix.socket);
+  await once(idle, 'connect');
+  const closed = once(idle.resume(), 'close');
+  await proxy.server.close();
+  await closed;
+  t.pass();
+});
