@@ -184,6 +184,9 @@ export interface EventMap {
   'garbage.collected': [{pieces: number; bytes: number}];
   /** A disk failed to read or to write. The message names the folder or file, and what to check. */
   'disk.failed': [{part: 'blobs' | 'metadata'; code: string; message: string}];
+  /** The metadata can only be read: nothing is kept and no push is accepted until `storage.writable`. */
+  'storage.read-only': [{reason: string}];
+  'storage.writable': [];
   /** Work that no request waits for failed. */
   'background.failed': [{task: string; error: unknown}];
 }

@@ -58,6 +58,8 @@ const SWEEP_INTERVAL_MS = 60 * 60 * 1000;
 
 /** How often to look for the blob store, so that the log says how long it has been missing. */
 const STORE_CHECK_INTERVAL_MS = 60_000;
+/** How often to try to write metadata again that could only be read. */
+const REOPEN_INTERVAL_MS = 10_000;
 /** How often what has become due is hashed. */
 const SCRUB_STEP_MS = 60_000;
 /** How often to see whether pinned images would survive an outage. */
@@ -157,9 +159,10 @@ class Server implements BackrefServer {
       storage = await openStorage(this.#config.storage, {
         owner: this.#pseudonym,
         clock: this.#clock,
-        diskFailed: (failure) => this.events.emit('disk.failed', failure),
+        diskFailed: ({part, code, message}) => this.events.emit('disk.failed', {part, code, message}),
       });
       const running = this.#wire(lock, storage);
+      await running.wired.maintenance.reopenMetadata();
       await this.#findStore(storage.store);
       await this.#listenForCommands(running.socket);
       return running;
@@ -240,6 +243,7 @@ class Server implements BackrefServer {
     const collect = (signal: AbortSignal) =>
       maintenance.garbage.run({grace: garbage.grace, signal, progress: () => {}});
     background.every(STORE_CHECK_INTERVAL_MS, FIND_STORE, () => storage.store.check());
+    background.every(REOPEN_INTERVAL_MS, 'open the metadata for writing', () => maintenance.reopenMetadata());
     background.once('sweep old spools', sweep);
     background.once('check the store', (signal) => maintenance.startCheck.run(signal));
     background.every(SWEEP_INTERVAL_MS, 'sweep old spools', sweep);

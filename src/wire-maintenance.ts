@@ -14,6 +14,7 @@ import {createQuarantineSweep, createSpoolSweep, type UploadExpiry} from './regi
 import {createGarbage} from './registry/maintenance/garbage.ts';
 import {createLinkBound} from './registry/maintenance/link-bound.ts';
 import {createProtection} from './registry/maintenance/protection.ts';
+import {createReopening} from './registry/maintenance/reopening.ts';
 import {createScrub} from './registry/maintenance/scrub.ts';
 import {createStartCheck} from './registry/maintenance/start-check.ts';
 import {createVerify} from './registry/maintenance/verify.ts';
@@ -76,6 +77,11 @@ export function wireCare(
   const content = {metadata, store, lifecycle, memory, coordination, clock, events};
   return {
     sweepSpools: createSpoolSweep({metadata, spools, clock}),
+    reopenMetadata: createReopening({
+      refusal: () => storage.refusal(),
+      reopen: () => storage.reopen(),
+      events,
+    }),
     sweepQuarantine: createQuarantineSweep({store, clock}),
     boundLinks: createLinkBound({metadata, clock}),
     startCheck: createStartCheck({...content, spools}),
@@ -123,6 +129,7 @@ export const wireMetrics = ({storage, fills, damaged, capacity, clock, events}: 
     fillsInFlight: () => fills.inFlight,
     storedBytes: createStoredBytes(storage.metadata, clock),
     freeBytes: () => storage.freeBlobBytes(),
+    isMetadataWritable: () => storage.refusal() === undefined,
     damagedLocalBlobs: () => damaged.count,
     cache: () => capacity.measure(),
   });

@@ -1,4 +1,4 @@
-import {constants} from 'node:fs';
+import {constants, existsSync} from 'node:fs';
 import {access, mkdir} from 'node:fs/promises';
 import {dirname} from 'node:path';
 import type {ListenAddress} from '../address.ts';
@@ -20,7 +20,10 @@ export function surviveFaults(events: Events): void {
 
 const codeOf = (error: unknown): string => errorCode(error) ?? String(error);
 
-/** Creates the storage folders. @returns what is wrong with one that cannot be written to, else undefined. */
+/**
+ * Creates the storage folders. A folder on a read-only disk is no fault: what is in it can be served.
+ * @returns what is wrong with one that cannot be written to, else undefined
+ */
 export async function folderFault({storage: {path, blobs, metadata}}: Config): Promise<string | undefined> {
   const folders = [
     {folder: path, setting: 'storage.path', variable: 'BACKREF_STORAGE_PATH'},
@@ -36,6 +39,7 @@ export async function folderFault({storage: {path, blobs, metadata}}: Config): P
       await mkdir(folder, {recursive: true});
       await access(folder, constants.W_OK | constants.X_OK);
     } catch (error) {
+      if (errorCode(error) === 'EROFS' && existsSync(folder)) continue;
       return `The folder ${folder} cannot be written to (${codeOf(error)}): let this user write to it, or choose another folder with ${setting} or ${variable}.`;
     }
   }

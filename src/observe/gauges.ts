@@ -7,6 +7,7 @@ export interface GaugeSources {
   fillsInFlight(): number;
   storedBytes(): Promise<number>;
   freeBytes(): Promise<number>;
+  isMetadataWritable(): boolean;
   /** Blobs that were pushed here and are known to be missing or damaged. */
   damagedLocalBlobs(): number;
   /** What the disk is used for, and the most that the cache may use; infinite where nothing limits it. */
@@ -49,7 +50,15 @@ function registerCache(registry: Registry, cache: GaugeSources['cache']): void {
 
 export function registerGauges(
   registry: Registry,
-  {version, fillsInFlight, storedBytes, freeBytes, damagedLocalBlobs, cache}: GaugeSources,
+  {
+    version,
+    fillsInFlight,
+    storedBytes,
+    freeBytes,
+    isMetadataWritable,
+    damagedLocalBlobs,
+    cache,
+  }: GaugeSources,
 ): void {
   const registers = [registry];
   new Gauge({
@@ -72,6 +81,14 @@ export function registerGauges(
     registers,
     collect() {
       this.set(damagedLocalBlobs());
+    },
+  });
+  new Gauge({
+    name: 'backref_metadata_writable',
+    help: '0 while the metadata can only be read, since their disk is full or read-only; else 1.',
+    registers,
+    collect() {
+      this.set(isMetadataWritable() ? 1 : 0);
     },
   });
   const measured = (name: string, help: string, measure: () => Promise<number>) =>

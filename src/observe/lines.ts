@@ -218,6 +218,11 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
     `garbage collection removed ${pieces} ${pieces === 1 ? 'item' : 'items'}, ${bytes} B`,
   ],
   'disk.failed': ({message}) => ['error', message],
+  'storage.read-only': ({reason}) => [
+    'error',
+    `${reason}. What is cached is served, everything else is passed on uncached, and pushes are refused. Free some space, or make the disk writable: backref tries again every 10 s`,
+  ],
+  'storage.writable': () => ['info', 'the metadata can be written again'],
   'background.failed': ({task, error}) => ['error', `${task} failed: ${describeError(error)}`],
 };
 

@@ -14,7 +14,7 @@ import {createFsDisk} from './fs/disk.ts';
 import {freeSpace} from './fs/files.ts';
 import {createSpools} from './fs/spools.ts';
 import {watchSpools, watchStore} from './fs/watched.ts';
-import type {Metadata} from './metadata.ts';
+import type {DiskFull, Metadata} from './metadata.ts';
 import type {Spools} from './spool.ts';
 import {lockFolder} from './sqlite/folder-lock.ts';
 import {openSqliteMetadata} from './sqlite/metadata.ts';
@@ -35,6 +35,10 @@ export interface Storage {
   freeBlobBytes(): Promise<number>;
   /** Bytes left on the fullest of the disks that are used. @throws the system's error */
   freeBytes(): Promise<number>;
+  /** Why the metadata can only be read at the moment; undefined while they can be changed. */
+  refusal(): DiskFull | undefined;
+  /** Tries to open metadata for writing that could only be read. @returns whether they can be written */
+  reopen(): Promise<boolean>;
   close(): Promise<void>;
 }
 
@@ -55,15 +59,21 @@ export async function openStorage(
   {owner, clock, diskFailed: report = () => {}}: OpenStorageParts,
 ): Promise<Storage> {
   const metadata = await openSqliteMetadata({path, report});
-  const disk = {path: blobs.path, report};
+  const watched = {path: blobs.path, report};
+  const disk = createFsDisk({blobs: blobs.path, database: path});
+  // The ballast is more than the files that SQLite keeps beside the database while it is open.
+  const isFull = metadata.refusal() !== undefined && metadata.refusal()?.problem !== 'read-only';
+  if (isFull && (await disk.giveUpBallast()) > 0) await metadata.reopen();
   return {
     metadata,
-    store: watchStore(createFsBlobStore({path: join(blobs.path, 'blobs'), metadata}), disk),
-    spools: watchSpools(createSpools({path: join(blobs.path, 'spool')}), disk),
+    store: watchStore(createFsBlobStore({path: join(blobs.path, 'blobs'), metadata}), watched),
+    spools: watchSpools(createSpools({path: join(blobs.path, 'spool')}), watched),
     claims: createProcessClaims(),
     leases: createLeases({metadata, owner, clock}),
     backupFolder: createBackupFolder,
-    disk: createFsDisk({blobs: blobs.path, database: path}),
+    disk,
+    refusal: () => metadata.refusal(),
+    reopen: () => metadata.reopen(),
     freeBlobBytes: () => freeSpace(blobs.path),
     freeBytes: async () => Math.min(...(await Promise.all([blobs.path, dirname(path)].map(freeSpace)))),
     close: () => metadata.close(),

@@ -142,6 +142,8 @@ const SAMPLES: {[Name in keyof EventMap]: EventMap[Name][0]} = {
   'upstream.credentials-refused': upstream,
   'issuer.failed': {issuer: 'gha', reason: 'refused', age: 1, left: 1},
   'garbage.collected': {pieces: 1, bytes: 1},
+  'storage.read-only': {reason: 'its disk is full'},
+  'storage.writable': undefined,
   'disk.failed': {part: 'metadata', code: 'EIO', message: 'the disk fails'},
   'background.failed': {task: 'a task', error},
 };
@@ -155,6 +157,7 @@ test('the metrics with their labels and help texts', async (t) => {
     storedBytes: async () => 0,
     freeBytes: async () => 0,
     damagedLocalBlobs: () => 0,
+    isMetadataWritable: () => true,
     cache: async () => CACHE,
   };
   const metrics = createMetrics(events, {version: '1.2.3', ...levels});

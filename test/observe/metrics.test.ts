@@ -240,6 +240,7 @@ test('the first answer has the limit of the cache', async (t) => {
     freeBytes: async () => 0,
     cache: async () => usage,
     damagedLocalBlobs: () => 0,
+    isMetadataWritable: () => true,
   });
   t.regex(await metrics.text(), /^backref_cache_limit_bytes 6$/m);
 });

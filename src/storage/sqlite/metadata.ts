@@ -1,4 +1,4 @@
-import {DatabaseSync} from 'node:sqlite';
+import type {DatabaseSync} from 'node:sqlite';
 import {DummyDriver, Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler} from 'kysely';
 import {errorCode} from '../../error-code.ts';
 import {DiskFailed, type ReportDiskFailure} from '../disk.ts';
@@ -6,13 +6,20 @@ import {DiskFull, type Metadata, type MetadataReads, type MetadataSnapshot} from
 import {compileWrites, createReads, type Writes} from '../sql/metadata.ts';
 import {bind, Placeholder, type RunStatement, type Statement} from '../sql/statement.ts';
 import type {Tables} from '../sql/tables.ts';
-import {prepareOnce} from './prepared.ts';
-import {BUSY_TIMEOUT_MS, prepareDatabase} from './schema.ts';
-import {diskProblemIn, startWriter} from './writer.ts';
+import {type Connections, openConnections} from './connections.ts';
+import {prepareOnce, type RunSql} from './prepared.ts';
+import {diskProblemIn} from './writer.ts';
+
+/** Metadata on a disk that may not let them be changed. */
+export interface SqliteMetadata extends Metadata, Pick<Connections, 'reopen'> {
+  /** Why nothing can be committed at the moment; undefined while commits succeed, or fail for other reasons. */
+  refusal(): DiskFull | undefined;
+}
 
 /**
  * Metadata in one SQLite file, with its `-wal` and `-shm` beside it. Reads run on this thread and take microseconds;
- * commits are made by a thread of their own, in groups.
+ * commits are made by a thread of their own, in groups. On a disk that is full or read-only, an existing database is opened
+ * for reading alone.
  * @param path of the file; it and its folder are created when they do not exist.
  * @param report is told each failure of the disk, also those of commits
  * @throws Error when the file is not a database of backref, has a newer schema, or cannot be opened; it says what to do.
@@ -23,34 +30,24 @@ export async function openSqliteMetadata({
 }: {
   path: string;
   report?: ReportDiskFailure;
-}): Promise<Metadata> {
-  prepareDatabase(path);
+}): Promise<SqliteMetadata> {
   const {db, writes} = sharedStatements();
-  const writer = await startWriter({path, writes, thread: THREAD});
-  const database = new DatabaseSync(path, {readOnly: true, timeout: BUSY_TIMEOUT_MS});
-  // KiB: a list of ten thousand referrers, which SQLite's own 2 MiB would have it read from the file each time.
-  database.exec('pragma cache_size = -8000');
-  let closing: Promise<void> | undefined;
-
+  const connections = await openConnections({path, writes, thread: THREAD});
   const disk = {path, report};
   return {
-    ...readsOf(db, database, disk),
-    snapshot: async () => reportingFailures(disk, () => openSnapshot(db, disk)),
+    ...readsOf(db, (...query) => connections.run(...query), disk),
+    snapshot: async () => reportingFailures(disk, () => openSnapshot(db, connections.openReader(), disk)),
     async commit(changes, preconditions) {
       try {
-        return await writer.commit(changes, preconditions);
+        return await connections.commit(changes, preconditions);
       } catch (error) {
         if (error instanceof DiskFull && error.problem === 'failing') report(failureOf(path, error));
         throw error;
       }
     },
-    close() {
-      closing ??= (async () => {
-        database.close();
-        await writer.close();
-      })();
-      return closing;
-    },
+    refusal: () => connections.refusal,
+    reopen: () => connections.reopen(),
+    close: () => connections.close(),
   };
 }
 
@@ -71,8 +68,7 @@ function sharedStatements() {
   return statements;
 }
 
-function readsOf(db: Kysely<Tables>, database: DatabaseSync, disk: WatchedFile): MetadataReads {
-  const runSql = prepareOnce(database);
+function readsOf(db: Kysely<Tables>, runSql: RunSql, disk: WatchedFile): MetadataReads {
   const run: RunStatement = <Args, Row>(query: Statement<Args, Row>, args: Args) =>
     reportingFailures(disk, () => runSql(query.sql, bind(query, args))) as readonly Row[];
   return createReads(db, run);
@@ -95,12 +91,11 @@ const failureOf = (path: string, cause: Error): DiskFailed =>
   new DiskFailed('metadata', {path, code: errorCode(cause) ?? 'SQLITE_IOERR', cause});
 
 /** A read transaction on a connection of its own: in WAL mode it sees one state, and holds up no commit. */
-function openSnapshot(db: Kysely<Tables>, disk: WatchedFile): MetadataSnapshot {
-  const database = new DatabaseSync(disk.path, {readOnly: true, timeout: BUSY_TIMEOUT_MS});
+function openSnapshot(db: Kysely<Tables>, database: DatabaseSync, disk: WatchedFile): MetadataSnapshot {
   // The transaction begins with its first read.
   database.exec('begin; select 1 from repository limit 1');
   return {
-    ...readsOf(db, database, disk),
+    ...readsOf(db, prepareOnce(database), disk),
     async close() {
       if (database.isOpen) database.close();
     },

@@ -31,6 +31,18 @@ export function prepareDatabase(path: string): void {
   }
 }
 
+/**
+ * For a database that can only be read.
+ * @throws Error when the file is not a database of backref, or has another schema
+ */
+export function requireSchema(database: DatabaseSync, path: string): void {
+  const version = versionOf(database, path);
+  if (version === MIGRATIONS.length) return;
+  throw new SchemaFault(
+    `metadata: ${path} was written by an older backref (schema ${version}; this one has ${MIGRATIONS.length}), and its disk does not let it be changed. Make the disk writable, or free some space on it, and start again.`,
+  );
+}
+
 class SchemaFault extends Error {}
 
 /** The migrations that the file has had, when it is ours and we know all of them. */
