@@ -1,5 +1,5 @@
 import test from 'ava';
-import {startBackref} from './support/backref.ts';
+import {createPassingClock, startBackref} from './support/backref.ts';
 import {headAnswer, manifestAnswer, plainManifest, randomBlob} from './support/content.ts';
 import {createScriptedUpstream, type ScriptedUpstream} from './support/scripted-upstream.ts';
 
@@ -63,7 +63,7 @@ test('a download continues over a reload, and is still shared', async (t) => {
     {request: UPSTREAM_BLOB, answer},
     {request: `HEAD ${UPSTREAM_BLOB.slice(4)}`, answer: headAnswer({...one, ...blob}), optional: true},
   ]);
-  const {ask, open, reload} = await startBackref(t, {registries: [upstream]});
+  const {ask, open, reload} = await startBackref(t, {registries: [upstream], clock: createPassingClock()});
   const first = await open(BLOB);
   reload({registries: [upstream, further]});
   const second = ask(BLOB);
@@ -76,7 +76,8 @@ test('a download continues over a reload, and is still shared', async (t) => {
 test('a running request keeps a registry that is removed; its upstream is closed afterwards', async (t) => {
   const {answer, resume} = inHalves();
   const upstream = await createScriptedUpstream(t, [{request: UPSTREAM_BLOB, answer}]);
-  const {ask, open, reload} = await startBackref(t, {registries: [further, {url: upstream.url}]});
+  const registries = [further, {url: upstream.url}];
+  const {ask, open, reload} = await startBackref(t, {registries, clock: createPassingClock()});
   const asked = `/v2/library/app/blobs/${blob.digest}?ns=registry-1.example`;
   const message = await open(asked);
   t.deepEqual(reload({registries: [further]}).removed, ['registry-1.example']);

@@ -1,5 +1,5 @@
 import test from 'ava';
-import {startBackref} from '../support/backref.ts';
+import {createMovableClock, createPassingClock, startBackref} from '../support/backref.ts';
 import {imageManifest, manifestAnswer, randomBlob} from '../support/content.ts';
 import {askRaw, openRaw} from '../support/raw-http.ts';
 import {createScriptedUpstream, type Expectation} from '../support/scripted-upstream.ts';
@@ -11,9 +11,9 @@ const hex = digest.slice('sha256:'.length);
 const HOST = 'Host: 127.0.0.1\r\n';
 
 /** A server whose upstream expects nothing but `script`. */
-async function start(t: Lifetime, script: Expectation[] = []) {
+async function start(t: Lifetime, script: Expectation[] = [], clock = createMovableClock()) {
   const upstream = await createScriptedUpstream(t, script);
-  return startBackref(t, {registries: [upstream]});
+  return startBackref(t, {registries: [upstream], clock});
 }
 
 /** One server for all malformed requests: its upstream is never asked for anything. */
@@ -296,15 +296,10 @@ test('garbage after a request whose body is still arriving never becomes part of
   const blob = randomBlob(1000);
   const wait = Promise.withResolvers<void>();
   t.teardown(wait.resolve);
-  const proxy = await start(t, [
-    {
-      request: `GET /v2/library/app/blobs/${blob.digest}`,
-      answer: {
-        headers: {'Content-Length': '1000'},
-        body: [blob.bytes.subarray(0, 500), {wait: wait.promise}],
-      },
-    },
-  ]);
+  const request = `GET /v2/library/app/blobs/${blob.digest}`;
+  const body = [blob.bytes.subarray(0, 500), {wait: wait.promise}];
+  const answer = {headers: {'Content-Length': '1000'}, body};
+  const proxy = await start(t, [{request, answer}], createPassingClock());
   const {socket, send} = await openRaw(t, proxy.port);
   send(`GET /v2/app/blobs/${blob.digest} HTTP/1.1\r\n${HOST}\r\n`);
   let received = Buffer.alloc(0);

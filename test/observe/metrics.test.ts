@@ -2,7 +2,7 @@ import {once} from 'node:events';
 import test from 'ava';
 import {createEvents} from '../../src/events.ts';
 import {createMetrics} from '../../src/observe/metrics.ts';
-import {type Backref, startBackref} from '../support/backref.ts';
+import {type Backref, createPassingClock, startBackref} from '../support/backref.ts';
 import {blobAnswer, headAnswer, imageManifest, manifestAnswer, randomBlob} from '../support/content.ts';
 import {descriptorOf, listAnswer, referrerOf} from '../support/referrers.ts';
 import {createScriptedUpstream, HANG} from '../support/scripted-upstream.ts';
@@ -127,7 +127,7 @@ test('running requests and downloads are counted until they end', async (t) => {
       answer: {headers: {'content-length': '3000'}, body: [blob.bytes.subarray(0, 1000), HANG]},
     },
   ]);
-  const proxy = await startBackref(t, {registries: [{url: upstream.url}]});
+  const proxy = await startBackref(t, {registries: [upstream], clock: createPassingClock()});
   const idle = await figures(proxy);
   t.is(idle.get('backref_requests_in_flight'), 1);
   t.is(idle.get('backref_fills_in_flight'), 0);

@@ -1,6 +1,6 @@
 import test, {type ExecutionContext} from 'ava';
 import {createLog, logEvents} from '../../src/observe/log.ts';
-import {type Backref, type BackrefOptions, startBackref} from '../support/backref.ts';
+import {type Backref, type BackrefOptions, createPassingClock, startBackref} from '../support/backref.ts';
 import {blobAnswer, manifestAnswer, plainManifest, randomBlob} from '../support/content.ts';
 import {createScriptedUpstream, HANG} from '../support/scripted-upstream.ts';
 
@@ -95,7 +95,7 @@ test('a pull that its client breaks off is logged as aborted by the client', asy
       answer: {headers: {'content-length': '3000'}, body: [blob.bytes.subarray(0, 1000), HANG]},
     },
   ]);
-  const proxy = await startLogged(t, {registries: [{url: upstream.url}]});
+  const proxy = await startLogged(t, {registries: [upstream], clock: createPassingClock()});
   const message = await proxy.open(BLOB);
   message.destroy();
   await proxy.ended(1);

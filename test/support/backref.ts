@@ -9,6 +9,7 @@ import {join} from 'node:path';
 import {ownPort} from '../../rig/port.ts';
 import {type Clock, systemClock} from '../../src/clock.ts';
 import type {Config, ListenerConfig, RegistryConfig, UpstreamConfig} from '../../src/config.ts';
+import {MAX_HOLD_MS} from '../../src/registry/blobs/progress.ts';
 import {type BackrefServer, createServer, type Reloaded} from '../../src/server.ts';
 import {createFolder} from './folder.ts';
 import type {Lifetime} from './shared.ts';
@@ -48,6 +49,10 @@ export function createMovableClock(): MovableClock {
     },
   };
 }
+
+/** The same, except that a small blob is not held back until it is verified: it is sent as it comes. */
+export const createPassingClock = (): MovableClock =>
+  waiting(createMovableClock(), (ms) => (ms === MAX_HOLD_MS ? 0 : ms));
 
 export interface ProxyAnswer {
   status: number;
