@@ -125,6 +125,8 @@ export interface RegistryConfig {
   overlay: {tags: 'deny' | 'allow'};
   /** The largest manifest that is accepted, in bytes. */
   maxManifest: number;
+  /** How much a pushed manifest may name and nest; bytes of a pushed blob, and of all that a repository keeps. */
+  limits: {children: number; depth: number; blob: number | undefined; repository: number | undefined};
 }
 
 export interface TagLifetimes {

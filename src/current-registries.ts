@@ -100,7 +100,7 @@ const registriesOf = (built: ReadonlyMap<string, Built>): Registries => {
 };
 
 function registryOf(entry: RegistryConfig, client: UpstreamClient | undefined): Registry {
-  const {name, aliases, hosts, library, tags, tagRules, referrers, maxManifest} = entry;
+  const {name, aliases, hosts, library, tags, tagRules, referrers, maxManifest, limits} = entry;
   return {
     name,
     aliases,
@@ -111,6 +111,7 @@ function registryOf(entry: RegistryConfig, client: UpstreamClient | undefined): 
     hosted: client === undefined,
     push: pushPolicy(entry, client),
     maxManifest,
+    limits,
     tags,
     tagRules: tagRules.map(createTagRule),
     referrers,

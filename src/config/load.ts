@@ -118,17 +118,20 @@ function assemble(settings: Settings, contents: ReadonlyMap<string, string>): Co
     },
     storage: assembleStorage(storage),
     registries: Object.entries(registries).map(
-      ([name, {upstream, push, tags, referrers, ...registry}]): RegistryConfig => ({
+      ([name, {upstream, push, tags, referrers, limits, ...registry}]): RegistryConfig => ({
         name,
         ...registry,
         ...assembleTags(tags),
         upstream: upstream && assembleUpstream(upstream, contents),
-        referrers: {...referrers, keep: referrers.keep === 'off' ? undefined : referrers.keep},
+        referrers: {...referrers, keep: unlessOff(referrers.keep)},
+        limits: {...limits, blob: unlessOff(limits.blob), repository: unlessOff(limits.repository)},
         push: push ?? (upstream ? 'deny' : 'local'),
       }),
     ),
   };
 }
+
+const unlessOff = <T>(value: T | 'off'): T | undefined => (value === 'off' ? undefined : value);
 
 /**
  * Blobs and metadata follow `storage.path`. When only the metadata has a path, the lock and the admin socket stay beside

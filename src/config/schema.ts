@@ -23,6 +23,7 @@ import {
   repositoryGlob,
   sizeBetween,
   sizeOf,
+  sizeOrOff,
   splitKept,
   splitText,
   splitWords,
@@ -132,6 +133,12 @@ const registry = mapping({
   overlay: mapping({tags: choice('deny', 'allow').prefault('deny')}).prefault({}),
   // backref reads at most this much of an upstream's manifest.
   maxManifest: sizeBetween(64 * 2 ** 10, 16 * 2 ** 20).prefault('4MiB'),
+  limits: mapping({
+    children: integer(1, 1_000_000).prefault(10_000),
+    depth: integer(1, 100).prefault(8),
+    blob: sizeOrOff(1).prefault('off'),
+    repository: sizeOrOff(1).prefault('off'),
+  }).prefault({}),
 }).prefault({} as never);
 
 /**

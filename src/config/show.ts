@@ -53,6 +53,7 @@ function describeRegistry({
   tagRules,
   referrers,
   maxManifest,
+  limits,
   ...rest
 }: RegistryConfig): Tree {
   return {
@@ -66,6 +67,11 @@ function describeRegistry({
       keep: referrers.keep ?? 'off',
     },
     maxManifest: formatSize(maxManifest),
+    limits: {
+      ...limits,
+      blob: limits.blob === undefined ? 'off' : formatSize(limits.blob),
+      repository: limits.repository === undefined ? 'off' : formatSize(limits.repository),
+    },
   };
 }
 

@@ -137,6 +137,14 @@ export const sizeOf = (min: number) => size(`of at least ${formatSize(min)}`, mi
 export const sizeBetween = (min: number, max: number) =>
   size(`from ${formatSize(min)} to ${formatSize(max)}`, min, max);
 
+/** A size, or `off` for no limit. */
+export const sizeOrOff = (min: number) =>
+  scalar(`must be off or a size of at least ${formatSize(min)}, written 256MiB, 1GB or as bytes`, (value) => {
+    if (value === 'off') return 'off' as const;
+    const bytes = parseSize(value);
+    return bytes !== undefined && bytes >= min ? bytes : undefined;
+  });
+
 const VOLUME_SIZE = 'a size, written 256MiB or as bytes, or a share of the volume, written 80%';
 
 function parseVolumeSize(value: unknown): VolumeSize | undefined {

@@ -95,5 +95,6 @@ const readManifest = ({body}: Request, {name, maxManifest}: Registry): Promise<B
       new OciError('MANIFEST_INVALID', {
         status: 413,
         message: `the manifest is larger than the ${maxManifest} bytes that registries.${name}.maxManifest allows`,
+        limit: 'registries.NAME.maxManifest',
       }),
   });

@@ -10,6 +10,18 @@ export interface ReferrersPolicy {
   readonly prefetch: 'manifests' | 'all' | 'off';
 }
 
+/** How much may be pushed. */
+export interface ContentLimits {
+  /** Manifests and blobs that a manifest may name, and manifests that it may name with the indexes in it. */
+  readonly children: number;
+  /** Manifests from an index down to an image, both of them included. */
+  readonly depth: number;
+  /** Bytes of a blob; undefined for any number. */
+  readonly blob: number | undefined;
+  /** Bytes of all blobs that were pushed to one repository and are kept here; undefined for any number. */
+  readonly repository: number | undefined;
+}
+
 /** Pushed content is kept here, over what the upstream has. */
 export interface LocalPushPolicy {
   readonly mode: 'local';
@@ -46,6 +58,7 @@ export interface Registry extends TagPolicies {
   readonly push: PushPolicy;
   /** The largest manifest that is accepted, in bytes. */
   readonly maxManifest: number;
+  readonly limits: ContentLimits;
   readonly referrers: ReferrersPolicy;
   /** The status of a miss that cannot be filled because of the upstream's rate limit. */
   readonly rateLimitStatus: 429 | 503;

@@ -113,6 +113,7 @@ test('config show prints patterns for repositories and tags in the same way', as
   r.test:
     upstream: {url: https://r.test}
     repositories: {allow: ['team/**'], deny: [team/secret]}
+    limits: {blob: 2GiB, repository: 10GB, children: 5, depth: 2}
     tags: [{match: v*, ttl: forever}, {match: ['team/*:latest'], ttl: 0}, {maxStale: 1d}]`,
   );
   const {code, stdout} = await call(['config', 'show', '--config', file]);

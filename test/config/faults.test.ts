@@ -268,6 +268,16 @@ const single: [title: string, given: SettingsInput, fault: string][] = [
     'registries.r.test.maxManifest | must be a size from 64KiB to 16MiB, written 256MiB, 1GB or as bytes | "1GiB"',
   ],
   [
+    'a limit of no bytes',
+    {yaml: oneRegistry('limits: {blob: 0}')},
+    'registries.r.test.limits.blob | must be off or a size of at least 1B, written 256MiB, 1GB or as bytes | 0',
+  ],
+  [
+    'indexes that are nested without end',
+    {yaml: oneRegistry('limits: {depth: off}')},
+    'registries.r.test.limits.depth | must be a whole number from 1 to 100 | "off"',
+  ],
+  [
     'a limit of no referrers',
     {yaml: oneRegistry('referrers: {keep: 0}')},
     'registries.r.test.referrers.keep | must be off or a whole number from 1 to 1000000 | 0',

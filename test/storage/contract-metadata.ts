@@ -397,6 +397,24 @@ export function metadataContract(
     t.like(await metadata.blob(digest), {state: 'ready', storedAt: 3});
   });
 
+  test('metadata: the bytes that were pushed to a repository are those of its local links', async (t) => {
+    const {metadata} = await setUp(t);
+    const digests = ['a', 'b', 'c'].map((text) => digestOf(Buffer.from(text)));
+    t.is(await metadata.localBlobBytes(APP), 0);
+    await metadata.commit(
+      digests.map((digest, index) => {
+        const origin = index === 2 ? ('upstream' as const) : ('local' as const);
+        return {type: 'blob.link', repository: APP, digest, size: 10 ** index, origin, at: 1};
+      }),
+    );
+    t.is(await metadata.localBlobBytes(APP), 11);
+    t.is(await metadata.localBlobBytes(OTHER), 0);
+    await metadata.commit([{type: 'blob.unlink', repository: APP, digest: digests[1] as Digest}]);
+    t.is(await metadata.localBlobBytes(APP), 1);
+    await metadata.commit([{type: 'blob.unlink', repository: APP, digest: digests[0] as Digest}]);
+    t.is(await metadata.localBlobBytes(APP), 0);
+  });
+
   test('metadata: all blobs are listed, and their bytes counted, page by page', async (t) => {
     const {metadata} = await setUp(t);
     t.deepEqual(await metadata.blobBytes(undefined, 2), {bytes: 0, last: undefined});

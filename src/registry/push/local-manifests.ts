@@ -15,8 +15,10 @@ import type {LocalPushPolicy} from '../registries.ts';
 import {manifestPut} from '../stored-manifest.ts';
 import type {Tags} from '../tags/tags.ts';
 import type {Attachments} from './attachments.ts';
+import {refuseLargeImage} from './content-limits.ts';
 import {type Contents, type ContentTerms, sizeWarning, unknownContent} from './contents.ts';
 import type {ManifestReceipt, Push, PushedManifest} from './push.ts';
+import {keptBlobs, type RepositoryBytes} from './repository-bytes.ts';
 import {type CheckedManifest, checkManifest, refuseShadowing} from './validate.ts';
 
 /** The manifests and tags that are kept here. */
@@ -34,6 +36,7 @@ export interface LocalManifests {
 export interface LocalManifestsParts {
   metadata: Metadata;
   contents: Contents;
+  repositoryBytes: RepositoryBytes;
   attachments: Attachments;
   entries: FallbackEntries;
   manifests: Manifests;
@@ -75,6 +78,7 @@ class KeptManifests implements LocalManifests {
     const ownTags = isDigestReference(reference) ? [] : [reference];
     const tags = [...new Set([...ownTags, ...pushed.tags])];
     refuseShadowing(route, manifest, tags);
+    await refuseLargeImage(route, manifest, this.#parts.metadata);
     const keeping = {route, policy, manifest, tags, caller};
     const {wrongSizes} = await this.#keepInOrder(keeping);
     await this.#followEntries(keeping);
@@ -118,7 +122,7 @@ class KeptManifests implements LocalManifests {
    * @returns undefined when content that it refers to was deleted meanwhile
    */
   async #commit({route, policy, manifest, tags, caller}: ManifestToKeep): Promise<ContentTerms | undefined> {
-    const {metadata, contents, memory, clock} = this.#parts;
+    const {metadata, contents, repositoryBytes, memory, clock} = this.#parts;
     const {repository} = route;
     const {digest, mediaType, bytes, facts, edge} = manifest;
     const isOverFallback = !route.registry.hosted && isFallbackIndex(manifest, tags);
@@ -135,7 +139,9 @@ class KeptManifests implements LocalManifests {
     ];
     let done = false;
     await this.#parts.tags.write(route, [digest, ...tags, ...overflow], async () => {
-      done = await metadata.commit(changes, terms.preconditions);
+      done = await repositoryBytes.adding(route, keptBlobs(terms.changes), () =>
+        metadata.commit(changes, terms.preconditions),
+      );
     });
     if (!done) return undefined;
     for (const old of overflow) memory.forgetManifest(repository, old);

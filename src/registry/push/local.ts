@@ -5,7 +5,7 @@ import {OciError} from '../../oci/errors.ts';
 import type {Reference} from '../../oci/name.ts';
 import {rangeLength} from '../../oci/range.ts';
 import type {UploadId} from '../../oci/upload.ts';
-import type {Metadata} from '../../storage/metadata.ts';
+import type {Change, Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import {type Access, grantIn} from '../access.ts';
 import {toOciErrors} from '../failure.ts';
@@ -14,6 +14,7 @@ import type {Route} from '../namespace.ts';
 import {blobAbsence, type NegativeCache, repositoryAbsence} from '../negative-cache.ts';
 import type {LocalPushPolicy} from '../registries.ts';
 import {type AttachmentsParts, createAttachments} from './attachments.ts';
+import {withinLimit} from './content-limits.ts';
 import {createContents} from './contents.ts';
 import {createEnsureLocal, type EnsureLocal, type EnsureLocalParts} from './ensure-local.ts';
 import {outOfOrder} from './errors.ts';
@@ -25,10 +26,11 @@ import {
 } from './local-manifests.ts';
 import type {OpenUpload} from './open-upload.ts';
 import type {Chunk, ManifestReceipt, Push, PushedManifest, UploadOptions, UploadState} from './push.ts';
+import {createRepositoryBytes, type RepositoryBytes} from './repository-bytes.ts';
 import type {Uploads} from './uploads.ts';
 
 export interface LocalPushParts
-  extends Omit<LocalManifestsParts, 'contents' | 'attachments' | 'entries'>,
+  extends Omit<LocalManifestsParts, 'contents' | 'repositoryBytes' | 'attachments' | 'entries'>,
     FallbackEntriesParts,
     EnsureLocalParts,
     AttachmentsParts {
@@ -48,6 +50,7 @@ class LocalPushVerbs implements Push {
   readonly #negativeCache: NegativeCache;
   readonly #clock: Clock;
   readonly #ensureLocal: EnsureLocal;
+  readonly #repositoryBytes: RepositoryBytes;
   readonly #manifests: LocalManifests;
 
   constructor(parts: LocalPushParts) {
@@ -57,8 +60,10 @@ class LocalPushVerbs implements Push {
     this.#negativeCache = parts.negativeCache;
     this.#clock = parts.clock;
     this.#ensureLocal = createEnsureLocal(parts);
+    this.#repositoryBytes = createRepositoryBytes(parts.metadata);
     this.#manifests = createLocalManifests({
       ...parts,
+      repositoryBytes: this.#repositoryBytes,
       contents: createContents({ensureLocal: this.#ensureLocal, clock: parts.clock}),
       attachments: createAttachments(parts),
       entries: createFallbackEntries(parts),
@@ -68,6 +73,7 @@ class LocalPushVerbs implements Push {
   begin(route: Route, {algorithm, mount}: UploadOptions, caller: Caller): Promise<UploadState | 'mounted'> {
     return toOciErrors(route, async () => {
       if (mount && (await this.#mount(route, mount, caller))) return 'mounted';
+      await this.#repositoryBytes.refuseWhenFull(route);
       const {id} = await this.#uploads.begin(route.repository, {algorithm, upstream: undefined});
       return stateOf(id, 0);
     });
@@ -82,7 +88,7 @@ class LocalPushVerbs implements Push {
   append(route: Route, id: UploadId, chunk: Chunk): Promise<UploadState> {
     return toOciErrors(route, () =>
       this.#uploads.write(route.repository, id, async (upload) => {
-        await appendChunk(upload, chunk);
+        await unlessTooMuch(upload, () => appendChunk(upload, withinLimit(route, chunk, upload.offset)));
         await upload.close();
         return stateOf(id, upload.offset);
       }),
@@ -93,7 +99,7 @@ class LocalPushVerbs implements Push {
     return toOciErrors(route, async () => {
       const {repository} = route;
       await this.#uploads.write(repository, id, async (upload) => {
-        await appendChunk(upload, chunk);
+        await unlessTooMuch(upload, () => appendChunk(upload, withinLimit(route, chunk, upload.offset)));
         const actual = await upload.digest(algorithmOf(digest));
         if (actual !== digest) {
           // Nothing can make these bytes right, so the upload need not wait to expire.
@@ -101,9 +107,17 @@ class LocalPushVerbs implements Push {
           throw wrongDigest(digest, actual, upload.offset);
         }
         const {offset: size} = upload;
-        await upload.publish(digest, [
-          {type: 'blob.link', repository, digest, size, origin: 'local', at: this.#clock.now()},
-        ]);
+        const link: Change = {
+          type: 'blob.link',
+          repository,
+          digest,
+          size,
+          origin: 'local',
+          at: this.#clock.now(),
+        };
+        await unlessTooMuch(upload, () =>
+          this.#repositoryBytes.adding(route, [{digest, size}], () => upload.publish(digest, [link])),
+        );
       });
       this.#forgetAbsence(route, digest);
     });
@@ -143,9 +157,12 @@ class LocalPushVerbs implements Push {
     if (!held) return false;
     const {digest} = mount;
     const {repository} = route;
-    const done = await this.#metadata.commit(
-      [{type: 'blob.link', repository, digest, size: held.size, origin: 'local', at: this.#clock.now()}],
-      [{type: 'blob.held', repository: source.repository, digest}],
+    const {size} = held;
+    const done = await this.#repositoryBytes.adding(route, [{digest, size}], () =>
+      this.#metadata.commit(
+        [{type: 'blob.link', repository, digest, size, origin: 'local', at: this.#clock.now()}],
+        [{type: 'blob.held', repository: source.repository, digest}],
+      ),
     );
     if (done) this.#forgetAbsence(route, digest);
     return done;
@@ -187,6 +204,16 @@ const wrongDigest = (digest: Digest, actual: Digest, size: number): OciError =>
     message: `the ${size} uploaded bytes have the digest ${actual}, not ${digest}: this upload has ended; begin a new one`,
     detail: {expected: digest, actual, size},
   });
+
+/** An upload that exceeds a limit is ended: nothing can be done with it, and it need not wait to expire. */
+async function unlessTooMuch(upload: OpenUpload, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (error instanceof OciError && error.limit !== undefined) await upload.discard();
+    throw error;
+  }
+}
 
 /**
  * Appends a chunk to an upload. The bytes that arrived before a failure stay: the upload's offset counts them, and the

@@ -16,6 +16,7 @@ import type {ReferrerLists} from '../referrers/lists.ts';
 import {manifestPut} from '../stored-manifest.ts';
 import type {TagLists} from '../tags/tag-lists.ts';
 import type {Tags} from '../tags/tags.ts';
+import {refuseLargeImage} from './content-limits.ts';
 import {MANIFEST_CODES, storedUnderOtherDigest, toThroughErrors} from './errors.ts';
 import type {ManifestReceipt, Push, PushedManifest} from './push.ts';
 import {writerOf} from './through-sessions.ts';
@@ -88,6 +89,7 @@ class UpstreamManifests implements ThroughManifests {
 
   async #store(route: Route, reference: Reference, pushed: PushedManifest, caller: Caller): Promise<Stored> {
     const checked = checkManifest(reference, pushed);
+    await refuseLargeImage(route, checked, this.#parts.metadata);
     const {mediaType, bytes} = checked;
     const ownTags = isDigestReference(reference) ? [] : [reference];
     const furtherTags = pushed.tags.filter((tag) => tag !== reference);

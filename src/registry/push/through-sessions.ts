@@ -11,6 +11,7 @@ import {
   type UpstreamWriter,
 } from '../../upstream/port.ts';
 import type {Route} from '../namespace.ts';
+import {withinLimit} from './content-limits.ts';
 import {outOfOrder} from './errors.ts';
 import type {OpenUpload} from './open-upload.ts';
 import type {Chunk} from './push.ts';
@@ -102,7 +103,7 @@ class RecordedSessions implements UpstreamSessions {
     request: (session: Session, outgoing: OutgoingChunk) => Promise<T>,
   ): Promise<Sent<T>> {
     const session = await this.#sessionFor(route, upload, chunk, caller);
-    const copy = copyOf(chunk, upload, session);
+    const copy = copyOf(withinLimit(route, chunk, session.offset), upload, session);
     try {
       const answer = await request(session, copy.outgoing);
       return {answer, session, isCopyExact: copy.isExact};

@@ -104,6 +104,8 @@ export interface BlobReads {
   blobs(after: Digest | undefined, limit: number): Promise<BlobRecord[]>;
   /** The total size of the blobs after `after`, in the order of their digests, at most `limit` of them. */
   blobBytes(after: Digest | undefined, limit: number): Promise<BlobBytes>;
+  /** The total size of the blobs that the repository has links of origin `local` to. */
+  localBlobBytes(repository: RepositoryKey): Promise<number>;
   /** A repository of this registry that is linked to the blob, if its bytes are here. */
   blobHolder(registry: string, digest: Digest): Promise<RepositoryName | undefined>;
   /** Every link of origin `upstream`, oldest first, from the one after `after` on. */

@@ -11,7 +11,7 @@ export interface BlobUse {
 }
 
 export function createBlobReads({db, run, idOf}: ReadParts): Omit<BlobReads, 'copiedBlobLinks'> {
-  const queries = {...compileBlobs(db), ...compilePromises(db), ...compileGarbage(db)};
+  const queries = {...compileBlobs(db), ...compileLinks(db), ...compilePromises(db), ...compileGarbage(db)};
   return {
     async blob(digest) {
       const [row] = await run(queries.blob, {digest});
@@ -31,6 +31,10 @@ export function createBlobReads({db, run, idOf}: ReadParts): Omit<BlobReads, 'co
     async blobLink(repository, digest) {
       const row = await first({run, idOf}, queries.blobLink, repository, {digest});
       return row && {...row, digest};
+    },
+
+    async localBlobBytes(repository) {
+      return (await first({run, idOf}, queries.localBlobBytes, repository, {}))?.bytes ?? 0;
     },
 
     async blobHolder(registry, digest) {
@@ -89,14 +93,6 @@ const compileBlobs = (db: Kysely<Tables>) => ({
       .where('digest', '=', values.digest),
   ),
 
-  blobLink: statement((values: {repository: number; digest: Digest}) =>
-    db
-      .selectFrom('repository_blob')
-      .select(['size', 'origin', 'linked_at as linkedAt'])
-      .where('repository', '=', values.repository)
-      .where('digest', '=', values.digest),
-  ),
-
   blobStore: statement((_values: object) => db.selectFrom('blob_store').select('id').where('key', '=', 1)),
 
   anyBlob: statement((_values: object) =>
@@ -121,6 +117,24 @@ const compileBlobs = (db: Kysely<Tables>) => ({
       .whereRef('repository.id', '=', 'link.repository')
       .where('repository.registry', '=', values.registry)
       .limit(1),
+  ),
+});
+
+const compileLinks = (db: Kysely<Tables>) => ({
+  blobLink: statement((values: {repository: number; digest: Digest}) =>
+    db
+      .selectFrom('repository_blob')
+      .select(['size', 'origin', 'linked_at as linkedAt'])
+      .where('repository', '=', values.repository)
+      .where('digest', '=', values.digest),
+  ),
+
+  localBlobBytes: statement((values: {repository: number}) =>
+    db
+      .selectFrom('repository_blob')
+      .select(({fn}) => fn.sum<number | null>('size').as('bytes'))
+      .where('repository', '=', values.repository)
+      .where('origin', '=', 'local'),
   ),
 });
 

@@ -67,6 +67,7 @@ test('every read walks along an index, and gives rows in that order', async (t) 
   await reads.blobs(DIGEST, 1);
   await reads.blobBytes(DIGEST, 1);
   await reads.blobLink(REPOSITORY, DIGEST);
+  await reads.localBlobBytes(REPOSITORY);
   await reads.blobHolder('docker.io', DIGEST);
   await reads.localTags(REPOSITORY, {limit: 1});
   await reads.upload(createUploadId());
