@@ -1,7 +1,7 @@
 import {join} from 'node:path';
 import type {Config, RegistryConfig} from '../src/config.ts';
 import {createServer} from '../src/server.ts';
-import {LIMITS, UNBOUNDED} from '../test/support/backref.ts';
+import {LIMITS, NO_LOGINS, UNBOUNDED} from '../test/support/backref.ts';
 
 /** What the fuzzed server reports about itself. */
 export interface FuzzReport {
@@ -60,13 +60,13 @@ const config: Config = {
     metadata: {driver: 'sqlite', path: join(folder, 'meta.db')},
   },
   cache: {...UNBOUNDED, memory: 1024 * 1024},
-  access: {mode: 'enforce', rules: undefined, groups: {}, issuers: [], certificates: []},
   pins: [],
   shutdown: {grace: 0},
   limits: LIMITS,
   uploads: {expireAfter: 60_000},
   garbage: {interval: 0, grace: 0},
   scrub: {every: 0},
+  access: NO_LOGINS,
   log: {level: 'silent', format: 'json'},
   registries: [
     registry('docker.io', {default: true, library: true}),

@@ -38,6 +38,19 @@ export interface Config {
     issuers: readonly IssuerConfig[];
     /** The client certificates that belong to users; the first one that matches decides. */
     certificates: readonly CertificateConfig[];
+    /** The path of the htpasswd file, whose users log in with their passwords. It is read again when it changes. */
+    users: {htpasswd: string | undefined};
+    /** The tokens that this server issues. */
+    tokens: {
+      /** Its name, to its clients. */
+      service: string;
+      /** How long an access token is valid. */
+      ttl: number;
+      /** The private key that signs them, as PEM; undefined for keys that are generated and rotated. */
+      key: string | undefined;
+      /** The URL of the token endpoint; undefined for `/token` at the host that a client asked. */
+      realm: string | undefined;
+    };
   };
   /** The images that are never evicted: `registry/repository`, with an optional tag or digest, as a pattern. */
   pins: readonly string[];

@@ -72,6 +72,12 @@ export interface EventMap {
   /** A client read nothing of its response for `ms`, and was disconnected. */
   'client.stalled': [{address: string | undefined; ms: number}];
   'request.fault': [{id: string; error: unknown}];
+  /** Somebody logged in, or showed a credential of this kind again. Not emitted for this server's own tokens. */
+  'login.accepted': [{method: string}];
+  /** A credential was wrong. `method` is the kind of credential, `unknown` for one of no kind that is known here. */
+  'login.refused': [{method: string; reason: string; client: string | undefined}];
+  /** The file of users has faults, or cannot be read; the users that it had before stay. */
+  'login.users-rejected': [{path: string; reason: string}];
   'manifest.served': [{registry: string; repository: string; outcome: Outcome}];
   'blob.served': [{registry: string; repository: string; digest: Digest; outcome: Outcome}];
   'referrers.served': [{registry: string; repository: string; outcome: Outcome}];
@@ -203,6 +209,7 @@ export type RequestKind =
   | 'catalog'
   | 'upload'
   | 'metrics'
+  | 'token'
   | 'probe'
   | 'other';
 

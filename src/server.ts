@@ -8,7 +8,6 @@ import {type CurrentRegistries, createCurrentRegistries, type RegistryChanges} f
 import {createEvents, type Events} from './events.ts';
 import {createApp} from './http/app.ts';
 import {createLimits, type Limits} from './http/limits.ts';
-import {createAuthenticator} from './identity/authenticator.ts';
 import {type Address, createListeners, type Listeners} from './listeners.ts';
 import {type AccessPolicy, createAccessPolicy} from './registry/access-policy.ts';
 import type {BlobStore} from './storage/blob-store.ts';
@@ -69,6 +68,8 @@ const FIND_STORE = 'find the blob store';
 /** How often the size of the cache is measured. What a pull or a push brings is looked at when it comes. */
 const EVICTION_INTERVAL_MS = 60_000;
 const EVICT = 'keep the cache to its limit';
+/** How often to see whether the file of users has changed. */
+const USERS_INTERVAL_MS = 5000;
 /** How often uses of manifests, and who pulled what, are written. */
 const USES_INTERVAL_MS = 60_000;
 const COUNT_USES = 'count uses';
@@ -124,6 +125,7 @@ class Server implements BackrefServer {
   async listen(): Promise<Address> {
     this.#running ??= this.#start();
     const running = await this.#running;
+    await running.wired.identity.users.refresh();
     this.#addresses = await running.listeners.listen();
     this.#beginBackground(running);
     const main = this.#addresses.find(({serves}) => serves === 'main');
@@ -138,7 +140,9 @@ class Server implements BackrefServer {
 
   reload(next: Config): Reloaded {
     const changes = this.#registries.replace(next.registries);
-    const {access, registries, shutdown, limits, log} = next;
+    const {registries, shutdown, limits, log} = next;
+    const {users, tokens} = this.#config.access;
+    const access = {...next.access, users, tokens};
     this.#policy = createAccessPolicy(access);
     this.#limits.replace(limits);
     this.#config = Object.freeze({...this.#config, access, registries, shutdown, limits, log});
@@ -181,13 +185,13 @@ class Server implements BackrefServer {
     const registries = () => this.#registries.get();
     const isStopping = () => this.#closing !== undefined;
     const wired = wire(config, {storage, registries, policy: () => this.#policy, isStopping, clock, events});
-    const {verbs, content} = wired;
+    const {verbs, content, identity} = wired;
     const {access} = content;
     const app = createApp({
       verbs,
       access,
-      authenticator: createAuthenticator([]),
-      loginPlace: {service: 'backref', realm: undefined},
+      authenticator: identity.authenticator,
+      loginPlace: identity.loginPlace,
       registries,
       hasAdminListener: config.listen.some(({serve}) => serve === 'admin'),
       pseudonym,
@@ -258,6 +262,7 @@ class Server implements BackrefServer {
     const evict = (signal: AbortSignal) => maintenance.evictor.step(signal);
     background.once(EVICT, evict);
     background.every(EVICTION_INTERVAL_MS, EVICT, evict);
+    background.every(USERS_INTERVAL_MS, 'read the users', () => wired.identity.users.refresh());
     background.every(USES_INTERVAL_MS, COUNT_USES, () => wired.content.uses.flush());
     background.every(USES_INTERVAL_MS, RECORD_PULLS, () => maintenance.pulls.flush());
     const checkPinned = (signal: AbortSignal) => maintenance.ready.checkPinned(signal);

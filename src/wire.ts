@@ -45,6 +45,7 @@ import {createUses} from './registry/uses.ts';
 import {createWriteFence} from './registry/write-fence.ts';
 import type {Storage} from './storage/open.ts';
 import {type WiredCacheCommands, wireCacheCommands} from './wire-cache-commands.ts';
+import {type WiredIdentity, wireIdentity} from './wire-identity.ts';
 import {wireCapacity, wireCare, wireEvictor, wireMetrics, wireReadiness} from './wire-maintenance.ts';
 import {type WiredOutage, wireOutage} from './wire-outage.ts';
 
@@ -64,6 +65,7 @@ export interface Wired {
   content: WiredContent;
   referrers: WiredReferrers;
   push: WiredPush;
+  identity: WiredIdentity;
   maintenance: WiredMaintenance & WiredOutage & WiredCacheCommands & {capacity: Capacity; evictor: Evictor};
   /** What the routes call. */
   verbs: Verbs;
@@ -92,6 +94,7 @@ export function wire(config: Config, {storage: unwatched, ...others}: WireParts)
   };
   const {storage, clock, events} = parts;
   const {metadata} = storage;
+  const identity = wireIdentity(config, {clock, events});
   const {manifests, blobs, tagLists} = content;
   const verbs = {
     manifests: createSynthesis({manifests, referrers: referrers.referrers, metadata, clock, events}),
@@ -102,8 +105,9 @@ export function wire(config: Config, {storage: unwatched, ...others}: WireParts)
     push: push.push,
     metrics: wireMetrics({...parts, ...content, capacity}),
     readiness: wireReadiness({...parts, ...content}),
+    login: identity.login,
   };
-  return {content, referrers, push, maintenance, verbs};
+  return {content, referrers, push, identity, maintenance, verbs};
 }
 
 /** What ingests content into a store that no server works on: nothing of it stays in memory. */

@@ -45,6 +45,8 @@ const RULES: Record<string, Rule> = {
       'src/caller-glob.ts',
       'src/config.ts',
       'src/error-code.ts',
+      'src/identity/htpasswd.ts',
+      'src/identity/signing-keys.ts',
       'src/key-pair.ts',
       'src/unix-socket.ts',
       'src/oci/image-glob.ts',
@@ -129,7 +131,7 @@ const RULES: Record<string, Rule> = {
   },
   'src/identity/': {
     imports: [...VOCABULARY, 'src/config.ts', 'src/storage/metadata.ts'],
-    packages: ['jose'],
+    packages: ['bcrypt', 'jose'],
   },
   'src/http/': {
     imports: [
@@ -156,11 +158,13 @@ const RULES: Record<string, Rule> = {
       ...REGISTRY,
       'src/storage/open.ts',
       'src/wire-cache-commands.ts',
+      'src/wire-identity.ts',
       'src/wire-maintenance.ts',
       'src/wire-outage.ts',
     ],
   },
   'src/wire-cache-commands.ts': {imports: ['src/', ...REGISTRY, 'src/storage/open.ts']},
+  'src/wire-identity.ts': {imports: ['src/', 'src/http/', 'src/identity/']},
   'src/wire-maintenance.ts': {
     imports: ['src/', 'src/observe/metrics.ts', ...REGISTRY, 'src/storage/open.ts'],
   },
@@ -286,6 +290,7 @@ const FORBIDDEN: Record<string, string[]> = {
     'koa',
   ],
   'src/wire-cache-commands.ts': ['./wire.ts', './http/app.ts', './storage/fs/blob-store.ts', 'got'],
+  'src/wire-identity.ts': ['./wire.ts', './registry/access.ts', './storage/open.ts', 'jose', 'koa'],
   'src/wire-maintenance.ts': ['./wire.ts', './http/app.ts', './storage/fs/blob-store.ts', 'got'],
   'src/server.ts': [
     './observe/log.ts',

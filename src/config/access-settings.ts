@@ -3,6 +3,7 @@ import {parseCallerGlob} from '../caller-glob.ts';
 import {parsePlaceGlob} from '../oci/image-glob.ts';
 import {certificateSettings} from './certificate-settings.ts';
 import {issuerSettings} from './issuer-settings.ts';
+import {tokenSettings, userSettings} from './login-settings.ts';
 import {choice, list, mapping, scalar} from './values.ts';
 
 /** A pattern for names of callers. `accessChecks` knows which kinds of names there are. */
@@ -40,4 +41,6 @@ export const accessSettings = mapping({
     .prefault({}),
   issuers: list(issuerSettings).prefault([]),
   certificates: list(certificateSettings).prefault([]),
+  users: userSettings,
+  tokens: tokenSettings,
 }).prefault({});

@@ -1,5 +1,7 @@
 import {X509Certificate} from 'node:crypto';
 import {errorCode} from '../error-code.ts';
+import {describeFault, parseHtpasswd} from '../identity/htpasswd.ts';
+import {whyNoSigningKey} from '../identity/signing-keys.ts';
 import {keyPairFault} from '../key-pair.ts';
 import {isRecord} from '../oci/json.ts';
 import type {PlacedFault} from './fault.ts';
@@ -26,6 +28,10 @@ const AUTHORITY: FileKind = {
   key: ['ca'],
   problem: (text) => (isCertificate(text) ? undefined : 'is not a PEM certificate'),
 };
+const OF_ACCESS: FileKind[] = [
+  {key: ['users', 'htpasswd'], problem: whyNoHtpasswd},
+  {key: ['tokens', 'key'], problem: whyNoSigningKey},
+];
 const OF_UPSTREAM: FileKind[] = [
   {
     key: ['credentials', 'passwordFile'],
@@ -44,10 +50,7 @@ const OF_ISSUER: FileKind[] = [
   },
 ];
 
-/**
- * Reads every file that the registries and the issuers of tokens name: passwords, Docker configurations, certificate
- * authorities, keys.
- */
+/** Reads every file that the settings name: passwords, users, keys, Docker configurations, certificate authorities. */
 export async function readNamedFiles(tree: Tree, readFile: ReadFile): Promise<NamedFiles> {
   const contents = new Map<string, string>();
   const faults: PlacedFault[] = [];
@@ -66,11 +69,18 @@ function namedFiles(tree: Tree) {
   const registries = isRecord(tree['registries']) ? Object.keys(tree['registries']) : [];
   const issuers = valueAt(tree, ['access', 'issuers']);
   return [
+    ...filesAt(tree, ['access'], OF_ACCESS),
     ...registries.flatMap((name) => filesAt(tree, ['registries', name, 'upstream'], OF_UPSTREAM)),
     ...Array.from(Array.isArray(issuers) ? issuers.keys() : []).flatMap((index) =>
       filesAt(tree, ['access', 'issuers', index], OF_ISSUER),
     ),
   ];
+}
+
+/** Every fault: a file of users is often converted as a whole. */
+function whyNoHtpasswd(text: string): string | undefined {
+  const {faults} = parseHtpasswd(text);
+  return faults.length === 0 ? undefined : `has faults: ${faults.map(describeFault).join('; ')}`;
 }
 
 /** What is wrong with the key pairs of listeners. Settings without a path are reported by the schema. */

@@ -110,13 +110,8 @@ function assemble(settings: Settings, contents: ReadonlyMap<string, string>): Co
     ...rest,
     listen: assembleListen(listen),
     cache: {...cache, maxSize: cache.maxSize === 'off' ? undefined : cache.maxSize},
-    access: {
-      ...access,
-      rules: access.rules,
-      issuers: access.issuers.map((issuer) => assembleIssuer(issuer, contents)),
-      certificates: access.certificates.map(({subject, san, user}) => ({subject, san, user})),
-    },
     storage: assembleStorage(storage),
+    access: assembleAccess(access, contents),
     registries: Object.entries(registries).map(
       ([name, {upstream, push, tags, referrers, limits, ...registry}]): RegistryConfig => ({
         name,
@@ -132,6 +127,24 @@ function assemble(settings: Settings, contents: ReadonlyMap<string, string>): Co
 }
 
 const unlessOff = <T>(value: T | 'off'): T | undefined => (value === 'off' ? undefined : value);
+
+/** The users stay in their file, which is read again when it changes. */
+const assembleAccess = (
+  {users, tokens, rules, issuers, certificates, ...access}: Settings['access'],
+  contents: ReadonlyMap<string, string>,
+): Config['access'] => ({
+  ...access,
+  rules,
+  issuers: issuers.map((issuer) => assembleIssuer(issuer, contents)),
+  certificates: certificates.map(({subject, san, user}) => ({subject, san, user})),
+  users: {htpasswd: users.htpasswd},
+  tokens: {
+    service: tokens.service,
+    ttl: tokens.ttl,
+    key: tokens.key === undefined ? undefined : contents.get(tokens.key),
+    realm: tokens.realm,
+  },
+});
 
 /**
  * Blobs and metadata follow `storage.path`. When only the metadata has a path, the lock and the admin socket stay beside

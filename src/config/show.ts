@@ -22,7 +22,7 @@ export function describeConfig({
     listen: describeListen(listen),
     ...rest,
     cache: describeCache(cache),
-    access: {...access, issuers: access.issuers.map(describeIssuer)},
+    access: describeAccess(access),
     shutdown: inDurations(shutdown),
     uploads: inDurations(uploads),
     garbage: inDurations(garbage),
@@ -30,6 +30,12 @@ export function describeConfig({
     registries: Object.fromEntries(registries.map((registry) => [registry.name, describeRegistry(registry)])),
   };
 }
+
+const describeAccess = ({tokens: {key, ttl, ...tokens}, issuers, ...access}: Config['access']): Tree => ({
+  ...access,
+  issuers: issuers.map(describeIssuer),
+  tokens: {...tokens, ttl: formatDuration(ttl), ...(key === undefined ? {} : {key: '[redacted]'})},
+});
 
 const describeCache = ({keep, ...cache}: Config['cache']): Tree => ({
   memory: formatSize(cache.memory),

@@ -20,6 +20,7 @@ import {listReferrers} from './referrers.ts';
 import type {Request} from './request.ts';
 import type {Exchange} from './send.ts';
 import {listTags} from './tags.ts';
+import {getToken, type Login, postToken} from './token.ts';
 import {appendUpload, beginUpload, cancelUpload, finishUpload, getUpload} from './uploads.ts';
 
 export interface Verbs {
@@ -31,12 +32,19 @@ export interface Verbs {
   push: Push;
   metrics: MetricsSource;
   readiness: Readiness;
+  login: Login;
 }
 
 /** What says nothing about any content: there is nothing to authorize. */
-const openEndpoints = ({metrics, readiness}: Verbs): readonly Endpoint[] => [
+const openEndpoints = ({metrics, readiness, login}: Verbs): readonly Endpoint[] => [
   {path: '/v2{/}', kind: 'ping', needs: 'login', methods: {GET: {handler: ping}}},
   {...probe('/metrics', getMetrics(metrics)), kind: 'metrics', at: 'admin'},
+  {
+    path: '/token',
+    kind: 'token',
+    needs: 'none',
+    methods: {GET: {handler: getToken(login)}, POST: {handler: postToken(login)}},
+  },
   probe('/healthz', getHealth),
   probe('/readyz', getReadiness(readiness)),
 ];

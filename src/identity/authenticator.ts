@@ -1,4 +1,5 @@
 import type {Grant, Scope} from '../caller.ts';
+import type {Events} from '../events.ts';
 
 /** Who somebody is. */
 export interface Identity {
@@ -8,8 +9,21 @@ export interface Identity {
   readonly bound?: Grant | undefined;
   /** What its bearer token is for. Undefined for a credential that is for everything. */
   readonly scopes?: readonly Scope[] | undefined;
-  /** When its credential ends, in milliseconds since the epoch: no token that is issued for it lives longer. */
+  /** When its credential expires: milliseconds since the epoch. A token that is issued for it ends no later. */
   readonly until?: number | undefined;
+  /**
+   * Which password or secret it showed, without saying anything about that: a token that is issued for it ends with it.
+   * Undefined for a credential that is checked once, which gets no refresh token.
+   */
+  readonly source?: Source | undefined;
+}
+
+/** A password or a secret that can be withdrawn. */
+export interface Source {
+  /** The name of the login method. */
+  readonly method: string;
+  /** Changes with the password or the secret. */
+  readonly id: string;
 }
 
 export const NOBODY: Identity = Object.freeze({names: ['anonymous'] as const});
@@ -29,6 +43,8 @@ export interface Credential {
 export interface LoginMethod {
   /** For metrics and events: `password`, `robot`. */
   readonly name: string;
+  /** Whether its credentials come with every request, so that accepting one is nothing to report. */
+  readonly isRoutine?: boolean;
   /** Whether anybody could log in in this way now. */
   isOpen(): boolean;
   /**
@@ -36,6 +52,11 @@ export interface LoginMethod {
    * @throws LoginRefused for a credential of this kind that is wrong; OciError TOOMANYREQUESTS
    */
   check(credential: Credential): Promise<Identity | undefined>;
+  /**
+   * Who somebody is now that logged in earlier. @param name its own, as in its identity
+   * @returns undefined when what it logged in with is no longer valid
+   */
+  recall?(name: string, id: string): Identity | undefined;
 }
 
 /** A credential is wrong. Its message goes to the client and the log: it says nothing that helps to guess. */
@@ -70,26 +91,45 @@ export interface Authenticator {
    * @throws LoginRefused for a wrong credential, which never makes its sender anonymous; OciError TOOMANYREQUESTS
    */
   identify(presented: Presented): Promise<Identity>;
+  /** The same for a credential that came in another way. */
+  check(credential: Credential): Promise<Identity>;
 }
 
 /** @param methods each is asked until one knows the credential's kind, in this order */
-export function createAuthenticator(methods: readonly LoginMethod[]): Authenticator {
+export function createAuthenticator(methods: readonly LoginMethod[], events: Events): Authenticator {
   const isOpen = (): boolean => methods.some((method) => method.isOpen());
-  return {
-    isOpen,
-    async identify({authorization, address}) {
-      if (authorization === undefined || !isOpen()) return NOBODY;
-      const credential = {...parseAuthorization(authorization), address};
+  const check = async (credential: Credential): Promise<Identity> => {
+    let asked = 'unknown';
+    try {
       for (const method of methods) {
+        asked = method.name;
         const identity = await method.check(credential);
-        if (identity) return identity;
+        if (identity === undefined) continue;
+        if (!method.isRoutine) events.emit('login.accepted', {method: method.name});
+        return identity;
       }
+      asked = 'unknown';
       throw credential.scheme === 'bearer'
         ? new LoginRefused('the bearer token is not one that is valid here', {isToken: true})
-        : new LoginRefused('the user name or the password is wrong');
+        : new LoginRefused(WRONG_PASSWORD);
+    } catch (error) {
+      if (error instanceof LoginRefused)
+        events.emit('login.refused', {method: asked, reason: error.message, client: credential.address});
+      throw error;
+    }
+  };
+  return {
+    isOpen,
+    check,
+    async identify({authorization, address}) {
+      if (authorization === undefined || !isOpen()) return NOBODY;
+      return check({...parseAuthorization(authorization), address});
     },
   };
 }
+
+/** The same whether or not there is such a user. */
+export const WRONG_PASSWORD = 'the user name or the password is wrong';
 
 /**
  * Reads an `Authorization` header: Basic (RFC 7617) or Bearer (RFC 6750).

@@ -80,6 +80,15 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
   ],
   'limit.exceeded': ({limit, client}) => ['debug', `refused ${client ?? 'a client'} by ${limit}`],
   'limit.reached': ({reason}) => ['warn', `refusing clients: ${reason}`],
+  'login.accepted': ({method}) => ['debug', `accepted a login (${method})`],
+  'login.refused': ({method, reason, client}) => [
+    'info',
+    `refused a login (${method}) of ${client ?? 'a client'}: ${reason}`,
+  ],
+  'login.users-rejected': ({path, reason}) => [
+    'error',
+    `kept the users that were read before, as ${path} cannot be used: ${reason}`,
+  ],
   'listener.failed': ({error}) => [
     'error',
     `cannot accept connections: ${error.message}; if too many files are open, raise the limit (ulimit -n)`,

@@ -24,6 +24,7 @@ export function createMetrics(events: Events, sources: GaugeSources): Metrics {
   countReferrers(events, instruments);
   countFaults(events, instruments);
   countBackground(events, instruments);
+  countLogins(events, instruments);
   const ofProcess = processMetrics();
   return {
     contentType: registry.contentType,
@@ -101,6 +102,16 @@ function countRequests(events: Events, {counter, gauge, histogram}: Instruments)
   events.on('client.stalled', () => stalled.inc());
   events.on('limit.exceeded', ({limit}) => refused.inc({limit}));
   events.on('access.denied', ({mode}) => denied.inc({mode}));
+}
+
+function countLogins(events: Events, {counter}: Instruments): void {
+  const logins = counter(
+    'logins_total',
+    'Credentials checked, apart from tokens issued here that are valid.',
+    ['method', 'outcome'],
+  );
+  events.on('login.accepted', ({method}) => logins.inc({method, outcome: 'accepted'}));
+  events.on('login.refused', ({method}) => logins.inc({method, outcome: 'refused'}));
 }
 
 function countServed(events: Events, {counter}: Instruments): void {

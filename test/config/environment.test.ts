@@ -27,6 +27,9 @@ test('every scalar setting outside the registries has a variable', async (t) => 
       BACKREF_CACHE_LOW_WATERMARK: '70.5%',
       BACKREF_CACHE_KEEP: 'docker.io/library/*=3 ghcr.io/**=1',
       BACKREF_ACCESS_MODE: 'audit',
+      BACKREF_ACCESS_TOKENS_SERVICE: 'registry.test',
+      BACKREF_ACCESS_TOKENS_TTL: '10m',
+      BACKREF_ACCESS_TOKENS_REALM: 'https://registry.test/token',
       BACKREF_PINS: 'docker.io/library/{alpine,busybox}:3.*  ghcr.io/team/**',
       BACKREF_SHUTDOWN_GRACE: '5s',
       BACKREF_LIMITS_CONNECTIONS_TOTAL: '1000',
@@ -71,7 +74,15 @@ test('every scalar setting outside the registries has a variable', async (t) => 
         {match: 'ghcr.io/**', newest: 1},
       ],
     },
-    access: {mode: 'audit', rules: undefined, groups: {}, issuers: [], certificates: []},
+    access: {
+      mode: 'audit',
+      rules: undefined,
+      groups: {},
+      issuers: [],
+      certificates: [],
+      users: {htpasswd: undefined},
+      tokens: {service: 'registry.test', ttl: 600_000, key: undefined, realm: 'https://registry.test/token'},
+    },
     pins: ['docker.io/library/{alpine,busybox}:3.*', 'ghcr.io/team/**'],
     shutdown: {grace: 5000},
     limits: {
@@ -85,7 +96,7 @@ test('every scalar setting outside the registries has a variable', async (t) => 
     log: {level: 'warn', format: 'json'},
   });
   // All but socket and socketMode, which exclude host and port.
-  t.is(scalarPaths().length, 36);
+  t.is(scalarPaths().length, 41);
 });
 
 test('a fault of a variable names the variable', async (t) => {

@@ -62,7 +62,15 @@ test('without a file every setting has its default', async (t) => {
       lowWatermark: 90,
       keep: [],
     },
-    access: {mode: 'enforce', rules: undefined, groups: {}, issuers: [], certificates: []},
+    access: {
+      mode: 'enforce',
+      rules: undefined,
+      groups: {},
+      issuers: [],
+      certificates: [],
+      users: {htpasswd: undefined},
+      tokens: {service: 'backref', ttl: 5 * 60_000, key: undefined, realm: undefined},
+    },
     pins: [],
     shutdown: {grace: 30_000},
     limits: {

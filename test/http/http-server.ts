@@ -59,7 +59,7 @@ export const OPEN_DOOR: DoorParts = {
     registry: () => ({verdict: 'allowed'}),
     repository: () => ({verdict: 'allowed'}),
   },
-  authenticator: createAuthenticator([]),
+  authenticator: createAuthenticator([], createEvents()),
   loginPlace: {service: 'registry.test', realm: undefined},
 };
 

@@ -1,5 +1,6 @@
 import test, {type ExecutionContext} from 'ava';
 import type {Action, Caller} from '../../src/caller.ts';
+import {createEvents} from '../../src/events.ts';
 import type {DoorParts} from '../../src/http/door.ts';
 import type {Verbs} from '../../src/http/routes.ts';
 import {createAuthenticator, type Identity, LoginRefused} from '../../src/identity/authenticator.ts';
@@ -19,17 +20,20 @@ const TOKENS: Record<string, Identity> = {
   nobody: {names: ['anonymous'], scopes: []},
 };
 
-const authenticator = createAuthenticator([
-  {
-    name: 'test',
-    isOpen: () => true,
-    async check({secret, scheme}) {
-      const identity = TOKENS[secret];
-      if (!identity) throw new LoginRefused('that is wrong', {isToken: scheme === 'bearer'});
-      return identity;
+const authenticator = createAuthenticator(
+  [
+    {
+      name: 'test',
+      isOpen: () => true,
+      async check({secret, scheme}) {
+        const identity = TOKENS[secret];
+        if (!identity) throw new LoginRefused('that is wrong', {isToken: scheme === 'bearer'});
+        return identity;
+      },
     },
-  },
-]);
+  ],
+  createEvents(),
+);
 
 interface Started {
   get(
@@ -109,7 +113,7 @@ test('a caller that has logged in and is denied gets 403 with the reason and no 
 });
 
 test('anonymous callers get 403 as well where nobody can log in', async (t) => {
-  const {get} = await start(t, ['anonymous'], {authenticator: createAuthenticator([])});
+  const {get} = await start(t, ['anonymous'], {authenticator: createAuthenticator([], createEvents())});
   t.is((await get(TAGS)).status, 403);
   t.is((await get(TAGS, {authorization: 'Basic nonsense'})).status, 403);
   t.is((await get('/v2/')).status, 200);

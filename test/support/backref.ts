@@ -206,7 +206,7 @@ export function configOf(
       metadata: {driver: 'sqlite', path: join(folder, 'meta.db')},
     },
     cache: {...UNBOUNDED, ...cache},
-    access: {mode: 'enforce', rules: undefined, groups: {}, issuers: [], certificates: [], ...access},
+    access: {...NO_LOGINS, ...access},
     pins: [],
     shutdown: {grace: 2000},
     limits: LIMITS,
@@ -265,6 +265,17 @@ export const LIMITS: Config['limits'] = {
   connections: {total: 1000, perAddress: 1000},
   requests: {total: 1000, perCaller: 1000},
   uploads: {total: 1000, perCaller: 1000},
+};
+
+/** Nobody can log in, and there are no rules. */
+export const NO_LOGINS: Config['access'] = {
+  mode: 'enforce',
+  rules: undefined,
+  groups: {},
+  issuers: [],
+  certificates: [],
+  users: {htpasswd: undefined},
+  tokens: {service: 'backref', ttl: 300_000, key: undefined, realm: undefined},
 };
 
 /** A cache that evicts nothing; tests of eviction change what they are about. */

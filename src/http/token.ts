@@ -1,0 +1,147 @@
+import {isAnonymous, type Scope} from '../caller.ts';
+import {
+  type Authenticator,
+  type Credential,
+  type Identity,
+  LoginRefused,
+  NOBODY,
+} from '../identity/authenticator.ts';
+import {parseScope} from '../identity/scopes.ts';
+import type {Tokens} from '../identity/tokens.ts';
+import {OciError} from '../oci/errors.ts';
+import type {Answer, Handler} from './answer.ts';
+import {readWhole} from './body.ts';
+import type {Request} from './request.ts';
+
+/** How clients log in. */
+export interface Login {
+  /** Checks passwords and other people's tokens; not tokens of ours, or they could be prolonged for ever. */
+  credentials: Authenticator;
+  tokens: Tokens;
+  /** The name of this service. */
+  service: string;
+}
+
+const MAX_BODY_BYTES = 64 * 1024;
+/** Scopes that one token is for: a client that mounts blobs from other repositories asks for several. */
+const MAX_SCOPES = 100;
+
+/** What a client asks a token for. */
+interface Wanted {
+  readonly identity: Identity;
+  readonly scopes: readonly Scope[];
+  /** It also wants a token with which it gets the next one without its user's password. */
+  readonly isOffline: boolean;
+}
+
+/** `GET /token`, with Basic credentials or without any (Docker token protocol, "Token Authentication"). */
+export const getToken =
+  (login: Login): Handler<undefined> =>
+  async ({query, headers: {authorization}, origin}) => {
+    const parameters = fieldsOf(query);
+    requireService(parameters, login);
+    const presented = {authorization, address: origin.client};
+    const identity = await loggedIn(login, () => login.credentials.identify(presented));
+    const isOffline = parameters.get('offline_token') === 'true';
+    return issued({identity, scopes: scopesIn(parameters), isOffline}, login);
+  };
+
+/** `POST /token`, with a form (the protocol's "OAuth2 Token Authentication"; RFC 6749, sections 4.3 and 6). */
+export const postToken =
+  (login: Login): Handler<undefined> =>
+  async (request) => {
+    const form = await formOf(request);
+    requireService(form, login);
+    const identity = await loggedIn(login, () => identityIn(form, request, login));
+    const isOffline = form.get('access_type') === 'offline';
+    return issued({identity, scopes: scopesIn(form), isOffline}, login);
+  };
+
+async function issued({identity, scopes, isOffline}: Wanted, {tokens}: Login): Promise<Answer> {
+  const {token, issuedAt, expiresIn} = await tokens.issue(identity, scopes);
+  const refresh = isOffline && !isAnonymous(identity) ? await tokens.issueRefresh(identity) : undefined;
+  const body = {
+    token,
+    access_token: token,
+    token_type: 'Bearer',
+    expires_in: expiresIn,
+    issued_at: new Date(issuedAt).toISOString(),
+    ...(refresh === undefined ? {} : {refresh_token: refresh}),
+  };
+  return {
+    status: 200,
+    headers: {'Content-Type': 'application/json', 'Cache-Control': 'no-store'},
+    body: Buffer.from(JSON.stringify(body)),
+  };
+}
+
+/** @throws OciError UNAUTHORIZED instead of LoginRefused */
+async function loggedIn({service}: Login, identify: () => Promise<Identity>): Promise<Identity> {
+  try {
+    return await identify();
+  } catch (error) {
+    if (!(error instanceof LoginRefused)) throw error;
+    throw new OciError('UNAUTHORIZED', {
+      message: error.message,
+      headers: {'WWW-Authenticate': `Basic realm="${service}", charset="UTF-8"`},
+    });
+  }
+}
+
+function identityIn(
+  form: URLSearchParams,
+  {origin}: Request,
+  {credentials, tokens}: Login,
+): Promise<Identity> {
+  const grant = form.get('grant_type');
+  switch (grant) {
+    case 'password': {
+      // As with GET: Docker sends credentials of elsewhere to a mirror.
+      if (!credentials.isOpen()) return Promise.resolve(NOBODY);
+      const credential: Credential = {
+        scheme: 'basic',
+        username: form.get('username') ?? '',
+        secret: form.get('password') ?? '',
+        address: origin.client,
+      };
+      return credentials.check(credential);
+    }
+    case 'refresh_token':
+      return tokens.refresh(form.get('refresh_token') ?? '');
+    default:
+      throw malformed(`grant_type is "${(grant ?? '').slice(0, 40)}"; it must be password or refresh_token`);
+  }
+}
+
+/** A token for another service would be of no use to the client, or to whom it was meant for. */
+function requireService(parameters: URLSearchParams, {service}: Login): void {
+  const asked = parameters.get('service');
+  if (asked === null || asked === service) return;
+  throw malformed(`tokens are issued for the service "${service}", not for "${asked.slice(0, 80)}"`);
+}
+
+/** Scopes in one parameter are separated by spaces. What cannot be read is left out. */
+function scopesIn(parameters: URLSearchParams): readonly Scope[] {
+  const texts = parameters.getAll('scope').flatMap((text) => text.split(' ').filter((part) => part !== ''));
+  if (texts.length > MAX_SCOPES)
+    throw malformed(`${texts.length} scopes are asked for; one token is for at most ${MAX_SCOPES}`);
+  return texts.flatMap((text) => parseScope(text) ?? []);
+}
+
+const fieldsOf = (query: Request['query']): URLSearchParams =>
+  new URLSearchParams(
+    Object.entries(query).flatMap(([name, value]) =>
+      [value ?? []].flat().map((text): [string, string] => [name, text]),
+    ),
+  );
+
+async function formOf({body, headers}: Request): Promise<URLSearchParams> {
+  const [type = ''] = (headers['content-type'] ?? '').split(';');
+  if (type.trim().toLowerCase() !== 'application/x-www-form-urlencoded')
+    throw malformed('the body must be a form: Content-Type: application/x-www-form-urlencoded', 415);
+  const tooLarge = () => malformed(`the form is longer than ${MAX_BODY_BYTES} bytes`, 413);
+  const bytes = await readWhole(body, {maxBytes: MAX_BODY_BYTES, code: 'UNSUPPORTED', tooLarge});
+  return new URLSearchParams(bytes.toString());
+}
+
+const malformed = (message: string, status = 400): OciError => new OciError('UNSUPPORTED', {status, message});
