@@ -5,6 +5,7 @@ import {CASES, runCases} from './cases.ts';
 import {CLIENTS} from './clients/all.ts';
 import {runLooks} from './looks.ts';
 import type {Contender, Part} from './part.ts';
+import {PROXIES, PROXY_CASES} from './proxies.ts';
 import {PUSHES} from './pushes/all.ts';
 import {PLACES, THROUGH_TO_TAGS} from './pushes/places.ts';
 import {OURS} from './pushes/push.ts';
@@ -72,7 +73,16 @@ const pushes: Part = {
   fill: (url) => pushImage(url, OURS),
 };
 
-const PARTS: readonly Part[] = [pulls, referrers, pushes];
+/** The reverse proxies of `deploy/`. A hosted registry is behind them; the one before which the table stands is not asked. */
+const proxies: Part = {
+  section: 'interop-proxies',
+  cases: PROXY_CASES,
+  before: [['docker-registry']],
+  contenders: PROXIES,
+  async fill() {},
+};
+
+const PARTS: readonly Part[] = [pulls, referrers, pushes, proxies];
 
 /** The parts, with only the contenders whose name contains `text`. @throws Error when there are none */
 export function matching(text: string): Part[] {

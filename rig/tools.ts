@@ -15,6 +15,7 @@ const DEBIAN = {
   docker: 'docker.io',
   nginx: 'nginx-light',
   wrk: 'wrk',
+  openssl: 'openssl',
 } as const;
 
 /** Commands that are built with Go, each at the version that this project is tested with. */
@@ -25,6 +26,7 @@ const GO = {
   registry: {version: 'v3.1.2', module: 'github.com/distribution/distribution/v3', package: 'cmd/registry'},
   cosign: {version: 'v3.1.3', module: 'github.com/sigstore/cosign/v3', package: 'cmd/cosign'},
   notation: {version: 'v1.3.2', module: 'github.com/notaryproject/notation', package: 'cmd/notation'},
+  caddy: {version: 'v2.11.9', module: 'github.com/caddyserver/caddy/v2', package: 'cmd/caddy'},
   olareg: {version: 'v0.2.2', module: 'github.com/olareg/olareg', package: 'cmd/olareg'},
   // The official suite of the distribution-spec, which has no releases.
   conformance: {

@@ -74,7 +74,10 @@ test('config check warns about pushes on an address that others can reach, and e
   const {code, stdout, stderr} = await call(['config', 'check'], env);
   t.is(code, 0);
   t.regex(stdout, /valid/);
-  t.regex(stderr, /^Warning: listen\.host: anyone who can reach 0\.0\.0\.0 can push to apps\.local: .*\.\n$/);
+  t.regex(
+    stderr,
+    /^Warning: listen\.host: anyone who can reach 0\.0\.0\.0:5000 can push to apps\.local: .*\.\n$/,
+  );
   const json = await call(['config', 'check', '--json'], env);
   t.like(JSON.parse(json.stdout), {ok: true, faults: [], warnings: {0: {path: 'listen.host'}}});
 });

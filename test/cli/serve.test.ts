@@ -7,6 +7,7 @@ import test, {type ExecutionContext} from 'ava';
 import {ownPort} from '../../rig/port.ts';
 import {call, type RunningCommand, run, start} from '../support/command.ts';
 import {createFolder} from '../support/folder.ts';
+import {writeTls} from '../support/tls-files.ts';
 
 const ANYWHERE = {BACKREF_LISTEN_HOST: '127.0.0.1', BACKREF_LISTEN_PORT: '0'};
 const LISTENS = /listens on (http:\/\/127\.0\.0\.1:(\d+))/;
@@ -196,4 +197,59 @@ test('health exits with 0 while the server is ready, and with 1 when it does not
   const {code, stderr} = await call(['health'], env);
   t.is(code, 1);
   t.regex(stderr, /does not answer/);
+});
+
+test('health asks a server with TLS, whatever names are in its certificate, and one behind a Unix socket', async (t) => {
+  const {paths} = await writeTls(t);
+  const port = await ownPort();
+  for (const [listen, listens] of [
+    [
+      {host: '127.0.0.1', port, tls: {cert: paths.cert, key: paths.key}},
+      /listens on https:\/\/127\.0\.0\.1:/,
+    ],
+    [
+      [{port: 0, host: '127.0.0.1', serve: 'admin'}, {socket: './backref.sock'}],
+      /listens on unix:\.\/backref\.sock/,
+    ],
+  ] as const) {
+    const cwd = await createFolder(t);
+    await writeFile(join(cwd, 'f.yaml'), JSON.stringify({listen}));
+    const server = start(t, ['serve', '--config', 'f.yaml'], {cwd});
+    await server.prints(listens);
+    t.like(await run(t, ['health', '--config', 'f.yaml'], {cwd}), {code: 0, stdout: '', stderr: ''});
+    server.child.kill('SIGTERM');
+    await server.ended;
+    const {code, stderr} = await run(t, ['health', '--config', 'f.yaml'], {cwd});
+    t.is(code, 1);
+    t.regex(stderr, /does not answer/);
+  }
+});
+
+test('a server whose new key pair cannot be used stays healthy', async (t) => {
+  const {paths, write} = await writeTls(t);
+  const cwd = await createFolder(t);
+  const listen = {host: '127.0.0.1', port: await ownPort(), tls: {cert: paths.cert, key: paths.key}};
+  await writeFile(join(cwd, 'f.yaml'), JSON.stringify({listen}));
+  const server = start(t, ['serve', '--config', 'f.yaml'], {cwd});
+  await server.prints(/listens on https:/);
+  await write({key: ''});
+  t.like(await run(t, ['health', '--config', 'f.yaml'], {cwd}), {code: 0, stderr: ''});
+  const {code, stderr} = await run(t, ['config', 'check', '--config', 'f.yaml'], {cwd});
+  t.is(code, 2);
+  t.regex(stderr, /listen\.tls\.key.*\n.*names a file that has no private key in PEM/);
+});
+
+test('serve says what is wrong with a Unix socket', async (t) => {
+  const cwd = await createFolder(t);
+  await writeFile(join(cwd, 'b.sock'), 'precious');
+  await writeFile(
+    join(cwd, 'f.yaml'),
+    JSON.stringify({listen: [{host: '127.0.0.1', port: 0}, {socket: './b.sock'}]}),
+  );
+  const {code, stderr} = await run(t, ['serve', '--config', 'f.yaml'], {cwd});
+  t.is(code, 1);
+  t.is(
+    stderr,
+    'The file ./b.sock is not a socket: remove it, or choose another path with socket in listen.\n',
+  );
 });
