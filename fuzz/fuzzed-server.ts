@@ -68,6 +68,7 @@ const config: Config = {
   scrub: {every: 0},
   access: NO_LOGINS,
   log: {level: 'silent', format: 'json'},
+  audit: {to: undefined, maxSize: 2 ** 20, keep: 1},
   registries: [
     registry('docker.io', {default: true, library: true}),
     registry('ghcr.io', {aliases: ['ghcr']}),

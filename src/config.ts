@@ -69,6 +69,14 @@ export interface Config {
   /** In which time everything that is stored is hashed again (0: never). */
   scrub: {every: number};
   log: {level: 'debug' | 'info' | 'warn' | 'error' | 'silent'; format: 'pretty' | 'json'};
+  /** Where each request of a client is recorded: a file or `stdout`; undefined for nowhere. */
+  audit: {
+    to: string | undefined;
+    /** Bytes of a file after which the next one begins. */
+    maxSize: number;
+    /** How many full files are kept. */
+    keep: number;
+  };
   /** In the order of the file. */
   registries: readonly RegistryConfig[];
 }

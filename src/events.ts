@@ -194,6 +194,8 @@ export interface EventMap {
   'storage.read-only': [{reason: string}];
   'storage.writable': [];
   /** Work that no request waits for failed. */
+  /** Lines of the audit log could not be written and are lost; emitted at most once in ten seconds. */
+  'audit.failed': [{lost: number; error: unknown}];
   'background.failed': [{task: string; error: unknown}];
 }
 

@@ -140,12 +140,12 @@ class Server implements BackrefServer {
 
   reload(next: Config): Reloaded {
     const changes = this.#registries.replace(next.registries);
-    const {registries, shutdown, limits, log} = next;
+    const {audit, registries, shutdown, limits, log} = next;
     const {users, tokens} = this.#config.access;
     const access = {...next.access, users, tokens};
     this.#policy = createAccessPolicy(access);
     this.#limits.replace(limits);
-    this.#config = Object.freeze({...this.#config, access, registries, shutdown, limits, log});
+    this.#config = Object.freeze({...this.#config, access, audit, registries, shutdown, limits, log});
     return {...changes, left: changedSettings(this.#config, next)};
   }
 

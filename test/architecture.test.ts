@@ -146,8 +146,8 @@ const RULES: Record<string, Rule> = {
   },
   'src/admin/': {imports: [...VOCABULARY, ...REGISTRY, 'src/unix-socket.ts']},
   'src/observe/': {
-    imports: ['src/config.ts', 'src/events.ts'],
-    packages: ['pino', 'pino-pretty', 'prom-client'],
+    imports: ['src/clock.ts', 'src/config.ts', 'src/events.ts'],
+    packages: ['pino', 'pino-pretty', 'prom-client', 'rotating-file-stream'],
   },
   'src/listeners.ts': {imports: ['src/', 'src/http/']},
   'src/current-registries.ts': {imports: ['src/', ...REGISTRY, 'src/upstream/']},

@@ -3,7 +3,9 @@ import {setTimeout as delay} from 'node:timers/promises';
 import {systemClock} from '../clock.ts';
 import {configWarnings} from '../config/checks.ts';
 import type {Config} from '../config.ts';
+import {type AuditLog, createAuditLog} from '../observe/audit.ts';
 import {createLog, type Log, logEvents} from '../observe/log.ts';
+import type {BackrefServer} from '../server.ts';
 import {banner, listeningText, type ServerInfo} from './banner.ts';
 import {type ConfigOptions, loadConfiguration} from './configuration.ts';
 import {folderFault, listenFault, surviveFaults} from './faults.ts';
@@ -37,6 +39,7 @@ export async function serve(
   const {createServer} = await import('../server.ts');
   const server = createServer(config, {env: io.env});
   logEvents(server.events, (entry) => log(entry));
+  let audit = openAudit(config, server, io);
   try {
     await server.listen();
     surviveFaults(server.events);
@@ -47,6 +50,7 @@ export async function serve(
     logWarnings(config, log);
   } catch (error) {
     await server.close().catch(() => {});
+    await audit.close();
     return failed(listenFault(error, config), options, io);
   }
 
@@ -56,13 +60,18 @@ export async function serve(
       if (!reloaded) continue;
       current = withLogFormat(reloaded.config, options);
       log = await openLog(current, io);
+      await audit.close();
+      audit = openAudit(current, server, io);
       logWarnings({...current, listen: config.listen}, log);
     }
   };
   void reloadOnSignals();
   const signal = await signals.stop;
   log({level: 'info', event: 'server.stopping', text: `${signal}: finishing requests`, facts: {signal}});
-  await Promise.race([server.close(), delay(current.shutdown.grace + STOP_MARGIN_MS)]);
+  await Promise.race([
+    server.close().then(() => audit.close()),
+    delay(current.shutdown.grace + STOP_MARGIN_MS),
+  ]);
   return 0;
 }
 
@@ -76,6 +85,10 @@ const openLog = ({log}: Config, {stdout}: CommandIo): Promise<Log> =>
     now: systemClock.now,
     colors: stdout.isTTY === true && stdout.hasColors?.() === true,
   });
+
+/** Opened anew by a reload, also so that another program may have moved the file away. */
+const openAudit = ({audit}: Config, {events}: BackrefServer, {stdout}: CommandIo): AuditLog =>
+  createAuditLog(audit, {events, clock: systemClock, print: (line) => void stdout.write(line)});
 
 /** Reports that the server listens: to a person with a banner, else in the log. */
 function announce(info: ServerInfo, log: Log, {stdout}: CommandIo): void {

@@ -105,11 +105,12 @@ function firstOfEachPath(faults: readonly PlacedFault[]): PlacedFault[] {
 }
 
 function assemble(settings: Settings, contents: ReadonlyMap<string, string>): Config {
-  const {listen, storage, cache, access, registries, ...rest} = settings;
+  const {listen, storage, cache, access, audit, registries, ...rest} = settings;
   return {
     ...rest,
     listen: assembleListen(listen),
     cache: {...cache, maxSize: cache.maxSize === 'off' ? undefined : cache.maxSize},
+    audit: {...audit, to: audit.to === 'off' ? undefined : audit.to},
     storage: assembleStorage(storage),
     access: assembleAccess(access, contents),
     registries: Object.entries(registries).map(

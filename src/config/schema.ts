@@ -3,6 +3,7 @@ import {accessSettings} from './access-settings.ts';
 import type {Tree} from './tree.ts';
 import {FOREVER_MS} from './units.ts';
 import {
+  auditTarget,
   choice,
   countOrOff,
   duration,
@@ -198,6 +199,11 @@ export const settingsSchema = mapping({
   log: mapping({
     level: choice('debug', 'info', 'warn', 'error', 'silent').prefault('info'),
     format: choice('pretty', 'json').prefault('pretty'),
+  }).prefault({}),
+  audit: mapping({
+    to: auditTarget.prefault('off'),
+    maxSize: sizeOf(2 ** 16).prefault('100MiB'),
+    keep: integer(1, 10_000).prefault(10),
   }).prefault({}),
   registries: z
     .record(z.string(), registry, {error: 'must be a mapping of registry names to their settings'})

@@ -195,6 +195,11 @@ export const tagGlob = scalar(
   (value) => (typeof value === 'string' && parseTagGlob(value) ? value : undefined),
 );
 
+export const auditTarget = scalar(
+  'must be off, stdout or the path of a file; "~" is not expanded, write ${HOME}',
+  (value) => (typeof value === 'string' && value !== '' && !value.startsWith('~') ? value : undefined),
+);
+
 /** A duration, or 0 for never. @param min milliseconds, as `max` */
 export const durationOrNever = (min: number, max: number) =>
   scalar(

@@ -232,6 +232,10 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
     `${reason}. What is cached is served, everything else is passed on uncached, and pushes are refused. Free some space, or make the disk writable: backref tries again every 10 s`,
   ],
   'storage.writable': () => ['info', 'the metadata can be written again'],
+  'audit.failed': ({lost, error}) => [
+    'error',
+    `the audit log cannot be written, ${lost} lines are lost: ${describeError(error)}`,
+  ],
   'background.failed': ({task, error}) => ['error', `${task} failed: ${describeError(error)}`],
 };
 

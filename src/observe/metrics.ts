@@ -283,6 +283,7 @@ function countBackground(events: Events, {counter, gauge}: Instruments): void {
     ['state'],
   );
 
+  const unaudited = counter('audit_lines_lost_total', 'Lines of the audit log that could not be written.');
   const issuers = counter('issuer_failures_total', 'Failures to read the keys of an issuer of tokens.', [
     'issuer',
   ]);
@@ -291,6 +292,7 @@ function countBackground(events: Events, {counter, gauge}: Instruments): void {
   events.on('images.checked', (counts) => {
     for (const [state, images] of Object.entries(counts)) ready.set({state}, images);
   });
+  events.on('audit.failed', ({lost}) => unaudited.inc(lost));
   events.on('background.failed', () => failures.inc());
   events.on('content.verified', ({bytes}) => verified.inc(bytes));
   events.on('blob.damaged', ({origin}) => damaged.inc({kind: 'blob', origin}));

@@ -44,6 +44,9 @@ test('every scalar setting outside the registries has a variable', async (t) => 
       BACKREF_LISTEN_TRUSTED_PROXIES: '10.0.0.0/8, ::1',
       BACKREF_LOG_LEVEL: 'warn',
       BACKREF_LOG_FORMAT: 'json',
+      BACKREF_AUDIT_TO: '/log/audit.log',
+      BACKREF_AUDIT_MAX_SIZE: '10MiB',
+      BACKREF_AUDIT_KEEP: '3',
     },
   });
   const {registries, ...rest} = config;
@@ -93,10 +96,11 @@ test('every scalar setting outside the registries has a variable', async (t) => 
     uploads: {expireAfter: 3_600_000},
     garbage: {interval: 0, grace: 7_200_000},
     scrub: {every: 2_592_000_000},
+    audit: {to: '/log/audit.log', maxSize: 10 * 2 ** 20, keep: 3},
     log: {level: 'warn', format: 'json'},
   });
   // All but socket and socketMode, which exclude host and port.
-  t.is(scalarPaths().length, 41);
+  t.is(scalarPaths().length, 44);
 });
 
 test('a fault of a variable names the variable', async (t) => {

@@ -81,6 +81,7 @@ test('without a file every setting has its default', async (t) => {
     uploads: {expireAfter: 86_400_000},
     garbage: {interval: 3_600_000, grace: 86_400_000},
     scrub: {every: 2_592_000_000},
+    audit: {to: undefined, maxSize: 100 * 2 ** 20, keep: 10},
     log: {level: 'info', format: 'pretty'},
   });
   t.deepEqual(registries[1], {

@@ -129,6 +129,7 @@ const SAMPLES: {[Name in keyof EventMap]: EventMap[Name][0]} = {
     spoolBytes: 0,
     isComplete: true,
   },
+  'audit.failed': {lost: 1, error},
   'images.checked': {verifies: 1, pulls: 0, incomplete: 0},
   'fill.start': {digest, resumedAt: 0},
   'fill.resume': {digest, at: 1, reason: 'broken'},

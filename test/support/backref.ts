@@ -214,6 +214,7 @@ export function configOf(
     garbage: {interval: 0, grace: DAY},
     scrub: {every: 0},
     log: {level: 'silent', format: 'json'},
+    audit: {to: undefined, maxSize: 2 ** 20, keep: 1},
     ...settings,
     registries: registries.map((entry, index) => registryConfig(entry, index)),
   };
