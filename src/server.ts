@@ -74,6 +74,7 @@ const USERS_INTERVAL_MS = 5000;
 const USES_INTERVAL_MS = 60_000;
 const COUNT_USES = 'count uses';
 const RECORD_PULLS = 'record pulls';
+const RECORD_ROBOTS = 'record the use of robots';
 
 /** A server whose storage is open. */
 interface OpenServer {
@@ -125,7 +126,8 @@ class Server implements BackrefServer {
   async listen(): Promise<Address> {
     this.#running ??= this.#start();
     const running = await this.#running;
-    await running.wired.identity.users.refresh();
+    const {users, robots} = running.wired.identity;
+    await Promise.all([users.refresh(), robots.load()]);
     this.#addresses = await running.listeners.listen();
     this.#beginBackground(running);
     const main = this.#addresses.find(({serves}) => serves === 'main');
@@ -199,7 +201,7 @@ class Server implements BackrefServer {
       clock,
       events,
     });
-    const commands = createCommands({...wired.maintenance, registries});
+    const commands = createCommands({...wired.maintenance, robots: wired.identity.robots, registries});
     return {
       lock,
       storage,
@@ -263,6 +265,7 @@ class Server implements BackrefServer {
     background.once(EVICT, evict);
     background.every(EVICTION_INTERVAL_MS, EVICT, evict);
     background.every(USERS_INTERVAL_MS, 'read the users', () => wired.identity.users.refresh());
+    background.every(USES_INTERVAL_MS, RECORD_ROBOTS, () => wired.identity.robots.flush());
     background.every(USES_INTERVAL_MS, COUNT_USES, () => wired.content.uses.flush());
     background.every(USES_INTERVAL_MS, RECORD_PULLS, () => maintenance.pulls.flush());
     const checkPinned = (signal: AbortSignal) => maintenance.ready.checkPinned(signal);
@@ -279,13 +282,14 @@ class Server implements BackrefServer {
 
   /** Closes the parts in the order of their dependencies: those that take requests first, those that keep data last. */
   async #stopRunning({lock, storage, wired, background, socket, listeners}: OpenServer): Promise<void> {
-    const {content, referrers, push, maintenance} = wired;
+    const {content, referrers, push, identity, maintenance} = wired;
     // Both start to close at once, so that neither accepts anything new.
     await Promise.all([listeners.close(this.#config.shutdown.grace), socket.close()]);
     await Promise.all([background.close(), maintenance.evictor.close(), push.reconciler.close()]);
     referrers.prefetch.close();
     await content.fills.close();
     await referrers.lists.close();
+    await identity.robots.flush().catch((error) => this.#failed(RECORD_ROBOTS, error));
     await content.uses.flush().catch((error) => this.#failed(COUNT_USES, error));
     await maintenance.pulls.flush().catch((error) => this.#failed(RECORD_PULLS, error));
     await storage.close();

@@ -5,9 +5,11 @@ import type {LoginPlace} from './http/challenge.ts';
 import type {Login} from './http/token.ts';
 import {type Authenticator, createAuthenticator} from './identity/authenticator.ts';
 import {createPasswordCheck} from './identity/bcrypt.ts';
+import {createRobots, type Robots} from './identity/robots.ts';
 import {createSigningKeys} from './identity/signing-keys.ts';
 import {createTokens, REFRESH_TTL_MS} from './identity/tokens.ts';
 import {createUsers, type Users} from './identity/users.ts';
+import type {Metadata} from './storage/metadata.ts';
 
 /** What finds out who asks. */
 export interface WiredIdentity {
@@ -16,12 +18,13 @@ export interface WiredIdentity {
   login: Login;
   loginPlace: LoginPlace;
   users: Users;
+  robots: Robots;
 }
 
 /** Reads no file until the first login, or until it is told to. */
 export function wireIdentity(
   {access, storage}: Pick<Config, 'access' | 'storage'>,
-  {clock, events}: {clock: Clock; events: Events},
+  {metadata, clock, events}: {metadata: Metadata; clock: Clock; events: Events},
 ): WiredIdentity {
   const {service, ttl, key, realm} = access.tokens;
   const users = createUsers({
@@ -30,7 +33,8 @@ export function wireIdentity(
     clock,
     events,
   });
-  const methods = [users];
+  const robots = createRobots({metadata, clock});
+  const methods = [robots, users];
   const keys = createSigningKeys({
     folder: storage.path,
     supplied: key,
@@ -44,5 +48,6 @@ export function wireIdentity(
     login: {credentials: createAuthenticator(methods, events), tokens, service},
     loginPlace: {service, realm},
     users,
+    robots,
   };
 }

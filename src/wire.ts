@@ -94,7 +94,7 @@ export function wire(config: Config, {storage: unwatched, ...others}: WireParts)
   };
   const {storage, clock, events} = parts;
   const {metadata} = storage;
-  const identity = wireIdentity(config, {clock, events});
+  const identity = wireIdentity(config, {metadata, clock, events});
   const {manifests, blobs, tagLists} = content;
   const verbs = {
     manifests: createSynthesis({manifests, referrers: referrers.referrers, metadata, clock, events}),

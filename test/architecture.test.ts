@@ -144,7 +144,7 @@ const RULES: Record<string, Rule> = {
     ],
     packages: ['koa', '@koa/router', 'range-parser', 'structured-headers'],
   },
-  'src/admin/': {imports: [...VOCABULARY, ...REGISTRY, 'src/unix-socket.ts']},
+  'src/admin/': {imports: [...VOCABULARY, ...REGISTRY, 'src/identity/robots.ts', 'src/unix-socket.ts']},
   'src/observe/': {
     imports: ['src/clock.ts', 'src/config.ts', 'src/events.ts'],
     packages: ['pino', 'pino-pretty', 'prom-client', 'rotating-file-stream'],
@@ -164,7 +164,9 @@ const RULES: Record<string, Rule> = {
     ],
   },
   'src/wire-cache-commands.ts': {imports: ['src/', ...REGISTRY, 'src/storage/open.ts']},
-  'src/wire-identity.ts': {imports: ['src/', 'src/http/', 'src/identity/']},
+  'src/wire-identity.ts': {
+    imports: ['src/', 'src/http/', 'src/identity/', 'src/storage/metadata.ts'],
+  },
   'src/wire-maintenance.ts': {
     imports: ['src/', 'src/observe/metrics.ts', ...REGISTRY, 'src/storage/open.ts'],
   },

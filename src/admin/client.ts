@@ -34,6 +34,10 @@ export async function connectCommands(folder: string): Promise<Commands | undefi
     pin: ({images}) => run(path, '/pin', {images}, SHORT),
     unpin: ({images}) => run(path, '/unpin', {images}, SHORT),
     pins: (task) => run(path, '/pins', {}, task),
+    createRobot: ({name, may, on, expiresIn}) =>
+      run(path, '/create-robot', {name, may, on, expiresIn}, SHORT),
+    robots: () => run(path, '/robots', {}, SHORT),
+    revokeRobot: ({name}) => run(path, '/revoke-robot', {name}, SHORT),
     who: ({digest}) => run(path, '/who', {digest}, SHORT),
     backup: ({folder, ...task}) => run(path, '/backup', {folder}, task),
     restore: ({folder, ...task}) => run(path, '/restore', {folder}, task),

@@ -1,3 +1,4 @@
+import type {CreatedRobot, RobotList, RobotRequest, RobotStatus, Robots} from '../identity/robots.ts';
 import type {Digest} from '../oci/digest.ts';
 import type {Backup, BackupOptions, BackupResult} from '../registry/maintenance/backup.ts';
 import type {DiskUsage, UsageOptions, UsageReport} from '../registry/maintenance/disk-usage.ts';
@@ -56,6 +57,11 @@ export interface Commands {
   pins(task: InventoryTask): Promise<PinList>;
   /** Who pulled a manifest or a blob. */
   who(options: {digest: Digest}): Promise<WhoResult>;
+  /** Makes a token for a machine. @throws Error that says what is wrong with the request */
+  createRobot(request: RobotRequest): Promise<CreatedRobot>;
+  robots(): Promise<RobotList>;
+  /** @throws Error for an unknown name */
+  revokeRobot(options: {name: string}): Promise<RobotStatus>;
   /** Copies what was pushed here into a folder. @throws Error that says what is wrong; the signal's reason */
   backup(options: BackupOptions): Promise<BackupResult>;
   /** Brings a backup's content into this store. @throws Error that says what is wrong; the signal's reason */
@@ -75,6 +81,7 @@ export interface CommandsParts {
   removal: ImageRemoval;
   pins: Pins;
   pulls: Pulls;
+  robots: Robots;
   backup: Backup;
   restore: Restore;
   ingest: Ingest;
@@ -94,6 +101,7 @@ export const createCommands = ({
   removal,
   pins,
   pulls,
+  robots,
   backup,
   restore,
   ingest,
@@ -114,6 +122,9 @@ export const createCommands = ({
   unpin: (options) => pins.remove(options),
   pins: (task) => pins.list(task),
   who: ({digest}) => pulls.of(digest),
+  createRobot: (request) => robots.create(request),
+  robots: () => robots.list(),
+  revokeRobot: ({name}) => robots.revoke(name),
   backup: (options) => backup.run(options),
   restore: (options) => restore.run(options),
   ingest: (request) => ingest.run(request),

@@ -2,6 +2,7 @@ import {chmod, mkdir, rm} from 'node:fs/promises';
 import {createServer, type IncomingMessage, type Server, type ServerResponse} from 'node:http';
 import {dirname, isAbsolute} from 'node:path';
 import {text} from 'node:stream/consumers';
+import type {RobotRequest} from '../identity/robots.ts';
 import {parseDigest} from '../oci/digest.ts';
 import {parseName, parseReference} from '../oci/name.ts';
 import {parseUploadId} from '../oci/upload.ts';
@@ -107,6 +108,9 @@ const handlersOf = (commands: Commands): ReadonlyMap<string | undefined, Command
     ['/unpin', (options) => commands.unpin(parseImages(options))],
     ['/pins', (_options, task) => commands.pins(task)],
     ['/who', ({digest}) => commands.who({digest: parseDigest(String(digest))})],
+    ['/create-robot', (options) => commands.createRobot(parseRobot(options))],
+    ['/robots', () => commands.robots()],
+    ['/revoke-robot', ({name}) => commands.revokeRobot({name: String(name)})],
     ['/backup', (options, task) => commands.backup({...parseFolder(options), ...task})],
     ['/restore', (options, task) => commands.restore({...parseFolder(options), ...task})],
     ['/ingest', (options) => commands.ingest(parseIngest(options))],
@@ -172,6 +176,14 @@ function parseUsage({by, top}: Record<string, unknown>): Pick<UsageOptions, 'by'
     throw new Error('du needs {"by": "registry", "repository" or "image", "top": a number of lines}');
   }
   return {by, top};
+}
+
+/** As `parseIndex`. */
+function parseRobot({name, may, on, expiresIn}: Record<string, unknown>): RobotRequest {
+  const isTime = expiresIn === undefined || typeof expiresIn === 'number';
+  if (typeof name !== 'string' || !isTexts(may) || !isTexts(on) || !isTime)
+    throw new Error('create-robot needs {"name", "may": actions, "on": patterns, "expiresIn": milliseconds}');
+  return {name, may, on, expiresIn};
 }
 
 const parseRemoval = ({dryRun, ...options}: Record<string, unknown>) => ({

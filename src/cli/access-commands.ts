@@ -1,9 +1,10 @@
 import type {Command} from 'commander';
-import {collect, type RunCommand} from './options.ts';
+import {CONFIG, collect, JSON_STEPS, type RunCommand} from './options.ts';
 import type {CommandIo} from './report.ts';
 
 /** The commands about who may do what, and with which credentials. */
 export function addAccessCommands(program: Command, io: CommandIo, run: RunCommand): void {
+  addTokenCommands(program, io, run);
   program
     .command('credential-provider')
     .description(
@@ -20,4 +21,38 @@ export function addAccessCommands(program: Command, io: CommandIo, run: RunComma
     .action((options) =>
       run(async () => (await import('./credential-provider.ts')).credentialProvider(options, io)),
     );
+}
+
+function addTokenCommands(program: Command, io: CommandIo, run: RunCommand): void {
+  const token = program.command('token').description('tokens of robots, with which machines log in');
+
+  token
+    .command('create')
+    .description('make a token and print its secret once; works with or without a running server')
+    .argument('<name>', 'what rules and logs call it: robot:NAME')
+    .requiredOption('--may <actions>', 'what it may do: pull, push, delete, attach, separated by commas')
+    .requiredOption(
+      '--on <pattern>',
+      "where: registry/repository with an optional :tag, such as 'apps.local/team-*/**'; may be repeated",
+      collect,
+    )
+    .requiredOption('--expires <duration>', 'when it ends: 12h, 90d, or never')
+    .option(...CONFIG)
+    .option(...JSON_STEPS)
+    .action((name, options) => run(async () => (await import('./token.ts')).createToken(name, options, io)));
+
+  token
+    .command('ls')
+    .description('list the tokens, what they may do, when they expire and when they were last used')
+    .option(...CONFIG)
+    .option(...JSON_STEPS)
+    .action((options) => run(async () => (await import('./token.ts')).listTokens(options, io)));
+
+  token
+    .command('revoke')
+    .description('end a token, and what was issued for it, at once')
+    .argument('<name>', 'the name that it was created with')
+    .option(...CONFIG)
+    .option(...JSON_STEPS)
+    .action((name, options) => run(async () => (await import('./token.ts')).revokeToken(name, options, io)));
 }

@@ -1,11 +1,5 @@
 import {isAnonymous, type Scope} from '../caller.ts';
-import {
-  type Authenticator,
-  type Credential,
-  type Identity,
-  LoginRefused,
-  NOBODY,
-} from '../identity/authenticator.ts';
+import {type Authenticator, type Credential, type Identity, LoginRefused} from '../identity/authenticator.ts';
 import {parseScope} from '../identity/scopes.ts';
 import type {Tokens} from '../identity/tokens.ts';
 import {OciError} from '../oci/errors.ts';
@@ -96,8 +90,6 @@ function identityIn(
   const grant = form.get('grant_type');
   switch (grant) {
     case 'password': {
-      // As with GET: Docker sends credentials of elsewhere to a mirror.
-      if (!credentials.isOpen()) return Promise.resolve(NOBODY);
       const credential: Credential = {
         scheme: 'basic',
         username: form.get('username') ?? '',

@@ -53,6 +53,11 @@ export interface LoginMethod {
    */
   check(credential: Credential): Promise<Identity | undefined>;
   /**
+   * Whether a secret says itself that it is of this kind. Such a secret is checked even while nobody can log in: its
+   * sender does not mean to be anonymous.
+   */
+  owns?(secret: string): boolean;
+  /**
    * Who somebody is now that logged in earlier. @param name its own, as in its identity
    * @returns undefined when what it logged in with is no longer valid
    */
@@ -91,7 +96,7 @@ export interface Authenticator {
    * @throws LoginRefused for a wrong credential, which never makes its sender anonymous; OciError TOOMANYREQUESTS
    */
   identify(presented: Presented): Promise<Identity>;
-  /** The same for a credential that came in another way. */
+  /** The same for a credential that came in another way. @returns NOBODY as well while nobody can log in */
   check(credential: Credential): Promise<Identity>;
 }
 
@@ -99,6 +104,7 @@ export interface Authenticator {
 export function createAuthenticator(methods: readonly LoginMethod[], events: Events): Authenticator {
   const isOpen = (): boolean => methods.some((method) => method.isOpen());
   const check = async (credential: Credential): Promise<Identity> => {
+    if (!isOpen() && !methods.some((method) => method.owns?.(credential.secret))) return NOBODY;
     let asked = 'unknown';
     try {
       for (const method of methods) {
@@ -122,10 +128,20 @@ export function createAuthenticator(methods: readonly LoginMethod[], events: Eve
     isOpen,
     check,
     async identify({authorization, address}) {
-      if (authorization === undefined || !isOpen()) return NOBODY;
-      return check({...parseAuthorization(authorization), address});
+      if (authorization === undefined) return NOBODY;
+      const credential = isOpen() ? parseAuthorization(authorization) : readableIn(authorization);
+      return credential ? check({...credential, address}) : NOBODY;
     },
   };
+}
+
+/** A credential that may not be meant for this server. */
+function readableIn(authorization: string): Omit<Credential, 'address'> | undefined {
+  try {
+    return parseAuthorization(authorization);
+  } catch {
+    return undefined;
+  }
 }
 
 /** The same whether or not there is such a user. */

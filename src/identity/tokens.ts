@@ -97,6 +97,10 @@ class SignedTokens implements Tokens {
     return false;
   }
 
+  owns(secret: string): boolean {
+    return isOurs(secret);
+  }
+
   async issue(identity: Identity, scopes: readonly Scope[]): Promise<IssuedToken> {
     const issuedAt = this.#clock.now();
     const ends = Math.min(issuedAt + this.#ttl, identity.until ?? Number.POSITIVE_INFINITY);

@@ -4,6 +4,7 @@ import type {ManifestChange, ManifestPrecondition, ManifestReads} from './metada
 import type {PullChange, PullReads} from './metadata/pulls.ts';
 import type {ReferrerChange, ReferrerPrecondition, ReferrerReads} from './metadata/referrers.ts';
 import type {RepositoryReads} from './metadata/repositories.ts';
+import type {RobotChange, RobotReads} from './metadata/robots.ts';
 import type {CacheAgeChange, PinChange, RootReads} from './metadata/roots.ts';
 import type {TagChange, TagPrecondition, TagReads} from './metadata/tags.ts';
 import type {UploadChange, UploadReads} from './metadata/uploads.ts';
@@ -41,6 +42,7 @@ export {
   type RepositoryKey,
   type RepositoryReads,
 } from './metadata/repositories.ts';
+export type {RobotReads, RobotRecord} from './metadata/robots.ts';
 export type {
   BlobLinkCursor,
   EdgeRow,
@@ -66,6 +68,7 @@ export type Change =
   | LeaseChange
   | PinChange
   | PullChange
+  | RobotChange
   | CacheAgeChange;
 
 /** What must hold inside the commit for any of its changes to be made. */
@@ -102,6 +105,7 @@ export interface MetadataReads
     UploadReads,
     JournalReads,
     PullReads,
+    RobotReads,
     RootReads {}
 
 /** The metadata as they were when the snapshot was taken: its reads see no later commit. */
@@ -119,8 +123,8 @@ export interface Metadata extends MetadataReads {
   snapshot(): Promise<MetadataSnapshot>;
   /**
    * Makes all changes or none. Resolves when they are committed: durably (across a power cut) when one of them has
-   * the origin `local`, or is a `manifest.delete`, `blob.unlink` or `tag-journal.put`; otherwise across a crash of the
-   * process.
+   * the origin `local`, or is a `manifest.delete`, `blob.unlink`, `tag-journal.put`, `robot.put` or `robot.delete`;
+   * otherwise across a crash of the process.
    * @returns false, with nothing changed, when a precondition does not hold, or a blob that a change stores or keeps is
    * being deleted.
    * @throws DiskFull, with nothing changed, when the disk is full or read-only, or fails.

@@ -52,6 +52,16 @@ const BACKED_UP = {manifests: 1, tags: 1, blobs: 2, copied: 3, bytes: 10, missin
 const RESTORED = {manifests: 1, tags: 1, blobs: 2, bytes: 10, keptTags: 0};
 const NOTHING = {uploads: 0, indexes: 0, links: 0, manifests: 0, blobs: 0, bytes: 0};
 
+const ROBOT = {
+  name: 'ci',
+  may: ['pull'],
+  on: ['**'],
+  created: '2026-01-01T00:00:00.000Z',
+  expires: null,
+  isExpired: false,
+  lastUsed: null,
+};
+
 const REQUEST: IngestRequest = {
   repository: {registry: 'r.test', name: parseName('team/app')},
   reference: parseReference('1'),
@@ -69,6 +79,9 @@ const commandsOf = (changes: Partial<Commands> = {}): Commands => ({
   index: async () => WALK,
   collect: async () => NOTHING,
   who: async ({digest}) => ({digest, pulls: []}),
+  createRobot: async () => ({...ROBOT, secret: 's'}),
+  robots: async () => ({robots: [ROBOT]}),
+  revokeRobot: async () => ROBOT,
   verify: async () => SOUND,
   ready: async () => READY,
   warm: async () => WARM,

@@ -9,6 +9,7 @@ import type {
   PullRecord,
   ReferenceRecord,
   RepositoryKey,
+  RobotRecord,
 } from '../../src/storage/metadata.ts';
 
 /** Metadata that outlive the process: every `open` sees what another process would. */
@@ -653,6 +654,34 @@ export function metadataContract(
     await metadata.commit([{type: 'pull.bound', keep: 2}]);
     t.deepEqual(await metadata.pullsOf(digest, 10), kept);
     t.deepEqual(await metadata.pullsOf(digest, 1), kept.slice(0, 1));
+  });
+
+  test('metadata: robots are there until they are deleted, and their last use is never set back', async (t) => {
+    const {metadata} = await setUp(t);
+    const robot: RobotRecord = {
+      name: 'ci',
+      id: 'id-1',
+      secretHash: 'a'.repeat(64),
+      may: ['pull', 'push'],
+      on: ['apps.local/**'],
+      createdAt: 1,
+      expiresAt: 100,
+      usedAt: undefined,
+    };
+    const other = {...robot, name: 'a', id: 'id-2', secretHash: 'b'.repeat(64), expiresAt: undefined};
+    await metadata.commit([
+      {type: 'robot.put', robot},
+      {type: 'robot.put', robot: other},
+    ]);
+    t.deepEqual(await metadata.robots(), [other, robot]);
+    await metadata.commit([{type: 'robot.use', id: 'id-1', at: 7}]);
+    await metadata.commit([{type: 'robot.use', id: 'id-1', at: 5}]);
+    await metadata.commit([{type: 'robot.use', id: 'unknown', at: 5}]);
+    t.deepEqual(await metadata.robots(), [other, {...robot, usedAt: 7}]);
+    await metadata.commit([{type: 'robot.delete', id: 'id-2'}]);
+    t.deepEqual(await metadata.robots(), [{...robot, usedAt: 7}]);
+    await metadata.commit([{type: 'robot.delete', id: 'id-1'}]);
+    t.deepEqual(await metadata.robots(), []);
   });
 
   test('metadata: two databases share nothing', async (t) => {

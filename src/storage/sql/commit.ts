@@ -9,6 +9,7 @@ import {pinChanges} from './pins.ts';
 import {pullChanges} from './pulls.ts';
 import {referrerChanges, referrerPreconditions} from './referrer-changes.ts';
 import {RepositoryIds} from './repositories.ts';
+import {robotChanges} from './robots.ts';
 import type {ChangesOf, PreconditionsOf, Steps} from './statement.ts';
 import {tagChanges, tagPreconditions} from './tags.ts';
 import {uploadChanges} from './uploads.ts';
@@ -35,6 +36,7 @@ export function createCommit(
     ...evictionChanges(writes, repositories),
     ...pinChanges(writes),
     ...pullChanges(writes),
+    ...robotChanges(writes),
   };
   const preconditionsOf: PreconditionsOf<string> = {
     ...manifestPreconditions(writes, repositories),

@@ -13,6 +13,7 @@ import {compilePullWrites, createPullReads} from './pulls.ts';
 import {compileReferrerWrites} from './referrer-writes.ts';
 import {createReferrerReads} from './referrers.ts';
 import {compileRepositoryWrites, createRepositoryReads, repositoryByName} from './repositories.ts';
+import {compileRobotWrites, createRobotReads} from './robots.ts';
 import {createRootReads} from './roots.ts';
 import type {ReadParts, RunStatement} from './statement.ts';
 import type {Tables} from './tables.ts';
@@ -32,6 +33,7 @@ export function createReads(db: Kysely<Tables>, run: RunStatement): MetadataRead
     ...createUploadReads(parts),
     ...createJournalReads(parts),
     ...createPullReads(parts),
+    ...createRobotReads(parts),
     ...createRootReads(parts),
   };
 }
@@ -70,5 +72,6 @@ export const compileWrites = (db: Kysely<Tables>) => ({
   ...compileLeaseWrites(db),
   ...compilePinWrites(db),
   ...compilePullWrites(db),
+  ...compileRobotWrites(db),
   ...compileEvictionWrites(db),
 });

@@ -129,6 +129,17 @@ export interface Tables {
     last_at: number;
     pulls: number;
   };
+  /** Tokens of machines; `may` and `places` are JSON. */
+  robot: {
+    name: string;
+    id: string;
+    secret_hash: string;
+    may: string;
+    places: string;
+    created_at: number;
+    expires_at: number | null;
+    used_at: number | null;
+  };
   /** At most one row, of `key` 1. */
   cache_age: {key: 1; age: number};
 }

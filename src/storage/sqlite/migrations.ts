@@ -261,4 +261,17 @@ export const MIGRATIONS = [
 
   create index pull_last on pull (last_at);
   `,
+  // Tokens of machines, without their secrets.
+  `
+  create table robot (
+    name text primary key,
+    id text not null unique,
+    secret_hash text not null unique,
+    may text not null,
+    places text not null,
+    created_at integer not null,
+    expires_at integer,
+    used_at integer
+  ) strict;
+  `,
 ] as const;

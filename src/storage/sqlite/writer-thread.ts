@@ -96,7 +96,13 @@ function createGroupCommit(
 const outlastsPowerCut = ({changes}: Commit): boolean =>
   changes.some((change) => LASTING.has(change.type) || ('origin' in change && change.origin === 'local'));
 
-const LASTING: ReadonlySet<Change['type']> = new Set(['manifest.delete', 'blob.unlink', 'tag-journal.put']);
+const LASTING: ReadonlySet<Change['type']> = new Set([
+  'manifest.delete',
+  'blob.unlink',
+  'tag-journal.put',
+  'robot.put',
+  'robot.delete',
+]);
 
 function failureOf(error: unknown): CommitFailure {
   if (!(error instanceof Error)) return {message: String(error), code: undefined, errcode: undefined};
