@@ -1,10 +1,12 @@
 import test from 'ava';
 import fc from 'fast-check';
+import type {RegistryConfig} from '../../src/config.ts';
 import {parseName, parseReference, type Tag} from '../../src/oci/name.ts';
 import {createTagRule, policyOf} from '../../src/registry/tag-policies.ts';
 import {createMovableClock, DAY, type RegistryOverrides, startBackref} from '../support/backref.ts';
 import {headAnswer, manifestAnswer, plainManifest} from '../support/content.ts';
 import {createScriptedUpstream, type ScriptedAnswer} from '../support/scripted-upstream.ts';
+import {loadGiven, oneRegistry} from '../support/settings.ts';
 
 const lifetimes = (ttl: number) => ({ttl, maxStale: 7 * DAY, keepDeleted: 7 * DAY, absentTtl: 5000});
 const rule = (ttl: number, ...match: string[]) => ({match, ...lifetimes(ttl)});
@@ -203,4 +205,27 @@ test('rules are about tags: lists of tags and digests age by the lifetimes of al
     t.is((await ask(`${AT}/${first.digest}`)).status, 404);
     clock.move(60_000);
   }
+});
+
+test('what a configuration file says of some tags and repositories is what happens', async (t) => {
+  const upstream = await createScriptedUpstream(t, [
+    asked('1.2.3', manifestAnswer(first)),
+    asked('latest', manifestAnswer(first)),
+    asked('latest', headAnswer(first), 'HEAD'),
+  ]);
+  const {registries} = await loadGiven({
+    yaml: oneRegistry(
+      'repositories: {allow: [library/*], deny: [library/secret]}',
+      'tags: [{match: ["[0-9]*.[0-9]*.[0-9]*"], ttl: forever}, {ttl: 5m}]',
+    ),
+  });
+  const {repositories, tags, tagRules} = registries[0] as RegistryConfig;
+  const {ask, clock, pull} = await start(t, upstream.url, {repositories, tags, tagRules});
+  await pull('1.2.3');
+  t.is((await pull('latest'))['cache-status'], 'backref;fwd=uri-miss;stored;ttl=300');
+  clock.move(30 * DAY);
+  t.is((await pull('1.2.3'))['cache-status'], `backref;hit;ttl=${(FOREVER - 30 * DAY) / 1000}`);
+  t.is((await pull('latest'))['cache-status'], 'backref;fwd=stale;ttl=300;detail=unchanged');
+  for (const name of ['library/secret', 'team/app'])
+    t.is((await ask(`/v2/${name}/manifests/latest`)).status, 404, name);
 });
