@@ -16,9 +16,14 @@ import {everyDigest, hashFiles} from './clients/copied-files.ts';
 import type {Contender} from './part.ts';
 import {type CaseOutcome, messageOf} from './report.ts';
 
-export const PROXY_CASES = ['pull', 'HTTP/2', 'upload is streamed', "client's address"] as const;
+export const PROXY_CASES = ['pull', 'login', 'HTTP/2', 'upload is streamed', "client's address"] as const;
 
 const IMAGE = buildImage('team/app', '1', 'oci');
+/** Only a user who has logged in may pull it. */
+const SECRET = buildImage('secret/app', '1', 'oci');
+const USER = {name: 'alice', password: 'secret'};
+/** `htpasswd -nbB alice secret` */
+const HTPASSWD = `alice:$2b$10$.EskH6YlY2LPbjU1uHIQPO6m045M8U7gZJ36hXCmWjnW2TDVGX4oe\n`;
 const DEPLOY = join(import.meta.dirname, '..', 'deploy');
 /** Another address of this machine, as a client's. */
 const CLIENT = '127.0.0.5';
@@ -76,7 +81,16 @@ const CADDY: ProxyKind = {
       .replace('mirror.example.com {', `https://127.0.0.1:${port} {\n  bind 127.0.0.1\n  tls ${cert} ${key}`)
       .replace('127.0.0.1:5000 {', `${behind} {`);
     const file = join(folder, 'Caddyfile');
-    await writeFile(file, `{\nadmin off\nauto_https off\nstorage file_system ${folder}\n}\n${site}`);
+    // HTTP/3 would need the UDP port of the same number.
+    const options = [
+      'admin off',
+      'auto_https off',
+      `storage file_system ${folder}`,
+      'servers {',
+      'protocols h1 h2',
+      '}',
+    ];
+    await writeFile(file, `{\n${options.join('\n')}\n}\n${site}`);
     return ['run', '--adapter', 'caddyfile', '--config', file];
   },
 };
@@ -111,6 +125,7 @@ async function runProxy(parent: Scope, tools: Toolbox, kind: ProxyKind, done: Do
     await ready(started, kind.name, () => accepts(port));
     const place = {port, ca: await readFile(pair.cert, 'utf8')};
     await attempt('pull', done, () => pull(scope, tools, pair, `127.0.0.1:${port}`));
+    await attempt('login', done, () => pullAsUser(scope, tools, pair, `127.0.0.1:${port}`));
     await attempt('HTTP/2', done, () => askByHttp2(place));
     await attempt('upload is streamed', done, () => uploadInHalves(scope, place));
     await attempt("client's address", done, () => findClient(place, backref));
@@ -127,6 +142,7 @@ async function runOwnTls(parent: Scope, tools: Toolbox, done: Done): Promise<voi
     await startBehind(scope, {host: '127.0.0.1'}, {host: '127.0.0.1', port, tls: pair});
     const place = {port, ca: await readFile(pair.cert, 'utf8')};
     await attempt('pull', done, () => pull(scope, tools, pair, `127.0.0.1:${port}`));
+    await attempt('login', done, () => pullAsUser(scope, tools, pair, `127.0.0.1:${port}`));
     await attempt('upload is streamed', done, () => uploadInHalves(scope, place));
   } finally {
     await scope.end();
@@ -136,6 +152,8 @@ async function runOwnTls(parent: Scope, tools: Toolbox, done: Done): Promise<voi
 /** Starts a hosted registry with the image, listening at a free port, and at others. */
 async function startBehind(scope: Scope, listener: object, ...others: object[]): Promise<RunningBackref> {
   const port = await ownPort();
+  const htpasswd = join(scope.folder, 'htpasswd');
+  await writeFile(htpasswd, HTPASSWD);
   const backref = await serveRegistries(scope, {
     main: SOURCES,
     folder: folderOf(scope),
@@ -143,11 +161,18 @@ async function startBehind(scope: Scope, listener: object, ...others: object[]):
     registries: {'apps.local': {default: true}},
     settings: {
       listen: [{...listener, port}, ...others],
-      access: {rules: [{who: ['*'], where: ['**'], may: ['pull', 'push']}]},
+      access: {
+        users: {htpasswd},
+        rules: [
+          {who: [`user:${USER.name}`], where: ['apps.local/secret/**'], may: ['pull']},
+          {who: ['*'], where: ['apps.local/secret/**'], may: ['push']},
+          {who: ['*'], where: ['**'], may: ['pull', 'push']},
+        ],
+      },
       log: {level: 'info', format: 'json'},
     },
   });
-  await pushImage(backref.url, IMAGE);
+  for (const image of [IMAGE, SECRET]) await pushImage(backref.url, image);
   return backref;
 }
 
@@ -177,14 +202,27 @@ function accepts(port: number): Promise<boolean> {
 }
 
 /** Pulls with a client that verifies the certificate. */
-async function pull(scope: Scope, tools: Toolbox, {cert}: Pair, host: string): Promise<void> {
-  const folder = join(scope.folder, 'pulled');
-  const {repository, tag}: Image = IMAGE;
+async function pull(scope: Scope, tools: Toolbox, {cert}: Pair, host: string, image = IMAGE): Promise<void> {
+  const {repository, tag}: Image = image;
+  const folder = join(scope.folder, `pulled-${repository.replace('/', '-')}`);
   const env = {...cleanEnvironment(scope), SSL_CERT_FILE: cert};
   await scope.run(tools.path('crane'), ['pull', '--format', 'oci', `${host}/${repository}:${tag}`, folder], {
     env,
   });
-  expectAll('the pulled files', everyDigest(IMAGE), await hashFiles(folder));
+  expectAll('the pulled files', everyDigest(image), await hashFiles(folder));
+}
+
+/** The client is sent to the token service by the scheme and the host that it used itself. */
+async function pullAsUser(scope: Scope, tools: Toolbox, pair: Pair, host: string): Promise<void> {
+  const refused = await pull(scope, tools, pair, host, SECRET).then(
+    () => false,
+    () => true,
+  );
+  if (!refused) throw new Error('it was pulled without a login');
+  const env = {...cleanEnvironment(scope), SSL_CERT_FILE: pair.cert};
+  const login = ['auth', 'login', '--username', USER.name, '--password', USER.password, host];
+  await scope.run(tools.path('crane'), login, {env});
+  await pull(scope, tools, pair, host, SECRET);
 }
 
 interface Place {

@@ -119,6 +119,6 @@ export async function serveRegistries(
   const process_ = scope.start(command, args, env ? {env} : {});
   const running = {url: `http://${host}`, host, file, process: process_};
   started?.(running);
-  await ready(process_, 'backref', answers(`http://${host}/v2/`));
+  await ready(process_, 'backref', answers(`http://${host}/healthz`));
   return running;
 }

@@ -1,10 +1,12 @@
 import {once} from 'node:events';
 import {mkdir, rename, rm, symlink, writeFile} from 'node:fs/promises';
+import type {ServerResponse} from 'node:http';
 import {Agent, request} from 'node:https';
 import {connect as connectPlainly} from 'node:net';
 import {join} from 'node:path';
 import {type ConnectionOptions, connect, type TLSSocket} from 'node:tls';
 import test, {type ExecutionContext} from 'ava';
+import type {Clock} from '../../src/clock.ts';
 import type {EventMap} from '../../src/events.ts';
 import {createEvents} from '../../src/events.ts';
 import type {Entrance} from '../../src/http/entrance.ts';
@@ -285,19 +287,21 @@ test('a server does not start with a pair that cannot be used', async (t) => {
   await t.throwsAsync(startSecure(t, paths), {message: /tls\.key has the key of another certificate/});
 });
 
-/** A listener that asks for client certificates, and the entrances of the requests that it lets in. */
-async function startAsking(t: ExecutionContext) {
+/** A listener alone that asks for client certificates, and the entrances of the requests that it lets in. */
+async function startAsking(
+  t: ExecutionContext,
+  {clock = createLookingClock(), answer = (response) => response.end()}: ListenerOptions = {},
+) {
   const {paths} = await writeTls(t, {clientCa: OTHER_AUTHORITY});
   const seen: Entrance[] = [];
   const events = createEvents();
   const failures: string[] = [];
   events.on('client.handshake-failed', ({reason}) => void failures.push(reason));
-  const clock = createLookingClock();
   const listener = createListener({
     app: {
       handle(_request, response, entrance) {
         seen.push(entrance);
-        response.end();
+        answer(response);
       },
     },
     address: {host: '127.0.0.1', port: 0},
@@ -310,7 +314,12 @@ async function startAsking(t: ExecutionContext) {
   });
   t.teardown(() => listener.close(0));
   const address = await listener.listen();
-  return {port: 'port' in address ? address.port : 0, seen, failures};
+  return {port: 'port' in address ? address.port : 0, seen, failures, events};
+}
+
+interface ListenerOptions {
+  clock?: Clock;
+  answer?: (response: ServerResponse) => void;
 }
 
 for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
@@ -343,3 +352,31 @@ for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
     t.is(await statusOf(port, {...only, ...CLIENT_TLS}), 200);
   });
 }
+
+test('a client that reads nothing of its response is disconnected', async (t) => {
+  let check = () => {};
+  const clock = createLookingClock();
+  const after: Clock['after'] = (ms, call) => {
+    if (ms !== 15_000) return clock.after(ms, call);
+    check = call;
+    return () => {};
+  };
+  const answer = (response: ServerResponse) => void response.write(Buffer.alloc(32 * 2 ** 20));
+  const {port, events} = await startAsking(t, {clock: {...clock, after}, answer});
+  const socket = await connectTo(t, port);
+  const closed = once(socket, 'close');
+  socket.on('error', () => {});
+  let isStalled = false;
+  events.once('client.stalled', ({address}) => {
+    isStalled = address === '127.0.0.1';
+  });
+  socket.pause();
+  socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+  while (!isStalled) {
+    check();
+    await new Promise(setImmediate);
+  }
+  socket.resume();
+  await closed;
+  t.pass();
+});
