@@ -61,6 +61,10 @@ export interface Config {
     requests: {total: number; perCaller: number};
     /** Requests that write an upload; they count as requests as well. */
     uploads: {total: number; perCaller: number};
+    /** Of one request: the bytes of all its headers, their number, and the time in which they have to arrive. */
+    headers: {size: number; count: number; timeout: number};
+    /** How long the body of a request may be silent, and the bytes a second that have to arrive on average; 0: any. */
+    bodies: {timeout: number; minRate: number};
   };
   /** How long an upload may be idle before it is removed. */
   uploads: {expireAfter: number};

@@ -189,6 +189,16 @@ export const settingsSchema = mapping({
     connections: mapping({total: limit.prefault(25_000), perAddress: limit.prefault(20_000)}).prefault({}),
     requests: mapping({total: limit.prefault(25_000), perCaller: limit.prefault(20_000)}).prefault({}),
     uploads: mapping({total: limit.prefault(2000), perCaller: limit.prefault(1000)}).prefault({}),
+    headers: mapping({
+      // An overlong target is read whole, and answered with 414.
+      size: sizeBetween(16 * 2 ** 10, 2 ** 20).prefault('32KiB'),
+      count: integer(20, 10_000).prefault(200),
+      timeout: timeout.prefault('30s'),
+    }).prefault({}),
+    bodies: mapping({
+      timeout: timeout.prefault('60s'),
+      minRate: sizeBetween(0, 2 ** 20).prefault('1KiB'),
+    }).prefault({}),
   }).prefault({}),
   uploads: mapping({expireAfter: duration(1000, 365 * DAY_MS).prefault('24h')}).prefault({}),
   garbage: mapping({

@@ -12,6 +12,7 @@ export function describeConfig({
   cache,
   access,
   audit,
+  limits,
   shutdown,
   uploads,
   garbage,
@@ -26,6 +27,7 @@ export function describeConfig({
     access: describeAccess(access),
     audit: {...audit, to: audit.to ?? 'off', maxSize: formatSize(audit.maxSize)},
     shutdown: inDurations(shutdown),
+    limits: describeLimits(limits),
     uploads: inDurations(uploads),
     garbage: inDurations(garbage),
     scrub: inDurations(scrub),
@@ -46,6 +48,12 @@ const describeCache = ({keep, ...cache}: Config['cache']): Tree => ({
   highWatermark: formatPercentage(cache.highWatermark),
   lowWatermark: formatPercentage(cache.lowWatermark),
   keep,
+});
+
+const describeLimits = ({headers, bodies, ...counts}: Config['limits']): Tree => ({
+  ...counts,
+  headers: {...headers, size: formatSize(headers.size), timeout: formatDuration(headers.timeout)},
+  bodies: {timeout: formatDuration(bodies.timeout), minRate: formatSize(bodies.minRate)},
 });
 
 const describeVolumeSize = (size: VolumeSize): string =>

@@ -9,7 +9,7 @@ import type {DoorParts} from './door.ts';
 import type {Entrance} from './entrance.ts';
 import {isLocal, originOf} from './forwarded.ts';
 import type {Limits} from './limits.ts';
-import {headerOf, parseRequestTarget, refuseHosts, refuseOverlong} from './request.ts';
+import {headerOf, parseRequestTarget, refuseHosts, refuseManyHeaders, refuseOverlong} from './request.ts';
 import {createRouter, endpointsOf, type RequestState, type Verbs} from './routes.ts';
 import {createSender} from './send.ts';
 
@@ -46,6 +46,7 @@ export function createApp(parts: AppParts): App {
     return sender.respond(ctx.req, ctx.res, entrance, async (exchange): Promise<Answer> => {
       ctx.state.exchange = exchange;
       ctx.state.registries = registries();
+      refuseManyHeaders(ctx.req, limits.settings.headers.count);
       readTarget(ctx);
       ctx.state.caller = callerOf(headerOf(ctx, 'via'), isLocal(ctx.req.headers, entrance));
       refuseLoop(ctx.state.caller, pseudonym);

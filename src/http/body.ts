@@ -1,9 +1,7 @@
 import type {IncomingMessage, ServerResponse} from 'node:http';
 import {type Clock, type IdleWatch, watchIdle} from '../clock.ts';
 import {type ErrorCode, OciError} from '../oci/errors.ts';
-
-/** A client that sends nothing for this long while more of its body is expected has stalled. */
-const MAX_SILENCE_MS = 60_000;
+import type {BodyLimits} from './limits.ts';
 
 /** The body of a request. */
 export interface RequestBody {
@@ -13,7 +11,7 @@ export interface RequestBody {
    * The bytes as they arrive, to be read once. A client that waits for `100 Continue` gets it with the first read. A
    * chunk stays valid after the next one is requested.
    * @param code of the error for a body that ends too early
-   * @throws OciError with 408 when the client stalls, with 400 when its connection ends before the body does
+   * @throws OciError with 408 when the client stalls or is too slow, with 400 when its connection ends before the body does
    */
   read(code: ErrorCode): AsyncIterable<Uint8Array>;
 }
@@ -29,21 +27,28 @@ export interface IncomingBody extends RequestBody {
 export function createIncomingBody(
   request: IncomingMessage,
   response: ServerResponse,
-  clock: Clock,
+  parts: BodyParts,
 ): IncomingBody {
-  return new MessageBody(request, response, clock);
+  return new MessageBody(request, response, parts);
+}
+
+interface BodyParts {
+  limits: BodyLimits;
+  clock: Clock;
 }
 
 class MessageBody implements IncomingBody {
   received = 0;
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
+  readonly #limits: BodyLimits;
   readonly #clock: Clock;
   #isInvited = false;
 
-  constructor(request: IncomingMessage, response: ServerResponse, clock: Clock) {
+  constructor(request: IncomingMessage, response: ServerResponse, {limits, clock}: BodyParts) {
     this.#request = request;
     this.#response = response;
+    this.#limits = limits;
     this.#clock = clock;
   }
 
@@ -66,10 +71,12 @@ class MessageBody implements IncomingBody {
   /** Not a generator: `return` on one that awaits the client would keep waiting for it. */
   #pass(code: ErrorCode): AsyncIterator<Buffer, void> {
     const reader = createReader(this.#request);
+    const pace = createPace(this.#limits);
+    const {timeout} = this.#limits;
     let watch: IdleWatch | undefined;
     const begin = (): IdleWatch => {
       this.#invite();
-      return watchIdle(this.#clock, MAX_SILENCE_MS, () => reader.fail(stalled(code, this.received)));
+      return watchIdle(this.#clock, timeout, () => reader.fail(stalled(code, this.received, timeout)));
     };
     const end = (): {done: true; value: undefined} => {
       watch?.stop();
@@ -81,11 +88,14 @@ class MessageBody implements IncomingBody {
         watch ??= begin();
         try {
           watch.restart();
+          const asked = this.#clock.monotonic();
           const chunk = await reader.next();
           watch.pause();
           if (chunk === 'end') return end();
           if (chunk === 'gone') throw departed(code, this.received);
           this.received += chunk.length;
+          const isKept = pace.isKept(this.#clock.monotonic() - asked, chunk.length);
+          if (!isKept && !this.#request.complete) throw slow(code, this.received, this.#limits);
           return {done: false, value: chunk};
         } catch (error) {
           end();
@@ -140,10 +150,51 @@ function createReader(request: IncomingMessage): Reader {
   };
 }
 
-const stalled = (code: ErrorCode, received: number): OciError =>
+/** Notices a client that always sends a little before it counts as silent. */
+interface Pace {
+  /**
+   * @param waited milliseconds for a chunk of `length` bytes; the time in which nothing was asked of the client is not its own
+   * @returns false when too little has arrived
+   */
+  isKept(waited: number, length: number): boolean;
+}
+
+/** Looks at how much arrived whenever a `timeout` of waiting has passed, and begins to count again. */
+export function createPace({timeout, minRate}: BodyLimits): Pace {
+  let ms = 0;
+  let bytes = 0;
+  return {
+    isKept(waited, length) {
+      ms += waited;
+      bytes += length;
+      if (ms < timeout) return true;
+      const isFast = bytes >= (minRate * ms) / 1000;
+      ms = 0;
+      bytes = 0;
+      return isFast;
+    },
+  };
+}
+
+const stalled = (code: ErrorCode, received: number, timeout: number): OciError =>
+  tooSlow(
+    code,
+    'limits.bodies.timeout',
+    `no data arrived for ${timeout / 1000} s after the first ${received} bytes of the body`,
+  );
+
+const slow = (code: ErrorCode, received: number, {timeout, minRate}: BodyLimits): OciError =>
+  tooSlow(
+    code,
+    'limits.bodies.minRate',
+    `the body, of which ${received} bytes arrived, had fewer than ${minRate} bytes a second over ${timeout / 1000} s, which is the least that limits.bodies.minRate allows`,
+  );
+
+const tooSlow = (code: ErrorCode, limit: string, problem: string): OciError =>
   new OciError(code, {
     status: 408,
-    message: `no data arrived for ${MAX_SILENCE_MS / 1000} s after the first ${received} bytes of the body; start again, or GET the upload's location to see how many bytes of it are here`,
+    limit,
+    message: `${problem}; start again, or GET the upload's location to see how many bytes of it are here`,
     headers: {Connection: 'close'},
   });
 

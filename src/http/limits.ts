@@ -4,12 +4,24 @@ import type {Clock} from '../clock.ts';
 import type {Events, RequestKind} from '../events.ts';
 import {OciError} from '../oci/errors.ts';
 
-/** How many may be open or running at the same time; each a whole number, 1 or more. */
+/** What clients may do; each number a whole one, and 1 or more unless it says otherwise. */
 export interface LimitSettings {
+  /** How many may be open or running at the same time, as in the next two. */
   connections: {total: number; perAddress: number};
   requests: {total: number; perCaller: number};
   /** Requests that write an upload. They are counted as requests as well. */
   uploads: {total: number; perCaller: number};
+  /** Of one request: all bytes of its headers, their number, and the milliseconds in which they have to arrive. */
+  headers: {size: number; count: number; timeout: number};
+  bodies: BodyLimits;
+}
+
+/** How slowly the body of a request may arrive. */
+export interface BodyLimits {
+  /** Milliseconds in which something has to arrive. */
+  timeout: number;
+  /** Bytes a second, on average over a `timeout` of waiting for the client; 0 for no limit. */
+  minRate: number;
 }
 
 /** The place of one request among those that run at the same time. */
@@ -26,6 +38,8 @@ export interface Slot {
 
 /** How much may run at the same time in one server, all listeners together. */
 export interface Limits {
+  /** Those in force. */
+  readonly settings: LimitSettings;
   /** Puts other settings in force. What runs already goes on, and stays counted. */
   replace(settings: LimitSettings): void;
   /**
@@ -64,6 +78,7 @@ type RequestLimits = Readonly<Record<'uploads' | 'requests', readonly Concurrenc
 const NONE: readonly Concurrency[] = [];
 
 class CountedLimits implements Limits {
+  settings: LimitSettings;
   readonly #connections: Concurrency;
   readonly #requests: Concurrency;
   readonly #uploads: Concurrency;
@@ -73,7 +88,9 @@ class CountedLimits implements Limits {
   /** When the log last mentioned each limit. */
   readonly #reported = new Map<string, number>();
 
-  constructor({connections, requests, uploads}: LimitSettings, {clock, events}: LimitsParts) {
+  constructor(settings: LimitSettings, {clock, events}: LimitsParts) {
+    const {connections, requests, uploads} = settings;
+    this.settings = settings;
     this.#connections = new Concurrency('connections', 'perAddress', connections);
     this.#requests = new Concurrency('requests', 'perCaller', requests);
     this.#uploads = new Concurrency('uploads', 'perCaller', uploads);
@@ -82,7 +99,9 @@ class CountedLimits implements Limits {
     this.#events = events;
   }
 
-  replace({connections, requests, uploads}: LimitSettings): void {
+  replace(settings: LimitSettings): void {
+    const {connections, requests, uploads} = settings;
+    this.settings = settings;
     this.#connections.allow(connections);
     this.#requests.allow(requests);
     this.#uploads.allow(uploads);

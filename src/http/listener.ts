@@ -1,6 +1,12 @@
 import {chmod} from 'node:fs/promises';
-import {createServer, type IncomingMessage, type Server, type ServerResponse} from 'node:http';
-import type {AddressInfo, ListenOptions} from 'node:net';
+import {
+  createServer,
+  type IncomingMessage,
+  type Server,
+  type ServerOptions,
+  type ServerResponse,
+} from 'node:http';
+import type {AddressInfo, ListenOptions, Socket} from 'node:net';
 import type {Duplex} from 'node:stream';
 import {formatAddress, type ListenAddress} from '../address.ts';
 import type {Clock} from '../clock.ts';
@@ -10,9 +16,9 @@ import {removeStaleSocket} from '../unix-socket.ts';
 import type {App} from './app.ts';
 import {type ConnectionLimit, createConnectionLimit} from './connection-limit.ts';
 import {type Connections, createConnections} from './connections.ts';
-import type {Entrance} from './entrance.ts';
+import {canonicalAddress, type Entrance} from './entrance.ts';
 import {isProbe} from './health.ts';
-import type {Limits} from './limits.ts';
+import type {LimitSettings, Limits} from './limits.ts';
 import {sendOnSocket} from './send.ts';
 import {createTlsServer, type TlsServer} from './tls.ts';
 import {createTlsFiles, type TlsPaths} from './tls-files.ts';
@@ -27,14 +33,14 @@ export interface Listener {
   close(grace: number): Promise<void>;
 }
 
-/** Headers, the request line included; enough that an overlong target is read whole and answered with 414. */
-const MAX_HEADER_BYTES = 32 * 1024;
-
 /**
  * How long a connection without requests stays open: longer than a proxy in front keeps it for reuse, or a request that
  * it sends just then fails (nginx and AWS's load balancers: 60 s).
  */
 const IDLE_TIMEOUT_MS = 75_000;
+
+/** How often slow headers are looked for. A client is refused at most one interval late. */
+const HEADER_CHECKS_PER_TIMEOUT = 4;
 
 /** How long a client may take to send the rest of a body after its answer. */
 const MAX_REST_MS = 30_000;
@@ -44,12 +50,6 @@ const MAX_PIPELINED = 100;
 
 /** Failures to accept connections come by the thousand: at most one per interval is reported. */
 const REPORT_INTERVAL_MS = 1000;
-
-const HTTP_OPTIONS = {
-  maxHeaderSize: MAX_HEADER_BYTES,
-  requireHostHeader: false,
-  keepAliveTimeout: IDLE_TIMEOUT_MS,
-};
 
 export interface ListenerParts {
   app: App;
@@ -79,6 +79,7 @@ class HttpListener implements Listener {
   readonly #connections: Connections;
   readonly #limit: ConnectionLimit;
   readonly #clock: Clock;
+  readonly #limits: Limits;
   readonly #server: Server;
   /** The answers that are not finished, by connection. */
   readonly #answers = new WeakMap<Duplex, Set<ServerResponse>>();
@@ -88,13 +89,15 @@ class HttpListener implements Listener {
     this.#app = app;
     this.#address = address;
     this.#entrance = entrance;
+    this.#limits = limits;
     this.#connections = createConnections({sendTimeout, clock, events});
     this.#limit = createConnectionLimit({entrance, limits, clock});
+    const options = optionsFor(limits.settings.headers);
     const files = tls && createTlsFiles({listener: formatAddress(address), paths: tls, clock, events});
     this.#tls =
       files &&
       createTlsServer({
-        options: HTTP_OPTIONS,
+        options,
         files,
         asksForCertificate: tls.clientCa !== undefined,
         events,
@@ -103,7 +106,7 @@ class HttpListener implements Listener {
           if (certificate) this.#certified.set(socket, {...entrance, certificate});
         },
       });
-    this.#server = this.#tls?.server ?? createServer(HTTP_OPTIONS);
+    this.#server = this.#tls?.server ?? createServer(options);
     this.#clock = clock;
     this.#attach();
     reportFailures(this.#server, clock, events);
@@ -137,8 +140,8 @@ class HttpListener implements Listener {
     const server = this.#server;
     const serve = (request: IncomingMessage, response: ServerResponse): void =>
       this.#serve(request, response);
-    // The largest blob may take hours; the reader of a body ends it when nothing arrives any more.
-    server.requestTimeout = 0;
+    // The application refuses those that are too many: the parser would drop them.
+    server.maxHeadersCount = 0;
     server.on('request', serve);
     // A request that is refused by its headers spares the client the body: the reader of the body asks for it.
     server.on('checkContinue', serve);
@@ -150,7 +153,7 @@ class HttpListener implements Listener {
     });
     server.on('connect', (_request: IncomingMessage, socket: Duplex) => this.#refuseTunnel(socket));
     server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) =>
-      this.#refuseUnreadable(error, socket),
+      this.#refuseUnreadable(error, socket as Socket),
     );
   }
 
@@ -209,17 +212,29 @@ class HttpListener implements Listener {
     sendOnSocket(socket, NO_TUNNEL, this.#clock);
   }
 
-  #refuseUnreadable(error: NodeJS.ErrnoException, socket: Duplex): void {
+  #refuseUnreadable(error: NodeJS.ErrnoException, socket: Socket): void {
     // RFC 9112, section 9.6: what follows a request that said close is not read. The answer to that one ends the connection.
     if (error.code === 'HPE_CLOSED_CONNECTION') return;
+    const refusal = unreadable(error, this.#limits.settings.headers);
+    this.#limits.report(refusal, canonicalAddress(socket.remoteAddress ?? ''));
     // The text of an error would be taken for more of an answer that has begun, or for the answer to a request before.
     const isMistakable = [...(this.#answers.get(socket) ?? [])].some(
       ({headersSent, req}) => headersSent || req.complete,
     );
     if (error.code === 'ECONNRESET' || !socket.writable || isMistakable) return void socket.destroy();
-    sendOnSocket(socket, unreadable(error), this.#clock);
+    sendOnSocket(socket, refusal, this.#clock);
   }
 }
+
+const optionsFor = ({size, timeout}: LimitSettings['headers']): ServerOptions => ({
+  maxHeaderSize: size,
+  headersTimeout: timeout,
+  connectionsCheckingInterval: Math.ceil(timeout / HEADER_CHECKS_PER_TIMEOUT),
+  // The largest blob may take hours; the reader of a body ends it when it arrives too slowly.
+  requestTimeout: 0,
+  requireHostHeader: false,
+  keepAliveTimeout: IDLE_TIMEOUT_MS,
+});
 
 function listening(server: Server, options: ListenOptions): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -251,15 +266,26 @@ const NO_TUNNEL = new OciError('UNSUPPORTED', {
 });
 
 /** What the parser refuses never reaches the application. */
-function unreadable({code, message}: NodeJS.ErrnoException): OciError {
+function unreadable(
+  {code, message}: NodeJS.ErrnoException,
+  {size, timeout}: LimitSettings['headers'],
+): OciError {
   if (code === 'HPE_HEADER_OVERFLOW') {
     return new OciError('UNSUPPORTED', {
       status: 431,
-      message: `the request's headers are longer than ${MAX_HEADER_BYTES} bytes`,
+      limit: 'limits.headers.size',
+      message: `the request's headers are longer than the ${size} bytes that limits.headers.size allows`,
+    });
+  }
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') {
+    return new OciError('UNSUPPORTED', {
+      status: 408,
+      limit: 'limits.headers.timeout',
+      message: `the request's headers did not arrive within the ${timeout / 1000} s of limits.headers.timeout`,
     });
   }
   return new OciError('UNSUPPORTED', {
-    status: code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : 400,
+    status: 400,
     message: `this is not a readable HTTP request: ${message}`,
   });
 }

@@ -39,6 +39,17 @@ export function refuseOverlong(target: string): void {
   });
 }
 
+/** @param max how many header fields a request may have @throws OciError with status 431 */
+export function refuseManyHeaders({rawHeaders}: Pick<IncomingMessage, 'rawHeaders'>, max: number): void {
+  const count = rawHeaders.length / 2;
+  if (count <= max) return;
+  throw new OciError('UNSUPPORTED', {
+    status: 431,
+    limit: 'limits.headers.count',
+    message: `the request has ${count} headers; limits.headers.count allows ${max}`,
+  });
+}
+
 const ABSOLUTE = /^https?:\/\/([^/?#]+)(.*)$/is;
 
 /** A request target in origin-form, with the host that it names itself. */

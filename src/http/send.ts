@@ -131,7 +131,7 @@ class HttpSender implements Sender {
       entrance,
       origin,
       id: randomUUID(),
-      body: createIncomingBody(request, response, this.#clock),
+      body: createIncomingBody(request, response, {limits: this.#limits.settings.bodies, clock: this.#clock}),
       closed: () => untilClosed(response),
       admit: (caller) => slot.take(exchange.kind, holderOf(caller, client)),
       kind: 'other',

@@ -77,6 +77,8 @@ test('without a file every setting has its default', async (t) => {
       connections: {total: 25_000, perAddress: 20_000},
       requests: {total: 25_000, perCaller: 20_000},
       uploads: {total: 2000, perCaller: 1000},
+      headers: {size: 32_768, count: 200, timeout: 30_000},
+      bodies: {timeout: 60_000, minRate: 1024},
     },
     uploads: {expireAfter: 86_400_000},
     garbage: {interval: 3_600_000, grace: 86_400_000},

@@ -266,6 +266,8 @@ export const LIMITS: Config['limits'] = {
   connections: {total: 1000, perAddress: 1000},
   requests: {total: 1000, perCaller: 1000},
   uploads: {total: 1000, perCaller: 1000},
+  headers: {size: 32 * 1024, count: 200, timeout: 60_000},
+  bodies: {timeout: 60_000, minRate: 1024},
 };
 
 /** Nobody can log in, and there are no rules. */
