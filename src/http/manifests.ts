@@ -94,7 +94,6 @@ const readManifest = ({body}: Request, {name, maxManifest}: Registry): Promise<B
     tooLarge: () =>
       new OciError('MANIFEST_INVALID', {
         status: 413,
-        limit: 'registries.NAME.maxManifest',
         message: `the manifest is larger than the ${maxManifest} bytes that registries.${name}.maxManifest allows`,
         limit: 'registries.NAME.maxManifest',
       }),
