@@ -58,7 +58,8 @@ export interface Config {
   /** How much may be open or running at the same time, in total and of one address or caller. */
   limits: {
     connections: {total: number; perAddress: number};
-    requests: {total: number; perCaller: number};
+    /** `pipelined`: on one connection. */
+    requests: {total: number; perCaller: number; pipelined: number};
     /** Requests that write an upload; they count as requests as well. */
     uploads: {total: number; perCaller: number};
     /** Of one request: the bytes of all its headers, their number, and the time in which they have to arrive. */

@@ -187,7 +187,11 @@ export const settingsSchema = mapping({
   shutdown: mapping({grace: duration(0, MAX_TIMER_MS).prefault('30s')}).prefault({}),
   limits: mapping({
     connections: mapping({total: limit.prefault(25_000), perAddress: limit.prefault(20_000)}).prefault({}),
-    requests: mapping({total: limit.prefault(25_000), perCaller: limit.prefault(20_000)}).prefault({}),
+    requests: mapping({
+      total: limit.prefault(25_000),
+      perCaller: limit.prefault(20_000),
+      pipelined: integer(1, 10_000).prefault(100),
+    }).prefault({}),
     uploads: mapping({total: limit.prefault(2000), perCaller: limit.prefault(1000)}).prefault({}),
     headers: mapping({
       // An overlong target is read whole, and answered with 414.

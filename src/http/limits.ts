@@ -8,7 +8,8 @@ import {OciError} from '../oci/errors.ts';
 export interface LimitSettings {
   /** How many may be open or running at the same time, as in the next two. */
   connections: {total: number; perAddress: number};
-  requests: {total: number; perCaller: number};
+  /** `pipelined`: on one connection, the one whose answer is under way included. */
+  requests: {total: number; perCaller: number; pipelined: number};
   /** Requests that write an upload. They are counted as requests as well. */
   uploads: {total: number; perCaller: number};
   /** Of one request: all bytes of its headers, their number, and the milliseconds in which they have to arrive. */

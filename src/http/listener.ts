@@ -19,6 +19,7 @@ import {type Connections, createConnections} from './connections.ts';
 import {canonicalAddress, type Entrance} from './entrance.ts';
 import {isProbe} from './health.ts';
 import type {LimitSettings, Limits} from './limits.ts';
+import {createPipelines, type Pipelines} from './pipelines.ts';
 import {sendOnSocket} from './send.ts';
 import {createTlsServer, type TlsServer} from './tls.ts';
 import {createTlsFiles, type TlsPaths} from './tls-files.ts';
@@ -44,9 +45,6 @@ const HEADER_CHECKS_PER_TIMEOUT = 4;
 
 /** How long a client may take to send the rest of a body after its answer. */
 const MAX_REST_MS = 30_000;
-
-/** Requests that a client may send on one connection without waiting for their answers; with more, it is cut off. */
-const MAX_PIPELINED = 100;
 
 /** Failures to accept connections come by the thousand: at most one per interval is reported. */
 const REPORT_INTERVAL_MS = 1000;
@@ -81,8 +79,7 @@ class HttpListener implements Listener {
   readonly #clock: Clock;
   readonly #limits: Limits;
   readonly #server: Server;
-  /** The answers that are not finished, by connection. */
-  readonly #answers = new WeakMap<Duplex, Set<ServerResponse>>();
+  readonly #pipelines: Pipelines;
   #closing = false;
 
   constructor({app, address, tls, entrance, sendTimeout, limits, clock, events}: ListenerParts) {
@@ -90,6 +87,7 @@ class HttpListener implements Listener {
     this.#address = address;
     this.#entrance = entrance;
     this.#limits = limits;
+    this.#pipelines = createPipelines(() => limits.settings);
     this.#connections = createConnections({sendTimeout, clock, events});
     this.#limit = createConnectionLimit({entrance, limits, clock});
     const options = optionsFor(limits.settings.headers);
@@ -164,31 +162,22 @@ class HttpListener implements Listener {
       this.#refuseConnection(refusal, request);
       return;
     }
-    const unfinished = this.#answers.get(socket) ?? new Set();
-    if (unfinished.size >= MAX_PIPELINED) return void socket.destroy();
-    this.#answers.set(socket, unfinished.add(response));
+    try {
+      this.#pipelines.add(response, () => this.#begin(request, response));
+    } catch (error) {
+      this.#limits.report(error, canonicalAddress(socket.remoteAddress ?? ''));
+      socket.destroy();
+      return;
+    }
     response.once('finish', () => this.#boundRest(request));
-    response.once('close', () => {
-      unfinished.delete(response);
-      // The connection of an answer that ended after `close` was called is idle now and would hold the server open.
-      if (this.#closing) this.#server.closeIdleConnections();
-    });
-    this.#handleInTurn(request, response);
+    // The connection of an answer that ended after `close` was called is idle now and would hold the server open.
+    response.once('close', () => this.#closing && this.#server.closeIdleConnections());
   }
 
-  /**
-   * Handles a pipelined request once those before it are answered. Until then node has not given its response the socket,
-   * and the older ones of the supported versions never emit its `close`: a request that its client abandoned would be
-   * waited for forever.
-   */
-  #handleInTurn(request: IncomingMessage, response: ServerResponse): void {
-    const begin = (): void => {
-      if (this.#closing || this.#limit.refusalOf(request.socket)) response.setHeader('Connection', 'close');
-      this.#app.handle(request, response, this.#certified.get(request.socket) ?? this.#entrance);
-    };
-    if (response.socket) begin();
-    // The one before it closes in this turn, and gives its place among the running requests back only then.
-    else response.once('socket', () => process.nextTick(() => response.destroyed || begin()));
+  #begin(request: IncomingMessage, response: ServerResponse): void {
+    const {socket} = request;
+    if (this.#closing || this.#limit.refusalOf(socket)) response.setHeader('Connection', 'close');
+    this.#app.handle(request, response, this.#certified.get(socket) ?? this.#entrance);
   }
 
   /** The rest of a body is skipped after its answer, but not forever. */
@@ -208,7 +197,7 @@ class HttpListener implements Listener {
 
   #refuseTunnel(socket: Duplex): void {
     // Written now, the refusal would be taken for the answer to the request before it.
-    if (this.#answers.get(socket)?.size) return void socket.destroy();
+    if (this.#pipelines.unfinished(socket).length > 0) return void socket.destroy();
     sendOnSocket(socket, NO_TUNNEL, this.#clock);
   }
 
@@ -218,9 +207,9 @@ class HttpListener implements Listener {
     const refusal = unreadable(error, this.#limits.settings.headers);
     this.#limits.report(refusal, canonicalAddress(socket.remoteAddress ?? ''));
     // The text of an error would be taken for more of an answer that has begun, or for the answer to a request before.
-    const isMistakable = [...(this.#answers.get(socket) ?? [])].some(
-      ({headersSent, req}) => headersSent || req.complete,
-    );
+    const isMistakable = this.#pipelines
+      .unfinished(socket)
+      .some(({headersSent, req}) => headersSent || req.complete);
     if (error.code === 'ECONNRESET' || !socket.writable || isMistakable) return void socket.destroy();
     sendOnSocket(socket, refusal, this.#clock);
   }

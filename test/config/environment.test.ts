@@ -36,6 +36,7 @@ test('every scalar setting outside the registries has a variable', async (t) => 
       BACKREF_LIMITS_CONNECTIONS_PER_ADDRESS: '200',
       BACKREF_LIMITS_REQUESTS_TOTAL: '100',
       BACKREF_LIMITS_REQUESTS_PER_CALLER: '20',
+      BACKREF_LIMITS_REQUESTS_PIPELINED: '5',
       BACKREF_LIMITS_UPLOADS_TOTAL: '10',
       BACKREF_LIMITS_UPLOADS_PER_CALLER: '2',
       BACKREF_LIMITS_HEADERS_SIZE: '64KiB',
@@ -95,7 +96,7 @@ test('every scalar setting outside the registries has a variable', async (t) => 
     shutdown: {grace: 5000},
     limits: {
       connections: {total: 1000, perAddress: 200},
-      requests: {total: 100, perCaller: 20},
+      requests: {total: 100, perCaller: 20, pipelined: 5},
       uploads: {total: 10, perCaller: 2},
       headers: {size: 65_536, count: 50, timeout: 10_000},
       bodies: {timeout: 20_000, minRate: 0},
@@ -107,7 +108,7 @@ test('every scalar setting outside the registries has a variable', async (t) => 
     log: {level: 'warn', format: 'json'},
   });
   // All but socket and socketMode, which exclude host and port.
-  t.is(scalarPaths().length, 44);
+  t.is(scalarPaths().length, 50);
 });
 
 test('a fault of a variable names the variable', async (t) => {

@@ -56,7 +56,7 @@ const refusals = async ({ask}: Backref): Promise<string[]> => {
 };
 
 test('requests in total: the last one allowed is served, and the next one is 503 with Retry-After', async (t) => {
-  const {proxy, begin, release} = await startSlow(t, {requests: {total: 2, perCaller: 9}});
+  const {proxy, begin, release} = await startSlow(t, {requests: {total: 2, perCaller: 9, pipelined: 9}});
   const running = await begin(2);
   const refused = await proxy.ask('/v2/', from('192.0.2.9'));
   t.is(refused.status, 503);
@@ -74,7 +74,7 @@ test('requests in total: the last one allowed is served, and the next one is 503
 });
 
 test('requests per caller: the one too many of an address is 429, and other addresses are served', async (t) => {
-  const {proxy, begin, release} = await startSlow(t, {requests: {total: 9, perCaller: 2}});
+  const {proxy, begin, release} = await startSlow(t, {requests: {total: 9, perCaller: 2, pipelined: 9}});
   const running = await begin(2);
   const refused = await proxy.ask('/v2/', from('192.0.2.1'));
   t.is(refused.status, 429);
@@ -88,7 +88,7 @@ test('requests per caller: the one too many of an address is 429, and other addr
 });
 
 test('a client cannot evade the limit by a made-up address: without a trusted proxy its own one counts', async (t) => {
-  const limits = {...LIMITS, requests: {total: 9, perCaller: 1}};
+  const limits = {...LIMITS, requests: {total: 9, perCaller: 1, pipelined: 9}};
   const {promise: before, resolve: release} = Promise.withResolvers<void>();
   t.teardown(release);
   const upstream = await createScriptedUpstream(t, [
@@ -103,7 +103,7 @@ test('a client cannot evade the limit by a made-up address: without a trusted pr
 });
 
 test('probes are answered while the limits of requests are reached', async (t) => {
-  const {proxy, begin, release} = await startSlow(t, {requests: {total: 1, perCaller: 1}});
+  const {proxy, begin, release} = await startSlow(t, {requests: {total: 1, perCaller: 1, pipelined: 9}});
   const running = await begin(1);
   for (const path of ['/healthz', '/readyz', '/metrics'])
     t.is((await proxy.ask(path, from('192.0.2.1'))).status, 200);
@@ -149,7 +149,7 @@ test('uploads in total: one too many is 503', async (t) => {
 });
 
 test('clients that vanish leave no request counted', async (t) => {
-  const {proxy, begin, release} = await startSlow(t, {requests: {total: 20, perCaller: 20}});
+  const {proxy, begin, release} = await startSlow(t, {requests: {total: 20, perCaller: 20, pipelined: 9}});
   for (let round = 0; round < 3; round++) {
     for (let count = 0; count < 20; count++) {
       const {send, socket} = await openRaw(t, proxy.port);
@@ -169,17 +169,19 @@ test('clients that vanish leave no request counted', async (t) => {
 });
 
 test('pipelined requests run one after the other, so they take one place', async (t) => {
-  const {proxy} = await startSlow(t, {requests: {total: 1, perCaller: 1}});
+  const {proxy} = await startSlow(t, {requests: {total: 2, perCaller: 1, pipelined: 9}});
   const {send, answer} = await openRaw(t, proxy.port);
   send(`GET /v2/ HTTP/1.1\r\n${HOST}\r\n`.repeat(3));
   for (let count = 0; count < 3; count++) t.is((await answer())?.status, 200);
 });
 
 test('a reload changes the limits at once, and what runs stays counted', async (t) => {
-  const {proxy, begin, release} = await startSlow(t, {requests: {total: 1, perCaller: 9}});
+  const {proxy, begin, release} = await startSlow(t, {requests: {total: 1, perCaller: 9, pipelined: 9}});
   const running = await begin(1);
   const withTotal = (total: number) => {
-    const {left} = proxy.reload({config: {limits: {...LIMITS, requests: {total, perCaller: 9}}}});
+    const {left} = proxy.reload({
+      config: {limits: {...LIMITS, requests: {total, perCaller: 9, pipelined: 9}}},
+    });
     t.deepEqual(left, []);
   };
   t.is((await proxy.ask('/v2/')).status, 503);
@@ -219,7 +221,7 @@ test('a limit that refuses clients is counted each time, and logged once a minut
 
 test('a request whose client left before it was admitted is not counted', (t) => {
   const parts = {clock: createMovableClock(), events: createEvents()};
-  const limits = createLimits({...LIMITS, requests: {total: 1, perCaller: 1}}, parts);
+  const limits = createLimits({...LIMITS, requests: {total: 1, perCaller: 1, pipelined: 9}}, parts);
   const gone = limits.slot('GET');
   gone.free();
   gone.take('blob', 'a');

@@ -2,7 +2,7 @@ import {once} from 'node:events';
 import {connect, type Socket} from 'node:net';
 import test from 'ava';
 import type {Clock} from '../../src/clock.ts';
-import {createMovableClock, startBackref} from '../support/backref.ts';
+import {createMovableClock, LIMITS, startBackref} from '../support/backref.ts';
 import {imageManifest, manifestAnswer} from '../support/content.ts';
 import {nodeServerAt} from '../support/node-servers.ts';
 import {openRaw} from '../support/raw-http.ts';
@@ -124,14 +124,34 @@ test('a pipelined request begins when the one before it is answered, and never o
   t.deepEqual(begun, paths.slice(0, 2));
 });
 
-test('a client that pipelines a hundred requests beyond the answered ones is cut off', async (t) => {
-  const upstream = await createScriptedUpstream(t, [
-    {request: 'GET /v2/library/app/manifests/1', answer: {before: HANG}},
-  ]);
-  const proxy = await startBackref(t, {registries: [upstream], config: {shutdown: {grace: 50}}});
-  const {send, answer} = await openRaw(t, proxy.port);
-  send(`GET /v2/app/manifests/1 HTTP/1.1\r\n${HOST}\r\n`);
-  send(`GET /v2/ HTTP/1.1\r\n${HOST}\r\n`.repeat(100));
-  t.is(await answer(), undefined);
-  t.is((await proxy.ask('/v2/')).status, 200);
-});
+const GET_PING = `GET /v2/ HTTP/1.1\r\n${HOST}\r\n`;
+const GET_SLOW = `GET /v2/app/manifests/1 HTTP/1.1\r\n${HOST}\r\n`;
+
+for (const [limit, requests, count] of [
+  ['pipelined', {total: 1000, perCaller: 1000, pipelined: 50}, 50],
+  ['total', {total: 20, perCaller: 20, pipelined: 50}, 21],
+] as const) {
+  test(`a client whose requests wait for answers is cut off with one more than limits.requests.${limit} allows`, async (t) => {
+    const {promise: before, resolve: release} = Promise.withResolvers<void>();
+    t.teardown(release);
+    const upstream = await createScriptedUpstream(t, [
+      {
+        request: 'GET /v2/library/app/manifests/1',
+        answer: {...manifestAnswer(image), before},
+        optional: true,
+      },
+    ]);
+    const config = {limits: {...LIMITS, requests}, shutdown: {grace: 50}};
+    const proxy = await startBackref(t, {registries: [upstream], config});
+    const [allowed, tooMany] = [await openRaw(t, proxy.port), await openRaw(t, proxy.port)];
+    const exceeded = once(proxy.server.events, 'limit.exceeded');
+    tooMany.send(GET_SLOW + GET_PING.repeat(count));
+    t.is(await tooMany.answer(), undefined);
+    t.like(await exceeded, [{limit: `limits.requests.${limit}`, client: '127.0.0.1'}]);
+    // Those that waited for the client that was cut off wait no longer.
+    allowed.send(GET_SLOW + GET_PING.repeat(count - 1));
+    await upstream.received(1);
+    release();
+    for (let index = 0; index < count; index++) t.is((await allowed.answer())?.status, 200);
+  });
+}
