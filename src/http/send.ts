@@ -123,7 +123,6 @@ class HttpSender implements Sender {
     const {headers, socket, method = '', url = ''} = request;
     // Once a connection has ended, its address is not known any more.
     const origin = originOf({peer: socket.remoteAddress, headers}, entrance);
-    const {client} = origin;
     const slot = this.#limits.slot(method);
     const exchange: Exchange = {
       request,
@@ -133,7 +132,7 @@ class HttpSender implements Sender {
       id: randomUUID(),
       body: createIncomingBody(request, response, {limits: this.#limits.settings.bodies, clock: this.#clock}),
       closed: () => untilClosed(response),
-      admit: (caller) => slot.take(exchange.kind, holderOf(caller, client)),
+      admit: (caller) => slot.take(exchange.kind, holderOf(caller, origin.client)),
       kind: 'other',
       caller: 'anonymous',
       action: undefined,
@@ -159,7 +158,7 @@ class HttpSender implements Sender {
         ms: this.#clock.monotonic() - began,
         received: body.received,
         bytes: this.#sentBytes(socket),
-        client,
+        client: origin.client,
         userAgent,
         caller,
         action,
