@@ -77,6 +77,8 @@ test('a client that keeps the connection of its CONNECT is cut off after 5 s', a
   const socket = connect({port: proxy.port, host: '127.0.0.1', allowHalfOpen: true});
   t.teardown(() => socket.destroy());
   const failed = new Promise<NodeJS.ErrnoException>((resolve) => socket.once('error', resolve));
+  // What the server looks at every five seconds by itself is not of interest.
+  timeouts.length = 0;
   socket.resume().write(CONNECT);
   await once(socket, 'end');
   t.is(timeouts.length, 1);
