@@ -205,12 +205,16 @@ const wrongDigest = (digest: Digest, actual: Digest, size: number): OciError =>
     detail: {expected: digest, actual, size},
   });
 
-/** An upload that exceeds a limit is ended: nothing can be done with it, and it need not wait to expire. */
+/**
+ * An upload that exceeds a limit is ended: nothing can be done with it, and it need not wait to expire. One whose client
+ * was only too slow (408) can be continued.
+ */
 async function unlessTooMuch(upload: OpenUpload, work: () => Promise<void>): Promise<void> {
   try {
     await work();
   } catch (error) {
-    if (error instanceof OciError && error.limit !== undefined) await upload.discard();
+    const isTooMuch = error instanceof OciError && error.limit !== undefined && error.status !== 408;
+    if (isTooMuch) await upload.discard();
     throw error;
   }
 }
