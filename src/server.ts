@@ -271,6 +271,7 @@ class Server implements BackrefServer {
     background.every(USES_INTERVAL_MS, RECORD_ROBOTS, () => wired.identity.robots.flush());
     background.every(USES_INTERVAL_MS, COUNT_USES, () => wired.content.uses.flush());
     background.every(USES_INTERVAL_MS, RECORD_PULLS, () => maintenance.pulls.flush());
+    background.every(SWEEP_INTERVAL_MS, 'forget old pulls', () => maintenance.pulls.bound());
     const checkPinned = (signal: AbortSignal) => maintenance.ready.checkPinned(signal);
     background.once(CHECK_PINNED, checkPinned);
     background.every(PINNED_INTERVAL_MS, CHECK_PINNED, checkPinned);

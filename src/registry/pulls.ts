@@ -32,17 +32,21 @@ export interface WhoResult {
 export interface Pulls {
   /** Who pulled a manifest or a blob, those that did last first; at most 1,000. */
   of(digest: Digest): Promise<WhoResult>;
+  /** Forgets those whose last pull is longest ago, so that their number is bounded. */
+  bound(): Promise<void>;
   /** Writes the pulls since the last flush. On a full disk they wait for the next one. @throws whatever else the commit throws */
   flush(): Promise<void>;
 }
 
 export interface PullsParts {
-  metadata: Pick<Metadata, 'commit' | 'pullsOf'>;
+  metadata: Pick<Metadata, 'commit' | 'lastPullBeyond' | 'pullsOf'>;
   clock: Clock;
   events: Events;
+  /** Default 200,000. */
+  maxRecords?: number;
 }
 
-/** Records in the metadata; those whose last pull is longest ago are forgotten. */
+/** Records in the metadata, about 200 bytes each. */
 const MAX_RECORDS = 200_000;
 /** Records that wait to be written; further ones are lost. */
 const MAX_WAITING = 20_000;
@@ -56,17 +60,24 @@ export const createPulls = (parts: PullsParts): Pulls => new RecordedPulls(parts
 class RecordedPulls implements Pulls {
   readonly #metadata: PullsParts['metadata'];
   readonly #clock: Clock;
+  readonly #maxRecords: number;
   #waiting = new Map<string, PullRecord>();
 
-  constructor({metadata, clock, events}: PullsParts) {
+  constructor({metadata, clock, events, maxRecords = MAX_RECORDS}: PullsParts) {
     this.#metadata = metadata;
     this.#clock = clock;
+    this.#maxRecords = maxRecords;
     events.on('request.end', (request) => this.#record(request));
   }
 
   async of(digest: Digest): Promise<WhoResult> {
     await this.flush();
     return {digest, pulls: (await this.#metadata.pullsOf(digest, MAX_SHOWN)).map(pullOf)};
+  }
+
+  async bound(): Promise<void> {
+    const until = await this.#metadata.lastPullBeyond(this.#maxRecords);
+    if (until !== undefined) await this.#metadata.commit([{type: 'pull.forget', until}]);
   }
 
   async flush(): Promise<void> {
@@ -81,7 +92,6 @@ class RecordedPulls implements Pulls {
         waiting.splice(0, BATCH);
         await nextTurn();
       }
-      await this.#metadata.commit([{type: 'pull.bound', keep: MAX_RECORDS}]);
     } catch (error) {
       for (const pull of waiting) this.#add(pull);
       if (!(error instanceof DiskFull)) throw error;

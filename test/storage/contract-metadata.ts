@@ -649,9 +649,9 @@ export function metadataContract(
       {...pull, caller: 'user:b', first: 3, last: 3},
     ]);
     t.deepEqual(await metadata.pullsOf(digestOf(Buffer.from('other')), 10), []);
-    await metadata.commit([{type: 'pull.bound', keep: 3}]);
-    t.is((await metadata.pullsOf(digest, 10)).length, 3);
-    await metadata.commit([{type: 'pull.bound', keep: 2}]);
+    t.is(await metadata.lastPullBeyond(3), undefined);
+    t.is(await metadata.lastPullBeyond(2), 3);
+    await metadata.commit([{type: 'pull.forget', until: 3}]);
     t.deepEqual(await metadata.pullsOf(digest, 10), kept);
     t.deepEqual(await metadata.pullsOf(digest, 1), kept.slice(0, 1));
   });

@@ -17,10 +17,12 @@ export interface PullRecord {
 export interface PullReads {
   /** Who pulled a digest, those that did last first; at most `limit`. */
   pullsOf(digest: Digest, limit: number): Promise<PullRecord[]>;
+  /** When the last pull was of the newest record that is too many where `keep` stay; undefined where none is. */
+  lastPullBeyond(keep: number): Promise<number | undefined>;
 }
 
 export type PullChange =
   /** Adds to what is known of the same digest, caller and repository. */
   | {readonly type: 'pull.put'; readonly pull: PullRecord}
-  /** Forgets the oldest, so that `keep` stay. */
-  | {readonly type: 'pull.bound'; readonly keep: number};
+  /** Forgets those whose last pull was then or before. */
+  | {readonly type: 'pull.forget'; readonly until: number};

@@ -15,7 +15,15 @@ export function createPullReads({db, run}: Pick<ReadParts, 'db' | 'run'>): PullR
       .orderBy('last_at', 'desc')
       .limit(values.limit),
   );
+  const beyond = statement((values: {keep: number}) =>
+    db.selectFrom('pull').select('last_at').orderBy('last_at', 'desc').limit(1).offset(values.keep),
+  );
   return {
+    async lastPullBeyond(keep) {
+      const [row] = await run(beyond, {keep});
+      return row?.last_at;
+    },
+
     async pullsOf(digest, limit) {
       return (await run(byDigest, {digest, limit})).map(pullOf);
     },
@@ -66,13 +74,8 @@ export const compilePullWrites = (db: Kysely<Tables>) => ({
       ),
   ),
 
-  /** Of equal times it may forget more than one. */
-  boundPulls: statement((values: {keep: number}) =>
-    db
-      .deleteFrom('pull')
-      .where('last_at', '<=', (query) =>
-        query.selectFrom('pull').select('last_at').orderBy('last_at', 'desc').limit(1).offset(values.keep),
-      ),
+  forgetPulls: statement((values: {until: number}) =>
+    db.deleteFrom('pull').where('last_at', '<=', values.until),
   ),
 });
 
@@ -88,5 +91,5 @@ export const pullChanges = (writes: PullWrites): ChangesOf<'pull'> => ({
       last_at: last,
       pulls,
     }),
-  'pull.bound': ({keep}) => run(writes.boundPulls, {keep}),
+  'pull.forget': ({until}) => run(writes.forgetPulls, {until}),
 });
