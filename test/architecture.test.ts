@@ -151,6 +151,7 @@ const RULES: Record<string, Rule> = {
   },
   'src/listeners.ts': {imports: ['src/', 'src/http/']},
   'src/current-registries.ts': {imports: ['src/', ...REGISTRY, 'src/upstream/']},
+  'src/access-check.ts': {imports: ['src/', 'src/current-registries.ts', ...REGISTRY]},
   'src/wire.ts': {
     imports: [
       'src/',
@@ -215,6 +216,7 @@ const RULES: Record<string, Rule> = {
   'src/cli/': {
     imports: [
       'src/',
+      'src/access-check.ts',
       'src/listeners.ts',
       'src/server.ts',
       'src/library.ts',
@@ -280,6 +282,7 @@ const sources = ts.sys
 const FORBIDDEN: Record<string, string[]> = {
   'src/clock.ts': ['./server.ts', './artifact/list.ts', './http/app.ts', './storage/metadata.ts', 'koa'],
   'src/lru.ts': ['./clock.ts', './oci/digest.ts', 'koa'],
+  'src/access-check.ts': ['./server.ts', './http/app.ts', './config/load.ts', './upstream/client.ts', 'got'],
   'src/wire-outage.ts': ['./wire.ts', './http/app.ts', './storage/fs/blob-store.ts', 'got'],
   'src/wire.ts': [
     './server.ts',

@@ -21,6 +21,27 @@ export function addAccessCommands(program: Command, io: CommandIo, run: RunComma
     .action((options) =>
       run(async () => (await import('./credential-provider.ts')).credentialProvider(options, io)),
     );
+
+  const access = program.command('access').description('explain who may do what');
+
+  access
+    .command('check')
+    .description(
+      'say whether the rules of a configuration allow something, and which rule decides; asks no server; exits with 1 if it is denied',
+    )
+    .argument('<action>', 'pull, push, delete, attach or admin')
+    .argument('[place]', 'an image, a repository or a registry as clients name it; without it, any registry')
+    .option(
+      '--as <names>',
+      "the caller's names, its own first: robot:ci or user:alice,group:dev",
+      'anonymous',
+    )
+    .option('--local', 'as if it came in through a loopback address')
+    .option(...CONFIG)
+    .option('--json', 'write the result or the error as a JSON object')
+    .action((action, place, options) =>
+      run(async () => (await import('./access-check.ts')).accessCheck(action, place, options, io)),
+    );
 }
 
 function addTokenCommands(program: Command, io: CommandIo, run: RunCommand): void {

@@ -210,15 +210,14 @@ export const configWarnings = (config: Config): Warning[] => [
   ...config.registries.flatMap(warnOfNames),
 ];
 
-function warnOfPushes({listen, registries}: Config): Warning[] {
+function warnOfPushes({listen, access, registries}: Config): Warning[] {
   const pushed = registries.filter(({push}) => push !== 'deny').map(({name}) => name);
-  const index = listen.findIndex(({address, serve}) => serve === 'main' && !isLocalOnly(address));
-  const open = listen[index];
-  if (pushed.length === 0 || !open) return [];
+  const open = listen.find(({address, serve}) => serve === 'main' && !isLocalOnly(address));
+  if (pushed.length === 0 || access.rules || !open) return [];
   return [
     {
-      path: formatPath(listen.length === 1 ? ['listen', 'host'] : ['listen', index, 'host']),
-      problem: `anyone who can reach ${formatAddress(open.address)} can push to ${pushed.join(', ')}: backref checks no credentials of clients. Listen on 127.0.0.1, let only trusted clients reach it, or put a proxy with authentication in front`,
+      path: 'access.rules',
+      problem: `pushes to ${pushed.join(', ')} are refused on ${formatAddress(open.address)}: without rules they are accepted only through a loopback address. Write rules that say who may push, or listen on 127.0.0.1`,
     },
   ];
 }

@@ -4,8 +4,9 @@ import {type Authenticator, LoginRefused} from '../identity/authenticator.ts';
 import {CATALOG, covers, formatScope, scopeFor} from '../identity/scopes.ts';
 import {isDigest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
-import {type Access, type Decision, denial} from '../registry/access.ts';
+import type {Access} from '../registry/access.ts';
 import {type Route, registryOf, routeOf} from '../registry/namespace.ts';
+import {type Decision, denial} from '../registry/place-access.ts';
 import type {Registry} from '../registry/registries.ts';
 import type {Answer, Handler} from './answer.ts';
 import {type LoginPlace, type Unauthorized, unauthorized} from './challenge.ts';
@@ -181,7 +182,7 @@ function operationFor<T>(
 
 /** The methods that are served whether or not the registry takes pushes. */
 const readsOf = ({GET: get}: Operations): readonly string[] =>
-  get && get.action !== 'push' ? ['GET', 'HEAD'] : [];
+  get && get.action !== 'attach' ? ['GET', 'HEAD'] : [];
 
 type Routed = Pick<Exchange, 'registry' | 'repository' | 'namespace'>;
 

@@ -85,7 +85,8 @@ export const endpointsOf = (verbs: Verbs): readonly Endpoint[] => [
     methods: {
       GET: {action: 'pull', handler: getManifest(verbs.manifests)},
       HEAD: {action: 'pull', handler: headManifest(verbs.manifests)},
-      PUT: {action: 'push', handler: putManifest(verbs.push)},
+      // The verb knows whether the manifest needs more than that.
+      PUT: {action: 'attach', handler: putManifest(verbs.push)},
       DELETE: {action: 'delete', handler: deleteManifest(verbs.push)},
     },
   },
@@ -93,17 +94,17 @@ export const endpointsOf = (verbs: Verbs): readonly Endpoint[] => [
     path: '/v2/*name/blobs/uploads{/}',
     kind: 'upload',
     needs: 'repository',
-    methods: {POST: {action: 'push', handler: beginUpload(verbs.push)}},
+    methods: {POST: {action: 'attach', handler: beginUpload(verbs.push)}},
   },
   {
     path: '/v2/*name/blobs/uploads/:session',
     kind: 'upload',
     needs: 'repository',
     methods: {
-      GET: {action: 'push', handler: getUpload(verbs.push)},
-      PATCH: {action: 'push', handler: appendUpload(verbs.push)},
-      PUT: {action: 'push', handler: finishUpload(verbs.push)},
-      DELETE: {action: 'push', handler: cancelUpload(verbs.push)},
+      GET: {action: 'attach', handler: getUpload(verbs.push)},
+      PATCH: {action: 'attach', handler: appendUpload(verbs.push)},
+      PUT: {action: 'attach', handler: finishUpload(verbs.push)},
+      DELETE: {action: 'attach', handler: cancelUpload(verbs.push)},
     },
   },
   {

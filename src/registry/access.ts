@@ -1,39 +1,17 @@
-import type {Action, Caller} from '../caller.ts';
+import type {Caller} from '../caller.ts';
 import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
 import {algorithmOf, type Digest, plausibleSize} from '../oci/digest.ts';
-import {OciError} from '../oci/errors.ts';
 import {readManifest} from '../oci/manifest.ts';
-import type {RepositoryName} from '../oci/name.ts';
 import {edgeOf} from '../oci/referrers.ts';
 import {fullReference, type ManifestRecord, type Metadata} from '../storage/metadata.ts';
 import {type ManifestHead, UpstreamFailure} from '../upstream/port.ts';
-import type {AccessPolicy} from './access-policy.ts';
-import type {Place} from './access-rules.ts';
 import {createSingleFlight} from './keyed.ts';
 import type {Memory} from './memory.ts';
 import type {Route} from './namespace.ts';
-import type {Registry} from './registries.ts';
-import {notServed} from './served.ts';
+import {createPlaceAccess, type Decision, type PlaceAccess, type PlaceAccessParts} from './place-access.ts';
 import {storeIfSpace} from './store-if-space.ts';
 import {manifestType} from './stored-manifest.ts';
-
-export interface Denied {
-  readonly verdict: 'denied';
-  /** The upstream's own answer, where it is the one that denies; or what the client is told instead of DENIED. */
-  readonly failure: UpstreamFailure | OciError | undefined;
-  /** Which rule denies it, or what is missing, where the configuration is what denies. */
-  readonly reason: string | undefined;
-}
-
-/**
- * May this caller have it? `unknown`: the repository does not have it, as far as this caller may know.
- * @template Grant what is known of the content, for an answer without a second question
- */
-export type Decision<Grant = object> =
-  | ({readonly verdict: 'allowed'} & Grant)
-  | Denied
-  | {readonly verdict: 'unknown'};
 
 export interface BlobGrant {
   /** Bytes, where known. */
@@ -61,21 +39,7 @@ export interface ManifestGrant {
  * Every method that asks the upstream throws UpstreamFailure when the upstream could not be asked, or did not confirm
  * that it has these bytes. A failure is never `unknown`.
  */
-export interface Access {
-  /**
-   * May this caller do this in this repository? Decided once per request, and per repository of a list, before anything
-   * is looked for.
-   * @param tag where the request names one
-   */
-  repository(route: Route, caller: Caller, action: Action, tag?: string): Decision;
-  /** May this caller do this in a registry as a whole, or in all of them where none is named? */
-  registry(registry: Registry | undefined, caller: Caller, action: Action): Decision;
-  /** Which repositories of a registry the caller may pull from, for a list of them; undefined: none. */
-  visibleRepositories(registry: Registry, caller: Caller): ((name: RepositoryName) => boolean) | undefined;
-  /** Which tags of a repository the caller may pull, for a list of them; undefined: all, if it may pull from it at all. */
-  visibleTags(route: Route, caller: Caller): ((tag: string) => boolean) | undefined;
-  /** Whether the caller may pull everything, so that an upstream may mount a blob from wherever it is. */
-  isOpenTo(caller: Caller): boolean;
+export interface Access extends PlaceAccess {
   /** What the repository's link says, else the upstream. */
   blob(route: Route, blob: Digest, caller: Caller): Promise<Decision<BlobGrant>>;
   /** What the repository's own link says, without asking the upstream. */
@@ -102,98 +66,46 @@ export interface Access {
   confirmManifest(route: Route, manifest: Digest, caller: Caller): Promise<Decision<ManifestGrant>>;
 }
 
-/**
- * What a decision grants; undefined for what the repository does not have.
- * @throws UpstreamFailure or OciError where it is denied
- */
-export function grantIn<Grant>(decision: Decision<Grant>): Grant | undefined {
-  if (decision.verdict === 'denied') throw denial(decision);
-  return decision.verdict === 'allowed' ? decision : undefined;
-}
-
-/** The answer to a caller who is denied something. */
-export const denial = ({failure, reason}: Denied): UpstreamFailure | OciError =>
-  failure ?? new OciError('DENIED', reason === undefined ? {} : {message: reason});
-
 /** Names what a caller may have of a repository: answers are shared among those who have the same. */
 export const accessKey = ({repository}: Route, digest: Digest, caller: Caller): string =>
   `${fullReference(repository, digest)} ${caller.key}`;
 
-export interface AccessParts {
+export interface AccessParts extends PlaceAccessParts {
   metadata: Metadata;
   memory: Memory;
-  /** The rules in force. */
-  policy(): AccessPolicy;
   clock: Clock;
-  events: Events;
 }
 
 const UNKNOWN = Object.freeze({verdict: 'unknown'});
-const ALLOWED = Object.freeze({verdict: 'allowed'});
 
 export const createAccess = (parts: AccessParts): Access => new LinkOrUpstream(parts);
 
 class LinkOrUpstream implements Access {
+  readonly repository: PlaceAccess['repository'];
+  readonly may: PlaceAccess['may'];
+  readonly registry: PlaceAccess['registry'];
+  readonly visibleRepositories: PlaceAccess['visibleRepositories'];
+  readonly visibleTags: PlaceAccess['visibleTags'];
+  readonly isOpenTo: PlaceAccess['isOpenTo'];
   readonly #metadata: Metadata;
   readonly #memory: Memory;
-  readonly #policy: () => AccessPolicy;
   readonly #clock: Clock;
   readonly #events: Events;
   readonly #blobs = createSingleFlight<Decision<BlobGrant>>();
   readonly #manifests = createSingleFlight<Decision<ManifestGrant>>();
 
   constructor({metadata, memory, policy, clock, events}: AccessParts) {
+    const places = createPlaceAccess({policy, events});
+    this.repository = places.repository;
+    this.may = places.may;
+    this.registry = places.registry;
+    this.visibleRepositories = places.visibleRepositories;
+    this.visibleTags = places.visibleTags;
+    this.isOpenTo = places.isOpenTo;
     this.#metadata = metadata;
     this.#memory = memory;
-    this.#policy = policy;
     this.#clock = clock;
     this.#events = events;
-  }
-
-  repository(route: Route, caller: Caller, action: Action, tag?: string): Decision {
-    const {registry, repository} = route;
-    if (action !== 'pull' && registry.push.mode === 'deny')
-      return denied(`registry ${registry.name} is a mirror and takes no pushes`);
-    const place = {registry: registry.name, repository: repository.name, tag};
-    const ruling = this.#ruling(caller, place, action);
-    if (ruling.verdict === 'denied' || registry.serves(repository.name)) return ruling;
-    // To a client that pulls, a repository that the configuration leaves out does not exist.
-    const failure = notServed(route, action === 'pull' ? 'NAME_UNKNOWN' : 'DENIED');
-    return {verdict: 'denied', failure, reason: undefined};
-  }
-
-  registry(registry: Registry | undefined, caller: Caller, action: Action): Decision {
-    return this.#ruling(caller, {registry: registry?.name, repository: undefined, tag: undefined}, action);
-  }
-
-  visibleRepositories(registry: Registry, caller: Caller): ((name: RepositoryName) => boolean) | undefined {
-    const isVisible = this.#policy().repositoryFilter(caller, registry.name);
-    return isVisible && ((name) => registry.serves(name) && isVisible(name));
-  }
-
-  visibleTags({repository: {registry, name}}: Route, caller: Caller): ((tag: string) => boolean) | undefined {
-    return this.#policy().tagFilter(caller, {registry, repository: name, tag: undefined});
-  }
-
-  isOpenTo(caller: Caller): boolean {
-    return this.#policy().isOpenTo(caller);
-  }
-
-  #ruling(caller: Caller, place: Place, action: Action): Decision {
-    const ruling = this.#policy().decide(caller, place, action);
-    if (!ruling.isAllowed) this.#report('enforce', ruling.reason, caller, place, action);
-    else if (ruling.audited !== undefined) this.#report('audit', ruling.audited, caller, place, action);
-    return ruling.isAllowed ? ALLOWED : denied(ruling.reason);
-  }
-
-  #report(
-    mode: 'enforce' | 'audit',
-    reason: string,
-    {names: [caller]}: Caller,
-    place: Place,
-    action: Action,
-  ): void {
-    this.#events.emit('access.denied', {mode, caller, action, ...place, reason});
   }
 
   async blob(route: Route, digest: Digest, caller: Caller): Promise<Decision<BlobGrant>> {
@@ -292,8 +204,6 @@ class LinkOrUpstream implements Access {
     return granted;
   }
 }
-
-const denied = (reason: string): Denied => ({verdict: 'denied', failure: undefined, reason});
 
 /** Turns an upstream's refusal of this caller into a decision. Any other failure stays one. */
 async function denialOr<Grant>(ask: () => Promise<Decision<Grant>>): Promise<Decision<Grant>> {

@@ -67,19 +67,16 @@ test('config check --json reports the same as an object', async (t) => {
   t.is(faults.length, 2);
 });
 
-test('config check warns about pushes on an address that others can reach, and ends with 0', async (t) => {
+test('config check warns that pushes are refused on an address that others can reach, and ends with 0', async (t) => {
   const cwd = await createFolder(t);
   await writeFile(join(cwd, 'f.yaml'), 'registries: {apps.local: {}}');
   const env = {BACKREF_CONFIG: join(cwd, 'f.yaml')};
   const {code, stdout, stderr} = await call(['config', 'check'], env);
   t.is(code, 0);
   t.regex(stdout, /valid/);
-  t.regex(
-    stderr,
-    /^Warning: listen\.host: anyone who can reach 0\.0\.0\.0:5000 can push to apps\.local: .*\.\n$/,
-  );
+  t.regex(stderr, /^Warning: access\.rules: pushes to apps\.local are refused on 0\.0\.0\.0:5000: .*\.\n$/);
   const json = await call(['config', 'check', '--json'], env);
-  t.like(JSON.parse(json.stdout), {ok: true, faults: [], warnings: {0: {path: 'listen.host'}}});
+  t.like(JSON.parse(json.stdout), {ok: true, faults: [], warnings: {0: {path: 'access.rules'}}});
 });
 
 test('config show prints a file that has the same effect', async (t) => {

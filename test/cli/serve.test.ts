@@ -66,15 +66,15 @@ test('serve prints what a push does; SIGINT ends it with 0', async (t) => {
   await endsWith0(t, server, 'SIGINT');
 });
 
-test('serve warns about pushes on an address that others can reach', async (t) => {
+test('serve warns that pushes are refused on an address that others can reach', async (t) => {
   const cwd = await createFolder(t);
   await writeFile(join(cwd, 'f.yaml'), 'registries: {apps.local: {}}');
   // The system takes this for 127.0.0.1, backref for any name.
   const env = {...ANYWHERE, BACKREF_LISTEN_HOST: '127.1'};
   const server = start(t, ['serve', '--config', 'f.yaml'], {cwd, env});
-  const [line] = await server.prints(/^.*listen\.host: anyone who can reach .*$/m);
+  const [line] = await server.prints(/^.*access\.rules: pushes to .*$/m);
   t.regex(line, /warn/i);
-  t.regex(line, /127\.1:0 can push to apps\.local/);
+  t.regex(line, /pushes to apps\.local are refused on 127\.1:0/);
 });
 
 test('a second signal ends it at once, with the code that a shell expects', async (t) => {

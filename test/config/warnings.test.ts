@@ -10,13 +10,15 @@ test('there is a warning about pushes on an address that others can reach, with 
     const config = await loadGiven({yaml: `listen: {host: "${host}"}\n${PUSHED}`});
     const [warning, ...others] = configWarnings(config);
     t.is(others.length, 0);
-    t.is(warning?.path, 'listen.host');
-    t.true(
-      warning?.problem.startsWith(
-        `anyone who can reach ${host === '::' ? '[::]' : host}:5000 can push to a.test, r.test: `,
-      ),
-    );
+    t.is(warning?.path, 'access.rules');
+    const address = `${host === '::' ? '[::]' : host}:5000`;
+    t.true(warning?.problem.startsWith(`pushes to a.test, r.test are refused on ${address}: without rules `));
   }
+});
+
+test('there is no warning about pushes where rules decide', async (t) => {
+  const rules = 'access: {rules: [{who: ["*"], where: ["**"], may: [push]}]}';
+  t.deepEqual(configWarnings(await loadGiven({yaml: `${rules}\n${PUSHED}`})), []);
 });
 
 test('there is no warning about pushes on loopback, nor about a mirror on any address', async (t) => {

@@ -7,12 +7,13 @@ import {type BlobStore, collect} from '../../storage/blob-store.ts';
 import {DiskFailed} from '../../storage/disk.ts';
 import type {Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
-import {type Access, accessKey, type BlobGrant, grantIn} from '../access.ts';
+import {type Access, accessKey, type BlobGrant} from '../access.ts';
 import {BlobAbsent, SpoolFailed, toOciErrors} from '../failure.ts';
 import {HIT, MISS, outcomeOf} from '../freshness.ts';
 import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
 import {blobAbsence, type NegativeCache} from '../negative-cache.ts';
+import {grantIn} from '../place-access.ts';
 import {storeIfSpace} from '../store-if-space.ts';
 import {
   type BlobAnswer,

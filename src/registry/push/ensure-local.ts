@@ -3,12 +3,13 @@ import type {Clock} from '../../clock.ts';
 import type {Digest} from '../../oci/digest.ts';
 import type {BlobLink, ManifestRecord, Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
-import {type Access, accessKey, grantIn} from '../access.ts';
+import {type Access, accessKey} from '../access.ts';
 import type {Fills} from '../blobs/fills.ts';
 import type {BlobLifecycle} from '../blobs/lifecycle.ts';
 import {blobSource} from '../blobs/source.ts';
 import {BlobAbsent, DigestMismatch} from '../failure.ts';
 import type {Route} from '../namespace.ts';
+import {grantIn} from '../place-access.ts';
 import {keptIn, type ManifestPull} from '../pull/manifest.ts';
 
 /**

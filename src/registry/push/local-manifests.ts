@@ -5,6 +5,7 @@ import {OciError} from '../../oci/errors.ts';
 import {isDigestReference, type Reference, type Tag} from '../../oci/name.ts';
 import type {Edge} from '../../oci/referrers.ts';
 import {type Change, fullReference, type Metadata} from '../../storage/metadata.ts';
+import type {Access} from '../access.ts';
 import {manifestUnknown} from '../failure.ts';
 import {type FallbackEntries, isFallbackIndex} from '../fallback-tag/follow.ts';
 import {createKeyedMutex} from '../keyed.ts';
@@ -17,6 +18,7 @@ import type {Tags} from '../tags/tags.ts';
 import type {Attachments} from './attachments.ts';
 import {refuseLargeImage} from './content-limits.ts';
 import {type Contents, type ContentTerms, sizeWarning, unknownContent} from './contents.ts';
+import {requirePush} from './permission.ts';
 import type {ManifestReceipt, Push, PushedManifest} from './push.ts';
 import {keptBlobs, type RepositoryBytes} from './repository-bytes.ts';
 import {type CheckedManifest, checkManifest, refuseShadowing} from './validate.ts';
@@ -35,6 +37,7 @@ export interface LocalManifests {
 
 export interface LocalManifestsParts {
   metadata: Metadata;
+  access: Access;
   contents: Contents;
   repositoryBytes: RepositoryBytes;
   attachments: Attachments;
@@ -77,6 +80,7 @@ class KeptManifests implements LocalManifests {
     const manifest = checkManifest(reference, pushed);
     const ownTags = isDigestReference(reference) ? [] : [reference];
     const tags = [...new Set([...ownTags, ...pushed.tags])];
+    requirePush(this.#parts.access, route, manifest, tags, caller);
     refuseShadowing(route, manifest, tags);
     await refuseLargeImage(route, manifest, this.#parts.metadata);
     const keeping = {route, policy, manifest, tags, caller};

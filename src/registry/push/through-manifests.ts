@@ -5,6 +5,7 @@ import {isDigestReference, type Reference, type Tag} from '../../oci/name.ts';
 import {edgeOf} from '../../oci/referrers.ts';
 import {type Change, fullReference, type ManifestRecord, type Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure, UpstreamRefusal} from '../../upstream/port.ts';
+import type {Access} from '../access.ts';
 import type {FallbackEntries} from '../fallback-tag/follow.ts';
 import type {Reconciler} from '../fallback-tag/reconciler.ts';
 import {createKeyedMutex} from '../keyed.ts';
@@ -18,6 +19,7 @@ import type {TagLists} from '../tags/tag-lists.ts';
 import type {Tags} from '../tags/tags.ts';
 import {refuseLargeImage} from './content-limits.ts';
 import {MANIFEST_CODES, storedUnderOtherDigest, toThroughErrors} from './errors.ts';
+import {requirePush} from './permission.ts';
 import type {ManifestReceipt, Push, PushedManifest} from './push.ts';
 import {writerOf} from './through-sessions.ts';
 import {type CheckedManifest, checkManifest} from './validate.ts';
@@ -30,6 +32,7 @@ export interface ThroughManifests {
 
 export interface ThroughManifestsParts {
   metadata: Metadata;
+  access: Access;
   pull: ManifestPull;
   tags: Tags;
   tagLists: TagLists;
@@ -93,6 +96,7 @@ class UpstreamManifests implements ThroughManifests {
     const {mediaType, bytes} = checked;
     const ownTags = isDigestReference(reference) ? [] : [reference];
     const furtherTags = pushed.tags.filter((tag) => tag !== reference);
+    requirePush(this.#parts.access, route, checked, [...ownTags, ...furtherTags], caller);
     return this.#exclusively(route, [checked.digest, ...ownTags, ...furtherTags], async () => {
       const body = {mediaType, bytes, tags: furtherTags};
       const answer = await writerOf(route).putManifest(route.repository.name, reference, body, caller);

@@ -7,10 +7,11 @@ import type {Reference, RepositoryName} from '../../oci/name.ts';
 import {type UploadId, unknownUpload} from '../../oci/upload.ts';
 import type {Change, Metadata} from '../../storage/metadata.ts';
 import {type BlobTaken, UpstreamFailure, UpstreamRefusal} from '../../upstream/port.ts';
-import {type Access, grantIn} from '../access.ts';
+import type {Access} from '../access.ts';
 import {createFallbackEntries, type FallbackEntriesParts} from '../fallback-tag/follow.ts';
 import type {Route} from '../namespace.ts';
 import {blobAbsence, type NegativeCache} from '../negative-cache.ts';
+import {grantIn} from '../place-access.ts';
 import {storeIfSpace} from '../store-if-space.ts';
 import {BLOB_CODES, storedUnderOtherDigest, toThroughErrors, UPLOAD_CODES} from './errors.ts';
 import type {OpenUpload} from './open-upload.ts';
@@ -180,7 +181,8 @@ class ThroughPush implements Push {
     // dist-spec, Mounting without `from`: many registries do not support it, but we may know where the blob is.
     const source = await this.#access.mountSource(route, mount, caller);
     if (source) return {digest, from: source.repository.name};
-    return from ? undefined : {digest};
+    // The upstream mounts with our credentials, from wherever it has the blob.
+    return from || !this.#access.isOpenTo(caller) ? undefined : {digest};
   }
 
   async #linkMounted(route: Route, digest: Digest, caller: Caller): Promise<void> {
