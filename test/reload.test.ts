@@ -124,3 +124,18 @@ test('a configuration that cannot be adopted changes nothing', async (t) => {
   t.throws(() => reload({registries: [further, {url: 'ftp://r.test'}]}), {message: /ftp:\/\/r\.test/});
   t.is((await ask(manifestOf('one'))).status, 200);
 });
+
+test('rules count from the next request after a reload', async (t) => {
+  const upstream = await createScriptedUpstream(t, [
+    {request: upstreamManifest('one'), answer: manifestAnswer(one)},
+  ]);
+  const {ask, reload} = await startBackref(t, {registries: [upstream]});
+  t.is((await ask(manifestOf('one'))).status, 200);
+  const rules = [{who: ['user:alice'], where: ['docker.io/**'], may: ['pull' as const]}];
+  t.deepEqual(reload({config: {access: {rules}}}).left, []);
+  t.is((await ask(manifestOf('one'))).status, 403);
+  reload({config: {access: {mode: 'audit', rules}}});
+  t.is((await ask(manifestOf('one'))).status, 200);
+  reload({config: {}});
+  t.is((await ask(manifestOf('one'))).status, 200);
+});

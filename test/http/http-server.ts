@@ -1,5 +1,4 @@
 import {type IncomingHttpHeaders, request} from 'node:http';
-import type {ExecutionContext} from 'ava';
 import {createEvents, type EventMap} from '../../src/events.ts';
 import {type AppParts, createApp} from '../../src/http/app.ts';
 import type {DoorParts} from '../../src/http/door.ts';
@@ -14,6 +13,7 @@ import {createPush} from '../../src/registry/push/push.ts';
 import {createRegistries, type Registry} from '../../src/registry/registries.ts';
 import {createEmptyUpstream} from '../../src/upstream/empty.ts';
 import {createMovableClock, LIMITS, type MovableClock} from '../support/backref.ts';
+import type {Lifetime} from '../support/shared.ts';
 
 const registry = (name: string): Registry => ({
   name,
@@ -75,7 +75,7 @@ export const entranceOf = (differences: Partial<Entrance>): Entrance => ({
 
 /** The HTTP side alone, in front of the verbs that a test gives. */
 export async function startHttpServer(
-  t: ExecutionContext,
+  t: Lifetime,
   {verbs, clock = createMovableClock(), ...door}: Partial<AppParts> & {clock?: MovableClock},
 ): Promise<HttpServer> {
   const events = createEvents();
@@ -87,8 +87,8 @@ export async function startHttpServer(
   const app = createApp({
     verbs: verbs as Verbs,
     ...OPEN_DOOR,
-    ...door,
     registries: () => REGISTRIES,
+    ...door,
     hasAdminListener: false,
     pseudonym: 'test',
     limits,
@@ -113,7 +113,7 @@ export async function startHttpServer(
 
 /** The same for the verbs that write; the others are not there. */
 export function startPushServer(
-  t: ExecutionContext,
+  t: Lifetime,
   push: Partial<Push>,
   clock = createMovableClock(),
 ): Promise<HttpServer> {

@@ -1,9 +1,9 @@
-import type {ExecutionContext} from 'ava';
 import type {Clock} from '../../src/clock.ts';
 import {createCurrentRegistries} from '../../src/current-registries.ts';
 import {createEvents, type Events} from '../../src/events.ts';
-import {WITHOUT_RULES} from '../../src/registry/access-policy.ts';
+import {createAccessPolicy} from '../../src/registry/access-policy.ts';
 import {type Route, routeOf} from '../../src/registry/namespace.ts';
+import type {Registries} from '../../src/registry/registries.ts';
 import type {BlobStore} from '../../src/storage/blob-store.ts';
 import {createLeases} from '../../src/storage/claims.ts';
 import type {Disk} from '../../src/storage/disk.ts';
@@ -13,6 +13,7 @@ import type {Spools} from '../../src/storage/spool.ts';
 import {type Wired, wire} from '../../src/wire.ts';
 import {type BackrefOptions, configOf} from './backref.ts';
 import {createFolder} from './folder.ts';
+import type {Lifetime} from './shared.ts';
 
 /** The parts of a server over real storage, in the test's own process and without a listener in front. */
 export interface InProcess<C extends Clock> extends Wired {
@@ -21,6 +22,7 @@ export interface InProcess<C extends Clock> extends Wired {
   readonly events: Events;
   /** Everything that is kept. */
   readonly folder: string;
+  registries(): Registries;
   /** Where a request for this repository of the default registry is routed. */
   route(name: string): Route;
   /** The same over what this one leaves behind, as another process finds it. */
@@ -44,7 +46,7 @@ export interface WiredOptions<C extends Clock> extends Pick<BackrefOptions, 'reg
 
 /** Wires what a server with this configuration consists of. The first registry is the default one, `docker.io`. */
 export async function wireInProcess<C extends Clock>(
-  t: ExecutionContext,
+  t: Lifetime,
   options: WiredOptions<C>,
 ): Promise<InProcess<C>> {
   const {clock, owner = 'test'} = options;
@@ -64,10 +66,11 @@ export async function wireInProcess<C extends Clock>(
   const events = createEvents();
   const registries = createCurrentRegistries(config.registries, {via: owner, env: {}, clock, events});
   t.teardown(() => registries.close());
+  const policy = createAccessPolicy(config.access);
   const wired = wire(config, {
     storage,
     registries: () => registries.get(),
-    policy: () => WITHOUT_RULES,
+    policy: () => policy,
     isStopping: () => false,
     clock,
     events,
@@ -78,6 +81,7 @@ export async function wireInProcess<C extends Clock>(
     clock,
     events,
     folder,
+    registries: () => registries.get(),
     route: (name) => routeOf(registries.get(), {name, ns: undefined, host: undefined}),
     async restart() {
       await opened.close();
