@@ -50,6 +50,10 @@ export function createMovableClock(): MovableClock {
   };
 }
 
+/** The same without the pauses between attempts: only waits of five seconds and more, which are time limits, take time. */
+export const createClockWithoutPauses = (): MovableClock =>
+  waiting(createMovableClock(), (ms) => (ms >= 5000 ? ms : 1));
+
 /** The same, except that a small blob is not held back until it is verified: it is sent as it comes. */
 export const createPassingClock = (): MovableClock =>
   waiting(createMovableClock(), (ms) => (ms === MAX_HOLD_MS ? 0 : ms));

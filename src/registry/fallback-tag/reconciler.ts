@@ -108,7 +108,7 @@ class TagReconciler implements Reconciler {
       cancelTimer?.();
       for (const resolve of waiting) resolve();
     }
-    await Promise.race([Promise.allSettled(this.#running), sleep(this.#parts.clock, CLOSE_TIMEOUT_MS)]);
+    await waitAtMost(CLOSE_TIMEOUT_MS, Promise.allSettled(this.#running), this.#parts.clock);
   }
 
   get #isClosed(): boolean {

@@ -6,10 +6,9 @@ import test from 'ava';
 import type {Digest} from '../../../src/oci/digest.ts';
 import {
   type Backref,
-  createMovableClock,
+  createClockWithoutPauses,
   createPassingClock,
   startBackref,
-  waiting,
 } from '../../support/backref.ts';
 import {blobAnswer, type Content, randomBlob, sha256} from '../../support/content.ts';
 import {openRaw} from '../../support/raw-http.ts';
@@ -58,9 +57,6 @@ function collect(message: IncomingMessage): {arrived: WaitForBytes; whole: Promi
     },
   };
 }
-
-/** Real time, but waits end at once, except for the time limits of requests. */
-const withoutDelays = () => waiting(createMovableClock(), (ms) => (ms >= 5000 ? ms : 1));
 
 const spoolOf = ({folder}: Backref, digest: Digest) =>
   join(folder, 'spool', `${digest.replace(':', '-')}.part`);
@@ -260,7 +256,7 @@ test('a connection that breaks is resumed by Range, several times', async (t) =>
     {request: GET, sends: {range: `bytes=${3 * MiB - 1}-`}, answer: answer(3 * MiB - 1, 5 * MiB)},
     {request: GET, sends: {range: `bytes=${5 * MiB - 1}-`}, answer: answer(5 * MiB - 1, size)},
   ]);
-  const proxy = await startBackref(t, {registries: [upstream], clock: withoutDelays()});
+  const proxy = await startBackref(t, {registries: [upstream], clock: createClockWithoutPauses()});
   client = collect(await proxy.open(PATH));
   begun.resolve();
   t.is(sha256(await client.whole), blob.digest);
@@ -275,7 +271,7 @@ test('a download that makes no progress is given up: its response is destroyed, 
   ]);
   const proxy = await startBackref(t, {
     registries: [{url: upstream.url, upstream: {breaker: {failures: 100, openFor: 1000}}}],
-    clock: withoutDelays(),
+    clock: createClockWithoutPauses(),
   });
   const {arrived, whole} = collect(await proxy.open(PATH));
   await arrived(2 * MiB);
@@ -296,7 +292,7 @@ test('an upstream that asks to wait for a month is not waited for; the next pull
     {request: GET, answer: {headers: lengthOf(blob), body}},
     {...rest, answer: {status: 429, headers: {'Retry-After': month}}},
   ]);
-  const proxy = await startBackref(t, {registries: [upstream], clock: withoutDelays()});
+  const proxy = await startBackref(t, {registries: [upstream], clock: createClockWithoutPauses()});
   const {arrived, whole} = collect(await proxy.open(PATH));
   await arrived(2 * MiB);
   seen.resolve();
@@ -408,7 +404,7 @@ test('a small blob is sent once it is verified: wrong bytes are downloaded again
     wrong,
     {request, answer: blobAnswer(small)},
   ]);
-  const proxy = await startBackref(t, {registries: [upstream], clock: withoutDelays()});
+  const proxy = await startBackref(t, {registries: [upstream], clock: createClockWithoutPauses()});
   const path = `/v2/app/blobs/${small.digest}`;
   const refused = await proxy.ask(path);
   t.is(refused.status, 503);

@@ -1,5 +1,5 @@
 import test, {type ExecutionContext} from 'ava';
-import {startBackref} from '../../support/backref.ts';
+import {createClockWithoutPauses, startBackref} from '../../support/backref.ts';
 import {blobAnswer, type Content, contentOf, imageManifest, randomBlob} from '../../support/content.ts';
 import {errorOf, pusherTo} from '../../support/pusher.ts';
 import {BREAK, createScriptedUpstream, type ScriptedAnswer} from '../../support/scripted-upstream.ts';
@@ -22,6 +22,7 @@ async function over(t: ExecutionContext, failure: ScriptedAnswer, from = NAME) {
   ]);
   const backref = await startBackref(t, {
     registries: [{url: upstream.url, library: false, push: 'local', overlay: {tags: 'allow'}}],
+    clock: createClockWithoutPauses(),
   });
   return {upstream, backref, ...pusherTo(backref, NAME)};
 }

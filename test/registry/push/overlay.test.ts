@@ -1,6 +1,6 @@
 import test from 'ava';
 import {OCI_MANIFEST} from '../../../src/oci/media-type.ts';
-import {createMovableClock, startBackref, waiting} from '../../support/backref.ts';
+import {createClockWithoutPauses, createMovableClock, startBackref, waiting} from '../../support/backref.ts';
 import {
   blobAnswer,
   type Content,
@@ -31,10 +31,16 @@ const at = (method: string, path: string) => `${method} /v2/${NAME}/${path}`;
 const absent = {status: 404};
 
 /** An overlay on an upstream that expects exactly these requests. */
-async function over(t: Parameters<typeof startBackref>[0], script: Expectation[], settings: object = {}) {
+async function over(
+  t: Parameters<typeof startBackref>[0],
+  script: Expectation[],
+  settings: object = {},
+  clock = createMovableClock(),
+) {
   const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
   const backref = await startBackref(t, {
     registries: [{url: upstream.url, library: false, push: 'local', ...settings}],
+    clock,
   });
   return {upstream, backref, ...pusherTo(backref, NAME)};
 }
@@ -267,14 +273,12 @@ test('an upstream that cannot be asked for a blob fails the push; the blob is no
 test('an upstream that sends the wrong bytes fails the push and prevents the mount', async (t) => {
   const layer = randomBlob(500);
   const path = `blobs/${layer.digest}`;
-  const {backref, blob, manifest} = await over(t, [
+  const script = [
     {request: at('HEAD', path), answer: headOf(layer)},
-    {
-      request: at('GET', path), // Each of the two asks four times.
-      answer: blobAnswer(randomBlob(500)),
-      times: 8,
-    },
-  ]);
+    // Each of the two asks four times.
+    {request: at('GET', path), answer: blobAnswer(randomBlob(500)), times: 8},
+  ];
+  const {backref, blob, manifest} = await over(t, script, {}, createClockWithoutPauses());
   await blob(config);
   const body = JSON.parse(referrerOf(plainManifest()).bytes.toString());
   body.layers = [{mediaType: 'application/x', digest: layer.digest, size: layer.bytes.length}];
