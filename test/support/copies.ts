@@ -27,6 +27,23 @@ export const repositoryNamed = (name: string): RepositoryKey => ({
   name: parseName(name),
 });
 
+/** Stores a manifest as if it had just been pulled, without what it refers to. */
+export const pulledManifest = (
+  repository: RepositoryKey,
+  manifest: ManifestContent,
+  at: number,
+): Extract<Change, {type: 'manifest.put'}> => ({
+  type: 'manifest.put',
+  repository,
+  digest: manifest.digest,
+  mediaType: manifest.mediaType,
+  bytes: manifest.bytes,
+  edge: edgeOf(manifest),
+  references: [],
+  origin: 'upstream',
+  at,
+});
+
 /** Puts an image into a store as if it had been pulled, or pushed, earlier. */
 export async function storeImage(
   {metadata, store, spools}: Storage,

@@ -72,27 +72,22 @@ const linkedManifest = ({registry, name, bytes, ...row}: LinkedRow): LinkedManif
   bytes: asBuffer(bytes),
 });
 
-/** Every link with its manifest, along the links' ids. */
-const linkedManifests = (db: Kysely<Tables>, values: {after: number; limit: number}) =>
+/** Every link with its repository and its manifest, along the links' ids. */
+export const manifestLinks = (db: Kysely<Tables>, values: {after: number; limit: number}) =>
   // SQLite goes through the tables of a cross join in the order in which they are written.
   db
     .selectFrom('repository_manifest as link')
     .crossJoin('manifest')
     .crossJoin('repository')
-    .select([
-      'link.id as cursor',
-      'repository.registry',
-      'repository.name',
-      'link.digest',
-      'link.media_type as mediaType',
-      'link.origin',
-      'manifest.bytes',
-    ])
+    .select(['link.id as cursor', 'repository.registry', 'repository.name', 'link.digest', 'link.origin'])
     .where('link.id', '>', values.after)
     .whereRef('manifest.digest', '=', 'link.digest')
     .whereRef('repository.id', '=', 'link.repository')
     .orderBy('link.id')
     .limit(values.limit);
+
+const linkedManifests = (db: Kysely<Tables>, values: {after: number; limit: number}) =>
+  manifestLinks(db, values).select(['link.media_type as mediaType', 'manifest.bytes']);
 
 const compileReads = (db: Kysely<Tables>) => ({
   manifest: statement((values: {repository: number; digest: Digest}) =>

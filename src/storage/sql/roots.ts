@@ -2,6 +2,7 @@ import type {Kysely} from 'kysely';
 import type {Digest} from '../../oci/digest.ts';
 import type {Tag} from '../../oci/name.ts';
 import type {BlobLinkCursor, ReferenceCursor, RootReads, TagCursor} from '../metadata.ts';
+import {manifestLinks} from './manifests.ts';
 import {type ReadParts, statement} from './statement.ts';
 import type {Tables} from './tables.ts';
 
@@ -63,30 +64,15 @@ export function createRootReads({db, run, idOf}: ReadParts): RootReads {
 }
 
 const compileGraph = (db: Kysely<Tables>) => ({
-  // SQLite goes through the tables of a cross join in the order in which they are written.
   links: statement((values: {after: number; limit: number}) =>
-    db
-      .selectFrom('repository_manifest as link')
-      .crossJoin('manifest')
-      .crossJoin('repository')
-      .select([
-        'link.id as cursor',
-        'repository.registry',
-        'repository.name',
-        'link.digest',
-        'manifest.size',
-        'link.origin',
-        'link.linked_at as linkedAt',
-        'link.last_access as lastAccess',
-        'link.uses',
-        'link.age',
-        'link.expires_at as expiresAt',
-      ])
-      .where('link.id', '>', values.after)
-      .whereRef('manifest.digest', '=', 'link.digest')
-      .whereRef('repository.id', '=', 'link.repository')
-      .orderBy('link.id')
-      .limit(values.limit),
+    manifestLinks(db, values).select([
+      'manifest.size',
+      'link.linked_at as linkedAt',
+      'link.last_access as lastAccess',
+      'link.uses',
+      'link.age',
+      'link.expires_at as expiresAt',
+    ]),
   ),
 
   allReferences: statement((values: ReferenceCursor & {limit: number}) =>

@@ -1,10 +1,10 @@
 import test, {type ExecutionContext} from 'ava';
 import {ANONYMOUS} from '../../../src/caller.ts';
-import {edgeOf} from '../../../src/oci/referrers.ts';
 import {takeInventory} from '../../../src/registry/maintenance/inventory.ts';
 import {UpstreamFailure} from '../../../src/upstream/port.ts';
 import {createMovableClock} from '../../support/backref.ts';
 import {type ManifestContent, plainManifest} from '../../support/content.ts';
+import {pulledManifest} from '../../support/copies.ts';
 import {descriptorOf, listAnswer, referrerOf} from '../../support/referrers.ts';
 import {createScriptedUpstream, type ScriptedAnswer} from '../../support/scripted-upstream.ts';
 import {wireInProcess} from '../../support/wired.ts';
@@ -40,20 +40,7 @@ async function setUp(t: ExecutionContext, first: ScriptedAnswer, failure: Script
         noCache: false,
       }),
     answer: () => referrers.lists.ready(app, subject, ANONYMOUS),
-    pull: ({digest, mediaType, bytes}: ManifestContent) =>
-      metadata.commit([
-        {
-          type: 'manifest.put',
-          repository,
-          digest,
-          mediaType,
-          bytes,
-          edge: edgeOf({digest, mediaType, bytes}),
-          references: [],
-          origin: 'upstream',
-          at: clock.now(),
-        },
-      ]),
+    pull: (manifest: ManifestContent) => metadata.commit([pulledManifest(repository, manifest, clock.now())]),
     async evict({digest}: ManifestContent): Promise<void> {
       const {evictor} = maintenance;
       const inventory = await takeInventory(metadata, await evictor.protection(), clock.now());

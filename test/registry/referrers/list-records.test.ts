@@ -3,11 +3,11 @@ import test, {type ExecutionContext} from 'ava';
 import {createEvents} from '../../../src/events.ts';
 import {parseDigest} from '../../../src/oci/digest.ts';
 import {parseName} from '../../../src/oci/name.ts';
-import {edgeOf} from '../../../src/oci/referrers.ts';
 import {createListRecords, type Learned} from '../../../src/registry/referrers/list-records.ts';
 import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
 import {createMovableClock} from '../../support/backref.ts';
 import {type ManifestContent, plainManifest} from '../../support/content.ts';
+import {pulledManifest} from '../../support/copies.ts';
 import {createFolder} from '../../support/folder.ts';
 import {referrerOf} from '../../support/referrers.ts';
 import {registryOver} from '../../support/registry.ts';
@@ -54,20 +54,7 @@ async function setUp(t: ExecutionContext) {
       await metadata.commit([{type: 'manifest.evict', repository, root: digest, digest, at: clock.now()}]);
       records.evicted(repository, digest);
     },
-    pull: ({digest, mediaType, bytes}: ManifestContent) =>
-      metadata.commit([
-        {
-          type: 'manifest.put',
-          repository,
-          digest,
-          mediaType,
-          bytes,
-          edge: edgeOf({digest, mediaType, bytes}),
-          references: [],
-          origin: 'upstream',
-          at: clock.now(),
-        },
-      ]),
+    pull: (manifest: ManifestContent) => metadata.commit([pulledManifest(repository, manifest, clock.now())]),
     skipped: () => records.skipped(route, subject.digest),
     listed: async () =>
       (await metadata.referrers(repository, subject.digest, {limit: 10})).map(({digest}) => digest),

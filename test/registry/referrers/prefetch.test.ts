@@ -1,4 +1,4 @@
-import test from 'ava';
+import test, {type ExecutionContext} from 'ava';
 import {type Backref, createMovableClock, DAY, startBackref} from '../../support/backref.ts';
 import {
   blobAnswer,
@@ -60,6 +60,13 @@ const blob = (content: Content): Expectation => ({
 });
 const byTag = {request: `GET /v2/${REPOSITORY}/manifests/1`, answer: manifestAnswer(index)};
 
+/** A server that prefetches, over an upstream that is asked this much in any order. */
+async function over(t: ExecutionContext, script: Expectation[], prefetch: 'manifests' | 'all') {
+  const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
+  const proxy = await startBackref(t, {registries: [{url: upstream.url, referrers: {prefetch}}]});
+  return {upstream, proxy};
+}
+
 /** Waits until as many requests have arrived, and what they brought is committed. */
 async function settled(proxy: Backref, requests: readonly unknown[], count: number): Promise<void> {
   while (requests.length < count) await new Promise(setImmediate);
@@ -74,10 +81,7 @@ test('pulling an image fetches its referrers and those of its platforms, which a
     ...unreferred(signature),
     ...unreferred(sbom),
   ];
-  const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
-  const proxy = await startBackref(t, {
-    registries: [{url: upstream.url, referrers: {prefetch: 'manifests'}}],
-  });
+  const {upstream, proxy} = await over(t, script, 'manifests');
   await proxy.ask('/v2/app/manifests/1');
   await settled(proxy, upstream.requests, script.length);
   await upstream.stop();
@@ -102,11 +106,7 @@ test('prefetch all fetches the blobs of referrers as well', async (t) => {
     listed(sbom),
     ...noCosignTags(platform),
   ];
-  const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
-  const proxy = await startBackref(t, {
-    registries: [{url: upstream.url, referrers: {prefetch: 'all'}}],
-    clock: createMovableClock(),
-  });
+  const {upstream, proxy} = await over(t, script, 'all');
   await proxy.ask('/v2/app/manifests/1');
   await settled(proxy, upstream.requests, script.length);
   await proxy.idle();
@@ -155,11 +155,7 @@ test('repeated entries of an index, and repeated blobs of a referrer, are fetche
     listed(heavy),
     ...[repeating, platform, other].flatMap(noCosignTags),
   ];
-  const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
-  const proxy = await startBackref(t, {
-    registries: [{url: upstream.url, referrers: {prefetch: 'all'}}],
-    clock: createMovableClock(),
-  });
+  const {upstream, proxy} = await over(t, script, 'all');
   await proxy.ask('/v2/app/manifests/1');
   await settled(proxy, upstream.requests, script.length);
   await proxy.idle();
@@ -196,10 +192,7 @@ test('an attestation inside an index is listed as a referrer before any client h
     head(attestation),
     listed(attestation),
   ];
-  const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
-  const proxy = await startBackref(t, {
-    registries: [{url: upstream.url, referrers: {prefetch: 'manifests'}}],
-  });
+  const {upstream, proxy} = await over(t, script, 'manifests');
   await proxy.ask('/v2/app/manifests/1');
   await settled(proxy, upstream.requests, script.length);
   await upstream.stop();
@@ -247,10 +240,7 @@ test('referrers of referrers come with an image, three lists deep', async (t) =>
     listed(signed, countersigned),
     get(countersigned),
   ];
-  const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
-  const proxy = await startBackref(t, {
-    registries: [{url: upstream.url, referrers: {prefetch: 'manifests'}}],
-  });
+  const {upstream, proxy} = await over(t, script, 'manifests');
   await proxy.ask('/v2/app/manifests/1');
   await settled(proxy, upstream.requests, script.length);
   t.is(upstream.requests.length, script.length);
@@ -355,10 +345,7 @@ test('the last quarter of a rate limit is not used up by lists that are empty an
     withQuota(listed(platform), 25),
     withQuota(cosignTag(platform, 'sig'), 24),
   ];
-  const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
-  const proxy = await startBackref(t, {
-    registries: [{url: upstream.url, referrers: {prefetch: 'all'}}],
-  });
+  const {upstream, proxy} = await over(t, script, 'all');
   await proxy.ask('/v2/app/manifests/1');
   await settled(proxy, upstream.requests, script.length);
   t.is(upstream.requests.length, script.length);
@@ -375,10 +362,7 @@ test('the last quarter of a rate limit is left to clients', async (t) => {
     withQuota(get(signature), 24),
     {request: `GET /v2/${REPOSITORY}/manifests/2`, answer: manifestAnswer(later)},
   ];
-  const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
-  const proxy = await startBackref(t, {
-    registries: [{url: upstream.url, referrers: {prefetch: 'manifests'}}],
-  });
+  const {upstream, proxy} = await over(t, script, 'manifests');
   await proxy.ask('/v2/app/manifests/1');
   await settled(proxy, upstream.requests, script.length - 1);
   await proxy.ask('/v2/app/manifests/2');
