@@ -1,3 +1,5 @@
+import type {Caller} from '../caller.ts';
+import {covers, scopeFor} from '../identity/scopes.ts';
 import {algorithmOf, type Digest, parseAlgorithm, parseDigest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
 import {type ByteRange, rangeLength} from '../oci/range.ts';
@@ -13,7 +15,7 @@ export const beginUpload =
   async (request, route, caller) => {
     const digest = digestAsked(request, 'digest');
     const chunk = digest && chunkOf(request);
-    const mount = mountAsked(request, route);
+    const mount = mountAsked(request, route, caller);
     const algorithm = algorithmAsked(request) ?? (digest && algorithmOf(digest));
     const begun = await push.begin(route, {algorithm, mount}, caller);
     if (begun === 'mounted') return stored(request, route, mount?.digest);
@@ -75,11 +77,14 @@ function algorithmAsked(request: Request): UploadOptions['algorithm'] {
   return text === undefined ? undefined : parseAlgorithm(text);
 }
 
-/** dist-spec, Mounting a blob: where it cannot be mounted from the repository that `from` names, an upload begins. */
-function mountAsked(request: Request, route: Route): UploadOptions['mount'] {
+/**
+ * dist-spec, Mounting a blob: where it cannot be mounted from the repository that `from` names, an upload begins. A token
+ * must be for that repository as well, so clients ask for both. No token is for a mount without `from`.
+ */
+function mountAsked(request: Request, route: Route, {scopes}: Caller): UploadOptions['mount'] {
   const digest = digestAsked(request, 'mount');
   const name = singleParameter(request, 'from');
-  if (digest === undefined) return undefined;
+  if (digest === undefined || (scopes && !covers(scopes, scopeFor(name ?? '', 'pull')))) return undefined;
   if (name === undefined) return {digest, from: undefined};
   const from = routeFrom(request, name);
   return from?.registry === route.registry ? {digest, from} : undefined;

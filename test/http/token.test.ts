@@ -1,3 +1,4 @@
+import {createHash} from 'node:crypto';
 import {writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
@@ -142,6 +143,24 @@ test('docker login gets a refresh token by GET when it asks for one', async (t) 
   const {ask} = await start(t);
   const answer = await ask('/token?offline_token=true', {headers: basic('alice', 'right')});
   t.truthy(bodyOf(answer).refresh_token);
+});
+
+test('a blob is mounted only from a repository that the token is for as well', async (t) => {
+  const {ask} = await start(t);
+  const scope = (names: string[]) => names.map((name) => `scope=repository:${name}:pull,push`).join('&');
+  const tokenFor = async (...names: string[]) =>
+    bearer(bodyOf(await ask(`/token?${scope(names)}`, {headers: basic('alice', 'right')})).token);
+  const body = Buffer.from('a layer');
+  const digest = `sha256:${createHash('sha256').update(body).digest('hex')}`;
+  const one = await tokenFor('one');
+  const put = await ask(`/v2/one/blobs/uploads/?digest=${digest}`, {method: 'POST', headers: one, body});
+  t.is(put.status, 201);
+  const mount = async (query: string, headers: {Authorization: string}) =>
+    (await ask(`/v2/two/blobs/uploads/?mount=${digest}${query}`, {method: 'POST', headers})).status;
+  t.is(await mount('&from=one', await tokenFor('two')), 202, 'an upload begins');
+  t.is(await mount('', await tokenFor('one', 'two')), 202);
+  t.is(await mount('&from=one', await tokenFor('one', 'two')), 201);
+  t.is(await mount('', basic('alice', 'right')), 201);
 });
 
 test('a token of ours does not get another one: it would never end', async (t) => {
