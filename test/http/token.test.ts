@@ -194,6 +194,15 @@ test('where nobody can log in, credentials are ignored, as Docker sends those of
   t.deepEqual(decodeJwt(bodyOf(posted).token)['names'], ['anonymous']);
 });
 
+test('a reload changes neither the file of users nor the settings of tokens: they wait for a restart', async (t) => {
+  const {ask, reload} = await start(t);
+  const users = {htpasswd: '/nowhere'};
+  const access = {users, tokens: {...NO_LOGINS.tokens, service: 'other'}};
+  t.deepEqual(reload({config: {access}}).left, ['access.users.htpasswd', 'access.tokens.service']);
+  t.is((await ask('/v2/', {headers: basic('alice', 'right')})).status, 200);
+  t.is((await ask('/token?service=backref', {headers: basic('alice', 'right')})).status, 200);
+});
+
 test('tokens survive a restart', async (t) => {
   const backref = await start(t);
   const {token} = bodyOf(await backref.ask('/token', {headers: basic('alice', 'right')}));
