@@ -187,7 +187,7 @@ function wireContent(
 type WiredReferrers = ReturnType<typeof wireReferrers>;
 
 function wireReferrers(
-  {storage, clock, events}: WireParts,
+  {storage, registries, clock, events}: WireParts,
   {writeFence, memory, pull, tags, negativeCache, blobs}: WiredContent,
 ) {
   const {metadata} = storage;
@@ -203,7 +203,7 @@ function wireReferrers(
     lists,
     attached,
     referrers: createReferrers({pages: createReferrersPages(metadata), lists, events}),
-    prefetch: createPrefetch({attached, blobs, events}),
+    prefetch: createPrefetch({attached, blobs, registries, events}),
   };
 }
 

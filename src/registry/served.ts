@@ -2,6 +2,7 @@ import {OciError} from '../oci/errors.ts';
 import {parseNameGlob} from '../oci/image-glob.ts';
 import type {RepositoryName} from '../oci/name.ts';
 import type {Route} from './namespace.ts';
+import type {Registries} from './registries.ts';
 
 interface Patterns {
   readonly allow: readonly string[];
@@ -29,6 +30,10 @@ export const notServed = ({registry, asked}: Route, code: 'NAME_UNKNOWN' | 'DENI
     message: `the configuration of registry ${registry.name} does not serve repository ${asked}: allow it in registries.${registry.name}.repositories, or ask the operator to`,
     detail: {name: asked, registry: registry.name},
   });
+
+/** Whether the registries, as they are configured now, still serve what a request was once routed to. */
+export const isStillServed = ({all}: Registries, {registry, repository}: Route): boolean =>
+  all.some(({name, serves}) => name === registry.name && serves(repository.name));
 
 /** For work that no client's request asks for, which does not pass the door. @throws OciError NAME_UNKNOWN */
 export function requireServed(route: Route): void {

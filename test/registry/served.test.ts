@@ -5,7 +5,7 @@ import {servedRepositories} from '../../src/registry/served.ts';
 import {type AskOptions, type Backref, type RegistryOverrides, startBackref} from '../support/backref.ts';
 import {blobAnswer, contentOf, imageManifest, manifestAnswer, randomBlob} from '../support/content.ts';
 import {errorOf, pusherTo} from '../support/pusher.ts';
-import {listAnswer} from '../support/referrers.ts';
+import {descriptorOf, listAnswer, referrerOf} from '../support/referrers.ts';
 import {createScriptedUpstream, type Expectation} from '../support/scripted-upstream.ts';
 
 const ROWS: {title: string; allow?: string[]; deny?: string[]; served: string[]; refused: string[]}[] = [
@@ -282,4 +282,41 @@ test('warm, ready and index say that a repository is not served, and ask its ups
     },
   );
   t.is(upstream.requests.length, asked);
+});
+
+test('what is fetched in advance for an image ends when a reload leaves its repository out', async (t) => {
+  const {promise: reloaded, resolve: go} = Promise.withResolvers<void>();
+  const sbom = referrerOf(image);
+  const names = ['team/one', 'team/two', 'team/three'];
+  const upstream = await createScriptedUpstream(
+    t,
+    [
+      ...names.map((name) => once(`GET /v2/${name}/manifests/1`, manifestAnswer(image))),
+      ...names.map((name) => {
+        const list = listAnswer([descriptorOf(sbom)]);
+        return once(`GET /v2/${name}/referrers/${DIGEST}`, {...list, before: reloaded});
+      }),
+      once(`GET /v2/team/three/manifests/${sbom.digest}`, manifestAnswer(sbom)),
+      {...once(`GET /v2/team/three/referrers/${sbom.digest}`, listAnswer([])), optional: true},
+    ],
+    {anyOrder: true},
+  );
+  const registry: RegistryOverrides = {
+    url: upstream.url,
+    referrers: {mode: 'api', prefetch: 'manifests'},
+  };
+  const proxy = await startBackref(t, {registries: [registry]});
+  for (const name of names) await proxy.ask(`/v2/${name}/manifests/1`);
+  // Two are under way, and the third waits for one of them.
+  await upstream.received(5);
+  proxy.reload({registries: [{...registry, repositories: {allow: [], deny: ['team/one', 'team/two']}}]});
+  go();
+  await upstream.received(7);
+  const fetched = upstream.requests.filter(
+    ({url}) => url.endsWith(sbom.digest) && url.includes('/manifests/'),
+  );
+  t.deepEqual(
+    fetched.map(({url}) => url),
+    [`/v2/team/three/manifests/${sbom.digest}`],
+  );
 });

@@ -8,6 +8,8 @@ import {UpstreamFailure} from '../../upstream/port.ts';
 import type {Blobs} from '../blobs/blobs.ts';
 import type {Arrival} from '../pull/manifest.ts';
 import {hasSpare} from '../quota.ts';
+import type {Registries} from '../registries.ts';
+import {isStillServed} from '../served.ts';
 import {type AttachedManifests, type Stop, unlessRefused} from './attached.ts';
 
 /** Fetches in the background what would be missing in an outage: lists of referrers, and what is attached to an image. */
@@ -20,6 +22,8 @@ export interface Prefetch {
 export interface PrefetchParts {
   attached: AttachedManifests;
   blobs: Blobs;
+  /** The registries as they are configured now. */
+  registries(): Registries;
   events: Events;
 }
 
@@ -106,12 +110,16 @@ class ReferrerPrefetch implements Prefetch {
     for await (const manifest of manifests) if (bringsAll(arrival)) await this.#fetchBlobs(arrival, manifest);
   }
 
-  /** Most tags of cosign's are absent, and most lists empty: these requests count against the rate limit as well. */
-  #stopFor({route: {registry}}: Arrival): Stop {
+  /**
+   * Most tags of cosign's are absent, and most lists empty: these requests count against the rate limit as well. An image
+   * may have waited here while the configuration was reloaded.
+   */
+  #stopFor({route}: Arrival): Stop {
     const {signal} = this.#closing;
+    const {registries} = this.#parts;
     return {
       get aborted() {
-        return signal.aborted || !hasSpare(registry);
+        return signal.aborted || !hasSpare(route.registry) || !isStillServed(registries(), route);
       },
     };
   }
