@@ -1,5 +1,6 @@
 import {once} from 'node:events';
 import {connect, Socket} from 'node:net';
+import {connect as connectTls, type TLSSocket} from 'node:tls';
 import test, {type ExecutionContext} from 'ava';
 import type {Clock} from '../../src/clock.ts';
 import type {Config} from '../../src/config.ts';
@@ -7,7 +8,9 @@ import {createEvents} from '../../src/events.ts';
 import {createConnectionLimit} from '../../src/http/connection-limit.ts';
 import {createLimits} from '../../src/http/limits.ts';
 import {type Backref, createMovableClock, LIMITS, startBackref} from '../support/backref.ts';
+import {AUTHORITY} from '../support/certificates.ts';
 import {openRaw, type RawConnection} from '../support/raw-http.ts';
+import {writeTls} from '../support/tls-files.ts';
 
 const get = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`;
 
@@ -196,6 +199,56 @@ test('a reload changes the limits of connections, and what is open stays counted
   proxy.reload({config: {limits: {...LIMITS, connections: {total: 2, perAddress: 9}}}});
   await open(1);
   t.is((await answer())?.status, 503);
+});
+
+test('one too many over TLS is closed, and the server goes on', async (t) => {
+  const config = {limits: {...LIMITS, connections: {total: 1, perAddress: 1}}};
+  const {paths: tls} = await writeTls(t);
+  const proxy = await startBackref(t, {registries: [{}], config, listener: {tls}});
+  const refused: unknown[] = [];
+  proxy.server.events.on('limit.exceeded', ({limit}) => void refused.push(limit));
+  const faults: unknown[] = [];
+  for (const event of ['request.fault', 'server.fault', 'listener.failed'] as const)
+    proxy.server.events.on(event, (fault: unknown) => void faults.push(fault));
+  /** A connection with which a handshake succeeded; undefined for one that was closed before. */
+  const connectSecurely = (): Promise<TLSSocket | undefined> =>
+    new Promise((resolve) => {
+      const socket = connectTls({host: '127.0.0.1', port: proxy.port, ca: AUTHORITY});
+      t.teardown(() => socket.destroy());
+      socket.once('secureConnect', () => resolve(socket));
+      socket.on('error', () => {});
+      socket.once('close', () => resolve(undefined));
+    });
+  const first = await connectSecurely();
+  t.truthy(first);
+  for (let count = 0; count < 20; count++) t.is(await connectSecurely(), undefined);
+  t.deepEqual(refused, Array(20).fill('limits.connections.total'));
+  first?.destroy();
+  while (!(await connectSecurely()));
+  t.deepEqual(faults, []);
+});
+
+test('the listeners of a server share its limits, and an admin listener has none', async (t) => {
+  const config = {limits: {...LIMITS, connections: {total: 1, perAddress: 1}}};
+  const another = {
+    address: {host: '127.0.0.1', port: 0},
+    tls: undefined,
+    serve: 'main',
+    sendTimeout: 60_000,
+    trustedProxies: [],
+  } as const;
+  const otherListeners = [another, {...another, serve: 'admin'} as const];
+  const proxy = await startBackref(t, {registries: [{}], config, otherListeners});
+  const [first = 0, second = 0, admin = 0] = proxy.server.addresses.map(({port}) => port);
+  const statusAt = async (port: number, path: string) => {
+    const {send, answer} = await openRaw(t, port);
+    send(get(path));
+    return (await answer())?.status;
+  };
+  t.is(await statusAt(first, '/v2/'), 200);
+  t.is(await statusAt(second, '/v2/'), 503);
+  t.is(await statusAt(admin, '/metrics'), 200);
+  t.is(await statusAt(admin, '/metrics'), 200);
 });
 
 const NO_WAIT: Clock = {now: () => 0, monotonic: () => 0, after: () => () => {}};
