@@ -182,8 +182,8 @@ export interface EventMap {
   'upstream.circuit': [{host: string; repository?: RepositoryName; state: 'open' | 'half-open' | 'closed'}];
   'upstream.credentials-refused': [{host: string; reason: string}];
   /**
-   * The keys of an issuer of tokens could not be read. Those that are known have this age, and are used for so long yet;
-   * undefined while none are.
+   * The keys of an issuer of tokens could not be read. How old the known ones are, and for how long they are still used;
+   * undefined while none are known.
    */
   'issuer.failed': [{issuer: string; reason: string; age: number | undefined; left: number | undefined}];
   /** Garbage collection ended: the number of items removed, of all kinds, and their bytes. */

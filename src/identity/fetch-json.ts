@@ -1,5 +1,5 @@
 import {once} from 'node:events';
-import {get as getHttp, Agent as HttpAgent, type IncomingMessage} from 'node:http';
+import {type ClientRequest, get as getHttp, Agent as HttpAgent, type IncomingMessage} from 'node:http';
 import {get as getHttps, Agent as HttpsAgent} from 'node:https';
 import {createSecureContext, getCACertificates} from 'node:tls';
 import type {Clock} from '../clock.ts';
@@ -39,28 +39,34 @@ export function createFetchJson({ca, env, clock}: FetchJsonParts): FetchJson {
   };
 
   return async (url) => {
+    const {promise: late, reject} = Promise.withResolvers<never>();
+    const cancel = clock.after(TIMEOUT_MS, () =>
+      reject(new DocumentFault(`${url} did not answer within ${TIMEOUT_MS / 1000} s`)),
+    );
     const request = open(url);
-    // What breaks later is thrown to the reader of the body.
-    request.on('error', () => {});
-    let isLate = false;
-    const cancel = clock.after(TIMEOUT_MS, () => {
-      isLate = true;
-      request.destroy(new Error('too late'));
-    });
     try {
-      const [response] = (await once(request, 'response')) as [IncomingMessage];
-      if (response.statusCode !== 200)
-        throw new DocumentFault(`${url} answered ${response.statusCode} instead of 200`);
-      return parseDocument(await readBody(response, url), url);
-    } catch (error) {
-      if (error instanceof DocumentFault) throw error;
-      if (isLate) throw new DocumentFault(`${url} did not answer within ${TIMEOUT_MS / 1000} s`);
-      throw new DocumentFault(`${url} cannot be read: ${error instanceof Error ? error.message : error}`);
+      // A request that waits for a forward proxy's tunnel says nothing when it is destroyed.
+      return await Promise.race([answerTo(request, url), late]);
     } finally {
       cancel();
       request.destroy();
     }
   };
+}
+
+/** @throws DocumentFault */
+async function answerTo(request: ClientRequest, url: string): Promise<unknown> {
+  // What breaks after the headers is thrown to the reader of the body.
+  request.on('error', () => {});
+  try {
+    const [response] = (await once(request, 'response')) as [IncomingMessage];
+    if (response.statusCode !== 200)
+      throw new DocumentFault(`${url} answered ${response.statusCode} instead of 200`);
+    return parseDocument(await readBody(response, url), url);
+  } catch (error) {
+    if (error instanceof DocumentFault) throw error;
+    throw new DocumentFault(`${url} cannot be read: ${error instanceof Error ? error.message : error}`);
+  }
 }
 
 async function readBody(response: IncomingMessage, url: string): Promise<string> {

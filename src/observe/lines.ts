@@ -220,7 +220,7 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
     'warn',
     left === undefined
       ? `the keys of the issuer ${issuer} cannot be read, so its tokens are refused with 503: ${reason}`
-      : `the keys of the issuer ${issuer} cannot be read again: ${reason}. Those that are known are used${seconds(left)} yet`,
+      : `the keys of the issuer ${issuer} cannot be read again: ${reason}. The known ones are used${seconds(left)} more`,
   ],
   'garbage.collected': ({pieces, bytes}) => [
     pieces > 0 ? 'info' : 'debug',

@@ -1,5 +1,8 @@
 import {createHmac, generateKeyPairSync, sign} from 'node:crypto';
+import {once} from 'node:events';
 import {rename, writeFile} from 'node:fs/promises';
+import {createServer} from 'node:http';
+import type {AddressInfo} from 'node:net';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
 import {type CryptoKey, exportJWK, exportSPKI, importJWK, type JWTPayload, SignJWT} from 'jose';
@@ -19,12 +22,12 @@ const MINUTE_MS = 60_000;
 const DAY_MS = 24 * 60 * MINUTE_MS;
 
 /** Issuers with a clock that stands still, and what they report. */
-function createTested(...configs: IssuerConfig[]) {
+function createTested(configs: IssuerConfig[], env: NodeJS.ProcessEnv = {}) {
   const clock = createManualClock(NOW);
   const events = createEvents();
   const failures: EventMap['issuer.failed'][0][] = [];
   events.on('issuer.failed', (event) => failures.push(event));
-  const issuers = createIssuers(configs, {env: {}, clock, events});
+  const issuers = createIssuers(configs, {env, clock, events});
   const check = (secret: string, scheme: 'basic' | 'bearer' = 'basic') =>
     issuers.check({
       scheme,
@@ -39,7 +42,7 @@ function createTested(...configs: IssuerConfig[]) {
 async function withIssuer(t: ExecutionContext, changes: Partial<IssuerConfig> = {}) {
   const issuer = await startIssuer(t);
   issuer.answerKeys({keys: [key.jwk]});
-  return {issuer, ...createTested(issuerConfig(issuer.url, changes))};
+  return {issuer, ...createTested([issuerConfig(issuer.url, changes)])};
 }
 
 const refused = (message: RegExp) => ({instanceOf: LoginRefused, message});
@@ -72,9 +75,9 @@ test('keys are found at a URL over HTTPS that a private authority vouches for', 
   issuer.answerKeys({keys: [key.jwk]});
   const token = await signToken(key, 'urn:cluster');
   const config = issuerConfig('urn:cluster', {jwks: `${issuer.url}/keys`});
-  const trusting = createTested({...config, ca: [AUTHORITY]});
+  const trusting = createTested([{...config, ca: [AUTHORITY]}]);
   t.is((await trusting.check(token))?.names[0], 'gha:sub=repo:org/app');
-  const wary = createTested(config);
+  const wary = createTested([config]);
   await t.throwsAsync(wary.check(token), unavailable);
   t.regex(wary.failures[0]?.reason ?? '', /cannot be read: unable to verify/);
 });
@@ -86,7 +89,7 @@ test('keys in a file are read again when it changes, by a swap as well; a bad fi
     await writeFile(`${jwks}.new`, text);
     await rename(`${jwks}.new`, jwks);
   };
-  const {clock, check, failures} = createTested(issuerConfig('urn:cluster', {jwks}));
+  const {clock, check, failures} = createTested([issuerConfig('urn:cluster', {jwks})]);
   const [first, second] = await Promise.all([signToken(key, 'urn:cluster'), signToken(other, 'urn:cluster')]);
   await write(JSON.stringify({keys: [key.jwk]}));
   t.truthy(await check(first));
@@ -205,7 +208,7 @@ test('a token of one issuer that names another one is refused', async (t) => {
   const [first, second] = await Promise.all([startIssuer(t), startIssuer(t)]);
   first.answerKeys({keys: [key.jwk]});
   second.answerKeys({keys: [{...other.jwk, kid: 'one'}]});
-  const {check} = createTested(issuerConfig(first.url), issuerConfig(second.url, {name: 'idp'}));
+  const {check} = createTested([issuerConfig(first.url), issuerConfig(second.url, {name: 'idp'})]);
   await t.throwsAsync(
     check(await signToken(key, second.url)),
     refused(/issuer "idp" has a signature that does not match/),
@@ -316,6 +319,24 @@ test('an issuer whose answer begins and never ends is given up after 5 seconds',
   await clock.advance(5000);
   await waiting;
   t.regex(failures[0]?.reason ?? '', /\/keys did not answer within 5 s/);
+});
+
+test('a forward proxy that never opens its tunnel is given up after 5 seconds', async (t) => {
+  const {promise: reached, resolve} = Promise.withResolvers<void>();
+  const proxy = createServer().on('connect', (_request, socket) => {
+    t.teardown(() => socket.destroy());
+    resolve();
+  });
+  await once(proxy.listen(0, '127.0.0.1'), 'listening');
+  t.teardown(() => void proxy.close());
+  const {port} = proxy.address() as AddressInfo;
+  const env = {HTTPS_PROXY: `http://127.0.0.1:${port}`};
+  const {clock, check, failures} = createTested([issuerConfig('https://idp.test')], env);
+  const waiting = t.throwsAsync(check(await signToken(key, 'https://idp.test')), unavailable);
+  await reached;
+  await clock.advance(5000);
+  await waiting;
+  t.regex(failures[0]?.reason ?? '', /did not answer within 5 s/);
 });
 
 const BAD_ANSWERS: [
