@@ -68,8 +68,6 @@ const FIND_STORE = 'find the blob store';
 /** How often the size of the cache is measured. What a pull or a push brings is looked at when it comes. */
 const EVICTION_INTERVAL_MS = 60_000;
 const EVICT = 'keep the cache to its limit';
-/** How often to see whether the file of users has changed. */
-const USERS_INTERVAL_MS = 5000;
 /** How often uses of manifests, and who pulled what, are written. */
 const USES_INTERVAL_MS = 60_000;
 const COUNT_USES = 'count uses';
@@ -98,6 +96,7 @@ class Server implements BackrefServer {
   #config: Config;
   #policy: AccessPolicy;
   readonly #clock: Clock;
+  readonly #env: NodeJS.ProcessEnv;
   /** Names this process, to upstreams and among those that share the metadata. */
   readonly #pseudonym = `backref-${randomUUID()}`;
   readonly #registries: CurrentRegistries;
@@ -109,6 +108,7 @@ class Server implements BackrefServer {
     this.#config = config;
     this.#policy = createAccessPolicy(config.access);
     this.#clock = clock;
+    this.#env = env;
     const {events} = this;
     this.#limits = createLimits(config.limits, {clock, events});
     this.#registries = createCurrentRegistries(config.registries, {
@@ -189,12 +189,14 @@ class Server implements BackrefServer {
     const pseudonym = this.#pseudonym;
     const registries = () => this.#registries.get();
     const isStopping = () => this.#closing !== undefined;
-    const wired = wire(config, {storage, registries, policy: () => this.#policy, isStopping, clock, events});
+    const policy = () => this.#policy;
+    const logins = () => this.#config.access;
+    const parts = {storage, registries, policy, logins, isStopping, env: this.#env, clock, events};
+    const wired = wire(config, parts);
     const {verbs, content, identity} = wired;
-    const {access} = content;
     const app = createApp({
       verbs,
-      access,
+      access: content.access,
       authenticator: identity.authenticator,
       loginPlace: identity.loginPlace,
       registries,
@@ -222,20 +224,12 @@ class Server implements BackrefServer {
 
   /** Creates a new store now. A missing one is waited for: what is not in it can be served without it. */
   async #findStore(store: BlobStore): Promise<void> {
-    try {
-      await store.check();
-    } catch (error) {
-      this.#failed(FIND_STORE, error);
-    }
+    await store.check().catch((error) => this.#failed(FIND_STORE, error));
   }
 
   /** A system without Unix sockets can serve all the same. */
   async #listenForCommands(socket: AdminSocket): Promise<void> {
-    try {
-      await socket.listen();
-    } catch (error) {
-      this.#failed('listen for commands', error);
-    }
+    await socket.listen().catch((error) => this.#failed('listen for commands', error));
   }
 
   #failed(task: string, error: unknown): void {
@@ -267,7 +261,7 @@ class Server implements BackrefServer {
     const evict = (signal: AbortSignal) => maintenance.evictor.step(signal);
     background.once(EVICT, evict);
     background.every(EVICTION_INTERVAL_MS, EVICT, evict);
-    background.every(USERS_INTERVAL_MS, 'read the users', () => wired.identity.users.refresh());
+    for (const {interval, task, work} of wired.identity.upkeep) background.every(interval, task, work);
     background.every(USES_INTERVAL_MS, RECORD_ROBOTS, () => wired.identity.robots.flush());
     background.every(USES_INTERVAL_MS, COUNT_USES, () => wired.content.uses.flush());
     background.every(USES_INTERVAL_MS, RECORD_PULLS, () => maintenance.pulls.flush());

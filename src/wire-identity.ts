@@ -5,6 +5,8 @@ import type {LoginPlace} from './http/challenge.ts';
 import type {Login} from './http/token.ts';
 import {type Authenticator, createAuthenticator} from './identity/authenticator.ts';
 import {createPasswordCheck} from './identity/bcrypt.ts';
+import {createCertificates} from './identity/certificates.ts';
+import {createIssuers} from './identity/issuers.ts';
 import {createRobots, type Robots} from './identity/robots.ts';
 import {createSigningKeys} from './identity/signing-keys.ts';
 import {createTokens, REFRESH_TTL_MS} from './identity/tokens.ts';
@@ -19,12 +21,29 @@ export interface WiredIdentity {
   loginPlace: LoginPlace;
   users: Users;
   robots: Robots;
+  /** What is done again and again, by milliseconds between. */
+  upkeep: readonly {interval: number; task: string; work(): Promise<void>}[];
+}
+
+/** How often to see whether the file of users has changed. */
+const USERS_INTERVAL_MS = 5000;
+/** How often the keys of issuers are read again. */
+const ISSUERS_INTERVAL_MS = 10 * 60 * 1000;
+
+export interface IdentityParts {
+  /** Those settings that may change while the server runs. */
+  logins(): Pick<Config['access'], 'issuers' | 'certificates'>;
+  /** For the proxy variables. */
+  env: NodeJS.ProcessEnv;
+  metadata: Metadata;
+  clock: Clock;
+  events: Events;
 }
 
 /** Reads no file until the first login, or until it is told to. */
 export function wireIdentity(
   {access, storage}: Pick<Config, 'access' | 'storage'>,
-  {metadata, clock, events}: {metadata: Metadata; clock: Clock; events: Events},
+  {logins, metadata, env, clock, events}: IdentityParts,
 ): WiredIdentity {
   const {service, ttl, key, realm} = access.tokens;
   const users = createUsers({
@@ -34,7 +53,10 @@ export function wireIdentity(
     events,
   });
   const robots = createRobots({metadata, clock});
-  const methods = [robots, users];
+  const issuers = createIssuers(() => logins().issuers, {env, clock, events});
+  const certificates = createCertificates(() => logins().certificates);
+  // A JWT is longer than a password may be.
+  const methods = [robots, issuers, users];
   const keys = createSigningKeys({
     folder: storage.path,
     supplied: key,
@@ -44,10 +66,14 @@ export function wireIdentity(
   });
   const tokens = createTokens({keys, service, ttl, methods, clock});
   return {
-    authenticator: createAuthenticator([tokens, ...methods], events),
-    login: {credentials: createAuthenticator(methods, events), tokens, service},
+    authenticator: createAuthenticator([tokens, ...methods], events, certificates),
+    login: {credentials: createAuthenticator(methods, events, certificates), tokens, service},
     loginPlace: {service, realm},
     users,
     robots,
+    upkeep: [
+      {interval: USERS_INTERVAL_MS, task: 'read the users', work: () => users.refresh()},
+      {interval: ISSUERS_INTERVAL_MS, task: 'read the keys of issuers', work: () => issuers.refresh()},
+    ],
   };
 }

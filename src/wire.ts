@@ -45,7 +45,7 @@ import {createUses} from './registry/uses.ts';
 import {createWriteFence} from './registry/write-fence.ts';
 import type {Storage} from './storage/open.ts';
 import {type WiredCacheCommands, wireCacheCommands} from './wire-cache-commands.ts';
-import {type WiredIdentity, wireIdentity} from './wire-identity.ts';
+import {type IdentityParts, type WiredIdentity, wireIdentity} from './wire-identity.ts';
 import {wireCapacity, wireCare, wireEvictor, wireMetrics, wireReadiness} from './wire-maintenance.ts';
 import {type WiredOutage, wireOutage} from './wire-outage.ts';
 
@@ -54,6 +54,10 @@ export interface WireParts {
   registries(): Registries;
   /** The rules in force. */
   policy(): AccessPolicy;
+  /** The settings in force of issuers and certificates. */
+  logins: IdentityParts['logins'];
+  /** For the proxy variables. */
+  env: NodeJS.ProcessEnv;
   /** The server no longer accepts anything new. */
   isStopping(): boolean;
   clock: Clock;
@@ -94,7 +98,7 @@ export function wire(config: Config, {storage: unwatched, ...others}: WireParts)
   };
   const {storage, clock, events} = parts;
   const {metadata} = storage;
-  const identity = wireIdentity(config, {metadata, clock, events});
+  const identity = wireIdentity(config, {...parts, metadata});
   const {manifests, blobs, tagLists} = content;
   const verbs = {
     manifests: createSynthesis({manifests, referrers: referrers.referrers, metadata, clock, events}),

@@ -128,7 +128,8 @@ async function identified(asking: Asking, visitor: Caller): Promise<Caller> {
   const {request, wanted, exchange, door} = asking;
   const {headers, origin} = request;
   try {
-    const presented = {authorization: headers.authorization, address: origin.client};
+    const {certificate} = request.entrance;
+    const presented = {authorization: headers.authorization, address: origin.client, certificate};
     const {names, bound, scopes} = await door.authenticator.identify(presented);
     const caller = {...visitor, names, bound, scopes};
     exchange.caller = names[0];

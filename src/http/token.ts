@@ -31,10 +31,10 @@ interface Wanted {
 /** `GET /token`, with Basic credentials or without any (Docker token protocol, "Token Authentication"). */
 export const getToken =
   (login: Login): Handler<undefined> =>
-  async ({query, headers: {authorization}, origin}) => {
+  async ({query, headers: {authorization}, origin, entrance: {certificate}}) => {
     const parameters = fieldsOf(query);
     requireService(parameters, login);
-    const presented = {authorization, address: origin.client};
+    const presented = {authorization, address: origin.client, certificate};
     const identity = await loggedIn(login, () => login.credentials.identify(presented));
     const isOffline = parameters.get('offline_token') === 'true';
     return issued({identity, scopes: scopesIn(parameters), isOffline}, login);

@@ -1,5 +1,6 @@
 import type {Grant, Scope} from '../caller.ts';
 import type {Events} from '../events.ts';
+import type {CertificateNames, IdentifyCertificate} from './certificates.ts';
 
 /** Who somebody is. */
 export interface Identity {
@@ -82,6 +83,8 @@ export interface Presented {
   readonly authorization: string | undefined;
   /** The client's address, where known. */
   readonly address: string | undefined;
+  /** The certificate that it proved by TLS to own. Counts for a request without a credential. */
+  readonly certificate?: CertificateNames | undefined;
 }
 
 /** Finds out who asks. */
@@ -92,7 +95,7 @@ export interface Authenticator {
    */
   isOpen(): boolean;
   /**
-   * @returns NOBODY for a request without a credential
+   * @returns NOBODY for a request without a credential and a certificate
    * @throws LoginRefused for a wrong credential, which never makes its sender anonymous; OciError TOOMANYREQUESTS
    */
   identify(presented: Presented): Promise<Identity>;
@@ -100,8 +103,15 @@ export interface Authenticator {
   check(credential: Credential): Promise<Identity>;
 }
 
-/** @param methods each is asked until one knows the credential's kind, in this order */
-export function createAuthenticator(methods: readonly LoginMethod[], events: Events): Authenticator {
+/**
+ * @param methods each is asked until one knows the credential's kind, in this order
+ * @param certificates whom certificates belong to
+ */
+export function createAuthenticator(
+  methods: readonly LoginMethod[],
+  events: Events,
+  certificates: IdentifyCertificate = () => undefined,
+): Authenticator {
   const isOpen = (): boolean => methods.some((method) => method.isOpen());
   const check = async (credential: Credential): Promise<Identity> => {
     if (!isOpen() && !methods.some((method) => method.owns?.(credential.secret))) return NOBODY;
@@ -127,10 +137,12 @@ export function createAuthenticator(methods: readonly LoginMethod[], events: Eve
   return {
     isOpen,
     check,
-    async identify({authorization, address}) {
-      if (authorization === undefined) return NOBODY;
+    async identify({authorization, address, certificate}) {
+      const owner = () => (certificate && certificates(certificate)) ?? NOBODY;
+      if (authorization === undefined) return owner();
       const credential = isOpen() ? parseAuthorization(authorization) : readableIn(authorization);
-      return credential ? check({...credential, address}) : NOBODY;
+      const identity = credential ? await check({...credential, address}) : NOBODY;
+      return identity === NOBODY ? owner() : identity;
     },
   };
 }

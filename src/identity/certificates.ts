@@ -1,4 +1,4 @@
-import {type CallerGlob, parseCallerGlob} from '../caller-glob.ts';
+import {parseCallerGlob} from '../caller-glob.ts';
 import type {CertificateConfig} from '../config.ts';
 import type {Identity} from './authenticator.ts';
 
@@ -18,37 +18,40 @@ export type IdentifyCertificate = (certificate: CertificateNames) => Identity | 
 
 /**
  * Finds out who presents a certificate: `user:NAME` by the first setting that matches it, then `cert:` with each of its
- * alternative names (URIs, DNS names, addresses of e-mail) and with its common name.
+ * alternative names (URIs, DNS names, e-mail addresses) and with its common name.
+ * @param mappings the settings in force
  */
-export function createCertificates(mappings: readonly CertificateConfig[]): IdentifyCertificate {
-  const parsed = mappings.map(({subject, san, user}) => ({
-    subject: globOf(subject),
-    san: globOf(san),
-    user: `user:${user}`,
-  }));
+export function createCertificates(mappings: () => readonly CertificateConfig[]): IdentifyCertificate {
   // A connection has one certificate for all of its requests.
-  const known = new WeakMap<CertificateNames, Identity | undefined>();
-
-  function identityOf({subject, commonName, ...sans}: CertificateNames): Identity | undefined {
-    const alternatives = [...sans.uris, ...sans.dnsNames, ...sans.emails].filter(isPrintable);
-    const user = parsed.find(
-      (mapping) =>
-        (mapping.subject?.matches(subject) && isPrintable(subject)) ||
-        alternatives.some((name) => mapping.san?.matches(name)),
-    )?.user;
-    const certified = [...alternatives, commonName ?? ''].filter(isPrintable).map((name) => `cert:${name}`);
-    const [own, ...others] = new Set([...(user === undefined ? [] : [user]), ...certified]);
-    return own === undefined ? undefined : {names: [own, ...others]};
-  }
-
+  let known = new WeakMap<CertificateNames, Identity | undefined>();
+  let adopted = mappings();
   return (certificate) => {
-    if (!known.has(certificate)) known.set(certificate, identityOf(certificate));
+    if (adopted !== mappings()) {
+      adopted = mappings();
+      known = new WeakMap();
+    }
+    if (!known.has(certificate)) known.set(certificate, identityOf(certificate, adopted));
     return known.get(certificate);
   };
 }
 
-const globOf = (text: string | undefined): CallerGlob | undefined =>
-  text === undefined ? undefined : parseCallerGlob(text);
+function identityOf(
+  {subject, commonName, ...sans}: CertificateNames,
+  mappings: readonly CertificateConfig[],
+): Identity | undefined {
+  const alternatives = [...sans.uris, ...sans.dnsNames, ...sans.emails].filter(isPrintable);
+  const user = mappings.find((mapping) =>
+    mapping.subject === undefined
+      ? alternatives.some((name) => matches(mapping.san, name))
+      : isPrintable(subject) && matches(mapping.subject, subject),
+  )?.user;
+  const certified = [...alternatives, commonName ?? ''].filter(isPrintable).map((name) => `cert:${name}`);
+  const [own, ...others] = new Set([...(user === undefined ? [] : [`user:${user}`]), ...certified]);
+  return own === undefined ? undefined : {names: [own, ...others]};
+}
+
+const matches = (glob: string | undefined, name: string): boolean =>
+  glob !== undefined && parseCallerGlob(glob)?.matches(name) === true;
 
 /** No rule can name what has control characters. */
 const isPrintable = (name: string): boolean => name !== '' && !/\p{Cc}/u.test(name);

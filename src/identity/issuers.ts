@@ -19,8 +19,6 @@ const JWT = /^[\w-]+\.[\w-]+\.[\w-]*$/;
 export interface Issuers extends LoginMethod {
   /** Reads the keys again of those issuers whose tokens were seen. Never rejects. */
   refresh(): Promise<void>;
-  /** Takes up other settings. The keys of issuers that stay as they are stay known. */
-  replace(configs: readonly IssuerConfig[]): void;
 }
 
 export interface IssuersParts {
@@ -30,15 +28,26 @@ export interface IssuersParts {
   events: Events;
 }
 
-/** @param configs each with another `issuer` */
-export function createIssuers(configs: readonly IssuerConfig[], parts: IssuersParts): Issuers {
-  let issuers = known(configs, new Map(), parts);
+/**
+ * @param configs those in force, each with another `issuer`; when they change, the keys of issuers that stay as they are
+ * stay known
+ */
+export function createIssuers(configs: () => readonly IssuerConfig[], parts: IssuersParts): Issuers {
+  let adopted = configs();
+  let issuers = keysOf(adopted, new Map(), parts);
+  const current = (): KnownIssuers => {
+    if (adopted !== configs()) {
+      adopted = configs();
+      issuers = keysOf(adopted, issuers, parts);
+    }
+    return issuers;
+  };
   return {
     name: 'issuer',
-    isOpen: () => issuers.size > 0,
+    isOpen: () => current().size > 0,
     async check({secret, scheme}) {
       // Not yet verified: it only says whose keys verify the token.
-      const issuer = issuers.get(issuerOf(secret) ?? '');
+      const issuer = current().get(issuerOf(secret) ?? '');
       if (!issuer) return undefined;
       try {
         return await verify(secret, issuer.config, issuer.keys, parts.clock);
@@ -51,10 +60,7 @@ export function createIssuers(configs: readonly IssuerConfig[], parts: IssuersPa
       }
     },
     async refresh() {
-      await Promise.all([...issuers.values()].map(({keys}) => keys.refresh()));
-    },
-    replace(next) {
-      issuers = known(next, issuers, parts);
+      await Promise.all([...current().values()].map(({keys}) => keys.refresh()));
     },
   };
 }
@@ -62,7 +68,7 @@ export function createIssuers(configs: readonly IssuerConfig[], parts: IssuersPa
 /** By their `iss`. */
 type KnownIssuers = ReadonlyMap<string, {config: IssuerConfig; keys: IssuerKeys}>;
 
-const known = (
+const keysOf = (
   configs: readonly IssuerConfig[],
   before: KnownIssuers,
   {env, clock, events}: IssuersParts,

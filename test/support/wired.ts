@@ -71,7 +71,9 @@ export async function wireInProcess<C extends Clock>(
     storage,
     registries: () => registries.get(),
     policy: () => policy,
+    logins: () => config.access,
     isStopping: () => false,
+    env: {},
     clock,
     events,
   });
