@@ -27,6 +27,12 @@ test('there is no warning about pushes on loopback, nor about a mirror on any ad
   t.deepEqual(configWarnings(await loadGiven({})), []);
 });
 
+test('of several listeners, the warning names the first that others can reach and push to', async (t) => {
+  const listen = '[{port: 1, serve: admin}, {socket: b.sock}, {host: 127.0.0.1}, {host: 10.0.0.1, port: 2}]';
+  const [warning] = configWarnings(await loadGiven({yaml: `listen: ${listen}\n${PUSHED}`}));
+  t.regex(warning?.problem ?? '', /are refused on 10\.0\.0\.1:2: /);
+});
+
 test('there is a warning about each pattern that can match nothing', async (t) => {
   const pins = '["index.docker.io/library/*", "docker.io/alpine", "docker.io/**", "*/**", "ghcr.io/app:1"]';
   const config = await loadGiven({yaml: `pins: ${pins}\ncache: {keep: [{match: "docker.io/*", newest: 3}]}`});

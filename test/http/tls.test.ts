@@ -292,7 +292,7 @@ async function startAsking(
   t: ExecutionContext,
   {clock = createLookingClock(), answer = (response) => response.end()}: ListenerOptions = {},
 ) {
-  const {paths} = await writeTls(t, {clientCa: OTHER_AUTHORITY});
+  const {paths, write} = await writeTls(t, {clientCa: OTHER_AUTHORITY});
   const seen: Entrance[] = [];
   const events = createEvents();
   const failures: string[] = [];
@@ -314,7 +314,7 @@ async function startAsking(
   });
   t.teardown(() => listener.close(0));
   const address = await listener.listen();
-  return {port: 'port' in address ? address.port : 0, seen, failures, events};
+  return {port: 'port' in address ? address.port : 0, seen, failures, events, write};
 }
 
 interface ListenerOptions {
@@ -350,6 +350,36 @@ for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
     t.deepEqual(seen, []);
     t.regex(failures[0] ?? '', /its certificate does not verify: /);
     t.is(await statusOf(port, {...only, ...CLIENT_TLS}), 200);
+  });
+}
+
+for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
+  test(`a client whose authority was removed is refused, also if it resumes its session, over ${version}`, async (t) => {
+    const clock = createLookingClock();
+    const {port, seen, write} = await startAsking(t, {clock});
+    const own = {...CLIENT_TLS, minVersion: version, maxVersion: version};
+    const ask = async (socket: TLSSocket) => {
+      socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+      await once(socket, 'data');
+    };
+    const first = await connectTo(t, port, own);
+    const [[session]] = await Promise.all([
+      version === 'TLSv1.3' ? once(first, 'session') : [first.getSession()],
+      ask(first),
+    ]);
+    const resumed = await connectTo(t, port, {...own, session});
+    await ask(resumed);
+    t.true(resumed.isSessionReused());
+    t.is(seen[1]?.certificate?.commonName, 'ci');
+    await write({clientCa: AUTHORITY});
+    await clock.look();
+    for (const options of [own, {...own, session}]) {
+      const refused = await connectTo(t, port, options).catch(() => undefined);
+      refused?.on('error', () => {});
+      if (refused && !refused.destroyed) await once(refused.resume(), 'close').catch(() => {});
+    }
+    t.is(seen.length, 2);
+    t.is(await statusOf(port), 200);
   });
 }
 
