@@ -214,15 +214,18 @@ const refusalOf = (path: string, problem: DiskProblem, cause?: unknown): DiskFul
 
 /** With fewer free bytes, the log and its index may have no room. */
 const MIN_FREE_BYTES = 1024 * 1024;
+const SQLITE_CORRUPT = 11;
 const SQLITE_CANTOPEN = 14;
 
-/** What keeps the database from being written, when it is the disk. A wrong path or missing permission is not. */
+/** What keeps the database from being written, when it is the disk. A wrong path, missing permission or a damaged file is not. */
 function problemIn(error: unknown, path: string): DiskProblem | undefined {
   if (error instanceof DiskFull) return error.problem;
   const errcode = errcodeIn(error);
+  const primary = (errcode ?? 0) & 0xff;
   const found = diskProblemIn(errcode);
+  if (primary === SQLITE_CORRUPT) return undefined;
   const ofFolder = problemOf(dirname(path));
-  if (found === undefined || ((errcode ?? 0) & 0xff) === SQLITE_CANTOPEN) return ofFolder;
+  if (found === undefined || primary === SQLITE_CANTOPEN) return ofFolder;
   return found === 'failing' ? (ofFolder ?? found) : found;
 }
 

@@ -154,6 +154,7 @@ function withOwnBytes(change: Change, transfer: ArrayBuffer[]): Change {
 const DISK_PROBLEMS: ReadonlyMap<number, DiskProblem> = new Map([
   [8, 'read-only'], // SQLITE_READONLY
   [10, 'failing'], // SQLITE_IOERR
+  [11, 'failing'], // SQLITE_CORRUPT: also for a page whose read fails with EIO or ENXIO
   [13, 'full'], // SQLITE_FULL
   [14, 'failing'], // SQLITE_CANTOPEN
 ]);

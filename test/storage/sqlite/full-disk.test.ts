@@ -37,7 +37,7 @@ const CODES: [name: string, code: number, problem: DiskProblem | undefined][] = 
   ['SQLITE_CANTOPEN', 14, 'failing'],
   ['SQLITE_BUSY', 5, undefined],
   ['SQLITE_CONSTRAINT_UNIQUE', 2067, undefined],
-  ['SQLITE_CORRUPT', 11, undefined],
+  ['SQLITE_CORRUPT', 11, 'failing'],
 ];
 for (const [name, code, problem] of CODES) {
   test(`${name} means ${problem ? `a disk that is ${problem}` : 'no problem of the disk'}`, (t) => {

@@ -72,7 +72,8 @@ test('commits that are requested together form one group, and those that come me
 
 for (const [errcode, isDiskFull] of [
   [13, true],
-  [11, false],
+  [11, true],
+  [19, false],
 ] as const) {
   test(`SQLite's result code ${errcode} is ${isDiskFull ? 'DiskFull' : 'another error'}`, async (t) => {
     const fails = `
