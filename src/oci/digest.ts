@@ -81,6 +81,8 @@ export async function digestOfAll(
 /** A running digest over a stream of chunks. */
 export interface Digester {
   update(chunk: Uint8Array): void;
+  /** The digest of the chunks so far; more may follow. */
+  soFar(): Digest;
   /** Finishes the digest; call once. */
   digest(): Digest;
 }
@@ -89,6 +91,7 @@ export function createDigester(algorithm: Algorithm): Digester {
   const hash: Hash = createHash(algorithm);
   return {
     update: (chunk) => void hash.update(chunk),
+    soFar: () => `${algorithm}:${hash.copy().digest('hex')}` as Digest,
     digest: () => `${algorithm}:${hash.digest('hex')}` as Digest,
   };
 }

@@ -80,7 +80,11 @@ export const fromFill = (
   open: async (part) =>
     part
       ? partOf(fill, passage, found, part)
-      : continued(fill.read(), (given) => passage.whole(found, given)),
+      : continued(fill.read(), async (given, failure) => {
+          // Of bytes that nobody has verified, those of another download may only be the continuation if they begin alike.
+          if (given > 0 && !fill.whole && !fill.prefix) throw failure;
+          return passage.whole(found, given, fill.prefix);
+        }),
 });
 
 /** A blob that cannot be kept here. */
@@ -108,7 +112,7 @@ async function partOf(
 /** Goes on with `rest`, after the bytes that were given, when spool or disk fail, or the file is gone. */
 async function* continued(
   bytes: AsyncIterable<Uint8Array>,
-  rest: (given: number) => Promise<AsyncIterable<Uint8Array>>,
+  rest: (given: number, failure: unknown) => Promise<AsyncIterable<Uint8Array>>,
 ): AsyncGenerator<Uint8Array, void> {
   let given = 0;
   try {
@@ -121,7 +125,7 @@ async function* continued(
       error instanceof SpoolFailed || error instanceof DiskFailed || errorCode(error) === 'ENOENT';
     if (!isLost) throw error;
     // That the upstream lacks it says nothing about what the disk fails to read.
-    const next = await rest(given).catch((absent: unknown) => {
+    const next = await rest(given, error).catch((absent: unknown) => {
       throw absent instanceof BlobAbsent ? error : absent;
     });
     yield* next;

@@ -38,8 +38,10 @@ export interface DownloadParts {
   stopping: AbortSignal;
 }
 
-/** How many attempts in a row may bring no byte before a broken download is given up. */
+/** How many attempts in a row may bring next to nothing before a broken download is given up. */
 const MAX_FRUITLESS_ATTEMPTS = 5;
+/** What an attempt has to bring, in bytes: an upstream that sends one byte per answer would otherwise be asked without end. */
+const MIN_PROGRESS_BYTES = 16 * 1024;
 /** The delay before the first resumption; doubled with each fruitless one. */
 const RESUME_DELAY_MS = 200;
 /** How long readers are kept waiting at most. An upstream that wants to be left alone for longer is asked by the next pull. */
@@ -59,19 +61,24 @@ export async function download(parts: DownloadParts): Promise<void> {
   let digester = await rehash(parts);
   let resumed = progress.received > 0;
   events.emit('fill.start', {digest, resumedAt: progress.received});
-  for (let replacements = 0; ; replacements++) {
-    const {resumptions, changed} = await receiveAll(parts, digester);
-    resumed ||= resumptions > 0;
-    const reason = changed?.message ?? wrongContent(parts, digester.digest());
-    if (reason === undefined) return;
-    const mismatch = new DigestMismatch(`${parts.source.host} ${reason}`);
-    events.emit('fill.mismatch', {digest, reason: mismatch.message});
-    if (progress.isHeld ? replacements === MAX_REPLACEMENTS : !resumed) throw mismatch;
-    if (progress.isHeld) await sleep(clock, RESUME_DELAY_MS * 2 ** replacements, stopping);
-    resumed = false;
-    digester = createDigester(algorithmOf(digest));
-    await writing(spool.truncate());
-    progress.startOver();
+  try {
+    for (let replacements = 0; ; replacements++) {
+      const {resumptions, changed} = await receiveAll(parts, digester);
+      resumed ||= resumptions > 0;
+      const reason = changed?.message ?? wrongContent(parts, digester.digest());
+      if (reason === undefined) return;
+      const mismatch = new DigestMismatch(`${parts.source.host} ${reason}`);
+      events.emit('fill.mismatch', {digest, reason: mismatch.message});
+      if (progress.isHeld ? replacements === MAX_REPLACEMENTS : !resumed) throw mismatch;
+      if (progress.isHeld) await sleep(clock, RESUME_DELAY_MS * 2 ** replacements, stopping);
+      resumed = false;
+      digester = createDigester(algorithmOf(digest));
+      await writing(spool.truncate());
+      progress.startOver();
+    }
+  } catch (error) {
+    if (error instanceof SpoolFailed) progress.leaveOff(digester.soFar());
+    throw error;
   }
 }
 
@@ -116,7 +123,7 @@ async function receiveAll(
         events.emit('fill.interrupted', {digest, at: progress.received});
         continue;
       }
-      fruitless = progress.received > before ? 0 : fruitless + 1;
+      fruitless = progress.received - before >= MIN_PROGRESS_BYTES ? 0 : fruitless + 1;
       // The client learns at once that the first answer failed; only what has begun is resumed.
       const isWorthResuming =
         error instanceof UpstreamFailure && progress.begun && fruitless < MAX_FRUITLESS_ATTEMPTS;

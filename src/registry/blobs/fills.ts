@@ -15,6 +15,7 @@ import {
   createWaiters,
   follow,
   MAX_HOLD_MS,
+  type Prefix,
   type Progress,
   untilBegun,
   type Waiters,
@@ -43,6 +44,8 @@ export interface Fill {
   readonly failed: boolean;
   /** True once all bytes are here and verified, though perhaps not yet durable. */
   readonly whole: boolean;
+  /** What it had received when its spool failed: readers may have it, and nobody has verified it. */
+  readonly prefix: Prefix | undefined;
   /** Bytes that are here so far. */
   readonly received: number;
   /**
@@ -153,6 +156,9 @@ function begin(parts: FillParts, order: FillOrder, stopping: AbortSignal): Fill 
     },
     get whole() {
       return progress.verified;
+    },
+    get prefix() {
+      return progress.prefix;
     },
     get received() {
       return progress.received;

@@ -1,5 +1,7 @@
 import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
+import {algorithmOf, createDigester, type Digester} from '../../oci/digest.ts';
+import {DigestMismatch} from '../failure.ts';
 import {UNRESERVED} from '../space.ts';
 import {download} from './download.ts';
 import {
@@ -8,6 +10,7 @@ import {
   follow,
   MAX_HELD_BYTES,
   MAX_HOLD_MS,
+  type Prefix,
   type Progress,
   untilBegun,
 } from './progress.ts';
@@ -19,9 +22,11 @@ export interface Passage {
    * The whole blob from the offset `from` on. All of it is requested and hashed; a connection that breaks is resumed, and
    * the last byte is withheld until the digest is verified. A small blob is held back until then, so that wrong bytes
    * can be replaced. Resolves when the first byte may be sent, so that a failure can still become a status.
+   * @param prefix what the client has of an earlier download that was not verified: unless the blob begins with it, the last
+   * byte does not follow
    * @throws BlobAbsent, DigestMismatch or UpstreamFailure, also from the iteration
    */
-  whole(wanted: Wanted, from: number): Promise<AsyncIterable<Uint8Array>>;
+  whole(wanted: Wanted, from: number, prefix?: Prefix): Promise<AsyncIterable<Uint8Array>>;
   /** As `openPart`. */
   part(wanted: Wanted, start: number, end: number): Promise<AsyncIterable<Uint8Array>>;
 }
@@ -56,13 +61,18 @@ export function createPassing({clock, events}: {clock: Clock; events: Events}): 
     end.addEventListener('abort', release, {once: true});
   }
 
-  async function whole(source: Source, wanted: Wanted, from: number, waiting: AbortSignal | undefined) {
+  async function whole(
+    source: Source,
+    wanted: Wanted,
+    {from, prefix}: {from: number; prefix: Prefix | undefined},
+    waiting: AbortSignal | undefined,
+  ) {
     const end = new AbortController();
     const leave = () => end.abort(waiting?.reason);
     const {signal} = end;
     const progress = createProgress();
     hold(wanted, progress, signal);
-    const pace = new ReadersPace(progress, from, signal);
+    const pace = new ReadersPace(progress, {from, prefix}, signal);
     waiting?.addEventListener('abort', leave, {once: true});
     if (waiting?.aborted) leave();
     signal.addEventListener('abort', () => waiting?.removeEventListener('abort', leave), {once: true});
@@ -79,7 +89,7 @@ export function createPassing({clock, events}: {clock: Clock; events: Events}): 
       events,
       stopping: signal,
     }).then(
-      () => progress.verify(),
+      () => (pace.hasPrefix ? progress.verify() : progress.fail(otherPrefix())),
       (error) => progress.fail(signal.aborted ? signal.reason : error),
     );
     try {
@@ -93,7 +103,7 @@ export function createPassing({clock, events}: {clock: Clock; events: Events}): 
 
   return {
     from: (source, waiting) => ({
-      whole: (wanted, from) => whole(source, wanted, from, waiting),
+      whole: (wanted, from, prefix) => whole(source, wanted, {from, prefix}, waiting),
       part: (wanted, start, end) => openPart(source, wanted, start, end),
     }),
   };
@@ -119,12 +129,20 @@ class ReadersPace {
   readonly #progress: Progress;
   readonly #from: number;
   readonly #end: AbortSignal;
+  readonly #prefix: Prefix | undefined;
+  #check: PrefixCheck | undefined;
   #appended = 0;
   #taken: number;
   #change = Promise.withResolvers<void>();
 
-  constructor(progress: Progress, from: number, end: AbortSignal) {
+  constructor(
+    progress: Progress,
+    {from, prefix}: {from: number; prefix: Prefix | undefined},
+    end: AbortSignal,
+  ) {
     this.#progress = progress;
+    this.#prefix = prefix;
+    this.#check = prefix && new PrefixCheck(prefix);
     this.#from = from;
     this.#end = end;
     this.#taken = from;
@@ -135,7 +153,13 @@ class ReadersPace {
     return Math.min(this.#appended, this.#taken);
   }
 
+  /** Whether the blob begins with what the client has; true where that is not in question. */
+  get hasPrefix(): boolean {
+    return this.#check?.isMatched ?? true;
+  }
+
   async append(chunk: Uint8Array): Promise<void> {
+    this.#check?.update(chunk);
     this.#appended += chunk.length;
     while (!this.#progress.isHeld && this.#appended - this.#taken > MAX_AHEAD_BYTES) {
       this.#end.throwIfAborted();
@@ -145,6 +169,7 @@ class ReadersPace {
 
   async truncate(): Promise<void> {
     this.#appended = 0;
+    this.#check = this.#prefix && new PrefixCheck(this.#prefix);
   }
 
   async *read(): AsyncGenerator<Uint8Array, void> {
@@ -157,6 +182,34 @@ class ReadersPace {
     }
   }
 }
+
+/** Compares the beginning of a download with what was received of an earlier one. */
+class PrefixCheck {
+  isMatched = false;
+  readonly #prefix: Prefix;
+  readonly #digester: Digester;
+  #left: number;
+
+  constructor(prefix: Prefix) {
+    this.#prefix = prefix;
+    this.#digester = createDigester(algorithmOf(prefix.digest));
+    this.#left = prefix.bytes;
+  }
+
+  /** @throws DigestMismatch */
+  update(chunk: Uint8Array): void {
+    if (this.#left === 0) return;
+    const part = chunk.subarray(0, this.#left);
+    this.#digester.update(part);
+    this.#left -= part.length;
+    if (this.#left > 0) return;
+    this.isMatched = this.#digester.digest() === this.#prefix.digest;
+    if (!this.isMatched) throw otherPrefix();
+  }
+}
+
+const otherPrefix = (): DigestMismatch =>
+  new DigestMismatch('the blob does not begin with what its client has received of an earlier download');
 
 /** What the client has not taken is in memory. */
 async function notInMemory(at: number): Promise<never> {

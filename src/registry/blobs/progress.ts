@@ -1,3 +1,4 @@
+import type {Digest} from '../../oci/digest.ts';
 import type {Demand} from '../../upstream/port.ts';
 import {DigestMismatch} from '../failure.ts';
 
@@ -19,6 +20,8 @@ export interface Progress {
   readonly isHeld: boolean;
   /** What ended the download. */
   readonly failure: unknown;
+  /** What was received when the spool failed; undefined where it has not, or only after the digest was verified. */
+  readonly prefix: Prefix | undefined;
   /** Grows when the download starts over from zero: what was read before is not to be trusted. */
   readonly generation: number;
   /** Resolves at the next change. */
@@ -38,7 +41,15 @@ export interface Progress {
   /** Gives readers what is here from now on: they have waited long enough. */
   endHold(): void;
   verify(): void;
+  /** The spool has failed. @param digest of what was received */
+  leaveOff(digest: Digest): void;
   fail(error: unknown): void;
+}
+
+/** The beginning of a blob that nobody has verified. */
+export interface Prefix {
+  readonly bytes: number;
+  readonly digest: Digest;
 }
 
 /** Bytes that stay in memory at the head, for readers that keep up. */
@@ -62,6 +73,7 @@ class DownloadProgress implements Progress {
   verified = false;
   failure: unknown;
   generation = 0;
+  prefix: Prefix | undefined;
   #change = Promise.withResolvers<void>();
   #pieces: Piece[] = [];
   #isHoldOver = false;
@@ -129,6 +141,10 @@ class DownloadProgress implements Progress {
   verify(): void {
     this.verified = true;
     this.#announce();
+  }
+
+  leaveOff(digest: Digest): void {
+    this.prefix = {bytes: this.received, digest};
   }
 
   fail(error: unknown): void {

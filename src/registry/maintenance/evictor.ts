@@ -8,7 +8,7 @@ import type {Spools} from '../../storage/spool.ts';
 import type {Capacity} from './capacity.ts';
 import {type EvictedRoot, type EvictionTerms, RootEviction, type RootEvictionParts} from './evict-root.ts';
 import {createEvictionOrder, type EvictionOrder, probationLimitOf} from './eviction-order.ts';
-import {claimCollection} from './garbage.ts';
+import {claimCollectionNow} from './garbage.ts';
 import {type ImageRoot, type Inventory, type Protection, takeInventory} from './inventory.ts';
 import {eachNumber} from './inventory-rows.ts';
 import {renewing} from './recheck.ts';
@@ -17,7 +17,8 @@ import {renewing} from './recheck.ts';
 export interface Evictor {
   /**
    * Evicts until so many bytes more have room below the limit, or, where the cache is above the high watermark, down to
-   * the low one. Resolves when that is done, or cannot be.
+   * the low one. Resolves when that is done, or cannot be: at once while
+   * something else holds `claimCollection`.
    * @param waiting aborted when nobody waits for these bytes any more: then they do not count
    */
   makeRoom(bytes: number, waiting?: AbortSignal): Promise<void>;
@@ -119,7 +120,9 @@ class CacheEvictor implements Evictor {
 
   async #run(): Promise<void> {
     const {coordination, capacity, clock} = this.#parts;
-    const claim = await claimCollection(coordination, this.#stopping.signal);
+    // A backup or a restore may hold it for minutes: what needs room meanwhile is passed on uncached at once.
+    const claim = await claimCollectionNow(coordination);
+    if (!claim) return;
     try {
       const {used, high, limit} = await capacity.measure();
       if (used <= high && used + this.#wantedBytes() <= limit) return;

@@ -77,6 +77,12 @@ const CLAIM_TTL_MS = 60_000;
 export const claimCollection = (coordination: Coordination, signal: AbortSignal): Promise<Claim> =>
   claimInTurn(coordination, CLAIM, {ttlMs: CLAIM_TTL_MS, signal});
 
+/** The same without waiting. @returns undefined while somebody else holds the claim */
+export async function claimCollectionNow(coordination: Coordination): Promise<Claim | undefined> {
+  const claim = await coordination.claim(CLAIM, CLAIM_TTL_MS);
+  return claim.mine ? claim : undefined;
+}
+
 /** What the collection of one piece adds to the result; undefined where the piece turned out to be needed. */
 type Collected = Partial<GarbageResult>;
 

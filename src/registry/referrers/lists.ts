@@ -4,7 +4,7 @@ import type {Events} from '../../events.ts';
 import type {Descriptor} from '../../oci/descriptor.ts';
 import type {Digest} from '../../oci/digest.ts';
 import type {SkippedReferrer} from '../../oci/referrers.ts';
-import {DiskFull, type Metadata, type RepositoryKey} from '../../storage/metadata.ts';
+import type {Metadata, RepositoryKey} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import {
   ageOf,
@@ -23,6 +23,7 @@ import type {WriteFence} from '../write-fence.ts';
 import type {Discovery} from './discovery.ts';
 import {createListRecords, type Learned, type ListRecords} from './list-records.ts';
 import {createListRefreshes, type ListRefreshes} from './list-refreshes.ts';
+import {obstacleIn} from './obstacle.ts';
 import {withSkipped} from './skipped.ts';
 import {createUnlistedReferrers} from './unlisted.ts';
 
@@ -38,6 +39,8 @@ export interface ReferrerLists {
   answer(route: Route, subject: Digest, caller: Caller, options?: TagOptions): Promise<ListAnswer>;
   /** The same, but the list is always in the metadata. Throws as `answer` does. */
   ready(route: Route, subject: Digest, caller: Caller): Promise<Omit<ListAnswer, 'unwritten'>>;
+  /** Whether it is known when the upstream listed the referrers. Asks nobody. */
+  isKnown(route: Route, subject: Digest): Promise<boolean>;
   /** Until when the list may be served while the upstream fails, in ms since the epoch; undefined: not at all. Asks nobody. */
   servableUntil(route: Route, subject: Digest): Promise<number | undefined>;
   /** A referrer was deleted through us: an earlier answer, or a stale one, does not bring it back. */
@@ -57,6 +60,8 @@ export interface ListAnswer {
    * be verified. If there is any, an empty list must not be served, because it would mean that there are no referrers.
    */
   readonly skipped: readonly SkippedReferrer[];
+  /** Whether the metadata say when the upstream listed it; they forget that when its subject is evicted. */
+  readonly isDated: boolean;
   /** undefined: the list is in the metadata. */
   readonly unwritten?: UnwrittenList;
 }
@@ -109,7 +114,7 @@ class CachedReferrerLists implements ReferrerLists {
     {noCache}: TagOptions = {noCache: false},
   ): Promise<ListAnswer> {
     // A hosted registry has no upstream that could list more.
-    if (route.registry.hosted) return {report: HIT, skipped: NOTHING_SKIPPED};
+    if (route.registry.hosted) return {report: HIT, skipped: NOTHING_SKIPPED, isDated: false};
     const checkedAt = await this.#records.checkedAt(route, subject);
     if (checkedAt === undefined) return this.#first(route, subject, caller);
     const ttl = await this.#ttlOf(route, subject, checkedAt);
@@ -122,7 +127,7 @@ class CachedReferrerLists implements ReferrerLists {
     const isWhole = skipped.length === 0;
     if (isWhole && judge('unasked') === 'fresh') {
       const report = hitReport(now - checkedAt, ttl, route.registry.referrers.ttl);
-      return {report, skipped: NOTHING_SKIPPED};
+      return {report, skipped: NOTHING_SKIPPED, isDated: true};
     }
     const isUsable = judge('failed') === 'stale';
     const since = noCache || !isWhole ? clock.monotonic() : clock.monotonic() - ttl;
@@ -132,13 +137,13 @@ class CachedReferrerLists implements ReferrerLists {
       const how = noCache ? 'request' : 'stale';
       const {collapsed} = renewed;
       const report = {how, stored: true, collapsed, ...ageOf(0, ttl)} as const;
-      return {report: withSkipped(report, route, renewed.skipped), skipped: renewed.skipped};
+      return {report: withSkipped(report, route, renewed.skipped), skipped: renewed.skipped, isDated: true};
     } catch (error) {
       const obstacle = obstacleIn(error);
       if (!obstacle || !isUsable) throw error;
       // Its subject may have been evicted during the wait: what is left of the list is not the list.
       if ((await this.#records.checkedAt(route, subject)) === undefined) throw error;
-      return {report: staleReport(obstacle, LISTED, {checkedAt, ttl, now}), skipped};
+      return {report: staleReport(obstacle, LISTED, {checkedAt, ttl, now}), skipped, isDated: true};
     }
   }
 
@@ -146,6 +151,10 @@ class CachedReferrerLists implements ReferrerLists {
     const {unwritten, ...list} = await this.answer(route, subject, caller);
     await unwritten?.written();
     return list;
+  }
+
+  async isKnown(route: Route, subject: Digest): Promise<boolean> {
+    return (await this.#records.checkedAt(route, subject)) !== undefined;
   }
 
   async servableUntil(route: Route, subject: Digest): Promise<number | undefined> {
@@ -207,11 +216,15 @@ class CachedReferrerLists implements ReferrerLists {
       const ours = await this.#parts.metadata.referrers(route.repository, subject, {limit: 1});
       if (ours.length === 0) {
         const unwritten = {descriptors, written: () => inTime(written)};
-        return {report: withSkipped(report, route, skipped), skipped, unwritten};
+        return {report: withSkipped(report, route, skipped), skipped, isDated: false, unwritten};
       }
       await verified;
       const stored = this.#skippedIn(route, subject, list);
-      return {report: withSkipped({...report, stored: true}, route, stored), skipped: stored};
+      return {
+        report: withSkipped({...report, stored: true}, route, stored),
+        skipped: stored,
+        isDated: stored.length === 0,
+      };
     };
     return inTime(answer());
   }
@@ -229,7 +242,7 @@ class CachedReferrerLists implements ReferrerLists {
     const now = clock.now();
     if (freshness({now, known: {checkedAt}, policy, upstream: 'failed'}) !== 'stale') return undefined;
     const report = staleReport(obstacle, LISTED, {checkedAt, ttl: policy.ttl, now});
-    return {report, skipped: this.#records.skipped(route, subject)};
+    return {report, skipped: this.#records.skipped(route, subject), isDated: false};
   }
 
   /** Waits until the metadata has a list that was learned after `since`. Throws as `#within` does. */
@@ -280,18 +293,5 @@ const policyOf = ({registry}: Route, ttl: number): TagPolicy => ({
   absentTtl: 0,
 });
 
-/** Why the list could not be renewed. */
-interface Obstacle {
-  kind: string;
-  reason: string;
-}
-
 /** What a stale report says before the date of its list. */
 const LISTED = 'the referrers listed at';
-
-/** @returns undefined for a failure after which no stale list may be served */
-function obstacleIn(error: unknown): Obstacle | undefined {
-  if (error instanceof DiskFull) return {kind: 'no-room', reason: 'there is no room to keep a newer list'};
-  if (!(error instanceof UpstreamFailure) || error.kind === 'denied') return undefined;
-  return {kind: error.kind, reason: error.message};
-}

@@ -7,7 +7,7 @@ import {toOciErrors} from '../failure.ts';
 import {type CacheReport, outcomeOf} from '../freshness.ts';
 import type {Route} from '../namespace.ts';
 import type {TagOptions} from '../tags/tags.ts';
-import type {ReferrerLists, UnwrittenList} from './lists.ts';
+import type {ListAnswer, ReferrerLists, UnwrittenList} from './lists.ts';
 import type {ReferrersPage, ReferrersPages, ReferrersQuery} from './pages.ts';
 import {skippedText} from './skipped.ts';
 
@@ -62,12 +62,29 @@ export function createReferrers({pages, lists, events}: ReferrersParts): Referre
     return pages.page(repository, subject, query);
   }
 
+  /** Asks for a list and reads it, again where its subject was evicted in between: what is left of it is not the list. */
+  async function settled<Read>(
+    route: Route,
+    subject: Digest,
+    {ask, read}: {ask(): Promise<ListAnswer>; read(answer: ListAnswer): Promise<Read>},
+  ): Promise<{answer: ListAnswer; result: Read}> {
+    for (let attempt = 1; ; attempt++) {
+      const answer = await ask();
+      const result = await read(answer);
+      if (!answer.isDated || (await lists.isKnown(route, subject))) return {answer, result};
+      if (attempt === MAX_ATTEMPTS) throw evictedMeanwhile(subject);
+    }
+  }
+
   return {
     list: (route, subject, query, caller, options) =>
       toOciErrors(route, async () => {
         if (route.registry.referrers.mode === 'off') throw switchedOff(route);
-        const {report, unwritten, skipped} = await lists.answer(route, subject, caller, options);
-        const page = await pageOf(route, subject, query, unwritten);
+        const {answer, result: page} = await settled(route, subject, {
+          ask: () => lists.answer(route, subject, caller, options),
+          read: ({unwritten}) => pageOf(route, subject, query, unwritten),
+        });
+        const {report, skipped} = answer;
         if (isEmpty(page.body) && query.after === undefined) refuseUnlessWhole(route, subject, skipped);
         served(route, report);
         return {...page, report};
@@ -76,8 +93,11 @@ export function createReferrers({pages, lists, events}: ReferrersParts): Referre
     whole: (route, subject, caller) =>
       toOciErrors(route, async () => {
         if (route.registry.referrers.mode === 'off') throw switchedOff(route);
-        const {report, skipped} = await lists.ready(route, subject, caller);
-        const body = await pages.whole(route.repository, subject);
+        const {answer, result: body} = await settled(route, subject, {
+          ask: () => lists.ready(route, subject, caller),
+          read: () => pages.whole(route.repository, subject),
+        });
+        const {report, skipped} = answer;
         if (!body) throw tooLarge(route, subject);
         if (!isEmpty(body)) return {body, report};
         refuseUnlessWhole(route, subject, skipped);
@@ -85,6 +105,15 @@ export function createReferrers({pages, lists, events}: ReferrersParts): Referre
       }),
   };
 }
+
+/** How often a list is asked for whose subject is evicted while it is read. */
+const MAX_ATTEMPTS = 3;
+
+const evictedMeanwhile = (subject: Digest): OciError =>
+  new OciError('UNAVAILABLE', {
+    message: `${subject} was evicted from the cache again and again while its referrers were read; try again`,
+    headers: {'Retry-After': '1'},
+  });
 
 const isEmpty = (index: Buffer): boolean => index.length === EMPTY_INDEX.length;
 

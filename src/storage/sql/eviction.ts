@@ -52,6 +52,7 @@ const compileParents = (db: Kysely<Tables>) => ({
       .selectFrom('reference')
       .crossJoin('repository_manifest as link')
       .select('link.digest')
+      .distinct()
       .where('reference.child', '=', values.digest)
       .where('link.repository', '=', values.repository)
       .whereRef('link.digest', '=', 'reference.manifest')

@@ -376,6 +376,62 @@ test('a full disk does not fail the pull: the blob is streamed, verified and not
   t.is(sha256(got.body), blob.digest);
 });
 
+test('what a client has of a download whose spool fails is verified by the one that goes on', async (t) => {
+  const wrong = Buffer.from(blob.bytes);
+  wrong[5] = (wrong[5] ?? 0) ^ 1;
+  for (const [first, isRight] of [
+    [blob.bytes, true],
+    [wrong, false],
+  ] as const) {
+    const {answer, resume} = inTwo({...blob, bytes: first}, 64 * 1024);
+    const upstream = await createScriptedUpstream(t, [
+      {request: GET, answer},
+      {request: GET, answer: blobAnswer(blob)},
+    ]);
+    const proxy = await startBackref(t, {registries: [upstream]});
+    await mkdir(join(proxy.folder, 'spool'), {recursive: true});
+    await symlink('/dev/full', spoolOf(proxy, blob.digest));
+    const {arrived, whole} = collect(await proxy.open(PATH));
+    await arrived(64 * 1024);
+    resume();
+    if (isRight) t.is(sha256(await whole), blob.digest);
+    else await t.throwsAsync(whole, {code: 'ECONNRESET'});
+  }
+});
+
+test('an upstream that sends next to nothing per answer is not asked without end', async (t) => {
+  const seen = Promise.withResolvers<void>();
+  const upstream = await createScriptedUpstream(t, [
+    {
+      request: GET,
+      answer: {headers: lengthOf(blob), body: [blob.bytes.subarray(0, 2 * MiB), {wait: seen.promise}, BREAK]},
+    },
+    {
+      request: GET,
+      sends: {range: /./},
+      times: 5,
+      answer({headers}) {
+        const start = Number(/\d+/.exec(String(headers.range))?.[0]);
+        const range = `bytes ${start}-${size - 1}/${size}`;
+        return {
+          status: 206,
+          headers: {'Content-Range': range, 'Content-Length': String(size - start)},
+          body: [blob.bytes.subarray(start, start + 2), BREAK],
+        };
+      },
+    },
+  ]);
+  const proxy = await startBackref(t, {
+    registries: [{url: upstream.url, upstream: {breaker: {failures: 100, openFor: 1000}}}],
+    clock: withoutDelays(),
+  });
+  const {arrived, whole} = collect(await proxy.open(PATH));
+  await arrived(2 * MiB);
+  seen.resolve();
+  await t.throwsAsync(whole, {code: 'ECONNRESET'});
+  await proxy.idle();
+});
+
 test('without a spool a pull is streamed from the upstream, and cut off when the digest is wrong', async (t) => {
   const wrong = Buffer.from(blob.bytes);
   wrong[5] = (wrong[5] ?? 0) ^ 1;

@@ -12,7 +12,7 @@ import {takeInventory} from '../../../src/registry/maintenance/inventory.ts';
 import {NoRoom} from '../../../src/registry/space.ts';
 import {manifestPut} from '../../../src/registry/stored-manifest.ts';
 import {DiskFull, type Metadata, type Origin} from '../../../src/storage/metadata.ts';
-import {createMovableClock} from '../../support/backref.ts';
+import {createMovableClock, DAY, type MovableClock, waiting} from '../../support/backref.ts';
 import {
   type Content,
   contentOf,
@@ -36,12 +36,15 @@ interface Options {
   layers: number;
   cache?: Partial<Config['cache']>;
   pins?: string[];
+  clock?: MovableClock;
   metadata?(real: Metadata): Metadata;
 }
 
 /** A server's parts over real storage, whose cache has room for so many layers, with what a test stores in them. */
-async function setUp(t: ExecutionContext, {layers, cache, pins = [], metadata}: Options) {
-  const clock = createMovableClock();
+async function setUp(
+  t: ExecutionContext,
+  {layers, cache, pins = [], metadata, clock = createMovableClock()}: Options,
+) {
   const maxSize = {bytes: layers * LAYER + BLOCK};
   const wired = await wireInProcess(t, {
     clock,
@@ -272,16 +275,29 @@ test('a download that needs room has it made, and is refused where what is left 
   await t.notThrowsAsync(content.space.reserve(LAYER, () => 0));
 });
 
+test('while a backup keeps anything from being evicted, a download that needs room is refused without waiting', async (t) => {
+  // The time limit of the wait is never reached.
+  const clock = waiting(createMovableClock(), (ms) => (ms === 2000 ? DAY : ms));
+  const {image, content, evictor, storage, isLinked} = await setUp(t, {layers: 2, clock});
+  const app = await image('library/app', '1');
+  await evictor.step(signal);
+  const reserve = () => content.space.reserve(2 * LAYER, () => 0);
+  const claim = await claimCollection(storage.claims, signal);
+  await t.throwsAsync(reserve(), {instanceOf: NoRoom});
+  t.true(await isLinked(app));
+  await claim.release();
+  await t.notThrowsAsync(reserve());
+  t.false(await isLinked(app));
+});
+
 test('nothing is evicted for a download that no longer waits for room', async (t) => {
-  const {image, evictor, isLinked, storage} = await setUp(t, {layers: 4});
+  const {image, evictor, isLinked} = await setUp(t, {layers: 4});
   const images = [await image('library/app', '1'), await image('library/app', '2')];
   await evictor.step(signal);
   const [gone, waiting] = [new AbortController(), new AbortController()];
-  const claim = await claimCollection(storage.claims, signal);
   const round = evictor.makeRoom(3 * LAYER, gone.signal);
   evictor.makeRoom(LAYER, waiting.signal);
   gone.abort();
-  await claim.release();
   await round;
   t.deepEqual(await Promise.all(images.map(isLinked)), [true, true]);
 });

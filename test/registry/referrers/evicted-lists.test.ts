@@ -1,6 +1,7 @@
 import test, {type ExecutionContext} from 'ava';
 import {ANONYMOUS} from '../../../src/caller.ts';
 import {takeInventory} from '../../../src/registry/maintenance/inventory.ts';
+import type {Metadata} from '../../../src/storage/metadata.ts';
 import {UpstreamFailure} from '../../../src/upstream/port.ts';
 import {createMovableClock} from '../../support/backref.ts';
 import {type ManifestContent, plainManifest} from '../../support/content.ts';
@@ -16,7 +17,12 @@ const {digest: subject} = image;
 const {signal} = new AbortController();
 
 /** A server whose upstream lists the image's referrers once, and then fails. */
-async function setUp(t: ExecutionContext, first: ScriptedAnswer, failure: ScriptedAnswer) {
+async function setUp(
+  t: ExecutionContext,
+  first: ScriptedAnswer,
+  failure: ScriptedAnswer,
+  metadataFor = (real: Metadata): Metadata => real,
+) {
   const request = `GET /v2/library/app/referrers/${subject}`;
   const upstream = await createScriptedUpstream(t, [
     {request, answer: first},
@@ -25,6 +31,7 @@ async function setUp(t: ExecutionContext, first: ScriptedAnswer, failure: Script
   const clock = createMovableClock();
   const {storage, referrers, maintenance, route} = await wireInProcess(t, {
     clock,
+    metadata: metadataFor,
     registries: [
       {url: upstream.url, referrers: {mode: 'api'}, upstream: {breaker: {failures: 9, openFor: 1}}},
     ],
@@ -73,4 +80,23 @@ test('a list whose subject is evicted while the upstream is asked for it is unkn
   await evict(image);
   resolve();
   await t.throwsAsync(stale, {code: 'UNAVAILABLE'});
+});
+
+test('a list whose subject is evicted between its date and its rows is asked for again', async (t) => {
+  const races: (() => Promise<void>)[] = [];
+  const whole = listAnswer([descriptorOf(signature)]);
+  const {answer, list, pull, evict, clock} = await setUp(t, whole, whole, (real) => ({
+    ...real,
+    async referrerText(...page) {
+      await races.pop()?.();
+      return real.referrerText(...page);
+    },
+  }));
+  await pull(image);
+  await answer();
+  clock.move(30_000);
+  races.push(() => evict(image));
+  const {body} = await list();
+  t.deepEqual(races, []);
+  t.like(JSON.parse(body.toString()), {manifests: [{digest: signature.digest}]});
 });
