@@ -308,6 +308,27 @@ export function evictionContract(
     t.deepEqual(await linksOf(metadata), []);
   });
 
+  test('eviction: an index that names a manifest again and again hides no other one that needs it', async (t) => {
+    const metadata = await setUp(t);
+    const subject = manifestPut('subject');
+    const named = {digest: subject.digest, size: 7, kind: 'manifest' as const};
+    const index = manifestPut('index', {references: [named]});
+    const list = Array.from({length: 50}, (_, number) => manifestPut(`list ${number}`)).find(
+      ({digest}) => digest < index.digest,
+    );
+    if (!list) return t.fail('no list is found before the index');
+    const references = Array.from({length: 150}, () => named);
+    await metadata.commit([
+      subject,
+      {...list, references},
+      index,
+      tagPut(index.digest),
+      tagPut(list.digest, {name: fallbackTag(subject.digest)}),
+    ]);
+    await metadata.commit(evictAll(subject.digest, [subject.digest, list.digest]));
+    t.truthy(await metadata.manifest(APP, subject.digest));
+  });
+
   test('eviction: the list of referrers of an evicted subject is unknown, and keeps those that were pushed here', async (t) => {
     const metadata = await setUp(t);
     const subject = manifestPut('subject');

@@ -423,7 +423,7 @@ test('an upstream that sends next to nothing per answer is not asked without end
   ]);
   const proxy = await startBackref(t, {
     registries: [{url: upstream.url, upstream: {breaker: {failures: 100, openFor: 1000}}}],
-    clock: withoutDelays(),
+    clock: createClockWithoutPauses(),
   });
   const {arrived, whole} = collect(await proxy.open(PATH));
   await arrived(2 * MiB);
