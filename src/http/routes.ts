@@ -13,6 +13,7 @@ import type {TagLists} from '../registry/tags/tag-lists.ts';
 import type {Answer, Handler} from './answer.ts';
 import {deleteBlob, getBlob, headBlob} from './blobs.ts';
 import {listCatalog} from './catalog.ts';
+import {TOKEN_PATH} from './challenge.ts';
 import {answerAt, type DoorParts, type Endpoint} from './door.ts';
 import {getHealth, getMetrics, getReadiness, type MetricsSource, ping} from './health.ts';
 import {deleteManifest, getManifest, headManifest, putManifest} from './manifests.ts';
@@ -40,7 +41,7 @@ const openEndpoints = ({metrics, readiness, login}: Verbs): readonly Endpoint[] 
   {path: '/v2{/}', kind: 'ping', needs: 'login', methods: {GET: {handler: ping}}},
   {...probe('/metrics', getMetrics(metrics)), kind: 'metrics', at: 'admin'},
   {
-    path: '/token',
+    path: TOKEN_PATH,
     kind: 'token',
     needs: 'none',
     methods: {GET: {handler: getToken(login)}, POST: {handler: postToken(login)}},
