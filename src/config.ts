@@ -64,8 +64,8 @@ export interface Config {
     uploads: {total: number; perCaller: number};
     /** Of one request: the bytes of all its headers, their number, and the time in which they have to arrive. */
     headers: {size: number; count: number; timeout: number};
-    /** How long the body of a request may be silent, and the bytes a second that have to arrive on average; 0: any. */
-    bodies: {timeout: number; minRate: number};
+    /** How long the body of a request may be silent, and the bytes a second that have to arrive on average; 0: any. The size of a form. */
+    bodies: {timeout: number; minRate: number; maxForm: number};
   };
   /** How long an upload may be idle before it is removed. */
   uploads: {expireAfter: number};

@@ -146,10 +146,8 @@ class Server implements BackrefServer {
     const {users, tokens} = this.#config.access;
     const access = {...next.access, users, tokens};
     this.#policy = createAccessPolicy(access);
-    // The listeners begin with a size and a timeout of headers, and keep them.
-    const headers = {...this.#config.limits.headers, count: next.limits.headers.count};
-    const limits = {...next.limits, headers};
-    this.#limits.replace(limits);
+    this.#limits.replace(next.limits);
+    const limits = this.#limits.settings;
     this.#config = Object.freeze({...this.#config, access, audit, registries, shutdown, limits, log});
     return {...changes, left: changedSettings(this.#config, next)};
   }

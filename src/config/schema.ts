@@ -202,6 +202,7 @@ export const settingsSchema = mapping({
     bodies: mapping({
       timeout: timeout.prefault('60s'),
       minRate: sizeBetween(0, 2 ** 20).prefault('1KiB'),
+      maxForm: sizeBetween(4 * 2 ** 10, 2 ** 20).prefault('64KiB'),
     }).prefault({}),
   }).prefault({}),
   uploads: mapping({expireAfter: duration(1000, 365 * DAY_MS).prefault('24h')}).prefault({}),

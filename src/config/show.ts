@@ -53,7 +53,11 @@ const describeCache = ({keep, ...cache}: Config['cache']): Tree => ({
 const describeLimits = ({headers, bodies, ...counts}: Config['limits']): Tree => ({
   ...counts,
   headers: {...headers, size: formatSize(headers.size), timeout: formatDuration(headers.timeout)},
-  bodies: {timeout: formatDuration(bodies.timeout), minRate: formatSize(bodies.minRate)},
+  bodies: {
+    timeout: formatDuration(bodies.timeout),
+    minRate: formatSize(bodies.minRate),
+    maxForm: formatSize(bodies.maxForm),
+  },
 });
 
 const describeVolumeSize = (size: VolumeSize): string =>

@@ -7,6 +7,8 @@ import type {BodyLimits} from './limits.ts';
 export interface RequestBody {
   /** Bytes, as the client declared them; undefined where it did not (RFC 9112, section 6). */
   readonly length: number | undefined;
+  /** The bytes that a form may have, by `limits.bodies.maxForm`. */
+  readonly maxForm: number;
   /**
    * The bytes as they arrive, to be read once. A client that waits for `100 Continue` gets it with the first read. A
    * chunk stays valid after the next one is requested.
@@ -50,6 +52,10 @@ class MessageBody implements IncomingBody {
     this.#response = response;
     this.#limits = limits;
     this.#clock = clock;
+  }
+
+  get maxForm(): number {
+    return this.#limits.maxForm;
   }
 
   get length(): number | undefined {
@@ -160,7 +166,7 @@ interface Pace {
 }
 
 /** Looks at how much arrived whenever a `timeout` of waiting has passed, and begins to count again. */
-export function createPace({timeout, minRate}: BodyLimits): Pace {
+export function createPace({timeout, minRate}: Pick<BodyLimits, 'timeout' | 'minRate'>): Pace {
   let ms = 0;
   let bytes = 0;
   return {

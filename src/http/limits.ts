@@ -17,12 +17,14 @@ export interface LimitSettings {
   bodies: BodyLimits;
 }
 
-/** How slowly the body of a request may arrive. */
+/** How slowly the body of a request may arrive, and how long a form may be. */
 export interface BodyLimits {
   /** Milliseconds in which something has to arrive. */
   timeout: number;
   /** Bytes a second, on average over a `timeout` of waiting for the client; 0 for no limit. */
   minRate: number;
+  /** Bytes of the form that asks for a token. */
+  maxForm: number;
 }
 
 /** The place of one request among those that run at the same time. */
@@ -41,7 +43,7 @@ export interface Slot {
 export interface Limits {
   /** Those in force. */
   readonly settings: LimitSettings;
-  /** Puts other settings in force. What runs already goes on, and stays counted. */
+  /** Puts other settings in force, except the size and the timeout of headers. What runs goes on, and stays counted. */
   replace(settings: LimitSettings): void;
   /**
    * Counts a connection.
@@ -102,7 +104,9 @@ class CountedLimits implements Limits {
 
   replace(settings: LimitSettings): void {
     const {connections, requests, uploads} = settings;
-    this.settings = settings;
+    // The listeners begin with a size and a timeout of headers, and keep them.
+    const headers = {...this.settings.headers, count: settings.headers.count};
+    this.settings = {...settings, headers};
     this.#connections.allow(connections);
     this.#requests.allow(requests);
     this.#uploads.allow(uploads);

@@ -16,7 +16,6 @@ export interface Login {
   service: string;
 }
 
-const MAX_BODY_BYTES = 64 * 1024;
 /** Scopes that one token is for: a client that mounts blobs from other repositories asks for several. */
 const MAX_SCOPES = 100;
 
@@ -131,8 +130,14 @@ async function formOf({body, headers}: Request): Promise<URLSearchParams> {
   const [type = ''] = (headers['content-type'] ?? '').split(';');
   if (type.trim().toLowerCase() !== 'application/x-www-form-urlencoded')
     throw malformed('the body must be a form: Content-Type: application/x-www-form-urlencoded', 415);
-  const tooLarge = () => malformed(`the form is longer than ${MAX_BODY_BYTES} bytes`, 413);
-  const bytes = await readWhole(body, {maxBytes: MAX_BODY_BYTES, code: 'UNSUPPORTED', tooLarge});
+  const {maxForm} = body;
+  const tooLarge = () =>
+    new OciError('UNSUPPORTED', {
+      status: 413,
+      message: `the form is longer than the ${maxForm} bytes that limits.bodies.maxForm allows`,
+      limit: 'limits.bodies.maxForm',
+    });
+  const bytes = await readWhole(body, {maxBytes: maxForm, code: 'UNSUPPORTED', tooLarge});
   return new URLSearchParams(bytes.toString());
 }
 

@@ -44,6 +44,7 @@ test('every scalar setting outside the registries has a variable', async (t) => 
       BACKREF_LIMITS_HEADERS_TIMEOUT: '10s',
       BACKREF_LIMITS_BODIES_TIMEOUT: '20s',
       BACKREF_LIMITS_BODIES_MIN_RATE: '0',
+      BACKREF_LIMITS_BODIES_MAX_FORM: '8KiB',
       BACKREF_UPLOADS_EXPIRE_AFTER: '1h',
       BACKREF_GARBAGE_INTERVAL: '0',
       BACKREF_GARBAGE_GRACE: '2h',
@@ -99,7 +100,7 @@ test('every scalar setting outside the registries has a variable', async (t) => 
       requests: {total: 100, perCaller: 20, pipelined: 5},
       uploads: {total: 10, perCaller: 2},
       headers: {size: 65_536, count: 50, timeout: 10_000},
-      bodies: {timeout: 20_000, minRate: 0},
+      bodies: {timeout: 20_000, minRate: 0, maxForm: 8192},
     },
     uploads: {expireAfter: 3_600_000},
     garbage: {interval: 0, grace: 7_200_000},
@@ -108,7 +109,7 @@ test('every scalar setting outside the registries has a variable', async (t) => 
     log: {level: 'warn', format: 'json'},
   });
   // All but socket and socketMode, which exclude host and port.
-  t.is(scalarPaths().length, 50);
+  t.is(scalarPaths().length, 51);
 });
 
 test('a fault of a variable names the variable', async (t) => {

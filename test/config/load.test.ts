@@ -78,7 +78,7 @@ test('without a file every setting has its default', async (t) => {
       requests: {total: 25_000, perCaller: 20_000, pipelined: 100},
       uploads: {total: 2000, perCaller: 1000},
       headers: {size: 32_768, count: 200, timeout: 30_000},
-      bodies: {timeout: 60_000, minRate: 1024},
+      bodies: {timeout: 60_000, minRate: 1024, maxForm: 65_536},
     },
     uploads: {expireAfter: 86_400_000},
     garbage: {interval: 3_600_000, grace: 86_400_000},

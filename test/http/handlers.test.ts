@@ -112,6 +112,7 @@ const requestOf = ({
   headers,
   params: {name: 'app', ...params},
   body: {
+    maxForm: 0,
     length: body?.length ?? 0,
     read: async function* () {
       if (body) yield body;

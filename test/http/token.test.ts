@@ -4,8 +4,9 @@ import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
 import bcrypt from 'bcrypt';
 import {decodeJwt} from 'jose';
-import {type Backref, NO_LOGINS, type ProxyAnswer, startBackref} from '../support/backref.ts';
+import {type Backref, LIMITS, NO_LOGINS, type ProxyAnswer, startBackref} from '../support/backref.ts';
 import {createFolder} from '../support/folder.ts';
+import {errorOf} from '../support/pusher.ts';
 
 const basic = (username: string, password: string) => ({
   Authorization: `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`,
@@ -179,10 +180,22 @@ test('what is not a request for a token here is refused with the reason', async 
   t.is(grant.status, 400);
   t.regex(messageIn(grant), /must be password or refresh_token/);
   t.is((await post(backref, {}, {'Content-Type': 'application/json'})).status, 415);
-  t.is((await post(backref, {grant_type: 'password', password: 'x'.repeat(70_000)})).status, 413);
   const many = Array.from({length: 101}, (_, index) => `scope=repository:a${index}:pull`).join('&');
   t.is((await ask(`/token?${many}`)).status, 400);
   t.is((await ask('/token', {method: 'DELETE'})).status, 405);
+});
+
+test('a form of as many bytes as limits.bodies.maxForm allows is read, and one of more is 413', async (t) => {
+  const backref = await start(t);
+  const {maxForm} = LIMITS.bodies;
+  const ofLength = (length: number) => ({
+    grant_type: 'none',
+    p: 'x'.repeat(length - 'grant_type=none&p='.length),
+  });
+  t.is((await post(backref, ofLength(maxForm))).status, 400);
+  const refused = await post(backref, ofLength(maxForm + 1));
+  t.is(refused.status, 413);
+  t.is(errorOf(refused).detail?.['limit'], 'limits.bodies.maxForm');
 });
 
 test('where nobody can log in, credentials are ignored, as Docker sends those of Docker Hub', async (t) => {

@@ -271,7 +271,7 @@ export const LIMITS: Config['limits'] = {
   requests: {total: 1000, perCaller: 1000, pipelined: 100},
   uploads: {total: 1000, perCaller: 1000},
   headers: {size: 32 * 1024, count: 200, timeout: 60_000},
-  bodies: {timeout: 60_000, minRate: 1024},
+  bodies: {timeout: 60_000, minRate: 1024, maxForm: 64 * 1024},
 };
 
 /** Nobody can log in, and there are no rules. */
