@@ -24,7 +24,7 @@ const registry = (name: string, changes: Partial<RegistryConfig>): RegistryConfi
   overlay: {tags: 'deny'},
   maxManifest: 256 * 1024,
   repositories: {allow: [], deny: []},
-  limits: {children: 10_000, depth: 8, blob: undefined, repository: undefined},
+  limits: {children: 50_000, depth: 8, blob: undefined, repository: undefined},
   tagRules: [],
   tags: {ttl: 50, maxStale: 100, keepDeleted: 100, absentTtl: 20},
   referrers: {mode: 'auto', ttl: 50, maxStale: 100, prefetch: 'off', keep: undefined},

@@ -135,7 +135,7 @@ const registry = mapping({
   // backref reads at most this much of an upstream's manifest.
   maxManifest: sizeBetween(64 * 2 ** 10, 16 * 2 ** 20).prefault('4MiB'),
   limits: mapping({
-    children: integer(1, 1_000_000).prefault(10_000),
+    children: integer(1, 1_000_000).prefault(50_000),
     depth: integer(1, 100).prefault(8),
     blob: sizeOrOff(1).prefault('off'),
     repository: sizeOrOff(1).prefault('off'),

@@ -108,7 +108,7 @@ test('without a file every setting has its default', async (t) => {
     repositories: {allow: [], deny: []},
     tags: {ttl: 60_000, maxStale: 604_800_000, keepDeleted: 604_800_000, absentTtl: 5000},
     tagRules: [],
-    limits: {children: 10_000, depth: 8, blob: undefined, repository: undefined},
+    limits: {children: 50_000, depth: 8, blob: undefined, repository: undefined},
     referrers: {mode: 'auto', ttl: 60_000, maxStale: 604_800_000, prefetch: 'manifests', keep: undefined},
     push: 'deny',
     validate: {blobs: true, children: true, sizes: false},

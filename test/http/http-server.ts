@@ -25,7 +25,7 @@ const registry = (name: string): Registry => ({
   hosted: true,
   push: {mode: 'local', validate: {blobs: true, children: true, sizes: false}, tags: 'deny', keep: undefined},
   maxManifest: 64 * 1024,
-  limits: {children: 10_000, depth: 8, blob: undefined, repository: undefined},
+  limits: {children: 50_000, depth: 8, blob: undefined, repository: undefined},
   tags: {ttl: 0, maxStale: 0, keepDeleted: 0, absentTtl: 0},
   tagRules: [],
   referrers: {mode: 'auto', ttl: 0, maxStale: 0, prefetch: 'off'},

@@ -239,7 +239,7 @@ function registryConfig(
     overlay: {tags: 'deny'},
     maxManifest: 4 * 1024 * 1024,
     repositories: {allow: [], deny: []},
-    limits: {children: 10_000, depth: 8, blob: undefined, repository: undefined},
+    limits: {children: 50_000, depth: 8, blob: undefined, repository: undefined},
     tagRules: [],
     ...rest,
     tags: {ttl: 60_000, maxStale: 7 * DAY, keepDeleted: 7 * DAY, absentTtl: 5000, ...tags},

@@ -13,7 +13,7 @@ export const registryOver = (name: string, upstream: Partial<Upstream>): Registr
   hosted: false,
   push: {mode: 'deny'},
   maxManifest: 4 * 1024 * 1024,
-  limits: {children: 10_000, depth: 8, blob: undefined, repository: undefined},
+  limits: {children: 50_000, depth: 8, blob: undefined, repository: undefined},
   tags: {ttl: 60_000, maxStale: 0, keepDeleted: 0, absentTtl: 0},
   tagRules: [],
   referrers: {mode: 'off', ttl: 60_000, maxStale: 0, prefetch: 'off'},

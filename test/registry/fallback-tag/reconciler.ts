@@ -86,7 +86,7 @@ export async function startReconciler(
       hosted: false,
       push: {mode: 'through', writer: client},
       maxManifest: 4 * 1024 * 1024,
-      limits: {children: 10_000, depth: 8, blob: undefined, repository: undefined},
+      limits: {children: 50_000, depth: 8, blob: undefined, repository: undefined},
       tags: {ttl: 60_000, maxStale: 60_000, keepDeleted: 0, absentTtl: 5000},
       tagRules: [],
       referrers: {mode, ttl: 60_000, maxStale: 60_000, prefetch: 'off'},

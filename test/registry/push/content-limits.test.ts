@@ -6,7 +6,7 @@ import {errorOf, type Pusher, pusherTo} from '../../support/pusher.ts';
 import {createScriptedUpstream} from '../../support/scripted-upstream.ts';
 
 const limitsOf = (changes: Partial<Registry['limits']>): Registry['limits'] => ({
-  children: 10_000,
+  children: 50_000,
   depth: 8,
   blob: undefined,
   repository: undefined,
