@@ -1,3 +1,5 @@
+import {readFile} from 'node:fs/promises';
+import {join} from 'node:path';
 import test from 'ava';
 import {describeConfig} from '../../src/config/show.ts';
 import {valueAt} from '../../src/config/tree.ts';
@@ -193,6 +195,17 @@ for (const [what, yaml, path, problem] of FAULTS)
     );
     t.regex(faults[0]?.problem ?? '', problem);
   });
+
+test('what the security page shows of issuers and certificates is a valid configuration', async (t) => {
+  const page = await readFile(join(import.meta.dirname, '../../docs/security.md'), 'utf8');
+  const [, sections = ''] = page.split('## Tokens of issuers');
+  const examples = [...sections.matchAll(/```yaml\n(access:\n {2}(?:issuers|certificates):[\s\S]*?)```/g)];
+  t.is(examples.length, 2);
+  for (const [, yaml = ''] of examples) {
+    const {access} = await loadGiven({yaml, files: {'/etc/backref/jwks.json': '{"keys": []}'}});
+    t.true(access.issuers.length + access.certificates.length > 0);
+  }
+});
 
 test('certificates belong to users by their subject or an alternative name', async (t) => {
   const yaml = certificates(

@@ -1,3 +1,4 @@
+import {inspect} from 'node:util';
 import test, {type ExecutionContext} from 'ava';
 import {credentialProvider} from '../../src/cli/credential-provider.ts';
 import type {Config} from '../../src/config.ts';
@@ -78,6 +79,35 @@ test('a token that cannot be verified is 503', async (t) => {
   t.is(answer.status, 503);
   t.is(errorOf(answer).code, 'UNAVAILABLE');
   t.is(answer.headers['retry-after'], '10');
+});
+
+test('no token appears in an event, in a metric or in an answer, whether it is accepted, refused or cannot be verified', async (t) => {
+  const {issuer, now, proxy, tokenOf, ask} = await start(t);
+  const {events} = proxy.server;
+  const seen: string[] = [];
+  const emit = events.emit.bind(events);
+  events.emit = (name, ...facts) => {
+    seen.push(inspect([name, ...facts], {depth: 10}));
+    return emit(name, ...facts);
+  };
+  const answer = async (token: string, authorization: string) => {
+    const {headers, body} = await ask(authorization);
+    seen.push(inspect(headers), body.toString());
+    return token;
+  };
+  issuer.answerKeys((_request, response) => void response.writeHead(500).end());
+  const tokens = [];
+  for (const claims of [{}, {repository: 'org/app'}, {exp: now - 60}, {aud: 'other'}]) {
+    const token = await tokenOf(claims);
+    tokens.push(await answer(token, basic(token)), await answer(token, `Bearer ${token}`));
+    issuer.answerKeys({keys: [key.jwk]});
+    proxy.clock.move(10_000);
+  }
+  const written = [...seen, (await proxy.ask('/metrics')).body.toString()].join('\n');
+  t.regex(written, /issuer\.failed[\s\S]*login\.refused/);
+  for (const token of tokens)
+    for (const part of [token, basic(token), token.split('.')[1] ?? '', token.split('.')[2] ?? ''])
+      t.false(written.includes(part));
 });
 
 test('a reload adopts and drops issuers', async (t) => {
