@@ -98,6 +98,7 @@ class HttpListener implements Listener {
         options,
         files,
         asksForCertificate: tls.clientCa !== undefined,
+        clock,
         events,
         accepted: (socket, certificate) => {
           this.#connections.add(socket);

@@ -3,8 +3,12 @@ import {createServer} from 'node:https';
 import type {Socket} from 'node:net';
 import type {Duplex} from 'node:stream';
 import type {TLSSocket} from 'node:tls';
+import type {Clock} from '../clock.ts';
+import {errorCode} from '../error-code.ts';
 import type {Events} from '../events.ts';
+import {OciError} from '../oci/errors.ts';
 import {type ClientCertificate, readClientCertificate} from './entrance.ts';
+import {sendOnSocket} from './send.ts';
 import type {TlsFiles} from './tls-files.ts';
 
 /** An HTTP server behind TLS 1.2 or later, whose key pair is replaced while it runs. */
@@ -21,6 +25,7 @@ export interface TlsServerParts {
   files: TlsFiles;
   /** Whether clients are asked for certificates. They need not have one. */
   asksForCertificate: boolean;
+  clock: Clock;
   events: Events;
   /** Called for each connection before its first request; the certificate is verified. */
   accepted(socket: TLSSocket, certificate: ClientCertificate | undefined): void;
@@ -29,8 +34,13 @@ export interface TlsServerParts {
 /** How long a client may take for its handshake. */
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 
+const PLAIN_HTTP = new OciError('UNSUPPORTED', {
+  status: 400,
+  message: 'this port speaks TLS and got a request in plain HTTP: use https://',
+});
+
 export function createTlsServer(parts: TlsServerParts): TlsServer {
-  const {options, files, asksForCertificate, events, accepted} = parts;
+  const {options, files, asksForCertificate, clock, events, accepted} = parts;
   const server = createServer({
     ...options,
     requestCert: asksForCertificate,
@@ -38,13 +48,15 @@ export function createTlsServer(parts: TlsServerParts): TlsServer {
     rejectUnauthorized: false,
     handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
   });
+  const handshakes = new Map<string, Duplex>();
   // Node would take a failed handshake for a request that cannot be read, to be answered with plain HTTP.
   server.removeAllListeners('tlsClientError');
   server.on('tlsClientError', (error, socket) => {
     events.emit('client.handshake-failed', {address: socket.remoteAddress, reason: error.message});
-    socket.destroy();
+    const plain = errorCode(error) === 'ERR_SSL_HTTP_REQUEST' ? handshakes.get(peerOf(socket)) : undefined;
+    if (plain) sendOnSocket(plain, PLAIN_HTTP, clock);
+    else socket.destroy();
   });
-  const handshakes = new Map<string, Duplex>();
   server.on('connection', (socket) => {
     const peer = peerOf(socket as Socket);
     handshakes.set(peer, socket);

@@ -124,7 +124,7 @@ for (const version of ['TLSv1', 'TLSv1.1'] as const) {
   });
 }
 
-test('plain HTTP gets no answer from a listener with TLS, and the next client is served', async (t) => {
+test('a request in plain HTTP is told to use https, and the next client is served', async (t) => {
   const {proxy} = await startSecure(t, (await writeTls(t)).paths);
   const failed = once(proxy.server.events, 'client.handshake-failed');
   const socket = connectPlainly(proxy.port, '127.0.0.1');
@@ -132,7 +132,8 @@ test('plain HTTP gets no answer from a listener with TLS, and the next client is
   socket.on('error', () => {});
   socket.write('GET /v2/ HTTP/1.1\r\nHost: a\r\n\r\n');
   const text = Buffer.concat(await socket.toArray().catch(() => [])).toString('latin1');
-  t.notRegex(text, /HTTP\/1/);
+  t.regex(text, /^HTTP\/1\.1 400 Bad Request\r\n/);
+  t.regex(text, /this port speaks TLS and got a request in plain HTTP: use https:\/\//);
   const [{address}] = await failed;
   t.is(address, '127.0.0.1');
   t.is(await statusOf(proxy.port), 200);
