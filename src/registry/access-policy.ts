@@ -1,5 +1,5 @@
-import {LRUCache} from 'lru-cache';
 import type {Action, Caller, Grant} from '../caller.ts';
+import {createLru} from '../lru.ts';
 import {
   type AccessRule,
   allows,
@@ -76,8 +76,8 @@ class RulesInOrder implements AccessPolicy {
   readonly #isEnforced: boolean;
   readonly #rules: readonly CompiledRule[];
   readonly #groups: readonly {name: string; members: Pick<CompiledRule, 'who'>}[];
-  readonly #decisions = new LRUCache<string, Ruling>({max: MAX_DECISIONS});
-  readonly #callers = new LRUCache<string, readonly CompiledRule[]>({max: MAX_CALLERS});
+  readonly #decisions = createLru<string, Ruling>(MAX_DECISIONS);
+  readonly #callers = createLru<string, readonly CompiledRule[]>(MAX_CALLERS);
   readonly #keys = new WeakMap<object, string>();
   readonly #grants = new WeakMap<Grant, CompiledRule>();
 

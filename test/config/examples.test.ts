@@ -1,5 +1,6 @@
 import {readdir, readFile} from 'node:fs/promises';
 import test from 'ava';
+import {checkAccess} from '../../src/access-check.ts';
 import {loadConfig} from '../../src/config/load.ts';
 import {AUTHORITY} from '../support/certificates.ts';
 
@@ -7,6 +8,7 @@ import {AUTHORITY} from '../support/certificates.ts';
 const SURROUNDINGS: Record<string, string> = {
   '/etc/backref/example-ca.pem': AUTHORITY,
   '/run/secrets/registry-password': 'hunter2\n',
+  '/etc/backref/htpasswd': '',
 };
 const ENV = {DOCKERHUB_USER: 'me', DOCKERHUB_TOKEN: 'dckr_pat_1'};
 
@@ -58,6 +60,18 @@ test('pushes through to the registry behind', async (t) => {
   t.deepEqual(registries[0]?.upstream?.credentials, {kind: 'basic', username: 'ci', password: 'hunter2'});
 });
 
+test('a registry for several teams, with rules', async (t) => {
+  const config = await loadExample('team-registry.yaml');
+  const isAllowed = (own: string, action: 'pull' | 'push', place: string) =>
+    checkAccess(config, {names: [own], action, place, isLocal: false}).isAllowed;
+  t.true(isAllowed('user:alice', 'push', 'apps.local/team-a/app:1'));
+  t.false(isAllowed('user:alice', 'push', 'apps.local/team-a/app:prod-1'));
+  t.false(isAllowed('user:carol', 'push', 'apps.local/team-a/app:1'));
+  t.true(isAllowed('user:carol', 'pull', 'apps.local/team-a/app:1'));
+  t.false(isAllowed('anonymous', 'pull', 'apps.local/team-a/app:1'));
+  t.true(isAllowed('anonymous', 'pull', 'alpine:3'));
+});
+
 test('every example is tested here', async (t) => {
   t.deepEqual((await readdir('config/examples')).sort(), [
     'attach-to-upstream.yaml',
@@ -66,5 +80,6 @@ test('every example is tested here', async (t) => {
     'plain-http-registry.yaml',
     'private-registry.yaml',
     'push-through.yaml',
+    'team-registry.yaml',
   ]);
 });

@@ -1,10 +1,9 @@
 import type {Caller} from '../../caller.ts';
-import {OciError} from '../../oci/errors.ts';
 import type {Tag} from '../../oci/name.ts';
 import {attachedTo} from '../../oci/referrers.ts';
 import type {Access} from '../access.ts';
 import type {Route} from '../namespace.ts';
-import {denial, grantIn} from '../place-access.ts';
+import {type Denied, denial} from '../place-access.ts';
 import type {CheckedManifest} from './validate.ts';
 
 /**
@@ -21,23 +20,15 @@ export function requirePush(
   caller: Caller,
 ): void {
   for (const tag of tags.length > 0 ? tags : [undefined]) {
-    if (access.may(route, caller, 'push', tag)) continue;
     const isAttached = edge && (tag === undefined || edge.subject.startsWith(attachedTo(tag) ?? '-'));
-    if (!isAttached) throw onlyAttaches(access, route, caller, tag);
-    grantIn(access.repository(route, caller, 'attach', tag));
+    if (isAttached && access.may(route, caller, 'attach', tag)) continue;
+    const decision = access.repository(route, caller, 'push', tag);
+    if (decision.verdict === 'denied') throw withHint(decision);
   }
 }
 
-/** What denies the push, and what may be pushed without it. */
-function onlyAttaches(
-  access: Pick<Access, 'repository'>,
-  route: Route,
-  caller: Caller,
-  tag: Tag | undefined,
-): Error {
-  const decision = access.repository(route, caller, 'push', tag);
-  if (decision.verdict !== 'denied') return new OciError('DENIED');
-  if (decision.failure || decision.reason === undefined) return denial(decision);
-  const message = `${decision.reason}. Without that permission, only manifests with a subject are accepted, pushed by digest or by the subject's fallback tag`;
-  return new OciError('DENIED', {message});
-}
+const HINT =
+  "Without that permission, only manifests with a subject are accepted, pushed by digest or by the subject's fallback tag";
+
+const withHint = (denied: Denied): Error =>
+  denial(denied.reason === undefined ? denied : {...denied, reason: `${denied.reason}. ${HINT}`});
