@@ -17,9 +17,12 @@ const ANYBODY = new Set(['*', '**']);
 export function parseCallerGlob(text: string): CallerGlob | undefined {
   if (text === '' || text.length > MAX_LENGTH || CONTROL.test(text)) return undefined;
   if (ANYBODY.has(text)) return {matches: () => true};
-  const tokens = text.match(/\*{2,}|[\s\S]/gu) ?? [];
-  if (!/[*?]/.test(text)) return {matches: (name) => name === text};
-  return {matches: (name) => matchesTokens(tokens, [...name])};
+  const wild = text.search(/[*?]/);
+  if (wild === -1) return {matches: (name) => name === text};
+  // Most names differ before the first wildcard, and a caller may have many.
+  const start = text.slice(0, wild);
+  const tokens = text.slice(wild).match(/\*{2,}|[\s\S]/gu) ?? [];
+  return {matches: (name) => name.startsWith(start) && matchesTokens(tokens, [...name.slice(wild)])};
 }
 
 /** What comes before the colon, as in `user:alice`; the whole text where there is none. */

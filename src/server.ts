@@ -143,8 +143,9 @@ class Server implements BackrefServer {
   reload(next: Config): Reloaded {
     const changes = this.#registries.replace(next.registries);
     const {audit, registries, shutdown, log} = next;
-    const {users, tokens} = this.#config.access;
-    const access = {...next.access, users, tokens};
+    // Who can log in, and how, stays until a restart.
+    const {mode, rules, groups} = next.access;
+    const access = {...this.#config.access, mode, rules, groups};
     this.#policy = createAccessPolicy(access);
     this.#limits.replace(next.limits);
     const limits = this.#limits.settings;

@@ -139,3 +139,10 @@ test('rules count from the next request after a reload', async (t) => {
   reload({config: {}});
   t.is((await ask(manifestOf('one'))).status, 200);
 });
+
+test('a reload says that who can log in, and how, stays until a restart', async (t) => {
+  const {reload} = await startBackref(t, {registries: [further]});
+  const tokens = {service: 'other', ttl: 60_000, key: undefined, realm: undefined};
+  const {left} = reload({config: {access: {mode: 'audit', tokens, users: {htpasswd: '/none'}}}});
+  t.deepEqual(left.toSorted(), ['access.tokens.service', 'access.tokens.ttl', 'access.users.htpasswd']);
+});

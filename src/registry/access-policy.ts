@@ -53,8 +53,9 @@ export interface AccessPolicy {
 /** Decisions that are remembered, and callers whose rules are. */
 const MAX_DECISIONS = 10_000;
 const MAX_CALLERS = 1000;
-/** Longer keys come from names that no client has by accident; their decisions are not remembered. */
-const MAX_KEY_LENGTH = 1024;
+/** A caller whose names are longer, and a place whose name is, is judged each time. */
+const MAX_CALLER_LENGTH = 8192;
+const MAX_PLACE_LENGTH = 512;
 
 const NO_RULE = 'no rule of access.rules allows';
 const ALLOWED: Ruling = Object.freeze({isAllowed: true, audited: undefined});
@@ -77,9 +78,10 @@ class RulesInOrder implements AccessPolicy {
   readonly #rules: readonly CompiledRule[];
   readonly #groups: readonly {name: string; members: Pick<CompiledRule, 'who'>}[];
   readonly #decisions = createLru<string, Ruling>(MAX_DECISIONS);
-  readonly #callers = createLru<string, readonly CompiledRule[]>(MAX_CALLERS);
-  readonly #keys = new WeakMap<object, string>();
-  readonly #grants = new WeakMap<Grant, CompiledRule>();
+  readonly #callers = createLru<string, KnownCaller>(MAX_CALLERS);
+  /** The same by their lists of names: most requests come with one that was seen before. */
+  readonly #lists = new WeakMap<Caller['names'], KnownCaller>();
+  #lastId = 0;
 
   constructor({mode, rules, groups}: AccessSettings) {
     this.#hasRules = rules !== undefined;
@@ -95,11 +97,11 @@ class RulesInOrder implements AccessPolicy {
     if (!this.#hasRules && !caller.bound) return defaultRuling(caller, action);
     const {registry = '', repository = '', tag} = place;
     const at = `${registry}/${repository}${tag === undefined ? '' : `:${tag}`}`;
-    const key = `${this.#keyOf(caller)} ${action} ${caller.isLocal} ${at}`;
+    const key = `${this.#known(caller).id} ${action} ${caller.isLocal} ${at}`;
     const known = this.#decisions.get(key);
     if (known) return known;
     const ruling = this.#rulingFor(caller, place, action);
-    if (key.length <= MAX_KEY_LENGTH) this.#decisions.set(key, ruling);
+    if (at.length <= MAX_PLACE_LENGTH) this.#decisions.set(key, ruling);
     return ruling;
   }
 
@@ -141,7 +143,7 @@ class RulesInOrder implements AccessPolicy {
   }
 
   #rulingFor(caller: Caller, place: Place, action: Action): Ruling {
-    const terms = this.#termsOf(caller);
+    const terms = this.#known(caller).terms;
     const {isAllowed, by} = judge(terms, place, action);
     if (isAllowed) return ALLOWED;
     const [name] = caller.names;
@@ -159,61 +161,53 @@ class RulesInOrder implements AccessPolicy {
       : {isAllowed: true, audited: reason};
   }
 
-  #termsOf(caller: Caller): Terms {
-    return {
-      hasRules: this.#hasRules,
-      rules: this.#rulesOf(caller),
-      grant: caller.bound && this.#grantOf(caller.bound),
-    };
-  }
-
   /** Rules that are only audited hide nothing; the bound of a token is no rule. */
   #enforcedFor(caller: Caller): Terms {
-    const terms = this.#termsOf(caller);
+    const terms = this.#known(caller).terms;
     return {...terms, hasRules: terms.hasRules && this.#isEnforced};
   }
 
-  /** The rules that are about a caller, in order. */
-  #rulesOf(caller: Caller): readonly CompiledRule[] {
-    const key = this.#keyOf(caller);
-    const known = this.#callers.get(key);
-    if (known) return known;
+  /** Two callers are the same one only if they have the same names and the same bound. */
+  #known(caller: Caller): KnownCaller {
+    const seen = this.#lists.get(caller.names);
+    if (seen && seen.bound === caller.bound) return seen;
+    const key = JSON.stringify([caller.names, caller.bound]);
+    const known = this.#callers.get(key) ?? this.#meet(caller);
+    if (key.length <= MAX_CALLER_LENGTH) this.#callers.set(key, known);
+    this.#lists.set(caller.names, known);
+    return known;
+  }
+
+  #meet(caller: Caller): KnownCaller {
+    const {bound} = caller;
     const names = this.#namesOf(caller);
     const rules = this.#rules.filter((rule) => isAbout(rule, names));
-    this.#callers.set(key, rules);
-    return rules;
+    this.#lastId += 1;
+    return {
+      id: this.#lastId,
+      bound,
+      terms: {hasRules: this.#hasRules, rules, grant: bound && compileGrant(bound)},
+    };
   }
 
   #namesOf({names}: Caller): Caller['names'] {
     const groups = this.#groups.filter(({members}) => isAbout(members, names));
     return [...names, ...groups.map(({name}) => name)];
   }
-
-  #grantOf(bound: Grant): CompiledRule {
-    const known = this.#grants.get(bound);
-    if (known) return known;
-    const grant = {
-      ...compileRule({who: [], where: bound.on, may: bound.may}, 0),
-      text: `may: ${bound.may.join(', ')}; on: ${bound.on.join(', ')}`,
-    };
-    this.#grants.set(bound, grant);
-    return grant;
-  }
-
-  /** Two callers have the same key only if they have the same names and the same bound. */
-  #keyOf({names, bound}: Caller): string {
-    const ofNames = this.#memoized(names);
-    return bound ? `${ofNames} ${this.#memoized(bound)}` : ofNames;
-  }
-
-  #memoized(value: object): string {
-    const known = this.#keys.get(value);
-    if (known !== undefined) return known;
-    const key = JSON.stringify(value);
-    this.#keys.set(value, key);
-    return key;
-  }
 }
+
+/** A caller, by what rules call it. */
+interface KnownCaller {
+  /** Stands for it in the keys of decisions. */
+  readonly id: number;
+  readonly bound: Grant | undefined;
+  readonly terms: Terms;
+}
+
+const compileGrant = ({may, on}: Grant): CompiledRule => ({
+  ...compileRule({who: [], where: on, may}, 0),
+  text: `may: ${may.join(', ')}; on: ${on.join(', ')}`,
+});
 
 /** What counts for one caller. */
 interface Terms {
