@@ -18,6 +18,8 @@ export interface Login {
 
 /** Scopes that one token is for: a client that mounts blobs from other repositories asks for several. */
 const MAX_SCOPES = 100;
+/** With longer ones, a token would not fit into the headers of a request. */
+const MAX_SCOPES_LENGTH = 4096;
 
 /** What a client asks a token for. */
 interface Wanted {
@@ -116,6 +118,8 @@ function scopesIn(parameters: URLSearchParams): readonly Scope[] {
   const texts = parameters.getAll('scope').flatMap((text) => text.split(' ').filter((part) => part !== ''));
   if (texts.length > MAX_SCOPES)
     throw malformed(`${texts.length} scopes are asked for; one token is for at most ${MAX_SCOPES}`);
+  if (texts.join(' ').length > MAX_SCOPES_LENGTH)
+    throw malformed(`the scopes have more than ${MAX_SCOPES_LENGTH} characters; ask for fewer at a time`);
   return texts.flatMap((text) => parseScope(text) ?? []);
 }
 

@@ -71,6 +71,8 @@ class GeneratedKeys implements SigningKeys {
   readonly #keptFor: number;
   readonly #clock: Pick<Clock, 'now'>;
   readonly #events: Events;
+  /** False where the file is there and cannot be read just now: it may have keys that are still needed. */
+  #mayReplace = true;
   /** The newest first. */
   #keys: Promise<readonly SigningKey[]> | undefined;
 
@@ -102,7 +104,10 @@ class GeneratedKeys implements SigningKeys {
       const stored: {createdAt: number; pem: string}[] = JSON.parse(await readFile(this.#path, 'utf8')).keys;
       return await Promise.all(stored.map(({pem, createdAt}) => keyOf(createPrivateKey(pem), createdAt)));
     } catch (error) {
-      if (errorCode(error) !== 'ENOENT') this.#failed('read', error);
+      if (errorCode(error) === 'ENOENT') return [];
+      // What is not JSON is of no use to anybody; other errors may be over after a restart.
+      this.#mayReplace = error instanceof SyntaxError;
+      this.#failed('read', error);
       return [];
     }
   }
@@ -115,7 +120,7 @@ class GeneratedKeys implements SigningKeys {
     });
     const keys = [await keyOf(generateKeyPairSync('ed25519').privateKey, now), ...old];
     try {
-      await this.#write(keys);
+      if (this.#mayReplace) await this.#write(keys);
     } catch (error) {
       // The keys serve until the process ends, and its tokens end with it.
       this.#failed('write', error);

@@ -58,8 +58,9 @@ const REFRESH = 'backref-refresh+jwt';
 const LEEWAY_MS = 10_000;
 /** A longer one was not issued here. */
 const MAX_LENGTH = 16 * 1024;
-/** Tokens whose signatures need not be verified again. */
+/** Tokens whose signatures need not be verified again, and the longest of them, which bounds the memory that they take. */
 const MAX_VERIFIED = 10_000;
+const MAX_VERIFIED_LENGTH = 2048;
 
 export const createTokens = (parts: TokensParts): Tokens => new SignedTokens(parts);
 
@@ -139,7 +140,7 @@ class SignedTokens implements Tokens {
     const payload = await this.#verify(token, ACCESS);
     if (!payload) throw refused('is not valid, or has expired');
     const verified = readPayload(payload);
-    this.#verified.set(token, verified);
+    if (token.length <= MAX_VERIFIED_LENGTH) this.#verified.set(token, verified);
     return verified;
   }
 

@@ -185,6 +185,29 @@ test('the rules get the names and the bound of the caller', async (t) => {
   t.is(seen[0]?.key, 'anonymous', 'upstreams cannot tell it from others');
 });
 
+test('headers that name a user are not believed', async (t) => {
+  const {port} = await startHttpServer(t, {verbs: {} as Verbs, authenticator});
+  for (const name of [
+    'X-Forwarded-User',
+    'X-Remote-User',
+    'Remote-User',
+    'X-Auth-Request-User',
+    'From',
+    'Cookie',
+  ])
+    for (const value of ['alice', 'user:alice', 'Bearer alice'])
+      t.is((await ask(port, 'GET', '/v2/', undefined, {[name]: value})).status, 401, name);
+});
+
+test('of two Authorization headers the first one counts, whatever the second one says', async (t) => {
+  const {port} = await startHttpServer(t, {verbs: {} as Verbs, authenticator});
+  const both = (...tokens: string[]) => tokens.flatMap((token) => ['Authorization', `Bearer ${token}`]);
+  const status = async (...tokens: string[]) =>
+    (await ask(port, 'GET', '/v2/', undefined, ['Host', 'registry.test', ...both(...tokens)])).status;
+  t.is(await status('alice', 'unknown'), 200);
+  t.is(await status('unknown', 'alice'), 401);
+});
+
 test('the realm is the configured one, where one is configured', async (t) => {
   const loginPlace = {service: 'registry.test', realm: 'https://login.test/token'};
   const {get} = await start(t, [], {loginPlace});

@@ -182,6 +182,8 @@ test('what is not a request for a token here is refused with the reason', async 
   t.is((await post(backref, {}, {'Content-Type': 'application/json'})).status, 415);
   const many = Array.from({length: 101}, (_, index) => `scope=repository:a${index}:pull`).join('&');
   t.is((await ask(`/token?${many}`)).status, 400);
+  const long = Array.from({length: 20}, () => `scope=repository:${'a'.repeat(250)}:pull`).join('&');
+  t.is((await ask(`/token?${long}`)).status, 400);
   t.is((await ask('/token', {method: 'DELETE'})).status, 405);
 });
 

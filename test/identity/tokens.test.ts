@@ -1,5 +1,5 @@
 import {createHmac, createPrivateKey, createPublicKey, generateKeyPairSync} from 'node:crypto';
-import {readFile, stat, writeFile} from 'node:fs/promises';
+import {mkdir, readFile, stat, unlink, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
 import {decodeJwt, decodeProtectedHeader, SignJWT} from 'jose';
@@ -183,6 +183,19 @@ for (const [what, forge] of Object.entries(FORGERIES))
     await isRefused(t, started.check(forged), /./);
   });
 
+test('a token for many repositories is as good as any other', async (t) => {
+  const {tokens, check} = await start(t);
+  const scopes = Array.from({length: 100}, (_, index) => ({
+    type: 'repository',
+    name: `team-${index}/app/with/a/longer/name`,
+    actions: ['pull', 'push'],
+  }));
+  const {token} = await tokens.issue(ALICE, scopes);
+  t.true(token.length > 2048);
+  t.deepEqual((await check(token))?.scopes, scopes);
+  t.deepEqual((await check(token))?.scopes, scopes);
+});
+
 test('what is not a token of ours is left to others', async (t) => {
   const {check, tokens} = await start(t);
   t.is(await check('abc'), undefined);
@@ -248,6 +261,11 @@ test('keys that cannot be read or written are reported, and tokens are issued al
   const {token} = await started.tokens.issue(ALICE, []);
   t.truthy(await started.check(token));
   t.regex(started.failures.join(), /^read the keys of tokens in /);
+  await unlink(keyFile(started));
+  await mkdir(keyFile(started));
+  const unreadable = started.again();
+  t.truthy(await unreadable.check((await unreadable.tokens.issue(ALICE, [])).token));
+  t.deepEqual(unreadable.failures.length, 1, 'what cannot be read is not replaced');
   const absent = startIn(join(started.folder, 'absent'), started.clock);
   t.truthy(await absent.check((await absent.tokens.issue(ALICE, [])).token));
   t.regex(absent.failures.join(), /^write the keys of tokens in /);
