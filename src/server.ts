@@ -190,7 +190,8 @@ class Server implements BackrefServer {
     const isStopping = () => this.#closing !== undefined;
     const policy = () => this.#policy;
     const logins = () => this.#config.access;
-    const parts = {storage, registries, policy, logins, isStopping, env: this.#env, clock, events};
+    const limits = this.#limits;
+    const parts = {storage, registries, policy, logins, isStopping, limits, env: this.#env, clock, events};
     const wired = wire(config, parts);
     const {verbs, content, identity} = wired;
     const app = createApp({
@@ -201,7 +202,7 @@ class Server implements BackrefServer {
       registries,
       hasAdminListener: config.listen.some(({serve}) => serve === 'admin'),
       pseudonym,
-      limits: this.#limits,
+      limits,
       clock,
       events,
     });
@@ -217,7 +218,7 @@ class Server implements BackrefServer {
         commands,
         failed: (error) => this.#failed('listen for commands', error),
       }),
-      listeners: createListeners(config.listen, {app, limits: this.#limits, clock, events}),
+      listeners: createListeners(config.listen, {app, limits, clock, events}),
     };
   }
 

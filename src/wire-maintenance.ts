@@ -116,6 +116,7 @@ export function wireReadiness({storage, damaged, isStopping, clock}: ReadinessWi
 
 interface MetricsWiring {
   storage: Storage;
+  limits: {readonly openConnections: number};
   fills: Pick<Fills, 'inFlight'>;
   damaged: DamagedBlobs;
   capacity: Capacity;
@@ -123,9 +124,18 @@ interface MetricsWiring {
   events: Events;
 }
 
-export const wireMetrics = ({storage, fills, damaged, capacity, clock, events}: MetricsWiring): Metrics =>
+export const wireMetrics = ({
+  storage,
+  limits,
+  fills,
+  damaged,
+  capacity,
+  clock,
+  events,
+}: MetricsWiring): Metrics =>
   createMetrics(events, {
     version: readVersion(),
+    openConnections: () => limits.openConnections,
     fillsInFlight: () => fills.inFlight,
     storedBytes: createStoredBytes(storage.metadata, clock),
     freeBytes: () => storage.freeBlobBytes(),

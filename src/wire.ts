@@ -60,6 +60,8 @@ export interface WireParts {
   env: NodeJS.ProcessEnv;
   /** The server no longer accepts anything new. */
   isStopping(): boolean;
+  /** Knows how many connections clients have open. */
+  limits: {readonly openConnections: number};
   clock: Clock;
   events: Events;
 }

@@ -43,6 +43,8 @@ export interface Slot {
 export interface Limits {
   /** Those in force. */
   readonly settings: LimitSettings;
+  /** How many connections `connect` has counted that are still open. */
+  readonly openConnections: number;
   /** Puts other settings in force, except the size and the timeout of headers. What runs goes on, and stays counted. */
   replace(settings: LimitSettings): void;
   /**
@@ -100,6 +102,10 @@ class CountedLimits implements Limits {
     this.#forRequests = {requests: [this.#requests], uploads: [this.#uploads, this.#requests]};
     this.#clock = clock;
     this.#events = events;
+  }
+
+  get openConnections(): number {
+    return this.#connections.total;
   }
 
   replace(settings: LimitSettings): void {
@@ -172,7 +178,7 @@ class Concurrency {
   readonly #what: string;
   readonly #share: Share;
   #allowed: Allowed;
-  #total = 0;
+  total = 0;
   readonly #byHolder = new Map<string, number>();
 
   /** @param share the name of the setting for one holder */
@@ -193,19 +199,19 @@ class Concurrency {
    */
   refuseMore(holder: string | undefined): void {
     const {total, [this.#share]: perHolder = total} = this.#allowed;
-    if (this.#total >= total)
+    if (this.total >= total)
       throw refusal(503, `this server has ${total} ${this.#what}`, `limits.${this.#what}.total`);
     if (holder !== undefined && this.#of(holder) >= perHolder)
       throw refusal(429, `${holder} has ${perHolder} ${this.#what}`, `limits.${this.#what}.${this.#share}`);
   }
 
   add(holder: string | undefined): void {
-    this.#total += 1;
+    this.total += 1;
     if (holder !== undefined) this.#byHolder.set(holder, this.#of(holder) + 1);
   }
 
   remove(holder: string | undefined): void {
-    this.#total -= 1;
+    this.total -= 1;
     if (holder === undefined) return;
     const left = this.#of(holder) - 1;
     if (left > 0) this.#byHolder.set(holder, left);

@@ -3,6 +3,8 @@ import {collectDefaultMetrics, Gauge, Registry} from 'prom-client';
 /** The metrics that are read on each scrape, instead of counted from events. Sizes in bytes. */
 export interface GaugeSources {
   version: string;
+  /** Connections of clients, less those of admin listeners. */
+  openConnections(): number;
   /** Downloads in progress. */
   fillsInFlight(): number;
   storedBytes(): Promise<number>;
@@ -52,6 +54,7 @@ export function registerGauges(
   registry: Registry,
   {
     version,
+    openConnections,
     fillsInFlight,
     storedBytes,
     freeBytes,
@@ -67,6 +70,14 @@ export function registerGauges(
     labelNames: ['version', 'node'] as const,
     registers,
   }).set({version, node: process.versions.node}, 1);
+  new Gauge({
+    name: 'backref_connections',
+    help: 'Open connections of clients; those of admin listeners are not counted.',
+    registers,
+    collect() {
+      this.set(openConnections());
+    },
+  });
   new Gauge({
     name: 'backref_fills_in_flight',
     help: 'Downloads of blobs in progress.',

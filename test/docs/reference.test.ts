@@ -157,6 +157,7 @@ const CACHE = {blobs: 1, spools: 1, quarantine: 1, database: 1, reserved: 1, lim
 test('the metrics with their labels and help texts', async (t) => {
   const events = createEvents();
   const levels = {
+    openConnections: () => 0,
     fillsInFlight: () => 0,
     storedBytes: async () => 0,
     freeBytes: async () => 0,

@@ -48,6 +48,14 @@ async function start(
   };
 }
 
+/** The metrics, over a connection that is open. */
+async function openedMetrics([connection]: readonly RawConnection[]) {
+  connection?.send(get('/metrics'));
+  const answer = await connection?.answer();
+  if (!answer) throw new Error('the connection has ended');
+  return answer;
+}
+
 /** Opens connections, one after the other, until one of them is served. */
 async function served(answer: Started['answer']): Promise<void> {
   while ((await answer())?.status !== 200) await new Promise(setImmediate);
@@ -69,6 +77,7 @@ test('connections in total: the last one allowed is served, and the next one is 
       detail: {limit: 'limits.connections.total'},
     },
   ]);
+  t.regex(String((await openedMetrics(opened)).body), /^backref_connections 3$/m);
   opened[0]?.send(get('/v2/'));
   t.is((await opened[0]?.answer())?.status, 200);
   opened[0]?.socket.destroy();

@@ -73,6 +73,7 @@ export async function wireInProcess<C extends Clock>(
     policy: () => policy,
     logins: () => config.access,
     isStopping: () => false,
+    limits: {openConnections: 0},
     env: {},
     clock,
     events,
