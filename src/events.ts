@@ -136,11 +136,12 @@ export interface EventMap {
   /**
    * Images were evicted, so that the cache keeps to its limit: how many for each reason, the bytes that are free now, and
    * how many milliseconds ago the one that was used last among them was used. `probation`: used too rarely since they
-   * arrived; `value`: worth least. `unrooted`: blobs that no manifest names; `damaged`: old damaged copies.
+   * arrived; `value`: worth least. `unrooted`: blobs that no manifest names; `damaged`: old damaged copies;
+   * `removed`: by an operator.
    */
   'cache.evicted': [
     {
-      counts: {probation: number; value: number; unrooted: number; damaged: number};
+      counts: {probation: number; value: number; unrooted: number; damaged: number; removed: number};
       bytes: number;
       youngest: number | undefined;
     },

@@ -34,7 +34,7 @@ export const wireCacheCommands = (
   }: CacheCommandParts,
 ) => ({
   usage: createDiskUsage({metadata, capacity, evictor, clock}),
-  removal: createImageRemoval({metadata, evictor, registries, coordination, clock}),
+  removal: createImageRemoval({metadata, evictor, registries, coordination, clock, events}),
   pins: createPins({metadata, registries, configured: pins, clock}),
   pulls: createPulls({metadata, clock, events}),
 });

@@ -209,7 +209,7 @@ function wireReferrers(
     lists,
     attached,
     referrers: createReferrers({pages: createReferrersPages(metadata), lists, events}),
-    prefetch: createPrefetch({attached, blobs, registries, events}),
+    prefetch: createPrefetch({attached, blobs, metadata, registries, events}),
   };
 }
 

@@ -74,6 +74,8 @@ function imagesOfPods(text: string): string[] {
   if (!pods.every((each) => isRecord(each) && isRecord(each['spec']))) {
     throw new ImageListFault('the list is JSON, but not pods as "kubectl get pods -A -o json" writes them');
   }
+  if (pods.length === 0)
+    throw new ImageListFault('the list of pods is empty: no pod runs where kubectl looked');
   return pods.flatMap(imagesOfPod);
 }
 

@@ -201,7 +201,7 @@ function addImageCommands(program: Command, io: CommandIo, run: RunCommand): voi
   program
     .command('warm')
     .description(
-      'fetch images before anybody pulls them; what is here is not fetched again; works with or without a running server; exits with 1 if an image failed',
+      'fetch images before anybody pulls them; content that is already stored is skipped; works with or without a running server; exits with 1 if an image failed',
     )
     .argument('[image...]', IMAGES)
     .option(...IMAGE_LIST)
@@ -227,7 +227,7 @@ function addCacheCommands(program: Command, io: CommandIo, run: RunCommand): voi
   program
     .command('rm')
     .description(
-      'evict copies of images now; what was pushed here, and what is pinned, stays; exits with 1 if a name or pattern matches nothing',
+      'evict copies of images now; pushed and pinned content is kept; exits with 1 if a name or pattern matches nothing',
     )
     .argument('<image...>', IMAGE_PATTERNS)
     .option('--dry-run', 'show what would be removed and freed, and remove nothing')

@@ -22,6 +22,7 @@ interface Readiness {
   pulls: boolean;
   verifies: boolean;
   problem?: string;
+  areTagsUnknown?: boolean;
   missing: readonly {kind: string; name?: string; digest?: string; size?: number}[];
   lacking: {pull: number; verify: number; bytes: number};
 }
@@ -46,9 +47,17 @@ const wording = {
         'Would pull, but not verify:',
         readiness.filter((each) => each.pulls && !each.verifies),
       ),
+      ...noteOnTags(readiness.filter((each) => each.pulls && each.areTagsUnknown).length),
     ].join('\n');
   },
 };
+
+const noteOnTags = (images: number): string[] =>
+  images === 0
+    ? []
+    : [
+        `Whether ${count(images, 'image')} ${images === 1 ? 'has' : 'have'} tags of cosign is not known here: set referrers.prefetch: all, which asks for them with each pull.`,
+      ];
 
 const section = (title: string, images: readonly Readiness[]): string[] =>
   images.length === 0 ? [] : [title, ...images.flatMap(linesOf)];

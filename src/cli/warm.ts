@@ -37,7 +37,7 @@ const wording = {
     running,
   }: Progress): [number, string, ProgressPart[]] => [
     done,
-    `${number(finished)} of ${count(images, 'image')}, ${humanSize(bytes)}${failed > 0 ? `, ${number(failed)} failed` : ''}`,
+    `${number(finished - failed)} of ${count(images, 'image')}, ${humanSize(bytes)}${failed > 0 ? `, ${number(failed)} failed` : ''}`,
     running.map(({image, size, ...part}) => ({
       done: part.done,
       text: `${humanSize(part.bytes)} of ${humanSize(size)}  ${image}`,
@@ -48,7 +48,7 @@ const wording = {
       `${number(images - failed)} of ${count(images, 'image')} ${images - failed === 1 ? 'is' : 'are'} here, ${humanSize(bytes)}.`,
       ...warmed.flatMap(({image, error}) => (error === undefined ? [] : [`  ${image}: ${error}`])),
       ...(failed > 0
-        ? ['Run the command again to fetch what is missing: what is here is not fetched again.']
+        ? ['Run the command again to fetch the rest. Content that is already stored is skipped.']
         : []),
     ].join('\n');
   },

@@ -32,7 +32,7 @@ function requestText(event: EventMap['request.end'][0]): string {
 }
 
 function evictionText(
-  {probation, value, unrooted, damaged}: EventMap['cache.evicted'][0]['counts'],
+  {probation, value, unrooted, damaged, removed}: EventMap['cache.evicted'][0]['counts'],
   bytes: number,
   youngest: number | undefined,
 ): string {
@@ -41,6 +41,7 @@ function evictionText(
     `${value} that were worth least`,
     unrooted > 0 ? `${unrooted} blobs of no image` : '',
     damaged > 0 ? 'damaged copies' : '',
+    removed > 0 ? `${removed} images that an operator named` : '',
   ].filter((part) => part !== '' && !part.startsWith('0 '));
   const age = youngest === undefined ? '' : `; the last use of any of them was${seconds(youngest)} ago`;
   return `evicted ${parts.join(', ')}, ${bytes} B${age.replace(' for ', ' ')}`;

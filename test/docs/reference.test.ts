@@ -117,7 +117,11 @@ const SAMPLES: {[Name in keyof EventMap]: EventMap[Name][0]} = {
   'manifest.damaged': {...served, origin: 'local'},
   'content.verified': {blobs: 1, manifests: 1, bytes: 1, bad: 0},
   'blob.missed': {registry: 'r.test', repository: parseName('team/app'), digest},
-  'cache.evicted': {counts: {probation: 1, value: 1, unrooted: 1, damaged: 1}, bytes: 1, youngest: 1},
+  'cache.evicted': {
+    counts: {probation: 1, value: 1, unrooted: 1, damaged: 1, removed: 1},
+    bytes: 1,
+    youngest: 1,
+  },
   'cache.crowded': {used: 1, limit: 1, kept: 1},
   'cache.broken-promise': {registry: 'r.test', repository: parseName('team/app'), digest},
   'store.checked': {

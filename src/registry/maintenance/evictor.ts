@@ -257,7 +257,7 @@ const MIN_FREE_FOR_BALLAST = 32 * 2 ** 20;
 /** What one round has evicted. */
 class Round {
   readonly #clock: Clock;
-  readonly #counts: Record<Reason, number> = {probation: 0, value: 0, unrooted: 0, damaged: 0};
+  readonly #counts: Record<Reason, number> = {probation: 0, value: 0, unrooted: 0, damaged: 0, removed: 0};
   #bytes = 0;
   #youngest: number | undefined;
 

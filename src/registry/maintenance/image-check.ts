@@ -28,6 +28,8 @@ export interface ImageCheckResult {
   readonly digest: Digest | undefined;
   /** Until when the tag may be served without the upstream: milliseconds since the epoch. */
   readonly until: number | undefined;
+  /** Cosign's tags are not asked for with each pull, and no list of tags is known: whether there are any is unknown. */
+  readonly areTagsUnknown: boolean;
   /** Each once. */
   readonly missing: readonly MissingContent[];
 }
@@ -82,6 +84,7 @@ class ImageCheck {
   readonly #pulled = new Set<Digest>();
   readonly #missing = new Map<string, MissingContent>();
   #until: number | undefined;
+  #areTagsUnknown = false;
   #descriptors = 0;
   #reads = 0;
 
@@ -102,7 +105,12 @@ class ImageCheck {
         await this.#verify(root);
       } else this.#note([{kind: 'manifest', digest, neededTo: 'pull'}]);
     }
-    return {digest, until: this.#until, missing: [...this.#missing.values()]};
+    return {
+      digest,
+      until: this.#until,
+      areTagsUnknown: this.#areTagsUnknown,
+      missing: [...this.#missing.values()],
+    };
   }
 
   async #resolved(): Promise<Digest | undefined> {
@@ -203,7 +211,9 @@ class ImageCheck {
   }
 
   async #verify(root: ManifestRecord): Promise<void> {
-    const known = (await this.#parts.metadata.tagList(this.#image.route.repository))?.names;
+    const {registry, repository} = this.#image.route;
+    const known = (await this.#parts.metadata.tagList(repository))?.names;
+    this.#areTagsUnknown = !known && !registry.hosted && registry.referrers.prefetch !== 'all';
     const tags = new Set(known);
     const visited = new Set<Digest>(this.#pulled);
     for (const subject of this.#pulled) {

@@ -118,7 +118,7 @@ export class ImageFetch {
   async #manifest(reference: Reference): Promise<ManifestAnswer> {
     const {route} = this.#image;
     this.#options.signal.throwIfAborted();
-    const found = await this.#parts.manifests.get(route, reference, ANONYMOUS, {noCache: true});
+    const found = await this.#parts.manifests.get(route, reference, ANONYMOUS, {noCache: true, isUse: false});
     requireKept(found.report);
     if (found.report.warning !== undefined) {
       this.failures.push(new OciError('UNAVAILABLE', {message: found.report.warning}));

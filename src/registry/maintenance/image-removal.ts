@@ -1,4 +1,5 @@
 import type {Clock} from '../../clock.ts';
+import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {parseImageGlob} from '../../oci/image-glob.ts';
 import type {Reference, Tag} from '../../oci/name.ts';
@@ -78,6 +79,7 @@ export interface ImageRemovalParts {
   registries(): Registries;
   coordination: Coordination;
   clock: Clock;
+  events: Events;
 }
 
 /** Images of each kind that a result lists. */
@@ -131,13 +133,24 @@ class Removal {
       return matched.length > 0;
     });
     this.#result.unmatched = asked.map(({text}) => text).filter((text) => !found.has(text));
-    for (const [index, root] of matching.entries()) {
-      this.#options.signal.throwIfAborted();
-      await this.#renew();
-      await this.#remove(inventory, root);
-      this.#report(INVENTORY_PART + ((1 - INVENTORY_PART) * (index + 1)) / matching.length);
+    try {
+      for (const [index, root] of matching.entries()) {
+        this.#options.signal.throwIfAborted();
+        await this.#renew();
+        await this.#remove(inventory, root);
+        this.#report(INVENTORY_PART + ((1 - INVENTORY_PART) * (index + 1)) / matching.length);
+      }
+    } finally {
+      this.#emit();
     }
     return this.#result;
+  }
+
+  #emit(): void {
+    const {removed, bytes} = this.#result;
+    if (removed === 0 || this.#options.dryRun) return;
+    const counts = {probation: 0, value: 0, unrooted: 0, damaged: 0, removed};
+    this.#parts.events.emit('cache.evicted', {counts, bytes, youngest: undefined});
   }
 
   async #takeInventory(): Promise<Inventory> {

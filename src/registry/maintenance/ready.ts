@@ -21,6 +21,11 @@ export interface ImageReadiness {
   problem?: string;
   /** Until when its tag is served without the upstream, as an ISO 8601 date. */
   until?: string;
+  /**
+   * Set where cosign's tags are not asked for with each pull, and no list of tags is known: `verifies` counts those that
+   * are here.
+   */
+  areTagsUnknown?: true;
   /** The first of what is missing. */
   missing: readonly MissingContent[];
   /** All of it, in numbers; `bytes` where their sizes are known. */
@@ -134,7 +139,7 @@ export async function readinessOf(
   try {
     const named = imageNamed(parts.registries(), image);
     requireServed(named.route);
-    const {digest, until, missing} = await checkImage(parts, named, platforms, signal);
+    const {digest, until, missing, areTagsUnknown} = await checkImage(parts, named, platforms, signal);
     const toPull = missing.filter(({neededTo}) => neededTo === 'pull').length;
     return {
       image,
@@ -142,6 +147,7 @@ export async function readinessOf(
       ...(until === undefined ? {} : {until: new Date(until).toISOString()}),
       pulls: toPull === 0,
       verifies: missing.length === 0,
+      ...(areTagsUnknown ? {areTagsUnknown} : {}),
       missing: missing.slice(0, MAX_LISTED),
       lacking: {
         pull: toPull,

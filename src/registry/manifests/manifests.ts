@@ -80,7 +80,7 @@ class PulledManifests implements Manifests {
   }
 
   get(route: Route, reference: Reference, caller: Caller, options: TagOptions): Promise<ManifestAnswer> {
-    return this.#serve(route, () =>
+    return this.#serve(route, options, () =>
       isDigestReference(reference)
         ? this.#byDigest(route, reference, caller)
         : this.#byTag(route, reference, caller, options),
@@ -88,17 +88,21 @@ class PulledManifests implements Manifests {
   }
 
   head(route: Route, reference: Reference, caller: Caller, options: TagOptions): Promise<ManifestFound> {
-    return this.#serve(route, () =>
+    return this.#serve(route, options, () =>
       isDigestReference(reference)
         ? this.#headByDigest(route, reference, caller)
         : this.#headByTag(route, reference, caller, options),
     );
   }
 
-  #serve<Found extends ManifestFound>(route: Route, find: () => Promise<Found>): Promise<Found> {
+  #serve<Found extends ManifestFound>(
+    route: Route,
+    {isUse = true}: TagOptions,
+    find: () => Promise<Found>,
+  ): Promise<Found> {
     return toOciErrors(route, async () => {
       const found = await find();
-      this.#uses.record(route.repository, found.digest);
+      if (isUse) this.#uses.record(route.repository, found.digest);
       const {registry, name: repository} = route.repository;
       this.#events.emit('manifest.served', {registry, repository, outcome: outcomeOf(found.report)});
       return found;

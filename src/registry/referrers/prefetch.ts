@@ -1,9 +1,10 @@
 import {setImmediate as nextTurn} from 'node:timers/promises';
 import type {Events} from '../../events.ts';
+import type {Digest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {readManifest} from '../../oci/manifest.ts';
 import {isAttachedTag, subjectPrefix} from '../../oci/referrers.ts';
-import {fullReference, type ManifestRecord} from '../../storage/metadata.ts';
+import {fullReference, type ManifestRecord, type Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import type {Blobs} from '../blobs/blobs.ts';
 import type {Arrival} from '../pull/manifest.ts';
@@ -20,12 +21,16 @@ export interface Prefetch {
 }
 
 export interface PrefetchParts {
+  metadata: Pick<Metadata, 'manifest'>;
   attached: AttachedManifests;
   blobs: Blobs;
   /** The registries as they are configured now. */
   registries(): Registries;
   events: Events;
 }
+
+/** A manifest that arrived, until its turn. */
+type Waiting = Omit<Arrival, 'record'> & {digest: Digest};
 
 /** Manifests whose referrers are fetched at a time: few, because pulls come first. */
 const CONCURRENCY = 2;
@@ -38,7 +43,8 @@ export const createPrefetch = (parts: PrefetchParts): Prefetch => new ReferrerPr
 
 class ReferrerPrefetch implements Prefetch {
   readonly #parts: PrefetchParts;
-  readonly #waiting = new Map<string, Arrival>();
+  /** Digests alone: a thousand manifests could be gigabytes. */
+  readonly #waiting = new Map<string, Waiting>();
   readonly #closing = new AbortController();
   #running = 0;
 
@@ -48,8 +54,14 @@ class ReferrerPrefetch implements Prefetch {
 
   arrived(arrival: Arrival): void {
     if (!this.#isWanted(arrival)) return;
-    const {route, record, caller} = arrival;
-    this.#waiting.set(`${fullReference(route.repository, record.digest)} ${caller.key}`, arrival);
+    const {route, record, caller, tag} = arrival;
+    const {digest} = record;
+    this.#waiting.set(`${fullReference(route.repository, digest)} ${caller.key}`, {
+      route,
+      digest,
+      caller,
+      tag,
+    });
     this.#start();
   }
 
@@ -76,10 +88,10 @@ class ReferrerPrefetch implements Prefetch {
     while (!this.#isClosed && this.#running < CONCURRENCY) {
       const next = this.#waiting.entries().next().value;
       if (!next) return;
-      const [key, arrival] = next;
+      const [key, waiting] = next;
       this.#waiting.delete(key);
       this.#running += 1;
-      this.#followQuietly(arrival).finally(() => {
+      this.#followQuietly(waiting).finally(() => {
         this.#running -= 1;
         this.#start();
       });
@@ -87,12 +99,14 @@ class ReferrerPrefetch implements Prefetch {
   }
 
   /** What the upstream cannot give now is asked for again when it is needed. */
-  async #followQuietly(arrival: Arrival): Promise<void> {
+  async #followQuietly({digest, ...waiting}: Waiting): Promise<void> {
     try {
-      await this.#follow(arrival);
+      const record = await this.#parts.metadata.manifest(waiting.route.repository, digest);
+      // What could not be kept, or is evicted already, needs nothing.
+      if (record) await this.#follow({...waiting, record});
     } catch (error) {
       if (error instanceof UpstreamFailure || error instanceof OciError || this.#isClosed) return;
-      const task = `prefetch the referrers of ${arrival.record.digest}`;
+      const task = `prefetch the referrers of ${digest}`;
       this.#parts.events.emit('background.failed', {task, error});
     }
   }

@@ -32,6 +32,8 @@ import {
 export interface TagOptions {
   /** The client wants the upstream asked, whatever the age; at most once a second per tag. */
   noCache: boolean;
+  /** False where no client asks: then it does not count as a use. Default true. */
+  isUse?: boolean;
 }
 
 /** What a tag points at. */

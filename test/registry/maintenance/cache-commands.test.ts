@@ -189,8 +189,12 @@ test('a pattern removes the copies that match; what is pinned or pushed here sta
   const states: RemovalProgress[] = [];
   const progress = (state: RemovalProgress) => void states.push(state);
   const {signal} = TASK;
+  const evicted: unknown[] = [];
+  wired.events.on('cache.evicted', (event) => void evicted.push(event));
   t.is((await maintenance.removal.run({images: asked, dryRun: false, signal, progress})).removed, 1);
   t.deepEqual(states.at(-1), {done: 1, removed: 1, bytes: 2_000});
+  const counts = {probation: 0, value: 0, unrooted: 0, damaged: 0, removed: 1};
+  t.deepEqual(evicted, [{counts, bytes: 2_000, youngest: undefined}]);
   t.is(await storage.metadata.manifest(repository, v1.digest), undefined);
   t.is(content.memory.manifest(repository, v1.digest), undefined);
   t.is(await storage.store.stat(layer.digest), undefined);

@@ -131,7 +131,11 @@ test('above the high watermark, images are evicted with what only they need, dow
     undefined,
   );
   t.deepEqual(evicted, [
-    {counts: {probation: 3, value: 0, unrooted: 0, damaged: 0}, bytes: 3 * LAYER, youngest: 6 * MINUTE},
+    {
+      counts: {probation: 3, value: 0, unrooted: 0, damaged: 0, removed: 0},
+      bytes: 3 * LAYER,
+      youngest: 6 * MINUTE,
+    },
   ]);
   t.is(capacity.usage().blobs, 2 * LAYER + BLOCK);
   await evictor.step(signal);

@@ -311,3 +311,25 @@ test('an image whose indexes are nested too deeply to be looked at is not said t
   t.like(await check('app:deep'), {pulls: false, verifies: false});
   t.regex((await check('app:deep')).problem ?? '', /nests indexes more than 3 deep/);
 });
+
+test("where cosign's tags are not asked for with each pull, it is said that they are not known", async (t) => {
+  const {pull, check, storage, repository, clock} = await setUp(t);
+  await pull('1');
+  t.true((await check()).areTagsUnknown);
+  await storage.metadata.commit([{type: 'tag-list.put', repository, names: [], at: clock.now()}]);
+  t.is((await check()).areTagsUnknown, undefined);
+});
+
+test('that an image is warmed does not count as a use of it', async (t) => {
+  const {pull, maintenance, content, storage} = await setUp(t);
+  const platforms = ['linux/amd64'];
+  const task = {images: ['app:1'], platforms, referrers: false, signal: NEVER, progress: () => {}};
+  const usesOf = async ({digest}: Content) => {
+    await content.uses.flush();
+    return (await storage.metadata.links(undefined, 10)).find((link) => link.digest === digest)?.uses;
+  };
+  await maintenance.warm.run(task);
+  t.is(await usesOf(index), 0);
+  await pull('1');
+  t.is(await usesOf(index), 1);
+});

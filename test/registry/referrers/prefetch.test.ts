@@ -1,4 +1,9 @@
 import test, {type ExecutionContext} from 'ava';
+import {ANONYMOUS} from '../../../src/caller.ts';
+import {createEvents} from '../../../src/events.ts';
+import {readManifest} from '../../../src/oci/manifest.ts';
+import {createPrefetch} from '../../../src/registry/referrers/prefetch.ts';
+import {manifestPut} from '../../../src/registry/stored-manifest.ts';
 import {type Backref, createMovableClock, DAY, startBackref} from '../../support/backref.ts';
 import {
   blobAnswer,
@@ -17,6 +22,7 @@ import {
   type Expectation,
   type ScriptedAnswer,
 } from '../../support/scripted-upstream.ts';
+import {wireInProcess} from '../../support/wired.ts';
 
 const REPOSITORY = 'library/app';
 const platform = plainManifest();
@@ -395,3 +401,59 @@ for (const method of ['GET', 'HEAD']) {
     t.is((await proxy.ask(`/v2/team/app/manifests/${sbom.digest}`)).status, 200);
   });
 }
+
+test('a manifest waits for its turn by its digest, and one that is gone by then is left out', async (t) => {
+  const looked: string[] = [];
+  const followed: string[] = [];
+  const gone = plainManifest();
+  const {route, storage} = await wireInProcess(t, {
+    registries: [{url: 'http://127.0.0.1:9', referrers: {prefetch: 'manifests'}}],
+    clock: createMovableClock(),
+  });
+  const app = route('app');
+  const done = Promise.withResolvers<void>();
+  const prefetch = createPrefetch({
+    metadata: {
+      async manifest(repository, digest) {
+        looked.push(digest);
+        return digest === gone.digest ? undefined : storage.metadata.manifest(repository, digest);
+      },
+    },
+    attached: {
+      isFetching: () => false,
+      async *entries() {},
+      async *tagged() {},
+      // biome-ignore lint/correctness/useYield: it finds nothing
+      async *referring({record}) {
+        followed.push(record.digest);
+        done.resolve();
+      },
+    },
+    blobs: {
+      get: () => Promise.reject(new Error('not asked for')),
+      head: () => Promise.reject(new Error('not asked for')),
+    },
+    registries: () => {
+      throw new Error('not asked for');
+    },
+    events: createEvents(),
+  });
+  t.teardown(() => prefetch.close());
+  await storage.metadata.commit([
+    manifestPut({
+      repository: app.repository,
+      ...platform,
+      facts: readManifest(platform.bytes),
+      edge: undefined,
+      origin: 'upstream',
+      at: 1,
+    }),
+  ]);
+  for (const each of [gone, platform]) {
+    const record = {...each, origin: 'upstream' as const, linkedAt: 1};
+    prefetch.arrived({route: app, record, tag: undefined, caller: ANONYMOUS});
+  }
+  await done.promise;
+  t.deepEqual(looked, [gone.digest, platform.digest]);
+  t.deepEqual(followed, [platform.digest]);
+});
