@@ -6,7 +6,7 @@ import {accessFaults} from './access-checks.ts';
 import {certificateFaults} from './certificate-settings.ts';
 import {didYouMean, type PlacedFault} from './fault.ts';
 import {parseHost} from './host.ts';
-import {issuerFaults} from './issuer-settings.ts';
+import {issuerFaults, warnOfIssuer} from './issuer-settings.ts';
 import {checkListen} from './listen-settings.ts';
 import {DEFAULT_WATERMARKS, knownKeys} from './schema.ts';
 import {formatPath, type Path, subtree, type Tree, textsAt, valueAt} from './tree.ts';
@@ -208,6 +208,7 @@ export const configWarnings = (config: Config): Warning[] => [
   ...warnOfPushes(config),
   ...warnOfGlobs(config),
   ...config.registries.flatMap(warnOfNames),
+  ...config.access.issuers.flatMap(warnOfIssuer),
 ];
 
 function warnOfPushes({listen, access, registries}: Config): Warning[] {

@@ -108,6 +108,27 @@ function faultOfKeys(issuer: unknown, at: Path): PlacedFault[] {
   ];
 }
 
+/** Those that give everybody who has an account a token for any audience. */
+const PUBLIC_ISSUERS = [
+  'https://token.actions.githubusercontent.com',
+  'https://gitlab.com',
+  'https://accounts.google.com',
+];
+
+/** A rule that is not narrow enough lets strangers in. */
+export function warnOfIssuer(
+  {issuer, require}: IssuerConfig,
+  index: number,
+): {path: string; problem: string}[] {
+  if (!PUBLIC_ISSUERS.includes(issuer) || Object.keys(require).length > 0) return [];
+  return [
+    {
+      path: formatPath(['access', 'issuers', index]),
+      problem: `everybody with an account can get a token of ${issuer} for your audience: add require with a claim that only your own tokens have, e.g. {repository_owner: org}`,
+    },
+  ];
+}
+
 /** The issuer in the shape and the units of the file, without certificates. */
 export const describeIssuer = ({maxAge, ca, ...issuer}: IssuerConfig): Tree => ({
   ...issuer,

@@ -66,3 +66,18 @@ test('there is a warning about each pattern for repositories that names the regi
     ],
   );
 });
+
+test('there is a warning about an issuer that serves everybody, until it requires a claim', async (t) => {
+  const issuer = (more: string) =>
+    `access: {issuers: [{name: gha, issuer: "https://token.actions.githubusercontent.com", audience: b${more}}]}`;
+  const [warning, ...others] = configWarnings(await loadGiven({yaml: issuer('')}));
+  t.is(others.length, 0);
+  t.is(warning?.path, 'access.issuers[0]');
+  t.regex(warning?.problem ?? '', /everybody with an account .*add require/);
+  const narrow = await loadGiven({yaml: issuer(', require: {repository_owner: org}')});
+  t.deepEqual(configWarnings(narrow), []);
+  const own = await loadGiven({
+    yaml: 'access: {issuers: [{name: a, issuer: "https://idp.test", audience: b}]}',
+  });
+  t.deepEqual(configWarnings(own), []);
+});
