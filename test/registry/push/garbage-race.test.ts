@@ -69,7 +69,16 @@ test('a blob that is pushed while garbage collection deletes it is stored after 
 
 test('a blob whose bytes are stored and whose row is not yet committed is not collected as an orphan', async (t) => {
   const gate = gateAt('blob.put', 'before');
-  const hosted = await createHosted(t, {metadata: gate.metadata});
+  const looked = Promise.withResolvers<void>();
+  const metadata = (real: Metadata): Metadata => ({
+    ...gate.metadata(real),
+    async uncollectedBlobs(...page) {
+      const found = await real.uncollectedBlobs(...page);
+      looked.resolve();
+      return found;
+    },
+  });
+  const hosted = await createHosted(t, {metadata});
   gate.arm();
   const pushing = pushBlob(hosted, blob);
   await gate.reached;
@@ -77,6 +86,8 @@ test('a blob whose bytes are stored and whose row is not yet committed is not co
   hosted.clock.move(DAY - 1000);
   const collecting = collect(hosted);
   await hosted.push.begin(hosted.route('other/app'), {algorithm: undefined, mount: undefined}, caller);
+  // Blobs with a row have been looked for; without a grace, this one would be among them. Orphans are next.
+  await looked.promise;
   gate.open();
   await pushing;
   t.like(await collecting, {blobs: 0});
