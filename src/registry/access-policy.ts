@@ -58,6 +58,7 @@ const MAX_CALLER_LENGTH = 8192;
 const MAX_PLACE_LENGTH = 512;
 
 const NO_RULE = 'no rule of access.rules allows';
+const SPARED = ': without a tag, that could delete tags that the rule protects';
 const ALLOWED: Ruling = Object.freeze({isAllowed: true, audited: undefined});
 const NEEDS_RULE: Ruling = Object.freeze({
   isAllowed: false,
@@ -155,7 +156,7 @@ class RulesInOrder implements AccessPolicy {
     const without = defaultRuling(caller, action);
     if (!this.#hasRules) return without;
     const decided = by ? `rule ${by.number} of access.rules (${by.text}) does not allow` : NO_RULE;
-    const reason = `${decided} ${name} to ${words}`;
+    const reason = `${decided} ${name} to ${words}${spares(by, place, action) ? SPARED : ''}`;
     return this.#isEnforced || !without.isAllowed
       ? {isAllowed: false, reason}
       : {isAllowed: true, audited: reason};
@@ -230,6 +231,13 @@ function judge({hasRules, rules, grant}: Terms, place: Place, action: Action): J
   const by = hasRules ? rules.find((rule) => matchOf(rule, place, action) === 'decides') : undefined;
   return {isAllowed: by ? allows(by, action) : grant !== undefined, by};
 }
+
+/** Whether a rule for tags denies a deletion only because it names no tag. */
+const spares = (rule: CompiledRule | undefined, {repository, tag}: Place, action: Action): boolean =>
+  action === 'delete' &&
+  repository !== undefined &&
+  tag === undefined &&
+  (rule?.where.every(({hasTag}) => hasTag) ?? false);
 
 /** A registry as a whole is open to those whom some rule allows something there; what they see of it is filtered. */
 function matchOf(rule: CompiledRule, place: Place, action: Action): Match {

@@ -236,3 +236,22 @@ test('a denial is an event, and so is what is only audited; neither a list nor a
   const {body} = await audited.send(READER, {path: '/v2/app/tags/list'});
   t.deepEqual(JSON.parse(body.toString()).tags, ['main', 'v1']);
 });
+
+test('a blob is mounted only from repositories that the token is for', async (t) => {
+  const {send} = await startHosted(t);
+  t.is(
+    (await send(ROOT, {...post(EMPTY), path: `/v2/other/blobs/uploads/?digest=${EMPTY.digest}`})).status,
+    201,
+  );
+  const target = {type: 'repository', name: 'new', actions: ['pull', 'push']};
+  const source = {type: 'repository', name: 'other', actions: ['pull']};
+  const mount = (query: string) => ({
+    method: 'POST',
+    path: `/v2/new/blobs/uploads/?mount=${EMPTY.digest}${query}`,
+  });
+  const narrow = {...ROOT, scopes: [target]};
+  t.is((await send(narrow, mount('&from=other'))).status, 202);
+  t.is((await send(narrow, mount(''))).status, 202);
+  t.is((await send({...ROOT, scopes: [target, source]}, mount('&from=other'))).status, 201);
+  t.is((await send(ROOT, mount(''))).status, 201);
+});

@@ -115,6 +115,11 @@ test('a rule that protects tags keeps manifests from being deleted by digest, an
   t.is(allowed(rules, ALICE, 'apps.local/x:prod-1'), 'pull');
   t.is(allowed(rules, ALICE, 'apps.local/x:dev-1'), 'pull push delete attach');
   t.is(allowed(rules, ALICE, 'apps.local/x'), 'pull push attach');
+  const ruling = policyOf(rules).decide(ALICE, place('apps.local/x'), 'delete');
+  t.regex(
+    String(!ruling.isAllowed && ruling.reason),
+    /delete apps\.local\/x: without a tag, that could delete tags/,
+  );
 });
 
 test('a registry as a whole is open to those whom some rule allows something there', (t) => {
