@@ -51,7 +51,8 @@ const compileParents = (db: Kysely<Tables>) => ({
     db
       .selectFrom('reference')
       .crossJoin('repository_manifest as link')
-      .select('link.digest')
+      // A manifest may name another again and again. Its own column is in the order of the index.
+      .select('reference.manifest as digest')
       .distinct()
       .where('reference.child', '=', values.digest)
       .where('link.repository', '=', values.repository)
