@@ -143,9 +143,9 @@ class Server implements BackrefServer {
   reload(next: Config): Reloaded {
     const changes = this.#registries.replace(next.registries);
     const {audit, registries, shutdown, log} = next;
-    // Who can log in, and how, stays until a restart.
-    const {mode, rules, groups} = next.access;
-    const access = {...this.#config.access, mode, rules, groups};
+    // The file of users and the keys of tokens stay until a restart.
+    const {users, tokens} = this.#config.access;
+    const access = {...next.access, users, tokens};
     this.#policy = createAccessPolicy(access);
     this.#limits.replace(next.limits);
     const limits = this.#limits.settings;

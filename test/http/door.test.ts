@@ -8,7 +8,7 @@ import {ask, ID, OPEN_DOOR, startHttpServer} from './http-server.ts';
 import {errorOf} from './spec-codes.ts';
 
 /** Endpoints that anybody may ask, whatever credential the request has. */
-const OPEN = ['/metrics', '/healthz', '/readyz'];
+const OPEN = ['/metrics', '/token', '/healthz', '/readyz'];
 
 const calls: string[] = [];
 
