@@ -3,6 +3,7 @@ import {readdir, readFile} from 'node:fs/promises';
 import type {IncomingMessage} from 'node:http';
 import {type AddressInfo, connect, createServer as createTcpServer, type Socket} from 'node:net';
 import {join} from 'node:path';
+import {setImmediate as nextTurn} from 'node:timers/promises';
 import test, {type ExecutionContext} from 'ava';
 import {
   type Backref,
@@ -169,6 +170,8 @@ test('close lets a running response end, accepts no new connection, and waits fo
   const proxy = await startBackref(t, {registries: [upstream], clock, ...withGrace});
   const message = await proxy.open(BLOB);
   const closed = proxy.server.close();
+  // The listener is closed a few microtasks later. A connection from before would be reset.
+  await nextTurn();
   t.is(await refusal(proxy.port), 'ECONNREFUSED');
   resume();
   t.deepEqual(await read(message), blob.bytes);
