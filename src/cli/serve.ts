@@ -60,8 +60,10 @@ export async function serve(
       if (!reloaded) continue;
       current = withLogFormat(reloaded.config, options);
       log = await openLog(current, io);
-      await audit.close();
+      const previous = audit;
       audit = openAudit(current, server, io);
+      // Takes nothing more from now on; a disk that hangs holds up no reload.
+      void previous.close();
       logWarnings({...current, listen: config.listen}, log);
     }
   };

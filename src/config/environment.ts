@@ -36,8 +36,8 @@ export function applyOverrides(tree: Tree, env: Environment, scalars: readonly s
     const name = variableOf(path);
     const value = env[name];
     if (value === undefined || isServiceLink(name, value)) continue;
-    const [first = ''] = path;
-    if (Array.isArray(tree[first])) {
+    const [first = '', ...rest] = path;
+    if (rest.length > 0 && Array.isArray(tree[first])) {
       faults.push({
         path: '',
         where: name,

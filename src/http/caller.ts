@@ -7,10 +7,7 @@ import {OciError} from '../oci/errors.ts';
  */
 const MAX_VIA_LENGTH = 1024;
 
-/**
- * Who asks. Every client is anonymous: an `Authorization` header, which Docker sends to mirrors, is neither read nor
- * passed on.
- */
+/** What is known of a caller without its credential, which the door looks at. */
 export function callerOf(via: string | undefined, isLocal: boolean): Caller {
   if (via === undefined) return {...ANONYMOUS, isLocal};
   const entries = via

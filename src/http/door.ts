@@ -2,8 +2,8 @@ import {type Action, type Caller, isAnonymous, type Scope} from '../caller.ts';
 import type {RequestKind} from '../events.ts';
 import {type Authenticator, LoginRefused} from '../identity/authenticator.ts';
 import {CATALOG, covers, formatScope, scopeFor} from '../identity/scopes.ts';
-import {isDigest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
+import {isDigestReference, parseReference, type Tag} from '../oci/name.ts';
 import type {Access} from '../registry/access.ts';
 import {type Route, registryOf, routeOf} from '../registry/namespace.ts';
 import {type Decision, denial} from '../registry/place-access.ts';
@@ -155,9 +155,11 @@ function admit(decision: Decision, caller: Caller, asking: Asking): void {
   );
 }
 
-/** The tag in the path, as its client wrote it. */
-function tagIn({params: {reference}}: Request): string | undefined {
-  return reference === undefined || isDigest(reference) ? undefined : reference;
+/** The tag in the path. @throws OciError for what is neither a tag nor a digest, whoever asks */
+function tagIn({params: {reference: text}}: Request): Tag | undefined {
+  if (text === undefined) return undefined;
+  const reference = parseReference(text);
+  return isDigestReference(reference) ? undefined : reference;
 }
 
 type Operations = Readonly<Record<string, {readonly action?: Action} | undefined>>;

@@ -10,33 +10,64 @@ const WINDOW_MS = 60_000;
 /** Addresses that are remembered. Who has as many can guess no faster than bcrypt computes. */
 const MAX_ADDRESSES = 10_000;
 
+/** Comparisons of one address that wait until others have ended. */
+const MAX_WAITING = 100;
+
 /** Counts wrong passwords by address. */
 export interface Attempts {
-  /** @throws OciError TOOMANYREQUESTS with `Retry-After` where too many have failed */
-  refuseMore(address: string | undefined): void;
-  failed(address: string | undefined): void;
+  /**
+   * Begins a comparison. While as many run as could fail, further ones of the address wait: in parallel, no more passwords
+   * can be tried than one after the other.
+   * @returns what ends it, with whether the password was wrong
+   * @throws OciError TOOMANYREQUESTS with `Retry-After` where too many have failed, or wait
+   */
+  begin(address: string | undefined): Promise<(isWrong: boolean) => void>;
+}
+
+interface Address {
+  failures: number;
+  running: number;
+  since: number;
+  readonly waiting: (() => void)[];
 }
 
 export function createAttempts(clock: Pick<Clock, 'monotonic'>): Attempts {
-  const failures = createLru<string, {count: number; since: number}>(MAX_ADDRESSES);
-  const current = (address: string | undefined) => {
-    const found = failures.get(holderOf(address));
-    return found && clock.monotonic() - found.since < WINDOW_MS ? found : undefined;
+  const addresses = createLru<string, Address>(MAX_ADDRESSES);
+  const current = (holder: string): Address => {
+    const found = addresses.get(holder);
+    if (found && clock.monotonic() - found.since < WINDOW_MS) return found;
+    const fresh = {failures: 0, running: 0, since: clock.monotonic(), waiting: []};
+    addresses.set(holder, fresh);
+    return fresh;
   };
+
+  function refuse({since}: Address, why: string): never {
+    const seconds = Math.ceil((since + WINDOW_MS - clock.monotonic()) / 1000);
+    throw new OciError('TOOMANYREQUESTS', {
+      message: `${why}; try again in ${seconds} s`,
+      headers: {'Retry-After': String(seconds)},
+    });
+  }
+
   return {
-    refuseMore(address) {
-      const found = current(address);
-      if (!found || found.count < MAX_FAILURES) return;
-      const seconds = Math.ceil((found.since + WINDOW_MS - clock.monotonic()) / 1000);
-      throw new OciError('TOOMANYREQUESTS', {
-        message: `${MAX_FAILURES} logins from this address have failed within a minute; try again in ${seconds} s`,
-        headers: {'Retry-After': String(seconds)},
-      });
-    },
-    failed(address) {
-      const found = current(address);
-      if (found) found.count += 1;
-      else failures.set(holderOf(address), {count: 1, since: clock.monotonic()});
+    async begin(address) {
+      const holder = holderOf(address);
+      for (;;) {
+        const found = current(holder);
+        if (found.failures >= MAX_FAILURES)
+          refuse(found, `${MAX_FAILURES} logins from this address have failed within a minute`);
+        if (found.failures + found.running < MAX_FAILURES) {
+          found.running += 1;
+          return (isWrong) => {
+            found.running -= 1;
+            if (isWrong) found.failures += 1;
+            for (const proceed of found.waiting.splice(0)) proceed();
+          };
+        }
+        if (found.waiting.length >= MAX_WAITING)
+          refuse(found, `${MAX_WAITING} logins from this address wait to be checked`);
+        await new Promise<void>((resolve) => void found.waiting.push(resolve));
+      }
     },
   };
 }

@@ -33,17 +33,27 @@ export function createFetchJson({ca, env, clock}: FetchJsonParts): FetchJson {
   const https = new HttpsAgent({proxyEnv: env, ...trust});
   const open = (url: string) => {
     const headers = {accept: 'application/json'};
-    return url.startsWith('https:')
+    return new URL(url).protocol === 'https:'
       ? getHttps(url, {agent: https, headers})
       : getHttp(url, {agent: http, headers});
   };
+  /** @throws DocumentFault for a URL that cannot be requested */
+  const opened = (url: string): ClientRequest => {
+    try {
+      return open(url);
+    } catch (error) {
+      throw new DocumentFault(
+        `${url} cannot be requested: ${error instanceof Error ? error.message : error}`,
+      );
+    }
+  };
 
   return async (url) => {
+    const request = opened(url);
     const {promise: late, reject} = Promise.withResolvers<never>();
     const cancel = clock.after(TIMEOUT_MS, () =>
       reject(new DocumentFault(`${url} did not answer within ${TIMEOUT_MS / 1000} s`)),
     );
-    const request = open(url);
     try {
       // A request that waits for a forward proxy's tunnel says nothing when it is destroyed.
       return await Promise.race([answerTo(request, url), late]);

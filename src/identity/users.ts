@@ -87,7 +87,8 @@ class HtpasswdUsers implements Users {
     if (!this.#users || this.#clock.monotonic() - this.#lookedAt >= LOOK_INTERVAL_MS) await this.refresh();
     const hash = this.#users?.get(username);
     if (await this.#matches(username, secret, hash ?? this.#decoy(username), address)) {
-      const identity = hash === undefined ? undefined : this.#identities.get(username);
+      // The file may have changed while the password was compared.
+      const identity = this.#users?.get(username) === hash ? this.#identities.get(username) : undefined;
       if (identity) return identity;
     }
     throw new LoginRefused(WRONG_PASSWORD);
@@ -107,22 +108,25 @@ class HtpasswdUsers implements Users {
     const key = this.#hmac(JSON.stringify([username, password, hash])).toString('base64');
     const comparedAt = this.#right.get(key);
     if (comparedAt !== undefined && this.#clock.monotonic() - comparedAt < REMEMBERED_MS) return true;
-    this.#attempts.refuseMore(address);
-    const running = this.#running.get(key) ?? this.#compare(key, password, hash);
-    const isRight = await running;
-    if (!isRight) this.#attempts.failed(address);
-    return isRight;
+    // Of equal logins at the same time, one is compared.
+    const running = this.#running.get(key) ?? this.#compare(key, password, hash, address);
+    return running;
   }
 
-  /** Of equal logins at the same time, one is compared. */
-  #compare(key: string, password: string, hash: string): Promise<boolean> {
-    const running = this.#passwords
-      .matches(password, hash)
-      .then((isRight) => {
+  #compare(key: string, password: string, hash: string, address: string | undefined): Promise<boolean> {
+    const compare = async () => {
+      const end = await this.#attempts.begin(address);
+      let isWrong = false;
+      try {
+        const isRight = await this.#passwords.matches(password, hash);
+        isWrong = !isRight;
         if (isRight) this.#right.set(key, this.#clock.monotonic());
         return isRight;
-      })
-      .finally(() => this.#running.delete(key));
+      } finally {
+        end(isWrong);
+      }
+    };
+    const running = compare().finally(() => this.#running.delete(key));
     this.#running.set(key, running);
     return running;
   }
@@ -146,8 +150,9 @@ class HtpasswdUsers implements Users {
       const {ino, dev, size, mtimeMs} = await stat(this.#path);
       const version = [ino, dev, size, mtimeMs].join();
       if (version === this.#version) return;
+      const text = await readFile(this.#path, 'utf8');
       this.#version = version;
-      this.#adopt(await readFile(this.#path, 'utf8'));
+      this.#adopt(text);
     } catch (error) {
       if (!this.#users) throw new Error(`${this.#path} cannot be used: ${messageOf(error)}`, {cause: error});
       this.#report(this.#path, messageOf(error));

@@ -41,6 +41,9 @@ const ALLOWED = /^[\w.:/*?[\]{},^!-]+$/;
 /** Longer patterns could not match: names are at most 255 characters long, tags 128. */
 const MAX_LENGTH = 1024;
 
+/** Of a registry's name, a slash and a repository's. */
+const MAX_TEXT_LENGTH = 512;
+
 /** A tag has no slash; a port is followed by one. */
 const IMAGE = /^(?<repository>.+?)(?:@(?<digest>[^@]*)|:(?<tag>[^:/]*))?$/;
 
@@ -133,7 +136,9 @@ function compile(glob: string): ((text: string) => boolean) | undefined {
   const opened = glob.split('{').length;
   if (glob.length > MAX_LENGTH || !ALLOWED.test(glob) || opened !== glob.split('}').length) return undefined;
   try {
-    return picomatch(glob, {strictBrackets: true, nonegate: true, noextglob: true, dot: true});
+    const isMatch = picomatch(glob, {strictBrackets: true, nonegate: true, noextglob: true, dot: true});
+    // Matching a pattern with several `*` takes time that grows fast with the length of a text.
+    return (text) => text.length <= MAX_TEXT_LENGTH && isMatch(text);
   } catch {
     return undefined; // A bracket is not closed.
   }

@@ -1,3 +1,4 @@
+import {setImmediate as nextTurn} from 'node:timers/promises';
 import type {Caller} from '../caller.ts';
 import type {Metadata} from '../storage/metadata.ts';
 import type {Access} from './access.ts';
@@ -39,6 +40,8 @@ export function createCatalog({metadata, access}: CatalogParts): Catalog {
     while (after !== 'past' && visible.length < limit) {
       const page = {limit: size, ...(after === undefined ? {} : {after})};
       const names = await metadata.repositories(registry.name, page);
+      // Reads run on this thread, and everything may be hidden.
+      if (size === MAX_ENTRIES) await nextTurn();
       for (const name of names) if (isVisible(name)) visible.push(prefix + name);
       after = names.length < size ? 'past' : names.at(-1);
       // Some are hidden, and many more may be: a short page must not take a query for each.

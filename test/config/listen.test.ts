@@ -55,6 +55,11 @@ test('variables set a Unix socket too', async (t) => {
   t.deepEqual(listen[0]?.address, {socket: '/run/b.sock', socketMode: 0o666});
 });
 
+test('a variable replaces a setting that is itself a list', async (t) => {
+  const env = {BACKREF_PINS: 'docker.io/library/*'};
+  t.deepEqual((await loadGiven({yaml: 'pins: []', env})).pins, ['docker.io/library/*']);
+});
+
 test('a variable has no place in a list, and the fault says what to do', async (t) => {
   const env = {BACKREF_LISTEN_PORT: '5001'};
   const {faults} = await refusal({yaml: 'listen: [{port: 1}]', env});

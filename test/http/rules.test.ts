@@ -109,7 +109,7 @@ for (const [title, request] of refused)
     t.regex(message, /^rule 2 of access\.rules .* does not allow user:signer to push docker\.io\/app/);
     t.regex(
       message,
-      /only manifests with a subject are accepted, pushed by digest or by the subject's fallback tag/,
+      /only manifests with a subject are accepted, pushed by digest or by a tag that belongs to the subject/,
     );
     t.is((await send(ROOT, {path: '/v2/app/manifests/v2'})).status, 404);
     t.is((await send(ROOT, {path: '/v2/app/manifests/v1'})).headers['docker-content-digest'], image.digest);
@@ -254,4 +254,14 @@ test('a blob is mounted only from repositories that the token is for', async (t)
   t.is((await send(narrow, mount(''))).status, 202);
   t.is((await send({...ROOT, scopes: [target, source]}, mount('&from=other'))).status, 201);
   t.is((await send(ROOT, mount(''))).status, 201);
+});
+
+test('a reference that is neither a tag nor a digest is refused before the rules look at it', async (t) => {
+  const rules = [
+    {who: ['*'], where: ['**/app:v*.*.*'], may: ['pull' as const]},
+    {who: ['*'], where: ['**'], may: ['pull' as const, 'push' as const]},
+  ];
+  const {send} = await startHosted(t, {...ACCESS, rules});
+  const got = await send(ROOT, {method: 'GET', path: `/v2/app/manifests/v${'.'.repeat(3000)}%2F%2F`});
+  t.is(got.status, 400);
 });

@@ -107,6 +107,27 @@ test('after ten wrong passwords an address waits a minute, and others do not', a
   t.truthy(await logIn('bob', 'other', '192.0.2.1'));
 });
 
+test('passwords that are tried in parallel are no more than those that are tried one after the other', async (t) => {
+  const {logIn, passwords} = await start(t, `bob:${hashOf('other')}\n`);
+  const tried = await Promise.allSettled(
+    Array.from({length: 40}, (_, index) => logIn('bob', `wrong ${index}`, '192.0.2.1')),
+  );
+  const reasons = tried.map((result) => (result.status === 'rejected' ? result.reason : undefined));
+  t.is(reasons.filter((reason) => reason instanceof LoginRefused).length, 10);
+  t.is(reasons.filter((reason) => reason instanceof OciError && reason.status === 429).length, 30);
+  t.is(passwords.hashes.length, 10);
+});
+
+test('many users of one address may log in at the same time', async (t) => {
+  const names = Array.from({length: 25}, (_, index) => `user${index}`);
+  const {logIn} = await start(t, names.map((name) => `${name}:${hashOf(name)}\n`).join(''));
+  const identities = await Promise.all(names.map((name) => logIn(name, name, '192.0.2.1')));
+  t.deepEqual(
+    identities.map((identity) => identity?.names[0]),
+    names.map((name) => `user:${name}`),
+  );
+});
+
 test('an IPv6 network of 64 bits counts as one address', async (t) => {
   const {logIn} = await start(t, `alice:${hashOf('right')}\n`);
   for (let index = 0; index < 10; index += 1)

@@ -1,6 +1,12 @@
 import test from 'ava';
 import {digestOf} from '../../src/oci/digest.ts';
-import {parseImageGlob, parseNameGlob, parseRepositoryGlob, parseTagGlob} from '../../src/oci/image-glob.ts';
+import {
+  parseImageGlob,
+  parseNameGlob,
+  parsePlaceGlob,
+  parseRepositoryGlob,
+  parseTagGlob,
+} from '../../src/oci/image-glob.ts';
 import {parseName, parseReference, type Tag} from '../../src/oci/name.ts';
 
 const digest = digestOf(Buffer.from('hello'));
@@ -108,4 +114,11 @@ test('anything else is not a pattern for repositories of one registry, or for ta
     t.is(parseNameGlob(text), undefined, text);
   for (const text of ['', 'library/nginx', ':1', 'a:', 'a:b:c', 'a/{b:1', 'v[0', 'r.test:5000/app', 'a@b'])
     t.is(parseTagGlob(text), undefined, text);
+});
+
+test('a text that is longer than any name and tag matches nothing, in no time', (t) => {
+  const isTag = parsePlaceGlob('apps.local/**:v*.*.*')?.matchesTag;
+  t.true(isTag?.('v1.2.3'));
+  t.false(isTag?.(`v${'.'.repeat(8000)}//`));
+  t.false(parseRepositoryGlob('docker.io/**')?.matches('docker.io', 'a/'.repeat(400)));
 });

@@ -28,7 +28,7 @@ export function requirePush(
 }
 
 const HINT =
-  "Without that permission, only manifests with a subject are accepted, pushed by digest or by the subject's fallback tag";
+  'Without that permission, only manifests with a subject are accepted, pushed by digest or by a tag that belongs to the subject';
 
 const withHint = (denied: Denied): Error =>
   denial(denied.reason === undefined ? denied : {...denied, reason: `${denied.reason}. ${HINT}`});
