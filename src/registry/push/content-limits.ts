@@ -2,14 +2,14 @@ import {setImmediate as nextTurn} from 'node:timers/promises';
 import type {Digest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {rangeLength} from '../../oci/range.ts';
-import type {Metadata} from '../../storage/metadata.ts';
+import type {Metadata, ReferenceRecord} from '../../storage/metadata.ts';
 import type {Route} from '../namespace.ts';
 import type {Registry} from '../registries.ts';
 import type {Chunk} from './push.ts';
 import type {CheckedManifest} from './validate.ts';
 
-/** How many reads of the metadata happen in a row. They run on this thread, so waiting requests come in between. */
-const READS_PER_TURN = 16;
+/** How many rows of the metadata are read in a row. That happens on this thread, so waiting requests come in between. */
+const ROWS_PER_TURN = 200;
 
 /**
  * Refuses a manifest that names too much, by itself or with the indexes that it nests, and one that nests them too deeply.
@@ -25,21 +25,34 @@ export async function refuseLargeImage(
   const own = facts.blobs.length + facts.foreign.length + facts.manifests.length;
   if (own > most) throw tooMany(registry, `${digest} names ${own} manifests and blobs`);
   const visited = new Set<Digest>([digest]);
-  let level = facts.manifests.map((child) => child.digest);
-  for (let depth = 2; level.length > 0; depth += 1) {
+  let level = new Set(facts.manifests.map((child) => child.digest));
+  // Each manifest once: a thousand indexes may name the same one forty thousand times each.
+  const named = new Set<Digest>([digest, ...level]);
+  let rows = 0;
+  for (let depth = 2; level.size > 0; depth += 1) {
     if (depth > deepest) throw tooDeep(registry, digest);
-    const next: Digest[] = [];
+    const next = new Set<Digest>();
     for (const child of level) {
       if (visited.has(child)) continue;
       visited.add(child);
-      if (visited.size > most + 1)
-        throw tooMany(registry, `${digest} and the indexes in it name more manifests`);
-      if (visited.size % READS_PER_TURN === 0) await nextTurn();
-      if (!(await metadata.manifest(repository, child))) continue;
-      for (const reference of await metadata.references(child))
-        if (reference.kind === 'manifest') next.push(reference.digest);
+      const references = await referencesOf(child);
+      for (const reference of references) {
+        if (reference.kind !== 'manifest') continue;
+        next.add(reference.digest);
+        named.add(reference.digest);
+        if (named.size > most + 1)
+          throw tooMany(registry, `${digest} and the indexes in it name more manifests`);
+      }
+      rows += 1 + references.length;
+      if (rows < ROWS_PER_TURN) continue;
+      rows = 0;
+      await nextTurn();
     }
     level = next;
+  }
+
+  async function referencesOf(child: Digest): Promise<readonly ReferenceRecord[]> {
+    return (await metadata.manifest(repository, child)) ? metadata.references(child) : [];
   }
 }
 
@@ -84,8 +97,10 @@ function counted(
         async next() {
           const next = await source.next();
           received += next.done ? 0 : next.value.length;
-          if (received > most) throw excess();
-          return next;
+          if (received <= most) return next;
+          // `for await` does not return what throws, and the client's body would wait for its next reader.
+          await source.return?.();
+          throw excess();
         },
         async return() {
           await source.return?.();

@@ -1,9 +1,21 @@
 import test, {type ExecutionContext} from 'ava';
+import {ANONYMOUS} from '../../../src/caller.ts';
+import {type Digest, digestOf} from '../../../src/oci/digest.ts';
+import {OciError} from '../../../src/oci/errors.ts';
+import {refuseLargeImage} from '../../../src/registry/push/content-limits.ts';
 import type {Registry} from '../../../src/registry/registries.ts';
-import {type Backref, type RegistryOverrides, startBackref} from '../../support/backref.ts';
+import type {ReferenceRecord} from '../../../src/storage/metadata.ts';
+import {
+  type Backref,
+  createMovableClock,
+  type RegistryOverrides,
+  startBackref,
+} from '../../support/backref.ts';
 import {contentOf, imageManifest, indexOf, type ManifestContent, randomBlob} from '../../support/content.ts';
+import {endlessBody} from '../../support/endless-body.ts';
 import {errorOf, type Pusher, pusherTo} from '../../support/pusher.ts';
 import {createScriptedUpstream} from '../../support/scripted-upstream.ts';
+import {wireInProcess} from '../../support/wired.ts';
 
 const limitsOf = (changes: Partial<Registry['limits']>): Registry['limits'] => ({
   children: 50_000,
@@ -60,6 +72,81 @@ test('manifests of nested indexes count together, each once', async (t) => {
   t.is(answer.status, 400);
   t.regex(errorOf(answer).message, /and the indexes in it name more manifests, and .* allows 4/);
   ok(t, await pusher.manifest(indexOf([first, ...images.slice(0, 2)])));
+});
+
+const digestNamed = (name: string): Digest => digestOf(Buffer.from(name));
+
+/**
+ * Checks an index of indexes that are here and name these manifests.
+ * @returns also what was read, in order, and how often something else had its turn
+ */
+async function pushNested(t: ExecutionContext, children: number, nested: readonly (readonly Digest[])[]) {
+  const registries = [{library: false, ...hosted({children})}];
+  const {route} = await wireInProcess(t, {registries, clock: createMovableClock()});
+  const indexes = new Map<Digest, readonly ReferenceRecord[]>(
+    nested.map((digests, index) => [
+      digestNamed(`index ${index}`),
+      digests.map((digest) => ({digest, size: 1, kind: 'manifest'})),
+    ]),
+  );
+  const manifests = [...indexes.keys()].map((digest) => ({digest, size: 1, mediaType: ''}));
+  const read: Digest[] = [];
+  let turns = 0;
+  const takeTurn = () => {
+    turns += 1;
+    next = setImmediate(takeTurn);
+  };
+  let next = setImmediate(takeTurn);
+  const checked = {
+    digest: digestNamed('outer'),
+    mediaType: '',
+    bytes: Buffer.alloc(0),
+    facts: {blobs: [], foreign: [], manifests},
+    edge: undefined,
+    known: true,
+    unsupported: {blobs: [], manifests: []},
+  };
+  const refused = await refuseLargeImage(route('team/app'), checked, {
+    manifest: async (_, digest) => ({
+      digest,
+      mediaType: '',
+      bytes: Buffer.alloc(0),
+      origin: 'local',
+      linkedAt: 0,
+    }),
+    async references(digest) {
+      read.push(digest);
+      return [...(indexes.get(digest) ?? [])];
+    },
+  }).catch((error: unknown) => error);
+  clearImmediate(next);
+  return {refused, read, turns};
+}
+
+test('a manifest that many indexes name many times is counted and read once', async (t) => {
+  const shared = digestNamed('shared');
+  const nested = Array.from({length: 100}, () => Array.from({length: 1000}, () => shared));
+  const {refused, read} = await pushNested(t, 101, nested);
+  t.is(refused, undefined);
+  t.is(read.length, 101);
+  t.is(new Set(read).size, 101);
+});
+
+test('an index is refused as soon as what it nests is too much, before the rest is read', async (t) => {
+  const nested = Array.from({length: 100}, (_, index) =>
+    Array.from({length: 10}, (__, child) => digestNamed(`${index} ${child}`)),
+  );
+  const {refused, read} = await pushNested(t, 150, nested);
+  t.true(refused instanceof OciError);
+  t.regex(String(refused), /and the indexes in it name more manifests, and .* allows 150/);
+  t.is(read.length, 6);
+});
+
+test('other requests get their turn while a few indexes with many entries are read', async (t) => {
+  const nested = Array.from({length: 10}, () => Array.from({length: 1000}, () => digestNamed('shared')));
+  const {refused, turns} = await pushNested(t, 11, nested);
+  t.is(refused, undefined);
+  t.true(turns >= 10, `${turns} turns`);
 });
 
 test('indexes that are nested as deeply as allowed are accepted, deeper ones are not', async (t) => {
@@ -127,6 +214,18 @@ test('bytes of which no number is declared are counted while they arrive', async
     });
   t.is((await send(1000)).status, 202);
   t.is((await send(1001)).status, 413);
+});
+
+test('the body of an upload that becomes too large is read no further', async (t) => {
+  const registries = [{library: false, ...hosted({blob: 1000})}];
+  const {verbs, route} = await wireInProcess(t, {registries, clock: createMovableClock()});
+  const app = route('team/app');
+  const begun = await verbs.push.begin(app, {algorithm: undefined, mount: undefined}, ANONYMOUS);
+  if (begun === 'mounted') throw new Error('nothing is to be mounted');
+  const body = endlessBody(async () => Buffer.alloc(400));
+  const chunk = {length: undefined, range: undefined, bytes: body.bytes};
+  await t.throwsAsync(verbs.push.append(app, begun.id, chunk, ANONYMOUS), {message: /larger than the 1000/});
+  t.true(body.isReturned);
 });
 
 test('a chunk that does not begin where the upload ends is refused for that, and the upload goes on', async (t) => {

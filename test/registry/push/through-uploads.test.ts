@@ -1,12 +1,21 @@
 import test, {type ExecutionContext} from 'ava';
-import {type Backref, type ProxyAnswer, type RegistryOverrides, startBackref} from '../../support/backref.ts';
+import {ANONYMOUS} from '../../../src/caller.ts';
+import {
+  type Backref,
+  createMovableClock,
+  type ProxyAnswer,
+  type RegistryOverrides,
+  startBackref,
+} from '../../support/backref.ts';
 import {blobAnswer, contentOf, randomBlob} from '../../support/content.ts';
+import {endlessBody} from '../../support/endless-body.ts';
 import {
   BREAK,
   createScriptedUpstream,
   type Expectation,
   type ScriptedAnswer,
 } from '../../support/scripted-upstream.ts';
+import {wireInProcess} from '../../support/wired.ts';
 
 const UPLOADS = '/v2/library/app/blobs/uploads/';
 const BEGIN = '/v2/app/blobs/uploads/';
@@ -417,4 +426,30 @@ test('a closing PUT that is not answered 201 succeeds only if the upstream has t
   const pages = {...head({...length, headers: page.headers}), times: 4};
   t.is((await closing({status: 200, body: '{}'}, pages)).status, 503);
   t.is((await closing(page)).status, 503);
+});
+
+test('the body of an upload that is cancelled in the meantime is read no further', async (t) => {
+  const upstream = await createScriptedUpstream(
+    t,
+    [
+      begun(),
+      {request: `PATCH ${UPLOADS}one?_state=a`, answer: at('b', 10), optional: true},
+      {request: `DELETE ${UPLOADS}one?_state=a`, answer: {status: 204}},
+    ],
+    {anyOrder: true},
+  );
+  const registries = [{url: upstream.url, push: 'through' as const}];
+  const {verbs, route} = await wireInProcess(t, {registries, clock: createMovableClock()});
+  const app = route('app');
+  const opened = await verbs.push.begin(app, {algorithm: undefined, mount: undefined}, ANONYMOUS);
+  if (opened === 'mounted') throw new Error('nothing is to be mounted');
+  let isCancelled = false;
+  const body = endlessBody(async () => {
+    if (!isCancelled) await verbs.push.cancel(app, opened.id, ANONYMOUS);
+    isCancelled = true;
+    return Buffer.alloc(10);
+  });
+  const sent = {length: undefined, range: undefined, bytes: body.bytes};
+  await t.throwsAsync(verbs.push.append(app, opened.id, sent, ANONYMOUS));
+  t.true(body.isReturned);
 });
