@@ -83,7 +83,7 @@ export const fromFill = (
       : continued(fill.read(), async (given, failure) => {
           // Of bytes that nobody has verified, those of another download may only be the continuation if they begin alike.
           if (given > 0 && !fill.whole && !fill.prefix) throw failure;
-          return passage.whole(found, given, fill.prefix);
+          return passage.whole(found, given, given > 0 ? fill.prefix : undefined);
         }),
 });
 

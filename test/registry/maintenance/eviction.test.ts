@@ -6,7 +6,7 @@ import {encodedOf} from '../../../src/oci/digest.ts';
 import {OciError} from '../../../src/oci/errors.ts';
 import {parseTag} from '../../../src/oci/name.ts';
 import {takeInventory} from '../../../src/registry/maintenance/inventory.ts';
-import {createMovableClock, DAY, startBackref} from '../../support/backref.ts';
+import {type Backref, createMovableClock, DAY, startBackref} from '../../support/backref.ts';
 import {blobAnswer, imageManifest, manifestAnswer, randomBlob} from '../../support/content.ts';
 import {createScriptedUpstream, type Expectation} from '../../support/scripted-upstream.ts';
 import {wireInProcess} from '../../support/wired.ts';
@@ -69,6 +69,13 @@ test('a small cache keeps to its limit while images are pulled, and what it serv
   t.deepEqual(unwanted, []);
 });
 
+/** Resolves when the cache is counted, and so limited to 1 MiB. */
+async function untilLimited({ask}: Backref): Promise<void> {
+  const isLimited = async () =>
+    /^backref_cache_limit_bytes 1048576$/m.test((await ask('/metrics')).body.toString());
+  while (!(await isLimited())) await new Promise(setImmediate);
+}
+
 test('a blob that has no room in the cache is served without being kept, and says so', async (t) => {
   const image = imageWith('large');
   const {layer} = image;
@@ -85,13 +92,25 @@ test('a blob that has no room in the cache is served without being kept, and say
     registries: [upstream],
     config: {cache: {maxSize: {bytes: MIB}, minFree: {bytes: 0}}},
   });
-  const counted = async () =>
-    /^backref_cache_limit_bytes 1048576$/m.test((await proxy.ask('/metrics')).body.toString());
-  while (!(await counted())) await new Promise(setImmediate);
+  await untilLimited(proxy);
   await proxy.ask('/v2/large/manifests/1');
   const got = await proxy.ask(`/v2/large/blobs/${layer.digest}`);
   t.true(got.body.equals(layer.bytes));
   t.is(got.headers['cache-status'], 'backref;fwd=uri-miss;detail=uncached');
+});
+
+test('a blob that has no room in the cache is served whole when its upstream names no length', async (t) => {
+  const blob = randomBlob(4 * MIB);
+  const request = `GET /v2/library/app/blobs/${blob.digest}`;
+  const upstream = await createScriptedUpstream(t, [{request, answer: {body: [blob.bytes]}, times: 2}]);
+  const proxy = await startBackref(t, {
+    registries: [upstream],
+    config: {cache: {maxSize: {bytes: MIB}, minFree: {bytes: 0}}},
+  });
+  await untilLimited(proxy);
+  const got = await proxy.ask(`/v2/app/blobs/${blob.digest}`);
+  t.is(got.status, 200);
+  t.true(got.body.equals(blob.bytes));
 });
 
 test('a manifest that arrives while a blob that it names is being evicted promises nothing', async (t) => {
