@@ -39,6 +39,8 @@ interface Opened {
 class SqliteConnections implements Connections {
   readonly #options: WriterOptions;
   #opened: Opened;
+  /** A writer that takes no more commits, while it makes those that it has. */
+  #ending: Writer | undefined;
   #runSql: RunSql;
   #reopening: Promise<boolean> | undefined;
   #closing: Promise<void> | undefined;
@@ -58,7 +60,8 @@ class SqliteConnections implements Connections {
   }
 
   openReader(): DatabaseSync {
-    return this.#opened.writer ? openReader(this.#options.path) : openOnlyReader(this.#options.path);
+    const writer = this.#opened.writer ?? this.#ending;
+    return writer ? openReader(this.#options.path) : openOnlyReader(this.#options.path);
   }
 
   async commit(...commit: Parameters<Metadata['commit']>): Promise<boolean> {
@@ -98,7 +101,11 @@ class SqliteConnections implements Connections {
     const {refusal, writer} = this.#opened;
     if (refusal === undefined) return true;
     if (problemOf(this.#options.path) === 'read-only') return false;
+    // A commit that is made in the meantime is refused for the disk: the old writer would say that it is closed.
+    this.#opened = {...this.#opened, writer: undefined};
+    this.#ending = writer;
     await writer?.close();
+    this.#ending = undefined;
     if (this.#closing) return false;
     return this.#openReaderAnew(refusal) && this.#openWriter();
   }
