@@ -49,10 +49,14 @@ export async function folderFault({storage: {path, blobs, metadata}}: Config): P
 /** Why a server could not start, and what to do about it. */
 export function listenFault(error: unknown, {listen}: Config): string {
   const code = codeOf(error);
-  const listener = listen.find(({address}) => isAbout(error, address)) ?? listen[0];
-  if (!listener) return `The server cannot start: ${code}`;
-  if ('socket' in listener.address) return socketFault(error, listener.address.socket);
-  const {host, port} = listener.address;
+  const addresses = listen.map(({address}) => address);
+  // A host name is not in the error: what it stands for is.
+  const address =
+    addresses.find((each) => isAbout(error, each)) ?? addresses.find((each) => !('socket' in each));
+  const other = `The server cannot start: ${error instanceof Error ? error.message : code}`;
+  if (!address) return other;
+  if ('socket' in address) return socketFault(error, address.socket);
+  const {host, port} = address;
   const choose = listen.length === 1 ? 'listen.port or BACKREF_LISTEN_PORT' : 'port in its entry of listen';
   if (code === 'EADDRINUSE')
     return `Port ${port} of ${host} is in use: stop the program that listens there, or choose another port with ${choose}.`;
@@ -60,13 +64,13 @@ export function listenFault(error: unknown, {listen}: Config): string {
     return `This user may not open port ${port}: choose a port above 1023 with ${choose}.`;
   if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND')
     return `${host} is not an address of this machine: choose another address with ${listen.length === 1 ? 'listen.host or BACKREF_LISTEN_HOST' : 'host in its entry of listen'}.`;
-  return `The server cannot start: ${error instanceof Error ? error.message : code}`;
+  return other;
 }
 
 /** Whether an error of the system names the address. */
 function isAbout(error: unknown, address: ListenAddress): boolean {
   const named: Record<string, unknown> = error instanceof Error ? {...error} : {};
-  if ('socket' in address) return named['address'] === address.socket;
+  if ('socket' in address) return [named['address'], named['path']].includes(address.socket);
   const {host, port} = address;
   return (named['address'] ?? named['hostname']) === host && (named['port'] ?? port) === port;
 }

@@ -1,6 +1,9 @@
 import {writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
+import {listenFault} from '../../src/cli/faults.ts';
+import {Occupied} from '../../src/storage/folder-lock.ts';
+import {configOf} from '../support/backref.ts';
 import {start} from '../support/command.ts';
 import {createFolder} from '../support/folder.ts';
 
@@ -44,3 +47,26 @@ test('serve continues when nobody reads its log any more', async (t) => {
   server.child.kill('SIGTERM');
   t.is(await server.ended, 0);
 });
+
+const onSocket = configOf(
+  {registries: [], listener: {address: {socket: '/run/backref.sock', socketMode: 0o660}}},
+  '/data',
+  0,
+);
+const systemError = (code: string, facts: object) => Object.assign(new Error(code), {code, ...facts});
+
+test('an error of the start that is not about the Unix socket does not blame it', (t) => {
+  t.is(
+    listenFault(new Occupied('/data'), onSocket),
+    'The server cannot start: another backref is using /data: stop it, or give this one a folder of its own with storage.path',
+  );
+  const ofDisk = systemError('EACCES', {path: '/data/meta.db'});
+  t.is(listenFault(ofDisk, onSocket), 'The server cannot start: EACCES');
+});
+
+for (const property of ['address', 'path']) {
+  test(`an error that names the Unix socket as its ${property} is about the socket`, (t) => {
+    const fault = listenFault(systemError('EACCES', {[property]: '/run/backref.sock'}), onSocket);
+    t.regex(fault, /^The socket \/run\/backref\.sock cannot be created \(EACCES\)/);
+  });
+}
