@@ -19,7 +19,7 @@ export const at = (location: string, offset = 0) => ({location, offset});
 export const BLOB_PATH = `/v2/team/app/blobs/${digest}`;
 
 /** The settings of an upstream, with a test's changes. */
-export const upstreamConfig = (url: string, changes: Partial<UpstreamConfig> = {}): UpstreamConfig => ({
+const upstreamConfig = (url: string, changes: Partial<UpstreamConfig> = {}): UpstreamConfig => ({
   url,
   insecure: url.startsWith('http:'),
   credentials: undefined,
