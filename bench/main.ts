@@ -5,18 +5,19 @@ import type {Scope} from '../rig/scope.ts';
 import {findTools, type Toolbox} from '../rig/tools.ts';
 import {measureCold} from './cold.ts';
 import {measureEviction} from './eviction/measure.ts';
+import {measureLogins} from './logins.ts';
 import {measureReferrers} from './referrers.ts';
 import {faults, tables, type Versions, warmTable} from './report.ts';
 import {measureWarm} from './warm.ts';
 
 const USAGE = `Measures backref beside docker-registry and distribution as mirrors, and nginx.
 
-  --only cold|warm|referrers  only one part
-  --only eviction             a simulation of which images are evicted, beside other orders; not part of a whole run
-  --trace FILE                simulate that on a trace in libCacheSim's oracleGeneral format, plain, .gz or .zst
-  --json                      the results as JSON instead of tables
-  --write                     write the tables of a whole run into docs/performance.md, the warm one into README.md too;
-                              those of the simulation, and its plots, into docs/reliability.md
+  --only PART      only one part: cold, warm, logins or referrers
+  --only eviction  a simulation of which images are evicted, beside other orders; not part of a whole run
+  --trace FILE     simulate that on a trace in libCacheSim's oracleGeneral format, plain, .gz or .zst
+  --json           the results as JSON instead of tables
+  --write          write the tables of a whole run into docs/performance.md, the warm one into README.md too;
+                   those of the simulation, and its plots, into docs/reliability.md
 `;
 const TSC = fileURLToPath(new URL('../node_modules/typescript/bin/tsc', import.meta.url));
 /** The output of `npm run build`, which is published. Running the sources would also use the compiler's memory. */
@@ -29,26 +30,28 @@ async function measure(scope: Scope, options: Options): Promise<number> {
   const {only, json, write, given} = options;
   if (only === 'eviction') return measureEviction(options, say);
   if (given['trace'] !== undefined) throw new Error('--trace goes with --only eviction');
-  if (!['', 'cold', 'warm', 'referrers'].includes(only)) {
-    throw new Error(`--only takes cold, warm, referrers or eviction, not "${only}"`);
+  if (!['', 'cold', 'warm', 'logins', 'referrers'].includes(only)) {
+    throw new Error(`--only takes cold, warm, logins, referrers or eviction, not "${only}"`);
   }
   const isWanted = (part: string): boolean => only === '' || only === part;
 
-  const tools = await findTools(scope, only === 'referrers' ? ['wrk'] : [...PEERS, 'wrk'], say);
-  const versions = only === 'referrers' ? {} : versionsOf(tools);
+  const hasPeers = isWanted('cold') || isWanted('warm');
+  const tools = await findTools(scope, hasPeers ? [...PEERS, 'wrk'] : ['wrk'], say);
+  const versions = hasPeers ? versionsOf(tools) : {};
   say('building backref');
   await scope.run(process.execPath, [TSC, '-p', BUILD]);
   const cold = isWanted('cold') ? await measureCold(scope, tools, say) : [];
   const warm = isWanted('warm') ? await measureWarm(scope, tools, say) : [];
+  const logins = isWanted('logins') ? await measureLogins(scope, tools, say) : [];
   const referrers = isWanted('referrers') ? await measureReferrers(scope, tools, say) : undefined;
-  const text = tables({cold, warm, referrers}, versions);
-  const results = {versions, cold, warm, referrers};
-  process.stdout.write(json ? `${JSON.stringify(results, undefined, 2)}\n` : `${text}\n`);
+  const results = {cold, warm, logins, referrers};
+  const text = tables(results, versions);
+  process.stdout.write(json ? `${JSON.stringify({versions, ...results}, undefined, 2)}\n` : `${text}\n`);
   if (write && only === '') {
     await writeSection('docs/performance.md', 'bench', text);
     await writeSection('README.md', 'bench', warmTable(warm, versions));
   }
-  const wrong = faults({cold, warm, referrers});
+  const wrong = faults(results);
   for (const fault of wrong) say(`backref: ${fault}`);
   return wrong.length > 0 ? 1 : 0;
 }

@@ -1,6 +1,7 @@
 import {availableParallelism, cpus} from 'node:os';
 import {table} from '../rig/page.ts';
 import {type ColdResult, THROTTLE} from './cold.ts';
+import type {LoginsResult} from './logins.ts';
 import {ENTRIES, LISTED, type PageTimes, REINDEXED, type ReferrersResult} from './referrers.ts';
 import {pinned, SERVERS, type WarmResult} from './warm.ts';
 
@@ -13,14 +14,16 @@ const MIB = 1024 * 1024;
 export interface Results {
   cold: readonly ColdResult[];
   warm: readonly WarmResult[];
+  logins: readonly LoginsResult[];
   referrers: ReferrersResult | undefined;
 }
 
 /** All results, as Markdown. */
-export function tables({cold, warm, referrers}: Results, versions: Versions): string {
+export function tables({cold, warm, logins, referrers}: Results, versions: Versions): string {
   const parts = [machine()];
   if (cold.length > 0) parts.push('Cold, nothing in the cache:', coldTable(cold, versions));
   if (warm.length > 0) parts.push(warmText(), warmTable(warm, versions));
+  if (logins.length > 0) parts.push(LOGINS_TEXT, loginsTable(logins));
   if (referrers) parts.push('Referrers:', referrersTable(referrers));
   return parts.join('\n\n');
 }
@@ -76,6 +79,25 @@ export function warmTable(results: readonly WarmResult[], versions: Versions): s
   return table([['', ...SERVERS.map((name) => versions[name] ?? name)], ...rows], 'right');
 }
 
+const LOGINS_TEXT =
+  'Logins: the same warm manifest from a server with a user and rules, as a share of the rate of a server that has neither.';
+
+function loginsTable(results: readonly LoginsResult[]): string {
+  const rate = (value: number) => figure(value, 'req/s');
+  const share = (own: number, without: number) =>
+    `${(own / without).toFixed(2)} × (${rate(own)} of ${rate(without)} req/s)`;
+  return table(
+    [
+      ['', 'aim', 'backref'],
+      ...results.flatMap(({work, rates: {none, token, basic}}) => [
+        [`${work}, with a bearer token`, '≥ 0.85 ×', share(token, none)],
+        ['– with Basic', '', share(basic, none)],
+      ]),
+    ],
+    'right',
+  );
+}
+
 function referrersTable(result: ReferrersResult): string {
   const {reindex, firstPage, filtered, warmList, warmManifest, coldTag} = result;
   const ms = (value: number) => `${value.toFixed(1)} ms`;
@@ -113,7 +135,7 @@ const figure = (value: number, unit: WarmResult['unit']): string =>
   unit === 'GB/s' ? value.toFixed(2) : Math.round(value).toLocaleString('en-US');
 
 /** Wrong behaviour of backref, as opposed to slow: each is a sentence. */
-export function faults({cold, warm, referrers}: Results): string[] {
+export function faults({cold, warm, logins, referrers}: Results): string[] {
   const found: string[] = [];
   for (const {name, upstreamGets, wrong} of cold) {
     if (name !== 'backref') continue;
@@ -123,6 +145,9 @@ export function faults({cold, warm, referrers}: Results): string[] {
   }
   for (const {work, errors} of warm) {
     if (errors.backref > 0) found.push(`${work}: ${errors.backref} requests failed`);
+  }
+  for (const {work, errors} of logins) {
+    if (errors > 0) found.push(`${work}, with and without a login: ${errors} requests failed`);
   }
   if (referrers && referrers.errors > 0) found.push(`warm lists: ${referrers.errors} requests failed`);
   return found;

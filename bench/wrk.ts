@@ -6,6 +6,8 @@ import {ACCEPT} from './download.ts';
 
 export interface Load {
   url: string;
+  /** The `Authorization` header; none when missing or empty. */
+  authorization?: string;
   connections: number;
   /** Seconds. */
   duration: number;
@@ -32,9 +34,10 @@ end
 export async function runWrk(scope: Scope, tools: Toolbox, load: Load): Promise<Throughput> {
   const script = join(scope.folder, 'counts.lua');
   await writeFile(script, SCRIPT);
-  const {url, connections, duration, prefix} = load;
+  const {url, authorization = '', connections, duration, prefix} = load;
   const settings = ['-t1', `-c${connections}`, `-d${duration}s`, '--timeout', '20s', '-s', script];
-  const headers = ['-H', `Accept: ${ACCEPT}`];
+  const login = authorization === '' ? [] : ['-H', `Authorization: ${authorization}`];
+  const headers = ['-H', `Accept: ${ACCEPT}`, ...login];
   const [command = '', ...args] = [...prefix, tools.path('wrk'), ...settings, ...headers, url];
   const printed = await scope.run(command, args, {timeout: (duration + 30) * 1000});
   const counts = /^counts (\d+) (\d+) (\d+) (\d+)$/m.exec(printed)?.slice(1).map(Number);

@@ -26,6 +26,8 @@ export interface BackrefProcessOptions {
   headersTimeout?: string;
   /** The command to run it under, e.g. `taskset`. */
   prefix?: readonly string[];
+  /** More sections of the configuration. */
+  settings?: Record<string, unknown>;
 }
 
 export interface RunningBackref {
@@ -40,12 +42,13 @@ export interface RunningBackref {
 /** Starts backref as a mirror of one registry. @throws Error with its output when it does not get ready. */
 export const startBackref = (
   scope: Scope,
-  {main, upstream, folder, ttl, prefetch, headersTimeout, prefix}: BackrefProcessOptions,
+  {main, upstream, folder, ttl, prefetch, headersTimeout, prefix, settings}: BackrefProcessOptions,
 ): Promise<RunningBackref> =>
   serveRegistries(scope, {
     main,
     folder,
     ...(prefix ? {prefix} : {}),
+    ...(settings ? {settings} : {}),
     registries: {
       'docker.io': {
         default: true,
@@ -62,11 +65,9 @@ export const startBackref = (
     },
   });
 
-export interface ServeOptions extends Pick<BackrefProcessOptions, 'main' | 'folder' | 'prefix'> {
+export interface ServeOptions extends Pick<BackrefProcessOptions, 'main' | 'folder' | 'prefix' | 'settings'> {
   /** As in the configuration. */
   registries: Record<string, unknown>;
-  /** More sections of the configuration. */
-  settings?: Record<string, unknown>;
   /** Default a free one. */
   port?: number;
   /** More flags of Node. */

@@ -1,0 +1,134 @@
+import {mkdir, writeFile} from 'node:fs/promises';
+import {join} from 'node:path';
+import bcrypt from 'bcrypt';
+import {BUILT, startBackref} from '../rig/backref.ts';
+import type {Scope} from '../rig/scope.ts';
+import type {Toolbox} from '../rig/tools.ts';
+import {digestOf} from '../src/oci/digest.ts';
+import {buildArtifact, manifestPath, type ServedArtifact} from './artifact.ts';
+import {type ServedContents, startContents} from './contents.ts';
+import {ACCEPT, median} from './download.ts';
+import {onCore} from './warm.ts';
+import {runWrk} from './wrk.ts';
+
+/** How a client is known: not at all, by a token from `/token`, or by its password with each request. */
+const WAYS = ['none', 'token', 'basic'] as const;
+type Way = (typeof WAYS)[number];
+
+export interface LoginsResult {
+  work: string;
+  /** Requests per second, medians over the rounds. `none` is of a server where nobody can log in. */
+  rates: Record<Way, number>;
+  /** Failed requests, over all rounds and ways. */
+  errors: number;
+}
+
+/** A server, with what to send to it. */
+interface Target {
+  way: Way;
+  url: string;
+  /** The `Authorization` header; the empty text for none. */
+  authorization: string;
+}
+
+/** Those that count; in one before them, the servers' code is compiled. */
+const ROUNDS = 5;
+const REPOSITORY = 'library/warm';
+const USER = 'bench';
+const PASSWORD = 'a password of the bench';
+/** What `htpasswd -C 10` writes. A password is compared once in five minutes, so this is hardly part of the rates. */
+const BCRYPT_COST = 10;
+/** Two rules that do not match the caller come before the one that does. */
+const RULES = [
+  {who: ['robot:*'], where: ['docker.io/team-*/**'], may: ['pull', 'push']},
+  {who: ['group:dev'], where: ['docker.io/dev/**'], may: ['pull', 'attach']},
+  {who: ['user:*'], where: ['docker.io/**'], may: ['pull']},
+];
+
+/** Measures a cached manifest without logins, with a token and with a password. `say` reports progress. */
+export async function measureLogins(
+  scope: Scope,
+  tools: Toolbox,
+  say: (line: string) => void,
+): Promise<LoginsResult[]> {
+  const artifact = buildArtifact(REPOSITORY, '1', [1024]);
+  const {digest} = artifact.manifest;
+  const works = [
+    {work: 'manifest by digest', path: manifestPath(artifact, digest)},
+    {work: 'manifest by fresh tag', path: manifestPath(artifact, artifact.tag)},
+  ];
+  const upstream = await startContents(scope, contentsOf(artifact), 0);
+  const open = await startServer(await scope.child(), upstream);
+  const ruled = await startServerWithLogins(await scope.child(), upstream);
+  const targets = await targetsOf(open, ruled);
+  for (const {path} of works) {
+    await expectStatus(ruled + path, '', 401);
+    for (const target of targets) await warm(target, path, digest);
+  }
+  const results: LoginsResult[] = [];
+  for (const {work, path} of works) {
+    say(`${work}, with and without a login`);
+    const samples: Record<Way, number[]> = {none: [], token: [], basic: []};
+    let errors = 0;
+    for (let round = 0; round <= ROUNDS; round++) {
+      for (const {way, url, authorization} of targets) {
+        const load = {url: url + path, authorization, connections: 32, duration: 2, prefix: onCore(0)};
+        const measured = await runWrk(scope, tools, load);
+        if (round > 0) samples[way].push(measured.requestsPerSecond);
+        errors += measured.errors;
+      }
+    }
+    const {none, token, basic} = samples;
+    results.push({work, rates: {none: median(none), token: median(token), basic: median(basic)}, errors});
+  }
+  return results;
+}
+
+function contentsOf(artifact: ServedArtifact): ServedContents {
+  const references = [artifact.tag, artifact.manifest.digest];
+  return new Map(references.map((reference) => [manifestPath(artifact, reference), artifact.manifest]));
+}
+
+/** @returns the URL of a server where nobody can log in, unless `access` lets somebody. */
+async function startServer(scope: Scope, upstream: string, access: object = {}): Promise<string> {
+  const folder = join(scope.folder, 'cache');
+  await mkdir(folder);
+  const options = {main: BUILT, upstream, folder, ttl: '1h', prefix: onCore(1), settings: {access}};
+  return (await startBackref(scope, options)).url;
+}
+
+/** The same with a user, who may pull, and with rules that let nobody else pull. Its tokens outlive the run. */
+async function startServerWithLogins(scope: Scope, upstream: string): Promise<string> {
+  const htpasswd = join(scope.folder, 'htpasswd');
+  await writeFile(htpasswd, `${USER}:${await bcrypt.hash(PASSWORD, BCRYPT_COST)}\n`);
+  return startServer(scope, upstream, {users: {htpasswd}, tokens: {ttl: '1h'}, rules: RULES});
+}
+
+async function targetsOf(open: string, ruled: string): Promise<Target[]> {
+  const basic = `Basic ${Buffer.from(`${USER}:${PASSWORD}`).toString('base64')}`;
+  const query = new URLSearchParams({service: 'backref', scope: `repository:${REPOSITORY}:pull`});
+  const {token} = JSON.parse((await expectStatus(`${ruled}/token?${query}`, basic, 200)).toString());
+  return [
+    {way: 'none', url: open, authorization: ''},
+    {way: 'token', url: ruled, authorization: `Bearer ${token}`},
+    {way: 'basic', url: ruled, authorization: basic},
+  ];
+}
+
+/** Pulls twice: from the upstream, then from the cache. @throws Error when the server sends other bytes. */
+async function warm({url, authorization, way}: Target, path: string, digest: string): Promise<void> {
+  for (let time = 0; time < 2; time++) {
+    const found = digestOf(await expectStatus(url + path, authorization, 200));
+    if (found !== digest) throw new Error(`${path} has other bytes (${way}): ${found}`);
+  }
+}
+
+/** @returns the body. @throws Error when the status is another one. */
+async function expectStatus(url: string, authorization: string, status: number): Promise<Buffer> {
+  const headers = {accept: ACCEPT, ...(authorization ? {authorization} : {})};
+  const response = await fetch(url, {headers});
+  const body = Buffer.from(await response.arrayBuffer());
+  if (response.status !== status)
+    throw new Error(`${url} answered ${response.status} instead of ${status}: ${body.toString()}`);
+  return body;
+}
