@@ -1,6 +1,6 @@
 import {mkdir, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
-import bcrypt from 'bcrypt';
+import {hash} from '@node-rs/bcrypt';
 import {BUILT, startBackref} from '../rig/backref.ts';
 import type {Scope} from '../rig/scope.ts';
 import type {Toolbox} from '../rig/tools.ts';
@@ -100,7 +100,7 @@ async function startServer(scope: Scope, upstream: string, access: object = {}):
 /** The same with a user, who may pull, and with rules that let nobody else pull. Its tokens outlive the run. */
 async function startServerWithLogins(scope: Scope, upstream: string): Promise<string> {
   const htpasswd = join(scope.folder, 'htpasswd');
-  await writeFile(htpasswd, `${USER}:${await bcrypt.hash(PASSWORD, BCRYPT_COST)}\n`);
+  await writeFile(htpasswd, `${USER}:${await hash(PASSWORD, BCRYPT_COST)}\n`);
   return startServer(scope, upstream, {users: {htpasswd}, tokens: {ttl: '1h'}, rules: RULES});
 }
 

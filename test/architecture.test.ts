@@ -131,7 +131,7 @@ const RULES: Record<string, Rule> = {
   },
   'src/identity/': {
     imports: [...VOCABULARY, 'src/config.ts', 'src/storage/metadata.ts'],
-    packages: ['bcrypt', 'jose'],
+    packages: ['@node-rs/bcrypt', 'jose'],
   },
   'src/http/': {
     imports: [

@@ -1,8 +1,8 @@
 import {readdir, readFile, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import {inspect} from 'node:util';
+import {hashSync} from '@node-rs/bcrypt';
 import test, {type ExecutionContext} from 'ava';
-import bcrypt from 'bcrypt';
 import {loadConfig} from '../../src/config/load.ts';
 import {createServer} from '../../src/server.ts';
 import {call} from '../support/command.ts';
@@ -16,7 +16,7 @@ async function setUp(t: ExecutionContext) {
   const file = join(cwd, 'f.yaml');
   const data = join(cwd, 'data');
   const htpasswd = join(cwd, 'htpasswd');
-  const hash = bcrypt.hashSync(PASSWORD, 4);
+  const hash = hashSync(PASSWORD, 4);
   await writeFile(htpasswd, `alice:${hash}\n`);
   await writeFile(
     file,

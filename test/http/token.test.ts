@@ -1,8 +1,8 @@
 import {createHash} from 'node:crypto';
 import {writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
+import {hashSync} from '@node-rs/bcrypt';
 import test, {type ExecutionContext} from 'ava';
-import bcrypt from 'bcrypt';
 import {decodeJwt} from 'jose';
 import {type Backref, LIMITS, NO_LOGINS, type ProxyAnswer, startBackref} from '../support/backref.ts';
 import {createFolder} from '../support/folder.ts';
@@ -17,7 +17,7 @@ const FORM = {'Content-Type': 'application/x-www-form-urlencoded'};
 /** A hosted registry with one user, alice, whose password is "right". */
 async function start(t: ExecutionContext, tokens: Partial<typeof NO_LOGINS.tokens> = {}): Promise<Backref> {
   const htpasswd = join(await createFolder(t), 'htpasswd');
-  await writeFile(htpasswd, `alice:${bcrypt.hashSync('right', 4)}\n`);
+  await writeFile(htpasswd, `alice:${hashSync('right', 4)}\n`);
   const access = {users: {htpasswd}, tokens: {...NO_LOGINS.tokens, ...tokens}};
   return startBackref(t, {registries: [{}], config: {access}});
 }
