@@ -64,7 +64,10 @@ export interface Config {
     uploads: {total: number; perCaller: number};
     /** Of one request: the bytes of all its headers, their number, and the time in which they have to arrive. */
     headers: {size: number; count: number; timeout: number};
-    /** How long the body of a request may be silent, and the bytes a second that have to arrive on average; 0: any. The size of a form. */
+    /**
+     * How long the body of a request may be silent, how many bytes a second have to arrive on average (0: no minimum), and how
+     * large a form may be.
+     */
     bodies: {timeout: number; minRate: number; maxForm: number};
   };
   /** How long an upload may be idle before it is removed. */
