@@ -5,7 +5,7 @@ import {CATALOG, covers, formatScope, scopeFor} from '../identity/scopes.ts';
 import {OciError} from '../oci/errors.ts';
 import {isDigestReference, parseReference, type Tag} from '../oci/name.ts';
 import type {Access} from '../registry/access.ts';
-import {type Route, registryOf, routeOf} from '../registry/namespace.ts';
+import {type Route, registryOf, routeOf, UnknownRegistry} from '../registry/namespace.ts';
 import {type Decision, denial} from '../registry/place-access.ts';
 import type {Registry} from '../registry/registries.ts';
 import type {Answer, Handler} from './answer.ts';
@@ -39,7 +39,7 @@ export type Endpoint = {
 /** What decides about requests at the door. */
 export interface DoorParts {
   /** Decides who may do what at the place that a request names. */
-  access: Pick<Access, 'registry' | 'repository'>;
+  access: Pick<Access, 'registry' | 'repository' | 'elsewhere' | 'may' | 'isOpenTo' | 'visibleRepositories'>;
   authenticator: Authenticator;
   loginPlace: LoginPlace;
 }
@@ -79,20 +79,25 @@ export async function answerAt(
       exchange.action = action;
       const asking = {request, wanted: CATALOG, exchange, door};
       const caller = await identified(asking, visitor);
-      const registry = registryAsked(request, exchange);
+      const registry = within(asking, caller, action, undefined, () => registryAsked(request, exchange));
       admit(access.registry(registry, caller, action), caller, asking);
+      exchange.namespace = singleParameter(request, 'ns');
       return handler(request, registry, caller);
     }
     case 'repository': {
       const {methods} = endpoint;
-      const {action, handler} = operationFor(methods, request, () => takesPushes(request, exchange));
+      const {action, handler} = operationFor(methods, request, () =>
+        seemsToTakePushes(request, exchange, visitor, access),
+      );
       exchange.action = action;
       const asking = {request, wanted: scopeFor(request.params['name'] ?? '', action), exchange, door};
       const caller = await identified(asking, visitor);
-      const route = routed(request, exchange);
-      if (action !== 'pull' && route.registry.push.mode === 'deny')
+      const tag = tagIn(request);
+      const route = within(asking, caller, action, tag, () => routed(request, exchange));
+      if (action !== 'pull' && isMirrorTo(caller, action, route, access))
         throw pushRefused(route, readsOf(methods));
-      admit(access.repository(route, caller, action, tagIn(request)), caller, asking);
+      admit(access.repository(route, caller, action, tag), caller, asking);
+      exchange.namespace = singleParameter(request, 'ns');
       return handler(request, route, caller);
     }
   }
@@ -155,6 +160,34 @@ function admit(decision: Decision, caller: Caller, asking: Asking): void {
   );
 }
 
+/**
+ * Where a request leads to. One that leads to no registry is denied as if there were such a registry; who may pull there is
+ * told which ones there are.
+ * @throws UnknownRegistry that names what the caller may pull from; as `admit` where it may not pull there
+ */
+function within<Where>(
+  asking: Asking,
+  caller: Caller,
+  action: Action,
+  tag: Tag | undefined,
+  find: () => Where,
+): Where {
+  const {access} = asking.door;
+  try {
+    return find();
+  } catch (error) {
+    if (!(error instanceof UnknownRegistry)) throw error;
+    admit(access.elsewhere({...error.place, tag}, caller, action), caller, asking);
+    const {all} = asking.request.registries;
+    throw error.naming(all.filter((registry) => access.visibleRepositories(registry, caller)));
+  }
+}
+
+/** Whether a registry takes no pushes, and the caller may know that. */
+const isMirrorTo = (caller: Caller, action: Action, route: Route, access: Pick<Access, 'may'>): boolean =>
+  route.registry.push.mode === 'deny' &&
+  (access.may(route, caller, 'pull') || access.may(route, caller, action));
+
 /** The tag in the path. @throws OciError for what is neither a tag nor a digest, whoever asks */
 function tagIn({params: {reference: text}}: Request): Tag | undefined {
   if (text === undefined) return undefined;
@@ -194,7 +227,6 @@ function routed(request: Request, exchange: Routed): Route {
   const ns = singleParameter(request, 'ns');
   const host = headerOf(request, 'host');
   const route = routeOf(request.registries, {name: request.params['name'] ?? '', ns, host});
-  exchange.namespace = ns;
   exchange.registry = route.registry.name;
   exchange.repository = route.repository.name;
   return route;
@@ -204,17 +236,25 @@ function routed(request: Request, exchange: Routed): Route {
 function registryAsked(request: Request, exchange: Routed): Registry | undefined {
   const ns = singleParameter(request, 'ns');
   const registry = registryOf(request.registries, {ns, host: headerOf(request, 'host')});
-  exchange.namespace = ns;
   exchange.registry = registry?.name;
   return registry;
 }
 
-/** Whether the repository's registry takes pushes; false where the request leads to none. */
-function takesPushes(request: Request, exchange: Routed): boolean {
+/**
+ * Whether the repository's registry takes pushes; false where the request leads to none. Whoever may not pull there hears
+ * yes: nothing of what the configuration has.
+ * @param visitor its credential is not known yet
+ */
+function seemsToTakePushes(
+  request: Request,
+  exchange: Routed,
+  visitor: Caller,
+  access: DoorParts['access'],
+): boolean {
   try {
-    return routed(request, exchange).registry.push.mode !== 'deny';
+    return !isMirrorTo(visitor, 'pull', routed(request, exchange), access);
   } catch (error) {
-    if (error instanceof OciError) return false;
+    if (error instanceof OciError) return !access.isOpenTo(visitor);
     throw error;
   }
 }

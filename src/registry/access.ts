@@ -84,6 +84,7 @@ class LinkOrUpstream implements Access {
   readonly repository: PlaceAccess['repository'];
   readonly may: PlaceAccess['may'];
   readonly registry: PlaceAccess['registry'];
+  readonly elsewhere: PlaceAccess['elsewhere'];
   readonly visibleRepositories: PlaceAccess['visibleRepositories'];
   readonly visibleTags: PlaceAccess['visibleTags'];
   readonly isOpenTo: PlaceAccess['isOpenTo'];
@@ -99,6 +100,7 @@ class LinkOrUpstream implements Access {
     this.repository = places.repository;
     this.may = places.may;
     this.registry = places.registry;
+    this.elsewhere = places.elsewhere;
     this.visibleRepositories = places.visibleRepositories;
     this.visibleTags = places.visibleTags;
     this.isOpenTo = places.isOpenTo;

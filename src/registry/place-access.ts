@@ -51,6 +51,11 @@ export interface PlaceAccess {
   may(route: Route, caller: Caller, action: Action, tag?: string): boolean;
   /** May this caller do this in a registry as a whole, or in all of them where none is named? */
   registry(registry: Registry | undefined, caller: Caller, action: Action): Decision;
+  /**
+   * May this caller do this, or pull, in a registry that is not configured? Where it may not, it gets the answer of one
+   * that is.
+   */
+  elsewhere(place: Place, caller: Caller, action: Action): Decision;
   /** Which repositories of a registry the caller may pull from, for a list of them; undefined: none. */
   visibleRepositories(registry: Registry, caller: Caller): ((name: RepositoryName) => boolean) | undefined;
   /** Which tags of a repository the caller may pull, for a list of them; undefined: all, if it may pull from it at all. */
@@ -82,10 +87,11 @@ export function createPlaceAccess({policy, events}: PlaceAccessParts): PlaceAcce
   return {
     repository(route, caller, action, tag) {
       const {registry, repository} = route;
+      const ruling = rulingOn(caller, placeOf(route, tag), action);
+      if (ruling.verdict === 'denied') return ruling;
       if (action !== 'pull' && registry.push.mode === 'deny')
         return denied(`registry ${registry.name} is a mirror and takes no pushes`);
-      const ruling = rulingOn(caller, placeOf(route, tag), action);
-      if (ruling.verdict === 'denied' || registry.serves(repository.name)) return ruling;
+      if (registry.serves(repository.name)) return ruling;
       // To a client that pulls, a repository that the configuration leaves out does not exist.
       const failure = notServed(route, action === 'pull' ? 'NAME_UNKNOWN' : 'DENIED');
       return {verdict: 'denied', failure, reason: undefined};
@@ -97,6 +103,9 @@ export function createPlaceAccess({policy, events}: PlaceAccessParts): PlaceAcce
 
     registry: (registry, caller, action) =>
       rulingOn(caller, {registry: registry?.name, repository: undefined, tag: undefined}, action),
+
+    elsewhere: (place, caller, action) =>
+      policy().decide(caller, place, 'pull').isAllowed ? ALLOWED : rulingOn(caller, place, action),
 
     visibleRepositories(registry, caller) {
       const isVisible = policy().repositoryFilter(caller, registry.name);

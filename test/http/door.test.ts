@@ -1,9 +1,8 @@
 import test from 'ava';
 import {type Action, ANONYMOUS} from '../../src/caller.ts';
-import type {Endpoint} from '../../src/http/door.ts';
+import type {DoorParts, Endpoint} from '../../src/http/door.ts';
 import {createRouter, endpointsOf, type Verbs} from '../../src/http/routes.ts';
 import {digestOf} from '../../src/oci/digest.ts';
-import type {Access} from '../../src/registry/access.ts';
 import {ask, ID, OPEN_DOOR, startHttpServer} from './http-server.ts';
 import {errorOf} from './spec-codes.ts';
 
@@ -21,7 +20,8 @@ const verbs = new Proxy({} as Verbs, {
 const asked: [place: string, caller: string, action: Action][] = [];
 
 /** Denies everything, and records what it was asked. */
-const denial: Pick<Access, 'registry' | 'repository'> = {
+const denial: DoorParts['access'] = {
+  ...OPEN_DOOR.access,
   registry(registry, {key}, action) {
     asked.push([registry?.name ?? 'all', key, action]);
     return {verdict: 'denied', failure: undefined, reason: undefined};
@@ -87,7 +87,10 @@ test.serial('HEAD is authorized as the GET that answers it', async (t) => {
 
 test.serial('what is unknown at the door is decided by the verb', async (t) => {
   const unknown = () => ({verdict: 'unknown' as const});
-  const {port} = await startHttpServer(t, {verbs, access: {registry: unknown, repository: unknown}});
+  const {port} = await startHttpServer(t, {
+    verbs,
+    access: {...OPEN_DOOR.access, registry: unknown, repository: unknown},
+  });
   calls.length = 0;
   await ask(port, 'GET', '/v2/app/tags/list');
   t.deepEqual(calls, ['tagLists.list']);

@@ -326,6 +326,7 @@ test('a request is answered without Koa: the door routes it, authorizes it and c
   const actions: string[] = [];
   const allowed = {verdict: 'allowed'} as const;
   const access = {
+    ...OPEN_DOOR.access,
     registry: () => allowed,
     repository: (_route: unknown, _caller: unknown, action: string) => {
       actions.push(action);

@@ -58,6 +58,10 @@ export const OPEN_DOOR: DoorParts = {
   access: {
     registry: () => ({verdict: 'allowed'}),
     repository: () => ({verdict: 'allowed'}),
+    elsewhere: () => ({verdict: 'allowed'}),
+    may: () => true,
+    isOpenTo: () => true,
+    visibleRepositories: () => () => true,
   },
   authenticator: createAuthenticator([], createEvents()),
   loginPlace: {service: 'registry.test', realm: undefined},

@@ -5,7 +5,7 @@ import type {DoorParts} from '../../src/http/door.ts';
 import type {Verbs} from '../../src/http/routes.ts';
 import {createAuthenticator, type Identity, LoginRefused} from '../../src/identity/authenticator.ts';
 import {parseScope} from '../../src/identity/scopes.ts';
-import {ask, startHttpServer} from './http-server.ts';
+import {ask, OPEN_DOOR, startHttpServer} from './http-server.ts';
 import {errorOf} from './spec-codes.ts';
 
 const scopes = (text: string) => text.split(' ').flatMap((part) => parseScope(part) ?? []);
@@ -54,6 +54,7 @@ async function start(t: ExecutionContext, denies: string[], door: Partial<DoorPa
       : ({verdict: 'allowed'} as const);
   };
   const access: DoorParts['access'] = {
+    ...OPEN_DOOR.access,
     registry: (_registry, caller, action) => decide(caller, action),
     repository: (_route, caller, action) => decide(caller, action),
   };
@@ -172,6 +173,7 @@ test('a token that is for something else is refused, so that its client gets a w
 test('the rules get the names and the bound of the caller', async (t) => {
   const seen: Caller[] = [];
   const access: DoorParts['access'] = {
+    ...OPEN_DOOR.access,
     registry: () => ({verdict: 'allowed'}),
     repository(_route, caller) {
       seen.push(caller);

@@ -145,7 +145,7 @@ test('NAME_UNKNOWN for a name that begins with a host says the same', (t) => {
 test('without a default registry a plain name is NAME_UNKNOWN and says what to write', (t) => {
   const error = t.throws(() => route({name: 'org/app'}, withoutDefault), {instanceOf: OciError});
   t.is(error?.code, 'NAME_UNKNOWN');
-  t.regex(error?.message ?? '', /ghcr\.io\/…/);
+  t.regex(error?.message ?? '', /write REGISTRY\/org\/app; configured are: .*ghcr\.io/);
 });
 
 test('without a default registry a malformed name is NAME_INVALID all the same', (t) => {
