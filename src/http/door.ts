@@ -6,7 +6,7 @@ import {OciError} from '../oci/errors.ts';
 import {isDigestReference, parseReference, type Tag} from '../oci/name.ts';
 import type {Access} from '../registry/access.ts';
 import {type Route, registryOf, routeOf, UnknownRegistry} from '../registry/namespace.ts';
-import {type Decision, denial} from '../registry/place-access.ts';
+import {type Decision, denial, placeOf} from '../registry/place-access.ts';
 import type {Registry} from '../registry/registries.ts';
 import type {Answer, Handler} from './answer.ts';
 import {type LoginPlace, type Unauthorized, unauthorized} from './challenge.ts';
@@ -39,7 +39,7 @@ export type Endpoint = {
 /** What decides about requests at the door. */
 export interface DoorParts {
   /** Decides who may do what at the place that a request names. */
-  access: Pick<Access, 'registry' | 'repository' | 'elsewhere' | 'may' | 'isOpenTo' | 'visibleRepositories'>;
+  access: Pick<Access, 'registry' | 'repository' | 'disclosure' | 'may' | 'isOpenTo' | 'visibleRepositories'>;
   authenticator: Authenticator;
   loginPlace: LoginPlace;
 }
@@ -94,8 +94,10 @@ export async function answerAt(
       const caller = await identified(asking, visitor);
       const tag = tagIn(request);
       const route = within(asking, caller, action, tag, () => routed(request, exchange));
-      if (action !== 'pull' && isMirrorTo(caller, action, route, access))
+      if (action !== 'pull' && isMirror(route)) {
+        admit(access.disclosure(placeOf(route, tag), caller, action), caller, asking);
         throw pushRefused(route, readsOf(methods));
+      }
       admit(access.repository(route, caller, action, tag), caller, asking);
       exchange.namespace = singleParameter(request, 'ns');
       return handler(request, route, caller);
@@ -177,16 +179,13 @@ function within<Where>(
     return find();
   } catch (error) {
     if (!(error instanceof UnknownRegistry)) throw error;
-    admit(access.elsewhere({...error.place, tag}, caller, action), caller, asking);
+    admit(access.disclosure({...error.place, tag}, caller, action), caller, asking);
     const {all} = asking.request.registries;
     throw error.naming(all.filter((registry) => access.visibleRepositories(registry, caller)));
   }
 }
 
-/** Whether a registry takes no pushes, and the caller may know that. */
-const isMirrorTo = (caller: Caller, action: Action, route: Route, access: Pick<Access, 'may'>): boolean =>
-  route.registry.push.mode === 'deny' &&
-  (access.may(route, caller, 'pull') || access.may(route, caller, action));
+const isMirror = ({registry}: Route): boolean => registry.push.mode === 'deny';
 
 /** The tag in the path. @throws OciError for what is neither a tag nor a digest, whoever asks */
 function tagIn({params: {reference: text}}: Request): Tag | undefined {
@@ -252,7 +251,8 @@ function seemsToTakePushes(
   access: DoorParts['access'],
 ): boolean {
   try {
-    return !isMirrorTo(visitor, 'pull', routed(request, exchange), access);
+    const route = routed(request, exchange);
+    return !(isMirror(route) && access.may(route, visitor, 'pull'));
   } catch (error) {
     if (error instanceof OciError) return !access.isOpenTo(visitor);
     throw error;

@@ -84,7 +84,7 @@ class LinkOrUpstream implements Access {
   readonly repository: PlaceAccess['repository'];
   readonly may: PlaceAccess['may'];
   readonly registry: PlaceAccess['registry'];
-  readonly elsewhere: PlaceAccess['elsewhere'];
+  readonly disclosure: PlaceAccess['disclosure'];
   readonly visibleRepositories: PlaceAccess['visibleRepositories'];
   readonly visibleTags: PlaceAccess['visibleTags'];
   readonly isOpenTo: PlaceAccess['isOpenTo'];
@@ -100,7 +100,7 @@ class LinkOrUpstream implements Access {
     this.repository = places.repository;
     this.may = places.may;
     this.registry = places.registry;
-    this.elsewhere = places.elsewhere;
+    this.disclosure = places.disclosure;
     this.visibleRepositories = places.visibleRepositories;
     this.visibleTags = places.visibleTags;
     this.isOpenTo = places.isOpenTo;

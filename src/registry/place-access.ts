@@ -52,10 +52,10 @@ export interface PlaceAccess {
   /** May this caller do this in a registry as a whole, or in all of them where none is named? */
   registry(registry: Registry | undefined, caller: Caller, action: Action): Decision;
   /**
-   * May this caller do this, or pull, in a registry that is not configured? Where it may not, it gets the answer of one
-   * that is.
+   * May this caller hear that a place does not exist, or takes no pushes? It may where it may do this, or pull. Where it
+   * may not, the denial is that of any other place.
    */
-  elsewhere(place: Place, caller: Caller, action: Action): Decision;
+  disclosure(place: Place, caller: Caller, action: Action): Decision;
   /** Which repositories of a registry the caller may pull from, for a list of them; undefined: none. */
   visibleRepositories(registry: Registry, caller: Caller): ((name: RepositoryName) => boolean) | undefined;
   /** Which tags of a repository the caller may pull, for a list of them; undefined: all, if it may pull from it at all. */
@@ -104,7 +104,7 @@ export function createPlaceAccess({policy, events}: PlaceAccessParts): PlaceAcce
     registry: (registry, caller, action) =>
       rulingOn(caller, {registry: registry?.name, repository: undefined, tag: undefined}, action),
 
-    elsewhere: (place, caller, action) =>
+    disclosure: (place, caller, action) =>
       policy().decide(caller, place, 'pull').isAllowed ? ALLOWED : rulingOn(caller, place, action),
 
     visibleRepositories(registry, caller) {
@@ -118,7 +118,8 @@ export function createPlaceAccess({policy, events}: PlaceAccessParts): PlaceAcce
   };
 }
 
-const placeOf = ({repository: {registry, name}}: Route, tag: string | undefined): Place => ({
+/** What a request for a repository is about, in the terms of rules. */
+export const placeOf = ({repository: {registry, name}}: Route, tag: string | undefined): Place => ({
   registry,
   repository: name,
   tag,

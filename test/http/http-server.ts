@@ -58,7 +58,7 @@ export const OPEN_DOOR: DoorParts = {
   access: {
     registry: () => ({verdict: 'allowed'}),
     repository: () => ({verdict: 'allowed'}),
-    elsewhere: () => ({verdict: 'allowed'}),
+    disclosure: () => ({verdict: 'allowed'}),
     may: () => true,
     isOpenTo: () => true,
     visibleRepositories: () => () => true,
