@@ -1,9 +1,11 @@
 import {LRUCache} from 'lru-cache';
 
-/** What a cache does beside keeping entries. */
+/** What a cache does beside keeping entries, and how it counts them. */
 export interface LruOptions<K, V> {
   /** Called with each entry that leaves the cache. */
   dispose?(value: V, key: K): void;
+  /** What an entry counts as; 1 without it. */
+  sizeOf?(value: V): number;
 }
 
 /**
@@ -12,5 +14,6 @@ export interface LruOptions<K, V> {
  */
 export const createLru = <K extends {}, V extends {}>(
   max: number,
-  options: LruOptions<K, V> = {},
-): LRUCache<K, V> => new LRUCache<K, V>({...options, maxSize: max, sizeCalculation: () => 1});
+  {sizeOf = () => 1, ...options}: LruOptions<K, V> = {},
+): LRUCache<K, V> =>
+  new LRUCache<K, V>({...options, maxSize: max, sizeCalculation: (value) => sizeOf(value)});

@@ -3,6 +3,7 @@ import type {Config} from './config.ts';
 import type {Events} from './events.ts';
 import type {LoginPlace} from './http/challenge.ts';
 import type {Login} from './http/token.ts';
+import {createAttempts} from './identity/attempts.ts';
 import {type Authenticator, createAuthenticator} from './identity/authenticator.ts';
 import {createPasswordCheck} from './identity/bcrypt.ts';
 import {createCertificates} from './identity/certificates.ts';
@@ -10,6 +11,7 @@ import {createIssuers} from './identity/issuers.ts';
 import {createRobots, type Robots} from './identity/robots.ts';
 import {createSigningKeys} from './identity/signing-keys.ts';
 import {createTokens, REFRESH_TTL_MS} from './identity/tokens.ts';
+import {createSignatureTurns} from './identity/turns.ts';
 import {createUsers, type Users} from './identity/users.ts';
 import type {Metadata} from './storage/metadata.ts';
 
@@ -46,14 +48,17 @@ export function wireIdentity(
   {logins, metadata, env, clock, events}: IdentityParts,
 ): WiredIdentity {
   const {service, ttl, key, realm} = access.tokens;
+  const attempts = createAttempts(clock);
+  const turns = createSignatureTurns();
   const users = createUsers({
     htpasswd: access.users.htpasswd,
     passwords: createPasswordCheck(),
+    attempts,
     clock,
     events,
   });
-  const robots = createRobots({metadata, clock});
-  const issuers = createIssuers(() => logins().issuers, {env, clock, events});
+  const robots = createRobots({metadata, attempts, clock});
+  const issuers = createIssuers(() => logins().issuers, {env, attempts, turns, clock, events});
   const certificates = createCertificates(() => logins().certificates);
   // A JWT is longer than a password may be.
   const methods = [robots, issuers, users];
@@ -64,10 +69,10 @@ export function wireIdentity(
     clock,
     events,
   });
-  const tokens = createTokens({keys, service, ttl, methods, clock});
+  const tokens = createTokens({keys, service, ttl, sources: [...methods, certificates], turns, clock});
   return {
-    authenticator: createAuthenticator([tokens, ...methods], events, certificates),
-    login: {credentials: createAuthenticator(methods, events, certificates), tokens, service},
+    authenticator: createAuthenticator([tokens, ...methods], events, certificates.identify),
+    login: {credentials: createAuthenticator(methods, events, certificates.identify), tokens, service},
     loginPlace: {service, realm},
     users,
     robots,

@@ -26,3 +26,11 @@ test('a cache takes memory for the entries it has, not for those it may have', (
   t.is(caches.length, count);
   t.true(grown < 64 * 1024 * count, `${grown} bytes for ${count} empty caches`);
 });
+
+test('entries count as their size where it is given', (t) => {
+  const cache = createLru<string, number>(10, {sizeOf: (value) => value});
+  cache.set('a', 6);
+  cache.set('b', 4);
+  cache.set('c', 1);
+  t.deepEqual([...cache.keys()], ['c', 'b']);
+});

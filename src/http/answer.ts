@@ -22,6 +22,8 @@ export interface Answer {
   readonly report?: CacheReport;
   /** Why it is not what the client wanted, for the log. */
   readonly reason?: string;
+  /** Who logs in by it, for the log: the door does not know that. */
+  readonly caller?: string;
 }
 
 /**

@@ -32,9 +32,15 @@ export const unauthorized = (why: Unauthorized, {host, scheme}: Origin, place: L
   });
 };
 
+/** The same where clients log in, and need no token to do so. */
+export const wrongLogin = (message: string, {service}: LoginPlace): OciError =>
+  new OciError('UNAUTHORIZED', {message, headers: {'WWW-Authenticate': basicChallenge(service)}});
+
+const basicChallenge = (service: string): string => `Basic realm="${service}", charset="UTF-8"`;
+
 /** Only one scheme: some clients that are offered both send both. Without a host there is no URL to send them to. */
 function challenge(realm: string | undefined, service: string, {scope, error}: Unauthorized): string {
-  if (realm === undefined) return `Basic realm="${service}", charset="UTF-8"`;
+  if (realm === undefined) return basicChallenge(service);
   const parameters = [
     `realm="${realm}"`,
     `service="${service}"`,

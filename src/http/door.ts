@@ -9,7 +9,7 @@ import {type Route, registryOf, routeOf, UnknownRegistry} from '../registry/name
 import {type Decision, denial, placeOf} from '../registry/place-access.ts';
 import type {Registry} from '../registry/registries.ts';
 import type {Answer, Handler} from './answer.ts';
-import {type LoginPlace, type Unauthorized, unauthorized} from './challenge.ts';
+import {type LoginPlace, type Unauthorized, unauthorized, wrongLogin} from './challenge.ts';
 import {headerOf, type Request, singleParameter} from './request.ts';
 import type {Exchange} from './send.ts';
 
@@ -64,7 +64,7 @@ export async function answerAt(
     case 'none': {
       exchange.admit(visitor);
       const {handler} = operationFor(endpoint.methods, request, () => false);
-      return handler(request, undefined, visitor);
+      return loggingIn(exchange, door, async () => handler(request, undefined, visitor));
     }
     case 'login': {
       const {handler} = operationFor(endpoint.methods, request, () => false);
@@ -145,7 +145,25 @@ async function identified(asking: Asking, visitor: Caller): Promise<Caller> {
     throw challenged(asking, `the token is not for ${formatScope(wanted)}`, 'insufficient_scope');
   } catch (error) {
     if (!(error instanceof LoginRefused)) throw error;
+    exchange.caller = error.claimed ?? exchange.caller;
     throw challenged(asking, error.message, error.isToken ? 'invalid_token' : undefined);
+  }
+}
+
+/** Notes who logs in by an answer, or fails to. @throws OciError UNAUTHORIZED instead of LoginRefused */
+async function loggingIn(
+  exchange: Pick<Exchange, 'caller'>,
+  {loginPlace}: DoorParts,
+  answer: () => Promise<Answer>,
+): Promise<Answer> {
+  try {
+    const given = await answer();
+    exchange.caller = given.caller ?? exchange.caller;
+    return given;
+  } catch (error) {
+    if (!(error instanceof LoginRefused)) throw error;
+    exchange.caller = error.claimed ?? exchange.caller;
+    throw wrongLogin(error.message, loginPlace);
   }
 }
 

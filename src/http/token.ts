@@ -1,5 +1,5 @@
 import {isAnonymous, type Scope} from '../caller.ts';
-import {type Authenticator, type Credential, type Identity, LoginRefused} from '../identity/authenticator.ts';
+import type {Authenticator, Credential, Identity} from '../identity/authenticator.ts';
 import {parseScope} from '../identity/scopes.ts';
 import type {Tokens} from '../identity/tokens.ts';
 import {OciError} from '../oci/errors.ts';
@@ -36,7 +36,7 @@ export const getToken =
     const parameters = fieldsOf(query);
     requireService(parameters, login);
     const presented = {authorization, address: origin.client, certificate};
-    const identity = await loggedIn(login, () => login.credentials.identify(presented));
+    const identity = await login.credentials.identify(presented);
     const isOffline = parameters.get('offline_token') === 'true';
     return issued({identity, scopes: scopesIn(parameters), isOffline}, login);
   };
@@ -47,7 +47,7 @@ export const postToken =
   async (request) => {
     const form = await formOf(request);
     requireService(form, login);
-    const identity = await loggedIn(login, () => identityIn(form, request, login));
+    const identity = await identityIn(form, request, login);
     const isOffline = form.get('access_type') === 'offline';
     return issued({identity, scopes: scopesIn(form), isOffline}, login);
   };
@@ -67,20 +67,8 @@ async function issued({identity, scopes, isOffline}: Wanted, {tokens}: Login): P
     status: 200,
     headers: {'Content-Type': 'application/json', 'Cache-Control': 'no-store'},
     body: Buffer.from(JSON.stringify(body)),
+    caller: identity.names[0],
   };
-}
-
-/** @throws OciError UNAUTHORIZED instead of LoginRefused */
-async function loggedIn({service}: Login, identify: () => Promise<Identity>): Promise<Identity> {
-  try {
-    return await identify();
-  } catch (error) {
-    if (!(error instanceof LoginRefused)) throw error;
-    throw new OciError('UNAUTHORIZED', {
-      message: error.message,
-      headers: {'WWW-Authenticate': `Basic realm="${service}", charset="UTF-8"`},
-    });
-  }
 }
 
 function identityIn(

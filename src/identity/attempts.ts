@@ -2,8 +2,9 @@ import {isIPv6} from 'node:net';
 import type {Clock} from '../clock.ts';
 import {createLru} from '../lru.ts';
 import {OciError} from '../oci/errors.ts';
+import {LoginRefused} from './authenticator.ts';
 
-/** So many wrong passwords may come from one address within WINDOW_MS. */
+/** So many wrong credentials may come from one address within WINDOW_MS. */
 const MAX_FAILURES = 10;
 const WINDOW_MS = 60_000;
 
@@ -13,7 +14,7 @@ const MAX_ADDRESSES = 10_000;
 /** Comparisons of one address that wait until others have ended. */
 const MAX_WAITING = 100;
 
-/** Counts wrong passwords by address. */
+/** Counts wrong credentials by address, whatever their kind. Who has logged in already is not held up. */
 export interface Attempts {
   /**
    * Begins a comparison. While as many run as could fail, further ones of the address wait: in parallel, no more passwords
@@ -22,6 +23,11 @@ export interface Attempts {
    * @throws OciError TOOMANYREQUESTS with `Retry-After` where too many have failed, or wait
    */
   begin(address: string | undefined): Promise<(isWrong: boolean) => void>;
+  /**
+   * The same for `check`, which fails with LoginRefused for a wrong credential.
+   * @returns what `check` returns @throws OciError TOOMANYREQUESTS, and checks nothing; what `check` throws
+   */
+  run<T>(address: string | undefined, check: () => Promise<T>): Promise<T>;
 }
 
 interface Address {
@@ -49,7 +55,20 @@ export function createAttempts(clock: Pick<Clock, 'monotonic'>): Attempts {
     });
   }
 
-  return {
+  const attempts: Attempts = {
+    async run(address, check) {
+      const end = await attempts.begin(address);
+      let isWrong = false;
+      try {
+        return await check();
+      } catch (error) {
+        isWrong = error instanceof LoginRefused;
+        throw error;
+      } finally {
+        end(isWrong);
+      }
+    },
+
     async begin(address) {
       const holder = holderOf(address);
       for (;;) {
@@ -70,6 +89,7 @@ export function createAttempts(clock: Pick<Clock, 'monotonic'>): Attempts {
       }
     },
   };
+  return attempts;
 }
 
 /** One client has a whole /64 of IPv6 addresses. */

@@ -13,18 +13,31 @@ export interface Identity {
   /** When its credential expires: milliseconds since the epoch. A token that is issued for it ends no later. */
   readonly until?: number | undefined;
   /**
-   * Which password or secret it showed, without saying anything about that: a token that is issued for it ends with it.
-   * Undefined for a credential that is checked once, which gets no refresh token.
+   * Why it is believed, without saying anything about its credential: a token that is issued for it ends with that.
+   * Undefined for nobody.
    */
   readonly source?: Source | undefined;
 }
 
-/** A password or a secret that can be withdrawn. */
+/** A password, a secret or a setting that can be withdrawn. */
 export interface Source {
-  /** The name of the login method. */
+  /** The name of the `TokenSource`. */
   readonly method: string;
-  /** Changes with the password or the secret. */
+  /** Changes with the password, the secret or the setting. */
   readonly id: string;
+}
+
+/** What tokens are issued for, and what ends them. */
+export interface TokenSource {
+  /** For metrics and events: `password`, `robot`. */
+  readonly name: string;
+  /** Whether its credentials are good for a login only while they are new, so that none gets a refresh token. */
+  readonly isCheckedOnce?: boolean;
+  /**
+   * Who somebody is now that logged in earlier. @param own who it was then
+   * @returns undefined when what it logged in with is no longer valid
+   */
+  recall?(own: Identity, id: string): Identity | undefined;
 }
 
 export const NOBODY: Identity = Object.freeze({names: ['anonymous'] as const});
@@ -41,9 +54,7 @@ export interface Credential {
 }
 
 /** One kind of credential that somebody may log in with. */
-export interface LoginMethod {
-  /** For metrics and events: `password`, `robot`. */
-  readonly name: string;
+export interface LoginMethod extends TokenSource {
   /** Whether its credentials come with every request, so that accepting one is nothing to report. */
   readonly isRoutine?: boolean;
   /** Whether anybody could log in in this way now. */
@@ -58,11 +69,6 @@ export interface LoginMethod {
    * sender does not mean to be anonymous.
    */
   owns?(secret: string): boolean;
-  /**
-   * Who somebody is now that logged in earlier. @param name its own, as in its identity
-   * @returns undefined when what it logged in with is no longer valid
-   */
-  recall?(name: string, id: string): Identity | undefined;
 }
 
 /** A credential is wrong. Its message goes to the client and the log: it says nothing that helps to guess. */
@@ -70,10 +76,13 @@ export class LoginRefused extends Error {
   override readonly name = 'LoginRefused';
   /** Whether it was a bearer token, which its client should replace. */
   readonly isToken: boolean;
+  /** The name of whom it would be, where there is such a caller: for the log and the audit log alone. */
+  readonly claimed: string | undefined;
 
-  constructor(message: string, {isToken = false}: {isToken?: boolean} = {}) {
+  constructor(message: string, options: {isToken?: boolean; claimed?: string | undefined} = {}) {
     super(message);
-    this.isToken = isToken;
+    this.isToken = options.isToken ?? false;
+    this.claimed = options.claimed;
   }
 }
 

@@ -1,11 +1,11 @@
-import {OciError} from '../oci/errors.ts';
+import {createTurns} from './turns.ts';
 
 /**
  * Comparisons that run at the same time. They take the threads of libuv's pool, of which there are four, and reading from
  * disks needs some of them.
  */
 const CONCURRENCY = 2;
-/** Comparisons that wait for their turn. With more, clients that would give up meanwhile get an answer at once. */
+/** Comparisons that wait: a hundred take some seconds. */
 const MAX_WAITING = 100;
 
 /** Compares passwords with bcrypt hashes, a few at a time. */
@@ -15,35 +15,13 @@ export interface PasswordCheck {
 }
 
 export function createPasswordCheck(): PasswordCheck {
-  let running = 0;
-  const waiting: (() => void)[] = [];
-  const turn = async (): Promise<void> => {
-    if (running < CONCURRENCY) {
-      running += 1;
-      return;
-    }
-    if (waiting.length >= MAX_WAITING)
-      throw new OciError('UNAVAILABLE', {
-        message: `${MAX_WAITING} logins wait to be checked; try again later`,
-        headers: {'Retry-After': '5'},
-      });
-    await new Promise<void>((resolve) => void waiting.push(resolve));
-  };
-  const next = (): void => {
-    const begin = waiting.shift();
-    if (begin) begin();
-    else running -= 1;
-  };
+  const turns = createTurns({concurrency: CONCURRENCY, maxWaiting: MAX_WAITING});
   return {
-    async matches(password, hash) {
-      await turn();
-      try {
+    matches: (password, hash) =>
+      turns.run(async () => {
         // Loaded on demand: most servers have no users.
         const {verify} = await import('@node-rs/bcrypt');
-        return await verify(password, hash);
-      } finally {
-        next();
-      }
-    },
+        return verify(password, hash);
+      }),
   };
 }

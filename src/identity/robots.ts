@@ -3,6 +3,7 @@ import type {Action, Grant} from '../caller.ts';
 import type {Clock} from '../clock.ts';
 import {parsePlaceGlob} from '../oci/image-glob.ts';
 import type {Metadata, RobotRecord} from '../storage/metadata.ts';
+import type {Attempts} from './attempts.ts';
 import {type Credential, type Identity, type LoginMethod, LoginRefused} from './authenticator.ts';
 import {createRobotSecret, hashOfRobotSecret, isRobotSecret, isWholeRobotSecret} from './robot-secret.ts';
 
@@ -56,8 +57,13 @@ const NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/;
 const MAX_ROBOTS = 10_000;
 const MAX_PATTERNS = 100;
 
-export const createRobots = (parts: {metadata: Metadata; clock: Pick<Clock, 'now'>}): Robots =>
-  new StoredRobots(parts);
+export interface RobotsParts {
+  metadata: Metadata;
+  attempts: Attempts;
+  clock: Pick<Clock, 'now'>;
+}
+
+export const createRobots = (parts: RobotsParts): Robots => new StoredRobots(parts);
 
 /** A robot in memory. */
 interface Robot {
@@ -68,6 +74,7 @@ interface Robot {
 class StoredRobots implements Robots {
   readonly name = 'robot';
   readonly #metadata: Metadata;
+  readonly #attempts: Attempts;
   readonly #clock: Pick<Clock, 'now'>;
   readonly #byHash = new Map<string, Robot>();
   readonly #byId = new Map<string, Robot>();
@@ -77,8 +84,9 @@ class StoredRobots implements Robots {
   /** Creations and revocations happen one after the other. */
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor({metadata, clock}: {metadata: Metadata; clock: Pick<Clock, 'now'>}) {
+  constructor({metadata, attempts, clock}: RobotsParts) {
     this.#metadata = metadata;
+    this.#attempts = attempts;
     this.#clock = clock;
   }
 
@@ -95,18 +103,27 @@ class StoredRobots implements Robots {
     return this.#loading;
   }
 
-  async check({scheme, secret}: Credential): Promise<Identity | undefined> {
+  async check({scheme, secret, address}: Credential): Promise<Identity | undefined> {
     if (!isRobotSecret(secret)) return undefined;
-    const refused = (why: string) =>
-      new LoginRefused(`the robot's secret ${why}`, {isToken: scheme === 'bearer'});
-    if (!isWholeRobotSecret(secret)) throw refused('is mistyped or cut off: its checksum is wrong');
-    const robot = this.#byHash.get(hashOfRobotSecret(secret));
-    if (!robot) throw refused('is unknown, or was revoked');
-    if (this.#isExpired(robot.record)) throw refused('has expired');
-    return this.#use(robot);
+    const robot = isWholeRobotSecret(secret) ? this.#byHash.get(hashOfRobotSecret(secret)) : undefined;
+    // One that is known was not guessed: it counts as no attempt, whatever others try from the same address.
+    if (robot && !this.#isExpired(robot.record)) return this.#use(robot);
+    const refusal = (why: string) =>
+      new LoginRefused(`the robot's secret ${why}`, {
+        isToken: scheme === 'bearer',
+        claimed: robot?.identity.names[0],
+      });
+    if (robot) throw refusal('has expired');
+    return this.#attempts.run(address, async () => {
+      throw refusal(
+        isWholeRobotSecret(secret)
+          ? 'is unknown, or was revoked'
+          : 'is mistyped or cut off: its checksum is wrong',
+      );
+    });
   }
 
-  recall(_name: string, id: string): Identity | undefined {
+  recall(_own: Identity, id: string): Identity | undefined {
     const robot = this.#byId.get(id);
     return robot && !this.#isExpired(robot.record) ? this.#use(robot) : undefined;
   }

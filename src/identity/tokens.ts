@@ -1,7 +1,6 @@
 import {decodeJwt, decodeProtectedHeader, type JWTPayload, jwtVerify, SignJWT} from 'jose';
 import type {Scope} from '../caller.ts';
 import type {Clock} from '../clock.ts';
-import {createLru} from '../lru.ts';
 import {isRecord} from '../oci/json.ts';
 import {
   type Credential,
@@ -9,8 +8,11 @@ import {
   type LoginMethod,
   LoginRefused,
   type Source,
+  type TokenSource,
 } from './authenticator.ts';
 import type {SigningKey, SigningKeys} from './signing-keys.ts';
+import type {Turns} from './turns.ts';
+import {createVerdicts} from './verdicts.ts';
 
 /** A token as the token endpoint hands it out. */
 export interface IssuedToken {
@@ -43,8 +45,10 @@ export interface TokensParts {
   service: string;
   /** Milliseconds for which an access token is valid. */
   ttl: number;
-  /** The methods that issued tokens depend on: a revoked secret ends its tokens. */
-  methods: readonly LoginMethod[];
+  /** What issued tokens depend on: a revoked secret ends its tokens, and so does an issuer that is trusted no more. */
+  sources: readonly TokenSource[];
+  /** Those of verifying signatures. */
+  turns: Turns;
   clock: Pick<Clock, 'now'>;
 }
 
@@ -58,9 +62,6 @@ const REFRESH = 'backref-refresh+jwt';
 const LEEWAY_MS = 10_000;
 /** A longer one was not issued here. */
 const MAX_LENGTH = 16 * 1024;
-/** Tokens whose signatures need not be verified again, and the longest of them, which bounds the memory that they take. */
-const MAX_VERIFIED = 10_000;
-const MAX_VERIFIED_LENGTH = 2048;
 
 export const createTokens = (parts: TokensParts): Tokens => new SignedTokens(parts);
 
@@ -81,15 +82,17 @@ class SignedTokens implements Tokens {
   readonly #keys: SigningKeys;
   readonly #service: string;
   readonly #ttl: number;
-  readonly #methods: ReadonlyMap<string, LoginMethod>;
+  readonly #sources: ReadonlyMap<string, TokenSource>;
+  readonly #turns: Turns;
   readonly #clock: Pick<Clock, 'now'>;
-  readonly #verified = createLru<string, Verified>(MAX_VERIFIED);
+  readonly #verified = createVerdicts<Verified>();
 
-  constructor({keys, service, ttl, methods, clock}: TokensParts) {
+  constructor({keys, service, ttl, sources, turns, clock}: TokensParts) {
     this.#keys = keys;
     this.#service = service;
     this.#ttl = ttl;
-    this.#methods = new Map(methods.map((method) => [method.name, method]));
+    this.#sources = new Map(sources.map((source) => [source.name, source]));
+    this.#turns = turns;
     this.#clock = clock;
   }
 
@@ -110,7 +113,8 @@ class SignedTokens implements Tokens {
   }
 
   async issueRefresh(identity: Identity): Promise<string | undefined> {
-    if (!identity.source) return undefined;
+    const source = identity.source && this.#sources.get(identity.source.method);
+    if (!source || source.isCheckedOnce) return undefined;
     const issuedAt = this.#clock.now();
     const ends = Math.min(issuedAt + REFRESH_TTL_MS, identity.until ?? Number.POSITIVE_INFINITY);
     return this.#sign(REFRESH, identity, {issuedAt, ends}, {});
@@ -118,9 +122,11 @@ class SignedTokens implements Tokens {
 
   async refresh(token: string): Promise<Identity> {
     const payload = isOurs(token) ? await this.#verify(token, REFRESH) : undefined;
-    const identity = payload && this.#identityOf(readPayload(payload));
-    if (!identity) throw new LoginRefused('the refresh token is not valid any more; log in again');
-    return identity;
+    const verified = payload && readPayload(payload);
+    const identity = verified && this.#identityOf(verified);
+    if (identity) return identity;
+    const claimed = verified?.own.names[0];
+    throw new LoginRefused('the refresh token is not valid any more; log in again', {claimed});
   }
 
   async check({scheme, secret}: Credential): Promise<Identity | undefined> {
@@ -129,10 +135,10 @@ class SignedTokens implements Tokens {
     if (!verified) return undefined;
     if (verified.expires <= this.#clock.now()) {
       this.#verified.delete(secret);
-      throw refused('has expired');
+      throw refused('has expired', verified);
     }
     const identity = this.#identityOf(verified);
-    if (!identity) throw refused('was issued for a password or a secret that is no longer valid');
+    if (!identity) throw refused('was issued for a login that is no longer valid', verified);
     return identity;
   }
 
@@ -140,14 +146,14 @@ class SignedTokens implements Tokens {
     const payload = await this.#verify(token, ACCESS);
     if (!payload) throw refused('is not valid, or has expired');
     const verified = readPayload(payload);
-    if (token.length <= MAX_VERIFIED_LENGTH) this.#verified.set(token, verified);
+    this.#verified.set(token, verified);
     return verified;
   }
 
   #identityOf(verified: Verified): Identity | undefined {
     const {own, source} = verified;
     if (!source) return own;
-    const now = this.#methods.get(source.method)?.recall?.(own.names[0], source.id);
+    const now = this.#sources.get(source.method)?.recall?.(own, source.id);
     if (!now) return undefined;
     if (verified.made?.of !== now) verified.made = {of: now, identity: {...now, scopes: own.scopes}};
     return verified.made.identity;
@@ -177,19 +183,21 @@ class SignedTokens implements Tokens {
     if (token.length > MAX_LENGTH) return undefined;
     const key = await this.#keyOf(token);
     if (!key) return undefined;
-    try {
-      const {payload} = await jwtVerify(token, key.publicKey, {
-        algorithms: [key.algorithm],
-        issuer: ISSUER,
-        audience: this.#service,
-        typ: type,
-        requiredClaims: ['exp', 'nbf', 'sub'],
-        currentDate: new Date(this.#clock.now()),
-      });
-      return payload;
-    } catch {
-      return undefined;
-    }
+    const options = {
+      algorithms: [key.algorithm],
+      issuer: ISSUER,
+      audience: this.#service,
+      typ: type,
+      requiredClaims: ['exp', 'nbf', 'sub'],
+      currentDate: new Date(this.#clock.now()),
+    };
+    return this.#turns.run(async () => {
+      try {
+        return (await jwtVerify(token, key.publicKey, options)).payload;
+      } catch {
+        return undefined;
+      }
+    });
   }
 
   async #keyOf(token: string): Promise<SigningKey | undefined> {
@@ -198,7 +206,8 @@ class SignedTokens implements Tokens {
   }
 }
 
-const refused = (why: string): LoginRefused => new LoginRefused(`the token ${why}`, {isToken: true});
+const refused = (why: string, verified?: Verified): LoginRefused =>
+  new LoginRefused(`the token ${why}`, {isToken: true, claimed: verified?.own.names[0]});
 
 /** Whether a secret says that it is a token of ours. True or not, no other method is asked about it then. */
 function isOurs(secret: string): boolean {

@@ -3,7 +3,7 @@ import {readFile, stat} from 'node:fs/promises';
 import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
 import {createLru} from '../lru.ts';
-import {type Attempts, createAttempts} from './attempts.ts';
+import type {Attempts} from './attempts.ts';
 import {
   type Credential,
   type Identity,
@@ -28,6 +28,7 @@ export interface UsersParts {
   /** The path of the file; undefined without users. */
   htpasswd: string | undefined;
   passwords: PasswordCheck;
+  attempts: Attempts;
   clock: Clock;
   events: Events;
 }
@@ -62,12 +63,12 @@ class HtpasswdUsers implements Users {
   #refreshing: Promise<void> | undefined;
   #reported: string | undefined;
 
-  constructor({htpasswd, passwords, clock, events}: UsersParts) {
+  constructor({htpasswd, passwords, attempts, clock, events}: UsersParts) {
     this.#path = htpasswd;
     this.#passwords = passwords;
     this.#clock = clock;
     this.#events = events;
-    this.#attempts = createAttempts(clock);
+    this.#attempts = attempts;
   }
 
   isOpen(): boolean {
@@ -91,10 +92,12 @@ class HtpasswdUsers implements Users {
       const identity = this.#users?.get(username) === hash ? this.#identities.get(username) : undefined;
       if (identity) return identity;
     }
-    throw new LoginRefused(WRONG_PASSWORD);
+    // A name that is not a user's may be a secret that was typed into the wrong field.
+    const claimed = hash === undefined ? undefined : `user:${username}`;
+    throw new LoginRefused(WRONG_PASSWORD, {claimed});
   }
 
-  recall(name: string, id: string): Identity | undefined {
+  recall({names: [name]}: Identity, id: string): Identity | undefined {
     const identity = this.#identities.get(name.slice('user:'.length));
     return identity?.source?.id === id ? identity : undefined;
   }

@@ -122,6 +122,23 @@ test('a reload adopts and drops issuers', async (t) => {
   t.is((await ask(token)).status, 403);
 });
 
+test('a token of ours for a JWT ends with the reload that removes its issuer, and stays when another one changes', async (t) => {
+  const rules = [{who: ['gha:**'], where: ['**'], may: ['pull' as const]}];
+  const {issuer, proxy, tokenOf, ask} = await start(t, {rules});
+  const jwt = basic(await tokenOf({}));
+  const path = '/token?service=backref&scope=repository:app:pull';
+  const {token} = (await ask(jwt, path)).json() as {token: string};
+  t.is((await ask(`Bearer ${token}`)).status, 404);
+  const gha = issuerConfig(issuer.url);
+  const gitlab = issuerConfig('https://gitlab.test', {name: 'gitlab'});
+  proxy.reload({config: {access: {rules, issuers: [gha, gitlab]}}});
+  t.is((await ask(`Bearer ${token}`)).status, 404);
+  proxy.reload({config: {access: {rules, issuers: [gitlab]}}});
+  const refused = await ask(`Bearer ${token}`);
+  t.is(refused.status, 401);
+  t.regex(errorOf(refused).message, /was issued for a login that is no longer valid/);
+});
+
 test('keys are read again every ten minutes once a token has come, so that a withdrawn one is refused', async (t) => {
   const clock = waiting(createMovableClock(), (ms) => (ms === 10 * 60_000 ? 5 : ms));
   const {issuer, tokenOf, ask} = await start(t, {}, clock);

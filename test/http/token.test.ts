@@ -235,3 +235,30 @@ test('logins are counted by their kind and outcome', async (t) => {
   t.regex(metrics, /backref_logins_total\{method="password",outcome="refused"\} 1\n/);
   t.regex(metrics, /backref_logins_total\{method="unknown",outcome="refused"\} 1\n/);
 });
+
+test('the log names who gets a token, and whose login fails if there is such a user', async (t) => {
+  const backref = await start(t);
+  const callers: [path: string, caller: string, status: number][] = [];
+  backref.server.events.on('request.end', ({url, caller, status}) => {
+    if (url !== '/metrics') callers.push([url.split('?')[0] ?? '', caller, status]);
+  });
+  const password = {grant_type: 'password', username: 'alice', password: 'right', access_type: 'offline'};
+  await backref.ask('/token', {headers: basic('alice', 'right')});
+  await backref.ask('/token');
+  const {refresh_token = ''} = bodyOf(await post(backref, password));
+  await post(backref, {grant_type: 'refresh_token', refresh_token});
+  await backref.ask('/token', {headers: basic('alice', 'wrong')});
+  await post(backref, {...password, password: 'wrong'});
+  await backref.ask('/v2/app/tags/list', {headers: basic('alice', 'wrong')});
+  await backref.ask('/token', {headers: basic('a secret in the wrong field', 'wrong')});
+  t.deepEqual(callers, [
+    ['/token', 'user:alice', 200],
+    ['/token', 'anonymous', 200],
+    ['/token', 'user:alice', 200],
+    ['/token', 'user:alice', 200],
+    ['/token', 'user:alice', 401],
+    ['/token', 'user:alice', 401],
+    ['/v2/app/tags/list', 'user:alice', 401],
+    ['/token', 'anonymous', 401],
+  ]);
+});

@@ -11,7 +11,7 @@ const certificate = (names: Partial<CertificateNames>): CertificateNames => ({
 });
 
 test('a certificate names its owner by its alternative names, URIs first, and its common name, each once', (t) => {
-  const identify = createCertificates(() => []);
+  const {identify} = createCertificates(() => []);
   const all = certificate({
     dnsNames: ['node-1', 'node-1.test'],
     emails: ['a@test'],
@@ -28,7 +28,7 @@ test('a certificate names its owner by its alternative names, URIs first, and it
 });
 
 test('the first setting that matches the subject or an alternative name makes it a user', (t) => {
-  const identify = createCertificates(() => [
+  const {identify} = createCertificates(() => [
     {san: 'spiffe://t/ns/ci/**', subject: undefined, user: 'ci'},
     {subject: 'O=Example,CN=node-*', san: undefined, user: 'node'},
     {san: '*.test', subject: undefined, user: 'late'},
@@ -42,7 +42,7 @@ test('the first setting that matches the subject or an alternative name makes it
 });
 
 test('a setting for alternative names is not about the common name, nor the other way round', (t) => {
-  const identify = createCertificates(() => [
+  const {identify} = createCertificates(() => [
     {san: 'node-1', subject: undefined, user: 'by-san'},
     {subject: '*.test', san: undefined, user: 'by-subject'},
   ]);
@@ -50,8 +50,21 @@ test('a setting for alternative names is not about the common name, nor the othe
 });
 
 test('names with control characters are left out', (t) => {
-  const identify = createCertificates(() => [{subject: '**', san: undefined, user: 'all'}]);
+  const {identify} = createCertificates(() => [{subject: '**', san: undefined, user: 'all'}]);
   const crafted = {subject: 'CN=a\nb', commonName: 'a\nb', dnsNames: ['c\u0000d']};
   t.is(identify(certificate(crafted)), undefined);
   t.deepEqual(identify(certificate({...crafted, emails: ['e@test']}))?.names, ['cert:e@test']);
+});
+
+test('what was issued for a certificate ends when the settings of certificates change, and only then', (t) => {
+  const node = {san: 'node-*', subject: undefined, user: 'node'};
+  let mappings = [node];
+  const certificates = createCertificates(() => mappings);
+  const owner = certificates.identify(certificate({dnsNames: ['node-1']}));
+  if (!owner) return t.fail();
+  const id = owner.source?.id ?? '';
+  mappings = [{...node}];
+  t.is(certificates.recall?.(owner, id), owner);
+  mappings = [];
+  t.is(certificates.recall?.(owner, id), undefined);
 });

@@ -1,11 +1,15 @@
 import test, {type ExecutionContext} from 'ava';
-import {LoginRefused} from '../../src/identity/authenticator.ts';
+import {createAttempts} from '../../src/identity/attempts.ts';
+import {type Identity, LoginRefused} from '../../src/identity/authenticator.ts';
 import {createRobotSecret, isWholeRobotSecret} from '../../src/identity/robot-secret.ts';
 import {createRobots, type RobotRequest} from '../../src/identity/robots.ts';
+import {OciError} from '../../src/oci/errors.ts';
 import type {Change, Metadata, RobotRecord} from '../../src/storage/metadata.ts';
 import {createMovableClock} from '../support/backref.ts';
 
 const CI: RobotRequest = {name: 'ci', may: ['pull', 'push'], on: ['apps.local/team-*/**'], expiresIn: 1000};
+
+const OWN: Identity = {names: ['robot:ci']};
 
 /** The part of the metadata that robots use. */
 function start() {
@@ -29,7 +33,7 @@ function start() {
     },
   } as unknown as Metadata;
   const clock = createMovableClock();
-  const again = () => createRobots({metadata, clock});
+  const again = () => createRobots({metadata, attempts: createAttempts(clock), clock});
   return {
     clock,
     stored,
@@ -92,10 +96,10 @@ test('an expired robot is refused, and so is what was issued for it', async (t) 
   const {robots, clock} = start();
   const {secret} = await robots.create(CI);
   const id = (await robots.check(bearer(secret)))?.source?.id ?? '';
-  t.truthy(robots.recall?.('robot:ci', id));
+  t.truthy(robots.recall?.(OWN, id));
   clock.move(1000);
   await isRefused(t, robots.check(bearer(secret)), /has expired/);
-  t.is(robots.recall?.('robot:ci', id), undefined);
+  t.is(robots.recall?.(OWN, id), undefined);
   t.true((await robots.list()).robots[0]?.isExpired);
 });
 
@@ -106,7 +110,7 @@ test('a revoked robot is refused at once, even when the disk does not take it', 
   fail(new Error('disk full'));
   await t.throwsAsync(robots.revoke('ci'), {message: 'disk full'});
   await isRefused(t, robots.check(bearer(secret)), /unknown, or was revoked/);
-  t.is(robots.recall?.('robot:ci', id), undefined);
+  t.is(robots.recall?.(OWN, id), undefined);
 });
 
 test('a new robot of an old name does not revive the old one', async (t) => {
@@ -116,7 +120,7 @@ test('a new robot of an old name does not revive the old one', async (t) => {
   await robots.revoke('ci');
   await robots.create(CI);
   await isRefused(t, robots.check(bearer(old.secret)), /unknown/);
-  t.is(robots.recall?.('robot:ci', id), undefined);
+  t.is(robots.recall?.(OWN, id), undefined);
 });
 
 test('a mistyped secret is told from an unknown one', async (t) => {
@@ -166,4 +170,18 @@ test('two robots have different names, also when they are made at the same time'
   );
   t.is(stored.size, 1);
   await t.throwsAsync(robots.revoke('other'), {message: /there is no robot "other"/});
+});
+
+test('ten unknown secrets in a minute, and their address waits; a robot does not, whatever others try there', async (t) => {
+  const {robots, clock} = start();
+  const {secret} = await robots.create({...CI, expiresIn: 60_000});
+  const guess = () => robots.check(bearer(createRobotSecret()));
+  for (let index = 0; index < 10; index += 1) await isRefused(t, guess(), /unknown/);
+  const refused = await t.throwsAsync(guess());
+  t.true(refused instanceof OciError && refused.status === 429 && refused.headers['Retry-After'] === '60');
+  t.true((await t.throwsAsync(robots.check(bearer(secret.slice(0, -1))))) instanceof OciError);
+  t.truthy(await robots.check(bearer(secret)));
+  clock.move(60_000);
+  for (let index = 0; index < 20; index += 1) await isRefused(t, robots.check(bearer(secret)), /has expired/);
+  await isRefused(t, guess(), /unknown/);
 });

@@ -4,10 +4,16 @@ import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
 import {decodeJwt, decodeProtectedHeader, SignJWT} from 'jose';
 import {createEvents} from '../../src/events.ts';
-import {type Identity, type LoginMethod, LoginRefused} from '../../src/identity/authenticator.ts';
+import {
+  type Identity,
+  type LoginMethod,
+  LoginRefused,
+  type TokenSource,
+} from '../../src/identity/authenticator.ts';
 import {parseScope} from '../../src/identity/scopes.ts';
 import {createSigningKeys} from '../../src/identity/signing-keys.ts';
 import {createTokens, REFRESH_TTL_MS, type Tokens} from '../../src/identity/tokens.ts';
+import {createSignatureTurns} from '../../src/identity/turns.ts';
 import {createMovableClock, type MovableClock} from '../support/backref.ts';
 import {createFolder} from '../support/folder.ts';
 
@@ -37,10 +43,22 @@ function startIn(folder: string, clock: MovableClock, service = 'backref', suppl
     name: 'password',
     isOpen: () => true,
     check: async () => undefined,
-    recall: (_name, id) => valid.get(id),
+    recall: (_own, id) => valid.get(id),
+  };
+  const once: TokenSource = {
+    name: 'issuer',
+    isCheckedOnce: true,
+    recall: (own, id) => (valid.has(id) ? own : undefined),
   };
   const keys = createSigningKeys({folder, supplied, keptFor: REFRESH_TTL_MS, clock, events});
-  const tokens = createTokens({keys, service, ttl: TTL, methods: [method], clock});
+  const tokens = createTokens({
+    keys,
+    service,
+    ttl: TTL,
+    sources: [method, once],
+    turns: createSignatureTurns(),
+    clock,
+  });
   return {
     tokens,
     clock,
@@ -111,6 +129,17 @@ test('the names of its bearer are those of now', async (t) => {
   await check(token);
   valid.set('v1', {...ALICE, names: ['user:alice', 'group:ops']});
   t.deepEqual((await check(token))?.names, ['user:alice', 'group:ops']);
+});
+
+test('a token for a credential that is checked once ends with the settings that it was accepted by', async (t) => {
+  const {tokens, check, valid} = await start(t);
+  valid.set('settings', {names: ['anonymous']});
+  const build: Identity = {names: ['gha:sub=1', 'gha:ref=main'], source: {method: 'issuer', id: 'settings'}};
+  const {token} = await tokens.issue(build, SCOPES);
+  t.deepEqual((await check(token))?.names, build.names);
+  t.is(await tokens.issueRefresh(build), undefined);
+  valid.delete('settings');
+  await isRefused(t, check(token), /no longer valid/);
 });
 
 test('a token does not outlive the credential that it was issued for', async (t) => {

@@ -3,7 +3,8 @@ import {join} from 'node:path';
 import {hashSync} from '@node-rs/bcrypt';
 import test, {type ExecutionContext} from 'ava';
 import {createEvents} from '../../src/events.ts';
-import {LoginRefused} from '../../src/identity/authenticator.ts';
+import {createAttempts} from '../../src/identity/attempts.ts';
+import {type Identity, LoginRefused} from '../../src/identity/authenticator.ts';
 import type {PasswordCheck} from '../../src/identity/bcrypt.ts';
 import {createPasswordCheck} from '../../src/identity/bcrypt.ts';
 import {createUsers} from '../../src/identity/users.ts';
@@ -12,6 +13,7 @@ import {createMovableClock} from '../support/backref.ts';
 import {createFolder} from '../support/folder.ts';
 
 const hashOf = (password: string): string => hashSync(password, 4);
+const ALICE: Identity = {names: ['user:alice']};
 const WRONG = 'the user name or the password is wrong';
 
 /** Counts what it compares. */
@@ -36,7 +38,7 @@ async function start(t: ExecutionContext, text: string) {
   const rejected: string[] = [];
   events.on('login.users-rejected', ({reason}) => void rejected.push(reason));
   const passwords = counting();
-  const users = createUsers({htpasswd: path, passwords, clock, events});
+  const users = createUsers({htpasswd: path, passwords, attempts: createAttempts(clock), clock, events});
   const logIn = (username: string, secret: string, address: string | undefined = '192.0.2.1') =>
     users.check({scheme: 'basic', username, secret, address});
   /** After the time in which a changed file is not looked for. */
@@ -148,8 +150,20 @@ test('a changed file takes effect, and a password that was right before does not
   later();
   await t.throwsAsync(logIn('alice', 'old'), {message: WRONG});
   t.truthy(await logIn('alice', 'a newer one'));
-  t.is(users.recall?.('user:alice', alice?.source?.id ?? ''), undefined);
-  t.deepEqual(users.recall?.('user:bob', bob?.source?.id ?? ''), bob);
+  t.is(users.recall?.(ALICE, alice?.source?.id ?? ''), undefined);
+  t.deepEqual(users.recall?.({names: ['user:bob']}, bob?.source?.id ?? ''), bob);
+});
+
+test('a user that is removed logs in no more, and neither does what was issued for its password', async (t) => {
+  const {logIn, path, later, users} = await start(t, `alice:${hashOf('right')}\nbob:${hashOf('bob')}\n`);
+  const alice = await logIn('alice', 'right');
+  await writeFile(path, `bob:${hashOf('bob')}\n`);
+  later();
+  await users.refresh();
+  t.is(users.recall?.(ALICE, alice?.source?.id ?? ''), undefined);
+  const refused = await t.throwsAsync(logIn('alice', 'right'), {message: WRONG});
+  t.is((refused as LoginRefused).claimed, undefined, 'who does not exist is not named');
+  t.is(((await t.throwsAsync(logIn('bob', 'wrong'))) as LoginRefused).claimed, 'user:bob');
 });
 
 test('a link that is replaced, as Kubernetes replaces that of a ConfigMap, is a change', async (t) => {
