@@ -76,6 +76,9 @@ export interface AccessParts extends PlaceAccessParts {
   clock: Clock;
 }
 
+/** Repositories that have a blob, of which one may be open to who mounts it. The client uploads what none of them gives. */
+const MAX_HOLDERS = 100;
+
 const UNKNOWN = Object.freeze({verdict: 'unknown'});
 
 export const createAccess = (parts: AccessParts): Access => new LinkOrUpstream(parts);
@@ -137,10 +140,10 @@ class LinkOrUpstream implements Access {
   async mountSource(route: Route, {digest, from}: MountSource, caller: Caller): Promise<Route | undefined> {
     const {name: registry} = route.registry;
     if (from && from.registry.name !== registry) return undefined;
-    const name = from?.repository.name ?? (await this.#metadata.blobHolder(registry, digest));
-    if (!name) return undefined;
-    const source = from ?? {...route, repository: {registry, name}};
-    return this.repository(source, caller, 'pull').verdict === 'allowed' ? source : undefined;
+    if (from) return this.repository(from, caller, 'pull').verdict === 'allowed' ? from : undefined;
+    const holders = await this.#metadata.blobHolders(registry, digest, MAX_HOLDERS);
+    const sources = holders.map((name) => ({...route, repository: {registry, name}}));
+    return sources.find((source) => this.may(source, caller, 'pull'));
   }
 
   async recallManifest({repository}: Route, digest: Digest): Promise<Decision<{record: ManifestRecord}>> {

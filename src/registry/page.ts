@@ -1,3 +1,5 @@
+import {setImmediate as nextTurn} from 'node:timers/promises';
+
 export interface PageQuery {
   /** The largest number of entries; undefined: all, up to the limit. */
   n: number | undefined;
@@ -38,4 +40,20 @@ function firstAfter(sorted: readonly string[], last: string): number {
     else high = middle;
   }
   return low;
+}
+
+/** Entries whose visibility is decided before other requests run. */
+const ENTRIES_PER_TURN = 1000;
+
+/** The entries that are visible, in their order. Other requests run meanwhile, however many there are. */
+export async function visibleInSteps(
+  entries: readonly string[],
+  isVisible: (entry: string) => boolean,
+): Promise<string[]> {
+  const visible: string[] = [];
+  for (let at = 0; at < entries.length; at += ENTRIES_PER_TURN) {
+    if (at > 0) await nextTurn();
+    visible.push(...entries.slice(at, at + ENTRIES_PER_TURN).filter(isVisible));
+  }
+  return visible;
 }

@@ -256,6 +256,25 @@ test('a blob is mounted only from repositories that the token is for', async (t)
   t.is((await send(ROOT, mount(''))).status, 201);
 });
 
+test('a blob is mounted from any repository that has it and that the caller may pull from, not only from the first', async (t) => {
+  const rules = [
+    {who: ['user:root'], where: ['**'], may: ['pull' as const, 'push' as const]},
+    {who: ['user:signer'], where: ['*/open/**', '*/new'], may: ['pull' as const, 'push' as const]},
+  ];
+  const {send, events} = await startHosted(t, {rules});
+  const denials: unknown[] = [];
+  events.on('access.denied', (denial) => void denials.push(denial));
+  const layer = randomBlob(100);
+  const push = (name: string) =>
+    send(ROOT, {...post(layer), path: `/v2/${name}/blobs/uploads/?digest=${layer.digest}`});
+  const mount = {method: 'POST', path: `/v2/new/blobs/uploads/?mount=${layer.digest}`};
+  for (const name of ['closed/a', 'closed/b', 'closed/c']) t.is((await push(name)).status, 201);
+  t.is((await send(SIGNER, mount)).status, 202);
+  t.is((await push('open/app')).status, 201);
+  t.is((await send(SIGNER, mount)).status, 201);
+  t.deepEqual(denials, [], 'it asked for none of them');
+});
+
 test('a reference that is neither a tag nor a digest is refused before the rules look at it', async (t) => {
   const rules = [
     {who: ['*'], where: ['**/app:v*.*.*'], may: ['pull' as const]},

@@ -1,6 +1,6 @@
 import test from 'ava';
 import fc from 'fast-check';
-import {byBytes, MAX_ENTRIES, pageOf} from '../../src/registry/page.ts';
+import {byBytes, MAX_ENTRIES, pageOf, visibleInSteps} from '../../src/registry/page.ts';
 
 const tags = ['1.0', '1.1', 'Latest', '_x', 'edge', 'latest'];
 
@@ -67,4 +67,18 @@ test('the pages of any list, put together, are the list', (t) => {
     }),
   );
   t.pass();
+});
+
+test('what is visible among many entries is decided in steps, between which other work runs', async (t) => {
+  const order: string[] = [];
+  setImmediate(() => order.push('other work'));
+  const many = Array.from({length: 2500}, (_, index) => String(index));
+  const visible = await visibleInSteps(many, (entry) => entry.endsWith('9'));
+  order.push('done');
+  t.deepEqual(order, ['other work', 'done']);
+  t.deepEqual(
+    visible,
+    many.filter((entry) => entry.endsWith('9')),
+  );
+  t.deepEqual(await visibleInSteps(['a'], () => false), []);
 });

@@ -417,16 +417,75 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
   test('pushes: a repository that holds a blob is found only within its registry', async (t) => {
     const {metadata, commit} = await setUp(t);
     const digest = named('layer');
-    t.is(await metadata.blobHolder('docker.io', digest), undefined);
+    t.deepEqual(await metadata.blobHolders('docker.io', digest, 9), []);
     await commit(blobLink(digest, OTHER));
-    t.is(await metadata.blobHolder('docker.io', digest), undefined);
+    t.deepEqual(await metadata.blobHolders('docker.io', digest, 9), []);
     await commit(...blob(digest, ELSEWHERE));
-    t.is(await metadata.blobHolder('docker.io', digest), OTHER.name);
+    t.deepEqual(await metadata.blobHolders('docker.io', digest, 9), [OTHER.name]);
     await commit({type: 'blob.unlink', repository: OTHER, digest});
-    t.is(await metadata.blobHolder('docker.io', digest), undefined);
-    t.is(await metadata.blobHolder('ghcr.io', digest), ELSEWHERE.name);
+    t.deepEqual(await metadata.blobHolders('docker.io', digest, 9), []);
+    t.deepEqual(await metadata.blobHolders('ghcr.io', digest, 9), [ELSEWHERE.name]);
     await commit({type: 'blob.deleting', digest});
-    t.is(await metadata.blobHolder('ghcr.io', digest), undefined);
+    t.deepEqual(await metadata.blobHolders('ghcr.io', digest, 9), []);
+  });
+
+  test('pushes: of the repositories that hold a blob as many are found as are asked for', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const digest = named('layer');
+    await commit(...blob(digest, APP), blobLink(digest, OTHER), blobLink(digest, ELSEWHERE));
+    t.deepEqual((await metadata.blobHolders('docker.io', digest, 9)).toSorted(), [APP.name, OTHER.name]);
+    t.is((await metadata.blobHolders('docker.io', digest, 1)).length, 1);
+  });
+
+  test('pushes: the bytes of a repository are those of its local links, whatever becomes of each', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const [one, two, three] = [named('one'), named('two'), named('three')];
+    const bytes = () => metadata.localBlobBytes(APP);
+    t.is(await bytes(), 0);
+    await commit(blobLink(one), blobLink(two, APP, 'upstream'), blobLink(three, OTHER));
+    t.is(await bytes(), 5);
+    await commit(blobLink(one), blobLink(one, APP, 'upstream'));
+    t.is(await bytes(), 5, 'a link that is there already');
+    await commit({...blobLink(two), type: 'blob.link', size: 7} as Change);
+    t.is(await bytes(), 12, 'a copy that is kept from now on, with another size');
+    await commit({type: 'blob.unlink', repository: APP, digest: one});
+    await commit({type: 'blob.unlink', repository: APP, digest: one});
+    t.is(await bytes(), 7);
+    t.false(await metadata.commit([blobLink(three)], [{type: 'blob.held', repository: APP, digest: one}]));
+    t.is(await bytes(), 7, 'a commit that changes nothing');
+    await commit({type: 'blob.unlink', repository: APP, digest: two});
+    t.is(await bytes(), 0);
+    t.is(await metadata.localBlobBytes(OTHER), 5);
+  });
+
+  test('pushes: the tags on a manifest are found, of either origin', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const [here, elsewhere] = [image('here', []), image('elsewhere', [])];
+    await commit(here, elsewhere, tag('v1', here.digest, 'local'), tag('v2', here.digest, 'upstream'));
+    await commit(tag('v3', elsewhere.digest, 'local'), tag('v1', here.digest, 'local', OTHER));
+    t.deepEqual((await metadata.tagsOn(APP, here.digest)).toSorted(), ['v1', 'v2'] as Tag[]);
+    t.deepEqual(await metadata.tagsOn(ELSEWHERE, here.digest), []);
+  });
+
+  test('pushes: the many references of an index are read while other work runs, all or none of them', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const blobs = Array.from({length: 2500}, (_, index) => named(`layer ${index}`));
+    const index = image('index', blobs);
+    await commit(index);
+    const order: string[] = [];
+    setImmediate(() => order.push('other work'));
+    const read = await metadata.references(index.digest);
+    order.push('all references');
+    t.deepEqual(order, ['other work', 'all references']);
+    t.deepEqual(
+      read.map(({digest}) => digest),
+      blobs,
+    );
+    const reading = metadata.references(index.digest);
+    await commit({type: 'manifest.delete', repository: APP, digest: index.digest});
+    await commit({type: 'manifest.collect', digest: index.digest});
+    t.true([0, blobs.length].includes((await reading).length));
+    t.deepEqual(await metadata.references(index.digest), []);
   });
 
   test('pushes: a local blob is unreferenced until a manifest names it, and again after the last such manifest is gone', async (t) => {

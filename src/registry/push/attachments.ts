@@ -2,14 +2,23 @@ import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import {createLru} from '../../lru.ts';
 import type {Digest} from '../../oci/digest.ts';
+import type {Tag} from '../../oci/name.ts';
 import type {Edge} from '../../oci/referrers.ts';
 import {fullReference, type Metadata} from '../../storage/metadata.ts';
 import type {Route} from '../namespace.ts';
 
 /** Limits how many referrers of one type a subject keeps: admission controllers refuse more than 50. */
 export interface Attachments {
-  /** The attachments that exceed the newest `keep` once this edge's is added as the newest. */
-  overflow(route: Route, edge: Edge, keep: number): Promise<Digest[]>;
+  /**
+   * The attachments that exceed the newest `keep` once this edge's is added as the newest: the oldest of those that may go.
+   * @param mayGo of an attachment, by the tags that point at it
+   */
+  overflow(
+    route: Route,
+    edge: Edge,
+    keep: number,
+    mayGo: (tags: readonly Tag[]) => boolean,
+  ): Promise<Digest[]>;
   /** Reports a subject that has many referrers of the edge's type, at most once an hour. */
   count(route: Route, edge: Edge): Promise<void>;
 }
@@ -47,9 +56,15 @@ export function createAttachments({metadata, clock, events}: AttachmentsParts): 
   }
 
   return {
-    async overflow(route, edge, keep) {
+    async overflow(route, edge, keep, mayGo) {
       const others = (await attachedHere(route, edge)).filter((digest) => digest !== edge.descriptor.digest);
-      return others.slice(0, Math.max(0, others.length - (keep - 1)));
+      const excess = others.length - (keep - 1);
+      const going: Digest[] = [];
+      for (const digest of others) {
+        if (going.length >= excess) break;
+        if (mayGo(await metadata.tagsOn(route.repository, digest))) going.push(digest);
+      }
+      return going;
     },
 
     async count({repository}, edge) {

@@ -18,7 +18,7 @@ import type {Tags} from '../tags/tags.ts';
 import type {Attachments} from './attachments.ts';
 import {refuseLargeImage} from './content-limits.ts';
 import {type Contents, type ContentTerms, sizeWarning, unknownContent} from './contents.ts';
-import {requirePush} from './permission.ts';
+import {mayDisplace, requirePush} from './permission.ts';
 import type {ManifestReceipt, Push, PushedManifest} from './push.ts';
 import {keptBlobs, type RepositoryBytes} from './repository-bytes.ts';
 import {type CheckedManifest, checkManifest, refuseShadowing} from './validate.ts';
@@ -132,7 +132,7 @@ class KeptManifests implements LocalManifests {
     const isOverFallback = !route.registry.hosted && isFallbackIndex(manifest, tags);
     const options = {validate: policy.validate, isFallbackIndex: isOverFallback, caller};
     const terms = await contents.terms(route, manifest, options);
-    const overflow = await this.#overflowOf(route, policy, edge);
+    const overflow = await this.#overflowOf(route, policy, edge, caller);
     const at = clock.now();
     const origin = 'local' as const;
     const changes: Change[] = [
@@ -154,8 +154,15 @@ class KeptManifests implements LocalManifests {
   }
 
   /** The attachments of the same type that exceed the limit once this one is added. */
-  async #overflowOf(route: Route, {keep}: LocalPushPolicy, edge: Edge | undefined): Promise<Digest[]> {
-    return edge && keep !== undefined ? this.#parts.attachments.overflow(route, edge, keep) : [];
+  async #overflowOf(
+    route: Route,
+    {keep}: LocalPushPolicy,
+    edge: Edge | undefined,
+    caller: Caller,
+  ): Promise<Digest[]> {
+    if (!edge || keep === undefined) return [];
+    const {access, attachments} = this.#parts;
+    return attachments.overflow(route, edge, keep, (tags) => mayDisplace(access, route, edge, tags, caller));
   }
 
   /** Entries of a fallback tag that a client writes are found by their edges, even where they need not exist. */

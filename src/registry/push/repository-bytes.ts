@@ -1,3 +1,4 @@
+import {setImmediate as nextTurn} from 'node:timers/promises';
 import type {Digest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import {type Change, fullName, type Metadata} from '../../storage/metadata.ts';
@@ -23,6 +24,9 @@ export interface RepositoryBytes {
   adding<T>(route: Route, blobs: readonly AddedBlob[], commit: () => Promise<T>): Promise<T>;
 }
 
+/** Links that are read before other requests run: an index may list 40,000 layers. */
+const LINKS_PER_TURN = 1000;
+
 export const createRepositoryBytes = (
   metadata: Pick<Metadata, 'blobLink' | 'localBlobBytes'>,
 ): RepositoryBytes => {
@@ -32,8 +36,10 @@ export const createRepositoryBytes = (
   async function newBytes({repository}: Route, blobs: readonly AddedBlob[]): Promise<number> {
     const sizes = new Map(blobs.map(({digest, size}) => [digest, size]));
     let bytes = 0;
-    for (const [digest, size] of sizes)
+    for (const [index, [digest, size]] of [...sizes].entries()) {
+      if (index % LINKS_PER_TURN === LINKS_PER_TURN - 1) await nextTurn();
       if ((await metadata.blobLink(repository, digest))?.origin !== 'local') bytes += size;
+    }
     return bytes;
   }
 

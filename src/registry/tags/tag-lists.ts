@@ -1,3 +1,4 @@
+import {setImmediate as nextTurn} from 'node:timers/promises';
 import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
@@ -20,7 +21,7 @@ import {
 import {createKeyedMutex, createSingleFlight, type KeyedMutex, type SingleFlight} from '../keyed.ts';
 import type {Route} from '../namespace.ts';
 import {type NegativeCache, repositoryAbsence} from '../negative-cache.ts';
-import {byBytes, MAX_ENTRIES, type Page, type PageQuery, pageOf} from '../page.ts';
+import {byBytes, MAX_ENTRIES, type Page, type PageQuery, pageOf, visibleInSteps} from '../page.ts';
 import {hitReport, tagListPolicy} from '../quota.ts';
 import {storeIfSpace} from '../store-if-space.ts';
 import type {TagOptions} from './tags.ts';
@@ -148,9 +149,11 @@ class MergedTagLists implements TagLists {
       const some = await this.#metadata.localTags(repository, page);
       if (some.length === 0 && after === last && !(await this.#metadata.hasRepository(repository)))
         throw repositoryUnknown(route);
-      names.push(...(isVisible ? some.filter(isVisible) : some));
+      names.push(...(isVisible ? await visibleInSteps(some, isVisible) : some));
       after = some.at(-1);
       if (some.length < size) break;
+      // Reads run on this thread, and everything may be hidden.
+      if (size === MAX_ENTRIES) await nextTurn();
     }
     const entries = names.slice(0, limit);
     return {entries, next: names.length > limit ? entries.at(-1) : undefined};
@@ -169,7 +172,7 @@ class MergedTagLists implements TagLists {
     const theirs = list?.names ?? [];
     const names = ours.length === 0 ? theirs : [...new Set([...theirs, ...ours])].sort(byBytes);
     const isVisible = this.#access.visibleTags(route, caller);
-    return {...pageOf(isVisible ? names.filter(isVisible) : names, query), report};
+    return {...pageOf(isVisible ? await visibleInSteps(names, isVisible) : names, query), report};
   }
 
   /** All names that were pushed here. */

@@ -106,8 +106,8 @@ export interface BlobReads {
   blobBytes(after: Digest | undefined, limit: number): Promise<BlobBytes>;
   /** The total size of the blobs that the repository has links of origin `local` to. */
   localBlobBytes(repository: RepositoryKey): Promise<number>;
-  /** A repository of this registry that is linked to the blob, if its bytes are here. */
-  blobHolder(registry: string, digest: Digest): Promise<RepositoryName | undefined>;
+  /** Repositories of this registry that are linked to the blob, if its bytes are here; at most `limit` of them. */
+  blobHolders(registry: string, digest: Digest, limit: number): Promise<RepositoryName[]>;
   /** Every link of origin `upstream`, oldest first, from the one after `after` on. */
   copiedBlobLinks(after: CopiedBlobCursor | undefined, limit: number): Promise<CopiedBlobLink[]>;
   blobStore(): Promise<BlobStoreRecord>;

@@ -98,7 +98,7 @@ export interface ManifestReads {
   localManifests(after: ManifestCursor | undefined, limit: number): Promise<LinkedManifest[]>;
   /** Where the walk over all manifests ends for now; undefined while there are none. */
   lastManifest(): Promise<ManifestCursor | undefined>;
-  /** What a stored manifest refers to, in its own order. */
+  /** What a stored manifest refers to, in its own order; other work runs while many are read. */
   references(manifest: Digest): Promise<ReferenceRecord[]>;
   /** Manifests that no repository is linked to. */
   uncollectedManifests(limit: number): Promise<{digest: Digest; size: number}[]>;

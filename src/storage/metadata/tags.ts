@@ -41,6 +41,8 @@ export type TagPrecondition =
 export interface TagReads {
   /** The local tag where there is one, else the upstream's. */
   tag(repository: RepositoryKey, name: Tag): Promise<TagRecord | undefined>;
+  /** The names of the repository's tags that point at the manifest, of either origin. */
+  tagsOn(repository: RepositoryKey, digest: Digest): Promise<Tag[]>;
   tagList(repository: RepositoryKey): Promise<TagListRecord | undefined>;
   /** The names of the repository's tags of origin `local` in byte order, those after `after`. */
   localTags(repository: RepositoryKey, page: {after?: string; limit: number}): Promise<Tag[]>;

@@ -37,9 +37,9 @@ export function createBlobReads({db, run, idOf}: ReadParts): Omit<BlobReads, 'co
       return (await first({run, idOf}, queries.localBlobBytes, repository, {}))?.bytes ?? 0;
     },
 
-    async blobHolder(registry, digest) {
-      const [row] = await run(queries.blobHolder, {registry, digest});
-      return row?.name;
+    async blobHolders(registry, digest, limit) {
+      const rows = await run(queries.blobHolders, {registry, digest, limit});
+      return rows.map(({name}) => name);
     },
 
     async blobStore() {
@@ -105,7 +105,7 @@ const compileBlobs = (db: Kysely<Tables>) => ({
   ),
 
   // SQLite goes through the tables of a cross join in the order in which they are written.
-  blobHolder: statement((values: {registry: string; digest: Digest}) =>
+  blobHolders: statement((values: {registry: string; digest: Digest; limit: number}) =>
     db
       .selectFrom('blob')
       .crossJoin('repository_blob as link')
@@ -116,7 +116,7 @@ const compileBlobs = (db: Kysely<Tables>) => ({
       .whereRef('link.digest', '=', 'blob.digest')
       .whereRef('repository.id', '=', 'link.repository')
       .where('repository.registry', '=', values.registry)
-      .limit(1),
+      .limit(values.limit),
   ),
 });
 
@@ -130,11 +130,7 @@ const compileLinks = (db: Kysely<Tables>) => ({
   ),
 
   localBlobBytes: statement((values: {repository: number}) =>
-    db
-      .selectFrom('repository_blob')
-      .select(({fn}) => fn.sum<number | null>('size').as('bytes'))
-      .where('repository', '=', values.repository)
-      .where('origin', '=', 'local'),
+    db.selectFrom('repository').select('local_bytes as bytes').where('id', '=', values.repository),
   ),
 });
 

@@ -1,3 +1,4 @@
+import {setImmediate as nextTurn} from 'node:timers/promises';
 import type {Kysely} from 'kysely';
 import {algorithmOf, type Digest, digestOf} from '../../oci/digest.ts';
 import type {RepositoryName} from '../../oci/name.ts';
@@ -34,8 +35,14 @@ export function createManifestReads({db, run, idOf}: ReadParts): ManifestReads {
     },
 
     async references(manifest) {
-      const rows = await run(queries.references, {manifest});
-      return rows.map(({required, kind, ...row}) => ({...row, kind: required === 0 ? 'foreign' : kind}));
+      const rows = await wholeReferences((from) =>
+        run(queries.references, {manifest, from, limit: REFERENCES_PER_TURN + 1}),
+      );
+      return rows.map(({digest, size, required, kind}) => ({
+        digest,
+        size,
+        kind: required === 0 ? 'foreign' : kind,
+      }));
     },
 
     async uncollectedManifests(limit) {
@@ -124,14 +131,40 @@ const compileReads = (db: Kysely<Tables>) => ({
       .limit(1),
   ),
 
-  references: statement((values: {manifest: Digest}) =>
+  references: statement((values: {manifest: Digest; from: number; limit: number}) =>
     db
       .selectFrom('reference')
-      .select(['child as digest', 'size', 'kind', 'required'])
+      .select(['child as digest', 'size', 'kind', 'required', 'position'])
       .where('manifest', '=', values.manifest)
-      .orderBy('position'),
+      .where('position', '>=', values.from)
+      .orderBy('position')
+      .limit(values.limit),
   ),
 });
+
+/** Reads run on the thread that answers requests, and an index may name 40,000 manifests. */
+const REFERENCES_PER_TURN = 1000;
+
+/**
+ * All references of a manifest, read in pages, between which other requests run. Each page begins with the last row of the
+ * one before: where it is not there any more, the manifest was removed meanwhile, and what was read of it does not count.
+ */
+async function wholeReferences<Row extends {position: number}>(
+  pageFrom: (position: number) => readonly Row[] | Promise<readonly Row[]>,
+): Promise<Row[]> {
+  let found: Row[] = [];
+  for (;;) {
+    const last = found.at(-1);
+    const page = await pageFrom(last?.position ?? 0);
+    if (last && page[0]?.position !== last.position) {
+      found = [];
+      continue;
+    }
+    found.push(...page.slice(last ? 1 : 0));
+    if (page.length <= REFERENCES_PER_TURN) return found;
+    await nextTurn();
+  }
+}
 
 /** What may be collected, found along indexes that hold nothing else. */
 const compileGarbage = (db: Kysely<Tables>) => ({

@@ -9,7 +9,13 @@ import type {ListSource, Origin, PendingTagChange, ReferrerRecord} from '../meta
  * milliseconds since the epoch, sizes in bytes. Names sort by their bytes.
  */
 export interface Tables {
-  repository: {id: Generated<number>; registry: string; name: RepositoryName};
+  /** `local_bytes` is the total size of its blobs of origin `local`; triggers keep it. */
+  repository: {
+    id: Generated<number>;
+    registry: string;
+    name: RepositoryName;
+    local_bytes: Generated<number>;
+  };
   manifest: {digest: Digest; size: number; bytes: Uint8Array};
   /** The manifests that no repository is linked to. */
   loose_manifest: {digest: Digest};

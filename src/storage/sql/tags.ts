@@ -25,6 +25,12 @@ export function createTagReads({db, run, idOf}: ReadParts): TagReads {
       return row && {...row, name, goneAt: row.goneAt ?? undefined};
     },
 
+    async tagsOn(key, digest) {
+      const repository = await idOf(key);
+      if (repository === undefined) return [];
+      return (await run(queries.tagsOn, {repository, digest})).map(({name}) => name);
+    },
+
     async tagList(repository) {
       const row = await first({run, idOf}, queries.tagList, repository, {});
       return row && {names: JSON.parse(row.names), checkedAt: row.checkedAt};
@@ -50,6 +56,14 @@ const compileReads = (db: Kysely<Tables>) => ({
       .where('name', '=', values.name)
       .orderBy('origin')
       .limit(1),
+  ),
+
+  tagsOn: statement((values: TagsOn) =>
+    db
+      .selectFrom('tag')
+      .select('name')
+      .where('repository', '=', values.repository)
+      .where('digest', '=', values.digest),
   ),
 
   tagList: statement((values: {repository: number}) =>

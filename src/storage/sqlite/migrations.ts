@@ -274,4 +274,27 @@ export const MIGRATIONS = [
     used_at integer
   ) strict;
   `,
+  // How many bytes were pushed to a repository, which each push asks. Triggers keep it, so that no statement can forget it.
+  `
+  alter table repository add column local_bytes integer not null default 0;
+  update repository set local_bytes = (
+    select coalesce(sum(size), 0) from repository_blob as link
+    where link.repository = repository.id and link.origin = 'local'
+  );
+  create trigger local_bytes_added after insert on repository_blob when new.origin = 'local'
+  begin
+    update repository set local_bytes = local_bytes + new.size where id = new.repository;
+  end;
+  create trigger local_bytes_removed after delete on repository_blob when old.origin = 'local'
+  begin
+    update repository set local_bytes = local_bytes - old.size where id = old.repository;
+  end;
+  create trigger local_bytes_changed after update of origin, size on repository_blob
+  when old.origin != new.origin or old.size != new.size
+  begin
+    update repository
+    set local_bytes = local_bytes + iif(new.origin = 'local', new.size, 0) - iif(old.origin = 'local', old.size, 0)
+    where id = new.repository;
+  end;
+  `,
 ] as const;

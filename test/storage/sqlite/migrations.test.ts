@@ -81,6 +81,7 @@ test('a database of the first schema keeps its content, and its garbage is found
   t.deepEqual(await metadata.uncollectedBlobs(100, 10), [
     {digest: orphan, size: 4, state: 'ready', storedAt: 9},
   ]);
+  t.is(await metadata.localBlobBytes(APP), 6 + 1 + 2);
   t.deepEqual(await metadata.expiredManifests(100, 10), []);
   t.deepEqual(await metadata.idleUploads(100, 10), []);
 });

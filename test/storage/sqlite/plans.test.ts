@@ -62,13 +62,14 @@ test('every read walks along an index, and gives rows in that order', async (t) 
   await reads.referrerSubjects(REPOSITORY, DIGEST);
   await reads.ownSubjects(REPOSITORY, DIGEST);
   await reads.tag(REPOSITORY, 'v1' as Tag);
+  await reads.tagsOn(REPOSITORY, DIGEST);
   await reads.tagList(REPOSITORY);
   await reads.blob(DIGEST);
   await reads.blobs(DIGEST, 1);
   await reads.blobBytes(DIGEST, 1);
   await reads.blobLink(REPOSITORY, DIGEST);
   await reads.localBlobBytes(REPOSITORY);
-  await reads.blobHolder('docker.io', DIGEST);
+  await reads.blobHolders('docker.io', DIGEST, 1);
   await reads.localTags(REPOSITORY, {limit: 1});
   await reads.upload(createUploadId());
   await reads.idleUploads(1, 1);
