@@ -1,12 +1,11 @@
-import {readdir, readFile, readlink, writeFile} from 'node:fs/promises';
+import {readdir, readlink} from 'node:fs/promises';
 import {join} from 'node:path';
-import {setTimeout as delay} from 'node:timers/promises';
 import {fileURLToPath} from 'node:url';
 import {type RunningBackref, SOURCES, serveRegistries} from '../rig/backref.ts';
 import {ownPort} from '../rig/port.ts';
 import type {Scope} from '../rig/scope.ts';
+import {createSurroundings, type Surroundings} from '../rig/surroundings.ts';
 
-const PRELOAD = fileURLToPath(new URL('preload.ts', import.meta.url));
 const COMPILED = fileURLToPath(new URL('../node_modules/.cache/compiled', import.meta.url));
 
 export interface ServerOptions {
@@ -52,9 +51,7 @@ export interface ServerUnderTest {
 
 /** @param scope what starts here ends with it. */
 export async function createServerUnderTest(scope: Scope, options: ServerOptions): Promise<ServerUnderTest> {
-  const server = new Server(scope, options, await ownPort());
-  await server.writeControl();
-  return server;
+  return new Server(scope, options, await ownPort(), await createSurroundings(scope));
 }
 
 class Server implements ServerUnderTest {
@@ -65,19 +62,18 @@ class Server implements ServerUnderTest {
   readonly #scope: Scope;
   readonly #options: ServerOptions;
   readonly #port: number;
-  readonly #controlFile: string;
-  #control = {version: 0, clockOffset: 0, dnsFails: false};
+  readonly #surroundings: Surroundings;
   #passed = 0;
   #running: RunningBackref | undefined;
 
-  constructor(scope: Scope, options: ServerOptions, port: number) {
+  constructor(scope: Scope, options: ServerOptions, port: number, surroundings: Surroundings) {
     this.#scope = scope;
     this.#options = options;
     this.#port = port;
     this.folder = options.folder;
     this.host = `127.0.0.1:${port}`;
     this.url = `http://${this.host}`;
-    this.#controlFile = join(scope.folder, 'control.json');
+    this.#surroundings = surroundings;
     this.file = join(scope.folder, `backref-${port}.yaml`);
   }
 
@@ -98,7 +94,7 @@ class Server implements ServerUnderTest {
       registries,
       settings,
       port: this.#port,
-      flags: ['--import', PRELOAD],
+      flags: this.#surroundings.flags,
       env: this.#env(),
       started: (running) => {
         this.#running = running;
@@ -115,7 +111,7 @@ class Server implements ServerUnderTest {
   }
 
   setClock(offset: number): Promise<void> {
-    return this.#change({clockOffset: this.#passed + offset});
+    return this.#surroundings.change({clockOffset: this.#passed + offset}, this.#running?.process);
   }
 
   advance(ms: number): Promise<void> {
@@ -124,7 +120,7 @@ class Server implements ServerUnderTest {
   }
 
   setDns(works: boolean): Promise<void> {
-    return this.#change({dnsFails: !works});
+    return this.#surroundings.change({dnsFails: !works}, this.#running?.process);
   }
 
   async descriptors(): Promise<string[]> {
@@ -149,7 +145,7 @@ class Server implements ServerUnderTest {
   }
 
   async command(...args: string[]): Promise<{output: string; succeeded: boolean}> {
-    const all = [...['--import', PRELOAD, SOURCES], ...args, '--config', this.file];
+    const all = [...this.#surroundings.flags, SOURCES, ...args, '--config', this.file];
     try {
       const output = await this.#scope.run(process.execPath, all, {env: this.#env(), timeout: 120_000});
       return {output, succeeded: true};
@@ -158,26 +154,12 @@ class Server implements ServerUnderTest {
     }
   }
 
-  /** Writes what `preload.ts` reads. */
-  async writeControl(): Promise<void> {
-    await writeFile(this.#controlFile, JSON.stringify(this.#control));
-  }
-
   #env(): NodeJS.ProcessEnv {
     return {
       ...process.env,
       ...this.#options.preloaded,
       NODE_COMPILE_CACHE: COMPILED,
-      CHAOS_CONTROL: this.#controlFile,
+      ...this.#surroundings.env,
     };
-  }
-
-  async #change(change: {clockOffset?: number; dnsFails?: boolean}): Promise<void> {
-    this.#control = {...this.#control, ...change, version: this.#control.version + 1};
-    await this.writeControl();
-    if (!this.isRunning() || !this.#running) return;
-    process.kill(this.#running.process.pid, 'SIGUSR2');
-    const seen = `${this.#controlFile}.seen`;
-    while (this.isRunning() && Number(await readFile(seen, 'utf8')) !== this.#control.version) await delay(5);
   }
 }

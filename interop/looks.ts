@@ -6,7 +6,7 @@ import type {Scope} from '../rig/scope.ts';
 import type {Toolbox} from '../rig/tools.ts';
 import {type Attachment, type Find, LOOKS, type Look} from './attachments/attachment.ts';
 import {cleanEnvironment} from './clients/client.ts';
-import type {Before} from './part.ts';
+import {type Before, firstUpstream} from './part.ts';
 import {type CaseOutcome, messageOf} from './report.ts';
 import {slug} from './slug.ts';
 
@@ -21,8 +21,8 @@ type BackrefSettings = Pick<Parameters<typeof startBackref>[1], 'folder' | 'pref
  * was pulled through it; and with the upstream stopped, through backrefs through which only the image was pulled.
  */
 export async function runLooks(parent: Scope, attachment: Attachment, before: Before): Promise<void> {
-  const {tools, upstreams} = before;
-  const [{url}] = upstreams;
+  const {tools} = before;
+  const {url} = firstUpstream(before);
   const scope = await parent.child();
   const gate = await createGate(url);
   scope.defer(gate.stop);
@@ -69,8 +69,8 @@ interface LooksParts {
 }
 
 function createLooks({scope, gate, image, attachment, before}: LooksParts) {
-  const {tools, upstreams} = before;
-  const [{name: upstream}] = upstreams;
+  const {tools} = before;
+  const {name: upstream} = firstUpstream(before);
   const pending = new Set<Look>(LOOKS);
   const done = (name: Look, outcome: Omit<CaseOutcome, 'case'>) => {
     pending.delete(name);

@@ -15,7 +15,7 @@ interface RunningUpstream {
 export interface Before {
   tools: Toolbox;
   /** The table's upstreams, in its order. */
-  upstreams: readonly [RunningUpstream, ...RunningUpstream[]];
+  upstreams: readonly RunningUpstream[];
   /** Called with each case when it is done. */
   done(outcome: CaseOutcome): void;
 }
@@ -25,6 +25,12 @@ export function urlOf({upstreams}: Pick<Before, 'upstreams'>, name: UpstreamName
   const found = upstreams.find((each) => each.name === name);
   if (found) return found.url;
   throw new Error(`${name} does not run before this table`);
+}
+
+/** The only upstream of a table, or the first. @throws Error when the table has none */
+export function firstUpstream({upstreams: [first]}: Pick<Before, 'upstreams'>): RunningUpstream {
+  if (first) return first;
+  throw new Error('no registry runs before this table');
 }
 
 /** A client that runs all cases of its part. */
@@ -41,8 +47,8 @@ export interface Part {
   /** The markers in docs/clients.md that the table stands between. */
   section: string;
   cases: readonly string[];
-  /** A table before each of these, most often a single upstream. */
-  before: readonly (readonly [UpstreamName, ...UpstreamName[]])[];
+  /** A table before each of these, most often a single upstream; none for servers that have none. */
+  before: readonly (readonly UpstreamName[])[];
   contenders: readonly Contender[];
   /** Puts into each upstream what all contenders need. */
   fill(url: string): Promise<void>;
@@ -72,14 +78,12 @@ export async function runPart(
   for (const names of part.before) {
     const upstream = names.map((name) => upstreamText(name, tools)).join(' and ');
     const lacking = names.map((name) => UPSTREAM_TOOLS[name]).filter((tool) => tools.missing.has(tool));
-    const [first, ...more] = names;
     const start = async (name: UpstreamName): Promise<RunningUpstream> => {
       const {url} = await startRegistry(scope, tools, name);
       await part.fill(url);
       return {name, url};
     };
-    const upstreams: Before['upstreams'] | undefined =
-      lacking.length === 0 ? [await start(first), ...(await Promise.all(more.map(start)))] : undefined;
+    const upstreams = lacking.length === 0 ? await Promise.all(names.map(start)) : undefined;
     for (const contender of part.contenders) {
       const missing = [...lacking, ...contender.tools].find((each) => tools.missing.has(each));
       const row: ClientRow = {
@@ -89,11 +93,11 @@ export async function runPart(
         missing: missing && `${missing} is missing: ${tools.missing.get(missing)}`,
       };
       rows.push(row);
-      if (missing) say(`${upstream}, ${contender.name}: not run, ${row.missing}`);
+      if (missing) say(`${captionOf(row)}: not run, ${row.missing}`);
       if (missing || !upstreams) continue;
       const done = (outcome: CaseOutcome) => {
         row.outcomes.push(outcome);
-        say(`${upstream}, ${row.client}: ${outcomeText(outcome)}`);
+        say(`${captionOf(row)}: ${outcomeText(outcome)}`);
       };
       jobs.push(() => contender.run(scope, {tools, upstreams, done}));
     }
@@ -101,6 +105,9 @@ export async function runPart(
   await inParallel(CONCURRENCY, jobs);
   return rows;
 }
+
+const captionOf = ({upstream, client}: ClientRow): string =>
+  upstream === '' ? client : `${upstream}, ${client}`;
 
 const upstreamText = (name: UpstreamName, tools: Toolbox): string => {
   const tool = UPSTREAM_TOOLS[name];

@@ -3,8 +3,10 @@ import {ATTACHMENTS} from './attachments/all.ts';
 import {LOOKS} from './attachments/attachment.ts';
 import {CASES, runCases} from './cases.ts';
 import {CLIENTS} from './clients/all.ts';
+import {LOGIN_CASES, runLogins} from './logging-in.ts';
+import {LOGIN_CLIENTS} from './logins/all.ts';
 import {runLooks} from './looks.ts';
-import type {Contender, Part} from './part.ts';
+import {type Contender, firstUpstream, type Part} from './part.ts';
 import {PROXIES, PROXY_CASES} from './proxies.ts';
 import {PUSHES} from './pushes/all.ts';
 import {PLACES, THROUGH_TO_TAGS} from './pushes/places.ts';
@@ -24,8 +26,11 @@ const pulls: Part = {
     (client): Contender => ({
       name: client.name,
       tools: client.tools,
-      run: (scope, {tools, upstreams: [{url}], done}) =>
-        runCases(scope, {tools, client, upstream: url, images: IMAGES, done}),
+      run: (scope, before) => {
+        const {tools, done} = before;
+        const {url: upstream} = firstUpstream(before);
+        return runCases(scope, {tools, client, upstream, images: IMAGES, done});
+      },
     }),
   ),
   async fill(url) {
@@ -73,16 +78,31 @@ const pushes: Part = {
   fill: (url) => pushImage(url, OURS),
 };
 
-/** The reverse proxies of `deploy/`. A hosted registry is behind them; the one before which the table stands is not asked. */
+/** The reverse proxies of `deploy/`. A hosted registry is behind them. */
 const proxies: Part = {
   section: 'interop-proxies',
   cases: PROXY_CASES,
-  before: [['docker-registry']],
+  before: [[]],
   contenders: PROXIES,
   async fill() {},
 };
 
-const PARTS: readonly Part[] = [pulls, referrers, pushes, proxies];
+/** Clients that log in, on a hosted registry with TLS of a private authority. */
+const logins: Part = {
+  section: 'interop-logins',
+  cases: LOGIN_CASES,
+  before: [[]],
+  contenders: LOGIN_CLIENTS.map(
+    (client): Contender => ({
+      name: client.name,
+      tools: [...client.tools, 'openssl'],
+      run: (scope, before) => runLogins(scope, client, before),
+    }),
+  ),
+  async fill() {},
+};
+
+const PARTS: readonly Part[] = [pulls, referrers, pushes, proxies, logins];
 
 /** The parts, with only the contenders whose name contains `text`. @throws Error when there are none */
 export function matching(text: string): Part[] {

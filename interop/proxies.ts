@@ -15,15 +15,13 @@ import {cleanEnvironment, expectAll} from './clients/client.ts';
 import {everyDigest, hashFiles} from './clients/copied-files.ts';
 import type {Contender} from './part.ts';
 import {type CaseOutcome, messageOf} from './report.ts';
+import {HTPASSWD, USER} from './user.ts';
 
 export const PROXY_CASES = ['pull', 'login', 'HTTP/2', 'upload is streamed', "client's address"] as const;
 
 const IMAGE = buildImage('team/app', '1', 'oci');
 /** Only a user who has logged in may pull it. */
 const SECRET = buildImage('secret/app', '1', 'oci');
-const USER = {name: 'alice', password: 'secret'};
-/** `htpasswd -nbB alice secret` */
-const HTPASSWD = `alice:$2b$10$.EskH6YlY2LPbjU1uHIQPO6m045M8U7gZJ36hXCmWjnW2TDVGX4oe\n`;
 const DEPLOY = join(import.meta.dirname, '..', 'deploy');
 /** Another address of this machine, as a client's. */
 const CLIENT = '127.0.0.5';

@@ -14,7 +14,7 @@ export interface CaseOutcome {
 
 /** The result of one client with one upstream. */
 export interface ClientRow {
-  /** Including the version. */
+  /** Including the version; empty without an upstream. */
   upstream: string;
   /** Including the version, if known. */
   client: string;
@@ -32,7 +32,7 @@ export function tables(rows: readonly ClientRow[], cases: readonly string[]): st
 function tableOf(upstream: string, rows: readonly ClientRow[], cases: readonly string[]): string {
   const own = rows.filter((row) => row.upstream === upstream);
   return table([
-    [`in front of ${upstream}`, ...cases],
+    [upstream === '' ? '' : `in front of ${upstream}`, ...cases],
     ...own.map((row) => [row.client, ...cases.map((name, column) => cell(row, name, column))]),
   ]);
 }

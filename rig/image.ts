@@ -127,23 +127,39 @@ function tar(path: string, bytes: Buffer): Buffer {
 export const blobsOf = (image: Image): Content[] =>
   image.platforms.flatMap(({config, layers}) => [config, ...layers]);
 
-/** Pushes an image to the registry at `url`. @throws Error naming the request that was refused. */
-export async function pushImage(url: string, image: Image): Promise<void> {
-  for (const blob of blobsOf(image)) await pushBlob(url, image.repository, blob);
+/**
+ * Pushes an image to the registry at `url`.
+ * @param headers of each request
+ * @throws Error naming the request that was refused.
+ */
+export async function pushImage(
+  url: string,
+  image: Image,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  for (const blob of blobsOf(image)) await pushBlob(url, image.repository, blob, headers);
   for (const {manifest} of image.platforms)
-    await pushManifest(url, image.repository, manifest.digest, manifest);
-  await pushManifest(url, image.repository, image.tag, image.index);
+    await pushManifest(url, image.repository, manifest.digest, manifest, headers);
+  await pushManifest(url, image.repository, image.tag, image.index, headers);
 }
 
 /** Pushes one blob: POST, then a closing PUT (dist-spec, "Pushing a blob monolithically"). */
-export async function pushBlob(url: string, repository: string, blob: Content): Promise<void> {
-  const opened = await fetch(`${url}/v2/${repository}/blobs/uploads/`, {method: 'POST'});
+export async function pushBlob(
+  url: string,
+  repository: string,
+  blob: Content,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  const opened = await fetch(`${url}/v2/${repository}/blobs/uploads/`, {method: 'POST', headers});
   const location = opened.headers.get('location');
   if (opened.status !== 202 || !location) throw new Error(`${url} opened no upload: ${await said(opened)}`);
   const target = new URL(location, url);
   target.searchParams.set('digest', blob.digest);
-  const headers = {'content-type': 'application/octet-stream'};
-  const closed = await fetch(target, {method: 'PUT', headers, body: new Uint8Array(blob.bytes)});
+  const closed = await fetch(target, {
+    method: 'PUT',
+    headers: {...headers, 'content-type': 'application/octet-stream'},
+    body: new Uint8Array(blob.bytes),
+  });
   if (closed.status !== 201) throw new Error(`${url} refused a blob: ${await said(closed)}`);
 }
 
@@ -153,10 +169,11 @@ export async function pushManifest(
   repository: string,
   reference: string,
   manifest: Content,
+  headers: Readonly<Record<string, string>> = {},
 ): Promise<void> {
   const response = await fetch(`${url}/v2/${repository}/manifests/${reference}`, {
     method: 'PUT',
-    headers: {'content-type': manifest.mediaType},
+    headers: {...headers, 'content-type': manifest.mediaType},
     body: new Uint8Array(manifest.bytes),
   });
   if (response.status !== 201) throw new Error(`${url} refused a manifest: ${await said(response)}`);

@@ -4,7 +4,9 @@ import {cleanEnvironment} from '../clients/client.ts';
 import {type Attachment, type KnownLimit, reference} from './attachment.ts';
 
 // Offline: without the public transparency log and the signing configuration that names it.
-const OFFLINE = ['--use-signing-config=false', '--tlog-upload=false', '--allow-http-registry', '-y'];
+export const OFFLINE = ['--use-signing-config=false', '--tlog-upload=false', '-y'];
+export const VERIFY_OFFLINE = ['--insecure-ignore-tlog=true'];
+const HTTP = '--allow-http-registry';
 
 /** When cosign cannot get a bundle, it also requests the old tag, and reports only that. */
 const UNAVAILABLE = /\.sig: UNAVAILABLE: /;
@@ -35,11 +37,11 @@ function signing(name: string, format: readonly string[], limits: readonly Known
       await scope.run(path, ['generate-key-pair'], settings);
       await scope.run(
         path,
-        ['sign', '--key', 'cosign.key', ...OFFLINE, ...format, reference(place)],
+        ['sign', '--key', 'cosign.key', ...OFFLINE, HTTP, ...format, reference(place)],
         settings,
       );
       const key = join(scope.folder, 'cosign.pub');
-      const verify = ['verify', '--key', key, '--insecure-ignore-tlog=true', '--allow-http-registry'];
+      const verify = ['verify', '--key', key, ...VERIFY_OFFLINE, HTTP];
       return async (where) => {
         await where.scope.run(path, [...verify, reference(where)], {env: environment(where.scope)});
       };

@@ -4,7 +4,8 @@ import type {Scope} from '../../rig/scope.ts';
 import {cleanEnvironment} from '../clients/client.ts';
 import {type Attachment, reference} from './attachment.ts';
 
-const NAME = 'interop.example';
+/** Of the test certificate. */
+export const NAME = 'interop.example';
 
 /** notation with its own certificate and a policy that trusts nothing else. */
 export const notation: Attachment = {
@@ -35,7 +36,8 @@ export const notation: Attachment = {
   },
 };
 
-async function writePolicy(folder: string): Promise<void> {
+/** Writes a policy that trusts the test certificate of that name, and nothing else. */
+export async function writePolicy(folder: string): Promise<void> {
   const policy = {
     name: 'interop',
     registryScopes: ['*'],

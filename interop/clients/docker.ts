@@ -25,12 +25,14 @@ export const docker: Client = {
 
 /**
  * Starts a daemon with its files in the scope's folder, which accepts all registries of this machine without TLS.
+ * @param surroundings variables of both, besides their home
  * @returns a function that runs its client and returns the output.
  */
 export async function startEngine(
   scope: Scope,
   tools: Toolbox,
   settings: Readonly<Record<string, unknown>> = {},
+  surroundings: NodeJS.ProcessEnv = {},
 ): Promise<(...args: string[]) => Promise<string>> {
   const socket = `unix://${scope.folder}/d.sock`;
   const file = join(scope.folder, 'daemon.json');
@@ -47,7 +49,7 @@ export async function startEngine(
     ...settings,
   };
   await writeFile(file, JSON.stringify(config));
-  const env = {...cleanEnvironment(scope), DOCKER_HOST: socket};
+  const env = {...cleanEnvironment(scope), ...surroundings, DOCKER_HOST: socket};
   const daemon = scope.start(tools.path('dockerd'), ['--config-file', file], {env});
   const command = (...args: string[]) => scope.run(tools.path('docker'), args, {env});
   await ready(daemon, 'dockerd', () => command('version').then(() => true));

@@ -1,25 +1,18 @@
 /*
- * Loaded into the server under test before its first module (`node --import`), so that a run can set its wall clock and
- * its DNS: from the file that CHAOS_CONTROL names, at the start and after each SIGUSR2. Upstreams have names below
- * `.test`, which lead to 127.0.0.1 while the DNS works.
+ * Loaded into a server under test before its first module (`node --import`), so that a run can set its wall clock and
+ * its DNS: from the file that RIG_CONTROL names, at the start and after each SIGUSR2. Upstreams have names below
+ * `.test`, which lead to 127.0.0.1 while the DNS works. `surroundings.ts` writes the file.
  */
 import dns, {type LookupOptions} from 'node:dns';
 import dnsPromises from 'node:dns/promises';
 import {readFileSync, writeFileSync} from 'node:fs';
 import {syncBuiltinESMExports} from 'node:module';
 import {isMainThread} from 'node:worker_threads';
-
-interface Control {
-  /** Grows with each change; written to the file `.seen` beside it when it is in force. */
-  version: number;
-  /** Milliseconds that are added to the wall clock. */
-  clockOffset: number;
-  dnsFails: boolean;
-}
+import type {Control} from './surroundings.ts';
 
 type Found = (error: Error | null, ...address: unknown[]) => void;
 
-const file = process.env['CHAOS_CONTROL'] ?? '';
+const file = process.env['RIG_CONTROL'] ?? '';
 
 const failure = (name: string): Error =>
   Object.assign(new Error(`getaddrinfo EAI_AGAIN ${name}`), {code: 'EAI_AGAIN', syscall: 'getaddrinfo'});
