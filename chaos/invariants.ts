@@ -1,6 +1,6 @@
 import {setTimeout as delay} from 'node:timers/promises';
 import {restart} from './recovery.ts';
-import {checkPush} from './requests.ts';
+import {checkDeletion, checkPush} from './requests.ts';
 import {verify} from './steps/damage.ts';
 import type {World} from './world.ts';
 
@@ -68,9 +68,10 @@ export function createCounters(): Counters {
   };
 }
 
-/** At the end: every push is there, nothing is damaged that was not damaged on purpose, and nothing is left lying about. */
+/** At the end: every push is there and every deletion holds, nothing is damaged that was not damaged on purpose, and nothing is left lying about. */
 export async function checkEverything(world: World): Promise<void> {
   for (const pushed of world.model.pushes) await checkPush(world, pushed);
+  for (const pushed of world.model.deletions) await checkDeletion(world, pushed);
   const {bad, output} = await verify(world);
   for (const digest of bad) world.tally.violate('damage that was not injected', `verify finds ${digest} bad`);
   world.tally.count('files without a row', Number(/"unrecorded":(\d+)[^\n]*\n?$/.exec(output)?.[1] ?? 0));

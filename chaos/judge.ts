@@ -2,7 +2,7 @@ import type {Content} from '../rig/image.ts';
 import type {Exchange} from './http-client.ts';
 import {STALLED} from './http-client.ts';
 import {type RepositoryModel, referrersOf} from './model.ts';
-import type {Tally} from './tally.ts';
+import type {Promised, Tally} from './tally.ts';
 
 /** How an answer may fail at the moment. */
 export interface Excuse {
@@ -22,8 +22,10 @@ export interface Judge {
   blob(repository: RepositoryModel, digest: string, exchange: Exchange, excuse: Excuse): boolean;
   /** A list of the referrers of a subject. */
   referrers(repository: RepositoryModel, subject: string, exchange: Exchange, excuse: Excuse): boolean;
-  /** What the repository may not serve, or nobody has. */
-  absent(exchange: Exchange, excuse: Excuse): void;
+  /** What the repository may not serve, or nobody has. @param promise that is broken where it is served all the same */
+  absent(exchange: Exchange, excuse: Excuse, promise?: Promised): void;
+  /** Anything but success, from a request whose answer has no content. */
+  refused(exchange: Exchange, mustExist: boolean, excuse: Excuse): void;
 }
 
 /** The statuses that say that something failed, and may succeed later. */
@@ -90,10 +92,14 @@ class AnswerJudge implements Judge {
     return false;
   }
 
-  absent(exchange: Exchange, excuse: Excuse): void {
+  absent(exchange: Exchange, excuse: Excuse, promise: Promised = 'content served without permission'): void {
     const {status, body} = exchange;
-    if (status === 200 && body.length > 0) this.#violate('content served without permission', exchange);
+    if (status === 200 && body.length > 0) this.#violate(promise, exchange);
     else if (status !== 404) this.#refused(exchange, false, excuse);
+  }
+
+  refused(exchange: Exchange, mustExist: boolean, excuse: Excuse): void {
+    this.#refused(exchange, mustExist, excuse);
   }
 
   #refused(exchange: Exchange, mustExist: boolean, excuse: Excuse): boolean {
@@ -113,7 +119,7 @@ class AnswerJudge implements Judge {
     if (reason === undefined && !dying) this.#violate('unavailable without a reason', exchange);
   }
 
-  #violate(promise: Parameters<Tally['violate']>[0], exchange: Exchange, more = ''): void {
+  #violate(promise: Promised, exchange: Exchange, more = ''): void {
     const {method, url, status, headers, body, failure} = exchange;
     const said = failure ?? (status === 200 ? `${body.length} bytes` : body.toString().slice(0, 300));
     const how = headers['cache-status'] ?? '';

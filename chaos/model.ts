@@ -39,8 +39,14 @@ export interface Model {
   pushing(registry: string, artifact: Artifact): void;
   /** The manifest was accepted: from now on it must be there. */
   accepted(registry: string, artifact: Artifact): void;
-  /** Everything that was accepted. */
+  /** Everything that was accepted, and that nobody has begun to delete. */
   readonly pushes: readonly Pushed[];
+  /** A deletion begins: from now on the manifest may be gone, and what only it needs may be collected. */
+  deleting(pushed: Pushed): void;
+  /** The deletion was accepted: from now on the manifest must be gone. */
+  deleted(pushed: Pushed): void;
+  /** Everything whose deletion was accepted. */
+  readonly deletions: readonly Pushed[];
 }
 
 export interface Pushed {
@@ -54,6 +60,7 @@ export const createModel = (hosted: readonly string[]): Model => new RunModel(ne
 class RunModel implements Model {
   readonly repositories = new Map<string, RepositoryModel>();
   readonly pushes: Pushed[] = [];
+  readonly deletions: Pushed[] = [];
   readonly #hosted: ReadonlySet<string>;
 
   constructor(hosted: ReadonlySet<string>) {
@@ -121,6 +128,30 @@ class RunModel implements Model {
     if (subject === undefined) repository.tags.set(tag, {allowed: new Set([manifest.digest]), sure: true});
     else referrersOf(repository, subject).sure.add(manifest.digest);
     this.pushes.push({registry, artifact});
+  }
+
+  deleting(pushed: Pushed): void {
+    const {registry, artifact} = pushed;
+    const {manifest, subject} = artifact;
+    const repository = this.repository(registry, artifact.repository);
+    const isHere = (other: Pushed) =>
+      other.registry === registry && other.artifact.repository === artifact.repository;
+    const isDeleted = (other: Pushed) => isHere(other) && other.artifact.manifest.digest === manifest.digest;
+    for (const each of this.pushes.filter(isDeleted)) {
+      this.pushes.splice(this.pushes.indexOf(each), 1);
+      repository.tags.set(each.artifact.tag, {allowed: new Set([manifest.digest]), sure: false});
+    }
+    const others = this.pushes.filter(isHere);
+    const needed = new Set(others.flatMap((other) => contentsOf(other.artifact).map(({digest}) => digest)));
+    for (const {digest} of contentsOf(artifact)) if (!needed.has(digest)) repository.unsure.add(digest);
+    if (subject === undefined) return;
+    const listed = referrersOf(repository, subject);
+    listed.sure.delete(manifest.digest);
+    listed.unsure.add(manifest.digest);
+  }
+
+  deleted(pushed: Pushed): void {
+    this.deletions.push(pushed);
   }
 }
 

@@ -73,6 +73,8 @@ const WORK = [
   'pushes by skopeo',
   'pushes checked',
   'pushes refused or interrupted',
+  'pushes deleted',
+  'deletions checked',
   'failed answers',
   'broken off',
   'downloads',

@@ -174,7 +174,8 @@ export async function checkPush(world: World, {registry, artifact}: Pushed): Pro
   const {model, tally} = world;
   const repository = model.repository(registry, artifact.repository);
   const before = tally.violations.length;
-  const isUnsure = contentsOf(artifact).some(({digest}) => repository.unsure.has(digest));
+  const isUnsure = () => contentsOf(artifact).some(({digest}) => repository.unsure.has(digest));
+  const wasUnsure = isUnsure();
   const isServed = await pullImage(world, registry, artifact, {isCached: true});
   const {subject} = artifact;
   const url = urlOf(world, repository, `referrers/${subject}`);
@@ -187,10 +188,46 @@ export async function checkPush(world: World, {registry, artifact}: Pushed): Pro
     excuse.reason !== undefined;
   tally.count('pushes checked');
   const {dying, disk} = world.condition;
-  if ((isServed && isListed) || isUnsure || dying || disk !== undefined) return;
+  if ((isServed && isListed) || wasUnsure || isUnsure() || dying || disk !== undefined) return;
   const seen = tally.violations.slice(before).map(({promise}) => promise);
   tally.violate(
     'lost pushes',
     `${repository.name} ${artifact.tag} (${artifact.manifest.digest}): ${seen.join(', ')}`,
   );
+}
+
+/** Deletes the manifest of a push. @returns whether the deletion was accepted. */
+export async function deletePush(world: World, pushed: Pushed): Promise<boolean> {
+  const {registry, artifact} = pushed;
+  const {model, tally, judge} = world;
+  const repository = model.repository(registry, artifact.repository);
+  const {digest} = artifact.manifest;
+  const wasThere = !repository.unsure.has(digest);
+  model.deleting(pushed);
+  const exchange = await world.ask({method: 'DELETE', url: urlOf(world, repository, `manifests/${digest}`)});
+  if (exchange.status !== 202) {
+    judge.refused(exchange, wasThere, excuseOfPush(world, registry));
+    return false;
+  }
+  model.deleted(pushed);
+  tally.count('pushes deleted');
+  return true;
+}
+
+/** Checks that what was deleted is gone: the manifest, its tag, and the referrer in its subject's list. */
+export async function checkDeletion(world: World, {registry, artifact}: Pushed): Promise<void> {
+  const {model, tally, judge} = world;
+  const repository = model.repository(registry, artifact.repository);
+  const {tag, manifest, subject} = artifact;
+  const references = subject === undefined ? [tag, manifest.digest] : [manifest.digest];
+  for (const reference of references) {
+    const url = urlOf(world, repository, `manifests/${reference}`);
+    const exchange = await world.ask({url, headers: {accept: ACCEPT}});
+    judge.absent(exchange, excuseOf(world, registry), 'deletions undone');
+  }
+  tally.count('deletions checked');
+  if (subject === undefined) return;
+  const list = await world.ask({url: urlOf(world, repository, `referrers/${subject}`)});
+  if (list.status === 200 && list.body.includes(manifest.digest))
+    tally.violate('deletions undone', `${list.url} lists ${manifest.digest}`);
 }

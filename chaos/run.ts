@@ -8,7 +8,7 @@ import {CLOCK_STEPS} from './steps/clock.ts';
 import {COLD_STEPS} from './steps/cold.ts';
 import {DAMAGE_STEPS} from './steps/damage.ts';
 import {DISK_STEPS} from './steps/disk.ts';
-import {PROCESS_STEPS} from './steps/process.ts';
+import {COLLECTION_STEPS, PROCESS_STEPS} from './steps/process.ts';
 import {RESUME_STEPS} from './steps/resume.ts';
 import type {Step} from './steps/step.ts';
 import {UPSTREAM_STEPS} from './steps/upstreams.ts';
@@ -38,6 +38,7 @@ const OTHERS: readonly Step[] = [
   ...DAMAGE_STEPS,
   ...CLOCK_STEPS,
   ...CLIENT_STEPS,
+  ...COLLECTION_STEPS,
 ];
 
 /**
@@ -75,7 +76,17 @@ export async function runSteps(scope: Scope, tally: Tally, options: RunOptions):
   for (const {spoiled} of world.upstreams.values()) {
     for (const count of spoiled.values()) tally.count('answers spoiled', count);
   }
-  return [...world.disk.lacking, ...world.clients.lacking];
+  return [...world.disk.lacking, ...world.clients.lacking, ...unresumed(tally)];
+}
+
+/** The number of attempts of which at least one must kill a download halfway. */
+const ENOUGH_ATTEMPTS = 3;
+
+/** A kill amid a download shows nothing where nothing of it was stored. */
+function unresumed({of}: Tally): readonly string[] {
+  const attempts = of('attempts to kill a download halfway');
+  const isShown = attempts < ENOUGH_ATTEMPTS || of('downloads killed halfway') > 0;
+  return isShown ? [] : [`a kill halfway through a download: none of ${attempts} attempts had bytes to keep`];
 }
 
 /** Every second step ends the process. The others are drawn as cards are: each comes before one of them comes again. */

@@ -2,6 +2,7 @@
 export const PROMISES = [
   'wrong bytes',
   'lost pushes',
+  'deletions undone',
   'falsely empty or short lists',
   'failures reported as absence',
   'content served without permission',

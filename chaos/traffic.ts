@@ -1,7 +1,16 @@
 import {type Artifact, buildReferrer, buildSmallImage} from './catalog.ts';
 import type {Pushed} from './model.ts';
 import type {Random} from './random.ts';
-import {askForForeign, checkPush, getRange, listReferrers, pullImage, push} from './requests.ts';
+import {
+  askForForeign,
+  checkDeletion,
+  checkPush,
+  deletePush,
+  getRange,
+  listReferrers,
+  pullImage,
+  push,
+} from './requests.ts';
 import type {World} from './world.ts';
 
 /** Where pushes go: a hosted registry, and one that keeps referrers beside what its upstream has. */
@@ -10,6 +19,8 @@ export const OVERLAY = 'over.test';
 
 const CLIENTS = 6;
 const HOSTED_REPOSITORIES = 5;
+/** Nothing that was pushed is evicted: when more is kept, pushes are deleted, or pulls would soon have no room. */
+const KEPT_PUSHES = 150;
 
 /** One request, or a few that belong together, as a client may send them at any time. */
 type Act = (world: World, random: Random) => Promise<unknown>;
@@ -97,6 +108,16 @@ const pushOverlay: Act = (world, random) => {
   );
 };
 
+const deleteSome: Act = async (world, random) => {
+  const {pushes} = world.model;
+  if (pushes.length > KEPT_PUSHES) await deletePush(world, random.pick(pushes));
+};
+
+const checkSomeDeletion: Act = async (world, random) => {
+  const {deletions} = world.model;
+  if (deletions.length > 0) await checkDeletion(world, random.pick(deletions));
+};
+
 const MIX: readonly [weight: number, act: Act][] = [
   [10, pullSome],
   [3, listSome],
@@ -105,6 +126,8 @@ const MIX: readonly [weight: number, act: Act][] = [
   [4, checkSomePush],
   [4, pushSome],
   [4, pushReferrer],
+  [8, deleteSome],
+  [2, checkSomeDeletion],
 ];
 const BAG = MIX.flatMap(([weight, act]) => Array.from({length: weight}, () => act));
 

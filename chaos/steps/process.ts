@@ -9,6 +9,7 @@ import type {Step} from './step.ts';
 const MAX_LIFE_MS = 700;
 const ENOUGH_ACTS = 10_000;
 const CHECKED = 4;
+const ACTS = 60;
 
 /** Those that change the store of a running server. */
 const COMMANDS = [['verify'], ['gc', '--grace', '1h'], ['reindex']];
@@ -33,6 +34,21 @@ async function endAmidTraffic(
   await restart(world);
   for (const push of world.model.pushes.slice(-CHECKED)) await checkPush(world, push);
 }
+
+/** Collects what deleted pushes have left, while others push. */
+async function collectAmidTraffic(world: World, random: Random): Promise<void> {
+  const [collected] = await Promise.all([
+    world.server.command('gc', '--grace', '1m', '--json'),
+    traffic(world, random.fork('traffic'), ACTS),
+  ]);
+  const {output, succeeded} = collected;
+  if (!succeeded) world.tally.violate('answers that no failure explains', `gc: ${output}`);
+  for (const push of world.model.pushes.slice(-CHECKED)) await checkPush(world, push);
+}
+
+export const COLLECTION_STEPS: readonly Step[] = [
+  {name: 'garbage collection amid traffic', fault: undefined, weight: 3, run: collectAmidTraffic},
+];
 
 export const PROCESS_STEPS: readonly Step[] = [
   {

@@ -13,6 +13,8 @@ const REGISTRY = 'beta.test';
 const SIZE = 1_500_000;
 /** Bytes per second. */
 const RATE = 1_000_000;
+/** For the first bytes to be stored. */
+const MAX_WAIT_MS = 5000;
 
 function buildLarge(seed: string): Artifact {
   const layer = content('application/vnd.oci.image.layer.v1.tar+gzip', noise(seed, SIZE));
@@ -33,27 +35,29 @@ async function killAmidDownload(world: World, random: Random): Promise<void> {
   upstream?.add(image);
   model.addUpstreamArtifact(REGISTRY, image);
   upstream?.throttle(RATE);
+  tally.count('attempts to kill a download halfway');
   const pulling = pullImage(world, REGISTRY, image);
-  await delay(random.integer(400, 1400));
+  const spool = join(server.folder, 'spool', `${digest.replace(':', '-')}.part`);
+  const received = () => statSync(spool, {throwIfNoEntry: false})?.size ?? 0;
+  for (let waited = 0; received() === 0 && waited < MAX_WAIT_MS; waited += 20) await delay(20);
+  await delay(random.integer(0, 800));
   world.condition = {...world.condition, dying: true};
   await server.kill();
   await pulling;
   upstream?.throttle(undefined);
-  const spool = join(server.folder, 'spool', `${digest.replace(':', '-')}.part`);
-  const received = statSync(spool, {throwIfNoEntry: false})?.size ?? 0;
+  const kept = received();
   await restart(world);
   const isHere = stored.hasBlob(digest);
   await pullImage(world, REGISTRY, image);
   const range = upstream?.latestRange(digest);
-  if (received > 0 && !isHere) {
+  if (kept > 0 && !isHere) {
     tally.count('downloads killed halfway');
     // The last byte is asked for again where everything else may be here already.
-    if (range === `bytes=${received}-` || range === `bytes=${received - 1}-`)
-      tally.count('downloads resumed');
+    if (range === `bytes=${kept}-` || range === `bytes=${kept - 1}-`) tally.count('downloads resumed');
     else
       tally.violate(
         'downloads that start over',
-        `${digest} had ${received} bytes, and was asked for with ${range}`,
+        `${digest} had ${kept} bytes, and was asked for with ${range}`,
       );
   }
   upstream?.forget(image.repository);
