@@ -29,6 +29,9 @@ export interface RunOptions {
 /** What was used in the last minute is not evicted: between two steps, more than that passes on the server's clock. */
 const BETWEEN_STEPS_MS = 90_000;
 
+/** Of what the server printed, after a step in which a promise was broken: characters. */
+const OUTPUT_SHOWN = 6000;
+
 /** Steps that end the process come in turn with all others. */
 const ENDING: readonly Step[] = [...PROCESS_STEPS, ...RESUME_STEPS];
 const OTHERS: readonly Step[] = [
@@ -63,11 +66,14 @@ export async function runSteps(scope: Scope, tally: Tally, options: RunOptions):
     tally.enter(`${number}, ${step.name}`);
     if (step.fault !== undefined) tally.fault(step.fault);
     const at = Date.now();
+    const known = tally.violations.length;
     await world.server.advance(BETWEEN_STEPS_MS);
     await step.run(world, random.fork(`step ${number}`));
     await expectRunning(world);
     await checkDescriptors(world);
     await counters.read(world);
+    if (tally.violations.length > known)
+      say(`the server's last lines:\n${world.server.output().slice(-OUTPUT_SHOWN)}`);
     say(`${number}, ${step.name}: ${Date.now() - at} ms`);
   }
   tally.enter('the end');
