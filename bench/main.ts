@@ -19,9 +19,8 @@ const USAGE = `Measures backref beside docker-registry and distribution as mirro
   --write          write the tables of a whole run into docs/performance.md, the warm one into README.md too;
                    those of the simulation, and its plots, into docs/reliability.md
 `;
-const TSC = fileURLToPath(new URL('../node_modules/typescript/bin/tsc', import.meta.url));
-/** The output of `npm run build`, which is published. Running the sources would also use the compiler's memory. */
-const BUILD = fileURLToPath(new URL('../tsconfig.build.json', import.meta.url));
+/** What `npm run build` runs. Its output is published; running the sources would also use the compiler's memory. */
+const BUILD = fileURLToPath(new URL('../build/main.ts', import.meta.url));
 /** The servers that backref is compared with. */
 const PEERS = ['docker-registry', 'registry', 'nginx'] as const;
 const TIME_LIMIT = 20 * 60_000;
@@ -39,7 +38,7 @@ async function measure(scope: Scope, options: Options): Promise<number> {
   const tools = await findTools(scope, hasPeers ? [...PEERS, 'wrk'] : ['wrk'], say);
   const versions = hasPeers ? versionsOf(tools) : {};
   say('building backref');
-  await scope.run(process.execPath, [TSC, '-p', BUILD]);
+  await scope.run(process.execPath, [BUILD]);
   const cold = isWanted('cold') ? await measureCold(scope, tools, say) : [];
   const warm = isWanted('warm') ? await measureWarm(scope, tools, say) : [];
   const logins = isWanted('logins') ? await measureLogins(scope, tools, say) : [];

@@ -1,6 +1,6 @@
 import {type ChildProcess, spawn} from 'node:child_process';
 import {once} from 'node:events';
-import {access, cp, mkdir, readFile, stat} from 'node:fs/promises';
+import {access, cp, mkdir, readdir, readFile, stat} from 'node:fs/promises';
 import {basename, dirname, join, resolve} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
 import {parse} from 'yaml';
@@ -102,11 +102,22 @@ test('the steps of the Dockerfile give an installation that serves, is healthy a
   await build.run(t, final);
 
   const app = join(build.place(final), textsOf(final, 'WORKDIR').at(-1) ?? '');
-  await t.throwsAsync(
-    access(join(app, 'node_modules/ava')),
-    {code: 'ENOENT'},
-    'development tools are left out',
+  const installed = (await readdir(join(app, 'node_modules'), {recursive: true})).filter((path) =>
+    /^(?:@[^/]+\/)?[^/]+\/package\.json$/.test(path),
   );
+  t.true(installed.length > 0);
+  t.deepEqual(
+    installed.filter((path) => !path.startsWith('@node-rs/')),
+    [],
+    'everything else is in the bundle',
+  );
+  const licences = await readFile(join(app, 'dist/LICENCES.txt'), 'utf8');
+  for (const name of ['koa', 'kysely', '@sindresorhus/is'])
+    t.regex(
+      licences,
+      new RegExp(`^${name} \\S+ \\(MIT\\)\n-+\n\n.*Permission is hereby granted`, 'ms'),
+      name,
+    );
   for (const path of Object.values(
     JSON.parse(await readFile(join(app, 'package.json'), 'utf8')).exports['.'],
   ))

@@ -1,4 +1,4 @@
-import {z} from 'zod';
+import * as z from 'zod';
 import {parseCallerGlob} from '../caller-glob.ts';
 import {parsePlaceGlob} from '../oci/image-glob.ts';
 import {certificateSettings} from './certificate-settings.ts';

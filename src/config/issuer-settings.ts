@@ -1,4 +1,4 @@
-import {z} from 'zod';
+import * as z from 'zod';
 import {isLoopback} from '../address.ts';
 import {parseCallerGlob} from '../caller-glob.ts';
 import {type IssuerConfig, JWT_ALGORITHMS} from '../config.ts';

@@ -1,4 +1,4 @@
-import {z} from 'zod';
+import * as z from 'zod';
 import {accessSettings} from './access-settings.ts';
 import type {Tree} from './tree.ts';
 import {FOREVER_MS} from './units.ts';

@@ -1,4 +1,4 @@
-import {z} from 'zod';
+import * as z from 'zod';
 import type {VolumeSize} from '../config.ts';
 import {parseImageGlob, parseNameGlob, parseRepositoryGlob, parseTagGlob} from '../oci/image-glob.ts';
 import {parseHost, parseNetwork, parseUpstreamUrl} from './host.ts';

@@ -1,6 +1,6 @@
 import {execFile} from 'node:child_process';
 import {readFile} from 'node:fs/promises';
-import {z} from 'zod';
+import * as z from 'zod';
 import {errorCode} from '../../error-code.ts';
 import type {Login} from './login.ts';
 

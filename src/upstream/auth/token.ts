@@ -1,4 +1,4 @@
-import {z} from 'zod';
+import * as z from 'zod';
 import type {Clock} from '../../clock.ts';
 import {createLru} from '../../lru.ts';
 import {SpoiledAnswer, UpstreamFailure} from '../port.ts';

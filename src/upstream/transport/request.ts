@@ -1,7 +1,7 @@
 import {request as httpRequest, type IncomingMessage} from 'node:http';
 import {request as httpsRequest} from 'node:https';
 import {Readable} from 'node:stream';
-import got, {type OptionsInit, type Request, type RequestFunction, TimeoutError} from 'got';
+import type {Got, OptionsInit, Request, RequestFunction} from 'got';
 import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {Agents, Network} from './agents.ts';
@@ -65,7 +65,7 @@ function responseOf(stream: Request, host: string, signal: AbortSignal): Promise
     // Stays while the body is read, so that its errors do not go unhandled; the body's reader sees them.
     stream.on('error', (error) => {
       stopListening();
-      if (error instanceof TimeoutError) {
+      if (isTimeout(error)) {
         const limit = error.message.match(/\d+ms/)?.[0] ?? '';
         const reason = `could not be connected to in time (${error.event}, ${limit})`;
         return reject(new ConnectionFault('unreachable', host, reason, true));
@@ -74,6 +74,10 @@ function responseOf(stream: Request, host: string, signal: AbortSignal): Promise
     });
   });
 }
+
+/** Told by its name, so that got need not be loaded for it. */
+const isTimeout = (error: Error): error is Error & {event: string} =>
+  error.name === 'TimeoutError' && 'event' in error;
 
 /** The body option for got. An empty body is sent as an empty buffer: got would wait for the end of a missing one. */
 function payloadOf({form, body}: RequestOptions): OptionsInit {
@@ -90,22 +94,31 @@ const requestWithFewOptions: RequestFunction = (url, {method, headers, agent}, c
 };
 
 export function createSend({clock, events, agents, labelOf, timeouts}: SendDeps): Send {
-  const client = got.extend({
-    request: requestWithFewOptions,
-    decompress: false,
-    followRedirect: false,
-    retry: {limit: 0},
-    // The body is read below got, which would count no bytes; node itself compares them with Content-Length.
-    strictContentLength: false,
-    throwHttpErrors: false,
-    timeout: {lookup: timeouts.connect, connect: timeouts.connect, secureConnect: timeouts.connect},
-    headers: {'user-agent': USER_AGENT, 'accept-encoding': 'identity'},
-  });
+  /** Loads got with the first request: it is a tenth of what a start would take. */
+  const loadClient = async (): Promise<Got> =>
+    (await import('got')).default.extend({
+      request: requestWithFewOptions,
+      decompress: false,
+      followRedirect: false,
+      retry: {limit: 0},
+      // The body is read below got, which would count no bytes; node itself compares them with Content-Length.
+      strictContentLength: false,
+      throwHttpErrors: false,
+      timeout: {lookup: timeouts.connect, connect: timeouts.connect, secureConnect: timeouts.connect},
+      headers: {'user-agent': USER_AGENT, 'accept-encoding': 'identity'},
+    });
+  let client: Promise<Got> | undefined;
 
   /** @returns undefined when a reused connection turned out to be closed: send again. */
   const sendOnce = async (request: RequestOptions, signal: AbortSignal) => {
     const {method, url, headers, network = 'any'} = request;
-    const stream = client.stream(url, {method, headers, agent: agents[network], ...payloadOf(request)});
+    client ??= loadClient();
+    const stream = (await client).stream(url, {
+      method,
+      headers,
+      agent: agents[network],
+      ...payloadOf(request),
+    });
     return responseOf(stream, url.host, signal).catch((error: unknown) => {
       // A kept-alive connection that the server closed meanwhile shows nothing about the upstream. With a body, the
       // caller decides whether it may be sent twice.

@@ -1,4 +1,4 @@
-import {z} from 'zod';
+import * as z from 'zod';
 import type {Clock} from '../../clock.ts';
 import {type Descriptor, readDescriptor} from '../../oci/descriptor.ts';
 import {isUnsupportedDigest} from '../../oci/digest.ts';
