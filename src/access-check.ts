@@ -1,4 +1,4 @@
-import {type Action, ANONYMOUS} from './caller.ts';
+import {type Action, ANONYMOUS, type Grant} from './caller.ts';
 import {systemClock} from './clock.ts';
 import type {Config} from './config.ts';
 import {createCurrentRegistries} from './current-registries.ts';
@@ -16,6 +16,8 @@ export interface AccessQuestion {
   readonly place: string | undefined;
   /** Whether the request comes in through a loopback listener. */
   readonly isLocal: boolean;
+  /** What the caller's own token grants; undefined for all but robots. */
+  readonly bound: Grant | undefined;
 }
 
 export interface AccessAnswer extends Pick<Explanation, 'steps'> {
@@ -31,19 +33,22 @@ export interface AccessAnswer extends Pick<Explanation, 'steps'> {
  * Says what a server with this configuration would decide, and why. Asks no server and no upstream.
  * @throws OciError for a place that the configuration does not have
  */
-export function checkAccess(config: Config, {names, action, place, isLocal}: AccessQuestion): AccessAnswer {
+export function checkAccess(config: Config, question: AccessQuestion): AccessAnswer {
+  const {names, action, place, isLocal, bound} = question;
   const parts = {via: 'access-check', env: {}, clock: systemClock, events: createEvents()};
   const current = createCurrentRegistries(config.registries, parts);
   try {
     const registries = current.get();
     const at = placeNamed(registries, place);
-    const caller = {...ANONYMOUS, names, isLocal};
+    const caller = {...ANONYMOUS, names, isLocal, bound};
     const {ruling, steps, names: all} = createAccessPolicy(config.access).explain(caller, at, action);
     const unserved = at.registry === undefined ? undefined : whyUnserved(registries, at, action);
     const last = steps.at(-1);
     const decisive =
       last?.match === 'decides' ? `rule ${last.rule} of access.rules (${last.text})` : undefined;
-    const allowedBy = decisive ?? 'without access.rules this is allowed';
+    const allowedBy =
+      decisive ??
+      (bound ? 'its token grants it, and no rule is about it' : 'without access.rules this is allowed');
     const reason = ruling.isAllowed ? (unserved ?? ruling.audited ?? allowedBy) : ruling.reason;
     const isAllowed = ruling.isAllowed && unserved === undefined;
     return {isAllowed, reason, names: all, question: wordsFor(action, at), steps};

@@ -1,7 +1,9 @@
 import {type AccessAnswer, checkAccess} from '../access-check.ts';
-import type {Action} from '../caller.ts';
+import type {Action, Grant} from '../caller.ts';
+import type {Config} from '../config.ts';
 import {OciError} from '../oci/errors.ts';
 import {type ConfigOptions, loadConfiguration} from './configuration.ts';
+import {expectStore, withCommands} from './live-commands.ts';
 import {type CommandIo, failed, misused, printable} from './report.ts';
 
 interface AccessCheckFlags extends ConfigOptions {
@@ -23,8 +25,18 @@ const MISSED = {
 
 const DENIED = 1;
 
+/** What is known of the token of a robot. */
+interface RobotToken {
+  /** Undefined where the token could not be found. */
+  readonly grant: Grant | undefined;
+  /** Why it grants nothing, although it was found. */
+  readonly ended?: string;
+  readonly note: string;
+}
+
 /**
- * `backref access check`: explains what a server with this configuration would decide.
+ * `backref access check`: explains what a server with this configuration would decide. Where there is a store, the token
+ * of a robot is looked up in it, beside its server if one is running.
  * @returns the exit code: 0 when it is allowed; 1 when it is denied, and for a place that is not configured; 2 for wrong
  * arguments and a faulty configuration.
  */
@@ -40,7 +52,11 @@ export async function accessCheck(
     return misused(`"${action}" is not an action: write one of ${ACTIONS.join(', ')}`, flags, io);
   const loaded = await loadConfiguration(flags, io);
   if (typeof loaded === 'number') return loaded;
-  const question = {names: [own, ...others] as const, action, place, isLocal: flags.local ?? false};
+  const token = own.startsWith(ROBOT)
+    ? await robotToken(own.slice(ROBOT.length), loaded.config, io)
+    : undefined;
+  const names = [own, ...others] as const;
+  const question = {names, action, place, isLocal: flags.local ?? false, bound: token?.grant};
   let answer: AccessAnswer;
   try {
     answer = checkAccess(loaded.config, question);
@@ -48,24 +64,57 @@ export async function accessCheck(
     if (error instanceof OciError) return failed(error.message, flags, io);
     throw error;
   }
-  io.stdout.write(flags.json ? `${JSON.stringify({result: describe(answer)})}\n` : textOf(answer));
+  if (token?.ended !== undefined) answer = {...answer, isAllowed: false, reason: token.ended};
+  io.stdout.write(
+    flags.json ? `${JSON.stringify({result: describe(answer, token)})}\n` : textOf(answer, token),
+  );
   return answer.isAllowed ? 0 : DENIED;
 }
 
-const describe = ({isAllowed, reason, names, question, steps}: AccessAnswer): object => ({
+const ROBOT = 'robot:';
+
+/** Looks a robot up in the store of the configuration, if there is one. */
+async function robotToken(name: string, config: Config, io: CommandIo): Promise<RobotToken> {
+  const unknown = (why: string): RobotToken => ({
+    grant: undefined,
+    note: `${why}. A robot's token adds to this: it grants what no rule is about, and bounds what rules allow.`,
+  });
+  try {
+    await expectStore(config);
+  } catch {
+    return unknown('There is no store to look the token up in');
+  }
+  try {
+    const {robots} = await withCommands(config, io, (commands) => commands.robots());
+    const robot = robots.find((one) => one.name === name);
+    if (!robot) return unknown(`The store has no robot "${name}"`);
+    const {may, on, expires, isExpired} = robot;
+    const note = `Its token: may ${may.join(', ')}; on ${on.join(', ')}; expires ${expires ?? 'never'}.`;
+    const ended = isExpired ? {ended: `the token of ${ROBOT}${name} has expired`} : {};
+    return {grant: {may: may as Action[], on}, note, ...ended};
+  } catch (error) {
+    return unknown(`The store cannot be read (${error instanceof Error ? error.message : String(error)})`);
+  }
+}
+
+const describe = (
+  {isAllowed, reason, names, question, steps}: AccessAnswer,
+  token: RobotToken | undefined,
+): object => ({
   allowed: isAllowed,
   question,
   names,
   reason,
   rules: steps,
+  ...(token ? {token: token.grant ?? null} : {}),
 });
 
-function textOf({isAllowed, reason, names, question, steps}: AccessAnswer): string {
+function textOf(
+  {isAllowed, reason, names, question, steps}: AccessAnswer,
+  token: RobotToken | undefined,
+): string {
   const asked = `${isAllowed ? 'allowed' : 'denied'}: ${names.join(', ')} to ${question}`;
   const rules = steps.map(({rule, text, match}) => `  rule ${rule} ${MISSED[match]} (${text})`);
-  const isRobot = names.some((name) => name.startsWith('robot:'));
-  const notes = isRobot
-    ? ["A robot's token adds to this: it grants what no rule is about, and bounds what rules allow."]
-    : [];
+  const notes = token ? [token.note] : [];
   return `${printable([asked, `because: ${reason}`, ...rules, ...notes].join('\n'))}\n`;
 }

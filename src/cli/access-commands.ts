@@ -27,7 +27,7 @@ export function addAccessCommands(program: Command, io: CommandIo, run: RunComma
   access
     .command('check')
     .description(
-      'say whether the rules of a configuration allow something, and which rule decides; asks no server; exits with 1 if it is denied',
+      'say whether the rules of a configuration allow something, and which rule decides; needs no server, but looks the token of a robot up where there is a store; exits with 1 if it is denied',
     )
     .argument('<action>', 'pull, push, delete, attach or admin')
     .argument('[place]', 'an image, a repository or a registry as clients name it; without it, any registry')

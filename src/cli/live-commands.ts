@@ -71,9 +71,9 @@ export async function expectStore({storage: {metadata}}: Config): Promise<void> 
  * Uses the commands of the running server, which then sees their effect at once; without one, opens the store itself.
  * @param use its signal is aborted by the first SIGINT or SIGTERM, with an InterruptedBySignal as its reason.
  */
-async function withCommands<T>(
+export async function withCommands<T>(
   config: Config,
-  {env}: CommandIo,
+  {env}: Pick<CommandIo, 'env'>,
   use: (commands: Commands, signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const interrupted = new AbortController();

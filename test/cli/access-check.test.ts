@@ -1,6 +1,8 @@
 import {writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
+import {loadConfig} from '../../src/config/load.ts';
+import {createServer} from '../../src/server.ts';
 import {call} from '../support/command.ts';
 import {createFolder} from '../support/folder.ts';
 
@@ -40,7 +42,11 @@ because: rule 3 of access.rules (who: *; where: docker.io/**; may: pull, push)
 });
 
 const cases: [args: string, code: number, because: RegExp][] = [
-  ['--as robot:ci push apps.local/team-a/x:1', 0, /^because: rule 1 [\s\S]*A robot's token adds to this/],
+  [
+    '--as robot:ci push apps.local/team-a/x:1',
+    0,
+    /^because: rule 1 [\s\S]*There is no store to look the token up in\. A robot's token adds to this/,
+  ],
   [
     '--as user:bob push apps.local/team-a/x:1',
     1,
@@ -115,4 +121,64 @@ test('access check reports wrong arguments with 2, and a registry that is not co
   const unknown = await check(t, ['pull', 'ghcr.io/org/app']);
   t.is(unknown.code, 1);
   t.regex(unknown.stderr, /registry "ghcr\.io" is not configured here/);
+});
+
+/** A store with two robots, and what `access check` says of one of them. */
+async function withRobots(t: ExecutionContext) {
+  const folder = await createFolder(t);
+  const file = join(folder, 'f.yaml');
+  await writeFile(
+    file,
+    `${CONFIG}storage: {path: ${join(folder, 'data')}}\nlisten: {host: 127.0.0.1, port: 0}\n`,
+  );
+  const create = (name: string, expires: string) =>
+    call([
+      'token',
+      'create',
+      name,
+      '--may',
+      'pull,delete',
+      '--on',
+      'apps.local/**',
+      '--expires',
+      expires,
+      '--config',
+      file,
+    ]);
+  t.is((await create('ci', 'never')).code, 0);
+  t.is((await create('old', '1ms')).code, 0);
+  const asked = (args: string) => call(['access', 'check', ...args.split(' '), '--config', file]);
+  return {file, asked};
+}
+
+test('access check counts the token of a robot, from the store alone and from its server', async (t) => {
+  const {file, asked} = await withRobots(t);
+  const all = async () => {
+    const push = await asked('--as robot:ci push apps.local/team-a/x:1');
+    t.is(push.code, 1, 'a rule allows it, and the token does not');
+    t.regex(
+      push.stdout,
+      /because: the token of robot:ci \(may: pull, delete; on: apps\.local\/\*\*\) is not for this/,
+    );
+    const granted = await asked('--as robot:ci delete apps.local/other:1');
+    t.is(granted.code, 0, granted.stdout);
+    t.regex(granted.stdout, /because: its token grants it, and no rule is about it/);
+    t.regex(granted.stdout, /Its token: may pull, delete; on apps\.local\/\*\*; expires never\./);
+    const {stdout} = await asked('--as robot:ci pull apps.local/team-a/x --json');
+    t.like(JSON.parse(stdout).result, {
+      allowed: true,
+      token: {may: ['pull', 'delete'], on: ['apps.local/**']},
+    });
+    const expired = await asked('--as robot:old pull apps.local/team-a/x');
+    t.is(expired.code, 1);
+    t.regex(expired.stdout, /because: the token of robot:old has expired/);
+    const absent = await asked('--as robot:gone push apps.local/team-a/x:1');
+    t.is(absent.code, 0);
+    t.regex(absent.stdout, /The store has no robot "gone"\. A robot's token adds to this/);
+  };
+  await all();
+  const server = createServer(await loadConfig({file, env: {}}), {env: {}});
+  t.teardown(() => server.close());
+  await server.listen();
+  await all();
 });

@@ -63,7 +63,7 @@ test('pushes through to the registry behind', async (t) => {
 test('a registry for several teams, with rules', async (t) => {
   const config = await loadExample('team-registry.yaml');
   const isAllowed = (own: string, action: 'pull' | 'push', place: string) =>
-    checkAccess(config, {names: [own], action, place, isLocal: false}).isAllowed;
+    checkAccess(config, {names: [own], action, place, isLocal: false, bound: undefined}).isAllowed;
   t.true(isAllowed('user:alice', 'push', 'apps.local/team-a/app:1'));
   t.false(isAllowed('user:alice', 'push', 'apps.local/team-a/app:prod-1'));
   t.false(isAllowed('user:carol', 'push', 'apps.local/team-a/app:1'));
