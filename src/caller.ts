@@ -1,6 +1,6 @@
 /**
  * What a caller wants to do in a repository. `attach` is to push manifests with a subject, and the blobs that they need;
- * who may push may attach. `admin` is to operate the server.
+ * who may push may attach. `admin` is to read what is about the server itself: its metrics, on a listener of registries.
  */
 export type Action = 'pull' | 'push' | 'delete' | 'attach' | 'admin';
 

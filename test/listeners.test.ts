@@ -6,7 +6,7 @@ import {dirname, join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
 import type {ListenAddress} from '../src/address.ts';
 import type {ListenerConfig} from '../src/config.ts';
-import {startBackref} from './support/backref.ts';
+import {type Backref, startBackref} from './support/backref.ts';
 import {startProgram} from './support/command.ts';
 import {createFolder} from './support/folder.ts';
 
@@ -88,6 +88,38 @@ test('with an admin listener, the others serve probes, and no metrics', async (t
 test('without an admin listener, every listener serves metrics', async (t) => {
   const proxy = await startBackref(t, {registries: [{}], otherListeners: [listenerAt(ANY_PORT)]});
   for (const address of proxy.server.addresses) t.is((await ask(address, '/metrics')).status, 200);
+});
+
+test('with rules, metrics are for who may operate the server, and on an admin listener for everybody', async (t) => {
+  const rule = (who: string, may: 'pull' | 'admin') => ({who: [who], where: ['**'], may: [may]});
+  const robots = async (proxy: Backref) => {
+    const commands = await proxy.server.commands();
+    const create = (name: string, may: string) =>
+      commands.createRobot({name, may: [may], on: ['**'], expiresIn: undefined});
+    return Promise.all([create('prometheus', 'admin'), create('ci', 'pull')]);
+  };
+  const access = {rules: [rule('anonymous', 'pull')]};
+  const proxy = await startBackref(t, {registries: [{}], config: {access}});
+  t.is((await proxy.ask('/metrics')).status, 403, 'nobody can log in');
+  const [prometheus, ci] = await robots(proxy);
+  const as = (secret: string) => proxy.ask('/metrics', {headers: {Authorization: `Bearer ${secret}`}});
+  t.is((await proxy.ask('/metrics')).status, 401);
+  t.is((await as(ci.secret)).status, 403);
+  const got = await as(prometheus.secret);
+  t.is(got.status, 200);
+  t.regex(got.body.toString(), /^backref_/m);
+  for (const path of ['/healthz', '/readyz'])
+    t.is((await proxy.ask(path)).status, 200, 'probes need nothing');
+  const audited = await startBackref(t, {registries: [{}], config: {access: {...access, mode: 'audit'}}});
+  t.is((await audited.ask('/metrics')).status, 200);
+  const open = await startBackref(t, {
+    registries: [{}],
+    config: {access: {rules: [rule('anonymous', 'admin')]}},
+    otherListeners: [listenerAt(ANY_PORT)],
+  });
+  for (const address of open.server.addresses) t.is((await ask(address, '/metrics')).status, 200);
+  const separate = await startBackref(t, {registries: [{}], config: {access}, otherListeners: [ADMIN]});
+  t.is((await ask(separate.server.addresses[1] ?? {}, '/metrics')).status, 200);
 });
 
 test('when one listener cannot listen, the server does not start, and frees the others', async (t) => {

@@ -29,8 +29,11 @@ export type Endpoint = {
   readonly kind: RequestKind;
   /** The listeners that serve it; without it, those of registries. `admin`: these too, if there are no others. */
   readonly at?: 'admin' | 'everywhere';
-} /** `login`: credentials, once somebody can log in. */ & (
-  | {readonly needs: 'none' | 'login'; readonly methods: Methods<{readonly handler: Handler<undefined>}>}
+} /** `login`: credentials, once somebody can log in. `operator`: `admin`, except on a listener of operators. */ & (
+  | {
+      readonly needs: 'none' | 'login' | 'operator';
+      readonly methods: Methods<{readonly handler: Handler<undefined>}>;
+    }
   /** One registry, or all of them. */
   | {readonly needs: 'registry'; readonly methods: Methods<Operation<Registry | undefined>>}
   | {readonly needs: 'repository'; readonly methods: Methods<Operation<Route>>}
@@ -74,6 +77,12 @@ export async function answerAt(
       if (caller.scopes === undefined && mayLogIn(caller, door)) throw challenged(asking, NEEDS_LOGIN);
       return handler(request, undefined, caller);
     }
+    case 'operator': {
+      const {handler} = operationFor(endpoint.methods, request, () => false);
+      if (request.entrance.serves === 'main')
+        await admitOperator({request, wanted: CATALOG, exchange, door}, visitor);
+      return handler(request, undefined, visitor);
+    }
     case 'registry': {
       const {action, handler} = operationFor(endpoint.methods, request, () => false);
       exchange.action = action;
@@ -110,7 +119,7 @@ interface Asking {
   readonly request: Request;
   /** What a bearer token has to be for. */
   readonly wanted: Scope | undefined;
-  readonly exchange: Pick<Exchange, 'admit' | 'caller'>;
+  readonly exchange: Pick<Exchange, 'admit' | 'caller' | 'action'>;
   readonly door: DoorParts;
 }
 
@@ -178,6 +187,13 @@ function admit(decision: Decision, caller: Caller, asking: Asking): void {
     asking,
     decision.reason === undefined ? NEEDS_LOGIN : `${NEEDS_LOGIN}: ${decision.reason}`,
   );
+}
+
+/** @throws as `identified` and `admit`, unless the caller may operate the server */
+async function admitOperator(asking: Asking, visitor: Caller): Promise<void> {
+  asking.exchange.action = 'admin';
+  const caller = await identified(asking, visitor);
+  admit(asking.door.access.registry(undefined, caller, 'admin'), caller, asking);
 }
 
 /**

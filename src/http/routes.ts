@@ -39,7 +39,13 @@ export interface Verbs {
 /** What says nothing about any content: there is nothing to authorize. */
 const openEndpoints = ({metrics, readiness, login}: Verbs): readonly Endpoint[] => [
   {path: '/v2{/}', kind: 'ping', needs: 'login', methods: {GET: {handler: ping}}},
-  {...probe('/metrics', getMetrics(metrics)), kind: 'metrics', at: 'admin'},
+  {
+    path: '/metrics',
+    kind: 'metrics',
+    at: 'admin',
+    needs: 'operator',
+    methods: {GET: {handler: getMetrics(metrics)}},
+  },
   {
     path: TOKEN_PATH,
     kind: 'token',

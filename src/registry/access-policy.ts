@@ -66,9 +66,12 @@ const NEEDS_RULE: Ruling = Object.freeze({
     'without access.rules, pushes and deletions are allowed only through a listener that is bound to a loopback address: write a rule in access.rules that allows it',
 });
 
-/** Without rules everybody may pull, and callers on this machine may do what each registry's `push` setting permits. */
+/**
+ * Without rules everybody may pull and read the server's figures, and callers on this machine may do what each registry's
+ * `push` setting permits.
+ */
 const defaultRuling = ({isLocal}: Caller, action: Action): Ruling =>
-  action === 'pull' || isLocal ? ALLOWED : NEEDS_RULE;
+  action === 'pull' || action === 'admin' || isLocal ? ALLOWED : NEEDS_RULE;
 
 /** The rules decide alone, for callers of every listener; without any, the listener decides. */
 export const createAccessPolicy = (settings: AccessSettings): AccessPolicy => new RulesInOrder(settings);

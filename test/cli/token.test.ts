@@ -24,7 +24,7 @@ async function setUp(t: ExecutionContext) {
 storage: {path: ${data}}
 access:
   users: {htpasswd: ${htpasswd}}
-  rules: [{who: ["user:*"], where: ["**"], may: [pull]}]
+  rules: [{who: ["user:*"], where: ["**"], may: [pull]}, {who: [anonymous], where: ["**"], may: [admin]}]
 registries: {apps.local: {default: true, push: local}}
 log: {level: debug, format: json}
 `,
@@ -180,7 +180,9 @@ test('no secret is in the events, the metrics, the answers, the shown configurat
   await keep(await ask('/v2/', `Bearer ${issued.token}`));
   await keep(await ask('/v2/', `Bearer ${issued.refresh_token}`));
   await keep(await ask('/token', basic('alice', wrong)));
-  await keep(await ask('/metrics', undefined));
+  const metrics = await ask('/metrics', undefined);
+  t.is(metrics.status, 200);
+  await keep(metrics);
   await server.close();
   const shown = await call(['config', 'show', '--config', file]);
   t.is(shown.code, 0);

@@ -7,7 +7,7 @@ import {ask, ID, OPEN_DOOR, startHttpServer} from './http-server.ts';
 import {errorOf} from './spec-codes.ts';
 
 /** Endpoints that anybody may ask, whatever credential the request has. */
-const OPEN = ['/metrics', '/token', '/healthz', '/readyz'];
+const OPEN = ['/token', '/healthz', '/readyz'];
 
 const calls: string[] = [];
 
@@ -72,6 +72,22 @@ for (const endpoint of endpoints.filter(({needs}) => needs === 'registry' || nee
       const place = endpoint.needs === 'registry' ? 'all' : 'docker.io/org/app';
       t.deepEqual(asked, [[place, ANONYMOUS.key, 'action' in operation ? operation.action : 'pull']]);
     });
+
+test.serial('the metrics need the permission to operate the server, and nothing else does', async (t) => {
+  t.deepEqual(
+    endpoints.filter(({needs}) => needs === 'operator').map(({path}) => path),
+    ['/metrics'],
+  );
+  const {port} = await startHttpServer(t, {verbs, access: denial});
+  calls.length = 0;
+  asked.length = 0;
+  for (const method of ['GET', 'HEAD']) t.is((await ask(port, method, '/metrics')).status, 403);
+  t.deepEqual(asked, [
+    ['all', ANONYMOUS.key, 'admin'],
+    ['all', ANONYMOUS.key, 'admin'],
+  ]);
+  t.deepEqual(calls, []);
+});
 
 test.serial('HEAD is authorized as the GET that answers it', async (t) => {
   const {port} = await startHttpServer(t, {verbs, access: denial});

@@ -14,6 +14,9 @@ const basic = (secret: string, username = 'anybody'): string =>
 /** Allowed, this is 404, because nothing was pushed. */
 const TAGS = '/v2/app/tags/list';
 
+/** Lets the test read the metrics. */
+const OPERATOR = {who: ['anonymous'], where: ['**'], may: ['admin' as const]};
+
 /** A server that lets tokens of one organization pull, and the issuer of such tokens. */
 async function start(
   t: ExecutionContext,
@@ -26,7 +29,7 @@ async function start(
   const proxy = await startBackref(t, {
     clock,
     registries: [{}],
-    config: {access: {rules: [rule], issuers: [issuerConfig(issuer.url)], ...access}},
+    config: {access: {rules: [rule, OPERATOR], issuers: [issuerConfig(issuer.url)], ...access}},
   });
   const now = proxy.clock.now() / 1000;
   const tokenOf = (claims: object) =>
@@ -103,7 +106,9 @@ test('no token appears in an event, in a metric or in an answer, whether it is a
     issuer.answerKeys({keys: [key.jwk]});
     proxy.clock.move(10_000);
   }
-  const written = [...seen, (await proxy.ask('/metrics')).body.toString()].join('\n');
+  const metrics = await proxy.ask('/metrics');
+  t.is(metrics.status, 200);
+  const written = [...seen, metrics.body.toString()].join('\n');
   t.regex(written, /issuer\.failed[\s\S]*login\.refused/);
   for (const token of tokens)
     for (const part of [token, basic(token), token.split('.')[1] ?? '', token.split('.')[2] ?? ''])

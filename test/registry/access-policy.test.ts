@@ -73,14 +73,14 @@ test('a local caller is an anonymous one where there are rules, whatever the lis
   t.is(allowed([rule('user:*', '**', 'pull')], ANONYMOUS, 'apps.local/x'), '');
 });
 
-test('without rules everybody may pull, and local callers may do everything', (t) => {
+test('without rules everybody may pull and read the metrics, and local callers may do everything', (t) => {
   const may = (caller: Caller) =>
     ACTIONS.filter((action) => WITHOUT_RULES.decide(caller, place('apps.local/x'), action).isAllowed).join(
       ' ',
     );
   t.is(may(ANONYMOUS), 'pull push delete attach admin');
-  t.is(may({...ANONYMOUS, isLocal: false}), 'pull');
-  t.is(may(ALICE), 'pull');
+  t.is(may({...ANONYMOUS, isLocal: false}), 'pull admin');
+  t.is(may(ALICE), 'pull admin');
 });
 
 test('who may push may attach, and not the other way round', (t) => {
