@@ -43,7 +43,7 @@ export async function runLogins(parent: Scope, client: LoginClient, {tools, done
           tools,
           host: REGISTRY,
           proxy: site.proxy,
-          ca: trusting ? site.ca : undefined,
+          ca: trusting ? site.certificates.ca : undefined,
           image: PRIVATE,
           own: OWN,
           empty: `private/${slug(name)}`,

@@ -6,6 +6,8 @@ import {CLIENTS} from './clients/all.ts';
 import {LOGIN_CASES, runLogins} from './logging-in.ts';
 import {LOGIN_CLIENTS} from './logins/all.ts';
 import {runLooks} from './looks.ts';
+import {MIRROR_CASES, runMirrors} from './mirroring.ts';
+import {MIRROR_CLIENTS} from './mirrors/clients.ts';
 import {type Contender, firstUpstream, type Part} from './part.ts';
 import {PROXIES, PROXY_CASES} from './proxies.ts';
 import {PUSHES} from './pushes/all.ts';
@@ -102,7 +104,22 @@ const logins: Part = {
   async fill() {},
 };
 
-const PARTS: readonly Part[] = [pulls, referrers, pushes, proxies, logins];
+/** Clients with a mirror of docker.io that asks for a login. */
+const mirrors: Part = {
+  section: 'interop-mirrors',
+  cases: MIRROR_CASES,
+  before: [[]],
+  contenders: MIRROR_CLIENTS.map(
+    (client): Contender => ({
+      name: client.name,
+      tools: [...client.tools, 'openssl'],
+      run: (scope, before) => runMirrors(scope, client, before),
+    }),
+  ),
+  async fill() {},
+};
+
+const PARTS: readonly Part[] = [pulls, referrers, pushes, proxies, logins, mirrors];
 
 /** The parts, with only the contenders whose name contains `text`. @throws Error when there are none */
 export function matching(text: string): Part[] {

@@ -93,9 +93,14 @@ export async function findTools(
   return {missing, path: (tool) => get(tool).path, version: (tool) => get(tool).version};
 }
 
-/** The executable of a tool; undefined when it is not installed. */
-const locate = (tool: Tool): Promise<string | undefined> =>
-  isGoTool(tool) ? findExecutable(tool, [goFolder({name: tool, ...GO[tool]})]) : findExecutable(tool);
+/** Where Debian's packages put commands. */
+const DEBIAN_FOLDERS = ['/usr/bin', '/usr/sbin'];
+
+/** The executable of a tool, rather Debian's than another one; undefined when it is not installed. */
+async function locate(tool: Tool): Promise<string | undefined> {
+  if (isGoTool(tool)) return findExecutable(tool, [goFolder({name: tool, ...GO[tool]})]);
+  return (await findExecutable(tool, DEBIAN_FOLDERS)) ?? findExecutable(tool);
+}
 
 async function versionOf(scope: Scope, tool: Tool, path: string): Promise<string> {
   if (isGoTool(tool)) return GO[tool].version.slice(1);

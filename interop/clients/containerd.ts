@@ -34,26 +34,29 @@ export const containerd: Client = {
 /**
  * Starts a daemon with its files in the scope's folder.
  * @param surroundings variables of it and its client, besides their home
- * @returns a function that runs its client and returns the output, and the folder of its content.
+ * @param cri the settings of its CRI plugin, which is off without them
+ * @returns a function that runs its client and returns the output, its socket, and the folder of its content.
  */
 export async function startContainerd(
   scope: Scope,
   tools: Toolbox,
   surroundings: NodeJS.ProcessEnv = {},
-): Promise<{ctr: (...args: string[]) => Promise<string>; blobs: string}> {
+  cri = '',
+): Promise<{ctr: (...args: string[]) => Promise<string>; socket: string; blobs: string}> {
   const [root, socket] = [join(scope.folder, 'root'), join(scope.folder, 'c.sock')];
   const config = join(scope.folder, 'config.toml');
   const lines = [
     'version = 2',
     `root = "${root}"`,
     `state = "${join(scope.folder, 'state')}"`,
-    'disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]',
+    `disabled_plugins = [${cri ? '' : '"io.containerd.grpc.v1.cri", '}"io.containerd.internal.v1.opt"]`,
     `[grpc]\n  address = "${socket}"`,
+    cri,
   ];
   await writeFile(config, `${lines.join('\n')}\n`);
   const env = {...cleanEnvironment(scope), ...surroundings};
   const daemon = scope.start(tools.path('containerd'), ['--config', config], {env});
   const ctr = (...args: string[]) => scope.run(tools.path('ctr'), ['--address', socket, ...args], {env});
   await ready(daemon, 'containerd', () => ctr('version').then(() => true));
-  return {ctr, blobs: join(root, 'io.containerd.content.v1.content', 'blobs', 'sha256')};
+  return {ctr, socket, blobs: join(root, 'io.containerd.content.v1.content', 'blobs', 'sha256')};
 }

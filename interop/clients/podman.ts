@@ -26,9 +26,13 @@ export const podman: Client = {
   },
 };
 
-/** Podman with its storage in the scope's folder: the command, and the options of those that pull or push. */
-export async function podmanIn(scope: Scope, tools: Toolbox) {
-  const env = cleanEnvironment(scope);
+/**
+ * Podman with its storage in the scope's folder.
+ * @param surroundings its variables, besides its home
+ * @returns the command, and the options of those that pull or push.
+ */
+export async function podmanIn(scope: Scope, tools: Toolbox, surroundings: NodeJS.ProcessEnv = {}) {
+  const env = {...cleanEnvironment(scope), ...surroundings};
   const storage = await containerStorage(scope);
   const settings = [...storage.options, '--tmpdir', join(scope.folder, 'tmp')];
   const command = (...args: string[]) => scope.run(tools.path('podman'), [...settings, ...args], {env});

@@ -1,7 +1,7 @@
 import {writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import {gunzipSync} from 'node:zlib';
-import {containerStorage} from '../clients/container-storage.ts';
+import {podmanIn} from '../clients/podman.ts';
 import {certificateFolder} from './certificates.ts';
 import {writeDockerConfig} from './docker-config.ts';
 import {environment, imageName, type LoginClient, type LoginPlace, pushedName} from './login-client.ts';
@@ -13,10 +13,7 @@ export const podman: LoginClient = {
   cannot: {'access token': 'it has no option for one'},
   async open(place) {
     const {scope, tools, host, ca} = place;
-    const {options, policy} = await containerStorage(scope);
-    const settings = [...options, '--tmpdir', join(scope.folder, 'tmp')];
-    const run = (...args: string[]) =>
-      scope.run(tools.path('podman'), [...settings, ...args], {env: environment(place)});
+    const {command: run, policy} = await podmanIn(scope, tools, environment(place));
     const certificates = await certificateFolder(scope, ca);
     const trust = certificates === undefined ? [] : ['--cert-dir', certificates];
     return {

@@ -41,8 +41,15 @@ export interface Audited {
 
 const basic = `Basic ${Buffer.from(`${USER.name}:${USER.password}`).toString('base64')}`;
 
-/** Starts a backref with TLS of a private authority, on which only a user who has logged in may do anything. */
-export async function startSite(scope: Scope, tools: Toolbox): Promise<Site> {
+/**
+ * Starts a backref with TLS of a private authority, on which only a user who has logged in may do anything.
+ * @param registry the name of its hosted registry, and further names for it
+ */
+export async function startSite(
+  scope: Scope,
+  tools: Toolbox,
+  [registry, ...aliases]: readonly [string, ...string[]] = ['apps.local'],
+): Promise<Site> {
   const certificates = await createCertificates(scope, tools, [REGISTRY]);
   const surroundings = await createSurroundings(scope);
   const [htpasswd, audit] = [join(scope.folder, 'htpasswd'), join(scope.folder, 'audit.log')];
@@ -55,7 +62,7 @@ export async function startSite(scope: Scope, tools: Toolbox): Promise<Site> {
     port,
     flags: surroundings.flags,
     env: {...process.env, ...surroundings.env},
-    registries: {'apps.local': {default: true}},
+    registries: {[registry]: {default: true, aliases}},
     settings: {
       listen: [
         {host: '127.0.0.1', port},
@@ -64,7 +71,7 @@ export async function startSite(scope: Scope, tools: Toolbox): Promise<Site> {
       access: {
         users: {htpasswd},
         rules: [
-          {who: [`user:${USER.name}`, 'robot:*'], where: ['apps.local/private/**'], may: ['pull', 'push']},
+          {who: [`user:${USER.name}`, 'robot:*'], where: [`${registry}/private/**`], may: ['pull', 'push']},
         ],
       },
       audit: {to: audit},
@@ -103,13 +110,17 @@ export class Site {
     return this.#parts.tunnel.url;
   }
 
-  /** The path of the authority's certificate. */
-  get ca(): string {
-    return this.#parts.certificates.ca;
+  get certificates(): Certificates {
+    return this.#parts.certificates;
   }
 
   leadToServer(): void {
-    this.#parts.tunnel.lead(REGISTRY, this.#parts.tlsPort);
+    this.leadTo(this.#parts.tlsPort);
+  }
+
+  /** Leads clients to another server of this machine, which has the same certificate. */
+  leadTo(port: number): void {
+    this.#parts.tunnel.lead(REGISTRY, port);
   }
 
   /**
@@ -118,12 +129,12 @@ export class Site {
    * @param early milliseconds before the end of a token at which the client gets the next one
    */
   async leadToExpiry(scope: Scope, early: number): Promise<Expiry> {
-    const {certificates, tlsPort: port, tunnel} = this.#parts;
+    const {certificates, tlsPort: port} = this.#parts;
     await this.#setClock(LEFT_MS + early - TOKEN_TTL_MS);
     const expire = () => this.#setClock(early);
     const settings = {name: REGISTRY, certificates, port, left: LEFT_MS, expire};
     const expiry = await createExpiry(scope, settings);
-    tunnel.lead(REGISTRY, expiry.port);
+    this.leadTo(expiry.port);
     return expiry;
   }
 
