@@ -1,3 +1,5 @@
+import type {OwnLogin} from './own-login.ts';
+
 /**
  * What a caller wants to do in a repository. `attach` is to push manifests with a subject, and the blobs that they need;
  * who may push may attach. `admin` is to read what is about the server itself: its metrics, on a listener of registries.
@@ -25,6 +27,8 @@ export interface Scope {
 export interface Caller {
   /** Equal for callers whom an upstream cannot tell apart. Part of the key of every shared answer. Never a credential. */
   readonly key: string;
+  /** What it presented for the upstream of the registry that it asks, where that takes the callers' own logins. */
+  readonly login?: OwnLogin | undefined;
   /**
    * What rules call it: `anonymous`, or its own name first (`user:alice`, `robot:ci`), then those of its groups and of
    * the claims about it.

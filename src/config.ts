@@ -169,11 +169,16 @@ export type CredentialsConfig =
   | {kind: 'basic'; username: string; password: string}
   | {kind: 'docker-config'; path: string};
 
+/** The upstream is asked with the credentials of each caller, for that caller alone. */
+export interface PassthroughConfig {
+  kind: 'passthrough';
+}
+
 export interface UpstreamConfig {
   /** `https://host[:port]`, or `http://` with `insecure: true`. */
   url: string;
   insecure: boolean;
-  credentials: CredentialsConfig | undefined;
+  credentials: CredentialsConfig | PassthroughConfig | undefined;
   /** Hosts of token services outside the upstream's registrable domain that may receive the credentials. */
   realmHosts: readonly string[];
   /** Hosts at private addresses that the upstream may redirect to. */

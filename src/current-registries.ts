@@ -2,9 +2,11 @@ import {isDeepStrictEqual} from 'node:util';
 import type {Clock} from './clock.ts';
 import type {RegistryConfig} from './config.ts';
 import type {Events} from './events.ts';
+import {type Approvals, createApprovals} from './registry/approvals.ts';
 import {createRegistries, type PushPolicy, type Registries, type Registry} from './registry/registries.ts';
 import {servedRepositories} from './registry/served.ts';
 import {createTagRule} from './registry/tag-policies.ts';
+import {witnessedUpstream} from './registry/witnessed-upstream.ts';
 import {createUpstream, type UpstreamClient} from './upstream/client.ts';
 import {createEmptyUpstream} from './upstream/empty.ts';
 import type {UpstreamWriter} from './upstream/port.ts';
@@ -67,7 +69,8 @@ export function createCurrentRegistries(
       earlier && isDeepStrictEqual(earlier.entry.upstream, entry.upstream)
         ? earlier.client
         : entry.upstream && createUpstream(entry.upstream, parts);
-    return {entry, client, registry: registryOf(entry, client)};
+    const approvals = approvalsOf(entry, client, parts.clock);
+    return {entry, client, registry: registryOf(entry, client, approvals)};
   }
 
   return {
@@ -99,7 +102,22 @@ const registriesOf = (built: ReadonlyMap<string, Built>): Registries => {
   );
 };
 
-function registryOf(entry: RegistryConfig, client: UpstreamClient | undefined): Registry {
+/** A change of the registry's settings ends what its upstream has approved. */
+function approvalsOf(
+  {upstream, tags, tagRules, referrers}: RegistryConfig,
+  client: UpstreamClient | undefined,
+  clock: Clock,
+): Approvals | undefined {
+  if (!client || upstream?.credentials?.kind !== 'passthrough') return undefined;
+  const policies = {tags, tagRules: tagRules.map(createTagRule), referrers};
+  return createApprovals({upstream: client, policies, clock});
+}
+
+function registryOf(
+  entry: RegistryConfig,
+  client: UpstreamClient | undefined,
+  approvals: Approvals | undefined,
+): Registry {
   const {name, aliases, hosts, library, tags, tagRules, referrers, maxManifest, limits} = entry;
   return {
     name,
@@ -107,8 +125,10 @@ function registryOf(entry: RegistryConfig, client: UpstreamClient | undefined): 
     hosts,
     library,
     serves: servedRepositories(entry.repositories),
-    upstream: client ?? createEmptyUpstream(name),
+    upstream:
+      client && approvals ? witnessedUpstream(client, approvals) : (client ?? createEmptyUpstream(name)),
     hosted: client === undefined,
+    approvals,
     push: pushPolicy(entry, client),
     maxManifest,
     limits,
@@ -116,7 +136,8 @@ function registryOf(entry: RegistryConfig, client: UpstreamClient | undefined): 
     tagRules: tagRules.map(createTagRule),
     referrers,
     rateLimitStatus: entry.upstream?.rateLimitStatus ?? 503,
-    quota: entry.upstream?.quota ?? 'off',
+    // Each caller has a rate limit of its own there.
+    quota: approvals ? 'off' : (entry.upstream?.quota ?? 'off'),
   };
 }
 

@@ -199,6 +199,7 @@ class Server implements BackrefServer {
       access: content.access,
       authenticator: identity.authenticator,
       loginPlace: identity.loginPlace,
+      ownLogins: identity.ownLogins,
       registries,
       hasAdminListener: config.listen.some(({serve}) => serve === 'admin'),
       pseudonym,

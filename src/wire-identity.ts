@@ -8,6 +8,8 @@ import {type Authenticator, createAuthenticator} from './identity/authenticator.
 import {createPasswordCheck} from './identity/bcrypt.ts';
 import {createCertificates} from './identity/certificates.ts';
 import {createIssuers} from './identity/issuers.ts';
+import {createLoginSeal} from './identity/login-seal.ts';
+import {createOwnLogins, type OwnLogins} from './identity/own-logins.ts';
 import {createRobots, type Robots} from './identity/robots.ts';
 import {createSigningKeys} from './identity/signing-keys.ts';
 import {createTokens, REFRESH_TTL_MS} from './identity/tokens.ts';
@@ -20,6 +22,8 @@ export interface WiredIdentity {
   /** For every request: passwords, other people's tokens, and our own. */
   authenticator: Authenticator;
   login: Login;
+  /** Logins for the upstreams of registries that take the callers' own. */
+  ownLogins: OwnLogins;
   loginPlace: LoginPlace;
   users: Users;
   robots: Robots;
@@ -70,9 +74,12 @@ export function wireIdentity(
     events,
   });
   const tokens = createTokens({keys, service, ttl, sources: [...methods, certificates], turns, clock});
+  const credentials = createAuthenticator(methods, events, certificates.identify);
+  const ownLogins = createOwnLogins({seal: createLoginSeal(keys), attempts, events});
   return {
     authenticator: createAuthenticator([tokens, ...methods], events, certificates.identify),
-    login: {credentials: createAuthenticator(methods, events, certificates.identify), tokens, service},
+    login: {credentials, tokens, service, ownLogins},
+    ownLogins,
     loginPlace: {service, realm},
     users,
     robots,

@@ -8,6 +8,7 @@ import {didYouMean, type PlacedFault} from './fault.ts';
 import {parseHost} from './host.ts';
 import {issuerFaults, warnOfIssuer} from './issuer-settings.ts';
 import {checkListen} from './listen-settings.ts';
+import {passthroughFaults, passthroughWarnings} from './passthrough-checks.ts';
 import {DEFAULT_WATERMARKS, knownKeys} from './schema.ts';
 import {formatPath, type Path, subtree, type Tree, textsAt, valueAt} from './tree.ts';
 import {formatPercentage, parsePercentage} from './units.ts';
@@ -76,7 +77,12 @@ function checkRegistries(tree: Tree): PlacedFault[] {
     ...checkUnique(registries.flatMap(([name]) => textsAt(tree, ['registries', name, 'hosts']))),
     ...registries.flatMap(([name, registry]) =>
       isRecord(registry)
-        ? [...checkPush(name, registry), ...checkUpstream(name, registry), ...checkTags(name, registry)]
+        ? [
+            ...checkPush(name, registry),
+            ...checkUpstream(name, registry),
+            ...checkTags(name, registry),
+            ...passthroughFaults(name, registry),
+          ]
         : [],
     ),
   ];
@@ -208,6 +214,7 @@ export const configWarnings = (config: Config): Warning[] => [
   ...warnOfPushes(config),
   ...warnOfGlobs(config),
   ...config.registries.flatMap(warnOfNames),
+  ...config.registries.flatMap(passthroughWarnings),
   ...config.access.issuers.flatMap(warnOfIssuer),
 ];
 

@@ -117,7 +117,7 @@ function assemble(settings: Settings, contents: ReadonlyMap<string, string>): Co
       ([name, {upstream, push, tags, referrers, limits, ...registry}]): RegistryConfig => ({
         name,
         ...registry,
-        ...assembleTags(tags),
+        ...assembleTags(tags, {isPassthrough: upstream?.credentials === 'passthrough'}),
         upstream: upstream && assembleUpstream(upstream, contents),
         referrers: {...referrers, keep: unlessOff(referrers.keep)},
         limits: {...limits, blob: unlessOff(limits.blob), repository: unlessOff(limits.repository)},
@@ -169,14 +169,17 @@ const textsOf = (paths: readonly string[], contents: ReadonlyMap<string, string>
   paths.map((path) => contents.get(path) ?? '');
 
 type UpstreamSettings = NonNullable<Settings['registries'][string]['upstream']>;
-type CredentialSettings = NonNullable<UpstreamSettings['credentials']>;
+type CredentialSettings = Exclude<NonNullable<UpstreamSettings['credentials']>, 'passthrough'>;
 
 const assembleUpstream = (
   upstream: UpstreamSettings,
   contents: ReadonlyMap<string, string>,
 ): UpstreamConfig => ({
   ...upstream,
-  credentials: upstream.credentials && assembleCredentials(upstream.credentials, contents),
+  credentials:
+    upstream.credentials === 'passthrough'
+      ? {kind: 'passthrough'}
+      : upstream.credentials && assembleCredentials(upstream.credentials, contents),
   ca: textsOf(upstream.ca, contents),
 });
 

@@ -69,10 +69,13 @@ const credentials = mapping({
   dockerConfig: path.optional(),
 });
 
+/** In place of credentials: each caller's own. */
+const passthrough = choice('passthrough');
+
 const upstream = mapping({
   url,
   insecure: flag.prefault(false),
-  credentials: credentials.optional(),
+  credentials: z.union([credentials, passthrough]).optional(),
   realmHosts: list(host).prefault([]),
   redirectHosts: list(host).prefault([]),
   ca: textOrList(path).prefault([]),

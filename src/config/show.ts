@@ -1,5 +1,5 @@
 import {stringify} from 'yaml';
-import type {Config, CredentialsConfig, RegistryConfig, UpstreamConfig, VolumeSize} from '../config.ts';
+import type {Config, RegistryConfig, UpstreamConfig, VolumeSize} from '../config.ts';
 import {describeIssuer} from './issuer-settings.ts';
 import {describeListen} from './listen-settings.ts';
 import {describeTags} from './tags.ts';
@@ -103,10 +103,16 @@ const describeUpstream = ({credentials, ca, timeouts, breaker, ...rest}: Upstrea
   breaker: {...breaker, openFor: formatDuration(breaker.openFor)},
 });
 
-const describeCredentials = (credentials: CredentialsConfig): Tree =>
-  credentials.kind === 'docker-config'
-    ? {dockerConfig: credentials.path}
-    : {username: credentials.username, password: '[redacted]'};
+function describeCredentials(credentials: NonNullable<UpstreamConfig['credentials']>): Tree | 'passthrough' {
+  switch (credentials.kind) {
+    case 'passthrough':
+      return 'passthrough';
+    case 'docker-config':
+      return {dockerConfig: credentials.path};
+    case 'basic':
+      return {username: credentials.username, password: '[redacted]'};
+  }
+}
 
 const inDurations = (times: Record<string, number>): Tree =>
   Object.fromEntries(Object.entries(times).map(([key, ms]) => [key, formatDuration(ms)]));

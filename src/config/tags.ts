@@ -10,10 +10,15 @@ const DAY_MS = 86_400_000;
 const DEFAULTS: TagLifetimes = {ttl: 60_000, maxStale: 7 * DAY_MS, keepDeleted: 7 * DAY_MS, absentTtl: 5000};
 
 /** The lifetimes of all tags, and those of the tags that an entry of the list matches, which inherit what it leaves out. */
-export function assembleTags(written: TagSettings): Pick<RegistryConfig, 'tags' | 'tagRules'> {
+export function assembleTags(
+  written: TagSettings,
+  {isPassthrough}: {isPassthrough: boolean},
+): Pick<RegistryConfig, 'tags' | 'tagRules'> {
   const entries = Array.isArray(written) ? written : [written];
   const others = entries.find((entry) => !('match' in entry) || entry.match === undefined);
-  const tags = lifetimesOf(others ?? {}, DEFAULTS);
+  // What an upstream has deleted, it no longer lets anybody pull.
+  const defaults = isPassthrough ? {...DEFAULTS, keepDeleted: 0} : DEFAULTS;
+  const tags = lifetimesOf(others ?? {}, defaults);
   const tagRules = entries.flatMap((entry) => {
     const {match, ...lifetimes} = {match: undefined, ...entry};
     return match === undefined ? [] : {match, ...lifetimesOf(lifetimes, tags)};

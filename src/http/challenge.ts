@@ -1,7 +1,9 @@
 import type {Scope} from '../caller.ts';
 import {formatScope} from '../identity/scopes.ts';
 import {OciError} from '../oci/errors.ts';
+import type {Registry} from '../registry/registries.ts';
 import type {Origin} from './forwarded.ts';
+import {passthroughService} from './passthrough.ts';
 
 /** Where clients log in. */
 export interface LoginPlace {
@@ -16,6 +18,8 @@ export interface Unauthorized {
   readonly message: string;
   /** What the request needs a token for. */
   readonly scope: Scope | undefined;
+  /** The registry that the login is for, where its upstream takes the callers' own. */
+  readonly registry?: Registry | undefined;
   /** What is wrong with the token that it brought (RFC 6750, section 3.1). */
   readonly error?: 'invalid_token' | 'insufficient_scope' | undefined;
 }
@@ -28,7 +32,7 @@ export const unauthorized = (why: Unauthorized, {host, scheme}: Origin, place: L
   const realm = place.realm ?? (host === undefined ? undefined : `${scheme}://${host}${TOKEN_PATH}`);
   return new OciError('UNAUTHORIZED', {
     message: why.message,
-    headers: {'WWW-Authenticate': challenge(realm, place.service, why)},
+    headers: {'WWW-Authenticate': challenge(realm, serviceFor(why, place), why)},
   });
 };
 
@@ -37,6 +41,9 @@ export const wrongLogin = (message: string, {service}: LoginPlace): OciError =>
   new OciError('UNAUTHORIZED', {message, headers: {'WWW-Authenticate': basicChallenge(service)}});
 
 const basicChallenge = (service: string): string => `Basic realm="${service}", charset="UTF-8"`;
+
+const serviceFor = ({registry}: Unauthorized, {service}: LoginPlace): string =>
+  registry ? passthroughService(service, registry) : service;
 
 /** Only one scheme: some clients that are offered both send both. Without a host there is no URL to send them to. */
 function challenge(realm: string | undefined, service: string, {scope, error}: Unauthorized): string {

@@ -1,6 +1,7 @@
 import {type Action, type Caller, isAnonymous, type Scope} from '../caller.ts';
 import type {RequestKind} from '../events.ts';
 import {type Authenticator, LoginRefused} from '../identity/authenticator.ts';
+import type {OwnLogins} from '../identity/own-logins.ts';
 import {CATALOG, covers, formatScope, scopeFor} from '../identity/scopes.ts';
 import {OciError} from '../oci/errors.ts';
 import {isDigestReference, parseReference, type Tag} from '../oci/name.ts';
@@ -10,6 +11,17 @@ import {type Decision, denial, placeOf} from '../registry/place-access.ts';
 import type {Registry} from '../registry/registries.ts';
 import type {Answer, Handler} from './answer.ts';
 import {type LoginPlace, type Unauthorized, unauthorized, wrongLogin} from './challenge.ts';
+import {type Methods, operationFor, readsOf} from './methods.ts';
+import {
+  NEEDS_LOGIN,
+  type OwnLoginCheck,
+  type PassthroughRegistry,
+  passthroughAt,
+  requireApproval,
+  requireLogin,
+  visitorOf,
+  wantedBy,
+} from './passthrough.ts';
 import {headerOf, type Request, singleParameter} from './request.ts';
 import type {Exchange} from './send.ts';
 
@@ -18,9 +30,6 @@ interface Operation<Place> {
   readonly action: Action;
   readonly handler: Handler<Place>;
 }
-
-/** Without HEAD, GET answers it too, unless it belongs to pushing. */
-type Methods<T> = Readonly<Partial<Record<'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE', T>>>;
 
 /** A path that is served. What it needs says what its requests are routed to and authorized for. */
 export type Endpoint = {
@@ -45,6 +54,7 @@ export interface DoorParts {
   access: Pick<Access, 'registry' | 'repository' | 'disclosure' | 'may' | 'isOpenTo' | 'visibleRepositories'>;
   authenticator: Authenticator;
   loginPlace: LoginPlace;
+  ownLogins: OwnLogins;
 }
 
 /**
@@ -71,10 +81,12 @@ export async function answerAt(
     }
     case 'login': {
       const {handler} = operationFor(endpoint.methods, request, () => false);
-      const asking = {request, wanted: undefined, exchange, door};
+      const own = passthroughAt(request.registries, request);
+      const asking = {request, wanted: undefined, exchange, door, own};
       const caller = await identified(asking, visitor);
+      if (own && caller.login) await requireLogin(own, caller, ownCheck(asking));
       // Clients look here for the challenge. A token shows that its client has found it.
-      if (caller.scopes === undefined && mayLogIn(caller, door)) throw challenged(asking, NEEDS_LOGIN);
+      else if (caller.scopes === undefined && mayLogIn(caller, asking)) throw challenged(asking, NEEDS_LOGIN);
       return handler(request, undefined, caller);
     }
     case 'operator': {
@@ -86,7 +98,8 @@ export async function answerAt(
     case 'registry': {
       const {action, handler} = operationFor(endpoint.methods, request, () => false);
       exchange.action = action;
-      const asking = {request, wanted: CATALOG, exchange, door};
+      const own = ownRegistry(request, () => registryAsked(request, exchange));
+      const asking = {request, wanted: CATALOG, exchange, door, own};
       const caller = await identified(asking, visitor);
       const registry = within(asking, caller, action, undefined, () => registryAsked(request, exchange));
       admit(access.registry(registry, caller, action), caller, asking);
@@ -99,7 +112,8 @@ export async function answerAt(
         seemsToTakePushes(request, exchange, visitor, access),
       );
       exchange.action = action;
-      const asking = {request, wanted: scopeFor(request.params['name'] ?? '', action), exchange, door};
+      const own = ownRegistry(request, () => routed(request, exchange).registry);
+      const asking = {request, wanted: scopeFor(request.params['name'] ?? '', action), exchange, door, own};
       const caller = await identified(asking, visitor);
       const tag = tagIn(request);
       const route = within(asking, caller, action, tag, () => routed(request, exchange));
@@ -108,6 +122,8 @@ export async function answerAt(
         throw pushRefused(route, readsOf(methods));
       }
       admit(access.repository(route, caller, action, tag), caller, asking);
+      if (action === 'pull' && route.registry.approvals)
+        await requireApproval(route, caller, wantedBy(request, endpoint.kind), ownCheck(asking));
       exchange.namespace = singleParameter(request, 'ns');
       return handler(request, route, caller);
     }
@@ -121,19 +137,19 @@ interface Asking {
   readonly wanted: Scope | undefined;
   readonly exchange: Pick<Exchange, 'admit' | 'caller' | 'action'>;
   readonly door: DoorParts;
+  /** The registry that a login in the request is for, where its upstream takes the callers' own. */
+  readonly own: PassthroughRegistry | undefined;
 }
 
-const NEEDS_LOGIN = 'authentication required';
-
 /** Whether nobody has logged in, and somebody could. */
-const mayLogIn = (caller: Caller, {authenticator}: DoorParts): boolean =>
-  isAnonymous(caller) && authenticator.isOpen();
+const mayLogIn = (caller: Caller, {own, door}: Asking): boolean =>
+  own ? caller.login === undefined : isAnonymous(caller) && door.authenticator.isOpen();
 
 const challenged = (
-  {request, wanted, door}: Asking,
+  {request, wanted, door, own}: Asking,
   message: string,
   error?: Unauthorized['error'],
-): OciError => unauthorized({message, scope: wanted, error}, request.origin, door.loginPlace);
+): OciError => unauthorized({message, scope: wanted, registry: own, error}, request.origin, door.loginPlace);
 
 /**
  * Who asks, once the credential has been checked.
@@ -141,13 +157,15 @@ const challenged = (
  * 503 when too many requests run already
  */
 async function identified(asking: Asking, visitor: Caller): Promise<Caller> {
-  const {request, wanted, exchange, door} = asking;
+  const {request, wanted, exchange, door, own: registry} = asking;
   const {headers, origin} = request;
   try {
     const {certificate} = request.entrance;
     const presented = {authorization: headers.authorization, address: origin.client, certificate};
-    const {names, bound, scopes} = await door.authenticator.identify(presented);
-    const caller = {...visitor, names, bound, scopes};
+    const {names, bound, scopes, own} = registry
+      ? await visitorOf(registry, presented, door)
+      : {...(await door.authenticator.identify(presented)), own: undefined};
+    const caller = {...visitor, names, bound, scopes, ...own};
     exchange.caller = names[0];
     exchange.admit(caller);
     if (!wanted || covers(scopes, wanted)) return caller;
@@ -182,7 +200,8 @@ async function loggingIn(
  */
 function admit(decision: Decision, caller: Caller, asking: Asking): void {
   if (decision.verdict !== 'denied') return;
-  if (decision.failure || !mayLogIn(caller, asking.door)) throw denial(decision);
+  // A login for an upstream is nothing to the rules.
+  if (decision.failure || asking.own || !mayLogIn(caller, asking)) throw denial(decision);
   throw challenged(
     asking,
     decision.reason === undefined ? NEEDS_LOGIN : `${NEEDS_LOGIN}: ${decision.reason}`,
@@ -221,37 +240,19 @@ function within<Where>(
 
 const isMirror = ({registry}: Route): boolean => registry.push.mode === 'deny';
 
+/** What the login of a request has to pass, where the upstream decides about it. */
+const ownCheck = (asking: Asking): OwnLoginCheck => ({
+  address: asking.request.origin.client,
+  ownLogins: asking.door.ownLogins,
+  challenge: asking.own && ((message, error) => challenged(asking, message, error)),
+});
+
 /** The tag in the path. @throws OciError for what is neither a tag nor a digest, whoever asks */
 function tagIn({params: {reference: text}}: Request): Tag | undefined {
   if (text === undefined) return undefined;
   const reference = parseReference(text);
   return isDigestReference(reference) ? undefined : reference;
 }
-
-type Operations = Readonly<Record<string, {readonly action?: Action} | undefined>>;
-
-/**
- * What a method does.
- * @param takesPushes asked only for what a refusal names
- * @throws OciError 405 with the methods that are served (RFC 9110, section 15.5.6)
- */
-function operationFor<T>(
-  methods: Methods<T & {readonly action?: Action}>,
-  {method}: Request,
-  takesPushes: () => boolean,
-): T {
-  const served: Readonly<Record<string, T | undefined>> = methods;
-  const own = served[method];
-  if (own) return own;
-  const reads = readsOf(methods);
-  if (methods.GET && reads.includes(method)) return methods.GET;
-  const writes = Object.keys(methods).filter((name) => !reads.includes(name));
-  throw methodRefused(method, takesPushes() ? [...reads, ...writes] : reads);
-}
-
-/** The methods that are served whether or not the registry takes pushes. */
-const readsOf = ({GET: get}: Operations): readonly string[] =>
-  get && get.action !== 'attach' ? ['GET', 'HEAD'] : [];
 
 type Routed = Pick<Exchange, 'registry' | 'repository' | 'namespace'>;
 
@@ -293,16 +294,27 @@ function seemsToTakePushes(
   }
 }
 
+/**
+ * The registry that a login in the request is for: the one that the host means, if the request leads there.
+ * @param lead finds where it leads to
+ */
+function ownRegistry(request: Request, lead: () => Registry | undefined): PassthroughRegistry | undefined {
+  const own = passthroughAt(request.registries, request);
+  return own && leadsTo(lead) === own ? own : undefined;
+}
+
+/** undefined where the request leads to no registry. */
+function leadsTo(lead: () => Registry | undefined): Registry | undefined {
+  try {
+    return lead();
+  } catch (error) {
+    if (error instanceof OciError) return undefined;
+    throw error;
+  }
+}
+
 const pushRefused = ({registry: {name, upstream}}: Route, allow: readonly string[]): OciError =>
   new OciError('UNSUPPORTED', {
     message: `registry ${name} is a mirror and takes no pushes: registries.${name}.push is "deny"; push to ${upstream.host} itself, or set it to "through", which writes to ${upstream.host}, or to "local", which keeps what is pushed here`,
     headers: {Allow: allow.join(', ')},
   });
-
-function methodRefused(method: string, allow: readonly string[]): OciError {
-  const supported = allow.join(', ');
-  return new OciError('UNSUPPORTED', {
-    message: `${method} is not supported here${supported === '' ? '' : `; supported are ${supported}`}`,
-    headers: {Allow: supported},
-  });
-}

@@ -1,10 +1,18 @@
-import {isAnonymous, type Scope} from '../caller.ts';
+import {ANONYMOUS, isAnonymous, type Scope} from '../caller.ts';
 import type {Authenticator, Credential, Identity} from '../identity/authenticator.ts';
+import type {OwnLogins, UserAndPassword} from '../identity/own-logins.ts';
 import {parseScope} from '../identity/scopes.ts';
 import type {Tokens} from '../identity/tokens.ts';
 import {OciError} from '../oci/errors.ts';
 import type {Answer, Handler} from './answer.ts';
 import {readWhole} from './body.ts';
+import {
+  type PassthroughRegistry,
+  passthroughAt,
+  passthroughNamed,
+  requireAccepted,
+  userIn,
+} from './passthrough.ts';
 import type {Request} from './request.ts';
 
 /** How clients log in. */
@@ -14,6 +22,8 @@ export interface Login {
   tokens: Tokens;
   /** The name of this service. */
   service: string;
+  /** Logins that are for the upstream of a registry. */
+  ownLogins: OwnLogins;
 }
 
 /** Scopes that one token is for: a client that mounts blobs from other repositories asks for several. */
@@ -32,11 +42,17 @@ interface Wanted {
 /** `GET /token`, with Basic credentials or without any (Docker token protocol, "Token Authentication"). */
 export const getToken =
   (login: Login): Handler<undefined> =>
-  async ({query, headers: {authorization}, origin, entrance: {certificate}}) => {
+  async (request) => {
+    const {query, headers, origin, entrance} = request;
+    const {authorization} = headers;
+    const {certificate} = entrance;
     const parameters = fieldsOf(query);
-    requireService(parameters, login);
+    const registry = registryFor(request, parameters, login);
     const presented = {authorization, address: origin.client, certificate};
-    const identity = await login.credentials.identify(presented);
+    const own = registry && userIn(authorization);
+    const identity = await (own
+      ? forUpstream(registry, own, request, login)
+      : login.credentials.identify(presented));
     const isOffline = parameters.get('offline_token') === 'true';
     return issued({identity, scopes: scopesIn(parameters), isOffline}, login);
   };
@@ -46,15 +62,17 @@ export const postToken =
   (login: Login): Handler<undefined> =>
   async (request) => {
     const form = await formOf(request);
-    requireService(form, login);
-    const identity = await identityIn(form, request, login);
+    const registry = registryFor(request, form, login);
+    const identity = await identityIn(form, registry, request, login);
     const isOffline = form.get('access_type') === 'offline';
     return issued({identity, scopes: scopesIn(form), isOffline}, login);
   };
 
 async function issued({identity, scopes, isOffline}: Wanted, {tokens}: Login): Promise<Answer> {
   const {token, issuedAt, expiresIn} = await tokens.issue(identity, scopes);
-  const refresh = isOffline && !isAnonymous(identity) ? await tokens.issueRefresh(identity) : undefined;
+  // A login that passes through is not stored for longer than a token lives.
+  const mayRefresh = isOffline && !isAnonymous(identity) && identity.sealed === undefined;
+  const refresh = mayRefresh ? await tokens.issueRefresh(identity) : undefined;
   const body = {
     token,
     access_token: token,
@@ -73,17 +91,22 @@ async function issued({identity, scopes, isOffline}: Wanted, {tokens}: Login): P
 
 function identityIn(
   form: URLSearchParams,
-  {origin}: Request,
-  {credentials, tokens}: Login,
+  registry: PassthroughRegistry | undefined,
+  request: Request,
+  login: Login,
 ): Promise<Identity> {
+  const {credentials, tokens} = login;
   const grant = form.get('grant_type');
   switch (grant) {
     case 'password': {
+      const username = form.get('username') ?? '';
+      const password = form.get('password') ?? '';
+      if (registry) return forUpstream(registry, {username, password}, request, login);
       const credential: Credential = {
         scheme: 'basic',
-        username: form.get('username') ?? '',
-        secret: form.get('password') ?? '',
-        address: origin.client,
+        username,
+        secret: password,
+        address: request.origin.client,
       };
       return credentials.check(credential);
     }
@@ -94,11 +117,39 @@ function identityIn(
   }
 }
 
-/** A token for another service would be of no use to the client, or to whom it was meant for. */
-function requireService(parameters: URLSearchParams, {service}: Login): void {
+/**
+ * The registry whose upstream the login is for, where that takes the callers' own: the one that the service names, as a
+ * challenge of ours does, else the one that the host means.
+ * @throws OciError for another service: its token would be of no use to the client, or to whom it was meant for
+ */
+function registryFor(
+  request: Request,
+  parameters: URLSearchParams,
+  {service}: Login,
+): PassthroughRegistry | undefined {
+  const {registries} = request;
   const asked = parameters.get('service');
-  if (asked === null || asked === service) return;
+  if (asked === null || asked === service) return passthroughAt(registries, request);
+  const named = passthroughNamed(registries, service, asked);
+  if (named) return named;
   throw malformed(`tokens are issued for the service "${service}", not for "${asked.slice(0, 80)}"`);
+}
+
+/**
+ * Nobody, with a login that only the registry's upstream knows. While that cannot be asked, the token is issued all the same:
+ * whoever was approved before may have what is stored.
+ * @throws LoginRefused where the upstream refuses it; OciError TOOMANYREQUESTS
+ */
+async function forUpstream(
+  registry: PassthroughRegistry,
+  given: UserAndPassword,
+  {origin: {client: address}, entrance: {certificate}}: Request,
+  {ownLogins, credentials}: Login,
+): Promise<Identity> {
+  const caller = {...ANONYMOUS, ...ownLogins.of(registry, given)};
+  await requireAccepted(registry, caller, {address, ownLogins});
+  const identity = await credentials.identify({authorization: undefined, address, certificate});
+  return {...identity, sealed: await ownLogins.seal(registry, given)};
 }
 
 /** Scopes in one parameter are separated by spaces. What cannot be read is left out. */

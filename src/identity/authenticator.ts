@@ -17,6 +17,8 @@ export interface Identity {
    * Undefined for nobody.
    */
   readonly source?: Source | undefined;
+  /** A login for the upstream of a registry that came with its token, as `OwnLogins` sealed it. */
+  readonly sealed?: string | undefined;
 }
 
 /** A password, a secret or a setting that can be withdrawn. */

@@ -155,19 +155,20 @@ class SignedTokens implements Tokens {
     if (!source) return own;
     const now = this.#sources.get(source.method)?.recall?.(own, source.id);
     if (!now) return undefined;
-    if (verified.made?.of !== now) verified.made = {of: now, identity: {...now, scopes: own.scopes}};
+    const {scopes, sealed} = own;
+    if (verified.made?.of !== now) verified.made = {of: now, identity: {...now, scopes, sealed}};
     return verified.made.identity;
   }
 
   /** @param times in milliseconds since the epoch */
   async #sign(
     type: string,
-    {names, source}: Identity,
+    {names, source, sealed}: Identity,
     times: {issuedAt: number; ends: number},
     claims: JWTPayload,
   ): Promise<string> {
     const {id, algorithm, privateKey} = await this.#keys.current();
-    return new SignJWT({...claims, names, source})
+    return new SignJWT({...claims, names, source, sealed})
       .setProtectedHeader({alg: algorithm, kid: id, typ: type})
       .setIssuer(ISSUER)
       .setAudience(this.#service)
@@ -220,10 +221,14 @@ function isOurs(secret: string): boolean {
 }
 
 /** What we have signed has the shape that we gave it. */
-function readPayload({exp = 0, names, access, source}: JWTPayload): Verified {
+function readPayload({exp = 0, names, access, source, sealed}: JWTPayload): Verified {
   return {
     expires: exp * 1000,
-    own: {names: names as Identity['names'], scopes: (access ?? []) as Scope[]},
+    own: {
+      names: names as Identity['names'],
+      scopes: (access ?? []) as Scope[],
+      sealed: sealed as string | undefined,
+    },
     source: isRecord(source) ? (source as unknown as Source) : undefined,
   };
 }

@@ -10,6 +10,7 @@ import {createSingleFlight} from './keyed.ts';
 import type {Memory} from './memory.ts';
 import type {Route} from './namespace.ts';
 import {createPlaceAccess, type Decision, type PlaceAccess, type PlaceAccessParts} from './place-access.ts';
+import type {Registry} from './registries.ts';
 import {storeIfSpace} from './store-if-space.ts';
 import {manifestType} from './stored-manifest.ts';
 
@@ -104,7 +105,8 @@ class LinkOrUpstream implements Access {
     this.may = places.may;
     this.registry = places.registry;
     this.disclosure = places.disclosure;
-    this.visibleRepositories = places.visibleRepositories;
+    this.visibleRepositories = (registry, caller) =>
+      approvedAmong(registry, caller, places.visibleRepositories(registry, caller));
     this.visibleTags = places.visibleTags;
     this.isOpenTo = places.isOpenTo;
     this.#metadata = metadata;
@@ -142,7 +144,10 @@ class LinkOrUpstream implements Access {
     if (from && from.registry.name !== registry) return undefined;
     if (from) return this.repository(from, caller, 'pull').verdict === 'allowed' ? from : undefined;
     const holders = await this.#metadata.blobHolders(registry, digest, MAX_HOLDERS);
-    const sources = holders.map((name) => ({...route, repository: {registry, name}}));
+    const {approvals} = route.registry;
+    // The upstream mounts with the caller's own login, and need not hear of repositories that only others may pull from.
+    const open = approvals ? holders.filter((name) => approvals.has(name, caller)) : holders;
+    const sources = open.map((name) => ({...route, repository: {registry, name}}));
     return sources.find((source) => this.may(source, caller, 'pull'));
   }
 
@@ -208,6 +213,16 @@ class LinkOrUpstream implements Access {
     );
     return granted;
   }
+}
+
+/** Of repositories whose upstream decides for each caller, those for which it has approved this one lately. */
+function approvedAmong(
+  {approvals}: Registry,
+  caller: Caller,
+  isVisible: ReturnType<PlaceAccess['visibleRepositories']>,
+): ReturnType<PlaceAccess['visibleRepositories']> {
+  if (!approvals || !isVisible) return isVisible;
+  return (name) => isVisible(name) && approvals.has(name, caller);
 }
 
 /** Turns an upstream's refusal of this caller into a decision. Any other failure stays one. */

@@ -1,5 +1,6 @@
 import type {RepositoryName} from '../oci/name.ts';
 import type {Upstream, UpstreamWriter} from '../upstream/port.ts';
+import type {Approvals} from './approvals.ts';
 import type {TagPolicies} from './tag-policies.ts';
 
 /** How referrers are found, and how long a list may be used. Milliseconds. */
@@ -55,6 +56,8 @@ export interface Registry extends TagPolicies {
   readonly upstream: Upstream;
   /** True where there is no upstream: it has only what was pushed here. */
   readonly hosted: boolean;
+  /** Whom the upstream lets pull, where it is asked with each caller's own login; undefined where all callers share one. */
+  readonly approvals: Approvals | undefined;
   readonly push: PushPolicy;
   /** The largest manifest that is accepted, in bytes. */
   readonly maxManifest: number;

@@ -31,7 +31,7 @@ export interface ApiRequest extends Resource {
   /** `any`: the status is the answer, whatever comes with it. */
   content?: 'any';
   /** The permission that it needs, where the method does not determine it. */
-  permission?: Pick<Permission, 'from' | 'ownScope'> & Partial<Pick<Permission, 'actions'>>;
+  permission?: Pick<Permission, 'from' | 'ownScope' | 'isLogin'> & Partial<Pick<Permission, 'actions'>>;
 }
 
 /**

@@ -7,19 +7,27 @@ import type {Ask, Resource} from './api-request.ts';
 import {createAsk} from './ask.ts';
 import {createAuth} from './auth/auth.ts';
 import {type Credentials, createCredentials} from './auth/credentials.ts';
-import {createLoginGate, type LoginGate} from './auth/login.ts';
+import {createLoginGate, createOpenGate, type LoginGate} from './auth/login.ts';
 import {createTokens} from './auth/token.ts';
 import {type Upstream, UpstreamFailure, UpstreamRefusal, type UpstreamWriter} from './port.ts';
 import {type Agents, createAgents, proxyNames} from './transport/agents.ts';
-import {createLastQuota, createRateGates, type LastQuota, type RateGates} from './transport/rate-limits.ts';
+import {
+  createLastQuota,
+  createOpenRateGates,
+  createRateGates,
+  type LastQuota,
+  type RateGates,
+  type RateLimited,
+} from './transport/rate-limits.ts';
 import {createRedirectNetwork} from './transport/redirect.ts';
 import {createSend, type Send} from './transport/request.ts';
 import {createSendStream, type SendStream} from './transport/send-stream.ts';
 import {deleteBlob, getBlob, headBlob} from './verbs/blobs.ts';
+import {checkLogin} from './verbs/login.ts';
 import {deleteManifest, putManifest} from './verbs/manifest-writes.ts';
 import {getManifest, headManifest} from './verbs/manifests.ts';
 import {listReferrers} from './verbs/referrers.ts';
-import {listTags} from './verbs/tags.ts';
+import {hasTagList, listTags} from './verbs/tags.ts';
 import {
   appendUpload,
   beginUpload,
@@ -98,6 +106,8 @@ function createVerbs(
       reporting(getBlob(ask, to(repository, `blobs/${digest}`, caller), range, {slot: 'streams'})),
     listTags: (repository, caller, spend) =>
       reporting(listTags(ask, to(repository, 'tags/list', caller), clock, spend)),
+    hasTagList: (repository, caller) => reporting(hasTagList(ask, to(repository, 'tags/list', caller))),
+    checkLogin: (caller) => reporting(checkLogin(ask, new URL(`${root}/`), caller)),
     listReferrers: (repository, subject, caller) =>
       reporting(listReferrers(ask, to(repository, `referrers/${subject}`, caller), clock)),
     pushBlob: (repository, blob, caller) => {
@@ -153,15 +163,19 @@ function connect(
 ): Connection {
   const {host} = upstream;
   const agents = createAgents(options.ca, env);
-  const gates = createRateGates(host, clock, ({host: limiting, reason, retryAfter}) =>
-    events.emit('upstream.throttled', {host: limiting, reason: `${host}: ${reason}`, retryAfter}),
-  );
+  const isPassthrough = options.credentials?.kind === 'passthrough';
+  const limited = ({host: limiting, reason, retryAfter}: RateLimited) =>
+    events.emit('upstream.throttled', {host: limiting, reason: `${host}: ${reason}`, retryAfter});
+  // A limit that an account has reached says nothing about the accounts of other callers.
+  const gates = isPassthrough ? createOpenRateGates(host, limited) : createRateGates(host, clock, limited);
   const quota = createLastQuota(clock);
   const proxies = proxyNames(env);
   const networkFor = (listed: readonly string[]) => createRedirectNetwork(upstream, {listed, proxies, clock});
   const {send, sendStream} = createSenders(options, host, gates, {clock, events, agents});
   const credentials = createCredentials(options.credentials, host, clock, env);
-  const gate = createGate(host, credentials, clock, events);
+  const gate = isPassthrough
+    ? createOpenGate((status) => loginRefused(host, status))
+    : createGate(host, credentials, clock, events);
   const {insecure, realmHosts, redirectHosts, timeouts} = options;
   const tokens = createTokens({
     host,
@@ -198,6 +212,12 @@ function createGate(host: string, credentials: Credentials, clock: Clock, events
     events.emit('upstream.credentials-refused', {host, reason: `${host}: ${CREDENTIALS_REFUSED}`});
   });
 }
+
+/** Of a caller's own login: that is an answer to this caller. */
+const loginRefused = (host: string, status: 401 | 403): UpstreamFailure => {
+  const reason = status === 401 ? 'refuses the login' : 'does not permit this with the login';
+  return new UpstreamFailure('denied', host, `${reason} (${status})`, {status});
+};
 
 function createSenders(
   {realmHosts, redirectHosts, timeouts}: UpstreamConfig,

@@ -14,6 +14,8 @@ export const createEmptyUpstream = (name: string): Upstream => ({
   getBlob: async () => undefined,
   streamBlob: async () => undefined,
   listTags: async () => undefined,
+  hasTagList: async () => false,
+  checkLogin: async () => {},
   listReferrers: async () => ({descriptors: [], skipped: []}),
   close: () => {},
 });

@@ -164,6 +164,13 @@ export interface Upstream {
    * @param spend called before each page is requested; what it throws ends the list.
    */
   listTags(repository: RepositoryName, caller: Caller, spend?: () => void): Promise<string[] | undefined>;
+  /** Whether the caller gets a list of the repository's tags. An authoritative 404 is false. */
+  hasTagList(repository: RepositoryName, caller: Caller): Promise<boolean>;
+  /**
+   * Asks with the caller's login for nothing in particular, as a login does.
+   * @throws UpstreamFailure `denied` when the login is refused
+   */
+  checkLogin(caller: Caller): Promise<void>;
   /**
    * All referrers of a subject, of all pages, in the order and with the descriptors of the upstream's Referrers API, except
    * `data`.

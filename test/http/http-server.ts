@@ -6,7 +6,9 @@ import type {Entrance} from '../../src/http/entrance.ts';
 import {createLimits} from '../../src/http/limits.ts';
 import {createListener} from '../../src/http/listener.ts';
 import type {Verbs} from '../../src/http/routes.ts';
+import {createAttempts} from '../../src/identity/attempts.ts';
 import {createAuthenticator} from '../../src/identity/authenticator.ts';
+import {createOwnLogins} from '../../src/identity/own-logins.ts';
 import {createUploadId} from '../../src/oci/upload.ts';
 import type {Chunk, Push, UploadState} from '../../src/registry/push/push.ts';
 import {createPush} from '../../src/registry/push/push.ts';
@@ -23,6 +25,7 @@ const registry = (name: string): Registry => ({
   serves: () => true,
   upstream: createEmptyUpstream(name),
   hosted: true,
+  approvals: undefined,
   push: {mode: 'local', validate: {blobs: true, children: true, sizes: false}, tags: 'deny', keep: undefined},
   maxManifest: 64 * 1024,
   limits: {children: 50_000, depth: 8, blob: undefined, repository: undefined},
@@ -65,6 +68,14 @@ export const OPEN_DOOR: DoorParts = {
   },
   authenticator: createAuthenticator([], createEvents()),
   loginPlace: {service: 'registry.test', realm: undefined},
+  ownLogins: createOwnLogins({
+    seal: {
+      close: async () => '',
+      open: async () => undefined,
+    },
+    attempts: createAttempts(createMovableClock()),
+    events: createEvents(),
+  }),
 };
 
 /** The entrance of a plain listener on a loopback address that trusts no proxy. */

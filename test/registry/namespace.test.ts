@@ -21,6 +21,8 @@ const upstream = (host: string): Upstream => ({
   getBlob: refuse,
   streamBlob: refuse,
   listTags: refuse,
+  hasTagList: refuse,
+  checkLogin: refuse,
   listReferrers: refuse,
   close: refuse,
 });

@@ -11,6 +11,7 @@ export const registryOver = (name: string, upstream: Partial<Upstream>): Registr
   serves: () => true,
   upstream: {...createEmptyUpstream(name), ...upstream},
   hosted: false,
+  approvals: undefined,
   push: {mode: 'deny'},
   maxManifest: 4 * 1024 * 1024,
   limits: {children: 50_000, depth: 8, blob: undefined, repository: undefined},

@@ -39,6 +39,8 @@ export interface Permission {
   from?: RepositoryName | undefined;
   /** Ignore the challenge's scope. For a request outside the repository: GHCR's challenge to `/v2/` names a placeholder scope. */
   ownScope?: true | undefined;
+  /** For the login itself: no scope at all. */
+  isLogin?: true | undefined;
 }
 
 /** The actions that distribution's registry requires for each method. */
@@ -81,8 +83,8 @@ const EXPIRED = 'asked for another token (401) after part of the upload was sent
 /** Permissions whose scheme is remembered. */
 const MAX_SCHEMES = 10_000;
 
-const keyOf = ({repository, actions, caller, from}: Permission): string =>
-  JSON.stringify([repository, actions, caller.key, from]);
+const keyOf = ({repository, actions, caller, from, isLogin}: Permission): string =>
+  JSON.stringify([repository, actions, caller.key, from, isLogin]);
 
 /** The scope to request when the challenge names none (distribution, "Token Scope Documentation"). */
 const scopeOf = ({repository, actions, from}: Permission): string =>
@@ -136,7 +138,7 @@ class UpstreamAuth implements Auth {
     this.#schemes.set(key, scheme);
     this.#open.delete(key);
     if (known?.name === 'bearer')
-      this.#deps.tokens.drop(known.source, permission.caller.key, authorization.token);
+      this.#deps.tokens.drop(known.source, permission.caller, authorization.token);
     throw new UpstreamFailure('status', host, EXPIRED, {retryAfter: 1000});
   }
 
@@ -180,7 +182,7 @@ class UpstreamAuth implements Auth {
     if (fault)
       throw new UpstreamFailure(credentials.configured ? 'credentials' : 'protocol', upstream.host, fault);
     const named = permission.ownScope ? undefined : params.get('scope')?.trim();
-    const scope = named || scopeOf(permission);
+    const scope = permission.isLogin ? '' : named || scopeOf(permission);
     return {name: 'bearer', source: {realm, service: params.get('service'), scope}};
   }
 
@@ -200,7 +202,7 @@ class UpstreamAuth implements Auth {
       const authorization =
         scheme.name === 'bearer'
           ? await this.#bearer(scheme.source, caller, refused, signal, minLife)
-          : await this.#basic();
+          : await this.#basic(caller);
       this.#schemes.set(key, scheme);
       return authorization;
     } catch (error) {
@@ -219,13 +221,13 @@ class UpstreamAuth implements Auth {
     signal: AbortSignal,
     minLife: number,
   ): Promise<Authorization> {
-    const {value, fresh} = await this.#deps.tokens.get(source, caller.key, refused, signal, minLife);
+    const {value, fresh} = await this.#deps.tokens.get(source, caller, refused, signal, minLife);
     return {scheme: 'bearer', value: `Bearer ${value}`, token: value, fresh};
   }
 
-  async #basic(): Promise<Authorization> {
+  async #basic(caller: Caller): Promise<Authorization> {
     const {upstream, credentials} = this.#deps;
-    const login = await credentials.read();
+    const login = await credentials.read(caller);
     if (!login)
       throw this.#denied(
         'requires a user name and password; set upstream.credentials, or add an entry there',

@@ -1,5 +1,6 @@
+import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
-import type {CredentialsConfig} from '../../config.ts';
+import type {UpstreamConfig} from '../../config.ts';
 import {UpstreamFailure} from '../port.ts';
 import {readDockerConfig} from './docker-config.ts';
 import type {Login} from './login.ts';
@@ -8,10 +9,10 @@ export interface Credentials {
   /** Whether any are configured. Whether a configured file has an entry for this host is known only after `read`. */
   readonly configured: boolean;
   /**
-   * The current login; undefined for anonymous.
+   * The current login: the configured one for every caller, or the caller's own. undefined for anonymous.
    * @throws UpstreamFailure `credentials` when the configured source cannot be read.
    */
-  read(): Promise<Login | undefined>;
+  read(caller: Pick<Caller, 'login'>): Promise<Login | undefined>;
   /** They were refused: read the source again next time. */
   forget(): void;
 }
@@ -21,11 +22,12 @@ const CACHE_MS = 5000;
 
 /** @param host the upstream's host, with its port if it has one. */
 export function createCredentials(
-  config: CredentialsConfig | undefined,
+  config: UpstreamConfig['credentials'],
   host: string,
   clock: Clock,
   env: NodeJS.ProcessEnv,
 ): Credentials {
+  if (config?.kind === 'passthrough') return ownCredentials(host);
   let last: {login: Promise<Login | undefined>; readAt: number} | undefined;
 
   const load = async (): Promise<Login | undefined> => {
@@ -52,3 +54,13 @@ export function createCredentials(
     },
   };
 }
+
+/** The callers' own: one that presents none is anonymous to the upstream. */
+const ownCredentials = (host: string): Credentials => ({
+  configured: true,
+  async read({login}) {
+    const own = login?.for(host);
+    return own && {kind: 'basic', ...own};
+  },
+  forget() {},
+});

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
 import {createLru} from '../../lru.ts';
 import {SpoiledAnswer, UpstreamFailure} from '../port.ts';
@@ -17,7 +18,7 @@ import {basicAuthorization, type Login, type LoginGate, type Verdict} from './lo
 export interface TokenSource {
   realm: URL;
   service: string | undefined;
-  /** One or more scopes, separated by spaces. */
+  /** Scopes, separated by spaces; empty for a token that only shows who has logged in. */
   scope: string;
 }
 
@@ -36,14 +37,17 @@ export interface Tokens {
    */
   get(
     source: TokenSource,
-    callerKey: string,
+    caller: TokenHolder,
     refused: string | undefined,
     signal: AbortSignal,
     minLife?: number,
   ): Promise<Token>;
   /** Drops a token that the upstream refused from the cache, unless it has been replaced. */
-  drop(source: TokenSource, callerKey: string, refused: string | undefined): void;
+  drop(source: TokenSource, caller: TokenHolder, refused: string | undefined): void;
 }
+
+/** Whom a token is for. */
+type TokenHolder = Pick<Caller, 'key' | 'login'>;
 
 export interface TokensDeps {
   /** The upstream's host, for its failures. */
@@ -102,7 +106,7 @@ function tokenRequest({realm, service, scope}: TokenSource, login: Login | undef
   }
   const url = new URL(realm);
   if (service !== undefined) url.searchParams.set('service', service);
-  for (const one of scope.split(' ')) url.searchParams.append('scope', one);
+  for (const one of scope.split(' ')) if (one !== '') url.searchParams.append('scope', one);
   return {method: 'GET', url, headers: login ? {authorization: basicAuthorization(login)} : {}};
 }
 
@@ -131,40 +135,40 @@ class TokenCache implements Tokens {
 
   async get(
     source: TokenSource,
-    callerKey: string,
+    caller: TokenHolder,
     refused: string | undefined,
     signal: AbortSignal,
     minLife = 0,
   ): Promise<Token> {
-    const key = keyOf(source, callerKey);
+    const key = keyOf(source, caller.key);
     const cached = this.#cache.get(key);
     const needed = Math.min(minLife, (cached?.life ?? 0) / 2);
     if (cached && cached.value !== refused && this.#deps.clock.monotonic() + needed < cached.until)
       return {value: cached.value, fresh: false};
-    const value = await waitFor(this.#exchangeOnce(source, key), signal).catch((error: unknown) => {
+    const value = await waitFor(this.#exchangeOnce(source, caller, key), signal).catch((error: unknown) => {
       if (error instanceof UpstreamFailure) throw error;
       throw signal.aborted ? this.#timeout(source) : error;
     });
     return {value, fresh: true};
   }
 
-  drop(source: TokenSource, callerKey: string, refused: string | undefined): void {
-    const key = keyOf(source, callerKey);
+  drop(source: TokenSource, caller: TokenHolder, refused: string | undefined): void {
+    const key = keyOf(source, caller.key);
     if (this.#cache.get(key)?.value === refused) this.#cache.delete(key);
   }
 
-  #exchangeOnce(source: TokenSource, key: string): Promise<string> {
+  #exchangeOnce(source: TokenSource, caller: TokenHolder, key: string): Promise<string> {
     const running = this.#exchanges.get(key);
     if (running) return running;
-    const exchange = this.#exchange(source, key).finally(() => this.#exchanges.delete(key));
+    const exchange = this.#exchange(source, caller, key).finally(() => this.#exchanges.delete(key));
     this.#exchanges.set(key, exchange);
     exchange.catch(() => undefined);
     return exchange;
   }
 
-  async #exchange(source: TokenSource, key: string): Promise<string> {
+  async #exchange(source: TokenSource, caller: TokenHolder, key: string): Promise<string> {
     const {credentials, clock} = this.#deps;
-    const login = await credentials.read();
+    const login = await credentials.read(caller);
     const budget = startBudget(clock, this.#deps.budget);
     try {
       const {value, life} = await this.#obtain(source, login, budget);

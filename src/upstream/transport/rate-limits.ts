@@ -97,3 +97,16 @@ export function createRateGates(
     },
   };
 }
+
+/** For limits that each caller has on its own: no gate closes for the others. @param onLimited called for each 429 */
+export const createOpenRateGates = (
+  upstream: string,
+  onLimited: (answer: RateLimited) => void,
+): RateGates => ({
+  check() {},
+  limited(answer) {
+    const {reason, retryAfter} = answer;
+    onLimited({...answer, retryAfter: undefined});
+    return new UpstreamFailure('throttled', upstream, reason, retryAfter === undefined ? {} : {retryAfter});
+  },
+});

@@ -67,3 +67,26 @@ export async function listTags(
   }
   return tags;
 }
+
+/** Whether there is a list of tags for the caller; reads as little of it as the upstream permits. @throws UpstreamFailure */
+export function hasTagList(ask: Ask, resource: Resource): Promise<boolean> {
+  const url = new URL(resource.url);
+  url.searchParams.set('n', '1');
+  const {expected, accept} = TAG_LIST;
+  const request = {
+    ...resource,
+    url,
+    method: 'GET' as const,
+    headers: {accept},
+    slot: 'heads' as const,
+    expected,
+  };
+  return ask(request, async (reply) => {
+    if (reply.status === 404) {
+      discard(reply.body);
+      return false;
+    }
+    parsePage(await collect(reply.body, url.host, MAX_PAGE_BYTES, whatPage(MAX_PAGE_BYTES)), url.host);
+    return true;
+  });
+}

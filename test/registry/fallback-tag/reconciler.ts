@@ -84,6 +84,7 @@ export async function startReconciler(
       serves: () => true,
       upstream: client,
       hosted: false,
+      approvals: undefined,
       push: {mode: 'through', writer: client},
       maxManifest: 4 * 1024 * 1024,
       limits: {children: 50_000, depth: 8, blob: undefined, repository: undefined},

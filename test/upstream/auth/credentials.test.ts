@@ -29,7 +29,7 @@ async function read(
     await chmod(join(bin, 'docker-credential-test'), 0o755);
   }
   const env = {PATH: `${bin}:/usr/bin:/bin`};
-  return createCredentials({kind: 'docker-config', path}, host, createManualClock(), env).read();
+  return createCredentials({kind: 'docker-config', path}, host, createManualClock(), env).read({});
 }
 
 const encoded = (text: string) => ({auth: Buffer.from(text).toString('base64')});
@@ -37,7 +37,7 @@ const basic = (username: string, password: string): Login => ({kind: 'basic', us
 
 test('without configuration, requests are anonymous', async (t) => {
   const credentials = createCredentials(undefined, 'ghcr.io', createManualClock(), {});
-  t.is(await credentials.read(), undefined);
+  t.is(await credentials.read({}), undefined);
   t.false(credentials.configured);
 });
 
@@ -115,7 +115,7 @@ test('a missing or malformed file is a failure that names it', async (t) => {
     createManualClock(),
     {},
   );
-  t.like(await failureOf(missing.read()), {
+  t.like(await failureOf(missing.read({})), {
     kind: 'credentials',
     message: 'a: upstream.credentials: the file /nowhere/config.json cannot be read (ENOENT)',
   });
@@ -130,14 +130,14 @@ test('a rotated file is read after some seconds, or at once after a refusal', as
     writeFile(path, JSON.stringify({auths: {'ghcr.io': encoded(`u:${password}`)}}));
   const credentials = createCredentials({kind: 'docker-config', path}, 'ghcr.io', clock, {});
   await write('1');
-  t.deepEqual(await credentials.read(), basic('u', '1'));
+  t.deepEqual(await credentials.read({}), basic('u', '1'));
   await write('2');
-  t.deepEqual(await credentials.read(), basic('u', '1'));
+  t.deepEqual(await credentials.read({}), basic('u', '1'));
   await clock.advance(5000);
-  t.deepEqual(await credentials.read(), basic('u', '2'));
+  t.deepEqual(await credentials.read({}), basic('u', '2'));
   await write('3');
   credentials.forget();
-  t.deepEqual(await credentials.read(), basic('u', '3'));
+  t.deepEqual(await credentials.read({}), basic('u', '3'));
 });
 
 test('an identity token is exchanged by POST as a refresh token', async (t) => {

@@ -239,7 +239,7 @@ test('a token service in the domain of a public upstream is reached only at publ
   });
   const realm = new URL('https://internal.registry.example/token');
   const source = {realm, service: undefined, scope: 'repository:team/app:pull'};
-  await t.throwsAsync(tokens.get(source, 'anonymous', undefined, new AbortController().signal));
+  await t.throwsAsync(tokens.get(source, caller, undefined, new AbortController().signal));
   t.like(asked, [{url: {hostname: realm.hostname}, network: 'public'}]);
 });
 

@@ -1,0 +1,24 @@
+/**
+ * The user name and the password that a caller presented for one registry. Whatever prints or serializes values shows
+ * nothing of them, and only the client of that registry's upstream gets them.
+ */
+export class OwnLogin {
+  /** The registry's name in the configuration. */
+  readonly registry: string;
+  readonly #host: string;
+  readonly #username: string;
+  readonly #password: string;
+
+  /** @param host the upstream's, with its port if it has one */
+  constructor(registry: string, host: string, {username, password}: {username: string; password: string}) {
+    this.registry = registry;
+    this.#host = host;
+    this.#username = username;
+    this.#password = password;
+  }
+
+  /** @param host of the upstream that asks. @returns undefined for any other than the one that it was presented for */
+  for(host: string): {readonly username: string; readonly password: string} | undefined {
+    return host === this.#host ? {username: this.#username, password: this.#password} : undefined;
+  }
+}

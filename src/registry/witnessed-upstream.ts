@@ -1,0 +1,46 @@
+import type {Caller} from '../caller.ts';
+import type {RepositoryName} from '../oci/name.ts';
+import type {Upstream} from '../upstream/port.ts';
+import type {Approvals} from './approvals.ts';
+
+/**
+ * An upstream that takes the callers' own logins, whose absences may be shared among callers. Many registries answer 404
+ * to callers that may not pull: such an answer never takes a tag, a list or a referrer away from those who may.
+ */
+export function witnessedUpstream(upstream: Upstream, approvals: Approvals): Upstream {
+  async function witnessed<T>(
+    repository: RepositoryName,
+    caller: Caller,
+    {answer, isAbsence}: {answer: Promise<T>; isAbsence: (answer: T) => boolean},
+  ): Promise<T> {
+    const given = await answer;
+    if (isAbsence(given)) await approvals.witness(repository, caller);
+    return given;
+  }
+  const orAbsent = <T>(repository: RepositoryName, caller: Caller, answer: Promise<T>): Promise<T> =>
+    witnessed(repository, caller, {answer, isAbsence: (given) => given === undefined});
+
+  return {
+    ...upstream,
+    headManifest: (repository, reference, caller) =>
+      orAbsent(repository, caller, upstream.headManifest(repository, reference, caller)),
+    getManifest: (repository, reference, caller, cacheControl) =>
+      orAbsent(repository, caller, upstream.getManifest(repository, reference, caller, cacheControl)),
+    headBlob: (repository, digest, caller) =>
+      orAbsent(repository, caller, upstream.headBlob(repository, digest, caller)),
+    getBlob: (repository, digest, caller, range, demand) =>
+      orAbsent(repository, caller, upstream.getBlob(repository, digest, caller, range, demand)),
+    streamBlob: (repository, digest, caller, range) =>
+      orAbsent(repository, caller, upstream.streamBlob(repository, digest, caller, range)),
+    listTags: (repository, caller, spend) =>
+      witnessed(repository, caller, {
+        answer: upstream.listTags(repository, caller, spend),
+        isAbsence: (tags) => tags === undefined || tags.length === 0,
+      }),
+    listReferrers: (repository, subject, caller) =>
+      witnessed(repository, caller, {
+        answer: upstream.listReferrers(repository, subject, caller),
+        isAbsence: (list) => typeof list === 'string' || list.descriptors.length === 0,
+      }),
+  };
+}

@@ -1,0 +1,29 @@
+import type {Caller} from '../../caller.ts';
+import {parseName} from '../../oci/name.ts';
+import type {Ask} from '../api-request.ts';
+import {discard} from '../transport/body.ts';
+import {REFUSALS} from '../transport/reply.ts';
+
+/** Stands for the repository of a request that is about none, among the circuits of an upstream. */
+const NO_REPOSITORY = parseName('login');
+
+/**
+ * Asks the endpoint at which clients log in (distribution-spec, end-1) with the caller's login.
+ * @throws UpstreamFailure `denied` when the login is refused
+ */
+export const checkLogin = (ask: Ask, base: URL, caller: Caller): Promise<void> =>
+  ask(
+    {
+      url: base,
+      repository: NO_REPOSITORY,
+      caller,
+      permission: {isLogin: true},
+      method: 'GET',
+      headers: {},
+      slot: 'heads',
+      expected: REFUSALS,
+      // Quay answers `true` as text/html.
+      content: 'any',
+    },
+    async ({body}) => discard(body),
+  );
