@@ -156,7 +156,8 @@ class SignedTokens implements Tokens {
     const now = this.#sources.get(source.method)?.recall?.(own, source.id);
     if (!now) return undefined;
     const {scopes, sealed} = own;
-    if (verified.made?.of !== now) verified.made = {of: now, identity: {...now, scopes, sealed}};
+    if (verified.made?.of !== now)
+      verified.made = {of: now, identity: {...now, scopes, ...(sealed === undefined ? {} : {sealed})}};
     return verified.made.identity;
   }
 
@@ -227,7 +228,7 @@ function readPayload({exp = 0, names, access, source, sealed}: JWTPayload): Veri
     own: {
       names: names as Identity['names'],
       scopes: (access ?? []) as Scope[],
-      sealed: sealed as string | undefined,
+      ...(typeof sealed === 'string' ? {sealed} : {}),
     },
     source: isRecord(source) ? (source as unknown as Source) : undefined,
   };
