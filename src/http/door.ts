@@ -92,7 +92,7 @@ export async function answerAt(
     case 'operator': {
       const {handler} = operationFor(endpoint.methods, request, () => false);
       if (request.entrance.serves === 'main')
-        await admitOperator({request, wanted: CATALOG, exchange, door}, visitor);
+        await admitOperator({request, wanted: CATALOG, exchange, door, own: undefined}, visitor);
       return handler(request, undefined, visitor);
     }
     case 'registry': {
