@@ -1,29 +1,14 @@
 import {mkdir, readdir, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
-import {loadConfig} from '../../src/config/load.ts';
-import {createServer} from '../../src/server.ts';
 import {call, run, signalAfter, start} from '../support/command.ts';
+import {configured, serveFile} from '../support/configured.ts';
 import {contentOf, imageManifest, randomBlob} from '../support/content.ts';
-import {createFolder} from '../support/folder.ts';
 
 /** A configuration with a data folder of its own. */
 async function setUp(t: ExecutionContext) {
-  const cwd = await createFolder(t);
-  const file = join(cwd, 'f.yaml');
-  await writeFile(
-    file,
-    `listen: {host: 127.0.0.1, port: 0}
-storage: {path: ${join(cwd, 'data')}}
-registries: {hosted.test: {default: true}}
-`,
-  );
-  /** A server in this process. */
-  const serving = async () => {
-    const server = createServer(await loadConfig({file, env: {}}), {env: {}});
-    t.teardown(() => server.close());
-    return {server, url: (await server.listen()).url};
-  };
+  const {cwd, file} = await configured(t, 'registries: {hosted.test: {default: true}}');
+  const serving = () => serveFile(t, file);
   const command = (name: string, folder: string, ...rest: string[]) => [
     name,
     folder,

@@ -1,15 +1,12 @@
-import {writeFile} from 'node:fs/promises';
-import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
 import {drawTable} from '../../src/cli/table.ts';
 import {systemClock} from '../../src/clock.ts';
 import {loadConfig} from '../../src/config/load.ts';
-import {createServer} from '../../src/server.ts';
 import {openStorage} from '../../src/storage/open.ts';
 import {call} from '../support/command.ts';
+import {configured, resultIn, serveFile} from '../support/configured.ts';
 import {imageManifest, randomBlob} from '../support/content.ts';
 import {storeImage} from '../support/copies.ts';
-import {createFolder} from '../support/folder.ts';
 
 const base = randomBlob(40_000);
 const layer = randomBlob(2_000);
@@ -20,19 +17,14 @@ const DAY_MS = 24 * 60 * 60_000;
 
 /** A mirror with two images, and a configuration file of it; no server runs. */
 async function setUp(t: ExecutionContext) {
-  const cwd = await createFolder(t);
-  const file = join(cwd, 'f.yaml');
-  await writeFile(
-    file,
-    `listen: {host: 127.0.0.1, port: 0}
-storage: {path: ${join(cwd, 'data')}}
-cache: {minFree: 0, maxSize: 100MB}
+  const {file} = await configured(
+    t,
+    `cache: {minFree: 0, maxSize: 100MB}
 pins: ['docker.io/library/other:*']
-registries: {docker.io: {default: true, library: true, push: local, upstream: {url: http://127.0.0.1:9, insecure: true}}}
-`,
+registries: {docker.io: {default: true, library: true, push: local, upstream: {url: http://127.0.0.1:9, insecure: true}}}`,
   );
-  const config = await loadConfig({file, env: {}});
-  const storage = await openStorage(config.storage, {owner: 'test', clock: systemClock});
+  const {storage: place} = await loadConfig({file, env: {}});
+  const storage = await openStorage(place, {owner: 'test', clock: systemClock});
   const at = Date.now() - 3 * DAY_MS;
   await storeImage(storage, {
     name: 'library/app',
@@ -50,16 +42,8 @@ registries: {docker.io: {default: true, library: true, push: local, upstream: {u
     // Times that depend on how fast this machine is.
     return {code, stdout: stdout.replace(/ (?:now|\d+ s ago) +/g, ' now '), stderr};
   };
-  const serve = async () => {
-    const server = createServer(config, {env: {}});
-    t.teardown(() => server.close());
-    await server.listen();
-  };
-  return {backref, serve};
+  return {backref, serve: () => serveFile(t, file)};
 }
-
-/** The result in the last line of JSON. */
-const resultIn = (stdout: string) => JSON.parse(stdout.trim().split('\n').at(-1) ?? '').result;
 
 test('pin and unpin say what has become of each image, and the list what is pinned', async (t) => {
   const {backref} = await setUp(t);

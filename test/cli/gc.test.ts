@@ -1,32 +1,13 @@
 import {createHash} from 'node:crypto';
-import {writeFile} from 'node:fs/promises';
-import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
-import {loadConfig} from '../../src/config/load.ts';
-import {createServer} from '../../src/server.ts';
 import {call, run, signalAfter, start} from '../support/command.ts';
-import {createFolder} from '../support/folder.ts';
+import {configured, serveFile} from '../support/configured.ts';
 
 const digestOf = (text: string) => `sha256:${createHash('sha256').update(text).digest('hex')}`;
 
 async function setUp(t: ExecutionContext) {
-  const cwd = await createFolder(t);
-  const file = join(cwd, 'f.yaml');
-  await writeFile(
-    file,
-    `listen: {host: 127.0.0.1, port: 0}
-storage: {path: ${join(cwd, 'data')}}
-registries: {hosted.test: {default: true}}
-`,
-  );
-  /** A server in this process. */
-  const serving = async () => {
-    const server = createServer(await loadConfig({file, env: {}}), {env: {}});
-    t.teardown(() => server.close());
-    const {url} = await server.listen();
-    return {server, url};
-  };
-  return {cwd, gc: ['gc', '--config', file], serving};
+  const {cwd, file} = await configured(t, 'registries: {hosted.test: {default: true}}');
+  return {cwd, gc: ['gc', '--config', file], serving: () => serveFile(t, file)};
 }
 
 async function pushBlob(url: string, text: string): Promise<string> {

@@ -1,9 +1,7 @@
-import {access, stat, writeFile} from 'node:fs/promises';
+import {access, stat} from 'node:fs/promises';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
-import {loadConfig} from '../../src/config/load.ts';
 import {parseName} from '../../src/oci/name.ts';
-import {createServer} from '../../src/server.ts';
 import type {Change} from '../../src/storage/metadata.ts';
 import {openSqliteMetadata} from '../../src/storage/sqlite/metadata.ts';
 import {
@@ -15,6 +13,7 @@ import {
   start,
   startInTerminal,
 } from '../support/command.ts';
+import {configured, serveFile} from '../support/configured.ts';
 import {headAnswer, imageManifest, manifestAnswer} from '../support/content.ts';
 import {createFolder} from '../support/folder.ts';
 import {listAnswer, referrerOf} from '../support/referrers.ts';
@@ -26,16 +25,12 @@ const image = imageManifest();
 
 /** A folder with a configuration, and in its store some manifests of one repository that refer to another. */
 async function setUp(t: ExecutionContext, {url = 'http://127.0.0.1:9', count = 20} = {}) {
-  const cwd = await createFolder(t);
-  const file = join(cwd, 'f.yaml');
-  await writeFile(
-    file,
-    `listen: {host: 127.0.0.1, port: 0}
-storage: {path: ${join(cwd, 'data')}}
-registries: {r.test: {default: true, upstream: {url: "${url}", insecure: true, timeouts: ${JSON.stringify(PATIENT)}}, referrers: {mode: api, prefetch: off}}}`,
+  const {cwd, file, data} = await configured(
+    t,
+    `registries: {r.test: {default: true, upstream: {url: "${url}", insecure: true, timeouts: ${JSON.stringify(PATIENT)}}, referrers: {mode: api, prefetch: off}}}`,
   );
   const referrers = Array.from({length: count}, () => referrerOf(image));
-  const metadata = await openSqliteMetadata({path: join(cwd, 'data', 'meta.db')});
+  const metadata = await openSqliteMetadata({path: join(data, 'meta.db')});
   const puts = [image, ...referrers].map(
     ({digest, mediaType, bytes}): Change => ({
       type: 'manifest.put',
@@ -53,13 +48,6 @@ registries: {r.test: {default: true, upstream: {url: "${url}", insecure: true, t
   await metadata.commit([...puts, {...list, descriptors: [], at: Date.now()}]);
   await metadata.close();
   return {cwd, file, reindex: ['reindex', '--config', file], referrers};
-}
-
-/** A server in this process, on what a configuration names. */
-async function serving(t: ExecutionContext, file: string): Promise<string> {
-  const server = createServer(await loadConfig({file, env: {}}), {env: {}});
-  t.teardown(() => server.close());
-  return (await server.listen()).url;
 }
 
 /** A server in a process of its own. */
@@ -80,7 +68,7 @@ const DONE = 'Read 21 manifests and indexed 20 that have a subject; removed 0 en
 test('without a server it opens the store itself', async (t) => {
   const {file, reindex, referrers} = await setUp(t);
   t.like(await call(reindex), {code: 0, stdout: DONE});
-  const url = await serving(t, file);
+  const {url} = await serveFile(t, file);
   t.deepEqual(
     await listed(url),
     referrers.map(({digest}) => digest),
@@ -126,7 +114,7 @@ test('on a terminal a bar is drawn', async (t) => {
 
 test('SIGINT ends the command with 130 and does not disturb the server', async (t) => {
   const {cwd, file, reindex} = await setUp(t, {count: 2000});
-  const url = await serving(t, file);
+  const {url} = await serveFile(t, file);
   const env = await signalAfter(cwd, 'progress', 'SIGINT');
   const {code, stdout} = await run(t, [...reindex, '--json'], {cwd, env});
   t.is(code, 130);
@@ -160,7 +148,7 @@ test('a server that was killed leaves a socket that the next one replaces', asyn
 
 test('a second server on the same folder says what is wrong, and the first one continues', async (t) => {
   const {cwd, file} = await setUp(t);
-  const url = await serving(t, file);
+  const {url} = await serveFile(t, file);
   const {code, stderr} = await run(t, ['serve', '--config', 'f.yaml'], {cwd});
   t.is(code, 1);
   t.regex(stderr, /another backref is using \/.*data: .* storage\.path/);
@@ -202,14 +190,14 @@ test('index stores what the upstream’s tags lead to, with and without a server
       {request: `GET /v2/team/app/referrers/${image.digest}`, answer: listAnswer([]), optional: true},
     ]);
     const {file} = await setUp(t, {url: upstream.url, count: 0});
-    const beside = withServer ? await serving(t, file) : undefined;
+    const beside = withServer ? (await serveFile(t, file)).url : undefined;
     const {code, stdout} = await call(indexWith(file, '10'));
     t.is(code, 0);
     t.is(
       stdout,
       'Indexed 1 of 1 tags with 3 requests: 1 manifests, 1 with a subject.\nEverything that the tags lead to is stored.\n',
     );
-    const url = beside ?? (await serving(t, file));
+    const url = beside ?? (await serveFile(t, file)).url;
     t.deepEqual(await listed(url), [sbom.digest]);
   }
 });

@@ -6,6 +6,7 @@ import test, {type ExecutionContext} from 'ava';
 import {loadConfig} from '../../src/config/load.ts';
 import {createServer} from '../../src/server.ts';
 import {call} from '../support/command.ts';
+import {resultIn} from '../support/configured.ts';
 import {createFolder} from '../support/folder.ts';
 
 const PASSWORD = 'correct horse battery staple';
@@ -53,7 +54,6 @@ log: {level: debug, format: json}
 
 const basic = (user: string, password: string) =>
   `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
-const resultIn = (stdout: string) => JSON.parse(stdout.trim().split('\n').at(-1) ?? '').result;
 const CREATE = ['create', 'ci', '--may', 'pull,push', '--on', 'apps.local/team-*/**', '--expires', '90d'];
 const UPLOADS = '/v2/team-a/app/blobs/uploads/';
 

@@ -1,11 +1,7 @@
-import {writeFile} from 'node:fs/promises';
-import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
-import {loadConfig} from '../../src/config/load.ts';
-import {createServer} from '../../src/server.ts';
 import {call} from '../support/command.ts';
+import {configured, resultIn, serveFile} from '../support/configured.ts';
 import {contentOf, imageManifest, randomBlob} from '../support/content.ts';
-import {createFolder} from '../support/folder.ts';
 
 const layer = randomBlob(200_000);
 const config = contentOf(Buffer.from('{}'));
@@ -13,18 +9,8 @@ const image = imageManifest([layer]);
 
 /** A server that hosts an image, and commands on its store. */
 async function setUp(t: ExecutionContext) {
-  const cwd = await createFolder(t);
-  const file = join(cwd, 'f.yaml');
-  await writeFile(
-    file,
-    `listen: {host: 127.0.0.1, port: 0}
-storage: {path: ${join(cwd, 'data')}}
-registries: {apps.local: {default: true, push: local}}
-`,
-  );
-  const server = createServer(await loadConfig({file, env: {}}), {env: {}});
-  t.teardown(() => server.close());
-  const {url} = await server.listen();
+  const {file} = await configured(t, 'registries: {apps.local: {default: true, push: local}}');
+  const {server, url} = await serveFile(t, file);
   const ask = async (path: string, init: RequestInit = {}) => {
     const response = await fetch(`${url}/v2/team/app/${path}`, init);
     await response.arrayBuffer();
@@ -37,8 +23,6 @@ registries: {apps.local: {default: true, push: local}}
   const who = (...args: string[]) => call(['who', ...args, '--config', file]);
   return {server, ask, who};
 }
-
-const resultIn = (stdout: string) => JSON.parse(stdout.trim().split('\n').at(-1) ?? '').result;
 
 test('who lists who pulled a digest, beside the running server and without one', async (t) => {
   const {server, ask, who} = await setUp(t);

@@ -3,34 +3,10 @@ import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
 import {createEvents, type EventMap} from '../../src/events.ts';
 import {createAuditLog} from '../../src/observe/audit.ts';
-import {digestOf} from '../../src/oci/digest.ts';
-import {parseName} from '../../src/oci/name.ts';
 import {createManualClock} from '../support/clock.ts';
 import {start} from '../support/command.ts';
 import {createFolder} from '../support/folder.ts';
-
-const DIGEST = digestOf(Buffer.from('a'));
-
-const REQUEST: EventMap['request.end'][0] = {
-  id: 'r-1',
-  method: 'GET',
-  url: '/v2/app/manifests/1?ns=docker.io',
-  kind: 'manifest',
-  status: 200,
-  outcome: 'hit',
-  reason: undefined,
-  ms: 12.4,
-  received: 0,
-  bytes: 512,
-  client: '10.0.0.7',
-  userAgent: 'containerd/v1.7.2',
-  caller: 'user:alice',
-  action: 'pull',
-  registry: 'docker.io',
-  repository: parseName('library/app'),
-  digest: DIGEST,
-  cache: 'backref;hit',
-};
+import {SAMPLE_DIGEST, SAMPLE_REQUEST} from '../support/sample-request.ts';
 
 async function setUp(t: ExecutionContext, {maxSize = 2 ** 20, keep = 2, path = 'audit.log'} = {}) {
   const folder = await createFolder(t);
@@ -51,21 +27,21 @@ async function setUp(t: ExecutionContext, {maxSize = 2 ** 20, keep = 2, path = '
 
 test('a line says who asked for what, from where, and what became of it', async (t) => {
   const {events, audit, lines} = await setUp(t);
-  events.emit('request.end', REQUEST);
+  events.emit('request.end', SAMPLE_REQUEST);
   await audit.close();
   t.deepEqual(await lines(), [
     {
       event: 'audit',
       time: '2030-01-01T00:00:00.000Z',
-      id: 'r-1',
+      id: 'r-123456789',
       caller: 'user:alice',
       address: '10.0.0.7',
       action: 'pull',
       method: 'GET',
-      path: '/v2/app/manifests/1',
+      path: '/v2/app/manifests/latest',
       registry: 'docker.io',
       repository: 'library/app',
-      digest: DIGEST,
+      digest: SAMPLE_DIGEST,
       status: 200,
       outcome: 'hit',
       bytes: 512,
@@ -78,9 +54,9 @@ test('a line says who asked for what, from where, and what became of it', async 
 test('probes and metrics are not recorded, and nothing is after the end', async (t) => {
   const {events, audit, lines} = await setUp(t);
   for (const kind of ['ping', 'metrics', 'probe', 'blob'] as const)
-    events.emit('request.end', {...REQUEST, kind, id: kind});
+    events.emit('request.end', {...SAMPLE_REQUEST, kind, id: kind});
   await audit.close();
-  events.emit('request.end', REQUEST);
+  events.emit('request.end', SAMPLE_REQUEST);
   t.deepEqual(
     (await lines()).map(({id}) => id),
     ['blob'],
@@ -89,7 +65,7 @@ test('probes and metrics are not recorded, and nothing is after the end', async 
 
 test('a full file makes room for the next one, and only so many are kept', async (t) => {
   const {folder, events, audit} = await setUp(t, {maxSize: 1000, keep: 2});
-  for (let index = 0; index < 40; index++) events.emit('request.end', {...REQUEST, id: `r-${index}`});
+  for (let index = 0; index < 40; index++) events.emit('request.end', {...SAMPLE_REQUEST, id: `r-${index}`});
   await audit.close();
   t.deepEqual((await readdir(folder)).sort(), ['audit.log', 'audit.log.1', 'audit.log.2']);
   t.true((await readFile(join(folder, 'audit.log.1'), 'utf8')).length < 2000);
@@ -99,16 +75,16 @@ test('what cannot be written is counted and reported, and the file is opened aga
   const {folder, events, clock, failures, audit, lines} = await setUp(t, {path: 'logs/audit.log'});
   // A file is where the folder of the log should be.
   await writeFile(join(folder, 'logs'), '');
-  events.emit('request.end', REQUEST);
+  events.emit('request.end', SAMPLE_REQUEST);
   await clock.sleeping();
-  events.emit('request.end', REQUEST);
+  events.emit('request.end', SAMPLE_REQUEST);
   await rm(join(folder, 'logs'));
   await mkdir(join(folder, 'logs'));
   await clock.advance(10_000);
   t.is(failures.length, 1);
   t.is(failures[0]?.lost, 2);
   t.regex(String(failures[0]?.error), /ENOTDIR|EEXIST/);
-  events.emit('request.end', {...REQUEST, id: 'after'});
+  events.emit('request.end', {...SAMPLE_REQUEST, id: 'after'});
   await audit.close();
   t.deepEqual(
     (await lines()).map(({id}) => id),

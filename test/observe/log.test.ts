@@ -1,12 +1,10 @@
 import {stripVTControlCharacters} from 'node:util';
 import test from 'ava';
 import type {Config} from '../../src/config.ts';
-import {createEvents, type EventMap} from '../../src/events.ts';
+import {createEvents} from '../../src/events.ts';
 import {createLog, logEvents} from '../../src/observe/log.ts';
-import {digestOf} from '../../src/oci/digest.ts';
-import {parseName} from '../../src/oci/name.ts';
+import {SAMPLE_DIGEST, SAMPLE_REQUEST} from '../support/sample-request.ts';
 
-const DIGEST = digestOf(Buffer.from('hello'));
 const TIME = '2026-01-02T03:04:05.678Z';
 
 async function logged(config: Config['log']) {
@@ -19,30 +17,9 @@ async function logged(config: Config['log']) {
   return {events, text: () => text};
 }
 
-const REQUEST: EventMap['request.end'][0] = {
-  id: 'r-123456789',
-  method: 'GET',
-  url: '/v2/app/manifests/latest?ns=docker.io',
-  kind: 'manifest',
-  status: 200,
-  outcome: 'hit',
-  reason: undefined,
-  ms: 12.4,
-  received: 0,
-  bytes: 512,
-  client: '10.0.0.7',
-  userAgent: 'containerd/v1.7.2',
-  caller: 'user:alice',
-  action: 'pull',
-  registry: 'docker.io',
-  repository: parseName('library/alpine'),
-  digest: DIGEST,
-  cache: 'backref;hit',
-};
-
 test('a request is one line with its time, level, client and user agent, and the short id last', async (t) => {
   const {events, text} = await logged({level: 'info', format: 'pretty'});
-  events.emit('request.end', REQUEST);
+  events.emit('request.end', SAMPLE_REQUEST);
   t.is(
     text(),
     `[${TIME}] INFO: GET /v2/app/manifests/latest?ns=docker.io 200 512 B 12 ms backref;hit 10.0.0.7 "containerd/v1.7.2" [r-123456]\n`,
@@ -52,7 +29,7 @@ test('a request is one line with its time, level, client and user agent, and the
 test('the line of a request with a body says how much was received', async (t) => {
   const {events, text} = await logged({level: 'info', format: 'pretty'});
   events.emit('request.end', {
-    ...REQUEST,
+    ...SAMPLE_REQUEST,
     method: 'PATCH',
     url: '/v2/a',
     outcome: 'done',
@@ -67,7 +44,7 @@ test('the line of a request with a body says how much was received', async (t) =
 
 test('the format json gives the event with all its facts, and no sentence that repeats them', async (t) => {
   const {events, text} = await logged({level: 'info', format: 'json'});
-  const failed = {...REQUEST, status: 503, outcome: 'failed', reason: 'r.test: timed out'} as const;
+  const failed = {...SAMPLE_REQUEST, status: 503, outcome: 'failed', reason: 'r.test: timed out'} as const;
   events.emit('request.end', failed);
   t.deepEqual(JSON.parse(text()), {level: 'warn', time: TIME, event: 'request.end', ...failed});
 });
@@ -75,15 +52,19 @@ test('the format json gives the event with all its facts, and no sentence that r
 test('health checks, pings and scrapes are of interest only when they fail', async (t) => {
   const {events, text} = await logged({level: 'info', format: 'pretty'});
   for (const kind of ['probe', 'ping', 'metrics'] as const)
-    events.emit('request.end', {...REQUEST, kind, outcome: 'done'});
+    events.emit('request.end', {...SAMPLE_REQUEST, kind, outcome: 'done'});
   t.is(text(), '');
-  events.emit('request.end', {...REQUEST, kind: 'probe', status: 503, outcome: 'failed'});
+  events.emit('request.end', {...SAMPLE_REQUEST, kind: 'probe', status: 503, outcome: 'failed'});
   t.regex(text(), /WARN: GET .* 503/);
 });
 
 test('a stale response is a warning that says why', async (t) => {
   const {events, text} = await logged({level: 'warn', format: 'pretty'});
-  events.emit('request.end', {...REQUEST, outcome: 'stale', reason: 'r.test: refused; serving a copy'});
+  events.emit('request.end', {
+    ...SAMPLE_REQUEST,
+    outcome: 'stale',
+    reason: 'r.test: refused; serving a copy',
+  });
   t.regex(text(), /WARN: GET .*: r\.test: refused; serving a copy \[r-123456\]\n$/);
 });
 
@@ -98,9 +79,9 @@ test('terminals get colors', async (t) => {
 
 test('lines below the level are not written', async (t) => {
   const emitAll = ({events}: Awaited<ReturnType<typeof logged>>) => {
-    events.emit('fill.start', {digest: DIGEST, resumedAt: 0});
-    events.emit('request.end', REQUEST);
-    events.emit('request.end', {...REQUEST, status: 503, outcome: 'failed'});
+    events.emit('fill.start', {digest: SAMPLE_DIGEST, resumedAt: 0});
+    events.emit('request.end', SAMPLE_REQUEST);
+    events.emit('request.end', {...SAMPLE_REQUEST, status: 503, outcome: 'failed'});
     events.emit('request.fault', {id: 'r-2', error: new Error('bug')});
   };
   const counts: Record<string, number> = {};
@@ -115,7 +96,7 @@ test('lines below the level are not written', async (t) => {
 test('two servers do not write into the log of each other', async (t) => {
   const one = await logged({level: 'info', format: 'pretty'});
   const two = await logged({level: 'info', format: 'pretty'});
-  one.events.emit('request.end', REQUEST);
+  one.events.emit('request.end', SAMPLE_REQUEST);
   t.is(two.text(), '');
 });
 
@@ -129,10 +110,10 @@ const errorWithSecrets = () =>
 for (const format of ['pretty', 'json'] as const)
   test(`credentials never reach the log: ${format}`, async (t) => {
     const {events, text} = await logged({level: 'debug', format});
-    events.emit('request.fault', {id: REQUEST.id, error: errorWithSecrets()});
+    events.emit('request.fault', {id: SAMPLE_REQUEST.id, error: errorWithSecrets()});
     events.emit('background.failed', {task: 'fill', error: errorWithSecrets()});
     events.emit('upstream.failed', {host: 'r.test', kind: 'token', reason: 'basic 5318008 refused'});
-    events.emit('request.end', {...REQUEST, url: '/v2/?token=5318008'});
+    events.emit('request.end', {...SAMPLE_REQUEST, url: '/v2/?token=5318008'});
     t.notRegex(text(), /5318008/);
     t.regex(text(), format === 'json' ? /"id":"r-123456789"/ : /\[r-123456\]/);
     t.regex(text(), /401 for https:\/\/\[redacted\]@r\.test/);
@@ -141,7 +122,7 @@ for (const format of ['pretty', 'json'] as const)
 test('a client cannot forge a line or send control characters to the terminal', async (t) => {
   const {events, text} = await logged({level: 'info', format: 'pretty'});
   const forged = `\n[${TIME}] ERROR: forged\u001b[31m\u0085`;
-  events.emit('request.end', {...REQUEST, url: `/v2/${forged}`, userAgent: forged});
+  events.emit('request.end', {...SAMPLE_REQUEST, url: `/v2/${forged}`, userAgent: forged});
   t.deepEqual(
     text()
       .split('\n')
