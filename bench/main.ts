@@ -5,54 +5,81 @@ import type {Scope} from '../rig/scope.ts';
 import {findTools, type Toolbox} from '../rig/tools.ts';
 import {measureCold} from './cold.ts';
 import {measureEviction} from './eviction/measure.ts';
+import {GROWTH_PARTS, measureGrowth, writeGrowth} from './growth/measure.ts';
+import type {GrowthReport} from './growth/report.ts';
 import {measureLogins} from './logins.ts';
 import {measureReferrers} from './referrers.ts';
 import {faults, tables, type Versions, warmTable} from './report.ts';
+import {measureStart} from './start.ts';
 import {measureWarm} from './warm.ts';
 
 const USAGE = `Measures backref beside docker-registry and distribution as mirrors, and nginx.
 
-  --only PART      only one part: cold, warm, logins or referrers
+  --only PART      only one part: start, cold, warm, logins or referrers; or one that shows how cost grows:
+                   growth-manifests, growth-connections, growth-referrers or mixed
   --only eviction  a simulation of which images are evicted, beside other orders; not part of a whole run
   --trace FILE     simulate that on a trace in libCacheSim's oracleGeneral format, plain, .gz or .zst
   --json           the results as JSON instead of tables
-  --write          write the tables of a whole run into docs/performance.md, the warm one into README.md too;
-                   those of the simulation, and its plots, into docs/reliability.md
+  --write          write the tables of a whole run into docs/performance.md, the warm one into README.md too; those that
+                   show how cost grows, and their charts, also of a single part; those of the simulation, and its plots,
+                   into docs/reliability.md
 `;
 /** What `npm run build` runs. Its output is published; running the sources would also use the compiler's memory. */
 const BUILD = fileURLToPath(new URL('../build/main.ts', import.meta.url));
+const BUILD_TIMEOUT_MS = 10 * 60_000;
 /** The servers that backref is compared with. */
 const PEERS = ['docker-registry', 'registry', 'nginx'] as const;
-const TIME_LIMIT = 20 * 60_000;
+const TIME_LIMIT = 90 * 60_000;
+/** The parts whose tables are one section, which a whole run writes. */
+const MAIN_PARTS = ['start', 'cold', 'warm', 'logins', 'referrers'];
 
 async function measure(scope: Scope, options: Options): Promise<number> {
   const {only, json, write, given} = options;
   if (only === 'eviction') return measureEviction(options, say);
   if (given['trace'] !== undefined) throw new Error('--trace goes with --only eviction');
-  if (!['', 'cold', 'warm', 'logins', 'referrers'].includes(only)) {
-    throw new Error(`--only takes cold, warm, logins, referrers or eviction, not "${only}"`);
-  }
+  const parts = [...MAIN_PARTS, ...GROWTH_PARTS];
+  if (only !== '' && !parts.includes(only))
+    throw new Error(`--only takes ${parts.join(', ')} or eviction, not "${only}"`);
   const isWanted = (part: string): boolean => only === '' || only === part;
 
   const hasPeers = isWanted('cold') || isWanted('warm');
   const tools = await findTools(scope, hasPeers ? [...PEERS, 'wrk'] : ['wrk'], say);
   const versions = hasPeers ? versionsOf(tools) : {};
   say('building backref');
-  await scope.run(process.execPath, [BUILD]);
+  await scope.run(process.execPath, [BUILD], {timeout: BUILD_TIMEOUT_MS});
+  const start = isWanted('start') ? await measureStart(await scope.child(), say) : [];
   const cold = isWanted('cold') ? await measureCold(scope, tools, say) : [];
   const warm = isWanted('warm') ? await measureWarm(scope, tools, say) : [];
   const logins = isWanted('logins') ? await measureLogins(scope, tools, say) : [];
   const referrers = isWanted('referrers') ? await measureReferrers(scope, tools, say) : undefined;
-  const results = {cold, warm, logins, referrers};
-  const text = tables(results, versions);
-  process.stdout.write(json ? `${JSON.stringify({versions, ...results}, undefined, 2)}\n` : `${text}\n`);
+  const results = {start, cold, warm, logins, referrers};
+  const isMain = only === '' || MAIN_PARTS.includes(only);
+  const text = isMain ? tables(results, versions) : '';
   if (write && only === '') {
     await writeSection('docs/performance.md', 'bench', text);
     await writeSection('README.md', 'bench', warmTable(warm, versions));
   }
-  const wrong = faults(results);
-  for (const fault of wrong) say(`backref: ${fault}`);
-  return wrong.length > 0 ? 1 : 0;
+  const growth = new Map<string, GrowthReport>();
+  for (const part of GROWTH_PARTS.filter(isWanted)) {
+    const report = await measureGrowth(part, scope, tools, say);
+    if (write) await writeGrowth(part, report);
+    growth.set(part, report);
+  }
+  const texts = [...(isMain ? [text] : []), ...[...growth.values()].map((report) => report.text)];
+  const all = {versions, ...results, growth: Object.fromEntries(growth)};
+  process.stdout.write(json ? `${JSON.stringify(all, undefined, 2)}\n` : `${texts.join('\n\n')}\n`);
+  return reportFaults(faults(results), growth);
+}
+
+/** Says what is wrong, and what was missed of how cost may grow. @returns the exit status: 1 when anything is wrong */
+function reportFaults(wrong: readonly string[], growth: ReadonlyMap<string, GrowthReport>): number {
+  const failed = [...growth].flatMap(([part, {errors}]) =>
+    errors > 0 ? [`${part}: ${errors} requests failed`] : [],
+  );
+  for (const fault of [...wrong, ...failed]) say(`backref: ${fault}`);
+  for (const [part, {missed}] of growth)
+    for (const sentence of missed) say(`target missed: ${part}: ${sentence}`);
+  return wrong.length + failed.length > 0 ? 1 : 0;
 }
 
 const versionsOf = (tools: Toolbox): Versions => ({

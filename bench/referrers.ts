@@ -56,13 +56,13 @@ const CHANGES = 15;
 const COLD_LISTS = 40;
 const COMMIT = 1000;
 const REGISTRY = 'bench.example';
-const NAME = 'team/app';
+export const NAME = 'team/app';
 
 const text = (name: string): string => createHash('sha256').update(name).digest('hex');
-const digestFor = (name: string) => digestOf(Buffer.from(name));
+export const digestFor = (name: string) => digestOf(Buffer.from(name));
 
 /** A manifest like that of a small artifact, about 700 bytes, the same for the same name. */
-function referrer(name: string, subject: string, type: number) {
+export function referrer(name: string, subject: string, type: number) {
   const empty = {mediaType: 'application/vnd.oci.empty.v1+json', digest: digestFor('{}'), size: 2};
   const artifactType = `application/vnd.example.type-${type}+json`;
   const annotations = {'org.opencontainers.image.created': '2026-11-22T00:00:00Z', name: text(name)};
@@ -81,7 +81,7 @@ function referrer(name: string, subject: string, type: number) {
   return {digest, bytes, mediaType: OCI_MANIFEST, descriptor};
 }
 
-const indexOf = (manifests: readonly {descriptor: object}[]) => ({
+export const indexOf = (manifests: readonly {descriptor: object}[]) => ({
   mediaType: OCI_INDEX,
   bytes: Buffer.from(
     JSON.stringify({
@@ -93,7 +93,7 @@ const indexOf = (manifests: readonly {descriptor: object}[]) => ({
 });
 
 /** Starts the built backref, with lists that stay fresh for the whole run. */
-async function startServer(scope: Scope, upstream: string) {
+export async function startReferrersServer(scope: Scope, upstream: string) {
   const port = await ownPort();
   const url = `http://127.0.0.1:${port}`;
   const file = join(scope.folder, 'backref.yaml');
@@ -153,7 +153,7 @@ async function reindexTime(scope: Scope): Promise<ReferrersResult['reindex']> {
     await metadata.commit(changes);
   }
   await metadata.close();
-  const {file, pid} = await startServer(scope, await startContents(scope, new Map(), 0));
+  const {file, pid} = await startReferrersServer(scope, await startContents(scope, new Map(), 0));
   const began = performance.now();
   const args = [BUILT, 'reindex', '--json', '--config', file];
   const printed = await scope.run(process.execPath, args, {timeout: 300_000});
@@ -173,7 +173,7 @@ async function pageTimes(scope: Scope): Promise<{firstPage: PageTimes; filtered:
     [`/v2/${NAME}/referrers/${subject}`, indexOf(list)],
     ...later.map((one) => [`/v2/${NAME}/manifests/${one.digest}`, one] as const),
   ]);
-  const {url} = await startServer(scope, await startContents(scope, contents, 0));
+  const {url} = await startReferrersServer(scope, await startContents(scope, contents, 0));
   const agent = new Agent({keepAlive: true});
   const all = `${url}/v2/${NAME}/referrers/${subject}`;
   const some = `${all}?artifactType=${encodeURIComponent('application/vnd.example.type-1+json')}`;
@@ -220,7 +220,7 @@ async function warmRates(scope: Scope, tools: Toolbox) {
     [`/v2/${NAME}/referrers/${subject}`, indexOf(list)],
     [`/v2/${NAME}/manifests/${first.digest}`, first],
   ]);
-  const {url} = await startServer(scope, await startContents(scope, contents, 0));
+  const {url} = await startReferrersServer(scope, await startContents(scope, contents, 0));
   const listUrl = `${url}/v2/${NAME}/referrers/${subject}`;
   const manifestUrl = `${url}/v2/${NAME}/manifests/${first.digest}`;
   const rates = {list: [] as number[], manifest: [] as number[]};
@@ -256,7 +256,7 @@ async function coldTags(scope: Scope): Promise<ReferrersResult['coldTag']> {
     return {path: `/v2/team/app-${number}/referrers/${subject}`, tag, entries: paths};
   });
   const upstream = await startContents(scope, contents, LATENCY);
-  const {url} = await startServer(scope, upstream);
+  const {url} = await startReferrersServer(scope, upstream);
   const agent = new Agent({keepAlive: true});
   const times: number[] = [];
   const roundTrips: number[] = [];

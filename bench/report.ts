@@ -3,6 +3,7 @@ import {table} from '../rig/page.ts';
 import {type ColdResult, THROTTLE} from './cold.ts';
 import type {LoginsResult} from './logins.ts';
 import {ENTRIES, LISTED, type PageTimes, REINDEXED, type ReferrersResult} from './referrers.ts';
+import type {StartResult} from './start.ts';
 import {pinned, SERVERS, type WarmResult} from './warm.ts';
 
 /** Names with versions, as the tables show them. */
@@ -12,6 +13,7 @@ const MIB = 1024 * 1024;
 
 /** The results of a run; those that were not requested are missing. */
 export interface Results {
+  start: readonly StartResult[];
   cold: readonly ColdResult[];
   warm: readonly WarmResult[];
   logins: readonly LoginsResult[];
@@ -19,8 +21,9 @@ export interface Results {
 }
 
 /** All results, as Markdown. */
-export function tables({cold, warm, logins, referrers}: Results, versions: Versions): string {
+export function tables({start, cold, warm, logins, referrers}: Results, versions: Versions): string {
   const parts = [machine()];
+  if (start.length > 0) parts.push('Started, and left alone:', startTable(start));
   if (cold.length > 0) parts.push('Cold, nothing in the cache:', coldTable(cold, versions));
   if (warm.length > 0) parts.push(warmText(), warmTable(warm, versions));
   if (logins.length > 0) parts.push(LOGINS_TEXT, loginsTable(logins));
@@ -32,6 +35,22 @@ function machine(): string {
   const model = cpus()[0]?.model.trim() || 'unknown processor';
   return `One run on ${availableParallelism()} cores (${model}), Node ${process.versions.node}, all on one machine; backref as the image has and starts it.`;
 }
+
+const startTable = (results: readonly StartResult[]): string =>
+  table(
+    [
+      ['', 'aim', ...results.map(({name}) => name)],
+      ['command to first answer', '≤ 0.35 s', ...results.map(({time}) => `${(time / 1000).toFixed(2)} s`)],
+      ['– processor time, user mode', '', ...results.map(({cpu}) => `${(cpu / 1000).toFixed(2)} s`)],
+      ['idle: resident memory', '≤ 90 MiB', ...results.map(({resident}) => `${Math.round(resident)} MiB`)],
+      [
+        '– without files that processes share',
+        '',
+        ...results.map(({unshared}) => `${Math.round(unshared)} MiB`),
+      ],
+    ],
+    'right',
+  );
 
 function coldTable(results: readonly ColdResult[], versions: Versions): string {
   const row = (name: string, aim: string, value: (result: ColdResult) => string) => [

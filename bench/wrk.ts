@@ -6,8 +6,14 @@ import {ACCEPT} from './download.ts';
 
 export interface Load {
   url: string;
+  /** Default GET. */
+  method?: 'GET' | 'HEAD';
   /** The `Authorization` header; none when missing or empty. */
   authorization?: string;
+  /** The `If-None-Match` header. */
+  etag?: string;
+  /** Paths that are requested one after the other, instead of the URL's own. */
+  paths?: readonly string[];
   connections: number;
   /** Seconds. */
   duration: number;
@@ -20,29 +26,71 @@ export interface Throughput {
   bytesPerSecond: number;
   /** Answers other than 2xx and 3xx, broken connections and timeouts. */
   errors: number;
+  latency: Latency;
+}
+
+/** Milliseconds within which that share of the requests was answered. */
+export interface Latency {
+  p50: number;
+  p90: number;
+  p99: number;
+  p999: number;
+  longest: number;
 }
 
 /** wrk's own summary is rounded; this prints the exact counts (durations in microseconds). */
-const SCRIPT = `done = function(summary)
+const SCRIPT = `done = function(summary, latency)
   local e = summary.errors
   io.write(string.format("\\ncounts %d %d %d %d\\n", summary.duration, summary.requests, summary.bytes,
     e.connect + e.read + e.write + e.status + e.timeout))
+  io.write(string.format("latency %d %d %d %d %d\\n", latency:percentile(50), latency:percentile(90),
+    latency:percentile(99), latency:percentile(99.9), latency.max))
+end
+`;
+
+/** Requests the paths of a file, one a line. */
+const pathsScript = (file: string): string => `
+local requests, at = {}, 0
+init = function(args)
+  wrk.init(args)
+  for path in io.lines("${file}") do requests[#requests + 1] = wrk.format(nil, path) end
+end
+request = function()
+  at = at % #requests + 1
+  return requests[at]
 end
 `;
 
 /** Loads one URL with wrk, in one thread. */
 export async function runWrk(scope: Scope, tools: Toolbox, load: Load): Promise<Throughput> {
+  const {url, method = 'GET', authorization = '', etag = '', paths, connections, duration, prefix} = load;
   const script = join(scope.folder, 'counts.lua');
-  await writeFile(script, SCRIPT);
-  const {url, authorization = '', connections, duration, prefix} = load;
+  const list = join(scope.folder, 'paths.txt');
+  if (paths) await writeFile(list, `${paths.join('\n')}\n`);
+  await writeFile(script, `wrk.method = "${method}"\n${SCRIPT}${paths ? pathsScript(list) : ''}`);
   const settings = ['-t1', `-c${connections}`, `-d${duration}s`, '--timeout', '20s', '-s', script];
-  const login = authorization === '' ? [] : ['-H', `Authorization: ${authorization}`];
-  const headers = ['-H', `Accept: ${ACCEPT}`, ...login];
+  const headers = [
+    `Accept: ${ACCEPT}`,
+    ...(authorization === '' ? [] : [`Authorization: ${authorization}`]),
+    ...(etag === '' ? [] : [`If-None-Match: ${etag}`]),
+  ].flatMap((header) => ['-H', header]);
   const [command = '', ...args] = [...prefix, tools.path('wrk'), ...settings, ...headers, url];
   const printed = await scope.run(command, args, {timeout: (duration + 30) * 1000});
-  const counts = /^counts (\d+) (\d+) (\d+) (\d+)$/m.exec(printed)?.slice(1).map(Number);
-  const [microseconds = 0, requests = 0, bytes = 0, errors = 0] = counts ?? [];
+  return parseCounts(printed);
+}
+
+/** What the script printed. @throws Error with all of it where the counts are missing */
+export function parseCounts(printed: string): Throughput {
+  const numbers = (name: string) =>
+    new RegExp(`^${name}((?: \\d+)+)$`, 'm').exec(printed)?.[1]?.trim().split(' ').map(Number) ?? [];
+  const [microseconds = 0, requests = 0, bytes = 0, errors = 0] = numbers('counts');
   if (microseconds === 0) throw new Error(`wrk printed no counts: ${printed}`);
+  const [p50 = 0, p90 = 0, p99 = 0, p999 = 0, longest = 0] = numbers('latency').map((us) => us / 1000);
   const seconds = microseconds / 1e6;
-  return {requestsPerSecond: requests / seconds, bytesPerSecond: bytes / seconds, errors};
+  return {
+    requestsPerSecond: requests / seconds,
+    bytesPerSecond: bytes / seconds,
+    errors,
+    latency: {p50, p90, p99, p999, longest},
+  };
 }

@@ -1,0 +1,123 @@
+import {spawn} from 'node:child_process';
+import {once} from 'node:events';
+import {mkdir, readFile, writeFile} from 'node:fs/promises';
+import {connect} from 'node:net';
+import {join} from 'node:path';
+import {performance} from 'node:perf_hooks';
+import {setTimeout as delay} from 'node:timers/promises';
+import {BUILT, NODE_FLAGS} from '../rig/backref.ts';
+import {ownPort} from '../rig/port.ts';
+import type {Scope} from '../rig/scope.ts';
+import {median} from './download.ts';
+
+const ROUNDS = 7;
+/** From then on an idle server does nothing that its first seconds have not shown. */
+const IDLE_MS = 3000;
+/** When the command has stored its compiled code; see `cli/published.ts`. */
+const STORED_MS = 8000;
+const POLL_MS = 2;
+const TIME_LIMIT_MS = 60_000;
+const MIB = 1024 * 1024;
+
+/** Medians over the rounds. */
+export interface StartResult {
+  name: string;
+  /** Milliseconds from the command to its first answer. */
+  time: number;
+  /** Milliseconds of processor time until then, in user mode. */
+  cpu: number;
+  /** MiB a few seconds later: all pages, and those that are not of a file that other processes share. */
+  resident: number;
+  unshared: number;
+}
+
+/** A server of node alone: what no server that runs on it can fall below. */
+const BARE = `
+  const port = Number(process.argv[1]);
+  require('node:http').createServer((_, response) => response.end('{}')).listen(port, '127.0.0.1');
+`;
+
+/** Measures the start of the published command, and of node alone, alternately. `say` reports progress. */
+export async function measureStart(scope: Scope, say: (line: string) => void): Promise<StartResult[]> {
+  const port = await ownPort();
+  const file = join(scope.folder, 'start.yaml');
+  const folder = join(scope.folder, 'cache');
+  await mkdir(folder);
+  const config = {listen: {host: '127.0.0.1', port}, storage: {path: folder}, log: {level: 'warn'}};
+  await writeFile(file, JSON.stringify(config)); // JSON is YAML.
+  const serve = [...NODE_FLAGS, BUILT, 'serve', '--config', file];
+  const env = {...process.env, XDG_CACHE_HOME: join(scope.folder, 'caches')};
+  const without = {...env, NODE_DISABLE_COMPILE_CACHE: '1'};
+  const cases = [
+    {name: 'backref', args: serve, env},
+    {name: 'the first time, without compiled code', args: serve, env: without},
+    {name: 'an empty server of node', args: ['-e', BARE, `${port}`], env},
+  ];
+  say('start: the first time');
+  await startOnce(scope, {args: serve, env, port, restMs: STORED_MS});
+  const samples = cases.map(() => [] as Omit<StartResult, 'name'>[]);
+  for (let round = 1; round <= ROUNDS; round++) {
+    say(`start: round ${round} of ${ROUNDS}`);
+    for (const [index, one] of cases.entries())
+      samples[index]?.push(await startOnce(scope, {...one, port, restMs: IDLE_MS}));
+  }
+  return cases.map(({name}, index) => {
+    const of = (figure: 'time' | 'cpu' | 'resident' | 'unshared') =>
+      median(samples[index]?.map((sample) => sample[figure]) ?? []);
+    return {name, time: of('time'), cpu: of('cpu'), resident: of('resident'), unshared: of('unshared')};
+  });
+}
+
+interface Start {
+  args: readonly string[];
+  env: NodeJS.ProcessEnv;
+  port: number;
+  /** How long it is left alone before its memory is read. */
+  restMs: number;
+}
+
+async function startOnce(scope: Scope, {args, env, port, restMs}: Start): Promise<Omit<StartResult, 'name'>> {
+  const began = performance.now();
+  const child = spawn(process.execPath, args, {env, stdio: 'ignore'});
+  const ended = once(child, 'exit');
+  scope.defer(() => void child.kill('SIGKILL'));
+  while (!(await answers(port))) {
+    if (child.exitCode !== null || performance.now() - began > TIME_LIMIT_MS)
+      throw new Error(`node ${args.join(' ')} does not answer`);
+    await delay(POLL_MS);
+  }
+  const time = performance.now() - began;
+  const cpu = await userTime(child.pid ?? 0);
+  await delay(restMs);
+  const memory = await memoryOf(child.pid ?? 0);
+  child.kill('SIGTERM');
+  await ended;
+  return {time, cpu, ...memory};
+}
+
+/** Whether a server answers a request on a connection of its own: a client that keeps a pool would wait for it. */
+async function answers(port: number): Promise<boolean> {
+  const socket = connect(port, '127.0.0.1');
+  try {
+    await once(socket, 'connect');
+    socket.end('GET /v2/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n');
+    const [first] = await once(socket, 'data');
+    return String(first).startsWith('HTTP/1.1 200 ');
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
+}
+
+/** Milliseconds of processor time in user mode. Linux, proc_pid_stat(5): field 14, in hundredths of a second. */
+async function userTime(pid: number): Promise<number> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
+  return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[11]) * 10;
+}
+
+async function memoryOf(pid: number): Promise<Pick<StartResult, 'resident' | 'unshared'>> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8');
+  const bytes = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1]) * 1024;
+  return {resident: bytes('VmRSS') / MIB, unshared: bytes('RssAnon') / MIB};
+}
