@@ -60,8 +60,8 @@ export interface Config {
     connections: {total: number; perAddress: number};
     /** `pipelined`: on one connection. */
     requests: {total: number; perCaller: number; pipelined: number};
-    /** Requests that write an upload; they count as requests as well. */
-    uploads: {total: number; perCaller: number};
+    /** Requests that write an upload; they count as requests as well. `unfinished`: uploads of a caller that have not ended. */
+    uploads: {total: number; perCaller: number; unfinished: number};
     /** Of one request: the bytes of all its headers, their number, and the time in which they have to arrive. */
     headers: {size: number; count: number; timeout: number};
     /**

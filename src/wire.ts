@@ -1,6 +1,7 @@
 import type {Clock} from './clock.ts';
 import type {Config} from './config.ts';
 import type {Events} from './events.ts';
+import type {Limits} from './http/limits.ts';
 import type {Verbs} from './http/routes.ts';
 import {createAccess} from './registry/access.ts';
 import {type AccessPolicy, WITHOUT_RULES} from './registry/access-policy.ts';
@@ -60,8 +61,8 @@ export interface WireParts {
   env: NodeJS.ProcessEnv;
   /** The server no longer accepts anything new. */
   isStopping(): boolean;
-  /** Knows how many connections clients have open. */
-  limits: {readonly openConnections: number};
+  /** Knows how many connections clients have open, and the limits in force. */
+  limits: Pick<Limits, 'openConnections' | 'settings'>;
   clock: Clock;
   events: Events;
 }
@@ -217,12 +218,13 @@ function wireReferrers(
 type WiredPush = ReturnType<typeof wirePush>;
 
 function wirePush(
-  {storage, registries, clock, events}: WireParts,
+  {storage, registries, limits, clock, events}: WireParts,
   {space, lifecycle, access, negativeCache, memory, fills, pull, manifests, tags, tagLists}: WiredContent,
   {capabilities, fallbackTags, discovery, lists}: WiredReferrers,
 ) {
   const {metadata, store, spools, claims, leases} = storage;
-  const uploads = createUploads({metadata, spools, space, lifecycle, coordination: claims, clock});
+  const maxHeld = () => limits.settings.uploads.unfinished;
+  const uploads = createUploads({metadata, spools, space, lifecycle, coordination: claims, maxHeld, clock});
   const reconcile = createReconcile({
     metadata,
     capabilities,

@@ -195,7 +195,11 @@ export const settingsSchema = mapping({
       perCaller: limit.prefault(20_000),
       pipelined: integer(1, 10_000).prefault(100),
     }).prefault({}),
-    uploads: mapping({total: limit.prefault(2000), perCaller: limit.prefault(1000)}).prefault({}),
+    uploads: mapping({
+      total: limit.prefault(2000),
+      perCaller: limit.prefault(1000),
+      unfinished: limit.prefault(10_000),
+    }).prefault({}),
     headers: mapping({
       // An overlong target is read whole, and answered with 414.
       size: sizeBetween(16 * 2 ** 10, 2 ** 20).prefault('32KiB'),

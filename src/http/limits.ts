@@ -10,8 +10,11 @@ export interface LimitSettings {
   connections: {total: number; perAddress: number};
   /** `pipelined`: on one connection, the one whose answer is under way included. */
   requests: {total: number; perCaller: number; pipelined: number};
-  /** Requests that write an upload. They are counted as requests as well. */
-  uploads: {total: number; perCaller: number};
+  /**
+   * Requests that write an upload. They are counted as requests as well. `unfinished`: uploads of one caller that have begun
+   * and not ended, whether or not a request writes them.
+   */
+  uploads: {total: number; perCaller: number; unfinished: number};
   /** Of one request: all bytes of its headers, their number, and the milliseconds in which they have to arrive. */
   headers: {size: number; count: number; timeout: number};
   bodies: BodyLimits;

@@ -7,6 +7,7 @@ import {parseUploadId, type UploadId, uploadRange} from '../oci/upload.ts';
 import {type Route, routeOf} from '../registry/namespace.ts';
 import type {Chunk, Push, UploadOptions, UploadState} from '../registry/push/push.ts';
 import {type Answer, type Handler, locationOf} from './answer.ts';
+import {holderOf} from './limits.ts';
 import {headerOf, type Request, singleParameter} from './request.ts';
 
 /** dist-spec, end-4a, end-4b (the whole blob in one request), end-4c and end-11. */
@@ -17,7 +18,11 @@ export const beginUpload =
     const chunk = digest && chunkOf(request);
     const mount = mountAsked(request, route, caller);
     const algorithm = algorithmAsked(request) ?? (digest && algorithmOf(digest));
-    const begun = await push.begin(route, {algorithm, mount}, caller);
+    const begun = await push.begin(
+      route,
+      {algorithm, mount, holder: holderOf(caller, request.origin.client)},
+      caller,
+    );
     if (begun === 'mounted') return stored(request, route, mount?.digest);
     if (!chunk) return underWay(request, route, 202, begun);
     try {

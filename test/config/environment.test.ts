@@ -39,6 +39,7 @@ test('every scalar setting outside the registries has a variable', async (t) => 
       BACKREF_LIMITS_REQUESTS_PIPELINED: '5',
       BACKREF_LIMITS_UPLOADS_TOTAL: '10',
       BACKREF_LIMITS_UPLOADS_PER_CALLER: '2',
+      BACKREF_LIMITS_UPLOADS_UNFINISHED: '7',
       BACKREF_LIMITS_HEADERS_SIZE: '64KiB',
       BACKREF_LIMITS_HEADERS_COUNT: '50',
       BACKREF_LIMITS_HEADERS_TIMEOUT: '10s',
@@ -98,7 +99,7 @@ test('every scalar setting outside the registries has a variable', async (t) => 
     limits: {
       connections: {total: 1000, perAddress: 200},
       requests: {total: 100, perCaller: 20, pipelined: 5},
-      uploads: {total: 10, perCaller: 2},
+      uploads: {total: 10, perCaller: 2, unfinished: 7},
       headers: {size: 65_536, count: 50, timeout: 10_000},
       bodies: {timeout: 20_000, minRate: 0, maxForm: 8192},
     },
@@ -109,7 +110,7 @@ test('every scalar setting outside the registries has a variable', async (t) => 
     log: {level: 'warn', format: 'json'},
   });
   // All but socket and socketMode, which exclude host and port.
-  t.is(scalarPaths().length, 51);
+  t.is(scalarPaths().length, 52);
 });
 
 test('a fault of a variable names the variable', async (t) => {

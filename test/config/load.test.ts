@@ -76,7 +76,7 @@ test('without a file every setting has its default', async (t) => {
     limits: {
       connections: {total: 25_000, perAddress: 20_000},
       requests: {total: 25_000, perCaller: 20_000, pipelined: 100},
-      uploads: {total: 2000, perCaller: 1000},
+      uploads: {total: 2000, perCaller: 1000, unfinished: 10_000},
       headers: {size: 32_768, count: 200, timeout: 30_000},
       bodies: {timeout: 60_000, minRate: 1024, maxForm: 65_536},
     },

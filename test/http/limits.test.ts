@@ -1,3 +1,4 @@
+import {createHash} from 'node:crypto';
 import {once} from 'node:events';
 import test, {type ExecutionContext} from 'ava';
 import {ANONYMOUS} from '../../src/caller.ts';
@@ -17,7 +18,11 @@ const from = (address: string) => ({headers: {'x-forwarded-for': address}});
 const TAG = '/v2/app/manifests/slow';
 
 /** A server behind a trusted proxy, whose clients wait for the tag `slow` until `release` is called. */
-async function startSlow(t: ExecutionContext, limits: Partial<Config['limits']>) {
+async function startSlow(
+  t: ExecutionContext,
+  limits: Partial<Config['limits']>,
+  access: Partial<Config['access']> = {},
+) {
   const {promise: before, resolve: release} = Promise.withResolvers<void>();
   t.teardown(release);
   const upstream = await createScriptedUpstream(t, [
@@ -27,7 +32,7 @@ async function startSlow(t: ExecutionContext, limits: Partial<Config['limits']>)
       optional: true,
     },
   ]);
-  const config = {limits: {...LIMITS, ...limits}, shutdown: {grace: 50}};
+  const config = {limits: {...LIMITS, ...limits}, access, shutdown: {grace: 50}};
   const proxy = await startBackref(t, {
     registries: [upstream, {}],
     config,
@@ -112,8 +117,37 @@ test('probes are answered while the limits of requests are reached', async (t) =
   await Promise.all(running);
 });
 
+test('unfinished uploads: a caller begins no more than it may, until one has ended, and others do', async (t) => {
+  const rules = [{who: ['*'], where: ['**'], may: ['push' as const, 'admin' as const]}];
+  const {proxy} = await startSlow(t, {uploads: {total: 9, perCaller: 9, unfinished: 2}}, {rules});
+  const path = '/v2/app/blobs/uploads/?ns=registry-1.example';
+  const begin = (address: string) => proxy.ask(path, {method: 'POST', ...from(address)});
+  const body = Buffer.from('a blob');
+  const digest = `sha256:${createHash('sha256').update(body).digest('hex')}`;
+  const begun = await Promise.all([1, 2, 3, 4].map(() => begin('192.0.2.1')));
+  const refused = begun.filter(({status}) => status === 429);
+  const locations = begun.filter(({status}) => status === 202).map(({headers}) => String(headers.location));
+  t.is(refused.length, 2, 'in parallel as well');
+  for (const answer of refused) {
+    t.is(answer.headers['retry-after'], '60');
+    t.regex(errorOf(answer).message, /^192\.0\.2\.1 has 2 uploads that have begun and not ended/);
+    t.is(errorOf(answer).detail?.['limit'], 'limits.uploads.unfinished');
+  }
+  t.deepEqual(await refusals(proxy), ['limits.uploads.unfinished 2']);
+  t.is((await begin('192.0.2.2')).status, 202);
+  const whole = `${path}&digest=${digest}`;
+  t.is((await proxy.ask(whole, {method: 'POST', body, ...from('192.0.2.1')})).status, 429);
+  const [one = '', other = ''] = locations;
+  t.is((await proxy.ask(`${one}&digest=${digest}`, {method: 'PUT', body})).status, 201);
+  t.is((await begin('192.0.2.1')).status, 202);
+  t.is((await begin('192.0.2.1')).status, 429);
+  t.is((await proxy.ask(other, {method: 'DELETE'})).status, 204);
+  t.is((await proxy.ask(whole, {method: 'POST', body, ...from('192.0.2.1')})).status, 201);
+  t.is((await begin('192.0.2.1')).status, 202, 'a whole blob in one request has ended with it');
+});
+
 test('uploads per caller: one too many is 429, while its other requests are served', async (t) => {
-  const {proxy} = await startSlow(t, {uploads: {total: 9, perCaller: 1}});
+  const {proxy} = await startSlow(t, {uploads: {total: 9, perCaller: 1, unfinished: 9}});
   const path = '/v2/app/blobs/uploads/?ns=registry-1.example';
   const post = () => proxy.ask(path, {method: 'POST'});
   const location = String((await post()).headers.location);
@@ -135,7 +169,7 @@ test('uploads per caller: one too many is 429, while its other requests are serv
 });
 
 test('uploads in total: one too many is 503', async (t) => {
-  const {proxy} = await startSlow(t, {uploads: {total: 1, perCaller: 1}});
+  const {proxy} = await startSlow(t, {uploads: {total: 1, perCaller: 1, unfinished: 9}});
   const path = '/v2/app/blobs/uploads/?ns=registry-1.example';
   const location = String((await proxy.ask(path, {method: 'POST'})).headers.location);
   const {send} = await openRaw(t, proxy.port);

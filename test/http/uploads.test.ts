@@ -228,7 +228,7 @@ test('digest-algorithm is passed on, and one that is not supported is 400 DIGEST
     },
   });
   t.is((await ask(port, 'POST', '/v2/app/blobs/uploads/?digest-algorithm=sha512')).status, 202);
-  t.deepEqual(asked, [{algorithm: 'sha512', mount: undefined}]);
+  t.deepEqual(asked, [{algorithm: 'sha512', mount: undefined, holder: '127.0.0.1'}]);
   for (const name of ['md5', 'SHA512', '', 'constructor']) {
     const got = await ask(port, 'POST', `/v2/app/blobs/uploads/?digest-algorithm=${name}`);
     t.is(got.status, 400);

@@ -119,6 +119,32 @@ export function pushContract(test: TestFn, create: (t: ExecutionContext) => Prom
     t.deepEqual(await metadata.repositories('docker.io', {limit: 10}), []);
   });
 
+  test('pushes: the uploads of a holder are counted, up to the limit, until they are deleted', async (t) => {
+    const {metadata, commit} = await setUp(t);
+    const uploads = ['alice', 'alice', 'bob', undefined].map(
+      (holder): UploadRecord => ({
+        id: createUploadId(),
+        repository: APP,
+        algorithm: undefined,
+        upstream: undefined,
+        ...(holder === undefined ? {} : {holder}),
+        touchedAt: 1_000,
+      }),
+    );
+    await commit(...uploads.map((upload): Change => ({type: 'upload.put', upload})));
+    const [first] = uploads;
+    if (!first) return t.fail();
+    t.deepEqual(await metadata.upload(first.id), first);
+    t.is(await metadata.uploadsOf('alice', 10), 2);
+    t.is(await metadata.uploadsOf('alice', 1), 1);
+    t.is(await metadata.uploadsOf('bob', 10), 1);
+    t.is(await metadata.uploadsOf('carol', 10), 0);
+    await commit({type: 'upload.put', upload: {...first, touchedAt: 2_000}});
+    t.is(await metadata.uploadsOf('alice', 10), 2);
+    await commit({type: 'upload.delete', id: first.id});
+    t.is(await metadata.uploadsOf('alice', 10), 1);
+  });
+
   test('pushes: idle uploads are listed oldest first, up to the limit', async (t) => {
     const {metadata, commit} = await setUp(t);
     const uploads = [3_000, 1_000, 2_000, 4_000].map(

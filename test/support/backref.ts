@@ -269,7 +269,7 @@ function registryConfig(
 export const LIMITS: Config['limits'] = {
   connections: {total: 1000, perAddress: 1000},
   requests: {total: 1000, perCaller: 1000, pipelined: 100},
-  uploads: {total: 1000, perCaller: 1000},
+  uploads: {total: 1000, perCaller: 1000, unfinished: 1000},
   headers: {size: 32 * 1024, count: 200, timeout: 60_000},
   bodies: {timeout: 60_000, minRate: 1024, maxForm: 64 * 1024},
 };

@@ -73,7 +73,7 @@ export async function wireInProcess<C extends Clock>(
     policy: () => policy,
     logins: () => config.access,
     isStopping: () => false,
-    limits: {openConnections: 0},
+    limits: {openConnections: 0, settings: config.limits},
     env: {},
     clock,
     events,

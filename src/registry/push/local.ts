@@ -71,11 +71,15 @@ class LocalPushVerbs implements Push {
     });
   }
 
-  begin(route: Route, {algorithm, mount}: UploadOptions, caller: Caller): Promise<UploadState | 'mounted'> {
+  begin(
+    route: Route,
+    {algorithm, mount, holder}: UploadOptions,
+    caller: Caller,
+  ): Promise<UploadState | 'mounted'> {
     return toOciErrors(route, async () => {
       if (mount && (await this.#mount(route, mount, caller))) return 'mounted';
       await this.#repositoryBytes.refuseWhenFull(route);
-      const {id} = await this.#uploads.begin(route.repository, {algorithm, upstream: undefined});
+      const {id} = await this.#uploads.begin(route.repository, {algorithm, upstream: undefined, holder});
       return stateOf(id, 0);
     });
   }

@@ -23,6 +23,8 @@ export interface UploadOptions {
   readonly algorithm: Algorithm | undefined;
   /** A blob that another repository may already have; without `from`, any repository that the caller may pull from. */
   readonly mount: {readonly digest: Digest; readonly from: Route | undefined} | undefined;
+  /** Who holds it until it ends: as a limit names a caller. Undefined where it is not limited. */
+  readonly holder?: string | undefined;
 }
 
 export interface UploadState {

@@ -25,7 +25,7 @@ export interface UpstreamSessions {
   /** Records an upload whose session was just begun. On failure the session is cancelled: nobody could continue it. */
   record(
     route: Route,
-    upload: Pick<UploadRecord, 'algorithm'> & {upstream: Session},
+    upload: Pick<UploadRecord, 'algorithm' | 'holder'> & {upstream: Session},
     caller: Caller,
   ): Promise<UploadRecord>;
   /** The session as the upstream reports it; undefined when the upstream does not know it. */
@@ -77,7 +77,7 @@ class RecordedSessions implements UpstreamSessions {
 
   async record(
     route: Route,
-    upload: Pick<UploadRecord, 'algorithm'> & {upstream: Session},
+    upload: Pick<UploadRecord, 'algorithm' | 'holder'> & {upstream: Session},
     caller: Caller,
   ): Promise<UploadRecord> {
     try {

@@ -80,14 +80,15 @@ class ThroughPush implements Push {
   begin(route: Route, options: UploadOptions, caller: Caller): Promise<UploadState | 'mounted'> {
     return toThroughErrors(route, UPLOAD_CODES, async () => {
       const mount = await this.#mountOf(route, options, caller);
-      const {algorithm} = options;
+      const {algorithm, holder} = options;
+      await this.#uploads.refuseMore(holder);
       const upstreamOptions = {...(mount ? {mount} : {}), ...(algorithm ? {algorithm} : {})};
       const upstream = await writerOf(route).beginUpload(route.repository.name, upstreamOptions, caller);
       if (upstream === 'mounted') {
         if (mount) await this.#linkMounted(route, mount.digest, caller);
         return 'mounted';
       }
-      const {id} = await this.#sessions.record(route, {algorithm, upstream}, caller);
+      const {id} = await this.#sessions.record(route, {algorithm, upstream, holder}, caller);
       return stateOf(id, upstream);
     });
   }

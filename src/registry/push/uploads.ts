@@ -13,10 +13,13 @@ import {type OpenUpload, type RunningDigest, type UploadWriter, WrittenUpload} f
 
 /** Uploads in progress. Each has a row, a spool that is named after its id and receives its bytes, and a running digest. */
 export interface Uploads {
+  /** @throws as `refuseMore` */
   begin(
     repository: RepositoryKey,
-    options: Pick<UploadRecord, 'algorithm' | 'upstream'>,
+    options: Pick<UploadRecord, 'algorithm' | 'upstream' | 'holder'>,
   ): Promise<UploadRecord>;
+  /** @throws OciError TOOMANYREQUESTS when as many uploads of this holder as may are unfinished */
+  refuseMore(holder: string | undefined): Promise<void>;
   /** The upload and the size of its spool. It does not expire for a while. @throws OciError BLOB_UPLOAD_UNKNOWN */
   find(repository: RepositoryKey, id: UploadId): Promise<{record: UploadRecord; offset: number}>;
   /**
@@ -41,9 +44,13 @@ export interface UploadsParts {
   space: Pick<Space, 'reservePushed'>;
   lifecycle: BlobLifecycle;
   coordination: Coordination;
+  /** How many uploads of one holder may be unfinished: `limits.uploads.unfinished`, as it is now. */
+  maxHeld(): number;
   clock: Clock;
 }
 
+/** Uploads end when they are finished or have been idle for long: what a client that has too many should wait, in seconds. */
+const RETRY_AFTER_S = 60;
 /** Running digests that are kept between requests; without one, the spool is read again. */
 const MAX_DIGESTS = 10_000;
 /** Uploads that a sweep looks at in one query. */
@@ -59,27 +66,45 @@ class SpooledUploads implements Uploads {
   readonly #space: UploadsParts['space'];
   readonly #lifecycle: BlobLifecycle;
   readonly #coordination: Coordination;
+  readonly #maxHeld: () => number;
   readonly #clock: Clock;
   readonly #writers = new Map<UploadId, UploadWriter>();
   readonly #digests = createLru<UploadId, RunningDigest>(MAX_DIGESTS);
   /** Held while a spool is opened or removed, or a row rewritten: a spool can be open once. */
   readonly #mutex = createKeyedMutex();
 
-  constructor({metadata, spools, space, lifecycle, coordination, clock}: UploadsParts) {
+  constructor({metadata, spools, space, lifecycle, coordination, maxHeld, clock}: UploadsParts) {
     this.#metadata = metadata;
     this.#spools = spools;
     this.#space = space;
     this.#lifecycle = lifecycle;
     this.#coordination = coordination;
+    this.#maxHeld = maxHeld;
     this.#clock = clock;
   }
 
   async begin(
     repository: RepositoryKey,
-    {algorithm, upstream}: Pick<UploadRecord, 'algorithm' | 'upstream'>,
+    options: Pick<UploadRecord, 'algorithm' | 'upstream' | 'holder'>,
   ): Promise<UploadRecord> {
-    const id = createUploadId();
-    return this.#touch({id, repository, algorithm, upstream, touchedAt: this.#clock.now()});
+    const {holder} = options;
+    const begin = () =>
+      this.#touch({...options, id: createUploadId(), repository, touchedAt: this.#clock.now()});
+    if (holder === undefined) return begin();
+    return this.#mutex.run(`uploads of ${holder}`, async () => {
+      await this.refuseMore(holder);
+      return begin();
+    });
+  }
+
+  async refuseMore(holder: string | undefined): Promise<void> {
+    const most = this.#maxHeld();
+    if (holder === undefined || (await this.#metadata.uploadsOf(holder, most)) < most) return;
+    throw new OciError('TOOMANYREQUESTS', {
+      limit: 'limits.uploads.unfinished',
+      message: `${holder} has ${most} uploads that have begun and not ended, which is the most that limits.uploads.unfinished allows: finish or cancel some, wait until they expire (uploads.expireAfter), or raise the limit`,
+      headers: {'Retry-After': String(RETRY_AFTER_S)},
+    });
   }
 
   find(repository: RepositoryKey, id: UploadId): Promise<{record: UploadRecord; offset: number}> {

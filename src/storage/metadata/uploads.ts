@@ -10,6 +10,8 @@ export interface UploadRecord {
   algorithm: Algorithm | undefined;
   /** The upstream's session that its bytes go to; undefined where they are kept here alone. */
   upstream: {location: string; offset: number; minChunk: number | undefined} | undefined;
+  /** Under which name it counts among the unfinished uploads of one caller; undefined where it does not. */
+  holder?: string | undefined;
   /** When the client last sent a request for it. */
   touchedAt: number;
 }
@@ -18,6 +20,8 @@ export type UploadChange = {type: 'upload.put'; upload: UploadRecord} | {type: '
 
 export interface UploadReads {
   upload(id: UploadId): Promise<UploadRecord | undefined>;
+  /** How many uploads count under this name, up to `limit`. */
+  uploadsOf(holder: string, limit: number): Promise<number>;
   /** Uploads that were last touched before `before`, oldest first. */
   idleUploads(before: number, limit: number): Promise<UploadRecord[]>;
 }

@@ -110,6 +110,7 @@ export interface Tables {
     upstream_offset: number | null;
     upstream_min_chunk: number | null;
     touched_at: number;
+    holder: string | null;
   };
   tag_journal: {
     repository: number;

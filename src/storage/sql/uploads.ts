@@ -19,7 +19,25 @@ export function createUploadReads({db, run}: Pick<ReadParts, 'db' | 'run'>): Upl
       .limit(values.limit),
   );
 
+  const ofHolder = statement((values: {holder: string; limit: number}) =>
+    db
+      .selectFrom(
+        db
+          .selectFrom('upload')
+          .select('holder')
+          .where('holder', '=', values.holder)
+          .limit(values.limit)
+          .as('page'),
+      )
+      .select((row) => row.fn.countAll<number>().as('count')),
+  );
+
   return {
+    async uploadsOf(holder, limit) {
+      const [row] = await run(ofHolder, {holder, limit});
+      return row?.count ?? 0;
+    },
+
     async upload(id) {
       const [row] = await run(byId, {id});
       return row && uploadOf(row);
@@ -45,6 +63,7 @@ export const compileUploadWrites = (db: Kysely<Tables>) => ({
         upstream_location: values.upstream_location,
         upstream_offset: values.upstream_offset,
         upstream_min_chunk: values.upstream_min_chunk,
+        holder: values.holder,
         touched_at: values.touched_at,
       })
       .onConflict((conflict) =>
@@ -55,6 +74,7 @@ export const compileUploadWrites = (db: Kysely<Tables>) => ({
           upstream_location: row.ref('excluded.upstream_location'),
           upstream_offset: row.ref('excluded.upstream_offset'),
           upstream_min_chunk: row.ref('excluded.upstream_min_chunk'),
+          holder: row.ref('excluded.holder'),
           touched_at: row.ref('excluded.touched_at'),
         })),
       ),
@@ -68,7 +88,7 @@ export const uploadChanges = (writes: UploadWrites): ChangesOf<'upload'> => ({
   'upload.delete': ({id}) => run(writes.deleteUpload, {id}),
 });
 
-const rowOf = ({id, repository, algorithm, upstream, touchedAt}: UploadRecord): UploadRow => ({
+const rowOf = ({id, repository, algorithm, upstream, holder, touchedAt}: UploadRecord): UploadRow => ({
   id,
   registry: repository.registry,
   name: repository.name,
@@ -76,6 +96,7 @@ const rowOf = ({id, repository, algorithm, upstream, touchedAt}: UploadRecord): 
   upstream_location: upstream?.location ?? null,
   upstream_offset: upstream?.offset ?? null,
   upstream_min_chunk: upstream?.minChunk ?? null,
+  holder: holder ?? null,
   touched_at: touchedAt,
 });
 
@@ -91,5 +112,6 @@ const uploadOf = (row: UploadRow): UploadRecord => ({
           offset: row.upstream_offset ?? 0,
           minChunk: row.upstream_min_chunk ?? undefined,
         },
+  ...(row.holder === null ? {} : {holder: row.holder}),
   touchedAt: row.touched_at,
 });

@@ -1,3 +1,5 @@
+import {LATER_MIGRATIONS} from './later-migrations.ts';
+
 /** Applied in order, each once. One that was released is never changed: a later change is a further entry. */
 export const MIGRATIONS = [
   `
@@ -245,56 +247,5 @@ export const MIGRATIONS = [
   `
   create index repository_blob_copied on repository_blob (linked_at, digest, repository) where origin = 'upstream';
   `,
-  // Who pulled what, for as long as its bound allows: the oldest are found along the index.
-  `
-  create table pull (
-    digest text not null,
-    caller text not null,
-    registry text not null,
-    name text not null,
-    address text,
-    first_at integer not null,
-    last_at integer not null,
-    pulls integer not null,
-    primary key (digest, caller, registry, name)
-  ) strict, without rowid;
-
-  create index pull_last on pull (last_at);
-  `,
-  // Tokens of machines, without their secrets.
-  `
-  create table robot (
-    name text primary key,
-    id text not null unique,
-    secret_hash text not null unique,
-    may text not null,
-    places text not null,
-    created_at integer not null,
-    expires_at integer,
-    used_at integer
-  ) strict;
-  `,
-  // How many bytes were pushed to a repository, which each push asks. Triggers keep it, so that no statement can forget it.
-  `
-  alter table repository add column local_bytes integer not null default 0;
-  update repository set local_bytes = (
-    select coalesce(sum(size), 0) from repository_blob as link
-    where link.repository = repository.id and link.origin = 'local'
-  );
-  create trigger local_bytes_added after insert on repository_blob when new.origin = 'local'
-  begin
-    update repository set local_bytes = local_bytes + new.size where id = new.repository;
-  end;
-  create trigger local_bytes_removed after delete on repository_blob when old.origin = 'local'
-  begin
-    update repository set local_bytes = local_bytes - old.size where id = old.repository;
-  end;
-  create trigger local_bytes_changed after update of origin, size on repository_blob
-  when old.origin != new.origin or old.size != new.size
-  begin
-    update repository
-    set local_bytes = local_bytes + iif(new.origin = 'local', new.size, 0) - iif(old.origin = 'local', old.size, 0)
-    where id = new.repository;
-  end;
-  `,
+  ...LATER_MIGRATIONS,
 ] as const;

@@ -73,6 +73,7 @@ test('every read walks along an index, and gives rows in that order', async (t) 
   await reads.localTags(REPOSITORY, {limit: 1});
   await reads.upload(createUploadId());
   await reads.idleUploads(1, 1);
+  await reads.uploadsOf('user:alice', 1);
   await reads.tagJournal(REPOSITORY, DIGEST);
   await reads.pendingTagChanges({repository: REPOSITORY, subject: DIGEST, digest: DIGEST}, 1);
   await reads.unreferencedBlobs(1, 1);
