@@ -55,6 +55,10 @@ const ACCESS = {
 
 const image = plainManifest();
 const blob = randomBlob(2000);
+/** Those that nobody has pulled yet: each is asked for once in each repository. */
+const cold = {GET: randomBlob(1500), HEAD: randomBlob(1500)};
+/** The upstream does not have it. */
+const absent = randomBlob(10);
 /** Too large to be held back until it is verified. */
 const arriving = randomBlob(3 * 2 ** 20);
 const signature: ManifestContent = {
@@ -99,10 +103,12 @@ function answerOf({method, url}: ReceivedRequest, isFailing: boolean, mayEnd: Pr
   if (/\/manifests\/sha256[:-]/.test(url) && !url.endsWith(image.digest)) return {status: 404};
   if (url.includes('/manifests/'))
     return {headers: withLength(image, image.mediaType), body: isHead ? [] : image.bytes};
-  const content = url.endsWith(arriving.digest) ? arriving : blob;
+  if (url.endsWith(absent.digest)) return {status: 404};
+  const all = [arriving, cold.GET, cold.HEAD, blob];
+  const content = all.find(({digest}) => url.endsWith(digest)) ?? blob;
   const headers = withLength(content, 'application/octet-stream');
   if (isHead) return {headers, body: []};
-  if (content === blob) return {headers, body: blob.bytes};
+  if (content !== arriving) return {headers, body: content.bytes};
   return {headers, body: [arriving.bytes.subarray(0, 1000), {wait: mayEnd}, arriving.bytes.subarray(1000)]};
 }
 
@@ -251,6 +257,20 @@ const CELLS: readonly Cell[] = [
     'a hit': (name) => `/v2/${name}/blobs/${blob.digest}`,
     'a pushed one': (name) => `/v2/${HOSTED}/${name}/blobs/${blob.digest}`,
   }),
+  ...(['GET', 'HEAD'] as const).flatMap((method) => [
+    {
+      route: `${method} ${BLOB}`,
+      state: 'a miss',
+      status: 200,
+      request: (name: string) => ({method, path: `/v2/${name}/blobs/${cold[method].digest}`}),
+    },
+    {
+      route: `${method} ${BLOB}`,
+      state: 'one that is nowhere',
+      status: 404,
+      request: (name: string) => ({method, path: `/v2/${name}/blobs/${absent.digest}`}),
+    },
+  ]),
   {
     route: `HEAD ${BLOB}`,
     state: 'a running download',
