@@ -53,5 +53,9 @@ export const ANONYMOUS: Caller = Object.freeze({
   via: [],
 });
 
+/** For work that goes on after the caller's request: as whom an upstream is asked, and nothing else of the request. */
+export const afterRequest = ({key, login}: Caller): Caller =>
+  login ? {...ANONYMOUS, key, login} : ANONYMOUS;
+
 /** Whether nobody has logged in. */
 export const isAnonymous = ({names}: Pick<Caller, 'names'>): boolean => names[0] === 'anonymous';

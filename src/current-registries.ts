@@ -6,7 +6,7 @@ import {type Approvals, createApprovals} from './registry/approvals.ts';
 import {createRegistries, type PushPolicy, type Registries, type Registry} from './registry/registries.ts';
 import {servedRepositories} from './registry/served.ts';
 import {createTagRule} from './registry/tag-policies.ts';
-import {witnessedUpstream} from './registry/witnessed-upstream.ts';
+import {witnessedUpstream, witnessedWriter} from './registry/witnessed-upstream.ts';
 import {createUpstream, type UpstreamClient} from './upstream/client.ts';
 import {createEmptyUpstream} from './upstream/empty.ts';
 import type {UpstreamWriter} from './upstream/port.ts';
@@ -129,7 +129,7 @@ function registryOf(
       client && approvals ? witnessedUpstream(client, approvals) : (client ?? createEmptyUpstream(name)),
     hosted: client === undefined,
     approvals,
-    push: pushPolicy(entry, client),
+    push: pushPolicy(entry, client && approvals ? witnessedWriter(client, approvals) : client),
     maxManifest,
     limits,
     tags,

@@ -122,13 +122,16 @@ export async function answerAt(
         throw pushRefused(route, readsOf(methods));
       }
       admit(access.repository(route, caller, action, tag), caller, asking);
-      if (action === 'pull' && route.registry.approvals)
+      if (showsContent(action) && route.registry.approvals)
         await requireApproval(route, caller, wantedBy(request, endpoint.kind), ownCheck(asking));
       exchange.namespace = singleParameter(request, 'ns');
       return handler(request, route, caller);
     }
   }
 }
+
+/** Whether what is stored here may answer it. Every other write is the upstream's to allow. */
+const showsContent = (action: Action): boolean => action === 'pull' || action === 'delete';
 
 /** A request at the door. */
 interface Asking {

@@ -1,6 +1,6 @@
 import type {Caller} from '../caller.ts';
 import type {RepositoryName} from '../oci/name.ts';
-import type {Upstream} from '../upstream/port.ts';
+import {type Upstream, UpstreamFailure, UpstreamRefusal, type UpstreamWriter} from '../upstream/port.ts';
 import type {Approvals} from './approvals.ts';
 
 /**
@@ -41,6 +41,45 @@ export function witnessedUpstream(upstream: Upstream, approvals: Approvals): Ups
       witnessed(repository, caller, {
         answer: upstream.listReferrers(repository, subject, caller),
         isAbsence: (list) => typeof list === 'string' || list.descriptors.length === 0,
+      }),
+  };
+}
+
+/**
+ * The same for what is deleted: what an upstream no longer has is deleted here as well, but not what it still shows to the
+ * caller that may not delete it.
+ */
+export function witnessedWriter(upstream: Upstream & UpstreamWriter, approvals: Approvals): UpstreamWriter {
+  async function witnessed(
+    repository: RepositoryName,
+    caller: Caller,
+    {deletion, find}: {deletion: Promise<void>; find: () => Promise<unknown>},
+  ): Promise<void> {
+    try {
+      await deletion;
+    } catch (error) {
+      if (!(error instanceof UpstreamRefusal && error.status === 404)) throw error;
+      if ((await find()) !== undefined)
+        throw new UpstreamFailure(
+          'denied',
+          upstream.host,
+          `does not let this caller delete in ${repository}`,
+        );
+      await approvals.witness(repository, caller);
+      throw error;
+    }
+  }
+  return {
+    ...upstream,
+    deleteManifest: (repository, reference, caller) =>
+      witnessed(repository, caller, {
+        deletion: upstream.deleteManifest(repository, reference, caller),
+        find: () => upstream.headManifest(repository, reference, caller),
+      }),
+    deleteBlob: (repository, digest, caller) =>
+      witnessed(repository, caller, {
+        deletion: upstream.deleteBlob(repository, digest, caller),
+        find: () => upstream.headBlob(repository, digest, caller),
       }),
   };
 }

@@ -1,3 +1,6 @@
+import {readdir, readFile} from 'node:fs/promises';
+import {join} from 'node:path';
+import {inspect} from 'node:util';
 import test, {type ExecutionContext} from 'ava';
 import {plainManifest, randomBlob} from '../support/content.ts';
 import {
@@ -164,4 +167,43 @@ test('a permission that the upstream withdraws ends within a minute', async (t) 
   repository?.readers.splice(0);
   server.clock.move(60_000);
   t.is((await server.as(ALICE, BLOB)).status, 403);
+});
+
+test('no login is in the events, the answers, the metrics or the data folder', async (t) => {
+  const {server, upstream} = await start(t);
+  const heard: unknown[] = [];
+  const events = server.server.events as unknown as {emit(...event: unknown[]): boolean};
+  const emit = events.emit.bind(events);
+  events.emit = (...event) => {
+    heard.push(event);
+    return emit(...event);
+  };
+  const said: string[] = [];
+  const ask = async (authorization: string | undefined, path: string) => {
+    const {status, headers, body} = await server.as(authorization, path);
+    said.push(JSON.stringify([status, headers]), body.toString());
+  };
+  const {token} = (await server.login(ALICE, IMAGE)).json() as {token: string};
+  for (const who of [ALICE, BOB, MALLORY, `Bearer ${token}`, `Bearer ${token}x`, undefined])
+    for (const path of [IMAGE, BLOB, '/v2/', '/v2/team/app/tags/list', '/v2/_catalog', '/metrics'])
+      await ask(who, path);
+  await server.login(MALLORY, IMAGE);
+  upstream.fail(true);
+  server.clock.move(3 * 60_000);
+  for (const who of [ALICE, BOB]) for (const path of [IMAGE, BLOB, '/metrics']) await ask(who, path);
+  upstream.fail(false);
+  await server.server.close();
+  const files = await readdir(server.folder, {recursive: true, withFileTypes: true});
+  for (const file of files.filter((entry) => entry.isFile()))
+    said.push(await readFile(join(file.parentPath, file.name), 'latin1'));
+  said.push(inspect(heard, {depth: 10, showHidden: true, maxArrayLength: null, maxStringLength: null}));
+  t.true(heard.length > 100);
+  const payload = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
+  const secrets = ['sesame', 'builder', 'guess', 'of-alice', 'of-bob', token, payload.sealed];
+  for (const secret of [...secrets, ...[ALICE, BOB, MALLORY].map((header) => header.slice('Basic '.length))])
+    t.false(
+      said.some((text) => text.includes(secret)),
+      secret,
+    );
+  t.false(Buffer.from(payload.sealed.split('.').join(''), 'base64url').includes('sesame'));
 });

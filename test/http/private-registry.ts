@@ -1,5 +1,11 @@
 import {type Backref, type BackrefOptions, type ProxyAnswer, startBackref} from '../support/backref.ts';
-import {type Content, headAnswer, type ManifestContent, manifestAnswer} from '../support/content.ts';
+import {
+  type Content,
+  contentOf,
+  headAnswer,
+  type ManifestContent,
+  manifestAnswer,
+} from '../support/content.ts';
 import {
   createScriptedUpstream,
   type ReceivedRequest,
@@ -15,6 +21,8 @@ export interface PrivateRepository {
   tags: Record<string, ManifestContent>;
   manifests: ManifestContent[];
   blobs: Content[];
+  /** Who may push to it and delete from it, of those who may pull; default nobody. */
+  writers?: string[];
   /** By subject; undefined for a registry without the Referrers API. */
   referrers?: Record<string, object[]>;
 }
@@ -92,10 +100,49 @@ function answerOf(request: ReceivedRequest, options: PrivateRegistryOptions, hos
     /^\/v2\/(.+?)\/((?:manifests|blobs|tags|referrers)\/.+)$/.exec(request.url) ?? [];
   const repository = repositories[name];
   const isReader = repository?.readers.some((reader) => reader === user || reader === 'anonymous');
-  if (repository && isReader) return contentAnswer(request.method, rest, repository, name);
+  const isWriter = isReader && user !== undefined && repository?.writers?.includes(user);
+  if (repository && isWriter && !['GET', 'HEAD'].includes(request.method))
+    return writeAnswer(request, rest, repository, {name, sources: readable(options, user)});
+  if (repository && isReader && ['GET', 'HEAD'].includes(request.method))
+    return contentAnswer(request.method, rest, repository, name);
   if (user === undefined || (user === 'anonymous' && refusal === 'denied')) return refused;
   if (repository && refusal === 'denied') return {status: 403, body: '{"errors":[{"code":"DENIED"}]}'};
   return {status: 404, body: '{"errors":[{"code":"NAME_UNKNOWN"}]}'};
+}
+
+/** The repositories that somebody may mount from. */
+const readable = ({repositories}: PrivateRegistryOptions, user: string): Record<string, PrivateRepository> =>
+  Object.fromEntries(Object.entries(repositories).filter(([, {readers}]) => readers.includes(user)));
+
+function writeAnswer(
+  {method, url, body, headers}: ReceivedRequest,
+  path: string,
+  repository: PrivateRepository,
+  {name, sources}: {name: string; sources: Record<string, PrivateRepository>},
+): ScriptedAnswer {
+  const query = new URL(url, 'http://registry').searchParams;
+  const [kind, reference = ''] = path.split('?', 1)[0]?.split('/') ?? [];
+  if (method === 'DELETE') {
+    const remove = <T extends Content>(list: T[]) => list.filter(({digest}) => digest !== reference);
+    repository.manifests = remove(repository.manifests);
+    repository.blobs = remove(repository.blobs);
+    return {status: 202};
+  }
+  if (kind === 'manifests') {
+    const manifest = {...contentOf(body), mediaType: String(headers['content-type'])};
+    if (reference.startsWith('sha256:')) repository.manifests.push(manifest);
+    else repository.tags[reference] = manifest;
+    return {status: 201};
+  }
+  if (method === 'POST') {
+    const wanted = query.get('mount');
+    const mounted = sources[query.get('from') ?? '']?.blobs.find(({digest}) => digest === wanted);
+    if (!mounted) return {status: 202, headers: {location: `/v2/${name}/blobs/uploads/1`, range: '0-0'}};
+    repository.blobs.push(mounted);
+    return {status: 201, headers: {location: `/v2/${name}/blobs/${wanted}`}};
+  }
+  repository.blobs.push(contentOf(body));
+  return {status: 201, headers: {'docker-content-digest': String(query.get('digest'))}};
 }
 
 function contentAnswer(

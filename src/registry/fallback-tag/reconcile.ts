@@ -1,4 +1,4 @@
-import {ANONYMOUS} from '../../caller.ts';
+import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
@@ -26,8 +26,11 @@ export interface Reconciled {
 
 /** Brings a subject's fallback tag into line with the journal: one update for all changes that are pending. */
 export interface Reconcile {
-  /** @throws UpstreamFailure when the upstream could not be asked, or refuses */
-  run(route: Route, writer: UpstreamWriter, subject: Digest): Promise<Reconciled>;
+  /**
+   * @param caller as whom the upstream is asked and written to
+   * @throws UpstreamFailure when the upstream could not be asked, or refuses
+   */
+  run(route: Route, writer: UpstreamWriter, subject: Digest, caller: Caller): Promise<Reconciled>;
 }
 
 export interface ReconcileParts {
@@ -48,6 +51,7 @@ const CLAIM_MS = 30_000;
 interface Subject {
   route: Route;
   subject: Digest;
+  caller: Caller;
 }
 
 export const createReconcile = (parts: ReconcileParts): Reconcile => new JournalReconcile(parts);
@@ -59,14 +63,14 @@ class JournalReconcile implements Reconcile {
     this.#parts = parts;
   }
 
-  async run(route: Route, writer: UpstreamWriter, subject: Digest): Promise<Reconciled> {
+  async run(route: Route, writer: UpstreamWriter, subject: Digest, caller: Caller): Promise<Reconciled> {
     const rows = await this.#journal({route, subject});
     if (rows.length === 0) return recorded(rows);
     const key = `fallback-tag ${fullReference(route.repository, subject)}`;
     const claim = await this.#parts.coordination.claim(key, CLAIM_MS);
     if (!claim.mine) return {...recorded(rows), pending: rows.length};
     try {
-      return {...(await this.#update({route, subject}, writer, claim)), since: rows[0]?.at};
+      return {...(await this.#update({route, subject, caller}, writer, claim)), since: rows[0]?.at};
     } finally {
       await claim.release();
     }
@@ -90,16 +94,16 @@ class JournalReconcile implements Reconcile {
     return this.#record(current, update.after, missing);
   }
 
-  async #journal({route, subject}: Subject): Promise<PendingTagChange[]> {
+  async #journal({route, subject}: Omit<Subject, 'caller'>): Promise<PendingTagChange[]> {
     const rows = await this.#parts.metadata.tagJournal(route.repository, subject);
     return rows.sort((one, other) => one.at - other.at);
   }
 
   /** Drops the changes that the upstream's own Referrers API shows as made: the tag does not need them. */
-  async #unlisted({route, subject}: Subject, rows: PendingTagChange[]): Promise<PendingTagChange[]> {
+  async #unlisted({route, subject, caller}: Subject, rows: PendingTagChange[]): Promise<PendingTagChange[]> {
     const {capabilities, discovery} = this.#parts;
     if (route.registry.referrers.mode === 'tag' || capabilities.of(route) === 'unsupported') return rows;
-    const listed = await discovery.byApi(route, subject, ANONYMOUS);
+    const listed = await discovery.byApi(route, subject, caller);
     if (!listed) return rows;
     const digests = new Set<string>(listed.descriptors.map(({digest}) => digest));
     const made = rows.filter((row) => isMade(row, digests));
@@ -109,7 +113,7 @@ class JournalReconcile implements Reconcile {
 
   /** The entries that the tag should have. A change is dropped when its manifest no longer exists. */
   async #withChanges(
-    {route, subject}: Subject,
+    {route, subject, caller}: Subject,
     index: FallbackIndex,
     rows: PendingTagChange[],
   ): Promise<Map<string, string>> {
@@ -122,7 +126,7 @@ class JournalReconcile implements Reconcile {
         continue;
       }
       if (entries.has(digest)) continue;
-      const {value: record} = await pull.localOrByDigest(route, digest, ANONYMOUS);
+      const {value: record} = await pull.localOrByDigest(route, digest, caller);
       const edge = record && edgeOf(record);
       if (edge?.subject === subject) entries.set(digest, JSON.stringify(edge.descriptor));
       else await this.#commit([{type: 'tag-journal.delete', entry}]);

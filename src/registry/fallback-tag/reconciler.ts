@@ -1,4 +1,5 @@
 import {setImmediate as nextTurn} from 'node:timers/promises';
+import {ANONYMOUS, afterRequest, type Caller} from '../../caller.ts';
 import {type Cancel, type Clock, NOT_NEEDED, sleep, waitAtMost} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
@@ -21,10 +22,13 @@ import {pauseBefore} from './schedule.ts';
 export interface Reconciler {
   /** Takes over what earlier and other processes left in the journal, now and from time to time. */
   start(): void;
-  /** Resolves when the tag has been reconciled with what the journal holds now, or after two seconds. */
-  settle(route: Route, subject: Digest): Promise<void>;
-  /** Somebody else wrote the tag: it is checked again soon. */
-  lookAgain(route: Route, subject: Digest): void;
+  /**
+   * Resolves when the tag has been reconciled with what the journal holds now, or after two seconds.
+   * @param caller whose login is used where the upstream takes the callers' own: for some minutes, and never stored
+   */
+  settle(route: Route, subject: Digest, caller: Caller): Promise<void>;
+  /** Somebody else wrote the tag: it is checked again soon. @param caller as above */
+  lookAgain(route: Route, subject: Digest, caller: Caller): void;
   /** Starts nothing more. Resolves when nothing is under way, or after a second. */
   close(): Promise<void>;
 }
@@ -48,6 +52,8 @@ const SWEEP_INTERVAL_MS = 60_000;
 /** The most entries of the journal that one sweep reads: the first sweep, and the later ones. */
 const MAX_FIRST_SWEEP = 1_000_000;
 const MAX_SWEEP = 10_000;
+/** For so long a caller's own login is kept after its push. What is pending then waits for the next push to the subject. */
+const LOGIN_LIFE_MS = 10 * 60_000;
 /** Entries that are read before the event loop turns. */
 const PAGE = 1000;
 
@@ -56,6 +62,9 @@ interface Watch {
   readonly key: string;
   readonly repository: RepositoryKey;
   readonly subject: Digest;
+  /** As whom the upstream is asked, and until when, on the monotonic clock. */
+  caller: Caller;
+  callerUntil: number;
   isRunning: boolean;
   /** It is to be reconciled again as soon as the current run ends. */
   runAgain: boolean;
@@ -90,16 +99,16 @@ class TagReconciler implements Reconciler {
     this.#sweepUntilClosed().catch(() => {});
   }
 
-  async settle(route: Route, subject: Digest): Promise<void> {
-    const watch = this.#watchOf(route.repository, subject);
+  async settle(route: Route, subject: Digest, caller: Caller): Promise<void> {
+    const watch = this.#watchFor(route, subject, caller);
     const {promise, resolve} = Promise.withResolvers<void>();
     watch.waiting.push(resolve);
     this.#enqueue(watch);
     await waitAtMost(SETTLE_TIMEOUT_MS, promise, this.#parts.clock);
   }
 
-  lookAgain(route: Route, subject: Digest): void {
-    this.#enqueue(this.#watchOf(route.repository, subject));
+  lookAgain(route: Route, subject: Digest, caller: Caller): void {
+    this.#enqueue(this.#watchFor(route, subject, caller));
   }
 
   async close(): Promise<void> {
@@ -115,6 +124,13 @@ class TagReconciler implements Reconciler {
     return this.#closing.signal.aborted;
   }
 
+  #watchFor(route: Route, subject: Digest, caller: Caller): Watch {
+    const watch = this.#watchOf(route.repository, subject);
+    watch.caller = afterRequest(caller);
+    watch.callerUntil = this.#parts.clock.monotonic() + LOGIN_LIFE_MS;
+    return watch;
+  }
+
   #watchOf(repository: RepositoryKey, subject: Digest): Watch {
     const key = fullReference(repository, subject);
     const known = this.#watches.get(key);
@@ -123,6 +139,8 @@ class TagReconciler implements Reconciler {
       key,
       repository,
       subject,
+      caller: ANONYMOUS,
+      callerUntil: Number.NEGATIVE_INFINITY,
       isRunning: false,
       runAgain: false,
       waiting: [],
@@ -200,12 +218,14 @@ class TagReconciler implements Reconciler {
     else if (!this.#isClosed) watch.cancelTimer = clock.after(pause, () => this.#enqueue(watch));
   }
 
-  async #reconcile({repository, subject}: Watch): Promise<Reconciled> {
+  async #reconcile({repository, subject, caller, callerUntil}: Watch): Promise<Reconciled> {
     const target = this.#writableRegistry(repository);
-    // The configuration has changed since the push: the changes stay in the journal.
-    if (!target) return {pending: 0, writtenAt: []};
+    const hasExpired = target?.registry.approvals && callerUntil < this.#parts.clock.monotonic();
+    // The configuration has changed since the push, or nobody can write now: the changes stay in the journal.
+    if (!target || hasExpired) return {pending: 0, writtenAt: []};
     const {registry, writer} = target;
-    return this.#parts.reconcile.run({registry, repository, asked: repository.name}, writer, subject);
+    const route = {registry, repository, asked: repository.name};
+    return this.#parts.reconcile.run(route, writer, subject, caller);
   }
 
   /** The repository's registry as it is configured now, if pushes to it go through to the upstream. */
@@ -261,7 +281,9 @@ class TagReconciler implements Reconciler {
     const found = new Map<Watch, number>();
     for (const {repository, subject, writtenAt} of entries) {
       const known = this.#watches.get(fullReference(repository, subject));
-      if (!this.#writableRegistry(repository) || (known && !found.has(known))) continue;
+      const target = this.#writableRegistry(repository);
+      // Where callers write with their own logins, this waits for the next push to the subject.
+      if (!target || target.registry.approvals || (known && !found.has(known))) continue;
       const watch = known ?? this.#watchOf(repository, subject);
       found.set(watch, (found.get(watch) ?? 0) + (writtenAt === undefined ? 1 : 0));
     }

@@ -1,5 +1,5 @@
 import type {LRUCache} from 'lru-cache';
-import {ANONYMOUS} from '../../caller.ts';
+import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
 import {mapConcurrently} from '../../concurrency.ts';
 import type {Events} from '../../events.ts';
@@ -19,6 +19,8 @@ export interface TagTarget {
   route: Route;
   writer: UpstreamWriter;
   subject: Digest;
+  /** As whom the upstream is asked and written to. */
+  caller: Caller;
   /** Called before each write. @returns false when another process may write the tag by now */
   mayWrite(): Promise<boolean>;
 }
@@ -79,10 +81,10 @@ class UpstreamTag implements FallbackTag<UpstreamTagState> {
   }
 
   async read(): Promise<UpstreamTagState | undefined> {
-    const {route, subject} = this.#target;
+    const {route, subject, caller} = this.#target;
     const {upstream} = route.registry;
     const tag = fallbackTag(subject);
-    const body = await upstream.getManifest(route.repository.name, tag, ANONYMOUS, 'no-cache');
+    const body = await upstream.getManifest(route.repository.name, tag, caller, 'no-cache');
     if (!body) return {digest: undefined, index: NO_ENTRIES, isStale: this.#isStale(undefined)};
     const index = readTagContent(subject, body);
     if (typeof index === 'string') {
@@ -103,7 +105,7 @@ class UpstreamTag implements FallbackTag<UpstreamTagState> {
     try {
       return await this.#replace(before, serializeFallbackIndex(before.index, entries.values()));
     } catch (error) {
-      const present = await withoutAbsent(this.#target.route, entries, error);
+      const present = await withoutAbsent(this.#target, entries, error);
       return this.#replace(before, serializeFallbackIndex(before.index, present.values()));
     }
   }
@@ -124,14 +126,14 @@ class UpstreamTag implements FallbackTag<UpstreamTagState> {
   }
 
   async #put(before: UpstreamTagState, bytes: Buffer): Promise<void> {
-    const {route, writer, subject} = this.#target;
+    const {route, writer, subject, caller} = this.#target;
     const {unmatched} = this.#history;
     const key = this.#keyOf(before.digest);
     // An ETag that did not match unchanged content is useless, whatever its registry means by it.
     const ifMatch = unmatched.has(key) ? undefined : before.etag;
     try {
       const manifest = {mediaType: OCI_INDEX, bytes, ifMatch};
-      await writer.putManifest(route.repository.name, fallbackTag(subject), manifest, ANONYMOUS);
+      await writer.putManifest(route.repository.name, fallbackTag(subject), manifest, caller);
     } catch (error) {
       if (error instanceof UpstreamRefusal && error.status === 412) unmatched.set(key, true);
       throw error;
@@ -163,7 +165,7 @@ class UpstreamTag implements FallbackTag<UpstreamTagState> {
  * @throws the refusal, when it had another reason
  */
 async function withoutAbsent(
-  {registry, repository}: Route,
+  {route: {registry, repository}, caller}: TagTarget,
   entries: ReadonlyMap<string, string>,
   refusal: unknown,
 ): Promise<ReadonlyMap<string, string>> {
@@ -171,7 +173,7 @@ async function withoutAbsent(
   if (!isUnknownEntry || entries.size > MAX_CHECKED) throw refusal;
   const present = new Map(entries);
   await mapConcurrently([...entries.keys()].filter(isDigest), CONCURRENCY, async (digest) => {
-    const head = await registry.upstream.headManifest(repository.name, digest, ANONYMOUS);
+    const head = await registry.upstream.headManifest(repository.name, digest, caller);
     if (!head) present.delete(digest);
   });
   if (present.size === entries.size) throw refusal;

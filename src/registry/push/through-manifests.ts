@@ -69,7 +69,7 @@ class UpstreamManifests implements ThroughManifests {
     return toThroughErrors(route, MANIFEST_CODES, async () => {
       const stored = await this.#store(route, reference, pushed, caller);
       const {digest, edge} = stored.manifest;
-      if (stored.pendingSubject) await this.#parts.reconciler.settle(route, stored.pendingSubject);
+      if (stored.pendingSubject) await this.#parts.reconciler.settle(route, stored.pendingSubject, caller);
       await this.#followEntries(route, stored, caller);
       const isListed = route.registry.referrers.mode !== 'off';
       return {
@@ -143,7 +143,7 @@ class UpstreamManifests implements ThroughManifests {
     });
     memory.forgetManifest(repository, digest);
     await tagLists.changed(route, {put: [], deleted: []});
-    if (subject) await reconciler.settle(route, subject);
+    if (subject) await reconciler.settle(route, subject, caller);
     if (refusal) throw refusal;
   }
 
@@ -158,7 +158,7 @@ class UpstreamManifests implements ThroughManifests {
       ]);
     });
     await tagLists.changed(route, {put: [], deleted: [tag]});
-    this.#reconcile(route, await this.#parts.entries.subjectsOf(route, tag));
+    this.#reconcile(route, await this.#parts.entries.subjectsOf(route, tag), caller);
     if (refusal) throw refusal;
   }
 
@@ -186,11 +186,11 @@ class UpstreamManifests implements ThroughManifests {
 
   /** A client that writes a fallback tag itself: its entries join the index, and our own entries are checked. */
   async #followEntries(route: Route, {manifest, tags}: Stored, caller: Caller): Promise<void> {
-    this.#reconcile(route, await this.#parts.entries.follow(route, tags, manifest, caller));
+    this.#reconcile(route, await this.#parts.entries.follow(route, tags, manifest, caller), caller);
   }
 
-  #reconcile(route: Route, subjects: readonly Digest[]): void {
-    for (const subject of subjects) this.#parts.reconciler.lookAgain(route, subject);
+  #reconcile(route: Route, subjects: readonly Digest[], caller: Caller): void {
+    for (const subject of subjects) this.#parts.reconciler.lookAgain(route, subject, caller);
   }
 
   /** The manifest, for its subject. One that cannot be fetched can still be deleted. */

@@ -361,7 +361,7 @@ test('a manifest that no longer exists gets no entry', async (t) => {
   const {pushed, metadata, route, reconciler, journal, puts} = await legacy(t);
   await pushed(sbom);
   await metadata.commit([{type: 'manifest.delete', repository: route.repository, digest: sbom.digest}]);
-  await reconciler.settle(route, image.digest);
+  await reconciler.settle(route, image.digest, ANONYMOUS);
   t.deepEqual(await journal(), []);
   t.is(puts(), 0);
 });
@@ -567,6 +567,6 @@ test('a clock that is set back does not make a tag that somebody set back look l
   await registry.put(fallbackTagOf(image), before);
   clock.moveWall(-3_600_000);
   await clock.advance(60_000);
-  await reconciler.settle(route, image.digest as Digest);
+  await reconciler.settle(route, image.digest as Digest, ANONYMOUS);
   t.deepEqual(await registry.fallback(image.digest), [earlier.digest, sbom.digest]);
 });

@@ -1,5 +1,6 @@
 import {join} from 'node:path';
 import type {ExecutionContext} from 'ava';
+import {ANONYMOUS} from '../../../src/caller.ts';
 import {createEvents, type EventMap} from '../../../src/events.ts';
 import type {Digest} from '../../../src/oci/digest.ts';
 import {readManifest} from '../../../src/oci/manifest.ts';
@@ -193,8 +194,8 @@ export async function startReconciler(
     heard,
     tags,
     pushed: async (referrer) => void (await commitChange(referrer, 'add')),
-    attach: async (referrer) => reconciler.settle(route, await commitChange(referrer, 'add')),
-    deleted: async (referrer) => reconciler.settle(route, await commitChange(referrer, 'remove')),
+    attach: async (referrer) => reconciler.settle(route, await commitChange(referrer, 'add'), ANONYMOUS),
+    deleted: async (referrer) => reconciler.settle(route, await commitChange(referrer, 'remove'), ANONYMOUS),
     journal: () => metadata.pendingTagChanges(undefined, 1000),
     async later(ms) {
       const reconciled = idle.promise;
