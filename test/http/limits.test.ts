@@ -146,6 +146,21 @@ test('unfinished uploads: a caller begins no more than it may, until one has end
   t.is((await begin('192.0.2.1')).status, 202, 'a whole blob in one request has ended with it');
 });
 
+test('unfinished uploads: an upstream is not asked to begin one too many', async (t) => {
+  const answer = {status: 202, headers: {Location: '/v2/app/blobs/uploads/1', Range: '0-0'}};
+  const upstream = await createScriptedUpstream(t, [{request: 'POST /v2/app/blobs/uploads/', answer}]);
+  const proxy = await startBackref(t, {
+    registries: [{url: upstream.url, library: false, push: 'through'}],
+    config: {limits: {...LIMITS, uploads: {total: 9, perCaller: 9, unfinished: 1}}},
+  });
+  const begin = () => proxy.ask('/v2/app/blobs/uploads/', {method: 'POST'});
+  t.is((await begin()).status, 202);
+  const refused = await begin();
+  t.is(refused.status, 429);
+  t.is(errorOf(refused).detail?.['limit'], 'limits.uploads.unfinished');
+  t.is(upstream.requests.length, 1);
+});
+
 test('uploads per caller: one too many is 429, while its other requests are served', async (t) => {
   const {proxy} = await startSlow(t, {uploads: {total: 9, perCaller: 1, unfinished: 9}});
   const path = '/v2/app/blobs/uploads/?ns=registry-1.example';
