@@ -1,4 +1,7 @@
+import {writeFile} from 'node:fs/promises';
 import {Agent} from 'node:http';
+import {join} from 'node:path';
+import {performance} from 'node:perf_hooks';
 import {createGate, type Gate} from '../rig/gate.ts';
 import type {Scope} from '../rig/scope.ts';
 import type {Toolbox} from '../rig/tools.ts';
@@ -12,13 +15,19 @@ import {
   type ServedArtifact,
 } from './artifact.ts';
 import {type Download, download, median} from './download.ts';
-import {MIRRORS, peakMemory, startMirror} from './mirrors.ts';
+import {type MIRRORS, measuredMirrors, peakMemory, startMirror} from './mirrors.ts';
 import {startThrottled} from './throttled.ts';
+import {runWrk} from './wrk.ts';
 
 const MIB = 1024 * 1024;
 const CLIENTS = 50;
 const FIRST_BYTES = 20;
 const THROTTLED_ROUNDS = 5;
+const ONE_PULL_ROUNDS = 3;
+const WARM_CLIENTS = 100;
+const WARM_S = 10;
+const LAYERS = 20;
+const LAYER_BYTES = 5 * MIB;
 /** Bytes per second. */
 export const THROTTLE = 100_000_000;
 
@@ -34,6 +43,12 @@ export interface ColdResult {
   crowd: number;
   /** Median milliseconds by which the first byte of a cold blob arrives later than from the upstream. */
   firstByteDelay: number;
+  /** Median milliseconds of one client's pull of a blob of 100 MiB. */
+  onePull: number;
+  /** Of backref alone: peak resident memory in bytes while 100 clients read one warm blob of 100 MiB, again and again. */
+  warmPeak: number | undefined;
+  /** Of backref alone: median time of crane's pull of an image of 20 layers, relative to a direct pull. */
+  imageRatio: number | undefined;
   /** Median time of a cold pull from the throttled upstream, relative to a direct pull. */
   throttledRatio: number;
 }
@@ -55,21 +70,27 @@ export async function measureCold(
   const throttled = await startThrottled(scope, slow, THROTTLE);
 
   const results: ColdResult[] = [];
-  for (const name of MIRRORS) {
+  for (const name of measuredMirrors()) {
     say(`${name}: ${CLIENTS} clients, one cold blob of 100 MiB`);
     const crowd = await withMirror(scope, tools, name, registry.url, (mirror, gate) =>
       crowdPull(mirror, gate, big),
     );
+    say(`${name}: one client, one cold blob of 100 MiB`);
+    const onePull = await medianOf(ONE_PULL_ROUNDS, () =>
+      withMirror(scope, tools, name, registry.url, ({url}) => blobTime(url, big)),
+    );
+    const own = name === 'backref' ? await measureOwn(scope, tools, registry.url, big, say) : undefined;
     say(`${name}: the first byte of ${FIRST_BYTES} cold blobs`);
     const firstByteDelay = await withMirror(scope, tools, name, registry.url, (mirror, gate) =>
       firstBytes(mirror.url, gate.url, many),
     );
     say(`${name}: cold pulls over an upstream of ${THROTTLE / 1e6} MB/s`);
-    const own = await scope.child();
-    const mirror = await startMirror(own, tools, name, throttled);
+    const throttledScope = await scope.child();
+    const mirror = await startMirror(throttledScope, tools, name, throttled);
     const throttledRatio = await slowPulls(mirror.url, throttled, slow);
-    await own.end();
-    results.push({name, ...crowd, firstByteDelay, throttledRatio});
+    await throttledScope.end();
+    const {warmPeak, imageRatio} = own ?? {warmPeak: undefined, imageRatio: undefined};
+    results.push({name, ...crowd, onePull, warmPeak, imageRatio, firstByteDelay, throttledRatio});
   }
   return results;
 }
@@ -89,6 +110,62 @@ async function withMirror<T>(
   const result = await work(await startMirror(own, tools, name, gate.url), gate);
   await own.end();
   return result;
+}
+
+/** The median of what repeated work gives. */
+async function medianOf(rounds: number, work: () => Promise<number>): Promise<number> {
+  const values: number[] = [];
+  for (let round = 0; round < rounds; round++) values.push(await work());
+  return median(values);
+}
+
+async function blobTime(url: string, artifact: ServedArtifact): Promise<number> {
+  const [blob] = layersOf(artifact);
+  if (!blob) throw new Error('the artifact has no blob');
+  await download(url + manifestPath(artifact, artifact.tag));
+  return (await expectDigest(url + blobPath(artifact, blob.digest), blob.digest)).whole;
+}
+
+/** What is measured of backref alone. */
+async function measureOwn(
+  scope: Scope,
+  tools: Toolbox,
+  upstream: string,
+  artifact: ServedArtifact,
+  say: (line: string) => void,
+): Promise<{warmPeak: number; imageRatio: number}> {
+  say(`backref: ${WARM_CLIENTS} clients, one warm blob of 100 MiB`);
+  const warmPeak = await withMirror(scope, tools, 'backref', upstream, async ({url, pid}) => {
+    await blobTime(url, artifact);
+    // Linux, proc_pid_clear_refs(5): the peak begins anew.
+    await writeFile(`/proc/${pid}/clear_refs`, '5');
+    const [blob] = layersOf(artifact);
+    const load = {
+      url: url + blobPath(artifact, blob?.digest ?? ''),
+      connections: WARM_CLIENTS,
+      duration: WARM_S,
+    };
+    await runWrk(scope, tools, {...load, prefix: []});
+    return peakMemory(pid);
+  });
+  say(`backref: an image of ${LAYERS} layers with crane`);
+  const image = buildArtifact('library/layers', '1', Array(LAYERS).fill(LAYER_BYTES));
+  await pushArtifact(upstream, image);
+  const pull = (url: string) => craneTime(scope, tools, `${url.replace('http://', '')}/library/layers:1`);
+  const imageRatio = await medianOf(ONE_PULL_ROUNDS, async () => {
+    const direct = await pull(upstream);
+    return (await withMirror(scope, tools, 'backref', upstream, ({url}) => pull(url))) / direct;
+  });
+  return {warmPeak, imageRatio};
+}
+
+async function craneTime(scope: Scope, tools: Toolbox, image: string): Promise<number> {
+  const own = await scope.child();
+  const began = performance.now();
+  await own.run(tools.path('crane'), ['pull', '--insecure', image, join(own.folder, 'image.tar')]);
+  const time = performance.now() - began;
+  await own.end();
+  return time;
 }
 
 async function crowdPull(mirror: Mirror, gate: Gate, artifact: ServedArtifact) {

@@ -28,7 +28,7 @@ const USAGE = `Measures backref beside docker-registry and distribution as mirro
 const BUILD = fileURLToPath(new URL('../build/main.ts', import.meta.url));
 const BUILD_TIMEOUT_MS = 10 * 60_000;
 /** The servers that backref is compared with. */
-const PEERS = ['docker-registry', 'registry', 'nginx'] as const;
+const PEERS = ['docker-registry', 'registry', 'nginx', 'crane'] as const;
 const TIME_LIMIT = 90 * 60_000;
 /** The parts whose tables are one section, which a whole run writes. */
 const MAIN_PARTS = ['start', 'cold', 'warm', 'logins', 'referrers'];
@@ -86,6 +86,7 @@ const versionsOf = (tools: Toolbox): Versions => ({
   backref: 'backref',
   'docker-registry': `docker-registry ${tools.version('docker-registry')}`,
   distribution: `distribution ${tools.version('registry')}`,
+  zot: 'zot on demand',
   nginx: `nginx ${tools.version('nginx')}, static files`,
 });
 

@@ -1,13 +1,20 @@
-import {mkdir, readFile} from 'node:fs/promises';
+import {mkdir, readFile, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import {BUILT, startBackref} from '../rig/backref.ts';
-import type {Scope} from '../rig/scope.ts';
+import {ownPort} from '../rig/port.ts';
+import {answers, ready, type Scope} from '../rig/scope.ts';
 import type {Toolbox} from '../rig/tools.ts';
 import {startRegistry} from '../rig/upstreams.ts';
 
 /** The pull-through mirrors that are compared, backref first. */
-export const MIRRORS = ['backref', 'docker-registry', 'distribution'] as const;
+export const MIRRORS = ['backref', 'docker-registry', 'distribution', 'zot'] as const;
 export type MirrorName = (typeof MIRRORS)[number];
+
+/** Those that can be measured here. zot cannot be installed at a version: the variable ZOT names its executable. */
+export const measuredMirrors = (): MirrorName[] =>
+  MIRRORS.filter((name) => name !== 'zot' || zotExecutable() !== undefined);
+
+const zotExecutable = (): string | undefined => process.env['ZOT'] || undefined;
 
 /** A server under test. */
 export interface RunningMirror {
@@ -24,14 +31,44 @@ export async function startMirror(
   upstream: string,
   prefix: readonly string[] = [],
 ): Promise<RunningMirror> {
+  if (name === 'zot') return startZot(scope, upstream, prefix);
   if (name !== 'backref') {
     const {url, process} = await startRegistry(scope, tools, name, {mirrorOf: upstream, prefix});
     return {name, url, pid: process.pid};
   }
+  return startBuilt(scope, upstream, {prefix});
+}
+
+/** Starts the built backref as a mirror. @param settings more of its configuration */
+export async function startBuilt(
+  scope: Scope,
+  upstream: string,
+  {prefix = [], settings = {}}: {prefix?: readonly string[]; settings?: Record<string, unknown>},
+): Promise<RunningMirror> {
   const folder = join(scope.folder, 'cache');
   await mkdir(folder, {recursive: true});
-  const {url, process} = await startBackref(scope, {main: BUILT, upstream, folder, ttl: '1h', prefix});
-  return {name, url, pid: process.pid};
+  const options = {main: BUILT, upstream, folder, ttl: '1h', prefix, settings};
+  const {url, process} = await startBackref(scope, options);
+  return {name: 'backref', url, pid: process.pid};
+}
+
+/** Fetches from its upstream what it is asked for and does not have ("on demand"). */
+async function startZot(scope: Scope, upstream: string, prefix: readonly string[]): Promise<RunningMirror> {
+  const port = await ownPort();
+  const url = `http://127.0.0.1:${port}`;
+  const file = join(scope.folder, 'zot.json');
+  const registry = {urls: [upstream], onDemand: true, tlsVerify: false, content: [{prefix: '**'}]};
+  const config = {
+    storage: {rootDirectory: join(scope.folder, 'zot')},
+    http: {address: '127.0.0.1', port: `${port}`},
+    log: {level: 'error'},
+    extensions: {sync: {enable: true, registries: [registry]}},
+  };
+  await writeFile(file, JSON.stringify(config));
+  const [command = '', ...args] = [...prefix, zotExecutable() ?? 'zot', 'serve', file];
+  const started = scope.start(command, args);
+  await ready(started, 'zot', answers(`${url}/v2/`));
+  return {name: 'zot', url, pid: started.pid};
 }
 
 /** A running process's peak resident memory, in bytes. @throws Error when it has ended. */

@@ -10,8 +10,8 @@ import {
   pushArtifact,
   type ServedArtifact,
 } from './artifact.ts';
-import {download, median} from './download.ts';
-import {MIRRORS, type RunningMirror, startMirror} from './mirrors.ts';
+import {ACCEPT, download, median} from './download.ts';
+import {MIRRORS, measuredMirrors, type RunningMirror, startBuilt, startMirror} from './mirrors.ts';
 import {startNginx} from './nginx.ts';
 import {runWrk} from './wrk.ts';
 
@@ -28,6 +28,11 @@ interface Workload {
   unit: 'req/s' | 'GB/s';
   path: string;
   digest: string;
+  method?: 'HEAD';
+  /** Asks whether the content is still what the server's own ETag names. */
+  isConditional?: boolean;
+  /** From a backref that keeps no large blob in memory, beside nginx. */
+  isFromDisk?: boolean;
   connections: number;
   /** Seconds. */
   duration: number;
@@ -37,9 +42,9 @@ export interface WarmResult {
   work: string;
   unit: 'req/s' | 'GB/s';
   /** Medians over the rounds. */
-  figures: Record<ServerName, number>;
+  figures: Partial<Record<ServerName, number>>;
   /** Failed requests, over all rounds. */
-  errors: Record<ServerName, number>;
+  errors: Partial<Record<ServerName, number>>;
 }
 
 /** Whether load and server have a core each. */
@@ -57,21 +62,27 @@ export async function measureWarm(
   const registry = await startRegistry(scope, tools, 'distribution');
   await pushArtifact(registry.url, artifact);
   const servers: RunningMirror[] = [];
-  for (const name of MIRRORS) {
+  for (const name of measuredMirrors()) {
     servers.push(await startMirror(await scope.child(), tools, name, registry.url, onCore(1)));
   }
   servers.push(await startNginx(await scope.child(), tools, artifact, onCore(1)));
 
+  const settings = {cache: {memory: '1MiB'}};
+  const lean = await startBuilt(await scope.child(), registry.url, {prefix: onCore(1), settings});
   const works = worksOf(artifact);
-  for (const server of servers) for (const work of works) await warm(server, work);
+  const serversOf = ({isFromDisk}: Workload) =>
+    isFromDisk ? [lean, ...servers.filter(({name}) => name === 'nginx')] : servers;
+  for (const work of works) for (const server of serversOf(work)) await warm(server, work);
   const results: WarmResult[] = [];
   for (const work of works) {
     const samples = new Map<string, {rates: number[]; errors: number}>();
     for (let round = 1; round <= ROUNDS; round++) {
       say(`${work.name}: round ${round} of ${ROUNDS}`);
-      for (const {name, url} of servers) {
-        const {connections, duration} = work;
-        const load = {url: url + work.path, connections, duration, prefix: onCore(0)};
+      for (const {name, url} of serversOf(work)) {
+        const {path, connections, duration, method, isConditional} = work;
+        const etag = isConditional ? await etagOf(url + path) : '';
+        const how = method ? {method} : {};
+        const load = {url: url + path, ...how, etag, connections, duration, prefix: onCore(0)};
         const {requestsPerSecond, bytesPerSecond, errors} = await runWrk(scope, tools, load);
         const sample = samples.get(name) ?? {rates: [], errors: 0};
         sample.rates.push(work.unit === 'req/s' ? requestsPerSecond : bytesPerSecond / 1e9);
@@ -82,19 +93,25 @@ export async function measureWarm(
     results.push({
       work: work.name,
       unit: work.unit,
-      figures: perServer((name) => median(samples.get(name)?.rates ?? [])),
-      errors: perServer((name) => samples.get(name)?.errors ?? 0),
+      figures: Object.fromEntries([...samples].map(([name, {rates}]) => [name, median(rates)])),
+      errors: Object.fromEntries([...samples].map(([name, {errors}]) => [name, errors])),
     });
   }
   return results;
 }
 
-const perServer = (value: (name: ServerName) => number): Record<ServerName, number> => ({
-  backref: value('backref'),
-  'docker-registry': value('docker-registry'),
-  distribution: value('distribution'),
-  nginx: value('nginx'),
-});
+/** @throws Error when the server sends none, or does not answer a request that repeats it with 304 */
+async function etagOf(url: string): Promise<string> {
+  const headers = {accept: ACCEPT};
+  const first = await fetch(url, {headers});
+  await first.arrayBuffer();
+  const etag = first.headers.get('etag') ?? '';
+  const second = await fetch(url, {headers: {...headers, 'if-none-match': etag}});
+  await second.arrayBuffer();
+  if (etag === '' || second.status !== 304)
+    throw new Error(`${url} answered ${second.status} to the ETag ${etag}, not 304`);
+  return etag;
+}
 
 function worksOf(artifact: ServedArtifact): Workload[] {
   const [small, middle, large] = layersOf(artifact).map(({digest}) => ({
@@ -113,8 +130,25 @@ function worksOf(artifact: ServedArtifact): Workload[] {
       digest,
       ...many,
     },
+    {
+      name: 'HEAD of a manifest by digest',
+      unit: 'req/s',
+      path: manifestPath(artifact, digest),
+      digest,
+      method: 'HEAD',
+      ...many,
+    },
+    {
+      name: 'manifest not modified (304)',
+      unit: 'req/s',
+      path: manifestPath(artifact, digest),
+      digest,
+      isConditional: true,
+      ...many,
+    },
     {name: 'blob of 1 KiB', unit: 'req/s', ...small, ...many},
     {name: 'blob of 1 MiB', unit: 'GB/s', ...middle, ...many},
+    {name: 'blob of 1 MiB from disk', unit: 'GB/s', ...middle, isFromDisk: true, ...many},
     {name: 'blob of 100 MiB, 4 clients', unit: 'GB/s', ...large, connections: 4, duration: 4},
   ];
 }

@@ -52,7 +52,6 @@ end
 const pathsScript = (file: string): string => `
 local requests, at = {}, 0
 init = function(args)
-  wrk.init(args)
   for path in io.lines("${file}") do requests[#requests + 1] = wrk.format(nil, path) end
 end
 request = function()

@@ -71,7 +71,7 @@ async function pullRates(scope: Scope, tools: Toolbox, size: number) {
   const own = await scope.child();
   // Nothing is asked of an upstream: every manifest is here.
   const options = {main: BUILT, upstream: 'http://127.0.0.1:9', folder: scope.folder, ttl: '1h'};
-  const settings = {cache: {memory: '1MiB'}, scrub: {every: 'off'}, garbage: {interval: 'off'}};
+  const settings = {cache: {memory: '1MiB'}, scrub: {every: 0}, garbage: {interval: 0}};
   const {url, process: server} = await startBackref(own, {...options, settings, prefix: onCore(1)});
   const rates = {hot: [] as number[], spread: [] as number[]};
   let errors = 0;
