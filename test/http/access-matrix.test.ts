@@ -18,6 +18,7 @@ import {
   type ScriptedAnswer,
 } from '../support/scripted-upstream.ts';
 import {type Lifetime, shareAmongTests} from '../support/shared.ts';
+import {basic} from './private-registry.ts';
 import {
   type RuledAnswer,
   type RuledRequest,
@@ -175,13 +176,13 @@ async function fill(server: RuledServer, name: string): Promise<void> {
 }
 
 /** Resolves when the first bytes have come; the rest comes later. */
-const beginDownload = (server: RuledServer, name: string): Promise<void> =>
+const beginDownload = (server: RuledServer, name: string, headers = server.headersOf(ROOT)): Promise<void> =>
   new Promise((resolve, reject) => {
     const options = {
       host: '127.0.0.1',
       port: server.port,
       path: `/v2/${name}/blobs/${arriving.digest}`,
-      headers: server.headersOf(ROOT),
+      headers,
       agent: false,
     };
     get(options, (message) => {
@@ -426,3 +427,92 @@ for (const method of ['GET', 'HEAD'])
       t.is(comparable(there, full.server), comparable(absent, empty.server));
     },
   );
+
+/** The host at which logins are for the upstream. */
+const OWN_HOST = 'own.mirror.test';
+/** Who may pull everything from the upstream. */
+const READER = basic('reader', 'right');
+
+/** Nobody of these may pull anything from an upstream that is asked with the callers' own logins. */
+const STRANGERS: Record<string, string | undefined> = {
+  'a caller without a login': undefined,
+  'a caller whose login the upstream refuses': basic('reader', 'wrong'),
+  'a caller that the upstream does not let pull': basic('stranger', 'right'),
+};
+
+/** The cells of content that is the upstream's. */
+const PULLS = CELLS.filter(({request}) => {
+  const {method = 'GET', path} = request('mine', '');
+  return ['GET', 'HEAD'].includes(method) && !path.startsWith(`/v2/${HOSTED}/`) && !path.includes('uploads');
+});
+
+const asOwn = (authorization: string | undefined, request: RuledRequest): RuledRequest => ({
+  ...request,
+  headers: {...request.headers, host: OWN_HOST, ...(authorization === undefined ? {} : {authorization})},
+});
+
+/** Two servers in front of one upstream that knows its users; one of them has what the reader has pulled. */
+const sharedOwn = shareAmongTests(test, async (lifetime) => {
+  const mayEnd = Promise.withResolvers<void>();
+  let isFailing = false;
+  const answer = (request: ReceivedRequest): ScriptedAnswer => {
+    const {url, headers} = request;
+    const user = ['reader', 'stranger'].find((name) => headers.authorization === basic(name, 'right'));
+    if (url.startsWith('/token') && headers.authorization !== undefined && !user) return {status: 401};
+    if (url.startsWith('/token')) return {body: JSON.stringify({token: `of-${user ?? 'nobody'}`})};
+    if (headers.authorization === 'Bearer of-reader') return answerOf(request, isFailing, mayEnd.promise);
+    if (headers.authorization === 'Bearer of-stranger') return {status: 403};
+    return {status: 401, headers: {'www-authenticate': `Bearer realm="${upstream.url}/token"`}};
+  };
+  const upstream = await createScriptedUpstream(lifetime, [
+    {request: /./, answer, times: Infinity, optional: true},
+  ]);
+  const start = () =>
+    startRuledServer(lifetime, {
+      access: {},
+      registries: [
+        {
+          url: upstream.url,
+          library: false,
+          hosts: [OWN_HOST],
+          tags: {keepDeleted: 0},
+          upstream: {credentials: {kind: 'passthrough'}},
+        },
+      ],
+    });
+  const [full, empty] = [await start(), await start()];
+  lifetime.teardown(mayEnd.resolve);
+  const take = async (path: string) => {
+    const got = await full.send('local', asOwn(READER, {path: `/v2/mine/${path}`}));
+    if (got.status !== 200) throw new Error(`${path}: ${got.status} ${got.body}`);
+  };
+  for (const path of ['manifests/stale', 'manifests/hit', `blobs/${blob.digest}`, 'tags/list'])
+    await take(path);
+  full.clock.move(3 * 60_000);
+  isFailing = true;
+  for (const path of ['manifests/hit', 'tags/list']) await take(path);
+  await beginDownload(full, 'mine', {host: OWN_HOST, authorization: READER});
+  return {full, empty};
+});
+
+for (const [who, login] of Object.entries(STRANGERS))
+  test.serial(`${who} cannot tell in any cell what others have pulled with their own logins`, async (t) => {
+    const {full, empty} = await sharedOwn();
+    for (const {route, state, request} of PULLS) {
+      const asked = asOwn(login, request('mine', ''));
+      const there = await full.send('local', asked);
+      const absent = await empty.send('local', asked);
+      t.is(there.status, login === basic('stranger', 'right') ? 403 : 401, `${route}, ${state}`);
+      t.is(comparable(there, full), comparable(absent, empty), `${route}, ${state}`);
+      // Refused logins are limited by the minute.
+      for (const server of [full, empty]) server.clock.move(60_000);
+    }
+  });
+
+test.serial('a caller that the upstream lets pull is served in each cell of its content', async (t) => {
+  const {full} = await sharedOwn();
+  for (const {route, state, status, request} of PULLS) {
+    const got = await full.send('local', asOwn(READER, request('mine', '')));
+    t.is(got.status, status, `${route}, ${state}: ${got.body}`);
+  }
+});

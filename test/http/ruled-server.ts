@@ -46,6 +46,7 @@ export async function startRuledServer(
     verbs: wired.verbs,
     access: wired.content.access,
     authenticator: createAuthenticator([method], wired.events),
+    ownLogins: wired.identity.ownLogins,
     registries: wired.registries,
     clock,
   });
