@@ -10,6 +10,7 @@ import {createApp} from './http/app.ts';
 import {createLimits, type Limits} from './http/limits.ts';
 import {type Address, createListeners, type Listeners} from './listeners.ts';
 import {type AccessPolicy, createAccessPolicy} from './registry/access-policy.ts';
+import {shareMemory} from './registry/memory.ts';
 import type {BlobStore} from './storage/blob-store.ts';
 import type {FolderLock} from './storage/folder-lock.ts';
 import {lockStorage, openStorage, type Storage} from './storage/open.ts';
@@ -204,6 +205,7 @@ class Server implements BackrefServer {
       hasAdminListener: config.listen.some(({serve}) => serve === 'admin'),
       pseudonym,
       limits,
+      preparedBytes: shareMemory(config.cache.memory).prepared,
       clock,
       events,
     });

@@ -3,17 +3,13 @@ import type {Config} from './config.ts';
 import type {Events} from './events.ts';
 import type {Limits} from './http/limits.ts';
 import type {Verbs} from './http/routes.ts';
-import {createAccess} from './registry/access.ts';
 import {type AccessPolicy, WITHOUT_RULES} from './registry/access-policy.ts';
-import {createBlobs} from './registry/blobs/blobs.ts';
-import {createDamagedBlobs} from './registry/blobs/damaged.ts';
-import {createFills} from './registry/blobs/fills.ts';
-import {createBlobLifecycle} from './registry/blobs/lifecycle.ts';
 import {createCatalog} from './registry/catalog.ts';
 import {createReconcile} from './registry/fallback-tag/reconcile.ts';
 import {createReconciler} from './registry/fallback-tag/reconciler.ts';
 import {createSynthesis} from './registry/fallback-tag/synthesize.ts';
 import {createFallbackTagStore} from './registry/fallback-tag/upstream-tag.ts';
+import {createGenerations, type Generations} from './registry/generations.ts';
 import {createBackup} from './registry/maintenance/backup.ts';
 import {createBlobWatch} from './registry/maintenance/blob-watch.ts';
 import type {Capacity} from './registry/maintenance/capacity.ts';
@@ -21,10 +17,6 @@ import type {Evictor} from './registry/maintenance/evictor.ts';
 import {createUploadExpiry} from './registry/maintenance/expiry.ts';
 import {createIngest, type Ingest} from './registry/maintenance/ingest.ts';
 import {createRestore} from './registry/maintenance/restore.ts';
-import {createManifests} from './registry/manifests/manifests.ts';
-import {createMemory} from './registry/memory.ts';
-import {createNegativeCache} from './registry/negative-cache.ts';
-import {createManifestPull, type ManifestPullParts} from './registry/pull/manifest.ts';
 import {createLocalPush} from './registry/push/local.ts';
 import {createPush} from './registry/push/push.ts';
 import {createThroughPush} from './registry/push/through.ts';
@@ -39,13 +31,10 @@ import {createPrefetch} from './registry/referrers/prefetch.ts';
 import {createReindex} from './registry/referrers/rebuild.ts';
 import {createReferrers} from './registry/referrers/referrers.ts';
 import type {Registries} from './registry/registries.ts';
-import {type Space, UNLIMITED} from './registry/space.ts';
-import {createTagLists} from './registry/tags/tag-lists.ts';
-import {createTags} from './registry/tags/tags.ts';
-import {createUses} from './registry/uses.ts';
-import {createWriteFence} from './registry/write-fence.ts';
+import {UNLIMITED} from './registry/space.ts';
 import type {Storage} from './storage/open.ts';
 import {type WiredCacheCommands, wireCacheCommands} from './wire-cache-commands.ts';
+import {type WiredContent, wireContent} from './wire-content.ts';
 import {type IdentityParts, type WiredIdentity, wireIdentity} from './wire-identity.ts';
 import {wireCapacity, wireCare, wireEvictor, wireMetrics, wireReadiness} from './wire-maintenance.ts';
 import {type WiredOutage, wireOutage} from './wire-outage.ts';
@@ -84,7 +73,11 @@ export interface Wired {
  */
 export function wire(config: Config, {storage: unwatched, ...others}: WireParts): Wired {
   const watch = createBlobWatch({...others, metadata: unwatched.metadata});
-  const parts = {...others, storage: {...unwatched, metadata: watch.metadata}};
+  const generations = createGenerations();
+  const metadata = generations.watch(watch.metadata);
+  const parts = {...others, generations, storage: {...unwatched, metadata}};
+  // What is served from memory then may not be what the disk would give.
+  parts.events.on('disk.failed', () => generations.endAll());
   const capacity = wireCapacity(config, parts, (bytes, waiting) =>
     maintenance.evictor.makeRoom(bytes, waiting),
   );
@@ -99,8 +92,7 @@ export function wire(config: Config, {storage: unwatched, ...others}: WireParts)
     ...wireCacheCommands(config, {...parts, capacity, evictor}),
     ...wireOutage({...parts, ...content, ...referrers, pins: config.pins}),
   };
-  const {storage, clock, events} = parts;
-  const {metadata} = storage;
+  const {clock, events} = parts;
   const identity = wireIdentity(config, {...parts, metadata});
   const {manifests, blobs, tagLists} = content;
   const verbs = {
@@ -121,7 +113,12 @@ export function wire(config: Config, {storage: unwatched, ...others}: WireParts)
 export function wireIngest(parts: Pick<WireParts, 'storage' | 'clock' | 'events'>): Ingest {
   return ingestInto(
     parts,
-    wireContent({cache: {memory: 0}}, {...parts, policy: () => WITHOUT_RULES}, UNLIMITED, () => {}),
+    wireContent(
+      {cache: {memory: 0}},
+      {...parts, policy: () => WITHOUT_RULES, generations: createGenerations()},
+      UNLIMITED,
+      () => {},
+    ),
   );
 }
 
@@ -130,78 +127,18 @@ const ingestInto = (
   {lifecycle, tags, memory}: WiredContent,
 ): Ingest => createIngest({metadata, spools, lifecycle, tags, memory, clock});
 
-/** Tags, manifests and blobs, and how they are pulled. */
-type WiredContent = ReturnType<typeof wireContent>;
-
-function wireContent(
-  {cache}: {cache: Pick<Config['cache'], 'memory'>},
-  {storage, policy, clock, events}: Pick<WireParts, 'storage' | 'policy' | 'clock' | 'events'>,
-  space: Space,
-  arrived: ManifestPullParts['arrived'],
-) {
-  const {metadata, store, spools, claims: coordination} = storage;
-  const writeFence = createWriteFence();
-  const memory = createMemory(cache.memory);
-  const negativeCache = createNegativeCache(clock);
-  const access = createAccess({metadata, memory, policy, clock, events});
-  const pull = createManifestPull({metadata, writeFence, clock, arrived});
-  const damaged = createDamagedBlobs(events);
-  const lifecycle = createBlobLifecycle({store, metadata, space, memory, damaged, clock});
-  const fills = createFills({spools, space, store, lifecycle, coordination, clock, events});
-  const blobs = createBlobs({
-    store,
-    lifecycle,
-    metadata,
-    access,
-    fills,
-    negativeCache,
-    memory,
-    clock,
-    events,
-  });
-  const tags = createTags({metadata, pull, negativeCache, writeFence, clock, events});
-  const tagLists = createTagLists({metadata, access, negativeCache, clock, events});
-  const uses = createUses({metadata, clock});
-  const manifests = createManifests({
-    metadata,
-    access,
-    pull,
-    tags,
-    negativeCache,
-    uses,
-    events,
-    arrived,
-  });
-  return {
-    space,
-    writeFence,
-    memory,
-    negativeCache,
-    access,
-    pull,
-    damaged,
-    lifecycle,
-    fills,
-    blobs,
-    tags,
-    tagLists,
-    uses,
-    manifests,
-  };
-}
-
 /** Referrers, and how upstreams are asked for them. */
 type WiredReferrers = ReturnType<typeof wireReferrers>;
 
 function wireReferrers(
-  {storage, registries, clock, events}: WireParts,
+  {storage, registries, generations, clock, events}: WireParts & {generations: Generations},
   {writeFence, memory, pull, tags, negativeCache, blobs}: WiredContent,
 ) {
   const {metadata} = storage;
   const capabilities = createCapabilities(clock, events);
   const fallbackTags = createFallbackTags({metadata, pull});
   const discovery = createDiscovery({capabilities, fallbackTags});
-  const lists = createReferrerLists({metadata, discovery, memory, writeFence, clock, events});
+  const lists = createReferrerLists({metadata, discovery, memory, generations, writeFence, clock, events});
   const attached = createAttachedManifests({metadata, pull, tags, negativeCache, lists});
   return {
     capabilities,
@@ -209,7 +146,7 @@ function wireReferrers(
     discovery,
     lists,
     attached,
-    referrers: createReferrers({pages: createReferrersPages(metadata), lists, events}),
+    referrers: createReferrers({pages: createReferrersPages(metadata), lists, generations, events}),
     prefetch: createPrefetch({attached, blobs, metadata, registries, events}),
   };
 }

@@ -3,6 +3,7 @@ import type {Caller} from '../caller.ts';
 import type {Digest} from '../oci/digest.ts';
 import type {CacheReport} from '../registry/freshness.ts';
 import type {Route} from '../registry/namespace.ts';
+import type {Repeat} from '../registry/repeat.ts';
 import {type Request, singleParameter} from './request.ts';
 
 /** Header fields by name. An undefined value is left out; a list becomes one field per element. */
@@ -24,6 +25,8 @@ export interface Answer {
   readonly reason?: string;
   /** Who logs in by it, for the log: the door does not know that. */
   readonly caller?: string;
+  /** How it may be given again to who may have it. Undefined: every request has to be looked at. */
+  readonly repeat?: Repeat | undefined;
 }
 
 /**
@@ -32,6 +35,33 @@ export interface Answer {
  * @throws OciError for a refusal; anything else is a defect, answered with 500
  */
 export type Handler<Place> = (request: Request, place: Place, caller: Caller) => Answer | Promise<Answer>;
+
+/** A header field, or several of one name. */
+export type Field = readonly [name: string, value: string | readonly string[]];
+
+/**
+ * The header fields of an answer, without those that differ each time.
+ * @param namespace for `OCI-Namespace`
+ */
+export function fieldsOf(
+  {status, headers, body}: Answer,
+  method: string | undefined,
+  namespace: string | undefined,
+): Field[] {
+  const isEmpty = body === undefined && method !== 'HEAD' && !BODILESS.has(status);
+  const length = Buffer.isBuffer(body) ? body.length : isEmpty ? 0 : undefined;
+  const all = {
+    'OCI-Namespace': namespace,
+    ...headers,
+    ...(length === undefined ? {} : {'Content-Length': String(length)}),
+  };
+  return Object.entries(all).flatMap(([name, value]): Field[] =>
+    value === undefined ? [] : [[name, value]],
+  );
+}
+
+/** Statuses whose answers have no body, and no length of it either (RFC 9110, section 8.6). */
+const BODILESS = new Set([204, 304]);
 
 /** dist-spec, Warnings: at most 4,096 bytes over all of them. */
 const WARNING_LIMIT_BYTES = 4096;

@@ -6,10 +6,14 @@ import type {Registries} from '../registry/registries.ts';
 import type {Answer} from './answer.ts';
 import {callerOf, refuseLoop} from './caller.ts';
 import type {DoorParts} from './door.ts';
-import type {Entrance} from './entrance.ts';
+import {canonicalAddress, type Entrance} from './entrance.ts';
 import {isLocal, originOf} from './forwarded.ts';
+import {type KnownRequest, knownRequestOf, readKnownRequest} from './known-request.ts';
 import type {Limits} from './limits.ts';
+import {createPreparedAnswers} from './prepared.ts';
+import {createPreparedSender, type Peer} from './prepared-sender.ts';
 import {headerOf, parseRequestTarget, refuseHosts, refuseManyHeaders, refuseOverlong} from './request.ts';
+import {createRequestReports} from './request-reports.ts';
 import {createRouter, endpointsOf, type RequestState, type Verbs} from './routes.ts';
 import {createSender} from './send.ts';
 
@@ -23,6 +27,8 @@ export interface AppParts extends DoorParts {
   pseudonym: string;
   /** How many requests may run at the same time. */
   limits: Limits;
+  /** Bytes that answers may take which are kept to be given again. */
+  preparedBytes: number;
   clock: Clock;
   events: Events;
 }
@@ -30,19 +36,31 @@ export interface AppParts extends DoorParts {
 /** Answers requests, whichever listener they came in at. */
 export interface App {
   handle(request: IncomingMessage, response: ServerResponse, entrance: Entrance): void;
+  /**
+   * Answers what was read from a connection, if it is one whole request whose answer is prepared.
+   * @returns whether it has; where it has not, nothing has happened
+   */
+  answer(bytes: Buffer, peer: Peer, entrance: Entrance): boolean;
 }
+
+/** What is read below node's HTTP server at once. A token makes up most of a longer head. */
+const MAX_HEAD_BYTES = 8 * 1024;
 
 /** The OCI distribution API over Koa, which finds the answers and does not write them. */
 export function createApp(parts: AppParts): App {
-  const {verbs, registries, hasAdminListener, pseudonym, limits, clock, events} = parts;
+  const {verbs, registries, hasAdminListener, pseudonym, limits, preparedBytes, clock, events} = parts;
   const app = new Koa<RequestState>();
-  const sender = createSender({limits, clock, events});
-  const entrances = new WeakMap<IncomingMessage, Entrance>();
+  const reports = createRequestReports({clock, events});
+  const sender = createSender({limits, reports, clock, events});
+  const prepared = createPreparedAnswers({...parts, maxBytes: preparedBytes});
+  const preparedSender = createPreparedSender({limits, reports});
+  const arrivals = new WeakMap<IncomingMessage, {entrance: Entrance; known: KnownRequest | undefined}>();
 
   app.use((ctx, next) => {
     ctx.respond = false;
-    const entrance = entrances.get(ctx.req);
-    if (!entrance) throw new Error('the request came in at no listener');
+    const arrival = arrivals.get(ctx.req);
+    if (!arrival) throw new Error('the request came in at no listener');
+    const {entrance, known} = arrival;
     return sender.respond(ctx.req, ctx.res, entrance, async (exchange): Promise<Answer> => {
       ctx.state.exchange = exchange;
       ctx.state.registries = registries();
@@ -51,8 +69,10 @@ export function createApp(parts: AppParts): App {
       ctx.state.caller = callerOf(headerOf(ctx, 'via'), isLocal(ctx.req.headers, entrance));
       refuseLoop(ctx.state.caller, pseudonym);
       await next();
-      if (!ctx.state.answer) throw new Error('no route has answered');
-      return ctx.state.answer;
+      const {answer} = ctx.state;
+      if (!answer) throw new Error('no route has answered');
+      if (known) prepared.keep(known, exchange, ctx.state.registries, answer);
+      return answer;
     });
   });
   app.use(createRouter(endpointsOf(verbs), parts, hasAdminListener).routes());
@@ -62,8 +82,22 @@ export function createApp(parts: AppParts): App {
   const handle = app.callback();
   return {
     handle(request, response, entrance) {
-      entrances.set(request, entrance);
+      const known = knownRequestOf(request, limits.settings.headers.count);
+      const answer = known && prepared.find(known, entrance);
+      if (answer && !response.hasHeader('Connection')) {
+        const {socket} = request;
+        const peer = {socket, client: canonicalAddress(socket.remoteAddress ?? '')};
+        if (preparedSender.respond(known, peer, response, answer)) return;
+      }
+      arrivals.set(request, {entrance, known});
       handle(request, response);
+    },
+    answer(bytes, peer, entrance) {
+      const {size, count} = limits.settings.headers;
+      if (bytes.length >= Math.min(size, MAX_HEAD_BYTES)) return false;
+      const known = readKnownRequest(bytes.toString('latin1'), count);
+      const answer = known && prepared.find(known, entrance);
+      return known !== undefined && answer !== undefined && preparedSender.write(known, peer, answer);
     },
   };
 }

@@ -16,21 +16,27 @@ export const getBlob =
   (blobs: Blobs): Handler<Route> =>
   async (request, route, caller) => {
     const blob = await blobs.get(route, digestInPath(request), caller, request.closed());
-    const {digest, report} = blob;
+    const {digest, report, repeat} = blob;
     const headers = {...contentHeaders(digest, report), 'Accept-Ranges': 'bytes'};
-    if (noneMatch(headerOf(request, 'if-none-match'), digest)) return {status: 304, headers, report};
+    if (noneMatch(headerOf(request, 'if-none-match'), digest)) return {status: 304, headers, report, repeat};
     const content = await contentOf(blob, rangesAsked(request, blob));
-    return {...content, headers: {'Content-Type': MEDIA_TYPE, ...headers, ...content.headers}, report};
+    return {
+      ...content,
+      headers: {'Content-Type': MEDIA_TYPE, ...headers, ...content.headers},
+      report,
+      repeat,
+    };
   };
 
 /** dist-spec, Checking if Content Exists; a range is ignored (RFC 9110, section 14.2). */
 export const headBlob =
   (blobs: Blobs): Handler<Route> =>
   async (request, route, caller) => {
-    const {digest, size, report} = await blobs.head(route, digestInPath(request), caller);
+    const {digest, size, report, repeat} = await blobs.head(route, digestInPath(request), caller);
     const headers = {...contentHeaders(digest, report), 'Accept-Ranges': 'bytes'};
-    if (noneMatch(headerOf(request, 'if-none-match'), digest)) return {status: 304, headers, report};
-    return {status: 200, headers: {'Content-Type': MEDIA_TYPE, ...headers, ...lengthHeader(size)}, report};
+    if (noneMatch(headerOf(request, 'if-none-match'), digest)) return {status: 304, headers, report, repeat};
+    const described = {'Content-Type': MEDIA_TYPE, ...headers, ...lengthHeader(size)};
+    return {status: 200, headers: described, report, repeat};
   };
 
 /** dist-spec, end-10. */

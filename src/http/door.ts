@@ -11,7 +11,7 @@ import {type Decision, denial, placeOf} from '../registry/place-access.ts';
 import type {Registry} from '../registry/registries.ts';
 import type {Answer, Handler} from './answer.ts';
 import {type LoginPlace, type Unauthorized, unauthorized, wrongLogin} from './challenge.ts';
-import {type Methods, operationFor, readsOf} from './methods.ts';
+import {type Methods, operationFor, pushRefused, readsOf} from './methods.ts';
 import {
   NEEDS_LOGIN,
   type OwnLoginCheck,
@@ -68,7 +68,7 @@ export async function answerAt(
   endpoint: Endpoint,
   request: Request,
   visitor: Caller,
-  exchange: Pick<Exchange, 'admit' | 'kind' | 'caller' | 'action'> & Routed,
+  exchange: Asking['exchange'] & Pick<Exchange, 'kind' | 'isRepeatable'> & Routed,
   door: DoorParts,
 ): Promise<Answer> {
   exchange.kind = endpoint.kind;
@@ -121,7 +121,10 @@ export async function answerAt(
         admit(access.disclosure(placeOf(route, tag), caller, action), caller, asking);
         throw pushRefused(route, readsOf(methods));
       }
-      admit(access.repository(route, caller, action, tag), caller, asking);
+      const decision = access.repository(route, caller, action, tag);
+      admit(decision, caller, asking);
+      // What the rules only audit is reported each time. An upstream's approval lapses.
+      exchange.isRepeatable = !('isAudited' in decision) && !route.registry.approvals;
       if (showsContent(action) && route.registry.approvals)
         await requireApproval(route, caller, wantedBy(request, endpoint.kind), ownCheck(asking));
       exchange.namespace = singleParameter(request, 'ns');
@@ -138,7 +141,7 @@ interface Asking {
   readonly request: Request;
   /** What a bearer token has to be for. */
   readonly wanted: Scope | undefined;
-  readonly exchange: Pick<Exchange, 'admit' | 'caller' | 'action'>;
+  readonly exchange: Pick<Exchange, 'admit' | 'caller' | 'action' | 'identity'>;
   readonly door: DoorParts;
   /** The registry that a login in the request is for, where its upstream takes the callers' own. */
   readonly own: PassthroughRegistry | undefined;
@@ -162,13 +165,14 @@ const challenged = (
 async function identified(asking: Asking, visitor: Caller): Promise<Caller> {
   const {request, wanted, exchange, door, own: registry} = asking;
   const {headers, origin} = request;
+  const {certificate} = request.entrance;
+  const presented = {authorization: headers.authorization, address: origin.client, certificate};
   try {
-    const {certificate} = request.entrance;
-    const presented = {authorization: headers.authorization, address: origin.client, certificate};
-    const {names, bound, scopes, own} = registry
-      ? await visitorOf(registry, presented, door)
-      : {...(await door.authenticator.identify(presented)), own: undefined};
-    const caller = {...visitor, names, bound, scopes, ...own};
+    const finding = registry ? visitorOf(registry, presented, door) : door.authenticator.identify(presented);
+    const found = await finding;
+    exchange.identity = found;
+    const {names, bound, scopes} = found;
+    const caller = {...visitor, names, bound, scopes, ...('own' in found ? found.own : {})};
     exchange.caller = names[0];
     exchange.admit(caller);
     if (!wanted || covers(scopes, wanted)) return caller;
@@ -315,9 +319,3 @@ function leadsTo(lead: () => Registry | undefined): Registry | undefined {
     throw error;
   }
 }
-
-const pushRefused = ({registry: {name, upstream}}: Route, allow: readonly string[]): OciError =>
-  new OciError('UNSUPPORTED', {
-    message: `registry ${name} is a mirror and takes no pushes: registries.${name}.push is "deny"; push to ${upstream.host} itself, or set it to "through", which writes to ${upstream.host}, or to "local", which keeps what is pushed here`,
-    headers: {Allow: allow.join(', ')},
-  });

@@ -17,7 +17,9 @@ import type {App} from './app.ts';
 import {type ConnectionLimit, createConnectionLimit} from './connection-limit.ts';
 import {type Connections, createConnections} from './connections.ts';
 import {canonicalAddress, type Entrance} from './entrance.ts';
+import {createFrontDoor, type FrontDoor} from './front-door.ts';
 import {isProbe} from './health.ts';
+import {IDLE_TIMEOUT_MS} from './keep-alive.ts';
 import type {LimitSettings, Limits} from './limits.ts';
 import {createPipelines, type Pipelines} from './pipelines.ts';
 import {sendOnSocket} from './send.ts';
@@ -33,12 +35,6 @@ export interface Listener {
   /** Accepts nothing new, lets running requests end within `grace` milliseconds, then cuts the rest. */
   close(grace: number): Promise<void>;
 }
-
-/**
- * How long a connection without requests stays open: longer than a proxy in front keeps it for reuse, or a request that
- * it sends just then fails (nginx and AWS's load balancers: 60 s).
- */
-const IDLE_TIMEOUT_MS = 75_000;
 
 /** How often slow headers are looked for. A client is refused at most one interval late. */
 const HEADER_CHECKS_PER_TIMEOUT = 4;
@@ -80,6 +76,8 @@ class HttpListener implements Listener {
   readonly #limits: Limits;
   readonly #server: Server;
   readonly #pipelines: Pipelines;
+  /** Undefined over TLS: node's HTTP server reads what was decrypted, and asks the same table of answers. */
+  readonly #front: FrontDoor | undefined;
   #closing = false;
 
   constructor({app, address, tls, entrance, sendTimeout, limits, clock, events}: ListenerParts) {
@@ -107,6 +105,7 @@ class HttpListener implements Listener {
       });
     this.#server = this.#tls?.server ?? createServer(options);
     this.#clock = clock;
+    this.#front = this.#tls ? undefined : this.#openFrontDoor();
     this.#attach();
     reportFailures(this.#server, clock, events);
   }
@@ -129,6 +128,7 @@ class HttpListener implements Listener {
     this.#closing = true;
     this.#tls?.close();
     const ended = new Promise<void>((resolve) => void this.#server.close(() => resolve()));
+    this.#front?.close();
     this.#server.closeIdleConnections();
     const cancel = this.#clock.after(grace, () => this.#connections.destroyAll());
     await ended;
@@ -146,14 +146,29 @@ class HttpListener implements Listener {
     server.on('checkContinue', serve);
     // RFC 9110, section 10.1.1: an expectation that is not understood may be ignored.
     server.on('checkExpectation', serve);
-    server.on('connection', (socket) => {
-      this.#connections.add(socket);
-      this.#limit.add(socket);
-    });
+    server.on('connection', (socket) => this.#accept(socket));
     server.on('connect', (_request: IncomingMessage, socket: Duplex) => this.#refuseTunnel(socket));
     server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) =>
       this.#refuseUnreadable(error, socket as Socket),
     );
+  }
+
+  #openFrontDoor(): FrontDoor {
+    const {timeout} = this.#limits.settings.headers;
+    return createFrontDoor({
+      server: this.#server,
+      answer: (bytes, peer) => this.#app.answer(bytes, peer, this.#entrance),
+      firstRequestTimeout: timeout,
+      refuseLate: (socket) => this.#refuseUnreadable(LATE, socket),
+    });
+  }
+
+  #accept(socket: Socket): void {
+    this.#connections.add(socket);
+    this.#limit.add(socket);
+    if (socket.destroyed) return;
+    if (this.#closing || this.#limit.refusalOf(socket)) this.#front?.pass(socket);
+    else this.#front?.add(socket);
   }
 
   #serve(request: IncomingMessage, response: ServerResponse): void {
@@ -249,6 +264,11 @@ function reportFailures(server: Server, clock: Clock, events: Events): void {
     events.emit('listener.failed', {error});
   });
 }
+
+/** As node's HTTP server has it. */
+const LATE: NodeJS.ErrnoException = Object.assign(new Error('Request timeout'), {
+  code: 'ERR_HTTP_REQUEST_TIMEOUT',
+});
 
 const NO_TUNNEL = new OciError('UNSUPPORTED', {
   message: 'CONNECT is not supported here; supported are GET, HEAD',

@@ -62,16 +62,17 @@ export const deleteManifest =
 /** 304 where the client has the manifest already. */
 function answerOf(
   request: Request,
-  {digest, mediaType, report}: ManifestFound,
+  {digest, mediaType, report, repeat}: ManifestFound,
   content: Partial<Pick<Answer, 'body' | 'headers'>>,
 ): Answer {
   const headers = contentHeaders(digest, report);
-  if (noneMatch(headerOf(request, 'if-none-match'), digest)) return {status: 304, headers, report};
+  if (noneMatch(headerOf(request, 'if-none-match'), digest)) return {status: 304, headers, report, repeat};
   return {
     status: 200,
     headers: {'Content-Type': mediaType, ...headers, ...content.headers},
     body: content.body,
     report,
+    repeat,
   };
 }
 

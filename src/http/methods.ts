@@ -1,5 +1,6 @@
 import type {Action} from '../caller.ts';
 import {OciError} from '../oci/errors.ts';
+import type {Route} from '../registry/namespace.ts';
 import type {Request} from './request.ts';
 
 /** Without HEAD, GET answers it too, unless it belongs to pushing. */
@@ -37,3 +38,10 @@ function methodRefused(method: string, allow: readonly string[]): OciError {
     headers: {Allow: supported},
   });
 }
+
+/** @param allow the methods that are served */
+export const pushRefused = ({registry: {name, upstream}}: Route, allow: readonly string[]): OciError =>
+  new OciError('UNSUPPORTED', {
+    message: `registry ${name} is a mirror and takes no pushes: registries.${name}.push is "deny"; push to ${upstream.host} itself, or set it to "through", which writes to ${upstream.host}, or to "local", which keeps what is pushed here`,
+    headers: {Allow: allow.join(', ')},
+  });

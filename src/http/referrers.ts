@@ -13,7 +13,8 @@ export const listReferrers =
     const types = typesOf(request.query['artifactType']);
     const after = parsePosition(singleParameter(request, 'last'));
     const options = {noCache: noCache(request)};
-    const {body, next, report} = await referrers.list(route, subject, {types, after}, caller, options);
+    const query = {types, after};
+    const {body, next, report, repeat} = await referrers.list(route, subject, query, caller, options);
     return {
       status: 200,
       headers: {
@@ -25,6 +26,7 @@ export const listReferrers =
       },
       body,
       report,
+      repeat,
     };
   };
 

@@ -1,23 +1,23 @@
-import {randomUUID} from 'node:crypto';
 import {type IncomingMessage, type ServerResponse, STATUS_CODES} from 'node:http';
 import type {Duplex} from 'node:stream';
 import type {Action, Caller} from '../caller.ts';
 import {type Clock, NOT_NEEDED} from '../clock.ts';
 import {errorCode} from '../error-code.ts';
 import type {Events, RequestKind, RequestOutcome} from '../events.ts';
+import type {Identity} from '../identity/authenticator.ts';
 import {type Digest, isDigest} from '../oci/digest.ts';
 import {OciError} from '../oci/errors.ts';
 import type {RepositoryName} from '../oci/name.ts';
 import {failureReason, storageError} from '../registry/failure.ts';
 import {type CacheReport, outcomeOf} from '../registry/freshness.ts';
-import {type Answer, cacheStatus} from './answer.ts';
+import {type Answer, cacheStatus, fieldsOf} from './answer.ts';
 import {createIncomingBody, type IncomingBody} from './body.ts';
 import type {Entrance} from './entrance.ts';
 import {errorAnswer} from './errors.ts';
 import {type Origin, originOf} from './forwarded.ts';
 import {holderOf, type Limits} from './limits.ts';
 import {closeLingering, mustEndConnection} from './lingering-close.ts';
-import {createSentBytes} from './sent-bytes.ts';
+import type {RequestEnd, RequestReports} from './request-reports.ts';
 
 /** A request and its response, from start to end. */
 export interface Exchange {
@@ -46,6 +46,10 @@ export interface Exchange {
   repository: RepositoryName | undefined;
   /** For `OCI-Namespace`: the `ns` that chose that registry (dist-spec, Registry Proxying). */
   namespace: string | undefined;
+  /** Who sent it; undefined before that is known. */
+  identity: Identity | undefined;
+  /** The door decides the same about each equal request. */
+  isRepeatable: boolean;
   report: CacheReport | undefined;
   /** Why it was refused or failed: the message that the client received, or what interrupted its answer. */
   reason: string | undefined;
@@ -69,26 +73,25 @@ export interface Sender {
 
 export interface SenderParts {
   limits: Limits;
+  reports: RequestReports;
   clock: Clock;
   events: Events;
 }
 
 export const createSender = (parts: SenderParts): Sender => new HttpSender(parts);
 
-/** Characters of a client's `User-Agent` that are logged. */
-const MAX_USER_AGENT_LENGTH = 256;
-
 /** The largest single write; a client's progress (`listen.sendTimeout`) is seen no finer. */
-const MAX_WRITE_BYTES = 128 * 1024;
+export const MAX_WRITE_BYTES = 128 * 1024;
 
 class HttpSender implements Sender {
   readonly #clock: Clock;
   readonly #events: Events;
   readonly #limits: Limits;
-  readonly #sentBytes = createSentBytes();
+  readonly #reports: RequestReports;
 
-  constructor({limits, clock, events}: SenderParts) {
+  constructor({limits, reports, clock, events}: SenderParts) {
     this.#limits = limits;
+    this.#reports = reports;
     this.#clock = clock;
     this.#events = events;
   }
@@ -119,17 +122,17 @@ class HttpSender implements Sender {
   }
 
   #begin(request: IncomingMessage, response: ServerResponse, entrance: Entrance): Exchange {
-    const began = this.#clock.monotonic();
     const {headers, socket, method = '', url = ''} = request;
     // Once a connection has ended, its address is not known any more.
     const origin = originOf({peer: socket.remoteAddress, headers}, entrance);
     const slot = this.#limits.slot(method);
+    const started = this.#reports.start({method, url, userAgent: headers['user-agent']});
     const exchange: Exchange = {
       request,
       response,
       entrance,
       origin,
-      id: randomUUID(),
+      id: started.id,
       body: createIncomingBody(request, response, {limits: this.#limits.settings.bodies, clock: this.#clock}),
       closed: () => untilClosed(response),
       admit: (caller) => slot.take(exchange.kind, holderOf(caller, origin.client)),
@@ -139,34 +142,14 @@ class HttpSender implements Sender {
       registry: undefined,
       repository: undefined,
       namespace: undefined,
+      identity: undefined,
+      isRepeatable: false,
       report: undefined,
       reason: undefined,
     };
-    const userAgent = headers['user-agent']?.slice(0, MAX_USER_AGENT_LENGTH) || undefined;
-    this.#events.emit('request.start', {id: exchange.id, method, url});
     response.once('close', () => {
       slot.free();
-      const {id, kind, caller, action, registry, repository, body, report, reason} = exchange;
-      this.#events.emit('request.end', {
-        id,
-        method,
-        url,
-        kind,
-        status: response.statusCode,
-        outcome: outcomeIn(exchange),
-        reason: reason ?? report?.warning,
-        ms: this.#clock.monotonic() - began,
-        received: body.received,
-        bytes: this.#sentBytes(socket),
-        client: origin.client,
-        userAgent,
-        caller,
-        action,
-        registry,
-        repository,
-        digest: digestIn(response),
-        cache: report && cacheStatus(report),
-      });
+      this.#reports.end(started, endOf(exchange, origin.client), socket);
     });
     return exchange;
   }
@@ -222,6 +205,25 @@ class HttpSender implements Sender {
   }
 }
 
+/** @param client its address when the request began */
+function endOf(exchange: Exchange, client: string | undefined): RequestEnd {
+  const {response, kind, caller, action, registry, repository, body, report, reason} = exchange;
+  return {
+    kind,
+    status: response.statusCode,
+    outcome: outcomeIn(exchange),
+    reason: reason ?? report?.warning,
+    received: body.received,
+    client,
+    caller,
+    action,
+    registry,
+    repository,
+    digest: digestIn(response),
+    cache: report && cacheStatus(report),
+  };
+}
+
 /** The digest that an answer names. */
 function digestIn(response: ServerResponse): Digest | undefined {
   const named = response.getHeader('Docker-Content-Digest');
@@ -235,21 +237,13 @@ function untilClosed(response: ServerResponse): AbortSignal {
 }
 
 /** Sets status and headers. First removes those of an answer that could not be written. */
-function writeHead({request, response, id, namespace}: Exchange, {status, headers, body}: Answer): void {
+function writeHead(exchange: Exchange, answer: Answer): void {
+  const {request, response, id, namespace} = exchange;
   for (const name of response.getHeaderNames()) if (name !== 'connection') response.removeHeader(name);
-  response.statusCode = status;
+  response.statusCode = answer.status;
   response.setHeader('X-Request-Id', id);
-  if (namespace !== undefined) response.setHeader('OCI-Namespace', namespace);
-  for (const [name, value] of Object.entries(headers)) {
-    if (value !== undefined) response.setHeader(name, value);
-  }
-  if (Buffer.isBuffer(body)) response.setHeader('Content-Length', body.length);
-  else if (body === undefined && request.method !== 'HEAD' && !BODILESS.has(status))
-    response.setHeader('Content-Length', 0);
+  for (const [name, value] of fieldsOf(answer, request.method, namespace)) response.setHeader(name, value);
 }
-
-/** Statuses whose answers have no body, and no length of it either (RFC 9110, section 8.6). */
-const BODILESS = new Set([204, 304]);
 
 /** Returns a function that resolves when a chunk has left: true, or false when the client has. */
 function createWriter(response: ServerResponse): (chunk: Uint8Array) => Promise<boolean> {

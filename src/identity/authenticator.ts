@@ -71,6 +71,11 @@ export interface LoginMethod extends TokenSource {
    * sender does not mean to be anonymous.
    */
   owns?(secret: string): boolean;
+  /**
+   * Who shows a credential that was checked before, if a further check would find nothing else and report nothing.
+   * @returns undefined where it has to be checked
+   */
+  remembered?(credential: Omit<Credential, 'address'>): Identity | undefined;
 }
 
 /** A credential is wrong. Its message goes to the client and the log: it says nothing that helps to guess. */
@@ -110,6 +115,11 @@ export interface Authenticator {
    * @throws LoginRefused for a wrong credential, which never makes its sender anonymous; OciError TOOMANYREQUESTS
    */
   identify(presented: Presented): Promise<Identity>;
+  /**
+   * Who an `Authorization` header belongs to, as `identify` would say at once and without a report.
+   * @returns undefined where it has to be asked
+   */
+  remembered(authorization: string): Identity | undefined;
   /** The same for a credential that came in another way. @returns NOBODY as well while nobody can log in */
   check(credential: Credential): Promise<Identity>;
 }
@@ -148,6 +158,15 @@ export function createAuthenticator(
   return {
     isOpen,
     check,
+    remembered(authorization) {
+      const credential = readableIn(authorization);
+      if (!credential) return undefined;
+      for (const method of methods) {
+        const identity = method.remembered?.(credential);
+        if (identity) return identity;
+      }
+      return undefined;
+    },
     async identify({authorization, address, certificate}) {
       const owner = () => (certificate && certificates(certificate)) ?? NOBODY;
       if (authorization === undefined) return owner();

@@ -142,6 +142,11 @@ class SignedTokens implements Tokens {
     return identity;
   }
 
+  remembered({scheme, secret}: Pick<Credential, 'scheme' | 'secret'>): Identity | undefined {
+    const verified = scheme === 'bearer' ? this.#verified.get(secret) : undefined;
+    return verified && verified.expires > this.#clock.now() ? this.#identityOf(verified) : undefined;
+  }
+
   async #read(token: string): Promise<Verified> {
     const payload = await this.#verify(token, ACCESS);
     if (!payload) throw refused('is not valid, or has expired');

@@ -110,12 +110,29 @@ export interface CacheReport {
   readonly detail?: string;
   /** Text of the `Warning: 299` that marks an answer that may no longer be right. */
   readonly warning?: string;
+  /** How long a hit goes on to be reported like this. Undefined: it has to be looked at each time. */
+  readonly steady?: Steady;
 }
+
+/** Between which times a report stays the same, and whether it still does. Milliseconds since the epoch, `until` excluded. */
+export interface Steady {
+  readonly from: number;
+  readonly until: number;
+  /** Whether nothing outside of the metadata has changed that it depends on. */
+  holds(): boolean;
+}
+
+const ALWAYS: Steady = Object.freeze({
+  from: Number.NEGATIVE_INFINITY,
+  until: Number.POSITIVE_INFINITY,
+  holds: () => true,
+});
 
 /** The `detail` of a list from which entries had to be left out. */
 export const PARTIAL = 'partial';
 
-export const HIT: CacheReport = Object.freeze({how: 'hit'});
+/** Of what does not age. */
+export const HIT: CacheReport = Object.freeze({how: 'hit', steady: ALWAYS});
 export const MISS: CacheReport = Object.freeze({how: 'uri-miss'});
 
 /** How old an answer is and how long it stays fresh, as a report says it. Milliseconds in, seconds out. */

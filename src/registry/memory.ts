@@ -1,6 +1,7 @@
 import {LRUCache} from 'lru-cache';
 import type {Digest} from '../oci/digest.ts';
 import {fullReference, type ManifestRecord, type RepositoryKey} from '../storage/metadata.ts';
+import type {Generations} from './generations.ts';
 
 /** Keeps in memory what is requested most: manifests as a repository links them, and the bytes of small blobs. */
 export interface Memory {
@@ -17,16 +18,34 @@ export interface Memory {
 /** What an entry costs beside its content. */
 const OVERHEAD_BYTES = 512;
 
-/** @param maxBytes to hold; the least recently used entries go first. 0 holds nothing */
-export function createMemory(maxBytes: number): Memory {
+/** How what `cache.memory` allows is shared: a quarter for answers that are ready to be given again. In bytes. */
+export function shareMemory(bytes: number): {content: number; prepared: number} {
+  const prepared = Math.floor(bytes / 4);
+  return {content: bytes - prepared, prepared};
+}
+
+/** Learns of what is forgotten. */
+type Ended = Pick<Generations, 'endRepository' | 'endBlob'>;
+const NOBODY: Ended = {endRepository() {}, endBlob() {}};
+
+/**
+ * @param maxBytes to hold; the least recently used entries go first. 0 holds nothing
+ * @param generations of a repository whose manifest is forgotten, and of a blob that is, end
+ */
+export function createMemory(maxBytes: number, generations: Ended = NOBODY): Memory {
   // A third for manifests: they are small, and every pull needs one.
   const manifests = createShare<ManifestRecord>(Math.floor(maxBytes / 3), (record) => record.bytes.length);
-  const blobs = createShare<Buffer>(Math.floor((maxBytes * 2) / 3), (bytes) => bytes.length);
+  // Of a blob that is not in memory any more, the store is asked again.
+  const ended = (_bytes: Buffer, digest: string): void => generations.endBlob(digest as Digest);
+  const blobs = createShare<Buffer>(Math.floor((maxBytes * 2) / 3), (bytes) => bytes.length, ended);
   return {
     manifest: (repository, digest) => manifests?.get(fullReference(repository, digest)),
     keepManifest: (repository, record) =>
       void manifests?.set(fullReference(repository, record.digest), record),
-    forgetManifest: (repository, digest) => void manifests?.delete(fullReference(repository, digest)),
+    forgetManifest(repository, digest) {
+      manifests?.delete(fullReference(repository, digest));
+      generations.endRepository(repository);
+    },
     blob: (digest) => blobs?.get(digest),
     keepBlob: (digest, bytes) => void blobs?.set(digest, bytes),
     forgetBlob: (digest) => void blobs?.delete(digest),
@@ -36,7 +55,12 @@ export function createMemory(maxBytes: number): Memory {
 function createShare<V extends object>(
   maxSize: number,
   sizeOf: (value: V) => number,
+  dispose: (value: V, key: string) => void = () => {},
 ): LRUCache<string, V> | undefined {
   if (maxSize < OVERHEAD_BYTES) return undefined;
-  return new LRUCache<string, V>({maxSize, sizeCalculation: (value) => sizeOf(value) + OVERHEAD_BYTES});
+  return new LRUCache<string, V>({
+    maxSize,
+    sizeCalculation: (value) => sizeOf(value) + OVERHEAD_BYTES,
+    dispose,
+  });
 }

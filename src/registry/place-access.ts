@@ -22,7 +22,8 @@ export interface Denied {
  * @template Grant what is known of the content, for an answer without a second question
  */
 export type Decision<Grant = object> =
-  | ({readonly verdict: 'allowed'} & Grant)
+  /** `isAudited`: the rules would deny it if they were enforced. */
+  | ({readonly verdict: 'allowed'; readonly isAudited?: boolean} & Grant)
   | Denied
   | {readonly verdict: 'unknown'};
 
@@ -71,6 +72,7 @@ export interface PlaceAccessParts {
 }
 
 const ALLOWED = Object.freeze({verdict: 'allowed'});
+const AUDITED = Object.freeze({verdict: 'allowed', isAudited: true});
 
 export function createPlaceAccess({policy, events}: PlaceAccessParts): PlaceAccess {
   /** What the rules say, and reports a denial. */
@@ -81,7 +83,8 @@ export function createPlaceAccess({policy, events}: PlaceAccessParts): PlaceAcce
       const mode = ruling.isAllowed ? 'audit' : 'enforce';
       events.emit('access.denied', {mode, caller: caller.names[0], action, ...place, reason});
     }
-    return ruling.isAllowed ? ALLOWED : denied(ruling.reason);
+    if (!ruling.isAllowed) return denied(ruling.reason);
+    return ruling.audited === undefined ? ALLOWED : AUDITED;
   }
 
   return {

@@ -47,16 +47,35 @@ export function widenedTtl(
   return Math.round(ttl ** (1 - scarcity) * longest ** scarcity);
 }
 
-/** A policy whose lifetime is the one that the upstream's rate limit permits now. */
-export interface CurrentPolicy extends TagPolicy {
-  /** Milliseconds, without the rate limit. */
+/** A lifetime that the upstream's rate limit permits now. */
+export interface Lifetime {
+  /** Milliseconds, as the next one. */
+  readonly ttl: number;
+  /** Without the rate limit. */
   readonly configuredTtl: number;
+  /** Whether the upstream has reported nothing else of its rate limit since. */
+  isCurrent(): boolean;
 }
 
-const currentPolicy = ({quota, upstream}: Registry, policy: TagPolicy): CurrentPolicy => ({
+/** The lifetime of what this registry's policy is about. */
+export function lifetimeOf(
+  {quota: mode, upstream}: Pick<Registry, 'quota' | 'upstream'>,
+  policy: Pick<TagPolicy, 'ttl' | 'maxStale'>,
+): Lifetime {
+  const quota = upstream.quota();
+  return {
+    ttl: widenedTtl(policy, mode, quota),
+    configuredTtl: policy.ttl,
+    isCurrent: () => upstream.quota() === quota,
+  };
+}
+
+/** A policy with its lifetime of now. */
+export type CurrentPolicy = TagPolicy & Lifetime;
+
+const currentPolicy = (registry: Registry, policy: TagPolicy): CurrentPolicy => ({
   ...policy,
-  ttl: widenedTtl(policy, quota, upstream.quota()),
-  configuredTtl: policy.ttl,
+  ...lifetimeOf(registry, policy),
 });
 
 /** The policy of one tag now. */
@@ -74,13 +93,27 @@ export function hasSpare({quota, upstream}: Registry): boolean {
 
 /**
  * The report of an answer that is served without asking. Where only a widened lifetime permits that, it says so.
- * @param age milliseconds, as the lifetimes: the one in force, and the `configured` one
+ * @param times when the upstream was asked, and when the answer is given: milliseconds since the epoch
  */
-export const hitReport = (age: number, ttl: number, configured: number): CacheReport => ({
-  how: 'hit',
-  ...ageOf(age, ttl),
-  ...(age < configured ? {} : {detail: 'quota'}),
-});
+export function hitReport(
+  {checkedAt, now}: {checkedAt: number; now: number},
+  {ttl, configuredTtl, isCurrent}: Lifetime,
+): CacheReport {
+  const age = now - checkedAt;
+  const shown = ageOf(age, ttl);
+  const isWidened = age >= configuredTtl;
+  // Each of these changes what the report says.
+  const nextAge = (shown.age + 1) * 1000;
+  const nextTtl = ttl - (shown.ttl - 1) * 1000;
+  const widening = isWidened ? Number.POSITIVE_INFINITY : configuredTtl;
+  const until = checkedAt + Math.min(nextAge, nextTtl, widening);
+  return {
+    how: 'hit',
+    ...shown,
+    ...(isWidened ? {detail: 'quota'} : {}),
+    steady: {from: now, until, holds: isCurrent},
+  };
+}
 
 /** A limit of 0 does not say anything: such an upstream would never answer. */
 const shareLeft = ({limit, remaining}: Quota): number => (limit > 0 ? Math.min(1, remaining / limit) : 1);

@@ -198,6 +198,7 @@ test('GET of a manifest: its bytes, its digest and how the cache produced it', a
       Warning: '299 - "the upstream is down"',
     },
     body: manifest,
+    repeat: undefined,
     report: found.report,
   });
 });
@@ -341,6 +342,8 @@ test('a request is answered without Koa: the door routes it, authorizes it and c
     registry: undefined,
     repository: undefined,
     namespace: undefined,
+    identity: undefined,
+    isRepeatable: false,
     admit: ({key}) => void admitted.push(`${key} for ${exchange.kind}`),
   };
   const asked = requestOf({path: 'app/tags/list', query: {ns: 'ghcr.io'}});

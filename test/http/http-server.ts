@@ -107,6 +107,7 @@ export async function startHttpServer(
     hasAdminListener: false,
     pseudonym: 'test',
     limits,
+    preparedBytes: 2 ** 20,
     clock,
     events,
   });

@@ -7,6 +7,7 @@ import {DiskFailed} from '../../storage/disk.ts';
 import {BlobAbsent, SpoolFailed, toOciErrors} from '../failure.ts';
 import {type CacheReport, MISS} from '../freshness.ts';
 import type {Route} from '../namespace.ts';
+import type {Repeat} from '../repeat.ts';
 import type {Fill} from './fills.ts';
 import type {Passage} from './passing.ts';
 import type {Wanted} from './source.ts';
@@ -16,6 +17,8 @@ export interface BlobFound {
   /** Bytes; undefined only while the blob is read from an upstream that does not name its length. */
   readonly size: number | undefined;
   readonly report: CacheReport;
+  /** Undefined where each request has to be looked at. */
+  readonly repeat?: Repeat | undefined;
 }
 
 export interface BlobAnswer extends BlobFound {

@@ -9,7 +9,7 @@ import type {Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
 import {type Access, accessKey, type BlobGrant} from '../access.ts';
 import {BlobAbsent, SpoolFailed, toOciErrors} from '../failure.ts';
-import {HIT, MISS, outcomeOf} from '../freshness.ts';
+import {HIT, MISS} from '../freshness.ts';
 import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
 import {blobAbsence, type NegativeCache} from '../negative-cache.ts';
@@ -28,6 +28,7 @@ import {
 import {type Fill, type Fills, joinWhile} from './fills.ts';
 import type {BlobLifecycle} from './lifecycle.ts';
 import {createPassing, type Passage, type Passing} from './passing.ts';
+import {reportServed, type ServedBlobsParts} from './served.ts';
 import {blobSource} from './source.ts';
 
 /** dist-spec, Pulling Blobs, and Checking if Content Exists. */
@@ -69,7 +70,8 @@ const MAX_MEMORY_BYTES = 64 * 1024;
 /** A link that a client relies on is renewed when it is older than this. Garbage collection spares links for longer. */
 const RENEW_AFTER_MS = 60_000;
 
-export const createBlobs = (parts: BlobsParts): Blobs => new CachedBlobs(parts);
+export const createBlobs = (parts: BlobsParts & ServedBlobsParts): Blobs =>
+  reportServed(new CachedBlobs(parts), parts);
 
 class CachedBlobs implements Blobs {
   readonly #store: BlobStore;
@@ -100,18 +102,13 @@ class CachedBlobs implements Blobs {
     return toOciErrors(route, async () => {
       const asked = {route, digest, caller, waiting};
       const found = await this.#obtain(asked).catch((error) => this.#unread(asked, error));
-      this.#reportServed(route, found);
       return openable(route, found);
     });
   }
 
   head(route: Route, digest: Digest, caller: Caller): Promise<BlobFound> {
     const asked = {route, digest, caller};
-    return toOciErrors(route, async () => {
-      const found = await this.#find(asked).catch((error) => this.#unread(asked, error));
-      this.#reportServed(route, found);
-      return found;
-    });
+    return toOciErrors(route, () => this.#find(asked).catch((error) => this.#unread(asked, error)));
   }
 
   async #find(asked: AskedBlob): Promise<BlobFound> {
@@ -293,9 +290,5 @@ class CachedBlobs implements Blobs {
     if (this.#fills.running(digest)) return;
     const {registry, name} = repository;
     this.#events.emit('blob.missed', {registry, repository: name, digest});
-  }
-
-  #reportServed({repository: {registry, name}}: Route, {digest, report}: BlobFound): void {
-    this.#events.emit('blob.served', {registry, repository: name, digest, outcome: outcomeOf(report)});
   }
 }

@@ -62,7 +62,7 @@ class SynthesizingManifests implements Manifests {
     );
   }
 
-  async #orSynthesized<T>(
+  async #orSynthesized<T extends ManifestFound>(
     route: Route,
     reference: Reference,
     caller: Caller,
@@ -75,7 +75,9 @@ class SynthesizingManifests implements Manifests {
     const overlaid = isOverlay ? await this.#synthesize(route, prefix, caller) : undefined;
     if (overlaid) return overlaid;
     try {
-      return await read();
+      const found = await read();
+      // Whether the tag is synthesized depends on a list that ages by itself.
+      return isOverlay ? {...found, repeat: undefined} : found;
     } catch (error) {
       const isReplaced = error instanceof OciError && REPLACED_ERRORS.has(error.code);
       const index = isReplaced && !isOverlay ? await this.#synthesize(route, prefix, caller) : undefined;

@@ -9,11 +9,13 @@ import {type ManifestHead, UpstreamFailure} from '../../upstream/port.ts';
 import type {Access} from '../access.ts';
 import {manifestUnknown, toOciErrors} from '../failure.ts';
 import {ageOf, type CacheReport, HIT, MISS, outcomeOf} from '../freshness.ts';
+import type {Generations} from '../generations.ts';
 import type {Route} from '../namespace.ts';
 import {manifestAbsence, type NegativeCache} from '../negative-cache.ts';
 import {grantIn} from '../place-access.ts';
 import type {ManifestPull, ManifestPullParts, Pulled} from '../pull/manifest.ts';
 import {tagPolicy} from '../quota.ts';
+import {type Repeat, repeatOf} from '../repeat.ts';
 import {reportUnkept} from '../store-if-space.ts';
 import {claimedType} from '../stored-manifest.ts';
 import type {Resolution, TagOptions, Tags} from '../tags/tags.ts';
@@ -26,6 +28,8 @@ export interface ManifestFound {
   /** Bytes. */
   readonly size: number;
   readonly report: CacheReport;
+  /** Undefined where each request has to be looked at. */
+  readonly repeat?: Repeat | undefined;
 }
 
 export interface ManifestAnswer extends ManifestFound {
@@ -51,6 +55,7 @@ export interface ManifestsParts {
   tags: Tags;
   negativeCache: NegativeCache;
   uses: Uses;
+  generations: Pick<Generations, 'ofRepository'>;
   events: Events;
   /** Called with each manifest that a repository gets without a download; must not throw. */
   arrived: ManifestPullParts['arrived'];
@@ -65,18 +70,20 @@ class PulledManifests implements Manifests {
   readonly #tags: Tags;
   readonly #negativeCache: NegativeCache;
   readonly #uses: Uses;
+  readonly #generations: ManifestsParts['generations'];
   readonly #events: Events;
   readonly #arrived: ManifestsParts['arrived'];
 
-  constructor({metadata, access, pull, tags, negativeCache, uses, events, arrived}: ManifestsParts) {
-    this.#metadata = metadata;
-    this.#access = access;
-    this.#pull = pull;
-    this.#tags = tags;
-    this.#negativeCache = negativeCache;
-    this.#uses = uses;
-    this.#events = events;
-    this.#arrived = arrived;
+  constructor(parts: ManifestsParts) {
+    this.#metadata = parts.metadata;
+    this.#access = parts.access;
+    this.#pull = parts.pull;
+    this.#tags = parts.tags;
+    this.#negativeCache = parts.negativeCache;
+    this.#uses = parts.uses;
+    this.#generations = parts.generations;
+    this.#events = parts.events;
+    this.#arrived = parts.arrived;
   }
 
   get(route: Route, reference: Reference, caller: Caller, options: TagOptions): Promise<ManifestAnswer> {
@@ -101,11 +108,17 @@ class PulledManifests implements Manifests {
     find: () => Promise<Found>,
   ): Promise<Found> {
     return toOciErrors(route, async () => {
+      const generation = this.#generations.ofRepository(route.repository);
       const found = await find();
-      if (isUse) this.#uses.record(route.repository, found.digest);
+      const {digest, report} = found;
       const {registry, name: repository} = route.repository;
-      this.#events.emit('manifest.served', {registry, repository, outcome: outcomeOf(found.report)});
-      return found;
+      const outcome = outcomeOf(report);
+      const served = (): void => {
+        if (isUse) this.#uses.record(route.repository, digest);
+        this.#events.emit('manifest.served', {registry, repository, outcome});
+      };
+      served();
+      return {...found, repeat: repeatOf(report, [generation], served)};
     });
   }
 

@@ -6,6 +6,7 @@ import {type Digest, isDigest} from '../../oci/digest.ts';
 import {distinctReferrers, type SkippedReferrer} from '../../oci/referrers.ts';
 import {fullReference, type Metadata, type Precondition, type RepositoryKey} from '../../storage/metadata.ts';
 import {isLater} from '../freshness.ts';
+import type {Generations} from '../generations.ts';
 import type {Route} from '../namespace.ts';
 import {storeIfSpace} from '../store-if-space.ts';
 import type {Discovered} from './discovery.ts';
@@ -28,6 +29,8 @@ export interface ListRecords {
   checkedAt(route: Route, subject: Digest): Promise<number | undefined>;
   /** The entries that the last answer named but that could not be listed; empty where it was the complete list. */
   skipped(route: Route, subject: Digest): readonly SkippedReferrer[];
+  /** Whether an empty list is remembered in memory alone. */
+  isUnstored(route: Route, subject: Digest): boolean;
   /** Remembers that a list has entries until its next answer, or the next deletion through us. */
   isEmpty(route: Route, subject: Digest, checkedAt: number): Promise<boolean>;
   /** A referrer was deleted through us. */
@@ -40,6 +43,8 @@ export interface ListRecords {
 
 export interface ListRecordsParts {
   metadata: Metadata;
+  /** Learn of what changes outside of the metadata. */
+  generations: Pick<Generations, 'endRepository'>;
   clock: Clock;
   events: Events;
 }
@@ -117,6 +122,10 @@ class StoredListRecords implements ListRecords {
     return this.#partial.get(keyOf(route, subject))?.skipped ?? [];
   }
 
+  isUnstored(route: Route, subject: Digest): boolean {
+    return this.#unstored.has(keyOf(route, subject));
+  }
+
   async isEmpty(route: Route, subject: Digest, checkedAt: number): Promise<boolean> {
     const key = keyOf(route, subject);
     if (this.#occupied.get(key) === checkedAt) return false;
@@ -129,6 +138,7 @@ class StoredListRecords implements ListRecords {
     this.#deleted.set(keyOf(route, referrer), this.#parts.clock.monotonic());
     // Its subject is not known here, so it may have been the last one of any list.
     this.#occupied.clear();
+    this.#parts.generations.endRepository(route.repository);
   }
 
   evicted(repository: RepositoryKey, subject: Digest): void {
@@ -159,7 +169,7 @@ class StoredListRecords implements ListRecords {
   }
 
   async #keepPartial(route: Route, subject: Digest, learned: Learned): Promise<void> {
-    const {metadata, clock} = this.#parts;
+    const {metadata, generations, clock} = this.#parts;
     const {source, skipped, at} = learned;
     const {repository} = route;
     const known = await metadata.referrerList(repository, subject);
@@ -167,6 +177,7 @@ class StoredListRecords implements ListRecords {
     const lastAt = known?.checkedAt ?? this.#unstored.get(key)?.at;
     if (lastAt !== undefined && isLater({checkedAt: lastAt}, at, clock.now())) return;
     this.#unstored.delete(key);
+    generations.endRepository(repository);
     this.#partial.set(key, {skipped, at, wholeAt: this.#partial.get(key)?.wholeAt ?? known?.checkedAt});
     const descriptors = this.listable(route, learned);
     if (descriptors.length === 0 && !known) return;

@@ -15,9 +15,10 @@ import {
   staleReport,
   type TagPolicy,
 } from '../freshness.ts';
+import type {Generations} from '../generations.ts';
 import type {Memory} from '../memory.ts';
 import type {Route} from '../namespace.ts';
-import {hitReport, widenedTtl} from '../quota.ts';
+import {hitReport, type Lifetime, lifetimeOf} from '../quota.ts';
 import type {TagOptions} from '../tags/tags.ts';
 import type {WriteFence} from '../write-fence.ts';
 import type {Discovery} from './discovery.ts';
@@ -77,6 +78,7 @@ export interface ReferrerListsParts {
   metadata: Metadata;
   discovery: Discovery;
   memory: Memory;
+  generations: Pick<Generations, 'endRepository'>;
   writeFence: WriteFence;
   clock: Clock;
   events: Events;
@@ -101,8 +103,8 @@ class CachedReferrerLists implements ReferrerLists {
 
   constructor(parts: ReferrerListsParts) {
     this.#parts = parts;
-    const {metadata, discovery, memory, writeFence, clock, events} = parts;
-    this.#records = createListRecords({metadata, clock, events});
+    const {metadata, discovery, memory, generations, writeFence, clock, events} = parts;
+    this.#records = createListRecords({metadata, generations, clock, events});
     const unlisted = createUnlistedReferrers({metadata, memory, writeFence, clock});
     this.#refreshes = createListRefreshes({discovery, records: this.#records, unlisted, clock, events});
   }
@@ -117,7 +119,8 @@ class CachedReferrerLists implements ReferrerLists {
     if (route.registry.hosted) return {report: HIT, skipped: NOTHING_SKIPPED, isDated: false};
     const checkedAt = await this.#records.checkedAt(route, subject);
     if (checkedAt === undefined) return this.#first(route, subject, caller);
-    const ttl = await this.#ttlOf(route, subject, checkedAt);
+    const lifetime = await this.#lifetimeOf(route, subject, checkedAt);
+    const {ttl} = lifetime;
     const {clock} = this.#parts;
     const judge = (upstream: 'unasked' | 'failed') =>
       freshness({now: clock.now(), known: {checkedAt}, policy: policyOf(route, ttl), upstream, noCache});
@@ -126,8 +129,10 @@ class CachedReferrerLists implements ReferrerLists {
     // After an incomplete answer, the complete list is asked for until there is one.
     const isWhole = skipped.length === 0;
     if (isWhole && judge('unasked') === 'fresh') {
-      const report = hitReport(now - checkedAt, ttl, route.registry.referrers.ttl);
-      return {report, skipped: NOTHING_SKIPPED, isDated: true};
+      const {steady, ...report} = hitReport({checkedAt, now}, lifetime);
+      // What is remembered in memory alone may be forgotten at any time.
+      const isLasting = steady && !this.#records.isUnstored(route, subject);
+      return {report: isLasting ? {...report, steady} : report, skipped: NOTHING_SKIPPED, isDated: true};
     }
     const isUsable = judge('failed') === 'stale';
     const since = noCache || !isWhole ? clock.monotonic() : clock.monotonic() - ttl;
@@ -183,12 +188,13 @@ class CachedReferrerLists implements ReferrerLists {
     return this.#refreshes.close();
   }
 
-  async #ttlOf(route: Route, subject: Digest, checkedAt: number): Promise<number> {
-    const {referrers, quota, upstream} = route.registry;
+  async #lifetimeOf(route: Route, subject: Digest, checkedAt: number): Promise<Lifetime> {
+    const {registry} = route;
+    const {referrers} = registry;
     const isEmpty = await this.#records.isEmpty(route, subject, checkedAt);
+    if (!isEmpty) return lifetimeOf(registry, referrers);
     // An empty list is not used for longer while the rate limit is running out: it would hide a new signature.
-    if (isEmpty) return Math.min(EMPTY_TTL_MS, referrers.ttl);
-    return widenedTtl(referrers, quota, upstream.quota());
+    return {...lifetimeOf(registry, referrers), ttl: Math.min(EMPTY_TTL_MS, referrers.ttl)};
   }
 
   async #first(route: Route, subject: Digest, caller: Caller): Promise<ListAnswer> {

@@ -5,7 +5,9 @@ import {OciError} from '../../oci/errors.ts';
 import {EMPTY_INDEX, type SkippedReferrer} from '../../oci/referrers.ts';
 import {toOciErrors} from '../failure.ts';
 import {type CacheReport, outcomeOf} from '../freshness.ts';
+import type {Generations} from '../generations.ts';
 import type {Route} from '../namespace.ts';
+import {type Repeat, repeatOf} from '../repeat.ts';
 import type {TagOptions} from '../tags/tags.ts';
 import type {ListAnswer, ReferrerLists, UnwrittenList} from './lists.ts';
 import type {ReferrersPage, ReferrersPages, ReferrersQuery} from './pages.ts';
@@ -16,6 +18,8 @@ const RETRY_AFTER_S = 60;
 
 export interface ReferrersAnswer extends ReferrersPage {
   readonly report: CacheReport;
+  /** Undefined where each request has to be looked at. */
+  readonly repeat?: Repeat | undefined;
 }
 
 /** dist-spec, Listing Referrers, for registries with and without the API. */
@@ -42,14 +46,11 @@ export interface Referrers {
 export interface ReferrersParts {
   pages: ReferrersPages;
   lists: ReferrerLists;
+  generations: Pick<Generations, 'ofRepository'>;
   events: Events;
 }
 
-export function createReferrers({pages, lists, events}: ReferrersParts): Referrers {
-  function served({repository: {registry, name: repository}}: Route, report: CacheReport): void {
-    events.emit('referrers.served', {registry, repository, outcome: outcomeOf(report)});
-  }
-
+export function createReferrers({pages, lists, generations, events}: ReferrersParts): Referrers {
   async function pageOf(
     {repository}: Route,
     subject: Digest,
@@ -80,14 +81,18 @@ export function createReferrers({pages, lists, events}: ReferrersParts): Referre
     list: (route, subject, query, caller, options) =>
       toOciErrors(route, async () => {
         if (route.registry.referrers.mode === 'off') throw switchedOff(route);
+        const generation = generations.ofRepository(route.repository);
         const {answer, result: page} = await settled(route, subject, {
           ask: () => lists.answer(route, subject, caller, options),
           read: ({unwritten}) => pageOf(route, subject, query, unwritten),
         });
         const {report, skipped} = answer;
         if (isEmpty(page.body) && query.after === undefined) refuseUnlessWhole(route, subject, skipped);
-        served(route, report);
-        return {...page, report};
+        const {registry, name: repository} = route.repository;
+        const served = {registry, repository, outcome: outcomeOf(report)};
+        const emit = (): void => void events.emit('referrers.served', served);
+        emit();
+        return {...page, report, repeat: repeatOf(report, [generation], emit)};
       }),
 
     whole: (route, subject, caller) =>

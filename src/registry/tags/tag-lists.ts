@@ -197,7 +197,7 @@ class MergedTagLists implements TagLists {
     const known = await this.#metadata.tagList(repository);
     const now = this.#clock.now();
     if (known && freshness({now, known, policy, upstream: 'unasked', noCache}) === 'fresh')
-      return {list: known, report: hitReport(now - known.checkedAt, policy.ttl, policy.configuredTtl)};
+      return {list: known, report: hitReport({checkedAt: known.checkedAt, now}, policy)};
     return this.#renewed(route, caller, known, known ? (noCache ? 'request' : 'stale') : 'uri-miss');
   }
 

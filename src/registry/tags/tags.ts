@@ -84,6 +84,7 @@ export const createTags = (parts: TagsParts): Tags => new MirroredTags(parts);
 class MirroredTags implements Tags {
   readonly #metadata: Metadata;
   readonly #negativeCache: NegativeCache;
+  readonly #generations: TagsParts['generations'];
   readonly #writeFence: WriteFence;
   readonly #clock: Clock;
   readonly #upstream: UpstreamTags;
@@ -92,6 +93,7 @@ class MirroredTags implements Tags {
   constructor(parts: TagsParts) {
     this.#metadata = parts.metadata;
     this.#negativeCache = parts.negativeCache;
+    this.#generations = parts.generations;
     this.#writeFence = parts.writeFence;
     this.#clock = parts.clock;
     this.#upstream = createUpstreamTags(parts);
@@ -123,16 +125,13 @@ class MirroredTags implements Tags {
     const pending = this.#upstream.pending.find(repository, tag, record, now);
     if (pending && freshness({now, known: pending, policy, upstream: 'unasked', noCache}) === 'fresh') {
       const {head, checkedAt} = pending;
-      return {
-        digest: head.digest,
-        head,
-        report: hitReport(now - checkedAt, policy.ttl, policy.configuredTtl),
-      };
+      const {steady: _, ...report} = hitReport({checkedAt, now}, policy);
+      return {digest: head.digest, head, report};
     }
     if (!record) return this.#revalidate(asked, undefined, 'uri-miss');
     switch (freshness({now, known: record, policy, upstream: 'unasked', noCache})) {
       case 'fresh':
-        return pointsAt(record, hitReport(now - record.checkedAt, policy.ttl, policy.configuredTtl));
+        return pointsAt(record, hitReport({checkedAt: record.checkedAt, now}, policy));
       case 'stale':
         return pointsAt(record, deleted(route, record, policy, now));
       case 'gone':
@@ -147,6 +146,7 @@ class MirroredTags implements Tags {
   }
 
   absent(route: Route, tag: Tag, caller: Caller): OciError {
+    this.#generations.endRepository(route.repository);
     this.#negativeCache.remember(manifestAbsence(route.repository, tag), caller);
     return manifestUnknown(route, tag);
   }

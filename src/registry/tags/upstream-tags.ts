@@ -13,6 +13,7 @@ import {
 } from '../../storage/metadata.ts';
 import type {ManifestHead} from '../../upstream/port.ts';
 import {isLater} from '../freshness.ts';
+import type {Generations} from '../generations.ts';
 import type {Route} from '../namespace.ts';
 import type {ManifestPull} from '../pull/manifest.ts';
 import {storeIfSpace} from '../store-if-space.ts';
@@ -32,6 +33,8 @@ export interface UpstreamTagsParts {
   metadata: Metadata;
   pull: ManifestPull;
   writeFence: WriteFence;
+  /** Learn of what changes outside of the metadata. */
+  generations: Pick<Generations, 'endRepository'>;
   clock: Clock;
   events: Events;
 }
@@ -55,13 +58,15 @@ class AskedUpstreamTags implements UpstreamTags {
   readonly #metadata: Metadata;
   readonly #pull: ManifestPull;
   readonly #writeFence: WriteFence;
+  readonly #generations: UpstreamTagsParts['generations'];
   readonly #clock: Clock;
   readonly #events: Events;
 
-  constructor({metadata, pull, writeFence, clock, events}: UpstreamTagsParts) {
+  constructor({metadata, pull, writeFence, generations, clock, events}: UpstreamTagsParts) {
     this.#metadata = metadata;
     this.#pull = pull;
     this.#writeFence = writeFence;
+    this.#generations = generations;
     this.#clock = clock;
     this.#events = events;
   }
@@ -94,6 +99,7 @@ class AskedUpstreamTags implements UpstreamTags {
       await this.point(route, tag, digest, askedAt);
       return {digest, head: undefined};
     }
+    this.#generations.endRepository(repository);
     this.pending.add(repository, tag, {...head, digest}, askedAt);
     return {digest, head};
   }

@@ -8,6 +8,7 @@ import {edgeOf} from '../../../src/oci/referrers.ts';
 import {createReconcile} from '../../../src/registry/fallback-tag/reconcile.ts';
 import {createReconciler, type Reconciler} from '../../../src/registry/fallback-tag/reconciler.ts';
 import {createFallbackTagStore} from '../../../src/registry/fallback-tag/upstream-tag.ts';
+import {createGenerations} from '../../../src/registry/generations.ts';
 import type {Route} from '../../../src/registry/namespace.ts';
 import {createNegativeCache} from '../../../src/registry/negative-cache.ts';
 import {createManifestPull} from '../../../src/registry/pull/manifest.ts';
@@ -120,6 +121,7 @@ export async function startReconciler(
     pull,
     negativeCache: createNegativeCache(clock),
     writeFence,
+    generations: createGenerations(),
     clock,
     events,
   });

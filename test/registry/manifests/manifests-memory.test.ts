@@ -5,6 +5,7 @@ import {createEvents} from '../../../src/events.ts';
 import {parseName, type Reference, type Tag} from '../../../src/oci/name.ts';
 import {createAccess} from '../../../src/registry/access.ts';
 import {WITHOUT_RULES} from '../../../src/registry/access-policy.ts';
+import {createGenerations} from '../../../src/registry/generations.ts';
 import {createManifests} from '../../../src/registry/manifests/manifests.ts';
 import {createMemory} from '../../../src/registry/memory.ts';
 import {createNegativeCache} from '../../../src/registry/negative-cache.ts';
@@ -29,6 +30,7 @@ async function setUp(t: ExecutionContext) {
   const memory = createMemory(2 ** 20);
   const negativeCache = createNegativeCache(clock);
   const writeFence = createWriteFence();
+  const generations = createGenerations();
   const events = createEvents();
   let deleted = false;
   const registry = registryOver(repository.registry, {
@@ -49,7 +51,7 @@ async function setUp(t: ExecutionContext) {
     byDigest: (...asked) => deleting(real.byDigest(...asked)),
     byTag: (...asked) => deleting(real.byTag(...asked)),
   };
-  const tags = createTags({metadata, pull, negativeCache, writeFence, clock, events});
+  const tags = createTags({metadata, pull, negativeCache, writeFence, generations, clock, events});
   const access = createAccess({metadata, memory, policy: () => WITHOUT_RULES, clock, events});
   const uses = createUses({metadata, clock});
   const manifests = createManifests({
@@ -59,6 +61,7 @@ async function setUp(t: ExecutionContext) {
     tags,
     negativeCache,
     uses,
+    generations,
     events,
     arrived: () => {},
   });

@@ -3,6 +3,7 @@ import test, {type ExecutionContext} from 'ava';
 import {createEvents} from '../../../src/events.ts';
 import {parseDigest} from '../../../src/oci/digest.ts';
 import {parseName} from '../../../src/oci/name.ts';
+import {createGenerations} from '../../../src/registry/generations.ts';
 import {createListRecords, type Learned} from '../../../src/registry/referrers/list-records.ts';
 import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
 import {createMovableClock} from '../../support/backref.ts';
@@ -22,7 +23,12 @@ async function setUp(t: ExecutionContext) {
   const metadata = await openSqliteMetadata({path: join(await createFolder(t), 'meta.db')});
   t.teardown(() => metadata.close());
   const clock = createMovableClock();
-  const records = createListRecords({metadata, clock, events: createEvents()});
+  const records = createListRecords({
+    metadata,
+    generations: createGenerations(),
+    clock,
+    events: createEvents(),
+  });
   const asked = clock.now();
   clock.move(60_000);
   return {

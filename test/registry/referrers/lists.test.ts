@@ -4,6 +4,7 @@ import {ANONYMOUS} from '../../../src/caller.ts';
 import {createEvents} from '../../../src/events.ts';
 import type {Descriptor} from '../../../src/oci/descriptor.ts';
 import {parseName} from '../../../src/oci/name.ts';
+import {createGenerations} from '../../../src/registry/generations.ts';
 import {createMemory} from '../../../src/registry/memory.ts';
 import type {Discovered} from '../../../src/registry/referrers/discovery.ts';
 import {createReferrerLists} from '../../../src/registry/referrers/lists.ts';
@@ -43,6 +44,7 @@ test('a request that came before a list became incomplete, and is answered after
       pulledAt: async () => undefined,
     },
     memory: createMemory(0),
+    generations: createGenerations(),
     writeFence: createWriteFence(),
     clock,
     events: createEvents(),

@@ -1,0 +1,118 @@
+import type {Server} from 'node:http';
+import type {Socket} from 'node:net';
+import {canonicalAddress} from './entrance.ts';
+import {IDLE_TIMEOUT_MS} from './keep-alive.ts';
+import type {Peer} from './prepared-sender.ts';
+
+/**
+ * Reads the requests on plain connections before node's HTTP server does, as long as each of them is whole, known, and
+ * has a prepared answer. The first other bytes go to that server unread, with the connection, which it keeps.
+ */
+export interface FrontDoor {
+  /** Takes a connection before its first request. */
+  add(socket: Socket): void;
+  /** Leaves a connection to node's HTTP server. */
+  pass(socket: Socket): void;
+  /** Ends the connections that it has, each after the answer that is on its way. */
+  close(): void;
+}
+
+export interface FrontDoorParts {
+  /** Connections do not get to its own listener any more. */
+  server: Server;
+  /** Answers what was read, if it is one whole request whose answer is prepared. @returns whether it has */
+  answer(bytes: Buffer, peer: Peer): boolean;
+  /** Milliseconds in which the first request has to begin. */
+  firstRequestTimeout: number;
+  /** Ends a connection on which none has begun in time. */
+  refuseLate(socket: Socket): void;
+}
+
+/** Node keeps a connection for so long beyond what it tells the client, whose next request may be on its way. */
+const IDLE_MARGIN_MS = 1000;
+
+export function createFrontDoor({server, ...parts}: FrontDoorParts): FrontDoor {
+  const own = server.listeners('connection');
+  server.removeAllListeners('connection');
+  const pass = (socket: Socket): void => {
+    for (const listener of own) listener.call(server, socket);
+  };
+  const waiting = new Set<WaitingConnection>();
+  return {
+    add: (socket) => void new WaitingConnection(socket, {...parts, pass, waiting}),
+    pass,
+    close() {
+      for (const connection of waiting) connection.close();
+    },
+  };
+}
+
+type ConnectionParts = Omit<FrontDoorParts, 'server'> & {
+  pass(socket: Socket): void;
+  /** Those that are not passed on. */
+  waiting: Set<WaitingConnection>;
+};
+
+class WaitingConnection {
+  readonly #peer: Peer;
+  readonly #parts: ConnectionParts;
+  #isAnswered = false;
+
+  constructor(socket: Socket, parts: ConnectionParts) {
+    this.#peer = {socket, client: canonicalAddress(socket.remoteAddress ?? '')};
+    this.#parts = parts;
+    parts.waiting.add(this);
+    socket.setTimeout(parts.firstRequestTimeout);
+    socket.on('timeout', this.#expire);
+    socket.on('close', this.#forget);
+    socket.on('end', this.#end);
+    socket.on('data', this.#read);
+  }
+
+  close(): void {
+    const {socket} = this.#peer;
+    this.#leave();
+    if (socket.writableLength === 0) socket.destroy();
+    else socket.end();
+  }
+
+  readonly #read = (bytes: Buffer): void => {
+    if (!this.#parts.answer(bytes, this.#peer)) this.#passOn(bytes);
+    else if (!this.#isAnswered) {
+      this.#isAnswered = true;
+      this.#peer.socket.setTimeout(IDLE_TIMEOUT_MS + IDLE_MARGIN_MS);
+    }
+  };
+
+  readonly #end = (): void => void this.#peer.socket.end();
+
+  readonly #forget = (): void => void this.#parts.waiting.delete(this);
+
+  readonly #expire = (): void => {
+    const {socket} = this.#peer;
+    // A client that is slow to read its answer has `listen.sendTimeout` for that.
+    if (socket.writableLength > 0) return;
+    this.#leave();
+    if (this.#isAnswered) socket.destroy();
+    else this.#parts.refuseLate(socket);
+  };
+
+  #passOn(bytes: Buffer): void {
+    const {socket} = this.#peer;
+    this.#leave();
+    socket.pause();
+    socket.unshift(bytes);
+    this.#parts.pass(socket);
+    socket.resume();
+  }
+
+  #leave(): void {
+    const {socket} = this.#peer;
+    this.#forget();
+    socket.setTimeout(0);
+    socket.off('timeout', this.#expire);
+    socket.off('close', this.#forget);
+    socket.off('end', this.#end);
+    socket.off('data', this.#read);
+  }
+}

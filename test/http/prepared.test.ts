@@ -1,0 +1,189 @@
+import {once} from 'node:events';
+import {Agent, type IncomingMessage, request} from 'node:http';
+import test, {type ExecutionContext} from 'ava';
+import type {EventMap} from '../../src/events.ts';
+import {createEvents} from '../../src/events.ts';
+import type {Verbs} from '../../src/http/routes.ts';
+import {createAuthenticator, type Identity, type LoginMethod} from '../../src/identity/authenticator.ts';
+import {digestOf} from '../../src/oci/digest.ts';
+import {HIT} from '../../src/registry/freshness.ts';
+import type {Manifests} from '../../src/registry/manifests/manifests.ts';
+import type {Decision} from '../../src/registry/place-access.ts';
+import {createRegistries} from '../../src/registry/registries.ts';
+import type {Repeat} from '../../src/registry/repeat.ts';
+import {OPEN_DOOR, REGISTRIES, startHttpServer} from './http-server.ts';
+
+const bytes = Buffer.from('{"schemaVersion":2}');
+const digest = digestOf(bytes);
+const PATH = `/v2/app/manifests/${digest}`;
+
+type Changes = Partial<Repeat> &
+  Pick<Parameters<typeof startHttpServer>[1], 'access' | 'authenticator' | 'registries'>;
+
+/** A server whose one manifest may be given again, and which counts how often it is asked for, and how often it is given. */
+async function start(t: ExecutionContext, {access, authenticator, registries, ...changes}: Changes = {}) {
+  const counts = {asked: 0, again: 0};
+  const repeat: Repeat = {
+    from: Number.NEGATIVE_INFINITY,
+    until: Number.POSITIVE_INFINITY,
+    holds: () => true,
+    again: () => {
+      counts.again += 1;
+    },
+    ...changes,
+  };
+  const found = {digest, mediaType: 'application/json', size: bytes.length, bytes, report: HIT, repeat};
+  const get = async () => {
+    counts.asked += 1;
+    return found;
+  };
+  const manifests: Manifests = {get, head: get};
+  const door = {
+    ...(access ? {access} : {}),
+    ...(authenticator ? {authenticator} : {}),
+    ...(registries ? {registries} : {}),
+  };
+  const server = await startHttpServer(t, {verbs: {manifests} as unknown as Verbs, ...door});
+  const agent = new Agent({keepAlive: true});
+  t.teardown(() => agent.destroy());
+  const send = async (headers = {}, method = 'GET', path = PATH) => {
+    const asked = request({host: '127.0.0.1', port: server.port, method, path, headers, agent}).end();
+    const [message] = (await once(asked, 'response')) as [IncomingMessage];
+    const {statusCode: status, headers: received} = message;
+    return {status, headers: received, body: Buffer.concat(await message.toArray())};
+  };
+  return {...server, counts, get: send};
+}
+
+const own = ({id, ms, ...facts}: EventMap['request.end'][0]) => facts;
+
+test('an equal request is answered without asking for its answer, and is reported like the first', async (t) => {
+  const {get, counts, requests} = await start(t);
+  const headers = {'user-agent': 'containerd/2', accept: 'application/json'};
+  const [first, second] = [await get(headers), await get(headers)];
+  t.deepEqual(counts, {asked: 1, again: 1});
+  const {'x-request-id': firstId, date: _, ...firstHeaders} = first.headers;
+  const {'x-request-id': secondId, date: __, ...secondHeaders} = second.headers;
+  t.deepEqual(secondHeaders, firstHeaders);
+  t.deepEqual(second.body, bytes);
+  t.not(secondId, firstId);
+  const [one, other] = requests;
+  if (!one || !other) return t.fail('a request was not reported');
+  t.deepEqual(own(other), own(one));
+  t.is(other.id, String(secondId));
+});
+
+const DIFFERENT: [title: string, headers: Record<string, string>, method?: string, path?: string][] = [
+  ['another method', {}, 'HEAD'],
+  ['another target', {}, 'GET', `${PATH}?ns=ghcr.io`],
+  ['another host', {host: 'ghcr.io'}],
+  ['a condition', {'if-none-match': '"sha256:0"'}],
+  ['a range', {range: 'bytes=0-1'}],
+  ['a wish for a newer answer', {'cache-control': 'no-cache'}],
+  ['a proxy that names itself', {via: '1.1 proxy'}],
+  ['a client that a proxy names', {'x-forwarded-for': '192.0.2.1'}],
+  ['a credential', {authorization: 'Basic YTpi'}],
+  ['a field that is not known', {'x-anything': '1'}],
+  ['the end of the connection', {connection: 'close'}],
+];
+for (const [title, headers, method, path] of DIFFERENT) {
+  test(`${title} makes another request`, async (t) => {
+    const {get, counts} = await start(t);
+    await get();
+    await get(headers, method, path);
+    t.deepEqual(counts, {asked: 2, again: 0});
+  });
+}
+
+test('what a client accepts, and what it is called, makes no difference', async (t) => {
+  const {get, counts, requests} = await start(t);
+  await get({accept: 'a/b', 'accept-encoding': 'gzip', 'user-agent': 'one'});
+  await get({accept: 'c/d', 'user-agent': 'two', connection: 'keep-alive'});
+  t.deepEqual(counts, {asked: 1, again: 1});
+  t.deepEqual(
+    requests.map(({userAgent}) => userAgent),
+    ['one', 'two'],
+  );
+});
+
+test('an answer is given again only between the times that it names, also when the clock is set back', async (t) => {
+  const now = Date.now();
+  const {get, counts, clock} = await start(t, {from: now - 5000, until: now + 5000});
+  await get();
+  await get();
+  t.deepEqual(counts, {asked: 1, again: 1});
+  clock.moveWall(10_000);
+  await get();
+  await get();
+  t.deepEqual(counts, {asked: 3, again: 1});
+  clock.moveWall(-30_000);
+  await get();
+  t.deepEqual(counts, {asked: 4, again: 1});
+});
+
+test('an answer that does not hold any more is asked for', async (t) => {
+  let holds = true;
+  const {get, counts} = await start(t, {holds: () => holds});
+  await get();
+  holds = false;
+  await get();
+  t.deepEqual(counts, {asked: 2, again: 0});
+  holds = true;
+  await get();
+  await get();
+  t.deepEqual(counts, {asked: 2, again: 2});
+});
+
+test('another configuration ends all answers', async (t) => {
+  let current = REGISTRIES;
+  const {get, counts} = await start(t, {registries: () => current});
+  await get();
+  current = createRegistries(REGISTRIES.all, 'docker.io');
+  await get();
+  await get();
+  t.deepEqual(counts, {asked: 2, again: 1});
+});
+
+test('an answer that the rules in audit mode would deny is never given again', async (t) => {
+  const decision: Decision = {verdict: 'allowed', isAudited: true};
+  const access = {...OPEN_DOOR.access, repository: () => decision};
+  const {get, counts} = await start(t, {access});
+  await get();
+  await get();
+  t.deepEqual(counts, {asked: 2, again: 0});
+});
+
+test('a credential is looked at each time', async (t) => {
+  let identity: Identity | undefined = {names: ['user:alice']};
+  const method: LoginMethod = {
+    name: 'token',
+    isOpen: () => true,
+    check: async () => identity,
+    remembered: () => identity,
+  };
+  const authenticator = createAuthenticator([method], createEvents());
+  const {get, counts, requests} = await start(t, {authenticator});
+  const headers = {authorization: 'Bearer secret'};
+  await get(headers);
+  await get(headers);
+  t.deepEqual(counts, {asked: 1, again: 1});
+  t.is(requests[1]?.caller, 'user:alice');
+  // Equal names may have other rights, as those of a robot that was made anew.
+  identity = {names: ['user:alice']};
+  await get(headers);
+  t.deepEqual(counts, {asked: 2, again: 1});
+  identity = undefined;
+  t.is((await get(headers)).status, 401);
+  t.deepEqual(counts, {asked: 2, again: 1});
+});
+
+test('a credential that has to be reported each time is never answered for again', async (t) => {
+  const identity = {names: ['user:alice']} as const;
+  const method: LoginMethod = {name: 'password', isOpen: () => true, check: async () => identity};
+  const authenticator = createAuthenticator([method], createEvents());
+  const {get, counts} = await start(t, {authenticator});
+  const headers = {authorization: 'Basic YTpi'};
+  await get(headers);
+  await get(headers);
+  t.deepEqual(counts, {asked: 2, again: 0});
+});
