@@ -1,7 +1,7 @@
 import type {Scope} from '../rig/scope.ts';
 import type {Passed} from './logins/expiry.ts';
 import type {Credential, LoginClient, LoginSession} from './logins/login-client.ts';
-import {OWN, PRIVATE, REGISTRY, type Site, startSite} from './logins/site.ts';
+import {OWN, PRIVATE, REGISTRY, type Site, startPassthrough, startSite} from './logins/site.ts';
 import type {Before} from './part.ts';
 import {messageOf} from './report.ts';
 import {slug} from './slug.ts';
@@ -29,12 +29,63 @@ const REFUSED =
   /\b401\b|unauthori[sz]ed|authentication required|authorization failed|invalid username\/password/i;
 const NOT_TRUSTED = /certificate signed by unknown authority/;
 
+/** Those that concern logins at a registry behind backref. */
+const UPSTREAM_CASES = ['correct login', 'no login', 'wrong password'] as const;
+const CHALLENGES = ['Bearer', 'Basic'] as const;
+const titleOf = (name: LoginCase, challenge: string): string => `${name}, ${challenge}`;
+export const PASSTHROUGH_CASES = CHALLENGES.flatMap((challenge) =>
+  UPSTREAM_CASES.map((name) => titleOf(name, challenge)),
+);
+
 /** Logs in with one client in every way, on a server of its own whose clock can be set. */
-export async function runLogins(parent: Scope, client: LoginClient, {tools, done}: Before): Promise<void> {
+export async function runLogins(parent: Scope, client: LoginClient, before: Before): Promise<void> {
+  const start = (scope: Scope) => startSite(scope, before.tools);
+  const caller = `user:${USER.name}`;
+  await runOn(parent, client, before, {
+    start,
+    caller,
+    refreshes: true,
+    cases: LOGIN_CASES,
+    title: (name) => name,
+  });
+}
+
+/** Logs in with one client through backref, at registries that ask for a login in different ways. */
+export async function runPassthrough(parent: Scope, client: LoginClient, before: Before): Promise<void> {
+  for (const challenge of CHALLENGES) {
+    const start = (scope: Scope) => startPassthrough(scope, before.tools, challenge);
+    const title = (name: LoginCase) => titleOf(name, challenge);
+    await runOn(parent, client, before, {
+      start,
+      caller: 'anonymous',
+      refreshes: false,
+      cases: UPSTREAM_CASES,
+      title,
+    });
+  }
+}
+
+/** A server on which clients log in, and the cases to try on it. */
+interface Ground {
+  start(scope: Scope): Promise<Site>;
+  /** Whom its audit log names for the user. */
+  caller: string;
+  /** Whether it issues refresh tokens. */
+  refreshes: boolean;
+  cases: readonly LoginCase[];
+  title(name: LoginCase): string;
+}
+
+async function runOn(
+  parent: Scope,
+  client: LoginClient,
+  {tools, done}: Before,
+  {start, caller, refreshes, cases, title}: Ground,
+): Promise<void> {
   const scope = await parent.child();
   try {
-    const site = await startSite(scope, tools);
-    for (const name of LOGIN_CASES) {
+    const site = await start(scope);
+    for (const name of cases) {
       const began = Date.now();
       const own = await scope.child();
       const open = (trusting = true) =>
@@ -46,16 +97,17 @@ export async function runLogins(parent: Scope, client: LoginClient, {tools, done
           ca: trusting ? site.certificates.ca : undefined,
           image: PRIVATE,
           own: OWN,
+          refreshes,
           empty: `private/${slug(name)}`,
         });
       await site.audited();
-      const tried = await TRIALS[name]({scope: own, site, client, open}).then(
+      const tried = await TRIALS[name]({scope: own, site, caller, client, open}).then(
         (note) => ({fault: undefined, ...(note ? {note} : {})}),
         (error: unknown) => ({fault: messageOf(error)}),
       );
       site.leadToServer();
       await own.end();
-      done({case: name, ...tried, ms: Date.now() - began, asked: 0});
+      done({case: title(name), ...tried, ms: Date.now() - began, asked: 0});
     }
   } finally {
     await scope.end();
@@ -65,6 +117,8 @@ export async function runLogins(parent: Scope, client: LoginClient, {tools, done
 interface Trial {
   scope: Scope;
   site: Site;
+  /** Whom the audit log of the server names for the user. */
+  caller: string;
   client: LoginClient;
   /** Begins a session, which trusts the registry's authority if it should. */
   open(trusting?: boolean): Promise<LoginSession>;
@@ -72,11 +126,11 @@ interface Trial {
 
 /** What each case does. @returns what the table says instead of a tick @throws Error */
 const TRIALS: Record<LoginCase, (trial: Trial) => Promise<string | undefined>> = {
-  async 'correct login'({site, open}) {
+  async 'correct login'({site, caller, open}) {
     const session = await open();
     await session.login(LOGIN);
     await work(session);
-    await expectCaller(site, `user:${USER.name}`);
+    await expectCaller(site, caller);
   },
   async 'no login'({site, open}) {
     const session = await open();
@@ -150,14 +204,14 @@ interface Expiring {
 
 /** Works with a credential, and is refused with the same one when it has expired. */
 async function expires(trial: Trial, {kind, get, expire}: Expiring): Promise<string | undefined> {
-  const {site, client, open} = trial;
+  const {site, caller, client, open} = trial;
   const reason = client.cannot?.[kind];
   if (reason !== undefined) return `–: ${reason}`;
   const session = await open();
   const secret = await get(trial);
   await session.login(kind === 'password' ? {kind, user: 'ci', secret} : {kind, secret});
   await work(session);
-  await expectCaller(site, kind === 'password' ? /^robot:/ : `user:${USER.name}`);
+  await expectCaller(site, kind === 'password' ? /^robot:/ : caller);
   await expire(trial);
   await expectRefused(site, session);
 }

@@ -3,7 +3,7 @@ import {ATTACHMENTS} from './attachments/all.ts';
 import {LOOKS} from './attachments/attachment.ts';
 import {CASES, runCases} from './cases.ts';
 import {CLIENTS} from './clients/all.ts';
-import {LOGIN_CASES, runLogins} from './logging-in.ts';
+import {LOGIN_CASES, PASSTHROUGH_CASES, runLogins, runPassthrough} from './logging-in.ts';
 import {LOGIN_CLIENTS} from './logins/all.ts';
 import {runLooks} from './looks.ts';
 import {MIRROR_CASES, runMirrors} from './mirroring.ts';
@@ -104,6 +104,20 @@ const logins: Part = {
   async fill() {},
 };
 
+/** The same clients, whose logins are passed on to a registry that has users. */
+const passthrough: Part = {
+  ...logins,
+  section: 'interop-passthrough',
+  cases: PASSTHROUGH_CASES,
+  contenders: LOGIN_CLIENTS.map(
+    (client): Contender => ({
+      name: client.name,
+      tools: [...client.tools, 'openssl', 'docker-registry'],
+      run: (scope, before) => runPassthrough(scope, client, before),
+    }),
+  ),
+};
+
 /** Clients with a mirror of docker.io that asks for a login. */
 const mirrors: Part = {
   section: 'interop-mirrors',
@@ -119,7 +133,7 @@ const mirrors: Part = {
   async fill() {},
 };
 
-const PARTS: readonly Part[] = [pulls, referrers, pushes, proxies, logins, mirrors];
+const PARTS: readonly Part[] = [pulls, referrers, pushes, proxies, logins, passthrough, mirrors];
 
 /** The parts, with only the contenders whose name contains `text`. @throws Error when there are none */
 export function matching(text: string): Part[] {

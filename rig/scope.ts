@@ -170,12 +170,14 @@ export async function ready(started: Started, name: string, probe: () => Promise
   throw new Error(`${name} ${what}: ${started.output().trim() || 'it printed nothing'}`);
 }
 
-/** A probe for `ready`: the URL answers with status 200. */
-export const answers = (url: string) => async (): Promise<boolean> => {
-  const response = await fetch(url, {signal: AbortSignal.timeout(1_000)});
-  await response.body?.cancel();
-  return response.status === 200;
-};
+/** A probe for `ready`: the URL answers with this status. */
+export const answers =
+  (url: string, status = 200) =>
+  async (): Promise<boolean> => {
+    const response = await fetch(url, {signal: AbortSignal.timeout(1_000)});
+    await response.body?.cancel();
+    return response.status === status;
+  };
 
 /** Ends the scope and the process on SIGINT or SIGTERM, or after `limit` milliseconds. */
 export function endOnSignal(scope: Scope, limit: number): void {

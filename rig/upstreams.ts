@@ -20,6 +20,8 @@ export interface RunningRegistry {
 export interface UpstreamOptions {
   /** Makes it a mirror of this URL; not olareg, which cannot be one. */
   mirrorOf?: string;
+  /** The path of the file of those who may log in; nobody else may do anything. Not for olareg. */
+  htpasswd?: string;
   /** The command to run it under, e.g. `taskset`. */
   prefix?: readonly string[];
 }
@@ -32,16 +34,17 @@ export async function startRegistry(
   scope: Scope,
   tools: Toolbox,
   name: UpstreamName,
-  {mirrorOf, prefix = []}: UpstreamOptions = {},
+  {mirrorOf, htpasswd, prefix = []}: UpstreamOptions = {},
 ): Promise<RunningRegistry> {
   const port = await ownPort();
   const url = `http://127.0.0.1:${port}`;
   const folder = join(scope.folder, `${name}-${port}`);
-  const args = name === 'olareg' ? olaregArgs(folder, port) : await distributionArgs(folder, port, mirrorOf);
+  const args =
+    name === 'olareg' ? olaregArgs(folder, port) : await distributionArgs(folder, port, {mirrorOf, htpasswd});
   const [command = '', ...rest] = [...prefix, tools.path(UPSTREAM_TOOLS[name]), 'serve', ...args];
   // No exporter and no tracing: distribution 3 looks for a collector on its own.
   const process_ = scope.start(command, rest, {env: {...process.env, OTEL_TRACES_EXPORTER: 'none'}});
-  await ready(process_, name, answers(`${url}/v2/`));
+  await ready(process_, name, answers(`${url}/v2/`, htpasswd === undefined ? 200 : 401));
   return {url, process: process_};
 }
 
@@ -55,7 +58,7 @@ const olaregArgs = (folder: string, port: number): string[] => [
 async function distributionArgs(
   folder: string,
   port: number,
-  mirrorOf: string | undefined,
+  {mirrorOf, htpasswd}: Record<'mirrorOf' | 'htpasswd', string | undefined>,
 ): Promise<string[]> {
   const file = `${folder}.yml`;
   // JSON is YAML.
@@ -64,6 +67,7 @@ async function distributionArgs(
     log: {level: 'error', accesslog: {disabled: true}},
     storage: {filesystem: {rootdirectory: folder}, delete: {enabled: true}},
     http: {addr: `127.0.0.1:${port}`},
+    ...(htpasswd ? {auth: {htpasswd: {realm: 'registry', path: htpasswd}}} : {}),
     ...(mirrorOf ? {proxy: {remoteurl: mirrorOf}} : {}),
   };
   await writeFile(file, JSON.stringify(config));

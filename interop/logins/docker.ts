@@ -11,7 +11,7 @@ export const docker: LoginClient = {
   tools: ['dockerd', 'docker'],
   checksLogin: true,
   async open(place) {
-    const {scope, tools, host} = place;
+    const {scope, tools, host, refreshes} = place;
     const docker = await startEngine(scope, tools, {}, environmentWithCa(place));
     return {
       async login(credential) {
@@ -20,7 +20,8 @@ export const docker: LoginClient = {
         if (kind === 'password') {
           await docker('login', '--username', credential.user, '--password', credential.secret, host);
           const kept = await readFile(join(scope.folder, '.docker', 'config.json'), 'utf8');
-          if (!kept.includes('"identitytoken"')) throw new Error(`docker keeps no token: ${kept}`);
+          if (kept.includes('"identitytoken"') !== refreshes)
+            throw new Error(`docker keeps ${refreshes ? 'no token' : 'a token'}: ${kept}`);
           return;
         }
         await writeDockerConfig(place, credential);

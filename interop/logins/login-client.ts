@@ -27,6 +27,8 @@ export interface LoginPlace {
   image: Image;
   /** One that is to be pushed. */
   own: Image;
+  /** Whether a client that asks for it gets a refresh token for its password. */
+  refreshes: boolean;
   /** A repository of the registry that is empty. */
   empty: string;
 }

@@ -7,6 +7,7 @@ import {ownPort} from '../../rig/port.ts';
 import type {Scope} from '../../rig/scope.ts';
 import {createSurroundings, type Surroundings} from '../../rig/surroundings.ts';
 import type {Toolbox} from '../../rig/tools.ts';
+import {startRegistry} from '../../rig/upstreams.ts';
 import {HTPASSWD, USER} from '../user.ts';
 import {type Certificates, createCertificates} from './certificates.ts';
 import {createExpiry, type Expiry} from './expiry.ts';
@@ -30,6 +31,9 @@ const REFRESH_TOKEN_MS = 91 * DAY_MS;
 /** More than the robots of `createRobot` live. */
 const ROBOT_MS = 2 * DAY_MS;
 
+/** How long a line of the audit log may take to be written. */
+const AUDIT_TIMEOUT_MS = 20_000;
+
 /** A request as the server's audit log has it. */
 export interface Audited {
   caller: string;
@@ -41,6 +45,12 @@ export interface Audited {
 
 const basic = `Basic ${Buffer.from(`${USER.name}:${USER.password}`).toString('base64')}`;
 
+/** What only a user who has logged in may do anything with, in a hosted registry of this name. */
+const closed = (registry: string, htpasswd: string) => ({
+  users: {htpasswd},
+  rules: [{who: [`user:${USER.name}`, 'robot:*'], where: [`${registry}/private/**`], may: ['pull', 'push']}],
+});
+
 /**
  * Starts a backref with TLS of a private authority, on which only a user who has logged in may do anything.
  * @param registry the name of its hosted registry, and further names for it
@@ -50,10 +60,59 @@ export async function startSite(
   tools: Toolbox,
   [registry, ...aliases]: readonly [string, ...string[]] = ['apps.local'],
 ): Promise<Site> {
+  const access = closed(registry, await writeUsers(scope));
+  const site = await serve(scope, tools, {registries: {[registry]: {default: true, aliases}}, access});
+  await pushImage(site.url, PRIVATE, {authorization: basic});
+  return site;
+}
+
+/** The registries to which logins are passed on, by how they ask for one. */
+const LOGIN_UPSTREAMS = {
+  /** docker-registry asks for the login with each request. */
+  async Basic(scope: Scope, tools: Toolbox): Promise<string> {
+    const htpasswd = await writeUsers(scope);
+    return (await startRegistry(scope, tools, 'docker-registry', {htpasswd})).url;
+  },
+  /** A backref has a token service. */
+  async Bearer(scope: Scope): Promise<string> {
+    const {url} = await serveRegistries(scope, {
+      main: SOURCES,
+      folder: join(scope.folder, 'upstream'),
+      registries: {'apps.local': {default: true}},
+      settings: {access: closed('apps.local', await writeUsers(scope))},
+    });
+    return url;
+  },
+} as const;
+
+/** Starts a backref that has no users, in front of a registry that has, to which it passes on logins. */
+export async function startPassthrough(
+  scope: Scope,
+  tools: Toolbox,
+  challenge: keyof typeof LOGIN_UPSTREAMS,
+): Promise<Site> {
+  const url = await LOGIN_UPSTREAMS[challenge](scope, tools);
+  await pushImage(url, PRIVATE, {authorization: basic});
+  const upstream = {url, insecure: true, credentials: 'passthrough'};
+  const registry = {default: true, hosts: [REGISTRY], upstream, push: 'through'};
+  return serve(scope, tools, {registries: {'registry.corp.example': registry}, access: {}});
+}
+
+/** @returns the path of a file with the user */
+async function writeUsers({folder}: Scope): Promise<string> {
+  const htpasswd = join(folder, 'htpasswd');
+  await writeFile(htpasswd, HTPASSWD);
+  return htpasswd;
+}
+
+async function serve(
+  scope: Scope,
+  tools: Toolbox,
+  {registries, access}: {registries: Record<string, unknown>; access: unknown},
+): Promise<Site> {
   const certificates = await createCertificates(scope, tools, [REGISTRY]);
   const surroundings = await createSurroundings(scope);
-  const [htpasswd, audit] = [join(scope.folder, 'htpasswd'), join(scope.folder, 'audit.log')];
-  await writeFile(htpasswd, HTPASSWD);
+  const audit = join(scope.folder, 'audit.log');
   const {cert, key} = certificates;
   const [port, tlsPort] = [await ownPort(), await ownPort()];
   const running = await serveRegistries(scope, {
@@ -62,22 +121,16 @@ export async function startSite(
     port,
     flags: surroundings.flags,
     env: {...process.env, ...surroundings.env},
-    registries: {[registry]: {default: true, aliases}},
+    registries,
     settings: {
       listen: [
         {host: '127.0.0.1', port},
         {host: '127.0.0.1', port: tlsPort, tls: {cert, key}},
       ],
-      access: {
-        users: {htpasswd},
-        rules: [
-          {who: [`user:${USER.name}`, 'robot:*'], where: [`${registry}/private/**`], may: ['pull', 'push']},
-        ],
-      },
+      access,
       audit: {to: audit},
     },
   });
-  await pushImage(running.url, PRIVATE, {authorization: basic});
   const tunnel = await createTunnel(scope);
   return new Site({scope, running, surroundings, certificates, tunnel, tlsPort, audit});
 }
@@ -103,6 +156,11 @@ export class Site {
   constructor(parts: SiteParts) {
     this.#parts = parts;
     this.leadToServer();
+  }
+
+  /** Without TLS. */
+  get url(): string {
+    return this.#parts.running.url;
   }
 
   /** The proxy through which clients reach the server. */
@@ -192,16 +250,18 @@ export class Site {
     // Lines are written in the background, in order: when this request's is there, so are those of earlier ones.
     const marker = `/v2/marker/${this.#audited}/tags/list`;
     await fetch(`${this.#parts.running.url}${marker}`);
-    for (;;) {
-      const lines = (await readFile(this.#parts.audit, 'utf8')).split('\n').slice(0, -1);
+    const deadline = Date.now() + AUDIT_TIMEOUT_MS;
+    while (Date.now() < deadline) {
+      // There is no file before the first line.
+      const lines = (await readFile(this.#parts.audit, 'utf8').catch(() => '')).split('\n').slice(0, -1);
       const fresh = lines.slice(this.#audited).map((line): Audited => JSON.parse(line));
-      if (!fresh.some(({path}) => path === marker)) {
-        await delay(10);
-        continue;
+      if (fresh.some(({path}) => path === marker)) {
+        this.#audited = lines.length;
+        return fresh.filter(({path}) => path !== marker);
       }
-      this.#audited = lines.length;
-      return fresh.filter(({path}) => path !== marker);
+      await delay(10);
     }
+    throw new Error(`the audit log did not get a line within ${AUDIT_TIMEOUT_MS / 1000} s`);
   }
 
   #advance(ms: number): Promise<void> {
