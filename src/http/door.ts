@@ -13,6 +13,7 @@ import type {Answer, Handler} from './answer.ts';
 import {type LoginPlace, type Unauthorized, unauthorized, wrongLogin} from './challenge.ts';
 import {type Methods, operationFor, pushRefused, readsOf} from './methods.ts';
 import {
+  leadToLogin,
   NEEDS_LOGIN,
   type OwnLoginCheck,
   type PassthroughRegistry,
@@ -128,7 +129,8 @@ export async function answerAt(
       if (showsContent(action) && route.registry.approvals)
         await requireApproval(route, caller, wantedBy(request, endpoint.kind), ownCheck(asking));
       exchange.namespace = singleParameter(request, 'ns');
-      return handler(request, route, caller);
+      if (action === 'pull' || !route.registry.approvals) return handler(request, route, caller);
+      return leadToLogin(caller, ownCheck(asking), () => handler(request, route, caller));
     }
   }
 }

@@ -13,6 +13,7 @@ import {toOciErrors} from '../registry/failure.ts';
 import type {Route} from '../registry/namespace.ts';
 import {type Decision, denial} from '../registry/place-access.ts';
 import type {Registries, Registry} from '../registry/registries.ts';
+import type {Answer} from './answer.ts';
 import {digestInPath, headerOf, type Request, referenceInPath} from './request.ts';
 
 /** A registry whose upstream takes the callers' own logins. */
@@ -151,6 +152,24 @@ export async function requireApproval(
     if (challenge && isLoginRefused(decision)) throw challenge(LOGIN_REFUSED, 'invalid_token');
     throw denial(decision);
   });
+}
+
+/**
+ * Pushes or deletes where the upstream is asked with each caller's own login. Clients begin without one, and log in when
+ * they are challenged.
+ * @throws OciError UNAUTHORIZED instead of DENIED for a caller without a login that could have one
+ */
+export async function leadToLogin(
+  caller: Caller,
+  {challenge}: Pick<OwnLoginCheck, 'challenge'>,
+  write: () => Answer | Promise<Answer>,
+): Promise<Answer> {
+  try {
+    return await write();
+  } catch (error) {
+    const isDenied = error instanceof OciError && error.code === 'DENIED';
+    throw isDenied && challenge && !caller.login ? challenge(NEEDS_LOGIN) : error;
+  }
 }
 
 /** What is not there does not say whether a login is right. */

@@ -207,3 +207,38 @@ test('no login is in the events, the answers, the metrics or the data folder', a
     );
   t.false(Buffer.from(payload.sealed.split('.').join(''), 'base64url').includes('sesame'));
 });
+
+for (const scheme of ['bearer', 'basic'] as const) {
+  test(`a push or a deletion without a login is led to one, and not denied, over ${scheme}`, async (t) => {
+    const UPLOADS = '/v2/team/app/blobs/uploads/';
+    const isAlice = (authorization = '') => authorization === ALICE || authorization === 'Bearer of-alice';
+    const upstream = await createPrivateRegistry(t, {
+      users: {alice: 'sesame', bob: 'builder'},
+      repositories: {'team/app': {readers: ['alice'], tags: {1: image}, manifests: [], blobs: [blob]}},
+      scheme,
+      before: ({method, url, headers: {authorization}}) =>
+        method === 'POST' && url.startsWith(UPLOADS) && isAlice(authorization)
+          ? {status: 202, headers: {location: `${UPLOADS}1`}}
+          : undefined,
+    });
+    const server = await startPassthrough(t, upstream, {}, {push: 'through'});
+    const put = {method: 'PUT', headers: {'content-type': image.mediaType}, body: image.bytes};
+    const requests = [
+      [UPLOADS, {method: 'POST'}, 'pull,push'],
+      [IMAGE, put, 'pull,push'],
+      [IMAGE, {method: 'DELETE'}, 'delete'],
+    ] as const;
+    for (const [path, request, actions] of requests) {
+      const got = await server.as(undefined, path, request);
+      t.is(got.status, 401, `${request.method} ${path}`);
+      t.is(
+        got.headers['www-authenticate'],
+        `Bearer realm="http://private.mirror.test/token",service="backref/private.example",scope="repository:team/app:${actions}"`,
+      );
+    }
+    t.is((await server.as(ALICE, UPLOADS, {method: 'POST'})).status, 202);
+    t.is((await server.as(BOB, UPLOADS, {method: 'POST'})).status, 403);
+    const elsewhere = {method: 'POST', headers: {host: 'other.test'}};
+    t.is((await server.as(undefined, `/v2/private.example/team/app/blobs/uploads/`, elsewhere)).status, 403);
+  });
+}
