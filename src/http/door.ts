@@ -16,6 +16,7 @@ import {
   leadToLogin,
   NEEDS_LOGIN,
   type OwnLoginCheck,
+  ownRegistry,
   type PassthroughRegistry,
   passthroughAt,
   requireApproval,
@@ -299,25 +300,6 @@ function seemsToTakePushes(
     return !(isMirror(route) && access.may(route, visitor, 'pull'));
   } catch (error) {
     if (error instanceof OciError) return !access.isOpenTo(visitor);
-    throw error;
-  }
-}
-
-/**
- * The registry that a login in the request is for: the one that the host means, if the request leads there.
- * @param lead finds where it leads to
- */
-function ownRegistry(request: Request, lead: () => Registry | undefined): PassthroughRegistry | undefined {
-  const own = passthroughAt(request.registries, request);
-  return own && leadsTo(lead) === own ? own : undefined;
-}
-
-/** undefined where the request leads to no registry. */
-function leadsTo(lead: () => Registry | undefined): Registry | undefined {
-  try {
-    return lead();
-  } catch (error) {
-    if (error instanceof OciError) return undefined;
     throw error;
   }
 }

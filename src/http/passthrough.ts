@@ -35,6 +35,28 @@ export function passthroughAt(
   return registry && isPassthrough(registry) ? registry : undefined;
 }
 
+/**
+ * The registry that a login in the request is for: the one that the host means, if the request leads there.
+ * @param lead finds where it leads to
+ */
+export function ownRegistry(
+  request: Request,
+  lead: () => Registry | undefined,
+): PassthroughRegistry | undefined {
+  const own = passthroughAt(request.registries, request);
+  return own && leadsTo(lead) === own ? own : undefined;
+}
+
+/** undefined where the request leads to no registry. */
+function leadsTo(lead: () => Registry | undefined): Registry | undefined {
+  try {
+    return lead();
+  } catch (error) {
+    if (error instanceof OciError) return undefined;
+    throw error;
+  }
+}
+
 /** What tokens for such a registry are for, to clients: they repeat it where they ask for one, whatever host that is. */
 export const passthroughService = (service: string, {name}: Pick<Registry, 'name'>): string =>
   `${service}/${name}`;
