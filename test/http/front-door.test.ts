@@ -1,0 +1,95 @@
+import test, {type ExecutionContext} from 'ava';
+import {startBackref} from '../support/backref.ts';
+import {imageManifest, manifestAnswer} from '../support/content.ts';
+import {askRaw, openRaw} from '../support/raw-http.ts';
+import {createScriptedUpstream} from '../support/scripted-upstream.ts';
+
+const image = imageManifest();
+const PATH = `/v2/app/manifests/${image.digest}`;
+const HOST = 'Host: a';
+const KNOWN = `GET ${PATH} HTTP/1.1\r\n${HOST}\r\n\r\n`;
+
+/** A server that has a prepared answer to `KNOWN`. */
+async function start(t: ExecutionContext) {
+  const upstream = await createScriptedUpstream(t, [
+    {request: `GET /v2/library/app/manifests/${image.digest}`, answer: manifestAnswer(image)},
+  ]);
+  const proxy = await startBackref(t, {registries: [{url: upstream.url}]});
+  for (let time = 0; time < 2; time += 1) await askRaw(t, proxy.port, KNOWN);
+  return proxy;
+}
+
+test('requests one after the other on one connection', async (t) => {
+  const {port} = await start(t);
+  const {send, answer} = await openRaw(t, port);
+  for (let time = 0; time < 3; time += 1) {
+    send(KNOWN);
+    t.deepEqual((await answer())?.body, image.bytes);
+  }
+});
+
+test('requests that come together are answered in their order', async (t) => {
+  const {port} = await start(t);
+  const {send, answer} = await openRaw(t, port);
+  send(KNOWN + KNOWN.replace(PATH, '/v2/') + KNOWN);
+  t.deepEqual((await answer())?.body, image.bytes);
+  t.is((await answer())?.body.toString(), '{}');
+  t.deepEqual((await answer())?.body, image.bytes);
+});
+
+test('a request that comes in pieces, and those that follow it, are answered', async (t) => {
+  const {port} = await start(t);
+  const {send, answer} = await openRaw(t, port);
+  send(KNOWN);
+  t.is((await answer())?.status, 200);
+  for (const piece of [KNOWN.slice(0, 10), KNOWN.slice(10, 40), KNOWN.slice(40)]) {
+    send(piece);
+    await new Promise(setImmediate);
+  }
+  t.deepEqual((await answer())?.body, image.bytes);
+  send(KNOWN);
+  t.deepEqual((await answer())?.body, image.bytes);
+});
+
+test('a client that ends its side after its request is answered, and the connection ends', async (t) => {
+  const {port} = await start(t);
+  const {socket, answer} = await openRaw(t, port);
+  socket.end(KNOWN);
+  t.deepEqual((await answer())?.body, image.bytes);
+  t.is(await answer(), undefined);
+});
+
+test('a server that closes ends the connections that wait for a request', async (t) => {
+  const {port, server} = await start(t);
+  const [used, unused] = [await openRaw(t, port), await openRaw(t, port)];
+  used.send(KNOWN);
+  t.is((await used.answer())?.status, 200);
+  await server.close();
+  t.is(await used.answer(), undefined);
+  t.is(await unused.answer(), undefined);
+});
+
+const ODD: [title: string, text: string, status: number][] = [
+  ['lines that end without a carriage return', `GET ${PATH} HTTP/1.1\n${HOST}\n\n`, 400],
+  ['a line that continues another', `GET ${PATH} HTTP/1.1\r\n${HOST}\r\nAccept: a\r\n b\r\n\r\n`, 400],
+  ['a space before the colon', `GET ${PATH} HTTP/1.1\r\nHost : a\r\n\r\n`, 400],
+  ['two hosts', `GET ${PATH} HTTP/1.1\r\n${HOST}\r\n${HOST}\r\n\r\n`, 400],
+  ['no host', `GET ${PATH} HTTP/1.1\r\nAccept: a\r\n\r\n`, 400],
+  ['a byte of zero', `GET ${PATH} HTTP/1.1\r\n${HOST}\r\nAccept: \0\r\n\r\n`, 400],
+  ['a version that does not exist', `GET ${PATH} HTTP/1.7\r\n${HOST}\r\n\r\n`, 400],
+  ['a method in lower case', `get ${PATH} HTTP/1.1\r\n${HOST}\r\n\r\n`, 400],
+  ['an older version', `GET ${PATH} HTTP/1.0\r\n${HOST}\r\n\r\n`, 200],
+  ['the whole URL as the target', `GET http://a${PATH} HTTP/1.1\r\n${HOST}\r\n\r\n`, 200],
+  ['an expectation', `GET ${PATH} HTTP/1.1\r\n${HOST}\r\nExpect: 100-continue\r\n\r\n`, 200],
+  ['a body', `GET ${PATH} HTTP/1.1\r\n${HOST}\r\nContent-Length: 2\r\n\r\n{}`, 200],
+];
+for (const [title, text, status] of ODD) {
+  test(`${title}: node's HTTP server reads it, also after a request that it did not see`, async (t) => {
+    const {port} = await start(t);
+    const {send, answer} = await openRaw(t, port);
+    send(KNOWN);
+    t.is((await answer())?.status, 200);
+    send(text);
+    t.is((await answer())?.status, status);
+  });
+}
