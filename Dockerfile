@@ -32,7 +32,8 @@ RUN mkdir /data && chown 1000:1000 /data
 USER 1000:1000
 VOLUME /data
 EXPOSE 5000
-HEALTHCHECK --interval=30s --timeout=5s --start-period=5s CMD ["node", "dist/cli/main.js", "health"]
+# With the flags of the server, whose compiled code it can use only then.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=5s CMD ["node", "--max-semi-space-size=4", "dist/cli/main.js", "health"]
 # 4 MiB for short-lived objects instead of up to 64, so that the buffers of streamed bodies are freed sooner.
 ENTRYPOINT ["node", "--max-semi-space-size=4", "dist/cli/main.js"]
 CMD ["serve"]

@@ -73,7 +73,8 @@ function rateTargets(warm: readonly WarmResult[], work: string, least: Least): T
   const figures = warm.find((result) => result.work === work)?.figures ?? {};
   return Object.entries(least).map(([server, factor]) => {
     const other = figures[server as ServerName];
-    const ratio = other === undefined ? undefined : (figures.backref ?? 0) / other;
+    // A server that answered nothing shows nothing.
+    const ratio = other ? (figures.backref ?? 0) / other : undefined;
     return target({work, beside: server}, ratio, {least: factor});
   });
 }

@@ -13,7 +13,7 @@ import {
 import {ACCEPT, download, median} from './download.ts';
 import {MIRRORS, measuredMirrors, type RunningMirror, startBuilt, startMirror} from './mirrors.ts';
 import {startNginx} from './nginx.ts';
-import {runWrk} from './wrk.ts';
+import {runHead, runWrk} from './wrk.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -81,9 +81,10 @@ export async function measureWarm(
       for (const {name, url} of serversOf(work)) {
         const {path, connections, duration, method, isConditional} = work;
         const etag = isConditional ? await etagOf(url + path) : '';
-        const how = method ? {method} : {};
-        const load = {url: url + path, ...how, etag, connections, duration, prefix: onCore(0)};
-        const {requestsPerSecond, bytesPerSecond, errors} = await runWrk(scope, tools, load);
+        const load = {url: url + path, etag, connections, duration, prefix: onCore(0)};
+        const {requestsPerSecond, bytesPerSecond, errors} = await (method
+          ? runHead(scope, load)
+          : runWrk(scope, tools, load));
         const sample = samples.get(name) ?? {rates: [], errors: 0};
         sample.rates.push(work.unit === 'req/s' ? requestsPerSecond : bytesPerSecond / 1e9);
         sample.errors += errors;

@@ -153,6 +153,7 @@ test('npm start, the image and the benchmarks run node with the same flags', asy
   const {scripts} = JSON.parse(await readFile(join(PROJECT, 'package.json'), 'utf8'));
   const flagsIn = (words: readonly string[]) => words.filter((word) => word.startsWith('--'));
   t.deepEqual(flagsIn(execOf(final, 'ENTRYPOINT')), NODE_FLAGS);
+  t.deepEqual(flagsIn(execOf(final, 'HEALTHCHECK')), NODE_FLAGS);
   t.deepEqual(flagsIn(scripts.start.split(' ')), NODE_FLAGS);
 });
 

@@ -1,5 +1,6 @@
 import {join} from 'node:path';
 import test from 'ava';
+import {startContents} from '../../bench/contents.ts';
 import {axisTop, drawChart, shortNumber} from '../../bench/growth/chart.ts';
 import {
   EVICTED,
@@ -11,7 +12,8 @@ import {
 } from '../../bench/growth/fill.ts';
 import {percentile} from '../../bench/growth/mixed.ts';
 import {connectionsReport, listsReport, manifestsReport, mixedReport} from '../../bench/growth/report.ts';
-import {parseCounts} from '../../bench/wrk.ts';
+import {parseCounts, runHead} from '../../bench/wrk.ts';
+import {createScope} from '../../rig/scope.ts';
 import {parseName, parseTag} from '../../src/oci/name.ts';
 import {openSqliteMetadata} from '../../src/storage/sqlite/metadata.ts';
 import {createFolder} from '../support/folder.ts';
@@ -137,4 +139,18 @@ test('lists and mixed loads are drawn with what was measured', (t) => {
   const {text, chart} = mixedReport([mixed, {...mixed, pushers: 4, push: {p50: 3, p99: 9}}]);
   t.regex(text, /\| 0 \| 5 \| 1\.0 ms \| 12 ms \| 0 \| {2}\| {2}\|/);
   t.deepEqual(chart.panels[1]?.series[1]?.values, [undefined, 9]);
+});
+
+test('HEAD requests are counted, those included whose answer is no success', async (t) => {
+  const scope = await createScope();
+  t.teardown(() => scope.end());
+  const digest = `sha256:${'0'.repeat(64)}`;
+  const contents = new Map([['/v2/app/manifests/1', {mediaType: 'text/plain', bytes: Buffer.from(digest)}]]);
+  const url = await startContents(scope, contents, 0);
+  const load = {connections: 2, duration: 1, prefix: []};
+  const found = await runHead(scope, {...load, url: `${url}/v2/app/manifests/1`});
+  t.true(found.requestsPerSecond > 0);
+  t.is(found.errors, 0);
+  const missing = await runHead(scope, {...load, url: `${url}/v2/app/manifests/2`});
+  t.true(missing.errors > 0);
 });
