@@ -13,16 +13,14 @@ import type {Answer, Handler} from './answer.ts';
 import {type LoginPlace, type Unauthorized, unauthorized, wrongLogin} from './challenge.ts';
 import {type Methods, operationFor, pushRefused, readsOf} from './methods.ts';
 import {
-  leadToLogin,
+  admitOwn,
   NEEDS_LOGIN,
   type OwnLoginCheck,
   ownRegistry,
   type PassthroughRegistry,
   passthroughAt,
-  requireApproval,
   requireLogin,
   visitorOf,
-  wantedBy,
 } from './passthrough.ts';
 import {headerOf, type Request, singleParameter} from './request.ts';
 import type {Exchange} from './send.ts';
@@ -105,6 +103,7 @@ export async function answerAt(
       const caller = await identified(asking, visitor);
       const registry = within(asking, caller, action, undefined, () => registryAsked(request, exchange));
       admit(access.registry(registry, caller, action), caller, asking);
+      if (own && caller.login) await requireLogin(own, caller, ownCheck(asking));
       exchange.namespace = singleParameter(request, 'ns');
       return handler(request, registry, caller);
     }
@@ -127,17 +126,12 @@ export async function answerAt(
       admit(decision, caller, asking);
       // What the rules only audit is reported each time. An upstream's approval lapses.
       exchange.isRepeatable = !('isAudited' in decision) && !route.registry.approvals;
-      if (showsContent(action) && route.registry.approvals)
-        await requireApproval(route, caller, wantedBy(request, endpoint.kind), ownCheck(asking));
+      await admitOwn(route, caller, {request, action, kind: endpoint.kind}, ownCheck(asking));
       exchange.namespace = singleParameter(request, 'ns');
-      if (action === 'pull' || !route.registry.approvals) return handler(request, route, caller);
-      return leadToLogin(caller, ownCheck(asking), () => handler(request, route, caller));
+      return handler(request, route, caller);
     }
   }
 }
-
-/** Whether what is stored here may answer it. Every other write is the upstream's to allow. */
-const showsContent = (action: Action): boolean => action === 'pull' || action === 'delete';
 
 /** A request at the door. */
 interface Asking {
@@ -210,12 +204,10 @@ async function loggingIn(
  */
 function admit(decision: Decision, caller: Caller, asking: Asking): void {
   if (decision.verdict !== 'denied') return;
-  // A login for an upstream is nothing to the rules.
-  if (decision.failure || asking.own || !mayLogIn(caller, asking)) throw denial(decision);
-  throw challenged(
-    asking,
-    decision.reason === undefined ? NEEDS_LOGIN : `${NEEDS_LOGIN}: ${decision.reason}`,
-  );
+  // A login for an upstream is nothing to the rules: the answer is the same as for any other registry.
+  const ruled = {...asking, own: undefined};
+  if (decision.failure || caller.login || !mayLogIn(caller, ruled)) throw denial(decision);
+  throw challenged(ruled, decision.reason === undefined ? NEEDS_LOGIN : `${NEEDS_LOGIN}: ${decision.reason}`);
 }
 
 /** @throws as `identified` and `admit`, unless the caller may operate the server */

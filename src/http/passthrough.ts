@@ -1,4 +1,5 @@
-import {type Caller, isAnonymous} from '../caller.ts';
+import {type Action, type Caller, isAnonymous} from '../caller.ts';
+import type {RequestKind} from '../events.ts';
 import {
   type Authenticator,
   type Identity,
@@ -13,7 +14,6 @@ import {toOciErrors} from '../registry/failure.ts';
 import type {Route} from '../registry/namespace.ts';
 import {type Decision, denial} from '../registry/place-access.ts';
 import type {Registries, Registry} from '../registry/registries.ts';
-import type {Answer} from './answer.ts';
 import {digestInPath, headerOf, type Request, referenceInPath} from './request.ts';
 
 /** A registry whose upstream takes the callers' own logins. */
@@ -150,19 +150,36 @@ export async function requireLogin(
 }
 
 /**
- * Lets a caller pull that the upstream lets pull, where that is asked with each caller's own login. Nothing that is stored
- * here changes the answer.
+ * Asks the upstream about a caller, where that is asked with each caller's own login: whether it may pull, wherever what is
+ * stored here may answer the request. A deletion may, because what the upstream no longer has is deleted here as well. Every
+ * other write is the upstream's to allow; but nobody writes without a login, so that clients learn that they need one before
+ * they have sent anything.
  * @throws OciError UNAUTHORIZED where a login is missing or refused, DENIED or NAME_UNKNOWN where the upstream says so,
  * UNAVAILABLE while it cannot be asked, TOOMANYREQUESTS
  */
-export async function requireApproval(
+export async function admitOwn(
   route: Route,
   caller: Caller,
-  wanted: Wanted,
+  {request, action, kind}: {request: Request; action: Action; kind: RequestKind},
+  check: OwnLoginCheck,
+): Promise<void> {
+  const {registry} = route;
+  if (!isPassthrough(registry)) return;
+  if (action !== 'pull' && check.challenge) {
+    if (!caller.login) throw check.challenge(NEEDS_LOGIN);
+    await requireLogin(registry, caller, check);
+  }
+  if (action === 'pull' || action === 'delete')
+    await requireApproval(registry, route, {caller, wanted: wantedBy(request, kind)}, check);
+}
+
+/** Nothing that is stored here changes the answer. */
+async function requireApproval(
+  {approvals}: PassthroughRegistry,
+  route: Route,
+  {caller, wanted}: {caller: Caller; wanted: Wanted},
   {address, ownLogins, challenge}: OwnLoginCheck,
 ): Promise<void> {
-  const {approvals} = route.registry;
-  if (!approvals) return;
   const ask = () => approvals.decide(route.repository.name, caller, wanted);
   await toOciErrors(route, async () => {
     const decision = caller.login
@@ -174,24 +191,6 @@ export async function requireApproval(
     if (challenge && isLoginRefused(decision)) throw challenge(LOGIN_REFUSED, 'invalid_token');
     throw denial(decision);
   });
-}
-
-/**
- * Pushes or deletes where the upstream is asked with each caller's own login. Clients begin without one, and log in when
- * they are challenged.
- * @throws OciError UNAUTHORIZED instead of DENIED for a caller without a login that could have one
- */
-export async function leadToLogin(
-  caller: Caller,
-  {challenge}: Pick<OwnLoginCheck, 'challenge'>,
-  write: () => Answer | Promise<Answer>,
-): Promise<Answer> {
-  try {
-    return await write();
-  } catch (error) {
-    const isDenied = error instanceof OciError && error.code === 'DENIED';
-    throw isDenied && challenge && !caller.login ? challenge(NEEDS_LOGIN) : error;
-  }
 }
 
 /** What is not there does not say whether a login is right. */
@@ -206,7 +205,7 @@ const notShown = ({registry, asked}: Route): OciError =>
   });
 
 /** What a request to pull is for. @throws OciError for a reference or a digest that cannot be read */
-export function wantedBy(request: Request, kind: string): Wanted {
+function wantedBy(request: Request, kind: RequestKind): Wanted {
   switch (kind) {
     case 'manifest':
       return {kind, reference: referenceInPath(request)};

@@ -360,3 +360,20 @@ test('the token of a robot is not sent to an upstream', async (t) => {
   t.is(got.status, 401);
   t.is(upstream.requests.length, 0);
 });
+
+test('a wrong login does not pass for none where the catalogue is asked for', async (t) => {
+  const {server} = await start(t);
+  const got = await server.as(basic('alice', 'guess'), '/v2/_catalog');
+  t.is(got.status, 401);
+  t.regex(String(got.headers['www-authenticate']), /error="invalid_token"$/);
+});
+
+test('whom the rules deny cannot tell that there is such a registry', async (t) => {
+  const access = {rules: [{who: ['user:nobody'], where: ['**'], may: ['pull'] as const}]};
+  const {server} = await start(t, {}, {config: {access}});
+  const path = '/v2/team/app/manifests/1';
+  const there = await server.as(undefined, path);
+  const elsewhere = await server.as(undefined, path, {headers: {host: 'elsewhere.test'}});
+  t.is(there.status, elsewhere.status);
+  t.is(there.headers['www-authenticate'], elsewhere.headers['www-authenticate']);
+});

@@ -89,6 +89,28 @@ test('a push is written with the login of its caller, who must be allowed it by 
   t.is(upstream.options.repositories['team/app']?.tags[3], undefined);
 });
 
+for (const scheme of ['bearer', 'basic'] as const)
+  test(`a client that pushes without a login is told where to log in, over ${scheme}`, async (t) => {
+    const {server, upstream} = await start(t);
+    upstream.options.scheme = scheme;
+    const anonymous = await server.as(undefined, '/token?service=backref/private.example');
+    const {token} = anonymous.json() as {token: string};
+    const requests: [method: string, path: string, scope: string][] = [
+      ['HEAD', `/blobs/${blob.digest}`, 'pull'],
+      ['HEAD', '/manifests/1', 'pull'],
+      ['POST', UPLOADS, 'pull,push'],
+      ['PUT', '/manifests/1', 'pull,push'],
+      ['DELETE', '/manifests/1', 'delete'],
+    ];
+    for (const [method, path, scope] of requests) {
+      const got = await server.as(undefined, `/v2/team/app${path}`, method === 'PUT' ? put(image) : {method});
+      t.is(got.status, 401, `${method} ${path} ${got.body}`);
+      const challenge = String(got.headers['www-authenticate']);
+      t.true(challenge.includes(`scope="repository:team/app:${scope}"`), challenge);
+      t.is((await server.as(`Bearer ${token}`, `/v2/team/app${path}`, {method})).status, 401);
+    }
+  });
+
 test('a blob is mounted only from where the upstream lets this caller mount it', async (t) => {
   const {server, upstream} = await start(t);
   t.is((await server.as(ALICE, `/v2/team/app/blobs/${blob.digest}`)).status, 200);
@@ -159,4 +181,19 @@ test('a fallback tag that could not be written waits for the next push, without 
   });
   t.is(again.status, 201);
   t.regex(String(upstream.options.repositories['team/app']?.tags[tag]?.bytes), new RegExp(signature.digest));
+});
+
+test('guessing by pushes is limited for each address', async (t) => {
+  const {server, upstream} = await start(t);
+  const push = (who: string) => server.as(who, `/v2/team/app${UPLOADS}`, {method: 'POST'});
+  t.is((await push(ALICE)).status, 202);
+  for (let guess = 1; guess <= 10; guess += 1) {
+    const got = await push(basic('alice', `guess ${guess}`));
+    t.is(got.status, 401);
+    t.regex(String(got.headers['www-authenticate']), /error="invalid_token"$/);
+  }
+  const count = upstream.requests.length;
+  t.is((await push(basic('alice', 'one more'))).status, 429);
+  t.is(upstream.requests.length, count);
+  t.is((await push(ALICE)).status, 202);
 });
