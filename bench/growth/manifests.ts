@@ -1,9 +1,11 @@
-import {rm} from 'node:fs/promises';
+import {rm, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import {performance} from 'node:perf_hooks';
 import {BUILT, startBackref} from '../../rig/backref.ts';
 import type {Scope} from '../../rig/scope.ts';
 import type {Toolbox} from '../../rig/tools.ts';
+import {loadConfig} from '../../src/config/load.ts';
+import {createServer} from '../../src/server.ts';
 import {openSqliteMetadata} from '../../src/storage/sqlite/metadata.ts';
 import {median} from '../download.ts';
 import {onCore} from '../warm.ts';
@@ -19,7 +21,6 @@ const SPREAD = 50_000;
 const COMMITS = 2000;
 const CONCURRENCY = 32;
 const EVICTED_IMAGES = 200;
-const REMOVAL_TIMEOUT_MS = 5 * 60_000;
 
 /** What a store of one size does. Rates per second. */
 export interface ManifestsResult {
@@ -53,7 +54,7 @@ export async function measureManifests(
     say('commits');
     const commitRate = await measureCommits(path);
     say('evictions');
-    const evictionRate = await measureEvictions(own);
+    const evictionRate = await measureEvictions(own.folder);
     results.push({size, ...rates, commitRate, evictionRate});
     await own.end();
     await rm(path, {force: true});
@@ -114,28 +115,24 @@ async function measureCommits(path: string): Promise<number> {
   }
 }
 
-/** Removes a repository's images. What finding them takes is measured by a command that only looks, and left out. */
-async function measureEvictions(scope: Scope): Promise<number> {
-  const {file} = await configurationOf(scope);
-  const remove = async (...options: string[]) => {
-    const began = performance.now();
-    const args = [BUILT, 'rm', `${REGISTRY}/${EVICTED}`, '--json', '--config', file, ...options];
-    const printed = await scope.run(process.execPath, args, {timeout: REMOVAL_TIMEOUT_MS});
-    const {result} = JSON.parse(printed.trim().split('\n').at(-1) ?? '');
-    if (result?.removed !== EVICTED_IMAGES) throw new Error(`backref rm removed other images: ${printed}`);
-    return performance.now() - began;
-  };
-  const looking = await remove('--dry-run');
-  const removing = await remove();
-  return (1000 * EVICTED_IMAGES) / Math.max(1, removing - looking);
-}
-
-/** Starts the server on the store for a moment, which writes its configuration. */
-async function configurationOf(scope: Scope): Promise<{file: string}> {
-  const own = await scope.child();
-  const options = {main: BUILT, upstream: 'http://127.0.0.1:9', folder: scope.folder, ttl: '1h'};
-  const {file, process: server} = await startBackref(scope, options);
-  await server.stop();
-  await own.end();
-  return {file};
+/** Removes a repository's images. What finding them takes is left out: it is done when the first one is removed. */
+async function measureEvictions(folder: string): Promise<number> {
+  const file = join(folder, 'evictions.yaml');
+  await writeFile(file, JSON.stringify({storage: {path: folder}})); // JSON is YAML.
+  const server = createServer(await loadConfig({file, env: {}}));
+  try {
+    let began = performance.now();
+    const {removed} = await (await server.commands()).remove({
+      images: [`${REGISTRY}/${EVICTED}`],
+      dryRun: false,
+      signal: new AbortController().signal,
+      progress(state) {
+        if (state.removed <= 1) began = performance.now();
+      },
+    });
+    if (removed !== EVICTED_IMAGES) throw new Error(`${removed} images were removed, not ${EVICTED_IMAGES}`);
+    return (1000 * (EVICTED_IMAGES - 1)) / (performance.now() - began);
+  } finally {
+    await server.close();
+  }
 }
