@@ -8,6 +8,7 @@ export class OwnLogin {
   readonly #host: string;
   readonly #username: string;
   readonly #password: string;
+  #isAccepted = false;
 
   /** @param host the upstream's, with its port if it has one */
   constructor(registry: string, host: string, {username, password}: {username: string; password: string}) {
@@ -20,5 +21,15 @@ export class OwnLogin {
   /** @param host of the upstream that asks. @returns undefined for any other than the one that it was presented for */
   for(host: string): {readonly username: string; readonly password: string} | undefined {
     return host === this.#host ? {username: this.#username, password: this.#password} : undefined;
+  }
+
+  /** Notes that the upstream, or its token service, was sent this login and accepted it. @param host the upstream's */
+  accept(host: string): void {
+    if (host === this.#host) this.#isAccepted = true;
+  }
+
+  /** False as well where the upstream answered without asking for a login: then nobody has checked it. */
+  get isAccepted(): boolean {
+    return this.#isAccepted;
   }
 }

@@ -75,7 +75,7 @@ export function wireIdentity(
   });
   const tokens = createTokens({keys, service, ttl, sources: [...methods, certificates], turns, clock});
   const credentials = createAuthenticator(methods, events, certificates.identify);
-  const ownLogins = createOwnLogins({seal: createLoginSeal(keys), attempts, events});
+  const ownLogins = createOwnLogins({seal: createLoginSeal(keys), attempts, clock, events});
   return {
     authenticator: createAuthenticator([tokens, ...methods], events, certificates.identify),
     login: {credentials, tokens, service, ownLogins},

@@ -118,9 +118,8 @@ export async function requireAccepted(
   caller: Caller,
   {address, ownLogins}: {address: string | undefined; ownLogins: OwnLogins},
 ): Promise<void> {
-  const isRefused = (answer: LoginAnswer) => (answer === 'unasked' ? undefined : answer === 'refused');
-  const login = {key: caller.key, address};
-  const answer = await ownLogins.attempt(login, () => approvals.login(caller), isRefused);
+  const isRefused = (answer: LoginAnswer) => answer === 'refused';
+  const answer = await ownLogins.attempt({...caller, address}, () => approvals.login(caller), isRefused);
   if (answer === 'refused') throw new LoginRefused(LOGIN_REFUSED);
 }
 
@@ -183,7 +182,7 @@ async function requireApproval(
   const ask = () => approvals.decide(route.repository.name, caller, wanted);
   await toOciErrors(route, async () => {
     const decision = caller.login
-      ? await ownLogins.attempt({key: caller.key, address}, ask, isRefusal)
+      ? await ownLogins.attempt({...caller, address}, ask, isRefusal)
       : await ask();
     if (decision.verdict === 'unknown') throw notShown(route);
     if (decision.verdict === 'allowed') return;
@@ -193,9 +192,8 @@ async function requireApproval(
   });
 }
 
-/** What is not there does not say whether a login is right. */
-const isRefusal = ({verdict}: Decision): boolean | undefined =>
-  verdict === 'unknown' ? undefined : verdict === 'denied';
+/** What is not there, or is not for this caller, does not say whether a login is right. */
+const isRefusal = (decision: Decision): boolean => decision.verdict === 'denied' && isLoginRefused(decision);
 
 /** The same for every repository that the upstream does not show to the caller, whatever is stored here. */
 const notShown = ({registry, asked}: Route): OciError =>

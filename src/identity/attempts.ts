@@ -28,6 +28,8 @@ export interface Attempts {
    * @returns what `check` returns @throws OciError TOOMANYREQUESTS, and checks nothing; what `check` throws
    */
   run<T>(address: string | undefined, check: () => Promise<T>): Promise<T>;
+  /** Counts a wrong credential that was not, or is no longer, a comparison that others wait for. */
+  fail(address: string | undefined): void;
 }
 
 interface Address {
@@ -56,6 +58,10 @@ export function createAttempts(clock: Pick<Clock, 'monotonic'>): Attempts {
   }
 
   const attempts: Attempts = {
+    fail(address) {
+      current(holderOf(address)).failures += 1;
+    },
+
     async run(address, check) {
       const end = await attempts.begin(address);
       let isWrong = false;

@@ -6,6 +6,8 @@ import type {SigningKey, SigningKeys} from './signing-keys.ts';
 export interface SealedLogin {
   /** The registry's name. */
   readonly registry: string;
+  /** The upstream's, with its port if it has one. */
+  readonly host: string;
   readonly username: string;
   readonly password: string;
 }

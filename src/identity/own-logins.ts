@@ -1,5 +1,6 @@
 import {createHmac, randomBytes} from 'node:crypto';
 import type {Caller} from '../caller.ts';
+import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
 import {createLru} from '../lru.ts';
 import {OwnLogin} from '../own-login.ts';
@@ -28,23 +29,21 @@ export interface OwnLogins {
   of(target: LoginTarget, given: UserAndPassword): OwnCaller;
   /** The login as text that only this server can read, for a token of ours. */
   seal(target: LoginTarget, given: UserAndPassword): Promise<string>;
-  /** @throws LoginRefused for a login that was sealed for another registry, or cannot be read any more */
+  /**
+   * @throws LoginRefused for a login that was sealed for another registry, or for an upstream that the registry no longer
+   * has, or cannot be read any more
+   */
   open(target: LoginTarget, sealed: string): Promise<OwnCaller>;
   /**
    * Runs what asks the upstream with a login. While it is not known to be right, failures are limited for each address.
-   * @param isRefused whether the result says that the upstream refuses the login; undefined: it says nothing about it
+   * It is known to be right once the upstream was sent it and accepted it, until the upstream refuses it.
+   * @param isRefused whether the result says that the upstream refuses the login itself
    * @throws OciError TOOMANYREQUESTS; what `ask` throws
    */
-  attempt<T>(
-    login: AttemptedLogin,
-    ask: () => Promise<T>,
-    isRefused: (result: T) => boolean | undefined,
-  ): Promise<T>;
+  attempt<T>(login: AttemptedLogin, ask: () => Promise<T>, isRefused: (result: T) => boolean): Promise<T>;
 }
 
-export interface AttemptedLogin {
-  /** The caller's. */
-  readonly key: string;
+export interface AttemptedLogin extends Pick<Caller, 'key' | 'login'> {
   /** The client's, where known. */
   readonly address: string | undefined;
 }
@@ -52,6 +51,7 @@ export interface AttemptedLogin {
 export interface OwnLoginsParts {
   seal: LoginSeal;
   attempts: Attempts;
+  clock: Pick<Clock, 'after'>;
   events: Events;
 }
 
@@ -59,6 +59,11 @@ export interface OwnLoginsParts {
 const MAX_LOGIN_BYTES = 4096;
 /** Logins that are known to be right. */
 const MAX_PROVEN = 100_000;
+/**
+ * For so long an attempt counts as running. A slow upstream does not make the other callers of the address wait for
+ * longer; a failure counts whenever it comes.
+ */
+const MAX_RUNNING_MS = 1000;
 /** For metrics and events, as the names of login methods are. */
 const METHOD = 'upstream';
 
@@ -80,12 +85,15 @@ class UncheckedLogins implements OwnLogins {
       throw new LoginRefused(`the user name and the password have more than ${MAX_LOGIN_BYTES} bytes`);
     if (isRobotSecret(password))
       throw new LoginRefused('the password is the token of a robot, which is not for the upstream');
-    const key = createHmac('sha256', this.#key).update(JSON.stringify([name, username, password]));
+    const key = createHmac('sha256', this.#key).update(
+      JSON.stringify([name, upstream.host, username, password]),
+    );
     return {key: key.digest('base64url'), login: new OwnLogin(name, upstream.host, given)};
   }
 
   seal(target: LoginTarget, {username, password}: UserAndPassword): Promise<string> {
-    return this.#parts.seal.close({registry: target.name, username, password});
+    const {name, upstream} = target;
+    return this.#parts.seal.close({registry: name, host: upstream.host, username, password});
   }
 
   async open(target: LoginTarget, sealed: string): Promise<OwnCaller> {
@@ -93,32 +101,54 @@ class UncheckedLogins implements OwnLogins {
     if (!found) throw new LoginRefused('the login in the token cannot be read any more', {isToken: true});
     if (found.registry !== target.name)
       throw new LoginRefused('the token is for another registry', {isToken: true});
+    if (found.host !== target.upstream.host)
+      throw new LoginRefused('the token is for another upstream of this registry', {isToken: true});
     return this.of(target, found);
   }
 
   async attempt<T>(
-    {key, address}: AttemptedLogin,
+    attempted: AttemptedLogin,
     ask: () => Promise<T>,
-    isRefused: (result: T) => boolean | undefined,
+    isRefused: (result: T) => boolean,
   ): Promise<T> {
-    if (this.#proven.has(key)) return ask();
-    const {attempts, events} = this.#parts;
-    const end = await attempts.begin(address);
-    let isWrong: boolean | undefined;
+    const {key, login, address} = attempted;
+    const end = this.#proven.has(key) ? undefined : await this.#begin(address);
+    let isWrong = false;
     try {
       const result = await ask();
       isWrong = isRefused(result);
       return result;
     } finally {
-      end(isWrong === true);
-      if (isWrong === false) {
-        this.#proven.set(key, true);
-        events.emit('login.accepted', {method: METHOD});
-      }
-      if (isWrong) {
-        const reason = 'the upstream refuses the login';
-        events.emit('login.refused', {method: METHOD, reason, client: address});
-      }
+      end?.();
+      if (isWrong) this.#refused(attempted);
+      else if (end && login?.isAccepted) this.#accepted(key);
     }
+  }
+
+  /** @returns what ends the attempt @throws OciError TOOMANYREQUESTS */
+  async #begin(address: string | undefined): Promise<() => void> {
+    const {attempts, clock} = this.#parts;
+    let end: ((isWrong: boolean) => void) | undefined = await attempts.begin(address);
+    const release = (): void => {
+      end?.(false);
+      end = undefined;
+    };
+    const cancel = clock.after(MAX_RUNNING_MS, release);
+    return () => {
+      cancel();
+      release();
+    };
+  }
+
+  #accepted(key: string): void {
+    this.#proven.set(key, true);
+    this.#parts.events.emit('login.accepted', {method: METHOD});
+  }
+
+  #refused({key, address}: AttemptedLogin): void {
+    const {attempts, events} = this.#parts;
+    this.#proven.delete(key);
+    attempts.fail(address);
+    events.emit('login.refused', {method: METHOD, reason: 'the upstream refuses the login', client: address});
   }
 }

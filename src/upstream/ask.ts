@@ -163,7 +163,7 @@ class ApiRequests {
 
   async #askThroughCircuits(call: Call): Promise<Reply> {
     const {request, budget} = call;
-    const reply = await this.#circuits.run(request.repository, () =>
+    const reply = await this.#circuits.run(request, () =>
       this.#sendAuthorized(call).catch((error: unknown) => {
         throw this.#timeoutOr(error, budget, 'sent no response headers');
       }),

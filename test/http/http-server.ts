@@ -74,6 +74,7 @@ export const OPEN_DOOR: DoorParts = {
       open: async () => undefined,
     },
     attempts: createAttempts(createMovableClock()),
+    clock: createMovableClock(),
     events: createEvents(),
   }),
 };

@@ -20,7 +20,7 @@ async function start(t: Lifetime, folder?: string) {
   const path = folder ?? (await createFolder(t));
   const keys = createSigningKeys({folder: path, supplied: undefined, keptFor: 1000, clock, events});
   const seal = createLoginSeal(keys);
-  return {seal, path, logins: createOwnLogins({seal, attempts: createAttempts(clock), events})};
+  return {seal, path, logins: createOwnLogins({seal, attempts: createAttempts(clock), clock, events})};
 }
 
 test('a login is for one upstream, and nothing prints it', async (t) => {
@@ -43,6 +43,7 @@ test('its key is the same for the same login at the same registry, and in no oth
   t.is(logins.of(GHCR, {...ALICE}).key, key);
   const others = [
     logins.of(QUAY, ALICE),
+    logins.of({...GHCR, upstream: {host: 'ghcr.example'}}, ALICE),
     logins.of(GHCR, {...ALICE, password: 'x'}),
     logins.of(GHCR, {username: 'alice","open', password: 'sesame ü'}),
     (await start(t)).logins.of(GHCR, ALICE),
@@ -56,6 +57,8 @@ test('a sealed login can be read by this server alone, also after a restart, and
   const restarted = await start(t, path);
   t.deepEqual((await restarted.logins.open(GHCR, sealed)).login?.for('ghcr.io'), ALICE);
   await t.throwsAsync(logins.open(QUAY, sealed), {instanceOf: LoginRefused, message: /another registry/});
+  const moved = {...GHCR, upstream: {host: 'ghcr.example'}};
+  await t.throwsAsync(logins.open(moved, sealed), {instanceOf: LoginRefused, message: /another upstream/});
   const elsewhere = await start(t);
   await elsewhere.logins.seal(GHCR, ALICE);
   await t.throwsAsync(elsewhere.logins.open(GHCR, sealed), {instanceOf: LoginRefused});

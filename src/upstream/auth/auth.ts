@@ -107,7 +107,7 @@ class UpstreamAuth implements Auth {
     const known = this.#schemes.get(key);
     let authorization = known ? await this.#authorize(key, known, permission, signal) : ANONYMOUS;
     for (;;) {
-      const reply = await this.#sendWith(attempt, authorization, signal);
+      const reply = await this.#sendWith(attempt, authorization, permission, signal);
       if (!this.#isChallenge(reply)) {
         if (permission.actions !== 'pull' && authorization.scheme === 'none') this.#open.set(key, true);
         return reply;
@@ -130,7 +130,7 @@ class UpstreamAuth implements Auth {
     const authorization = known
       ? await this.#authorize(key, known, permission, signal, {minLife: MIN_LIFE_FOR_UPLOAD_MS})
       : ANONYMOUS;
-    const reply = await this.#sendWith(attempt, authorization, signal);
+    const reply = await this.#sendWith(attempt, authorization, permission, signal);
     if (!this.#isChallenge(reply)) return reply;
     discard(reply.body);
     const scheme = this.#schemeOf(reply, permission);
@@ -239,14 +239,23 @@ class UpstreamAuth implements Auth {
     return {scheme: 'basic', value: basicAuthorization(login), token: undefined, fresh: true};
   }
 
-  #sendWith(attempt: Attempt, {scheme, value}: Authorization, signal: AbortSignal): Promise<Reply> {
+  #sendWith(
+    attempt: Attempt,
+    {scheme, value}: Authorization,
+    {caller}: Permission,
+    signal: AbortSignal,
+  ): Promise<Reply> {
     if (scheme !== 'basic') return attempt(value);
     // With Basic, each request is a login.
     return this.#deps.gate.login(
       () => attempt(value),
       (reply) => {
-        if (!this.#isChallenge(reply))
-          return reply.status < 500 && reply.status !== 429 ? 'accepted' : 'undecided';
+        if (!this.#isChallenge(reply)) {
+          const isAccepted = reply.status < 500 && reply.status !== 429;
+          // Some registries answer 403 to a wrong login.
+          if (isAccepted && reply.status !== 403) caller.login?.accept(this.#deps.upstream.host);
+          return isAccepted ? 'accepted' : 'undecided';
+        }
         discard(reply.body);
         return 'refused';
       },

@@ -172,6 +172,7 @@ class TokenCache implements Tokens {
     const budget = startBudget(clock, this.#deps.budget);
     try {
       const {value, life} = await this.#obtain(source, login, budget);
+      if (login) caller.login?.accept(this.#deps.host);
       this.#cache.set(key, {value, life, until: clock.monotonic() + life});
       return value;
     } catch (error) {

@@ -1,3 +1,4 @@
+import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import {createLru} from '../../lru.ts';
@@ -19,7 +20,13 @@ export interface Circuits {
   /** Whether a request about this repository would be let through as an ordinary one, and not as a probe. */
   isClosed(repository: RepositoryName): boolean;
   /** Runs one request and counts its result. @throws as `check`, and what the request throws. */
-  run(repository: RepositoryName, request: () => Promise<Reply>): Promise<Reply>;
+  run(about: CircuitRequest, request: () => Promise<Reply>): Promise<Reply>;
+}
+
+/** What a request is about, and whose login it needs. */
+export interface CircuitRequest {
+  readonly repository: RepositoryName;
+  readonly caller: Pick<Caller, 'login'>;
 }
 
 export interface CircuitsDeps {
@@ -70,7 +77,7 @@ class UpstreamCircuits implements Circuits {
     return this.#ofHost.isClosed() && this.#ofRepository(repository).isClosed();
   }
 
-  async run(repository: RepositoryName, request: () => Promise<Reply>): Promise<Reply> {
+  async run({repository, caller}: CircuitRequest, request: () => Promise<Reply>): Promise<Reply> {
     const {host} = this.#deps;
     const report = this.#enter(repository);
     try {
@@ -78,7 +85,7 @@ class UpstreamCircuits implements Circuits {
       report(observationOf(reply, host));
       return reply;
     } catch (error) {
-      report(observationOfError(error, host));
+      report(observationOfError(error, host, caller));
       throw error;
     }
   }
@@ -140,8 +147,11 @@ function observationOf({status, url}: Pick<Reply, 'status' | 'url'>, host: strin
   return {host: isGateway ? 'failing' : 'reachable', repository: 'failing'};
 }
 
-/** @param error what a request failed with. */
-function observationOfError(error: unknown, host: string): Observation {
+/**
+ * @param error what a request failed with.
+ * @param caller whose login was used, where it is the caller's own.
+ */
+function observationOfError(error: unknown, host: string, {login}: Pick<Caller, 'login'> = {}): Observation {
   if (!(error instanceof UpstreamFailure)) return NOTHING_SHOWN;
   const isHost = error.host === host;
   switch (error.kind) {
@@ -155,7 +165,8 @@ function observationOfError(error: unknown, host: string): Observation {
       return {host: isHost ? 'failing' : 'reachable', repository: 'failing'};
     // The token service may fail for one scope only, and nothing was learned about the upstream itself.
     case 'token':
-      return {host: 'unknown', repository: 'failing'};
+      // It may fail for a caller's own login only, which anybody can choose.
+      return login ? NOTHING_SHOWN : {host: 'unknown', repository: 'failing'};
     default:
       return REACHABLE;
   }
