@@ -1,7 +1,8 @@
 import type {EventMap, RequestKind} from '../events.ts';
 
 export type Level = 'debug' | 'info' | 'warn' | 'error';
-type Line = [level: Level, text: string];
+/** A text that is long to write is written only where its level is logged. */
+type Line = [level: Level, text: string | (() => string)];
 
 const seconds = (ms: number | undefined): string =>
   ms === undefined ? '' : ` for ${Math.ceil(ms / 1000)} s`;
@@ -66,8 +67,8 @@ function checkLine({blobs, isComplete, ...found}: EventMap['store.checked'][0]):
 
 /** The level and the text of each event. */
 export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Line} = {
-  'request.start': ({method, url}) => ['debug', `${method} ${url} started`],
-  'request.end': (event) => [requestLevel(event), requestText(event)],
+  'request.start': ({method, url}) => ['debug', () => `${method} ${url} started`],
+  'request.end': (event) => [requestLevel(event), () => requestText(event)],
   'request.fault': ({error}) => ['error', `unexpected error, please report it: ${describeError(error)}`],
   'server.fault': ({origin, error}) => [
     'error',
@@ -112,15 +113,15 @@ export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Lin
   ],
   'manifest.served': ({registry, repository, outcome}) => [
     'debug',
-    `served a manifest of ${registry}/${repository}: ${outcome}`,
+    () => `served a manifest of ${registry}/${repository}: ${outcome}`,
   ],
   'blob.served': ({registry, repository, digest, outcome}) => [
     'debug',
-    `served blob ${digest} of ${registry}/${repository}: ${outcome}`,
+    () => `served blob ${digest} of ${registry}/${repository}: ${outcome}`,
   ],
   'referrers.served': ({registry, repository, outcome}) => [
     'debug',
-    `served referrers of ${registry}/${repository}: ${outcome}`,
+    () => `served referrers of ${registry}/${repository}: ${outcome}`,
   ],
   'referrers.capability': ({registry, repository, host, capability}) => [
     'info',

@@ -8,8 +8,8 @@ interface LogEntry {
   level: Level;
   /** What happened, for machines, e.g. `upstream.throttled`. */
   event: string;
-  /** What happened, for people. */
-  text: string;
+  /** What happened, for people. Made only where the level is logged. */
+  text: string | (() => string);
   /** The details; `id` is the request's. */
   facts: Record<string, unknown>;
 }
@@ -86,7 +86,8 @@ async function createPrettyWriter(deps: LogDeps): Promise<Log> {
   });
   const logger = await createLogger(deps, (line) => deps.write(format(line)));
   return ({level, text, facts: {id}}) => {
-    const [first = '', ...more] = printable(redact(text)).split('\n');
+    const whole = typeof text === 'string' ? text : text();
+    const [first = '', ...more] = printable(redact(whole)).split('\n');
     const request =
       typeof id === 'string' && id !== '' ? ` [${printable(id.slice(0, SHORT_ID_LENGTH))}]` : '';
     logger[level]([`${first}${request}`, ...more].join('\n'));
