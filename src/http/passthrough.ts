@@ -8,7 +8,7 @@ import {
   parseAuthorization,
 } from '../identity/authenticator.ts';
 import type {OwnCaller, OwnLogins, UserAndPassword} from '../identity/own-logins.ts';
-import {OciError} from '../oci/errors.ts';
+import {type ErrorCode, OciError} from '../oci/errors.ts';
 import {type Approvals, isLoginRefused, type LoginAnswer, type Wanted} from '../registry/approvals.ts';
 import {toOciErrors} from '../registry/failure.ts';
 import type {Route} from '../registry/namespace.ts';
@@ -184,7 +184,7 @@ async function requireApproval(
     const decision = caller.login
       ? await ownLogins.attempt({...caller, address}, ask, isRefusal)
       : await ask();
-    if (decision.verdict === 'unknown') throw notShown(route);
+    if (decision.verdict === 'unknown') throw notShown(route, wanted);
     if (decision.verdict === 'allowed') return;
     if (challenge && !caller.login) throw challenge(NEEDS_LOGIN);
     if (challenge && isLoginRefused(decision)) throw challenge(LOGIN_REFUSED, 'invalid_token');
@@ -195,10 +195,17 @@ async function requireApproval(
 /** What is not there, or is not for this caller, does not say whether a login is right. */
 const isRefusal = (decision: Decision): boolean => decision.verdict === 'denied' && isLoginRefused(decision);
 
-/** The same for every repository that the upstream does not show to the caller, whatever is stored here. */
-const notShown = ({registry, asked}: Route): OciError =>
-  new OciError('NAME_UNKNOWN', {
-    message: `${registry.upstream.host} has no repository ${asked}, or does not show it to you`,
+const NOT_SHOWN: Record<Wanted['kind'], ErrorCode> = {
+  manifest: 'MANIFEST_UNKNOWN',
+  blob: 'BLOB_UNKNOWN',
+  referrers: 'NAME_UNKNOWN',
+  tags: 'NAME_UNKNOWN',
+};
+
+/** The same for everything that the upstream does not show to the caller, whatever is stored here. */
+const notShown = ({registry, asked}: Route, {kind}: Wanted): OciError =>
+  new OciError(NOT_SHOWN[kind], {
+    message: `${registry.upstream.host} does not have this in ${asked}, or does not show it to you`,
     detail: {name: asked, upstream: registry.upstream.host},
   });
 

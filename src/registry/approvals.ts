@@ -1,8 +1,9 @@
 import type {Caller} from '../caller.ts';
 import type {Clock} from '../clock.ts';
 import {createLru} from '../lru.ts';
-import type {Digest} from '../oci/digest.ts';
+import {type Digest, isDigest} from '../oci/digest.ts';
 import {isDigestReference, type Reference, type RepositoryName} from '../oci/name.ts';
+import {subjectPrefix} from '../oci/referrers.ts';
 import {type Upstream, UpstreamFailure} from '../upstream/port.ts';
 import {createSingleFlight} from './keyed.ts';
 import type {Decision, Denied} from './place-access.ts';
@@ -17,23 +18,26 @@ export type Wanted =
 
 /**
  * Who may pull what from an upstream that takes the callers' own logins: it is asked, on behalf of each caller, whatever
- * is stored here. A caller that it lets pull from a repository is approved there for a while.
+ * is stored here. A caller that it shows some content of a repository is approved for the content there for a while, and one
+ * that it shows tags for the list of tags.
  */
 export interface Approvals {
   /**
-   * May this caller pull from the repository? `denied` and `unknown` are what the upstream says. While it cannot be asked,
-   * the caller is allowed what it was approved for within `maxStale`.
+   * May this caller have it? `denied` and `unknown` are what the upstream says. While the upstream is down, the caller is
+   * allowed what it was approved for within `maxStale`.
    * @throws UpstreamFailure when it cannot be asked, and has not approved the caller within that time
    */
   decide(repository: RepositoryName, caller: Caller, wanted: Wanted): Promise<Decision>;
-  /** Whether the caller is approved now. Asks nobody. */
+  /** Whether the caller is approved for the content of a repository now. Asks nobody. */
   has(repository: RepositoryName, caller: Caller): boolean;
   /**
-   * Shows that what the upstream has just said to be absent is not only hidden from a caller that it no longer lets in: the
-   * absence counts for everybody. Asks about what the caller was last approved for.
-   * @throws UpstreamFailure `denied` where the approval has ended
+   * Shows that what the upstream has just said to be absent is not only hidden from the caller: then the absence counts for
+   * everybody. Asks about what the caller was last shown.
+   * @throws UpstreamFailure `denied` where the upstream does not show that, or has not shown the caller anything
    */
-  witness(repository: RepositoryName, caller: Caller): Promise<void>;
+  witness(repository: RepositoryName, caller: Caller, what: 'content' | 'tags'): Promise<void>;
+  /** The upstream has taken this manifest from the caller: it can be asked about. That alone approves nothing. */
+  wrote(repository: RepositoryName, caller: Caller, reference: Reference): void;
   /** Asks whether the upstream accepts the caller's login, whatever it may pull. `unasked`: it cannot be asked. */
   login(caller: Caller): Promise<LoginAnswer>;
 }
@@ -69,14 +73,32 @@ const UNKNOWN = Object.freeze({verdict: 'unknown'});
 export const isLoginRefused = ({failure}: Denied): boolean =>
   failure instanceof UpstreamFailure && failure.status === 401;
 
-/** The caller's key is a keyed hash of its login. */
-const keyOf = (repository: RepositoryName, {key}: Caller): string => `${key} ${repository}`;
+/**
+ * Whether the upstream is down, so that an earlier approval counts. A refusal in other words, a page that is not a registry's
+ * answer, or a rate limit that the caller has used up is not an outage.
+ */
+function isOutage(error: unknown): boolean {
+  if (!(error instanceof UpstreamFailure)) return false;
+  const {kind, status} = error;
+  if (kind === 'status') return status !== undefined && status >= 500;
+  if (kind === 'token') return status === undefined || status >= 500;
+  return kind === 'unreachable' || kind === 'timeout' || kind === 'open';
+}
+
+/** The list of tags is one thing, and all content another. The caller's key is a keyed hash of its login. */
+const keyOf = (repository: RepositoryName, {key}: Caller, {kind}: Pick<Wanted, 'kind'>): string =>
+  `${key} ${kind === 'tags' ? 'tags' : 'content'} ${repository}`;
+
+const CONTENT = {kind: 'blob'} as const;
+const TAGS = {kind: 'tags'} as const;
 
 export const createApprovals = (parts: ApprovalsParts): Approvals => new UpstreamApprovals(parts);
 
 class UpstreamApprovals implements Approvals {
   readonly #parts: ApprovalsParts;
   readonly #approved = createLru<string, Approval>(MAX_APPROVALS);
+  /** When the upstream refused a caller's login: nothing counts that it was approved for before. */
+  readonly #refused = createLru<string, number>(MAX_APPROVALS);
   /** When it accepted a caller's login. */
   readonly #logins = createLru<string, number>(MAX_APPROVALS);
   readonly #asking = createSingleFlight<Decision>();
@@ -86,48 +108,64 @@ class UpstreamApprovals implements Approvals {
   }
 
   async decide(repository: RepositoryName, caller: Caller, wanted: Wanted): Promise<Decision> {
-    const key = keyOf(repository, caller);
-    const approval = this.#approved.get(key);
+    const approval = this.#approvalOf(repository, caller, wanted);
     if (approval && this.#isWithin(approval.at, APPROVED_MS)) return ALLOWED;
     try {
+      const key = `${keyOf(repository, caller, wanted)} ${JSON.stringify(wanted)}`;
       return (await this.#asking.run(key, () => this.#ask(repository, caller, wanted))).value;
     } catch (error) {
-      const mayGoOn =
-        error instanceof UpstreamFailure &&
-        approval !== undefined &&
-        this.#isWithin(approval.at, this.#maxStale(repository, wanted));
-      if (mayGoOn) return ALLOWED;
+      // Another request may have learned meanwhile that the approval has ended.
+      const still = isOutage(error) ? this.#approvalOf(repository, caller, wanted) : undefined;
+      if (still && this.#isWithin(still.at, this.#maxStale(repository, wanted))) return ALLOWED;
       throw error;
     }
   }
 
   has(repository: RepositoryName, caller: Caller): boolean {
-    const approval = this.#approved.get(keyOf(repository, caller));
+    const approval = this.#approvalOf(repository, caller, CONTENT);
     return approval !== undefined && this.#isWithin(approval.at, APPROVED_MS);
   }
 
-  async witness(repository: RepositoryName, caller: Caller): Promise<void> {
-    const key = keyOf(repository, caller);
-    const approval = this.#approved.get(key);
-    // Who only pushes is not approved, and an operator's work is not either.
-    if (!approval || this.#isWithin(approval.at, WITNESSED_MS)) return;
-    const {value} = await this.#asking.run(key, () => this.#ask(repository, caller, approval.by));
-    if (value.verdict === 'allowed') return;
+  async witness(repository: RepositoryName, caller: Caller, what: 'content' | 'tags'): Promise<void> {
+    const approval = this.#approvalOf(repository, caller, what === 'tags' ? TAGS : CONTENT);
+    if (approval && this.#isWithin(approval.at, WITNESSED_MS)) return;
+    const decision = approval && (await this.#askAgain(repository, caller, approval.by));
+    if (decision?.verdict === 'allowed') return;
     const {host} = this.#parts.upstream;
-    throw new UpstreamFailure('denied', host, `no longer lets this caller pull from ${repository}`);
+    throw new UpstreamFailure('denied', host, `does not show this caller the ${what} of ${repository} now`);
+  }
+
+  wrote(repository: RepositoryName, caller: Caller, reference: Reference): void {
+    if (this.#approvalOf(repository, caller, CONTENT)) return;
+    const by: Wanted = {kind: 'manifest', reference};
+    this.#approved.set(keyOf(repository, caller, by), {at: Number.NEGATIVE_INFINITY, by});
   }
 
   async login(caller: Caller): Promise<LoginAnswer> {
     const acceptedAt = this.#logins.get(caller.key);
     if (acceptedAt !== undefined && this.#isWithin(acceptedAt, APPROVED_MS)) return 'accepted';
+    const at = this.#parts.clock.monotonic();
     try {
       await this.#parts.upstream.checkLogin(caller);
     } catch (error) {
       if (!(error instanceof UpstreamFailure)) throw error;
-      return error.kind === 'denied' ? 'refused' : 'unasked';
+      if (error.kind !== 'denied') return 'unasked';
+      this.#refuse(caller, error);
+      return 'refused';
     }
-    this.#logins.set(caller.key, this.#parts.clock.monotonic());
+    this.#logins.set(caller.key, at);
     return 'accepted';
+  }
+
+  #approvalOf(
+    repository: RepositoryName,
+    caller: Caller,
+    wanted: Pick<Wanted, 'kind'>,
+  ): Approval | undefined {
+    const approval = this.#approved.get(keyOf(repository, caller, wanted));
+    const refusedAt = this.#refused.get(caller.key);
+    const isEnded = approval && refusedAt !== undefined && approval.at <= refusedAt;
+    return isEnded ? undefined : approval;
   }
 
   #isWithin(at: number, ms: number): boolean {
@@ -141,36 +179,71 @@ class UpstreamApprovals implements Approvals {
     return isTag ? policyOf(policies, repository, wanted.reference).maxStale : policies.tags.maxStale;
   }
 
-  /** What is not there says nothing about the caller: then the list of tags decides. */
+  /** Asks about what is wanted. Where that is not shown, what was shown before decides whether the approval goes on. */
   async #ask(repository: RepositoryName, caller: Caller, wanted: Wanted): Promise<Decision> {
-    const key = keyOf(repository, caller);
-    const at = this.#parts.clock.monotonic();
+    const decision = await this.#askAgain(repository, caller, wanted);
+    const before = this.#approvalOf(repository, caller, wanted);
+    if (decision.verdict === 'allowed' || !before) return decision;
     try {
-      for (const by of wanted.kind === 'tags' ? [wanted] : [wanted, {kind: 'tags'} as const]) {
-        if (!(await this.#shows(repository, caller, by))) continue;
-        this.#approved.set(key, {at, by});
-        return ALLOWED;
-      }
+      const again = await this.#askAgain(repository, caller, before.by);
+      // What is not there any more may be here, for those who may still pull from the repository.
+      return decision.verdict === 'unknown' ? again : decision;
     } catch (error) {
-      if (!(error instanceof UpstreamFailure && error.kind === 'denied')) throw error;
-      this.#approved.delete(key);
-      return {verdict: 'denied', failure: error, reason: undefined};
+      if (error instanceof UpstreamFailure) return decision;
+      throw error;
     }
-    this.#approved.delete(key);
-    return UNKNOWN;
   }
 
-  async #shows(repository: RepositoryName, caller: Caller, wanted: Wanted): Promise<boolean> {
+  async #askAgain(repository: RepositoryName, caller: Caller, wanted: Wanted): Promise<Decision> {
+    const key = keyOf(repository, caller, wanted);
+    const at = this.#parts.clock.monotonic();
+    let decision: Decision;
+    try {
+      if (await this.#isShown(repository, caller, wanted)) {
+        this.#approved.set(key, {at, by: wanted});
+        return ALLOWED;
+      }
+      decision = UNKNOWN;
+    } catch (error) {
+      if (!(error instanceof UpstreamFailure && error.kind === 'denied')) throw error;
+      this.#refuse(caller, error);
+      decision = {verdict: 'denied', failure: error, reason: undefined};
+    }
+    const approval = this.#approved.get(key);
+    if (approval && isSame(approval.by, wanted)) this.#approved.delete(key);
+    return decision;
+  }
+
+  #refuse({key, login}: Caller, failure: UpstreamFailure): void {
+    if (!login || failure.status !== 401) return;
+    this.#logins.delete(key);
+    this.#refused.set(key, this.#parts.clock.monotonic());
+  }
+
+  async #isShown(repository: RepositoryName, caller: Caller, wanted: Wanted): Promise<boolean> {
     const {upstream} = this.#parts;
+    const isThere = async (reference: Reference) =>
+      (await upstream.headManifest(repository, reference, caller)) !== undefined;
     switch (wanted.kind) {
-      case 'manifest':
-        return (await upstream.headManifest(repository, wanted.reference, caller)) !== undefined;
-      case 'referrers':
-        return (await upstream.headManifest(repository, wanted.subject, caller)) !== undefined;
+      case 'manifest': {
+        const {reference} = wanted;
+        if (await isThere(reference)) return true;
+        // A fallback tag is synthesized for its subject.
+        const subject = isDigestReference(reference) ? undefined : subjectPrefix(reference);
+        return subject !== undefined && isDigest(subject) && isThere(subject);
+      }
+      case 'referrers': {
+        if (await isThere(wanted.subject)) return true;
+        // A signature may be pushed before its image.
+        const listed = await upstream.listReferrers(repository, wanted.subject, caller);
+        return typeof listed !== 'string' && listed.descriptors.length > 0;
+      }
       case 'blob':
         return (await upstream.headBlob(repository, wanted.digest, caller)) !== undefined;
       case 'tags':
-        return upstream.hasTagList(repository, caller);
+        return upstream.hasTags(repository, caller);
     }
   }
 }
+
+const isSame = (one: Wanted, other: Wanted): boolean => JSON.stringify(one) === JSON.stringify(other);

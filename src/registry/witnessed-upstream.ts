@@ -3,6 +3,12 @@ import type {RepositoryName} from '../oci/name.ts';
 import {type Upstream, UpstreamFailure, UpstreamRefusal, type UpstreamWriter} from '../upstream/port.ts';
 import type {Approvals} from './approvals.ts';
 
+interface Witnessed<T> {
+  readonly answer: Promise<T>;
+  readonly isAbsence: (answer: T) => boolean;
+  readonly of?: 'content' | 'tags';
+}
+
 /**
  * An upstream that takes the callers' own logins, whose absences may be shared among callers. Many registries answer 404
  * to callers that may not pull: such an answer never takes a tag, a list or a referrer away from those who may.
@@ -11,10 +17,10 @@ export function witnessedUpstream(upstream: Upstream, approvals: Approvals): Ups
   async function witnessed<T>(
     repository: RepositoryName,
     caller: Caller,
-    {answer, isAbsence}: {answer: Promise<T>; isAbsence: (answer: T) => boolean},
+    {answer, isAbsence, of = 'content'}: Witnessed<T>,
   ): Promise<T> {
     const given = await answer;
-    if (isAbsence(given)) await approvals.witness(repository, caller);
+    if (isAbsence(given)) await approvals.witness(repository, caller, of);
     return given;
   }
   const orAbsent = <T>(repository: RepositoryName, caller: Caller, answer: Promise<T>): Promise<T> =>
@@ -36,6 +42,7 @@ export function witnessedUpstream(upstream: Upstream, approvals: Approvals): Ups
       witnessed(repository, caller, {
         answer: upstream.listTags(repository, caller, spend),
         isAbsence: (tags) => tags === undefined || tags.length === 0,
+        of: 'tags',
       }),
     listReferrers: (repository, subject, caller) =>
       witnessed(repository, caller, {
@@ -65,12 +72,17 @@ export function witnessedWriter(upstream: Upstream & UpstreamWriter, approvals: 
           upstream.host,
           `does not let this caller delete in ${repository}`,
         );
-      await approvals.witness(repository, caller);
+      await approvals.witness(repository, caller, 'content');
       throw error;
     }
   }
   return {
     ...upstream,
+    async putManifest(repository, reference, manifest, caller) {
+      const taken = await upstream.putManifest(repository, reference, manifest, caller);
+      approvals.wrote(repository, caller, reference);
+      return taken;
+    },
     deleteManifest: (repository, reference, caller) =>
       witnessed(repository, caller, {
         deletion: upstream.deleteManifest(repository, reference, caller),

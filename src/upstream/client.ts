@@ -27,7 +27,7 @@ import {checkLogin} from './verbs/login.ts';
 import {deleteManifest, putManifest} from './verbs/manifest-writes.ts';
 import {getManifest, headManifest} from './verbs/manifests.ts';
 import {listReferrers} from './verbs/referrers.ts';
-import {hasTagList, listTags} from './verbs/tags.ts';
+import {hasTags, listTags} from './verbs/tags.ts';
 import {
   appendUpload,
   beginUpload,
@@ -106,7 +106,7 @@ function createVerbs(
       reporting(getBlob(ask, to(repository, `blobs/${digest}`, caller), range, {slot: 'streams'})),
     listTags: (repository, caller, spend) =>
       reporting(listTags(ask, to(repository, 'tags/list', caller), clock, spend)),
-    hasTagList: (repository, caller) => reporting(hasTagList(ask, to(repository, 'tags/list', caller))),
+    hasTags: (repository, caller) => reporting(hasTags(ask, to(repository, 'tags/list', caller))),
     checkLogin: (caller) => reporting(checkLogin(ask, new URL(`${root}/`), caller)),
     listReferrers: (repository, subject, caller) =>
       reporting(listReferrers(ask, to(repository, `referrers/${subject}`, caller), clock)),

@@ -14,7 +14,7 @@ export const createEmptyUpstream = (name: string): Upstream => ({
   getBlob: async () => undefined,
   streamBlob: async () => undefined,
   listTags: async () => undefined,
-  hasTagList: async () => false,
+  hasTags: async () => false,
   checkLogin: async () => {},
   listReferrers: async () => ({descriptors: [], skipped: []}),
   close: () => {},

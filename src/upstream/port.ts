@@ -164,8 +164,8 @@ export interface Upstream {
    * @param spend called before each page is requested; what it throws ends the list.
    */
   listTags(repository: RepositoryName, caller: Caller, spend?: () => void): Promise<string[] | undefined>;
-  /** Whether the caller gets a list of the repository's tags. An authoritative 404 is false. */
-  hasTagList(repository: RepositoryName, caller: Caller): Promise<boolean>;
+  /** Whether the caller is shown any tag of the repository. An empty list, or an authoritative 404, is false. */
+  hasTags(repository: RepositoryName, caller: Caller): Promise<boolean>;
   /**
    * Asks with the caller's login for nothing in particular, as a login does.
    * @throws UpstreamFailure `denied` when the login is refused

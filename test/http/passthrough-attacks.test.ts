@@ -128,7 +128,8 @@ test('what one repository has is not served from another one that the caller may
     t.is((await server.as(BOB, `/v2/bob/app${path}`, {method: 'HEAD'})).status, 404, path);
   }
   const listed = await server.as(BOB, `/v2/bob/app/referrers/${image.digest}`);
-  t.deepEqual((listed.json() as {manifests: unknown[]}).manifests, []);
+  t.false(listed.body.includes(signature.digest));
+  t.is(listed.status, 404);
 });
 
 test('a running download is joined only by who may pull it', async (t) => {
@@ -377,3 +378,52 @@ test('whom the rules deny cannot tell that there is such a registry', async (t) 
   t.is(there.status, elsewhere.status);
   t.is(there.headers['www-authenticate'], elsewhere.headers['www-authenticate']);
 });
+
+for (const tags of [[], ['1']])
+  test(`who is shown ${tags.length === 0 ? 'an empty list of tags' : 'tags'} alone gets no content`, async (t) => {
+    const {server} = await start(t, {
+      refusal: 'hidden',
+      before: ({url, headers}) =>
+        url.startsWith('/v2/team/app/tags/list') && headers.authorization === 'Bearer of-bob'
+          ? {headers: {'content-type': 'application/json'}, body: JSON.stringify({name: 'team/app', tags})}
+          : undefined,
+    });
+    await cacheAll(t, server);
+    t.is((await server.as(BOB, '/v2/team/app/tags/list')).status, tags.length === 0 ? 404 : 200);
+    for (const [what, path, headers = {}] of READS.filter(([, asked]) => asked !== '/tags/list'))
+      t.is((await server.as(BOB, `/v2/team/app${path}`, {headers})).status, 404, what);
+  });
+
+const REVOKED: Record<string, ScriptedAnswer> = {
+  ...Object.fromEntries([400, 402, 405, 410, 423, 429, 451].map((status) => [String(status), {status}])),
+  'a page': {headers: {'content-type': 'text/html'}, body: '<html></html>'},
+};
+for (const [how, answer] of Object.entries(REVOKED))
+  test(`a permission that is withdrawn with ${how} ends with the approval`, async (t) => {
+    let isRevoked = false;
+    const {server} = await start(t, {
+      before: ({headers}) => (isRevoked && headers.authorization === 'Bearer of-alice' ? answer : undefined),
+    });
+    const paths = ['/manifests/1', `/blobs/${blob.digest}`];
+    for (const path of paths) t.is((await server.as(ALICE, `/v2/team/app${path}`)).status, 200);
+    await server.idle();
+    isRevoked = true;
+    server.clock.move(60_000);
+    for (const path of paths) t.true((await server.as(ALICE, `/v2/team/app${path}`)).status >= 400, path);
+  });
+
+for (const refusal of ['denied', 'hidden'] as const)
+  test(`what an operator is not shown for want of a login is not taken away from callers, where the upstream says "${refusal}"`, async (t) => {
+    const {server, upstream} = await start(t, {refusal});
+    await cacheAll(t, server);
+    const commands = await server.server.commands();
+    const {signal} = new AbortController();
+    const options = {images: ['private.example/team/app:1'], platforms: [], referrers: true};
+    for (const _ of [1, 2]) {
+      const {failed} = await commands.warm({...options, signal, progress() {}});
+      t.is(failed, 1);
+    }
+    const count = upstream.requests.length;
+    t.is((await server.as(ALICE, '/v2/team/app/manifests/1')).status, 200);
+    t.deepEqual(upstream.since(count), []);
+  });

@@ -2,6 +2,7 @@ import test from 'ava';
 import {ANONYMOUS, type Caller} from '../../src/caller.ts';
 import {digestOf} from '../../src/oci/digest.ts';
 import {parseName, parseReference} from '../../src/oci/name.ts';
+import {OwnLogin} from '../../src/own-login.ts';
 import {createApprovals, type Wanted} from '../../src/registry/approvals.ts';
 import {createEmptyUpstream} from '../../src/upstream/empty.ts';
 import {type Upstream, UpstreamFailure} from '../../src/upstream/port.ts';
@@ -24,7 +25,9 @@ const DENIED = new UpstreamFailure('denied', 'r.test', 'denies access (403)', {s
 
 /** What the upstream answers to each question, by its method; a failure is thrown. */
 function start() {
-  const answers: Partial<Record<'headManifest' | 'headBlob' | 'hasTagList' | 'checkLogin', unknown>> = {};
+  const answers: Partial<
+    Record<'headManifest' | 'headBlob' | 'hasTags' | 'listReferrers' | 'checkLogin', unknown>
+  > = {};
   const asked: string[] = [];
   const answer = async (method: keyof typeof answers, {key}: Caller): Promise<never> => {
     asked.push(`${method} ${key}`);
@@ -36,7 +39,8 @@ function start() {
     ...createEmptyUpstream('r.test'),
     headManifest: (_name, _reference, caller) => answer('headManifest', caller),
     headBlob: (_name, _digest, caller) => answer('headBlob', caller),
-    hasTagList: (_name, caller) => answer('hasTagList', caller),
+    hasTags: (_name, caller) => answer('hasTags', caller),
+    listReferrers: (_name, _subject, caller) => answer('listReferrers', caller),
     checkLogin: (caller) => answer('checkLogin', caller),
   };
   const tags = {ttl: 0, maxStale: DAY, keepDeleted: 0, absentTtl: 0};
@@ -67,36 +71,49 @@ test('what the upstream shows approves one caller in one repository for a minute
   t.deepEqual(asked, ['headBlob alice', 'headBlob bob', 'headBlob alice', 'headBlob alice']);
 });
 
-test('questions of one caller at the same time are one', async (t) => {
+test('equal questions of one caller at the same time are one', async (t) => {
   const {answers, asked, verdict} = start();
   answers.headManifest = HEAD;
-  t.deepEqual(await Promise.all([verdict(alice, TAG), verdict(alice, REFERRERS)]), ['allowed', 'allowed']);
+  t.deepEqual(await Promise.all([verdict(alice, TAG), verdict(alice, TAG)]), ['allowed', 'allowed']);
   t.deepEqual(asked, ['headManifest alice']);
 });
 
-test('where the content is not there, the list of tags decides, and nothing of that is remembered', async (t) => {
-  const {answers, asked, verdict} = start();
-  answers.hasTagList = true;
-  t.is(await verdict(alice, TAG), 'allowed');
-  answers.hasTagList = false;
-  t.is(await verdict(bob, TAG), 'unknown');
+test('the list of tags is one thing, and content another', async (t) => {
+  const {answers, asked, verdict, approvals} = start();
+  answers.hasTags = true;
+  t.is(await verdict(alice, {kind: 'tags'}), 'allowed');
+  t.false(approvals.has(app, alice));
+  for (const wanted of [TAG, BLOB]) t.is(await verdict(alice, wanted), 'unknown');
+  answers.hasTags = false;
   t.is(await verdict(bob, {kind: 'tags'}), 'unknown');
-  t.deepEqual(asked, [
-    'headManifest alice',
-    'hasTagList alice',
-    'headManifest bob',
-    'hasTagList bob',
-    'hasTagList bob',
-  ]);
+  t.deepEqual(asked, ['hasTags alice', 'headManifest alice', 'headBlob alice', 'hasTags bob']);
+});
+
+test('an absence is not remembered', async (t) => {
+  const {answers, verdict} = start();
+  t.is(await verdict(alice, TAG), 'unknown');
+  answers.headManifest = HEAD;
+  t.is(await verdict(alice, TAG), 'allowed');
+});
+
+test('referrers that the upstream lists approve as their subject does', async (t) => {
+  const {answers, verdict} = start();
+  answers.listReferrers = {descriptors: [], skipped: []};
+  t.is(await verdict(alice, REFERRERS), 'unknown');
+  answers.listReferrers = 'no-api';
+  t.is(await verdict(alice, REFERRERS), 'unknown');
+  answers.listReferrers = {descriptors: [{digest, mediaType: 'x/y', size: 1}], skipped: []};
+  t.is(await verdict(alice, REFERRERS), 'allowed');
 });
 
 test('while the upstream cannot be asked, an approval counts for as long as what is wanted may be stale', async (t) => {
   const {answers, clock, verdict} = start();
   answers.headManifest = HEAD;
   await verdict(alice, TAG);
-  Object.assign(answers, {headManifest: FAILURE, headBlob: FAILURE, hasTagList: FAILURE});
+  Object.assign(answers, {headManifest: FAILURE, headBlob: FAILURE, hasTags: FAILURE});
   for (const wanted of [TAG, BLOB, REFERRERS, {kind: 'tags'} as const])
     await t.throwsAsync(verdict(bob, wanted), {is: FAILURE});
+  await t.throwsAsync(verdict(alice, {kind: 'tags'}), {is: FAILURE});
   clock.move(HOUR - 1);
   t.is(await verdict(alice, REFERRERS), 'allowed');
   clock.move(1);
@@ -124,19 +141,92 @@ test('a denial, and an absence, end an approval', async (t) => {
   }
 });
 
-test('an absence is witnessed by what the caller was approved for', async (t) => {
-  const {answers, asked, clock, verdict, approvals} = start();
-  await approvals.witness(app, alice);
+for (const [what, failure] of Object.entries({
+  'another client error': new UpstreamFailure('status', 'r.test', 'answered 423', {status: 423}),
+  'a page that is not its own': new UpstreamFailure('protocol', 'r.test', 'sent an HTML page'),
+  'a rate limit': new UpstreamFailure('throttled', 'r.test', 'limits our rate'),
+  'a refusal of its token service': new UpstreamFailure('token', 'r.test', 'answered 400', {status: 400}),
+}))
+  test(`${what} is not an outage`, async (t) => {
+    const {answers, clock, verdict} = start();
+    answers.headManifest = HEAD;
+    await verdict(alice, TAG);
+    clock.move(60_000);
+    answers.headManifest = failure;
+    await t.throwsAsync(verdict(alice, TAG), {is: failure});
+  });
+
+test('what is not there ends no approval that something else still shows', async (t) => {
+  const {answers, asked, clock, verdict} = start();
   answers.headBlob = {size: 1};
   await verdict(alice, BLOB);
-  await approvals.witness(app, alice);
+  clock.move(60_000);
+  t.is(await verdict(alice, TAG), 'allowed');
+  t.deepEqual(asked, ['headBlob alice', 'headManifest alice', 'headBlob alice']);
+  clock.move(60_000);
+  answers.headManifest = DENIED;
+  t.is(await verdict(alice, TAG), 'denied');
+  t.is(await verdict(alice, BLOB), 'allowed');
+  clock.move(60_000);
+  answers.headBlob = undefined;
+  answers.headManifest = undefined;
+  t.is(await verdict(alice, TAG), 'unknown');
+  Object.assign(answers, {headManifest: FAILURE, headBlob: FAILURE});
+  await t.throwsAsync(verdict(alice, BLOB), {is: FAILURE});
+});
+
+test('what is refused is not served because the next question fails', async (t) => {
+  for (const refused of [DENIED, undefined]) {
+    const {answers, clock, verdict} = start();
+    answers.headBlob = {size: 1};
+    await verdict(alice, BLOB);
+    clock.move(60_000);
+    Object.assign(answers, {headManifest: refused, headBlob: FAILURE});
+    t.is(await verdict(alice, TAG), refused ? 'denied' : 'unknown');
+  }
+});
+
+test('a refused login ends all that it was approved for', async (t) => {
+  const {answers, clock, verdict, approvals} = start();
+  const login = new OwnLogin('r.test', 'r.test', {username: 'alice', password: 'sesame'});
+  const carol = {...ANONYMOUS, key: 'carol', login};
+  answers.headManifest = HEAD;
+  for (const name of [app, other]) await verdict(carol, TAG, name);
+  clock.move(60_000);
+  answers.headManifest = new UpstreamFailure('denied', 'r.test', 'refuses the login (401)', {status: 401});
+  t.is(await verdict(carol, TAG), 'denied');
+  answers.headManifest = FAILURE;
+  await t.throwsAsync(verdict(carol, TAG, other), {is: FAILURE});
+  t.false(approvals.has(other, carol));
+});
+
+test('an absence is witnessed by what the caller was approved for', async (t) => {
+  const {answers, asked, clock, verdict, approvals} = start();
+  const hidden = {message: /does not show this caller the content of team\/app/};
+  await t.throwsAsync(approvals.witness(app, alice, 'content'), hidden);
+  answers.headBlob = {size: 1};
+  await verdict(alice, BLOB);
+  await approvals.witness(app, alice, 'content');
+  await t.throwsAsync(approvals.witness(app, alice, 'tags'));
   clock.move(5000);
-  await approvals.witness(app, alice);
+  await approvals.witness(app, alice, 'content');
   t.deepEqual(asked, ['headBlob alice', 'headBlob alice']);
   clock.move(5000);
   answers.headBlob = undefined;
-  await t.throwsAsync(approvals.witness(app, alice), {message: /no longer lets this caller pull/});
+  for (const _ of [1, 2]) await t.throwsAsync(approvals.witness(app, alice, 'content'), hidden);
   t.false(approvals.has(app, alice));
+});
+
+test('what a caller wrote approves nothing, and can witness an absence', async (t) => {
+  const {answers, approvals, verdict, asked} = start();
+  approvals.wrote(app, alice, TAG.reference);
+  t.false(approvals.has(app, alice));
+  t.is(await verdict(alice, BLOB), 'unknown');
+  await t.throwsAsync(approvals.witness(app, alice, 'content'));
+  answers.headManifest = HEAD;
+  approvals.wrote(app, alice, TAG.reference);
+  await approvals.witness(app, alice, 'content');
+  t.true(asked.includes('headManifest alice'));
 });
 
 test('a login that is accepted is not checked again for a minute', async (t) => {

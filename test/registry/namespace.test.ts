@@ -21,7 +21,7 @@ const upstream = (host: string): Upstream => ({
   getBlob: refuse,
   streamBlob: refuse,
   listTags: refuse,
-  hasTagList: refuse,
+  hasTags: refuse,
   checkLogin: refuse,
   listReferrers: refuse,
   close: refuse,

@@ -178,8 +178,8 @@ class TokenCache implements Tokens {
     } catch (error) {
       const isCutOff = error instanceof ConnectionFault || !(error instanceof UpstreamFailure);
       if (budget.signal.aborted && isCutOff) throw this.#timeout(source);
-      if (error instanceof ConnectionFault) throw this.#failure(error.message, error.cause);
-      if (error instanceof SpoiledAnswer) throw this.#failure(withoutToken(source));
+      if (error instanceof ConnectionFault) throw this.#failure(error.message, {cause: error.cause});
+      if (error instanceof SpoiledAnswer) throw this.#failure(withoutToken(source), {status: 200});
       throw error;
     } finally {
       budget.end();
@@ -257,7 +257,7 @@ class TokenCache implements Tokens {
       const reason = `its token service ${service} refuses a token for ${source.scope} (${status})`;
       return new UpstreamFailure('denied', host, reason);
     }
-    return this.#failure(`${service} answered ${status}`);
+    return this.#failure(`${service} answered ${status}`, {status});
   }
 
   #timeout(source: TokenSource): UpstreamFailure {
@@ -265,8 +265,8 @@ class TokenCache implements Tokens {
   }
 
   /** @param what continues "its token service …". */
-  #failure(what: string, cause?: unknown): UpstreamFailure {
-    return new UpstreamFailure('token', this.#deps.host, `its token service ${what}`, {cause});
+  #failure(what: string, options: {status?: number; cause?: unknown} = {}): UpstreamFailure {
+    return new UpstreamFailure('token', this.#deps.host, `its token service ${what}`, options);
   }
 }
 

@@ -68,8 +68,8 @@ export async function listTags(
   return tags;
 }
 
-/** Whether there is a list of tags for the caller; reads as little of it as the upstream permits. @throws UpstreamFailure */
-export function hasTagList(ask: Ask, resource: Resource): Promise<boolean> {
+/** Whether the caller is shown any tag; reads as little of the list as the upstream permits. @throws UpstreamFailure */
+export function hasTags(ask: Ask, resource: Resource): Promise<boolean> {
   const url = new URL(resource.url);
   url.searchParams.set('n', '1');
   const {expected, accept} = TAG_LIST;
@@ -86,7 +86,7 @@ export function hasTagList(ask: Ask, resource: Resource): Promise<boolean> {
       discard(reply.body);
       return false;
     }
-    parsePage(await collect(reply.body, url.host, MAX_PAGE_BYTES, whatPage(MAX_PAGE_BYTES)), url.host);
-    return true;
+    const page = await collect(reply.body, url.host, MAX_PAGE_BYTES, whatPage(MAX_PAGE_BYTES));
+    return parsePage(page, url.host).length > 0;
   });
 }
