@@ -516,3 +516,31 @@ test.serial('a caller that the upstream lets pull is served in each cell of its 
     t.is(got.status, status, `${route}, ${state}: ${got.body}`);
   }
 });
+
+test.serial(
+  'whom the rules deny cannot tell a registry with own logins from others, or from none',
+  async (t) => {
+    const server = await startRuledServer(t, {
+      access: {rules: [{who: ['user:root'], where: ['**'], may: ['pull']}]},
+      registries: [
+        {url: 'http://127.0.0.1:1', library: false},
+        {
+          name: 'own.example',
+          hosts: [OWN_HOST],
+          url: 'http://127.0.0.1:1',
+          tags: {keepDeleted: 0},
+          upstream: {credentials: {kind: 'passthrough'}},
+        },
+      ],
+    });
+    const answers: string[] = [];
+    for (const host of [OWN_HOST, 'elsewhere.test']) {
+      const got = await server.send('local', {path: '/v2/mine/manifests/1', headers: {host}});
+      t.is(got.status, 401);
+      answers.push(String(got.headers['www-authenticate']).replace(host, 'HOST'));
+      const paths = ['/v2/own.example/mine/manifests/1', '/v2/none.example/mine/manifests/1'];
+      for (const path of paths) t.is((await server.send('local', {path, headers: {host}})).status, 401, path);
+    }
+    t.is(answers[0], answers[1]);
+  },
+);
