@@ -194,9 +194,9 @@ export interface EventMap {
   /** The metadata can only be read: nothing is kept and no push is accepted until `storage.writable`. */
   'storage.read-only': [{reason: string}];
   'storage.writable': [];
-  /** Work that no request waits for failed. */
   /** Lines of the audit log could not be written and are lost; emitted at most once in ten seconds. */
   'audit.failed': [{lost: number; error: unknown}];
+  /** Work that no request waits for failed. */
   'background.failed': [{task: string; error: unknown}];
 }
 
