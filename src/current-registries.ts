@@ -16,6 +16,8 @@ export interface RegistryChanges {
   added: string[];
   removed: string[];
   changed: string[];
+  /** Whose upstream decided for each caller, or does now, and is another one: what is cached of the former one stays. */
+  outlived: string[];
 }
 
 /** The registries of the configuration in force, and the clients of their upstreams. */
@@ -86,12 +88,21 @@ export function createCurrentRegistries(
         added: names.filter((name) => !before.has(name)),
         removed: [...before.keys()].filter((name) => !after.has(name)),
         changed: names.filter((name) => before.has(name) && before.get(name) !== after.get(name)),
+        outlived: names.filter((name) => isOutlived(before.get(name)?.entry, after.get(name)?.entry)),
       };
     },
     close() {
       for (const {client} of built.values()) client?.close();
     },
   };
+}
+
+const isPassthrough = ({upstream}: RegistryConfig): boolean => upstream?.credentials?.kind === 'passthrough';
+
+/** Whether somebody decides who may have what is cached who has not decided about it before. */
+function isOutlived(before: RegistryConfig | undefined, after: RegistryConfig | undefined): boolean {
+  if (!before || !after || !(isPassthrough(before) || isPassthrough(after))) return false;
+  return !isPassthrough(after) || before.upstream?.url !== after.upstream?.url;
 }
 
 const registriesOf = (built: ReadonlyMap<string, Built>): Registries => {

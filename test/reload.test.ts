@@ -51,6 +51,7 @@ test('an upstream whose settings stay keeps its tokens and connections over a re
     added: ['registry-1.example'],
     removed: [],
     changed: ['docker.io'],
+    outlived: [],
     left: [],
   });
   t.is((await ask(manifestOf('two'))).headers['cache-status'], 'backref;fwd=uri-miss;stored;ttl=1');

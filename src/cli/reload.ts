@@ -28,7 +28,7 @@ export async function reloadConfiguration(
   }
 }
 
-function logReloaded(source: string, {left, ...changes}: Reloaded, log: Log): void {
+function logReloaded(source: string, {left, outlived, ...changes}: Reloaded, log: Log): void {
   const parts = Object.entries(changes).flatMap(([what, names]: [string, string[]]) =>
     names.length > 0 ? [`${what} ${names.join(', ')}`] : [],
   );
@@ -38,6 +38,12 @@ function logReloaded(source: string, {left, ...changes}: Reloaded, log: Log): vo
     text: `reloaded the configuration (${source}): registries ${parts.join('; ') || 'unchanged'}`,
     facts: {source, ...changes},
   });
+  for (const name of outlived) {
+    const setting = `registries.${name}.upstream`;
+    const problem =
+      'has changed, and what is cached of the former one is served to those who may pull from the new one: remove it (backref rm), unless they may have it';
+    log({level: 'warn', event: 'config.warning', text: `${setting}: ${problem}`, facts: {setting, problem}});
+  }
   if (left.length === 0) return;
   log({
     level: 'warn',

@@ -73,6 +73,33 @@ test('a SIGHUP reports settings that need a restart, and does not apply them', a
   await server.prints(/^\{.*"request\.end".*\}$/m);
 });
 
+test('a SIGHUP warns of what is cached when another upstream decides, or none does, who may have it', async (t) => {
+  const passing = (port: number) => ({
+    url: `http://127.0.0.1:${port}`,
+    insecure: true,
+    credentials: 'passthrough',
+  });
+  const registry = (upstream: object) => ({
+    ...listening,
+    registries: {'team.example': {hosts: ['team.mirror.example'], upstream}},
+  });
+  const {configure, server, reload} = await serveFile(t, registry(passing(1)));
+  await configure(registry({...passing(1), realmHosts: ['sso.example']}));
+  reload();
+  await server.prints(/registries changed team\.example/);
+  t.notRegex(server.printed().stdout, /backref rm/);
+  await configure(registry(passing(2)));
+  reload();
+  await server.prints(
+    /registries\.team\.example\.upstream: has changed, and what is cached .* \(backref rm\)/,
+  );
+  await configure(registry({url: 'http://127.0.0.1:2', insecure: true}));
+  reload();
+  await server.prints(/(backref rm[\s\S]*){2}/);
+  server.child.kill('SIGTERM');
+  t.is(await server.ended, 0);
+});
+
 test('a SIGHUP reads the files that the configuration names again', async (t) => {
   const [one, two] = [plainManifest(), plainManifest()];
   const basic = (password: string) => `Basic ${Buffer.from(`me:${password}`).toString('base64')}`;

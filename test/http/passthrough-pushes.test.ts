@@ -6,6 +6,7 @@ import {
   createPrivateRegistry,
   type PassthroughServer,
   type PrivateRegistry,
+  type PrivateRegistryOptions,
   startPassthrough,
 } from './private-registry.ts';
 
@@ -37,10 +38,12 @@ const signature = {
 async function start(
   t: ExecutionContext,
   refusal: 'denied' | 'hidden' = 'denied',
+  before: PrivateRegistryOptions['before'] = () => undefined,
 ): Promise<{upstream: PrivateRegistry; server: PassthroughServer}> {
   const upstream = await createPrivateRegistry(t, {
     users: {alice: 'sesame', bob: 'builder', carol: 'singer'},
     refusal,
+    before,
     repositories: {
       'team/app': {
         readers: ['alice', 'carol'],
@@ -196,4 +199,30 @@ test('guessing by pushes is limited for each address', async (t) => {
   t.is((await push(basic('alice', 'one more'))).status, 429);
   t.is(upstream.requests.length, count);
   t.is((await push(ALICE)).status, 202);
+});
+
+test('an upload stays for its caller when others ask about it, from whom the upstream hides it', async (t) => {
+  const location = '/v2/team/app/blobs/uploads/1';
+  const {server} = await start(t, 'hidden', ({method, url, headers}) =>
+    method === 'GET' && url === location && headers.authorization === 'Bearer of-alice'
+      ? {status: 204, headers: {location, range: '0-0'}}
+      : undefined,
+  );
+  const begun = await server.as(ALICE, `/v2/team/app${UPLOADS}`, {method: 'POST'});
+  const path = new URL(String(begun.headers['location']), server.url).pathname;
+  const headers = {'content-type': 'application/octet-stream'};
+  const layer = randomBlob(100);
+  for (const method of ['GET', 'DELETE', 'PATCH', 'PUT']) {
+    const more = method.startsWith('P') ? {headers, body: 'not of Alice'} : {};
+    const query = method === 'PUT' ? `?digest=${layer.digest}` : '';
+    t.is((await server.as(BOB, `${path}${query}`, {method, ...more})).status, 404, method);
+    t.is((await server.as(ALICE, path)).status, 204, method);
+  }
+  const ended = await server.as(ALICE, `${path}?digest=${layer.digest}`, {
+    method: 'PUT',
+    headers,
+    body: layer.bytes,
+  });
+  t.is(ended.status, 201, String(ended.body));
+  t.deepEqual((await server.as(ALICE, `/v2/team/app/blobs/${layer.digest}`)).body, layer.bytes);
 });

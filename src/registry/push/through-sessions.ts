@@ -34,7 +34,7 @@ export interface UpstreamSessions {
    * Sends a chunk to the upstream, and appends it to the local copy on the way.
    * @param request sends the outgoing chunk to the session
    * @throws OciError BLOB_UPLOAD_INVALID with 416 for a chunk that does not begin where the session ends;
-   * BLOB_UPLOAD_UNKNOWN, with the upload dropped here, when the upstream does not know the session
+   * BLOB_UPLOAD_UNKNOWN when the upstream does not know the session; then the upload is dropped here if it has ended
    */
   send<T>(
     route: Route,
@@ -110,7 +110,7 @@ class RecordedSessions implements UpstreamSessions {
     } catch (error) {
       this.#isRowCurrent.delete(upload.record.id);
       if (!(error instanceof UpstreamRefusal) || error.status !== 404) throw error;
-      return dropUnknown(upload);
+      return dropUnknown(route, upload);
     }
   }
 
@@ -134,7 +134,7 @@ class RecordedSessions implements UpstreamSessions {
     const isCurrent = this.#isRowCurrent.get(upload.record.id) ?? upload.offset === known.offset;
     if (range === undefined || (range.start === known.offset && isCurrent)) return known;
     const session = await this.ask(route, upload.record, caller);
-    if (!session) return dropUnknown(upload);
+    if (!session) return dropUnknown(route, upload);
     await this.note(upload, session);
     if (range.start === session.offset) return session;
     throw outOfOrder(session.offset, range.start);
@@ -171,8 +171,14 @@ export const following = (known: Session, session: Session): Session => ({
 });
 
 /** Ends here an upload that the upstream does not know. */
-async function dropUnknown(upload: OpenUpload): Promise<never> {
-  await upload.discard();
+/**
+ * Whether an upload has ended when the upstream does not know it. Where the callers' own logins decide, it may only be hidden
+ * from this caller: then the upload stays for the one who began it, until it expires.
+ */
+export const hasEnded = ({registry}: Route): boolean => registry.approvals === undefined;
+
+async function dropUnknown(route: Route, upload: OpenUpload): Promise<never> {
+  if (hasEnded(route)) await upload.discard();
   throw unknownUpload(upload.record.id);
 }
 

@@ -24,6 +24,7 @@ import {
 import {
   createUpstreamSessions,
   following,
+  hasEnded,
   type Session,
   sessionOf,
   type UpstreamSessions,
@@ -98,7 +99,7 @@ class ThroughPush implements Push {
       const {record} = await this.#uploads.find(route.repository, id);
       const session = await this.#sessions.ask(route, record, caller);
       if (!session) {
-        await this.#uploads.cancel(route.repository, id);
+        if (hasEnded(route)) await this.#uploads.cancel(route.repository, id);
         throw unknownUpload(id);
       }
       await this.#uploads
@@ -138,6 +139,8 @@ class ThroughPush implements Push {
   cancel(route: Route, id: UploadId, caller: Caller): Promise<void> {
     return toThroughErrors(route, UPLOAD_CODES, async () => {
       const {record} = await this.#uploads.find(route.repository, id);
+      // Cancelling what the upstream does not know succeeds, also for whom it only hides the upload from.
+      if (!hasEnded(route) && !(await this.#sessions.ask(route, record, caller))) throw unknownUpload(id);
       await writerOf(route).cancelUpload(route.repository.name, sessionOf(record).location, caller);
       await this.#uploads.cancel(route.repository, id);
     });
