@@ -165,7 +165,7 @@ class CachedBlobs implements Blobs {
     if (!mine && fill.failed) return this.#obtainAfter(fill, asked);
     // Asked only now: until the claim it was open whose download this is.
     if (fill.beganFor !== beganFor) await this.#granted(asked);
-    joinWhile(asked.waiting, fill);
+    joinWhile(asked.waiting, fill, source);
     try {
       return await this.#answerFrom(fill, asked, {mine, promised});
     } catch (error) {

@@ -12,7 +12,7 @@ import {
 import {BlobAbsent, DigestMismatch, SpoolFailed} from '../failure.ts';
 import type {Reservation} from '../space.ts';
 import type {Progress} from './progress.ts';
-import {requireContent, type Source} from './source.ts';
+import {requireContent, type Source, type Sources} from './source.ts';
 
 /** What the upstream has now does not match what was received before. */
 class ContentChanged extends Error {
@@ -21,7 +21,8 @@ class ContentChanged extends Error {
 
 export interface DownloadParts {
   digest: Digest;
-  source: Source;
+  /** When the upstream denies what it has begun to give, another one replaces it, if there are several. */
+  source: Source & Partial<Pick<Sources, 'replace'>>;
   /** The size in bytes that a manifest names, for an upstream that does not say. */
   expected: number | undefined;
   /** What an earlier process has received of it. */
@@ -123,6 +124,7 @@ async function receiveAll(
         events.emit('fill.interrupted', {digest, at: progress.received});
         continue;
       }
+      if (isRefused(error) && progress.begun && !stopping.aborted && parts.source.replace?.()) continue;
       fruitless = progress.received - before >= MIN_PROGRESS_BYTES ? 0 : fruitless + 1;
       // The client learns at once that the first answer failed; only what has begun is resumed.
       const isWorthResuming =
@@ -135,6 +137,10 @@ async function receiveAll(
     }
   }
 }
+
+/** Whether the upstream denies the blob to a caller, or hides it, which looks as if it were not there. */
+const isRefused = (error: unknown): boolean =>
+  error instanceof BlobAbsent || (error instanceof UpstreamFailure && error.kind === 'denied');
 
 /** Room for a blob of unknown size is reserved in steps of so many bytes. */
 const GROWTH_BYTES = 4 * 1024 * 1024;

@@ -20,15 +20,17 @@ import {
   untilBegun,
   type Waiters,
 } from './progress.ts';
-import type {Source} from './source.ts';
+import {createSources, type Source, type Sources} from './source.ts';
 
 /** One running download of one digest, owned by the server, read by any number of clients. */
 export interface Fill {
   /**
    * Counts a request that waits for it. While none waits, the download gives way to downloads that are waited for.
+   * @param source with the access of who waits: the download goes on with it, should the upstream deny it to the caller
+   * with whose access it began
    * @returns what ends the wait; idempotent
    */
-  join(): () => void;
+  join(source: Source): () => void;
   /** Whose access it began with: all others need access of their own. */
   readonly beganFor: string;
   /**
@@ -144,10 +146,18 @@ function begin(parts: FillParts, order: FillOrder, stopping: AbortSignal): Fill 
   const progress = createProgress();
   const waiters = createWaiters(stopping);
   const behind: FillStorage = {spool: undefined, published: undefined};
-  const done = run(parts, order, {progress, waiters, behind, stopping});
+  const sources = createSources(order.source);
+  const done = run(parts, order, {sources, progress, waiters, behind, stopping});
   done.catch(() => {});
   return {
-    join: waiters.join,
+    join(source) {
+      const leave = waiters.join();
+      const remove = source === order.source ? () => {} : sources.add(source);
+      return () => {
+        leave();
+        remove();
+      };
+    },
     beganFor: order.beganFor,
     ready: () => untilBegun(progress),
     done,
@@ -170,6 +180,7 @@ function begin(parts: FillParts, order: FillOrder, stopping: AbortSignal): Fill 
 
 /** What one fill works with. */
 interface FillState {
+  sources: Sources;
   progress: Progress;
   waiters: Waiters;
   behind: FillStorage;
@@ -178,8 +189,8 @@ interface FillState {
 
 async function run(
   {spools, space, store, lifecycle, coordination, clock, events}: FillParts,
-  {digest, source, expected, repository, isPushed}: FillOrder,
-  {progress, waiters: demand, behind, stopping}: FillState,
+  {digest, expected, repository, isPushed}: FillOrder,
+  {sources: source, progress, waiters: demand, behind, stopping}: FillState,
 ): Promise<void> {
   const began = clock.monotonic();
   let claim: Claim | undefined;
@@ -248,7 +259,7 @@ function readerBehind(store: BlobStore, digest: Digest, behind: FillStorage) {
 }
 
 /** Lets a request wait for a fill until the signal says that it no longer does. Without a signal, nobody waits. */
-export function joinWhile(waiting: AbortSignal | undefined, fill: Fill): void {
+export function joinWhile(waiting: AbortSignal | undefined, fill: Fill, source: Source): void {
   if (!waiting || waiting.aborted) return;
-  waiting.addEventListener('abort', fill.join(), {once: true});
+  waiting.addEventListener('abort', fill.join(source), {once: true});
 }

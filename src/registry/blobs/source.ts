@@ -17,6 +17,38 @@ export interface Source {
   stream(range?: RequestedRange): Promise<BlobBody | undefined>;
 }
 
+/** The sources of all who wait for one blob, each with the access of its own caller. One of them is used at a time. */
+export interface Sources extends Source {
+  /** Adds the source of one who waits. @returns what removes it */
+  add(source: Source): () => void;
+  /** Goes on with another one, because the present one may no longer have the blob. @returns false where there is none */
+  replace(): boolean;
+}
+
+/** @param first the one that is used first */
+export function createSources(first: Source): Sources {
+  let present = first;
+  const others = new Set<Source>();
+  return {
+    get host() {
+      return present.host;
+    },
+    open: (demand, range) => present.open(demand, range),
+    stream: (range) => present.stream(range),
+    add(source) {
+      others.add(source);
+      return () => void others.delete(source);
+    },
+    replace() {
+      const [next] = others;
+      if (!next) return false;
+      others.delete(next);
+      present = next;
+      return true;
+    },
+  };
+}
+
 /** The registry's upstream as the source of one blob. */
 export const blobSource = ({registry, repository}: Route, digest: Digest, caller: Caller): Source => ({
   host: registry.upstream.host,

@@ -89,7 +89,7 @@ class HeldOrFetched implements EnsureLocal {
     const {fills, lifecycle} = this.#parts;
     const order = {digest, expected, isPushed: true, source: blobSource(route, digest, caller)};
     const {mine, fill} = fills.claim({...order, beganFor: accessKey(route, digest, caller)});
-    const leave = fill.join();
+    const leave = fill.join(order.source);
     try {
       await fill.done;
     } catch (error) {

@@ -1,0 +1,61 @@
+import test, {type ExecutionContext} from 'ava';
+import {plainManifest, randomBlob} from '../support/content.ts';
+import {BREAK} from '../support/scripted-upstream.ts';
+import {
+  basic,
+  createPrivateRegistry,
+  type PrivateRegistryOptions,
+  startPassthrough,
+} from './private-registry.ts';
+
+const image = plainManifest();
+/** Too large to be held back until it is verified. */
+const arriving = randomBlob(3 * 2 ** 20);
+const ALICE = basic('alice', 'sesame');
+const BOB = basic('bob', 'builder');
+
+/** Alice and Bob may both pull from team/app. */
+async function start(t: ExecutionContext, changes: Pick<PrivateRegistryOptions, 'refusal' | 'before'>) {
+  const upstream = await createPrivateRegistry(t, {
+    users: {alice: 'sesame', bob: 'builder'},
+    repositories: {
+      'team/app': {
+        readers: ['alice', 'bob'],
+        tags: {1: image, 2: image},
+        manifests: [],
+        blobs: [arriving],
+      },
+    },
+    ...changes,
+  });
+  return {upstream, server: await startPassthrough(t, upstream)};
+}
+
+for (const refusal of ['denied', 'hidden'] as const)
+  test(`a download goes on for the others when its caller's permission ends, where the upstream says "${refusal}"`, async (t) => {
+    const {promise: mayBreak, resolve: goOn} = Promise.withResolvers<void>();
+    t.teardown(goOn);
+    const path = `/v2/team/app/blobs/${arriving.digest}`;
+    let isFirst = true;
+    const {server, upstream} = await start(t, {
+      refusal,
+      before({method, url}) {
+        if (!isFirst || method !== 'GET' || url !== path) return undefined;
+        isFirst = false;
+        const headers = {
+          'content-type': 'application/octet-stream',
+          'content-length': String(arriving.bytes.length),
+        };
+        return {headers, body: [arriving.bytes.subarray(0, 100_000), {wait: mayBreak}, BREAK]};
+      },
+    });
+    const bob = await server.open(path, {headers: {host: 'private.mirror.test', authorization: BOB}});
+    const alice = await server.open(path, {headers: {host: 'private.mirror.test', authorization: ALICE}});
+    t.deepEqual([bob.statusCode, alice.statusCode], [200, 200]);
+    bob.on('error', () => {}).resume();
+    upstream.options.repositories['team/app']?.readers.splice(1);
+    goOn();
+    t.deepEqual(Buffer.concat(await alice.toArray()), arriving.bytes);
+    server.clock.move(60_000);
+    t.true((await server.as(BOB, path)).status >= 400);
+  });
