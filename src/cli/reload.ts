@@ -42,7 +42,7 @@ function logReloaded(source: string, {left, outlived, ...changes}: Reloaded, log
     const setting = `registries.${name}.upstream`;
     const problem =
       'has changed, and what is cached of the former one is served to those who may pull from the new one: remove it (backref rm), unless they may have it';
-    log({level: 'warn', event: 'config.warning', text: `${setting}: ${problem}`, facts: {setting, problem}});
+    logWarning({setting, problem}, log);
   }
   if (left.length === 0) return;
   log({
@@ -51,6 +51,11 @@ function logReloaded(source: string, {left, outlived, ...changes}: Reloaded, log
     text: `takes effect only after a restart: ${left.join(', ')}`,
     facts: {left},
   });
+}
+
+/** Reports what a valid configuration may not be meant to say. */
+export function logWarning({setting, problem}: {setting: string; problem: string}, log: Log): void {
+  log({level: 'warn', event: 'config.warning', text: `${setting}: ${problem}`, facts: {setting, problem}});
 }
 
 function logRejected(error: unknown, log: Log): void {

@@ -9,7 +9,7 @@ import type {BackrefServer} from '../server.ts';
 import {banner, listeningText, type ServerInfo} from './banner.ts';
 import {type ConfigOptions, loadConfiguration} from './configuration.ts';
 import {folderFault, listenFault, surviveFaults} from './faults.ts';
-import {reloadConfiguration} from './reload.ts';
+import {logWarning, reloadConfiguration} from './reload.ts';
 import {type CommandIo, failed} from './report.ts';
 import {listenToSignals} from './signals.ts';
 
@@ -107,6 +107,5 @@ function announce(info: ServerInfo, log: Log, {stdout}: CommandIo): void {
 }
 
 function logWarnings(config: Config, log: Log): void {
-  for (const {path: setting, problem} of configWarnings(config))
-    log({level: 'warn', event: 'config.warning', text: `${setting}: ${problem}`, facts: {setting, problem}});
+  for (const {path: setting, problem} of configWarnings(config)) logWarning({setting, problem}, log);
 }
