@@ -59,3 +59,24 @@ for (const refusal of ['denied', 'hidden'] as const)
     server.clock.move(60_000);
     t.true((await server.as(BOB, path)).status >= 400);
   });
+
+test('a list of tags is for the caller that the upstream gave it to', async (t) => {
+  const list = '/v2/team/app/tags/list';
+  const {server, upstream} = await start(t, {
+    before: ({url, headers}) =>
+      url.startsWith(list) && headers.authorization === 'Bearer of-bob'
+        ? {headers: {'content-type': 'application/json'}, body: '{"name":"team/app","tags":["1"]}'}
+        : undefined,
+  });
+  const tagsOf = async (who: string) => ((await server.as(who, list)).json() as {tags: string[]}).tags;
+  for (const isKept of [false, true]) {
+    const count = upstream.requests.length;
+    t.deepEqual(await tagsOf(BOB), ['1']);
+    t.deepEqual(await tagsOf(ALICE), ['1', '2']);
+    t.is(upstream.requests.length === count, isKept);
+  }
+  upstream.fail(true);
+  server.clock.move(60 * 60_000);
+  t.deepEqual(await tagsOf(BOB), ['1']);
+  t.deepEqual(await tagsOf(ALICE), ['1', '2']);
+});

@@ -24,6 +24,7 @@ import {type NegativeCache, repositoryAbsence} from '../negative-cache.ts';
 import {byBytes, MAX_ENTRIES, type Page, type PageQuery, pageOf, visibleInSteps} from '../page.ts';
 import {hitReport, tagListPolicy} from '../quota.ts';
 import {storeIfSpace} from '../store-if-space.ts';
+import {createOwnTagLists} from './own-tag-lists.ts';
 import type {TagOptions} from './tags.ts';
 
 export interface TagListAnswer extends Page {
@@ -101,6 +102,7 @@ class MergedTagLists implements TagLists {
   readonly #mutex: KeyedMutex = createKeyedMutex();
   /** The last change of each repository's tags that was made through us. */
   readonly #changes = createLru<string, symbol>(MAX_CHANGES);
+  readonly #own = createOwnTagLists();
 
   constructor({metadata, access, negativeCache, clock, events}: TagListsParts) {
     this.#metadata = metadata;
@@ -194,7 +196,9 @@ class MergedTagLists implements TagLists {
     const absence = repositoryAbsence(repository);
     if (this.#negativeCache.has(absence, caller, absentTtl(policy, noCache)))
       return {list: undefined, report: HIT};
-    const known = await this.#metadata.tagList(repository);
+    const known = registry.approvals
+      ? this.#own.get(route, caller, this.#changes.get(fullName(repository)))
+      : await this.#metadata.tagList(repository);
     const now = this.#clock.now();
     if (known && freshness({now, known, policy, upstream: 'unasked', noCache}) === 'fresh')
       return {list: known, report: hitReport({checkedAt: known.checkedAt, now}, policy)};
@@ -256,7 +260,9 @@ class MergedTagLists implements TagLists {
       question,
     );
     if (outcome === 'changed' && attempts > 1) return this.#ask(route, caller, spend, attempts - 1);
-    if (outcome === 'later') return {list: (await this.#metadata.tagList(repository)) ?? list, stored: false};
+    if (registry.approvals) this.#own.keep(route, caller, {list, change: question.change});
+    else if (outcome === 'later')
+      return {list: (await this.#metadata.tagList(repository)) ?? list, stored: false};
     return {list, stored: outcome === 'kept'};
   }
 
