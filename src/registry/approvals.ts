@@ -69,6 +69,20 @@ interface Approval {
 const ALLOWED = Object.freeze({verdict: 'allowed'});
 const UNKNOWN = Object.freeze({verdict: 'unknown'});
 
+/**
+ * For so long a caller without a login gets the same denial for the same question again: it costs the upstream several
+ * requests, and anybody can ask.
+ */
+const DENIED_MS = 5000;
+/** Denials that are remembered. */
+const MAX_DENIALS = 10_000;
+
+interface Denial {
+  /** On the monotonic clock. */
+  readonly at: number;
+  readonly decision: Decision;
+}
+
 /** Whether the upstream refuses the login itself, and not only what it is used for. */
 export const isLoginRefused = ({failure}: Denied): boolean =>
   failure instanceof UpstreamFailure && failure.status === 401;
@@ -101,6 +115,8 @@ class UpstreamApprovals implements Approvals {
   readonly #refused = createLru<string, number>(MAX_APPROVALS);
   /** When it accepted a caller's login. */
   readonly #logins = createLru<string, number>(MAX_APPROVALS);
+  /** Not of callers with a login: one of theirs may end by what they push. */
+  readonly #denials = createLru<string, Denial>(MAX_DENIALS);
   readonly #asking = createSingleFlight<Decision>();
 
   constructor(parts: ApprovalsParts) {
@@ -110,9 +126,14 @@ class UpstreamApprovals implements Approvals {
   async decide(repository: RepositoryName, caller: Caller, wanted: Wanted): Promise<Decision> {
     const approval = this.#approvalOf(repository, caller, wanted);
     if (approval && this.#isWithin(approval.at, APPROVED_MS)) return ALLOWED;
+    const key = `${keyOf(repository, caller, wanted)} ${JSON.stringify(wanted)}`;
+    const denial = this.#denials.get(key);
+    if (denial && this.#isWithin(denial.at, DENIED_MS)) return denial.decision;
+    const at = this.#parts.clock.monotonic();
     try {
-      const key = `${keyOf(repository, caller, wanted)} ${JSON.stringify(wanted)}`;
-      return (await this.#asking.run(key, () => this.#ask(repository, caller, wanted))).value;
+      const {value: decision} = await this.#asking.run(key, () => this.#ask(repository, caller, wanted));
+      if (decision.verdict === 'denied' && !caller.login) this.#denials.set(key, {at, decision});
+      return decision;
     } catch (error) {
       // Another request may have learned meanwhile that the approval has ended.
       const still = isOutage(error) ? this.#approvalOf(repository, caller, wanted) : undefined;

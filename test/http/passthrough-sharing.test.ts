@@ -80,3 +80,21 @@ test('a list of tags is for the caller that the upstream gave it to', async (t) 
   t.deepEqual(await tagsOf(BOB), ['1']);
   t.deepEqual(await tagsOf(ALICE), ['1', '2']);
 });
+
+test('the upstream is asked again only after a while for what it denies to everybody', async (t) => {
+  const {server, upstream} = await start(t, {});
+  const path = '/v2/team/app/manifests/1';
+  const asking = async (): Promise<number> => {
+    const count = upstream.requests.length;
+    t.is((await server.as(undefined, path)).status, 401);
+    return upstream.requests.length - count;
+  };
+  t.true((await asking()) > 0);
+  for (let count = 0; count < 10; count += 1) t.is(await asking(), 0);
+  t.is((await server.as(ALICE, path)).status, 200);
+  server.clock.move(5000);
+  t.true((await asking()) > 0);
+  upstream.options.repositories['team/app']?.readers.push('anonymous');
+  server.clock.move(5000);
+  t.is((await server.as(undefined, path)).status, 200);
+});

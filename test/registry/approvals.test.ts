@@ -136,6 +136,7 @@ test('a denial, and an absence, end an approval', async (t) => {
     clock.move(60_000);
     answers.headManifest = last;
     t.is(await verdict(alice, TAG), verdictThen);
+    clock.move(5000);
     answers.headManifest = FAILURE;
     await t.throwsAsync(verdict(alice, TAG), {is: FAILURE});
   }
