@@ -101,7 +101,13 @@ export async function answerAt(
       const own = ownRegistry(request, () => registryAsked(request, exchange));
       const asking = {request, wanted: CATALOG, exchange, door, own};
       const caller = await identified(asking, visitor);
-      const registry = within(asking, caller, action, undefined, () => registryAsked(request, exchange));
+      const registry = within(
+        asking,
+        caller,
+        action,
+        () => undefined,
+        () => registryAsked(request, exchange),
+      );
       admit(access.registry(registry, caller, action), caller, asking);
       if (own && caller.login) await requireLogin(own, caller, ownCheck(asking));
       exchange.namespace = singleParameter(request, 'ns');
@@ -116,8 +122,9 @@ export async function answerAt(
       const own = ownRegistry(request, () => routed(request, exchange).registry);
       const asking = {request, wanted: scopeFor(request.params['name'] ?? '', action), exchange, door, own};
       const caller = await identified(asking, visitor);
-      const tag = tagIn(request);
-      const route = within(asking, caller, action, tag, () => routed(request, exchange));
+      const named = () => tagIn(request);
+      const route = within(asking, caller, action, named, () => routed(request, exchange));
+      const tag = named();
       if (action !== 'pull' && isMirror(route)) {
         admit(access.disclosure(placeOf(route, tag), caller, action), caller, asking);
         throw pushRefused(route, readsOf(methods));
@@ -226,7 +233,7 @@ function within<Where>(
   asking: Asking,
   caller: Caller,
   action: Action,
-  tag: Tag | undefined,
+  tag: () => Tag | undefined,
   find: () => Where,
 ): Where {
   const {access} = asking.door;
@@ -234,7 +241,7 @@ function within<Where>(
     return find();
   } catch (error) {
     if (!(error instanceof UnknownRegistry)) throw error;
-    admit(access.disclosure({...error.place, tag}, caller, action), caller, asking);
+    admit(access.disclosure({...error.place, tag: tag()}, caller, action), caller, asking);
     const {all} = asking.request.registries;
     throw error.naming(all.filter((registry) => access.visibleRepositories(registry, caller)));
   }
