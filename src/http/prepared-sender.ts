@@ -75,7 +75,8 @@ export function createPreparedSender({limits, reports}: PreparedSenderParts): Pr
       const {socket} = peer;
       answer.rendered.writeTo(socket, running.started.id);
       if (socket.writableLength === 0) {
-        end(running, peer, answer, true);
+        // Nothing waits either where the client had gone before anything was written.
+        end(running, peer, answer, !socket.errored && !socket.destroyed);
         return true;
       }
       // What follows is read once the client has taken this.

@@ -74,6 +74,8 @@ class AnswerTable implements PreparedAnswers {
   readonly #clock: Pick<Clock, 'now'>;
   readonly #entries: LRUCache<string, Entry> | undefined;
   readonly #numbers = new WeakMap<Identity, number>();
+  /** The configuration that the entries belong to. */
+  #configured: Registries | undefined;
   #lastNumber = 0;
 
   constructor({authenticator, registries, maxBytes, clock}: PreparedAnswersParts) {
@@ -104,6 +106,7 @@ class AnswerTable implements PreparedAnswers {
     if (!repeat || !report || !identity || !isRepeatable || (status !== 200 && status !== 304)) return;
     if (body !== undefined && !(Buffer.isBuffer(body) && body.length <= MAX_WRITE_BYTES)) return;
     if (this.#senderOf(request) !== identity) return;
+    this.#forgetOthers(registries);
     const {caller, kind, action, registry, repository} = exchange;
     const content = {
       status,
@@ -125,6 +128,12 @@ class AnswerTable implements PreparedAnswers {
       registries,
       repeat,
     });
+  }
+
+  /** Entries of an earlier configuration would keep it in memory. */
+  #forgetOthers(registries: Registries): void {
+    if (this.#configured !== registries) this.#entries?.clear();
+    this.#configured = registries;
   }
 
   #holds({registries, repeat}: Entry): boolean {

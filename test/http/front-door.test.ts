@@ -1,3 +1,4 @@
+import {once} from 'node:events';
 import test, {type ExecutionContext} from 'ava';
 import {startBackref} from '../support/backref.ts';
 import {imageManifest, manifestAnswer} from '../support/content.ts';
@@ -57,6 +58,17 @@ test('a client that ends its side after its request is answered, and the connect
   socket.end(KNOWN);
   t.deepEqual((await answer())?.body, image.bytes);
   t.is(await answer(), undefined);
+});
+
+test('an answer whose client had gone before it was written is reported as aborted', async (t) => {
+  const {port, server} = await start(t);
+  const {socket} = await openRaw(t, port);
+  const ended = once(server.events, 'request.end');
+  socket.write(KNOWN);
+  socket.resetAndDestroy();
+  const [{outcome, url}] = await ended;
+  t.is(url, PATH);
+  t.is(outcome, 'aborted');
 });
 
 test('a server that closes ends the connections that wait for a request', async (t) => {
