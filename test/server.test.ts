@@ -190,6 +190,37 @@ test('close ends idle connections at once', async (t) => {
   t.pass();
 });
 
+/** Fields that node's HTTP server answers by itself, and those that leave the request to the front door. */
+for (const [way, field] of [
+  ["node's HTTP server", 'X-Nothing: 1\r\n'],
+  ['the front door', ''],
+] as const)
+  test(`close waits for a client that is slow to read the answers it was given: by ${way}`, async (t) => {
+    const large = imageManifest(Array.from({length: 400}, () => randomBlob(8)));
+    const path = `/v2/app/manifests/${large.digest}`;
+    const upstream = await createScriptedUpstream(t, [
+      {request: `GET /v2/library/app/manifests/${large.digest}`, answer: manifestAnswer(large)},
+    ]);
+    const {clock} = createGraceClock();
+    const proxy = await startBackref(t, {registries: [upstream], clock, ...withGrace});
+    for (let time = 0; time < 2; time += 1) await proxy.ask(path);
+    let begun = 0;
+    proxy.server.events.on('request.start', () => {
+      begun += 1;
+    });
+    const {send, answer} = await openRaw(t, proxy.port);
+    // Until the system takes no more of what the client does not read.
+    for (let before = -1; begun > before; ) {
+      before = begun;
+      send(`GET ${path} HTTP/1.1\r\n${HOST}${field}\r\n`);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    t.true(begun > 1);
+    const closed = proxy.server.close();
+    for (let count = 0; count < begun; count += 1) t.deepEqual((await answer())?.body, large.bytes);
+    await closed;
+  });
+
 test('a request that arrives on a connection in use during close is answered, with Connection: close', async (t) => {
   const wait = Promise.withResolvers<void>();
   const upstream = await createScriptedUpstream(t, [

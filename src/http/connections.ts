@@ -6,6 +6,8 @@ import type {Events} from '../events.ts';
 export interface Connections {
   /** Tracks a connection until it closes, and disconnects its client when that reads nothing of its response. */
   add(socket: Socket): void;
+  /** Resolves when nothing that was written waits for a client to read it. */
+  sent(): Promise<void>;
   /** Disconnects all clients. */
   destroyAll(): void;
 }
@@ -62,8 +64,22 @@ export function createConnections({sendTimeout, clock, events}: ConnectionsParts
       socket.on('error', () => {});
       if (!watching) watch();
     },
+    async sent() {
+      for (;;) {
+        const waiting = [...open.keys()].filter(({writableLength}) => writableLength > 0);
+        if (waiting.length === 0) return;
+        await Promise.all(waiting.map(whenSent));
+      }
+    },
     destroyAll() {
       for (const socket of open.keys()) socket.destroy();
     },
   };
 }
+
+/** Resolves when what was written to a connection by now has left, or the connection has closed. */
+const whenSent = (socket: Socket): Promise<void> =>
+  new Promise((resolve) => {
+    if (socket.writableEnded) socket.once('close', () => resolve());
+    else socket.write('', () => resolve());
+  });

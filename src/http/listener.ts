@@ -18,6 +18,7 @@ import {type ConnectionLimit, createConnectionLimit} from './connection-limit.ts
 import {type Connections, createConnections} from './connections.ts';
 import {canonicalAddress, type Entrance} from './entrance.ts';
 import {createFrontDoor, type FrontDoor} from './front-door.ts';
+import {createGracefulClose, type GracefulClose} from './graceful-close.ts';
 import {isProbe} from './health.ts';
 import {IDLE_TIMEOUT_MS} from './keep-alive.ts';
 import type {LimitSettings, Limits} from './limits.ts';
@@ -76,6 +77,7 @@ class HttpListener implements Listener {
   readonly #limits: Limits;
   readonly #server: Server;
   readonly #pipelines: Pipelines;
+  readonly #graceful: GracefulClose;
   /** Undefined over TLS: node's HTTP server reads what was decrypted, and asks the same table of answers. */
   readonly #front: FrontDoor | undefined;
   #closing = false;
@@ -104,6 +106,7 @@ class HttpListener implements Listener {
         },
       });
     this.#server = this.#tls?.server ?? createServer(options);
+    this.#graceful = createGracefulClose(this.#server, this.#connections);
     this.#clock = clock;
     this.#front = this.#tls ? undefined : this.#openFrontDoor();
     this.#attach();
@@ -127,9 +130,8 @@ class HttpListener implements Listener {
   async close(grace: number): Promise<void> {
     this.#closing = true;
     this.#tls?.close();
-    const ended = new Promise<void>((resolve) => void this.#server.close(() => resolve()));
+    const ended = this.#graceful.begin();
     this.#front?.close();
-    this.#server.closeIdleConnections();
     const cancel = this.#clock.after(grace, () => this.#connections.destroyAll());
     await ended;
     cancel();
@@ -187,7 +189,7 @@ class HttpListener implements Listener {
     }
     response.once('finish', () => this.#boundRest(request));
     // The connection of an answer that ended after `close` was called is idle now and would hold the server open.
-    response.once('close', () => this.#closing && this.#server.closeIdleConnections());
+    response.once('close', () => this.#closing && this.#graceful.endIdle());
   }
 
   #begin(request: IncomingMessage, response: ServerResponse): void {
