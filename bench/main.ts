@@ -71,7 +71,7 @@ async function measure(scope: Scope, options: Options): Promise<number> {
   return reportFaults(faults(results), growth);
 }
 
-/** Says what is wrong, and what was missed of how cost may grow. @returns the exit status: 1 when anything is wrong */
+/** Prints faults, and the growth targets that were missed. @returns the exit status: 1 if there are faults */
 function reportFaults(wrong: readonly string[], growth: ReadonlyMap<string, GrowthReport>): number {
   const failed = [...growth].flatMap(([part, {errors}]) =>
     errors > 0 ? [`${part}: ${errors} requests failed`] : [],

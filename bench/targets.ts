@@ -9,7 +9,7 @@ export interface Target {
   /** What backref is compared with; empty for a bound of its own. */
   beside: string;
   aim: string;
-  /** What was measured, as text; empty when it was not. */
+  /** The measured figure as text; empty if it was not measured. */
   figure: string;
   /** undefined when it was not measured. */
   isMet: boolean | undefined;

@@ -9,7 +9,7 @@ import {type Latency, runWrk} from '../wrk.ts';
 
 const COUNTS = [10, 1000, 5000];
 const DURATION_S = 10;
-/** No request waits for longer than so many times the median. */
+/** The 99th percentile of the latency may be at most this multiple of the median. */
 export const MAX_SPREAD = 4;
 
 export interface ConnectionsResult {

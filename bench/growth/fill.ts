@@ -55,7 +55,7 @@ export const pathOf = (number: number): string =>
   `/v2/${repositoryNumber(number)}/manifests/${smallManifest(`${number}`).digest}`;
 
 /**
- * Makes a database of so many manifests by the server's own statements, in large transactions that nothing waits for.
+ * Fills a database with `count` manifests, using the server's own statements in large transactions.
  * @param path of the file, which does not exist
  * @param evicted how many further manifests the repository `library/evicted` has, each with a tag
  */

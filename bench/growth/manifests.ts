@@ -62,7 +62,7 @@ export async function measureManifests(
   return results;
 }
 
-/** Every so many of a store's manifests, `count` in all. */
+/** Picks `count` manifests of a store, at equal distances. */
 const sample = (size: number, count: number): string[] =>
   Array.from({length: Math.min(size, count)}, (_, index) =>
     pathOf(Math.floor((index * size) / Math.min(size, count))),

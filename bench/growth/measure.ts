@@ -30,7 +30,7 @@ export async function measureGrowth(
   say: (line: string) => void,
 ): Promise<GrowthReport> {
   const measure = PARTS[part];
-  if (!measure) throw new Error(`there is no part "${part}"`);
+  if (!measure) throw new Error(`the bench has no part "${part}"`);
   const own = await scope.child();
   const report = await measure(own, tools, say);
   await own.end();

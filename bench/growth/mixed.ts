@@ -13,7 +13,7 @@ const DURATION_S = 8;
 const BLOB_BYTES = 16 * 1024;
 const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 
-/** Pulls of one manifest while so many clients push images. */
+/** Rate and latency of pulls of one manifest while a number of clients push images. */
 export interface MixedResult {
   pushers: number;
   pullsPerSecond: number;
@@ -97,7 +97,7 @@ async function pushUntil(signal: AbortSignal, url: string, name: string): Promis
   return times;
 }
 
-/** The smallest value that is not below so many per cent of them; 0 of none. */
+/** The nearest-rank percentile of the values; 0 if there are none. */
 export function percentile(values: readonly number[], percent: number): number {
   const sorted = values.toSorted((a, b) => a - b);
   return sorted[Math.max(0, Math.ceil((percent / 100) * sorted.length) - 1)] ?? 0;

@@ -3,9 +3,9 @@ import test from 'ava';
 import type {Action} from '../../src/caller.ts';
 import {endpointsOf, type Verbs} from '../../src/http/routes.ts';
 import type {Identity} from '../../src/identity/authenticator.ts';
-import {OCI_MANIFEST} from '../../src/oci/media-type.ts';
 import {fallbackTag} from '../../src/oci/referrers.ts';
 import {
+  attachmentTo,
   type Content,
   contentOf,
   type ManifestContent,
@@ -62,25 +62,7 @@ const cold = {GET: randomBlob(1500), HEAD: randomBlob(1500)};
 const absent = randomBlob(10);
 /** Too large to be held back until it is verified. */
 const arriving = randomBlob(3 * 2 ** 20);
-const signature: ManifestContent = {
-  ...contentOf(
-    Buffer.from(
-      JSON.stringify({
-        schemaVersion: 2,
-        mediaType: OCI_MANIFEST,
-        artifactType: 'application/x',
-        config: {
-          mediaType: 'application/vnd.oci.empty.v1+json',
-          digest: contentOf(Buffer.from('{}')).digest,
-          size: 2,
-        },
-        layers: [],
-        subject: {mediaType: image.mediaType, digest: image.digest, size: image.bytes.length},
-      }),
-    ),
-  ),
-  mediaType: OCI_MANIFEST,
-};
+const signature = attachmentTo(image);
 const EMPTY = contentOf(Buffer.from('{}'));
 /** A repository of each caller, and one that none may see. */
 const MINE = Object.keys(CALLERS).map((_, index) => `mine/app${index}`);

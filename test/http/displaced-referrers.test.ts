@@ -1,8 +1,13 @@
 import test, {type ExecutionContext} from 'ava';
 import type {Identity} from '../../src/identity/authenticator.ts';
-import {OCI_MANIFEST} from '../../src/oci/media-type.ts';
 import {fallbackTag} from '../../src/oci/referrers.ts';
-import {contentOf, type ManifestContent, plainManifest, randomBlob} from '../support/content.ts';
+import {
+  attachmentTo,
+  contentOf,
+  type ManifestContent,
+  plainManifest,
+  randomBlob,
+} from '../support/content.ts';
 import {type RuledServer, startRuledServer} from './ruled-server.ts';
 
 const ROOT: Identity = {names: ['user:root']};
@@ -18,19 +23,7 @@ const RULES = [
 const image = plainManifest();
 const EMPTY = contentOf(Buffer.from('{}'));
 
-function attachment(): ManifestContent {
-  const config = {mediaType: 'application/vnd.oci.empty.v1+json', digest: EMPTY.digest, size: 2};
-  const body = {
-    schemaVersion: 2,
-    mediaType: OCI_MANIFEST,
-    artifactType: 'application/x',
-    config,
-    layers: [],
-    subject: {mediaType: image.mediaType, digest: image.digest, size: image.bytes.length},
-    annotations: {nonce: randomBlob(8).digest},
-  };
-  return {...contentOf(Buffer.from(JSON.stringify(body))), mediaType: OCI_MANIFEST};
-}
+const attachment = (): ManifestContent => attachmentTo(image, {nonce: randomBlob(8).digest});
 
 /** A hosted registry that keeps two referrers of a type, with the blob of attachments. */
 async function start(t: ExecutionContext) {

@@ -2,7 +2,7 @@ import {get} from 'node:http';
 import test, {type ExecutionContext} from 'ava';
 import {fallbackTag} from '../../src/oci/referrers.ts';
 import type {BackrefOptions} from '../support/backref.ts';
-import {contentOf, plainManifest, randomBlob} from '../support/content.ts';
+import {attachmentTo, plainManifest, randomBlob} from '../support/content.ts';
 import {createScriptedUpstream, type ScriptedAnswer} from '../support/scripted-upstream.ts';
 import {
   basic,
@@ -21,28 +21,9 @@ const arriving = randomBlob(3 * 2 ** 20);
 const ALICE = basic('alice', 'sesame');
 const BOB = basic('bob', 'builder');
 
-const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
-const signature = {
-  ...contentOf(
-    Buffer.from(
-      JSON.stringify({
-        schemaVersion: 2,
-        mediaType: OCI_MANIFEST,
-        artifactType: 'application/x',
-        config: {
-          mediaType: 'application/vnd.oci.empty.v1+json',
-          digest: contentOf(Buffer.from('{}')).digest,
-          size: 2,
-        },
-        layers: [],
-        subject: {mediaType: image.mediaType, digest: image.digest, size: image.bytes.length},
-      }),
-    ),
-  ),
-  mediaType: OCI_MANIFEST,
-};
+const signature = attachmentTo(image);
 const referrer = {
-  mediaType: OCI_MANIFEST,
+  mediaType: signature.mediaType,
   digest: signature.digest,
   size: signature.bytes.length,
   artifactType: 'application/x',

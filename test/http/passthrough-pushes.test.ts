@@ -1,6 +1,6 @@
 import test, {type ExecutionContext} from 'ava';
 import {fallbackTag} from '../../src/oci/referrers.ts';
-import {contentOf, imageManifest, plainManifest, randomBlob} from '../support/content.ts';
+import {attachmentTo, contentOf, imageManifest, plainManifest, randomBlob} from '../support/content.ts';
 import {
   basic,
   createPrivateRegistry,
@@ -16,23 +16,8 @@ const ALICE = basic('alice', 'sesame');
 const BOB = basic('bob', 'builder');
 const CAROL = basic('carol', 'singer');
 
-const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 const EMPTY = contentOf(Buffer.from('{}'));
-const signature = {
-  ...contentOf(
-    Buffer.from(
-      JSON.stringify({
-        schemaVersion: 2,
-        mediaType: OCI_MANIFEST,
-        artifactType: 'application/x',
-        config: {mediaType: 'application/vnd.oci.empty.v1+json', digest: EMPTY.digest, size: 2},
-        layers: [],
-        subject: {mediaType: image.mediaType, digest: image.digest, size: image.bytes.length},
-      }),
-    ),
-  ),
-  mediaType: OCI_MANIFEST,
-};
+const signature = attachmentTo(image);
 
 /** Alice pushes to team/app, Bob to bob/app; Carol only pulls from team/app. */
 async function start(

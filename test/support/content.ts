@@ -56,6 +56,24 @@ export function plainManifest(algorithm: Algorithm = 'sha256'): ManifestContent 
 
 const descriptor = ({digest, bytes}: Content, mediaType: string) => ({mediaType, digest, size: bytes.length});
 
+/** An artifact that refers to a manifest, such as a signature. Its configuration is the empty one, `{}`. */
+export function attachmentTo(
+  {mediaType, digest, bytes}: ManifestContent,
+  annotations?: object,
+): ManifestContent {
+  const config = contentOf(Buffer.from('{}'));
+  const body = {
+    schemaVersion: 2,
+    mediaType: OCI_MANIFEST,
+    artifactType: 'application/x',
+    config: descriptor(config, 'application/vnd.oci.empty.v1+json'),
+    layers: [],
+    subject: {mediaType, digest, size: bytes.length},
+    annotations,
+  };
+  return {...contentOf(Buffer.from(JSON.stringify(body))), mediaType: OCI_MANIFEST};
+}
+
 /** A registry's answer with a manifest, for GET and HEAD. */
 export const manifestAnswer = ({bytes, digest, mediaType}: ManifestContent): ScriptedAnswer => ({
   headers: {
