@@ -1,4 +1,4 @@
-import {chmod, readdir, writeFile} from 'node:fs/promises';
+import {readdir, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
 import {attempt} from '../../conformance/attempt.ts';
@@ -7,6 +7,7 @@ import type {Run} from '../../conformance/runs.ts';
 import {createScope, type Started} from '../../rig/scope.ts';
 import type {Toolbox} from '../../rig/tools.ts';
 import {createFolder} from '../support/folder.ts';
+import {writeScript} from '../support/script.ts';
 import {junitXml, resultsYaml, suiteReport, suiteTest} from './suite-report.ts';
 
 const SETTINGS = {version: '1.1', registry: '127.0.0.1:9', tls: 'disabled'};
@@ -35,8 +36,7 @@ async function attemptWith(t: ExecutionContext, script: string, run: Run = RUN) 
   const folder = await createFolder(t);
   const suite = join(folder, 'suite');
   const results = 'results=$(dirname "$OCI_CONFIGURATION")/results; mkdir "$results"';
-  await writeFile(suite, `#!/bin/sh\n${results}\n${script}\n`);
-  await chmod(suite, 0o755);
+  writeScript(suite, `${results}\n${script}`);
   const tools: Toolbox = {path: () => suite, version: () => '0', missing: new Map()};
   const scope = await createScope();
   const reports = join(folder, 'reports');

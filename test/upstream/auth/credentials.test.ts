@@ -1,10 +1,11 @@
-import {chmod, mkdtemp, rm, writeFile} from 'node:fs/promises';
+import {mkdtemp, rm, writeFile} from 'node:fs/promises';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
 import {createCredentials} from '../../../src/upstream/auth/credentials.ts';
 import type {Login} from '../../../src/upstream/auth/login.ts';
 import {createManualClock} from '../../support/clock.ts';
+import {writeScript} from '../../support/script.ts';
 import {createScriptedUpstream} from '../../support/scripted-upstream.ts';
 import {caller, createClient, failureOf, latest, MANIFEST_PATH, repository} from '../../support/upstream.ts';
 
@@ -25,8 +26,7 @@ async function read(
   const path = join(bin, 'config.json');
   await writeFile(path, typeof config === 'string' ? config : JSON.stringify(config));
   if (helper !== undefined) {
-    await writeFile(join(bin, 'docker-credential-test'), `#!/bin/sh\n${helper}\n`);
-    await chmod(join(bin, 'docker-credential-test'), 0o755);
+    writeScript(join(bin, 'docker-credential-test'), helper);
   }
   const env = {PATH: `${bin}:/usr/bin:/bin`};
   return createCredentials({kind: 'docker-config', path}, host, createManualClock(), env).read({});
