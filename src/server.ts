@@ -10,6 +10,7 @@ import {createApp} from './http/app.ts';
 import {createLimits, type Limits} from './http/limits.ts';
 import {type Address, createListeners, type Listeners} from './listeners.ts';
 import {type AccessPolicy, createAccessPolicy} from './registry/access-policy.ts';
+import {createGenerations, type Generations} from './registry/generations.ts';
 import {shareMemory} from './registry/memory.ts';
 import type {BlobStore} from './storage/blob-store.ts';
 import type {FolderLock} from './storage/folder-lock.ts';
@@ -101,6 +102,7 @@ class Server implements BackrefServer {
   /** Names this process, to upstreams and among those that share the metadata. */
   readonly #pseudonym = `backref-${randomUUID()}`;
   readonly #registries: CurrentRegistries;
+  readonly #generations: Generations = createGenerations();
   readonly #limits: Limits;
   #running: Promise<OpenServer> | undefined;
   #closing: Promise<void> | undefined;
@@ -151,6 +153,7 @@ class Server implements BackrefServer {
     this.#limits.replace(next.limits);
     const limits = this.#limits.settings;
     this.#config = Object.freeze({...this.#config, access, audit, registries, shutdown, limits, log});
+    this.#generations.end('configuration');
     return {...changes, left: changedSettings(this.#config, next)};
   }
 
@@ -192,7 +195,11 @@ class Server implements BackrefServer {
     const policy = () => this.#policy;
     const logins = () => this.#config.access;
     const limits = this.#limits;
-    const parts = {storage, registries, policy, logins, isStopping, limits, env: this.#env, clock, events};
+    const generations = this.#generations;
+    const parts = {
+      ...{storage, generations, registries, policy, logins, isStopping, limits},
+      ...{env: this.#env, clock, events},
+    };
     const wired = wire(config, parts);
     const {verbs, content, identity} = wired;
     const app = createApp({
@@ -206,6 +213,8 @@ class Server implements BackrefServer {
       pseudonym,
       limits,
       preparedBytes: shareMemory(config.cache.memory).prepared,
+      generations,
+      servedAgain: content.servedAgain,
       clock,
       events,
     });

@@ -12,6 +12,7 @@ import {createManifests} from './registry/manifests/manifests.ts';
 import {createMemory, shareMemory} from './registry/memory.ts';
 import {createNegativeCache} from './registry/negative-cache.ts';
 import {createManifestPull, type ManifestPullParts} from './registry/pull/manifest.ts';
+import {createServedAgain} from './registry/repeat.ts';
 import type {Space} from './registry/space.ts';
 import {createTagLists} from './registry/tags/tag-lists.ts';
 import {createTags} from './registry/tags/tags.ts';
@@ -86,6 +87,7 @@ export function wireContent(
     tags,
     tagLists,
     uses,
+    servedAgain: createServedAgain({events, uses}),
     manifests,
   };
 }

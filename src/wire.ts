@@ -41,6 +41,7 @@ import {type WiredOutage, wireOutage} from './wire-outage.ts';
 
 export interface WireParts {
   storage: Storage;
+  generations: Generations;
   registries(): Registries;
   /** The rules in force. */
   policy(): AccessPolicy;
@@ -73,11 +74,12 @@ export interface Wired {
  */
 export function wire(config: Config, {storage: unwatched, ...others}: WireParts): Wired {
   const watch = createBlobWatch({...others, metadata: unwatched.metadata});
-  const generations = createGenerations();
+  const {generations} = others;
   const metadata = generations.watch(watch.metadata);
-  const parts = {...others, generations, storage: {...unwatched, metadata}};
+  const parts = {...others, storage: {...unwatched, metadata}};
   // What is served from memory then may not be what the disk would give.
   parts.events.on('disk.failed', () => generations.endAll());
+  parts.events.on('upstream.quota', ({host}) => generations.endQuota(host));
   const capacity = wireCapacity(config, parts, (bytes, waiting) =>
     maintenance.evictor.makeRoom(bytes, waiting),
   );
@@ -131,7 +133,7 @@ const ingestInto = (
 type WiredReferrers = ReturnType<typeof wireReferrers>;
 
 function wireReferrers(
-  {storage, registries, generations, clock, events}: WireParts & {generations: Generations},
+  {storage, registries, generations, clock, events}: WireParts,
   {writeFence, memory, pull, tags, negativeCache, blobs}: WiredContent,
 ) {
   const {metadata} = storage;

@@ -185,6 +185,7 @@ const RULES: Record<string, Rule> = {
       'src/http/',
       'src/identity/',
       'src/registry/access-policy.ts',
+      'src/registry/generations.ts',
       'src/registry/memory.ts',
       'src/storage/',
       'src/storage/open.ts',

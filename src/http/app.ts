@@ -2,7 +2,9 @@ import type {IncomingMessage, ServerResponse} from 'node:http';
 import Koa, {type Context, type ParameterizedContext} from 'koa';
 import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
+import type {Generations} from '../registry/generations.ts';
 import type {Registries} from '../registry/registries.ts';
+import type {Served} from '../registry/repeat.ts';
 import type {Answer} from './answer.ts';
 import {callerOf, refuseLoop} from './caller.ts';
 import type {DoorParts} from './door.ts';
@@ -29,6 +31,9 @@ export interface AppParts extends DoorParts {
   limits: Limits;
   /** Bytes that answers may take which are kept to be given again. */
   preparedBytes: number;
+  generations: Pick<Generations, 'of' | 'slots'>;
+  /** Counts and reports what was served once more. */
+  servedAgain(served: Served): void;
   clock: Clock;
   events: Events;
 }
@@ -48,12 +53,13 @@ const MAX_HEAD_BYTES = 8 * 1024;
 
 /** The OCI distribution API over Koa, which finds the answers and does not write them. */
 export function createApp(parts: AppParts): App {
-  const {verbs, registries, hasAdminListener, pseudonym, limits, preparedBytes, clock, events} = parts;
+  const {verbs, registries, hasAdminListener, pseudonym, limits, clock, events} = parts;
+  const {preparedBytes, generations, servedAgain} = parts;
   const app = new Koa<RequestState>();
   const reports = createRequestReports({clock, events});
   const sender = createSender({limits, reports, clock, events});
   const prepared = createPreparedAnswers({...parts, maxBytes: preparedBytes});
-  const preparedSender = createPreparedSender({limits, reports});
+  const preparedSender = createPreparedSender({limits, reports, servedAgain});
   const arrivals = new WeakMap<IncomingMessage, {entrance: Entrance; known: KnownRequest | undefined}>();
 
   app.use((ctx, next) => {
@@ -63,6 +69,7 @@ export function createApp(parts: AppParts): App {
     const {entrance, known} = arrival;
     return sender.respond(ctx.req, ctx.res, entrance, async (exchange): Promise<Answer> => {
       ctx.state.exchange = exchange;
+      const configuration = generations.of('configuration');
       ctx.state.registries = registries();
       refuseManyHeaders(ctx.req, limits.settings.headers.count);
       readTarget(ctx);
@@ -71,7 +78,7 @@ export function createApp(parts: AppParts): App {
       await next();
       const {answer} = ctx.state;
       if (!answer) throw new Error('no route has answered');
-      if (known) prepared.keep(known, exchange, ctx.state.registries, answer);
+      if (known) prepared.keep(known, exchange, configuration, answer);
       return answer;
     });
   });

@@ -2,6 +2,7 @@ import type {ServerResponse} from 'node:http';
 import type {Socket} from 'node:net';
 import type {RequestOutcome} from '../events.ts';
 import {OciError} from '../oci/errors.ts';
+import type {Served} from '../registry/repeat.ts';
 import type {KnownRequest} from './known-request.ts';
 import {holderOf, type Limits, type Slot} from './limits.ts';
 import type {PreparedAnswer} from './prepared.ts';
@@ -28,6 +29,8 @@ export interface PreparedSender {
 export interface PreparedSenderParts {
   limits: Limits;
   reports: RequestReports;
+  /** Counts and reports what was served once more. */
+  servedAgain(served: Served): void;
 }
 
 /** A request that is being answered. */
@@ -36,7 +39,7 @@ interface Running {
   readonly started: StartedRequest;
 }
 
-export function createPreparedSender({limits, reports}: PreparedSenderParts): PreparedSender {
+export function createPreparedSender({limits, reports, servedAgain}: PreparedSenderParts): PreparedSender {
   function begin({method, target, userAgent}: KnownRequest, {client}: Peer, answer: PreparedAnswer) {
     const slot = limits.slot(method);
     try {
@@ -46,7 +49,7 @@ export function createPreparedSender({limits, reports}: PreparedSenderParts): Pr
       throw error;
     }
     const started = reports.start({method, url: target, userAgent});
-    answer.again();
+    servedAgain(answer.repeat.served);
     return {slot, started};
   }
 

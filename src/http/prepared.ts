@@ -5,7 +5,7 @@ import type {RequestKind} from '../events.ts';
 import {type Authenticator, type Identity, NOBODY} from '../identity/authenticator.ts';
 import {type Digest, isDigest} from '../oci/digest.ts';
 import type {RepositoryName} from '../oci/name.ts';
-import type {Registries} from '../registry/registries.ts';
+import {areCurrent, type Generation, type Generations} from '../registry/generations.ts';
 import type {Repeat} from '../registry/repeat.ts';
 import {type Answer, cacheStatus, type Field, fieldsOf} from './answer.ts';
 import type {Entrance} from './entrance.ts';
@@ -30,8 +30,7 @@ export interface PreparedAnswer {
   /** Its `Cache-Status`. */
   readonly cache: string;
   readonly rendered: RenderedAnswer;
-  /** Counts and reports that it was given once more. */
-  again(): void;
+  readonly repeat: Repeat;
 }
 
 /**
@@ -43,15 +42,14 @@ export interface PreparedAnswers {
   find(request: KnownRequest, entrance: Entrance): PreparedAnswer | undefined;
   /**
    * Keeps an answer, if it may be given again.
-   * @param registries that the request was routed with
+   * @param configuration taken when the request was routed
    */
-  keep(request: KnownRequest, exchange: Exchange, registries: Registries, answer: Answer): void;
+  keep(request: KnownRequest, exchange: Exchange, configuration: Generation, answer: Answer): void;
 }
 
 export interface PreparedAnswersParts {
   authenticator: Pick<Authenticator, 'remembered'>;
-  /** The current configuration. */
-  registries(): Registries;
+  generations: Pick<Generations, 'slots'>;
   /** Bytes to hold; the least recently used answers go first. */
   maxBytes: number;
   clock: Pick<Clock, 'now'>;
@@ -62,25 +60,21 @@ const OVERHEAD_BYTES = 2048;
 
 interface Entry extends PreparedAnswer {
   readonly entrance: Entrance;
-  readonly registries: Registries;
-  readonly repeat: Repeat;
 }
 
 export const createPreparedAnswers = (parts: PreparedAnswersParts): PreparedAnswers => new AnswerTable(parts);
 
 class AnswerTable implements PreparedAnswers {
   readonly #authenticator: Pick<Authenticator, 'remembered'>;
-  readonly #registries: () => Registries;
+  readonly #slots: Int32Array;
   readonly #clock: Pick<Clock, 'now'>;
   readonly #entries: LRUCache<string, Entry> | undefined;
   readonly #numbers = new WeakMap<Identity, number>();
-  /** The configuration that the entries belong to. */
-  #configured: Registries | undefined;
   #lastNumber = 0;
 
-  constructor({authenticator, registries, maxBytes, clock}: PreparedAnswersParts) {
+  constructor({authenticator, generations, maxBytes, clock}: PreparedAnswersParts) {
     this.#authenticator = authenticator;
-    this.#registries = registries;
+    this.#slots = generations.slots;
     this.#clock = clock;
     // It is written in one piece, beside what was prepared of it.
     const sizeOf = ({body}: Entry, key: string): number =>
@@ -100,13 +94,14 @@ class AnswerTable implements PreparedAnswers {
     return undefined;
   }
 
-  keep(request: KnownRequest, exchange: Exchange, registries: Registries, answer: Answer): void {
+  keep(request: KnownRequest, exchange: Exchange, configuration: Generation, answer: Answer): void {
     const {repeat, report, status, body} = answer;
     const {entrance, identity, isRepeatable} = exchange;
     if (!repeat || !report || !identity || !isRepeatable || (status !== 200 && status !== 304)) return;
     if (body !== undefined && !(Buffer.isBuffer(body) && body.length <= MAX_WRITE_BYTES)) return;
     if (this.#senderOf(request) !== identity) return;
-    this.#forgetOthers(registries);
+    const generations = [configuration, ...repeat.generations];
+    if (!areCurrent(this.#slots, generations)) return;
     const {caller, kind, action, registry, repository} = exchange;
     const content = {
       status,
@@ -123,23 +118,14 @@ class AnswerTable implements PreparedAnswers {
       repository,
       digest: digestIn(answer),
       cache: cacheStatus(report),
-      again: () => repeat.again(),
       entrance,
-      registries,
-      repeat,
+      repeat: {...repeat, generations},
     });
   }
 
-  /** Entries of an earlier configuration would keep it in memory. */
-  #forgetOthers(registries: Registries): void {
-    if (this.#configured !== registries) this.#entries?.clear();
-    this.#configured = registries;
-  }
-
-  #holds({registries, repeat}: Entry): boolean {
-    if (registries !== this.#registries()) return false;
+  #holds({repeat: {from, until, generations}}: Entry): boolean {
     const now = this.#clock.now();
-    return now >= repeat.from && now < repeat.until && repeat.holds();
+    return now >= from && now < until && areCurrent(this.#slots, generations);
   }
 
   /** Who sent a request: credentials are looked at each time. Undefined where they have to be checked. */

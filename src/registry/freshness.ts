@@ -114,18 +114,15 @@ export interface CacheReport {
   readonly steady?: Steady;
 }
 
-/** Between which times a report stays the same, and whether it still does. Milliseconds since the epoch, `until` excluded. */
+/** Between which times a report stays the same. Milliseconds since the epoch, `until` excluded. */
 export interface Steady {
   readonly from: number;
   readonly until: number;
-  /** Whether nothing outside of the metadata has changed that it depends on. */
-  holds(): boolean;
 }
 
 const ALWAYS: Steady = Object.freeze({
   from: Number.NEGATIVE_INFINITY,
   until: Number.POSITIVE_INFINITY,
-  holds: () => true,
 });
 
 /** The `detail` of a list from which entries had to be left out. */

@@ -53,8 +53,8 @@ export interface Lifetime {
   readonly ttl: number;
   /** Without the rate limit. */
   readonly configuredTtl: number;
-  /** Whether the upstream has reported nothing else of its rate limit since. */
-  isCurrent(): boolean;
+  /** How long that stays so, unless the upstream reports something else of its rate limit. Milliseconds. */
+  readonly lasts: number;
 }
 
 /** The lifetime of what this registry's policy is about. */
@@ -66,7 +66,7 @@ export function lifetimeOf(
   return {
     ttl: widenedTtl(policy, mode, quota),
     configuredTtl: policy.ttl,
-    isCurrent: () => upstream.quota() === quota,
+    lasts: quota?.left ?? Number.POSITIVE_INFINITY,
   };
 }
 
@@ -97,7 +97,7 @@ export function hasSpare({quota, upstream}: Registry): boolean {
  */
 export function hitReport(
   {checkedAt, now}: {checkedAt: number; now: number},
-  {ttl, configuredTtl, isCurrent}: Lifetime,
+  {ttl, configuredTtl, lasts}: Lifetime,
 ): CacheReport {
   const age = now - checkedAt;
   const shown = ageOf(age, ttl);
@@ -106,12 +106,12 @@ export function hitReport(
   const nextAge = (shown.age + 1) * 1000;
   const nextTtl = ttl - (shown.ttl - 1) * 1000;
   const widening = isWidened ? Number.POSITIVE_INFINITY : configuredTtl;
-  const until = checkedAt + Math.min(nextAge, nextTtl, widening);
+  const until = Math.min(checkedAt + Math.min(nextAge, nextTtl, widening), now + lasts);
   return {
     how: 'hit',
     ...shown,
     ...(isWidened ? {detail: 'quota'} : {}),
-    steady: {from: now, until, holds: isCurrent},
+    steady: {from: now, until},
   };
 }
 

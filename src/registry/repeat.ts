@@ -1,16 +1,34 @@
+import type {Events} from '../events.ts';
+import type {Digest} from '../oci/digest.ts';
+import type {RepositoryName} from '../oci/name.ts';
 import type {CacheReport} from './freshness.ts';
 import type {Generation} from './generations.ts';
+import type {Uses} from './uses.ts';
 
-/** That an answer may be given again, to whoever may have it, without asking for it again. */
+/**
+ * That an answer may be given again, to whoever may have it, without asking for it again: between these times, while its
+ * generations are current. Plain data, which another thread can use.
+ */
 export interface Repeat {
-  /** Between these times it is the same: milliseconds since the epoch, the second one excluded. */
+  /** Milliseconds since the epoch, the second one excluded. */
   readonly from: number;
   readonly until: number;
-  /** Whether nothing has changed that it depends on. Once false, it stays so. */
-  holds(): boolean;
-  /** Counts and reports that it was given once more. */
-  again(): void;
+  /** Of everything that it depends on. */
+  readonly generations: readonly Generation[];
+  /** What is reported each time that it is given. */
+  readonly served: Served;
 }
+
+/** Content of a repository that was served from here. Plain data. */
+export type Served = {readonly registry: string; readonly repository: RepositoryName} & (
+  | {
+      readonly kind: 'manifest';
+      readonly digest: Digest /** Whether that counts as a use. */;
+      readonly isUse: boolean;
+    }
+  | {readonly kind: 'blob'; readonly digest: Digest}
+  | {readonly kind: 'referrers'}
+);
 
 /**
  * How an answer may be given again: one from what is here, that does not say otherwise by itself.
@@ -18,14 +36,33 @@ export interface Repeat {
  * @param generations taken before anything was read for it
  * @returns undefined where it may not
  */
-export function repeatOf(
+export const repeatOf = (
   {how, steady}: CacheReport,
   generations: readonly Generation[],
-  again: () => void,
-): Repeat | undefined {
-  if (how !== 'hit' || !steady) return undefined;
-  const isOver = ({isOver}: Generation): boolean => isOver;
-  if (generations.some(isOver)) return undefined;
-  const {from, until, holds: isStill} = steady;
-  return {from, until, holds: () => !generations.some(isOver) && isStill(), again};
+  served: Served,
+): Repeat | undefined => (how === 'hit' && steady ? {...steady, generations, served} : undefined);
+
+/** Counts and reports content that was served once more: the same as when it was served first. */
+export function createServedAgain({
+  events,
+  uses,
+}: {
+  events: Events;
+  uses: Pick<Uses, 'record'>;
+}): (served: Served) => void {
+  return (served) => {
+    const {kind, registry, repository} = served;
+    const facts = {registry, repository, outcome: 'hit' as const};
+    switch (kind) {
+      case 'manifest':
+        if (served.isUse) uses.record({registry, name: repository}, served.digest);
+        events.emit('manifest.served', facts);
+        return;
+      case 'blob':
+        events.emit('blob.served', {...facts, digest: served.digest});
+        return;
+      case 'referrers':
+        events.emit('referrers.served', facts);
+    }
+  };
 }

@@ -27,6 +27,9 @@ export interface Quota {
   window: number | undefined;
 }
 
+/** A rate limit, and for how many more milliseconds its window lasts. */
+export type CurrentQuota = Quota & {readonly left: number};
+
 /** An upstream could not be asked, or its response does not answer the request. */
 export class UpstreamFailure extends Error {
   override readonly name = 'UpstreamFailure';
@@ -121,7 +124,7 @@ export interface ListedReferrers {
 export interface Upstream {
   readonly host: string;
   /** What it last reported of its rate limit, until the window has passed; undefined for an upstream that reports none. */
-  quota(): Quota | undefined;
+  quota(): CurrentQuota | undefined;
   headManifest(
     repository: RepositoryName,
     reference: Reference,

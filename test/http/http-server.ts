@@ -10,6 +10,7 @@ import {createAttempts} from '../../src/identity/attempts.ts';
 import {createAuthenticator} from '../../src/identity/authenticator.ts';
 import {createOwnLogins} from '../../src/identity/own-logins.ts';
 import {createUploadId} from '../../src/oci/upload.ts';
+import {createGenerations} from '../../src/registry/generations.ts';
 import type {Chunk, Push, UploadState} from '../../src/registry/push/push.ts';
 import {createPush} from '../../src/registry/push/push.ts';
 import {createRegistries, type Registry} from '../../src/registry/registries.ts';
@@ -104,6 +105,8 @@ export async function startHttpServer(
     verbs: verbs as Verbs,
     ...OPEN_DOOR,
     registries: () => REGISTRIES,
+    generations: createGenerations(),
+    servedAgain() {},
     ...door,
     hasAdminListener: false,
     pseudonym: 'test',

@@ -6,30 +6,28 @@ import {createEvents} from '../../src/events.ts';
 import type {Verbs} from '../../src/http/routes.ts';
 import {createAuthenticator, type Identity, type LoginMethod} from '../../src/identity/authenticator.ts';
 import {digestOf} from '../../src/oci/digest.ts';
+import {parseName} from '../../src/oci/name.ts';
 import {HIT} from '../../src/registry/freshness.ts';
+import {createGenerations} from '../../src/registry/generations.ts';
 import type {Manifests} from '../../src/registry/manifests/manifests.ts';
 import type {Decision} from '../../src/registry/place-access.ts';
-import {createRegistries} from '../../src/registry/registries.ts';
 import type {Repeat} from '../../src/registry/repeat.ts';
-import {OPEN_DOOR, REGISTRIES, startHttpServer} from './http-server.ts';
+import {OPEN_DOOR, startHttpServer} from './http-server.ts';
 
 const bytes = Buffer.from('{"schemaVersion":2}');
 const digest = digestOf(bytes);
 const PATH = `/v2/app/manifests/${digest}`;
 
-type Changes = Partial<Repeat> &
-  Pick<Parameters<typeof startHttpServer>[1], 'access' | 'authenticator' | 'registries'>;
+type Changes = Partial<Repeat> & Pick<Parameters<typeof startHttpServer>[1], 'access' | 'authenticator'>;
 
 /** A server whose one manifest may be given again, and which counts how often it is asked for, and how often it is given. */
-async function start(t: ExecutionContext, {access, authenticator, registries, ...changes}: Changes = {}) {
+async function start(t: ExecutionContext, {access, authenticator, ...changes}: Changes = {}) {
   const counts = {asked: 0, again: 0};
   const repeat: Repeat = {
     from: Number.NEGATIVE_INFINITY,
     until: Number.POSITIVE_INFINITY,
-    holds: () => true,
-    again: () => {
-      counts.again += 1;
-    },
+    generations: [],
+    served: {kind: 'manifest', registry: 'docker.io', repository: parseName('app'), digest, isUse: true},
     ...changes,
   };
   const found = {digest, mediaType: 'application/json', size: bytes.length, bytes, report: HIT, repeat};
@@ -41,9 +39,13 @@ async function start(t: ExecutionContext, {access, authenticator, registries, ..
   const door = {
     ...(access ? {access} : {}),
     ...(authenticator ? {authenticator} : {}),
-    ...(registries ? {registries} : {}),
   };
-  const server = await startHttpServer(t, {verbs: {manifests} as unknown as Verbs, ...door});
+  const generations = createGenerations();
+  const servedAgain = () => {
+    counts.again += 1;
+  };
+  const verbs = {manifests} as unknown as Verbs;
+  const server = await startHttpServer(t, {verbs, generations, servedAgain, ...door});
   const agent = new Agent({keepAlive: true});
   t.teardown(() => agent.destroy());
   const send = async (headers = {}, method = 'GET', path = PATH) => {
@@ -52,7 +54,7 @@ async function start(t: ExecutionContext, {access, authenticator, registries, ..
     const {statusCode: status, headers: received} = message;
     return {status, headers: received, body: Buffer.concat(await message.toArray())};
   };
-  return {...server, counts, get: send};
+  return {...server, counts, repeat, generations, get: send};
 }
 
 const own = ({id, ms, ...facts}: EventMap['request.end'][0]) => facts;
@@ -121,24 +123,24 @@ test('an answer is given again only between the times that it names, also when t
   t.deepEqual(counts, {asked: 4, again: 1});
 });
 
-test('an answer that does not hold any more is asked for', async (t) => {
-  let holds = true;
-  const {get, counts} = await start(t, {holds: () => holds});
-  await get();
-  holds = false;
-  await get();
-  t.deepEqual(counts, {asked: 2, again: 0});
-  holds = true;
+test('an answer is asked for once what it depends on has changed', async (t) => {
+  const {get, counts, generations, repeat} = await start(t, {generations: []});
+  const blob = generations.ofBlob(digest);
+  Object.assign(repeat, {generations: [blob]});
   await get();
   await get();
-  t.deepEqual(counts, {asked: 2, again: 2});
+  t.deepEqual(counts, {asked: 1, again: 1});
+  generations.endBlob(digest);
+  await get();
+  // What changes while an answer is made is not given again.
+  await get();
+  t.deepEqual(counts, {asked: 3, again: 1});
 });
 
 test('another configuration ends all answers', async (t) => {
-  let current = REGISTRIES;
-  const {get, counts} = await start(t, {registries: () => current});
+  const {get, counts, generations} = await start(t);
   await get();
-  current = createRegistries(REGISTRIES.all, 'docker.io');
+  generations.end('configuration');
   await get();
   await get();
   t.deepEqual(counts, {asked: 2, again: 1});

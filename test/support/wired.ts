@@ -2,6 +2,7 @@ import type {Clock} from '../../src/clock.ts';
 import {createCurrentRegistries} from '../../src/current-registries.ts';
 import {createEvents, type Events} from '../../src/events.ts';
 import {createAccessPolicy} from '../../src/registry/access-policy.ts';
+import {createGenerations} from '../../src/registry/generations.ts';
 import {type Route, routeOf} from '../../src/registry/namespace.ts';
 import type {Registries} from '../../src/registry/registries.ts';
 import type {BlobStore} from '../../src/storage/blob-store.ts';
@@ -69,6 +70,7 @@ export async function wireInProcess<C extends Clock>(
   const policy = createAccessPolicy(config.access);
   const wired = wire(config, {
     storage,
+    generations: createGenerations(),
     registries: () => registries.get(),
     policy: () => policy,
     logins: () => config.access,

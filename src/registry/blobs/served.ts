@@ -21,11 +21,10 @@ export function reportServed(blobs: Blobs, {generations, events}: ServedBlobsPar
     const found = await find;
     const {digest, report, bytes} = found;
     const {registry, name: repository} = route.repository;
-    const served = {registry, repository, digest, outcome: outcomeOf(report)};
-    const emit = (): void => void events.emit('blob.served', served);
-    emit();
+    events.emit('blob.served', {registry, repository, digest, outcome: outcomeOf(report)});
+    const served = {kind: 'blob', registry, repository, digest} as const;
     // Of what is not in memory, the store is asked each time.
-    return bytes ? {...found, repeat: repeatOf(report, taken, emit)} : found;
+    return bytes ? {...found, repeat: repeatOf(report, taken, served)} : found;
   }
 
   const generationsOf = ({repository}: Route, digest: BlobFound['digest']) => [

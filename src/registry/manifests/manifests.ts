@@ -55,7 +55,7 @@ export interface ManifestsParts {
   tags: Tags;
   negativeCache: NegativeCache;
   uses: Uses;
-  generations: Pick<Generations, 'ofRepository'>;
+  generations: Pick<Generations, 'ofRepository' | 'ofQuota'>;
   events: Events;
   /** Called with each manifest that a repository gets without a download; must not throw. */
   arrived: ManifestPullParts['arrived'];
@@ -108,17 +108,17 @@ class PulledManifests implements Manifests {
     find: () => Promise<Found>,
   ): Promise<Found> {
     return toOciErrors(route, async () => {
-      const generation = this.#generations.ofRepository(route.repository);
+      const generations = this.#generations;
+      const {host} = route.registry.upstream;
+      const taken = [generations.ofRepository(route.repository), generations.ofQuota(host)];
       const found = await find();
       const {digest, report} = found;
       const {registry, name: repository} = route.repository;
       const outcome = outcomeOf(report);
-      const served = (): void => {
-        if (isUse) this.#uses.record(route.repository, digest);
-        this.#events.emit('manifest.served', {registry, repository, outcome});
-      };
-      served();
-      return {...found, repeat: repeatOf(report, [generation], served)};
+      if (isUse) this.#uses.record(route.repository, digest);
+      this.#events.emit('manifest.served', {registry, repository, outcome});
+      const served = {kind: 'manifest', registry, repository, digest, isUse} as const;
+      return {...found, repeat: repeatOf(report, taken, served)};
     });
   }
 

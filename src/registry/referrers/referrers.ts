@@ -46,7 +46,7 @@ export interface Referrers {
 export interface ReferrersParts {
   pages: ReferrersPages;
   lists: ReferrerLists;
-  generations: Pick<Generations, 'ofRepository'>;
+  generations: Pick<Generations, 'ofRepository' | 'ofQuota'>;
   events: Events;
 }
 
@@ -81,7 +81,10 @@ export function createReferrers({pages, lists, generations, events}: ReferrersPa
     list: (route, subject, query, caller, options) =>
       toOciErrors(route, async () => {
         if (route.registry.referrers.mode === 'off') throw switchedOff(route);
-        const generation = generations.ofRepository(route.repository);
+        const taken = [
+          generations.ofRepository(route.repository),
+          generations.ofQuota(route.registry.upstream.host),
+        ];
         const {answer, result: page} = await settled(route, subject, {
           ask: () => lists.answer(route, subject, caller, options),
           read: ({unwritten}) => pageOf(route, subject, query, unwritten),
@@ -89,10 +92,9 @@ export function createReferrers({pages, lists, generations, events}: ReferrersPa
         const {report, skipped} = answer;
         if (isEmpty(page.body) && query.after === undefined) refuseUnlessWhole(route, subject, skipped);
         const {registry, name: repository} = route.repository;
-        const served = {registry, repository, outcome: outcomeOf(report)};
-        const emit = (): void => void events.emit('referrers.served', served);
-        emit();
-        return {...page, report, repeat: repeatOf(report, [generation], emit)};
+        events.emit('referrers.served', {registry, repository, outcome: outcomeOf(report)});
+        const served = {kind: 'referrers', registry, repository} as const;
+        return {...page, report, repeat: repeatOf(report, taken, served)};
       }),
 
     whole: (route, subject, caller) =>

@@ -1,7 +1,7 @@
 import type {IncomingHttpHeaders} from 'node:http';
 import type {Clock} from '../../clock.ts';
 import {createLru} from '../../lru.ts';
-import {type Quota, UpstreamFailure} from '../port.ts';
+import {type CurrentQuota, type Quota, UpstreamFailure} from '../port.ts';
 
 const ITEM = /^\s*(\d{1,12})\s*(?:;\s*w=(\d{1,9}))?/;
 
@@ -24,7 +24,7 @@ const DEFAULT_WINDOW_MS = 60 * 60 * 1000;
 /** What an upstream last reported of its rate limit. After the window, that says nothing any more: the limit is whole again. */
 export interface LastQuota {
   reported(quota: Quota): void;
-  current(): Quota | undefined;
+  current(): CurrentQuota | undefined;
 }
 
 export function createLastQuota(clock: Clock): LastQuota {
@@ -33,7 +33,10 @@ export function createLastQuota(clock: Clock): LastQuota {
     reported(quota) {
       last = {quota, until: clock.monotonic() + (quota.window ?? DEFAULT_WINDOW_MS)};
     },
-    current: () => (last && clock.monotonic() < last.until ? last.quota : undefined),
+    current() {
+      const left = last ? last.until - clock.monotonic() : 0;
+      return last && left > 0 ? {...last.quota, left} : undefined;
+    },
   };
 }
 
