@@ -41,7 +41,10 @@ export interface ListenersParts {
 
 /** Creates one listener for each entry of the configuration. They share the application. */
 export function createListeners(configs: readonly ListenerConfig[], parts: ListenersParts): Listeners {
-  const listeners = configs.map((config) => ({config, listener: createConfigured(config, parts)}));
+  const listeners = configs.map((config, number) => ({
+    config,
+    listener: createConfigured(config, number, parts),
+  }));
   return {
     async listen() {
       const addresses: Address[] = [];
@@ -54,9 +57,10 @@ export function createListeners(configs: readonly ListenerConfig[], parts: Liste
   };
 }
 
-function createConfigured(config: ListenerConfig, parts: ListenersParts): Listener {
+function createConfigured(config: ListenerConfig, number: number, parts: ListenersParts): Listener {
   const {address, tls, serve, trustedProxies, sendTimeout} = config;
   const entrance = {
+    number,
     isLoopback: isLocalOnly(address),
     isSecure: tls !== undefined,
     serves: serve,

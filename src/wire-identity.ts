@@ -42,6 +42,8 @@ export interface IdentityParts {
   /** For the proxy variables. */
   env: NodeJS.ProcessEnv;
   metadata: Metadata;
+  /** Called when a credential may belong to somebody else, or to nobody any more. */
+  changed(): void;
   clock: Clock;
   events: Events;
 }
@@ -49,7 +51,7 @@ export interface IdentityParts {
 /** Reads no file until the first login, or until it is told to. */
 export function wireIdentity(
   {access, storage}: Pick<Config, 'access' | 'storage'>,
-  {logins, metadata, env, clock, events}: IdentityParts,
+  {logins, metadata, changed, env, clock, events}: IdentityParts,
 ): WiredIdentity {
   const {service, ttl, key, realm} = access.tokens;
   const attempts = createAttempts(clock);
@@ -58,11 +60,12 @@ export function wireIdentity(
     htpasswd: access.users.htpasswd,
     passwords: createPasswordCheck(),
     attempts,
+    changed,
     clock,
     events,
   });
-  const robots = createRobots({metadata, attempts, clock});
-  const issuers = createIssuers(() => logins().issuers, {env, attempts, turns, clock, events});
+  const robots = createRobots({metadata, attempts, changed, clock});
+  const issuers = createIssuers(() => logins().issuers, {env, attempts, turns, changed, clock, events});
   const certificates = createCertificates(() => logins().certificates);
   // A JWT is longer than a password may be.
   const methods = [robots, issuers, users];

@@ -95,7 +95,7 @@ export function wire(config: Config, {storage: unwatched, ...others}: WireParts)
     ...wireOutage({...parts, ...content, ...referrers, pins: config.pins}),
   };
   const {clock, events} = parts;
-  const identity = wireIdentity(config, {...parts, metadata});
+  const identity = wireIdentity(config, {...parts, metadata, changed: () => generations.end('logins')});
   const {manifests, blobs, tagLists} = content;
   const verbs = {
     manifests: createSynthesis({manifests, referrers: referrers.referrers, metadata, clock, events}),

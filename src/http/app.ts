@@ -10,7 +10,7 @@ import {callerOf, refuseLoop} from './caller.ts';
 import type {DoorParts} from './door.ts';
 import {canonicalAddress, type Entrance} from './entrance.ts';
 import {isLocal, originOf} from './forwarded.ts';
-import {type KnownRequest, knownRequestOf, readKnownRequest} from './known-request.ts';
+import {createRequestReader, type KnownRequest} from './known-request.ts';
 import type {Limits} from './limits.ts';
 import {createPreparedAnswers} from './prepared.ts';
 import {createPreparedSender, type Peer} from './prepared-sender.ts';
@@ -41,12 +41,15 @@ export interface AppParts extends DoorParts {
 /** Answers requests, whichever listener they came in at. */
 export interface App {
   handle(request: IncomingMessage, response: ServerResponse, entrance: Entrance): void;
-  /**
-   * Answers what was read from a connection, if it is one whole request whose answer is prepared.
-   * @returns whether it has; where it has not, nothing has happened
-   */
-  answer(bytes: Buffer, peer: Peer, entrance: Entrance): boolean;
+  /** Answers below node's HTTP server what is read from a connection without a client certificate. */
+  connection(peer: Peer, entrance: Entrance): AnswerFromConnection;
 }
+
+/**
+ * Answers what was read from a connection, if it is one whole request whose answer is prepared.
+ * @returns whether it has; where it has not, nothing has happened
+ */
+export type AnswerFromConnection = (bytes: Buffer) => boolean;
 
 /** What is read below node's HTTP server at once. A token makes up most of a longer head. */
 const MAX_HEAD_BYTES = 8 * 1024;
@@ -54,12 +57,13 @@ const MAX_HEAD_BYTES = 8 * 1024;
 /** The OCI distribution API over Koa, which finds the answers and does not write them. */
 export function createApp(parts: AppParts): App {
   const {verbs, registries, hasAdminListener, pseudonym, limits, clock, events} = parts;
-  const {preparedBytes, generations, servedAgain} = parts;
+  const {preparedBytes, generations} = parts;
   const app = new Koa<RequestState>();
   const reports = createRequestReports({clock, events});
   const sender = createSender({limits, reports, clock, events});
   const prepared = createPreparedAnswers({...parts, maxBytes: preparedBytes});
-  const preparedSender = createPreparedSender({limits, reports, servedAgain});
+  const preparedSender = createPreparedSender({...parts, limits, reports});
+  const requests = createRequestReader(() => limits.settings.headers.count);
   const arrivals = new WeakMap<IncomingMessage, {entrance: Entrance; known: KnownRequest | undefined}>();
 
   app.use((ctx, next) => {
@@ -69,7 +73,7 @@ export function createApp(parts: AppParts): App {
     const {entrance, known} = arrival;
     return sender.respond(ctx.req, ctx.res, entrance, async (exchange): Promise<Answer> => {
       ctx.state.exchange = exchange;
-      const configuration = generations.of('configuration');
+      const begun = {configuration: generations.of('configuration'), logins: generations.of('logins')};
       ctx.state.registries = registries();
       refuseManyHeaders(ctx.req, limits.settings.headers.count);
       readTarget(ctx);
@@ -78,7 +82,7 @@ export function createApp(parts: AppParts): App {
       await next();
       const {answer} = ctx.state;
       if (!answer) throw new Error('no route has answered');
-      if (known) prepared.keep(known, exchange, configuration, answer);
+      if (known) prepared.keep({known, ...begun}, exchange, answer);
       return answer;
     });
   });
@@ -89,8 +93,9 @@ export function createApp(parts: AppParts): App {
   const handle = app.callback();
   return {
     handle(request, response, entrance) {
-      const known = knownRequestOf(request, limits.settings.headers.count);
-      const answer = known && prepared.find(known, entrance);
+      // A certificate may change who asks without any sign of it in the request.
+      const known = entrance.certificate ? undefined : requests.known(request, entrance.number);
+      const answer = known && prepared.find(known);
       if (answer && !response.hasHeader('Connection')) {
         const {socket} = request;
         const peer = {socket, client: canonicalAddress(socket.remoteAddress ?? '')};
@@ -99,12 +104,14 @@ export function createApp(parts: AppParts): App {
       arrivals.set(request, {entrance, known});
       handle(request, response);
     },
-    answer(bytes, peer, entrance) {
-      const {size, count} = limits.settings.headers;
-      if (bytes.length >= Math.min(size, MAX_HEAD_BYTES)) return false;
-      const known = readKnownRequest(bytes.toString('latin1'), count);
-      const answer = known && prepared.find(known, entrance);
-      return known !== undefined && answer !== undefined && preparedSender.write(known, peer, answer);
+    connection(peer, {number}) {
+      const own = requests.connection(number);
+      return (bytes) => {
+        if (bytes.length >= Math.min(limits.settings.headers.size, MAX_HEAD_BYTES)) return false;
+        const known = own.read(bytes.toString('latin1'));
+        const answer = known && prepared.find(known);
+        return known !== undefined && answer !== undefined && preparedSender.write(known, peer, answer);
+      };
     },
   };
 }

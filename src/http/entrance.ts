@@ -3,6 +3,8 @@ import {BlockList, isIP, SocketAddress} from 'node:net';
 
 /** Where a request came in: the listener, and what its connection proves. */
 export interface Entrance {
+  /** Its place among the listeners of the server. */
+  readonly number: number;
   /** Only processes on this machine can connect: the listener has a loopback address, or is a Unix socket. */
   readonly isLoopback: boolean;
   /** The connection is encrypted by TLS. A proxy in front may have ended the client's TLS: see `originOf`. */

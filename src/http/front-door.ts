@@ -1,5 +1,6 @@
 import type {Server} from 'node:http';
 import type {Socket} from 'node:net';
+import type {AnswerFromConnection} from './app.ts';
 import {canonicalAddress} from './entrance.ts';
 import {IDLE_TIMEOUT_MS} from './keep-alive.ts';
 import type {Peer} from './prepared-sender.ts';
@@ -20,8 +21,8 @@ export interface FrontDoor {
 export interface FrontDoorParts {
   /** Connections do not get to its own listener any more. */
   server: Server;
-  /** Answers what was read, if it is one whole request whose answer is prepared. @returns whether it has */
-  answer(bytes: Buffer, peer: Peer): boolean;
+  /** Answers what is read from a connection. */
+  connection(peer: Peer): AnswerFromConnection;
   /** Milliseconds in which the first request has to begin. */
   firstRequestTimeout: number;
   /** Ends a connection on which none has begun in time. */
@@ -56,11 +57,13 @@ type ConnectionParts = Omit<FrontDoorParts, 'server'> & {
 class WaitingConnection {
   readonly #peer: Peer;
   readonly #parts: ConnectionParts;
+  readonly #answer: AnswerFromConnection;
   #isAnswered = false;
 
   constructor(socket: Socket, parts: ConnectionParts) {
     this.#peer = {socket, client: canonicalAddress(socket.remoteAddress ?? '')};
     this.#parts = parts;
+    this.#answer = parts.connection(this.#peer);
     parts.waiting.add(this);
     socket.setTimeout(parts.firstRequestTimeout);
     socket.on('timeout', this.#expire);
@@ -77,7 +80,7 @@ class WaitingConnection {
   }
 
   readonly #read = (bytes: Buffer): void => {
-    if (!this.#parts.answer(bytes, this.#peer)) this.#passOn(bytes);
+    if (!this.#answer(bytes)) this.#passOn(bytes);
     else if (!this.#isAnswered) {
       this.#isAnswered = true;
       this.#peer.socket.setTimeout(IDLE_TIMEOUT_MS + IDLE_MARGIN_MS);

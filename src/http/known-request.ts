@@ -1,3 +1,4 @@
+import {hash, randomBytes} from 'node:crypto';
 import type {IncomingMessage} from 'node:http';
 
 /**
@@ -10,9 +11,49 @@ export interface KnownRequest {
   readonly target: string;
   readonly authorization: string | undefined;
   readonly userAgent: string | undefined;
-  /** Equal for requests that callers with equal rights get equal answers to. */
+  /** Equal for equal requests that came in at the same listener. */
   readonly key: string;
 }
+
+/** Reads the requests of one connection. */
+export interface KnownRequests {
+  /**
+   * Reads a whole request from bytes that are nothing else. What it takes is less than what node takes, and means the same
+   * to both: visible ASCII and spaces alone, one field a line, no line that continues another.
+   * @param head as Latin-1
+   * @returns undefined for anything else, which node has to read
+   */
+  read(head: string): KnownRequest | undefined;
+}
+
+/** Says which requests are known. */
+export interface RequestReader {
+  /** @param listener the number of the listener that the connection came in at */
+  connection(listener: number): KnownRequests;
+  /** A request that node has read. @returns undefined for one that is not known */
+  known(message: IncomingMessage, listener: number): KnownRequest | undefined;
+}
+
+/** @param maxFields how many header fields are allowed */
+export function createRequestReader(maxFields: () => number): RequestReader {
+  const secret = randomBytes(32).toString('base64');
+  // No credential is kept here: what names it is of no use outside this process.
+  const nameOf: NameCredential = (credential) => hash('sha256', `${secret}${credential}`, 'base64');
+  return {
+    connection: (listener) => new ConnectionRequests({listener, maxFields, nameOf}),
+    known({method, url = '', httpVersion, rawHeaders}, listener) {
+      if ((method !== 'GET' && method !== 'HEAD') || httpVersion !== '1.1') return undefined;
+      if (!url.startsWith('/') || rawHeaders.length / 2 > maxFields()) return undefined;
+      const fields = new Fields();
+      for (let at = 0; at < rawHeaders.length; at += 2)
+        if (!fields.add(rawHeaders[at] ?? '', rawHeaders[at + 1] ?? '')) return undefined;
+      const known = fields.known(listener, nameOf);
+      return known && requestOf(method, url, known);
+    },
+  };
+}
+
+type NameCredential = (credential: string) => string;
 
 /** What a header field does: it is part of the key, it is only logged, or it changes nothing about answers that are hits. */
 const FIELDS: ReadonlyMap<string, 'host' | 'match' | 'credential' | 'agent' | 'connection' | 'nothing'> =
@@ -29,6 +70,18 @@ const FIELDS: ReadonlyMap<string, 'host' | 'match' | 'credential' | 'agent' | 'c
     // Of Podman and Skopeo.
     ['docker-distribution-api-version', 'nothing'],
   ] as const);
+
+/** The fields of a known request, and their part of its key. */
+type KnownFields = Pick<KnownRequest, 'authorization' | 'userAgent' | 'key'>;
+
+/** No field has a line feed, so none can be taken for another one. */
+const requestOf = (method: KnownRequest['method'], target: string, fields: KnownFields): KnownRequest => ({
+  method,
+  target,
+  authorization: fields.authorization,
+  userAgent: fields.userAgent,
+  key: `${method} ${target}\n${fields.key}`,
+});
 
 /** The fields of one request, as far as they are known. */
 class Fields {
@@ -62,64 +115,67 @@ class Fields {
   }
 
   /** @returns undefined without a host, which HTTP/1.1 requires (RFC 9112, section 3.2) */
-  request(method: 'GET' | 'HEAD', target: string): KnownRequest | undefined {
+  known(listener: number, nameOf: NameCredential): KnownFields | undefined {
     const {host, match = '', credential, agent} = this;
     if (host === undefined) return undefined;
-    return {
-      method,
-      target,
-      authorization: credential,
-      userAgent: agent,
-      key: `${method} ${target}\n${host}\n${match}`,
-    };
+    const name = credential === undefined ? '' : nameOf(credential);
+    return {authorization: credential, userAgent: agent, key: `${host}\n${match}\n${name}\n${listener}`};
   }
-}
-
-/**
- * A request that node has read.
- * @param maxFields how many header fields are allowed
- * @returns undefined for one that is not known
- */
-export function knownRequestOf(
-  {method, url = '', httpVersion, rawHeaders}: IncomingMessage,
-  maxFields: number,
-): KnownRequest | undefined {
-  if ((method !== 'GET' && method !== 'HEAD') || httpVersion !== '1.1') return undefined;
-  if (!url.startsWith('/') || rawHeaders.length / 2 > maxFields) return undefined;
-  const fields = new Fields();
-  for (let at = 0; at < rawHeaders.length; at += 2)
-    if (!fields.add(rawHeaders[at] ?? '', rawHeaders[at + 1] ?? '')) return undefined;
-  return fields.request(method, url);
 }
 
 const END = '\r\n\r\n';
 const VERSION = ' HTTP/1.1';
-
-/**
- * Reads a whole request from bytes that are nothing else. What it takes is less than what node takes, and means the same
- * to both: visible ASCII and spaces alone, one field a line, no line that continues another.
- * @param head as Latin-1
- * @param maxFields how many header fields are allowed
- * @returns undefined for anything else, which node has to read
- */
-export function readKnownRequest(head: string, maxFields: number): KnownRequest | undefined {
-  const method = head.startsWith('GET /') ? 'GET' : head.startsWith('HEAD /') ? 'HEAD' : undefined;
-  if (method === undefined || head.indexOf(END) !== head.length - END.length) return undefined;
-  const lineEnd = head.indexOf('\r\n');
-  const target = head.slice(method.length + 1, lineEnd - VERSION.length);
-  if (!head.startsWith(VERSION, lineEnd - VERSION.length) || !TARGET.test(target)) return undefined;
-  const fields = new Fields();
-  let count = 0;
-  for (let at = lineEnd + 2; at < head.length - 2; count += 1) {
-    const end = head.indexOf('\r\n', at);
-    const colon = head.indexOf(':', at);
-    if (count === maxFields || colon === -1 || colon > end) return undefined;
-    const value = head.slice(colon + 1, end);
-    if (!VALUE.test(value) || !fields.add(head.slice(at, colon), value.trim())) return undefined;
-    at = end + 2;
-  }
-  return fields.request(method, target);
-}
-
 const TARGET = /^[!-~]+$/;
 const VALUE = /^[ -~]*$/;
+
+interface ConnectionParts {
+  listener: number;
+  maxFields: () => number;
+  nameOf: NameCredential;
+}
+
+/** A client sends most requests of a connection with the same fields: they are read once. */
+class ConnectionRequests implements KnownRequests {
+  readonly #parts: ConnectionParts;
+  /** The fields of the request before, from the end of its first line on. */
+  #text = '';
+  /** How many fields were allowed then. */
+  #max = 0;
+  #fields: KnownFields | undefined;
+
+  constructor(parts: ConnectionParts) {
+    this.#parts = parts;
+  }
+
+  read(head: string): KnownRequest | undefined {
+    const method = head.startsWith('GET /') ? 'GET' : head.startsWith('HEAD /') ? 'HEAD' : undefined;
+    const lineEnd = head.indexOf('\r\n');
+    if (method === undefined || lineEnd === -1) return undefined;
+    const target = head.slice(method.length + 1, lineEnd - VERSION.length);
+    if (!head.startsWith(VERSION, lineEnd - VERSION.length) || !TARGET.test(target)) return undefined;
+    const text = head.slice(lineEnd);
+    const max = this.#parts.maxFields();
+    if (text !== this.#text || max !== this.#max) {
+      this.#text = text;
+      this.#max = max;
+      this.#fields = this.#parse(text, max);
+    }
+    return this.#fields && requestOf(method, target, this.#fields);
+  }
+
+  #parse(text: string, max: number): KnownFields | undefined {
+    if (text.indexOf(END) !== text.length - END.length) return undefined;
+    const {listener, nameOf} = this.#parts;
+    const fields = new Fields();
+    let count = 0;
+    for (let at = 2; at < text.length - 2; count += 1) {
+      const end = text.indexOf('\r\n', at);
+      const colon = text.indexOf(':', at);
+      if (count === max || colon === -1 || colon > end) return undefined;
+      const value = text.slice(colon + 1, end);
+      if (!VALUE.test(value) || !fields.add(text.slice(at, colon), value.trim())) return undefined;
+      at = end + 2;
+    }
+    return fields.known(listener, nameOf);
+  }
+}

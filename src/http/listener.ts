@@ -159,7 +159,7 @@ class HttpListener implements Listener {
     const {timeout} = this.#limits.settings.headers;
     return createFrontDoor({
       server: this.#server,
-      answer: (bytes, peer) => this.#app.answer(bytes, peer, this.#entrance),
+      connection: (peer) => this.#app.connection(peer, this.#entrance),
       firstRequestTimeout: timeout,
       refuseLate: (socket) => this.#refuseUnreadable(LATE, socket),
     });

@@ -1,6 +1,7 @@
 import type {ServerResponse} from 'node:http';
 import type {Socket} from 'node:net';
 import type {RequestOutcome} from '../events.ts';
+import type {Authenticator} from '../identity/authenticator.ts';
 import {OciError} from '../oci/errors.ts';
 import type {Served} from '../registry/repeat.ts';
 import type {KnownRequest} from './known-request.ts';
@@ -29,6 +30,7 @@ export interface PreparedSender {
 export interface PreparedSenderParts {
   limits: Limits;
   reports: RequestReports;
+  authenticator: Pick<Authenticator, 'used'>;
   /** Counts and reports what was served once more. */
   servedAgain(served: Served): void;
 }
@@ -39,7 +41,12 @@ interface Running {
   readonly started: StartedRequest;
 }
 
-export function createPreparedSender({limits, reports, servedAgain}: PreparedSenderParts): PreparedSender {
+export function createPreparedSender({
+  limits,
+  reports,
+  authenticator,
+  servedAgain,
+}: PreparedSenderParts): PreparedSender {
   function begin({method, target, userAgent}: KnownRequest, {client}: Peer, answer: PreparedAnswer) {
     const slot = limits.slot(method);
     try {
@@ -49,6 +56,7 @@ export function createPreparedSender({limits, reports, servedAgain}: PreparedSen
       throw error;
     }
     const started = reports.start({method, url: target, userAgent});
+    authenticator.used(answer.login);
     servedAgain(answer.repeat.served);
     return {slot, started};
   }

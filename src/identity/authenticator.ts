@@ -72,10 +72,31 @@ export interface LoginMethod extends TokenSource {
    */
   owns?(secret: string): boolean;
   /**
-   * Who shows a credential that was checked before, if a further check would find nothing else and report nothing.
+   * Who shows a credential that was checked before, if a further check would find nothing else.
    * @returns undefined where it has to be checked
    */
-  remembered?(credential: Omit<Credential, 'address'>): Identity | undefined;
+  remembered?(credential: Omit<Credential, 'address'>): HeldIdentity | undefined;
+  /** A credential was shown once more without a check. @param id of its source */
+  used?(id: string): void;
+}
+
+/** Who shows a credential, and for how long it stays so unless what logins depend on changes. */
+export interface HeldIdentity {
+  readonly identity: Identity;
+  /** Milliseconds since the epoch; it has to be checked from then on. */
+  readonly until: number;
+}
+
+/** Who shows an `Authorization` header, and what each further time is reported as. */
+export interface RememberedLogin extends HeldIdentity {
+  readonly use: LoginUse;
+}
+
+/** What is reported when a credential is shown. */
+export interface LoginUse {
+  /** The method of `login.accepted`; undefined where that is not emitted. */
+  readonly method: string | undefined;
+  readonly source: Source | undefined;
 }
 
 /** A credential is wrong. Its message goes to the client and the log: it says nothing that helps to guess. */
@@ -116,10 +137,12 @@ export interface Authenticator {
    */
   identify(presented: Presented): Promise<Identity>;
   /**
-   * Who an `Authorization` header belongs to, as `identify` would say at once and without a report.
+   * Who an `Authorization` header belongs to, as `identify` would say at once.
    * @returns undefined where it has to be asked
    */
-  remembered(authorization: string): Identity | undefined;
+  remembered(authorization: string): RememberedLogin | undefined;
+  /** Reports that a remembered credential was shown once more, as `identify` would. */
+  used(use: LoginUse): void;
   /** The same for a credential that came in another way. @returns NOBODY as well while nobody can log in */
   check(credential: Credential): Promise<Identity>;
 }
@@ -160,12 +183,19 @@ export function createAuthenticator(
     check,
     remembered(authorization) {
       const credential = readableIn(authorization);
-      if (!credential) return undefined;
+      const isRead = credential && (isOpen() || methods.some((method) => method.owns?.(credential.secret)));
+      if (!isRead) return isOpen() ? undefined : IGNORED;
       for (const method of methods) {
-        const identity = method.remembered?.(credential);
-        if (identity) return identity;
+        const held = method.remembered?.(credential);
+        if (!held) continue;
+        const use = {method: method.isRoutine ? undefined : method.name, source: held.identity.source};
+        return {...held, use};
       }
       return undefined;
+    },
+    used({method, source}) {
+      if (method !== undefined) events.emit('login.accepted', {method});
+      if (source) methods.find(({name}) => name === source.method)?.used?.(source.id);
     },
     async identify({authorization, address, certificate}) {
       const owner = () => (certificate && certificates(certificate)) ?? NOBODY;
@@ -176,6 +206,13 @@ export function createAuthenticator(
     },
   };
 }
+
+/** A credential that is not read. */
+const IGNORED: RememberedLogin = {
+  identity: NOBODY,
+  until: Number.POSITIVE_INFINITY,
+  use: {method: undefined, source: undefined},
+};
 
 /** A credential that may not be meant for this server. */
 function readableIn(authorization: string): Omit<Credential, 'address'> | undefined {

@@ -40,6 +40,8 @@ export interface IssuersParts {
   attempts: Attempts;
   /** Those of verifying signatures. */
   turns: Turns;
+  /** Called when other keys of an issuer are in use. */
+  changed(): void;
   clock: Clock;
   events: Events;
 }
@@ -108,6 +110,14 @@ export function createIssuers(configs: () => readonly IssuerConfig[], parts: Iss
       verdicts.set(secret, {...verified, issuer, keys});
       return verified.identity;
     },
+    remembered({secret}) {
+      const issuer = current().get(issuerOf(secret) ?? '');
+      const held = issuer?.keys.held();
+      const known = held && verdicts.get(secret);
+      if (!known || known.issuer !== issuer || known.keys !== held.keys) return undefined;
+      const {identity, ends} = known;
+      return {identity, until: Math.min(ends, parts.clock.now() + held.left)};
+    },
     recall(own, id) {
       return [...current().values()].some((issuer) => issuer.id === id) ? own : undefined;
     },
@@ -120,7 +130,7 @@ export function createIssuers(configs: () => readonly IssuerConfig[], parts: Iss
 const keysOf = (
   configs: readonly IssuerConfig[],
   before: KnownIssuers,
-  {env, clock, events}: Pick<IssuersParts, 'env' | 'clock' | 'events'>,
+  {env, changed, clock, events}: Pick<IssuersParts, 'env' | 'changed' | 'clock' | 'events'>,
 ): KnownIssuers =>
   new Map(
     configs.map((config) => {
@@ -128,7 +138,10 @@ const keysOf = (
       if (same && isDeepStrictEqual(same.config, config)) return [config.issuer, same];
       const fetchJson = createFetchJson({ca: config.ca, env, clock});
       const id = createHash('sha256').update(JSON.stringify(config)).digest('base64url').slice(0, 16);
-      return [config.issuer, {id, config, keys: createIssuerKeys(config, {fetchJson, clock, events})}];
+      return [
+        config.issuer,
+        {id, config, keys: createIssuerKeys(config, {fetchJson, changed, clock, events})},
+      ];
     }),
   );
 

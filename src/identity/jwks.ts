@@ -21,6 +21,8 @@ export interface IssuerKeys {
    * @throws OciError UNAVAILABLE when none can be read: a token that cannot be verified is not a wrong one
    */
   current(): Promise<LocalJWKSet>;
+  /** The keys that `current` gives, and for how many more milliseconds it gives them without another look. */
+  held(): {keys: LocalJWKSet; left: number} | undefined;
   /**
    * The keys after another look, for a token that names an unknown one.
    * @returns undefined when the last look was a moment ago
@@ -33,6 +35,8 @@ export interface IssuerKeys {
 
 export interface IssuerKeysParts {
   fetchJson: FetchJson;
+  /** Called when keys were read, which may be other ones. */
+  changed(): void;
   clock: Clock;
   events: Events;
 }
@@ -56,10 +60,15 @@ class CachedKeys implements IssuerKeys {
   }
 
   async current(): Promise<LocalJWKSet> {
-    if (this.#ageOf(this.#known?.at) > (isFile(this.#issuer) ? MIN_INTERVAL_MS : MAX_STALE_MS))
-      await this.#look();
+    if (this.#ageOf(this.#known?.at) > this.#lasts()) await this.#look();
     if (this.#known && this.#ageOf(this.#known.at) <= MAX_STALE_MS) return this.#known.keys;
     throw this.#unavailable();
+  }
+
+  held(): {keys: LocalJWKSet; left: number} | undefined {
+    if (!this.#known) return undefined;
+    const {keys, at} = this.#known;
+    return {keys, left: this.#lasts() - this.#ageOf(at)};
   }
 
   async newer(): Promise<LocalJWKSet | undefined> {
@@ -72,6 +81,11 @@ class CachedKeys implements IssuerKeys {
 
   async refresh(): Promise<void> {
     if (this.#readAt !== undefined) await this.#look();
+  }
+
+  /** Milliseconds for which keys that were read are used without another look. */
+  #lasts(): number {
+    return isFile(this.#issuer) ? MIN_INTERVAL_MS : MAX_STALE_MS;
   }
 
   #ageOf(moment: number | undefined): number {
@@ -94,6 +108,7 @@ class CachedKeys implements IssuerKeys {
       const keys = createLocalJWKSet(await readKeySet(this.#issuer, this.#parts.fetchJson));
       this.#known = {keys, at: this.#parts.clock.monotonic()};
       this.#failed = false;
+      this.#parts.changed();
     } catch (error) {
       this.#failed = true;
       const age = this.#known && this.#ageOf(this.#known.at);

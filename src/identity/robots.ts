@@ -4,7 +4,13 @@ import type {Clock} from '../clock.ts';
 import {parsePlaceGlob} from '../oci/image-glob.ts';
 import type {Metadata, RobotRecord} from '../storage/metadata.ts';
 import type {Attempts} from './attempts.ts';
-import {type Credential, type Identity, type LoginMethod, LoginRefused} from './authenticator.ts';
+import {
+  type Credential,
+  type HeldIdentity,
+  type Identity,
+  type LoginMethod,
+  LoginRefused,
+} from './authenticator.ts';
 import {createRobotSecret, hashOfRobotSecret, isRobotSecret, isWholeRobotSecret} from './robot-secret.ts';
 
 /** What an operator asks for. */
@@ -60,6 +66,8 @@ const MAX_PATTERNS = 100;
 export interface RobotsParts {
   metadata: Metadata;
   attempts: Attempts;
+  /** Called when there is another robot, or one less. */
+  changed(): void;
   clock: Pick<Clock, 'now'>;
 }
 
@@ -75,6 +83,7 @@ class StoredRobots implements Robots {
   readonly name = 'robot';
   readonly #metadata: Metadata;
   readonly #attempts: Attempts;
+  readonly #changed: () => void;
   readonly #clock: Pick<Clock, 'now'>;
   readonly #byHash = new Map<string, Robot>();
   readonly #byId = new Map<string, Robot>();
@@ -84,9 +93,10 @@ class StoredRobots implements Robots {
   /** Creations and revocations happen one after the other. */
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor({metadata, attempts, clock}: RobotsParts) {
+  constructor({metadata, attempts, changed, clock}: RobotsParts) {
     this.#metadata = metadata;
     this.#attempts = attempts;
+    this.#changed = changed;
     this.#clock = clock;
   }
 
@@ -105,7 +115,7 @@ class StoredRobots implements Robots {
 
   async check({scheme, secret, address}: Credential): Promise<Identity | undefined> {
     if (!isRobotSecret(secret)) return undefined;
-    const robot = isWholeRobotSecret(secret) ? this.#byHash.get(hashOfRobotSecret(secret)) : undefined;
+    const robot = this.#shown(secret);
     // One that is known was not guessed: it counts as no attempt, whatever others try from the same address.
     if (robot && !this.#isExpired(robot.record)) return this.#use(robot);
     const refusal = (why: string) =>
@@ -121,6 +131,18 @@ class StoredRobots implements Robots {
           : 'is mistyped or cut off: its checksum is wrong',
       );
     });
+  }
+
+  remembered({secret}: Pick<Credential, 'secret'>): HeldIdentity | undefined {
+    const robot = isRobotSecret(secret) ? this.#shown(secret) : undefined;
+    if (!robot || this.#isExpired(robot.record)) return undefined;
+    const {identity} = robot;
+    return {identity, until: identity.until ?? Number.POSITIVE_INFINITY};
+  }
+
+  used(id: string): void {
+    const robot = this.#byId.get(id);
+    if (robot) this.#use(robot);
   }
 
   recall(_own: Identity, id: string): Identity | undefined {
@@ -167,6 +189,7 @@ class StoredRobots implements Robots {
       // First in memory: whatever happens to the commit, this process takes the secret no more.
       this.#byId.delete(record.id);
       this.#byHash.delete(record.secretHash);
+      this.#changed();
       await this.#metadata.commit([{type: 'robot.delete', id: record.id}]);
       return this.#statusOf(record);
     });
@@ -200,6 +223,12 @@ class StoredRobots implements Robots {
     const robot = {record, identity};
     this.#byHash.set(record.secretHash, robot);
     this.#byId.set(id, robot);
+    this.#changed();
+  }
+
+  /** Whose secret it is, whether or not it has expired. */
+  #shown(secret: string): Robot | undefined {
+    return isWholeRobotSecret(secret) ? this.#byHash.get(hashOfRobotSecret(secret)) : undefined;
   }
 
   #named(name: string): Robot | undefined {

@@ -4,6 +4,7 @@ import type {Clock} from '../clock.ts';
 import {isRecord} from '../oci/json.ts';
 import {
   type Credential,
+  type HeldIdentity,
   type Identity,
   type LoginMethod,
   LoginRefused,
@@ -142,9 +143,11 @@ class SignedTokens implements Tokens {
     return identity;
   }
 
-  remembered({scheme, secret}: Pick<Credential, 'scheme' | 'secret'>): Identity | undefined {
+  remembered({scheme, secret}: Pick<Credential, 'scheme' | 'secret'>): HeldIdentity | undefined {
     const verified = scheme === 'bearer' ? this.#verified.get(secret) : undefined;
-    return verified && verified.expires > this.#clock.now() ? this.#identityOf(verified) : undefined;
+    const identity = verified && this.#identityOf(verified);
+    if (!identity) return undefined;
+    return {identity, until: Math.min(verified.expires, identity.until ?? Number.POSITIVE_INFINITY)};
   }
 
   async #read(token: string): Promise<Verified> {

@@ -6,6 +6,7 @@ import {createLru} from '../lru.ts';
 import type {Attempts} from './attempts.ts';
 import {
   type Credential,
+  type HeldIdentity,
   type Identity,
   type LoginMethod,
   LoginRefused,
@@ -29,6 +30,8 @@ export interface UsersParts {
   htpasswd: string | undefined;
   passwords: PasswordCheck;
   attempts: Attempts;
+  /** Called when other users, or other passwords, are in force. */
+  changed(): void;
   clock: Clock;
   events: Events;
 }
@@ -50,6 +53,7 @@ class HtpasswdUsers implements Users {
   readonly #clock: Clock;
   readonly #events: Events;
   readonly #attempts: Attempts;
+  readonly #changed: () => void;
   /** What is remembered of passwords is of no use outside this process. */
   readonly #key = randomBytes(32);
   /** When passwords that were right were compared, by what names them. */
@@ -63,12 +67,13 @@ class HtpasswdUsers implements Users {
   #refreshing: Promise<void> | undefined;
   #reported: string | undefined;
 
-  constructor({htpasswd, passwords, attempts, clock, events}: UsersParts) {
+  constructor({htpasswd, passwords, attempts, changed, clock, events}: UsersParts) {
     this.#path = htpasswd;
     this.#passwords = passwords;
     this.#clock = clock;
     this.#events = events;
     this.#attempts = attempts;
+    this.#changed = changed;
   }
 
   isOpen(): boolean {
@@ -97,6 +102,17 @@ class HtpasswdUsers implements Users {
     throw new LoginRefused(WRONG_PASSWORD, {claimed});
   }
 
+  remembered({scheme, username = '', secret}: Omit<Credential, 'address'>): HeldIdentity | undefined {
+    const hash = scheme === 'basic' ? this.#users?.get(username) : undefined;
+    const identity = this.#identities.get(username);
+    if (hash === undefined || !identity) return undefined;
+    const comparedAt = this.#right.get(this.#keyOf(username, secret, hash)) ?? Number.NEGATIVE_INFINITY;
+    // A check looks whether the file has changed, and compares the password again, at these times.
+    const ends = Math.min(comparedAt + REMEMBERED_MS, this.#lookedAt + LOOK_INTERVAL_MS);
+    const left = ends - this.#clock.monotonic();
+    return left > 0 ? {identity, until: this.#clock.now() + left} : undefined;
+  }
+
   recall({names: [name]}: Identity, id: string): Identity | undefined {
     const identity = this.#identities.get(name.slice('user:'.length));
     return identity?.source?.id === id ? identity : undefined;
@@ -108,7 +124,7 @@ class HtpasswdUsers implements Users {
     hash: string,
     address: string | undefined,
   ): Promise<boolean> {
-    const key = this.#hmac(JSON.stringify([username, password, hash])).toString('base64');
+    const key = this.#keyOf(username, password, hash);
     const comparedAt = this.#right.get(key);
     if (comparedAt !== undefined && this.#clock.monotonic() - comparedAt < REMEMBERED_MS) return true;
     // Of equal logins at the same time, one is compared.
@@ -139,6 +155,10 @@ class HtpasswdUsers implements Users {
     const hashes = [...(this.#users?.values() ?? [])];
     const like = hashes[this.#hmac(username).readUInt32BE() % Math.max(1, hashes.length)] ?? '$2b$10$';
     return `${like.slice(0, '$2b$10$'.length)}${'.'.repeat(53)}`;
+  }
+
+  #keyOf(username: string, password: string, hash: string): string {
+    return this.#hmac(JSON.stringify([username, password, hash])).toString('base64');
   }
 
   #hmac(text: string): Buffer {
@@ -180,6 +200,7 @@ class HtpasswdUsers implements Users {
       const id = createHash('sha256').update(hash).digest('base64url').slice(0, 16);
       this.#identities.set(name, {names: [`user:${name}`], source: {method: this.name, id}});
     }
+    this.#changed();
   }
 }
 

@@ -89,7 +89,7 @@ const SUBJECTS: Readonly<Record<Change['type'], Subject>> = {
   'pin.delete': 'neither',
   'pull.put': 'neither',
   'pull.forget': 'neither',
-  // Who a credential belongs to is looked at each time.
+  // `Robots` ends the generation of logins itself: it withdraws a secret before that is committed.
   'robot.put': 'neither',
   'robot.delete': 'neither',
   'robot.use': 'neither',

@@ -82,6 +82,7 @@ export const OPEN_DOOR: DoorParts = {
 
 /** The entrance of a plain listener on a loopback address that trusts no proxy. */
 export const entranceOf = (differences: Partial<Entrance>): Entrance => ({
+  number: 0,
   isLoopback: true,
   isSecure: false,
   serves: 'main',

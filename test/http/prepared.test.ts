@@ -22,6 +22,7 @@ type Changes = Partial<Repeat> & Pick<Parameters<typeof startHttpServer>[1], 'ac
 
 /** A server whose one manifest may be given again, and which counts how often it is asked for, and how often it is given. */
 async function start(t: ExecutionContext, {access, authenticator, ...changes}: Changes = {}) {
+  const meanwhile = {happens: () => {}};
   const counts = {asked: 0, again: 0};
   const repeat: Repeat = {
     from: Number.NEGATIVE_INFINITY,
@@ -33,6 +34,7 @@ async function start(t: ExecutionContext, {access, authenticator, ...changes}: C
   const found = {digest, mediaType: 'application/json', size: bytes.length, bytes, report: HIT, repeat};
   const get = async () => {
     counts.asked += 1;
+    meanwhile.happens();
     return found;
   };
   const manifests: Manifests = {get, head: get};
@@ -54,7 +56,7 @@ async function start(t: ExecutionContext, {access, authenticator, ...changes}: C
     const {statusCode: status, headers: received} = message;
     return {status, headers: received, body: Buffer.concat(await message.toArray())};
   };
-  return {...server, counts, repeat, generations, get: send};
+  return {...server, counts, repeat, found, meanwhile, generations, get: send};
 }
 
 const own = ({id, ms, ...facts}: EventMap['request.end'][0]) => facts;
@@ -155,31 +157,86 @@ test('an answer that the rules in audit mode would deny is never given again', a
   t.deepEqual(counts, {asked: 2, again: 0});
 });
 
-test('a credential is looked at each time', async (t) => {
-  let identity: Identity | undefined = {names: ['user:alice']};
+/** Somebody who shows a credential, for as long as the login method remembers it. */
+function withLogin() {
+  const shown = {identity: {names: ['user:alice']} as Identity | undefined, until: Number.POSITIVE_INFINITY};
   const method: LoginMethod = {
     name: 'token',
     isOpen: () => true,
-    check: async () => identity,
-    remembered: () => identity,
+    check: async () => shown.identity,
+    remembered: () => shown.identity && {identity: shown.identity, until: shown.until},
   };
-  const authenticator = createAuthenticator([method], createEvents());
-  const {get, counts, requests} = await start(t, {authenticator});
-  const headers = {authorization: 'Bearer secret'};
-  await get(headers);
-  await get(headers);
+  return {shown, authenticator: createAuthenticator([method], createEvents())};
+}
+
+const CREDENTIAL = {authorization: 'Bearer secret'};
+
+test('a credential is not looked at again while what logins depend on stays as it is', async (t) => {
+  const login = withLogin();
+  const {get, counts, requests, generations} = await start(t, {authenticator: login.authenticator});
+  await get(CREDENTIAL);
+  await get(CREDENTIAL);
   t.deepEqual(counts, {asked: 1, again: 1});
   t.is(requests[1]?.caller, 'user:alice');
-  // Equal names may have other rights, as those of a robot that was made anew.
-  identity = {names: ['user:alice']};
-  await get(headers);
-  t.deepEqual(counts, {asked: 2, again: 1});
-  identity = undefined;
-  t.is((await get(headers)).status, 401);
+  login.shown.identity = undefined;
+  generations.end('logins');
+  t.is((await get(CREDENTIAL)).status, 401);
+  t.deepEqual(counts, {asked: 1, again: 1});
+});
+
+test('what logins depend on is nothing to a request without a credential', async (t) => {
+  const {get, counts, generations} = await start(t);
+  await get();
+  generations.end('logins');
+  await get();
+  t.deepEqual(counts, {asked: 1, again: 1});
+});
+
+test('an answer is not kept if what logins depend on has changed while it was made', async (t) => {
+  const login = withLogin();
+  const {get, counts, generations, meanwhile} = await start(t, {authenticator: login.authenticator});
+  meanwhile.happens = () => generations.end('logins');
+  await get(CREDENTIAL);
+  meanwhile.happens = () => {};
+  await get(CREDENTIAL);
+  t.deepEqual(counts, {asked: 2, again: 0});
+});
+
+test('an answer is not given again once its credential has expired', async (t) => {
+  const login = withLogin();
+  const {get, counts, clock} = await start(t, {authenticator: login.authenticator});
+  login.shown.until = clock.now() + 5000;
+  await get(CREDENTIAL);
+  clock.moveWall(4999);
+  await get(CREDENTIAL);
+  t.deepEqual(counts, {asked: 1, again: 1});
+  clock.moveWall(1);
+  await get(CREDENTIAL);
   t.deepEqual(counts, {asked: 2, again: 1});
 });
 
-test('a credential that has to be reported each time is never answered for again', async (t) => {
+test('an answer that belongs to somebody else by now is not kept', async (t) => {
+  const login = withLogin();
+  const {get, counts, meanwhile} = await start(t, {authenticator: login.authenticator});
+  meanwhile.happens = () => {
+    // Equal names may have other rights, as those of a robot that was made anew.
+    login.shown.identity = {names: ['user:alice']};
+  };
+  await get(CREDENTIAL);
+  await get(CREDENTIAL);
+  t.deepEqual(counts, {asked: 2, again: 0});
+});
+
+test('an answer that node would not write is not kept', async (t) => {
+  const {get, counts, requests, found} = await start(t);
+  found.mediaType = 'application/json\r\nX-Forged: 1';
+  t.is((await get()).status, 500);
+  t.is((await get()).status, 500);
+  t.is(requests.length, 2);
+  t.deepEqual(counts, {asked: 2, again: 0});
+});
+
+test('a credential that its login method does not remember is never answered for again', async (t) => {
   const identity = {names: ['user:alice']} as const;
   const method: LoginMethod = {name: 'password', isOpen: () => true, check: async () => identity};
   const authenticator = createAuthenticator([method], createEvents());

@@ -304,7 +304,7 @@ async function startAsking(
         seen.push(entrance);
         answer(response);
       },
-      answer: () => false,
+      connection: () => () => false,
     },
     address: {host: '127.0.0.1', port: 0},
     tls: paths,

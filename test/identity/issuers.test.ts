@@ -38,7 +38,14 @@ function createTested(given: IssuerConfig[], env: NodeJS.ProcessEnv = {}) {
       return signatures.run(work);
     },
   };
-  const issuers = createIssuers(() => configs, {env, attempts: createAttempts(clock), turns, clock, events});
+  const issuers = createIssuers(() => configs, {
+    env,
+    attempts: createAttempts(clock),
+    turns,
+    changed: () => {},
+    clock,
+    events,
+  });
   const replace = (others: IssuerConfig[]) => {
     configs = others;
   };

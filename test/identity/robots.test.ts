@@ -33,7 +33,7 @@ function start() {
     },
   } as unknown as Metadata;
   const clock = createMovableClock();
-  const again = () => createRobots({metadata, attempts: createAttempts(clock), clock});
+  const again = () => createRobots({metadata, attempts: createAttempts(clock), changed: () => {}, clock});
   return {
     clock,
     stored,

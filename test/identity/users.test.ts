@@ -38,7 +38,14 @@ async function start(t: ExecutionContext, text: string) {
   const rejected: string[] = [];
   events.on('login.users-rejected', ({reason}) => void rejected.push(reason));
   const passwords = counting();
-  const users = createUsers({htpasswd: path, passwords, attempts: createAttempts(clock), clock, events});
+  const users = createUsers({
+    htpasswd: path,
+    passwords,
+    attempts: createAttempts(clock),
+    changed: () => {},
+    clock,
+    events,
+  });
   const logIn = (username: string, secret: string, address: string | undefined = '192.0.2.1') =>
     users.check({scheme: 'basic', username, secret, address});
   /** After the time in which a changed file is not looked for. */

@@ -2,7 +2,7 @@ import type {Clock} from '../../src/clock.ts';
 import {createCurrentRegistries} from '../../src/current-registries.ts';
 import {createEvents, type Events} from '../../src/events.ts';
 import {createAccessPolicy} from '../../src/registry/access-policy.ts';
-import {createGenerations} from '../../src/registry/generations.ts';
+import {createGenerations, type Generations} from '../../src/registry/generations.ts';
 import {type Route, routeOf} from '../../src/registry/namespace.ts';
 import type {Registries} from '../../src/registry/registries.ts';
 import type {BlobStore} from '../../src/storage/blob-store.ts';
@@ -19,6 +19,7 @@ import type {Lifetime} from './shared.ts';
 /** The parts of a server over real storage, in the test's own process and without a listener in front. */
 export interface InProcess<C extends Clock> extends Wired {
   readonly storage: Storage;
+  readonly generations: Generations;
   readonly clock: C;
   readonly events: Events;
   /** Everything that is kept. */
@@ -68,9 +69,10 @@ export async function wireInProcess<C extends Clock>(
   const registries = createCurrentRegistries(config.registries, {via: owner, env: {}, clock, events});
   t.teardown(() => registries.close());
   const policy = createAccessPolicy(config.access);
+  const generations = createGenerations();
   const wired = wire(config, {
     storage,
-    generations: createGenerations(),
+    generations,
     registries: () => registries.get(),
     policy: () => policy,
     logins: () => config.access,
@@ -83,6 +85,7 @@ export async function wireInProcess<C extends Clock>(
   return {
     ...wired,
     storage,
+    generations,
     clock,
     events,
     folder,
