@@ -2,12 +2,16 @@ import {mkdir, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import {hash} from '@node-rs/bcrypt';
 import {BUILT, startBackref} from '../rig/backref.ts';
+import {table} from '../rig/page.ts';
 import type {Scope} from '../rig/scope.ts';
 import type {Toolbox} from '../rig/tools.ts';
 import {digestOf} from '../src/oci/digest.ts';
 import {buildArtifact, manifestPath, type ServedArtifact} from './artifact.ts';
 import {type ServedContents, startContents} from './contents.ts';
 import {ACCEPT, median} from './download.ts';
+import {rate} from './numbers.ts';
+import {type PartReport, part} from './part.ts';
+import {target} from './targets.ts';
 import {onCore} from './warm.ts';
 import {runWrk} from './wrk.ts';
 
@@ -15,7 +19,7 @@ import {runWrk} from './wrk.ts';
 const WAYS = ['none', 'token', 'basic'] as const;
 type Way = (typeof WAYS)[number];
 
-export interface LoginsResult {
+interface LoginsResult {
   work: string;
   /** Requests per second, medians over the rounds. `none` is of a server where nobody can log in. */
   rates: Record<Way, number>;
@@ -24,13 +28,15 @@ export interface LoginsResult {
 }
 
 /** A server, with what to send to it. */
-interface Target {
+interface Login {
   way: Way;
   url: string;
   /** The `Authorization` header; the empty text for none. */
   authorization: string;
 }
 
+/** Of the rate without logins. */
+const MIN_SHARE = 0.85;
 /** Those that count; in one before them, the servers' code is compiled. */
 const ROUNDS = 5;
 const REPOSITORY = 'library/warm';
@@ -46,7 +52,7 @@ const RULES = [
 ];
 
 /** Measures a cached manifest without logins, with a token and with a password. `say` reports progress. */
-export async function measureLogins(
+async function measureLogins(
   scope: Scope,
   tools: Toolbox,
   say: (line: string) => void,
@@ -60,10 +66,10 @@ export async function measureLogins(
   const upstream = await startContents(scope, contentsOf(artifact), 0);
   const open = await startServer(await scope.child(), upstream);
   const ruled = await startServerWithLogins(await scope.child(), upstream);
-  const targets = await targetsOf(open, ruled);
+  const logins = await loginsOf(open, ruled);
   for (const {path} of works) {
     await expectStatus(ruled + path, '', 401);
-    for (const target of targets) await warm(target, path, digest);
+    for (const login of logins) await warm(login, path, digest);
   }
   const results: LoginsResult[] = [];
   for (const {work, path} of works) {
@@ -71,7 +77,7 @@ export async function measureLogins(
     const samples: Record<Way, number[]> = {none: [], token: [], basic: []};
     let errors = 0;
     for (let round = 0; round <= ROUNDS; round++) {
-      for (const {way, url, authorization} of targets) {
+      for (const {way, url, authorization} of logins) {
         const load = {url: url + path, authorization, connections: 32, duration: 2, prefix: onCore(0)};
         const measured = await runWrk(scope, tools, load);
         if (round > 0) samples[way].push(measured.requestsPerSecond);
@@ -83,6 +89,40 @@ export async function measureLogins(
   }
   return results;
 }
+
+function loginsReport(results: readonly LoginsResult[]): PartReport {
+  const share = (own: number, without: number) =>
+    `${(own / without).toFixed(2)} × (${rate(own)} of ${rate(without)} req/s)`;
+  const text = table(
+    [
+      ['', 'aim', 'backref'],
+      ...results.flatMap(({work, rates: {none, token, basic}}) => [
+        [`${work}, with a bearer token`, `≥ ${MIN_SHARE} ×`, share(token, none)],
+        ['– with Basic', '', share(basic, none)],
+      ]),
+    ],
+    'right',
+  );
+  return {
+    text,
+    targets: results.map(({work, rates: {none, token}}) =>
+      target({work: `a token checked on every request: ${work}`, beside: 'without'}, token / none, {
+        least: MIN_SHARE,
+      }),
+    ),
+    faults: results.flatMap(({work, errors}) =>
+      errors > 0 ? [`${work}, with and without a login: ${errors} requests failed`] : [],
+    ),
+  };
+}
+
+/** The same warm manifest from a server with a user and rules, and from one that has neither. */
+export const LOGINS = part({
+  name: 'logins',
+  tools: ['wrk'],
+  measure: measureLogins,
+  report: loginsReport,
+});
 
 function contentsOf(artifact: ServedArtifact): ServedContents {
   const references = [artifact.tag, artifact.manifest.digest];
@@ -104,7 +144,7 @@ async function startServerWithLogins(scope: Scope, upstream: string): Promise<st
   return startServer(scope, upstream, {users: {htpasswd}, tokens: {ttl: '1h'}, rules: RULES});
 }
 
-async function targetsOf(open: string, ruled: string): Promise<Target[]> {
+async function loginsOf(open: string, ruled: string): Promise<Login[]> {
   const basic = `Basic ${Buffer.from(`${USER}:${PASSWORD}`).toString('base64')}`;
   const query = new URLSearchParams({service: 'backref', scope: `repository:${REPOSITORY}:pull`});
   const {token} = JSON.parse((await expectStatus(`${ruled}/token?${query}`, basic, 200)).toString());
@@ -116,7 +156,7 @@ async function targetsOf(open: string, ruled: string): Promise<Target[]> {
 }
 
 /** Pulls twice: from the upstream, then from the cache. @throws Error when the server sends other bytes. */
-async function warm({url, authorization, way}: Target, path: string, digest: string): Promise<void> {
+async function warm({url, authorization, way}: Login, path: string, digest: string): Promise<void> {
   for (let time = 0; time < 2; time++) {
     const found = digestOf(await expectStatus(url + path, authorization, 200));
     if (found !== digest) throw new Error(`${path} has other bytes (${way}): ${found}`);

@@ -6,9 +6,14 @@ import {join} from 'node:path';
 import {performance} from 'node:perf_hooks';
 import {setTimeout as delay} from 'node:timers/promises';
 import {BUILT, NODE_FLAGS} from '../rig/backref.ts';
+import {table} from '../rig/page.ts';
 import {ownPort} from '../rig/port.ts';
 import type {Scope} from '../rig/scope.ts';
+import type {Toolbox} from '../rig/tools.ts';
 import {median} from './download.ts';
+import {MIB, mebibytes, seconds} from './numbers.ts';
+import {type PartReport, part} from './part.ts';
+import {target} from './targets.ts';
 
 const ROUNDS = 7;
 /** From then on an idle server does nothing that its first seconds have not shown. */
@@ -17,10 +22,12 @@ const IDLE_MS = 3000;
 const STORED_MS = 8000;
 const POLL_MS = 2;
 const TIME_LIMIT_MS = 60_000;
-const MIB = 1024 * 1024;
+/** Seconds, and MiB. */
+const MAX_TIME = 0.35;
+const MAX_MEMORY = 90;
 
 /** Medians over the rounds. */
-export interface StartResult {
+interface StartResult {
   name: string;
   /** Milliseconds from the command to its first answer. */
   time: number;
@@ -38,7 +45,11 @@ const BARE = `
 `;
 
 /** Measures the start of the published command, and of node alone, alternately. `say` reports progress. */
-export async function measureStart(scope: Scope, say: (line: string) => void): Promise<StartResult[]> {
+async function measureStart(
+  scope: Scope,
+  _tools: Toolbox,
+  say: (line: string) => void,
+): Promise<StartResult[]> {
   const port = await ownPort();
   const file = join(scope.folder, 'start.yaml');
   const folder = join(scope.folder, 'cache');
@@ -67,6 +78,38 @@ export async function measureStart(scope: Scope, say: (line: string) => void): P
     return {name, time: of('time'), cpu: of('cpu'), resident: of('resident'), unshared: of('unshared')};
   });
 }
+
+function startReport(results: readonly StartResult[]): PartReport {
+  const own = results[0];
+  const row = (name: string, aim: string, value: (result: StartResult) => string) => [
+    name,
+    aim,
+    ...results.map(value),
+  ];
+  const text = table(
+    [
+      row('', 'aim', ({name}) => name),
+      row('command to first answer', `≤ ${MAX_TIME} s`, ({time}) => seconds(time, 2)),
+      row('– processor time, user mode', '', ({cpu}) => seconds(cpu, 2)),
+      row('idle: resident memory', `≤ ${MAX_MEMORY} MiB`, ({resident}) => mebibytes(resident)),
+      row('– without files that processes share', '', ({unshared}) => mebibytes(unshared)),
+    ],
+    'right',
+  );
+  const targets = [
+    target({work: 'command to first answer', unit: 's'}, own && own.time / 1000, {most: MAX_TIME}),
+    target({work: 'idle: resident memory', unit: 'MiB'}, own?.resident, {most: MAX_MEMORY}),
+  ];
+  return {text, targets, faults: []};
+}
+
+/** Started, and left alone. */
+export const START = part({
+  name: 'start',
+  tools: [],
+  measure: measureStart,
+  report: startReport,
+});
 
 interface Start {
   args: readonly string[];

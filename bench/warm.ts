@@ -56,7 +56,7 @@ export interface WarmResult {
 }
 
 /** Whether load and server have a core each. */
-export const pinned = (): boolean => availableParallelism() >= 2;
+const pinned = (): boolean => availableParallelism() >= 2;
 /** The prefix that runs a command on one core, if there are several. */
 export const onCore = (core: number): string[] => (pinned() ? ['taskset', '--cpu-list', `${core}`] : []);
 

@@ -1,5 +1,7 @@
 import {table} from '../../rig/page.ts';
-import type {Chart} from './chart.ts';
+import {count, ms, rate} from '../numbers.ts';
+import type {PartReport} from '../part.ts';
+import {target} from '../targets.ts';
 import {type ConnectionsResult, MAX_SPREAD} from './connections.ts';
 import type {ManifestsResult} from './manifests.ts';
 import type {MixedResult} from './mixed.ts';
@@ -8,23 +10,12 @@ import type {GrowingListResult} from './referrers.ts';
 /** Of the rate with the fewest manifests, with the most. */
 const MIN_SHARE = 0.8;
 
-/** One scenario: its section of the page, and what was missed. */
-export interface GrowthReport {
-  text: string;
-  chart: Chart;
-  /** Sentences. */
-  missed: string[];
-  /** Failed requests, which no target allows. */
-  errors: number;
-}
+const faultsOf = (results: readonly {errors: number}[]): string[] => {
+  const failed = results.reduce((sum, {errors}) => sum + errors, 0);
+  return failed > 0 ? [`${failed} requests failed`] : [];
+};
 
-const rate = (value: number): string => Math.round(value).toLocaleString('en-US');
-const ms = (value: number): string => `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`;
-const count = (value: number): string => value.toLocaleString('en-US');
-const sumOfErrors = (results: readonly {errors: number}[]): number =>
-  results.reduce((sum, {errors}) => sum + errors, 0);
-
-export function manifestsReport(results: readonly ManifestsResult[]): GrowthReport {
+export function manifestsReport(results: readonly ManifestsResult[]): PartReport {
   const figures = [
     ['manifests by digest, the same 1,000', ({hotRate}: ManifestsResult) => hotRate],
     ['manifests by digest, all over the store', ({spreadRate}: ManifestsResult) => spreadRate],
@@ -66,14 +57,22 @@ export function manifestsReport(results: readonly ManifestsResult[]): GrowthRepo
         },
       ],
     },
-    missed: figures
-      .filter(([, of]) => !(share(of) >= MIN_SHARE))
-      .map(([name, of]) => `${name}: ${share(of).toFixed(2)} of the rate with the fewest, not ${MIN_SHARE}`),
-    errors: sumOfErrors(results),
+    targets: figures.map(([work, of]) =>
+      target(
+        {
+          work: `${count(last?.size ?? 0)} stored: ${work}`,
+          beside: `${count(first?.size ?? 0)} stored`,
+          load: work,
+        },
+        share(of),
+        {least: MIN_SHARE},
+      ),
+    ),
+    faults: faultsOf(results),
   };
 }
 
-export function connectionsReport(results: readonly ConnectionsResult[]): GrowthReport {
+export function connectionsReport(results: readonly ConnectionsResult[]): PartReport {
   const spread = ({latency}: ConnectionsResult) => latency.p99 / latency.p50;
   return {
     text: table(
@@ -121,18 +120,18 @@ export function connectionsReport(results: readonly ConnectionsResult[]): Growth
         },
       ],
     },
-    missed: results.flatMap((result) =>
-      spread(result) <= MAX_SPREAD
-        ? []
-        : [
-            `${result.connections} connections: p99 is ${spread(result).toFixed(1)} times p50, not ${MAX_SPREAD}`,
-          ],
+    targets: results.map((result) =>
+      target(
+        {work: `${count(result.connections)} connections: p99`, beside: 'p50', load: `${result.connections}`},
+        spread(result),
+        {most: MAX_SPREAD},
+      ),
     ),
-    errors: sumOfErrors(results),
+    faults: faultsOf(results),
   };
 }
 
-export const listsReport = (results: readonly GrowingListResult[]): GrowthReport => ({
+export const listsReport = (results: readonly GrowingListResult[]): PartReport => ({
   text: table(
     [
       [
@@ -166,11 +165,11 @@ export const listsReport = (results: readonly GrowingListResult[]): GrowthReport
       {name: 'first pages a second', series: [{name: '4 clients', values: results.map((one) => one.rate)}]},
     ],
   },
-  missed: [],
-  errors: sumOfErrors(results),
+  targets: [],
+  faults: faultsOf(results),
 });
 
-export const mixedReport = (results: readonly MixedResult[]): GrowthReport => ({
+export const mixedReport = (results: readonly MixedResult[]): PartReport => ({
   text: table(
     [
       [
@@ -212,6 +211,6 @@ export const mixedReport = (results: readonly MixedResult[]): GrowthReport => ({
       },
     ],
   },
-  missed: [],
-  errors: sumOfErrors(results),
+  targets: [],
+  faults: faultsOf(results),
 });
