@@ -1,4 +1,3 @@
-import type {Server} from 'node:http';
 import type {Socket} from 'node:net';
 import type {AnswerFromConnection} from './app.ts';
 import {canonicalAddress} from './entrance.ts';
@@ -6,21 +5,21 @@ import {IDLE_TIMEOUT_MS} from './keep-alive.ts';
 import type {Peer} from './prepared-sender.ts';
 
 /**
- * Reads the requests on plain connections before node's HTTP server does, as long as each of them is whole, known, and
- * has a prepared answer. The first other bytes go to that server unread, with the connection, which it keeps.
+ * Reads the requests on connections as long as each of them is whole, known, and has a prepared answer. The first other
+ * bytes are passed on unread, with the connection.
  */
 export interface FrontDoor {
   /** Takes a connection before its first request. */
   add(socket: Socket): void;
-  /** Leaves a connection to node's HTTP server. */
-  pass(socket: Socket): void;
+  /** Takes a connection after the answer to a request, where another one may begin. */
+  addAgain(socket: Socket): void;
   /** Ends the connections that it has, each after the answer that is on its way. */
   close(): void;
 }
 
 export interface FrontDoorParts {
-  /** Connections do not get to its own listener any more. */
-  server: Server;
+  /** Takes a connection over. @param unread what was read from it last, and not answered */
+  pass(socket: Socket, unread: Buffer): void;
   /** Answers what is read from a connection. */
   connection(peer: Peer): AnswerFromConnection;
   /** Milliseconds in which the first request has to begin. */
@@ -30,42 +29,35 @@ export interface FrontDoorParts {
 }
 
 /** Node keeps a connection for so long beyond what it tells the client, whose next request may be on its way. */
-const IDLE_MARGIN_MS = 1000;
+const IDLE_MS = IDLE_TIMEOUT_MS + 1000;
 
-export function createFrontDoor({server, ...parts}: FrontDoorParts): FrontDoor {
-  const own = server.listeners('connection');
-  server.removeAllListeners('connection');
-  const pass = (socket: Socket): void => {
-    for (const listener of own) listener.call(server, socket);
-  };
+export function createFrontDoor(parts: FrontDoorParts): FrontDoor {
   const waiting = new Set<WaitingConnection>();
   return {
-    add: (socket) => void new WaitingConnection(socket, {...parts, pass, waiting}),
-    pass,
+    add: (socket) => void new WaitingConnection(socket, {...parts, waiting}, false),
+    addAgain: (socket) => void new WaitingConnection(socket, {...parts, waiting}, true),
     close() {
       for (const connection of waiting) connection.close();
     },
   };
 }
 
-type ConnectionParts = Omit<FrontDoorParts, 'server'> & {
-  pass(socket: Socket): void;
-  /** Those that are not passed on. */
-  waiting: Set<WaitingConnection>;
-};
+/** `waiting`: those that are not passed on. */
+type ConnectionParts = FrontDoorParts & {waiting: Set<WaitingConnection>};
 
 class WaitingConnection {
   readonly #peer: Peer;
   readonly #parts: ConnectionParts;
   readonly #answer: AnswerFromConnection;
-  #isAnswered = false;
+  #isAnswered: boolean;
 
-  constructor(socket: Socket, parts: ConnectionParts) {
+  constructor(socket: Socket, parts: ConnectionParts, isAnswered: boolean) {
     this.#peer = {socket, client: canonicalAddress(socket.remoteAddress ?? '')};
     this.#parts = parts;
     this.#answer = parts.connection(this.#peer);
+    this.#isAnswered = isAnswered;
     parts.waiting.add(this);
-    socket.setTimeout(parts.firstRequestTimeout);
+    socket.setTimeout(isAnswered ? IDLE_MS : parts.firstRequestTimeout);
     socket.on('timeout', this.#expire);
     socket.on('close', this.#forget);
     socket.on('end', this.#end);
@@ -83,7 +75,7 @@ class WaitingConnection {
     if (!this.#answer(bytes)) this.#passOn(bytes);
     else if (!this.#isAnswered) {
       this.#isAnswered = true;
-      this.#peer.socket.setTimeout(IDLE_TIMEOUT_MS + IDLE_MARGIN_MS);
+      this.#peer.socket.setTimeout(IDLE_MS);
     }
   };
 
@@ -103,10 +95,7 @@ class WaitingConnection {
   #passOn(bytes: Buffer): void {
     const {socket} = this.#peer;
     this.#leave();
-    socket.pause();
-    socket.unshift(bytes);
-    this.#parts.pass(socket);
-    socket.resume();
+    this.#parts.pass(socket, bytes);
   }
 
   #leave(): void {

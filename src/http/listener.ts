@@ -11,7 +11,7 @@ import type {Duplex} from 'node:stream';
 import {formatAddress, type ListenAddress} from '../address.ts';
 import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
-import {OciError} from '../oci/errors.ts';
+import type {OciError} from '../oci/errors.ts';
 import {removeStaleSocket} from '../unix-socket.ts';
 import type {App} from './app.ts';
 import {type ConnectionLimit, createConnectionLimit} from './connection-limit.ts';
@@ -26,6 +26,7 @@ import {createPipelines, type Pipelines} from './pipelines.ts';
 import {sendOnSocket} from './send.ts';
 import {createTlsServer, type TlsServer} from './tls.ts';
 import {createTlsFiles, type TlsPaths} from './tls-files.ts';
+import {LATE, NO_TUNNEL, unreadable} from './unreadable.ts';
 
 export interface Listener {
   /**
@@ -78,6 +79,8 @@ class HttpListener implements Listener {
   readonly #server: Server;
   readonly #pipelines: Pipelines;
   readonly #graceful: GracefulClose;
+  /** What node's HTTP server does with a connection that the front door leaves to it. */
+  #own: readonly ReturnType<Server['listeners']>[number][] = [];
   /** Undefined over TLS: node's HTTP server reads what was decrypted, and asks the same table of answers. */
   readonly #front: FrontDoor | undefined;
   #closing = false;
@@ -157,8 +160,15 @@ class HttpListener implements Listener {
 
   #openFrontDoor(): FrontDoor {
     const {timeout} = this.#limits.settings.headers;
+    this.#own = this.#server.listeners('connection');
+    this.#server.removeAllListeners('connection');
     return createFrontDoor({
-      server: this.#server,
+      pass: (socket, unread) => {
+        socket.pause();
+        socket.unshift(unread);
+        this.#pass(socket);
+        socket.resume();
+      },
       connection: (peer) => this.#app.connection(peer, this.#entrance),
       firstRequestTimeout: timeout,
       refuseLate: (socket) => this.#refuseUnreadable(LATE, socket),
@@ -169,8 +179,14 @@ class HttpListener implements Listener {
     this.#connections.add(socket);
     this.#limit.add(socket);
     if (socket.destroyed) return;
-    if (this.#closing || this.#limit.refusalOf(socket)) this.#front?.pass(socket);
-    else this.#front?.add(socket);
+    if (!this.#front) return;
+    if (this.#closing || this.#limit.refusalOf(socket)) this.#pass(socket);
+    else this.#front.add(socket);
+  }
+
+  /** Leaves a connection to node's HTTP server. */
+  #pass(socket: Socket): void {
+    for (const own of this.#own) own.call(this.#server, socket);
   }
 
   #serve(request: IncomingMessage, response: ServerResponse): void {
@@ -264,40 +280,5 @@ function reportFailures(server: Server, clock: Clock, events: Events): void {
       reported = false;
     });
     events.emit('listener.failed', {error});
-  });
-}
-
-/** As node's HTTP server has it. */
-const LATE: NodeJS.ErrnoException = Object.assign(new Error('Request timeout'), {
-  code: 'ERR_HTTP_REQUEST_TIMEOUT',
-});
-
-const NO_TUNNEL = new OciError('UNSUPPORTED', {
-  message: 'CONNECT is not supported here; supported are GET, HEAD',
-  headers: {Allow: 'GET, HEAD'},
-});
-
-/** What the parser refuses never reaches the application. */
-function unreadable(
-  {code, message}: NodeJS.ErrnoException,
-  {size, timeout}: LimitSettings['headers'],
-): OciError {
-  if (code === 'HPE_HEADER_OVERFLOW') {
-    return new OciError('UNSUPPORTED', {
-      status: 431,
-      limit: 'limits.headers.size',
-      message: `the request's headers are longer than the ${size} bytes that limits.headers.size allows`,
-    });
-  }
-  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') {
-    return new OciError('UNSUPPORTED', {
-      status: 408,
-      limit: 'limits.headers.timeout',
-      message: `the request's headers did not arrive within the ${timeout / 1000} s of limits.headers.timeout`,
-    });
-  }
-  return new OciError('UNSUPPORTED', {
-    status: 400,
-    message: `this is not a readable HTTP request: ${message}`,
   });
 }

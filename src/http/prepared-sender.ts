@@ -4,9 +4,9 @@ import type {RequestOutcome} from '../events.ts';
 import type {Authenticator} from '../identity/authenticator.ts';
 import {OciError} from '../oci/errors.ts';
 import type {Served} from '../registry/repeat.ts';
+import type {PreparedAnswer, ReadyAnswer} from './answer-table.ts';
 import type {KnownRequest} from './known-request.ts';
 import {holderOf, type Limits, type Slot} from './limits.ts';
-import type {PreparedAnswer} from './prepared.ts';
 import type {RequestReports, StartedRequest} from './request-reports.ts';
 
 /** The other end of a connection. */
@@ -24,7 +24,7 @@ export interface PreparedSender {
   /** By node's HTTP server. */
   respond(request: KnownRequest, peer: Peer, response: ServerResponse, answer: PreparedAnswer): boolean;
   /** Below it, in one write. */
-  write(request: KnownRequest, peer: Peer, answer: PreparedAnswer): boolean;
+  write(request: KnownRequest, peer: Peer, answer: ReadyAnswer): boolean;
 }
 
 export interface PreparedSenderParts {

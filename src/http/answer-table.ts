@@ -1,0 +1,89 @@
+import {LRUCache} from 'lru-cache';
+import type {Action} from '../caller.ts';
+import type {Clock} from '../clock.ts';
+import type {RequestKind} from '../events.ts';
+import type {LoginUse} from '../identity/authenticator.ts';
+import type {Digest} from '../oci/digest.ts';
+import type {RepositoryName} from '../oci/name.ts';
+import {areCurrent} from '../registry/generations.ts';
+import type {Repeat} from '../registry/repeat.ts';
+import type {Field} from './answer.ts';
+import {type RenderedAnswer, renderedAnswer} from './rendered-answer.ts';
+
+/** An answer that a request was given, to be given to equal requests. Plain data, which another thread can use. */
+export interface PreparedAnswer {
+  readonly status: number;
+  /** Without those that every answer has of its own: `X-Request-Id`, `Date` and those of the connection. */
+  readonly fields: readonly Field[];
+  /** Undefined where an answer has none: to HEAD, and 304. */
+  readonly body: Buffer | undefined;
+  /** The caller's own name. */
+  readonly caller: string;
+  readonly kind: RequestKind;
+  readonly action: Action | undefined;
+  readonly registry: string | undefined;
+  readonly repository: RepositoryName | undefined;
+  readonly digest: Digest | undefined;
+  /** Its `Cache-Status`. */
+  readonly cache: string;
+  readonly repeat: Repeat;
+  /** What is reported of the credential each time. */
+  readonly login: LoginUse;
+}
+
+/** The same as the bytes that are written. */
+export interface ReadyAnswer extends PreparedAnswer {
+  readonly rendered: RenderedAnswer;
+}
+
+/** Prepared answers by the keys of their requests, as long as they hold. */
+export interface AnswerTable {
+  find(key: string): ReadyAnswer | undefined;
+  put(key: string, answer: PreparedAnswer): void;
+}
+
+export interface AnswerTableParts {
+  /** Those of `Generations`. */
+  slots: Int32Array;
+  /** Bytes to hold; the least recently used answers go first. */
+  maxBytes: number;
+  clock: Pick<Clock, 'now'>;
+}
+
+/** What an entry costs beside its content. */
+const OVERHEAD_BYTES = 2048;
+
+export const createAnswerTable = (parts: AnswerTableParts): AnswerTable => new LruAnswerTable(parts);
+
+class LruAnswerTable implements AnswerTable {
+  readonly #slots: Int32Array;
+  readonly #clock: Pick<Clock, 'now'>;
+  readonly #entries: LRUCache<string, ReadyAnswer> | undefined;
+
+  constructor({slots, maxBytes, clock}: AnswerTableParts) {
+    this.#slots = slots;
+    this.#clock = clock;
+    // It is written in one piece, beside what was prepared of it.
+    const sizeOf = ({body}: ReadyAnswer, key: string): number =>
+      2 * (body?.length ?? 0) + key.length + OVERHEAD_BYTES;
+    if (maxBytes >= OVERHEAD_BYTES)
+      this.#entries = new LRUCache({maxSize: maxBytes, sizeCalculation: sizeOf});
+  }
+
+  find(key: string): ReadyAnswer | undefined {
+    const entry = this.#entries?.get(key);
+    if (!entry) return undefined;
+    if (this.#holds(entry.repeat)) return entry;
+    this.#entries?.delete(key);
+    return undefined;
+  }
+
+  put(key: string, answer: PreparedAnswer): void {
+    this.#entries?.set(key, {...answer, rendered: renderedAnswer(answer)});
+  }
+
+  #holds({from, until, generations}: Repeat): boolean {
+    const now = this.#clock.now();
+    return now >= from && now < until && areCurrent(this.#slots, generations);
+  }
+}
