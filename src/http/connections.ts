@@ -22,11 +22,22 @@ export interface ConnectionsParts {
 /** Checks per `sendTimeout`. A stalled client is disconnected at most one interval late. */
 const CHECKS_PER_TIMEOUT = 4;
 
-/** The bytes that a connection had sent at the last check, and the number of checks since it last made progress. */
+/** How far a connection was at the last check, and the number of checks since it last made progress. */
 interface LastCheck {
+  /** Bytes of the writes that had ended. */
   sent: number;
+  /** Bytes that were left of the one under way. */
+  left: number;
   idleChecks: number;
 }
+
+/** A connection's own part of Node, which has no public name for this: `setTimeout` of a socket asks it as well. */
+interface WithHandle {
+  readonly _handle?: {readonly writeQueueSize?: number} | null;
+}
+
+/** Bytes of the write under way that the system has not accepted yet, which it does no faster than the client reads. */
+const bytesLeft = (socket: Socket): number => (socket as WithHandle)._handle?.writeQueueSize ?? 0;
 
 export function createConnections({sendTimeout, clock, events}: ConnectionsParts): Connections {
   const open = new Map<Socket, LastCheck>();
@@ -40,10 +51,11 @@ export function createConnections({sendTimeout, clock, events}: ConnectionsParts
   function check(): void {
     for (const [socket, last] of open) {
       const waiting = socket.writableLength;
-      // What the system has accepted, which it does no faster than the client reads.
       const sent = socket.bytesWritten - waiting;
-      const isIdle = waiting > 0 && sent === last.sent;
+      const left = bytesLeft(socket);
+      const isIdle = waiting > 0 && sent === last.sent && left === last.left;
       last.sent = sent;
+      last.left = left;
       last.idleChecks = isIdle ? last.idleChecks + 1 : 0;
       if (last.idleChecks >= CHECKS_PER_TIMEOUT) disconnect(socket);
     }
@@ -57,7 +69,7 @@ export function createConnections({sendTimeout, clock, events}: ConnectionsParts
 
   return {
     add(socket) {
-      open.set(socket, {sent: 0, idleChecks: 0});
+      open.set(socket, {sent: 0, left: 0, idleChecks: 0});
       socket.once('close', () => open.delete(socket));
       // Node removes its own listener before `connect` and `upgrade`, and an unhandled error event ends the process.
       // Nothing is left to do here: the socket destroys itself, and its writer sees it close.

@@ -80,8 +80,11 @@ export interface SenderParts {
 
 export const createSender = (parts: SenderParts): Sender => new HttpSender(parts);
 
-/** The largest single write; a client's progress (`listen.sendTimeout`) is seen no finer. */
-export const MAX_WRITE_BYTES = 128 * 1024;
+/** The largest single write; over TLS, where all of it is kept a second time, encrypted, until the client takes it. */
+export const MAX_WRITE_BYTES = 1024 * 1024;
+const MAX_TLS_WRITE_BYTES = 128 * 1024;
+const maxWriteTo = (socket: Duplex): number =>
+  'encrypted' in socket ? MAX_TLS_WRITE_BYTES : MAX_WRITE_BYTES;
 
 class HttpSender implements Sender {
   readonly #clock: Clock;
@@ -167,30 +170,34 @@ class HttpSender implements Sender {
     }
     if (body === undefined || request.method === 'HEAD') response.end();
     else if (!Buffer.isBuffer(body)) await this.#stream(exchange, body);
-    else if (body.length > MAX_WRITE_BYTES) await this.#stream(exchange, [body]);
+    else if (body.length > maxWriteTo(request.socket)) await this.#stream(exchange, [body]);
     else response.end(body);
   }
 
   /**
    * Sends a body chunk by chunk, each gone before the next is requested: a chunk's memory is reused then. The headers go
-   * out at once, since a client's time limit for them must not depend on the first byte of a body.
+   * out with what is there at once, but without waiting for it: a client's time limit for them must not depend on the first
+   * byte of a body.
    */
   async #stream(exchange: Exchange, bytes: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<void> {
-    const {response} = exchange;
+    const {request, response} = exchange;
     // More bytes than declared would be taken for the next answer on this connection, and fewer would leave the client
     // waiting (RFC 9112, section 6.3): node refuses both.
     response.strictContentLength = true;
-    response.flushHeaders();
+    const headers = setImmediate(() => response.flushHeaders());
     const write = createWriter(response);
+    const most = maxWriteTo(request.socket);
     try {
       for await (const chunk of bytes) {
-        for (let at = 0; at < chunk.length; at += MAX_WRITE_BYTES) {
-          if (!(await write(chunk.subarray(at, at + MAX_WRITE_BYTES)))) return;
+        for (let at = 0; at < chunk.length; at += most) {
+          if (!(await write(chunk.subarray(at, at + most)))) return;
         }
       }
       response.end();
     } catch (error) {
       this.breakOff(exchange, error);
+    } finally {
+      clearImmediate(headers);
     }
   }
 

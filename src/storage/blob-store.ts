@@ -26,6 +26,8 @@ export interface BlobStore {
    * keep it. The iteration throws when the blob is not here.
    */
   open(digest: Digest, range?: ByteRange): AsyncIterable<Uint8Array>;
+  /** The same as the disk has them now, and not from memory: to see whether they are damaged. */
+  inspect(digest: Digest): AsyncIterable<Uint8Array>;
   /** Makes a spool whose content was verified visible under its digest, durably, and uses the spool up. Idempotent. */
   publish(digest: Digest, spool: Spool): Promise<void>;
   /** Does nothing when the blob is not here. */

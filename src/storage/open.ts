@@ -12,6 +12,7 @@ import {createBackupFolder} from './fs/backup-folder.ts';
 import {createFsBlobStore} from './fs/blob-store.ts';
 import {createFsDisk} from './fs/disk.ts';
 import {freeSpace} from './fs/files.ts';
+import {createReadPool} from './fs/read-pool.ts';
 import {createSpools} from './fs/spools.ts';
 import {watchSpools, watchStore} from './fs/watched.ts';
 import type {DiskFull, Metadata} from './metadata.ts';
@@ -60,14 +61,15 @@ export async function openStorage(
 ): Promise<Storage> {
   const metadata = await openSqliteMetadata({path, report});
   const watched = {path: blobs.path, report};
+  const pool = createReadPool();
   const disk = createFsDisk({blobs: blobs.path, database: path});
   // The ballast is more than the files that SQLite keeps beside the database while it is open.
   const isFull = metadata.refusal() !== undefined && metadata.refusal()?.problem !== 'read-only';
   if (isFull && (await disk.giveUpBallast()) > 0) await metadata.reopen();
   return {
     metadata,
-    store: watchStore(createFsBlobStore({path: join(blobs.path, 'blobs'), metadata}), watched),
-    spools: watchSpools(createSpools({path: join(blobs.path, 'spool')}), watched),
+    store: watchStore(createFsBlobStore({path: join(blobs.path, 'blobs'), metadata, pool}), watched),
+    spools: watchSpools(createSpools({path: join(blobs.path, 'spool'), pool}), watched),
     claims: createProcessClaims(),
     leases: createLeases({metadata, owner, clock}),
     backupFolder: createBackupFolder,

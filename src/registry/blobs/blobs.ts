@@ -135,7 +135,7 @@ class CachedBlobs implements Blobs {
 
   /** The bytes of a small stored blob, hashed again before they stay in memory; undefined when the disk has damaged them. */
   async #smallBytes(digest: Digest, size: number): Promise<Buffer | undefined> {
-    const bytes = await collect(this.#store.open(digest), Buffer.alloc(size));
+    const bytes = await collect(this.#store.inspect(digest), Buffer.alloc(size));
     if (digestOf(bytes, algorithmOf(digest)) === digest) {
       this.#memory.keepBlob(digest, bytes);
       return bytes;

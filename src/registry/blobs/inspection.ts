@@ -33,7 +33,7 @@ export async function inspectBlob(
   const found = await store.stat(digest);
   if (!found) return {state: 'missing'};
   try {
-    const actual = await digestOfAll(paced(store.open(digest), pace), algorithmOf(digest));
+    const actual = await digestOfAll(paced(store.inspect(digest), pace), algorithmOf(digest));
     if (actual !== digest) return {state: 'damaged'};
   } catch (error) {
     if (errorCode(error) === 'ENOENT') return {state: 'missing'};

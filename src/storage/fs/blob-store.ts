@@ -23,20 +23,23 @@ import type {BlobStore, ListedBlob, Origin} from '../blob-store.ts';
 import {makeFolder, namesIn, sync, unlessMissing} from './files.ts';
 import {createMarker, type Marker, type StoreLedger} from './marker.ts';
 import {dropCopies, expireCopies, measureQuarantine, setAside} from './quarantine.ts';
-import {createReadBuffers, readRange} from './read-range.ts';
+import {createReadPool, type ReadPool} from './read-pool.ts';
+import {readRange} from './read-range.ts';
+import {createSharedFiles, type OpenFile, type SharedFiles} from './shared-files.ts';
 
 export interface FsBlobStoreOptions {
   /** The store's folder, which belongs to one process. */
   path: string;
   /** What they record of the store shows whether the folder is the right one. */
   metadata: StoreLedger;
+  /** The memory that files are read into; default its own. */
+  pool?: ReadPool;
 }
 
 /** Blobs as files below `path`. A path is only ever made from a parsed digest. */
-export function createFsBlobStore({path, metadata}: FsBlobStoreOptions): BlobStore {
-  const buffers = createReadBuffers();
+export function createFsBlobStore({path, metadata, pool = createReadPool()}: FsBlobStoreOptions): BlobStore {
   const marker = createMarker({path, metadata, list: () => listBlobs(path)});
-  const files = new BlobFiles(path, marker);
+  const files = new BlobFiles(path, marker, createSharedFiles(pool));
 
   return {
     check: () => marker.expect(),
@@ -52,11 +55,18 @@ export function createFsBlobStore({path, metadata}: FsBlobStoreOptions): BlobSto
     },
 
     async *open(digest, range) {
+      const file = await files.share(digest);
+      try {
+        yield* file.read(range?.start ?? 0, range ? range.end + 1 : file.size);
+      } finally {
+        await file.close();
+      }
+    },
+
+    async *inspect(digest) {
       const file = await files.open(digest);
       try {
-        const start = range?.start ?? 0;
-        const end = range ? range.end + 1 : (await file.stat()).size;
-        yield* readRange(file, start, end, buffers);
+        yield* readRange(file, 0, (await file.stat()).size, pool);
       } finally {
         await file.close();
       }
@@ -108,20 +118,31 @@ export function createFsBlobStore({path, metadata}: FsBlobStoreOptions): BlobSto
 class BlobFiles {
   readonly #path: string;
   readonly #marker: Marker;
+  readonly #shared: SharedFiles;
   readonly #temporary: string;
   #swept: Promise<void> | undefined;
   /** Shards whose own entry is known to be on the disk. */
   readonly #durableShards = new Set<string>();
 
-  constructor(path: string, marker: Marker) {
+  constructor(path: string, marker: Marker, shared: SharedFiles) {
     this.#path = path;
     this.#marker = marker;
+    this.#shared = shared;
     this.#temporary = join(path, 'tmp');
   }
 
   async size(digest: Digest): Promise<{size: number} | undefined> {
-    const stats = await this.#orMissing(unlessMissing(stat(this.#pathOf(digest))));
+    const path = this.#pathOf(digest);
+    const stats = await this.#orMissing(unlessMissing(stat(path)));
+    // A person may have put another file in the place of a damaged one.
+    if (stats) this.#shared.compare(path, stats);
+    else this.#shared.forget(path);
     return stats && {size: stats.size};
+  }
+
+  /** The file for one of its readers, who share what they read. */
+  share(digest: Digest): Promise<OpenFile> {
+    return this.#orMissing(this.#shared.open(this.#pathOf(digest)));
   }
 
   open(digest: Digest): Promise<FileHandle> {
@@ -129,16 +150,22 @@ class BlobFiles {
   }
 
   async remove(digest: Digest): Promise<void> {
-    await rm(this.#pathOf(digest), {force: true});
+    const path = this.#pathOf(digest);
+    await rm(path, {force: true});
+    this.#shared.forget(path);
   }
 
   async setAside(digest: Digest, origin: Origin): Promise<void> {
-    await setAside(this.#path, this.#pathOf(digest), digest, origin);
+    const path = this.#pathOf(digest);
+    await setAside(this.#path, path, digest, origin);
+    this.#shared.forget(path);
   }
 
   /** Moves a file that is safe on its disk to a blob's path, durably. */
   async put(source: string, digest: Digest): Promise<void> {
-    await this.#orMissing(this.#move(source, this.#pathOf(digest)));
+    const path = this.#pathOf(digest);
+    await this.#orMissing(this.#move(source, path));
+    this.#shared.forget(path);
   }
 
   #pathOf(digest: Digest): string {

@@ -1,55 +1,10 @@
 import type {FileHandle} from 'node:fs/promises';
+import type {ReadPool} from './read-pool.ts';
 
-const KIB = 1024;
-/** Sizes of buffers in bytes, the largest first. */
-const CLASSES = [1024 * KIB, 512 * KIB, 256 * KIB, 128 * KIB, 64 * KIB] as const;
-const SMALLEST = 64 * KIB;
-/** Each reader holds a buffer that its consumer is sending and one that is being read ahead. */
-const PER_READER = 2;
-
-/** The buffers that the readers of one store or spool folder share. */
-export interface ReadBuffers {
-  /** Counts a reader in. @returns the call, to be made once, that counts it out */
-  enter(): () => void;
-  /** A buffer for the next read of at most `wanted` bytes; it holds at least 64 KiB, and is to be given back. */
-  take(wanted: number): Buffer;
-  /** Takes a buffer back. Nobody may read it any more: the next reader fills it. */
-  give(buffer: Buffer): void;
-}
-
-/**
- * Large reads into memory that was used before are fastest, but take the most memory when there are many readers:
- * buffers are reused, and get smaller as readers get more.
- * @param budget bytes that the buffers of all readers share.
- */
-export function createReadBuffers(budget = 32 * 1024 * KIB): ReadBuffers {
-  const free = new Map<number, Buffer[]>(CLASSES.map((size) => [size, []]));
-  let readers = 0;
-  let allocated = 0;
-
-  function sizeFor(wanted: number): number {
-    const share = budget / (PER_READER * Math.max(readers, 1));
-    const fitting = CLASSES.filter((size) => size <= share && (size < 2 * wanted || size === SMALLEST));
-    return fitting[0] ?? SMALLEST;
-  }
-
-  return {
-    enter() {
-      readers++;
-      return () => void readers--;
-    },
-    take(wanted) {
-      const size = sizeFor(wanted);
-      const used = free.get(size)?.pop();
-      if (used) return used;
-      allocated += size;
-      return Buffer.allocUnsafeSlow(size);
-    },
-    give(buffer) {
-      if (allocated <= budget) free.get(buffer.length)?.push(buffer);
-      else allocated -= buffer.length;
-    },
-  };
+/** Bytes of a file in memory that is held until it is released. */
+export interface Piece {
+  readonly bytes: Uint8Array;
+  release(): void;
 }
 
 /**
@@ -57,47 +12,66 @@ export function createReadBuffers(budget = 32 * 1024 * KIB): ReadBuffers {
  * one is asked for; then its memory is used again.
  * @throws what the file system says, or an error when the file ends before `end`
  */
-export async function* readRange(
+export const readRange = (
   file: FileHandle,
   start: number,
   end: number,
-  buffers: ReadBuffers,
-): AsyncGenerator<Uint8Array, void, void> {
-  const read = async (position: number) => {
-    const wanted = end - position;
-    const buffer = buffers.take(wanted);
-    try {
-      const {bytesRead} = await file.read(buffer, 0, Math.min(buffer.length, wanted), position);
-      return {buffer, bytesRead};
-    } catch (error) {
-      buffers.give(buffer);
-      throw error;
-    }
-  };
+  pool: ReadPool,
+): AsyncGenerator<Uint8Array, void, void> =>
+  piecesInTurn(start, end, pool, (position) => readPiece(file, position, end, pool));
 
-  const leave = buffers.enter();
-  let ahead: ReturnType<typeof read> | undefined;
+/** Reads what follows `position`, at least one byte and at most up to `end`, into memory of its own. */
+export async function readPiece(
+  file: FileHandle,
+  position: number,
+  end: number,
+  pool: ReadPool,
+): Promise<Piece> {
+  const wanted = end - position;
+  const buffer = pool.take(wanted);
+  const release = () => pool.release(buffer);
   try {
-    let position = start;
-    if (position < end) ahead = read(position);
-    while (ahead) {
-      const {buffer, bytesRead} = await ahead;
+    const length = Math.min(buffer.bytes.length, wanted);
+    const {bytesRead} = await file.read(buffer.bytes, 0, length, position);
+    if (bytesRead === 0) throw endedEarly(position, end);
+    return {bytes: buffer.bytes.subarray(0, bytesRead), release};
+  } catch (error) {
+    release();
+    throw error;
+  }
+}
+
+export const endedEarly = (position: number, end: number): Error =>
+  new Error(`the file ended at byte ${position}, before byte ${end}`);
+
+/**
+ * Gives the pieces from `start` to `end` one after the other, and gets one ahead while the pool has room.
+ * @param next gets the piece that begins at a position
+ */
+export async function* piecesInTurn(
+  start: number,
+  end: number,
+  pool: Pick<ReadPool, 'hasRoom'>,
+  next: (position: number) => Promise<Piece>,
+): AsyncGenerator<Uint8Array, void, void> {
+  let ahead: Promise<Piece> | undefined;
+  try {
+    for (let position = start; position < end; ) {
+      const {bytes, release} = await (ahead ?? next(position));
       ahead = undefined;
       try {
-        if (bytesRead === 0) throw new Error(`the file ended at byte ${position}, before byte ${end}`);
-        position += bytesRead;
-        if (position < end) ahead = read(position);
-        // A failure of the read ahead belongs to the turn that awaits it.
+        position += bytes.length;
+        if (position < end && pool.hasRoom) ahead = next(position);
+        // A failure of what is got ahead belongs to the turn that awaits it.
         ahead?.catch(() => {});
-        yield buffer.subarray(0, bytesRead);
+        yield bytes;
       } finally {
-        buffers.give(buffer);
+        release();
       }
     }
   } finally {
     // The file may be closed once this iteration has ended, so nothing may still be reading it.
     const unused = await ahead?.catch(() => undefined);
-    if (unused) buffers.give(unused.buffer);
-    leave();
+    unused?.release();
   }
 }

@@ -1,6 +1,7 @@
 import {type FileHandle, rm} from 'node:fs/promises';
 import type {Spool, SpoolKey} from '../spool.ts';
-import {type ReadBuffers, readRange} from './read-range.ts';
+import type {ReadPool} from './read-pool.ts';
+import {readRange} from './read-range.ts';
 import {createWriteBehind, type WriteBehind} from './write-behind.ts';
 
 export interface FileSpoolOptions {
@@ -10,7 +11,7 @@ export interface FileSpoolOptions {
   file: FileHandle;
   /** Bytes that are in the file already. */
   size: number;
-  buffers: ReadBuffers;
+  pool: ReadPool;
   /** Called once, when the path may be opened again. */
   release: () => void;
 }
@@ -19,8 +20,8 @@ export interface FileSpoolOptions {
  * A spool over an open file. A reader that is at work when the spool is discarded goes on to its end: the file lives
  * as long as it is open, under whatever name, so a published blob's readers are not cut off.
  */
-export function createFileSpool({key, path, file, size, buffers, release}: FileSpoolOptions): Spool {
-  const content = new SpoolContent({key, file, size, buffers});
+export function createFileSpool({key, path, file, size, pool, release}: FileSpoolOptions): Spool {
+  const content = new SpoolContent({key, file, size, pool});
   let released = false;
   let closing: Promise<void> | undefined;
   let discarding: Promise<void> | undefined;
@@ -72,7 +73,7 @@ export function createFileSpool({key, path, file, size, buffers, release}: FileS
 class SpoolContent {
   readonly #key: SpoolKey;
   readonly #file: FileHandle;
-  readonly #buffers: ReadBuffers;
+  readonly #pool: ReadPool;
   #writer: WriteBehind;
   /** Counts truncations, so that a reader from before one cannot go on with what came after it. */
   #generation = 0;
@@ -81,10 +82,10 @@ class SpoolContent {
   readonly #readersLeft = Promise.withResolvers<void>();
   #fileClosed: Promise<void> | undefined;
 
-  constructor({key, file, size, buffers}: Pick<FileSpoolOptions, 'key' | 'file' | 'size' | 'buffers'>) {
+  constructor({key, file, size, pool}: Pick<FileSpoolOptions, 'key' | 'file' | 'size' | 'pool'>) {
     this.#key = key;
     this.#file = file;
-    this.#buffers = buffers;
+    this.#pool = pool;
     this.#writer = createWriteBehind(file, size);
   }
 
@@ -109,7 +110,7 @@ class SpoolContent {
     const generation = this.#generation;
     this.#readers++;
     try {
-      for await (const chunk of readRange(this.#file, start, end, this.#buffers)) {
+      for await (const chunk of readRange(this.#file, start, end, this.#pool)) {
         if (generation !== this.#generation) {
           throw new Error(`the spool of ${this.#key} was emptied while it was read`);
         }

@@ -14,19 +14,25 @@ import type {UploadId} from '../../oci/upload.ts';
 import {diskBytes} from '../disk.ts';
 import type {SpoolKey, Spools} from '../spool.ts';
 import {namesIn, unlessMissing} from './files.ts';
-import {createReadBuffers} from './read-range.ts';
+import {createReadPool, type ReadPool} from './read-pool.ts';
 import {createFileSpool} from './spool.ts';
 
 /** The file name of a digest's spool, or of an upload's, with the id. */
 const PART = /^(?:sha(?:256|512)-[a-f0-9]+|upload-([a-f0-9-]+))\.part$/;
 
+export interface SpoolsOptions {
+  /** The folder. */
+  path: string;
+  /** The memory that files are read into; default its own. */
+  pool?: ReadPool;
+}
+
 /**
  * Spools as files in the folder `path`, which is created at the first open. Those of digests belong to the one process
  * that uses the store; that of an upload, to the one that has just created its id.
  */
-export function createSpools({path}: {path: string}): Spools {
+export function createSpools({path, pool = createReadPool()}: SpoolsOptions): Spools {
   const files = new SpoolFiles(path);
-  const buffers = createReadBuffers();
 
   return {
     async open(key) {
@@ -37,7 +43,7 @@ export function createSpools({path}: {path: string}): Spools {
         await mkdir(path, {recursive: true});
         const file = await open(join(path, name), constants.O_RDWR | constants.O_CREAT);
         const {size} = await file.stat();
-        return createFileSpool({key, path: join(path, name), file, size, buffers, release});
+        return createFileSpool({key, path: join(path, name), file, size, pool, release});
       } catch (error) {
         release();
         throw error;

@@ -43,6 +43,7 @@ export function watchStore(store: BlobStore, options: WatchOptions): BlobStore {
     check: () => watched(store.check()),
     stat: (digest) => watched(store.stat(digest)),
     open: (digest, range) => rethrowingEach(store.open(digest, range), translate),
+    inspect: (digest) => rethrowingEach(store.inspect(digest), translate),
     publish: (digest, spool) => watched(store.publish(digest, spool)),
     delete: (digest) => watched(store.delete(digest)),
     setAside: (digest, origin) => watched(store.setAside(digest, origin)),

@@ -1,0 +1,179 @@
+const KIB = 1024;
+const MIB = 1024 * KIB;
+/** Sizes of buffers in bytes, the largest first. */
+const SIZES = [MIB, 512 * KIB, 256 * KIB, 128 * KIB, 64 * KIB] as const;
+/** The size of the largest buffer, in bytes. */
+export const LARGEST_READ = SIZES[0];
+const SMALLEST = 64 * KIB;
+/** A buffer takes at most this share of what is free, so that buffers get smaller as readers get more. */
+const SHARE = 1 / 8;
+/** What was used by several readers may fill this share of the budget before it is evicted like the rest. */
+const OFTEN_SHARE = 3 / 4;
+const BUDGET = 32 * MIB;
+
+/** Memory that a file is read into. Whoever holds it may read it; nobody writes it after the read. */
+export class PooledBuffer {
+  readonly bytes: Buffer;
+  /** How many readers use it now. */
+  holders = 1;
+  /** How many readers have used it since it was filled. */
+  uses = 1;
+  /** Its content may be used again until this is called; undefined when nobody will. */
+  lost: (() => void) | undefined;
+
+  constructor(bytes: Buffer) {
+    this.bytes = bytes;
+  }
+}
+
+/**
+ * The memory of all who read files. It is used again, and what a reader has left in it stays readable until then. Buffers
+ * get smaller as more of the budget is held. Once all of it is, each further one has 64 KiB, whatever the budget says:
+ * waiting for clients that read slowly would stall all others.
+ */
+export interface ReadPool {
+  /** Bytes of all buffers, whether or not somebody holds them. */
+  readonly allocated: number;
+  /** Bytes of the buffers that somebody holds. */
+  readonly held: number;
+  /** False when a reader should hold no more than it is sending. */
+  readonly hasRoom: boolean;
+  /** A buffer for a read of at most `wanted` bytes, 64 KiB to 1 MiB large; to be released. */
+  take(wanted: number): PooledBuffer;
+  /** One that holds all of the `wanted` bytes, at most 1 MiB; undefined when it would be too large a share. */
+  takeWhole(wanted: number): PooledBuffer | undefined;
+  /** Counts in one more who reads what is in it. */
+  hold(buffer: PooledBuffer): void;
+  /** Counts one out. */
+  release(buffer: PooledBuffer): void;
+  /** Nobody will ask for its content again. */
+  forget(buffer: PooledBuffer): void;
+}
+
+/** @param budget bytes, at least 1 MiB */
+export const createReadPool = (budget = BUDGET): ReadPool => new BudgetedPool(budget);
+
+class BudgetedPool implements ReadPool {
+  readonly #budget: number;
+  allocated = 0;
+  held = 0;
+  /** Without content. */
+  readonly #spare = new Set<PooledBuffer>();
+  /** With what one reader has used, and what several have; the least recently used first. */
+  readonly #once = new Set<PooledBuffer>();
+  readonly #often = new Set<PooledBuffer>();
+  #oftenBytes = 0;
+
+  constructor(budget: number) {
+    this.#budget = budget;
+  }
+
+  get hasRoom(): boolean {
+    return this.#budget - this.held > SMALLEST / SHARE;
+  }
+
+  take(wanted: number): PooledBuffer {
+    return this.#obtain(Math.min(sizeFor(wanted), this.#share()));
+  }
+
+  takeWhole(wanted: number): PooledBuffer | undefined {
+    const size = sizeFor(wanted);
+    return size <= this.#share() ? this.#obtain(size) : undefined;
+  }
+
+  hold(buffer: PooledBuffer): void {
+    if (buffer.holders === 0) {
+      this.#unlist(buffer);
+      this.held += buffer.bytes.length;
+    }
+    buffer.holders += 1;
+    buffer.uses += 1;
+  }
+
+  release(buffer: PooledBuffer): void {
+    buffer.holders -= 1;
+    if (buffer.holders > 0) return;
+    this.held -= buffer.bytes.length;
+    this.#list(buffer);
+    while (this.allocated > this.#budget && this.#evict());
+  }
+
+  forget(buffer: PooledBuffer): void {
+    const isListed = buffer.holders === 0;
+    if (isListed) this.#unlist(buffer);
+    buffer.lost = undefined;
+    if (isListed) this.#list(buffer);
+  }
+
+  /** The largest size of a buffer that is taken now. */
+  #share(): number {
+    const share = (this.#budget - this.held) * SHARE;
+    return SIZES.find((size) => size <= share) ?? SMALLEST;
+  }
+
+  #obtain(size: number): PooledBuffer {
+    const isFitting = ({bytes}: PooledBuffer): boolean => bytes.length === size;
+    const spare = this.#spare.values().find(isFitting);
+    if (spare) return this.#reuse(spare);
+    while (this.allocated + size > this.#budget) {
+      const oldest = this.#oldest();
+      if (!oldest) break;
+      if (isFitting(oldest)) return this.#reuse(oldest);
+      this.#free(oldest);
+    }
+    this.allocated += size;
+    this.held += size;
+    return new PooledBuffer(Buffer.allocUnsafeSlow(size));
+  }
+
+  /** The buffer that can be missed most easily, of those that nobody holds. */
+  #oldest(): PooledBuffer | undefined {
+    const [spare] = this.#spare;
+    const [once] = this.#once;
+    const [often] = this.#often;
+    if (spare) return spare;
+    return this.#oftenBytes > this.#budget * OFTEN_SHARE ? often : (once ?? often);
+  }
+
+  #reuse(buffer: PooledBuffer): PooledBuffer {
+    this.#lose(buffer);
+    this.held += buffer.bytes.length;
+    return new PooledBuffer(buffer.bytes);
+  }
+
+  #evict(): boolean {
+    const oldest = this.#oldest();
+    if (oldest) this.#free(oldest);
+    return oldest !== undefined;
+  }
+
+  /** Gives memory back at once; the garbage collector would do it much later. */
+  #free(buffer: PooledBuffer): void {
+    this.#lose(buffer);
+    this.allocated -= buffer.bytes.length;
+    (buffer.bytes.buffer as ArrayBuffer).transfer(0);
+  }
+
+  #lose(buffer: PooledBuffer): void {
+    this.#unlist(buffer);
+    buffer.lost?.();
+    buffer.lost = undefined;
+  }
+
+  #list(buffer: PooledBuffer): void {
+    if (!buffer.lost) this.#spare.add(buffer);
+    else if (buffer.uses === 1) this.#once.add(buffer);
+    else {
+      this.#often.add(buffer);
+      this.#oftenBytes += buffer.bytes.length;
+    }
+  }
+
+  #unlist(buffer: PooledBuffer): void {
+    if (this.#often.delete(buffer)) this.#oftenBytes -= buffer.bytes.length;
+    else if (!this.#once.delete(buffer)) this.#spare.delete(buffer);
+  }
+}
+
+/** The smallest size that holds so many bytes, or the largest there is. */
+const sizeFor = (wanted: number): number => SIZES.findLast((size) => size >= wanted) ?? LARGEST_READ;
