@@ -39,6 +39,10 @@ export interface EventMap {
       cache: string | undefined;
     },
   ];
+  /** A request failed, or was answered with a stale copy: its `request.end`, for who needs to hear of no others. */
+  'request.trouble': EventMap['request.end'];
+  /** Requests have ended. Those that got a prepared answer are reported here alone, unless somebody hears each of them. */
+  'requests.counted': [readonly CountedRequests[]];
   /** A request or a connection was refused, as the setting `limit` allows no more. */
   'limit.exceeded': [{limit: string; client: string | undefined}];
   /** The same with what the client was told, emitted at most once a minute for each setting. */
@@ -199,6 +203,36 @@ export interface EventMap {
   /** Work that no request waits for failed. */
   'background.failed': [{task: string; error: unknown}];
 }
+
+type RequestFacts = EventMap['request.end'][0];
+
+/** Requests with equal answers, counted together. Plain data. */
+export interface CountedRequests
+  extends Readonly<
+    Pick<
+      RequestFacts,
+      'method' | 'kind' | 'status' | 'outcome' | 'caller' | 'registry' | 'repository' | 'digest'
+    >
+  > {
+  readonly count: number;
+  /** Of all of them. */
+  readonly received: number;
+  readonly bytes: number;
+  /** How many took so many milliseconds. */
+  readonly durations: ReadonlyMap<number, number>;
+  /** The client of the last one. */
+  readonly client: string | undefined;
+  /** When the first and the last one ended: milliseconds since the epoch. */
+  readonly first: number;
+  readonly last: number;
+  /** The method of the logins that are not reported by `login.accepted`. */
+  readonly login: string | undefined;
+  /** Whether what was served is not reported by an event of its own. */
+  readonly isServedHere: boolean;
+}
+
+/** What is written to the log. */
+export type LoggedEvent = Exclude<keyof EventMap, 'request.trouble' | 'requests.counted'>;
 
 export type Outcome = 'hit' | 'miss' | 'collapsed' | 'stale' | 'revalidated';
 

@@ -6,7 +6,7 @@ import {type Clock, systemClock} from './clock.ts';
 import {type Config, changedSettings} from './config.ts';
 import {type CurrentRegistries, createCurrentRegistries, type RegistryChanges} from './current-registries.ts';
 import {createEvents, type Events} from './events.ts';
-import {createApp} from './http/app.ts';
+import {type App, createApp} from './http/app.ts';
 import {createLimits, type Limits} from './http/limits.ts';
 import {type Address, createListeners, type Listeners} from './listeners.ts';
 import {type AccessPolicy, createAccessPolicy} from './registry/access-policy.ts';
@@ -72,15 +72,15 @@ const EVICTION_INTERVAL_MS = 60_000;
 const EVICT = 'keep the cache to its limit';
 /** How often uses of manifests, and who pulled what, are written. */
 const USES_INTERVAL_MS = 60_000;
-const COUNT_USES = 'count uses';
-const RECORD_PULLS = 'record pulls';
-const RECORD_ROBOTS = 'record the use of robots';
+/** How often requests that were counted together are reported. */
+const HAND_OVER_INTERVAL_MS = 1000;
 
 /** A server whose storage is open. */
 interface OpenServer {
   lock: FolderLock;
   storage: Storage;
   wired: Wired;
+  app: App;
   background: Background;
   commands: Commands;
   socket: AdminSocket;
@@ -196,13 +196,14 @@ class Server implements BackrefServer {
     const logins = () => this.#config.access;
     const limits = this.#limits;
     const generations = this.#generations;
+    const requests = () => app.requests;
     const parts = {
-      ...{storage, generations, registries, policy, logins, isStopping, limits},
+      ...{storage, generations, registries, policy, logins, isStopping, requests, limits},
       ...{env: this.#env, clock, events},
     };
     const wired = wire(config, parts);
     const {verbs, content, identity} = wired;
-    const app = createApp({
+    const app: App = createApp({
       verbs,
       access: content.access,
       authenticator: identity.authenticator,
@@ -223,6 +224,7 @@ class Server implements BackrefServer {
       lock,
       storage,
       wired,
+      app,
       background: createBackground({clock, events}),
       commands,
       socket: createAdminSocket({
@@ -249,7 +251,7 @@ class Server implements BackrefServer {
   }
 
   /** Starts the work that no request asks for. */
-  #beginBackground({storage, wired, background}: OpenServer): void {
+  #beginBackground({storage, wired, app, background}: OpenServer): void {
     const {uploads, garbage, scrub} = this.#config;
     const {maintenance, push} = wired;
     const sweep = () => maintenance.sweepSpools();
@@ -274,9 +276,8 @@ class Server implements BackrefServer {
     background.once(EVICT, evict);
     background.every(EVICTION_INTERVAL_MS, EVICT, evict);
     for (const {interval, task, work} of wired.identity.upkeep) background.every(interval, task, work);
-    background.every(USES_INTERVAL_MS, RECORD_ROBOTS, () => wired.identity.robots.flush());
-    background.every(USES_INTERVAL_MS, COUNT_USES, () => wired.content.uses.flush());
-    background.every(USES_INTERVAL_MS, RECORD_PULLS, () => maintenance.pulls.flush());
+    background.every(HAND_OVER_INTERVAL_MS, 'count requests', async () => app.requests.handOver());
+    for (const {task, flush} of wired.records) background.every(USES_INTERVAL_MS, task, flush);
     background.every(SWEEP_INTERVAL_MS, 'forget old pulls', () => maintenance.pulls.bound());
     const checkPinned = (signal: AbortSignal) => maintenance.ready.checkPinned(signal);
     background.once(CHECK_PINNED, checkPinned);
@@ -291,17 +292,16 @@ class Server implements BackrefServer {
   }
 
   /** Closes the parts in the order of their dependencies: those that take requests first, those that keep data last. */
-  async #stopRunning({lock, storage, wired, background, socket, listeners}: OpenServer): Promise<void> {
-    const {content, referrers, push, identity, maintenance} = wired;
+  async #stopRunning({lock, storage, wired, app, background, socket, listeners}: OpenServer): Promise<void> {
+    const {content, referrers, push, maintenance} = wired;
     // Both start to close at once, so that neither accepts anything new.
     await Promise.all([listeners.close(this.#config.shutdown.grace), socket.close()]);
+    app.requests.handOver();
     await Promise.all([background.close(), maintenance.evictor.close(), push.reconciler.close()]);
     referrers.prefetch.close();
     await content.fills.close();
     await referrers.lists.close();
-    await identity.robots.flush().catch((error) => this.#failed(RECORD_ROBOTS, error));
-    await content.uses.flush().catch((error) => this.#failed(COUNT_USES, error));
-    await maintenance.pulls.flush().catch((error) => this.#failed(RECORD_PULLS, error));
+    for (const {task, flush} of wired.records) await flush().catch((error) => this.#failed(task, error));
     await storage.close();
     lock.release();
   }

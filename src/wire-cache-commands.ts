@@ -13,6 +13,7 @@ import type {Storage} from './storage/open.ts';
 interface CacheCommandParts {
   storage: Storage;
   registries(): Registries;
+  requests(): {handOver(): void};
   capacity: Capacity;
   evictor: Evictor;
   clock: Clock;
@@ -27,6 +28,7 @@ export const wireCacheCommands = (
   {
     storage: {metadata, claims: coordination},
     registries,
+    requests,
     capacity,
     evictor,
     clock,
@@ -36,5 +38,5 @@ export const wireCacheCommands = (
   usage: createDiskUsage({metadata, capacity, evictor, clock}),
   removal: createImageRemoval({metadata, evictor, registries, coordination, clock, events}),
   pins: createPins({metadata, registries, configured: pins, clock}),
-  pulls: createPulls({metadata, clock, events}),
+  pulls: createPulls({metadata, events, handOver: () => requests().handOver()}),
 });

@@ -116,6 +116,7 @@ export function wireReadiness({storage, damaged, isStopping, clock}: ReadinessWi
 
 interface MetricsWiring {
   storage: Storage;
+  requests(): {inFlight(): number; handOver(): void};
   limits: {readonly openConnections: number};
   fills: Pick<Fills, 'inFlight'>;
   damaged: DamagedBlobs;
@@ -126,6 +127,7 @@ interface MetricsWiring {
 
 export const wireMetrics = ({
   storage,
+  requests,
   limits,
   fills,
   damaged,
@@ -135,6 +137,8 @@ export const wireMetrics = ({
 }: MetricsWiring): Metrics =>
   createMetrics(events, {
     version: readVersion(),
+    handOver: () => requests().handOver(),
+    requestsInFlight: () => requests().inFlight(),
     openConnections: () => limits.openConnections,
     fillsInFlight: () => fills.inFlight,
     storedBytes: createStoredBytes(storage.metadata, clock),

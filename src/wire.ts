@@ -1,6 +1,7 @@
 import type {Clock} from './clock.ts';
 import type {Config} from './config.ts';
 import type {Events} from './events.ts';
+import type {RunningRequests} from './http/app.ts';
 import type {Limits} from './http/limits.ts';
 import type {Verbs} from './http/routes.ts';
 import {type AccessPolicy, WITHOUT_RULES} from './registry/access-policy.ts';
@@ -51,6 +52,8 @@ export interface WireParts {
   env: NodeJS.ProcessEnv;
   /** The server no longer accepts anything new. */
   isStopping(): boolean;
+  /** Those of clients. */
+  requests(): RunningRequests;
   /** Knows how many connections clients have open, and the limits in force. */
   limits: Pick<Limits, 'openConnections' | 'settings'>;
   clock: Clock;
@@ -66,6 +69,8 @@ export interface Wired {
   maintenance: WiredMaintenance & WiredOutage & WiredCacheCommands & {capacity: Capacity; evictor: Evictor};
   /** What the routes call. */
   verbs: Verbs;
+  /** What is written now and then, and at the end. */
+  records: readonly {task: string; flush(): Promise<void>}[];
 }
 
 /**
@@ -108,7 +113,12 @@ export function wire(config: Config, {storage: unwatched, ...others}: WireParts)
     readiness: wireReadiness({...parts, ...content}),
     login: identity.login,
   };
-  return {content, referrers, push, identity, maintenance, verbs};
+  const records = [
+    {task: 'record the use of robots', flush: () => identity.robots.flush()},
+    {task: 'count uses', flush: () => content.uses.flush()},
+    {task: 'record pulls', flush: () => maintenance.pulls.flush()},
+  ];
+  return {content, referrers, push, identity, maintenance, verbs, records};
 }
 
 /** What ingests content into a store that no server works on: nothing of it stays in memory. */

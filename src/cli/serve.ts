@@ -38,7 +38,7 @@ export async function serve(
   let log = await openLog(config, io);
   const {createServer} = await import('../server.ts');
   const server = createServer(config, {env: io.env});
-  logEvents(server.events, (entry) => log(entry));
+  let stopLogging = logEvents(server.events, log, config.log.level);
   let audit = openAudit(config, server, io);
   try {
     await server.listen();
@@ -60,6 +60,8 @@ export async function serve(
       if (!reloaded) continue;
       current = withLogFormat(reloaded.config, options);
       log = await openLog(current, io);
+      stopLogging();
+      stopLogging = logEvents(server.events, log, current.log.level);
       const previous = audit;
       audit = openAudit(current, server, io);
       // Takes nothing more from now on; a disk that hangs holds up no reload.

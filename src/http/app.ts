@@ -4,7 +4,7 @@ import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
 import type {Generations} from '../registry/generations.ts';
 import type {Registries} from '../registry/registries.ts';
-import type {Served} from '../registry/repeat.ts';
+import type {ServedAgain} from '../registry/repeat.ts';
 import type {Answer} from './answer.ts';
 import {callerOf, refuseLoop} from './caller.ts';
 import type {DoorParts} from './door.ts';
@@ -13,11 +13,13 @@ import {isLocal, originOf} from './forwarded.ts';
 import {createRequestReader, type KnownRequest} from './known-request.ts';
 import type {Limits} from './limits.ts';
 import {createPreparedAnswers} from './prepared.ts';
+import {createPreparedReplay, createPreparedReports} from './prepared-reports.ts';
 import {createPreparedSender, type Peer} from './prepared-sender.ts';
 import {headerOf, parseRequestTarget, refuseHosts, refuseManyHeaders, refuseOverlong} from './request.ts';
 import {createRequestReports} from './request-reports.ts';
 import {createRouter, endpointsOf, type RequestState, type Verbs} from './routes.ts';
 import {createSender} from './send.ts';
+import {createSentBytes} from './sent-bytes.ts';
 
 export interface AppParts extends DoorParts {
   verbs: Verbs;
@@ -32,8 +34,7 @@ export interface AppParts extends DoorParts {
   /** Bytes that answers may take which are kept to be given again. */
   preparedBytes: number;
   generations: Pick<Generations, 'of' | 'slots'>;
-  /** Counts and reports what was served once more. */
-  servedAgain(served: Served): void;
+  servedAgain: ServedAgain;
   clock: Clock;
   events: Events;
 }
@@ -43,6 +44,15 @@ export interface App {
   handle(request: IncomingMessage, response: ServerResponse, entrance: Entrance): void;
   /** Answers below node's HTTP server what is read from a connection without a client certificate. */
   connection(peer: Peer, entrance: Entrance): AnswerFromConnection;
+  readonly requests: RunningRequests;
+}
+
+/** The requests that have begun, and those that are not reported yet. */
+export interface RunningRequests {
+  /** How many have begun and not ended. */
+  inFlight(): number;
+  /** Reports those that were counted and are not reported yet. */
+  handOver(): void;
 }
 
 /**
@@ -59,10 +69,10 @@ export function createApp(parts: AppParts): App {
   const {verbs, registries, hasAdminListener, pseudonym, limits, clock, events} = parts;
   const {preparedBytes, generations} = parts;
   const app = new Koa<RequestState>();
-  const reports = createRequestReports({clock, events});
+  const {reports, preparedReports, replay} = createReporting(parts);
   const sender = createSender({limits, reports, clock, events});
   const prepared = createPreparedAnswers({...parts, maxBytes: preparedBytes});
-  const preparedSender = createPreparedSender({...parts, limits, reports});
+  const preparedSender = createPreparedSender({limits, reports: preparedReports});
   const requests = createRequestReader(() => limits.settings.headers.count);
   const arrivals = new WeakMap<IncomingMessage, {entrance: Entrance; known: KnownRequest | undefined}>();
 
@@ -92,6 +102,10 @@ export function createApp(parts: AppParts): App {
   app.on('error', (error: unknown, ctx: Context) => sender.breakOff(ctx.state['exchange'], error));
   const handle = app.callback();
   return {
+    requests: {
+      inFlight: () => reports.inFlight + preparedReports.inFlight,
+      handOver: () => replay.all(preparedReports.take()),
+    },
     handle(request, response, entrance) {
       // A certificate may change who asks without any sign of it in the request.
       const known = entrance.certificate ? undefined : requests.known(request, entrance.number);
@@ -114,6 +128,20 @@ export function createApp(parts: AppParts): App {
       };
     },
   };
+}
+
+function createReporting(parts: Pick<AppParts, 'authenticator' | 'servedAgain' | 'clock' | 'events'>) {
+  const {clock, events} = parts;
+  const sentBytes = createSentBytes();
+  const reports = createRequestReports({sentBytes, clock, events});
+  const replay = createPreparedReplay({...parts, reports});
+  const preparedReports = createPreparedReports({
+    sentBytes,
+    isEachHeard: () => events.listenerCount('request.end') + events.listenerCount('request.start') > 0,
+    given: replay.one,
+    clock,
+  });
+  return {reports, preparedReports, replay};
 }
 
 /**

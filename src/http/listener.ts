@@ -48,7 +48,7 @@ const MAX_REST_MS = 30_000;
 const REPORT_INTERVAL_MS = 1000;
 
 export interface ListenerParts {
-  app: App;
+  app: Pick<App, 'handle' | 'connection'>;
   address: ListenAddress;
   /** The files of its key pair; undefined for plain HTTP. */
   tls: TlsPaths | undefined;
@@ -66,7 +66,7 @@ export interface ListenerParts {
 export const createListener = (parts: ListenerParts): Listener => new HttpListener(parts);
 
 class HttpListener implements Listener {
-  readonly #app: App;
+  readonly #app: ListenerParts['app'];
   readonly #address: ListenAddress;
   readonly #entrance: Entrance;
   readonly #tls: TlsServer | undefined;

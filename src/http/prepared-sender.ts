@@ -1,13 +1,11 @@
 import type {ServerResponse} from 'node:http';
 import type {Socket} from 'node:net';
-import type {RequestOutcome} from '../events.ts';
-import type {Authenticator} from '../identity/authenticator.ts';
 import {OciError} from '../oci/errors.ts';
-import type {Served} from '../registry/repeat.ts';
 import type {PreparedAnswer, ReadyAnswer} from './answer-table.ts';
 import type {KnownRequest} from './known-request.ts';
 import {holderOf, type Limits, type Slot} from './limits.ts';
-import type {RequestReports, StartedRequest} from './request-reports.ts';
+import type {PreparedReports} from './prepared-reports.ts';
+import type {StartedRequest} from './request-reports.ts';
 
 /** The other end of a connection. */
 export interface Peer {
@@ -29,10 +27,7 @@ export interface PreparedSender {
 
 export interface PreparedSenderParts {
   limits: Limits;
-  reports: RequestReports;
-  authenticator: Pick<Authenticator, 'used'>;
-  /** Counts and reports what was served once more. */
-  servedAgain(served: Served): void;
+  reports: Pick<PreparedReports, 'start' | 'end'>;
 }
 
 /** A request that is being answered. */
@@ -41,32 +36,21 @@ interface Running {
   readonly started: StartedRequest;
 }
 
-export function createPreparedSender({
-  limits,
-  reports,
-  authenticator,
-  servedAgain,
-}: PreparedSenderParts): PreparedSender {
-  function begin({method, target, userAgent}: KnownRequest, {client}: Peer, answer: PreparedAnswer) {
-    const slot = limits.slot(method);
+export function createPreparedSender({limits, reports}: PreparedSenderParts): PreparedSender {
+  function begin(request: KnownRequest, {client}: Peer, answer: PreparedAnswer): Running | undefined {
+    const slot = limits.slot(request.method);
     try {
       slot.take(answer.kind, holderOf({names: [answer.caller]}, client));
     } catch (error) {
       if (error instanceof OciError) return undefined;
       throw error;
     }
-    const started = reports.start({method, url: target, userAgent});
-    authenticator.used(answer.login);
-    servedAgain(answer.repeat.served);
-    return {slot, started};
+    return {slot, started: reports.start(request)};
   }
 
-  function end({slot, started}: Running, {socket, client}: Peer, answer: PreparedAnswer, isWhole: boolean) {
+  function end({slot, started}: Running, peer: Peer, answer: PreparedAnswer, isWhole: boolean): void {
     slot.free();
-    const {status, kind, caller, action, registry, repository, digest, cache} = answer;
-    const outcome: RequestOutcome = isWhole ? 'hit' : 'aborted';
-    const facts = {kind, status, outcome, caller, action, registry, repository, digest, cache, client};
-    reports.end(started, {...facts, received: 0, reason: undefined}, socket);
+    reports.end(started, answer, peer, isWhole);
   }
 
   return {

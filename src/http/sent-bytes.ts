@@ -1,10 +1,12 @@
 import type {Socket} from 'node:net';
 
+/** @returns the bytes that a socket has sent since the previous call for it */
+export type SentBytes = (socket: Socket) => number;
+
 /**
  * Counts the bytes that were really sent: an interrupted body counts up to where it ended, and headers count too.
- * @returns a function that returns the bytes that a socket has sent since the previous call for it
  */
-export function createSentBytes(): (socket: Socket) => number {
+export function createSentBytes(): SentBytes {
   const counted = new WeakMap<Socket, number>();
   return (socket) => {
     // Bytes that are still queued in this process, also those for a client that has left, were not sent.

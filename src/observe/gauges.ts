@@ -5,6 +5,8 @@ export interface GaugeSources {
   version: string;
   /** Connections of clients, less those of admin listeners. */
   openConnections(): number;
+  /** Requests whose response has not ended. */
+  requestsInFlight(): number;
   /** Downloads in progress. */
   fillsInFlight(): number;
   storedBytes(): Promise<number>;
@@ -55,6 +57,7 @@ export function registerGauges(
   {
     version,
     openConnections,
+    requestsInFlight,
     fillsInFlight,
     storedBytes,
     freeBytes,
@@ -76,6 +79,14 @@ export function registerGauges(
     registers,
     collect() {
       this.set(openConnections());
+    },
+  });
+  new Gauge({
+    name: 'backref_requests_in_flight',
+    help: 'Requests whose response has not ended; the one that reads this is one of them.',
+    registers,
+    collect() {
+      this.set(requestsInFlight());
     },
   });
   new Gauge({

@@ -1,4 +1,4 @@
-import type {EventMap, RequestKind} from '../events.ts';
+import type {EventMap, LoggedEvent, RequestKind} from '../events.ts';
 
 export type Level = 'debug' | 'info' | 'warn' | 'error';
 /** A text that is long to write is written only where its level is logged. */
@@ -66,7 +66,7 @@ function checkLine({blobs, isComplete, ...found}: EventMap['store.checked'][0]):
 }
 
 /** The level and the text of each event. */
-export const LINES: {[Name in keyof EventMap]: (event: EventMap[Name][0]) => Line} = {
+export const LINES: {[Name in LoggedEvent]: (event: EventMap[Name][0]) => Line} = {
   'request.start': ({method, url}) => ['debug', () => `${method} ${url} started`],
   'request.end': (event) => [requestLevel(event), () => requestText(event)],
   'request.fault': ({error}) => ['error', `unexpected error, please report it: ${describeError(error)}`],

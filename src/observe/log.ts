@@ -1,6 +1,6 @@
 import type {Logger} from 'pino';
 import type {Config} from '../config.ts';
-import type {EventMap, Events} from '../events.ts';
+import type {EventMap, Events, LoggedEvent} from '../events.ts';
 import {describeError, type Level, LINES, redact} from './lines.ts';
 
 /** One line of the log. */
@@ -38,16 +38,34 @@ export async function createLog({level, format}: Config['log'], deps: LogDeps): 
   };
 }
 
-/** Logs the events of one server. */
-export function logEvents(events: Events, log: Log): void {
-  const subscribe = <Name extends keyof EventMap>(name: Name) => {
+/**
+ * Logs the events of one server. Listens to each request only where each is a line.
+ * @param lowest the level that is logged, with those above it
+ * @returns a function that ends it
+ */
+export function logEvents(events: Events, log: Log, lowest: Config['log']['level'] = 'debug'): () => void {
+  const subscribe = <Name extends LoggedEvent>(name: Name): (() => void) => {
+    const heard = heardAt(RANK[lowest], name);
+    if (heard === undefined) return () => {};
     const write = (event: EventMap[Name][0]) => {
       const [level, text] = LINES[name](event);
       log({level, event: name, text, facts: {...event}});
     };
-    events.on(name, write as Parameters<typeof events.on<Name>>[1]);
+    const listener = write as Parameters<typeof events.on<Name>>[1];
+    events.on(heard, listener);
+    return () => void events.off(heard, listener);
   };
-  for (const name of Object.keys(LINES)) subscribe(name as keyof EventMap);
+  const ends = Object.keys(LINES).map((name) => subscribe(name as LoggedEvent));
+  return () => {
+    for (const end of ends) end();
+  };
+}
+
+/** The event with the facts for the lines of another one, or of the same. */
+function heardAt<Name extends LoggedEvent>(rank: number, name: Name): Name | undefined {
+  if (name === 'request.start') return rank > RANK.debug ? undefined : name;
+  // The facts of both are the same.
+  return name === 'request.end' && rank > RANK.info ? ('request.trouble' as Name) : name;
 }
 
 /** Loads pino on first use: most commands have no log. */

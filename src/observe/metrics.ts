@@ -1,6 +1,8 @@
-import {Counter, Gauge, Histogram, Registry} from 'prom-client';
+import {Registry} from 'prom-client';
 import type {Events, Outcome} from '../events.ts';
 import {type GaugeSources, processMetrics, registerGauges} from './gauges.ts';
+import {createInstruments, type Instruments, seconds, UPSTREAM_BUCKETS} from './instruments.ts';
+import {countLogins, countRequests} from './request-metrics.ts';
 
 /** The metrics of one server in the text format of Prometheus. */
 export interface Metrics {
@@ -8,15 +10,20 @@ export interface Metrics {
   text(): Promise<string>;
 }
 
+export interface MetricsSources extends GaugeSources {
+  /** Reports what was counted elsewhere and is not reported yet. */
+  handOver(): void;
+}
+
 /**
  * Counts the events of one server. Labels are names from the configuration and the code, never a client's text, so
  * their number is bounded.
  */
-export function createMetrics(events: Events, sources: GaugeSources): Metrics {
+export function createMetrics(events: Events, {handOver, ...sources}: MetricsSources): Metrics {
   const registry = new Registry();
   registerGauges(registry, sources);
   const instruments = createInstruments(registry);
-  countRequests(events, instruments);
+  const durations = countRequests(events, instruments);
   countServed(events, instruments);
   countFills(events, instruments);
   countEvictions(events, instruments);
@@ -28,90 +35,12 @@ export function createMetrics(events: Events, sources: GaugeSources): Metrics {
   const ofProcess = processMetrics();
   return {
     contentType: registry.contentType,
-    text: async () => (await Promise.all([registry.metrics(), ofProcess.metrics()])).join('\n'),
+    async text() {
+      handOver();
+      const [counted, process] = await Promise.all([registry.metrics(), ofProcess.metrics()]);
+      return [counted, durations.text(), process].join('\n');
+    },
   };
-}
-
-type Instruments = ReturnType<typeof createInstruments>;
-
-/** Makes the instruments of one registry; `backref_` goes before each name. */
-function createInstruments(registry: Registry) {
-  const registers = [registry];
-  return {
-    counter: <Label extends string>(name: string, help: string, labelNames: readonly Label[] = []) =>
-      new Counter({name: `backref_${name}`, help, labelNames, registers}),
-    gauge: <Label extends string>(name: string, help: string, labelNames: readonly Label[] = []) =>
-      new Gauge({name: `backref_${name}`, help, labelNames, registers}),
-    histogram: <Label extends string>(
-      name: string,
-      help: string,
-      labelNames: readonly Label[],
-      buckets: number[],
-    ) => new Histogram({name: `backref_${name}`, help, labelNames, buckets, registers}),
-  };
-}
-
-/** Prometheus measures time in seconds. */
-const seconds = (ms: number): number => ms / 1000;
-
-/** Of an upstream's response headers, in seconds. A request may include a download, so its buckets reach ten minutes. */
-const UPSTREAM_BUCKETS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60];
-const REQUEST_BUCKETS = [...UPSTREAM_BUCKETS, 600];
-
-/** Any other method is a client's own text. */
-const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
-
-function countRequests(events: Events, {counter, gauge, histogram}: Instruments): void {
-  const requests = counter('requests_total', 'Requests answered.', ['method', 'status', 'registry']);
-  const sent = counter('response_bytes_total', 'Bytes sent to clients, headers included.', ['registry']);
-  const received = counter('request_bytes_total', 'Bytes received in request bodies.', ['registry']);
-  const durations = histogram(
-    'request_seconds',
-    "Time from a request's headers to the end of its response.",
-    ['kind', 'outcome'],
-    REQUEST_BUCKETS,
-  );
-  const inFlight = gauge(
-    'requests_in_flight',
-    'Requests whose response has not ended; the one that reads this is one of them.',
-  );
-  const stalled = counter(
-    'stalled_clients_total',
-    'Connections closed because the client read nothing for listen.sendTimeout.',
-  );
-
-  const refused = counter(
-    'refused_total',
-    'Requests and connections refused, by the setting that allows no more.',
-    ['limit'],
-  );
-
-  events.on('request.start', () => inFlight.inc());
-  events.on('request.end', ({method, status, registry = '', kind, outcome, ms, ...bytes}) => {
-    inFlight.dec();
-    durations.observe({kind, outcome}, seconds(ms));
-    requests.inc({method: METHODS.has(method) ? method : 'other', status, registry});
-    sent.inc({registry}, bytes.bytes);
-    received.inc({registry}, bytes.received);
-  });
-  const denied = counter(
-    'access_denied_total',
-    'What rules denied to callers, or would deny if they were enforced.',
-    ['mode'],
-  );
-  events.on('client.stalled', () => stalled.inc());
-  events.on('limit.exceeded', ({limit}) => refused.inc({limit}));
-  events.on('access.denied', ({mode}) => denied.inc({mode}));
-}
-
-function countLogins(events: Events, {counter}: Instruments): void {
-  const logins = counter(
-    'logins_total',
-    'Credentials checked, apart from tokens issued here that are valid.',
-    ['method', 'outcome'],
-  );
-  events.on('login.accepted', ({method}) => logins.inc({method, outcome: 'accepted'}));
-  events.on('login.refused', ({method}) => logins.inc({method, outcome: 'refused'}));
 }
 
 function countServed(events: Events, {counter}: Instruments): void {
@@ -127,6 +56,10 @@ function countServed(events: Events, {counter}: Instruments): void {
   events.on('manifest.served', countAs('manifest'));
   events.on('blob.served', countAs('blob'));
   events.on('referrers.served', countAs('referrers'));
+  events.on('requests.counted', (all) => {
+    for (const {kind, registry = '', isServedHere, count} of all)
+      if (isServedHere) served.inc({kind, registry, outcome: 'hit'}, count);
+  });
 }
 
 function countFills(events: Events, {counter}: Instruments): void {
@@ -166,6 +99,10 @@ function countEvictions(events: Events, {counter, gauge}: Instruments): void {
     pulls.inc({upstream: outcome === 'hit' ? 'none' : 'asked'});
   events.on('manifest.served', countPull);
   events.on('blob.served', countPull);
+  events.on('requests.counted', (all) => {
+    for (const {kind, isServedHere, count} of all)
+      if (isServedHere && (kind === 'manifest' || kind === 'blob')) pulls.inc({upstream: 'none'}, count);
+  });
   events.on('cache.evicted', ({counts, bytes: freed, youngest: age}) => {
     for (const [reason, count] of Object.entries(counts)) evictions.inc({reason}, count);
     bytes.inc(freed);

@@ -1,6 +1,5 @@
 import {setImmediate as nextTurn} from 'node:timers/promises';
-import type {Clock} from '../clock.ts';
-import type {EventMap, Events} from '../events.ts';
+import type {CountedRequests, Events} from '../events.ts';
 import type {Digest} from '../oci/digest.ts';
 import {
   type Change,
@@ -40,7 +39,8 @@ export interface Pulls {
 
 export interface PullsParts {
   metadata: Pick<Metadata, 'commit' | 'lastPullBeyond' | 'pullsOf'>;
-  clock: Clock;
+  /** Reports the requests that were counted elsewhere. */
+  handOver(): void;
   events: Events;
   /** Default 200,000. */
   maxRecords?: number;
@@ -59,15 +59,17 @@ export const createPulls = (parts: PullsParts): Pulls => new RecordedPulls(parts
 
 class RecordedPulls implements Pulls {
   readonly #metadata: PullsParts['metadata'];
-  readonly #clock: Clock;
+  readonly #handOver: () => void;
   readonly #maxRecords: number;
   #waiting = new Map<string, PullRecord>();
 
-  constructor({metadata, clock, events, maxRecords = MAX_RECORDS}: PullsParts) {
+  constructor({metadata, handOver, events, maxRecords = MAX_RECORDS}: PullsParts) {
     this.#metadata = metadata;
-    this.#clock = clock;
+    this.#handOver = handOver;
     this.#maxRecords = maxRecords;
-    events.on('request.end', (request) => this.#record(request));
+    events.on('requests.counted', (counted) => {
+      for (const requests of counted) this.#record(requests);
+    });
   }
 
   async of(digest: Digest): Promise<WhoResult> {
@@ -81,6 +83,7 @@ class RecordedPulls implements Pulls {
   }
 
   async flush(): Promise<void> {
+    this.#handOver();
     const waiting = [...this.#waiting.values()];
     if (waiting.length === 0) return;
     this.#waiting = new Map();
@@ -99,14 +102,13 @@ class RecordedPulls implements Pulls {
   }
 
   /** A client that was answered 304 has the bytes already: it pulled them before. */
-  #record(request: EventMap['request.end'][0]): void {
-    const {method, status, kind, caller, registry, repository, digest, client: address} = request;
+  #record(requests: CountedRequests): void {
+    const {method, status, kind, caller, registry, repository, digest} = requests;
     const isPull = method === 'GET' && (kind === 'manifest' || kind === 'blob');
     if (!isPull || (status !== 200 && status !== 206)) return;
     if (registry === undefined || repository === undefined || digest === undefined) return;
-    const now = this.#clock.now();
-    const key = {registry, name: repository};
-    this.#add({digest, caller, repository: key, address, first: now, last: now, pulls: 1});
+    const {client: address, first, last, count: pulls} = requests;
+    this.#add({digest, caller, repository: {registry, name: repository}, address, first, last, pulls});
   }
 
   #add(pull: PullRecord): void {

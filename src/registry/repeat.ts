@@ -42,20 +42,32 @@ export const repeatOf = (
   served: Served,
 ): Repeat | undefined => (how === 'hit' && steady ? {...steady, generations, served} : undefined);
 
-/** Counts and reports content that was served once more: the same as when it was served first. */
-export function createServedAgain({
+/** Content that is served once more. */
+export interface ServedAgain {
+  /** Counts it as a use, if it was one when it was served first. */
+  count(served: Served): void;
+  /** Emits the event that was emitted then. */
+  report(served: Served): void;
+}
+
+export const createServedAgain = ({
   events,
   uses,
 }: {
   events: Events;
   uses: Pick<Uses, 'record'>;
-}): (served: Served) => void {
-  return (served) => {
+}): ServedAgain => ({
+  count(served) {
+    if (served.kind !== 'manifest' || !served.isUse) return;
+    const {registry, repository, digest} = served;
+    uses.record({registry, name: repository}, digest);
+  },
+
+  report(served) {
     const {kind, registry, repository} = served;
     const facts = {registry, repository, outcome: 'hit' as const};
     switch (kind) {
       case 'manifest':
-        if (served.isUse) uses.record({registry, name: repository}, served.digest);
         events.emit('manifest.served', facts);
         return;
       case 'blob':
@@ -64,5 +76,5 @@ export function createServedAgain({
       case 'referrers':
         events.emit('referrers.served', facts);
     }
-  };
-}
+  },
+});

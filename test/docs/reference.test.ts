@@ -6,7 +6,7 @@ import {createProgram} from '../../src/cli/program.ts';
 import {settingPaths} from '../../src/config/schema.ts';
 import {describeConfig} from '../../src/config/show.ts';
 import {valueAt} from '../../src/config/tree.ts';
-import {createEvents, type EventMap} from '../../src/events.ts';
+import {type CountedRequests, createEvents, type EventMap, type LoggedEvent} from '../../src/events.ts';
 import {endpointsOf, type Verbs} from '../../src/http/routes.ts';
 import {LINES} from '../../src/observe/lines.ts';
 import {createMetrics} from '../../src/observe/metrics.ts';
@@ -60,7 +60,7 @@ const attached = {registry: 'r.test', name: 'team/app', host: 'r.test', subject:
 const error = new Error('planted');
 
 /** One of each event, with facts that set every label. */
-const SAMPLES: {[Name in keyof EventMap]: EventMap[Name][0]} = {
+const SAMPLES: {[Name in LoggedEvent]: EventMap[Name][0]} = {
   'request.start': {id: '1', method: 'GET', url: '/v2/'},
   'request.end': {
     id: '1',
@@ -156,12 +156,23 @@ const SAMPLES: {[Name in keyof EventMap]: EventMap[Name][0]} = {
   'background.failed': {task: 'a task', error},
 };
 
+const COUNTED: CountedRequests = {
+  ...SAMPLES['request.end'],
+  count: 1,
+  durations: new Map([[1, 1]]),
+  first: 0,
+  last: 0,
+  login: 'password',
+  isServedHere: true,
+};
 const CACHE = {blobs: 1, spools: 1, quarantine: 1, database: 1, reserved: 1, limit: 1};
 
 test('the metrics with their labels and help texts', async (t) => {
   const events = createEvents();
   const levels = {
+    handOver() {},
     openConnections: () => 0,
+    requestsInFlight: () => 0,
     fillsInFlight: () => 0,
     storedBytes: async () => 0,
     freeBytes: async () => 0,
@@ -170,7 +181,8 @@ test('the metrics with their labels and help texts', async (t) => {
     cache: async () => CACHE,
   };
   const metrics = createMetrics(events, {version: '1.2.3', ...levels});
-  for (const event of Object.keys(SAMPLES) as (keyof EventMap)[]) events.emit(event, SAMPLES[event] as never);
+  for (const event of Object.keys(SAMPLES) as LoggedEvent[]) events.emit(event, SAMPLES[event] as never);
+  events.emit('requests.counted', [COUNTED]);
   const text = await metrics.text();
   const expected = [...text.matchAll(/^# HELP (backref_\w+) (.*)$/gm)].map(([, metric = '', help]) => {
     const [, labels = ''] = new RegExp(`^${metric}(?:_count)?\\{(.*)\\}`, 'm').exec(text) ?? [];
@@ -195,7 +207,7 @@ async function eventsOfCli(): Promise<[event: string, level: string][]> {
 
 test('the log events with their levels', async (t) => {
   const listed = new Map(rows(section('## Log events')).map(([event = '', level = '']) => [event, level]));
-  const ofServer = (Object.keys(LINES) as (keyof EventMap)[]).map((event): [string, string] => [
+  const ofServer = (Object.keys(LINES) as LoggedEvent[]).map((event): [string, string] => [
     event,
     LINES[event](SAMPLES[event] as never)[0],
   ]);

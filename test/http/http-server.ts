@@ -107,7 +107,7 @@ export async function startHttpServer(
     ...OPEN_DOOR,
     registries: () => REGISTRIES,
     generations: createGenerations(),
-    servedAgain() {},
+    servedAgain: {count() {}, report() {}},
     ...door,
     hasAdminListener: false,
     pseudonym: 'test',

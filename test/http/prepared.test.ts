@@ -43,8 +43,11 @@ async function start(t: ExecutionContext, {access, authenticator, ...changes}: C
     ...(authenticator ? {authenticator} : {}),
   };
   const generations = createGenerations();
-  const servedAgain = () => {
-    counts.again += 1;
+  const servedAgain = {
+    count: () => {
+      counts.again += 1;
+    },
+    report() {},
   };
   const verbs = {manifests} as unknown as Verbs;
   const server = await startHttpServer(t, {verbs, generations, servedAgain, ...door});

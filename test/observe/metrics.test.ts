@@ -235,7 +235,9 @@ test('the first answer has the limit of the cache', async (t) => {
   const usage = {blobs: 1, spools: 2, quarantine: 3, database: 4, reserved: 5, limit: 6};
   const metrics = createMetrics(createEvents(), {
     version: '1.2.3',
+    handOver() {},
     openConnections: () => 0,
+    requestsInFlight: () => 0,
     fillsInFlight: () => 0,
     storedBytes: async () => 0,
     freeBytes: async () => 0,

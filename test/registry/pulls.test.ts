@@ -22,7 +22,7 @@ const PULL: PullRecord = {
 test('only the pulls that were last are remembered, as many as may be', async (t) => {
   const {storage} = await wireInProcess(t, {clock: systemClock, registries: []});
   const {metadata} = storage;
-  const pulls = createPulls({metadata, clock: createManualClock(), events: createEvents(), maxRecords: 2});
+  const pulls = createPulls({metadata, handOver() {}, events: createEvents(), maxRecords: 2});
   for (const [caller, last] of [
     ['user:a', 4],
     ['user:b', 2],
@@ -48,28 +48,29 @@ test('pulls wait for a disk that takes nothing, and add up meanwhile', async (t)
       return storage.metadata.commit(...given);
     },
   };
-  const pulls = createPulls({metadata, clock, events});
+  const pulls = createPulls({metadata, handOver() {}, events});
   const pull = () =>
-    events.emit('request.end', {
-      id: '1',
-      method: 'GET',
-      url: '/v2/app/manifests/1',
-      kind: 'manifest',
-      status: 200,
-      outcome: 'hit',
-      reason: undefined,
-      ms: 1,
-      received: 0,
-      bytes: 1,
-      client: '10.0.0.1',
-      userAgent: undefined,
-      caller: 'user:a',
-      action: 'pull',
-      registry: 'r.test',
-      repository: parseName('app'),
-      digest: DIGEST,
-      cache: undefined,
-    });
+    events.emit('requests.counted', [
+      {
+        method: 'GET',
+        kind: 'manifest',
+        status: 200,
+        outcome: 'hit',
+        caller: 'user:a',
+        registry: 'r.test',
+        repository: parseName('app'),
+        digest: DIGEST,
+        count: 2,
+        received: 0,
+        bytes: 1,
+        durations: new Map([[1, 2]]),
+        client: '10.0.0.1',
+        first: clock.now(),
+        last: clock.now(),
+        login: undefined,
+        isServedHere: true,
+      },
+    ]);
   pull();
   await pulls.flush();
   await clock.advance(5000);
@@ -84,7 +85,7 @@ test('pulls wait for a disk that takes nothing, and add up meanwhile', async (t)
       address: '10.0.0.1',
       first: '1970-01-01T00:00:00.000Z',
       last: '1970-01-01T00:00:05.000Z',
-      pulls: 2,
+      pulls: 4,
     },
   ]);
 });

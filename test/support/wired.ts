@@ -77,6 +77,7 @@ export async function wireInProcess<C extends Clock>(
     policy: () => policy,
     logins: () => config.access,
     isStopping: () => false,
+    requests: () => ({inFlight: () => 0, handOver() {}}),
     limits: {openConnections: 0, settings: config.limits},
     env: {},
     clock,

@@ -55,6 +55,10 @@ export function createBlobWatch({metadata, clock, events}: BlobWatchParts): Blob
   }
 
   events.on('blob.served', ({digest}) => served.set(digest, clock.monotonic()));
+  events.on('requests.counted', (counted) => {
+    for (const {kind, digest, isServedHere} of counted)
+      if (isServedHere && kind === 'blob' && digest) served.set(digest, clock.monotonic());
+  });
   events.on('blob.missed', ({registry, repository, digest}) => {
     if (!evicted.has(digest)) return;
     look({registry, name: repository}, digest).catch((error: unknown) =>
