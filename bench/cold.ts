@@ -15,7 +15,17 @@ import {
   type ServedArtifact,
 } from './artifact.ts';
 import {type Download, download, median} from './download.ts';
-import {type MIRRORS, measuredMirrors, peakMemory, startMirror} from './mirrors.ts';
+import {
+  type MirrorName,
+  measuredMirrors,
+  peakMemory,
+  type RunningMirror,
+  startMirror,
+  startOwn,
+} from './mirrors.ts';
+import {createProfiler} from './profile/capture.ts';
+import type {Profile} from './profile/profile.ts';
+import {memoryProfile, timeProfile} from './profile/summary.ts';
 import {startThrottled} from './throttled.ts';
 import {runWrk} from './wrk.ts';
 
@@ -47,10 +57,42 @@ export interface ColdResult {
   onePull: number;
   /** Of backref alone: peak resident memory in bytes while 100 clients read one warm blob of 100 MiB, again and again. */
   warmPeak: number | undefined;
-  /** Of backref alone: median time of crane's pull of an image of 20 layers, relative to a direct pull. */
-  imageRatio: number | undefined;
+  /** Median time of crane's pull of an image of 20 layers, relative to a direct pull. */
+  imageRatio: number;
+  /** The same where the upstream is throttled. */
+  slowImageRatio: number;
   /** Median time of a cold pull from the throttled upstream, relative to a direct pull. */
   throttledRatio: number;
+}
+
+/** What the mirrors pull, and the registries that have it. */
+interface ColdWork {
+  scope: Scope;
+  tools: Toolbox;
+  upstream: string;
+  /** One that sends `THROTTLE` bytes a second. */
+  throttled: string;
+  /** A blob of 100 MiB. */
+  big: ServedArtifact;
+  /** Twenty blobs of 1 MiB. */
+  many: ServedArtifact;
+  /** Twenty blobs of 5 MiB. */
+  image: ServedArtifact;
+  /** Blobs of 100 MiB at the throttled registry, one for each round. */
+  slow: ServedArtifact[];
+}
+
+async function startUpstreams(scope: Scope, tools: Toolbox): Promise<ColdWork> {
+  const big = buildArtifact('library/big', '1', [100 * MIB]);
+  const many = buildArtifact('library/many', '1', Array(FIRST_BYTES).fill(MIB));
+  const image = buildArtifact('library/layers', '1', Array(LAYERS).fill(LAYER_BYTES));
+  const slow = Array.from({length: THROTTLED_ROUNDS}, (_, round) =>
+    buildArtifact('library/slow', `${round}`, [100 * MIB]),
+  );
+  const {url: upstream} = await startRegistry(scope, tools, 'distribution');
+  for (const artifact of [big, many, image]) await pushArtifact(upstream, artifact);
+  const throttled = await startThrottled(scope, [...slow, image], THROTTLE);
+  return {scope, tools, upstream, throttled, big, many, image, slow};
 }
 
 /** Measures every mirror with an empty cache. `say` reports progress. */
@@ -59,50 +101,40 @@ export async function measureCold(
   tools: Toolbox,
   say: (line: string) => void,
 ): Promise<ColdResult[]> {
-  const big = buildArtifact('library/big', '1', [100 * MIB]);
-  const many = buildArtifact('library/many', '1', Array(FIRST_BYTES).fill(MIB));
-  const registry = await startRegistry(scope, tools, 'distribution');
-  await pushArtifact(registry.url, big);
-  await pushArtifact(registry.url, many);
-  const slow = Array.from({length: THROTTLED_ROUNDS}, (_, round) =>
-    buildArtifact('library/slow', `${round}`, [100 * MIB]),
-  );
-  const throttled = await startThrottled(scope, slow, THROTTLE);
-
+  const work = await startUpstreams(scope, tools);
   const results: ColdResult[] = [];
   for (const name of measuredMirrors()) {
     say(`${name}: ${CLIENTS} clients, one cold blob of 100 MiB`);
-    const crowd = await withMirror(scope, tools, name, registry.url, (mirror, gate) =>
-      crowdPull(mirror, gate, big),
-    );
+    const crowd = await withMirror(work, name, (mirror, gate) => crowdPull(mirror, gate, work.big));
     say(`${name}: one client, one cold blob of 100 MiB`);
     const onePull = await medianOf(ONE_PULL_ROUNDS, () =>
-      withMirror(scope, tools, name, registry.url, ({url}) => blobTime(url, big)),
+      withMirror(work, name, ({url}) => blobTime(url, work.big)),
     );
-    const own = name === 'backref' ? await measureOwn(scope, tools, registry.url, big, say) : undefined;
+    say(`${name}: an image of ${LAYERS} layers with crane`);
+    const imageRatio = await imageTime(work, name, work.upstream);
+    const slowImageRatio = await imageTime(work, name, work.throttled);
     say(`${name}: the first byte of ${FIRST_BYTES} cold blobs`);
-    const firstByteDelay = await withMirror(scope, tools, name, registry.url, (mirror, gate) =>
-      firstBytes(mirror.url, gate.url, many),
+    const firstByteDelay = await withMirror(work, name, (mirror, gate) =>
+      firstBytes(mirror.url, gate.url, work.many),
     );
     say(`${name}: cold pulls over an upstream of ${THROTTLE / 1e6} MB/s`);
-    const throttledScope = await scope.child();
-    const mirror = await startMirror(throttledScope, tools, name, throttled);
-    const throttledRatio = await slowPulls(mirror.url, throttled, slow);
-    await throttledScope.end();
-    const {warmPeak, imageRatio} = own ?? {warmPeak: undefined, imageRatio: undefined};
-    results.push({name, ...crowd, onePull, warmPeak, imageRatio, firstByteDelay, throttledRatio});
+    const own = await scope.child();
+    const mirror = await startMirror(own, tools, name, work.throttled);
+    const throttledRatio = await slowPulls(mirror.url, work.throttled, work.slow);
+    await own.end();
+    const warmPeak = name === 'backref' ? await warmCrowdPeak(work, say) : undefined;
+    results.push({
+      ...{name, ...crowd, onePull, warmPeak, imageRatio, slowImageRatio},
+      ...{firstByteDelay, throttledRatio},
+    });
   }
   return results;
 }
 
-type Mirror = Awaited<ReturnType<typeof startMirror>>;
-
 async function withMirror<T>(
-  scope: Scope,
-  tools: Toolbox,
-  name: (typeof MIRRORS)[number],
-  upstream: string,
-  work: (mirror: Mirror, gate: Gate) => Promise<T>,
+  {scope, tools, upstream}: ColdWork,
+  name: MirrorName,
+  work: (mirror: RunningMirror, gate: Gate) => Promise<T>,
 ): Promise<T> {
   const own = await scope.child();
   const gate = await createGate(upstream);
@@ -126,41 +158,38 @@ async function blobTime(url: string, artifact: ServedArtifact): Promise<number> 
   return (await expectDigest(url + blobPath(artifact, blob.digest), blob.digest)).whole;
 }
 
-/** What is measured of backref alone. */
-async function measureOwn(
-  scope: Scope,
-  tools: Toolbox,
-  upstream: string,
-  artifact: ServedArtifact,
-  say: (line: string) => void,
-): Promise<{warmPeak: number; imageRatio: number}> {
+/** Peak resident memory in bytes, of backref alone: the others do not keep to a bound. */
+async function warmCrowdPeak(work: ColdWork, say: (line: string) => void): Promise<number> {
   say(`backref: ${WARM_CLIENTS} clients, one warm blob of 100 MiB`);
-  const warmPeak = await withMirror(scope, tools, 'backref', upstream, async ({url, pid}) => {
-    await blobTime(url, artifact);
+  return withMirror(work, 'backref', async ({url, pid}) => {
+    await blobTime(url, work.big);
     // Linux, proc_pid_clear_refs(5): the peak begins anew.
     await writeFile(`/proc/${pid}/clear_refs`, '5');
-    const [blob] = layersOf(artifact);
-    const load = {
-      url: url + blobPath(artifact, blob?.digest ?? ''),
-      connections: WARM_CLIENTS,
-      duration: WARM_S,
-    };
-    await runWrk(scope, tools, {...load, prefix: []});
+    await warmCrowd(work, url);
     return peakMemory(pid);
   });
-  say(`backref: an image of ${LAYERS} layers with crane`);
-  const image = buildArtifact('library/layers', '1', Array(LAYERS).fill(LAYER_BYTES));
-  await pushArtifact(upstream, image);
-  const pull = (url: string) => craneTime(scope, tools, `${url.replace('http://', '')}/library/layers:1`);
-  const imageRatio = await medianOf(ONE_PULL_ROUNDS, async () => {
-    const direct = await pull(upstream);
-    return (await withMirror(scope, tools, 'backref', upstream, ({url}) => pull(url))) / direct;
-  });
-  return {warmPeak, imageRatio};
 }
 
-async function craneTime(scope: Scope, tools: Toolbox, image: string): Promise<number> {
+async function warmCrowd({scope, tools, big}: ColdWork, url: string): Promise<void> {
+  const [blob] = layersOf(big);
+  const path = blobPath(big, blob?.digest ?? '');
+  await runWrk(scope, tools, {url: url + path, connections: WARM_CLIENTS, duration: WARM_S, prefix: []});
+}
+
+/** The time of crane's pull through an empty mirror, relative to a pull from `upstream` itself; alternately, the median. */
+const imageTime = ({scope, tools}: ColdWork, name: MirrorName, upstream: string): Promise<number> =>
+  medianOf(ONE_PULL_ROUNDS, async () => {
+    const own = await scope.child();
+    const direct = await craneTime(own, tools, upstream);
+    const {url} = await startMirror(own, tools, name, upstream);
+    const through = await craneTime(own, tools, url);
+    await own.end();
+    return through / direct;
+  });
+
+async function craneTime(scope: Scope, tools: Toolbox, url: string): Promise<number> {
   const own = await scope.child();
+  const image = `${url.replace('http://', '')}/library/layers:1`;
   const began = performance.now();
   await own.run(tools.path('crane'), ['pull', '--insecure', image, join(own.folder, 'image.tar')]);
   const time = performance.now() - began;
@@ -168,7 +197,28 @@ async function craneTime(scope: Scope, tools: Toolbox, image: string): Promise<n
   return time;
 }
 
-async function crowdPull(mirror: Mirror, gate: Gate, artifact: ServedArtifact) {
+/** Shows where backref's time goes, or its memory. @returns undefined for another load */
+export async function profileCold(load: string, scope: Scope, tools: Toolbox): Promise<Profile | undefined> {
+  const own = await scope.child();
+  const work = await startUpstreams(own, tools);
+  const profiler = await createProfiler(own);
+  const loads: Record<string, (url: string) => Promise<unknown>> = {
+    'one blob': (url) => blobTime(url, work.big),
+    image: (url) => craneTime(own, tools, url),
+    crowd: (url) => Promise.all(Array.from({length: CLIENTS}, () => blobTime(url, work.big))),
+    'warm crowd': (url) => warmCrowd(work, url),
+  };
+  const run = loads[load];
+  if (!run) return undefined;
+  const {url, process} = await startOwn(own, work.upstream, {profiler});
+  if (load === 'warm crowd') await blobTime(url, work.big);
+  const {threads, memory} = await profiler.capture(process, () => run(url));
+  await own.end();
+  if (load.includes('crowd')) return memoryProfile(`${load}: when there was most`, memory);
+  return threads[0] && timeProfile(`cold: ${load}`, threads[0]);
+}
+
+async function crowdPull(mirror: RunningMirror, gate: Gate, artifact: ServedArtifact) {
   const [blob] = layersOf(artifact);
   if (!blob) throw new Error('the artifact has no blob');
   await download(mirror.url + manifestPath(artifact, artifact.tag));

@@ -1,7 +1,6 @@
-import {mkdir, writeFile} from 'node:fs/promises';
+import {writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import {hash} from '@node-rs/bcrypt';
-import {BUILT, startBackref} from '../rig/backref.ts';
 import {table} from '../rig/page.ts';
 import type {Scope} from '../rig/scope.ts';
 import type {Toolbox} from '../rig/tools.ts';
@@ -9,8 +8,12 @@ import {digestOf} from '../src/oci/digest.ts';
 import {buildArtifact, manifestPath, type ServedArtifact} from './artifact.ts';
 import {type ServedContents, startContents} from './contents.ts';
 import {ACCEPT, median} from './download.ts';
+import {type OwnMirror, type OwnMirrorOptions, startOwn} from './mirrors.ts';
 import {rate} from './numbers.ts';
 import {type PartReport, part} from './part.ts';
+import {createProfiler} from './profile/capture.ts';
+import type {Profile} from './profile/profile.ts';
+import {timeProfile} from './profile/summary.ts';
 import {target} from './targets.ts';
 import {onCore} from './warm.ts';
 import {runWrk} from './wrk.ts';
@@ -57,18 +60,14 @@ async function measureLogins(
   tools: Toolbox,
   say: (line: string) => void,
 ): Promise<LoginsResult[]> {
-  const artifact = buildArtifact(REPOSITORY, '1', [1024]);
+  const {artifact, works} = loads();
   const {digest} = artifact.manifest;
-  const works = [
-    {work: 'manifest by digest', path: manifestPath(artifact, digest)},
-    {work: 'manifest by fresh tag', path: manifestPath(artifact, artifact.tag)},
-  ];
   const upstream = await startContents(scope, contentsOf(artifact), 0);
-  const open = await startServer(await scope.child(), upstream);
-  const ruled = await startServerWithLogins(await scope.child(), upstream);
-  const logins = await loginsOf(open, ruled);
+  const open = await startOwn(await scope.child(), upstream, {prefix: onCore(1)});
+  const ruled = await startWithLogins(await scope.child(), upstream, {prefix: onCore(1)});
+  const logins = await loginsOf(open.url, ruled.url);
   for (const {path} of works) {
-    await expectStatus(ruled + path, '', 401);
+    await expectStatus(ruled.url + path, '', 401);
     for (const login of logins) await warm(login, path, digest);
   }
   const results: LoginsResult[] = [];
@@ -106,9 +105,13 @@ function loginsReport(results: readonly LoginsResult[]): PartReport {
   return {
     text,
     targets: results.map(({work, rates: {none, token}}) =>
-      target({work: `a token checked on every request: ${work}`, beside: 'without'}, token / none, {
-        least: MIN_SHARE,
-      }),
+      target(
+        {work: `a token checked on every request: ${work}`, beside: 'without', load: work},
+        token / none,
+        {
+          least: MIN_SHARE,
+        },
+      ),
     ),
     faults: results.flatMap(({work, errors}) =>
       errors > 0 ? [`${work}, with and without a login: ${errors} requests failed`] : [],
@@ -122,26 +125,54 @@ export const LOGINS = part({
   tools: ['wrk'],
   measure: measureLogins,
   report: loginsReport,
+  profile: profileToken,
 });
+
+/** Shows where the time goes when each request has a token. */
+async function profileToken(load: string, scope: Scope, tools: Toolbox): Promise<Profile | undefined> {
+  const {artifact, works} = loads();
+  const path = works.find(({work}) => work === load)?.path ?? '';
+  const own = await scope.child();
+  const upstream = await startContents(own, contentsOf(artifact), 0);
+  const profiler = await createProfiler(own);
+  const {url, process} = await startWithLogins(own, upstream, {prefix: onCore(1), profiler});
+  const token = (await loginsOf(url, url)).find(({way}) => way === 'token');
+  if (!token) return undefined;
+  await warm(token, path, artifact.manifest.digest);
+  const {authorization} = token;
+  const run = () =>
+    runWrk(own, tools, {url: url + path, authorization, connections: 32, duration: 2, prefix: onCore(0)});
+  await run();
+  const {threads} = await profiler.capture(process, run);
+  await own.end();
+  return threads[0] && timeProfile(`${load}, with a token`, threads[0]);
+}
+
+/** What is asked for. */
+function loads() {
+  const artifact = buildArtifact(REPOSITORY, '1', [1024]);
+  const works = [
+    {work: 'manifest by digest', path: manifestPath(artifact, artifact.manifest.digest)},
+    {work: 'manifest by fresh tag', path: manifestPath(artifact, artifact.tag)},
+  ];
+  return {artifact, works};
+}
 
 function contentsOf(artifact: ServedArtifact): ServedContents {
   const references = [artifact.tag, artifact.manifest.digest];
   return new Map(references.map((reference) => [manifestPath(artifact, reference), artifact.manifest]));
 }
 
-/** @returns the URL of a server where nobody can log in, unless `access` lets somebody. */
-async function startServer(scope: Scope, upstream: string, access: object = {}): Promise<string> {
-  const folder = join(scope.folder, 'cache');
-  await mkdir(folder);
-  const options = {main: BUILT, upstream, folder, ttl: '1h', prefix: onCore(1), settings: {access}};
-  return (await startBackref(scope, options)).url;
-}
-
-/** The same with a user, who may pull, and with rules that let nobody else pull. Its tokens outlive the run. */
-async function startServerWithLogins(scope: Scope, upstream: string): Promise<string> {
+/** Starts a server with a user, who may pull, and with rules that let nobody else pull. Its tokens outlive the run. */
+async function startWithLogins(
+  scope: Scope,
+  upstream: string,
+  options: OwnMirrorOptions,
+): Promise<OwnMirror> {
   const htpasswd = join(scope.folder, 'htpasswd');
   await writeFile(htpasswd, `${USER}:${await hash(PASSWORD, BCRYPT_COST)}\n`);
-  return startServer(scope, upstream, {users: {htpasswd}, tokens: {ttl: '1h'}, rules: RULES});
+  const access = {users: {htpasswd}, tokens: {ttl: '1h'}, rules: RULES};
+  return startOwn(scope, upstream, {...options, settings: {access}});
 }
 
 async function loginsOf(open: string, ruled: string): Promise<Login[]> {

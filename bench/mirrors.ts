@@ -1,10 +1,11 @@
 import {mkdir, readFile, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
-import {BUILT, startBackref} from '../rig/backref.ts';
+import {BUILT, SOURCES, startBackref} from '../rig/backref.ts';
 import {ownPort} from '../rig/port.ts';
-import {answers, ready, type Scope} from '../rig/scope.ts';
+import {answers, ready, type Scope, type Started} from '../rig/scope.ts';
 import type {Toolbox} from '../rig/tools.ts';
 import {startRegistry} from '../rig/upstreams.ts';
+import type {Profiler} from './profile/capture.ts';
 
 /** The pull-through mirrors that are compared, backref first. */
 export const MIRRORS = ['backref', 'docker-registry', 'distribution', 'zot'] as const;
@@ -36,20 +37,35 @@ export async function startMirror(
     const {url, process} = await startRegistry(scope, tools, name, {mirrorOf: upstream, prefix});
     return {name, url, pid: process.pid};
   }
-  return startBuilt(scope, upstream, {prefix});
+  return startOwn(scope, upstream, {prefix});
 }
 
-/** Starts the built backref as a mirror. @param settings more of its configuration */
-export async function startBuilt(
+export interface OwnMirrorOptions {
+  prefix?: readonly string[];
+  /** More of its configuration. */
+  settings?: Record<string, unknown>;
+  /** Profiles it, from the sources: they say which file a function is in. */
+  profiler?: Profiler;
+}
+
+/** A mirror of ours. */
+export interface OwnMirror extends RunningMirror {
+  process: Started;
+}
+
+/** Starts backref as a mirror, as it is published unless it is profiled. */
+export async function startOwn(
   scope: Scope,
   upstream: string,
-  {prefix = [], settings = {}}: {prefix?: readonly string[]; settings?: Record<string, unknown>},
-): Promise<RunningMirror> {
+  {prefix = [], settings = {}, profiler}: OwnMirrorOptions,
+): Promise<OwnMirror> {
   const folder = join(scope.folder, 'cache');
   await mkdir(folder, {recursive: true});
-  const options = {main: BUILT, upstream, folder, ttl: '1h', prefix, settings};
-  const {url, process} = await startBackref(scope, options);
-  return {name: 'backref', url, pid: process.pid};
+  const {url, process} = await startBackref(scope, {
+    ...(profiler ? {main: SOURCES, flags: profiler.flags, env: profiler.env} : {main: BUILT}),
+    ...{upstream, folder, ttl: '1h', prefix, settings},
+  });
+  return {name: 'backref', url, pid: process.pid, process};
 }
 
 /** Fetches from its upstream what it is asked for and does not have ("on demand"). */

@@ -8,11 +8,14 @@ import {setTimeout as delay} from 'node:timers/promises';
 import {BUILT, NODE_FLAGS} from '../rig/backref.ts';
 import {table} from '../rig/page.ts';
 import {ownPort} from '../rig/port.ts';
-import type {Scope} from '../rig/scope.ts';
+import {ready, type Scope} from '../rig/scope.ts';
 import type {Toolbox} from '../rig/tools.ts';
 import {median} from './download.ts';
 import {MIB, mebibytes, seconds} from './numbers.ts';
 import {type PartReport, part} from './part.ts';
+import {createProfiler} from './profile/capture.ts';
+import type {Profile} from './profile/profile.ts';
+import {memoryProfile, timeProfile} from './profile/summary.ts';
 import {target} from './targets.ts';
 
 const ROUNDS = 7;
@@ -50,14 +53,7 @@ async function measureStart(
   _tools: Toolbox,
   say: (line: string) => void,
 ): Promise<StartResult[]> {
-  const port = await ownPort();
-  const file = join(scope.folder, 'start.yaml');
-  const folder = join(scope.folder, 'cache');
-  await mkdir(folder);
-  const config = {listen: {host: '127.0.0.1', port}, storage: {path: folder}, log: {level: 'warn'}};
-  await writeFile(file, JSON.stringify(config)); // JSON is YAML.
-  const serve = [...NODE_FLAGS, BUILT, 'serve', '--config', file];
-  const env = {...process.env, XDG_CACHE_HOME: join(scope.folder, 'caches')};
+  const {port, serve, env} = await prepare(scope);
   const without = {...env, NODE_DISABLE_COMPILE_CACHE: '1'};
   const cases = [
     {name: 'backref', args: serve, env},
@@ -97,8 +93,10 @@ function startReport(results: readonly StartResult[]): PartReport {
     'right',
   );
   const targets = [
-    target({work: 'command to first answer', unit: 's'}, own && own.time / 1000, {most: MAX_TIME}),
-    target({work: 'idle: resident memory', unit: 'MiB'}, own?.resident, {most: MAX_MEMORY}),
+    target({work: 'command to first answer', unit: 's', load: 'start'}, own && own.time / 1000, {
+      most: MAX_TIME,
+    }),
+    target({work: 'idle: resident memory', unit: 'MiB', load: 'idle'}, own?.resident, {most: MAX_MEMORY}),
   ];
   return {text, targets, faults: []};
 }
@@ -109,7 +107,36 @@ export const START = part({
   tools: [],
   measure: measureStart,
   report: startReport,
+  profile: profileStart,
 });
+
+/** The published command, and what it begins with. */
+async function prepare(scope: Scope) {
+  const port = await ownPort();
+  const file = join(scope.folder, 'start.yaml');
+  const folder = join(scope.folder, 'cache');
+  await mkdir(folder);
+  const config = {listen: {host: '127.0.0.1', port}, storage: {path: folder}, log: {level: 'warn'}};
+  await writeFile(file, JSON.stringify(config)); // JSON is YAML.
+  const serve = [...NODE_FLAGS, BUILT, 'serve', '--config', file];
+  return {port, serve, env: {...process.env, XDG_CACHE_HOME: join(scope.folder, 'caches')}};
+}
+
+/** Shows where the time of a start goes, or the memory of a server that has started. It keeps no compiled code. */
+async function profileStart(load: string, scope: Scope): Promise<Profile | undefined> {
+  const own = await scope.child();
+  const {port, serve, env} = await prepare(own);
+  await startOnce(own, {args: serve, env, port, restMs: STORED_MS});
+  const profiler = await createProfiler(own);
+  const started = own.start(process.execPath, [...profiler.flags, ...serve], {
+    env: {...env, ...profiler.env, BENCH_PROFILE_START: '1'},
+  });
+  await ready(started, 'backref', () => answers(port));
+  const {threads, memory} = await profiler.end(started);
+  await own.end();
+  if (load === 'idle') return memoryProfile('after the start', memory);
+  return threads[0] && timeProfile('from the start of node to the first answer', threads[0]);
+}
 
 interface Start {
   args: readonly string[];

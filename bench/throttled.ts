@@ -10,7 +10,7 @@ const CHUNK = 64 * 1024;
 const BURST = 1024 * 1024;
 
 /**
- * A registry behind a slow link: serves the artifacts, each blob at `rate` bytes per second.
+ * A registry behind a slow link: serves the artifacts, all blobs together at `rate` bytes per second.
  * @returns its URL; it ends with the scope.
  */
 export async function startThrottled(
@@ -25,6 +25,7 @@ export async function startThrottled(
       contents.set(manifestPath(artifact, reference), {...artifact.manifest, slow: false});
     }
   }
+  const link = new Link(rate);
   const server = createServer((request, response) => {
     if (request.url === '/v2/') return response.end('{}');
     const found = contents.get(request.url ?? '');
@@ -36,7 +37,7 @@ export async function startThrottled(
     });
     if (request.method === 'HEAD') return response.end();
     if (!found.slow) return response.end(found.bytes);
-    trickle(response, found.bytes, rate).catch(() => response.destroy());
+    trickle(response, found.bytes, link).catch(() => response.destroy());
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -48,21 +49,35 @@ export async function startThrottled(
   return `http://127.0.0.1:${typeof address === 'object' && address ? address.port : 0}`;
 }
 
-async function trickle(response: ServerResponse, bytes: Buffer, rate: number): Promise<void> {
-  let credit = CHUNK;
-  let before = performance.now();
-  for (let sent = 0; sent < bytes.length && !response.destroyed; ) {
+/** Shared by all answers: each gets a chunk when there is credit, and asks again. */
+class Link {
+  readonly #rate: number;
+  #credit = CHUNK;
+  #before = performance.now();
+
+  constructor(rate: number) {
+    this.#rate = rate;
+  }
+
+  /** Whether a chunk may be sent now. */
+  take(): boolean {
     const now = performance.now();
-    credit = Math.min(BURST, credit + ((now - before) * rate) / 1000);
-    before = now;
-    if (credit < CHUNK || response.writableNeedDrain) {
+    this.#credit = Math.min(BURST, this.#credit + ((now - this.#before) * this.#rate) / 1000);
+    this.#before = now;
+    if (this.#credit < CHUNK) return false;
+    this.#credit -= CHUNK;
+    return true;
+  }
+}
+
+async function trickle(response: ServerResponse, bytes: Buffer, link: Link): Promise<void> {
+  for (let sent = 0; sent < bytes.length && !response.destroyed; ) {
+    if (response.writableNeedDrain || !link.take()) {
       await delay(1);
       continue;
     }
-    const chunk = bytes.subarray(sent, sent + CHUNK);
-    sent += chunk.length;
-    credit -= chunk.length;
-    response.write(chunk);
+    response.write(bytes.subarray(sent, sent + CHUNK));
+    sent += CHUNK;
   }
   response.end();
 }

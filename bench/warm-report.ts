@@ -2,7 +2,7 @@ import {table} from '../rig/page.ts';
 import {rate} from './numbers.ts';
 import {type PartReport, part, type Versions} from './part.ts';
 import {type Target, target} from './targets.ts';
-import {measureWarm, SERVERS, type ServerName, type WarmResult} from './warm.ts';
+import {measureWarm, profileWarm, SERVERS, type ServerName, type WarmResult} from './warm.ts';
 
 const SMALL = [
   'manifest by digest',
@@ -28,6 +28,7 @@ export const WARM = part({
   tools: ['docker-registry', 'registry', 'nginx', 'wrk'],
   measure: measureWarm,
   report: warmReport,
+  profile: profileWarm,
 });
 
 function warmReport(results: readonly WarmResult[], versions: Versions): PartReport {

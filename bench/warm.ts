@@ -14,14 +14,20 @@ import {
   type ServedArtifact,
 } from './artifact.ts';
 import {ACCEPT, download, median} from './download.ts';
-import {MIRRORS, measuredMirrors, type RunningMirror, startBuilt, startMirror} from './mirrors.ts';
+import {MIRRORS, measuredMirrors, type RunningMirror, startMirror, startOwn} from './mirrors.ts';
 import {startNginx} from './nginx.ts';
-import {runHead, runWrk} from './wrk.ts';
+import {createProfiler} from './profile/capture.ts';
+import type {Profile} from './profile/profile.ts';
+import {timeProfile} from './profile/summary.ts';
+import {runHead, runWrk, type Throughput} from './wrk.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
-const ROUNDS = 3;
+const ROUNDS = 5;
 const REFERRERS = 10;
+const FROM_DISK = 'blob of 1 MiB from disk';
+/** Keeps no large blob in memory. */
+const LEAN = {cache: {memory: '1MiB'}};
 /** The servers that have the Referrers API, and nginx with a file. */
 const LISTING: ReadonlySet<string> = new Set(['backref', 'zot', 'nginx']);
 
@@ -66,19 +72,15 @@ export async function measureWarm(
   tools: Toolbox,
   say: (line: string) => void,
 ): Promise<WarmResult[]> {
-  const artifact = buildArtifact('library/warm', '1', [KIB, MIB, 100 * MIB]);
-  const registry = await startRegistry(scope, tools, 'distribution');
-  await pushArtifact(registry.url, artifact);
-  await pushReferrers(registry.url, artifact, REFERRERS);
+  const {artifact, upstream} = await startUpstream(scope, tools);
   const servers: RunningMirror[] = [];
   for (const name of measuredMirrors()) {
-    servers.push(await startMirror(await scope.child(), tools, name, registry.url, onCore(1)));
+    servers.push(await startMirror(await scope.child(), tools, name, upstream, onCore(1)));
   }
   const list = {path: referrersPath(artifact), bytes: await listOf(servers[0]?.url ?? '', artifact)};
   servers.push(await startNginx(await scope.child(), tools, artifact, onCore(1), list));
+  const lean = await startOwn(await scope.child(), upstream, {prefix: onCore(1), settings: LEAN});
 
-  const settings = {cache: {memory: '1MiB'}};
-  const lean = await startBuilt(await scope.child(), registry.url, {prefix: onCore(1), settings});
   const works = worksOf(artifact, list.bytes);
   const serversOf = ({isFromDisk, isList}: Workload) => {
     if (isFromDisk) return [lean, ...servers.filter(({name}) => name === 'nginx')];
@@ -87,30 +89,68 @@ export async function measureWarm(
   for (const work of works) for (const server of serversOf(work)) await warm(server, work);
   const results: WarmResult[] = [];
   for (const work of works) {
-    const samples = new Map<string, {rates: number[]; errors: number}>();
-    for (let round = 1; round <= ROUNDS; round++) {
-      say(`${work.name}: round ${round} of ${ROUNDS}`);
-      for (const {name, url} of serversOf(work)) {
-        const {path, connections, duration, method, isConditional} = work;
-        const etag = isConditional ? await etagOf(url + path) : '';
-        const load = {url: url + path, etag, connections, duration, prefix: onCore(0)};
-        const {requestsPerSecond, bytesPerSecond, errors} = await (method
-          ? runHead(scope, load)
-          : runWrk(scope, tools, load));
-        const sample = samples.get(name) ?? {rates: [], errors: 0};
-        sample.rates.push(work.unit === 'req/s' ? requestsPerSecond : bytesPerSecond / 1e9);
-        sample.errors += errors;
-        samples.set(name, sample);
-      }
-    }
-    results.push({
-      work: work.name,
-      unit: work.unit,
-      figures: Object.fromEntries([...samples].map(([name, {rates}]) => [name, median(rates)])),
-      errors: Object.fromEntries([...samples].map(([name, {errors}]) => [name, errors])),
-    });
+    say(work.name);
+    results.push(await measureWork(scope, tools, work, serversOf(work)));
   }
   return results;
+}
+
+/** Loads the servers in turn, so that all of them find the machine in the same state. */
+async function measureWork(
+  scope: Scope,
+  tools: Toolbox,
+  work: Workload,
+  servers: readonly RunningMirror[],
+): Promise<WarmResult> {
+  const samples = new Map<string, {rates: number[]; errors: number}>();
+  for (let round = 1; round <= ROUNDS; round++) {
+    for (const {name, url} of servers) {
+      const {requestsPerSecond, bytesPerSecond, errors} = await loadWith(scope, tools, url, work);
+      const sample = samples.get(name) ?? {rates: [], errors: 0};
+      sample.rates.push(work.unit === 'req/s' ? requestsPerSecond : bytesPerSecond / 1e9);
+      sample.errors += errors;
+      samples.set(name, sample);
+    }
+  }
+  return {
+    work: work.name,
+    unit: work.unit,
+    figures: Object.fromEntries([...samples].map(([name, {rates}]) => [name, median(rates)])),
+    errors: Object.fromEntries([...samples].map(([name, {errors}]) => [name, errors])),
+  };
+}
+
+async function loadWith(scope: Scope, tools: Toolbox, url: string, work: Workload): Promise<Throughput> {
+  const {path, connections, duration, method, isConditional} = work;
+  const etag = isConditional ? await etagOf(url + path) : '';
+  const load = {url: url + path, etag, connections, duration, prefix: onCore(0)};
+  return method ? runHead(scope, load) : runWrk(scope, tools, load);
+}
+
+/** Shows where the time of backref goes under one of the loads. @returns undefined for another load */
+export async function profileWarm(load: string, scope: Scope, tools: Toolbox): Promise<Profile | undefined> {
+  const own = await scope.child();
+  const {artifact, upstream} = await startUpstream(own, tools);
+  const profiler = await createProfiler(own);
+  const settings = load === FROM_DISK ? LEAN : {};
+  const server = await startOwn(own, upstream, {prefix: onCore(1), settings, profiler});
+  const works = worksOf(artifact, await listOf(server.url, artifact));
+  const work = works.find(({name}) => name === load);
+  if (!work) return undefined;
+  await warm(server, work);
+  await loadWith(own, tools, server.url, work);
+  const {threads} = await profiler.capture(server.process, () => loadWith(own, tools, server.url, work));
+  await own.end();
+  return threads[0] && timeProfile(load, threads[0]);
+}
+
+/** The registry behind the mirrors, with one artifact and its referrers. */
+async function startUpstream(scope: Scope, tools: Toolbox) {
+  const artifact = buildArtifact('library/warm', '1', [KIB, MIB, 100 * MIB]);
+  const {url} = await startRegistry(scope, tools, 'distribution');
+  await pushArtifact(url, artifact);
+  await pushReferrers(url, artifact, REFERRERS);
+  return {artifact, upstream: url};
 }
 
 /** The list as backref gives it, from its upstream's fallback tag. @throws Error when one of them is missing */
@@ -179,7 +219,7 @@ function worksOf(artifact: ServedArtifact, list: Buffer): Workload[] {
     },
     {name: 'blob of 1 KiB', unit: 'req/s', ...small, ...many},
     {name: 'blob of 1 MiB', unit: 'GB/s', ...middle, ...many},
-    {name: 'blob of 1 MiB from disk', unit: 'GB/s', ...middle, isFromDisk: true, ...many},
+    {name: FROM_DISK, unit: 'GB/s', ...middle, isFromDisk: true, ...many},
     {name: 'blob of 100 MiB, 4 clients', unit: 'GB/s', ...large, connections: 4, duration: 4},
   ];
 }

@@ -28,6 +28,10 @@ export interface BackrefProcessOptions {
   prefix?: readonly string[];
   /** More sections of the configuration. */
   settings?: Record<string, unknown>;
+  /** More flags of Node. */
+  flags?: readonly string[];
+  /** Default this process's. */
+  env?: NodeJS.ProcessEnv;
 }
 
 export interface RunningBackref {
@@ -42,13 +46,10 @@ export interface RunningBackref {
 /** Starts backref as a mirror of one registry. @throws Error with its output when it does not get ready. */
 export const startBackref = (
   scope: Scope,
-  {main, upstream, folder, ttl, prefetch, headersTimeout, prefix, settings}: BackrefProcessOptions,
+  {upstream, ttl, prefetch, headersTimeout, ...options}: BackrefProcessOptions,
 ): Promise<RunningBackref> =>
   serveRegistries(scope, {
-    main,
-    folder,
-    ...(prefix ? {prefix} : {}),
-    ...(settings ? {settings} : {}),
+    ...options,
     registries: {
       'docker.io': {
         default: true,
@@ -65,15 +66,12 @@ export const startBackref = (
     },
   });
 
-export interface ServeOptions extends Pick<BackrefProcessOptions, 'main' | 'folder' | 'prefix' | 'settings'> {
+export interface ServeOptions
+  extends Pick<BackrefProcessOptions, 'main' | 'folder' | 'prefix' | 'settings' | 'flags' | 'env'> {
   /** As in the configuration. */
   registries: Record<string, unknown>;
   /** Default a free one. */
   port?: number;
-  /** More flags of Node. */
-  flags?: readonly string[];
-  /** Default this process's. */
-  env?: NodeJS.ProcessEnv;
   /** Called as soon as there is a process, before it is ready. */
   started?(running: RunningBackref): void;
 }

@@ -1,26 +1,34 @@
-import {rm, writeFile} from 'node:fs/promises';
+import {readFile, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import {performance} from 'node:perf_hooks';
-import {BUILT, startBackref} from '../../rig/backref.ts';
 import type {Scope} from '../../rig/scope.ts';
 import type {Toolbox} from '../../rig/tools.ts';
 import {loadConfig} from '../../src/config/load.ts';
 import {createServer} from '../../src/server.ts';
-import {openSqliteMetadata} from '../../src/storage/sqlite/metadata.ts';
+import {openSqliteMetadata, type SqliteMetadata} from '../../src/storage/sqlite/metadata.ts';
 import {median} from '../download.ts';
+import {startOwn} from '../mirrors.ts';
+import {createProfiler} from '../profile/capture.ts';
+import type {Profile} from '../profile/profile.ts';
+import {timeProfile} from '../profile/summary.ts';
 import {onCore} from '../warm.ts';
 import {runWrk} from '../wrk.ts';
 import {EVICTED, fillDatabase, pathOf, putManifest, REGISTRY, smallManifest} from './fill.ts';
 
 const SIZES = [1000, 100_000, 1_000_000];
-const ROUNDS = 3;
+/** Sizes take turns in each round, so that all of them find the machine in the same state. */
+const ROUNDS = 5;
 /** As many at each size, so that what grows is the store alone. They are spread over all of it. */
 const HOT = 1000;
 /** Many more than fit into the memory of a server that has 1 MiB for content. */
 const SPREAD = 50_000;
-const COMMITS = 2000;
+const PULL_S = 3;
+const COMMITS = 3200;
 const CONCURRENCY = 32;
-const EVICTED_IMAGES = 200;
+const EVICTED_IMAGES = 1000;
+/** Nothing is asked of an upstream: every manifest is here. */
+const UPSTREAM = 'http://127.0.0.1:9';
+const SETTINGS = {cache: {memory: '1MiB'}, scrub: {every: 0}, garbage: {interval: 0}};
 
 /** What a store of one size does. Rates per second. */
 export interface ManifestsResult {
@@ -33,33 +41,75 @@ export interface ManifestsResult {
   errors: number;
   /** Manifests stored, each by a commit, some at the same time. */
   commitRate: number;
+  /** Bytes that the process writes to files for a commit, and how often it writes. */
+  commitBytes: number;
+  commitWrites: number;
   /** Images evicted. */
   evictionRate: number;
 }
 
-/** Measures stores of 10^3, 10^5 and 10^6 manifests, one after the other. `say` reports progress. */
+/** A store, in a scope of its own. */
+interface SizedStore {
+  size: number;
+  scope: Scope;
+}
+
+/** Measures stores of 10^3, 10^5 and 10^6 manifests. `say` reports progress. */
 export async function measureManifests(
   scope: Scope,
   tools: Toolbox,
   say: (line: string) => void,
 ): Promise<ManifestsResult[]> {
-  const results: ManifestsResult[] = [];
+  const stores: SizedStore[] = [];
   for (const size of SIZES) {
-    const own = await scope.child();
     say(`making a store of ${size.toLocaleString('en-US')} manifests`);
-    const path = join(own.folder, 'meta.db');
-    await fillDatabase(path, size, {evicted: EVICTED_IMAGES, say});
-    say('requests');
-    const rates = await pullRates(own, tools, size);
-    say('commits');
-    const commitRate = await measureCommits(path);
-    say('evictions');
-    const evictionRate = await measureEvictions(own.folder);
-    results.push({size, ...rates, commitRate, evictionRate});
-    await own.end();
-    await rm(path, {force: true});
+    stores.push(await makeStore(await scope.child(), size, say));
+  }
+  say('requests');
+  const pulls = await pullRates(tools, stores);
+  say('commits');
+  const commits = await commitRates(stores);
+  const results: ManifestsResult[] = [];
+  for (const [index, {size, scope: own}] of stores.entries()) {
+    say(`evictions from ${size.toLocaleString('en-US')} manifests`);
+    const evictionRate = await measureEvictions(folderOf(own));
+    const [pull, commit] = [pulls[index], commits[index]];
+    if (pull && commit) results.push({size, ...pull, ...commit, evictionRate});
   }
   return results;
+}
+
+/** Shows where the time goes with the most manifests. @returns undefined for another load */
+export async function profileManifests(
+  load: string,
+  scope: Scope,
+  tools: Toolbox,
+): Promise<Profile | undefined> {
+  const count = {[HOT_LOAD]: HOT, [SPREAD_LOAD]: SPREAD}[load];
+  const size = SIZES.at(-1) ?? 0;
+  if (count === undefined) return undefined;
+  const own = await scope.child();
+  await makeStore(own, size, () => {});
+  const profiler = await createProfiler(own);
+  const options = {prefix: onCore(1), settings: SETTINGS, profiler};
+  const {url, process} = await startOwn(own, UPSTREAM, options);
+  const run = () => requestAll(own, tools, url, sample(size, count));
+  await run();
+  const {threads} = await profiler.capture(process, run);
+  await own.end();
+  return threads[0] && timeProfile(`${size.toLocaleString('en-US')} stored: ${load}`, threads[0]);
+}
+
+export const HOT_LOAD = 'manifests by digest, the same 1,000';
+export const SPREAD_LOAD = 'manifests by digest, all over the store';
+
+/** The folder that a server in this scope uses; see `startOwn`. */
+const folderOf = ({folder}: Scope): string => join(folder, 'cache');
+const databaseOf = (scope: Scope): string => join(folderOf(scope), 'meta.db');
+
+async function makeStore(scope: Scope, size: number, say: (line: string) => void): Promise<SizedStore> {
+  await fillDatabase(databaseOf(scope), size, {evicted: EVICTED_IMAGES, say});
+  return {size, scope};
 }
 
 /** Picks `count` manifests of a store, at equal distances. */
@@ -68,30 +118,37 @@ const sample = (size: number, count: number): string[] =>
     pathOf(Math.floor((index * size) / Math.min(size, count))),
   );
 
-async function pullRates(scope: Scope, tools: Toolbox, size: number) {
-  const own = await scope.child();
-  // Nothing is asked of an upstream: every manifest is here.
-  const options = {main: BUILT, upstream: 'http://127.0.0.1:9', folder: scope.folder, ttl: '1h'};
-  const settings = {cache: {memory: '1MiB'}, scrub: {every: 0}, garbage: {interval: 0}};
-  const {url, process: server} = await startBackref(own, {...options, settings, prefix: onCore(1)});
-  const rates = {hot: [] as number[], spread: [] as number[]};
-  let errors = 0;
+async function pullRates(tools: Toolbox, stores: readonly SizedStore[]) {
+  const measured = [];
+  for (const {size, scope} of stores) {
+    const {url, process} = await startOwn(scope, UPSTREAM, {prefix: onCore(1), settings: SETTINGS});
+    const [hot, spread] = [sample(size, HOT), sample(size, SPREAD)];
+    measured.push({scope, url, process, hot, spread, rates: {hot: [], spread: []} as Rates, errors: 0});
+  }
   for (let round = 0; round <= ROUNDS; round++) {
-    for (const [name, count] of [
-      ['hot', HOT],
-      ['spread', SPREAD],
-    ] as const) {
-      const paths = shuffled(sample(size, count));
-      const load = {url, paths, connections: 32, duration: 4, prefix: onCore(0)};
-      const measured = await runWrk(own, tools, load);
-      if (round > 0) rates[name].push(measured.requestsPerSecond);
-      errors += measured.errors;
+    for (const name of ['hot', 'spread'] as const) {
+      for (const store of measured) {
+        const {requestsPerSecond, errors} = await requestAll(store.scope, tools, store.url, store[name]);
+        if (round > 0) store.rates[name].push(requestsPerSecond);
+        store.errors += errors;
+      }
     }
   }
-  await server.stop();
-  await own.end();
-  return {hotRate: median(rates.hot), spreadRate: median(rates.spread), errors};
+  for (const {process} of measured) await process.stop();
+  return measured.map(({rates, errors}) => ({
+    hotRate: median(rates.hot),
+    spreadRate: median(rates.spread),
+    errors,
+  }));
 }
+
+/** Of each round. */
+type Rates = Record<'hot' | 'spread', number[]>;
+
+const requestAll = (scope: Scope, tools: Toolbox, url: string, paths: readonly string[]) =>
+  runWrk(scope, tools, {
+    ...{url, paths: shuffled(paths), connections: 32, duration: PULL_S, prefix: onCore(0)},
+  });
 
 /** The same order for the same list: neighbours in the store are not asked for one after the other. */
 function shuffled(paths: readonly string[]): string[] {
@@ -99,20 +156,48 @@ function shuffled(paths: readonly string[]): string[] {
   return paths.map((_, index) => paths[(index * step) % paths.length] ?? '');
 }
 
-async function measureCommits(path: string): Promise<number> {
-  const metadata = await openSqliteMetadata({path});
-  try {
-    const began = performance.now();
-    for (let start = 0; start < COMMITS; start += CONCURRENCY) {
-      const commits = Array.from({length: CONCURRENCY}, (_, index) =>
-        metadata.commit([putManifest('library/new', smallManifest(`new ${start + index}`))]),
-      );
-      await Promise.all(commits);
-    }
-    return (1000 * Math.ceil(COMMITS / CONCURRENCY) * CONCURRENCY) / (performance.now() - began);
-  } finally {
-    await metadata.close();
+async function commitRates(stores: readonly SizedStore[]) {
+  const measured = [];
+  for (const {scope} of stores) {
+    const metadata = await openSqliteMetadata({path: databaseOf(scope)});
+    scope.defer(() => metadata.close());
+    measured.push({metadata, rates: [] as number[], bytes: [] as number[], writes: [] as number[]});
   }
+  for (let round = 0; round <= ROUNDS; round++) {
+    for (const {metadata, rates, bytes, writes} of measured) {
+      const before = await written();
+      const began = performance.now();
+      await commitAll(metadata, `round ${round}`);
+      const seconds = (performance.now() - began) / 1000;
+      const after = await written();
+      if (round === 0) continue;
+      rates.push(COMMITS / seconds);
+      bytes.push((after.bytes - before.bytes) / COMMITS);
+      writes.push((after.calls - before.calls) / COMMITS);
+    }
+  }
+  for (const {metadata} of measured) await metadata.close();
+  return measured.map(({rates, bytes, writes}) => ({
+    commitRate: median(rates),
+    commitBytes: median(bytes),
+    commitWrites: median(writes),
+  }));
+}
+
+async function commitAll(metadata: SqliteMetadata, name: string): Promise<void> {
+  for (let start = 0; start < COMMITS; start += CONCURRENCY) {
+    const commits = Array.from({length: CONCURRENCY}, (_, index) =>
+      metadata.commit([putManifest('library/new', smallManifest(`${name} ${start + index}`))]),
+    );
+    await Promise.all(commits);
+  }
+}
+
+/** What this process has written, and in how many calls. Linux, proc_pid_io(5). */
+async function written(): Promise<{bytes: number; calls: number}> {
+  const text = await readFile('/proc/self/io', 'utf8');
+  const number = (name: string) => Number(new RegExp(`^${name}: (\\d+)$`, 'm').exec(text)?.[1]);
+  return {bytes: number('wchar'), calls: number('syscw')};
 }
 
 /** Removes a repository's images. What finding them takes is left out: it is done when the first one is removed. */

@@ -3,7 +3,7 @@ import {count, ms, rate} from '../numbers.ts';
 import type {PartReport} from '../part.ts';
 import {target} from '../targets.ts';
 import {type ConnectionsResult, MAX_SPREAD} from './connections.ts';
-import type {ManifestsResult} from './manifests.ts';
+import {HOT_LOAD, type ManifestsResult, SPREAD_LOAD} from './manifests.ts';
 import type {MixedResult} from './mixed.ts';
 import type {GrowingListResult} from './referrers.ts';
 
@@ -17,8 +17,8 @@ const faultsOf = (results: readonly {errors: number}[]): string[] => {
 
 export function manifestsReport(results: readonly ManifestsResult[]): PartReport {
   const figures = [
-    ['manifests by digest, the same 1,000', ({hotRate}: ManifestsResult) => hotRate],
-    ['manifests by digest, all over the store', ({spreadRate}: ManifestsResult) => spreadRate],
+    [HOT_LOAD, ({hotRate}: ManifestsResult) => hotRate],
+    [SPREAD_LOAD, ({spreadRate}: ManifestsResult) => spreadRate],
     ['commits', ({commitRate}: ManifestsResult) => commitRate],
     ['evictions of an image', ({evictionRate}: ManifestsResult) => evictionRate],
   ] as const;
@@ -33,7 +33,19 @@ export function manifestsReport(results: readonly ManifestsResult[]): PartReport
   ]);
   return {
     text: table(
-      [['stored manifests', 'aim', ...results.map(({size}) => count(size)), 'most to fewest'], ...rows],
+      [
+        ['stored manifests', 'aim', ...results.map(({size}) => count(size)), 'most to fewest'],
+        ...rows,
+        [
+          'written to files for a commit',
+          '',
+          ...results.map(
+            ({commitBytes, commitWrites}) =>
+              `${(commitBytes / 1024).toFixed(1)} KiB, ${commitWrites.toFixed(1)} times`,
+          ),
+          '',
+        ],
+      ],
       'right',
     ),
     chart: {

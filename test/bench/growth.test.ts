@@ -114,12 +114,14 @@ const missedIn = (targets: readonly Target[]) =>
 const latency = {p50: 1, p90: 2, p99: 4, p999: 5, longest: 6};
 
 test('a store whose rates fall below four fifths misses its target', (t) => {
-  const small = {size: 1000, hotRate: 100, spreadRate: 100, commitRate: 100, evictionRate: 100, errors: 0};
+  const rates = {hotRate: 100, spreadRate: 100, commitRate: 100, evictionRate: 100};
+  const small = {size: 1000, ...rates, commitBytes: 2048, commitWrites: 1.25, errors: 0};
   const large = {...small, size: 1_000_000, spreadRate: 79, commitRate: 80, errors: 2};
   const {targets, faults, text, chart} = manifestsReport([small, large]);
   t.deepEqual(missedIn(targets), [['1,000,000 stored: manifests by digest, all over the store', '0.79 ×']]);
   t.deepEqual(faults, ['2 requests failed']);
   t.regex(text, /\| commits, a second \| ≥ 0\.8 × \| 100 \| 80 \| 0\.80 × \|/);
+  t.regex(text, /\| written to files for a commit \| {2}\| 2\.0 KiB, 1\.3 times \|/);
   t.deepEqual(chart?.steps, ['1,000', '1,000,000']);
 });
 

@@ -22,6 +22,7 @@ const cold = (name: string, onePull: number): ColdResult => ({
   onePull,
   warmPeak: 149.6 * MIB,
   imageRatio: 1.06,
+  slowImageRatio: 1.04,
   firstByteDelay: 1,
   throttledRatio: 1,
 });
