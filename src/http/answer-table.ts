@@ -8,7 +8,7 @@ import type {RepositoryName} from '../oci/name.ts';
 import {areCurrent} from '../registry/generations.ts';
 import type {Repeat} from '../registry/repeat.ts';
 import type {Field} from './answer.ts';
-import {type RenderedAnswer, renderedAnswer} from './rendered-answer.ts';
+import {type RenderedAnswer, renderedAnswer, renderedBytes} from './rendered-answer.ts';
 
 /** An answer that a request was given, to be given to equal requests. Plain data, which another thread can use. */
 export interface PreparedAnswer {
@@ -63,9 +63,8 @@ class LruAnswerTable implements AnswerTable {
   constructor({slots, maxBytes, clock}: AnswerTableParts) {
     this.#slots = slots;
     this.#clock = clock;
-    // It is written in one piece, beside what was prepared of it.
     const sizeOf = ({body}: ReadyAnswer, key: string): number =>
-      2 * (body?.length ?? 0) + key.length + OVERHEAD_BYTES;
+      (body?.length ?? 0) + renderedBytes(body) + key.length + OVERHEAD_BYTES;
     if (maxBytes >= OVERHEAD_BYTES)
       this.#entries = new LRUCache({maxSize: maxBytes, sizeCalculation: sizeOf});
   }

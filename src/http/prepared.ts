@@ -7,7 +7,8 @@ import type {Repeat} from '../registry/repeat.ts';
 import {type Answer, cacheStatus, type Field, fieldsOf} from './answer.ts';
 import {type AnswerTable, createAnswerTable, type PreparedAnswer, type ReadyAnswer} from './answer-table.ts';
 import type {KnownRequest} from './known-request.ts';
-import {type Exchange, MAX_WRITE_BYTES} from './send.ts';
+import type {Exchange} from './send.ts';
+import {MAX_WRITE_BYTES} from './write-size.ts';
 
 /**
  * The answers that may be given again. The ordinary way of a request decides that; what it decided by is compared with

@@ -20,8 +20,17 @@ export const renderedAnswer = (parts: Rendered): RenderedAnswer => new Template(
 
 const ID_LENGTH = 36;
 
+/** A longer body is written beside its head, in the same system call, rather than copied behind it. */
+const MAX_COPIED_BYTES = 64 * 1024;
+
+const isCopied = (body: Buffer | undefined): boolean => body !== undefined && body.length <= MAX_COPIED_BYTES;
+
+/** What a rendered answer takes beside its parts, in bytes. */
+export const renderedBytes = (body: Buffer | undefined): number => (body && isCopied(body) ? body.length : 0);
+
 class Template implements RenderedAnswer {
   readonly #parts: Rendered;
+  readonly #beside: Buffer | undefined;
   #bytes: Buffer | undefined;
   #idAt = 0;
   #dateAt = 0;
@@ -29,6 +38,7 @@ class Template implements RenderedAnswer {
 
   constructor(parts: Rendered) {
     this.#parts = parts;
+    this.#beside = isCopied(parts.body) ? undefined : parts.body;
   }
 
   writeTo(socket: Socket, id: string): void {
@@ -39,7 +49,8 @@ class Template implements RenderedAnswer {
       this.#second = second;
       bytes.write(httpDate(second), this.#dateAt, DATE_LENGTH, 'latin1');
     }
-    socket.write(bytes);
+    if (this.#beside) writeBoth(socket, bytes, this.#beside);
+    else socket.write(bytes);
     // What the system has not taken yet must not change: the next one gets bytes of its own.
     this.#bytes = socket.writableLength === 0 ? bytes : undefined;
   }
@@ -53,8 +64,16 @@ class Template implements RenderedAnswer {
     this.#dateAt = start.length + ID_LENGTH + middle.length;
     this.#second = 0;
     const head = `${start}${' '.repeat(ID_LENGTH)}${middle}${' '.repeat(DATE_LENGTH)}${end}`;
-    return Buffer.concat([Buffer.from(head, 'latin1'), ...(body ? [body] : [])]);
+    const copied = body && isCopied(body) ? [body] : [];
+    return Buffer.concat([Buffer.from(head, 'latin1'), ...copied]);
   }
+}
+
+function writeBoth(socket: Socket, head: Buffer, body: Buffer): void {
+  socket.cork();
+  socket.write(head);
+  socket.write(body);
+  socket.uncork();
 }
 
 const linesOf = ([name, value]: Field): string[] => [value].flat().map((one) => `${name}: ${one}\r\n`);

@@ -18,6 +18,7 @@ import {type Origin, originOf} from './forwarded.ts';
 import {holderOf, type Limits} from './limits.ts';
 import {closeLingering, mustEndConnection} from './lingering-close.ts';
 import type {RequestEnd, RequestReports} from './request-reports.ts';
+import {maxWriteTo} from './write-size.ts';
 
 /** A request and its response, from start to end. */
 export interface Exchange {
@@ -79,12 +80,6 @@ export interface SenderParts {
 }
 
 export const createSender = (parts: SenderParts): Sender => new HttpSender(parts);
-
-/** The largest single write; over TLS, where all of it is kept a second time, encrypted, until the client takes it. */
-export const MAX_WRITE_BYTES = 1024 * 1024;
-const MAX_TLS_WRITE_BYTES = 128 * 1024;
-const maxWriteTo = (socket: Duplex): number =>
-  'encrypted' in socket ? MAX_TLS_WRITE_BYTES : MAX_WRITE_BYTES;
 
 class HttpSender implements Sender {
   readonly #clock: Clock;

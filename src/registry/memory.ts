@@ -3,12 +3,14 @@ import type {Digest} from '../oci/digest.ts';
 import {fullReference, type ManifestRecord, type RepositoryKey} from '../storage/metadata.ts';
 import type {Generations} from './generations.ts';
 
-/** Keeps in memory what is requested most: manifests as a repository links them, and the bytes of small blobs. */
+/** Keeps in memory what is requested most: manifests as a repository links them, and the bytes of blobs. */
 export interface Memory {
   manifest(repository: RepositoryKey, digest: Digest): ManifestRecord | undefined;
   keepManifest(repository: RepositoryKey, record: ManifestRecord): void;
   /** Call it when the repository is no longer linked to the manifest. */
   forgetManifest(repository: RepositoryKey, digest: Digest): void;
+  /** The size of the largest blob that should be kept, in bytes: one alone must not displace most others. */
+  readonly maxBlobBytes: number;
   blob(digest: Digest): Buffer | undefined;
   keepBlob(digest: Digest, bytes: Buffer): void;
   /** Call it when the stored bytes are bad. */
@@ -17,6 +19,9 @@ export interface Memory {
 
 /** What an entry costs beside its content. */
 const OVERHEAD_BYTES = 512;
+
+/** A blob takes at most this share of what blobs may take. */
+const MAX_BLOB_SHARE = 1 / 8;
 
 /** How what `cache.memory` allows is shared: a quarter for answers that are ready to be given again. In bytes. */
 export function shareMemory(bytes: number): {content: number; prepared: number} {
@@ -37,8 +42,10 @@ export function createMemory(maxBytes: number, generations: Ended = NOBODY): Mem
   const manifests = createShare<ManifestRecord>(Math.floor(maxBytes / 3), (record) => record.bytes.length);
   // Of a blob that is not in memory any more, the store is asked again.
   const ended = (_bytes: Buffer, digest: string): void => generations.endBlob(digest as Digest);
-  const blobs = createShare<Buffer>(Math.floor((maxBytes * 2) / 3), (bytes) => bytes.length, ended);
+  const blobBytes = Math.floor((maxBytes * 2) / 3);
+  const blobs = createShare<Buffer>(blobBytes, (bytes) => bytes.length, ended);
   return {
+    maxBlobBytes: Math.floor(blobBytes * MAX_BLOB_SHARE),
     manifest: (repository, digest) => manifests?.get(fullReference(repository, digest)),
     keepManifest: (repository, record) =>
       void manifests?.set(fullReference(repository, record.digest), record),

@@ -7,7 +7,7 @@ import {createScriptedUpstream} from '../support/scripted-upstream.ts';
 import {openWay, shared, WAYS, type Way} from './ways.ts';
 
 const image = imageManifest();
-const [blob, middle] = [randomBlob(1024), randomBlob(64 * 1024)];
+const [blob, middle, large] = [randomBlob(1024), randomBlob(64 * 1024), randomBlob(1024 * 1024)];
 const referrers = Array.from({length: 10}, () => referrerOf(image));
 const TAG = '/v2/app/manifests/1';
 const DIGEST = `/v2/app/manifests/${image.digest}`;
@@ -28,7 +28,8 @@ const CASES: [title: string, method: 'GET' | 'HEAD', target: string, fields?: st
   ['a small blob', 'GET', BLOB],
   ['HEAD of a small blob', 'HEAD', BLOB],
   ['a blob that the client has', 'GET', BLOB, `If-None-Match: "${blob.digest}"\r\n`],
-  ['the largest blob that is prepared', 'GET', `/v2/app/blobs/${middle.digest}`],
+  ['the largest blob that is written in one piece', 'GET', `/v2/app/blobs/${middle.digest}`],
+  ['the largest blob that is prepared', 'GET', `/v2/app/blobs/${large.digest}`],
   ['a list of referrers', 'GET', LIST],
   ['HEAD of a list of referrers', 'HEAD', LIST],
   ['a filtered list of referrers', 'GET', `${LIST}?artifactType=${TYPE}&artifactType=`],
@@ -49,6 +50,7 @@ async function start(t: ExecutionContext): Promise<Backref> {
       {request: 'HEAD /v2/library/app/manifests/1', answer: headAnswer(image), always: true, optional: true},
       {request: `GET /v2/library/app/blobs/${blob.digest}`, answer: blobAnswer(blob), optional: true},
       {request: `GET /v2/library/app/blobs/${middle.digest}`, answer: blobAnswer(middle), optional: true},
+      {request: `GET /v2/library/app/blobs/${large.digest}`, answer: blobAnswer(large), optional: true},
       {
         request: `GET /v2/library/app/referrers/${image.digest}`,
         answer: listAnswer(referrers.map(descriptorOf)),

@@ -83,6 +83,10 @@ function unreadable() {
       if (disk.fails) throw failureOf('blobs');
       yield* real.open(digest, range);
     },
+    async *inspect(digest) {
+      if (disk.fails) throw failureOf('blobs');
+      yield* real.inspect(digest);
+    },
   });
   return {disk, store};
 }

@@ -1,9 +1,9 @@
 import type {Caller} from '../../caller.ts';
 import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
-import {algorithmOf, type Digest, digestOf, plausibleSize} from '../../oci/digest.ts';
+import {type Digest, plausibleSize} from '../../oci/digest.ts';
 import type {OciError} from '../../oci/errors.ts';
-import {type BlobStore, collect} from '../../storage/blob-store.ts';
+import type {BlobStore} from '../../storage/blob-store.ts';
 import {DiskFailed} from '../../storage/disk.ts';
 import type {Metadata} from '../../storage/metadata.ts';
 import {UpstreamFailure} from '../../upstream/port.ts';
@@ -26,6 +26,7 @@ import {
   openable,
 } from './answer.ts';
 import {type Fill, type Fills, joinWhile} from './fills.ts';
+import {type BlobsInMemory, createBlobsInMemory} from './in-memory.ts';
 import type {BlobLifecycle} from './lifecycle.ts';
 import {createPassing, type Passage, type Passing} from './passing.ts';
 import {reportServed, type ServedBlobsParts} from './served.ts';
@@ -63,10 +64,10 @@ interface AskedBlob {
   readonly caller: Caller;
   /** Aborted when the client no longer waits; undefined while nobody does. */
   readonly waiting?: AbortSignal | undefined;
+  /** True for a GET. */
+  readonly isForBytes: boolean;
 }
 
-/** Blobs of at most this many bytes are held in memory: configs and the like. */
-const MAX_MEMORY_BYTES = 64 * 1024;
 /** A link that a client relies on is renewed when it is older than this. Garbage collection spares links for longer. */
 const RENEW_AFTER_MS = 60_000;
 
@@ -80,7 +81,7 @@ class CachedBlobs implements Blobs {
   readonly #access: Access;
   readonly #fills: Fills;
   readonly #negativeCache: NegativeCache;
-  readonly #memory: Memory;
+  readonly #inMemory: BlobsInMemory;
   readonly #clock: Clock;
   readonly #events: Events;
   readonly #passing: Passing;
@@ -92,7 +93,7 @@ class CachedBlobs implements Blobs {
     this.#access = parts.access;
     this.#fills = parts.fills;
     this.#negativeCache = parts.negativeCache;
-    this.#memory = parts.memory;
+    this.#inMemory = createBlobsInMemory(parts);
     this.#clock = parts.clock;
     this.#events = parts.events;
     this.#passing = createPassing(parts);
@@ -100,14 +101,14 @@ class CachedBlobs implements Blobs {
 
   get(route: Route, digest: Digest, caller: Caller, waiting?: AbortSignal): Promise<BlobAnswer> {
     return toOciErrors(route, async () => {
-      const asked = {route, digest, caller, waiting};
+      const asked = {route, digest, caller, waiting, isForBytes: true};
       const found = await this.#obtain(asked).catch((error) => this.#unread(asked, error));
       return openable(route, found);
     });
   }
 
   head(route: Route, digest: Digest, caller: Caller): Promise<BlobFound> {
-    const asked = {route, digest, caller};
+    const asked = {route, digest, caller, isForBytes: false};
     return toOciErrors(route, () => this.#find(asked).catch((error) => this.#unread(asked, error)));
   }
 
@@ -120,28 +121,17 @@ class CachedBlobs implements Blobs {
 
   /** A blob whose bytes are here, if the caller may have it. */
   async #warm(asked: AskedBlob): Promise<BlobAnswer | undefined> {
-    const {digest} = asked;
-    const held = this.#memory.blob(digest);
+    const {digest, isForBytes} = asked;
+    const held = this.#inMemory.held(digest);
     const size = held?.length ?? (await this.#lifecycle.stored(digest));
     if (size === undefined) return undefined;
     const {by} = await this.#granted(asked);
     const report = by === 'link' ? HIT : {...MISS, detail: 'confirmed'};
-    if (size > MAX_MEMORY_BYTES) {
+    if (held) return fromMemory(digest, held, report);
+    if (!isForBytes || !this.#inMemory.wants(digest, size))
       return fromStore(this.#store, this.#passage(asked), {digest, size, report});
-    }
-    const bytes = held ?? (await this.#smallBytes(digest, size));
+    const bytes = await this.#inMemory.load(digest, size);
     return bytes && fromMemory(digest, bytes, report);
-  }
-
-  /** The bytes of a small stored blob, hashed again before they stay in memory; undefined when the disk has damaged them. */
-  async #smallBytes(digest: Digest, size: number): Promise<Buffer | undefined> {
-    const bytes = await collect(this.#store.inspect(digest), Buffer.alloc(size));
-    if (digestOf(bytes, algorithmOf(digest)) === digest) {
-      this.#memory.keepBlob(digest, bytes);
-      return bytes;
-    }
-    await this.#lifecycle.check(digest);
-    return undefined;
   }
 
   /** What is here, else the running download, else one that begins now. */
