@@ -7,6 +7,7 @@ import type {Digest} from '../oci/digest.ts';
 import type {RepositoryName} from '../oci/name.ts';
 import {areCurrent} from '../registry/generations.ts';
 import type {Repeat} from '../registry/repeat.ts';
+import {agedAnswer} from './aged-answer.ts';
 import type {Field} from './answer.ts';
 import {type RenderedAnswer, renderedAnswer, renderedBytes} from './rendered-answer.ts';
 
@@ -72,17 +73,17 @@ class LruAnswerTable implements AnswerTable {
   find(key: string): ReadyAnswer | undefined {
     const entry = this.#entries?.get(key);
     if (!entry) return undefined;
-    if (this.#holds(entry.repeat)) return entry;
-    this.#entries?.delete(key);
-    return undefined;
+    const {from, until, generations} = entry.repeat;
+    const now = this.#clock.now();
+    const isCurrent = areCurrent(this.#slots, generations);
+    if (isCurrent && now >= from && now < until) return entry;
+    const aged = isCurrent ? agedAnswer(entry, now) : undefined;
+    if (aged) this.put(key, aged);
+    else this.#entries?.delete(key);
+    return aged && this.#entries?.get(key);
   }
 
   put(key: string, answer: PreparedAnswer): void {
     this.#entries?.set(key, {...answer, rendered: renderedAnswer(answer)});
-  }
-
-  #holds({from, until, generations}: Repeat): boolean {
-    const now = this.#clock.now();
-    return now >= from && now < until && areCurrent(this.#slots, generations);
   }
 }

@@ -100,12 +100,15 @@ class CheckedAnswers implements PreparedAnswers {
   }
 
   /** A repeat that ends with its credential. A clock that is set back does not make that last longer. */
-  #within({from, until, generations, served}: Repeat, login: RememberedLogin, logins: Generation): Repeat {
+  #within(repeat: Repeat, login: RememberedLogin, logins: Generation): Repeat {
+    const {from, until, lifespan, generations} = repeat;
+    const ends = (last: number): number => Math.min(last, login.until);
     return {
+      ...repeat,
       from: Math.max(from, this.#clock.now()),
-      until: Math.min(until, login.until),
+      until: ends(until),
+      ...(lifespan ? {lifespan: {...lifespan, until: ends(lifespan.until)}} : {}),
       generations: [...generations, logins],
-      served,
     };
   }
 }

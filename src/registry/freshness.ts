@@ -118,6 +118,19 @@ export interface CacheReport {
 export interface Steady {
   readonly from: number;
   readonly until: number;
+  /** By which the later reports are known. Undefined where none differs. */
+  readonly lifespan?: Lifespan;
+}
+
+/** How long a checked answer is used, and what is reported of it meanwhile. Milliseconds. Plain data. */
+export interface Lifespan {
+  /** Milliseconds since the epoch, as `until`. */
+  readonly checkedAt: number;
+  readonly ttl: number;
+  /** Without the rate limit of the upstream. */
+  readonly configuredTtl: number;
+  /** It has to be looked at again from then on. */
+  readonly until: number;
 }
 
 const ALWAYS: Steady = Object.freeze({

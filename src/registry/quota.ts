@@ -1,6 +1,6 @@
 import type {Tag} from '../oci/name.ts';
 import type {Quota} from '../upstream/port.ts';
-import {ageOf, type CacheReport, type TagPolicy} from './freshness.ts';
+import {ageOf, type CacheReport, type Lifespan, type TagPolicy} from './freshness.ts';
 import type {Route} from './namespace.ts';
 import type {Registry} from './registries.ts';
 import {policyOf} from './tag-policies.ts';
@@ -107,13 +107,18 @@ export function hitReport(
   const nextTtl = ttl - (shown.ttl - 1) * 1000;
   const widening = isWidened ? Number.POSITIVE_INFINITY : configuredTtl;
   const until = Math.min(checkedAt + Math.min(nextAge, nextTtl, widening), now + lasts);
+  const lifespan = {checkedAt, ttl, configuredTtl, until: Math.min(checkedAt + ttl, now + lasts)};
   return {
     how: 'hit',
     ...shown,
     ...(isWidened ? {detail: 'quota'} : {}),
-    steady: {from: now, until},
+    steady: {from: now, until, lifespan},
   };
 }
+
+/** The report of the same answer at a later time, before the end of its lifespan. */
+export const agedReport = ({checkedAt, ttl, configuredTtl, until}: Lifespan, now: number): CacheReport =>
+  hitReport({checkedAt, now}, {ttl, configuredTtl, lasts: until - now});
 
 /** A limit of 0 does not say anything: such an upstream would never answer. */
 const shareLeft = ({limit, remaining}: Quota): number => (limit > 0 ? Math.min(1, remaining / limit) : 1);

@@ -1,7 +1,7 @@
 import type {Events} from '../events.ts';
 import type {Digest} from '../oci/digest.ts';
 import type {RepositoryName} from '../oci/name.ts';
-import type {CacheReport} from './freshness.ts';
+import type {CacheReport, Steady} from './freshness.ts';
 import type {Generation} from './generations.ts';
 import type {Uses} from './uses.ts';
 
@@ -9,10 +9,7 @@ import type {Uses} from './uses.ts';
  * That an answer may be given again, to whoever may have it, without asking for it again: between these times, while its
  * generations are current. Plain data, which another thread can use.
  */
-export interface Repeat {
-  /** Milliseconds since the epoch, the second one excluded. */
-  readonly from: number;
-  readonly until: number;
+export interface Repeat extends Steady {
   /** Of everything that it depends on. */
   readonly generations: readonly Generation[];
   /** What is reported each time that it is given. */

@@ -6,7 +6,7 @@ import {type Backref, createMovableClock, startBackref, waiting} from '../suppor
 import {imageManifest, randomBlob} from '../support/content.ts';
 import {pusherTo} from '../support/pusher.ts';
 import {indexBytes, referrerOf} from '../support/referrers.ts';
-import type {Lifetime} from '../support/shared.ts';
+import {createRun, type Lifetime} from '../support/shared.ts';
 import {openWay, shared} from './ways.ts';
 
 /** Two repositories: `app` of an upstream, whose tag moves, and `registry-1.example/own`, which is pushed to. */
@@ -172,17 +172,6 @@ async function change(proxy: Backref, {state}: Upstream, taken: Step, ttl: {now:
       ttl.now = ttl.now === 60_000 ? 2000 : 60_000;
       return;
   }
-}
-
-/** One run of the property, with what has to be closed after it. */
-function createRun(): Lifetime & {end(): Promise<void>} {
-  const ends: (() => unknown)[] = [];
-  return {
-    teardown: (end) => void ends.push(end),
-    async end() {
-      for (const end of ends.reverse()) await end();
-    },
-  };
 }
 
 async function evict({server}: Backref, reference: string, signal: AbortSignal): Promise<void> {

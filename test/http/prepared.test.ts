@@ -11,6 +11,7 @@ import {HIT} from '../../src/registry/freshness.ts';
 import {createGenerations} from '../../src/registry/generations.ts';
 import type {Manifests} from '../../src/registry/manifests/manifests.ts';
 import type {Decision} from '../../src/registry/place-access.ts';
+import {hitReport} from '../../src/registry/quota.ts';
 import type {Repeat} from '../../src/registry/repeat.ts';
 import {OPEN_DOOR, startHttpServer} from './http-server.ts';
 
@@ -140,6 +141,46 @@ test('an answer is asked for once what it depends on has changed', async (t) => 
   // What changes while an answer is made is not given again.
   await get();
   t.deepEqual(counts, {asked: 3, again: 1});
+});
+
+test('an answer that ages is given again with its age, until the upstream has to be asked', async (t) => {
+  const {get, counts, requests, clock, found, repeat} = await start(t);
+  const times = {checkedAt: clock.now() - 500, now: clock.now()};
+  const report = hitReport(times, {ttl: 60_000, configuredTtl: 10_000, lasts: 30_000});
+  Object.assign(found, {report, repeat: {...repeat, ...report.steady}});
+  const shownAfter = async (ms: number) => {
+    clock.moveWall(ms);
+    const {headers} = await get();
+    t.is(requests.at(-1)?.cache, String(headers['cache-status']));
+    return [headers.age, headers['cache-status']];
+  };
+  t.deepEqual(await shownAfter(0), ['0', 'backref;hit;ttl=60']);
+  t.deepEqual(await shownAfter(499), ['0', 'backref;hit;ttl=60']);
+  t.deepEqual(await shownAfter(1), ['1', 'backref;hit;ttl=59']);
+  t.deepEqual(await shownAfter(8999), ['9', 'backref;hit;ttl=51']);
+  t.deepEqual(await shownAfter(1), ['10', 'backref;hit;ttl=50;detail=quota']);
+  t.deepEqual(await shownAfter(20_499), ['30', 'backref;hit;ttl=30;detail=quota']);
+  t.deepEqual(counts, {asked: 1, again: 5});
+  await shownAfter(1);
+  t.deepEqual(counts, {asked: 2, again: 5});
+});
+
+test('a credential that expires ends an answer that ages', async (t) => {
+  const login = withLogin();
+  const {get, counts, clock, found, repeat} = await start(t, {authenticator: login.authenticator});
+  const report = hitReport(
+    {checkedAt: clock.now(), now: clock.now()},
+    {ttl: 60_000, configuredTtl: 60_000, lasts: Number.POSITIVE_INFINITY},
+  );
+  Object.assign(found, {report, repeat: {...repeat, ...report.steady}});
+  login.shown.until = clock.now() + 5000;
+  await get(CREDENTIAL);
+  clock.moveWall(4999);
+  await get(CREDENTIAL);
+  t.deepEqual(counts, {asked: 1, again: 1});
+  clock.moveWall(1);
+  await get(CREDENTIAL);
+  t.deepEqual(counts, {asked: 2, again: 1});
 });
 
 test('another configuration ends all answers', async (t) => {

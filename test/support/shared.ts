@@ -23,3 +23,14 @@ export function shareAmongTests<T>(
     return started;
   };
 }
+
+/** What ends before its test does, as one run of a property. */
+export function createRun(): Lifetime & {end(): Promise<void>} {
+  const ends: (() => unknown)[] = [];
+  return {
+    teardown: (end) => void ends.push(end),
+    async end() {
+      for (const end of ends.reverse()) await end();
+    },
+  };
+}
