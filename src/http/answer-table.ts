@@ -25,8 +25,9 @@ export interface PreparedAnswer {
   readonly registry: string | undefined;
   readonly repository: RepositoryName | undefined;
   readonly digest: Digest | undefined;
-  /** Its `Cache-Status`. */
-  readonly cache: string;
+  readonly outcome: 'hit' | 'done';
+  /** Its `Cache-Status`; undefined where the cache has nothing to do with it. */
+  readonly cache: string | undefined;
   readonly repeat: Repeat;
   /** What is reported of the credential each time. */
   readonly login: LoginUse;

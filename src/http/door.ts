@@ -82,11 +82,9 @@ export async function answerAt(
     case 'login': {
       const {handler} = operationFor(endpoint.methods, request, () => false);
       const own = passthroughAt(request.registries, request);
-      const asking = {request, wanted: undefined, exchange, door, own};
-      const caller = await identified(asking, visitor);
-      if (own && caller.login) await requireLogin(own, caller, ownCheck(asking));
-      // Clients look here for the challenge. A token shows that its client has found it.
-      else if (caller.scopes === undefined && mayLogIn(caller, asking)) throw challenged(asking, NEEDS_LOGIN);
+      // An upstream is asked about its own logins each time.
+      exchange.isRepeatable = !own;
+      const caller = await admitLogin({request, wanted: undefined, exchange, door, own}, visitor);
       return handler(request, undefined, caller);
     }
     case 'operator': {
@@ -215,6 +213,16 @@ function admit(decision: Decision, caller: Caller, asking: Asking): void {
   const ruled = {...asking, own: undefined};
   if (decision.failure || caller.login || !mayLogIn(caller, ruled)) throw denial(decision);
   throw challenged(ruled, decision.reason === undefined ? NEEDS_LOGIN : `${NEEDS_LOGIN}: ${decision.reason}`);
+}
+
+/** @throws as `identified`; OciError UNAUTHORIZED for who has not logged in and could */
+async function admitLogin(asking: Asking, visitor: Caller): Promise<Caller> {
+  const {own} = asking;
+  const caller = await identified(asking, visitor);
+  if (own && caller.login) await requireLogin(own, caller, ownCheck(asking));
+  // Clients look here for the challenge. A token shows that its client has found it.
+  else if (caller.scopes === undefined && mayLogIn(caller, asking)) throw challenged(asking, NEEDS_LOGIN);
+  return caller;
 }
 
 /** @throws as `identified` and `admit`, unless the caller may operate the server */

@@ -1,4 +1,5 @@
 import type {Readiness} from '../registry/readiness.ts';
+import {ALWAYS_THE_SAME} from '../registry/repeat.ts';
 import type {Answer, Handler} from './answer.ts';
 
 /** Figures for a monitoring system. */
@@ -12,6 +13,7 @@ export const ping: Handler<undefined> = () => ({
   status: 200,
   headers: {'Docker-Distribution-API-Version': 'registry/2.0', 'Content-Type': 'application/json'},
   body: Buffer.from('{}'),
+  repeat: ALWAYS_THE_SAME,
 });
 
 /** Whether a request asks how this server is, which a server that is too busy for anything else still answers. */

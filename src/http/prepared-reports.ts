@@ -119,8 +119,9 @@ class CountedAnswers implements PreparedReports {
 const NONE: readonly GivenAnswers[] = [];
 
 function reportedOf(answer: PreparedAnswer): ReportedAnswer {
-  const {status, caller, kind, action, registry, repository, digest, cache, repeat, login} = answer;
-  return {status, caller, kind, action, registry, repository, digest, cache, repeat, login};
+  const {status, caller, kind, action, registry, repository, digest, outcome, cache} = answer;
+  const {repeat, login} = answer;
+  return {status, caller, kind, action, registry, repository, digest, outcome, cache, repeat, login};
 }
 
 /** Reports what was counted as the ordinary way would report each. */
@@ -143,13 +144,14 @@ export const createPreparedReplay = (parts: PreparedReplayParts): PreparedReplay
     const {status, caller, kind, action, registry, repository, digest, cache} = answer;
     parts.events.emit('request.start', {id, method, url});
     parts.authenticator.used(answer.login);
-    parts.servedAgain.count(answer.repeat.served);
-    parts.servedAgain.report(answer.repeat.served);
+    const {served} = answer.repeat;
+    if (served) parts.servedAgain.count(served);
+    if (served) parts.servedAgain.report(served);
     parts.reports.ended({
       ...started,
       ...{kind, status, caller, action, registry, repository, digest, cache},
       ...{ms, bytes, client, received: 0, reason: undefined},
-      outcome: isWhole ? 'hit' : 'aborted',
+      outcome: isWhole ? answer.outcome : 'aborted',
     });
   },
 
@@ -157,20 +159,19 @@ export const createPreparedReplay = (parts: PreparedReplayParts): PreparedReplay
     if (given.length === 0) return;
     for (const {answer} of given) {
       parts.authenticator.used({...answer.login, method: undefined});
-      parts.servedAgain.count(answer.repeat.served);
+      if (answer.repeat.served) parts.servedAgain.count(answer.repeat.served);
     }
     parts.events.emit('requests.counted', given.map(countedRequests));
   },
 });
 
 function countedRequests({answer, ...counts}: GivenAnswers) {
-  const {status, caller, kind, registry, repository, digest, login} = answer;
+  const {status, caller, kind, registry, repository, digest, outcome, login} = answer;
   return {
     ...counts,
-    ...{kind, status, caller, registry, repository, digest},
-    outcome: 'hit' as const,
+    ...{kind, status, caller, registry, repository, digest, outcome},
     received: 0,
     login: login.method,
-    isServedHere: true,
+    isServedHere: answer.repeat.served !== undefined,
   };
 }

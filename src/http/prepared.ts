@@ -64,7 +64,7 @@ class CheckedAnswers implements PreparedAnswers {
   ): PreparedAnswer | undefined {
     const {report, status, body} = answer;
     const {identity, isRepeatable} = exchange;
-    if (!answer.repeat || !report || !identity || !isRepeatable) return undefined;
+    if (!answer.repeat || !identity || !isRepeatable) return undefined;
     if (status !== 200 && status !== 304) return undefined;
     if (body !== undefined && !(Buffer.isBuffer(body) && body.length <= MAX_WRITE_BYTES)) return undefined;
     const login = this.#loginOf(known);
@@ -86,7 +86,8 @@ class CheckedAnswers implements PreparedAnswers {
       registry,
       repository,
       digest: digestIn(answer),
-      cache: cacheStatus(report),
+      outcome: report ? 'hit' : 'done',
+      cache: report && cacheStatus(report),
       repeat,
       login: login.use,
     };

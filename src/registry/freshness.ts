@@ -133,7 +133,7 @@ export interface Lifespan {
   readonly until: number;
 }
 
-const ALWAYS: Steady = Object.freeze({
+export const ALWAYS: Steady = Object.freeze({
   from: Number.NEGATIVE_INFINITY,
   until: Number.POSITIVE_INFINITY,
 });

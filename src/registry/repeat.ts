@@ -1,7 +1,7 @@
 import type {Events} from '../events.ts';
 import type {Digest} from '../oci/digest.ts';
 import type {RepositoryName} from '../oci/name.ts';
-import type {CacheReport, Steady} from './freshness.ts';
+import {ALWAYS, type CacheReport, type Steady} from './freshness.ts';
 import type {Generation} from './generations.ts';
 import type {Uses} from './uses.ts';
 
@@ -12,8 +12,8 @@ import type {Uses} from './uses.ts';
 export interface Repeat extends Steady {
   /** Of everything that it depends on. */
   readonly generations: readonly Generation[];
-  /** What is reported each time that it is given. */
-  readonly served: Served;
+  /** What is reported each time that it is given; undefined for an answer without content of a repository. */
+  readonly served: Served | undefined;
 }
 
 /** Content of a repository that was served from here. Plain data. */
@@ -38,6 +38,9 @@ export const repeatOf = (
   generations: readonly Generation[],
   served: Served,
 ): Repeat | undefined => (how === 'hit' && steady ? {...steady, generations, served} : undefined);
+
+/** Of an answer that depends on nothing but what all answers depend on. */
+export const ALWAYS_THE_SAME: Repeat = Object.freeze({...ALWAYS, generations: [], served: undefined});
 
 /** Content that is served once more. */
 export interface ServedAgain {
