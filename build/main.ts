@@ -64,7 +64,7 @@ async function withoutComments(script: string): Promise<string> {
   return (await transform(code)).code;
 }
 
-/** The start of the command, and the thread that commits: modules, as the package says of `.js`. */
+/** The start of the command, the thread that commits and the workers: modules, as the package says of `.js`. */
 const buildModules = () =>
   build({
     ...SHARED,
@@ -72,6 +72,7 @@ const buildModules = () =>
       'cli/main': join(PROJECT, 'src/cli/published.ts'),
       compiled: join(PROJECT, 'src/cli/compiled.ts'),
       'writer-thread': join(PROJECT, 'src/storage/sqlite/writer-thread.ts'),
+      'worker-thread': join(PROJECT, 'src/workers/worker-thread.ts'),
     },
     outdir: DIST,
     format: 'esm',

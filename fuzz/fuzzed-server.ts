@@ -45,6 +45,7 @@ const registry = (name: string, changes: Partial<RegistryConfig>): RegistryConfi
 });
 
 const config: Config = {
+  workers: 1,
   listen: [
     {
       address: {host: '127.0.0.1', port: 0},

@@ -12,6 +12,8 @@ export interface Clock {
   monotonic(): number;
   /** Calls `call` once, in `ms` milliseconds. @returns a function that cancels this */
   after(ms: number, call: () => void): Cancel;
+  /** What `now` and `monotonic` say, for other threads; undefined for the system's clock, which they have as well. */
+  readonly times?: Float64Array<SharedArrayBuffer> | undefined;
 }
 
 /** Cancels a call. Idempotent; without effect once the call has happened. */

@@ -3,6 +3,8 @@ import type {ListenAddress} from './address.ts';
 import {isRecord} from './oci/json.ts';
 /** The configuration of one server: validated, complete, frozen. Durations in milliseconds, sizes in bytes. */
 export interface Config {
+  /** How many threads answer requests; `auto`: one for each core. */
+  workers: number | 'auto';
   /** At least one of them serves registries. */
   listen: readonly ListenerConfig[];
   storage: {

@@ -71,6 +71,10 @@ export interface EventMap {
   'certificate.expired': [{listener: string; path: string; expiresAt: number}];
   /** A client was disconnected before its first request: TLS failed, or its certificate does not verify. */
   'client.handshake-failed': [{address: string | undefined; reason: string}];
+  /** A worker has ended by itself, with its connections. Another one starts in `ms`. */
+  'worker.ended': [{reason: string; ms: number}];
+  /** This system cannot share ports among the `count` threads that the configuration wants: one serves alone. */
+  'workers.unavailable': [{count: number}];
   /** An error that nothing handled: a defect of backref or of a library. */
   'server.fault': [{origin: 'promise' | 'exception'; error: unknown}];
   /** A client read nothing of its response for `ms`, and was disconnected. */

@@ -29,9 +29,13 @@ export interface Listeners {
   listen(): Promise<readonly Address[]>;
   /** Accepts nothing new, lets running requests end within `grace` milliseconds, then cuts the rest. */
   close(grace: number): Promise<void>;
+  /** In the order of the configuration. */
+  readonly all: readonly Listener[];
 }
 
 export interface ListenersParts {
+  /** Whether workers listen on the same ports. */
+  isShared: boolean;
   app: App;
   /** How many connections may be open, those of all listeners together. */
   limits: Limits;
@@ -46,6 +50,7 @@ export function createListeners(configs: readonly ListenerConfig[], parts: Liste
     listener: createConfigured(config, number, parts),
   }));
   return {
+    all: listeners.map(({listener}) => listener),
     async listen() {
       const addresses: Address[] = [];
       for (const {config, listener} of listeners) addresses.push(describe(await listener.listen(), config));
@@ -59,6 +64,7 @@ export function createListeners(configs: readonly ListenerConfig[], parts: Liste
 
 function createConfigured(config: ListenerConfig, number: number, parts: ListenersParts): Listener {
   const {address, tls, serve, trustedProxies, sendTimeout} = config;
+  const isShared = parts.isShared && canShare(config);
   const entrance = {
     number,
     isLoopback: isLocalOnly(address),
@@ -67,8 +73,11 @@ function createConfigured(config: ListenerConfig, number: number, parts: Listene
     isTrustedProxy: createTrustedProxies(trustedProxies),
     certificate: undefined,
   };
-  return createListener({...parts, address, tls, entrance, sendTimeout});
+  return createListener({...parts, isShared, address, tls, entrance, sendTimeout});
 }
+
+/** Whether workers can listen where a listener does. What operators ask is the owner's alone. */
+export const canShare = ({address, serve}: ListenerConfig): boolean => 'host' in address && serve === 'main';
 
 function describe(address: ListenAddress, {tls, serve}: ListenerConfig): Address {
   const {host, port, socket} = {host: undefined, port: undefined, socket: undefined, ...address};

@@ -2,6 +2,7 @@ import {randomUUID} from 'node:crypto';
 import {type Commands, createCommands} from './admin/commands.ts';
 import {type AdminSocket, createAdminSocket} from './admin/socket.ts';
 import {type Background, createBackground} from './background.ts';
+import {beginBackgroundWork, FIND_STORE} from './background-work.ts';
 import {type Clock, systemClock} from './clock.ts';
 import {type Config, changedSettings} from './config.ts';
 import {type CurrentRegistries, createCurrentRegistries, type RegistryChanges} from './current-registries.ts';
@@ -16,6 +17,7 @@ import type {BlobStore} from './storage/blob-store.ts';
 import type {FolderLock} from './storage/folder-lock.ts';
 import {lockStorage, openStorage, type Storage} from './storage/open.ts';
 import {type Wired, wire} from './wire.ts';
+import {afterReports, createServerWorkers, type ServerWorkers, workerCount} from './wire-workers.ts';
 
 export interface BackrefServer {
   readonly events: Events;
@@ -52,28 +54,9 @@ export interface ServerDeps {
   clock?: Clock;
   /** For the proxy variables and credential helpers of upstreams; default the process's. */
   env?: NodeJS.ProcessEnv;
+  /** The program of worker threads. */
+  workerProgram?: URL | undefined;
 }
-
-/** The longest time between two removals of abandoned uploads and spools. */
-const SWEEP_INTERVAL_MS = 60 * 60 * 1000;
-
-/** How often to look for the blob store, so that the log says how long it has been missing. */
-const STORE_CHECK_INTERVAL_MS = 60_000;
-/** How often to try to write metadata again that could only be read. */
-const REOPEN_INTERVAL_MS = 10_000;
-/** How often what has become due is hashed. */
-const SCRUB_STEP_MS = 60_000;
-/** How often to see whether pinned images would survive an outage. */
-const PINNED_INTERVAL_MS = 5 * 60_000;
-const CHECK_PINNED = 'check the pinned images';
-const FIND_STORE = 'find the blob store';
-/** How often the size of the cache is measured. What a pull or a push brings is looked at when it comes. */
-const EVICTION_INTERVAL_MS = 60_000;
-const EVICT = 'keep the cache to its limit';
-/** How often uses of manifests, and who pulled what, are written. */
-const USES_INTERVAL_MS = 60_000;
-/** How often requests that were counted together are reported. */
-const HAND_OVER_INTERVAL_MS = 1000;
 
 /** A server whose storage is open. */
 interface OpenServer {
@@ -85,6 +68,7 @@ interface OpenServer {
   commands: Commands;
   socket: AdminSocket;
   listeners: Listeners;
+  workers: ServerWorkers;
 }
 
 /** The server's parts are created here and in `wire`, and belong to this server alone. */
@@ -99,15 +83,18 @@ class Server implements BackrefServer {
   #policy: AccessPolicy;
   readonly #clock: Clock;
   readonly #env: NodeJS.ProcessEnv;
+  readonly #workerProgram: URL | undefined;
   /** Names this process, to upstreams and among those that share the metadata. */
   readonly #pseudonym = `backref-${randomUUID()}`;
   readonly #registries: CurrentRegistries;
   readonly #generations: Generations = createGenerations();
   readonly #limits: Limits;
   #running: Promise<OpenServer> | undefined;
+  #workers: ServerWorkers | undefined;
   #closing: Promise<void> | undefined;
 
-  constructor(config: Config, {clock = systemClock, env = process.env}: ServerDeps) {
+  constructor(config: Config, {clock = systemClock, env = process.env, workerProgram}: ServerDeps) {
+    this.#workerProgram = workerProgram;
     this.#config = config;
     this.#policy = createAccessPolicy(config.access);
     this.#clock = clock;
@@ -132,7 +119,8 @@ class Server implements BackrefServer {
     const {users, robots} = running.wired.identity;
     await Promise.all([users.refresh(), robots.load()]);
     this.#addresses = await running.listeners.listen();
-    this.#beginBackground(running);
+    await running.workers.start(this.#addresses);
+    beginBackgroundWork(running.background, {...running, config: this.#config, clock: this.#clock});
     const main = this.#addresses.find(({serves}) => serves === 'main');
     if (!main) throw new Error('no listener of the configuration serves registries');
     return main;
@@ -152,6 +140,7 @@ class Server implements BackrefServer {
     this.#policy = createAccessPolicy(access);
     this.#limits.replace(next.limits);
     const limits = this.#limits.settings;
+    this.#workers?.replaceHeaders(limits.headers);
     this.#config = Object.freeze({...this.#config, access, audit, registries, shutdown, limits, log});
     this.#generations.end('configuration');
     return {...changes, left: changedSettings(this.#config, next)};
@@ -173,7 +162,9 @@ class Server implements BackrefServer {
         clock: this.#clock,
         diskFailed: ({part, code, message}) => this.events.emit('disk.failed', {part, code, message}),
       });
-      const running = this.#wire(lock, storage);
+      const count = await workerCount(this.#config, this.events);
+      const running = this.#wire(lock, storage, count);
+      this.#workers = running.workers;
       await running.wired.maintenance.reopenMetadata();
       await this.#findStore(storage.store);
       await this.#listenForCommands(running.socket);
@@ -185,7 +176,7 @@ class Server implements BackrefServer {
     }
   }
 
-  #wire(lock: FolderLock, storage: Storage): OpenServer {
+  #wire(lock: FolderLock, storage: Storage, count: number): OpenServer {
     const config = this.#config;
     const clock = this.#clock;
     const {events} = this;
@@ -202,7 +193,9 @@ class Server implements BackrefServer {
       ...{env: this.#env, clock, events},
     };
     const wired = wire(config, parts);
-    const {verbs, content, identity} = wired;
+    const {content, identity} = wired;
+    const verbs = {...wired.verbs, metrics: afterReports(wired.verbs.metrics, () => workers.report())};
+    const preparedBytes = Math.floor(shareMemory(config.cache.memory).prepared / count);
     const app: App = createApp({
       verbs,
       access: content.access,
@@ -213,11 +206,17 @@ class Server implements BackrefServer {
       hasAdminListener: config.listen.some(({serve}) => serve === 'admin'),
       pseudonym,
       limits,
-      preparedBytes: shareMemory(config.cache.memory).prepared,
+      preparedBytes,
       generations,
       servedAgain: content.servedAgain,
       clock,
       events,
+    });
+    const listeners = createListeners(config.listen, {app, isShared: count > 1, limits, clock, events});
+    const workers = createServerWorkers({
+      ...{config, count, preparedBytes, listeners, generations, limits, clock, events},
+      replay: app.requests.replay,
+      program: this.#workerProgram,
     });
     const commands = createCommands({...wired.maintenance, robots: wired.identity.robots, registries});
     return {
@@ -232,7 +231,8 @@ class Server implements BackrefServer {
         commands,
         failed: (error) => this.#failed('listen for commands', error),
       }),
-      listeners: createListeners(config.listen, {app, limits, clock, events}),
+      listeners,
+      workers,
     };
   }
 
@@ -250,41 +250,6 @@ class Server implements BackrefServer {
     this.events.emit('background.failed', {task, error});
   }
 
-  /** Starts the work that no request asks for. */
-  #beginBackground({storage, wired, app, background}: OpenServer): void {
-    const {uploads, garbage, scrub} = this.#config;
-    const {maintenance, push} = wired;
-    const sweep = () => maintenance.sweepSpools();
-    const expire = (signal: AbortSignal) =>
-      maintenance.expiry.run(this.#clock.now() - uploads.expireAfter, signal);
-    const collect = (signal: AbortSignal) =>
-      maintenance.garbage.run({grace: garbage.grace, signal, progress: () => {}});
-    background.every(STORE_CHECK_INTERVAL_MS, FIND_STORE, () => storage.store.check());
-    background.every(REOPEN_INTERVAL_MS, 'open the metadata for writing', () => maintenance.reopenMetadata());
-    background.once('sweep old spools', sweep);
-    background.once('check the store', (signal) => maintenance.startCheck.run(signal));
-    background.every(SWEEP_INTERVAL_MS, 'sweep old spools', sweep);
-    background.every(SWEEP_INTERVAL_MS, 'sweep the quarantine', () => maintenance.sweepQuarantine());
-    background.every(SWEEP_INTERVAL_MS, 'forget old links', (signal) => maintenance.boundLinks(signal));
-    background.once('expire uploads', expire);
-    background.every(Math.min(uploads.expireAfter, SWEEP_INTERVAL_MS), 'expire uploads', expire);
-    if (garbage.interval > 0) background.every(garbage.interval, 'collect garbage', collect);
-    if (scrub.every > 0) {
-      background.every(SCRUB_STEP_MS, 'scrub', (signal) => maintenance.scrub.step(signal));
-    }
-    const evict = (signal: AbortSignal) => maintenance.evictor.step(signal);
-    background.once(EVICT, evict);
-    background.every(EVICTION_INTERVAL_MS, EVICT, evict);
-    for (const {interval, task, work} of wired.identity.upkeep) background.every(interval, task, work);
-    background.every(HAND_OVER_INTERVAL_MS, 'count requests', async () => app.requests.handOver());
-    for (const {task, flush} of wired.records) background.every(USES_INTERVAL_MS, task, flush);
-    background.every(SWEEP_INTERVAL_MS, 'forget old pulls', () => maintenance.pulls.bound());
-    const checkPinned = (signal: AbortSignal) => maintenance.ready.checkPinned(signal);
-    background.once(CHECK_PINNED, checkPinned);
-    background.every(PINNED_INTERVAL_MS, CHECK_PINNED, checkPinned);
-    push.reconciler.start();
-  }
-
   async #stop(): Promise<void> {
     const running = await this.#running?.catch(() => undefined);
     if (running) await this.#stopRunning(running);
@@ -292,10 +257,12 @@ class Server implements BackrefServer {
   }
 
   /** Closes the parts in the order of their dependencies: those that take requests first, those that keep data last. */
-  async #stopRunning({lock, storage, wired, app, background, socket, listeners}: OpenServer): Promise<void> {
+  async #stopRunning(running: OpenServer): Promise<void> {
+    const {lock, storage, wired, app, background, socket, listeners, workers} = running;
     const {content, referrers, push, maintenance} = wired;
-    // Both start to close at once, so that neither accepts anything new.
-    await Promise.all([listeners.close(this.#config.shutdown.grace), socket.close()]);
+    const {grace} = this.#config.shutdown;
+    // All start to close at once, so that none accepts anything new.
+    await Promise.all([listeners.close(grace), workers.close(grace), socket.close()]);
     app.requests.handOver();
     await Promise.all([background.close(), maintenance.evictor.close(), push.reconciler.close()]);
     referrers.prefetch.close();

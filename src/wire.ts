@@ -53,7 +53,7 @@ export interface WireParts {
   /** The server no longer accepts anything new. */
   isStopping(): boolean;
   /** Those of clients. */
-  requests(): RunningRequests;
+  requests(): Pick<RunningRequests, 'inFlight' | 'handOver'>;
   /** Knows how many connections clients have open, and the limits in force. */
   limits: Pick<Limits, 'openConnections' | 'settings'>;
   clock: Clock;

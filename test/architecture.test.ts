@@ -145,6 +145,10 @@ const RULES: Record<string, Rule> = {
     ],
     packages: ['koa', '@koa/router', 'lru-cache', 'range-parser', 'structured-headers'],
   },
+  // A worker answers what is prepared: it knows no verb and no store.
+  'src/workers/': {
+    imports: ['src/clock.ts', 'src/error-code.ts', 'src/events.ts', 'src/address.ts', 'src/http/'],
+  },
   'src/admin/': {imports: [...VOCABULARY, ...REGISTRY, 'src/identity/robots.ts', 'src/unix-socket.ts']},
   'src/observe/': {
     imports: ['src/clock.ts', 'src/config.ts', 'src/events.ts'],
@@ -175,9 +179,15 @@ const RULES: Record<string, Rule> = {
     imports: ['src/', 'src/observe/metrics.ts', ...REGISTRY, 'src/storage/open.ts'],
   },
   'src/wire-outage.ts': {imports: ['src/', ...REGISTRY, 'src/storage/open.ts']},
+  'src/wire-workers.ts': {
+    imports: ['src/', 'src/listeners.ts', 'src/http/', 'src/registry/generations.ts', 'src/workers/'],
+  },
+  'src/background-work.ts': {imports: ['src/', 'src/wire.ts', 'src/http/app.ts', 'src/storage/open.ts']},
   'src/server.ts': {
     imports: [
       'src/',
+      'src/background-work.ts',
+      'src/wire-workers.ts',
       'src/current-registries.ts',
       'src/listeners.ts',
       'src/wire.ts',
@@ -289,6 +299,15 @@ const FORBIDDEN: Record<string, string[]> = {
   'src/lru.ts': ['./clock.ts', './oci/digest.ts', 'koa'],
   'src/access-check.ts': ['./server.ts', './http/app.ts', './config/load.ts', './upstream/client.ts', 'got'],
   'src/wire-content.ts': ['./wire.ts', './http/app.ts', './storage/fs/blob-store.ts', 'got'],
+  'src/workers/planted.ts': [
+    '../registry/access.ts',
+    '../identity/robots.ts',
+    '../storage/open.ts',
+    '../server.ts',
+    'koa',
+  ],
+  'src/background-work.ts': ['./server.ts', './registry/access.ts', './storage/fs/blob-store.ts', 'koa'],
+  'src/wire-workers.ts': ['./server.ts', './wire.ts', './registry/access.ts', './storage/open.ts', 'koa'],
   'src/wire-outage.ts': ['./wire.ts', './http/app.ts', './storage/fs/blob-store.ts', 'got'],
   'src/wire.ts': [
     './server.ts',

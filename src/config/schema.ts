@@ -5,6 +5,7 @@ import {FOREVER_MS} from './units.ts';
 import {
   auditTarget,
   choice,
+  countOr,
   countOrOff,
   duration,
   durationOrForever,
@@ -164,6 +165,9 @@ export const BUILT_IN_REGISTRIES: Tree = {
   'public.ecr.aws': {upstream: {url: 'https://public.ecr.aws'}},
 };
 
+/** Each takes memory, and asks one thread for what it does not have. */
+const MAX_WORKERS = 64;
+
 /** The shape of the configuration file, with every default. Parses units; does not read the files that it names. */
 export const settingsSchema = mapping({
   listen: oneOrMany(listener, listener, Object.keys(listener.shape).join(', ')).prefault({}),
@@ -186,6 +190,7 @@ export const settingsSchema = mapping({
     ),
   }).prefault({}),
   access: accessSettings,
+  workers: countOr('auto', 1, MAX_WORKERS).prefault('1'),
   pins: z.preprocess(splitWords, list(imageGlob).prefault([])),
   shutdown: mapping({grace: duration(0, MAX_TIMER_MS).prefault('30s')}).prefault({}),
   limits: mapping({

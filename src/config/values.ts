@@ -101,9 +101,12 @@ export const choice = <const T extends string | number>(...values: readonly T[])
   );
 
 /** A whole number, or `off` for no limit. */
-export const countOrOff = (min: number, max: number) =>
-  scalar(`must be off or a whole number from ${min} to ${max}`, (value) => {
-    if (value === 'off') return 'off' as const;
+export const countOrOff = (min: number, max: number) => countOr('off', min, max);
+
+/** A whole number, or one word. */
+export const countOr = <const Word extends string>(word: Word, min: number, max: number) =>
+  scalar(`must be ${word} or a whole number from ${min} to ${max}`, (value) => {
+    if (value === word) return word;
     const number = /^\d{1,15}$/.test(String(value)) ? Number(value) : Number.NaN;
     return number >= min && number <= max ? number : undefined;
   });

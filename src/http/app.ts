@@ -6,14 +6,16 @@ import type {Generations} from '../registry/generations.ts';
 import type {Registries} from '../registry/registries.ts';
 import type {ServedAgain} from '../registry/repeat.ts';
 import type {Answer} from './answer.ts';
+import type {PreparedAnswer, ReadyAnswer} from './answer-table.ts';
 import {callerOf, refuseLoop} from './caller.ts';
+import {type AnswerFromConnection, createConnectionAnswers} from './connection-answers.ts';
 import type {DoorParts} from './door.ts';
 import {canonicalAddress, type Entrance} from './entrance.ts';
 import {isLocal, originOf} from './forwarded.ts';
 import {createRequestReader, type KnownRequest} from './known-request.ts';
 import type {Limits} from './limits.ts';
 import {createPreparedAnswers} from './prepared.ts';
-import {createPreparedReplay, createPreparedReports} from './prepared-reports.ts';
+import {createPreparedReplay, createPreparedReports, type PreparedReplay} from './prepared-reports.ts';
 import {createPreparedSender, type Peer} from './prepared-sender.ts';
 import {headerOf, parseRequestTarget, refuseHosts, refuseManyHeaders, refuseOverlong} from './request.ts';
 import {createRequestReports} from './request-reports.ts';
@@ -41,7 +43,13 @@ export interface AppParts extends DoorParts {
 
 /** Answers requests, whichever listener they came in at. */
 export interface App {
-  handle(request: IncomingMessage, response: ServerResponse, entrance: Entrance): void;
+  /** @param learn gets the answer, if equal requests may be given it: for a worker that has none */
+  handle(
+    request: IncomingMessage,
+    response: ServerResponse,
+    entrance: Entrance,
+    learn?: (answer: PreparedAnswer) => void,
+  ): void;
   /** Answers below node's HTTP server what is read from a connection without a client certificate. */
   connection(peer: Peer, entrance: Entrance): AnswerFromConnection;
   readonly requests: RunningRequests;
@@ -53,16 +61,16 @@ export interface RunningRequests {
   inFlight(): number;
   /** Reports those that were counted and are not reported yet. */
   handOver(): void;
+  /** Reports those that workers have answered. */
+  readonly replay: PreparedReplay;
 }
 
-/**
- * Answers what was read from a connection, if it is one whole request whose answer is prepared.
- * @returns whether it has; where it has not, nothing has happened
- */
-export type AnswerFromConnection = (bytes: Buffer) => boolean;
-
-/** What is read below node's HTTP server at once. A token makes up most of a longer head. */
-const MAX_HEAD_BYTES = 8 * 1024;
+/** A request on its way to Koa. */
+interface Arrival {
+  readonly entrance: Entrance;
+  readonly known: KnownRequest | undefined;
+  readonly learn: ((answer: PreparedAnswer) => void) | undefined;
+}
 
 /** The OCI distribution API over Koa, which finds the answers and does not write them. */
 export function createApp(parts: AppParts): App {
@@ -74,13 +82,13 @@ export function createApp(parts: AppParts): App {
   const prepared = createPreparedAnswers({...parts, maxBytes: preparedBytes});
   const preparedSender = createPreparedSender({limits, reports: preparedReports});
   const requests = createRequestReader(() => limits.settings.headers.count);
-  const arrivals = new WeakMap<IncomingMessage, {entrance: Entrance; known: KnownRequest | undefined}>();
+  const arrivals = new WeakMap<IncomingMessage, Arrival>();
 
   app.use((ctx, next) => {
     ctx.respond = false;
     const arrival = arrivals.get(ctx.req);
     if (!arrival) throw new Error('the request came in at no listener');
-    const {entrance, known} = arrival;
+    const {entrance, known, learn} = arrival;
     return sender.respond(ctx.req, ctx.res, entrance, async (exchange): Promise<Answer> => {
       ctx.state.exchange = exchange;
       const begun = {configuration: generations.of('configuration'), logins: generations.of('logins')};
@@ -92,7 +100,8 @@ export function createApp(parts: AppParts): App {
       await next();
       const {answer} = ctx.state;
       if (!answer) throw new Error('no route has answered');
-      if (known) prepared.keep({known, ...begun}, exchange, answer);
+      const kept = known && prepared.keep({known, ...begun}, exchange, answer);
+      if (kept) learn?.(kept);
       return answer;
     });
   });
@@ -105,28 +114,29 @@ export function createApp(parts: AppParts): App {
     requests: {
       inFlight: () => reports.inFlight + preparedReports.inFlight,
       handOver: () => replay.all(preparedReports.take()),
+      replay,
     },
-    handle(request, response, entrance) {
+    handle(request, response, entrance, learn) {
       // A certificate may change who asks without any sign of it in the request.
       const known = entrance.certificate ? undefined : requests.known(request, entrance.number);
       const answer = known && prepared.find(known);
       if (answer && !response.hasHeader('Connection')) {
+        if (learn) learn(plain(answer));
         const {socket} = request;
         const peer = {socket, client: canonicalAddress(socket.remoteAddress ?? '')};
         if (preparedSender.respond(known, peer, response, answer)) return;
       }
-      arrivals.set(request, {entrance, known});
+      arrivals.set(request, {entrance, known, learn});
       handle(request, response);
     },
-    connection(peer, {number}) {
-      const own = requests.connection(number);
-      return (bytes) => {
-        if (bytes.length >= Math.min(limits.settings.headers.size, MAX_HEAD_BYTES)) return false;
-        const known = own.read(bytes.toString('latin1'));
-        const answer = known && prepared.find(known);
-        return known !== undefined && answer !== undefined && preparedSender.write(known, peer, answer);
-      };
-    },
+    connection: (peer, {number}) =>
+      createConnectionAnswers({
+        requests: requests.connection(number),
+        find: (known) => prepared.find(known),
+        sender: preparedSender,
+        peer,
+        maxHead: limits.settings.headers.size,
+      }),
   };
 }
 
@@ -143,6 +153,8 @@ function createReporting(parts: Pick<AppParts, 'authenticator' | 'servedAgain' |
   });
   return {reports, preparedReports, replay};
 }
+
+const plain = ({rendered: _, ...answer}: ReadyAnswer): PreparedAnswer => answer;
 
 /**
  * Koa reads paths alone. A host in the target takes precedence over the header (RFC 9112, section 3.2.2), and both give

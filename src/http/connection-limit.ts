@@ -1,14 +1,14 @@
-import type {Socket} from 'node:net';
 import type {Duplex} from 'node:stream';
 import type {Cancel, Clock} from '../clock.ts';
 import {OciError} from '../oci/errors.ts';
+import type {ClientSocket} from './connections.ts';
 import {canonicalAddress, type Entrance} from './entrance.ts';
 import {type Limits, networkOf} from './limits.ts';
 
 /** Counts the connections of one listener, and remembers which of them are not served. */
 export interface ConnectionLimit {
   /** Counts a connection until it closes. One too many is to be answered with `refusalOf`, and ends soon in any case. */
-  add(socket: Socket): void;
+  add(socket: ClientSocket): void;
   /** Why no request on a connection is served; undefined where they are. */
   refusalOf(socket: Duplex): OciError | undefined;
 }
@@ -40,7 +40,7 @@ class CountedConnections implements ConnectionLimit {
     this.#clock = clock;
   }
 
-  add(socket: Socket): void {
+  add(socket: ClientSocket): void {
     // What operators and monitoring ask has a listener of its own so that it is answered while the others are busy.
     if (this.#entrance.serves === 'admin') return;
     const address = canonicalAddress(socket.remoteAddress ?? '');
@@ -59,7 +59,7 @@ class CountedConnections implements ConnectionLimit {
     return this.#refused.get(socket);
   }
 
-  #refuse(socket: Socket, error: OciError): void {
+  #refuse(socket: ClientSocket, error: OciError): void {
     // An answer in TLS would cost a handshake, which is more than what is being saved.
     if (this.#entrance.isSecure || this.#refused.size >= MAX_REFUSALS) return void socket.destroy();
     this.#refused.set(socket, error);

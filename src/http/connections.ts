@@ -1,11 +1,22 @@
 import type {Socket} from 'node:net';
+import type {Duplex} from 'node:stream';
 import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
+
+/** A connection as far as answers are written to it. */
+export interface ClientSocket extends Duplex {
+  /** Undefined behind a Unix socket, and once the connection has ended. */
+  readonly remoteAddress?: string | undefined;
+  /** With those that wait to be sent. */
+  readonly bytesWritten: number;
+}
 
 /** The connections of one server, including those that node's HTTP server no longer tracks, e.g. after `CONNECT`. */
 export interface Connections {
   /** Tracks a connection until it closes, and disconnects its client when that reads nothing of its response. */
   add(socket: Socket): void;
+  /** Only tracks it: a worker sees what its client reads. */
+  adopt(socket: ClientSocket): void;
   /** Resolves when nothing that was written waits for a client to read it. */
   sent(): Promise<void>;
   /** Disconnects all clients. */
@@ -37,10 +48,10 @@ interface WithHandle {
 }
 
 /** Bytes of the write under way that the system has not accepted yet, which it does no faster than the client reads. */
-const bytesLeft = (socket: Socket): number => (socket as WithHandle)._handle?.writeQueueSize ?? 0;
+const bytesLeft = (socket: ClientSocket): number => (socket as WithHandle)._handle?.writeQueueSize ?? 0;
 
 export function createConnections({sendTimeout, clock, events}: ConnectionsParts): Connections {
-  const open = new Map<Socket, LastCheck>();
+  const open = new Map<ClientSocket, LastCheck | undefined>();
   let watching = false;
 
   function watch(): void {
@@ -50,6 +61,7 @@ export function createConnections({sendTimeout, clock, events}: ConnectionsParts
 
   function check(): void {
     for (const [socket, last] of open) {
+      if (!last) continue;
       const waiting = socket.writableLength;
       const sent = socket.bytesWritten - waiting;
       const left = bytesLeft(socket);
@@ -62,20 +74,25 @@ export function createConnections({sendTimeout, clock, events}: ConnectionsParts
     watch();
   }
 
-  function disconnect(socket: Socket): void {
+  function disconnect(socket: ClientSocket): void {
     events.emit('client.stalled', {address: socket.remoteAddress, ms: sendTimeout});
     socket.destroy();
   }
 
+  function track(socket: ClientSocket, check: LastCheck | undefined): void {
+    open.set(socket, check);
+    socket.once('close', () => open.delete(socket));
+    // Node removes its own listener before `connect` and `upgrade`, and an unhandled error event ends the process.
+    // Nothing is left to do here: the socket destroys itself, and its writer sees it close.
+    socket.on('error', () => {});
+  }
+
   return {
     add(socket) {
-      open.set(socket, {sent: 0, left: 0, idleChecks: 0});
-      socket.once('close', () => open.delete(socket));
-      // Node removes its own listener before `connect` and `upgrade`, and an unhandled error event ends the process.
-      // Nothing is left to do here: the socket destroys itself, and its writer sees it close.
-      socket.on('error', () => {});
+      track(socket, {sent: 0, left: 0, idleChecks: 0});
       if (!watching) watch();
     },
+    adopt: (socket) => track(socket, undefined),
     async sent() {
       for (;;) {
         const waiting = [...open.keys()].filter(({writableLength}) => writableLength > 0);
@@ -90,7 +107,7 @@ export function createConnections({sendTimeout, clock, events}: ConnectionsParts
 }
 
 /** Resolves when what was written to a connection by now has left, or the connection has closed. */
-const whenSent = (socket: Socket): Promise<void> =>
+const whenSent = (socket: ClientSocket): Promise<void> =>
   new Promise((resolve) => {
     if (socket.writableEnded) socket.once('close', () => resolve());
     else socket.write('', () => resolve());

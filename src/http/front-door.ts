@@ -1,5 +1,5 @@
 import type {Socket} from 'node:net';
-import type {AnswerFromConnection} from './app.ts';
+import type {AnswerFromConnection} from './connection-answers.ts';
 import {canonicalAddress} from './entrance.ts';
 import {IDLE_TIMEOUT_MS} from './keep-alive.ts';
 import type {Peer} from './prepared-sender.ts';

@@ -1,4 +1,4 @@
-import {chmod} from 'node:fs/promises';
+import {once} from 'node:events';
 import {
   createServer,
   type IncomingMessage,
@@ -6,17 +6,18 @@ import {
   type ServerOptions,
   type ServerResponse,
 } from 'node:http';
-import type {AddressInfo, ListenOptions, Socket} from 'node:net';
+import type {Socket} from 'node:net';
 import type {Duplex} from 'node:stream';
 import {formatAddress, type ListenAddress} from '../address.ts';
 import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
 import type {OciError} from '../oci/errors.ts';
-import {removeStaleSocket} from '../unix-socket.ts';
+import {listenOn, listenOnSocket, reportFailures} from './accept.ts';
+import type {PreparedAnswer} from './answer-table.ts';
 import type {App} from './app.ts';
 import {type ConnectionLimit, createConnectionLimit} from './connection-limit.ts';
-import {type Connections, createConnections} from './connections.ts';
-import {canonicalAddress, type Entrance} from './entrance.ts';
+import {type ClientSocket, type Connections, createConnections} from './connections.ts';
+import {type ClientCertificate, canonicalAddress, type Entrance} from './entrance.ts';
 import {createFrontDoor, type FrontDoor} from './front-door.ts';
 import {createGracefulClose, type GracefulClose} from './graceful-close.ts';
 import {isProbe} from './health.ts';
@@ -36,6 +37,22 @@ export interface Listener {
   listen(): Promise<ListenAddress>;
   /** Accepts nothing new, lets running requests end within `grace` milliseconds, then cuts the rest. */
   close(grace: number): Promise<void>;
+  /** Counts a connection that a worker has. @returns whether its requests are served; it may be refused, or have ended */
+  adopt(socket: AdoptedSocket): boolean;
+  /** Such a connection has had its handshake, with this certificate. */
+  certify(socket: AdoptedSocket, certificate: ClientCertificate): void;
+  /** Serves what is read from such a connection from now on. */
+  serve(socket: AdoptedSocket): void;
+  /** Ends such a connection, on which no request has begun in time. */
+  refuseLate(socket: AdoptedSocket): void;
+}
+
+/** A client's connection that a worker has. */
+export interface AdoptedSocket extends ClientSocket {
+  /** Everything that was read from it is answered. */
+  rest(): void;
+  /** Equal requests may be given this answer to the one that the worker has passed on last. */
+  keep(answer: PreparedAnswer): void;
 }
 
 /** How often slow headers are looked for. A client is refused at most one interval late. */
@@ -44,9 +61,6 @@ const HEADER_CHECKS_PER_TIMEOUT = 4;
 /** How long a client may take to send the rest of a body after its answer. */
 const MAX_REST_MS = 30_000;
 
-/** Failures to accept connections come by the thousand: at most one per interval is reported. */
-const REPORT_INTERVAL_MS = 1000;
-
 export interface ListenerParts {
   app: Pick<App, 'handle' | 'connection'>;
   address: ListenAddress;
@@ -54,6 +68,8 @@ export interface ListenerParts {
   tls: TlsPaths | undefined;
   /** That of every connection, without a client certificate. */
   entrance: Entrance;
+  /** Whether workers listen on the same port. */
+  isShared: boolean;
   /** Milliseconds in which a client has to take some of the bytes that wait for it. */
   sendTimeout: number;
   /** How many connections may be open, those of all listeners together. */
@@ -69,6 +85,7 @@ class HttpListener implements Listener {
   readonly #app: ListenerParts['app'];
   readonly #address: ListenAddress;
   readonly #entrance: Entrance;
+  readonly #isShared: boolean;
   readonly #tls: TlsServer | undefined;
   /** The entrances of the connections with a client certificate. */
   readonly #certified = new WeakMap<Duplex, Entrance>();
@@ -79,13 +96,15 @@ class HttpListener implements Listener {
   readonly #server: Server;
   readonly #pipelines: Pipelines;
   readonly #graceful: GracefulClose;
-  /** What node's HTTP server does with a connection that the front door leaves to it. */
-  #own: readonly ReturnType<Server['listeners']>[number][] = [];
+  /** What node's HTTP server does with a connection, after its handshake over TLS. */
+  readonly #own: TlsServer['serve'];
   /** Undefined over TLS: node's HTTP server reads what was decrypted, and asks the same table of answers. */
   readonly #front: FrontDoor | undefined;
+  readonly #adopted = new Set<Duplex>();
   #closing = false;
 
-  constructor({app, address, tls, entrance, sendTimeout, limits, clock, events}: ListenerParts) {
+  constructor({app, address, isShared, tls, entrance, sendTimeout, limits, clock, events}: ListenerParts) {
+    this.#isShared = isShared;
     this.#app = app;
     this.#address = address;
     this.#entrance = entrance;
@@ -109,6 +128,7 @@ class HttpListener implements Listener {
         },
       });
     this.#server = this.#tls?.server ?? createServer(options);
+    this.#own = this.#tls?.serve ?? this.#server.listeners('connection');
     this.#graceful = createGracefulClose(this.#server, this.#connections);
     this.#clock = clock;
     this.#front = this.#tls ? undefined : this.#openFrontDoor();
@@ -119,25 +139,42 @@ class HttpListener implements Listener {
   async listen(): Promise<ListenAddress> {
     await this.#tls?.begin();
     const address = this.#address;
-    if (!('socket' in address)) {
-      const {host, port} = address;
-      await listening(this.#server, {host, port});
-      return {host, port: (this.#server.address() as AddressInfo).port};
-    }
-    await removeStaleSocket(address.socket);
-    await listening(this.#server, {path: address.socket});
-    await chmod(address.socket, address.socketMode);
+    if (!('socket' in address)) return listenOn(this.#server, address, this.#isShared);
+    await listenOnSocket(this.#server, address);
     return address;
   }
 
   async close(grace: number): Promise<void> {
     this.#closing = true;
     this.#tls?.close();
-    const ended = this.#graceful.begin();
+    const ended = Promise.all([
+      this.#graceful.begin(),
+      ...[...this.#adopted].map((socket) => once(socket, 'close')),
+    ]);
     this.#front?.close();
     const cancel = this.#clock.after(grace, () => this.#connections.destroyAll());
     await ended;
     cancel();
+  }
+
+  adopt(socket: AdoptedSocket): boolean {
+    this.#connections.adopt(socket);
+    this.#adopted.add(socket);
+    socket.once('close', () => this.#adopted.delete(socket));
+    this.#limit.add(socket);
+    return !socket.destroyed && !this.#limit.refusalOf(socket);
+  }
+
+  certify(socket: AdoptedSocket, certificate: ClientCertificate): void {
+    this.#certified.set(socket, {...this.#entrance, certificate});
+  }
+
+  serve(socket: AdoptedSocket): void {
+    this.#pass(socket);
+  }
+
+  refuseLate(socket: AdoptedSocket): void {
+    this.#refuseUnreadable(LATE, socket);
   }
 
   #attach(): void {
@@ -159,8 +196,6 @@ class HttpListener implements Listener {
   }
 
   #openFrontDoor(): FrontDoor {
-    const {timeout} = this.#limits.settings.headers;
-    this.#own = this.#server.listeners('connection');
     this.#server.removeAllListeners('connection');
     return createFrontDoor({
       pass: (socket, unread) => {
@@ -170,7 +205,7 @@ class HttpListener implements Listener {
         socket.resume();
       },
       connection: (peer) => this.#app.connection(peer, this.#entrance),
-      firstRequestTimeout: timeout,
+      firstRequestTimeout: this.#limits.settings.headers.timeout,
       refuseLate: (socket) => this.#refuseUnreadable(LATE, socket),
     });
   }
@@ -185,17 +220,14 @@ class HttpListener implements Listener {
   }
 
   /** Leaves a connection to node's HTTP server. */
-  #pass(socket: Socket): void {
+  #pass(socket: ClientSocket): void {
     for (const own of this.#own) own.call(this.#server, socket);
   }
 
   #serve(request: IncomingMessage, response: ServerResponse): void {
     const {socket} = request;
     const refusal = this.#limit.refusalOf(socket);
-    if (refusal && !isProbe(request)) {
-      this.#refuseConnection(refusal, request);
-      return;
-    }
+    if (refusal && !isProbe(request)) return void this.#refuseConnection(refusal, request);
     try {
       this.#pipelines.add(response, () => this.#begin(request, response));
     } catch (error) {
@@ -204,14 +236,21 @@ class HttpListener implements Listener {
       return;
     }
     response.once('finish', () => this.#boundRest(request));
+    response.once('close', () => this.#afterAnswer(request));
+  }
+
+  #afterAnswer({socket, complete}: IncomingMessage): void {
     // The connection of an answer that ended after `close` was called is idle now and would hold the server open.
-    response.once('close', () => this.#closing && this.#graceful.endIdle());
+    if (this.#closing) this.#graceful.endIdle();
+    else if (isAdopted(socket) && complete && socket.writable && !this.#pipelines.isBusy(socket))
+      socket.rest();
   }
 
   #begin(request: IncomingMessage, response: ServerResponse): void {
     const {socket} = request;
     if (this.#closing || this.#limit.refusalOf(socket)) response.setHeader('Connection', 'close');
-    this.#app.handle(request, response, this.#certified.get(socket) ?? this.#entrance);
+    const learn = isAdopted(socket) ? (answer: PreparedAnswer) => socket.keep(answer) : undefined;
+    this.#app.handle(request, response, this.#certified.get(socket) ?? this.#entrance, learn);
   }
 
   /** The rest of a body is skipped after its answer, but not forever. */
@@ -235,7 +274,7 @@ class HttpListener implements Listener {
     sendOnSocket(socket, NO_TUNNEL, this.#clock);
   }
 
-  #refuseUnreadable(error: NodeJS.ErrnoException, socket: Socket): void {
+  #refuseUnreadable(error: NodeJS.ErrnoException, socket: ClientSocket): void {
     // RFC 9112, section 9.6: what follows a request that said close is not read. The answer to that one ends the connection.
     if (error.code === 'HPE_CLOSED_CONNECTION') return;
     const refusal = unreadable(error, this.#limits.settings.headers);
@@ -249,6 +288,8 @@ class HttpListener implements Listener {
   }
 }
 
+const isAdopted = (socket: Duplex): socket is AdoptedSocket => 'keep' in socket;
+
 const optionsFor = ({size, timeout}: LimitSettings['headers']): ServerOptions => ({
   maxHeaderSize: size,
   headersTimeout: timeout,
@@ -258,27 +299,3 @@ const optionsFor = ({size, timeout}: LimitSettings['headers']): ServerOptions =>
   requireHostHeader: false,
   keepAliveTimeout: IDLE_TIMEOUT_MS,
 });
-
-function listening(server: Server, options: ListenOptions): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(options, () => {
-      server.off('error', reject);
-      resolve();
-    });
-  });
-}
-
-/** Failures to accept a connection: a lack of file descriptors (EMFILE) may be over in a moment. */
-function reportFailures(server: Server, clock: Clock, events: Events): void {
-  let reported = false;
-  server.on('error', (error) => {
-    // Before it listens, `listen` rejects with the error.
-    if (reported || !server.listening) return;
-    reported = true;
-    clock.after(REPORT_INTERVAL_MS, () => {
-      reported = false;
-    });
-    events.emit('listener.failed', {error});
-  });
-}

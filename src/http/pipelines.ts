@@ -15,6 +15,8 @@ export interface Pipelines {
   add(response: ServerResponse, begin: () => void): void;
   /** Those of one connection, in the order of their requests. */
   unfinished(socket: Duplex): readonly ServerResponse[];
+  /** Whether one of its answers is not finished. */
+  isBusy(socket: Duplex): boolean;
 }
 
 /** @param settings those in force */
@@ -51,6 +53,10 @@ class CountedPipelines implements Pipelines {
 
   unfinished(socket: Duplex): readonly ServerResponse[] {
     return [...(this.#pipelines.get(socket)?.answers ?? [])];
+  }
+
+  isBusy(socket: Duplex): boolean {
+    return (this.#pipelines.get(socket)?.answers.size ?? 0) > 0;
   }
 
   #beginInTurn(pipeline: Pipeline, response: ServerResponse, begin: () => void): void {

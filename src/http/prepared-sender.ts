@@ -27,7 +27,7 @@ export interface PreparedSender {
 }
 
 export interface PreparedSenderParts {
-  limits: Limits;
+  limits: Pick<Limits, 'slot'>;
   reports: Pick<PreparedReports, 'start' | 'end'>;
 }
 

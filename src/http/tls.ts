@@ -14,6 +14,8 @@ import type {TlsFiles} from './tls-files.ts';
 /** An HTTP server behind TLS 1.2 or later, whose key pair is replaced while it runs. */
 export interface TlsServer {
   readonly server: Server;
+  /** What node's HTTP server does with a connection after its handshake. */
+  readonly serve: readonly ReturnType<Server['listeners']>[number][];
   /** Reads the key pair, and from then on whenever it changes. @throws as `TlsFiles.read` */
   begin(): Promise<void>;
   /** Ends the watch of the key pair, and the connections that have no request yet since they are in their handshake. */
@@ -48,6 +50,7 @@ export function createTlsServer(parts: TlsServerParts): TlsServer {
     rejectUnauthorized: false,
     handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
   });
+  const serve = server.listeners('secureConnection');
   const handshakes = new Map<string, Duplex>();
   // Node would take a failed handshake for a request that cannot be read, to be answered with plain HTTP.
   server.removeAllListeners('tlsClientError');
@@ -75,6 +78,7 @@ export function createTlsServer(parts: TlsServerParts): TlsServer {
 
   return {
     server,
+    serve,
     async begin() {
       server.setSecureContext(await files.read());
       files.watch((context) => server.setSecureContext(context));

@@ -70,6 +70,14 @@ export const LINES: {[Name in LoggedEvent]: (event: EventMap[Name][0]) => Line} 
   'request.start': ({method, url}) => ['debug', () => `${method} ${url} started`],
   'request.end': (event) => [requestLevel(event), () => requestText(event)],
   'request.fault': ({error}) => ['error', `unexpected error, please report it: ${describeError(error)}`],
+  'worker.ended': ({reason, ms}) => [
+    'error',
+    `a worker ended, with the connections that it had, please report it: ${reason}; another one starts in ${ms / 1000} s`,
+  ],
+  'workers.unavailable': ({count}) => [
+    'warn',
+    `workers: ${count} cannot share a port on this system: one thread answers all requests`,
+  ],
   'server.fault': ({origin, error}) => [
     'error',
     `unhandled ${origin === 'promise' ? 'rejection' : 'exception'}, please report it: ${describeError(error)}`,

@@ -30,6 +30,7 @@ test('every scalar setting outside the registries has a variable', async (t) => 
       BACKREF_ACCESS_TOKENS_SERVICE: 'registry.test',
       BACKREF_ACCESS_TOKENS_TTL: '10m',
       BACKREF_ACCESS_TOKENS_REALM: 'https://registry.test/token',
+      BACKREF_WORKERS: '3',
       BACKREF_PINS: 'docker.io/library/{alpine,busybox}:3.*  ghcr.io/team/**',
       BACKREF_SHUTDOWN_GRACE: '5s',
       BACKREF_LIMITS_CONNECTIONS_TOTAL: '1000',
@@ -94,6 +95,7 @@ test('every scalar setting outside the registries has a variable', async (t) => 
       users: {htpasswd: undefined},
       tokens: {service: 'registry.test', ttl: 600_000, key: undefined, realm: 'https://registry.test/token'},
     },
+    workers: 3,
     pins: ['docker.io/library/{alpine,busybox}:3.*', 'ghcr.io/team/**'],
     shutdown: {grace: 5000},
     limits: {
@@ -110,7 +112,7 @@ test('every scalar setting outside the registries has a variable', async (t) => 
     log: {level: 'warn', format: 'json'},
   });
   // All but socket and socketMode, which exclude host and port.
-  t.is(scalarPaths().length, 52);
+  t.is(scalarPaths().length, 53);
 });
 
 test('a fault of a variable names the variable', async (t) => {

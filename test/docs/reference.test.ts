@@ -83,6 +83,8 @@ const SAMPLES: {[Name in LoggedEvent]: EventMap[Name][0]} = {
     cache: undefined,
   },
   'request.fault': {id: '1', error},
+  'worker.ended': {reason: 'refused', ms: 100},
+  'workers.unavailable': {count: 2},
   'server.fault': {origin: 'promise', error},
   'access.denied': {
     mode: 'enforce',

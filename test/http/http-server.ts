@@ -119,6 +119,7 @@ export async function startHttpServer(
   const listener = createListener({
     app,
     address: {host: '127.0.0.1', port: 0},
+    isShared: false,
     tls: undefined,
     entrance: entranceOf({}),
     sendTimeout: 60_000,

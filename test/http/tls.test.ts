@@ -307,6 +307,7 @@ async function startAsking(
       connection: () => () => false,
     },
     address: {host: '127.0.0.1', port: 0},
+    isShared: false,
     tls: paths,
     entrance: entranceOf({isSecure: true}),
     sendTimeout: 60_000,

@@ -7,13 +7,14 @@ export const WAYS = ['ordinary', 'table', 'front'] as const;
 export type Way = (typeof WAYS)[number];
 
 /** A connection whose answers are compared byte for byte. */
-interface BareConnection {
+export interface BareConnection {
   readonly socket: Socket;
   /** Sends a text, and reads one whole answer to it. @throws Error when the connection ends before that */
   ask(text: string): Promise<string>;
 }
 
-async function openBare(t: Lifetime, port: number): Promise<BareConnection> {
+/** Connects, and sends nothing yet. */
+export async function openBare(t: Lifetime, port: number): Promise<BareConnection> {
   const socket = connect(port, '127.0.0.1');
   t.teardown(() => socket.destroy());
   await once(socket, 'connect');

@@ -33,19 +33,22 @@ export const waiting = (clock: MovableClock, timeOf: (ms: number) => number): Mo
  * it runs other tests.
  */
 export function createMovableClock(): MovableClock {
+  // For worker threads as well.
+  const times = new Float64Array(new SharedArrayBuffer(2 * Float64Array.BYTES_PER_ELEMENT));
+  const now = () => times[0] ?? 0;
+  const monotonic = () => times[1] ?? 0;
   // Files written meanwhile carry the system's time.
-  const start = Date.now();
-  let passed = 0;
-  let set = 0;
+  times[0] = Date.now();
   return {
-    now: () => start + set + passed,
-    monotonic: () => passed,
+    times,
+    now,
+    monotonic,
     after: (ms, call) => systemClock.after(ms < 500 ? ms : 10 * ms, call),
     move(ms) {
-      passed += ms;
+      times.set([now() + ms, monotonic() + ms]);
     },
     moveWall(ms) {
-      set += ms;
+      times.set([now() + ms]);
     },
   };
 }
@@ -106,7 +109,11 @@ export interface BackrefOptions {
   /** Of the listener that is asked. */
   listener?: Partial<ListenerConfig>;
   otherListeners?: ListenerConfig[];
-  config?: Partial<Pick<Config, 'limits' | 'pins' | 'shutdown' | 'uploads' | 'garbage' | 'scrub'>> & {
+  /** The program of worker threads. */
+  workerProgram?: URL;
+  config?: Partial<
+    Pick<Config, 'workers' | 'limits' | 'pins' | 'shutdown' | 'uploads' | 'garbage' | 'scrub'>
+  > & {
     access?: Partial<Config['access']>;
     cache?: Partial<Config['cache']>;
   };
@@ -117,7 +124,8 @@ export async function startBackref(t: Lifetime, options: BackrefOptions): Promis
   const folder = options.folder ?? (await createFolder(t));
   const clock = options.clock ?? createMovableClock();
   const listenPort = await ownPort();
-  const server = createServer(configOf(options, folder, listenPort), {clock, env: {}});
+  const {workerProgram} = options;
+  const server = createServer(configOf(options, folder, listenPort), {clock, env: {}, workerProgram});
   const idle = watchFills(server);
   const agent = new Agent({keepAlive: true});
   const close = async () => {
@@ -211,6 +219,7 @@ export function configOf(
     },
     cache: {...UNBOUNDED, ...cache},
     access: {...NO_LOGINS, ...access},
+    workers: Number(process.env['TEST_WORKERS'] ?? 1),
     pins: [],
     shutdown: {grace: 2000},
     limits: LIMITS,

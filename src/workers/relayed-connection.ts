@@ -1,0 +1,127 @@
+import type {Socket} from 'node:net';
+import {isLoneRequest} from './lone-request.ts';
+import type {ConnectionOrder, ToOwner} from './messages.ts';
+
+export type Post = (message: ToOwner, owned?: readonly ArrayBuffer[]) => void;
+
+export interface RelayedConnectionParts {
+  /** Names it to the owner. */
+  id: number;
+  socket: Socket;
+  post: Post;
+  /** Has the front door read it: a request may begin. @param unread what the client has sent meanwhile */
+  open(unread: Buffer | undefined): void;
+  keep(answer: Extract<ConnectionOrder, {type: 'keep'}>['answer']): void;
+}
+
+/**
+ * A client's connection in a worker. The front door has it until a request comes that is not prepared. From then on what
+ * the client sends is relayed to the owner, until everything that was relayed is answered.
+ */
+export class RelayedConnection {
+  readonly #parts: RelayedConnectionParts;
+  /**
+   * - `open`: the front door has it.
+   * - `asked`: the owner answers one whole request, which is all that was relayed since the front door had it.
+   * - `relayed`: the owner has it. Where a request begins is not known here any more.
+   */
+  #state: 'open' | 'asked' | 'relayed' = 'relayed';
+  /** A whole request that the client sent before it had the answer to the one before. */
+  #held: Buffer | undefined;
+
+  constructor(parts: RelayedConnectionParts) {
+    this.#parts = parts;
+  }
+
+  /** @param unread what the front door has read and not answered */
+  relay(unread: Buffer | undefined): void {
+    const {socket} = this.#parts;
+    socket.on('data', this.#read);
+    socket.on('end', this.#end);
+    this.#state = unread && isLoneRequest(unread) ? 'asked' : 'relayed';
+    if (unread) this.#send(unread);
+  }
+
+  /** Has the owner refuse a client that has sent no request in time. */
+  refuseLate(): void {
+    this.relay(undefined);
+    this.#parts.post({type: 'late', id: this.#parts.id});
+  }
+
+  /** Does what the owner says. */
+  obey(order: ConnectionOrder): void {
+    const {id, socket, post, keep} = this.#parts;
+    switch (order.type) {
+      case 'admitted':
+        this.#open();
+        return;
+      case 'refused':
+        this.relay(undefined);
+        socket.resume();
+        return;
+      case 'write':
+        socket.write(Buffer.from(order.bytes.buffer), (error) => error ?? post({type: 'written', id}));
+        return;
+      case 'keep':
+        if (this.#state === 'asked') keep(order.answer);
+        return;
+      case 'rest':
+        if (this.#state === 'asked') this.#open();
+        return;
+      case 'pause':
+        socket.pause();
+        return;
+      case 'resume':
+        socket.resume();
+        return;
+      case 'end':
+        if (this.#state !== 'open') socket.end();
+        return;
+      case 'destroy':
+        if (this.#state !== 'open') this.#destroy();
+    }
+  }
+
+  #open(): void {
+    const {socket, open} = this.#parts;
+    const held = this.#held;
+    this.#held = undefined;
+    this.#state = 'open';
+    socket.off('data', this.#read);
+    socket.off('end', this.#end);
+    open(held);
+  }
+
+  readonly #read = (bytes: Buffer): void => {
+    // Requests of one connection are answered one after the other in any case.
+    if (this.#state === 'asked' && !this.#held && isLoneRequest(bytes)) {
+      this.#held = bytes;
+      return;
+    }
+    this.#relayHeld();
+    this.#send(bytes);
+  };
+
+  readonly #end = (): void => {
+    this.#relayHeld();
+    this.#parts.post({type: 'ended', id: this.#parts.id});
+  };
+
+  #relayHeld(): void {
+    this.#state = 'relayed';
+    if (this.#held) this.#send(this.#held);
+    this.#held = undefined;
+  }
+
+  #send(bytes: Buffer): void {
+    const own = new Uint8Array(bytes);
+    this.#parts.post({type: 'data', id: this.#parts.id, bytes: own}, [own.buffer]);
+  }
+
+  /** The end that was sent before must reach the client. */
+  #destroy(): void {
+    const {socket} = this.#parts;
+    if (socket.writableEnded && !socket.writableFinished) socket.once('finish', () => socket.destroy());
+    else socket.destroy();
+  }
+}

@@ -1,0 +1,121 @@
+import {Duplex} from 'node:stream';
+import type {PreparedAnswer} from '../http/answer-table.ts';
+import type {AdoptedSocket} from '../http/listener.ts';
+import type {ConnectionOrder, OwnBytes} from './messages.ts';
+
+/** Tells the worker that has a connection what to do with it. The memory of `owned` is given away. */
+export type Command = (order: DistributedOmit<ConnectionOrder, 'id'>, owned?: readonly ArrayBuffer[]) => void;
+
+type DistributedOmit<Type, Key extends keyof Type> = Type extends unknown ? Omit<Type, Key> : never;
+
+/**
+ * A client's connection that a worker has, for node's HTTP server in the owner. What is written here goes to the client,
+ * and a write has ended once the client's system has taken it, as if the connection were here.
+ */
+export class RemoteSocket extends Duplex implements AdoptedSocket {
+  readonly remoteAddress: string | undefined;
+  readonly #command: Command;
+  /** Bytes that the client's system has taken. */
+  #sent = 0;
+  /** The write under way. */
+  #writing: {length: number; end: () => void} | undefined;
+  #isPaused = false;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(remoteAddress: string | undefined, command: Command) {
+    super({allowHalfOpen: true});
+    this.remoteAddress = remoteAddress;
+    this.#command = command;
+  }
+
+  /** As of `net.Socket`: with what waits to be sent. */
+  get bytesWritten(): number {
+    return this.#sent + this.writableLength;
+  }
+
+  rest(): void {
+    // The worker knows for how long a connection is idle: it answers some requests itself.
+    this.setTimeout(0);
+    this.#command({type: 'rest'});
+  }
+
+  keep(answer: PreparedAnswer): void {
+    const body = answer.body && Buffer.from(new Uint8Array(answer.body).buffer);
+    this.#command({type: 'keep', answer: {...answer, body}}, body ? [body.buffer] : []);
+  }
+
+  /** The client has sent something. */
+  received(bytes: OwnBytes): void {
+    this.#timer?.refresh();
+    if (this.destroyed || this.push(Buffer.from(bytes.buffer)) || this.#isPaused) return;
+    this.#isPaused = true;
+    this.#command({type: 'pause'});
+  }
+
+  /** The client sends nothing more. */
+  ended(): void {
+    if (!this.destroyed) this.push(null);
+  }
+
+  /** The client's system has taken the last write. */
+  written(): void {
+    const writing = this.#writing;
+    this.#writing = undefined;
+    this.#timer?.refresh();
+    this.#sent += writing?.length ?? 0;
+    writing?.end();
+  }
+
+  /** As of `net.Socket`: node's HTTP server ends idle connections by it. @param ms 0 for none */
+  setTimeout(ms: number): this {
+    clearTimeout(this.#timer);
+    this.#timer = ms > 0 ? setTimeout(() => this.emit('timeout'), ms).unref() : undefined;
+    return this;
+  }
+
+  /** As of `net.Socket`: node's HTTP server calls it after the last answer. */
+  destroySoon(): void {
+    this.end(() => this.destroy());
+  }
+
+  override _read(): void {
+    if (!this.#isPaused) return;
+    this.#isPaused = false;
+    this.#command({type: 'resume'});
+  }
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, end: () => void): void {
+    this.#send([chunk], end);
+  }
+
+  override _writev(chunks: {chunk: Buffer}[], end: () => void): void {
+    this.#send(
+      chunks.map(({chunk}) => chunk),
+      end,
+    );
+  }
+
+  override _final(end: () => void): void {
+    this.#command({type: 'end'});
+    end();
+  }
+
+  override _destroy(error: Error | null, end: (error: Error | null) => void): void {
+    clearTimeout(this.#timer);
+    this.#command({type: 'destroy'});
+    end(error);
+  }
+
+  #send(chunks: readonly Buffer[], end: () => void): void {
+    const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+    // Memory of its own, to be given away: a buffer of node's pool would take its neighbours along.
+    const bytes = new Uint8Array(length);
+    let at = 0;
+    for (const chunk of chunks) {
+      bytes.set(chunk, at);
+      at += chunk.length;
+    }
+    this.#writing = {length, end};
+    this.#command({type: 'write', bytes}, [bytes.buffer]);
+  }
+}

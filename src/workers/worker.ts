@@ -1,0 +1,173 @@
+import {Worker as Thread} from 'node:worker_threads';
+import type {Listener} from '../http/listener.ts';
+import type {ConnectionNews, Happening, ToOwner, ToWorker, WorkerSetup} from './messages.ts';
+import {RemoteSocket} from './remote-socket.ts';
+
+/** A worker, as the owner sees it. */
+export interface Worker {
+  /** Resolves when it listens. @throws what kept it from that */
+  readonly ready: Promise<void>;
+  /** Resolves when its thread has ended, with the reason where nobody had asked for that. */
+  readonly ended: Promise<string | undefined>;
+  tell(message: ToWorker): void;
+  /** Resolves when everything is reported that has happened in it until now, or when it has ended. */
+  report(): Promise<void>;
+  /** Lets its connections end; resolves when they have. */
+  stop(): Promise<void>;
+  /** Ends the thread, with all of its connections. */
+  terminate(): Promise<void>;
+}
+
+export interface WorkerParts {
+  /** The thread's program, `worker-thread`. */
+  program: URL;
+  setup: WorkerSetup;
+  /** The owner's listener of this number. */
+  listener(number: number): Listener;
+  happened(happening: Happening): void;
+}
+
+export const startWorker = (parts: WorkerParts): Worker => new ThreadWorker(parts);
+
+/** One of its connections. */
+interface Adopted {
+  readonly socket: RemoteSocket;
+  readonly listener: Listener;
+  /** Whether node's HTTP server reads it. */
+  isServed: boolean;
+}
+
+class ThreadWorker implements Worker {
+  readonly #parts: WorkerParts;
+  readonly #thread: Thread;
+  readonly #adopted = new Map<number, Adopted>();
+  readonly #ready = Promise.withResolvers<void>();
+  readonly #stopped = Promise.withResolvers<void>();
+  readonly #ended = Promise.withResolvers<string | undefined>();
+  #reports: (() => void)[] = [];
+  #failure: string | undefined;
+  #isEnding = false;
+
+  constructor(parts: WorkerParts) {
+    this.#parts = parts;
+    this.#thread = new Thread(parts.program, {workerData: parts.setup, name: 'worker'});
+    this.#thread.on('message', (message: ToOwner) => this.#hear(message));
+    this.#thread.on('error', (error: unknown) => {
+      this.#failure = error instanceof Error ? error.message : String(error);
+    });
+    this.#thread.on('exit', (code) => this.#end(code));
+    // Whoever asks learns of it; nobody has to.
+    this.#ready.promise.catch(() => {});
+  }
+
+  get ready(): Promise<void> {
+    return this.#ready.promise;
+  }
+
+  get ended(): Promise<string | undefined> {
+    return this.#ended.promise;
+  }
+
+  tell(message: ToWorker): void {
+    this.#thread.postMessage(message);
+  }
+
+  report(): Promise<void> {
+    if (this.#isEnding) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#reports.push(resolve);
+      this.tell({type: 'report'});
+    });
+  }
+
+  stop(): Promise<void> {
+    this.#isEnding = true;
+    this.tell({type: 'stop'});
+    return this.#stopped.promise;
+  }
+
+  async terminate(): Promise<void> {
+    this.#isEnding = true;
+    await this.#thread.terminate();
+  }
+
+  #hear(message: ToOwner): void {
+    switch (message.type) {
+      case 'listening':
+        this.#ready.resolve();
+        return;
+      case 'happened':
+        for (const happening of message.happenings) this.#parts.happened(happening);
+        return;
+      case 'reported':
+        this.#reports.shift()?.();
+        return;
+      case 'stopped':
+        this.#stopped.resolve();
+        return;
+      case 'connected':
+        this.#adopt(message);
+        return;
+      default:
+        this.#serve(message);
+    }
+  }
+
+  #adopt({id, listener: number, address}: Extract<ConnectionNews, {type: 'connected'}>): void {
+    const listener = this.#parts.listener(number);
+    const socket = new RemoteSocket(address, (order, owned = []) =>
+      this.#thread.postMessage({...order, id}, owned),
+    );
+    this.#adopted.set(id, {socket, listener, isServed: false});
+    const isAdmitted = listener.adopt(socket);
+    this.tell({type: isAdmitted ? 'admitted' : 'refused', id});
+  }
+
+  #serve(news: Exclude<ConnectionNews, {type: 'connected'}>): void {
+    const adopted = this.#adopted.get(news.id);
+    if (!adopted) return;
+    const {socket, listener} = adopted;
+    switch (news.type) {
+      case 'certified':
+        listener.certify(socket, news.certificate);
+        return;
+      case 'data':
+        this.#begin(adopted);
+        socket.received(news.bytes);
+        return;
+      case 'ended':
+        this.#begin(adopted);
+        socket.ended();
+        return;
+      case 'written':
+        socket.written();
+        return;
+      case 'late':
+        listener.refuseLate(socket);
+        return;
+      case 'closed':
+        this.#adopted.delete(news.id);
+        socket.destroy(failureOf(news.code));
+    }
+  }
+
+  #begin(adopted: Adopted): void {
+    if (adopted.isServed) return;
+    adopted.isServed = true;
+    adopted.listener.serve(adopted.socket);
+  }
+
+  #end(code: number): void {
+    const reason = this.#failure ?? `its thread ended with code ${code}`;
+    this.#ready.reject(new Error(reason));
+    this.#stopped.resolve();
+    for (const resolve of this.#reports) resolve();
+    for (const {socket} of this.#adopted.values()) socket.destroy();
+    this.#adopted.clear();
+    this.#ended.resolve(this.#isEnding ? undefined : reason);
+    this.#isEnding = true;
+  }
+}
+
+const failureOf = (code: string | undefined): Error | undefined =>
+  code === undefined ? undefined : Object.assign(new Error(code), {code});
