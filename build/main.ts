@@ -4,6 +4,7 @@ import {join, resolve} from 'node:path';
 import {promisify} from 'node:util';
 import {type BuildOptions, build, transform} from 'esbuild';
 import {runCompiled} from '../src/cli/compiled.ts';
+import {isFile, lazyPackages} from './lazy.ts';
 import {licencesOf} from './licences.ts';
 
 const PROJECT = resolve(import.meta.dirname, '..');
@@ -36,6 +37,7 @@ async function buildBundle(): Promise<void> {
       `,
       resolveDir: PROJECT,
     },
+    plugins: [lazyPackages(PROJECT)],
     format: 'cjs',
     // The script is run without a loader that could answer an import().
     supported: {'dynamic-import': false},
@@ -52,7 +54,10 @@ async function buildBundle(): Promise<void> {
   const [bundle] = outputFiles;
   if (!bundle) throw new Error('esbuild made no file');
   await writeFile(join(DIST, 'backref.cjs'), await withoutComments(bundle.text));
-  await writeFile(join(DIST, 'LICENCES.txt'), await licencesOf(Object.keys(metafile.inputs), PROJECT));
+  await writeFile(
+    join(DIST, 'LICENCES.txt'),
+    await licencesOf(Object.keys(metafile.inputs).filter(isFile), PROJECT),
+  );
 }
 
 /**

@@ -12,6 +12,7 @@ import {prepareOnce} from '../../src/storage/sqlite/prepared.ts';
 export const REGISTRY = 'docker.io';
 const PER_REPOSITORY = 1000;
 const PER_TRANSACTION = 20_000;
+/** Each manifest is stored a millisecond after the one before it: what is kept in the order of time grows at its end. */
 const AT = Date.UTC(2026, 0, 1);
 
 /** A small image manifest, about 400 bytes, with one layer of its own; the same for the same name. */
@@ -34,8 +35,12 @@ export function smallManifest(name: string) {
 
 const repositoryOf = (name: string): RepositoryKey => ({registry: REGISTRY, name: parseName(name)});
 
-/** Stores a copy of a manifest, as a pull does. */
-export function putManifest(repository: string, manifest: ReturnType<typeof smallManifest>): Change {
+/** Stores a copy of a manifest, as a pull does. @param number of milliseconds since the first one */
+export function putManifest(
+  repository: string,
+  manifest: ReturnType<typeof smallManifest>,
+  number: number,
+): Change {
   const {layer, ...rest} = manifest;
   return {
     type: 'manifest.put',
@@ -44,7 +49,7 @@ export function putManifest(repository: string, manifest: ReturnType<typeof smal
     edge: undefined,
     references: [{digest: layer, size: 1000, kind: 'blob'}],
     origin: 'upstream',
-    at: AT,
+    at: AT + number,
   };
 }
 
@@ -76,12 +81,12 @@ export async function fillDatabase(
     for (let start = 0; start < count; start += PER_TRANSACTION) {
       database.exec('begin immediate');
       for (let number = start; number < Math.min(count, start + PER_TRANSACTION); number++)
-        drive(commit([putManifest(repositoryNumber(number), smallManifest(`${number}`))], []));
+        drive(commit([putManifest(repositoryNumber(number), smallManifest(`${number}`), number)], []));
       database.exec('commit');
       if (start > 0 && start % (5 * PER_TRANSACTION) === 0) say(`${start.toLocaleString('en-US')} manifests`);
     }
     database.exec('begin immediate');
-    for (let number = 0; number < evicted; number++) drive(commit(evictedImage(number), []));
+    for (let number = 0; number < evicted; number++) drive(commit(evictedImage(number, count), []));
     database.exec('commit; pragma wal_checkpoint(truncate)');
   } finally {
     database.close();
@@ -90,17 +95,17 @@ export async function fillDatabase(
 
 export const EVICTED = 'library/evicted';
 
-function evictedImage(number: number): Change[] {
+function evictedImage(number: number, before: number): Change[] {
   const manifest = smallManifest(`evicted ${number}`);
   return [
-    putManifest(EVICTED, manifest),
+    putManifest(EVICTED, manifest, before + number),
     {
       type: 'tag.put',
       repository: repositoryOf(EVICTED),
       name: parseTag(`${number}`),
       digest: manifest.digest,
       origin: 'upstream',
-      at: AT,
+      at: AT + before + number,
     },
   ];
 }

@@ -16,6 +16,7 @@ import {runWrk} from '../wrk.ts';
 import {EVICTED, fillDatabase, pathOf, putManifest, REGISTRY, smallManifest} from './fill.ts';
 
 const SIZES = [1000, 100_000, 1_000_000];
+const MAX_SIZE = Math.max(...SIZES);
 /** Sizes take turns in each round, so that all of them find the machine in the same state. */
 const ROUNDS = 5;
 /** As many at each size, so that what grows is the store alone. They are spread over all of it. */
@@ -86,18 +87,17 @@ export async function profileManifests(
   tools: Toolbox,
 ): Promise<Profile | undefined> {
   const count = {[HOT_LOAD]: HOT, [SPREAD_LOAD]: SPREAD}[load];
-  const size = SIZES.at(-1) ?? 0;
   if (count === undefined) return undefined;
   const own = await scope.child();
-  await makeStore(own, size, () => {});
+  await makeStore(own, MAX_SIZE, () => {});
   const profiler = await createProfiler(own);
   const options = {prefix: onCore(1), settings: SETTINGS, profiler};
   const {url, process} = await startOwn(own, UPSTREAM, options);
-  const run = () => requestAll(own, tools, url, sample(size, count));
+  const run = () => requestAll(own, tools, url, sample(MAX_SIZE, count));
   await run();
   const {threads} = await profiler.capture(process, run);
   await own.end();
-  return threads[0] && timeProfile(`${size.toLocaleString('en-US')} stored: ${load}`, threads[0]);
+  return threads[0] && timeProfile(`${MAX_SIZE.toLocaleString('en-US')} stored: ${load}`, threads[0]);
 }
 
 export const HOT_LOAD = 'manifests by digest, the same 1,000';
@@ -167,7 +167,7 @@ async function commitRates(stores: readonly SizedStore[]) {
     for (const {metadata, rates, bytes, writes} of measured) {
       const before = await written();
       const began = performance.now();
-      await commitAll(metadata, `round ${round}`);
+      await commitAll(metadata, round);
       const seconds = (performance.now() - began) / 1000;
       const after = await written();
       if (round === 0) continue;
@@ -184,11 +184,13 @@ async function commitRates(stores: readonly SizedStore[]) {
   }));
 }
 
-async function commitAll(metadata: SqliteMetadata, name: string): Promise<void> {
+async function commitAll(metadata: SqliteMetadata, round: number): Promise<void> {
+  const first = round * COMMITS;
   for (let start = 0; start < COMMITS; start += CONCURRENCY) {
-    const commits = Array.from({length: CONCURRENCY}, (_, index) =>
-      metadata.commit([putManifest('library/new', smallManifest(`${name} ${start + index}`))]),
-    );
+    const commits = Array.from({length: CONCURRENCY}, (_, index) => {
+      const number = first + start + index;
+      return metadata.commit([putManifest('library/new', smallManifest(`new ${number}`), MAX_SIZE + number)]);
+    });
     await Promise.all(commits);
   }
 }

@@ -6,7 +6,7 @@
 import {renameSync, writeFileSync} from 'node:fs';
 import {Session} from 'node:inspector';
 import {join} from 'node:path';
-import {BroadcastChannel, isMainThread, threadId} from 'node:worker_threads';
+import {getEnvironmentData, isMainThread, setEnvironmentData, threadId} from 'node:worker_threads';
 import type {MemorySample} from './capture.ts';
 import {DONE} from './files.ts';
 
@@ -54,45 +54,46 @@ function memory(): () => void {
   };
 }
 
-/** Each thread says that it is here, and each time when it has begun or ended: `done.json` comes when all have. */
-function installMain(channel: BroadcastChannel): void {
+/** What the threads share: by a message, a port would load modules that no server needs. */
+const [TOGGLES, THREADS, DONE_THREADS] = [0, 1, 2];
+const SHARED = 'bench-profile';
+const POLL_MS = 10;
+
+/** `done.json` is written when all threads have begun, or have written their profiles. */
+function installMain(): void {
+  const shared = new Int32Array(new SharedArrayBuffer(3 * Int32Array.BYTES_PER_ELEMENT));
+  setEnvironmentData(SHARED, shared);
+  shared[THREADS] = 1;
   const toggle = profiler();
   const writeMemory = memory();
-  let threads = 1;
-  let left = 0;
-  const countDown = () => {
-    left -= 1;
-    if (left === 0) write(DONE, true);
-  };
-  channel.onmessage = (event) => {
-    const {data} = event as {data: Message};
-    if (data === 'here') threads += 1;
-    if (data === 'done') countDown();
-  };
   process.on('SIGUSR2', () => {
-    left = threads;
     writeMemory();
-    channel.postMessage('toggle' satisfies Message);
-    toggle(countDown);
+    Atomics.store(shared, DONE_THREADS, 0);
+    Atomics.add(shared, TOGGLES, 1);
+    toggle(() => void Atomics.add(shared, DONE_THREADS, 1));
+    const timer = setInterval(() => {
+      if (Atomics.load(shared, DONE_THREADS) < Atomics.load(shared, THREADS)) return;
+      clearInterval(timer);
+      write(DONE, true);
+    }, POLL_MS);
   });
   if (process.env['BENCH_PROFILE_START'] === '1') toggle(() => {});
 }
 
-function installWorker(channel: BroadcastChannel): void {
+function installWorker(): void {
+  const shared = getEnvironmentData(SHARED) as unknown as Int32Array;
   const toggle = profiler();
-  const post = (message: Message) => channel.postMessage(message);
-  channel.onmessage = (event) => {
-    const {data} = event as {data: Message};
-    if (data === 'toggle') toggle(() => post('done'));
-  };
-  post('here');
+  let seen = Atomics.load(shared, TOGGLES);
+  Atomics.add(shared, THREADS, 1);
+  setInterval(() => {
+    const toggles = Atomics.load(shared, TOGGLES);
+    if (toggles === seen) return;
+    seen = toggles;
+    toggle(() => void Atomics.add(shared, DONE_THREADS, 1));
+  }, POLL_MS).unref();
 }
 
-type Message = 'here' | 'toggle' | 'done';
-
 if (folder !== '') {
-  const channel = new BroadcastChannel('bench-profile');
-  channel.unref();
-  if (isMainThread) installMain(channel);
-  else installWorker(channel);
+  if (isMainThread) installMain();
+  else installWorker();
 }
