@@ -11,6 +11,7 @@ import type {Reservation, Space} from '../space.ts';
 import {download, writing} from './download.ts';
 import type {BlobLifecycle} from './lifecycle.ts';
 import {
+  type BytesBehind,
   createProgress,
   createWaiters,
   follow,
@@ -174,7 +175,7 @@ function begin(parts: FillParts, order: FillOrder, stopping: AbortSignal): Fill 
       return progress.received;
     },
     read: (start = 0, end = Number.POSITIVE_INFINITY) =>
-      follow(progress, readerBehind(parts.store, order.digest, behind), start, end),
+      follow(progress, bytesBehind(parts.store, order.digest, behind), start, end),
   };
 }
 
@@ -241,20 +242,24 @@ async function leave(
 }
 
 /**
- * Reads bytes that are no longer in memory, always into the same buffer; what the spool cannot give yet is still in
- * memory. Nothing stays open between two reads, so a client that stalls delays no other.
+ * While a download runs, a reader behind its head reads the spool, always into the same buffer; what the spool cannot give
+ * yet is still in memory. Nothing stays open between two reads, so a client that stalls delays no other. Once it is
+ * published, the rest comes from the store, where readers share what they read.
  */
-function readerBehind(store: BlobStore, digest: Digest, behind: FillStorage) {
+function bytesBehind(store: BlobStore, digest: Digest, behind: FillStorage): BytesBehind {
   let buffer: Buffer | undefined;
-  return async (at: number, limit: number): Promise<Uint8Array> => {
-    buffer ??= Buffer.allocUnsafeSlow(SEGMENT_BYTES);
-    const until = Math.min(limit, at + SEGMENT_BYTES);
-    const {spool, published} = behind;
-    if (spool !== undefined && published === undefined) {
-      return collect(spool.read(at, Math.min(until, spool.size)), buffer);
-    }
-    await published;
-    return collect(store.open(digest, {start: at, end: until - 1}), buffer);
+  async function* rest(at: number, limit: number): AsyncGenerator<Uint8Array, void> {
+    await behind.published;
+    yield* store.open(digest, {start: at, end: limit - 1});
+  }
+  return {
+    rest,
+    async read(at, limit) {
+      const {spool} = behind;
+      const until = Math.min(limit, at + SEGMENT_BYTES);
+      buffer ??= Buffer.allocUnsafeSlow(SEGMENT_BYTES);
+      return collect(spool ? spool.read(at, Math.min(until, spool.size)) : rest(at, until), buffer);
+    },
   };
 }
 

@@ -5,6 +5,7 @@ import {DigestMismatch} from '../failure.ts';
 import {UNRESERVED} from '../space.ts';
 import {download} from './download.ts';
 import {
+  type BytesBehind,
   createProgress,
   createWaiters,
   follow,
@@ -173,7 +174,7 @@ class ReadersPace {
   }
 
   async *read(): AsyncGenerator<Uint8Array, void> {
-    for await (const chunk of follow(this.#progress, notInMemory, this.#from)) {
+    for await (const chunk of follow(this.#progress, NOTHING_BEHIND, this.#from)) {
       yield chunk;
       this.#taken += chunk.length;
       this.#progress.forgetSpooled(this.#taken);
@@ -212,9 +213,10 @@ const otherPrefix = (): DigestMismatch =>
   new DigestMismatch('the blob does not begin with what its client has received of an earlier download');
 
 /** What the client has not taken is in memory. */
-async function notInMemory(at: number): Promise<never> {
+const notInMemory = (at: number): never => {
   throw new Error(`byte ${at} of a blob that is passed on is not in memory any more`);
-}
+};
+const NOTHING_BEHIND: BytesBehind = {read: notInMemory, rest: notInMemory};
 
 async function* untilRead(
   bytes: AsyncIterable<Uint8Array>,

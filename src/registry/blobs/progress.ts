@@ -171,14 +171,22 @@ export async function untilBegun(progress: Progress): Promise<{size: number | un
   return {size: progress.size};
 }
 
+/** The bytes of a download that are no longer in memory, up to, but not including, `limit`. */
+export interface BytesBehind {
+  /** Some of those from `at` on. */
+  read(at: number, limit: number): Promise<Uint8Array>;
+  /** All of those from `at` on, of a download that was verified. */
+  rest(at: number, limit: number): AsyncIterable<Uint8Array>;
+}
+
 /**
  * The bytes of a download from `start` to `end`, both inclusive, while they arrive.
- * @param readBehindHead gives bytes that are no longer in memory, from `at` up to `limit` at most
+ * @param behind what is no longer in memory
  * @throws DigestMismatch when it starts over after a byte was given, or what ended the download
  */
 export async function* follow(
   progress: Progress,
-  readBehindHead: (at: number, limit: number) => Promise<Uint8Array>,
+  behind: BytesBehind,
   start = 0,
   end = Number.POSITIVE_INFINITY,
 ): AsyncGenerator<Uint8Array, void> {
@@ -191,7 +199,9 @@ export async function* follow(
     }
     const limit = Math.min(progress.released, end + 1);
     if (at < limit) {
-      const bytes = progress.inMemory(at)?.subarray(0, limit - at) ?? (await readBehindHead(at, limit));
+      const held = progress.inMemory(at)?.subarray(0, limit - at);
+      if (!held && progress.verified) return yield* behind.rest(at, limit);
+      const bytes = held ?? (await behind.read(at, limit));
       if (generation !== progress.generation) continue;
       at += bytes.length;
       yield bytes;

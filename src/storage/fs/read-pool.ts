@@ -9,7 +9,8 @@ const SMALLEST = 64 * KIB;
 const SHARE = 1 / 8;
 /** What was used by several readers may fill this share of the budget before it is evicted like the rest. */
 const OFTEN_SHARE = 3 / 4;
-const BUDGET = 32 * MIB;
+/** Of this process: a hundred clients of large blobs take no more, and a few have room to read together. */
+const BUDGET = 16 * MIB;
 
 /** Memory that a file is read into. Whoever holds it may read it; nobody writes it after the read. */
 export class PooledBuffer {
