@@ -6,7 +6,6 @@ import type {KnownRequest} from './known-request.ts';
 import {holderOf, type Limits, type Slot} from './limits.ts';
 import type {PreparedReports} from './prepared-reports.ts';
 import type {StartedRequest} from './request-reports.ts';
-import {maxWriteTo} from './write-size.ts';
 
 /** The other end of a connection. */
 export interface Peer {
@@ -20,7 +19,7 @@ export interface Peer {
  * have done nothing, where the limits allow no more: the ordinary way refuses the request then.
  */
 export interface PreparedSender {
-  /** By node's HTTP server. False as well where the body is too long for one write. */
+  /** By node's HTTP server. */
   respond(request: KnownRequest, peer: Peer, response: ServerResponse, answer: PreparedAnswer): boolean;
   /** Below it, in one write. */
   write(request: KnownRequest, peer: Peer, answer: ReadyAnswer): boolean;
@@ -56,7 +55,6 @@ export function createPreparedSender({limits, reports}: PreparedSenderParts): Pr
 
   return {
     respond(request, peer, response, answer) {
-      if (answer.body && answer.body.length > maxWriteTo(peer.socket)) return false;
       const running = begin(request, peer, answer);
       if (!running) return false;
       const {status, fields, body} = answer;

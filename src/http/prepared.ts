@@ -8,7 +8,7 @@ import {type Answer, cacheStatus, type Field, fieldsOf} from './answer.ts';
 import {type AnswerTable, createAnswerTable, type PreparedAnswer, type ReadyAnswer} from './answer-table.ts';
 import type {KnownRequest} from './known-request.ts';
 import type {Exchange} from './send.ts';
-import {MAX_WRITE_BYTES} from './write-size.ts';
+import {maxWriteAt} from './write-size.ts';
 
 /**
  * The answers that may be given again. The ordinary way of a request decides that; what it decided by is compared with
@@ -63,10 +63,12 @@ class CheckedAnswers implements PreparedAnswers {
     answer: Answer,
   ): PreparedAnswer | undefined {
     const {report, status, body} = answer;
-    const {identity, isRepeatable} = exchange;
+    const {identity, isRepeatable, entrance} = exchange;
     if (!answer.repeat || !identity || !isRepeatable) return undefined;
     if (status !== 200 && status !== 304) return undefined;
-    if (body !== undefined && !(Buffer.isBuffer(body) && body.length <= MAX_WRITE_BYTES)) return undefined;
+    // It is given in one write.
+    if (body !== undefined && !(Buffer.isBuffer(body) && body.length <= maxWriteAt(entrance)))
+      return undefined;
     const login = this.#loginOf(known);
     if (login?.identity !== identity) return undefined;
     const fields = fieldsOf(answer, known.method, exchange.namespace);

@@ -18,7 +18,7 @@ import {type Origin, originOf} from './forwarded.ts';
 import {holderOf, type Limits} from './limits.ts';
 import {closeLingering, mustEndConnection} from './lingering-close.ts';
 import type {RequestEnd, RequestReports} from './request-reports.ts';
-import {maxWriteTo} from './write-size.ts';
+import {maxWriteAt} from './write-size.ts';
 
 /** A request and its response, from start to end. */
 export interface Exchange {
@@ -165,7 +165,7 @@ class HttpSender implements Sender {
     }
     if (body === undefined || request.method === 'HEAD') response.end();
     else if (!Buffer.isBuffer(body)) await this.#stream(exchange, body);
-    else if (body.length > maxWriteTo(request.socket)) await this.#stream(exchange, [body]);
+    else if (body.length > maxWriteAt(exchange.entrance)) await this.#stream(exchange, [body]);
     else response.end(body);
   }
 
@@ -175,13 +175,13 @@ class HttpSender implements Sender {
    * byte of a body.
    */
   async #stream(exchange: Exchange, bytes: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<void> {
-    const {request, response} = exchange;
+    const {response, entrance} = exchange;
     // More bytes than declared would be taken for the next answer on this connection, and fewer would leave the client
     // waiting (RFC 9112, section 6.3): node refuses both.
     response.strictContentLength = true;
     const headers = setImmediate(() => response.flushHeaders());
     const write = createWriter(response);
-    const most = maxWriteTo(request.socket);
+    const most = maxWriteAt(entrance);
     try {
       for await (const chunk of bytes) {
         for (let at = 0; at < chunk.length; at += most) {
