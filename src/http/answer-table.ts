@@ -36,6 +36,8 @@ export interface PreparedAnswer {
 /** The same as the bytes that are written. */
 export interface ReadyAnswer extends PreparedAnswer {
   readonly rendered: RenderedAnswer;
+  /** By how much the wall clock was ahead of the monotonic one when it was prepared. Milliseconds. */
+  readonly ahead: number;
 }
 
 /** Prepared answers by the keys of their requests, as long as they hold. */
@@ -49,9 +51,11 @@ export interface AnswerTableParts {
   slots: Int32Array;
   /** Bytes to hold; the least recently used answers go first. */
   maxBytes: number;
-  clock: Pick<Clock, 'now'>;
+  clock: Pick<Clock, 'now' | 'monotonic'>;
 }
 
+/** Both clocks are read one after the other, in whole milliseconds. */
+const MAX_DRIFT_MS = 20;
 /** What an entry costs beside its content. */
 const OVERHEAD_BYTES = 2048;
 
@@ -59,7 +63,7 @@ export const createAnswerTable = (parts: AnswerTableParts): AnswerTable => new L
 
 class LruAnswerTable implements AnswerTable {
   readonly #slots: Int32Array;
-  readonly #clock: Pick<Clock, 'now'>;
+  readonly #clock: AnswerTableParts['clock'];
   readonly #entries: LRUCache<string, ReadyAnswer> | undefined;
 
   constructor({slots, maxBytes, clock}: AnswerTableParts) {
@@ -74,9 +78,9 @@ class LruAnswerTable implements AnswerTable {
   find(key: string): ReadyAnswer | undefined {
     const entry = this.#entries?.get(key);
     if (!entry) return undefined;
-    const {from, until, generations} = entry.repeat;
+    const {from, until} = entry.repeat;
     const now = this.#clock.now();
-    const isCurrent = areCurrent(this.#slots, generations);
+    const isCurrent = this.#isCurrent(entry, now);
     if (isCurrent && now >= from && now < until) return entry;
     const aged = isCurrent ? agedAnswer(entry, now) : undefined;
     if (aged) this.put(key, aged);
@@ -85,6 +89,13 @@ class LruAnswerTable implements AnswerTable {
   }
 
   put(key: string, answer: PreparedAnswer): void {
-    this.#entries?.set(key, {...answer, rendered: renderedAnswer(answer)});
+    const ahead = this.#clock.now() - this.#clock.monotonic();
+    this.#entries?.set(key, {...answer, rendered: renderedAnswer(answer), ahead});
+  }
+
+  /** What depends on the time is over once the clock is set back: it would hold for longer. */
+  #isCurrent({repeat: {from, generations}, ahead}: ReadyAnswer, now: number): boolean {
+    if (!areCurrent(this.#slots, generations)) return false;
+    return from === Number.NEGATIVE_INFINITY || now - this.#clock.monotonic() > ahead - MAX_DRIFT_MS;
   }
 }

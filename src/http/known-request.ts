@@ -142,19 +142,29 @@ class ConnectionRequests implements KnownRequests {
   /** How many fields were allowed then. */
   #max = 0;
   #fields: KnownFields | undefined;
+  /** The whole request before, and what it was read as: some clients ask for the same again and again. */
+  #head = '';
+  #known: KnownRequest | undefined;
 
   constructor(parts: ConnectionParts) {
     this.#parts = parts;
   }
 
   read(head: string): KnownRequest | undefined {
+    const max = this.#parts.maxFields();
+    if (head === this.#head && max === this.#max) return this.#known;
+    this.#known = this.#read(head, max);
+    this.#head = head;
+    return this.#known;
+  }
+
+  #read(head: string, max: number): KnownRequest | undefined {
     const method = head.startsWith('GET /') ? 'GET' : head.startsWith('HEAD /') ? 'HEAD' : undefined;
     const lineEnd = head.indexOf('\r\n');
     if (method === undefined || lineEnd === -1) return undefined;
     const target = head.slice(method.length + 1, lineEnd - VERSION.length);
     if (!head.startsWith(VERSION, lineEnd - VERSION.length) || !TARGET.test(target)) return undefined;
     const text = head.slice(lineEnd);
-    const max = this.#parts.maxFields();
     if (text !== this.#text || max !== this.#max) {
       this.#text = text;
       this.#max = max;

@@ -59,6 +59,8 @@ export interface Limits {
   connect(address: string | undefined): () => void;
   /** Opens no place yet. @param method of the request */
   slot(method: string): Slot;
+  /** Whether a slot for a request that reads could be taken now. Parameters as of `Slot.take`. */
+  admits(kind: RequestKind, holder: string): boolean;
   /** Counts a refusal, if a limit was its reason. */
   report(error: unknown, client: string | undefined): void;
 }
@@ -131,6 +133,10 @@ class CountedLimits implements Limits {
     return new RequestSlot(method, this.#forRequests);
   }
 
+  admits(kind: RequestKind, holder: string): boolean {
+    return needsNoPlace(kind) || this.#requests.admits(holder);
+  }
+
   report(error: unknown, client: string | undefined): void {
     if (!(error instanceof OciError) || error.limit === undefined) return;
     const {limit, message} = error;
@@ -142,6 +148,8 @@ class CountedLimits implements Limits {
     this.#events.emit('limit.reached', {limit, reason: message});
   }
 }
+
+const needsNoPlace = (kind: RequestKind): boolean => kind === 'probe' || kind === 'metrics';
 
 class RequestSlot implements Slot {
   readonly #method: string;
@@ -157,7 +165,7 @@ class RequestSlot implements Slot {
 
   take(kind: RequestKind, holder: string): void {
     // A client that has left meanwhile would not give it back.
-    if (this.#isFree || kind === 'probe' || kind === 'metrics') return;
+    if (this.#isFree || needsNoPlace(kind)) return;
     const isRead = this.#method === 'GET' || this.#method === 'HEAD';
     const limits = kind === 'upload' && !isRead ? this.#limits.uploads : this.#limits.requests;
     for (const limit of limits) limit.refuseMore(holder);
@@ -206,6 +214,12 @@ class Concurrency {
       throw refusal(503, `this server has ${total} ${this.#what}`, `limits.${this.#what}.total`);
     if (holder !== undefined && this.#of(holder) >= perHolder)
       throw refusal(429, `${holder} has ${perHolder} ${this.#what}`, `limits.${this.#what}.${this.#share}`);
+  }
+
+  /** Whether one more would not be too many. */
+  admits(holder: string): boolean {
+    const {total, [this.#share]: perHolder = total} = this.#allowed;
+    return this.total < total && this.#of(holder) < perHolder;
   }
 
   add(holder: string | undefined): void {

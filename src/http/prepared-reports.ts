@@ -68,7 +68,8 @@ export const createPreparedReports = (parts: PreparedReportsParts): PreparedRepo
 class CountedAnswers implements PreparedReports {
   inFlight = 0;
   readonly #parts: PreparedReportsParts;
-  #counts = new Map<PreparedAnswer, GivenAnswers>();
+  /** By what is held of an answer without its body, which would not leave the memory with the answer. */
+  #counts = new Map<PreparedAnswer['repeat'], GivenAnswers>();
 
   constructor(parts: PreparedReportsParts) {
     this.#parts = parts;
@@ -85,7 +86,8 @@ class CountedAnswers implements PreparedReports {
     const ms = clock.monotonic() - request.began;
     const bytes = sentBytes(peer.socket);
     const {client} = peer;
-    if (isWhole && !isEachHeard()) this.#count(answer, request.method, {ms, bytes, client});
+    const isCounted = isWhole && !isEachHeard() && this.#counts.size < MAX_COUNTED;
+    if (isCounted) this.#count(answer, request.method, {ms, bytes, client});
     else given({answer: reportedOf(answer), request, ms, bytes, client, isWhole});
   }
 
@@ -102,11 +104,11 @@ class CountedAnswers implements PreparedReports {
     {ms, bytes, client}: Pick<GivenAnswer, 'ms' | 'bytes' | 'client'>,
   ): void {
     const now = this.#parts.clock.now();
-    let counts = this.#counts.get(answer);
+    let counts = this.#counts.get(answer.repeat);
     if (counts === undefined) {
       const none = {count: 0, bytes: 0, durations: new Map<number, number>()};
       counts = {answer: reportedOf(answer), method, ...none, client, first: now, last: now};
-      this.#counts.set(answer, counts);
+      this.#counts.set(answer.repeat, counts);
     }
     counts.count += 1;
     counts.bytes += bytes;
@@ -115,6 +117,9 @@ class CountedAnswers implements PreparedReports {
     counts.last = now;
   }
 }
+
+/** Records of one batch; the requests for further answers are reported one by one. */
+const MAX_COUNTED = 10_000;
 
 const NONE: readonly GivenAnswers[] = [];
 

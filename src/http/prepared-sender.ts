@@ -1,9 +1,8 @@
 import type {ServerResponse} from 'node:http';
 import type {Socket} from 'node:net';
-import {OciError} from '../oci/errors.ts';
 import type {PreparedAnswer, ReadyAnswer} from './answer-table.ts';
 import type {KnownRequest} from './known-request.ts';
-import {holderOf, type Limits, type Slot} from './limits.ts';
+import {holderOf, type Limits} from './limits.ts';
 import type {PreparedReports} from './prepared-reports.ts';
 import type {StartedRequest} from './request-reports.ts';
 
@@ -26,58 +25,51 @@ export interface PreparedSender {
 }
 
 export interface PreparedSenderParts {
-  limits: Pick<Limits, 'slot'>;
+  limits: Pick<Limits, 'slot' | 'admits'>;
   reports: Pick<PreparedReports, 'start' | 'end'>;
 }
 
-/** A request that is being answered. */
-interface Running {
-  readonly slot: Slot;
-  readonly started: StartedRequest;
-}
-
 export function createPreparedSender({limits, reports}: PreparedSenderParts): PreparedSender {
-  function begin(request: KnownRequest, {client}: Peer, answer: PreparedAnswer): Running | undefined {
-    const slot = limits.slot(request.method);
-    try {
-      slot.take(answer.kind, holderOf({names: [answer.caller]}, client));
-    } catch (error) {
-      if (error instanceof OciError) return undefined;
-      throw error;
-    }
-    return {slot, started: reports.start(request)};
-  }
+  const holder = ({caller}: PreparedAnswer, {client}: Peer): string => holderOf({names: [caller]}, client);
 
-  function end({slot, started}: Running, peer: Peer, answer: PreparedAnswer, isWhole: boolean): void {
-    slot.free();
-    reports.end(started, answer, peer, isWhole);
+  /** @returns what ends the request, which counts against the limits until then */
+  function run(started: StartedRequest, peer: Peer, answer: PreparedAnswer): (isWhole: boolean) => void {
+    const slot = limits.slot(started.method);
+    slot.take(answer.kind, holder(answer, peer));
+    return (isWhole) => {
+      slot.free();
+      reports.end(started, answer, peer, isWhole);
+    };
   }
 
   return {
     respond(request, peer, response, answer) {
-      const running = begin(request, peer, answer);
-      if (!running) return false;
+      if (!limits.admits(answer.kind, holder(answer, peer))) return false;
+      const started = reports.start(request);
+      const end = run(started, peer, answer);
       const {status, fields, body} = answer;
-      response.once('close', () => end(running, peer, answer, response.writableFinished));
-      response.writeHead(status, ['X-Request-Id', running.started.id, ...fields.flatMap(flat)]);
+      response.once('close', () => end(response.writableFinished));
+      response.writeHead(status, ['X-Request-Id', started.id, ...fields.flatMap(flat)]);
       response.end(body);
       return true;
     },
 
     write(request, peer, answer) {
-      const running = begin(request, peer, answer);
-      if (!running) return false;
+      if (!limits.admits(answer.kind, holder(answer, peer))) return false;
+      const started = reports.start(request);
       const {socket} = peer;
-      answer.rendered.writeTo(socket, running.started.id);
+      answer.rendered.writeTo(socket, started.id);
       if (socket.writableLength === 0) {
+        // It began and ended in this turn, in which no other request could have taken a place.
         // Nothing waits either where the client had gone before anything was written.
-        end(running, peer, answer, !socket.errored && !socket.destroyed);
+        reports.end(started, answer, peer, !socket.errored && !socket.destroyed);
         return true;
       }
+      const end = run(started, peer, answer);
       // What follows is read once the client has taken this.
       socket.pause();
       socket.write('', (error) => {
-        end(running, peer, answer, !error);
+        end(!error);
         if (!error) socket.resume();
       });
       return true;

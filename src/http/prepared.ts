@@ -33,7 +33,7 @@ export interface PreparedAnswersParts {
   generations: Pick<Generations, 'slots'>;
   /** Bytes to hold; the least recently used answers go first. */
   maxBytes: number;
-  clock: Pick<Clock, 'now'>;
+  clock: Pick<Clock, 'now' | 'monotonic'>;
 }
 
 export const createPreparedAnswers = (parts: PreparedAnswersParts): PreparedAnswers =>
@@ -73,9 +73,10 @@ class CheckedAnswers implements PreparedAnswers {
     if (login?.identity !== identity) return undefined;
     const fields = fieldsOf(answer, known.method, exchange.namespace);
     if (!fields.every(isWritable)) return undefined;
-    const withConfiguration = {...answer.repeat, generations: [configuration, ...answer.repeat.generations]};
-    const repeat =
-      known.authorization === undefined ? withConfiguration : this.#within(withConfiguration, login, logins);
+    // Who shows no credential may have to, once somebody can log in.
+    const generations = [configuration, logins, ...answer.repeat.generations];
+    const lasting = {...answer.repeat, generations};
+    const repeat = known.authorization === undefined ? lasting : this.#within(lasting, login);
     if (!areCurrent(this.#slots, repeat.generations)) return undefined;
     const {caller, kind, action, registry, repository} = exchange;
     const prepared: PreparedAnswer = {
@@ -103,15 +104,14 @@ class CheckedAnswers implements PreparedAnswers {
   }
 
   /** A repeat that ends with its credential. A clock that is set back does not make that last longer. */
-  #within(repeat: Repeat, login: RememberedLogin, logins: Generation): Repeat {
-    const {from, until, lifespan, generations} = repeat;
+  #within(repeat: Repeat, login: RememberedLogin): Repeat {
+    const {from, until, lifespan} = repeat;
     const ends = (last: number): number => Math.min(last, login.until);
     return {
       ...repeat,
       from: Math.max(from, this.#clock.now()),
       until: ends(until),
       ...(lifespan ? {lifespan: {...lifespan, until: ends(lifespan.until)}} : {}),
-      generations: [...generations, logins],
     };
   }
 }

@@ -34,7 +34,7 @@ function serve(
     nextId: () => ++lastId,
     reader: createRequestReader(() => headers.count),
     table: createAnswerTable({slots, maxBytes: preparedBytes, clock}),
-    sender: createPreparedSender({limits: {slot: () => NO_SLOT}, reports}),
+    sender: createPreparedSender({limits: {slot: () => NO_SLOT, admits: () => true}, reports}),
     headers,
     post,
     clock,

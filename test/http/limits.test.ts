@@ -275,7 +275,10 @@ test('a request whose client left before it was admitted is not counted', (t) =>
   gone.free();
   gone.take('blob', 'a');
   const running = limits.slot('GET');
+  t.true(limits.admits('blob', 'a'));
   t.notThrows(() => running.take('blob', 'a'));
+  t.false(limits.admits('blob', 'b'));
+  t.true(limits.admits('probe', 'a'));
   t.throws(() => limits.slot('GET').take('blob', 'a'), {message: /limits\.requests\.total/});
   running.free();
   running.free();

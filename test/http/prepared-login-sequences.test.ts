@@ -15,7 +15,7 @@ const HASHES = {one: hashSync('one', 4), two: hashSync('two', 4)};
 type Password = keyof typeof HASHES;
 
 const image = plainManifest();
-const PATH = `/v2/app/manifests/${image.digest}`;
+const PATHS = [`/v2/app/manifests/${image.digest}`, '/v2/'];
 const PULL = ['pull' as const];
 const RULES = {
   'for pushes': [{who: ['anonymous'], where: ['**'], may: ['pull' as const, 'push' as const]}],
@@ -128,9 +128,9 @@ test('whatever happens to logins in whatever order, nobody gets a prepared answe
         const ordinary = await openWay(scope, proxy.port, 'ordinary');
         for (const taken of steps) {
           await served.take(taken);
-          for (const credential of served.credentials) {
+          for (const [credential, path] of served.credentials.flatMap(toEach)) {
             const field = credential === '' ? '' : `Authorization: ${credential}\r\n`;
-            const text = `GET ${PATH} HTTP/1.1\r\nHost: 127.0.0.1:${proxy.port}\r\n${field}\r\n`;
+            const text = `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1:${proxy.port}\r\n${field}\r\n`;
             const front = await openWay(scope, proxy.port, 'front');
             const answers = [await front.ask(text), await table.ask(text)];
             const expected = shared(await ordinary.ask(text));
@@ -150,5 +150,7 @@ test('whatever happens to logins in whatever order, nobody gets a prepared answe
   );
   t.true(compared > 200, String(compared));
 });
+
+const toEach = (credential: string) => PATHS.map((path) => [credential, path] as const);
 
 const isServed = (answer: string): boolean => answer.startsWith('HTTP/1.1 200 ');

@@ -9,11 +9,12 @@ import {parseName} from '../../src/oci/name.ts';
 import {HIT} from '../../src/registry/freshness.ts';
 import type {Manifests} from '../../src/registry/manifests/manifests.ts';
 import {repeatOf, type Served} from '../../src/registry/repeat.ts';
-import {createMovableClock} from '../support/backref.ts';
+import {createMovableClock, startBackref} from '../support/backref.ts';
 import {createFolder} from '../support/folder.ts';
 import {createSigningKey, issuerConfig, signToken, startIssuer} from '../support/issuer.ts';
 import {wireInProcess} from '../support/wired.ts';
 import {ask, startHttpServer} from './http-server.ts';
+import {openWay, WAYS} from './ways.ts';
 
 const bytes = Buffer.from('{"schemaVersion":2}');
 const digest = digestOf(bytes);
@@ -228,6 +229,21 @@ test('the token of an issuer counts until its keys were read again', async (t) =
   t.is(await statusOf(token), 200, 'it was issued for a login that was valid');
 });
 
+test('neither keys in a file nor a password count for longer when the clock was set back', async (t) => {
+  const issued = await startWithIssuer(t, true);
+  await issued.prepare(issued.shown);
+  issued.clock.moveWall(-200_000);
+  await issued.answerKeys([(await createSigningKey('two')).jwk]);
+  issued.clock.move(200_000);
+  t.is(await issued.statusOf(issued.shown), 401);
+  const {prepare, path, clock, statusOf} = await start(t, {htpasswd: USERS});
+  await prepare(ALICE);
+  clock.moveWall(-4000);
+  await writeFile(path, BOB_ALONE);
+  clock.move(4500);
+  t.is(await statusOf(ALICE), 401);
+});
+
 test('the keys of an issuer in a file are looked at as often as without prepared answers', async (t) => {
   const {prepare, clock, statusOf, answerKeys, file, shown} = await startWithIssuer(t, true);
   await prepare(shown);
@@ -238,3 +254,15 @@ test('the keys of an issuer in a file are looked at as often as without prepared
   t.is(await statusOf(shown), 401);
   await rm(file);
 });
+
+for (const way of WAYS) {
+  test(`the API challenges who has not logged in from when the first robot is made: ${way}`, async (t) => {
+    const proxy = await startBackref(t, {registries: [{}]});
+    const text = `GET /v2/ HTTP/1.1\r\nHost: 127.0.0.1:${proxy.port}\r\n\r\n`;
+    const {ask: askFirst} = await openWay(t, proxy.port, 'table');
+    for (let time = 0; time < 3; time += 1) t.regex(await askFirst(text), /^HTTP\/1\.1 200/);
+    await (await proxy.server.commands()).createRobot(CI);
+    const {ask: askThen} = await openWay(t, proxy.port, way);
+    t.regex(await askThen(text), /^HTTP\/1\.1 401/);
+  });
+}
