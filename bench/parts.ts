@@ -5,6 +5,7 @@ import type {AnyPart} from './part.ts';
 import {REFERRERS} from './referrers-report.ts';
 import {START} from './start.ts';
 import {WARM} from './warm-report.ts';
+import {WORKERS} from './workers.ts';
 
 /** In the order in which a whole run measures them, and the page lists their targets. */
-export const PARTS: readonly AnyPart[] = [START, COLD, WARM, LOGINS, REFERRERS, ...GROWTH_PARTS];
+export const PARTS: readonly AnyPart[] = [START, COLD, WARM, WORKERS, LOGINS, REFERRERS, ...GROWTH_PARTS];

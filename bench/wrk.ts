@@ -14,6 +14,8 @@ export interface Load {
   /** Paths that are requested one after the other, instead of the URL's own. */
   paths?: readonly string[];
   connections: number;
+  /** Of wrk; default 1. */
+  threads?: number;
   /** Seconds. */
   duration: number;
   /** The command to run it under, e.g. `taskset`. */
@@ -59,14 +61,14 @@ request = function()
 end
 `;
 
-/** Loads one URL with wrk, in one thread. */
+/** Loads one URL with wrk. */
 export async function runWrk(scope: Scope, tools: Toolbox, load: Load): Promise<Throughput> {
-  const {url, authorization = '', etag = '', paths, connections, duration, prefix} = load;
+  const {url, authorization = '', etag = '', paths, connections, threads = 1, duration, prefix} = load;
   const script = join(scope.folder, 'counts.lua');
   const list = join(scope.folder, 'paths.txt');
   if (paths) await writeFile(list, `${paths.join('\n')}\n`);
   await writeFile(script, `${SCRIPT}${paths ? pathsScript(list) : ''}`);
-  const settings = ['-t1', `-c${connections}`, `-d${duration}s`, '--timeout', '20s', '-s', script];
+  const settings = [`-t${threads}`, `-c${connections}`, `-d${duration}s`, '--timeout', '20s', '-s', script];
   const headers = [
     `Accept: ${ACCEPT}`,
     ...(authorization === '' ? [] : [`Authorization: ${authorization}`]),

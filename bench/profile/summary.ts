@@ -18,6 +18,7 @@ const MAX_NAMED = 6;
 /** Rows that are smaller are left out, and names below the first two of a row. */
 const MIN_SHARE = 0.005;
 const MIN_NAMED = 2;
+const MAX_IDLE = 0.95;
 
 const IDLE = 'waiting for work';
 const SOCKET_WRITES = new Set([
@@ -64,21 +65,11 @@ function classify({functionName, url}: Frame): {what: string; name: string} | un
   return {what, name: url};
 }
 
-/** Where the time of a thread goes: the largest share first. @param title what the table is called */
-export function timeProfile(title: string, {nodes, samples = [], timeDeltas = []}: CpuProfile): Profile {
-  const frames = new Map(nodes.map(({id, callFrame}) => [id, classify(callFrame)]));
+/** Where the time of threads goes: the largest share first. @param title what the table is called */
+export function timeProfile(title: string, ...threads: readonly CpuProfile[]): Profile {
   const groups = new Map<string, Map<string, number>>();
-  let whole = 0;
-  for (const [index, id] of samples.entries()) {
-    const kind = frames.get(id);
-    if (!kind) continue;
-    const {what, name} = kind;
-    const time = Math.max(0, timeDeltas[index] ?? 0);
-    const group = groups.get(what) ?? new Map<string, number>();
-    group.set(name, (group.get(name) ?? 0) + time);
-    groups.set(what, group);
-    whole += time;
-  }
+  for (const thread of threads) addTimes(groups, thread);
+  const whole = sumOf([...groups.values()].map((group) => sumOf(group.values())));
   const rows = [...groups].map(([what, group]) => rowOf(what, group, whole));
   return {
     title,
@@ -87,8 +78,32 @@ export function timeProfile(title: string, {nodes, samples = [], timeDeltas = []
   };
 }
 
+/** Whether a thread did anything worth showing: the one that commits has nothing to do under most loads. */
+export function isBusy(thread: CpuProfile): boolean {
+  const idle = timeProfile('', thread).rows.find(({what}) => what === IDLE);
+  return (idle?.value ?? 0) < MAX_IDLE;
+}
+
+/** @param groups times by what they count as, and by name */
+function addTimes(
+  groups: Map<string, Map<string, number>>,
+  {nodes, samples = [], timeDeltas = []}: CpuProfile,
+): void {
+  const kinds = new Map(nodes.map(({id, callFrame}) => [id, classify(callFrame)]));
+  for (const [index, id] of samples.entries()) {
+    const kind = kinds.get(id);
+    if (!kind) continue;
+    const {what, name} = kind;
+    const group = groups.get(what) ?? new Map<string, number>();
+    group.set(name, (group.get(name) ?? 0) + Math.max(0, timeDeltas[index] ?? 0));
+    groups.set(what, group);
+  }
+}
+
+const sumOf = (values: Iterable<number>): number => [...values].reduce((sum, value) => sum + value, 0);
+
 function rowOf(what: string, group: ReadonlyMap<string, number>, whole: number): ProfileRow {
-  const sum = [...group.values()].reduce((total, time) => total + time, 0);
+  const sum = sumOf(group.values());
   const named = [...group]
     .filter(([name]) => name !== '')
     .toSorted(([, a], [, b]) => b - a)

@@ -3,7 +3,7 @@ import {join} from 'node:path';
 import test from 'ava';
 import {createProfiler} from '../../bench/profile/capture.ts';
 import {profileTable} from '../../bench/profile/profile.ts';
-import {memoryProfile, timeProfile} from '../../bench/profile/summary.ts';
+import {isBusy, memoryProfile, timeProfile} from '../../bench/profile/summary.ts';
 import {createScope, ready} from '../../rig/scope.ts';
 
 const MIB = 1024 * 1024;
@@ -48,6 +48,12 @@ test('what the profiler takes is not counted, and neither are crumbs shown', (t)
     ]),
     [['garbage collection', 0.999, '']],
   );
+});
+
+test('a thread that only waits is not busy', (t) => {
+  const waiting = {nodes: [node(1, '(idle)', ''), node(2, 'run', 'node:events')], samples: [1, 2]};
+  t.false(isBusy({...waiting, timeDeltas: [960, 40]}));
+  t.true(isBusy({...waiting, timeDeltas: [940, 60]}));
 });
 
 test('memory is divided into what the main thread has, and the rest', (t) => {

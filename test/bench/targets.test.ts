@@ -91,3 +91,16 @@ test('wrong behaviour is a fault, whatever the figures are', (t) => {
     '1 of 50 clients got wrong bytes or none: bytes of the digest sha256:0',
   ]);
 });
+
+test('two workers are judged beside one with as many cores, and beside one on one core', (t) => {
+  const one = (name: string, requestsPerSecond: number) => ({name, requestsPerSecond, errors: 0});
+  const results = [
+    one('one worker, one thread of wrk, on one core', 30),
+    one('one worker, two threads of wrk, on two cores', 40),
+    one('two workers, two threads of wrk, on two cores', 60),
+  ];
+  t.deepEqual(judged('workers', results), {
+    'two workers on two cores, load from both, one worker, load from both': ['1.50 ×', false],
+    'two workers on two cores, load from both, one worker and its load on one core': ['2.00 ×', true],
+  });
+});
