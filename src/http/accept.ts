@@ -24,7 +24,7 @@ export async function listenOn(
   isShared: boolean,
 ): Promise<NetworkAddress> {
   // Another server of this user could share such a port, and get some of our connections.
-  const own = isShared ? await ownPort(host, port) : port;
+  const own = isShared && !server.listening ? await ownPort(host, port) : port;
   await listening(server, {host, port: own, reusePort: isShared});
   return {host, port: portOf(server)};
 }

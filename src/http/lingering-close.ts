@@ -35,8 +35,13 @@ function hasMuchLeft(request: IncomingMessage, body: IncomingBody, closes: boole
  * Ends the connection of a client that is still sending when it is answered. Closed at once, it would give the client a
  * reset instead of the answer (RFC 9112, section 9.6). So the caller closes our side after the answer, and what still
  * arrives is read and dropped for a while. Resolves when the connection is destroyed.
+ * @param answered resolves when the system has taken the answer
  */
-export async function closeLingering(request: IncomingMessage, clock: Clock): Promise<void> {
+export async function closeLingering(
+  request: IncomingMessage,
+  answered: Promise<void>,
+  clock: Clock,
+): Promise<void> {
   const {promise: over, resolve: end} = Promise.withResolvers<void>();
   const cancel = clock.after(MAX_LINGERING_MS, end);
   let dropped = 0;
@@ -44,7 +49,7 @@ export async function closeLingering(request: IncomingMessage, clock: Clock): Pr
     dropped += chunk.length;
     if (dropped > MAX_LINGERING_BYTES) end();
   });
-  request.once('close', () => end());
+  request.once('close', () => void answered.then(end));
   await over;
   cancel();
   request.socket.destroy();

@@ -199,10 +199,14 @@ class HttpSender implements Sender {
   /** Sends the last answer on a connection whose client is still sending. */
   async #sendLast({request, response}: Exchange, body: Buffer | undefined): Promise<void> {
     response.setHeader('Connection', 'close');
-    const closed = closeLingering(request, this.#clock);
+    const {promise: answered, resolve: end} = Promise.withResolvers<void>();
+    const closed = closeLingering(request, answered, this.#clock);
     // An answer to HEAD has nothing but headers.
     response.flushHeaders();
-    response.write(body ?? '', () => request.socket.end());
+    response.write(body ?? '', () => {
+      request.socket.end();
+      end();
+    });
     await closed;
   }
 }

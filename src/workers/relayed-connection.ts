@@ -48,6 +48,11 @@ export class RelayedConnection {
     this.#parts.post({type: 'late', id: this.#parts.id});
   }
 
+  /** Leaves what the owner has to it, also after the answer that is under way. */
+  stay(): void {
+    if (this.#state === 'asked') this.#relayHeld();
+  }
+
   /** Does what the owner says. */
   obey(order: ConnectionOrder): void {
     const {id, socket, post, keep} = this.#parts;

@@ -14,6 +14,8 @@ type DistributedOmit<Type, Key extends keyof Type> = Type extends unknown ? Omit
  */
 export class RemoteSocket extends Duplex implements AdoptedSocket {
   readonly remoteAddress: string | undefined;
+  /** As of `TLSSocket`. There where the worker encrypts what is written. */
+  declare readonly encrypted?: true;
   readonly #command: Command;
   /** Bytes that the client's system has taken. */
   #sent = 0;
@@ -22,8 +24,9 @@ export class RemoteSocket extends Duplex implements AdoptedSocket {
   #isPaused = false;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(remoteAddress: string | undefined, command: Command) {
+  constructor(remoteAddress: string | undefined, isEncrypted: boolean, command: Command) {
     super({allowHalfOpen: true});
+    if (isEncrypted) this.encrypted = true;
     this.remoteAddress = remoteAddress;
     this.#command = command;
   }

@@ -55,7 +55,7 @@ class SharedListener implements WorkerListener {
   readonly #server: Server;
   readonly #connections: Connections;
   readonly #front: FrontDoor;
-  readonly #relayed = new WeakMap<Socket, RelayedConnection>();
+  readonly #relayed = new Map<Socket, RelayedConnection>();
   /** What begins the handshake of a connection. */
   readonly #beginTls: TlsServer['serve'];
   /** The numbers of the connections over TLS, by their other ends. */
@@ -93,6 +93,7 @@ class SharedListener implements WorkerListener {
     this.#tls?.close();
     const ended = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     this.#front.close();
+    for (const relayed of this.#relayed.values()) relayed.stay();
     return ended;
   }
 
@@ -162,6 +163,7 @@ class SharedListener implements WorkerListener {
       },
     });
     this.#relayed.set(socket, relayed);
+    socket.once('close', () => this.#relayed.delete(socket));
     return relayed;
   }
 

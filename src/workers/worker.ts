@@ -115,7 +115,8 @@ class ThreadWorker implements Worker {
 
   #adopt({id, listener: number, address}: Extract<ConnectionNews, {type: 'connected'}>): void {
     const listener = this.#parts.listener(number);
-    const socket = new RemoteSocket(address, (order, owned = []) =>
+    const isEncrypted = this.#parts.setup.listeners.some((one) => one.number === number && one.tls);
+    const socket = new RemoteSocket(address, isEncrypted, (order, owned = []) =>
       this.#thread.postMessage({...order, id}, owned),
     );
     this.#adopted.set(id, {socket, listener, isServed: false});

@@ -1,0 +1,77 @@
+import {once} from 'node:events';
+import test from 'ava';
+import {type Command, RemoteSocket} from '../../src/workers/remote-socket.ts';
+
+type Order = Parameters<Command>[0];
+
+/** A connection whose worker does what the test says, and what it was told. */
+function setUp() {
+  const orders: Order[] = [];
+  const socket = new RemoteSocket('192.0.2.1', false, (order) => void orders.push(order));
+  socket.on('error', () => {});
+  const told = () => orders.map(({type}) => type);
+  return {socket, orders, told};
+}
+
+const own = (text: string) => new Uint8Array(Buffer.from(text));
+
+test('a write has ended once the worker says so, and only then counts as sent', async (t) => {
+  const {socket, orders, told} = setUp();
+  let ended = 0;
+  socket.write('ab', () => ended++);
+  socket.write('cde', () => ended++);
+  t.deepEqual(told(), ['write']);
+  t.is(socket.bytesWritten - socket.writableLength, 0);
+  socket.written();
+  await new Promise(setImmediate);
+  t.is(ended, 1);
+  t.is(socket.bytesWritten - socket.writableLength, 2);
+  t.deepEqual(told(), ['write', 'write']);
+  socket.written();
+  await new Promise(setImmediate);
+  t.deepEqual([ended, socket.bytesWritten, socket.writableLength], [2, 5, 0]);
+  const texts = orders.map((order) => (order.type === 'write' ? Buffer.from(order.bytes).toString() : ''));
+  t.deepEqual(texts, ['ab', 'cde']);
+});
+
+test('its end follows what was written before', async (t) => {
+  const {socket, told} = setUp();
+  socket.write('ab');
+  socket.destroySoon();
+  t.deepEqual(told(), ['write']);
+  socket.written();
+  await once(socket, 'close');
+  t.deepEqual(told(), ['write', 'end', 'destroy']);
+});
+
+test('the worker reads no more while nobody takes what it has read', async (t) => {
+  const {socket, told} = setUp();
+  socket.received(own('a'.repeat(100_000)));
+  t.deepEqual(told(), ['pause']);
+  const received: string[] = [];
+  socket.on('data', (bytes: Buffer) => void received.push(bytes.toString()));
+  await new Promise(setImmediate);
+  t.deepEqual(told(), ['pause', 'resume']);
+  t.is(received.join('').length, 100_000);
+});
+
+test('the end of the client’s side leaves this one open, and its error is that of the connection', async (t) => {
+  const {socket, told} = setUp();
+  socket.resume();
+  socket.ended();
+  await once(socket, 'end');
+  t.true(socket.writable);
+  const failed = once(socket, 'error');
+  socket.destroy(Object.assign(new Error('reset'), {code: 'ECONNRESET'}));
+  const [{code}] = await failed;
+  t.is(code, 'ECONNRESET');
+  // A connection that has ended takes nothing more.
+  socket.received(own('a'));
+  socket.ended();
+  t.deepEqual(told(), ['destroy']);
+});
+
+test('only what the worker encrypts is called encrypted', (t) => {
+  t.false('encrypted' in setUp().socket);
+  t.true('encrypted' in new RemoteSocket(undefined, true, () => {}));
+});
