@@ -7,8 +7,6 @@ export const LARGEST_READ = SIZES[0];
 const SMALLEST = 64 * KIB;
 /** A buffer takes at most this share of what is free, so that buffers get smaller as readers get more. */
 const SHARE = 1 / 8;
-/** What was used by several readers may fill this share of the budget before it is evicted like the rest. */
-const OFTEN_SHARE = 3 / 4;
 /** Of this process: a hundred clients of large blobs take no more, and a few have room to read together. */
 const BUDGET = 16 * MIB;
 
@@ -17,8 +15,6 @@ export class PooledBuffer {
   readonly bytes: Buffer;
   /** How many readers use it now. */
   holders = 1;
-  /** How many readers have used it since it was filled. */
-  uses = 1;
   /** Its content may be used again until this is called; undefined when nobody will. */
   lost: (() => void) | undefined;
 
@@ -60,10 +56,8 @@ class BudgetedPool implements ReadPool {
   held = 0;
   /** Without content. */
   readonly #spare = new Set<PooledBuffer>();
-  /** With what one reader has used, and what several have; the least recently used first. */
-  readonly #once = new Set<PooledBuffer>();
-  readonly #often = new Set<PooledBuffer>();
-  #oftenBytes = 0;
+  /** With content that nobody reads now, the least recently used first. */
+  readonly #left = new Set<PooledBuffer>();
 
   constructor(budget: number) {
     this.#budget = budget;
@@ -88,7 +82,6 @@ class BudgetedPool implements ReadPool {
       this.held += buffer.bytes.length;
     }
     buffer.holders += 1;
-    buffer.uses += 1;
   }
 
   release(buffer: PooledBuffer): void {
@@ -130,10 +123,8 @@ class BudgetedPool implements ReadPool {
   /** The buffer that can be missed most easily, of those that nobody holds. */
   #oldest(): PooledBuffer | undefined {
     const [spare] = this.#spare;
-    const [once] = this.#once;
-    const [often] = this.#often;
-    if (spare) return spare;
-    return this.#oftenBytes > this.#budget * OFTEN_SHARE ? often : (once ?? often);
+    const [left] = this.#left;
+    return spare ?? left;
   }
 
   #reuse(buffer: PooledBuffer): PooledBuffer {
@@ -162,17 +153,11 @@ class BudgetedPool implements ReadPool {
   }
 
   #list(buffer: PooledBuffer): void {
-    if (!buffer.lost) this.#spare.add(buffer);
-    else if (buffer.uses === 1) this.#once.add(buffer);
-    else {
-      this.#often.add(buffer);
-      this.#oftenBytes += buffer.bytes.length;
-    }
+    (buffer.lost ? this.#left : this.#spare).add(buffer);
   }
 
   #unlist(buffer: PooledBuffer): void {
-    if (this.#often.delete(buffer)) this.#oftenBytes -= buffer.bytes.length;
-    else if (!this.#once.delete(buffer)) this.#spare.delete(buffer);
+    if (!this.#left.delete(buffer)) this.#spare.delete(buffer);
   }
 }
 
