@@ -8,6 +8,7 @@ import {type Config, changedSettings} from './config.ts';
 import {type CurrentRegistries, createCurrentRegistries, type RegistryChanges} from './current-registries.ts';
 import {createEvents, type Events} from './events.ts';
 import {type App, createApp} from './http/app.ts';
+import {createKeySecret} from './http/known-request.ts';
 import {createLimits, type Limits} from './http/limits.ts';
 import {type Address, createListeners, type Listeners} from './listeners.ts';
 import {type AccessPolicy, createAccessPolicy} from './registry/access-policy.ts';
@@ -88,6 +89,7 @@ class Server implements BackrefServer {
   readonly #pseudonym = `backref-${randomUUID()}`;
   readonly #registries: CurrentRegistries;
   readonly #generations: Generations = createGenerations();
+  readonly #keySecret = createKeySecret();
   readonly #limits: Limits;
   #running: Promise<OpenServer> | undefined;
   #workers: ServerWorkers | undefined;
@@ -207,6 +209,7 @@ class Server implements BackrefServer {
       pseudonym,
       limits,
       preparedBytes,
+      keySecret: this.#keySecret,
       generations,
       servedAgain: content.servedAgain,
       clock,
@@ -214,6 +217,7 @@ class Server implements BackrefServer {
     });
     const listeners = createListeners(config.listen, {app, isShared: count > 1, limits, clock, events});
     const workers = createServerWorkers({
+      keySecret: this.#keySecret,
       ...{config, count, preparedBytes, listeners, generations, limits, clock, events},
       replay: app.requests.replay,
       program: this.#workerProgram,

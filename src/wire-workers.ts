@@ -23,6 +23,8 @@ export interface ServerWorkersParts {
   count: number;
   /** Bytes that each may take for prepared answers. */
   preparedBytes: number;
+  /** That of the owner's requests. */
+  keySecret: string;
   listeners: Listeners;
   generations: Generations;
   limits: Limits;
@@ -47,7 +49,7 @@ export async function workerCount({workers, listen}: Config, events: Events): Pr
 }
 
 export function createServerWorkers(parts: ServerWorkersParts): ServerWorkers {
-  const {config, count, preparedBytes, listeners, generations, limits, clock, events} = parts;
+  const {config, count, preparedBytes, keySecret, listeners, generations, limits, clock, events} = parts;
   const workers = createWorkers({
     listener(number) {
       const listener = listeners.all[number];
@@ -72,6 +74,7 @@ export function createServerWorkers(parts: ServerWorkersParts): ServerWorkers {
         }),
         slots: generations.slots,
         preparedBytes,
+        keySecret,
         headers: limits.settings.headers,
         times: clock.times,
         heard: watchHearers(events),

@@ -35,6 +35,8 @@ export interface AppParts extends DoorParts {
   limits: Limits;
   /** Bytes that answers may take which are kept to be given again. */
   preparedBytes: number;
+  /** As `createKeySecret` makes it: requests have equal keys here and in workers. */
+  keySecret: string;
   generations: Pick<Generations, 'of' | 'slots'>;
   servedAgain: ServedAgain;
   clock: Clock;
@@ -43,13 +45,8 @@ export interface AppParts extends DoorParts {
 
 /** Answers requests, whichever listener they came in at. */
 export interface App {
-  /** @param learn gets the answer, if equal requests may be given it: for a worker that has none */
-  handle(
-    request: IncomingMessage,
-    response: ServerResponse,
-    entrance: Entrance,
-    learn?: (answer: PreparedAnswer) => void,
-  ): void;
+  /** @param learn gets the answer, if equal requests may be given it, and their key: for a worker that has none */
+  handle(request: IncomingMessage, response: ServerResponse, entrance: Entrance, learn?: Learn): void;
   /** Answers below node's HTTP server what is read from a connection without a client certificate. */
   connection(peer: Peer, entrance: Entrance): AnswerFromConnection;
   readonly requests: RunningRequests;
@@ -65,11 +62,14 @@ export interface RunningRequests {
   readonly replay: PreparedReplay;
 }
 
+/** Takes a prepared answer, and the key of the requests that may be given it. */
+export type Learn = (key: string, answer: PreparedAnswer) => void;
+
 /** A request on its way to Koa. */
 interface Arrival {
   readonly entrance: Entrance;
   readonly known: KnownRequest | undefined;
-  readonly learn: ((answer: PreparedAnswer) => void) | undefined;
+  readonly learn: Learn | undefined;
 }
 
 /** The OCI distribution API over Koa, which finds the answers and does not write them. */
@@ -81,7 +81,7 @@ export function createApp(parts: AppParts): App {
   const sender = createSender({limits, reports, clock, events});
   const prepared = createPreparedAnswers({...parts, maxBytes: preparedBytes});
   const preparedSender = createPreparedSender({limits, reports: preparedReports});
-  const requests = createRequestReader(() => limits.settings.headers.count);
+  const requests = createRequestReader(() => limits.settings.headers.count, parts.keySecret);
   const arrivals = new WeakMap<IncomingMessage, Arrival>();
 
   app.use((ctx, next) => {
@@ -101,7 +101,7 @@ export function createApp(parts: AppParts): App {
       const {answer} = ctx.state;
       if (!answer) throw new Error('no route has answered');
       const kept = known && prepared.keep({known, ...begun}, exchange, answer);
-      if (kept) learn?.(kept);
+      if (kept) learn?.(known.key, kept);
       return answer;
     });
   });
@@ -121,7 +121,7 @@ export function createApp(parts: AppParts): App {
       const known = entrance.certificate ? undefined : requests.known(request, entrance.number);
       const answer = known && prepared.find(known);
       if (answer && !response.hasHeader('Connection')) {
-        if (learn) learn(plain(answer));
+        learn?.(known.key, plain(answer));
         const {socket} = request;
         const peer = {socket, client: canonicalAddress(socket.remoteAddress ?? '')};
         if (preparedSender.respond(known, peer, response, answer)) return;

@@ -34,9 +34,14 @@ export interface RequestReader {
   known(message: IncomingMessage, listener: number): KnownRequest | undefined;
 }
 
-/** @param maxFields how many header fields are allowed */
-export function createRequestReader(maxFields: () => number): RequestReader {
-  const secret = randomBytes(32).toString('base64');
+/** What the keys of one server's requests are made with, in all of its threads. */
+export const createKeySecret = (): string => randomBytes(32).toString('base64');
+
+/**
+ * @param maxFields how many header fields are allowed
+ * @param secret as `createKeySecret` makes it
+ */
+export function createRequestReader(maxFields: () => number, secret = createKeySecret()): RequestReader {
   // No credential is kept here: what names it is of no use outside this process.
   const nameOf: NameCredential = (credential) => hash('sha256', `${secret}${credential}`, 'base64');
   return {

@@ -14,7 +14,7 @@ import type {Events} from '../events.ts';
 import type {OciError} from '../oci/errors.ts';
 import {listenOn, listenOnSocket, reportFailures} from './accept.ts';
 import type {PreparedAnswer} from './answer-table.ts';
-import type {App} from './app.ts';
+import type {App, Learn} from './app.ts';
 import {type ConnectionLimit, createConnectionLimit} from './connection-limit.ts';
 import {type ClientSocket, type Connections, createConnections} from './connections.ts';
 import {type ClientCertificate, canonicalAddress, type Entrance} from './entrance.ts';
@@ -51,8 +51,8 @@ export interface Listener {
 export interface AdoptedSocket extends ClientSocket {
   /** Everything that was read from it is answered. */
   rest(): void;
-  /** Equal requests may be given this answer to the one that the worker has passed on last. */
-  keep(answer: PreparedAnswer): void;
+  /** The worker may give this answer to requests with this key. */
+  keep(key: string, answer: PreparedAnswer): void;
 }
 
 /** How often slow headers are looked for. A client is refused at most one interval late. */
@@ -249,7 +249,9 @@ class HttpListener implements Listener {
   #begin(request: IncomingMessage, response: ServerResponse): void {
     const {socket} = request;
     if (this.#closing || this.#limit.refusalOf(socket)) response.setHeader('Connection', 'close');
-    const learn = isAdopted(socket) ? (answer: PreparedAnswer) => socket.keep(answer) : undefined;
+    const learn: Learn | undefined = isAdopted(socket)
+      ? (key, answer) => socket.keep(key, answer)
+      : undefined;
     this.#app.handle(request, response, this.#certified.get(socket) ?? this.#entrance, learn);
   }
 

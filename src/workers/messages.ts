@@ -12,6 +12,8 @@ export interface WorkerSetup {
   readonly slots: Int32Array<SharedArrayBuffer>;
   /** Bytes for prepared answers. */
   readonly preparedBytes: number;
+  /** That of the owner's requests, so that keys are the same. */
+  readonly keySecret: string;
   /** `limits.headers`, of which a reload changes `count` alone. */
   readonly headers: HeaderSettings;
   /** The times of a clock that is not the system's: see `Clock`. */
@@ -55,13 +57,13 @@ export type ConnectionOrder = {readonly id: number} & (
         | 'rest';
     }
   | {readonly type: 'write'; readonly bytes: OwnBytes}
-  /** Requests equal to the one that was relayed last may be given this answer. */
-  | {readonly type: 'keep'; readonly answer: PreparedAnswer}
 );
 
 /** From the owner to a worker. */
 export type ToWorker =
   | ConnectionOrder
+  /** Requests with this key may be given this answer. */
+  | {readonly type: 'keep'; readonly key: string; readonly answer: PreparedAnswer}
   | {readonly type: 'headers'; readonly headers: HeaderSettings}
   /** Asks for what has happened until now. */
   | {readonly type: 'report'}

@@ -11,7 +11,6 @@ export interface RelayedConnectionParts {
   post: Post;
   /** Has the front door read it: a request may begin. @param unread what the client has sent meanwhile */
   open(unread: Buffer | undefined): void;
-  keep(answer: Extract<ConnectionOrder, {type: 'keep'}>['answer']): void;
 }
 
 /**
@@ -55,7 +54,7 @@ export class RelayedConnection {
 
   /** Does what the owner says. */
   obey(order: ConnectionOrder): void {
-    const {id, socket, post, keep} = this.#parts;
+    const {id, socket, post} = this.#parts;
     switch (order.type) {
       case 'admitted':
         this.#open();
@@ -66,9 +65,6 @@ export class RelayedConnection {
         return;
       case 'write':
         socket.write(Buffer.from(order.bytes.buffer), (error) => error ?? post({type: 'written', id}));
-        return;
-      case 'keep':
-        if (this.#state === 'asked') keep(order.answer);
         return;
       case 'rest':
         if (this.#state === 'asked') this.#open();

@@ -3,8 +3,12 @@ import type {PreparedAnswer} from '../http/answer-table.ts';
 import type {AdoptedSocket} from '../http/listener.ts';
 import type {ConnectionOrder, OwnBytes} from './messages.ts';
 
-/** Tells the worker that has a connection what to do with it. The memory of `owned` is given away. */
-export type Command = (order: DistributedOmit<ConnectionOrder, 'id'>, owned?: readonly ArrayBuffer[]) => void;
+/** The worker that has a connection. */
+export interface RemoteWorker {
+  /** Tells it what to do with the connection. The memory of `owned` is given away. */
+  command(order: DistributedOmit<ConnectionOrder, 'id'>, owned?: readonly ArrayBuffer[]): void;
+  keep(key: string, answer: PreparedAnswer): void;
+}
 
 type DistributedOmit<Type, Key extends keyof Type> = Type extends unknown ? Omit<Type, Key> : never;
 
@@ -16,7 +20,7 @@ export class RemoteSocket extends Duplex implements AdoptedSocket {
   readonly remoteAddress: string | undefined;
   /** As of `TLSSocket`. There where the worker encrypts what is written. */
   declare readonly encrypted?: true;
-  readonly #command: Command;
+  readonly #worker: RemoteWorker;
   /** Bytes that the client's system has taken. */
   #sent = 0;
   /** The write under way. */
@@ -24,11 +28,11 @@ export class RemoteSocket extends Duplex implements AdoptedSocket {
   #isPaused = false;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(remoteAddress: string | undefined, isEncrypted: boolean, command: Command) {
+  constructor(remoteAddress: string | undefined, isEncrypted: boolean, worker: RemoteWorker) {
     super({allowHalfOpen: true});
     if (isEncrypted) this.encrypted = true;
     this.remoteAddress = remoteAddress;
-    this.#command = command;
+    this.#worker = worker;
   }
 
   /** As of `net.Socket`: with what waits to be sent. */
@@ -39,12 +43,11 @@ export class RemoteSocket extends Duplex implements AdoptedSocket {
   rest(): void {
     // The worker knows for how long a connection is idle: it answers some requests itself.
     this.setTimeout(0);
-    this.#command({type: 'rest'});
+    this.#worker.command({type: 'rest'});
   }
 
-  keep(answer: PreparedAnswer): void {
-    const body = answer.body && Buffer.from(new Uint8Array(answer.body).buffer);
-    this.#command({type: 'keep', answer: {...answer, body}}, body ? [body.buffer] : []);
+  keep(key: string, answer: PreparedAnswer): void {
+    this.#worker.keep(key, answer);
   }
 
   /** The client has sent something. */
@@ -52,7 +55,7 @@ export class RemoteSocket extends Duplex implements AdoptedSocket {
     this.#timer?.refresh();
     if (this.destroyed || this.push(Buffer.from(bytes.buffer)) || this.#isPaused) return;
     this.#isPaused = true;
-    this.#command({type: 'pause'});
+    this.#worker.command({type: 'pause'});
   }
 
   /** The client sends nothing more. */
@@ -84,7 +87,7 @@ export class RemoteSocket extends Duplex implements AdoptedSocket {
   override _read(): void {
     if (!this.#isPaused) return;
     this.#isPaused = false;
-    this.#command({type: 'resume'});
+    this.#worker.command({type: 'resume'});
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, end: () => void): void {
@@ -99,13 +102,13 @@ export class RemoteSocket extends Duplex implements AdoptedSocket {
   }
 
   override _final(end: () => void): void {
-    this.#command({type: 'end'});
+    this.#worker.command({type: 'end'});
     end();
   }
 
   override _destroy(error: Error | null, end: (error: Error | null) => void): void {
     clearTimeout(this.#timer);
-    this.#command({type: 'destroy'});
+    this.#worker.command({type: 'destroy'});
     end(error);
   }
 
@@ -119,6 +122,6 @@ export class RemoteSocket extends Duplex implements AdoptedSocket {
       at += chunk.length;
     }
     this.#writing = {length, end};
-    this.#command({type: 'write', bytes}, [bytes.buffer]);
+    this.#worker.command({type: 'write', bytes}, [bytes.buffer]);
   }
 }

@@ -6,7 +6,7 @@ import {errorCode} from '../error-code.ts';
 import type {Events} from '../events.ts';
 import {reportFailures, shareListening} from '../http/accept.ts';
 import type {AnswerTable} from '../http/answer-table.ts';
-import {createConnectionAnswers} from '../http/connection-answers.ts';
+import {type AnswerFromConnection, createConnectionAnswers} from '../http/connection-answers.ts';
 import {type Connections, createConnections} from '../http/connections.ts';
 import type {ClientCertificate} from '../http/entrance.ts';
 import {createFrontDoor, type FrontDoor} from '../http/front-door.ts';
@@ -60,8 +60,8 @@ class SharedListener implements WorkerListener {
   readonly #beginTls: TlsServer['serve'];
   /** The numbers of the connections over TLS, by their other ends. */
   readonly #handshakes = new Map<string, number>();
-  /** The keys of the requests that the owner was asked last. */
-  readonly #asked = new WeakMap<Socket, string | undefined>();
+  /** The connections that the front door has had. */
+  readonly #opened = new WeakSet<Socket>();
   #isClosing = false;
 
   constructor(parts: WorkerListenerParts) {
@@ -151,16 +151,12 @@ class SharedListener implements WorkerListener {
   }
 
   #relay(id: number, socket: Socket): RelayedConnection {
-    const {post, table} = this.#parts;
+    const {post} = this.#parts;
     const relayed = new RelayedConnection({
       id,
       socket,
       post,
       open: (unread) => this.#open(socket, unread),
-      keep: (answer) => {
-        const key = this.#asked.get(socket);
-        if (key !== undefined) table.put(key, answer);
-      },
     });
     this.#relayed.set(socket, relayed);
     socket.once('close', () => this.#relayed.delete(socket));
@@ -173,22 +169,16 @@ class SharedListener implements WorkerListener {
     if (this.#isClosing) return void socket.end();
     socket.pause();
     if (unread) socket.unshift(unread);
-    if (this.#asked.has(socket)) this.#front.addAgain(socket);
+    if (this.#opened.has(socket)) this.#front.addAgain(socket);
     else this.#front.add(socket);
+    this.#opened.add(socket);
     socket.resume();
   }
 
-  #answersOf(peer: Peer): (bytes: Buffer) => boolean {
+  #answersOf(peer: Peer): AnswerFromConnection {
     const {reader, settings, table, sender, headers} = this.#parts;
-    const requests = reader.connection(settings.number);
     return createConnectionAnswers({
-      requests: {
-        read: (head) => {
-          const known = requests.read(head);
-          this.#asked.set(peer.socket, known?.key);
-          return known;
-        },
-      },
+      requests: reader.connection(settings.number),
       find: ({key}) => table.find(key),
       sender,
       peer,

@@ -16,7 +16,7 @@ const REPORT_INTERVAL_MS = 500;
 const NO_SLOT = {take() {}, free() {}};
 
 function serve(
-  {slots, preparedBytes, times, heard, ...setup}: WorkerSetup,
+  {slots, preparedBytes, keySecret, times, heard, ...setup}: WorkerSetup,
   port: NonNullable<typeof parentPort>,
 ) {
   let {headers} = setup;
@@ -32,7 +32,7 @@ function serve(
   const parts = {
     connections,
     nextId: () => ++lastId,
-    reader: createRequestReader(() => headers.count),
+    reader: createRequestReader(() => headers.count, keySecret),
     table: createAnswerTable({slots, maxBytes: preparedBytes, clock}),
     sender: createPreparedSender({limits: {slot: () => NO_SLOT, admits: () => true}, reports}),
     headers,
@@ -56,6 +56,9 @@ function serve(
 
   port.on('message', (message: ToWorker) => {
     switch (message.type) {
+      case 'keep':
+        parts.table.put(message.key, message.answer);
+        return;
       case 'headers':
         headers = message.headers;
         return;

@@ -1,4 +1,5 @@
 import {Worker as Thread} from 'node:worker_threads';
+import type {PreparedAnswer} from '../http/answer-table.ts';
 import type {Listener} from '../http/listener.ts';
 import type {ConnectionNews, Happening, ToOwner, ToWorker, WorkerSetup} from './messages.ts';
 import {RemoteSocket} from './remote-socket.ts';
@@ -116,9 +117,10 @@ class ThreadWorker implements Worker {
   #adopt({id, listener: number, address}: Extract<ConnectionNews, {type: 'connected'}>): void {
     const listener = this.#parts.listener(number);
     const isEncrypted = this.#parts.setup.listeners.some((one) => one.number === number && one.tls);
-    const socket = new RemoteSocket(address, isEncrypted, (order, owned = []) =>
-      this.#thread.postMessage({...order, id}, owned),
-    );
+    const socket = new RemoteSocket(address, isEncrypted, {
+      command: (order, owned = []) => this.#thread.postMessage({...order, id}, owned),
+      keep: (key, answer) => this.#keep(key, answer),
+    });
     this.#adopted.set(id, {socket, listener, isServed: false});
     const isAdmitted = listener.adopt(socket);
     this.tell({type: isAdmitted ? 'admitted' : 'refused', id});
@@ -150,6 +152,12 @@ class ThreadWorker implements Worker {
         this.#adopted.delete(news.id);
         socket.destroy(failureOf(news.code));
     }
+  }
+
+  #keep(key: string, answer: PreparedAnswer): void {
+    const body = answer.body && Buffer.from(new Uint8Array(answer.body).buffer);
+    const message: ToWorker = {type: 'keep', key, answer: {...answer, body}};
+    this.#thread.postMessage(message, body ? [body.buffer] : []);
   }
 
   #begin(adopted: Adopted): void {

@@ -113,6 +113,7 @@ export async function startHttpServer(
     pseudonym: 'test',
     limits,
     preparedBytes: 2 ** 20,
+    keySecret: 'secret',
     clock,
     events,
   });

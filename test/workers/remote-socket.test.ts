@@ -1,13 +1,16 @@
 import {once} from 'node:events';
 import test from 'ava';
-import {type Command, RemoteSocket} from '../../src/workers/remote-socket.ts';
+import {RemoteSocket, type RemoteWorker} from '../../src/workers/remote-socket.ts';
 
-type Order = Parameters<Command>[0];
+type Order = Parameters<RemoteWorker['command']>[0];
 
 /** A connection whose worker does what the test says, and what it was told. */
 function setUp() {
   const orders: Order[] = [];
-  const socket = new RemoteSocket('192.0.2.1', false, (order) => void orders.push(order));
+  const socket = new RemoteSocket('192.0.2.1', false, {
+    command: (order) => void orders.push(order),
+    keep() {},
+  });
   socket.on('error', () => {});
   const told = () => orders.map(({type}) => type);
   return {socket, orders, told};
@@ -73,5 +76,5 @@ test('the end of the client’s side leaves this one open, and its error is that
 
 test('only what the worker encrypts is called encrypted', (t) => {
   t.false('encrypted' in setUp().socket);
-  t.true('encrypted' in new RemoteSocket(undefined, true, () => {}));
+  t.true('encrypted' in new RemoteSocket(undefined, true, {command() {}, keep() {}}));
 });
