@@ -74,22 +74,25 @@ const servedBy = async (t: ExecutionContext, port: number): Promise<string> => {
   return pem;
 };
 
-test('a blob is pulled by https, and the address says so', async (t) => {
-  const blob = randomBlob(300_000);
+test('a blob is pulled by https, also from memory in several writes, and the address says so', async (t) => {
+  const blob = randomBlob(2 ** 20);
   const {paths} = await writeTls(t);
   const upstream = await createScriptedUpstream(t, [
     {request: `GET /v2/library/app/blobs/${blob.digest}`, answer: blobAnswer(blob)},
   ]);
   const proxy = await startBackref(t, {registries: [upstream], listener: {tls: paths}});
   t.is(proxy.url, `https://127.0.0.1:${proxy.port}`);
-  const body = await new Promise<Buffer>((resolve, reject) => {
-    request(`${proxy.url}/v2/app/blobs/${blob.digest}`, {ca: CA, agent: false}, async (response) =>
-      resolve(Buffer.concat(await response.toArray())),
-    )
-      .once('error', reject)
-      .end();
-  });
-  t.true(body.equals(blob.bytes));
+  // From the upstream, from the store, and then from memory.
+  for (let time = 0; time < 4; time += 1) {
+    const body = await new Promise<Buffer>((resolve, reject) => {
+      request(`${proxy.url}/v2/app/blobs/${blob.digest}`, {ca: CA, agent: false}, async (response) =>
+        resolve(Buffer.concat(await response.toArray())),
+      )
+        .once('error', reject)
+        .end();
+    });
+    t.true(body.equals(blob.bytes));
+  }
 });
 
 for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
