@@ -18,7 +18,7 @@ import type {BlobStore} from './storage/blob-store.ts';
 import type {FolderLock} from './storage/folder-lock.ts';
 import {lockStorage, openStorage, type Storage} from './storage/open.ts';
 import {type Wired, wire} from './wire.ts';
-import {afterReports, createServerWorkers, type ServerWorkers, workerCount} from './wire-workers.ts';
+import {createServerWorkers, type ServerWorkers, workerCount} from './wire-workers.ts';
 
 export interface BackrefServer {
   readonly events: Events;
@@ -134,6 +134,14 @@ class Server implements BackrefServer {
   }
 
   reload(next: Config): Reloaded {
+    try {
+      return this.#adopt(next);
+    } finally {
+      this.#generations.end('configuration');
+    }
+  }
+
+  #adopt(next: Config): Reloaded {
     const changes = this.#registries.replace(next.registries);
     const {audit, registries, shutdown, log} = next;
     // The file of users and the keys of tokens stay until a restart.
@@ -144,7 +152,6 @@ class Server implements BackrefServer {
     const limits = this.#limits.settings;
     this.#workers?.replaceHeaders(limits.headers);
     this.#config = Object.freeze({...this.#config, access, audit, registries, shutdown, limits, log});
-    this.#generations.end('configuration');
     return {...changes, left: changedSettings(this.#config, next)};
   }
 
@@ -189,14 +196,17 @@ class Server implements BackrefServer {
     const logins = () => this.#config.access;
     const limits = this.#limits;
     const generations = this.#generations;
-    const requests = () => app.requests;
+    const requests = () => ({inFlight: app.requests.inFlight, handOver});
+    const handOver = async () => {
+      await workers.report();
+      app.requests.handOver();
+    };
     const parts = {
       ...{storage, generations, registries, policy, logins, isStopping, requests, limits},
       ...{env: this.#env, clock, events},
     };
     const wired = wire(config, parts);
-    const {content, identity} = wired;
-    const verbs = {...wired.verbs, metrics: afterReports(wired.verbs.metrics, () => workers.report())};
+    const {verbs, content, identity} = wired;
     const preparedBytes = Math.floor(shareMemory(config.cache.memory).prepared / count);
     const app: App = createApp({
       verbs,

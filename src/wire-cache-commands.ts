@@ -13,7 +13,7 @@ import type {Storage} from './storage/open.ts';
 interface CacheCommandParts {
   storage: Storage;
   registries(): Registries;
-  requests(): {handOver(): void};
+  requests(): {handOver(): Promise<void>};
   capacity: Capacity;
   evictor: Evictor;
   clock: Clock;

@@ -32,10 +32,18 @@ export function wireCapacity(
   return createCapacity({limits, metadata, store, spools, disk, makeRoom, clock});
 }
 
-interface EvictorWiring extends Pick<RootEvictionParts, 'lifecycle' | 'memory' | 'lists' | 'uses' | 'fills'> {
+/** Requests that are counted before they are reported. */
+interface CountedRequestsSource {
+  inFlight(): number;
+  handOver(): Promise<void>;
+}
+
+interface EvictorWiring
+  extends Pick<RootEvictionParts, 'lifecycle' | 'memory' | 'lists' | 'uses' | 'fills' | 'generations'> {
   storage: Storage;
   capacity: Capacity;
   watch: BlobWatch;
+  requests(): CountedRequestsSource;
   clock: Clock;
   events: Events;
 }
@@ -43,10 +51,17 @@ interface EvictorWiring extends Pick<RootEvictionParts, 'lifecycle' | 'memory' |
 /** What keeps the cache to its limit. */
 export function wireEvictor(
   {cache, pins}: Pick<Config, 'cache' | 'pins'>,
-  {storage: {metadata, store, spools, disk, claims: coordination}, clock, events, ...parts}: EvictorWiring,
+  {
+    storage: {metadata, store, spools, disk, claims: coordination},
+    requests,
+    clock,
+    events,
+    ...parts
+  }: EvictorWiring,
 ): Evictor {
   return createEvictor({
     ...parts,
+    handOver: () => requests().handOver(),
     metadata,
     store,
     spools,
@@ -116,7 +131,7 @@ export function wireReadiness({storage, damaged, isStopping, clock}: ReadinessWi
 
 interface MetricsWiring {
   storage: Storage;
-  requests(): {inFlight(): number; handOver(): void};
+  requests(): CountedRequestsSource;
   limits: {readonly openConnections: number};
   fills: Pick<Fills, 'inFlight'>;
   damaged: DamagedBlobs;

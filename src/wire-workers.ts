@@ -105,18 +105,6 @@ function watchHearers(events: Events): Int32Array<SharedArrayBuffer> {
   return heard;
 }
 
-/** The same metrics, with everything that has happened in the workers until they are asked for. */
-export const afterReports = <Metrics extends {text(): Promise<string>}>(
-  metrics: Metrics,
-  report: () => Promise<void>,
-): Metrics => ({
-  ...metrics,
-  async text() {
-    await report();
-    return metrics.text();
-  },
-});
-
 const networkAddress = (address: Address | undefined): NetworkAddress | undefined =>
   address?.host === undefined || address.port === undefined
     ? undefined

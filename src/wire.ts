@@ -1,7 +1,6 @@
 import type {Clock} from './clock.ts';
 import type {Config} from './config.ts';
 import type {Events} from './events.ts';
-import type {RunningRequests} from './http/app.ts';
 import type {Limits} from './http/limits.ts';
 import type {Verbs} from './http/routes.ts';
 import {type AccessPolicy, WITHOUT_RULES} from './registry/access-policy.ts';
@@ -22,6 +21,7 @@ import {createLocalPush} from './registry/push/local.ts';
 import {createPush} from './registry/push/push.ts';
 import {createThroughPush} from './registry/push/through.ts';
 import {createUploads} from './registry/push/uploads.ts';
+import {watchQuotas} from './registry/quota.ts';
 import {createAttachedManifests} from './registry/referrers/attached.ts';
 import {createCapabilities, createDiscovery} from './registry/referrers/discovery.ts';
 import {createFallbackTags} from './registry/referrers/fallback-tag.ts';
@@ -53,7 +53,7 @@ export interface WireParts {
   /** The server no longer accepts anything new. */
   isStopping(): boolean;
   /** Those of clients. */
-  requests(): Pick<RunningRequests, 'inFlight' | 'handOver'>;
+  requests(): {inFlight(): number; handOver(): Promise<void>};
   /** Knows how many connections clients have open, and the limits in force. */
   limits: Pick<Limits, 'openConnections' | 'settings'>;
   clock: Clock;
@@ -84,7 +84,7 @@ export function wire(config: Config, {storage: unwatched, ...others}: WireParts)
   const parts = {...others, storage: {...unwatched, metadata}};
   // What is served from memory then may not be what the disk would give.
   parts.events.on('disk.failed', () => generations.endAll());
-  parts.events.on('upstream.quota', ({host}) => generations.endQuota(host));
+  watchQuotas(parts);
   const capacity = wireCapacity(config, parts, (bytes, waiting) =>
     maintenance.evictor.makeRoom(bytes, waiting),
   );

@@ -53,7 +53,7 @@ export interface App {
 }
 
 /** The requests that have begun, and those that are not reported yet. */
-export interface RunningRequests {
+interface RunningRequests {
   /** How many have begun and not ended. */
   inFlight(): number;
   /** Reports those that were counted and are not reported yet. */

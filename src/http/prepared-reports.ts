@@ -139,6 +139,7 @@ export interface PreparedReplayParts {
   reports: Pick<RequestReports, 'ended'>;
   authenticator: Pick<Authenticator, 'used'>;
   servedAgain: ServedAgain;
+  clock: Pick<Clock, 'now'>;
   events: Events;
 }
 
@@ -148,7 +149,7 @@ export const createPreparedReplay = (parts: PreparedReplayParts): PreparedReplay
     const {id, method, url} = request;
     const {status, caller, kind, action, registry, repository, digest, cache} = answer;
     parts.events.emit('request.start', {id, method, url});
-    parts.authenticator.used(answer.login);
+    parts.authenticator.used(answer.login, parts.clock.now());
     const {served} = answer.repeat;
     if (served) parts.servedAgain.count(served);
     if (served) parts.servedAgain.report(served);
@@ -162,8 +163,8 @@ export const createPreparedReplay = (parts: PreparedReplayParts): PreparedReplay
 
   all(given) {
     if (given.length === 0) return;
-    for (const {answer} of given) {
-      parts.authenticator.used({...answer.login, method: undefined});
+    for (const {answer, last} of given) {
+      parts.authenticator.used({...answer.login, method: undefined}, last);
       if (answer.repeat.served) parts.servedAgain.count(answer.repeat.served);
     }
     parts.events.emit('requests.counted', given.map(countedRequests));

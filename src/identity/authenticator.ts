@@ -76,8 +76,8 @@ export interface LoginMethod extends TokenSource {
    * @returns undefined where it has to be checked
    */
   remembered?(credential: Omit<Credential, 'address'>): HeldIdentity | undefined;
-  /** A credential was shown once more without a check. @param id of its source */
-  used?(id: string): void;
+  /** A credential was shown once more without a check. @param id of its source. @param at milliseconds since the epoch */
+  used?(id: string, at: number): void;
 }
 
 /** Who shows a credential, and for how long it stays so unless what logins depend on changes. */
@@ -141,8 +141,11 @@ export interface Authenticator {
    * @returns undefined where it has to be asked
    */
   remembered(authorization: string): RememberedLogin | undefined;
-  /** Reports that a remembered credential was shown once more, as `identify` would. */
-  used(use: LoginUse): void;
+  /**
+   * Reports that a remembered credential was shown once more, as `identify` would.
+   * @param at milliseconds since the epoch
+   */
+  used(use: LoginUse, at: number): void;
   /** The same for a credential that came in another way. @returns NOBODY as well while nobody can log in */
   check(credential: Credential): Promise<Identity>;
 }
@@ -193,9 +196,9 @@ export function createAuthenticator(
       }
       return undefined;
     },
-    used({method, source}) {
+    used({method, source}, at) {
       if (method !== undefined) events.emit('login.accepted', {method});
-      if (source) methods.find(({name}) => name === source.method)?.used?.(source.id);
+      if (source) methods.find(({name}) => name === source.method)?.used?.(source.id, at);
     },
     async identify({authorization, address, certificate}) {
       const owner = () => (certificate && certificates(certificate)) ?? NOBODY;

@@ -1,4 +1,5 @@
 import {readFile} from 'node:fs/promises';
+import {isDeepStrictEqual} from 'node:util';
 import {createLocalJWKSet, type JSONWebKeySet, type LocalJWKSet} from 'jose';
 import type {Clock} from '../clock.ts';
 import type {IssuerConfig} from '../config.ts';
@@ -35,7 +36,7 @@ export interface IssuerKeys {
 
 export interface IssuerKeysParts {
   fetchJson: FetchJson;
-  /** Called when keys were read, which may be other ones. */
+  /** Called when other keys were read. */
   changed(): void;
   clock: Clock;
   events: Events;
@@ -48,7 +49,7 @@ export const createIssuerKeys = (issuer: IssuerConfig, parts: IssuerKeysParts): 
 class CachedKeys implements IssuerKeys {
   readonly #issuer: IssuerConfig;
   readonly #parts: IssuerKeysParts;
-  #known: {keys: LocalJWKSet; at: number} | undefined;
+  #known: {set: JSONWebKeySet; keys: LocalJWKSet; at: number} | undefined;
   #reading: Promise<void> | undefined;
   /** When the last look began. */
   #readAt: number | undefined;
@@ -105,10 +106,14 @@ class CachedKeys implements IssuerKeys {
 
   async #read(): Promise<void> {
     try {
-      const keys = createLocalJWKSet(await readKeySet(this.#issuer, this.#parts.fetchJson));
-      this.#known = {keys, at: this.#parts.clock.monotonic()};
+      const set = await readKeySet(this.#issuer, this.#parts.fetchJson);
+      const at = this.#parts.clock.monotonic();
+      const isSame = this.#known !== undefined && isDeepStrictEqual(this.#known.set, set);
+      // What was verified with the same keys need not be verified again.
+      const keys = isSame && this.#known ? this.#known.keys : createLocalJWKSet(set);
+      this.#known = {set, keys, at};
       this.#failed = false;
-      this.#parts.changed();
+      if (!isSame) this.#parts.changed();
     } catch (error) {
       this.#failed = true;
       const age = this.#known && this.#ageOf(this.#known.at);

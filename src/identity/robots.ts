@@ -140,9 +140,9 @@ class StoredRobots implements Robots {
     return {identity, until: identity.until ?? Number.POSITIVE_INFINITY};
   }
 
-  used(id: string): void {
+  used(id: string, at: number): void {
     const robot = this.#byId.get(id);
-    if (robot) this.#use(robot);
+    if (robot && at > (robot.record.usedAt ?? 0)) this.#use(robot, at);
   }
 
   recall(_own: Identity, id: string): Identity | undefined {
@@ -235,8 +235,7 @@ class StoredRobots implements Robots {
     return [...this.#byId.values()].find(({record}) => record.name === name);
   }
 
-  #use(robot: Robot): Identity {
-    const at = this.#clock.now();
+  #use(robot: Robot, at = this.#clock.now()): Identity {
     robot.record = {...robot.record, usedAt: at};
     this.#used.set(robot.record.id, at);
     return robot.identity;

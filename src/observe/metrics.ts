@@ -12,7 +12,7 @@ export interface Metrics {
 
 export interface MetricsSources extends GaugeSources {
   /** Reports what was counted elsewhere and is not reported yet. */
-  handOver(): void;
+  handOver(): Promise<void>;
 }
 
 /**
@@ -36,7 +36,7 @@ export function createMetrics(events: Events, {handOver, ...sources}: MetricsSou
   return {
     contentType: registry.contentType,
     async text() {
-      handOver();
+      await handOver();
       const [counted, process] = await Promise.all([registry.metrics(), ofProcess.metrics()]);
       return [counted, durations.text(), process].join('\n');
     },

@@ -1,3 +1,4 @@
+import {randomInt} from 'node:crypto';
 import type {Digest} from '../oci/digest.ts';
 import {type Change, fullName, type Metadata, type RepositoryKey} from '../storage/metadata.ts';
 
@@ -10,8 +11,10 @@ export interface Generation {
   readonly value: number;
 }
 
-/** What all answers depend on: the configuration, and who the callers are that credentials belong to. */
-export type Shared = 'configuration' | 'logins';
+/** What all answers depend on, and who the callers are that credentials belong to. Each has a slot of its own. */
+const SHARED_SLOTS = {configuration: 0, logins: 1} as const;
+export type Shared = keyof typeof SHARED_SLOTS;
+const FIRST_SLOT = Object.keys(SHARED_SLOTS).length;
 
 /**
  * Tells whether something has changed since an answer was made. An answer takes the generations that it depends on before
@@ -32,7 +35,7 @@ export interface Generations {
   endBlob(digest: Digest): void;
   endQuota(host: string): void;
   end(what: Shared): void;
-  /** Nothing is sure any more, as when a disk fails. */
+  /** Nothing is sure any more, as when a disk fails: ends what every answer depends on, as another configuration does. */
   endAll(): void;
   /** The metadata, each commit of which ends the generations of what it changes, from when it is asked for. */
   watch(metadata: Metadata): Metadata;
@@ -102,51 +105,53 @@ export const createGenerations = (): Generations => new SharedGenerations();
 const OVER = -1;
 
 class SharedGenerations implements Generations {
-  readonly slots = new Int32Array(new SharedArrayBuffer(SLOTS * Int32Array.BYTES_PER_ELEMENT));
+  readonly slots = new Int32Array(new SharedArrayBuffer((FIRST_SLOT + SLOTS) * Int32Array.BYTES_PER_ELEMENT));
   /** The slots of what is being changed, with the number of commits under way. */
   readonly #changing = new Map<number, number>();
+  /** Nobody can choose names that share a slot with those of others. */
+  readonly #seed = randomInt(2 ** 32);
 
   ofRepository(repository: RepositoryKey): Generation {
-    return this.#at(slotOf(fullName(repository)));
+    return this.#at(this.#slotOf(fullName(repository)));
   }
 
   ofBlob(digest: Digest): Generation {
-    return this.#at(slotOf(digest));
+    return this.#at(this.#slotOf(digest));
   }
 
   ofQuota(host: string): Generation {
-    return this.#at(slotOf(quotaKey(host)));
+    return this.#at(this.#slotOf(quotaKey(host)));
   }
 
   of(what: Shared): Generation {
-    return this.#at(slotOf(what));
+    return this.#at(SHARED_SLOTS[what]);
   }
 
   endRepository(repository: RepositoryKey): void {
-    this.#end(slotOf(fullName(repository)));
+    this.#end(this.#slotOf(fullName(repository)));
   }
 
   endBlob(digest: Digest): void {
-    this.#end(slotOf(digest));
+    this.#end(this.#slotOf(digest));
   }
 
   endQuota(host: string): void {
-    this.#end(slotOf(quotaKey(host)));
+    this.#end(this.#slotOf(quotaKey(host)));
   }
 
   end(what: Shared): void {
-    this.#end(slotOf(what));
+    this.#end(SHARED_SLOTS[what]);
   }
 
   endAll(): void {
-    for (let slot = 0; slot < SLOTS; slot += 1) this.#end(slot);
+    this.end('configuration');
   }
 
   watch(metadata: Metadata): Metadata {
     return {
       ...metadata,
       commit: async (changes, preconditions) => {
-        const changed = new Set(changes.flatMap(keyOf).map(slotOf));
+        const changed = new Set(changes.flatMap(keyOf).map((key) => this.#slotOf(key)));
         for (const slot of changed) this.#beginChange(slot);
         try {
           return await metadata.commit(changes, preconditions);
@@ -155,6 +160,13 @@ class SharedGenerations implements Generations {
         }
       },
     };
+  }
+
+  /** FNV-1a from a random start, folded to the number of slots. */
+  #slotOf(key: string): number {
+    let hash = this.#seed ^ 0x811c9dc5;
+    for (let at = 0; at < key.length; at += 1) hash = Math.imul(hash ^ key.charCodeAt(at), 0x0100_0193);
+    return FIRST_SLOT + ((hash ^ (hash >>> 16)) & (SLOTS - 1));
   }
 
   #at(slot: number): Generation {
@@ -181,13 +193,6 @@ class SharedGenerations implements Generations {
 
 /** Unlike the full name of a repository, it has no slash; unlike a digest, it has a space. */
 const quotaKey = (host: string): string => `quota ${host}`;
-
-/** FNV-1a, folded to the number of slots. */
-function slotOf(key: string): number {
-  let hash = 0x811c9dc5;
-  for (let at = 0; at < key.length; at += 1) hash = Math.imul(hash ^ key.charCodeAt(at), 0x0100_0193);
-  return (hash ^ (hash >>> 16)) & (SLOTS - 1);
-}
 
 function keyOf(change: Change): string[] {
   switch (SUBJECTS[change.type]) {

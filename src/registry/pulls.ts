@@ -40,7 +40,7 @@ export interface Pulls {
 export interface PullsParts {
   metadata: Pick<Metadata, 'commit' | 'lastPullBeyond' | 'pullsOf'>;
   /** Reports the requests that were counted elsewhere. */
-  handOver(): void;
+  handOver(): Promise<void>;
   events: Events;
   /** Default 200,000. */
   maxRecords?: number;
@@ -59,7 +59,7 @@ export const createPulls = (parts: PullsParts): Pulls => new RecordedPulls(parts
 
 class RecordedPulls implements Pulls {
   readonly #metadata: PullsParts['metadata'];
-  readonly #handOver: () => void;
+  readonly #handOver: PullsParts['handOver'];
   readonly #maxRecords: number;
   #waiting = new Map<string, PullRecord>();
 
@@ -83,7 +83,7 @@ class RecordedPulls implements Pulls {
   }
 
   async flush(): Promise<void> {
-    this.#handOver();
+    await this.#handOver();
     const waiting = [...this.#waiting.values()];
     if (waiting.length === 0) return;
     this.#waiting = new Map();

@@ -1,8 +1,10 @@
+import type {Events} from '../events.ts';
 import type {Tag} from '../oci/name.ts';
 import type {Quota} from '../upstream/port.ts';
 import {ageOf, type CacheReport, type Lifespan, type TagPolicy} from './freshness.ts';
+import type {Generations} from './generations.ts';
 import type {Route} from './namespace.ts';
-import type {Registry} from './registries.ts';
+import type {Registries, Registry} from './registries.ts';
 import {policyOf} from './tag-policies.ts';
 
 /** When lifetimes begin to widen, and how far. */
@@ -45,6 +47,29 @@ export function widenedTtl(
   if (ttl <= 0 || longest <= ttl) return ttl;
   const scarcity = Math.max(0, 1 - shareLeft(quota) / from);
   return Math.round(ttl ** (1 - scarcity) * longest ** scarcity);
+}
+
+/** Whether lifetimes are wider than configured. */
+const isWidening = (mode: Registry['quota'], quota: Quota): boolean =>
+  mode !== 'off' && shareLeft(quota) < WIDENINGS[mode].from;
+
+export interface QuotaWatchParts {
+  registries(): Registries;
+  generations: Pick<Generations, 'endQuota'>;
+  events: Events;
+}
+
+/** Ends what depends on the rate limit of an upstream, when it reports what changes lifetimes. */
+export function watchQuotas({registries, generations, events}: QuotaWatchParts): void {
+  const widened = new Set<string>();
+  events.on('upstream.quota', ({host, ...quota}) => {
+    const isWidened = registries().all.some(
+      (registry) => registry.upstream.host === host && isWidening(registry.quota, quota),
+    );
+    if (isWidened || widened.has(host)) generations.endQuota(host);
+    if (isWidened) widened.add(host);
+    else widened.delete(host);
+  });
 }
 
 /** A lifetime that the upstream's rate limit permits now. */

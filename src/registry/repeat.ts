@@ -30,14 +30,22 @@ export type Served = {readonly registry: string; readonly repository: Repository
 /**
  * How an answer may be given again: one from what is here, that does not say otherwise by itself.
  * @param report of the answer
- * @param generations taken before anything was read for it
+ * @param content its generations, and that of the rate limit which lifetimes depend on, taken before anything was read
  * @returns undefined where it may not
  */
-export const repeatOf = (
+export function repeatOf(
   {how, steady}: CacheReport,
-  generations: readonly Generation[],
+  {content, quota}: TakenGenerations,
   served: Served,
-): Repeat | undefined => (how === 'hit' && steady ? {...steady, generations, served} : undefined);
+): Repeat | undefined {
+  if (how !== 'hit' || !steady) return undefined;
+  return {...steady, generations: steady.lifespan && quota ? [...content, quota] : content, served};
+}
+
+interface TakenGenerations {
+  readonly content: readonly Generation[];
+  readonly quota?: Generation;
+}
 
 /** Of an answer that depends on nothing but what all answers depend on. */
 export const ALWAYS_THE_SAME: Repeat = Object.freeze({...ALWAYS, generations: [], served: undefined});

@@ -172,7 +172,7 @@ const CACHE = {blobs: 1, spools: 1, quarantine: 1, database: 1, reserved: 1, lim
 test('the metrics with their labels and help texts', async (t) => {
   const events = createEvents();
   const levels = {
-    handOver() {},
+    handOver: async () => {},
     openConnections: () => 0,
     requestsInFlight: () => 0,
     fillsInFlight: () => 0,

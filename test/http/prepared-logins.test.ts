@@ -59,7 +59,7 @@ async function start(t: ExecutionContext, {htpasswd, issuers = [], isOpen = fals
   const get = async () => {
     counts.asked += 1;
     const generation = generations.ofRepository(wired.route('app').repository);
-    const repeat = repeatOf(HIT, [generation], SERVED);
+    const repeat = repeatOf(HIT, {content: [generation]}, SERVED);
     return {digest, mediaType: 'application/json', size: bytes.length, bytes, report: HIT, repeat};
   };
   const manifests = {get, head: get} as unknown as Manifests;

@@ -235,7 +235,7 @@ test('the first answer has the limit of the cache', async (t) => {
   const usage = {blobs: 1, spools: 2, quarantine: 3, database: 4, reserved: 5, limit: 6};
   const metrics = createMetrics(createEvents(), {
     version: '1.2.3',
-    handOver() {},
+    handOver: async () => {},
     openConnections: () => 0,
     requestsInFlight: () => 0,
     fillsInFlight: () => 0,

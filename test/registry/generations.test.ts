@@ -84,11 +84,14 @@ test('that something is used changes no answer', async (t) => {
   t.false(isOver(before.app));
 });
 
-test('when a disk fails, all generations end', (t) => {
+test('when a disk fails, what every answer depends on ends', (t) => {
   const {generations, all, isOver} = setUp();
   const before = all();
+  const configuration = generations.of('configuration');
   generations.endAll();
-  t.true(isOver(before.app) && isOver(before.other) && isOver(before.blob));
+  // Every prepared answer depends on the configuration.
+  t.true(isOver(configuration));
+  t.false(isOver(before.app) || isOver(before.other) || isOver(before.blob));
 });
 
 test('a blob’s generation ends when its bytes leave the memory, and a repository’s when a manifest is forgotten', (t) => {
@@ -116,6 +119,24 @@ test('what an upstream reports of its rate limit, another configuration and othe
   generations.end('configuration');
   generations.end('logins');
   t.deepEqual(ended(), [true, true, true]);
+});
+
+test('no repository shares the slot of the configuration or of logins', (t) => {
+  const {generations} = setUp();
+  const shared = new Set([generations.of('configuration').slot, generations.of('logins').slot]);
+  t.is(shared.size, 2);
+  for (let index = 0; index < 100_000; index += 1) {
+    const {slot} = generations.ofRepository({registry: 'a', name: parseName(`r${index}`)});
+    if (shared.has(slot)) t.fail(`r${index}`);
+  }
+});
+
+test('which names share a slot differs from one server to the next', (t) => {
+  const slots = () => {
+    const {generations} = setUp();
+    return Array.from({length: 8}, (_, index) => generations.ofQuota(`${index}`).slot);
+  };
+  t.notDeepEqual(slots(), slots());
 });
 
 test('values wrap around, and none is that of a generation which is over from the start', (t) => {

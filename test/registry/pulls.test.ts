@@ -22,7 +22,7 @@ const PULL: PullRecord = {
 test('only the pulls that were last are remembered, as many as may be', async (t) => {
   const {storage} = await wireInProcess(t, {clock: systemClock, registries: []});
   const {metadata} = storage;
-  const pulls = createPulls({metadata, handOver() {}, events: createEvents(), maxRecords: 2});
+  const pulls = createPulls({metadata, handOver: async () => {}, events: createEvents(), maxRecords: 2});
   for (const [caller, last] of [
     ['user:a', 4],
     ['user:b', 2],
@@ -48,7 +48,7 @@ test('pulls wait for a disk that takes nothing, and add up meanwhile', async (t)
       return storage.metadata.commit(...given);
     },
   };
-  const pulls = createPulls({metadata, handOver() {}, events});
+  const pulls = createPulls({metadata, handOver: async () => {}, events});
   const pull = () =>
     events.emit('requests.counted', [
       {

@@ -77,7 +77,7 @@ export async function wireInProcess<C extends Clock>(
     policy: () => policy,
     logins: () => config.access,
     isStopping: () => false,
-    requests: () => ({inFlight: () => 0, handOver() {}}),
+    requests: () => ({inFlight: () => 0, handOver: async () => {}}),
     limits: {openConnections: 0, settings: config.limits},
     env: {},
     clock,

@@ -24,7 +24,7 @@ export function reportServed(blobs: Blobs, {generations, events}: ServedBlobsPar
     events.emit('blob.served', {registry, repository, digest, outcome: outcomeOf(report)});
     const served = {kind: 'blob', registry, repository, digest} as const;
     // Of what is not in memory, the store is asked each time.
-    return bytes ? {...found, repeat: repeatOf(report, taken, served)} : found;
+    return bytes ? {...found, repeat: repeatOf(report, {content: taken}, served)} : found;
   }
 
   const generationsOf = ({repository}: Route, digest: BlobFound['digest']) => [

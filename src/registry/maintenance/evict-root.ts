@@ -5,6 +5,7 @@ import type {Disk} from '../../storage/disk.ts';
 import {type Change, DiskFull, type Metadata, type Precondition} from '../../storage/metadata.ts';
 import type {Fills} from '../blobs/fills.ts';
 import type {BlobLifecycle} from '../blobs/lifecycle.ts';
+import type {Generations} from '../generations.ts';
 import type {Memory} from '../memory.ts';
 import type {ReferrerLists} from '../referrers/lists.ts';
 import type {Uses} from '../uses.ts';
@@ -19,6 +20,9 @@ export interface RootEvictionParts {
   uses: Pick<Uses, 'isRecent'>;
   fills: Pick<Fills, 'running' | 'inFlight'>;
   watch: BlobWatch;
+  generations: Pick<Generations, 'endRepository' | 'endBlob'>;
+  /** Has requests reported that were counted elsewhere. */
+  handOver(): Promise<void>;
   disk: Disk;
   clock: Clock;
 }
@@ -65,8 +69,12 @@ export class RootEviction {
     const {metadata, memory, lists} = this.#parts;
     const {repository, members} = root;
     const blobs = inventory.blobsFreedBy(root);
-    if (root.kept !== undefined || (await this.#isBusy(root, blobs, idleSince !== undefined)))
-      return undefined;
+    const isBusy = () => this.#isBusy(root, blobs, idleSince !== undefined);
+    if (root.kept !== undefined || (await isBusy())) return undefined;
+    // From here on every answer is made anew, and counts as a use at once.
+    this.#parts.generations.endRepository(repository);
+    await this.#reported(blobs);
+    if (await isBusy()) return undefined;
     const changes = this.#changes(root, age);
     const terms = idleSince === undefined ? [] : this.#idle(root, idleSince);
     const subjects = await this.#subjects(root);
@@ -81,6 +89,7 @@ export class RootEviction {
   async deleteAll(blobs: readonly StoredBlob[], signal: AbortSignal): Promise<number> {
     const {lifecycle, fills, watch} = this.#parts;
     let bytes = 0;
+    await this.#reported(blobs);
     for (const {digest, size} of blobs) {
       if (signal.aborted) break;
       if (fills.running(digest) || watch.isRecent(digest)) continue;
@@ -88,6 +97,13 @@ export class RootEviction {
       await nextTurn();
     }
     return bytes;
+  }
+
+  /** Resolves when it is known which of these blobs are being pulled. */
+  async #reported(blobs: readonly StoredBlob[]): Promise<void> {
+    const {generations, handOver} = this.#parts;
+    for (const {digest} of blobs) generations.endBlob(digest);
+    await handOver();
   }
 
   #changes({repository, digest: root, members}: ImageRoot, age: number | undefined): Change[] {

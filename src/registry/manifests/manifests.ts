@@ -110,7 +110,10 @@ class PulledManifests implements Manifests {
     return toOciErrors(route, async () => {
       const generations = this.#generations;
       const {host} = route.registry.upstream;
-      const taken = [generations.ofRepository(route.repository), generations.ofQuota(host)];
+      const taken = {
+        content: [generations.ofRepository(route.repository)],
+        quota: generations.ofQuota(host),
+      };
       const found = await find();
       const {digest, report} = found;
       const {registry, name: repository} = route.repository;

@@ -81,10 +81,10 @@ export function createReferrers({pages, lists, generations, events}: ReferrersPa
     list: (route, subject, query, caller, options) =>
       toOciErrors(route, async () => {
         if (route.registry.referrers.mode === 'off') throw switchedOff(route);
-        const taken = [
-          generations.ofRepository(route.repository),
-          generations.ofQuota(route.registry.upstream.host),
-        ];
+        const taken = {
+          content: [generations.ofRepository(route.repository)],
+          quota: generations.ofQuota(route.registry.upstream.host),
+        };
         const {answer, result: page} = await settled(route, subject, {
           ask: () => lists.answer(route, subject, caller, options),
           read: ({unwritten}) => pageOf(route, subject, query, unwritten),
