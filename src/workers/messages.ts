@@ -53,7 +53,7 @@ export type ConnectionOrder = {readonly id: number} & (
         | 'destroy'
         | 'pause'
         | 'resume'
-        /** Everything that the worker has relayed is answered. */
+        /** Everything that has arrived is answered: the worker may take the connection back. */
         | 'rest';
     }
   | {readonly type: 'write'; readonly bytes: OwnBytes}
@@ -90,6 +90,8 @@ export type ConnectionNews = {readonly id: number} & (
   | {
       readonly type: /** The client's system has taken the last `write`. */
         | 'written'
+        /** The worker has taken the connection back. */
+        | 'opened'
         /** The client sends nothing more. */
         | 'ended'
         /** No request has begun in time. */

@@ -67,7 +67,9 @@ export class RelayedConnection {
         socket.write(Buffer.from(order.bytes.buffer), (error) => error ?? post({type: 'written', id}));
         return;
       case 'rest':
-        if (this.#state === 'asked') this.#open();
+        if (this.#state !== 'asked') return;
+        post({type: 'opened', id});
+        this.#open();
         return;
       case 'pause':
         socket.pause();

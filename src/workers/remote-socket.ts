@@ -18,8 +18,6 @@ type DistributedOmit<Type, Key extends keyof Type> = Type extends unknown ? Omit
  */
 export class RemoteSocket extends Duplex implements AdoptedSocket {
   readonly remoteAddress: string | undefined;
-  /** As of `TLSSocket`. There where the worker encrypts what is written. */
-  declare readonly encrypted?: true;
   readonly #worker: RemoteWorker;
   /** Bytes that the client's system has taken. */
   #sent = 0;
@@ -28,9 +26,8 @@ export class RemoteSocket extends Duplex implements AdoptedSocket {
   #isPaused = false;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(remoteAddress: string | undefined, isEncrypted: boolean, worker: RemoteWorker) {
+  constructor(remoteAddress: string | undefined, worker: RemoteWorker) {
     super({allowHalfOpen: true});
-    if (isEncrypted) this.encrypted = true;
     this.remoteAddress = remoteAddress;
     this.#worker = worker;
   }
@@ -41,9 +38,12 @@ export class RemoteSocket extends Duplex implements AdoptedSocket {
   }
 
   rest(): void {
-    // The worker knows for how long a connection is idle: it answers some requests itself.
-    this.setTimeout(0);
     this.#worker.command({type: 'rest'});
+  }
+
+  /** The worker has taken the connection back, and knows for how long it is idle. */
+  opened(): void {
+    this.setTimeout(0);
   }
 
   keep(key: string, answer: PreparedAnswer): void {

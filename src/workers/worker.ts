@@ -116,8 +116,7 @@ class ThreadWorker implements Worker {
 
   #adopt({id, listener: number, address}: Extract<ConnectionNews, {type: 'connected'}>): void {
     const listener = this.#parts.listener(number);
-    const isEncrypted = this.#parts.setup.listeners.some((one) => one.number === number && one.tls);
-    const socket = new RemoteSocket(address, isEncrypted, {
+    const socket = new RemoteSocket(address, {
       command: (order, owned = []) => this.#thread.postMessage({...order, id}, owned),
       keep: (key, answer) => this.#keep(key, answer),
     });
@@ -144,6 +143,9 @@ class ThreadWorker implements Worker {
         return;
       case 'written':
         socket.written();
+        return;
+      case 'opened':
+        socket.opened();
         return;
       case 'late':
         listener.refuseLate(socket);

@@ -1,4 +1,5 @@
 import {once} from 'node:events';
+import {setTimeout as delay} from 'node:timers/promises';
 import test from 'ava';
 import {RemoteSocket, type RemoteWorker} from '../../src/workers/remote-socket.ts';
 
@@ -7,7 +8,7 @@ type Order = Parameters<RemoteWorker['command']>[0];
 /** A connection whose worker does what the test says, and what it was told. */
 function setUp() {
   const orders: Order[] = [];
-  const socket = new RemoteSocket('192.0.2.1', false, {
+  const socket = new RemoteSocket('192.0.2.1', {
     command: (order) => void orders.push(order),
     keep() {},
   });
@@ -74,7 +75,16 @@ test('the end of the client’s side leaves this one open, and its error is that
   t.deepEqual(told(), ['destroy']);
 });
 
-test('only what the worker encrypts is called encrypted', (t) => {
-  t.false('encrypted' in setUp().socket);
-  t.true('encrypted' in new RemoteSocket(undefined, true, {command() {}, keep() {}}));
+test('it is idle here until its worker has taken it back', async (t) => {
+  const {socket, told} = setUp();
+  let expired = 0;
+  socket.on('timeout', () => expired++);
+  socket.setTimeout(5);
+  socket.rest();
+  t.deepEqual(told(), ['rest']);
+  await once(socket, 'timeout');
+  socket.setTimeout(1);
+  socket.opened();
+  await delay(20);
+  t.is(expired, 1);
 });
