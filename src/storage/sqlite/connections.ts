@@ -6,7 +6,7 @@ import {errorCode} from '../../error-code.ts';
 import {DiskFull, type DiskProblem, type Metadata} from '../metadata.ts';
 import {prepareOnce, type RunSql} from './prepared.ts';
 import {BUSY_TIMEOUT_MS, prepareDatabase, requireSchema} from './schema.ts';
-import {diskProblemIn, startWriter, type Writer, type WriterOptions} from './writer.ts';
+import {createWriter, diskProblemIn, type Writer, type WriterOptions} from './writer.ts';
 
 /**
  * The connections to one database: one that reads, and one that commits. On a disk that is read-only, or too full for the
@@ -25,10 +25,8 @@ export interface Connections {
 }
 
 /** @throws Error when the file is not a database of backref, has another schema, or cannot be opened; it says what to do */
-export async function openConnections(options: WriterOptions): Promise<Connections> {
-  const opened = await openFor(options);
-  return new SqliteConnections(options, opened);
-}
+export const openConnections = (options: WriterOptions): Connections =>
+  new SqliteConnections(options, openFor(options));
 
 interface Opened {
   reader: DatabaseSync;
@@ -140,19 +138,16 @@ class SqliteConnections implements Connections {
     this.#runSql = prepareOnce(reader);
   }
 
-  async #openWriter(): Promise<boolean> {
-    const writer = await startWriter(this.#options).catch(() => undefined);
-    if (this.#closing) await writer?.close();
-    if (!writer || this.#closing) return false;
-    this.#opened = {reader: this.#opened.reader, writer, refusal: undefined};
+  #openWriter(): boolean {
+    this.#opened = {reader: this.#opened.reader, writer: createWriter(this.#options), refusal: undefined};
     return true;
   }
 }
 
 /** Opens the database for reading and writing, or for reading alone where the disk does not let it be written. */
-async function openFor(options: WriterOptions): Promise<Opened> {
+function openFor(options: WriterOptions): Opened {
   try {
-    return await openWritable(options);
+    return openWritable(options);
   } catch (error) {
     const {path} = options;
     const problem = problemIn(error, path);
@@ -162,18 +157,12 @@ async function openFor(options: WriterOptions): Promise<Opened> {
 }
 
 /** @throws what keeps the database from being read and written */
-async function openWritable(options: WriterOptions): Promise<Opened> {
+function openWritable(options: WriterOptions): Opened {
   const {path} = options;
   prepareDatabase(path);
   // SQLite opens a file on a read-only disk all the same, and only fails to change it.
   if (problemOf(path) === 'read-only') throw refusalOf(path, 'read-only');
-  const writer = await startWriter(options);
-  try {
-    return {reader: openReader(path), writer, refusal: undefined};
-  } catch (error) {
-    await writer.close();
-    throw error;
-  }
+  return {reader: openReader(path), writer: createWriter(options), refusal: undefined};
 }
 
 function openReader(path: string): DatabaseSync {

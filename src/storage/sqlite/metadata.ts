@@ -32,7 +32,7 @@ export async function openSqliteMetadata({
   report?: ReportDiskFailure;
 }): Promise<SqliteMetadata> {
   const {db, writes} = sharedStatements();
-  const connections = await openConnections({path, writes, thread: THREAD});
+  const connections = openConnections({path, writes, thread: THREAD});
   const disk = {path, report};
   return {
     ...readsOf(db, (...query) => connections.run(...query), disk),
@@ -57,13 +57,14 @@ interface WatchedFile {
   report: ReportDiskFailure;
 }
 
-let statements: {db: Kysely<Tables>; writes: Writes} | undefined;
+let statements: {db: Kysely<Tables>; writes(): Writes} | undefined;
 
 /** What never varies between databases. Compiling it takes as long as everything else that opening a new one does. */
 function sharedStatements() {
   if (!statements) {
     const db = createCompiler();
-    statements = {db, writes: compileWrites(db)};
+    let writes: Writes | undefined;
+    statements = {db, writes: () => (writes ??= compileWrites(db))};
   }
   return statements;
 }

@@ -33,8 +33,8 @@ export interface CommitFailure {
 /** Whether the preconditions held, or why nothing was changed. */
 export type CommitOutcome = boolean | CommitFailure;
 
-/** `ready` comes once, before anything else. */
-export type WriterReply = 'ready' | readonly CommitOutcome[];
+/** One for each commit of the group, in their order. */
+export type WriterReply = readonly CommitOutcome[];
 
 /** Commits groups on one connection. */
 function createGroupCommit(
@@ -124,7 +124,6 @@ function serve({path, writes}: Setup, port: NonNullable<typeof parentPort>): voi
     database.close();
     port.close();
   });
-  reply('ready');
 }
 
 if (parentPort) serve(workerData, parentPort);

@@ -8,7 +8,8 @@ export type Writer = Pick<Metadata, 'commit' | 'close'>;
 
 export interface WriterOptions {
   path: string;
-  writes: Writes;
+  /** Compiles the statements; called when the thread starts. */
+  writes(): Writes;
   /** The thread's program, `writer-thread`. */
   thread: URL;
 }
@@ -21,13 +22,12 @@ interface Waiting {
 }
 
 /**
- * Starts the thread that makes all commits to the database at `path`. What is asked for while it works on a group
- * becomes the next group. Resolves when it can commit.
- * @throws what kept the thread from starting.
+ * Makes all commits to the database at `path` in a thread of its own. What is asked for while it works on a group becomes
+ * the next group. The thread starts with the first commit: a server that nothing is stored in needs none, and its memory
+ * is a tenth of an idle server's. What keeps it from starting fails the commits.
  */
-export async function startWriter(options: WriterOptions): Promise<Writer> {
+export function createWriter(options: WriterOptions): Writer {
   const writer = new ThreadWriter(options);
-  await writer.ready;
   return {
     commit: (changes, preconditions) => writer.commit(changes, preconditions),
     close: () => writer.close(),
@@ -35,10 +35,9 @@ export async function startWriter(options: WriterOptions): Promise<Writer> {
 }
 
 class ThreadWriter implements Writer {
-  readonly #path: string;
-  readonly #worker: Worker;
-  readonly #ready = Promise.withResolvers<void>();
+  readonly #options: WriterOptions;
   readonly #exited = Promise.withResolvers<void>();
+  #worker: Worker | undefined;
   #queue: Waiting[] = [];
   /** What the thread works on. */
   #group: Waiting[] = [];
@@ -46,25 +45,21 @@ class ThreadWriter implements Writer {
   /** Why nothing more can be committed. */
   #end: Error | undefined;
 
-  constructor({path, writes, thread}: WriterOptions) {
-    this.#path = path;
-    const setup: Setup = {path, writes};
-    this.#worker = new Worker(thread, {workerData: setup, name: 'metadata writer'});
-    this.#worker.on('message', (reply: WriterReply) => {
-      if (reply === 'ready') this.#ready.resolve();
-      else this.#deliver(reply);
-    });
-    this.#worker.on('error', (error) =>
-      this.#fail(error instanceof Error ? error.message : String(error), error),
-    );
-    this.#worker.on('exit', (code) => {
+  constructor(options: WriterOptions) {
+    this.#options = options;
+  }
+
+  #start(): Worker {
+    const {path, writes, thread} = this.#options;
+    const setup: Setup = {path, writes: writes()};
+    const worker = new Worker(thread, {workerData: setup, name: 'metadata writer'});
+    worker.on('message', (reply: WriterReply) => this.#deliver(reply));
+    worker.on('error', (error) => this.#fail(error instanceof Error ? error.message : String(error), error));
+    worker.on('exit', (code) => {
       this.#fail(`it exited with code ${code}`);
       this.#exited.resolve();
     });
-  }
-
-  get ready(): Promise<void> {
-    return this.#ready.promise;
+    return worker;
   }
 
   commit(changes: readonly Change[], preconditions: readonly Precondition[] = []): Promise<boolean> {
@@ -82,10 +77,12 @@ class ThreadWriter implements Writer {
   }
 
   async #close(): Promise<void> {
+    const isUsed = this.#worker !== undefined || this.#queue.length > 0;
     // Commits are made in order: when this one has ended, so have all before it.
-    const drained = this.commit([]).catch(() => {});
-    this.#end ??= new Error(`metadata: ${this.#path} is closed`);
+    const drained = isUsed ? this.commit([]).catch(() => {}) : undefined;
+    this.#end ??= new Error(`metadata: ${this.#options.path} is closed`);
     await drained;
+    if (!this.#worker) return;
     const request: WriterRequest = 'close';
     this.#worker.postMessage(request);
     await this.#exited.promise;
@@ -101,12 +98,13 @@ class ThreadWriter implements Writer {
       preconditions,
     }));
     try {
+      this.#worker ??= this.#start();
       this.#worker.postMessage(request, transfer);
     } catch (error) {
       // What cannot be sent to another thread fails its commit, not the process.
       const refused = this.#group;
       this.#group = [];
-      const reason = `metadata: ${this.#path} took no commit: it cannot be handed to the writer`;
+      const reason = `metadata: ${this.#options.path} took no commit: it cannot be handed to the writer`;
       for (const {reject} of refused) reject(new Error(reason, {cause: error}));
     }
   }
@@ -119,17 +117,16 @@ class ThreadWriter implements Writer {
     for (const [index, {resolve, reject}] of done.entries()) {
       const outcome = outcomes[index];
       if (typeof outcome === 'boolean') resolve(outcome);
-      else reject(errorOf(this.#path, outcome));
+      else reject(errorOf(this.#options.path, outcome));
     }
   }
 
   #fail(reason: string, cause?: unknown): void {
     const error = new Error(
-      `metadata: the thread that writes ${this.#path} has ended, so nothing can be committed: ${reason}. Restart the server.`,
+      `metadata: the thread that writes ${this.#options.path} has ended, so nothing can be committed: ${reason}. Restart the server.`,
       {cause},
     );
     this.#end ??= error;
-    this.#ready.reject(error);
     for (const {reject} of [...this.#group, ...this.#queue]) reject(error);
     this.#group = [];
     this.#queue = [];

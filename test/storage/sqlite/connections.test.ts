@@ -12,7 +12,6 @@ import {createFolder} from '../../support/folder.ts';
 /** SQLITE_READONLY */
 const REFUSES = `
   import {parentPort} from 'node:worker_threads';
-  parentPort.postMessage('ready');
   parentPort.on('message', (group) => {
     if (group === 'close') return parentPort.close();
     parentPort.postMessage(group.map(() => ({message: 'attempt to write a readonly database', errcode: 8})));
@@ -24,8 +23,8 @@ async function refused(t: ExecutionContext) {
   const folder = await createFolder(t);
   const [path, thread] = [join(folder, 'meta.db'), join(folder, 'thread.mjs')];
   await writeFile(thread, REFUSES);
-  const writes = compileWrites(createCompiler());
-  const connections = await openConnections({path, writes, thread: pathToFileURL(thread)});
+  const writes = () => compileWrites(createCompiler());
+  const connections = openConnections({path, writes, thread: pathToFileURL(thread)});
   t.teardown(() => connections.close());
   await t.throwsAsync(connections.commit([]), {instanceOf: DiskFull});
   return {connections, path};
