@@ -26,6 +26,8 @@ const MIB = 1024 * KIB;
 const ROUNDS = 5;
 const REFERRERS = 10;
 const FROM_DISK = 'blob of 1 MiB from disk';
+/** More than the server's buffers hold of them. */
+const DISK_BLOBS = 48;
 /** Keeps no large blob in memory. */
 const LEAN = {cache: {memory: '1MiB'}};
 /** The servers that have the Referrers API, and nginx with a file. */
@@ -39,6 +41,8 @@ interface Workload {
   name: string;
   unit: 'req/s' | 'GB/s';
   path: string;
+  /** The paths of further blobs, which are asked for in turn. */
+  others?: readonly {path: string; digest: string}[];
   digest: string;
   method?: 'HEAD';
   /** Asks whether the content is still what the server's own ETag names. */
@@ -121,9 +125,13 @@ async function measureWork(
 }
 
 async function loadWith(scope: Scope, tools: Toolbox, url: string, work: Workload): Promise<Throughput> {
-  const {path, connections, duration, method, isConditional} = work;
+  const {path, others = [], connections, duration, method, isConditional} = work;
   const etag = isConditional ? await etagOf(url + path) : '';
-  const load = {url: url + path, etag, connections, duration, prefix: onCore(0)};
+  const paths = [path, ...others.map((other) => other.path)];
+  const load = {
+    ...{url: url + path, etag, connections, duration, prefix: onCore(0)},
+    ...(others.length > 0 ? {paths} : {}),
+  };
   return method ? runHead(scope, load) : runWrk(scope, tools, load);
 }
 
@@ -146,7 +154,7 @@ export async function profileWarm(load: string, scope: Scope, tools: Toolbox): P
 
 /** The registry behind the mirrors, with one artifact and its referrers. */
 async function startUpstream(scope: Scope, tools: Toolbox) {
-  const artifact = buildArtifact('library/warm', '1', [KIB, MIB, 100 * MIB]);
+  const artifact = buildArtifact('library/warm', '1', [KIB, MIB, 100 * MIB, ...Array(DISK_BLOBS).fill(MIB)]);
   const {url} = await startRegistry(scope, tools, 'distribution');
   await pushArtifact(url, artifact);
   await pushReferrers(url, artifact, REFERRERS);
@@ -177,7 +185,7 @@ async function etagOf(url: string): Promise<string> {
 }
 
 function worksOf(artifact: ServedArtifact, list: Buffer): Workload[] {
-  const [small, middle, large] = layersOf(artifact).map(({digest}) => ({
+  const [small, middle, large, ...others] = layersOf(artifact).map(({digest}) => ({
     digest,
     path: blobPath(artifact, digest),
   }));
@@ -219,17 +227,19 @@ function worksOf(artifact: ServedArtifact, list: Buffer): Workload[] {
     },
     {name: 'blob of 1 KiB', unit: 'req/s', ...small, ...many},
     {name: 'blob of 1 MiB', unit: 'GB/s', ...middle, ...many},
-    {name: FROM_DISK, unit: 'GB/s', ...middle, isFromDisk: true, ...many},
+    {name: FROM_DISK, unit: 'GB/s', ...middle, others, isFromDisk: true, ...many},
     {name: 'blob of 100 MiB, 4 clients', unit: 'GB/s', ...large, connections: 4, duration: 4},
   ];
 }
 
 /** Pulls twice, because a mirror may store in the background. @throws Error when a server sends other bytes. */
 async function warm({name, url}: RunningMirror, work: Workload): Promise<void> {
-  for (let time = 0; time < 2; time++) {
-    const {digest} = await download(url + work.path);
-    // The order of a list is a server's own.
-    if (digest !== work.digest && name !== 'zot')
-      throw new Error(`${name} returned other bytes for ${work.name}: ${digest}`);
+  for (const {path, digest} of [work, ...(work.others ?? [])]) {
+    for (let time = 0; time < 2; time++) {
+      const found = await download(url + path);
+      // The order of a list is a server's own.
+      if (found.digest !== digest && name !== 'zot')
+        throw new Error(`${name} returned other bytes for ${work.name}: ${found.digest}`);
+    }
   }
 }
