@@ -51,6 +51,7 @@ function classify({functionName, url}: Frame): {what: string; name: string} | un
   if (functionName === '(garbage collector)') return {what: 'garbage collection', name: ''};
   if (functionName === '(program)' || functionName === '(root)')
     return {what: 'the kernel, libuv, the HTTP parser and V8, outside of functions', name: ''};
+  if (functionName.startsWith('RegExp: ')) return {what: 'native functions of node and V8', name: 'RegExp'};
   if (url === '') {
     const what = SOCKET_WRITES.has(functionName) ? 'writing to sockets' : 'native functions of node and V8';
     return {what, name: `${functionName || 'anonymous'}()`};

@@ -50,6 +50,10 @@ test('what the profiler takes is not counted, and neither are crumbs shown', (t)
   );
 });
 
+test('a regular expression is shown without its text, which may break a table', (t) => {
+  t.deepEqual(spent([['RegExp: ^a|b$', '', 1]]), [['native functions of node and V8', 1, 'RegExp 100.0 %']]);
+});
+
 test('a thread that only waits is not busy', (t) => {
   const waiting = {nodes: [node(1, '(idle)', ''), node(2, 'run', 'node:events')], samples: [1, 2]};
   t.false(isBusy({...waiting, timeDeltas: [960, 40]}));
