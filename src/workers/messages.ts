@@ -51,12 +51,12 @@ export type ConnectionOrder = {readonly id: number} & (
         | 'refused'
         | 'end'
         | 'destroy'
-        | 'pause'
-        | 'resume'
         /** Everything that has arrived is answered: the worker may take the connection back. */
         | 'rest';
     }
   | {readonly type: 'write'; readonly bytes: OwnBytes}
+  /** So many bytes of what was relayed are taken: the client may send as many again. */
+  | {readonly type: 'taken'; readonly count: number}
 );
 
 /** From the owner to a worker. */
@@ -68,7 +68,9 @@ export type ToWorker =
   /** Asks for what has happened until now. */
   | {readonly type: 'report'}
   /** Accept nothing new, and end the connections on which nothing is under way. */
-  | {readonly type: 'stop'};
+  | {readonly type: 'stop'}
+  /** End the connections that are left after that. */
+  | {readonly type: 'cut'};
 
 /** What happened in a worker, for the owner to count and report. */
 export type Happening =

@@ -4,6 +4,9 @@ import type {ConnectionOrder, ToOwner} from './messages.ts';
 
 export type Post = (message: ToOwner, owned?: readonly ArrayBuffer[]) => void;
 
+/** A client that sends more than this has to wait for the owner. */
+const MAX_UNTAKEN_BYTES = 256 * 1024;
+
 export interface RelayedConnectionParts {
   /** Names it to the owner. */
   id: number;
@@ -27,6 +30,9 @@ export class RelayedConnection {
   #state: 'open' | 'asked' | 'relayed' = 'relayed';
   /** A whole request that the client sent before it had the answer to the one before. */
   #held: Buffer | undefined;
+
+  /** Bytes that were relayed and that the owner has not taken yet. */
+  #untaken = 0;
 
   constructor(parts: RelayedConnectionParts) {
     this.#parts = parts;
@@ -71,11 +77,9 @@ export class RelayedConnection {
         post({type: 'opened', id});
         this.#open();
         return;
-      case 'pause':
-        socket.pause();
-        return;
-      case 'resume':
-        socket.resume();
+      case 'taken':
+        this.#untaken -= order.count;
+        if (this.#state !== 'open' && this.#untaken < MAX_UNTAKEN_BYTES) socket.resume();
         return;
       case 'end':
         if (this.#state !== 'open') socket.end();
@@ -117,8 +121,11 @@ export class RelayedConnection {
   }
 
   #send(bytes: Buffer): void {
+    const {id, socket, post} = this.#parts;
     const own = new Uint8Array(bytes);
-    this.#parts.post({type: 'data', id: this.#parts.id, bytes: own}, [own.buffer]);
+    this.#untaken += own.length;
+    if (this.#untaken >= MAX_UNTAKEN_BYTES) socket.pause();
+    post({type: 'data', id, bytes: own}, [own.buffer]);
   }
 
   /** The end that was sent before must reach the client. */

@@ -23,7 +23,8 @@ export class RemoteSocket extends Duplex implements AdoptedSocket {
   #sent = 0;
   /** The write under way. */
   #writing: {length: number; end: () => void} | undefined;
-  #isPaused = false;
+  /** Bytes that have arrived and are not reported as taken. */
+  #arrived = 0;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(remoteAddress: string | undefined, worker: RemoteWorker) {
@@ -53,9 +54,9 @@ export class RemoteSocket extends Duplex implements AdoptedSocket {
   /** The client has sent something. */
   received(bytes: OwnBytes): void {
     this.#timer?.refresh();
-    if (this.destroyed || this.push(Buffer.from(bytes.buffer)) || this.#isPaused) return;
-    this.#isPaused = true;
-    this.#worker.command({type: 'pause'});
+    if (this.destroyed) return;
+    this.#arrived += bytes.length;
+    if (this.push(Buffer.from(bytes.buffer))) this.#take();
   }
 
   /** The client sends nothing more. */
@@ -85,9 +86,7 @@ export class RemoteSocket extends Duplex implements AdoptedSocket {
   }
 
   override _read(): void {
-    if (!this.#isPaused) return;
-    this.#isPaused = false;
-    this.#worker.command({type: 'resume'});
+    this.#take();
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, end: () => void): void {
@@ -110,6 +109,11 @@ export class RemoteSocket extends Duplex implements AdoptedSocket {
     clearTimeout(this.#timer);
     this.#worker.command({type: 'destroy'});
     end(error);
+  }
+
+  #take(): void {
+    if (this.#arrived > 0) this.#worker.command({type: 'taken', count: this.#arrived});
+    this.#arrived = 0;
   }
 
   #send(chunks: readonly Buffer[], end: () => void): void {

@@ -23,6 +23,8 @@ export interface WorkerListener {
   listen(): Promise<void>;
   /** Accepts nothing new, and ends the connections on which nothing is under way. Resolves when all have ended. */
   close(): Promise<void>;
+  /** Ends all connections. */
+  cut(): void;
 }
 
 /** A connection that the owner knows. */
@@ -95,6 +97,10 @@ class SharedListener implements WorkerListener {
     this.#front.close();
     for (const relayed of this.#relayed.values()) relayed.stay();
     return ended;
+  }
+
+  cut(): void {
+    this.#connections.destroyAll();
   }
 
   #createTls(paths: TlsPaths): TlsServer {

@@ -69,6 +69,9 @@ function serve(
       case 'stop':
         void stop();
         return;
+      case 'cut':
+        for (const listener of listeners) listener.cut();
+        return;
       default:
         connections.get(message.id)?.obey(message);
     }

@@ -15,6 +15,8 @@ export interface Worker {
   report(): Promise<void>;
   /** Lets its connections end; resolves when they have. */
   stop(): Promise<void>;
+  /** Ends its connections; resolves when they have, and everything is reported. */
+  cut(): Promise<void>;
   /** Ends the thread, with all of its connections. */
   terminate(): Promise<void>;
 }
@@ -84,6 +86,11 @@ class ThreadWorker implements Worker {
   stop(): Promise<void> {
     this.#isEnding = true;
     this.tell({type: 'stop'});
+    return this.#stopped.promise;
+  }
+
+  cut(): Promise<void> {
+    this.tell({type: 'cut'});
     return this.#stopped.promise;
   }
 

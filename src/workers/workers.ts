@@ -65,6 +65,7 @@ class RunningWorkers implements Workers {
     this.#isClosing = true;
     for (const cancel of this.#restarts) cancel();
     await this.#within(grace, (worker) => worker.stop());
+    await this.#within(MAX_REPORT_MS, (worker) => worker.cut());
     await Promise.all([...this.#workers].map((worker) => worker.terminate()));
   }
 
