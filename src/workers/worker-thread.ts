@@ -1,4 +1,5 @@
 /* A worker: shares the owner's ports, answers what is prepared, and relays the rest. It is started by workers.ts. */
+import {setImmediate as nextTurn} from 'node:timers/promises';
 import {parentPort, workerData} from 'node:worker_threads';
 import {type Clock, systemClock} from '../clock.ts';
 import {createAnswerTable} from '../http/answer-table.ts';
@@ -11,6 +12,9 @@ import {createWorkerListener, type OwnedConnection} from './worker-listener.ts';
 
 /** How often what has happened is reported. */
 const REPORT_INTERVAL_MS = 500;
+
+/** How many turns of the event loop a stop waits for the ends of requests. */
+const MAX_TURNS = 100;
 
 /** The owner limits the requests that it runs. What is prepared ends as it begins. */
 const NO_SLOT = {take() {}, free() {}};
@@ -49,6 +53,8 @@ function serve(
 
   async function stop(): Promise<void> {
     await Promise.all(listeners.map((listener) => listener.close()));
+    // The writes that a connection's end interrupts end after it.
+    for (let turn = 0; turn < MAX_TURNS && reports.inFlight > 0; turn += 1) await nextTurn();
     clearInterval(reporting);
     report();
     post({type: 'stopped'});
