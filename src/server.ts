@@ -93,6 +93,7 @@ class Server implements BackrefServer {
   readonly #limits: Limits;
   #running: Promise<OpenServer> | undefined;
   #workers: ServerWorkers | undefined;
+  #listening: Promise<unknown> | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(config: Config, {clock = systemClock, env = process.env, workerProgram}: ServerDeps) {
@@ -115,17 +116,10 @@ class Server implements BackrefServer {
     return this.#addresses;
   }
 
-  async listen(): Promise<Address> {
-    this.#running ??= this.#start();
-    const running = await this.#running;
-    const {users, robots} = running.wired.identity;
-    await Promise.all([users.refresh(), robots.load()]);
-    this.#addresses = await running.listeners.listen();
-    await running.workers.start(this.#addresses);
-    beginBackgroundWork(running.background, {...running, config: this.#config, clock: this.#clock});
-    const main = this.#addresses.find(({serves}) => serves === 'main');
-    if (!main) throw new Error('no listener of the configuration serves registries');
-    return main;
+  listen(): Promise<Address> {
+    const listening = this.#listen();
+    this.#listening = listening.catch(() => {});
+    return listening;
   }
 
   async commands(): Promise<Commands> {
@@ -158,6 +152,26 @@ class Server implements BackrefServer {
   close(): Promise<void> {
     this.#closing ??= this.#stop();
     return this.#closing;
+  }
+
+  async #listen(): Promise<Address> {
+    this.#running ??= this.#start();
+    const running = await this.#running;
+    const {users, robots} = running.wired.identity;
+    await Promise.all([users.refresh(), robots.load()]);
+    this.#refuseClosed();
+    this.#addresses = await running.listeners.listen();
+    this.#refuseClosed();
+    await running.workers.start(this.#addresses);
+    this.#refuseClosed();
+    beginBackgroundWork(running.background, {...running, config: this.#config, clock: this.#clock});
+    const main = this.#addresses.find(({serves}) => serves === 'main');
+    if (!main) throw new Error('no listener of the configuration serves registries');
+    return main;
+  }
+
+  #refuseClosed(): void {
+    if (this.#closing) throw new Error('the server was closed before it listened');
   }
 
   async #start(): Promise<OpenServer> {
@@ -265,6 +279,8 @@ class Server implements BackrefServer {
   }
 
   async #stop(): Promise<void> {
+    // What begins to listen while the server closes would stay.
+    await this.#listening;
     const running = await this.#running?.catch(() => undefined);
     if (running) await this.#stopRunning(running);
     this.#registries.close();

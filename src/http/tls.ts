@@ -63,7 +63,7 @@ export function createTlsServer(parts: TlsServerParts): TlsServer {
   server.on('connection', (socket) => {
     const peer = peerOf(socket as Socket);
     handshakes.set(peer, socket);
-    socket.once('close', () => handshakes.delete(peer));
+    socket.once('close', () => handshakes.get(peer) === socket && handshakes.delete(peer));
   });
   // Before node's own listener, which reads the first request.
   server.prependListener('secureConnection', (socket) => {

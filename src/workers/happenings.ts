@@ -12,7 +12,12 @@ export interface Happenings {
   take(): readonly Happening[];
 }
 
-const EVENTS: readonly WorkerEvent[] = ['client.stalled', 'client.handshake-failed', 'listener.failed'];
+const EVENTS: readonly WorkerEvent[] = [
+  'client.stalled',
+  'client.handshake-failed',
+  'listener.failed',
+  'server.fault',
+];
 
 /** Requests that are heard of one by one are reported when so many have ended, or with what is counted. */
 const MAX_WAITING = 500;

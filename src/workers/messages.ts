@@ -81,7 +81,7 @@ export type Happening =
   | {readonly counted: readonly GivenAnswers[]};
 
 /** The events that a worker emits. */
-export type WorkerEvent = 'client.stalled' | 'client.handshake-failed' | 'listener.failed';
+export type WorkerEvent = 'client.stalled' | 'client.handshake-failed' | 'listener.failed' | 'server.fault';
 
 /** About one connection of a worker. */
 export type ConnectionNews = {readonly id: number} & (

@@ -4,6 +4,9 @@ import type {ConnectionOrder, ToOwner} from './messages.ts';
 
 export type Post = (message: ToOwner, owned?: readonly ArrayBuffer[]) => void;
 
+/** How long the end of a connection may take. */
+const MAX_FINISH_MS = 5000;
+
 /** A client that sends more than this has to wait for the owner. */
 const MAX_UNTAKEN_BYTES = 256 * 1024;
 
@@ -53,6 +56,12 @@ export class RelayedConnection {
     this.#parts.post({type: 'late', id: this.#parts.id});
   }
 
+  /** Leaves all of it to the owner. */
+  leave(): void {
+    this.relay(undefined);
+    this.#parts.socket.resume();
+  }
+
   /** Leaves what the owner has to it, also after the answer that is under way. */
   stay(): void {
     if (this.#state === 'asked') this.#relayHeld();
@@ -63,11 +72,10 @@ export class RelayedConnection {
     const {id, socket, post} = this.#parts;
     switch (order.type) {
       case 'admitted':
-        this.#open();
+        this.open();
         return;
       case 'refused':
-        this.relay(undefined);
-        socket.resume();
+        this.leave();
         return;
       case 'write':
         socket.write(Buffer.from(order.bytes.buffer), (error) => error ?? post({type: 'written', id}));
@@ -75,7 +83,7 @@ export class RelayedConnection {
       case 'rest':
         if (this.#state !== 'asked') return;
         post({type: 'opened', id});
-        this.#open();
+        this.open();
         return;
       case 'taken':
         this.#untaken -= order.count;
@@ -85,11 +93,12 @@ export class RelayedConnection {
         if (this.#state !== 'open') socket.end();
         return;
       case 'destroy':
-        if (this.#state !== 'open') this.#destroy();
+        this.#destroy();
     }
   }
 
-  #open(): void {
+  /** Lets a request begin. */
+  open(): void {
     const {socket, open} = this.#parts;
     const held = this.#held;
     this.#held = undefined;
@@ -128,10 +137,12 @@ export class RelayedConnection {
     post({type: 'data', id, bytes: own}, [own.buffer]);
   }
 
-  /** The end that was sent before must reach the client. */
+  /** What was written before must reach the client, and so must the end. */
   #destroy(): void {
     const {socket} = this.#parts;
-    if (socket.writableEnded && !socket.writableFinished) socket.once('finish', () => socket.destroy());
-    else socket.destroy();
+    if (this.#state === 'open' && socket.writableLength > 0) socket.end();
+    if (!socket.writableEnded || socket.writableFinished) return void socket.destroy();
+    socket.once('finish', () => socket.destroy());
+    setTimeout(() => socket.destroy(), MAX_FINISH_MS).unref();
   }
 }

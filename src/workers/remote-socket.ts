@@ -26,6 +26,10 @@ export class RemoteSocket extends Duplex implements AdoptedSocket {
   /** Bytes that have arrived and are not reported as taken. */
   #arrived = 0;
   #timer: NodeJS.Timeout | undefined;
+  /** Whether the worker's end of it has closed: only then has its place been given back. */
+  #isClosed = false;
+  /** Ends the destruction that has begun. */
+  #end: (() => void) | undefined;
 
   constructor(remoteAddress: string | undefined, worker: RemoteWorker) {
     super({allowHalfOpen: true});
@@ -62,6 +66,13 @@ export class RemoteSocket extends Duplex implements AdoptedSocket {
   /** The client sends nothing more. */
   ended(): void {
     if (!this.destroyed) this.push(null);
+  }
+
+  /** The connection has ended. @param error what ended it, if anything did */
+  closedBy(error: Error | undefined): void {
+    this.#isClosed = true;
+    if (this.#end) this.#end();
+    else this.destroy(error);
   }
 
   /** The client's system has taken the last write. */
@@ -107,8 +118,9 @@ export class RemoteSocket extends Duplex implements AdoptedSocket {
 
   override _destroy(error: Error | null, end: (error: Error | null) => void): void {
     clearTimeout(this.#timer);
-    this.#worker.command({type: 'destroy'});
-    end(error);
+    this.#end = () => end(error);
+    if (this.#isClosed) this.#end();
+    else this.#worker.command({type: 'destroy'});
   }
 
   #take(): void {

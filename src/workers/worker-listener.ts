@@ -135,7 +135,7 @@ class SharedListener implements WorkerListener {
   #beginHandshake(id: number, socket: Socket): void {
     const peer = peerOf(socket);
     this.#handshakes.set(peer, id);
-    socket.once('close', () => this.#handshakes.delete(peer));
+    socket.once('close', () => this.#handshakes.get(peer) === id && this.#handshakes.delete(peer));
     this.#parts.connections.set(id, {
       obey: ({type}) => {
         if (type !== 'admitted') return void socket.destroy();
@@ -153,7 +153,8 @@ class SharedListener implements WorkerListener {
     connections.set(id, relayed);
     // A certificate may change who asks without any sign of it in the request: the owner answers each.
     if (certificate) post({type: 'certified', id, certificate});
-    relayed.obey({type: certificate ? 'refused' : 'admitted', id});
+    if (certificate) relayed.leave();
+    else relayed.open();
   }
 
   #relay(id: number, socket: Socket): RelayedConnection {

@@ -2,6 +2,7 @@
 import {setImmediate as nextTurn} from 'node:timers/promises';
 import {parentPort, workerData} from 'node:worker_threads';
 import {type Clock, systemClock} from '../clock.ts';
+import type {Events} from '../events.ts';
 import {createAnswerTable} from '../http/answer-table.ts';
 import {createRequestReader} from '../http/known-request.ts';
 import {createPreparedSender} from '../http/prepared-sender.ts';
@@ -83,7 +84,20 @@ function serve(
     }
   });
   const reporting = setInterval(report, REPORT_INTERVAL_MS);
-  return Promise.all(listeners.map((listener) => listener.listen())).then(() => post({type: 'listening'}));
+  return Promise.all(listeners.map((listener) => listener.listen())).then(() => {
+    surviveFaults(events);
+    post({type: 'listening'});
+  });
+}
+
+/** A defect that one request meets must not end the connections of the others. */
+function surviveFaults(events: Events): void {
+  const report = (origin: 'promise' | 'exception', fault: unknown): void => {
+    const error = fault instanceof Error ? fault : new Error(String(fault));
+    events.emit('server.fault', {origin, error});
+  };
+  process.on('uncaughtException', (error) => report('exception', error));
+  process.on('unhandledRejection', (reason) => report('promise', reason));
 }
 
 /** A test's clock moves in all threads. */

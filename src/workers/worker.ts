@@ -159,7 +159,7 @@ class ThreadWorker implements Worker {
         return;
       case 'closed':
         this.#adopted.delete(news.id);
-        socket.destroy(failureOf(news.code));
+        socket.closedBy(failureOf(news.code));
     }
   }
 
@@ -180,7 +180,7 @@ class ThreadWorker implements Worker {
     this.#ready.reject(new Error(reason));
     this.#stopped.resolve();
     for (const resolve of this.#reports) resolve();
-    for (const {socket} of this.#adopted.values()) socket.destroy();
+    for (const {socket} of this.#adopted.values()) socket.closedBy(undefined);
     this.#adopted.clear();
     this.#ended.resolve(this.#isEnding ? undefined : reason);
     this.#isEnding = true;

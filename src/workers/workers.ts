@@ -47,6 +47,7 @@ class RunningWorkers implements Workers {
   }
 
   async start(count: number, setup: WorkerSetup): Promise<void> {
+    if (this.#isClosing) return;
     this.#setup = setup;
     const started = Array.from({length: count}, () => this.#start(setup, FIRST_RESTART_MS));
     await Promise.all(started.map(({ready}) => ready));
@@ -89,9 +90,19 @@ class RunningWorkers implements Workers {
     events.emit('worker.ended', {reason, ms});
     const cancel = clock.after(ms, () => {
       this.#restarts.delete(cancel);
-      if (this.#setup) this.#start(this.#setup, Math.min(2 * ms, MAX_RESTART_MS));
+      this.#startAgain(Math.min(2 * ms, MAX_RESTART_MS));
     });
     this.#restarts.add(cancel);
+  }
+
+  #startAgain(restartMs: number): void {
+    if (!this.#setup || this.#isClosing) return;
+    try {
+      this.#start(this.#setup, restartMs);
+    } catch (error) {
+      // The system may have no memory for a thread now.
+      this.#restart(error instanceof Error ? error.message : String(error), restartMs);
+    }
   }
 
   /** Resolves when all workers are done, or after `ms` milliseconds. */

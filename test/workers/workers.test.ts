@@ -1,10 +1,14 @@
 import {once} from 'node:events';
+import {connect} from 'node:net';
 import {connect as connectTls} from 'node:tls';
 import test, {type ExecutionContext} from 'ava';
+import {ownPort} from '../../rig/port.ts';
+import {createServer} from '../../src/server.ts';
 import {type BareConnection, openBare, shared} from '../http/ways.ts';
-import {type Backref, type BackrefOptions, LIMITS, startBackref} from '../support/backref.ts';
+import {type Backref, type BackrefOptions, configOf, LIMITS, startBackref} from '../support/backref.ts';
 import {AUTHORITY} from '../support/certificates.ts';
 import {imageManifest, randomBlob} from '../support/content.ts';
+import {createFolder} from '../support/folder.ts';
 import {pusherTo} from '../support/pusher.ts';
 import {writeTls} from '../support/tls-files.ts';
 
@@ -172,28 +176,64 @@ test('a server that stops lets running answers end, and reports everything', asy
   t.is(ended, 3 * MANY);
 });
 
-test('a worker that ends is replaced, while the others go on', async (t) => {
+/** A server whose workers a test can end, by the numbers of their threads. */
+async function startMortal(t: ExecutionContext) {
   const channel = new BroadcastChannel('mortal workers');
   t.teardown(() => channel.close());
-  const listening: number[] = [];
+  const numbers: number[] = [];
   let heard = Promise.withResolvers<void>();
   channel.onmessage = (message) => {
     const {listens} = (message as MessageEvent).data as {listens: number};
-    listening.push(listens);
+    numbers.push(listens);
     heard.resolve();
     heard = Promise.withResolvers();
   };
   const proxy = await start(t, {workerProgram: new URL('./mortal-thread.ts', import.meta.url)});
-  while (listening.length < 3) await heard.promise;
+  const listening = async (count: number) => {
+    while (numbers.length < count) await heard.promise;
+  };
+  await listening(3);
+  return {proxy, channel, numbers, listening};
+}
+
+test.serial('a worker that ends is replaced, while the others go on', async (t) => {
+  const {proxy, channel, numbers, listening} = await startMortal(t);
   const connections = await openMany(t, proxy);
   await askAll(connections, get(BY_DIGEST));
   const ended = once(proxy.server.events, 'worker.ended');
-  channel.postMessage(listening[0]);
+  channel.postMessage(numbers[0]);
   const [{reason}] = await ended;
-  t.is(reason, 'planted');
+  t.is(reason, 'its thread ended with code 7');
   const answers = await Promise.all(connections.map(({ask}) => ask(get(BY_DIGEST)).catch(() => undefined)));
   t.true(answers.some((one) => one?.startsWith('HTTP/1.1 200')));
   t.true(answers.includes(undefined));
-  while (listening.length < 4) await heard.promise;
+  await listening(4);
   t.is(distinct(await askAll(await openMany(t, proxy), get(BY_DIGEST))).length, 1);
 });
+
+test.serial('a defect in a worker is reported, and its connections go on', async (t) => {
+  const {proxy, channel, numbers} = await startMortal(t);
+  const connections = await openMany(t, proxy);
+  await askAll(connections, get(BY_DIGEST));
+  const reported = once(proxy.server.events, 'server.fault');
+  channel.postMessage(-(numbers[0] ?? 0));
+  const [{origin, error}] = await reported;
+  t.is(origin, 'exception');
+  t.is(error.message, 'planted');
+  t.is(distinct(await askAll(connections, get(BY_DIGEST))).length, 1);
+});
+
+for (const workers of [1, 3])
+  test(`a server that is closed before it listens does not listen, with ${workers} threads`, async (t) => {
+    const port = await ownPort();
+    const config = configOf({registries: [{}], config: {workers}}, await createFolder(t), port);
+    const server = createServer(config, {env: {}});
+    const listening = server.listen();
+    await Promise.all([
+      t.throwsAsync(listening, {message: 'the server was closed before it listened'}),
+      server.close(),
+    ]);
+    const socket = connect(port, '127.0.0.1');
+    const [error] = await once(socket, 'error');
+    t.is(error.code, 'ECONNREFUSED');
+  });
