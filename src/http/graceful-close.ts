@@ -4,8 +4,11 @@ import type {Connections} from './connections.ts';
 
 /** Ends the connections of a server that closes: each once its client has read the answers that were begun. */
 export interface GracefulClose {
-  /** Accepts no further connections. Resolves when all have ended. */
-  begin(): Promise<void>;
+  /**
+   * Accepts no further connections. Resolves when all have ended.
+   * @param others resolves when those have ended that the server has not accepted itself
+   */
+  begin(others: Promise<unknown>): Promise<void>;
   /** Ends the connections that no request is running on, once nothing that was written waits to be read. */
   endIdle(): void;
 }
@@ -27,10 +30,10 @@ export function createGracefulClose(server: Server, connections: Pick<Connection
   }
 
   return {
-    async begin() {
+    async begin(others) {
       const ended = new Promise<void>((resolve) => NetServer.prototype.close.call(server, () => resolve()));
       endIdle();
-      await ended;
+      await Promise.all([ended, others]);
       // Now that no connection is left, this ends what node checks from time to time.
       server.close(() => {});
     },

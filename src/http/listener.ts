@@ -1,4 +1,3 @@
-import {once} from 'node:events';
 import {
   createServer,
   type IncomingMessage,
@@ -147,10 +146,7 @@ class HttpListener implements Listener {
   async close(grace: number): Promise<void> {
     this.#closing = true;
     this.#tls?.close();
-    const ended = Promise.all([
-      this.#graceful.begin(),
-      ...[...this.#adopted].map((socket) => once(socket, 'close')),
-    ]);
+    const ended = this.#graceful.begin(Promise.all([...this.#adopted].map(whenClosed)));
     this.#front?.close();
     const cancel = this.#clock.after(grace, () => this.#connections.destroyAll());
     await ended;
@@ -289,6 +285,10 @@ class HttpListener implements Listener {
     sendOnSocket(socket, refusal, this.#clock);
   }
 }
+
+/** Also where an error ends it. */
+const whenClosed = (socket: Duplex): Promise<void> =>
+  new Promise((resolve) => socket.once('close', () => resolve()));
 
 const isAdopted = (socket: Duplex): socket is AdoptedSocket => 'keep' in socket;
 

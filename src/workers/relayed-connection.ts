@@ -137,12 +137,20 @@ export class RelayedConnection {
     post({type: 'data', id, bytes: own}, [own.buffer]);
   }
 
-  /** What was written before must reach the client, and so must the end. */
+  /**
+   * What the client's system was given must reach the client. The system drops it where the connection is closed while
+   * something that the client sent is unread (RFC 9112, section 9.6), so that is read and dropped for a while.
+   */
   #destroy(): void {
     const {socket} = this.#parts;
-    if (this.#state === 'open' && socket.writableLength > 0) socket.end();
-    if (!socket.writableEnded || socket.writableFinished) return void socket.destroy();
-    socket.once('finish', () => socket.destroy());
+    const isInterrupted = this.#state !== 'open' && !socket.writableEnded && socket.writableLength > 0;
+    if (isInterrupted || socket.destroyed) return void socket.destroy();
+    socket.off('data', this.#read);
+    socket.off('end', this.#end);
+    socket.end();
+    socket.resume();
+    socket.once('end', () => socket.writableFinished && socket.destroy());
+    socket.once('finish', () => socket.readableEnded && socket.destroy());
     setTimeout(() => socket.destroy(), MAX_FINISH_MS).unref();
   }
 }

@@ -1,5 +1,6 @@
 import {once} from 'node:events';
 import {connect} from 'node:net';
+import {setImmediate as nextTurn} from 'node:timers/promises';
 import {connect as connectTls} from 'node:tls';
 import test, {type ExecutionContext} from 'ava';
 import {ownPort} from '../../rig/port.ts';
@@ -10,6 +11,7 @@ import {AUTHORITY} from '../support/certificates.ts';
 import {imageManifest, randomBlob} from '../support/content.ts';
 import {createFolder} from '../support/folder.ts';
 import {pusherTo} from '../support/pusher.ts';
+import {openRaw} from '../support/raw-http.ts';
 import {writeTls} from '../support/tls-files.ts';
 
 const images = [imageManifest(), imageManifest()] as const;
@@ -174,6 +176,31 @@ test('a server that stops lets running answers end, and reports everything', asy
   t.true(bodies.every((body) => body.equals(large.bytes)));
   await closed;
   t.is(ended, 3 * MANY);
+});
+
+test('a server that stops lets clients of every thread read the answers that wait for them', async (t) => {
+  const proxy = await start(t, {config: {shutdown: {grace: 30_000}}});
+  const long = imageManifest(Array.from({length: 400}, () => randomBlob(8)));
+  await pusherTo(proxy, 'app').manifest(long, 'long');
+  const path = `/v2/app/manifests/${long.digest}`;
+  const connections = await Promise.all(Array.from({length: 8}, () => openRaw(t, proxy.port)));
+  // More than the system takes for a client that reads nothing, one after the other.
+  for (let time = 0; time < 100; time += 1) {
+    for (const {send} of connections) send(get(path, UNKNOWN));
+    await nextTurn();
+  }
+  const closed = proxy.server.close();
+  const counts = await Promise.all(
+    connections.map(async ({answer}) => {
+      for (let count = 0; ; count += 1) {
+        const answered = await answer();
+        if (!answered) return count;
+        t.true(answered.body.equals(long.bytes), `answer ${count} has ${answered.body.length} bytes`);
+      }
+    }),
+  );
+  t.true(counts.every((count) => count > 0));
+  await closed;
 });
 
 /** A server whose workers a test can end, by the numbers of their threads. */
