@@ -8,6 +8,12 @@ import {removeStaleSocket} from '../unix-socket.ts';
 /** Failures to accept connections come by the thousand: at most one per interval is reported. */
 const REPORT_INTERVAL_MS = 1000;
 
+/**
+ * Connections that may wait to be accepted: as many as the system allows (`net.core.somaxconn` on Linux). What is more than
+ * that is tried again by the client's system after a second or later.
+ */
+const MAX_WAITING = 65_535;
+
 /** A host and a port. */
 export type NetworkAddress = Extract<ListenAddress, {host: string}>;
 type SocketAddress = Exclude<ListenAddress, NetworkAddress>;
@@ -67,7 +73,7 @@ const portOf = (server: NetServer): number => (server.address() as AddressInfo).
 function listening(server: NetServer, options: ListenOptions): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    server.listen(options, () => {
+    server.listen({backlog: MAX_WAITING, ...options}, () => {
       server.off('error', reject);
       resolve();
     });
