@@ -222,7 +222,7 @@ export interface CountedRequests
   /** Of all of them. */
   readonly received: number;
   readonly bytes: number;
-  /** How many took so many milliseconds. */
+  /** The number of requests for each duration, in milliseconds. */
   readonly durations: ReadonlyMap<number, number>;
   /** The client of the last one. */
   readonly client: string | undefined;
@@ -231,7 +231,7 @@ export interface CountedRequests
   readonly last: number;
   /** The method of the logins that are not reported by `login.accepted`. */
   readonly login: string | undefined;
-  /** Whether what was served is not reported by an event of its own. */
+  /** Whether no other event reports what these requests were served. */
   readonly isServedHere: boolean;
 }
 

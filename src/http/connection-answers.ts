@@ -3,7 +3,7 @@ import type {KnownRequest, KnownRequests} from './known-request.ts';
 import type {Peer, PreparedSender} from './prepared-sender.ts';
 
 /**
- * Answers what was read from a connection, if it is one whole request whose answer is prepared.
+ * Answers the bytes that were read from a connection, if they are one complete request with a prepared answer.
  * @returns whether it has; where it has not, nothing has happened
  */
 export type AnswerFromConnection = (bytes: Buffer) => boolean;

@@ -28,7 +28,7 @@ export interface GivenAnswers {
   readonly method: string;
   count: number;
   bytes: number;
-  /** How many took so many milliseconds. */
+  /** The number of requests for each duration, in milliseconds. */
   readonly durations: Map<number, number>;
   /** The client of the last one. */
   client: string | undefined;
