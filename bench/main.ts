@@ -112,7 +112,7 @@ async function keep(name: string, measurement: Measurement): Promise<void> {
   await writePages(measurements);
 }
 
-/** Prints faults, and missed targets. @returns whether there are no faults */
+/** Prints the faults and the missed targets. @returns true if there were no faults */
 function reportPart(part: AnyPart, {results, versions}: Measurement): boolean {
   const {faults, targets} = part.report(results, versions);
   for (const fault of faults) say(`${part.name}: backref: ${fault}`);

@@ -17,7 +17,7 @@ export interface PartReport {
   faults: readonly string[];
 }
 
-/** What is measured on its own: its results are kept until it is measured again. */
+/** A part of the bench that can run alone. Its results are kept until it runs again. */
 export interface Part<Results> {
   /** As `--only` takes it, and as the page marks its section. */
   name: string;

@@ -117,7 +117,7 @@ export function createApp(parts: AppParts): App {
       replay,
     },
     handle(request, response, entrance, learn) {
-      // A certificate may change who asks without any sign of it in the request.
+      // A client certificate identifies the caller, and the request itself does not show it.
       const known = entrance.certificate ? undefined : requests.known(request, entrance.number);
       const answer = known && prepared.find(known);
       if (answer && !response.hasHeader('Connection')) {

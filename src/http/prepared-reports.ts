@@ -8,7 +8,7 @@ import type {KnownRequest} from './known-request.ts';
 import {type RequestReports, type StartedRequest, startedRequest} from './request-reports.ts';
 import type {SentBytes} from './sent-bytes.ts';
 
-/** What is reported of a prepared answer each time that it is given. Plain data, as the next two. */
+/** The part of a prepared answer that is reported whenever it is given. Plain data, like the next two types. */
 type ReportedAnswer = Omit<PreparedAnswer, 'fields' | 'body'>;
 
 /** A request that got a prepared answer. */

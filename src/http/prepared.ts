@@ -11,8 +11,8 @@ import type {Exchange} from './send.ts';
 import {maxWriteAt} from './write-size.ts';
 
 /**
- * The answers that may be given again. The ordinary way of a request decides that; what it decided by is compared with
- * what is now: the generations of what was read, of the configuration and of logins, and the time.
+ * The answers that may be given again. The ordinary way of a request decides that. An answer holds as long as the
+ * generations of the content it was made from, of the configuration and of logins are current, and its time has not run out.
  */
 export interface PreparedAnswers {
   /** The answer to an equal request, if it is what the ordinary way would answer now. */

@@ -92,7 +92,7 @@ export interface RememberedLogin extends HeldIdentity {
   readonly use: LoginUse;
 }
 
-/** What is reported when a credential is shown. */
+/** What to report whenever a credential is used. */
 export interface LoginUse {
   /** The method of `login.accepted`; undefined where that is not emitted. */
   readonly method: string | undefined;

@@ -11,7 +11,7 @@ export interface Metrics {
 }
 
 export interface MetricsSources extends GaugeSources {
-  /** Reports what was counted elsewhere and is not reported yet. */
+  /** Reports the requests that were counted and not yet reported. */
   handOver(): Promise<void>;
 }
 

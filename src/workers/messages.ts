@@ -90,7 +90,7 @@ export type ConnectionNews = {readonly id: number} & (
   | {readonly type: 'certified'; readonly certificate: ClientCertificate}
   | {readonly type: 'data'; readonly bytes: OwnBytes}
   | {
-      readonly type: /** The client's system has taken the last `write`. */
+      readonly type: /** The operating system has taken the last `write`. */
         | 'written'
         /** The worker has taken the connection back. */
         | 'opened'

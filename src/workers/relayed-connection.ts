@@ -138,8 +138,8 @@ export class RelayedConnection {
   }
 
   /**
-   * What the client's system was given must reach the client. The system drops it where the connection is closed while
-   * something that the client sent is unread (RFC 9112, section 9.6), so that is read and dropped for a while.
+   * Bytes that the operating system has taken must still reach the client. It drops them if the connection is closed while
+   * something from the client is unread (RFC 9112, section 9.6), so that is read and discarded for a while.
    */
   #destroy(): void {
     const {socket} = this.#parts;

@@ -14,12 +14,12 @@ type DistributedOmit<Type, Key extends keyof Type> = Type extends unknown ? Omit
 
 /**
  * A client's connection that a worker has, for node's HTTP server in the owner. What is written here goes to the client,
- * and a write has ended once the client's system has taken it, as if the connection were here.
+ * and a write has ended once the operating system has taken it, as if the connection were here.
  */
 export class RemoteSocket extends Duplex implements AdoptedSocket {
   readonly remoteAddress: string | undefined;
   readonly #worker: RemoteWorker;
-  /** Bytes that the client's system has taken. */
+  /** Bytes that the operating system has taken. */
   #sent = 0;
   /** The write under way. */
   #writing: {length: number; end: () => void} | undefined;
@@ -75,7 +75,7 @@ export class RemoteSocket extends Duplex implements AdoptedSocket {
     else this.destroy(error);
   }
 
-  /** The client's system has taken the last write. */
+  /** The operating system has taken the last write. */
   written(): void {
     const writing = this.#writing;
     this.#writing = undefined;

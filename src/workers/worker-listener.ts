@@ -151,7 +151,7 @@ class SharedListener implements WorkerListener {
     this.#connections.add(socket);
     const relayed = this.#relay(id, socket);
     connections.set(id, relayed);
-    // A certificate may change who asks without any sign of it in the request: the owner answers each.
+    // A client certificate identifies the caller, and the request itself does not show it: the owner answers every request.
     if (certificate) post({type: 'certified', id, certificate});
     if (certificate) relayed.leave();
     else relayed.open();

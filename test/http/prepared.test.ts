@@ -167,20 +167,14 @@ test('an answer that ages is given again with its age, until the upstream has to
 
 test('a credential that expires ends an answer that ages', async (t) => {
   const login = withLogin();
-  const {get, counts, clock, found, repeat} = await start(t, {authenticator: login.authenticator});
+  const started = await start(t, {authenticator: login.authenticator});
+  const {clock, found, repeat} = started;
   const report = hitReport(
     {checkedAt: clock.now(), now: clock.now()},
     {ttl: 60_000, configuredTtl: 60_000, lasts: Number.POSITIVE_INFINITY},
   );
   Object.assign(found, {report, repeat: {...repeat, ...report.steady}});
-  login.shown.until = clock.now() + 5000;
-  await get(CREDENTIAL);
-  clock.moveWall(4999);
-  await get(CREDENTIAL);
-  t.deepEqual(counts, {asked: 1, again: 1});
-  clock.moveWall(1);
-  await get(CREDENTIAL);
-  t.deepEqual(counts, {asked: 2, again: 1});
+  await expire(t, login, started);
 });
 
 test('another configuration ends all answers', async (t) => {
@@ -215,6 +209,22 @@ function withLogin() {
 
 const CREDENTIAL = {authorization: 'Bearer secret'};
 
+/** Asks until the credential expires, and once more: the answer is given again in that time, and not afterwards. */
+async function expire(
+  t: ExecutionContext,
+  {shown}: ReturnType<typeof withLogin>,
+  {get, counts, clock}: Awaited<ReturnType<typeof start>>,
+): Promise<void> {
+  shown.until = clock.now() + 5000;
+  await get(CREDENTIAL);
+  clock.moveWall(4999);
+  await get(CREDENTIAL);
+  t.deepEqual(counts, {asked: 1, again: 1});
+  clock.moveWall(1);
+  await get(CREDENTIAL);
+  t.deepEqual(counts, {asked: 2, again: 1});
+}
+
 test('a credential is not looked at again while what logins depend on stays as it is', async (t) => {
   const login = withLogin();
   const {get, counts, requests, generations} = await start(t, {authenticator: login.authenticator});
@@ -248,15 +258,8 @@ test('an answer is not kept if what logins depend on has changed while it was ma
 
 test('an answer is not given again once its credential has expired', async (t) => {
   const login = withLogin();
-  const {get, counts, clock} = await start(t, {authenticator: login.authenticator});
-  login.shown.until = clock.now() + 5000;
-  await get(CREDENTIAL);
-  clock.moveWall(4999);
-  await get(CREDENTIAL);
-  t.deepEqual(counts, {asked: 1, again: 1});
-  clock.moveWall(1);
-  await get(CREDENTIAL);
-  t.deepEqual(counts, {asked: 2, again: 1});
+  const started = await start(t, {authenticator: login.authenticator});
+  await expire(t, login, started);
 });
 
 test('an answer that belongs to somebody else by now is not kept', async (t) => {

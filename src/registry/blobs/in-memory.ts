@@ -9,8 +9,8 @@ import type {BlobLifecycle} from './lifecycle.ts';
 export interface BlobsInMemory {
   held(digest: Digest): Buffer | undefined;
   /**
-   * Whether the bytes of a stored blob belong in memory: those of a small one at once, of a larger one when this is asked
-   * for the second time, so that what is pulled once does not displace what is pulled often.
+   * Whether to hold the bytes of a stored blob in memory: a small blob at once, a larger one from the second call on, so
+   * that blobs which are pulled once do not displace those which are pulled often.
    * @param size bytes
    */
   wants(digest: Digest, size: number): boolean;
