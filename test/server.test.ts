@@ -209,12 +209,14 @@ for (const [way, field] of [
       begun += 1;
     });
     const {send, answer} = await openRaw(t, proxy.port);
-    // Until the system takes no more of what the client does not read: nothing has begun for a second.
-    for (let since = 0; begun < 2 || since < 10; since += 1) {
-      const before = begun;
-      send(`GET ${path} HTTP/1.1\r\n${HOST}${field}\r\n`);
-      await new Promise((resolve) => setTimeout(resolve, 100));
-      if (begun > before) since = 0;
+    // One after the other, until the system takes no more of what the client does not read: none begins for a second.
+    for (let sent = 0, pauses = 0; begun < 2 || pauses < 100; pauses += 1) {
+      if (begun === sent) {
+        send(`GET ${path} HTTP/1.1\r\n${HOST}${field}\r\n`);
+        sent += 1;
+        pauses = 0;
+      }
+      await new Promise((resolve) => setTimeout(resolve, 10));
     }
     // Those that begin while it closes have no such promise.
     const promised = begun;
