@@ -1,5 +1,5 @@
 import type {X509Certificate} from 'node:crypto';
-import {BlockList, isIP, SocketAddress} from 'node:net';
+import {BlockList, isIP, isIPv4, isIPv6, SocketAddress} from 'node:net';
 
 /** Where a request came in: the listener, and what its connection proves. */
 export interface Entrance {
@@ -73,8 +73,13 @@ const familyOf = (address: string): 'ipv4' | 'ipv6' => (isIP(address) === 4 ? 'i
  * a zone is left out. @returns undefined for any other text
  */
 export function canonicalAddress(text: string): string | undefined {
-  const [plain = ''] = text.split('%');
-  if (isIP(plain) === 0) return undefined;
-  const {address} = new SocketAddress({address: plain, family: familyOf(plain)});
-  return address.replace(/^::ffff:(?=\d+\.)/, '');
+  const plain = MAPPED.exec(text)?.[1] ?? text;
+  // Most are of this kind, and have one spelling.
+  if (isIPv4(plain)) return plain;
+  const [address = ''] = text.split('%');
+  if (!isIPv6(address)) return undefined;
+  return new SocketAddress({address, family: 'ipv6'}).address.replace(MAPPED, '$1');
 }
+
+/** An IPv4 address in one of IPv6 (RFC 4291, section 2.5.5.2). */
+const MAPPED = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/;

@@ -1,4 +1,6 @@
 import type {Socket} from 'node:net';
+import type {Clock} from '../clock.ts';
+import {createArrivals} from './arrivals.ts';
 import type {AnswerFromConnection} from './connection-answers.ts';
 import {canonicalAddress} from './entrance.ts';
 import {IDLE_TIMEOUT_MS} from './keep-alive.ts';
@@ -26,6 +28,7 @@ export interface FrontDoorParts {
   firstRequestTimeout: number;
   /** Ends a connection on which none has begun in time. */
   refuseLate(socket: Socket): void;
+  clock: Pick<Clock, 'monotonic'>;
 }
 
 /** Node keeps a connection for so long beyond what it tells the client, whose next request may be on its way. */
@@ -33,9 +36,11 @@ const IDLE_MS = IDLE_TIMEOUT_MS + 1000;
 
 export function createFrontDoor(parts: FrontDoorParts): FrontDoor {
   const waiting = new Set<WaitingConnection>();
+  const shared = {...parts, waiting};
+  const arrivals = createArrivals<WaitingConnection>((connection) => connection.begin(), parts.clock);
   return {
-    add: (socket) => void new WaitingConnection(socket, {...parts, waiting}, false),
-    addAgain: (socket) => void new WaitingConnection(socket, {...parts, waiting}, true),
+    add: (socket) => arrivals.add(new WaitingConnection(socket, shared, false)),
+    addAgain: (socket) => new WaitingConnection(socket, shared, true).begin(),
     close() {
       for (const connection of waiting) connection.close();
     },
@@ -57,11 +62,19 @@ class WaitingConnection {
     this.#answer = parts.connection(this.#peer);
     this.#isAnswered = isAnswered;
     parts.waiting.add(this);
+    socket.pause();
     socket.setTimeout(isAnswered ? IDLE_MS : parts.firstRequestTimeout);
     socket.on('timeout', this.#expire);
     socket.on('close', this.#forget);
     socket.on('end', this.#end);
+  }
+
+  /** Reads the first request. */
+  begin(): void {
+    const {socket} = this.#peer;
+    if (!this.#parts.waiting.has(this)) return;
     socket.on('data', this.#read);
+    socket.resume();
   }
 
   close(): void {

@@ -203,14 +203,14 @@ class HttpListener implements Listener {
       connection: (peer) => this.#app.connection(peer, this.#entrance),
       firstRequestTimeout: this.#limits.settings.headers.timeout,
       refuseLate: (socket) => this.#refuseUnreadable(LATE, socket),
+      clock: this.#clock,
     });
   }
 
   #accept(socket: Socket): void {
     this.#connections.add(socket);
     this.#limit.add(socket);
-    if (socket.destroyed) return;
-    if (!this.#front) return;
+    if (socket.destroyed || !this.#front) return;
     if (this.#closing || this.#limit.refusalOf(socket)) this.#pass(socket);
     else this.#front.add(socket);
   }

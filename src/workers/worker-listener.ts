@@ -81,6 +81,7 @@ class SharedListener implements WorkerListener {
       connection: (peer) => this.#answersOf(peer),
       firstRequestTimeout: headers.timeout,
       refuseLate: (socket) => this.#relayed.get(socket)?.refuseLate(),
+      clock,
     });
     reportFailures(this.#server, clock, events);
   }
@@ -179,7 +180,6 @@ class SharedListener implements WorkerListener {
     if (this.#opened.has(socket)) this.#front.addAgain(socket);
     else this.#front.add(socket);
     this.#opened.add(socket);
-    socket.resume();
   }
 
   #answersOf(peer: Peer): AnswerFromConnection {
