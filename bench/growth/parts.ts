@@ -16,7 +16,7 @@ export const GROWTH_PARTS: readonly AnyPart[] = [
   }),
   part({
     name: 'growth-connections',
-    tools: ['wrk'],
+    tools: ['wrk', 'nginx'],
     measure: measureConnections,
     report: connectionsReport,
     profile: profileConnections,

@@ -2,6 +2,7 @@ import {table} from '../../rig/page.ts';
 import {count, ms, rate} from '../numbers.ts';
 import type {PartReport} from '../part.ts';
 import {target} from '../targets.ts';
+import type {Latency} from '../wrk.ts';
 import {type ConnectionsResult, MAX_SPREAD} from './connections.ts';
 import {HOT_LOAD, type ManifestsResult, SPREAD_LOAD} from './manifests.ts';
 import type {MixedResult} from './mixed.ts';
@@ -85,7 +86,7 @@ export function manifestsReport(results: readonly ManifestsResult[]): PartReport
 }
 
 export function connectionsReport(results: readonly ConnectionsResult[]): PartReport {
-  const spread = ({latency}: ConnectionsResult) => latency.p99 / latency.p50;
+  const spread = ({p99, p50}: Latency) => p99 / p50;
   return {
     text: table(
       [
@@ -98,16 +99,18 @@ export function connectionsReport(results: readonly ConnectionsResult[]): PartRe
           'p99.9',
           'longest',
           `p99 of p50, aim ≤ ${MAX_SPREAD} ×`,
+          'of nginx',
           'refused or unanswered, aim 0',
         ],
         ...results.map((result) => {
-          const {connections, requestsPerSecond, latency, errors} = result;
+          const {connections, requestsPerSecond, latency, errors, nginx} = result;
           const {p50, p90, p99, p999, longest} = latency;
           return [
             count(connections),
             rate(requestsPerSecond),
             ...[p50, p90, p99, p999, longest].map(ms),
-            `${spread(result).toFixed(1)} ×`,
+            `${spread(latency).toFixed(1)} ×`,
+            `${spread(nginx).toFixed(1)} ×`,
             count(errors),
           ];
         }),
@@ -135,7 +138,7 @@ export function connectionsReport(results: readonly ConnectionsResult[]): PartRe
     targets: results.map((result) =>
       target(
         {work: `${count(result.connections)} connections: p99`, beside: 'p50', load: `${result.connections}`},
-        spread(result),
+        spread(result.latency),
         {most: MAX_SPREAD},
       ),
     ),

@@ -7,7 +7,7 @@ import type {Clock} from '../clock.ts';
 export interface Arrivals<Connection> {
   /**
    * Begins to read it in the first turn in which nothing else arrives. After many, that has to last for a tenth of the time
-   * in which they arrived. None waits for more than a second.
+   * in which they arrived. None waits for more than two seconds.
    */
   add(connection: Connection): void;
 }
@@ -16,7 +16,7 @@ export interface Arrivals<Connection> {
  * How long the first of many waits for the others. Only where they arrive faster than a turn takes does anybody wait for more
  * than a few turns, and what keeps the turns short shortens the wait of those that are not accepted yet.
  */
-const MAX_WAIT_MS = 1000;
+const MAX_WAIT_MS = 2000;
 /** Clients that begin together have pauses between them, as when their system runs something else. */
 const PAUSE = 1 / 10;
 

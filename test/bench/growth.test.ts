@@ -126,9 +126,12 @@ test('a store whose rates fall below four fifths misses its target', (t) => {
 });
 
 test('connections of which one request in a hundred waits for long miss their target', (t) => {
-  const even = {connections: 10, requestsPerSecond: 1000, latency, errors: 0};
+  const nginx = {...latency, p99: 2.5};
+  const even = {connections: 10, requestsPerSecond: 1000, latency, errors: 0, nginx};
   const uneven = {...even, connections: 5000, latency: {...latency, p99: 4.1}};
-  t.deepEqual(missedIn(connectionsReport([even, uneven]).targets), [['5,000 connections: p99', '4.10 ×']]);
+  const {targets, text} = connectionsReport([even, uneven]);
+  t.deepEqual(missedIn(targets), [['5,000 connections: p99', '4.10 ×']]);
+  t.regex(text, /\| 5,000 \|.*\| 4\.1 × \| 2\.5 × \| 0 \|/);
 });
 
 test('lists and mixed loads are drawn with what was measured', (t) => {
