@@ -17,7 +17,8 @@ export interface StoredState {
   blobs(): Promise<string[]>;
 }
 
-const MANIFEST_LINK = `select 1 from repository_manifest as link join repository on repository.id = link.repository
+const MANIFEST_LINK = `select 1 from manifest join repository_manifest as link on link.manifest = manifest.id
+  join repository on repository.id = link.repository
   where registry = ? and name = ? and digest = ?`;
 const TAG = `select 1 from tag join repository on repository.id = tag.repository
   where registry = ? and repository.name = ? and tag.name = ? and digest = ? and gone_at is null`;

@@ -32,7 +32,9 @@ const STEP = 500;
 /** @param reads a snapshot, whose pages belong together */
 export const rowsOf = (reads: MetadataReads): InventoryRows => ({
   links: pages<LinkRow>((last) => reads.links(last?.cursor, STEP)),
-  references: pages<ReferenceRow & ReferenceCursor>((last) => reads.allReferences(last, STEP)),
+  references: pages<ReferenceRow & {cursor: ReferenceCursor}>((last) =>
+    reads.allReferences(last?.cursor, STEP),
+  ),
   tags: pages<TagRow & {cursor: TagCursor}>((last) => reads.allTags(last?.cursor, STEP)),
   edges: edgesOf(reads),
   blobs: pages((last) => reads.blobs(last?.digest, STEP)),

@@ -29,10 +29,10 @@ export interface ReferenceRow {
   kind: 'blob' | 'manifest';
 }
 
+/** A position in the walk over all references; opaque to callers. */
 export interface ReferenceCursor {
-  manifest: Digest;
-  /** The place of the reference in its manifest. */
-  position: number;
+  readonly manifest: number;
+  readonly position: number;
 }
 
 export interface TagRow {
@@ -85,11 +85,11 @@ export type CacheAgeChange = {type: 'cache-age.put'; age: number};
 export interface RootReads {
   /** Every link to a manifest, oldest first. */
   links(after: number | undefined, limit: number): Promise<LinkRow[]>;
-  /** Every reference of every stored manifest. */
+  /** Every reference of every stored manifest, those of one manifest together and in its order. */
   allReferences(
     after: ReferenceCursor | undefined,
     limit: number,
-  ): Promise<(ReferenceRow & ReferenceCursor)[]>;
+  ): Promise<(ReferenceRow & {cursor: ReferenceCursor})[]>;
   allTags(after: TagCursor | undefined, limit: number): Promise<(TagRow & {cursor: TagCursor})[]>;
   /** The links of origin `local` to blobs, in the order of the digests: one for each repository. */
   localBlobLinks(

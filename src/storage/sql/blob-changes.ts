@@ -2,6 +2,7 @@ import type {Kysely} from 'kysely';
 import type {Digest} from '../../oci/digest.ts';
 import type {Change, Origin} from '../metadata.ts';
 import {compileNamingWrites, isNamed} from './blobs.ts';
+import {manifestId} from './manifest-ids.ts';
 import type {RepositoryIds} from './repositories.ts';
 import {type ChangesOf, type PreconditionsOf, run, type Steps, statement} from './statement.ts';
 import type {Tables} from './tables.ts';
@@ -187,7 +188,7 @@ const childrenOf = (db: Kysely<Tables>, values: {repository: number; manifest: D
     .selectFrom('reference')
     .crossJoin('repository_blob as link')
     .select('link.digest')
-    .where('reference.manifest', '=', values.manifest)
+    .where('reference.manifest', '=', manifestId(db, values.manifest))
     .where('link.repository', '=', values.repository)
     .whereRef('link.digest', '=', 'reference.child');
 

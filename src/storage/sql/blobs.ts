@@ -202,7 +202,7 @@ const namingByBlob = (db: Kysely<Tables>, {repository, blob}: BlobUse) =>
     .crossJoin('repository_manifest as link')
     .where('reference.child', '=', blob)
     .where('link.repository', '=', repository)
-    .whereRef('link.digest', '=', 'reference.manifest')
+    .whereRef('link.manifest', '=', 'reference.manifest')
     .limit(1);
 
 /** The same, looked for from the repository's side. */
@@ -212,7 +212,7 @@ const namingByRepository = (db: Kysely<Tables>, {repository, blob}: BlobUse) =>
     .crossJoin('reference')
     .where('link.repository', '=', repository)
     .where('reference.child', '=', blob)
-    .whereRef('reference.manifest', '=', 'link.digest')
+    .whereRef('reference.manifest', '=', 'link.manifest')
     .limit(1);
 
 type NamingWrites = ReturnType<typeof compileNamingWrites>;
@@ -220,8 +220,8 @@ type NamingWrites = ReturnType<typeof compileNamingWrites>;
 /** The statements of commits that ask whether a repository has a use for a blob. They read the indexes alone. */
 export const compileNamingWrites = (db: Kysely<Tables>) => ({
   naming: compileNaming(db),
-  namedByBlob: statement((use: BlobUse) => namingByBlob(db, use).select('link.digest')),
-  namedByRepository: statement((use: BlobUse) => namingByRepository(db, use).select('link.digest')),
+  namedByBlob: statement((use: BlobUse) => namingByBlob(db, use).select('link.manifest')),
+  namedByRepository: statement((use: BlobUse) => namingByRepository(db, use).select('link.manifest')),
 });
 
 /** Whether a manifest that the repository is linked to names the blob. */

@@ -4,6 +4,7 @@ import type {Tag} from '../../oci/name.ts';
 import {attachedTo} from '../../oci/referrers.ts';
 import type {Change} from '../metadata.ts';
 import {collect, type ManifestLinkKey, markUnlinked} from './manifest-changes.ts';
+import {manifestId} from './manifest-ids.ts';
 import type {Writes} from './metadata.ts';
 import {evictReferrer, forgetList} from './referrer-changes.ts';
 import type {RepositoryIds} from './repositories.ts';
@@ -33,7 +34,7 @@ const compileUses = (db: Kysely<Tables>) => ({
       .updateTable('repository_manifest')
       .set((row) => ({uses: row('uses', '+', 1), last_access: values.at, age: values.age}))
       .where('repository', '=', values.repository)
-      .where('digest', '=', values.digest),
+      .where('manifest', '=', manifestId(db, values.digest)),
   ),
 
   linkUses: statement((values: ManifestLinkKey) =>
@@ -41,7 +42,7 @@ const compileUses = (db: Kysely<Tables>) => ({
       .selectFrom('repository_manifest')
       .select(['origin', 'uses', 'last_access as lastAccess'])
       .where('repository', '=', values.repository)
-      .where('digest', '=', values.digest),
+      .where('manifest', '=', manifestId(db, values.digest)),
   ),
 });
 
@@ -49,37 +50,48 @@ const compileParents = (db: Kysely<Tables>) => ({
   // SQLite goes through the tables of a cross join in the order in which they are written.
   namingManifests: statement((values: ManifestLinkKey & {limit: number}) =>
     db
-      .selectFrom('reference')
-      .crossJoin('repository_manifest as link')
-      // A manifest may name another again and again. Its own column is in the order of the index.
-      .select('reference.manifest as digest')
-      .distinct()
-      .where('reference.child', '=', values.digest)
-      .where('link.repository', '=', values.repository)
-      .whereRef('link.digest', '=', 'reference.manifest')
-      .limit(values.limit),
+      .selectFrom(
+        db
+          .selectFrom('reference')
+          .crossJoin('repository_manifest as link')
+          // A manifest may name another again and again. Its own column is in the order of the index.
+          .select('reference.manifest')
+          .distinct()
+          .where('reference.child', '=', values.digest)
+          .where('link.repository', '=', values.repository)
+          .whereRef('link.manifest', '=', 'reference.manifest')
+          .limit(values.limit)
+          .as('page'),
+      )
+      .crossJoin('manifest')
+      .select('manifest.digest')
+      .whereRef('manifest.id', '=', 'page.manifest'),
   ),
 
   linkedSubjects: statement((values: ManifestLinkKey & {limit: number}) =>
     db
       .selectFrom('referrer')
+      .crossJoin('manifest')
       .crossJoin('repository_manifest as link')
-      .select('link.digest')
+      .select('manifest.digest')
       .where('referrer.repository', '=', values.repository)
       .where('referrer.digest', '=', values.digest)
       .where('referrer.source', '=', 'content')
+      .whereRef('manifest.digest', '=', 'referrer.subject')
       .where('link.repository', '=', values.repository)
-      .whereRef('link.digest', '=', 'referrer.subject')
+      .whereRef('link.manifest', '=', 'manifest.id')
       .limit(values.limit),
   ),
 
   linkedBetween: statement((values: {repository: number; from: Digest; to: Digest; limit: number}) =>
     db
-      .selectFrom('repository_manifest')
-      .select('digest')
-      .where('repository', '=', values.repository)
-      .where('digest', '>=', values.from)
-      .where('digest', '<', values.to)
+      .selectFrom('manifest')
+      .crossJoin('repository_manifest as link')
+      .select('manifest.digest')
+      .where('manifest.digest', '>=', values.from)
+      .where('manifest.digest', '<', values.to)
+      .where('link.repository', '=', values.repository)
+      .whereRef('link.manifest', '=', 'manifest.id')
       .limit(values.limit),
   ),
 
@@ -115,7 +127,7 @@ const compileGhosts = (db: Kysely<Tables>) => ({
       .selectFrom(
         db
           .selectFrom('repository_manifest')
-          .select('digest')
+          .select('manifest')
           // Holds for every row, and makes SQLite walk along the index.
           .where('repository', '>', 0)
           .limit(values.limit)

@@ -2,6 +2,7 @@ import type {Kysely} from 'kysely';
 import type {Digest} from '../../oci/digest.ts';
 import type {Change, Origin, ReferenceRecord} from '../metadata.ts';
 import {markReferenced, markUnreferenced} from './blob-changes.ts';
+import {compileManifestIds, idOfManifest, manifestId} from './manifest-ids.ts';
 import type {Writes} from './metadata.ts';
 import {putEdge, removeReferrer} from './referrer-changes.ts';
 import type {RepositoryIds} from './repositories.ts';
@@ -14,6 +15,7 @@ export interface ManifestLinkKey {
 }
 
 export const compileManifestWrites = (db: Kysely<Tables>) => ({
+  ...compileManifestIds(db),
   ...compileManifests(db),
   ...compileLinking(db),
   ...compileUnlinking(db),
@@ -21,13 +23,13 @@ export const compileManifestWrites = (db: Kysely<Tables>) => ({
 });
 
 const compileManifests = (db: Kysely<Tables>) => ({
-  /** Gives a row when the manifest was not here before. */
+  /** Gives its id when the manifest was not here before. */
   putManifest: statement((values: {digest: Digest; size: number; bytes: Uint8Array}) =>
     db
       .insertInto('manifest')
       .values({digest: values.digest, size: values.size, bytes: values.bytes})
       .onConflict((conflict) => conflict.column('digest').doNothing())
-      .returning('digest'),
+      .returning('id'),
   ),
 
   /** What was verified replaces bytes that the disk has damaged. */
@@ -50,12 +52,8 @@ const compileManifests = (db: Kysely<Tables>) => ({
     }),
   ),
 
-  storedManifest: statement((values: {digest: Digest}) =>
-    db.selectFrom('manifest').select('digest').where('digest', '=', values.digest),
-  ),
-
   deleteReferences: statement((values: {digest: Digest}) =>
-    db.deleteFrom('reference').where('manifest', '=', values.digest),
+    db.deleteFrom('reference').where('manifest', '=', manifestId(db, values.digest)),
   ),
 
   deleteManifest: statement((values: {digest: Digest}) =>
@@ -73,12 +71,20 @@ const compileLinking = (db: Kysely<Tables>) => ({
   // A permanent link stays permanent; of two times, the later one is its end. What was pushed here stays so, under its
   // own media type, when the upstream turns out to have it too.
   linkManifest: statement(
-    (values: ManifestLinkKey & {origin: Origin; mediaType: string; at: number; expiresAt: number | null}) =>
+    (
+      values: ManifestLinkKey & {
+        manifest: number;
+        origin: Origin;
+        mediaType: string;
+        at: number;
+        expiresAt: number | null;
+      },
+    ) =>
       db
         .insertInto('repository_manifest')
         .values((row) => ({
           repository: values.repository,
-          digest: values.digest,
+          manifest: values.manifest,
           origin: values.origin,
           media_type: values.mediaType,
           linked_at: values.at,
@@ -88,7 +94,7 @@ const compileLinking = (db: Kysely<Tables>) => ({
           age: row.fn.coalesce(cacheAge(db), row.val(0)),
         }))
         .onConflict((conflict) =>
-          conflict.columns(['repository', 'digest']).doUpdateSet((row) => ({
+          conflict.columns(['repository', 'manifest']).doUpdateSet((row) => ({
             origin: row
               .case()
               .when('repository_manifest.origin', '=', 'local')
@@ -126,16 +132,16 @@ const compileUnlinking = (db: Kysely<Tables>) => ({
   manifestLink: statement((values: ManifestLinkKey) =>
     db
       .selectFrom('repository_manifest')
-      .select('digest')
+      .select('id')
       .where('repository', '=', values.repository)
-      .where('digest', '=', values.digest),
+      .where('manifest', '=', manifestId(db, values.digest)),
   ),
 
   unlinkCopy: statement((values: ManifestLinkKey) =>
     db
       .deleteFrom('repository_manifest')
       .where('repository', '=', values.repository)
-      .where('digest', '=', values.digest)
+      .where('manifest', '=', manifestId(db, values.digest))
       .where('origin', '=', 'upstream'),
   ),
 
@@ -143,7 +149,7 @@ const compileUnlinking = (db: Kysely<Tables>) => ({
     db
       .deleteFrom('repository_manifest')
       .where('repository', '=', values.repository)
-      .where('digest', '=', values.digest),
+      .where('manifest', '=', manifestId(db, values.digest)),
   ),
 });
 
@@ -163,8 +169,8 @@ const compileMarks = (db: Kysely<Tables>) => ({
               row.exists(
                 row
                   .selectFrom('repository_manifest as link')
-                  .select('link.digest')
-                  .where('link.digest', '=', values.digest),
+                  .select('link.id')
+                  .whereRef('link.manifest', '=', 'manifest.id'),
               ),
             ),
           ),
@@ -189,20 +195,22 @@ export const manifestChanges = (
     const {digest, bytes, expiresAt = null} = change;
     const repository = yield* repositories.findOrCreate(change.repository);
     const stored = {digest, size: bytes.byteLength, bytes};
-    const added = yield* run(writes.putManifest, stored);
+    const [added] = yield* run(writes.putManifest, stored);
     // The same bytes refer to the same content: what is here already has its references.
-    if (added.length > 0) yield* addReferences(writes, digest, change.references);
+    if (added) yield* addReferences(writes, added.id, change.references);
     else {
       yield* run(writes.replaceManifest, stored);
       yield* run(writes.unmarkLooseManifest, {digest});
     }
-    yield* addLink(writes, repository, change, expiresAt);
+    const manifest = added?.id ?? (yield* idOfManifest(writes, digest));
+    yield* addLink(writes, {repository, manifest}, change, expiresAt);
   },
 
   *'manifest.link'(change) {
     const repository = yield* repositories.findOrCreate(change.repository);
+    const manifest = yield* idOfManifest(writes, change.digest);
     yield* run(writes.unmarkLooseManifest, {digest: change.digest});
-    yield* addLink(writes, repository, change, null);
+    yield* addLink(writes, {repository, manifest}, change, null);
   },
 
   'manifest.unlink': ({repository: key, digest}) =>
@@ -234,7 +242,7 @@ export function* collect(writes: Writes, digest: Digest): Steps<void> {
 
 function* addReferences(
   writes: Writes,
-  manifest: Digest,
+  manifest: number,
   references: readonly ReferenceRecord[],
 ): Steps<void> {
   for (const [position, {digest: child, kind, size}] of references.entries()) {
@@ -246,9 +254,15 @@ function* addReferences(
 type Link = Extract<Change, {type: 'manifest.put' | 'manifest.link'}>;
 
 /** Links a repository to a manifest that is here, with its references. */
-function* addLink(writes: Writes, repository: number, change: Link, expiresAt: number | null): Steps<void> {
+function* addLink(
+  writes: Writes,
+  {repository, manifest}: {repository: number; manifest: number},
+  change: Link,
+  expiresAt: number | null,
+): Steps<void> {
   const {digest, origin, mediaType, edge, at} = change;
-  const [link] = yield* run(writes.linkManifest, {repository, digest, origin, mediaType, at, expiresAt});
+  const values = {repository, manifest, digest, origin, mediaType, at, expiresAt};
+  const [link] = yield* run(writes.linkManifest, values);
   if (link && link.uses > 0) yield* run(writes.deleteGhost, {repository, digest});
   yield* markReferenced(writes, repository, digest);
   // Where the link keeps the media type that it had, it keeps the edge that goes with it.

@@ -3,6 +3,7 @@ import type {Kysely} from 'kysely';
 import {algorithmOf, type Digest, digestOf} from '../../oci/digest.ts';
 import type {RepositoryName} from '../../oci/name.ts';
 import type {LinkedManifest, ManifestReads, Origin} from '../metadata.ts';
+import {manifestId} from './manifest-ids.ts';
 import {asBuffer, first, type ReadParts, statement} from './statement.ts';
 import type {Tables} from './tables.ts';
 
@@ -86,9 +87,9 @@ export const manifestLinks = (db: Kysely<Tables>, values: {after: number; limit:
     .selectFrom('repository_manifest as link')
     .crossJoin('manifest')
     .crossJoin('repository')
-    .select(['link.id as cursor', 'repository.registry', 'repository.name', 'link.digest', 'link.origin'])
+    .select(['link.id as cursor', 'repository.registry', 'repository.name', 'manifest.digest', 'link.origin'])
     .where('link.id', '>', values.after)
-    .whereRef('manifest.digest', '=', 'link.digest')
+    .whereRef('manifest.id', '=', 'link.manifest')
     .whereRef('repository.id', '=', 'link.repository')
     .orderBy('link.id')
     .limit(values.limit);
@@ -99,19 +100,21 @@ const linkedManifests = (db: Kysely<Tables>, values: {after: number; limit: numb
 const compileReads = (db: Kysely<Tables>) => ({
   manifest: statement((values: {repository: number; digest: Digest}) =>
     db
-      .selectFrom('repository_manifest as link')
-      .innerJoin('manifest', 'manifest.digest', 'link.digest')
+      .selectFrom('manifest')
+      .crossJoin('repository_manifest as link')
       .select(['link.media_type as mediaType', 'manifest.bytes', 'link.origin', 'link.linked_at as linkedAt'])
+      .where('manifest.digest', '=', values.digest)
       .where('link.repository', '=', values.repository)
-      .where('link.digest', '=', values.digest),
+      .whereRef('link.manifest', '=', 'manifest.id'),
   ),
 
   storedManifest: statement((values: {digest: Digest}) =>
     db
-      .selectFrom('repository_manifest as link')
-      .innerJoin('manifest', 'manifest.digest', 'link.digest')
+      .selectFrom('manifest')
+      .crossJoin('repository_manifest as link')
       .select(['manifest.bytes', 'link.media_type as mediaType'])
-      .where('link.digest', '=', values.digest)
+      .where('manifest.digest', '=', values.digest)
+      .whereRef('link.manifest', '=', 'manifest.id')
       .orderBy('link.repository')
       .limit(1),
   ),
@@ -135,7 +138,7 @@ const compileReads = (db: Kysely<Tables>) => ({
     db
       .selectFrom('reference')
       .select(['child as digest', 'size', 'kind', 'required', 'position'])
-      .where('manifest', '=', values.manifest)
+      .where('manifest', '=', manifestId(db, values.manifest))
       .where('position', '>=', values.from)
       .orderBy('position')
       .limit(values.limit),
@@ -185,10 +188,12 @@ const compileGarbage = (db: Kysely<Tables>) => ({
     db
       .selectFrom('repository_manifest as link')
       .crossJoin('repository')
-      .select(['repository.registry', 'repository.name', 'link.digest'])
+      .crossJoin('manifest')
+      .select(['repository.registry', 'repository.name', 'manifest.digest'])
       .where('link.expires_at', '<', values.before)
       .where('link.origin', '=', 'upstream')
       .whereRef('repository.id', '=', 'link.repository')
+      .whereRef('manifest.id', '=', 'link.manifest')
       .orderBy('link.expires_at')
       .limit(values.limit),
   ),

@@ -7,7 +7,7 @@ import {type ReadParts, statement} from './statement.ts';
 import type {Tables} from './tables.ts';
 
 // Before everything: neither a digest nor a tag is empty, and ids begin with 1.
-const FIRST_REFERENCE: ReferenceCursor = {manifest: '' as Digest, position: 0};
+const FIRST_REFERENCE: ReferenceCursor = {manifest: 0, position: 0};
 const FIRST_TAG: TagCursor = {repository: 0, name: '' as Tag, origin: 'local'};
 const FIRST_BLOB_LINK: BlobLinkCursor = {digest: '' as Digest, repository: 0};
 
@@ -25,7 +25,12 @@ export function createRootReads({db, run, idOf}: ReadParts): RootReads {
 
     async allReferences(after = FIRST_REFERENCE, limit) {
       const rows = await run(queries.allReferences, {...after, limit});
-      return rows.map((row) => ({...row}));
+      return rows.map(({id, digest, position, child, kind}) => ({
+        manifest: digest,
+        child,
+        kind,
+        cursor: {manifest: id, position},
+      }));
     },
 
     async allTags(after = FIRST_TAG, limit) {
@@ -78,12 +83,18 @@ const compileGraph = (db: Kysely<Tables>) => ({
   allReferences: statement((values: ReferenceCursor & {limit: number}) =>
     db
       .selectFrom('reference')
-      .select(['manifest', 'position', 'child', 'kind'])
+      .crossJoin('manifest')
+      .select(['manifest.id', 'manifest.digest', 'position', 'child', 'kind'])
       .where((row) =>
-        row(row.refTuple('manifest', 'position'), '>', row.tuple(values.manifest, values.position)),
+        row(
+          row.refTuple('reference.manifest', 'reference.position'),
+          '>',
+          row.tuple(values.manifest, values.position),
+        ),
       )
-      .orderBy('manifest')
-      .orderBy('position')
+      .whereRef('manifest.id', '=', 'reference.manifest')
+      .orderBy('reference.manifest')
+      .orderBy('reference.position')
       .limit(values.limit),
   ),
 

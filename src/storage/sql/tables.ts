@@ -16,14 +16,15 @@ export interface Tables {
     name: RepositoryName;
     local_bytes: Generated<number>;
   };
-  manifest: {digest: Digest; size: number; bytes: Uint8Array};
+  /** `id` stands for the digest where one manifest is linked or names something: it is short, and grows. */
+  manifest: {id: Generated<number>; digest: Digest; size: number; bytes: Uint8Array};
   /** The manifests that no repository is linked to. */
   loose_manifest: {digest: Digest};
   /** `id` grows from link to link. `expires_at` is null for a link that lasts. `age` is the cache's at the last use. */
   repository_manifest: {
     id: Generated<number>;
     repository: number;
-    digest: Digest;
+    manifest: number;
     origin: Origin;
     media_type: string;
     linked_at: number;
@@ -68,7 +69,7 @@ export interface Tables {
   };
   /** `required` is 0 for a blob of kind `foreign`, else 1. */
   reference: {
-    manifest: Digest;
+    manifest: number;
     position: number;
     child: Digest;
     kind: 'blob' | 'manifest';

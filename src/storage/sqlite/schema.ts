@@ -18,16 +18,37 @@ export const BUSY_TIMEOUT_MS = 5_000;
 export function prepareDatabase(path: string): void {
   try {
     mkdirSync(dirname(path), {recursive: true});
-    using database = new DatabaseSync(path, {timeout: BUSY_TIMEOUT_MS});
+    // Without foreign keys: a migration may drop a table that others refer to, and make it anew.
+    using database = new DatabaseSync(path, {timeout: BUSY_TIMEOUT_MS, enableForeignKeyConstraints: false});
     if (versionOf(database, path) === MIGRATIONS.length) return;
     // WAL: readers and the writer do not wait for each other. It is a property of the file.
-    database.exec('pragma journal_mode = wal; begin immediate');
-    // Another process may have opened the same new file: the second one finds it migrated.
-    for (const migration of MIGRATIONS.slice(versionOf(database, path))) database.exec(migration);
-    database.exec(`pragma user_version = ${MIGRATIONS.length}; pragma application_id = ${APPLICATION_ID}`);
-    database.exec('commit');
+    database.exec('pragma journal_mode = wal');
+    sortingIn(dirname(path), database, () => migrate(database, path));
   } catch (error) {
     throw explain(error, path);
+  }
+}
+
+function migrate(database: DatabaseSync, path: string): void {
+  database.exec('begin immediate');
+  // Another process may have opened the same new file: the second one finds it migrated.
+  for (const migration of MIGRATIONS.slice(versionOf(database, path))) database.exec(migration);
+  database.exec(`pragma user_version = ${MIGRATIONS.length}; pragma application_id = ${APPLICATION_ID}`);
+  database.exec('commit');
+}
+
+/**
+ * SQLite sorts the rows of a large index in files. The folder of the database has room for them and can be written, which a
+ * container's `/tmp` need not be.
+ */
+function sortingIn(folder: string, database: DatabaseSync, work: () => void): void {
+  const useFolder = (name: string) =>
+    database.exec(`pragma temp_store_directory = '${name.replaceAll("'", "''")}'`);
+  useFolder(folder);
+  try {
+    work();
+  } finally {
+    useFolder('');
   }
 }
 

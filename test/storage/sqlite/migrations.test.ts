@@ -84,4 +84,21 @@ test('a database of the first schema keeps its content, and its garbage is found
   t.is(await metadata.localBlobBytes(APP), 6 + 1 + 2);
   t.deepEqual(await metadata.expiredManifests(100, 10), []);
   t.deepEqual(await metadata.idleUploads(100, 10), []);
+
+  await metadata.commit([
+    {type: 'manifest.delete', repository: APP, digest},
+    {type: 'manifest.collect', digest},
+    {type: 'manifest.collect', digest: forgotten},
+  ]);
+  t.deepEqual(await metadata.references(digest), []);
+  t.deepEqual(await metadata.uncollectedManifests(10), []);
+  using database = new DatabaseSync(path);
+  t.deepEqual(database.prepare('pragma foreign_key_check').all(), []);
+  t.deepEqual(database.prepare('select count(*) as count from manifest').all(), [{count: 0}]);
+});
+
+test('a database may lie in a folder whose name has a quotation mark', async (t) => {
+  const metadata = await openSqliteMetadata({path: join(await createFolder(t), "it's here", 'meta.db')});
+  t.teardown(() => metadata.close());
+  t.is(await metadata.lastManifest(), undefined);
 });
