@@ -4,6 +4,12 @@ import type {UploadId} from '../oci/upload.ts';
 /** What a spool holds the beginning of: the blob that a fill downloads, or what a client uploads. */
 export type SpoolKey = Digest | UploadId;
 
+/** Bytes of a file in memory that is held until it is released. */
+export interface Piece {
+  readonly bytes: Uint8Array;
+  release(): void;
+}
+
 /** The local file that a fill or an upload appends to. Partial spools outlive the process; the next one rehashes and resumes them. */
 export interface Spool {
   readonly key: SpoolKey;
@@ -23,6 +29,11 @@ export interface Spool {
    * for. Any number of readers at once.
    */
   read(start: number, end: number): AsyncIterable<Uint8Array>;
+  /**
+   * Some of the bytes from `start` on, up to, but not including, `end`, which is greater and at most `size`. Readers share
+   * what they read. To be released.
+   */
+  piece(start: number, end: number): Promise<Piece>;
   /** Resolves when everything appended is readable and durable. */
   flush(): Promise<void>;
   /** Empties the spool, to start once more from zero. */

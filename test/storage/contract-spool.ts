@@ -91,6 +91,62 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
     await spool.discard();
   });
 
+  test('spool: gives pieces at any position while it grows', async (t) => {
+    const spool = await (await create(t)).open().open(sha256);
+    const content = Buffer.from(Uint32Array.from({length: MIB}, (_, index) => index * 2_654_435_761).buffer);
+    await spool.append(content.subarray(0, 2.5 * MIB));
+    await spool.flush();
+    const held = await Promise.all([spool.piece(2 * MIB, 2.5 * MIB), spool.piece(1, 2.5 * MIB)]);
+    await spool.append(content.subarray(2.5 * MIB));
+    await spool.flush();
+    for (const start of [0, 1, MIB - 1, 2 * MIB, 2.5 * MIB, 4 * MIB - 1]) {
+      for (const end of [start + 1, 4 * MIB]) {
+        const given = await pieces(spool, start, end);
+        t.true(given.equals(content.subarray(start, end)), `bytes ${start} to ${end}`);
+      }
+    }
+    for (const [index, start] of [2 * MIB, 1].entries()) {
+      const piece = held[index]?.bytes ?? Buffer.alloc(0);
+      t.true(
+        piece.length > 0 && content.subarray(start, start + piece.length).equals(piece),
+        'it has not changed',
+      );
+      held[index]?.release();
+    }
+    await spool.discard();
+  });
+
+  test('spool: gives no piece of what was there before it was truncated', async (t) => {
+    const spool = await (await create(t)).open().open(sha256);
+    await spool.append(Buffer.alloc(2 * MIB, 'a'));
+    await spool.flush();
+    (await spool.piece(0, MIB)).release();
+    const late = spool.piece(MIB, 2 * MIB);
+    const isRefused = t.throwsAsync(late, {message: /was emptied while it was read|ended at byte/});
+    await spool.truncate();
+    await isRefused;
+    await t.throwsAsync(() => spool.piece(0, 1), {instanceOf: RangeError});
+    await spool.append(Buffer.alloc(2 * MIB, 'b'));
+    await spool.flush();
+    t.true((await pieces(spool, 0, 2 * MIB)).equals(Buffer.alloc(2 * MIB, 'b')));
+    await spool.discard();
+  });
+
+  test('spool: a piece that was asked for is given although the spool is closed or discarded', async (t) => {
+    const place = await create(t);
+    for (const end of ['close', 'discard'] as const) {
+      const spool = await place.open().open(sha256);
+      await spool.append(Buffer.alloc(MIB, 'a'));
+      await spool.flush();
+      const asked = spool.piece(0, MIB);
+      await spool[end]();
+      const {bytes: given, release} = await asked;
+      t.true(given.every((byte) => byte === 97));
+      release();
+      await t.throwsAsync(() => spool.piece(0, MIB), {message: /is closed/});
+    }
+  });
+
   test('spool: refuses to read beyond its end', async (t) => {
     const spool = await (await create(t)).open().open(sha256);
     await spool.append(Buffer.from('four'));
@@ -102,6 +158,7 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
       [Number.NaN, 2],
     ] as const) {
       await t.throwsAsync(() => bytes(spool.read(start, end)), {instanceOf: RangeError});
+      await t.throwsAsync(() => spool.piece(start, end), {instanceOf: RangeError});
     }
     await spool.discard();
   });
@@ -392,3 +449,15 @@ async function bytes(chunks: AsyncIterable<Uint8Array>): Promise<Buffer> {
 }
 
 const text = async (chunks: AsyncIterable<Uint8Array>): Promise<string> => (await bytes(chunks)).toString();
+
+/** What the pieces from `start` to `end` hold, one after the other. */
+async function pieces(spool: Spool, start: number, end: number): Promise<Buffer> {
+  const copies: Buffer[] = [];
+  for (let at = start; at < end; ) {
+    const piece = await spool.piece(at, end);
+    copies.push(Buffer.from(piece.bytes));
+    at += piece.bytes.length;
+    piece.release();
+  }
+  return Buffer.concat(copies);
+}

@@ -2,7 +2,7 @@ import {setMaxListeners} from 'node:events';
 import type {Cancel, Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import type {Digest} from '../../oci/digest.ts';
-import {type BlobStore, collect} from '../../storage/blob-store.ts';
+import type {BlobStore} from '../../storage/blob-store.ts';
 import {type Claim, type Coordination, claimInTurn} from '../../storage/coordination.ts';
 import type {RepositoryKey} from '../../storage/metadata.ts';
 import type {Spool, Spools} from '../../storage/spool.ts';
@@ -97,9 +97,6 @@ export interface FillParts {
   clock: Clock;
   events: Events;
 }
-
-/** What a reader behind the head reads from the disk at a time. */
-const SEGMENT_BYTES = 128 * 1024;
 
 /** How long other processes leave a digest to the one that downloads it: longer than a large blob takes. */
 const CLAIM_TTL_MS = 60 * 60_000;
@@ -242,26 +239,21 @@ async function leave(
 }
 
 /**
- * While a download runs, a reader behind its head reads the spool, always into the same buffer; what the spool cannot give
- * yet is still in memory. Nothing stays open between two reads, so a client that stalls delays no other. Once it is
- * published, the rest comes from the store, where readers share what they read.
+ * While a download runs, readers behind its head share what they read of the spool; what the spool cannot give yet is still
+ * in memory. Nothing stays open between two reads, so a client that stalls delays no other. Once it is published, the rest
+ * comes from the store, where readers share what they read as well.
  */
-function bytesBehind(store: BlobStore, digest: Digest, behind: FillStorage): BytesBehind {
-  let buffer: Buffer | undefined;
-  async function* rest(at: number, limit: number): AsyncGenerator<Uint8Array, void> {
+const bytesBehind = (store: BlobStore, digest: Digest, behind: FillStorage): BytesBehind => ({
+  async *rest(at, limit) {
     await behind.published;
     yield* store.open(digest, {start: at, end: limit - 1});
-  }
-  return {
-    rest,
-    async read(at, limit) {
-      const {spool} = behind;
-      const until = Math.min(limit, at + SEGMENT_BYTES);
-      buffer ??= Buffer.allocUnsafeSlow(SEGMENT_BYTES);
-      return collect(spool ? spool.read(at, Math.min(until, spool.size)) : rest(at, until), buffer);
-    },
-  };
-}
+  },
+  async read(at, limit) {
+    const {spool} = behind;
+    if (!spool) throw new Error(`nothing of ${digest} has been received`);
+    return spool.piece(at, Math.min(limit, spool.size));
+  },
+});
 
 /** Lets a request wait for a fill until the signal says that it no longer does. Without a signal, nobody waits. */
 export function joinWhile(waiting: AbortSignal | undefined, fill: Fill, source: Source): void {

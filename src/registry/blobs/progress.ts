@@ -1,4 +1,5 @@
 import type {Digest} from '../../oci/digest.ts';
+import type {Piece as SpoolPiece} from '../../storage/spool.ts';
 import type {Demand} from '../../upstream/port.ts';
 import {DigestMismatch} from '../failure.ts';
 
@@ -173,8 +174,8 @@ export async function untilBegun(progress: Progress): Promise<{size: number | un
 
 /** The bytes of a download that are no longer in memory, up to, but not including, `limit`. */
 export interface BytesBehind {
-  /** Some of those from `at` on. */
-  read(at: number, limit: number): Promise<Uint8Array>;
+  /** Some of those from `at` on, of a download that was not verified; to be released. */
+  read(at: number, limit: number): Promise<SpoolPiece>;
   /** All of those from `at` on, of a download that was verified. */
   rest(at: number, limit: number): AsyncIterable<Uint8Array>;
 }
@@ -201,10 +202,14 @@ export async function* follow(
     if (at < limit) {
       const held = progress.inMemory(at)?.subarray(0, limit - at);
       if (!held && progress.verified) return yield* behind.rest(at, limit);
-      const bytes = held ?? (await behind.read(at, limit));
-      if (generation !== progress.generation) continue;
-      at += bytes.length;
-      yield bytes;
+      const piece = held ? {bytes: held, release: () => {}} : await behind.read(at, limit);
+      try {
+        if (generation !== progress.generation) continue;
+        at += piece.bytes.length;
+        yield piece.bytes;
+      } finally {
+        piece.release();
+      }
     } else {
       if (progress.verified) return;
       if (progress.failure !== undefined) throw progress.failure;

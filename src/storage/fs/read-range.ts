@@ -1,11 +1,6 @@
 import type {FileHandle} from 'node:fs/promises';
+import type {Piece} from '../spool.ts';
 import type {ReadPool} from './read-pool.ts';
-
-/** Bytes of a file in memory that is held until it is released. */
-export interface Piece {
-  readonly bytes: Uint8Array;
-  release(): void;
-}
 
 /**
  * The bytes from `start` up to, but not including, `end`, one read ahead of the consumer. A chunk is valid until the next

@@ -1,7 +1,9 @@
 import type {Stats} from 'node:fs';
 import {type FileHandle, open} from 'node:fs/promises';
-import {LARGEST_READ, type PooledBuffer, type ReadPool} from './read-pool.ts';
-import {endedEarly, type Piece, piecesInTurn, readPiece} from './read-range.ts';
+import type {Piece} from '../spool.ts';
+import type {ReadPool} from './read-pool.ts';
+import {endedEarly, piecesInTurn} from './read-range.ts';
+import {SharedSegments} from './shared-segments.ts';
 
 /** Files that do not change while they have their name. Readers of the same part share one read of it. */
 export interface SharedFiles {
@@ -28,9 +30,6 @@ export interface OpenFile {
 
 /** What tells a file from another one at the same path. */
 export type FileProperties = Pick<Stats, 'ino' | 'size' | 'mtimeMs'>;
-
-/** A smaller part is read alone, not with what surrounds it. */
-const MIN_SHARED_BYTES = LARGEST_READ / 4;
 
 export const createSharedFiles = (pool: ReadPool): SharedFiles => new FilesByPath(pool);
 
@@ -74,20 +73,12 @@ class FilesByPath implements SharedFiles {
   }
 }
 
-/** A part of a file, aligned to the size of the largest read. */
-interface Segment {
-  readonly memory: PooledBuffer;
-  /** Resolves when it is read. */
-  readonly filled: Promise<void>;
-}
-
 /** One file: open while anybody reads it. The segments that the pool still has stay readable after that. */
 class SharedFile {
   readonly #path: string;
-  readonly #pool: ReadPool;
   /** Called when it has neither readers nor segments. */
   readonly #unused: () => void;
-  readonly #segments = new Map<number, Segment>();
+  readonly #segments: SharedSegments;
   #opened: Promise<FileHandle> | undefined;
   #readers = 0;
   #properties: FileProperties | undefined;
@@ -95,7 +86,7 @@ class SharedFile {
 
   constructor(path: string, pool: ReadPool, unused: () => void) {
     this.#path = path;
-    this.#pool = pool;
+    this.#segments = new SharedSegments(pool, () => this.#endIfUnused());
     this.#unused = unused;
   }
 
@@ -129,21 +120,7 @@ class SharedFile {
   /** What follows `position`, at most up to `end`. */
   async piece(handle: FileHandle, position: number, end: number): Promise<Piece> {
     if (position >= this.size) throw endedEarly(position, end);
-    const index = Math.floor(position / LARGEST_READ);
-    const base = index * LARGEST_READ;
-    const length = Math.min(LARGEST_READ, this.size - base);
-    const until = Math.min(end, base + length);
-    const segment = this.#held(index) ?? this.#begun(handle, index, {length, wanted: until - position});
-    if (!segment) return readPiece(handle, position, until, this.#pool);
-    const {memory, filled} = segment;
-    const release = () => this.#pool.release(memory);
-    try {
-      await filled;
-    } catch (error) {
-      release();
-      throw error;
-    }
-    return {bytes: memory.bytes.subarray(position - base, until - base), release};
+    return this.#segments.piece(handle, {position, end, size: this.size, isShared: !this.#isForgotten});
   }
 
   isThe({ino, size, mtimeMs}: FileProperties): boolean {
@@ -154,7 +131,7 @@ class SharedFile {
   /** Its readers go on, each by itself. */
   forget(): void {
     this.#isForgotten = true;
-    this.#dropSegments();
+    this.#segments.drop();
   }
 
   async #open(): Promise<FileHandle> {
@@ -162,7 +139,7 @@ class SharedFile {
     try {
       const {ino, size, mtimeMs} = await handle.stat();
       // Nobody is reading an earlier file: it would still be open.
-      if (!this.isThe({ino, size, mtimeMs})) this.#dropSegments();
+      if (!this.isThe({ino, size, mtimeMs})) this.#segments.drop();
       this.#properties = {ino, size, mtimeMs};
       return handle;
     } catch (error) {
@@ -171,53 +148,7 @@ class SharedFile {
     }
   }
 
-  /** A segment that is in memory, or being read. */
-  #held(index: number): Segment | undefined {
-    const segment = this.#segments.get(index);
-    if (segment) this.#pool.hold(segment.memory);
-    return segment;
-  }
-
-  /** Begins to read a segment for all; undefined where a reader had better read what it wants alone. */
-  #begun(
-    handle: FileHandle,
-    index: number,
-    {length, wanted}: {length: number; wanted: number},
-  ): Segment | undefined {
-    if (this.#isForgotten || (wanted < MIN_SHARED_BYTES && wanted < length)) return undefined;
-    const memory = this.#pool.takeWhole(length);
-    if (!memory) return undefined;
-    const filled = fill(handle, memory.bytes.subarray(0, length), index * LARGEST_READ);
-    const segment = {memory, filled};
-    this.#segments.set(index, segment);
-    memory.lost = () => {
-      if (this.#segments.get(index) === segment) this.#segments.delete(index);
-      this.#endIfUnused();
-    };
-    filled.catch(() => {
-      memory.lost?.();
-      this.#pool.forget(memory);
-    });
-    return segment;
-  }
-
-  #dropSegments(): void {
-    const dropped = [...this.#segments.values()];
-    this.#segments.clear();
-    for (const {memory} of dropped) this.#pool.forget(memory);
-  }
-
   #endIfUnused(): void {
-    if (this.#readers === 0 && this.#segments.size === 0) this.#unused();
-  }
-}
-
-/** Reads as many bytes as `into` holds. @throws Error when the file ends before that */
-async function fill(handle: FileHandle, into: Buffer, position: number): Promise<void> {
-  let filled = 0;
-  while (filled < into.length) {
-    const {bytesRead} = await handle.read(into, filled, into.length - filled, position + filled);
-    if (bytesRead === 0) throw endedEarly(position + filled, position + into.length);
-    filled += bytesRead;
+    if (this.#readers === 0 && this.#segments.isEmpty) this.#unused();
   }
 }

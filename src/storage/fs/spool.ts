@@ -1,7 +1,8 @@
 import {type FileHandle, rm} from 'node:fs/promises';
-import type {Spool, SpoolKey} from '../spool.ts';
-import type {ReadPool} from './read-pool.ts';
-import {readRange} from './read-range.ts';
+import type {Piece, Spool, SpoolKey} from '../spool.ts';
+import {LARGEST_READ, type ReadPool} from './read-pool.ts';
+import {readPiece, readRange} from './read-range.ts';
+import {SharedSegments} from './shared-segments.ts';
 import {createWriteBehind, type WriteBehind} from './write-behind.ts';
 
 export interface FileSpoolOptions {
@@ -55,6 +56,7 @@ export function createFileSpool({key, path, file, size, pool, release}: FileSpoo
     },
     append: (chunk) => content.append(chunk),
     read: (start, end) => content.read(start, end),
+    piece: (start, end) => content.piece(start, end),
     flush: () => content.flush(),
     truncate: () => content.truncate(),
     async close() {
@@ -74,6 +76,7 @@ class SpoolContent {
   readonly #key: SpoolKey;
   readonly #file: FileHandle;
   readonly #pool: ReadPool;
+  readonly #segments: SharedSegments;
   #writer: WriteBehind;
   /** Counts truncations, so that a reader from before one cannot go on with what came after it. */
   #generation = 0;
@@ -86,6 +89,7 @@ class SpoolContent {
     this.#key = key;
     this.#file = file;
     this.#pool = pool;
+    this.#segments = new SharedSegments(pool);
     this.#writer = createWriteBehind(file, size);
   }
 
@@ -103,22 +107,30 @@ class SpoolContent {
   }
 
   async *read(start: number, end: number): AsyncGenerator<Uint8Array, void, void> {
-    this.#expectOpen();
-    if (!(0 <= start && start <= end && end <= this.size)) {
-      throw new RangeError(`bytes ${start} to ${end} are not within the ${this.size} that the spool holds`);
-    }
+    this.#expectReadable(start, end);
     const generation = this.#generation;
     this.#readers++;
     try {
       for await (const chunk of readRange(this.#file, start, end, this.#pool)) {
-        if (generation !== this.#generation) {
-          throw new Error(`the spool of ${this.#key} was emptied while it was read`);
-        }
+        this.#expectNotEmptied(generation);
         yield chunk;
       }
     } finally {
-      this.#readers--;
-      if (this.#readers === 0 && this.#fileClosed) this.#readersLeft.resolve();
+      this.#leave();
+    }
+  }
+
+  async piece(start: number, end: number): Promise<Piece> {
+    this.#expectReadable(start, end);
+    const generation = this.#generation;
+    this.#readers++;
+    try {
+      const piece = await this.#pieceOf(start, end);
+      if (generation !== this.#generation) piece.release();
+      this.#expectNotEmptied(generation);
+      return piece;
+    } finally {
+      this.#leave();
     }
   }
 
@@ -133,6 +145,7 @@ class SpoolContent {
     this.#generation++;
     await this.#writer.stop();
     await this.#file.truncate(0);
+    this.#segments.drop();
     this.#writer = createWriteBehind(this.#file, 0);
   }
 
@@ -160,9 +173,34 @@ class SpoolContent {
   #closeAfterReaders(): Promise<void> {
     this.#fileClosed ??= (async () => {
       if (this.#readers > 0) await this.#readersLeft.promise;
+      this.#segments.drop();
       await this.#file.close();
     })();
     return this.#fileClosed;
+  }
+
+  /** Only segments that are whole are shared: what follows them still grows. */
+  #pieceOf(start: number, end: number): Promise<Piece> {
+    const whole = this.size - (this.size % LARGEST_READ);
+    if (start >= whole) return readPiece(this.#file, start, end, this.#pool);
+    const range = {position: start, end: Math.min(end, whole), size: whole, isShared: true};
+    return this.#segments.piece(this.#file, range);
+  }
+
+  #leave(): void {
+    this.#readers--;
+    if (this.#readers === 0 && this.#fileClosed) this.#readersLeft.resolve();
+  }
+
+  #expectReadable(start: number, end: number): void {
+    this.#expectOpen();
+    if (0 <= start && start <= end && end <= this.size) return;
+    throw new RangeError(`bytes ${start} to ${end} are not within the ${this.size} that the spool holds`);
+  }
+
+  #expectNotEmptied(generation: number): void {
+    if (generation !== this.#generation)
+      throw new Error(`the spool of ${this.#key} was emptied while it was read`);
   }
 
   #expectOpen(): void {

@@ -79,6 +79,7 @@ function watchSpool(spool: Spool, translate: Translate): Spool {
     },
     append: (chunk) => watched(spool.append(chunk)),
     read: (start, end) => rethrowingEach(spool.read(start, end), translate),
+    piece: (start, end) => watched(spool.piece(start, end)),
     flush: () => watched(spool.flush()),
     truncate: () => watched(spool.truncate()),
     close: () => watched(spool.close()),

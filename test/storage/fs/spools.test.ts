@@ -47,6 +47,23 @@ test('a sweep leaves foreign files alone', async (t) => {
   t.is((await readdir(path)).length, 4);
 });
 
+test('readers of the same part of a spool share one read of it', async (t) => {
+  const size = 1024 * 1024;
+  const spool = await createSpools({path: await createFolder(t)}).open(digest);
+  await spool.append(Buffer.alloc(1.5 * size));
+  await spool.flush();
+  const [first, second, head] = [
+    await spool.piece(0, size),
+    await spool.piece(100, size),
+    await spool.piece(size, 1.5 * size),
+  ];
+  t.is(first.bytes.buffer, second.bytes.buffer);
+  t.is(second.bytes.byteOffset, 100);
+  t.not(head.bytes.buffer, first.bytes.buffer, 'what still grows is read by each reader');
+  for (const piece of [first, second, head]) piece.release();
+  await spool.discard();
+});
+
 test('a full disk is reported with its code at a later append and at flush', async (t) => {
   const path = await createFolder(t);
   await symlink('/dev/full', join(path, fileName));
