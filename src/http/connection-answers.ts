@@ -27,7 +27,7 @@ export function createConnectionAnswers(parts: ConnectionAnswersParts): AnswerFr
   const maxBytes = Math.min(parts.maxHead, MAX_HEAD_BYTES);
   return (bytes) => {
     if (bytes.length >= maxBytes) return false;
-    const known = requests.read(bytes.toString('latin1'));
+    const known = requests.read(bytes);
     const answer = known && find(known);
     return known !== undefined && answer !== undefined && sender.write(known, peer, answer);
   };

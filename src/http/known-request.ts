@@ -20,10 +20,9 @@ export interface KnownRequests {
   /**
    * Reads a whole request from bytes that are nothing else. What it takes is less than what node takes, and means the same
    * to both: visible ASCII and spaces alone, one field a line, no line that continues another.
-   * @param head as Latin-1
    * @returns undefined for anything else, which node has to read
    */
-  read(head: string): KnownRequest | undefined;
+  read(bytes: Buffer): KnownRequest | undefined;
 }
 
 /** Says which requests are known. */
@@ -148,18 +147,18 @@ class ConnectionRequests implements KnownRequests {
   #max = 0;
   #fields: KnownFields | undefined;
   /** The whole request before, and what it was read as: some clients ask for the same again and again. */
-  #head = '';
+  #bytes: Buffer = Buffer.alloc(0);
   #known: KnownRequest | undefined;
 
   constructor(parts: ConnectionParts) {
     this.#parts = parts;
   }
 
-  read(head: string): KnownRequest | undefined {
+  read(bytes: Buffer): KnownRequest | undefined {
     const max = this.#parts.maxFields();
-    if (head === this.#head && max === this.#max) return this.#known;
-    this.#known = this.#read(head, max);
-    this.#head = head;
+    if (max === this.#max && bytes.equals(this.#bytes)) return this.#known;
+    this.#known = this.#read(bytes.toString('latin1'), max);
+    this.#bytes = Buffer.from(bytes);
     return this.#known;
   }
 

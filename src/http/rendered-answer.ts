@@ -2,10 +2,11 @@ import {STATUS_CODES} from 'node:http';
 import type {Socket} from 'node:net';
 import type {Field} from './answer.ts';
 import {KEEP_ALIVE} from './keep-alive.ts';
+import {REQUEST_ID_LENGTH} from './request-id.ts';
 
 /** An answer as the bytes that node's HTTP server would write. */
 export interface RenderedAnswer {
-  /** @param id its `X-Request-Id`, of 36 characters */
+  /** @param id its `X-Request-Id` */
   writeTo(socket: Socket, id: string): void;
 }
 
@@ -17,8 +18,6 @@ interface Rendered {
 
 /** Rendered when it is written for the first time: many answers are only given by node's HTTP server. */
 export const renderedAnswer = (parts: Rendered): RenderedAnswer => new Template(parts);
-
-const ID_LENGTH = 36;
 
 /** A longer body is written beside its head, in the same system call, rather than copied behind it. */
 const MAX_COPIED_BYTES = 64 * 1024;
@@ -43,7 +42,7 @@ class Template implements RenderedAnswer {
 
   writeTo(socket: Socket, id: string): void {
     const bytes = this.#bytes ?? this.#render();
-    bytes.write(id, this.#idAt, ID_LENGTH, 'latin1');
+    bytes.write(id, this.#idAt, REQUEST_ID_LENGTH, 'latin1');
     const second = Math.floor(Date.now() / 1000);
     if (second !== this.#second) {
       this.#second = second;
@@ -61,9 +60,9 @@ class Template implements RenderedAnswer {
     const middle = `\r\n${fields.flatMap(linesOf).join('')}Date: `;
     const end = `\r\nConnection: keep-alive\r\nKeep-Alive: ${KEEP_ALIVE}\r\n\r\n`;
     this.#idAt = start.length;
-    this.#dateAt = start.length + ID_LENGTH + middle.length;
+    this.#dateAt = start.length + REQUEST_ID_LENGTH + middle.length;
     this.#second = 0;
-    const head = `${start}${' '.repeat(ID_LENGTH)}${middle}${' '.repeat(DATE_LENGTH)}${end}`;
+    const head = `${start}${' '.repeat(REQUEST_ID_LENGTH)}${middle}${' '.repeat(DATE_LENGTH)}${end}`;
     const copied = body && isCopied(body) ? [body] : [];
     return Buffer.concat([Buffer.from(head, 'latin1'), ...copied]);
   }

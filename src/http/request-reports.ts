@@ -1,7 +1,7 @@
-import {randomUUID} from 'node:crypto';
 import type {Socket} from 'node:net';
 import type {Clock} from '../clock.ts';
 import type {CountedRequests, EventMap, Events} from '../events.ts';
+import {createRequestId} from './request-id.ts';
 import type {SentBytes} from './sent-bytes.ts';
 
 /** A request that has begun. */
@@ -48,7 +48,7 @@ export const startedRequest = (
   {method, url, userAgent}: Pick<StartedRequest, 'method' | 'url' | 'userAgent'>,
   began: number,
 ): StartedRequest => ({
-  id: randomUUID(),
+  id: createRequestId(),
   method,
   url,
   userAgent: userAgent?.slice(0, MAX_USER_AGENT_LENGTH) || undefined,

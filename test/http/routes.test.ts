@@ -24,7 +24,7 @@ for (const path of ['/v2/', '/v2', '/v2/?ns=ghcr.io', '/v2/?anything=%zz']) {
     t.is(got.body.toString(), '{}');
     t.is(got.headers['content-type'], 'application/json');
     t.is(got.headers['docker-distribution-api-version'], 'registry/2.0');
-    t.regex(String(got.headers['x-request-id']), /^[\w-]{36}$/);
+    t.regex(String(got.headers['x-request-id']), /^[0-9a-f]{32}$/);
     const head = await proxy.ask(path, {method: 'HEAD'});
     t.is(head.status, 200);
     t.is(head.headers['content-length'], '2');

@@ -70,5 +70,5 @@ export async function openWay(
 /** An answer without what each has of its own: its id and its date. */
 export const shared = (answer: string): string =>
   answer
-    .replace(/^X-Request-Id: [0-9a-f-]{36}\r$/m, 'X-Request-Id: …\r')
+    .replace(/^X-Request-Id: [0-9a-f]{32}\r$/m, 'X-Request-Id: …\r')
     .replace(/^Date: .{29}\r$/m, 'Date: …\r');

@@ -44,7 +44,7 @@ const askAll = (connections: readonly BareConnection[], text: string): Promise<s
 
 /** What differs in an answer from an equal one. */
 const distinct = (answers: readonly string[]): string[] => [
-  ...new Set(answers.map((answer) => shared(answer).replace(/[0-9a-f]{8}-[0-9a-f-]{27}/g, 'ID'))),
+  ...new Set(answers.map((answer) => shared(answer).replace(/\b[0-9a-f]{32}\b/g, 'ID'))),
 ];
 
 const UNKNOWN = 'X-Nothing: 1\r\n';
