@@ -180,13 +180,15 @@ class Server implements BackrefServer {
     );
     let storage: Storage | undefined;
     try {
+      const threads = await workerCount(this.#config, this.events);
       storage = await openStorage(this.#config.storage, {
         owner: this.#pseudonym,
         clock: this.#clock,
+        threads,
+        forgotten: (path) => this.#workers?.forget(path),
         diskFailed: ({part, code, message}) => this.events.emit('disk.failed', {part, code, message}),
       });
-      const count = await workerCount(this.#config, this.events);
-      const running = this.#wire(lock, storage, count);
+      const running = this.#wire(lock, storage, threads);
       this.#workers = running.workers;
       await running.wired.maintenance.reopenMetadata();
       await this.#findStore(storage.store);
@@ -236,6 +238,7 @@ class Server implements BackrefServer {
       keySecret: this.#keySecret,
       generations,
       servedAgain: content.servedAgain,
+      files: storage.files,
       clock,
       events,
     });
@@ -244,6 +247,8 @@ class Server implements BackrefServer {
       keySecret: this.#keySecret,
       ...{config, count, preparedBytes, listeners, generations, limits, clock, events},
       replay: app.requests.replay,
+      runs: app.requests.runs,
+      readBytes: storage.readBytes,
       program: this.#workerProgram,
     });
     const commands = createCommands({...wired.maintenance, robots: wired.identity.robots, registries});

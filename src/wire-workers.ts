@@ -4,6 +4,7 @@ import type {Clock} from './clock.ts';
 import type {Config} from './config.ts';
 import type {Events} from './events.ts';
 import {canSharePorts, type NetworkAddress} from './http/accept.ts';
+import type {FileRuns} from './http/file-runs.ts';
 import type {Limits} from './http/limits.ts';
 import type {PreparedReplay} from './http/prepared-reports.ts';
 import {type Address, canShare, type Listeners} from './listeners.ts';
@@ -12,7 +13,7 @@ import type {Happening, WorkerListenerSettings} from './workers/messages.ts';
 import {createWorkers, type Workers} from './workers/workers.ts';
 
 /** The workers of a server, beside the thread that owns everything. */
-export interface ServerWorkers extends Pick<Workers, 'replaceHeaders' | 'report' | 'close'> {
+export interface ServerWorkers extends Pick<Workers, 'replaceHeaders' | 'forget' | 'report' | 'close'> {
   /** Starts them where the server listens. @throws what keeps one of them from listening */
   start(addresses: readonly Address[]): Promise<void>;
 }
@@ -30,6 +31,10 @@ export interface ServerWorkersParts {
   limits: Limits;
   /** Counts and reports what workers have answered. */
   replay: PreparedReplay;
+  /** Decides about what they answer from files. */
+  runs: FileRuns;
+  /** Bytes of memory that each reads files into. */
+  readBytes: number;
   /** The program of their threads; default the one that belongs to the server. */
   program: URL | undefined;
   clock: Clock;
@@ -49,7 +54,8 @@ export async function workerCount({workers, listen}: Config, events: Events): Pr
 }
 
 export function createServerWorkers(parts: ServerWorkersParts): ServerWorkers {
-  const {config, count, preparedBytes, keySecret, listeners, generations, limits, clock, events} = parts;
+  const {config, count, preparedBytes, readBytes, keySecret, listeners, generations} = parts;
+  const {limits, clock, events} = parts;
   const workers = createWorkers({
     listener(number) {
       const listener = listeners.all[number];
@@ -57,12 +63,14 @@ export function createServerWorkers(parts: ServerWorkersParts): ServerWorkers {
       return listener;
     },
     happened: createReplay(parts),
+    runs: parts.runs,
     program: parts.program,
     clock,
     events,
   });
   return {
     replaceHeaders: (headers) => workers.replaceHeaders(headers),
+    forget: (path) => workers.forget(path),
     report: () => workers.report(),
     close: (grace) => workers.close(grace),
     async start(addresses) {
@@ -74,6 +82,7 @@ export function createServerWorkers(parts: ServerWorkersParts): ServerWorkers {
         }),
         slots: generations.slots,
         preparedBytes,
+        files: {path: config.storage.blobs.path, readBytes},
         keySecret,
         headers: limits.settings.headers,
         times: clock.times,

@@ -6,6 +6,7 @@ import {plantedCopy, runTool} from './support/planted.ts';
 
 const PORTS = [
   'src/storage/backup-folder.ts',
+  'src/storage/blob-files.ts',
   'src/storage/blob-store.ts',
   'src/storage/coordination.ts',
   'src/storage/disk.ts',
@@ -57,9 +58,11 @@ const RULES: Record<string, Rule> = {
   },
   'src/storage/': {imports: ['src/oci/', 'src/clock.ts', 'src/events.ts']},
   'src/storage/open.ts': {imports: ['src/', 'src/storage/', 'src/storage/fs/', 'src/storage/sqlite/']},
+  'src/storage/open-files.ts': {imports: ['src/storage/', 'src/storage/fs/']},
   'src/storage/fs/': {
     imports: [
       'src/storage/backup-folder.ts',
+      'src/storage/blob-files.ts',
       'src/storage/blob-store.ts',
       'src/storage/disk.ts',
       'src/storage/spool.ts',
@@ -142,12 +145,20 @@ const RULES: Record<string, Rule> = {
       'src/unix-socket.ts',
       ...REGISTRY,
       'src/identity/',
+      'src/storage/blob-files.ts',
     ],
     packages: ['koa', '@koa/router', 'lru-cache', 'range-parser', 'structured-headers'],
   },
-  // A worker answers what is prepared: it knows no verb and no store.
+  // A worker answers what is prepared: it knows no verb and no store, and reads the files that it is told of.
   'src/workers/': {
-    imports: ['src/clock.ts', 'src/error-code.ts', 'src/events.ts', 'src/address.ts', 'src/http/'],
+    imports: [
+      'src/clock.ts',
+      'src/error-code.ts',
+      'src/events.ts',
+      'src/address.ts',
+      'src/http/',
+      'src/storage/open-files.ts',
+    ],
   },
   'src/admin/': {imports: [...VOCABULARY, ...REGISTRY, 'src/identity/robots.ts', 'src/unix-socket.ts']},
   'src/observe/': {
@@ -421,6 +432,12 @@ const FORBIDDEN: Record<string, string[]> = {
     'node:sqlite',
   ],
   'src/storage/open.ts': ['../server.ts', '../registry/blobs/blobs.ts', './sql/commit.ts', 'node:sqlite'],
+  'src/storage/open-files.ts': [
+    '../server.ts',
+    '../registry/blobs/blobs.ts',
+    './sqlite/metadata.ts',
+    'kysely',
+  ],
   'src/storage/fs/planted.ts': ['../../config.ts', '../sqlite/metadata.ts', 'node:sqlite', 'kysely'],
   'src/storage/sqlite/planted.ts': ['../../registry/blobs/blobs.ts', '../fs/blob-store.ts', 'koa', 'got'],
   'src/storage/sql/planted.ts': ['../../registry/blobs/blobs.ts', '../sqlite/metadata.ts', 'node:sqlite'],

@@ -7,6 +7,7 @@ import type {Digest} from '../oci/digest.ts';
 import type {RepositoryName} from '../oci/name.ts';
 import {areCurrent} from '../registry/generations.ts';
 import type {Repeat} from '../registry/repeat.ts';
+import type {BlobFile} from '../storage/blob-files.ts';
 import {agedAnswer} from './aged-answer.ts';
 import type {Field} from './answer.ts';
 import {type RenderedAnswer, renderedAnswer, renderedBytes} from './rendered-answer.ts';
@@ -16,8 +17,10 @@ export interface PreparedAnswer {
   readonly status: number;
   /** Without those that every answer has of its own: `X-Request-Id`, `Date` and those of the connection. */
   readonly fields: readonly Field[];
-  /** Undefined where an answer has none: to HEAD, and 304. */
+  /** Undefined where an answer has none, to HEAD, and 304, and where it lies in a file. */
   readonly body: Buffer | undefined;
+  /** All of the body. */
+  readonly file: BlobFile | undefined;
   /** The caller's own name. */
   readonly caller: string;
   readonly kind: RequestKind;

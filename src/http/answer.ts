@@ -4,6 +4,7 @@ import type {Digest} from '../oci/digest.ts';
 import type {CacheReport} from '../registry/freshness.ts';
 import type {Route} from '../registry/namespace.ts';
 import type {Repeat} from '../registry/repeat.ts';
+import type {BlobFile} from '../storage/blob-files.ts';
 import {type Request, singleParameter} from './request.ts';
 
 /** Header fields by name. An undefined value is left out; a list becomes one field per element. */
@@ -19,6 +20,8 @@ export interface Answer {
   readonly headers: HeaderFields;
   /** A stream is read once, chunk by chunk. HEAD is answered with the length of a buffer. */
   readonly body?: Buffer | AsyncIterable<Uint8Array> | undefined;
+  /** Where the bytes of a body that is a stream lie, if they do, all of them and nothing else. */
+  readonly file?: BlobFile | undefined;
   /** How the cache produced it, for the log. */
   readonly report?: CacheReport;
   /** Why it is not what the client wanted, for the log. */

@@ -5,12 +5,15 @@ import type {Events} from '../events.ts';
 import type {Generations} from '../registry/generations.ts';
 import type {Registries} from '../registry/registries.ts';
 import type {ServedAgain} from '../registry/repeat.ts';
+import type {BlobFiles} from '../storage/blob-files.ts';
 import type {Answer} from './answer.ts';
 import type {PreparedAnswer, ReadyAnswer} from './answer-table.ts';
 import {callerOf, refuseLoop} from './caller.ts';
 import {type AnswerFromConnection, createConnectionAnswers} from './connection-answers.ts';
 import type {DoorParts} from './door.ts';
 import {canonicalAddress, type Entrance} from './entrance.ts';
+import {createFileRuns, type FileRuns} from './file-runs.ts';
+import {createFileSender} from './file-sender.ts';
 import {isLocal, originOf} from './forwarded.ts';
 import {createRequestReader, type KnownRequest} from './known-request.ts';
 import type {Limits} from './limits.ts';
@@ -39,6 +42,8 @@ export interface AppParts extends DoorParts {
   keySecret: string;
   generations: Pick<Generations, 'of' | 'slots'>;
   servedAgain: ServedAgain;
+  /** The files that bodies of prepared answers lie in. */
+  files: BlobFiles;
   clock: Clock;
   events: Events;
 }
@@ -60,6 +65,8 @@ interface RunningRequests {
   handOver(): void;
   /** Reports those that workers have answered. */
   readonly replay: PreparedReplay;
+  /** Counts and reports those that workers answer from files. */
+  readonly runs: FileRuns;
 }
 
 /** Takes a prepared answer, and the key of the requests that may be given it. */
@@ -74,12 +81,11 @@ interface Arrival {
 
 /** The OCI distribution API over Koa, which finds the answers and does not write them. */
 export function createApp(parts: AppParts): App {
-  const {verbs, registries, hasAdminListener, pseudonym, limits, clock, events} = parts;
-  const {preparedBytes, generations} = parts;
+  const {verbs, registries, hasAdminListener, pseudonym, limits, generations, clock, events} = parts;
   const app = new Koa<RequestState>();
-  const {reports, preparedReports, replay} = createReporting(parts);
+  const {reports, preparedReports, replay, runs, fileSender} = createReporting(parts);
   const sender = createSender({limits, reports, clock, events});
-  const prepared = createPreparedAnswers({...parts, maxBytes: preparedBytes});
+  const prepared = createPreparedAnswers({...parts, maxBytes: parts.preparedBytes});
   const preparedSender = createPreparedSender({limits, reports: preparedReports});
   const requests = createRequestReader(() => limits.settings.headers.count, parts.keySecret);
   const arrivals = new WeakMap<IncomingMessage, Arrival>();
@@ -115,12 +121,14 @@ export function createApp(parts: AppParts): App {
       inFlight: () => reports.inFlight + preparedReports.inFlight,
       handOver: () => replay.all(preparedReports.take()),
       replay,
+      runs,
     },
     handle(request, response, entrance, learn) {
       // A client certificate identifies the caller, and the request itself does not show it.
       const known = entrance.certificate ? undefined : requests.known(request, entrance.number);
       const answer = known && prepared.find(known);
-      if (answer && !response.hasHeader('Connection')) {
+      // What lies in a file is given below node's HTTP server alone.
+      if (answer && !answer.file && !response.hasHeader('Connection')) {
         learn?.(known.key, plain(answer));
         const {socket} = request;
         const peer = {socket, client: canonicalAddress(socket.remoteAddress ?? '')};
@@ -129,19 +137,22 @@ export function createApp(parts: AppParts): App {
       arrivals.set(request, {entrance, known, learn});
       handle(request, response);
     },
-    connection: (peer, {number}) =>
+    connection: (peer, entrance) =>
       createConnectionAnswers({
-        requests: requests.connection(number),
+        requests: requests.connection(entrance.number),
         find: (known) => prepared.find(known),
         sender: preparedSender,
+        fileSender,
+        entrance,
         peer,
         maxHead: limits.settings.headers.size,
       }),
   };
 }
 
-function createReporting(parts: Pick<AppParts, 'authenticator' | 'servedAgain' | 'clock' | 'events'>) {
-  const {clock, events} = parts;
+/** What reports the answers, and gives those that are reported while they are given. */
+function createReporting(parts: AppParts) {
+  const {files, clock, events} = parts;
   const sentBytes = createSentBytes();
   const reports = createRequestReports({sentBytes, clock, events});
   const replay = createPreparedReplay({...parts, reports});
@@ -151,7 +162,9 @@ function createReporting(parts: Pick<AppParts, 'authenticator' | 'servedAgain' |
     given: replay.one,
     clock,
   });
-  return {reports, preparedReports, replay};
+  const runs = createFileRuns({...parts, slots: parts.generations.slots, reports});
+  const fileSender = createFileSender({files, runs, sentBytes, events});
+  return {reports, preparedReports, replay, runs, fileSender};
 }
 
 const plain = ({rendered: _, ...answer}: ReadyAnswer): PreparedAnswer => answer;

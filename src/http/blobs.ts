@@ -18,7 +18,10 @@ export const getBlob =
     const blob = await blobs.get(route, digestInPath(request), caller, request.closed());
     const {digest, report, repeat} = blob;
     const headers = {...contentHeaders(digest, report), 'Accept-Ranges': 'bytes'};
-    if (noneMatch(headerOf(request, 'if-none-match'), digest)) return {status: 304, headers, report, repeat};
+    if (noneMatch(headerOf(request, 'if-none-match'), digest)) {
+      // Only who opens a file sees whether it is still there.
+      return {status: 304, headers, report, repeat: blob.bytes && repeat};
+    }
     const content = await contentOf(blob, rangesAsked(request, blob));
     return {
       ...content,
@@ -79,7 +82,8 @@ async function contentOf(blob: BlobAnswer, ranges: readonly ByteRange[] | 'whole
 }
 
 async function whole(blob: BlobAnswer): Promise<Answer> {
-  return {status: 200, headers: lengthHeader(blob.size), body: blob.bytes ?? (await blob.open())};
+  const {size, bytes, file} = blob;
+  return {status: 200, headers: lengthHeader(size), body: bytes ?? (await blob.open()), file};
 }
 
 async function part(blob: BlobAnswer, range: ByteRange): Promise<Answer> {

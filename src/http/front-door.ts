@@ -15,6 +15,8 @@ export interface FrontDoor {
   add(socket: Socket): void;
   /** Takes a connection after the answer to a request, where another one may begin. */
   addAgain(socket: Socket): void;
+  /** Resolves when no answer is under way on a connection. */
+  answered(socket: Socket): Promise<void>;
   /** Ends the connections that it has, each after the answer that is on its way. */
   close(): void;
 }
@@ -35,33 +37,37 @@ export interface FrontDoorParts {
 const IDLE_MS = IDLE_TIMEOUT_MS + 1000;
 
 export function createFrontDoor(parts: FrontDoorParts): FrontDoor {
-  const waiting = new Set<WaitingConnection>();
+  const waiting = new Map<Socket, WaitingConnection>();
   const shared = {...parts, waiting};
   const arrivals = createArrivals<WaitingConnection>((connection) => connection.begin(), parts.clock);
   return {
     add: (socket) => arrivals.add(new WaitingConnection(socket, shared, false)),
     addAgain: (socket) => new WaitingConnection(socket, shared, true).begin(),
+    answered: async (socket) => waiting.get(socket)?.answered(),
     close() {
-      for (const connection of waiting) connection.close();
+      for (const connection of waiting.values()) connection.close();
     },
   };
 }
 
 /** `waiting`: those that are not passed on. */
-type ConnectionParts = FrontDoorParts & {waiting: Set<WaitingConnection>};
+type ConnectionParts = FrontDoorParts & {waiting: Map<Socket, WaitingConnection>};
 
 class WaitingConnection {
   readonly #peer: Peer;
   readonly #parts: ConnectionParts;
   readonly #answer: AnswerFromConnection;
   #isAnswered: boolean;
+  /** An answer that is being given and takes longer. */
+  #answering: Promise<boolean> | undefined;
+  #isClosing = false;
 
   constructor(socket: Socket, parts: ConnectionParts, isAnswered: boolean) {
     this.#peer = {socket, client: canonicalAddress(socket.remoteAddress ?? '')};
     this.#parts = parts;
     this.#answer = parts.connection(this.#peer);
     this.#isAnswered = isAnswered;
-    parts.waiting.add(this);
+    parts.waiting.set(socket, this);
     socket.pause();
     socket.setTimeout(isAnswered ? IDLE_MS : parts.firstRequestTimeout);
     socket.on('timeout', this.#expire);
@@ -72,34 +78,69 @@ class WaitingConnection {
   /** Reads the first request. */
   begin(): void {
     const {socket} = this.#peer;
-    if (!this.#parts.waiting.has(this)) return;
+    if (this.#parts.waiting.get(socket) !== this) return;
     socket.on('data', this.#read);
     socket.resume();
   }
 
   close(): void {
+    this.#isClosing = true;
+    if (this.#answering) return;
     const {socket} = this.#peer;
     this.#leave();
     if (socket.writableLength === 0) socket.destroy();
     else socket.end();
   }
 
+  async answered(): Promise<void> {
+    await this.#answering;
+  }
+
   readonly #read = (bytes: Buffer): void => {
-    if (!this.#answer(bytes)) this.#passOn(bytes);
+    const isAnswered = this.#answer(bytes);
+    if (isAnswered === false) this.#passOn(bytes);
+    else if (isAnswered !== true) void this.#wait(isAnswered, bytes);
     else if (!this.#isAnswered) {
       this.#isAnswered = true;
       this.#peer.socket.setTimeout(IDLE_MS);
     }
   };
 
+  /**
+   * Reads nothing until an answer is given, or left to others. The request stays in the stream meanwhile, which could end
+   * otherwise: what has ended cannot be passed on.
+   */
+  async #wait(answer: Promise<boolean>, request: Buffer): Promise<void> {
+    const {socket} = this.#peer;
+    this.#answering = answer;
+    socket.pause();
+    socket.unshift(request);
+    const isAnswered = await answer;
+    this.#answering = undefined;
+    if (socket.destroyed) return;
+    socket.off('data', this.#read);
+    socket.read(request.length);
+    socket.on('data', this.#read);
+    if (!isAnswered) {
+      this.#passOn(request);
+    } else if (this.#isClosing) {
+      this.close();
+    } else {
+      this.#isAnswered = true;
+      // The time in which the next request has to begin starts now.
+      socket.setTimeout(IDLE_MS);
+    }
+    socket.resume();
+  }
+
   readonly #end = (): void => void this.#peer.socket.end();
 
-  readonly #forget = (): void => void this.#parts.waiting.delete(this);
+  readonly #forget = (): void => void this.#parts.waiting.delete(this.#peer.socket);
 
   readonly #expire = (): void => {
     const {socket} = this.#peer;
     // A client that is slow to read its answer has `listen.sendTimeout` for that.
-    if (socket.writableLength > 0) return;
+    if (this.#answering || socket.writableLength > 0) return;
     this.#leave();
     if (this.#isAnswered) socket.destroy();
     else this.#parts.refuseLate(socket);

@@ -9,7 +9,7 @@ import {type RequestReports, type StartedRequest, startedRequest} from './reques
 import type {SentBytes} from './sent-bytes.ts';
 
 /** The part of a prepared answer that is reported whenever it is given. Plain data, like the next two types. */
-type ReportedAnswer = Omit<PreparedAnswer, 'fields' | 'body'>;
+export type ReportedAnswer = Omit<PreparedAnswer, 'fields' | 'body' | 'file'>;
 
 /** A request that got a prepared answer. */
 export interface GivenAnswer {
@@ -123,7 +123,8 @@ const MAX_COUNTED = 10_000;
 
 const NONE: readonly GivenAnswers[] = [];
 
-function reportedOf(answer: PreparedAnswer): ReportedAnswer {
+/** @param answer of which only what is reported is wanted */
+export function reportedOf(answer: PreparedAnswer): ReportedAnswer {
   const {status, caller, kind, action, registry, repository, digest, outcome, cache} = answer;
   const {repeat, login} = answer;
   return {status, caller, kind, action, registry, repository, digest, outcome, cache, repeat, login};

@@ -62,13 +62,12 @@ class CheckedAnswers implements PreparedAnswers {
     exchange: Exchange,
     answer: Answer,
   ): PreparedAnswer | undefined {
-    const {report, status, body} = answer;
+    const {report, status} = answer;
     const {identity, isRepeatable, entrance} = exchange;
     if (!answer.repeat || !identity || !isRepeatable) return undefined;
     if (status !== 200 && status !== 304) return undefined;
-    // It is given in one write.
-    if (body !== undefined && !(Buffer.isBuffer(body) && body.length <= maxWriteAt(entrance)))
-      return undefined;
+    const content = contentOf(answer, known.method, maxWriteAt(entrance));
+    if (!content) return undefined;
     const login = this.#loginOf(known);
     if (login?.identity !== identity) return undefined;
     const fields = fieldsOf(answer, known.method, exchange.namespace);
@@ -82,7 +81,7 @@ class CheckedAnswers implements PreparedAnswers {
     const prepared: PreparedAnswer = {
       status,
       fields,
-      body: known.method === 'HEAD' ? undefined : body,
+      ...content,
       caller,
       kind,
       action,
@@ -114,6 +113,21 @@ class CheckedAnswers implements PreparedAnswers {
       ...(lifespan ? {lifespan: {...lifespan, until: ends(lifespan.until)}} : {}),
     };
   }
+}
+
+/**
+ * The body as it is kept. Undefined where that cannot be done.
+ * @param most bytes of one that is given in one write
+ */
+function contentOf(
+  {body, file}: Answer,
+  method: KnownRequest['method'],
+  most: number,
+): Pick<PreparedAnswer, 'body' | 'file'> | undefined {
+  if (body === undefined) return {body, file: undefined};
+  if (!Buffer.isBuffer(body)) return file && {body: undefined, file};
+  if (body.length > most) return undefined;
+  return {body: method === 'HEAD' ? undefined : body, file: undefined};
 }
 
 const NO_LOGIN: RememberedLogin = {

@@ -6,8 +6,11 @@ import {REQUEST_ID_LENGTH} from './request-id.ts';
 
 /** An answer as the bytes that node's HTTP server would write. */
 export interface RenderedAnswer {
-  /** @param id its `X-Request-Id` */
-  writeTo(socket: Socket, id: string): void;
+  /**
+   * @param id its `X-Request-Id`
+   * @param first the beginning of a body that lies elsewhere
+   */
+  writeTo(socket: Socket, id: string, first?: Uint8Array): void;
 }
 
 interface Rendered {
@@ -40,7 +43,7 @@ class Template implements RenderedAnswer {
     this.#beside = isCopied(parts.body) ? undefined : parts.body;
   }
 
-  writeTo(socket: Socket, id: string): void {
+  writeTo(socket: Socket, id: string, first?: Uint8Array): void {
     const bytes = this.#bytes ?? this.#render();
     bytes.write(id, this.#idAt, REQUEST_ID_LENGTH, 'latin1');
     const second = Math.floor(Date.now() / 1000);
@@ -48,7 +51,8 @@ class Template implements RenderedAnswer {
       this.#second = second;
       bytes.write(httpDate(second), this.#dateAt, DATE_LENGTH, 'latin1');
     }
-    if (this.#beside) writeBoth(socket, bytes, this.#beside);
+    const beside = this.#beside ?? first;
+    if (beside) writeBoth(socket, bytes, beside);
     else socket.write(bytes);
     // What the system has not taken yet must not change: the next one gets bytes of its own.
     this.#bytes = socket.writableLength === 0 ? bytes : undefined;
@@ -68,7 +72,7 @@ class Template implements RenderedAnswer {
   }
 }
 
-function writeBoth(socket: Socket, head: Buffer, body: Buffer): void {
+function writeBoth(socket: Socket, head: Buffer, body: Uint8Array): void {
   socket.cork();
   socket.write(head);
   socket.write(body);

@@ -28,6 +28,8 @@ export interface RequestReports {
   start(request: Pick<StartedRequest, 'method' | 'url' | 'userAgent'>): StartedRequest;
   /** @param socket that the answer was written to */
   end(request: StartedRequest, end: RequestEnd, socket: Socket): void;
+  /** @param bytes that were sent of the answer, with its head */
+  endWith(request: StartedRequest, end: RequestEnd, bytes: number): void;
   /** Reports one that ended without `start`. */
   ended(request: EndedRequest): void;
 }
@@ -75,10 +77,14 @@ class EmittedReports implements RequestReports {
     return started;
   }
 
-  end({id, method, url, userAgent, began}: StartedRequest, end: RequestEnd, socket: Socket): void {
+  end(request: StartedRequest, end: RequestEnd, socket: Socket): void {
+    this.endWith(request, end, this.#sentBytes(socket));
+  }
+
+  endWith({id, method, url, userAgent, began}: StartedRequest, end: RequestEnd, bytes: number): void {
     this.inFlight -= 1;
     const ms = this.#clock.monotonic() - began;
-    this.ended({id, method, url, userAgent, ms, bytes: this.#sentBytes(socket), ...end});
+    this.ended({id, method, url, userAgent, ms, bytes, ...end});
   }
 
   ended(request: EndedRequest): void {

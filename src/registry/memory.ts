@@ -55,7 +55,11 @@ export function createMemory(maxBytes: number, generations: Ended = NOBODY): Mem
     },
     blob: (digest) => blobs?.get(digest),
     keepBlob: (digest, bytes) => void blobs?.set(digest, bytes),
-    forgetBlob: (digest) => void blobs?.delete(digest),
+    forgetBlob(digest) {
+      blobs?.delete(digest);
+      // It may be given from its file as well.
+      generations.endBlob(digest);
+    },
   };
 }
 

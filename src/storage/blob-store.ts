@@ -21,6 +21,8 @@ export interface BlobStore {
   /** Resolves when the store is there; creates it where nothing has been stored yet. @throws StoreMissing */
   check(): Promise<void>;
   stat(digest: Digest): Promise<{size: number} | undefined>;
+  /** Where the file of a stored blob is, for `BlobFiles`; undefined for a store without files. */
+  pathOf(digest: Digest): string | undefined;
   /**
    * The bytes of a stored blob, or of a range within it. A chunk is valid until the next one is asked for: copy it to
    * keep it. The iteration throws when the blob is not here.

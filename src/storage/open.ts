@@ -3,18 +3,21 @@ import {dirname, join} from 'node:path';
 import type {Clock} from '../clock.ts';
 import type {Config} from '../config.ts';
 import type {BackupFolder} from './backup-folder.ts';
+import type {BlobFiles} from './blob-files.ts';
 import type {BlobStore} from './blob-store.ts';
 import {createLeases, createProcessClaims} from './claims.ts';
 import type {Coordination} from './coordination.ts';
 import type {Disk, ReportDiskFailure} from './disk.ts';
 import {type FolderLock, Occupied} from './folder-lock.ts';
 import {createBackupFolder} from './fs/backup-folder.ts';
+import {createBlobFiles} from './fs/blob-files.ts';
 import {createFsBlobStore} from './fs/blob-store.ts';
 import {createFsDisk} from './fs/disk.ts';
 import {freeSpace} from './fs/files.ts';
-import {createReadPool} from './fs/read-pool.ts';
+import {createReadPool, readBytesOf} from './fs/read-pool.ts';
+import {createFileReading} from './fs/shared-files.ts';
 import {createSpools} from './fs/spools.ts';
-import {watchSpools, watchStore} from './fs/watched.ts';
+import {watchFiles, watchSpools, watchStore} from './fs/watched.ts';
 import type {DiskFull, Metadata} from './metadata.ts';
 import type {Spools} from './spool.ts';
 import {lockFolder} from './sqlite/folder-lock.ts';
@@ -24,6 +27,10 @@ import {openSqliteMetadata} from './sqlite/metadata.ts';
 export interface Storage {
   readonly metadata: Metadata;
   readonly store: BlobStore;
+  /** The files of the blobs in the store. */
+  readonly files: BlobFiles;
+  /** Bytes of memory that this thread, and each of the others, reads files into. */
+  readonly readBytes: number;
   readonly spools: Spools;
   /** Coordinates work within this process. */
   readonly claims: Coordination;
@@ -47,8 +54,12 @@ export interface OpenStorageParts {
   /** Names this process among those that share the metadata. */
   owner: string;
   clock: Clock;
+  /** How many read the blobs, this one included; default 1. */
+  threads?: number;
   /** Is told each failure of a disk. */
   diskFailed?: ReportDiskFailure;
+  /** Is told the path of each file of a blob that has been replaced or removed, for whoever reads it elsewhere. */
+  forgotten?: (path: string) => void;
 }
 
 /**
@@ -57,19 +68,23 @@ export interface OpenStorageParts {
  */
 export async function openStorage(
   {blobs, metadata: {path}}: Config['storage'],
-  {owner, clock, diskFailed: report = () => {}}: OpenStorageParts,
+  {owner, clock, threads = 1, diskFailed: report = () => {}, forgotten}: OpenStorageParts,
 ): Promise<Storage> {
   const metadata = await openSqliteMetadata({path, report});
   const watched = {path: blobs.path, report};
-  const pool = createReadPool();
+  const readBytes = readBytesOf(threads);
+  const reading = createFileReading(createReadPool(readBytes), forgotten);
+  const store = createFsBlobStore({path: join(blobs.path, 'blobs'), metadata, reading});
   const disk = createFsDisk({blobs: blobs.path, database: path});
   // The ballast is more than the files that SQLite keeps beside the database while it is open.
   const isFull = metadata.refusal() !== undefined && metadata.refusal()?.problem !== 'read-only';
   if (isFull && (await disk.giveUpBallast()) > 0) await metadata.reopen();
   return {
     metadata,
-    store: watchStore(createFsBlobStore({path: join(blobs.path, 'blobs'), metadata, pool}), watched),
-    spools: watchSpools(createSpools({path: join(blobs.path, 'spool'), pool}), watched),
+    store: watchStore(store, watched),
+    files: watchFiles(createBlobFiles(reading.shared), watched),
+    readBytes,
+    spools: watchSpools(createSpools({path: join(blobs.path, 'spool'), pool: reading.pool}), watched),
     claims: createProcessClaims(),
     leases: createLeases({metadata, owner, clock}),
     backupFolder: createBackupFolder,

@@ -1,7 +1,7 @@
 import type {Clock} from '../clock.ts';
 import {createEvents, type Events} from '../events.ts';
 import {createPreparedReports, type PreparedReports} from '../http/prepared-reports.ts';
-import {createSentBytes} from '../http/sent-bytes.ts';
+import type {SentBytes} from '../http/sent-bytes.ts';
 import type {Happening, WorkerEvent} from './messages.ts';
 
 /** What happens in a worker, collected for the owner. */
@@ -16,6 +16,8 @@ const EVENTS: readonly WorkerEvent[] = [
   'client.stalled',
   'client.handshake-failed',
   'listener.failed',
+  'disk.failed',
+  'request.fault',
   'server.fault',
 ];
 
@@ -27,16 +29,17 @@ export interface HappeningsParts {
   heard: Int32Array;
   /** Takes what does not wait. */
   report(happenings: readonly Happening[]): void;
+  sentBytes: SentBytes;
   clock: Clock;
 }
 
-export function createHappenings({heard, report, clock}: HappeningsParts): Happenings {
+export function createHappenings({heard, report, sentBytes, clock}: HappeningsParts): Happenings {
   const events = createEvents();
   for (const event of EVENTS)
     events.on(event, (...args: unknown[]) => report([{event, args} as unknown as Happening]));
   let waiting: Happening[] = [];
   const reports = createPreparedReports({
-    sentBytes: createSentBytes(),
+    sentBytes,
     isEachHeard: () => Atomics.load(heard, 0) > 0,
     given(given) {
       waiting.push({given});

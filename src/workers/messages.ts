@@ -2,6 +2,7 @@ import type {EventMap} from '../events.ts';
 import type {NetworkAddress} from '../http/accept.ts';
 import type {PreparedAnswer} from '../http/answer-table.ts';
 import type {ClientCertificate} from '../http/entrance.ts';
+import type {FileRequest, FileRunEnd} from '../http/file-runs.ts';
 import type {GivenAnswer, GivenAnswers} from '../http/prepared-reports.ts';
 import type {TlsPaths} from '../http/tls-files.ts';
 
@@ -12,6 +13,8 @@ export interface WorkerSetup {
   readonly slots: Int32Array<SharedArrayBuffer>;
   /** Bytes for prepared answers. */
   readonly preparedBytes: number;
+  /** The folder of the blobs, for messages, and the bytes of memory that their files are read into. */
+  readonly files: {readonly path: string; readonly readBytes: number};
   /** That of the owner's requests, so that keys are the same. */
   readonly keySecret: string;
   /** `limits.headers`, of which a reload changes `count` alone. */
@@ -64,6 +67,10 @@ export type ToWorker =
   | ConnectionOrder
   /** Requests with this key may be given this answer. */
   | {readonly type: 'keep'; readonly key: string; readonly answer: PreparedAnswer}
+  /** The answer from a file has begun, with this `X-Request-Id`; without one, the ordinary way has to answer. */
+  | {readonly type: 'begun'; readonly run: number; readonly id: string | undefined}
+  /** What is at this path may be another file now, or none. */
+  | {readonly type: 'forget'; readonly path: string}
   | {readonly type: 'headers'; readonly headers: HeaderSettings}
   /** Asks for what has happened until now. */
   | {readonly type: 'report'}
@@ -81,7 +88,13 @@ export type Happening =
   | {readonly counted: readonly GivenAnswers[]};
 
 /** The events that a worker emits. */
-export type WorkerEvent = 'client.stalled' | 'client.handshake-failed' | 'listener.failed' | 'server.fault';
+export type WorkerEvent =
+  | 'client.stalled'
+  | 'client.handshake-failed'
+  | 'listener.failed'
+  | 'disk.failed'
+  | 'request.fault'
+  | 'server.fault';
 
 /** About one connection of a worker. */
 export type ConnectionNews = {readonly id: number} & (
@@ -107,6 +120,9 @@ export type ConnectionNews = {readonly id: number} & (
 export type ToOwner =
   | ConnectionNews
   | {readonly type: 'listening'}
+  /** Asks whether an answer may be given from a file. `run` names it from now on. */
+  | {readonly type: 'begin'; readonly run: number; readonly request: FileRequest}
+  | {readonly type: 'end'; readonly run: number; readonly end: FileRunEnd}
   | {readonly type: 'happened'; readonly happenings: readonly Happening[]}
   /** Everything is reported that happened before the owner asked. */
   | {readonly type: 'reported'}

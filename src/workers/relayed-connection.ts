@@ -17,6 +17,8 @@ export interface RelayedConnectionParts {
   post: Post;
   /** Has the front door read it: a request may begin. @param unread what the client has sent meanwhile */
   open(unread: Buffer | undefined): void;
+  /** Resolves when the front door has given the answer that is under way. */
+  answered(): Promise<void>;
 }
 
 /**
@@ -93,7 +95,8 @@ export class RelayedConnection {
         if (this.#state !== 'open') socket.end();
         return;
       case 'destroy':
-        this.#destroy();
+        if (this.#state === 'open') void this.#parts.answered().then(() => this.#destroy());
+        else this.#destroy();
     }
   }
 

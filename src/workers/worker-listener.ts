@@ -9,6 +9,7 @@ import type {AnswerTable} from '../http/answer-table.ts';
 import {type AnswerFromConnection, createConnectionAnswers} from '../http/connection-answers.ts';
 import {type Connections, createConnections} from '../http/connections.ts';
 import type {ClientCertificate} from '../http/entrance.ts';
+import type {FileSender} from '../http/file-sender.ts';
 import {createFrontDoor, type FrontDoor} from '../http/front-door.ts';
 import type {RequestReader} from '../http/known-request.ts';
 import type {Peer, PreparedSender} from '../http/prepared-sender.ts';
@@ -40,6 +41,7 @@ export interface WorkerListenerParts {
   reader: RequestReader;
   table: AnswerTable;
   sender: Pick<PreparedSender, 'write'>;
+  fileSender: Pick<FileSender, 'write'>;
   headers: HeaderSettings;
   post: Post;
   clock: Clock;
@@ -165,6 +167,7 @@ class SharedListener implements WorkerListener {
       socket,
       post,
       open: (unread) => this.#open(socket, unread),
+      answered: () => this.#front.answered(socket),
     });
     this.#relayed.set(socket, relayed);
     socket.once('close', () => this.#relayed.delete(socket));
@@ -183,11 +186,13 @@ class SharedListener implements WorkerListener {
   }
 
   #answersOf(peer: Peer): AnswerFromConnection {
-    const {reader, settings, table, sender, headers} = this.#parts;
+    const {reader, settings, table, sender, fileSender, headers} = this.#parts;
     return createConnectionAnswers({
       requests: reader.connection(settings.number),
       find: ({key}) => table.find(key),
       sender,
+      fileSender,
+      entrance: {isSecure: settings.tls !== undefined},
       peer,
       maxHead: headers.size,
     });

@@ -4,11 +4,15 @@ import {parentPort, workerData} from 'node:worker_threads';
 import {type Clock, systemClock} from '../clock.ts';
 import type {Events} from '../events.ts';
 import {createAnswerTable} from '../http/answer-table.ts';
+import {createFileSender} from '../http/file-sender.ts';
 import {createRequestReader} from '../http/known-request.ts';
 import {createPreparedSender} from '../http/prepared-sender.ts';
+import {createSentBytes} from '../http/sent-bytes.ts';
+import {openBlobFiles} from '../storage/open-files.ts';
 import {createHappenings} from './happenings.ts';
 import type {ToWorker, WorkerSetup} from './messages.ts';
 import type {Post} from './relayed-connection.ts';
+import {createRemoteRuns} from './remote-runs.ts';
 import {createWorkerListener, type OwnedConnection} from './worker-listener.ts';
 
 /** How often what has happened is reported. */
@@ -17,34 +21,43 @@ const REPORT_INTERVAL_MS = 500;
 /** How many turns of the event loop a stop waits for the ends of requests. */
 const MAX_TURNS = 100;
 
-/** The owner limits the requests that it runs. What is prepared ends as it begins. */
+/** The owner limits the requests that it runs, and answers from files. What else is prepared ends as it begins. */
 const NO_SLOT = {take() {}, free() {}};
 
-function serve(
-  {slots, preparedBytes, keySecret, times, heard, ...setup}: WorkerSetup,
-  port: NonNullable<typeof parentPort>,
-) {
-  let {headers} = setup;
+/** The parts of a worker, all of its listeners together. */
+function createParts(setup: WorkerSetup, post: Post) {
+  const {slots, preparedBytes, keySecret, times, heard} = setup;
   const clock = clockOf(times);
-  const post: Post = (message, owned = []) => port.postMessage(message, owned);
+  const sentBytes = createSentBytes();
   const {events, reports, take} = createHappenings({
     heard,
+    sentBytes,
     report: (happenings) => post({type: 'happened', happenings}),
     clock,
   });
-  const connections = new Map<number, OwnedConnection>();
+  const files = openBlobFiles({
+    ...setup.files,
+    report: ({part, code, message}) => events.emit('disk.failed', {part, code, message}),
+  });
+  const runs = createRemoteRuns(post);
+  const fileSender = createFileSender({files, runs, sentBytes, events});
+  const limits = {...setup.headers};
   let lastId = 0;
-  const parts = {
-    connections,
+  return {
+    ...{clock, events, reports, take, files, runs, fileSender, post, limits},
+    connections: new Map<number, OwnedConnection>(),
     nextId: () => ++lastId,
-    reader: createRequestReader(() => headers.count, keySecret),
+    reader: createRequestReader(() => limits.count, keySecret),
     table: createAnswerTable({slots, maxBytes: preparedBytes, clock}),
     sender: createPreparedSender({limits: {slot: () => NO_SLOT, admits: () => true}, reports}),
-    headers,
-    post,
-    clock,
-    events,
+    headers: setup.headers,
   };
+}
+
+function serve(setup: WorkerSetup, port: NonNullable<typeof parentPort>) {
+  const post: Post = (message, owned = []) => port.postMessage(message, owned);
+  const parts = createParts(setup, post);
+  const {events, reports, take, files, runs, fileSender, limits, connections, table} = parts;
   const listeners = setup.listeners.map((settings) => createWorkerListener({...parts, settings}));
 
   function report(): void {
@@ -52,10 +65,12 @@ function serve(
     if (happenings.length > 0) post({type: 'happened', happenings});
   }
 
+  const isAnswering = (): boolean => reports.inFlight > 0 || fileSender.running > 0;
+
   async function stop(): Promise<void> {
     await Promise.all(listeners.map((listener) => listener.close()));
     // The writes that a connection's end interrupts end after it.
-    for (let turn = 0; turn < MAX_TURNS && reports.inFlight > 0; turn += 1) await nextTurn();
+    for (let turn = 0; turn < MAX_TURNS && isAnswering(); turn += 1) await nextTurn();
     clearInterval(reporting);
     report();
     post({type: 'stopped'});
@@ -64,18 +79,19 @@ function serve(
   port.on('message', (message: ToWorker) => {
     switch (message.type) {
       case 'keep':
-        parts.table.put(message.key, message.answer);
-        return;
+        return table.put(message.key, message.answer);
+      case 'begun':
+        return runs.decided(message);
+      case 'forget':
+        return files.forget(message.path);
       case 'headers':
-        headers = message.headers;
+        limits.count = message.headers.count;
         return;
       case 'report':
         report();
-        post({type: 'reported'});
-        return;
+        return post({type: 'reported'});
       case 'stop':
-        void stop();
-        return;
+        return void stop();
       case 'cut':
         for (const listener of listeners) listener.cut();
         return;

@@ -1,5 +1,6 @@
 import {Worker as Thread} from 'node:worker_threads';
 import type {PreparedAnswer} from '../http/answer-table.ts';
+import type {FileRun, FileRuns} from '../http/file-runs.ts';
 import type {Listener} from '../http/listener.ts';
 import type {ConnectionNews, Happening, ToOwner, ToWorker, WorkerSetup} from './messages.ts';
 import {RemoteSocket} from './remote-socket.ts';
@@ -28,6 +29,8 @@ export interface WorkerParts {
   /** The owner's listener of this number. */
   listener(number: number): Listener;
   happened(happening: Happening): void;
+  /** Decides about answers from files, and counts them. */
+  runs: FileRuns;
 }
 
 export const startWorker = (parts: WorkerParts): Worker => new ThreadWorker(parts);
@@ -44,6 +47,8 @@ class ThreadWorker implements Worker {
   readonly #parts: WorkerParts;
   readonly #thread: Thread;
   readonly #adopted = new Map<number, Adopted>();
+  /** The answers that it gives from files, by its own numbers. */
+  readonly #runs = new Map<number, FileRun>();
   readonly #ready = Promise.withResolvers<void>();
   readonly #stopped = Promise.withResolvers<void>();
   readonly #ended = Promise.withResolvers<string | undefined>();
@@ -116,6 +121,13 @@ class ThreadWorker implements Worker {
       case 'connected':
         this.#adopt(message);
         return;
+      case 'begin':
+        this.#beginRun(message);
+        return;
+      case 'end':
+        this.#runs.get(message.run)?.end(message.end);
+        this.#runs.delete(message.run);
+        return;
       default:
         this.#serve(message);
     }
@@ -163,6 +175,12 @@ class ThreadWorker implements Worker {
     }
   }
 
+  #beginRun({run: number, request}: Extract<ToOwner, {type: 'begin'}>): void {
+    const run = this.#parts.runs.begin(request);
+    if (run) this.#runs.set(number, run);
+    this.tell({type: 'begun', run: number, id: run?.id});
+  }
+
   #keep(key: string, answer: PreparedAnswer): void {
     const body = answer.body && Buffer.from(new Uint8Array(answer.body).buffer);
     const message: ToWorker = {type: 'keep', key, answer: {...answer, body}};
@@ -182,6 +200,8 @@ class ThreadWorker implements Worker {
     for (const resolve of this.#reports) resolve();
     for (const {socket} of this.#adopted.values()) socket.closedBy(undefined);
     this.#adopted.clear();
+    for (const run of this.#runs.values()) run.end({bytes: 0, isWhole: false, reason: undefined});
+    this.#runs.clear();
     this.#ended.resolve(this.#isEnding ? undefined : reason);
     this.#isEnding = true;
   }

@@ -9,13 +9,15 @@ export interface Workers {
   start(count: number, setup: WorkerSetup): Promise<void>;
   /** Puts other limits of header fields in force. */
   replaceHeaders(headers: HeaderSettings): void;
+  /** What is at this path may be another file now, or none. */
+  forget(path: string): void;
   /** Resolves when everything is reported that has happened in them until now, or soon in any case. */
   report(): Promise<void>;
   /** Lets their connections end within `grace` milliseconds, then cuts the rest. */
   close(grace: number): Promise<void>;
 }
 
-export type WorkersParts = Pick<WorkerParts, 'listener' | 'happened'> & {
+export type WorkersParts = Pick<WorkerParts, 'listener' | 'happened' | 'runs'> & {
   /** The program of their threads; default the one that is beside this file. */
   program: URL | undefined;
   clock: Clock;
@@ -58,6 +60,10 @@ class RunningWorkers implements Workers {
     for (const worker of this.#workers) worker.tell({type: 'headers', headers});
   }
 
+  forget(path: string): void {
+    for (const worker of this.#workers) worker.tell({type: 'forget', path});
+  }
+
   async report(): Promise<void> {
     await this.#within(MAX_REPORT_MS, (worker) => worker.report());
   }
@@ -72,8 +78,8 @@ class RunningWorkers implements Workers {
 
   /** @param restartMs how long after its end it is replaced */
   #start(setup: WorkerSetup, restartMs: number): Worker {
-    const {program = PROGRAM, listener, happened, clock} = this.#parts;
-    const worker = startWorker({program, setup, listener, happened});
+    const {program = PROGRAM, listener, happened, runs, clock} = this.#parts;
+    const worker = startWorker({program, setup, listener, happened, runs});
     const began = clock.monotonic();
     this.#workers.add(worker);
     void worker.ended.then((reason) => {

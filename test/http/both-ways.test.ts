@@ -8,6 +8,8 @@ import {openWay, shared, WAYS, type Way} from './ways.ts';
 
 const image = imageManifest();
 const [blob, middle, large] = [randomBlob(1024), randomBlob(64 * 1024), randomBlob(1024 * 1024)];
+/** Not held in memory. */
+const stored = randomBlob(3 * 1024 * 1024 + 1);
 const referrers = Array.from({length: 10}, () => referrerOf(image));
 const TAG = '/v2/app/manifests/1';
 const DIGEST = `/v2/app/manifests/${image.digest}`;
@@ -30,6 +32,14 @@ const CASES: [title: string, method: 'GET' | 'HEAD', target: string, fields?: st
   ['a blob that the client has', 'GET', BLOB, `If-None-Match: "${blob.digest}"\r\n`],
   ['the largest blob that is written in one piece', 'GET', `/v2/app/blobs/${middle.digest}`],
   ['the largest blob that is prepared', 'GET', `/v2/app/blobs/${large.digest}`],
+  ['a blob that is given from its file', 'GET', `/v2/app/blobs/${stored.digest}`],
+  ['HEAD of a blob that lies in a file', 'HEAD', `/v2/app/blobs/${stored.digest}`],
+  [
+    'a blob in a file that the client has',
+    'GET',
+    `/v2/app/blobs/${stored.digest}`,
+    `If-None-Match: "${stored.digest}"\r\n`,
+  ],
   ['a list of referrers', 'GET', LIST],
   ['HEAD of a list of referrers', 'HEAD', LIST],
   ['a filtered list of referrers', 'GET', `${LIST}?artifactType=${TYPE}&artifactType=`],
@@ -53,6 +63,7 @@ async function start(t: ExecutionContext): Promise<Backref> {
       {request: `GET /v2/library/app/blobs/${blob.digest}`, answer: blobAnswer(blob), optional: true},
       {request: `GET /v2/library/app/blobs/${middle.digest}`, answer: blobAnswer(middle), optional: true},
       {request: `GET /v2/library/app/blobs/${large.digest}`, answer: blobAnswer(large), optional: true},
+      {request: `GET /v2/library/app/blobs/${stored.digest}`, answer: blobAnswer(stored), optional: true},
       {
         request: `GET /v2/library/app/referrers/${image.digest}`,
         answer: listAnswer(referrers.map(descriptorOf)),

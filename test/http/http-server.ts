@@ -108,6 +108,12 @@ export async function startHttpServer(
     registries: () => REGISTRIES,
     generations: createGenerations(),
     servedAgain: {count() {}, report() {}},
+    files: {
+      open: async () => {
+        throw new Error('there are no files');
+      },
+      forget() {},
+    },
     ...door,
     hasAdminListener: false,
     pseudonym: 'test',

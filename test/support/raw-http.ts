@@ -114,12 +114,17 @@ function reader(socket: Socket) {
   const chunks: AsyncIterator<Buffer> = socket[Symbol.asyncIterator]();
   let held: Buffer = Buffer.alloc(0);
 
-  /** False at the end of the connection, however it ended. */
-  async function more(): Promise<boolean> {
+  /** What comes next; undefined at the end of the connection, however it ended. */
+  async function next(): Promise<Buffer | undefined> {
     const {value, done} = await chunks.next().catch(() => ({value: undefined, done: true}));
-    if (done || !value) return false;
-    held = Buffer.concat([held, value]);
-    return true;
+    return done ? undefined : value;
+  }
+
+  /** False at the end of the connection. */
+  async function more(): Promise<boolean> {
+    const chunk = await next();
+    if (chunk) held = Buffer.concat([held, chunk]);
+    return chunk !== undefined;
   }
 
   function take(length: number): Buffer {
@@ -135,7 +140,15 @@ function reader(socket: Socket) {
       return text.slice(0, -2);
     },
     async bytes(length: number): Promise<Buffer> {
-      while (held.length < length) if (!(await more())) break;
+      const parts = [held];
+      let missing = length - held.length;
+      while (missing > 0) {
+        const chunk = await next();
+        if (!chunk) break;
+        parts.push(chunk);
+        missing -= chunk.length;
+      }
+      held = Buffer.concat(parts);
       return take(length);
     },
     async rest(): Promise<Buffer> {

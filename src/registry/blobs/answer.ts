@@ -2,6 +2,7 @@ import {errorCode} from '../../error-code.ts';
 import type {Digest} from '../../oci/digest.ts';
 import {OciError} from '../../oci/errors.ts';
 import type {ByteRange} from '../../oci/range.ts';
+import type {BlobFile} from '../../storage/blob-files.ts';
 import type {BlobStore} from '../../storage/blob-store.ts';
 import {DiskFailed} from '../../storage/disk.ts';
 import {BlobAbsent, SpoolFailed, toOciErrors} from '../failure.ts';
@@ -24,6 +25,8 @@ export interface BlobFound {
 export interface BlobAnswer extends BlobFound {
   /** The bytes of a small blob, when they are in memory. */
   readonly bytes: Buffer | undefined;
+  /** Where all of its bytes lie; undefined where they do not, and for a blob that may be held in memory. */
+  readonly file?: BlobFile | undefined;
   /**
    * The size in bytes that a manifest names, while `size` is only what the upstream says: a range that fits one of them
    * and not the other can be neither served nor refused.
@@ -55,11 +58,12 @@ export const fromMemory = (digest: Digest, bytes: Buffer, report: CacheReport): 
 export const fromStore = (
   store: BlobStore,
   passage: Passage,
-  {digest, size, report}: BlobFound & {size: number},
+  {digest, size, report, file}: BlobFound & {size: number} & Pick<BlobAnswer, 'file'>,
 ): BlobAnswer => ({
   digest,
   size,
   report,
+  file,
   bytes: undefined,
   promised: undefined,
   stored: true,

@@ -3,6 +3,7 @@ import type {Clock} from '../../clock.ts';
 import type {Events} from '../../events.ts';
 import {type Digest, plausibleSize} from '../../oci/digest.ts';
 import type {OciError} from '../../oci/errors.ts';
+import type {BlobFile} from '../../storage/blob-files.ts';
 import type {BlobStore} from '../../storage/blob-store.ts';
 import {DiskFailed} from '../../storage/disk.ts';
 import type {Metadata} from '../../storage/metadata.ts';
@@ -129,9 +130,19 @@ class CachedBlobs implements Blobs {
     const report = by === 'link' ? HIT : {...MISS, detail: 'confirmed'};
     if (held) return fromMemory(digest, held, report);
     if (!isForBytes || !this.#inMemory.wants(digest, size))
-      return fromStore(this.#store, this.#passage(asked), {digest, size, report});
+      return fromStore(this.#store, this.#passage(asked), {
+        digest,
+        size,
+        report,
+        file: this.#file(digest, size),
+      });
     const bytes = await this.#inMemory.load(digest, size);
     return bytes && fromMemory(digest, bytes, report);
+  }
+
+  #file(digest: Digest, size: number): BlobFile | undefined {
+    const path = this.#inMemory.mayHold(size) ? undefined : this.#store.pathOf(digest);
+    return path === undefined ? undefined : {path, size};
   }
 
   /** What is here, else the running download, else one that begins now. */

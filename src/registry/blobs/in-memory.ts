@@ -8,6 +8,8 @@ import type {BlobLifecycle} from './lifecycle.ts';
 /** The stored blobs whose bytes are held in memory. */
 export interface BlobsInMemory {
   held(digest: Digest): Buffer | undefined;
+  /** Whether a blob of so many bytes is small enough to be held. */
+  mayHold(size: number): boolean;
   /**
    * Whether to hold the bytes of a stored blob in memory: a small blob at once, a larger one from the second call on, so
    * that blobs which are pulled once do not displace those which are pulled often.
@@ -50,11 +52,15 @@ export function createBlobsInMemory({store, lifecycle, memory}: BlobsInMemoryPar
     return undefined;
   }
 
+  const mayHold = (size: number): boolean =>
+    size <= Math.max(SMALL_BYTES, Math.min(MAX_BYTES, memory.maxBlobBytes));
+
   return {
     held: (digest) => memory.blob(digest),
+    mayHold,
     wants(digest, size) {
       if (size <= SMALL_BYTES) return true;
-      if (size > Math.min(MAX_BYTES, memory.maxBlobBytes)) return false;
+      if (!mayHold(size)) return false;
       const isSecond = seen.get(digest) !== undefined;
       seen.set(digest, true);
       return isSecond;

@@ -11,7 +11,7 @@ export interface ServedBlobsParts {
   events: Events;
 }
 
-/** The same blobs. Reports each that is served, and says which answers may be given again: those from memory. */
+/** The same blobs. Reports each that is served, and says which answers may be given again: those from memory or a file. */
 export function reportServed(blobs: Blobs, {generations, events}: ServedBlobsParts): Blobs {
   async function serve<Found extends BlobFound & Partial<BlobAnswer>>(
     route: Route,
@@ -19,12 +19,12 @@ export function reportServed(blobs: Blobs, {generations, events}: ServedBlobsPar
     find: Promise<Found>,
   ): Promise<Found> {
     const found = await find;
-    const {digest, report, bytes} = found;
+    const {digest, report, bytes, file} = found;
     const {registry, name: repository} = route.repository;
     events.emit('blob.served', {registry, repository, digest, outcome: outcomeOf(report)});
     const served = {kind: 'blob', registry, repository, digest} as const;
-    // Of what is not in memory, the store is asked each time.
-    return bytes ? {...found, repeat: repeatOf(report, {content: taken}, served)} : found;
+    // Of any other blob, the store is asked each time.
+    return bytes || file ? {...found, repeat: repeatOf(report, {content: taken}, served)} : found;
   }
 
   const generationsOf = ({repository}: Route, digest: BlobFound['digest']) => [

@@ -15,7 +15,7 @@
  *     tmp/                            copies under way from a spool on another disk
  */
 import {randomUUID} from 'node:crypto';
-import {copyFile, type FileHandle, open, rename, rm, stat, utimes} from 'node:fs/promises';
+import {copyFile, open, rename, rm, stat, utimes} from 'node:fs/promises';
 import {dirname, join} from 'node:path';
 import {errorCode} from '../../error-code.ts';
 import {algorithmOf, type Digest, encodedOf, isDigest} from '../../oci/digest.ts';
@@ -23,26 +23,27 @@ import type {BlobStore, ListedBlob, Origin} from '../blob-store.ts';
 import {makeFolder, namesIn, sync, unlessMissing} from './files.ts';
 import {createMarker, type Marker, type StoreLedger} from './marker.ts';
 import {dropCopies, expireCopies, measureQuarantine, setAside} from './quarantine.ts';
-import {createReadPool, type ReadPool} from './read-pool.ts';
+import type {ReadPool} from './read-pool.ts';
 import {readRange} from './read-range.ts';
-import {createSharedFiles, type OpenFile, type SharedFiles} from './shared-files.ts';
+import {createFileReading, type FileReading, type OpenFile, type SharedFiles} from './shared-files.ts';
 
 export interface FsBlobStoreOptions {
   /** The store's folder, which belongs to one process. */
   path: string;
   /** What they record of the store shows whether the folder is the right one. */
   metadata: StoreLedger;
-  /** The memory that files are read into; default its own. */
-  pool?: ReadPool;
+  /** What files are read with; default its own. */
+  reading?: FileReading;
 }
 
 /** Blobs as files below `path`. A path is only ever made from a parsed digest. */
-export function createFsBlobStore({path, metadata, pool = createReadPool()}: FsBlobStoreOptions): BlobStore {
+export function createFsBlobStore({path, metadata, reading}: FsBlobStoreOptions): BlobStore {
   const marker = createMarker({path, metadata, list: () => listBlobs(path)});
-  const files = new BlobFiles(path, marker, createSharedFiles(pool));
+  const files = new StoreTree(path, marker, reading ?? createFileReading());
 
   return {
     check: () => marker.expect(),
+    pathOf: (digest) => files.pathOf(digest),
 
     async stat(digest) {
       const found = await files.size(digest);
@@ -63,14 +64,7 @@ export function createFsBlobStore({path, metadata, pool = createReadPool()}: FsB
       }
     },
 
-    async *inspect(digest) {
-      const file = await files.open(digest);
-      try {
-        yield* readRange(file, 0, (await file.stat()).size, pool);
-      } finally {
-        await file.close();
-      }
-    },
+    inspect: (digest) => files.inspect(digest),
 
     async publish(digest, spool) {
       await spool.flush();
@@ -115,24 +109,26 @@ export function createFsBlobStore({path, metadata, pool = createReadPool()}: FsB
 }
 
 /** The files of the store's tree. */
-class BlobFiles {
+class StoreTree {
   readonly #path: string;
   readonly #marker: Marker;
+  readonly #pool: ReadPool;
   readonly #shared: SharedFiles;
   readonly #temporary: string;
   #swept: Promise<void> | undefined;
   /** Shards whose own entry is known to be on the disk. */
   readonly #durableShards = new Set<string>();
 
-  constructor(path: string, marker: Marker, shared: SharedFiles) {
+  constructor(path: string, marker: Marker, {pool, shared}: FileReading) {
     this.#path = path;
     this.#marker = marker;
+    this.#pool = pool;
     this.#shared = shared;
     this.#temporary = join(path, 'tmp');
   }
 
   async size(digest: Digest): Promise<{size: number} | undefined> {
-    const path = this.#pathOf(digest);
+    const path = this.pathOf(digest);
     const stats = await this.#orMissing(unlessMissing(stat(path)));
     // A person may have put another file in the place of a damaged one.
     if (stats) this.#shared.compare(path, stats);
@@ -142,33 +138,38 @@ class BlobFiles {
 
   /** The file for one of its readers, who share what they read. */
   share(digest: Digest): Promise<OpenFile> {
-    return this.#orMissing(this.#shared.open(this.#pathOf(digest)));
+    return this.#orMissing(this.#shared.open(this.pathOf(digest)));
   }
 
-  open(digest: Digest): Promise<FileHandle> {
-    return this.#orMissing(open(this.#pathOf(digest)));
+  async *inspect(digest: Digest): AsyncGenerator<Uint8Array, void> {
+    const file = await this.#orMissing(open(this.pathOf(digest)));
+    try {
+      yield* readRange(file, 0, (await file.stat()).size, this.#pool);
+    } finally {
+      await file.close();
+    }
   }
 
   async remove(digest: Digest): Promise<void> {
-    const path = this.#pathOf(digest);
+    const path = this.pathOf(digest);
     await rm(path, {force: true});
     this.#shared.forget(path);
   }
 
   async setAside(digest: Digest, origin: Origin): Promise<void> {
-    const path = this.#pathOf(digest);
+    const path = this.pathOf(digest);
     await setAside(this.#path, path, digest, origin);
     this.#shared.forget(path);
   }
 
   /** Moves a file that is safe on its disk to a blob's path, durably. */
   async put(source: string, digest: Digest): Promise<void> {
-    const path = this.#pathOf(digest);
+    const path = this.pathOf(digest);
     await this.#orMissing(this.#move(source, path));
     this.#shared.forget(path);
   }
 
-  #pathOf(digest: Digest): string {
+  pathOf(digest: Digest): string {
     const encoded = encodedOf(digest);
     return join(this.#path, algorithmOf(digest), encoded.slice(0, 2), encoded);
   }

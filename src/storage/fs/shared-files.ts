@@ -1,7 +1,7 @@
 import type {Stats} from 'node:fs';
 import {type FileHandle, open} from 'node:fs/promises';
 import type {Piece} from '../spool.ts';
-import type {ReadPool} from './read-pool.ts';
+import {createReadPool, type ReadPool} from './read-pool.ts';
 import {endedEarly, piecesInTurn} from './read-range.ts';
 import {SharedSegments} from './shared-segments.ts';
 
@@ -9,6 +9,8 @@ import {SharedSegments} from './shared-segments.ts';
 export interface SharedFiles {
   /** Opens the file at `path`, or joins those who read it. @throws what the file system says */
   open(path: string): Promise<OpenFile>;
+  /** Whether somebody reads the file at `path` now. */
+  isOpen(path: string): boolean;
   /** What is at `path` may be another file now, or none: who opens it from now on gets nothing of an earlier one. */
   forget(path: string): void;
   /** The same, if these are not the properties of the file that was read last. */
@@ -31,14 +33,31 @@ export interface OpenFile {
 /** What tells a file from another one at the same path. */
 export type FileProperties = Pick<Stats, 'ino' | 'size' | 'mtimeMs'>;
 
-export const createSharedFiles = (pool: ReadPool): SharedFiles => new FilesByPath(pool);
+/** What files are read with in one thread. */
+export interface FileReading {
+  readonly pool: ReadPool;
+  readonly shared: SharedFiles;
+}
+
+/** @param forgotten as of `createSharedFiles` */
+export function createFileReading(pool = createReadPool(), forgotten?: (path: string) => void): FileReading {
+  return {pool, shared: createSharedFiles(pool, forgotten)};
+}
+
+/** @param forgotten told of each path that is forgotten here, for those who read files in other threads */
+export const createSharedFiles = (
+  pool: ReadPool,
+  forgotten: (path: string) => void = () => {},
+): SharedFiles => new FilesByPath(pool, forgotten);
 
 class FilesByPath implements SharedFiles {
   readonly #pool: ReadPool;
+  readonly #forgotten: (path: string) => void;
   readonly #files = new Map<string, SharedFile>();
 
-  constructor(pool: ReadPool) {
+  constructor(pool: ReadPool, forgotten: (path: string) => void) {
     this.#pool = pool;
+    this.#forgotten = forgotten;
   }
 
   async open(path: string): Promise<OpenFile> {
@@ -52,9 +71,14 @@ class FilesByPath implements SharedFiles {
     };
   }
 
+  isOpen(path: string): boolean {
+    return this.#files.get(path)?.isOpen ?? false;
+  }
+
   forget(path: string): void {
     this.#files.get(path)?.forget();
     this.#files.delete(path);
+    this.#forgotten(path);
   }
 
   compare(path: string, properties: FileProperties): void {
@@ -88,6 +112,10 @@ class SharedFile {
     this.#path = path;
     this.#segments = new SharedSegments(pool, () => this.#endIfUnused());
     this.#unused = unused;
+  }
+
+  get isOpen(): boolean {
+    return this.#readers > 0;
   }
 
   /** In bytes, of an open file. */

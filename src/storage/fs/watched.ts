@@ -1,4 +1,5 @@
 import {errorCode} from '../../error-code.ts';
+import type {BlobFiles} from '../blob-files.ts';
 import {type BlobStore, StoreMissing} from '../blob-store.ts';
 import {DiskFailed, type ReportDiskFailure} from '../disk.ts';
 import type {Spool, Spools} from '../spool.ts';
@@ -42,6 +43,7 @@ export function watchStore(store: BlobStore, options: WatchOptions): BlobStore {
   return {
     check: () => watched(store.check()),
     stat: (digest) => watched(store.stat(digest)),
+    pathOf: (digest) => store.pathOf(digest),
     open: (digest, range) => rethrowingEach(store.open(digest, range), translate),
     inspect: (digest) => rethrowingEach(store.inspect(digest), translate),
     publish: (digest, spool) => watched(store.publish(digest, spool)),
@@ -51,6 +53,18 @@ export function watchStore(store: BlobStore, options: WatchOptions): BlobStore {
     bytesSetAside: () => watched(store.bytesSetAside()),
     dropSetAside: (bytes) => watched(store.dropSetAside(bytes)),
     list: (after) => rethrowingEach(store.list(after), translate),
+  };
+}
+
+/** The same for the files of blobs. */
+export function watchFiles(files: BlobFiles, options: WatchOptions): BlobFiles {
+  const translate = translateFor(options);
+  return {
+    async open(file) {
+      const blob = await rethrowing(files.open(file), translate);
+      return {read: () => rethrowingEach(blob.read(), translate), close: () => blob.close()};
+    },
+    forget: (path) => files.forget(path),
   };
 }
 
