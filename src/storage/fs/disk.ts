@@ -13,7 +13,7 @@ export interface FsDiskOptions {
 }
 
 const NAME = 'backref.ballast';
-/** More than the commit of an eviction writes: SQLite checkpoints its log at 4 MiB. */
+/** More than the commit of an eviction writes. */
 const BALLAST_BYTES = 8 * 2 ** 20;
 const CHUNK_BYTES = 2 ** 20;
 

@@ -167,8 +167,9 @@ function openWritable(options: WriterOptions): Opened {
 
 function openReader(path: string): DatabaseSync {
   const database = new DatabaseSync(path, {readOnly: true, timeout: BUSY_TIMEOUT_MS});
-  // KiB: a list of ten thousand referrers, which SQLite's own 2 MiB would have it read from the file each time.
-  database.exec('pragma cache_size = -8000');
+  // KiB: a list of ten thousand referrers, or the inner pages of the indexes of a million manifests, which SQLite's own
+  // 2 MiB would have it read from the file each time.
+  database.exec('pragma cache_size = -16000');
   return database;
 }
 
