@@ -1,5 +1,5 @@
 import {type Digest, encodedOf} from '../../oci/digest.ts';
-import type {Metadata} from '../../storage/metadata.ts';
+import type {Metadata, ReferenceRow} from '../../storage/metadata.ts';
 import {type Inventory, inventoryOf, type Protection} from './inventory.ts';
 import {type InventoryRows, rowsOf} from './inventory-rows.ts';
 
@@ -39,6 +39,7 @@ const WALKS = ['links', 'references', 'tags', 'edges', 'blobs', 'localBlobs'] as
 
 function watched(rows: InventoryRows, {signal, progress}: InventoryTask): InventoryRows {
   let manifests = 0;
+  const countNaming = namingCounter();
   const report = (walk: (typeof WALKS)[number], part: number): void => {
     signal.throwIfAborted();
     progress({done: (WALKS.indexOf(walk) + part) / WALKS.length, manifests});
@@ -48,7 +49,10 @@ function watched(rows: InventoryRows, {signal, progress}: InventoryTask): Invent
       manifests += page.length;
       report('links', 0);
     }),
-    references: seen(rows.references, (page) => report('references', placeOf(page.at(-1)?.manifest))),
+    // In no order of digests. Every manifest that is here is linked somewhere, except those that wait to be collected.
+    references: seen(rows.references, (page) =>
+      report('references', Math.min(1, countNaming(page) / Math.max(1, manifests))),
+    ),
     tags: seen(rows.tags, () => report('tags', 0)),
     edges: seen(rows.edges, () => report('edges', 0)),
     blobs: seen(rows.blobs, (page) => report('blobs', placeOf(page.at(-1)?.digest))),
@@ -64,6 +68,19 @@ async function* seen<Page>(
     see(page);
     yield page;
   }
+}
+
+/** Counts the manifests of a walk over references, page by page, and gives how many there were up to now. */
+function namingCounter(): (page: readonly Pick<ReferenceRow, 'manifest'>[]) => number {
+  let last: Digest | undefined;
+  let count = 0;
+  return (page) => {
+    for (const {manifest} of page) {
+      if (manifest !== last) count += 1;
+      last = manifest;
+    }
+    return count;
+  };
 }
 
 /** Where in a walk in the order of digests this one is, 0 to 1: digests are spread evenly. */
