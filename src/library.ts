@@ -116,7 +116,7 @@ function openRegistry(place: string, options: RegistryOptions): ArtifactTarget {
   return createRegistryTarget(upstream, repository);
 }
 
-/** @throws ArtifactError for a folder without `meta.db` */
+/** @throws ArtifactError for a folder without `meta.db`, and for one of an older version that another process is using */
 async function openStored(folder: string): Promise<Storage> {
   const settings = storageIn(folder);
   const {path} = settings.metadata;
@@ -126,8 +126,15 @@ async function openStored(folder: string): Promise<Storage> {
   );
   if (!isThere) throw new ArtifactError(`${folder} is not a data folder of backref: it has no meta.db.`);
   // Imported only when there is a store: loading SQL takes a quarter of a second.
-  const {openStorage} = await import('./storage/open.ts');
-  return openStorage(settings, {owner: `library ${randomUUID()}`, clock: patientClock});
+  const {openStorageBeside} = await import('./storage/open.ts');
+  const parts = {owner: `library ${randomUUID()}`, clock: patientClock};
+  return openStorageBeside(settings, parts).catch((error) => {
+    if (!(error instanceof Occupied)) throw error;
+    throw new ArtifactError(
+      `${folder} was written by an older backref, and another process is using it: stop that one, or let it run this version, and try again.`,
+      {cause: error},
+    );
+  });
 }
 
 /** The settings of a server that keeps everything in this folder. */

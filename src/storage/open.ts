@@ -22,6 +22,7 @@ import type {DiskFull, Metadata} from './metadata.ts';
 import type {Spools} from './spool.ts';
 import {lockFolder} from './sqlite/folder-lock.ts';
 import {openSqliteMetadata} from './sqlite/metadata.ts';
+import {isOutdated} from './sqlite/schema.ts';
 
 /** Where content and its metadata are kept. */
 export interface Storage {
@@ -95,6 +96,25 @@ export async function openStorage(
     freeBytes: async () => Math.min(...(await Promise.all([blobs.path, dirname(path)].map(freeSpace)))),
     close: () => metadata.close(),
   };
+}
+
+/**
+ * As `openStorage`, for a process that may run beside a server. A database of an older version is migrated only while this
+ * process has the locks: a server of that version could neither read nor write it any more.
+ * @throws Occupied while another process holds one of the locks, and the database is of an older version
+ */
+export async function openStorageBeside(
+  storage: Config['storage'],
+  parts: OpenStorageParts,
+): Promise<Storage> {
+  if (!isOutdated(storage.metadata.path)) return openStorage(storage, parts);
+  // Where there are no locks, a server has none either; opening says what is wrong with the disk.
+  const lock = lockStorage(storage, () => {});
+  try {
+    return await openStorage(storage, parts);
+  } finally {
+    lock.release();
+  }
 }
 
 /**

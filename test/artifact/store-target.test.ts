@@ -1,9 +1,12 @@
 import {mkdir, readFile} from 'node:fs/promises';
 import {join} from 'node:path';
+import {DatabaseSync} from 'node:sqlite';
 import test, {type ExecutionContext} from 'ava';
 import {attach, indexReferrers, listReferrers} from '../../src/index.ts';
 import {parseName, parseReference, type Tag} from '../../src/oci/name.ts';
+import {lockFolder} from '../../src/storage/sqlite/folder-lock.ts';
 import {openSqliteMetadata} from '../../src/storage/sqlite/metadata.ts';
+import {MIGRATIONS} from '../../src/storage/sqlite/migrations.ts';
 import {imageManifest, type ManifestContent, sha256} from '../support/content.ts';
 import {createFolder} from '../support/folder.ts';
 
@@ -77,4 +80,32 @@ test('a registry or a repository of which the store has nothing is an error, not
     message: /has no repository "team\/typo" of the registry docker\.io/,
   });
   t.deepEqual((await listReferrers(store, image.digest)).manifests, []);
+});
+
+test('a store of an older version is migrated only while no server uses it', async (t) => {
+  const folder = await createFolder(t);
+  const path = join(folder, 'meta.db');
+  const older = MIGRATIONS.length - 1;
+  {
+    using database = new DatabaseSync(path);
+    for (const migration of MIGRATIONS.slice(0, older)) database.exec(migration);
+    database.exec(`pragma application_id = ${0x62726566}; pragma user_version = ${older}`);
+  }
+  const version = () => {
+    using database = new DatabaseSync(path, {readOnly: true});
+    return database.prepare('select user_version as version from pragma_user_version').get();
+  };
+  const {digest} = imageManifest();
+  const server = lockFolder(folder);
+  await t.throwsAsync(indexReferrers({folder}, digest), {
+    name: 'ArtifactError',
+    message: /was written by an older backref, and another process is using it/,
+  });
+  t.like(version(), {version: older});
+
+  server.release();
+  t.deepEqual((await indexReferrers({folder}, digest)).manifests, []);
+  t.like(version(), {version: MIGRATIONS.length});
+  // It lets go of the folder.
+  lockFolder(folder).release();
 });

@@ -52,6 +52,16 @@ function sortingIn(folder: string, database: DatabaseSync, work: () => void): vo
   }
 }
 
+/** Whether opening the database at `path` would migrate it; false for one that cannot be read: opening it says why. */
+export function isOutdated(path: string): boolean {
+  try {
+    using database = new DatabaseSync(path, {readOnly: true, timeout: BUSY_TIMEOUT_MS});
+    return versionOf(database, path) < MIGRATIONS.length;
+  } catch {
+    return false;
+  }
+}
+
 /**
  * For a database that can only be read.
  * @throws Error when the file is not a database of backref, or has another schema
