@@ -76,28 +76,28 @@ function createGroupCommit(
       return outcomes;
     } catch (error) {
       if (database.isTransaction) run('rollback', []);
-      throw error;
+      if (group.length === 1) throw error;
+      // One that the disk has no room for takes the others' transaction along: each gets its own.
+      return group.flatMap((commit) => commitGroup([commit]));
     }
   };
 
   /** On a full disk, the log still has the room of what it holds: copied into the database, it begins anew. */
-  const commitAlone = (commit: Commit): CommitOutcome[] => {
-    try {
-      return commitTogether([commit]);
-    } catch (error) {
-      if (failureOf(error).errcode !== SQLITE_FULL) throw error;
-      run('pragma wal_checkpoint(passive)', []);
-      return commitTogether([commit]);
-    }
+  const commitAfterCheckpoint = (group: readonly Commit[]): CommitOutcome[] => {
+    run('pragma wal_checkpoint(passive)', []);
+    return commitTogether(group);
   };
 
   const commitGroup = (group: readonly Commit[]): CommitOutcome[] => {
     try {
-      const [only, ...others] = group;
-      return only && others.length === 0 ? commitAlone(only) : commitTogether(group);
+      return commitTogether(group);
     } catch (error) {
-      // One that the disk has no room for takes the others' transaction along: each gets its own.
-      return group.length > 1 ? group.flatMap((commit) => commitGroup([commit])) : [failureOf(error)];
+      if (failureOf(error).errcode !== SQLITE_FULL) return group.map(() => failureOf(error));
+    }
+    try {
+      return commitAfterCheckpoint(group);
+    } catch (error) {
+      return group.map(() => failureOf(error));
     }
   };
 
