@@ -1,19 +1,19 @@
-import {readFile, writeFile} from 'node:fs/promises';
+import {writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import {performance} from 'node:perf_hooks';
 import type {Scope} from '../../rig/scope.ts';
 import type {Toolbox} from '../../rig/tools.ts';
 import {loadConfig} from '../../src/config/load.ts';
 import {createServer} from '../../src/server.ts';
-import {openSqliteMetadata, type SqliteMetadata} from '../../src/storage/sqlite/metadata.ts';
 import {median} from '../download.ts';
 import {startOwn} from '../mirrors.ts';
 import {createProfiler} from '../profile/capture.ts';
 import type {Profile} from '../profile/profile.ts';
-import {timeProfile} from '../profile/summary.ts';
+import {type CpuProfile, timeProfile} from '../profile/summary.ts';
 import {onCore} from '../warm.ts';
 import {runWrk} from '../wrk.ts';
-import {EVICTED, fillDatabase, pathOf, putManifest, REGISTRY, smallManifest} from './fill.ts';
+import {commitRates, profileCommits} from './commits.ts';
+import {EVICTED, fillDatabase, pathOf, REGISTRY} from './fill.ts';
 
 const SIZES = [1000, 100_000, 1_000_000];
 const MAX_SIZE = Math.max(...SIZES);
@@ -24,8 +24,6 @@ const HOT = 1000;
 /** Many more than fit into the memory of a server that has 1 MiB for content. */
 const SPREAD = 50_000;
 const PULL_S = 3;
-const COMMITS = 3200;
-const CONCURRENCY = 32;
 const EVICTED_IMAGES = 1000;
 /** Nothing is asked of an upstream: every manifest is here. */
 const UPSTREAM = 'http://127.0.0.1:9';
@@ -69,7 +67,7 @@ export async function measureManifests(
   say('requests');
   const pulls = await pullRates(tools, stores);
   say('commits');
-  const commits = await commitRates(stores);
+  const commits = await commitRates(stores.map(({scope: own}) => ({scope: own, database: databaseOf(own)})));
   const results: ManifestsResult[] = [];
   for (const [index, {size, scope: own}] of stores.entries()) {
     say(`evictions from ${size.toLocaleString('en-US')} manifests`);
@@ -87,21 +85,29 @@ export async function profileManifests(
   tools: Toolbox,
 ): Promise<Profile | undefined> {
   const count = {[HOT_LOAD]: HOT, [SPREAD_LOAD]: SPREAD}[load];
-  if (count === undefined) return undefined;
+  if (count === undefined && load !== COMMITS_LOAD) return undefined;
   const own = await scope.child();
   await makeStore(own, MAX_SIZE, () => {});
+  const profile = await (count === undefined
+    ? profileCommits(own, databaseOf(own))
+    : profilePulls(own, tools, count));
+  await own.end();
+  return timeProfile(`${MAX_SIZE.toLocaleString('en-US')} stored: ${load}`, ...profile);
+}
+
+async function profilePulls(own: Scope, tools: Toolbox, count: number): Promise<CpuProfile[]> {
   const profiler = await createProfiler(own);
   const options = {prefix: onCore(1), settings: SETTINGS, profiler};
   const {url, process} = await startOwn(own, UPSTREAM, options);
   const run = () => requestAll(own, tools, url, sample(MAX_SIZE, count));
   await run();
   const {threads} = await profiler.capture(process, run);
-  await own.end();
-  return threads[0] && timeProfile(`${MAX_SIZE.toLocaleString('en-US')} stored: ${load}`, threads[0]);
+  return threads.slice(0, 1);
 }
 
 export const HOT_LOAD = 'manifests by digest, the same 1,000';
 export const SPREAD_LOAD = 'manifests by digest, all over the store';
+export const COMMITS_LOAD = 'commits';
 
 /** The folder that a server in this scope uses; see `startOwn`. */
 const folderOf = ({folder}: Scope): string => join(folder, 'cache');
@@ -154,52 +160,6 @@ const requestAll = (scope: Scope, tools: Toolbox, url: string, paths: readonly s
 function shuffled(paths: readonly string[]): string[] {
   const step = 7919; // A prime, larger than any common factor.
   return paths.map((_, index) => paths[(index * step) % paths.length] ?? '');
-}
-
-async function commitRates(stores: readonly SizedStore[]) {
-  const measured = [];
-  for (const {scope} of stores) {
-    const metadata = await openSqliteMetadata({path: databaseOf(scope)});
-    scope.defer(() => metadata.close());
-    measured.push({metadata, rates: [] as number[], bytes: [] as number[], writes: [] as number[]});
-  }
-  for (let round = 0; round <= ROUNDS; round++) {
-    for (const {metadata, rates, bytes, writes} of measured) {
-      const before = await written();
-      const began = performance.now();
-      await commitAll(metadata, round);
-      const seconds = (performance.now() - began) / 1000;
-      const after = await written();
-      if (round === 0) continue;
-      rates.push(COMMITS / seconds);
-      bytes.push((after.bytes - before.bytes) / COMMITS);
-      writes.push((after.calls - before.calls) / COMMITS);
-    }
-  }
-  for (const {metadata} of measured) await metadata.close();
-  return measured.map(({rates, bytes, writes}) => ({
-    commitRate: median(rates),
-    commitBytes: median(bytes),
-    commitWrites: median(writes),
-  }));
-}
-
-async function commitAll(metadata: SqliteMetadata, round: number): Promise<void> {
-  const first = round * COMMITS;
-  for (let start = 0; start < COMMITS; start += CONCURRENCY) {
-    const commits = Array.from({length: CONCURRENCY}, (_, index) => {
-      const number = first + start + index;
-      return metadata.commit([putManifest('library/new', smallManifest(`new ${number}`), MAX_SIZE + number)]);
-    });
-    await Promise.all(commits);
-  }
-}
-
-/** What this process has written, and in how many calls. Linux, proc_pid_io(5). */
-async function written(): Promise<{bytes: number; calls: number}> {
-  const text = await readFile('/proc/self/io', 'utf8');
-  const number = (name: string) => Number(new RegExp(`^${name}: (\\d+)$`, 'm').exec(text)?.[1]);
-  return {bytes: number('wchar'), calls: number('syscw')};
 }
 
 /** Removes a repository's images. What finding them takes is left out: it is done when the first one is removed. */

@@ -4,7 +4,7 @@ import type {PartReport} from '../part.ts';
 import {target} from '../targets.ts';
 import type {Latency} from '../wrk.ts';
 import {type ConnectionsResult, MAX_SPREAD} from './connections.ts';
-import {HOT_LOAD, type ManifestsResult, SPREAD_LOAD} from './manifests.ts';
+import {COMMITS_LOAD, HOT_LOAD, type ManifestsResult, SPREAD_LOAD} from './manifests.ts';
 import type {MixedResult} from './mixed.ts';
 import type {GrowingListResult} from './referrers.ts';
 
@@ -20,7 +20,7 @@ export function manifestsReport(results: readonly ManifestsResult[]): PartReport
   const figures = [
     [HOT_LOAD, ({hotRate}: ManifestsResult) => hotRate],
     [SPREAD_LOAD, ({spreadRate}: ManifestsResult) => spreadRate],
-    ['commits', ({commitRate}: ManifestsResult) => commitRate],
+    [COMMITS_LOAD, ({commitRate}: ManifestsResult) => commitRate],
     ['evictions of an image', ({evictionRate}: ManifestsResult) => evictionRate],
   ] as const;
   const [first, last] = [results[0], results.at(-1)];
