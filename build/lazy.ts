@@ -10,6 +10,8 @@ const LAZY: Readonly<Record<string, readonly string[]>> = {
   tldts: ['getDomain'],
   // The database of media types, in two versions: Koa loads it, and nothing here asks for the type of a file.
   'mime-types': ['contentType', 'lookup'],
+  // HTTP/2, with node's own module for it: got loads it, and nothing here asks for HTTP/2.
+  'http2-wrapper': ['auto'],
 };
 
 const NAMESPACE = 'lazy';
