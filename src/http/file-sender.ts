@@ -145,7 +145,8 @@ class AcknowledgedWriter {
   /** Whether the system has taken everything that was written; false once the connection has ended. */
   async taken(): Promise<boolean> {
     if (this.#socket.writableLength > 0) return this.#write('');
-    return !this.#socket.destroyed;
+    // A write that fails at once leaves nothing that waits, and a connection that is only destroyed later.
+    return !this.#socket.errored && !this.#socket.destroyed;
   }
 
   /** @param most bytes of one write. @returns as `taken` */

@@ -9,10 +9,11 @@ import test, {type ExecutionContext} from 'ava';
 import type {EventMap} from '../../src/events.ts';
 import type {Digest} from '../../src/oci/digest.ts';
 import {type Backref, type BackrefOptions, LIMITS, startBackref} from '../support/backref.ts';
-import {type Content, randomBlob} from '../support/content.ts';
+import {blobAnswer, type Content, randomBlob} from '../support/content.ts';
 import {createFolder} from '../support/folder.ts';
 import {pusherTo} from '../support/pusher.ts';
 import {askRaw, openRaw} from '../support/raw-http.ts';
+import {createScriptedUpstream} from '../support/scripted-upstream.ts';
 
 const MIB = 2 ** 20;
 const blob = randomBlob(3 * MIB + 17);
@@ -92,6 +93,21 @@ test('HEAD, ranges, what is not known and conditions go the ordinary way', async
   t.is(passedOn(blob) - before, 4);
 });
 
+test('each HEAD looks whether the file of a blob is there', async (t) => {
+  const blob = randomBlob(3 * MIB);
+  const upstream = await createScriptedUpstream(t, [
+    {request: `GET /v2/library/app/blobs/${blob.digest}`, answer: blobAnswer(blob)},
+    {request: `HEAD /v2/library/app/blobs/${blob.digest}`, answer: {status: 404}},
+  ]);
+  const proxy = await startBackref(t, {registries: [{url: upstream.url}]});
+  await proxy.ask(pathOf(blob));
+  await proxy.idle();
+  const head = async () => (await askRaw(t, proxy.port, get(blob).replace('GET', 'HEAD'), 'HEAD'))?.status;
+  t.deepEqual([await head(), await head()], [200, 200]);
+  await rm(fileOf(proxy, blob.digest));
+  t.is(await head(), 404);
+});
+
 test('requests that come while an answer is given are answered after it', async (t) => {
   const other = randomBlob(2 * MIB);
   const proxy = await start(t, [large, other]);
@@ -132,6 +148,17 @@ test('a client that leaves is reported as aborted, with what it was sent, and no
   t.true((await askRaw(t, proxy.port, get(large)))?.body.equals(large.bytes));
 });
 
+test('a client that is gone before anything is sent is reported as aborted, also where one write is all', async (t) => {
+  const blob = randomBlob(MIB);
+  const proxy = await start(t, [blob], {cache: {memory: 64 * 1024}});
+  const {socket, send} = await openRaw(t, proxy.port);
+  const ended = ends(proxy);
+  proxy.server.events.once('request.start', () => resetAtOnce(socket));
+  send(get(blob));
+  t.is((await ended).outcome, 'aborted');
+  await untilClosed(proxy);
+});
+
 test('a client that reads nothing is disconnected after the time that it has', async (t) => {
   const proxy = await startBackref(t, {registries: [{}], listener: {sendTimeout: 400}});
   await pusherTo(proxy, 'app').blob(large);
@@ -159,6 +186,14 @@ test('an answer takes a place among the running requests until it has ended', as
   t.true((await slow.answer())?.body.equals(large.bytes));
   t.true((await askRaw(t, proxy.port, get(blob)))?.body.equals(blob.bytes));
 });
+
+/** A socket's own part of Node, which has no public name for this. */
+interface WithHandle {
+  readonly _handle: {reset(ended: () => void): number};
+}
+
+/** Resets a connection before this returns. */
+const resetAtOnce = (socket: object): void => void (socket as WithHandle)._handle.reset(() => {});
 
 /** Begins an answer to a client that reads nothing yet. */
 async function begin(t: ExecutionContext, proxy: Backref) {

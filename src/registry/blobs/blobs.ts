@@ -134,7 +134,8 @@ class CachedBlobs implements Blobs {
         digest,
         size,
         report,
-        file: this.#file(digest, size),
+        // Only who opens the file sees whether it is still there: each HEAD looks.
+        file: isForBytes ? this.#file(digest, size) : undefined,
       });
     const bytes = await this.#inMemory.load(digest, size);
     return bytes && fromMemory(digest, bytes, report);
