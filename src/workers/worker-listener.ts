@@ -13,6 +13,7 @@ import type {FileSender} from '../http/file-sender.ts';
 import {createFrontDoor, type FrontDoor} from '../http/front-door.ts';
 import type {RequestReader} from '../http/known-request.ts';
 import type {Peer, PreparedSender} from '../http/prepared-sender.ts';
+import type {SentBytes} from '../http/sent-bytes.ts';
 import {createTlsServer, type TlsServer} from '../http/tls.ts';
 import {createTlsFiles, type TlsPaths} from '../http/tls-files.ts';
 import type {ConnectionOrder, HeaderSettings, WorkerListenerSettings} from './messages.ts';
@@ -42,6 +43,7 @@ export interface WorkerListenerParts {
   table: AnswerTable;
   sender: Pick<PreparedSender, 'write'>;
   fileSender: Pick<FileSender, 'write'>;
+  sentBytes: SentBytes;
   headers: HeaderSettings;
   post: Post;
   clock: Clock;
@@ -178,6 +180,8 @@ class SharedListener implements WorkerListener {
   #open(socket: Socket, unread: Buffer | undefined): void {
     if (socket.destroyed) return;
     if (this.#isClosing) return void socket.end();
+    // The owner has counted what it answered: only what is sent from now on counts here.
+    this.#parts.sentBytes(socket);
     socket.pause();
     if (unread) socket.unshift(unread);
     if (this.#opened.has(socket)) this.#front.addAgain(socket);

@@ -44,7 +44,7 @@ function createParts(setup: WorkerSetup, post: Post) {
   const limits = {...setup.headers};
   let lastId = 0;
   return {
-    ...{clock, events, reports, take, files, runs, fileSender, post, limits},
+    ...{clock, events, reports, take, files, runs, fileSender, sentBytes, post, limits},
     connections: new Map<number, OwnedConnection>(),
     nextId: () => ++lastId,
     reader: createRequestReader(() => limits.count, keySecret),

@@ -113,6 +113,20 @@ test.serial('every thread gives a blob from its file, and the owner counts all',
   await untilClosed(proxy);
 });
 
+test.serial('what the owner has answered on a connection is counted once', async (t) => {
+  const content = randomBlob(2 * MIB);
+  const {proxy, connections} = await start(t, content);
+  const counted: number[] = [];
+  proxy.server.events.on('request.end', ({bytes}) => void counted.push(bytes));
+  for (const {send, answer} of connections)
+    for (const fields of ['', 'X-Nothing: 1\r\n', '', 'X-Nothing: 1\r\n', '']) {
+      send(get(content, fields));
+      t.true((await answer())?.body.equals(content.bytes));
+    }
+  while (counted.length < 5 * MANY) await nextTurn();
+  t.true(counted.every((bytes) => bytes > content.bytes.length && bytes < content.bytes.length + 1024));
+});
+
 test.serial('a deletion and other rules hold for the next request of every thread', async (t) => {
   const content = randomBlob(2 * MIB);
   const {proxy, connections} = await start(t, content);
