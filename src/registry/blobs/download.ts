@@ -74,8 +74,9 @@ export async function download(parts: DownloadParts): Promise<void> {
       if (progress.isHeld) await sleep(clock, RESUME_DELAY_MS * 2 ** replacements, stopping);
       resumed = false;
       digester = createDigester(algorithmOf(digest));
-      await writing(spool.truncate());
+      // Before the spool is emptied: a reader that finds nothing there then knows why, and waits.
       progress.startOver();
+      await writing(spool.truncate());
     }
   } catch (error) {
     if (error instanceof SpoolFailed) progress.leaveOff(digester.soFar());

@@ -202,7 +202,13 @@ export async function* follow(
     if (at < limit) {
       const held = progress.inMemory(at)?.subarray(0, limit - at);
       if (!held && progress.verified) return yield* behind.rest(at, limit);
-      const piece = held ? {bytes: held, release: () => {}} : await behind.read(at, limit);
+      const piece = held
+        ? {bytes: held, release: () => {}}
+        : await behind.read(at, limit).catch((error: unknown) => {
+            // What is emptied to start over cannot be read meanwhile.
+            if (generation === progress.generation) throw error;
+          });
+      if (!piece) continue;
       try {
         if (generation !== progress.generation) continue;
         at += piece.bytes.length;
