@@ -158,7 +158,8 @@ class ConnectionRequests implements KnownRequests {
     const max = this.#parts.maxFields();
     if (max === this.#max && bytes.equals(this.#bytes)) return this.#known;
     this.#known = this.#read(bytes.toString('latin1'), max);
-    this.#bytes = Buffer.from(bytes);
+    this.#bytes = Buffer.allocUnsafeSlow(bytes.length);
+    bytes.copy(this.#bytes);
     return this.#known;
   }
 

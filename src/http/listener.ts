@@ -175,15 +175,13 @@ class HttpListener implements Listener {
 
   #attach(): void {
     const server = this.#server;
-    const serve = (request: IncomingMessage, response: ServerResponse): void =>
-      this.#serve(request, response);
     // The application refuses those that are too many: the parser would drop them.
     server.maxHeadersCount = 0;
-    server.on('request', serve);
+    server.on('request', this.#serve);
     // A request that is refused by its headers spares the client the body: the reader of the body asks for it.
-    server.on('checkContinue', serve);
+    server.on('checkContinue', this.#serve);
     // RFC 9110, section 10.1.1: an expectation that is not understood may be ignored.
-    server.on('checkExpectation', serve);
+    server.on('checkExpectation', this.#serve);
     server.on('connection', (socket) => this.#accept(socket));
     server.on('connect', (_request: IncomingMessage, socket: Duplex) => this.#refuseTunnel(socket));
     server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) =>
@@ -193,12 +191,13 @@ class HttpListener implements Listener {
 
   #openFrontDoor(): FrontDoor {
     this.#server.removeAllListeners('connection');
+    // As the option of node:net, which its HTTP server does not pass on: nothing is read before the front door begins to.
+    Object.assign(this.#server, {pauseOnConnect: true});
     return createFrontDoor({
       pass: (socket, unread) => {
         socket.pause();
         socket.unshift(unread);
         this.#pass(socket);
-        socket.resume();
       },
       connection: (peer) => this.#app.connection(peer, this.#entrance),
       firstRequestTimeout: this.#limits.settings.headers.timeout,
@@ -218,9 +217,10 @@ class HttpListener implements Listener {
   /** Leaves a connection to node's HTTP server. */
   #pass(socket: ClientSocket): void {
     for (const own of this.#own) own.call(this.#server, socket);
+    socket.resume();
   }
 
-  #serve(request: IncomingMessage, response: ServerResponse): void {
+  readonly #serve = (request: IncomingMessage, response: ServerResponse): void => {
     const {socket} = request;
     const refusal = this.#limit.refusalOf(socket);
     if (refusal && !isProbe(request)) return void this.#refuseConnection(refusal, request);
@@ -233,7 +233,7 @@ class HttpListener implements Listener {
     }
     response.once('finish', () => this.#boundRest(request));
     response.once('close', () => this.#afterAnswer(request));
-  }
+  };
 
   #afterAnswer({socket, complete}: IncomingMessage): void {
     // The connection of an answer that ended after `close` was called is idle now and would hold the server open.

@@ -60,6 +60,18 @@ test('a client that ends its side after its request is answered, and the connect
   t.is(await answer(), undefined);
 });
 
+test('clients that arrive together, and end their sides after their requests, are answered', async (t) => {
+  const {port} = await start(t);
+  const connections = await Promise.all(Array.from({length: 50}, () => openRaw(t, port)));
+  const statuses = await Promise.all(
+    connections.map(async ({socket, answer}) => {
+      socket.end(KNOWN.replace(PATH, '/healthz'));
+      return (await answer())?.status;
+    }),
+  );
+  t.deepEqual([...new Set(statuses)], [200]);
+});
+
 test('an answer whose client had gone before it was written is reported as aborted', async (t) => {
   const {port, server} = await start(t);
   const {socket} = await openRaw(t, port);
