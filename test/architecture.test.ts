@@ -149,7 +149,7 @@ const RULES: Record<string, Rule> = {
     ],
     packages: ['koa', '@koa/router', 'lru-cache', 'range-parser', 'structured-headers'],
   },
-  // A worker answers what is prepared: it knows no verb and no store, and reads the files that it is told of.
+  // A worker answers what is prepared: it knows neither verbs nor stores, and reads the files that the owner names.
   'src/workers/': {
     imports: [
       'src/clock.ts',

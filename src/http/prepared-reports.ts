@@ -123,7 +123,7 @@ const MAX_COUNTED = 10_000;
 
 const NONE: readonly GivenAnswers[] = [];
 
-/** @param answer of which only what is reported is wanted */
+/** The part of a prepared answer that is reported. */
 export function reportedOf(answer: PreparedAnswer): ReportedAnswer {
   const {status, caller, kind, action, registry, repository, digest, outcome, cache} = answer;
   const {repeat, login} = answer;

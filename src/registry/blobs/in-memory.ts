@@ -8,7 +8,7 @@ import type {BlobLifecycle} from './lifecycle.ts';
 /** The stored blobs whose bytes are held in memory. */
 export interface BlobsInMemory {
   held(digest: Digest): Buffer | undefined;
-  /** Whether a blob of so many bytes is small enough to be held. */
+  /** Whether a blob is small enough to be held. @param size in bytes */
   mayHold(size: number): boolean;
   /**
    * Whether to hold the bytes of a stored blob in memory: a small blob at once, a larger one from the second call on, so

@@ -10,7 +10,7 @@ const SHARE = 1 / 8;
 /** Of this process: a hundred clients of large blobs take no more, and a few have room to read together. */
 const BUDGET = 16 * MIB;
 
-/** The bytes that one of so many threads may read into. */
+/** The budget of each thread, in bytes. */
 export const readBytesOf = (threads: number): number => Math.max(MIB, Math.floor(BUDGET / threads));
 
 /** Memory that a file is read into. Whoever holds it may read it; nobody writes it after the read. */
