@@ -16,7 +16,7 @@ export interface OpenBlob {
   close(): Promise<void>;
 }
 
-/** Reads the files of blobs, in any thread. It decides nothing: who asks for a file has found out that it may be read. */
+/** Reads the files of blobs, in any thread. The caller has checked that the file may be read. */
 export interface BlobFiles {
   /** @throws what the file system says, DiskFailed, or an error for a file of another size */
   open(file: BlobFile): Promise<OpenBlob>;

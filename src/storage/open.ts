@@ -108,7 +108,7 @@ export async function openStorageBeside(
   parts: OpenStorageParts,
 ): Promise<Storage> {
   if (!isOutdated(storage.metadata.path)) return openStorage(storage, parts);
-  // Where there are no locks, a server has none either; opening says what is wrong with the disk.
+  // Without support for locks a server has none either. If the disk fails, opening the storage reports it.
   const lock = lockStorage(storage, () => {});
   try {
     return await openStorage(storage, parts);

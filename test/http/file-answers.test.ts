@@ -1,14 +1,12 @@
-import {subscribe} from 'node:diagnostics_channel';
 import {once} from 'node:events';
-import {readdir, readlink, rename, rm, truncate, writeFile} from 'node:fs/promises';
-import type {IncomingMessage} from 'node:http';
+import {rename, rm, truncate, writeFile} from 'node:fs/promises';
 import {connect} from 'node:net';
 import {join} from 'node:path';
 import {setImmediate as nextTurn} from 'node:timers/promises';
 import test, {type ExecutionContext} from 'ava';
 import type {EventMap} from '../../src/events.ts';
-import type {Digest} from '../../src/oci/digest.ts';
 import {type Backref, type BackrefOptions, LIMITS, startBackref} from '../support/backref.ts';
+import {fileOf, get, openFiles, passedOn, pathOf, untilClosed} from '../support/blob-files.ts';
 import {blobAnswer, type Content, randomBlob} from '../support/content.ts';
 import {createFolder} from '../support/folder.ts';
 import {pusherTo} from '../support/pusher.ts';
@@ -19,18 +17,6 @@ const MIB = 2 ** 20;
 const blob = randomBlob(3 * MIB + 17);
 /** More than the system takes for a client that reads nothing. */
 const large = randomBlob(24 * MIB);
-const pathOf = ({digest}: Content): string => `/v2/app/blobs/${digest}`;
-const get = (content: Content, fields = ''): string =>
-  `GET ${pathOf(content)} HTTP/1.1\r\nHost: a\r\n${fields}\r\n`;
-
-/** The targets of the requests that node's HTTP server has read: those that the front door has not answered. */
-const passed: string[] = [];
-subscribe('http.server.request.start', (message) => {
-  const {request} = message as {request: IncomingMessage};
-  passed.push(request.url ?? '');
-});
-const passedOn = (content: Content): number => passed.filter((url) => url === pathOf(content)).length;
-
 /** A hosted registry with these blobs, each of which has been pulled once. */
 async function start(
   t: ExecutionContext,
@@ -43,20 +29,6 @@ async function start(
     await askRaw(t, proxy.port, get(content));
   }
   return proxy;
-}
-
-const fileOf = ({folder}: Backref, digest: Digest): string =>
-  join(folder, 'blobs', 'sha256', digest.slice(7, 9), digest.slice(7));
-
-/** How many files below the data folder this process has open. */
-async function openFiles({folder}: Backref): Promise<number> {
-  const links = (await readdir('/proc/self/fd')).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => ''));
-  const paths = await Promise.all(links);
-  return paths.filter((path) => path.startsWith(join(folder, 'blobs'))).length;
-}
-
-async function untilClosed(proxy: Backref): Promise<void> {
-  while ((await openFiles(proxy)) > 0) await nextTurn();
 }
 
 const ends = async ({server}: Backref): Promise<EventMap['request.end'][0]> =>
@@ -104,7 +76,7 @@ test('each HEAD looks whether the file of a blob is there', async (t) => {
   await proxy.idle();
   const head = async () => (await askRaw(t, proxy.port, get(blob).replace('GET', 'HEAD'), 'HEAD'))?.status;
   t.deepEqual([await head(), await head()], [200, 200]);
-  await rm(fileOf(proxy, blob.digest));
+  await rm(fileOf(proxy, blob));
   t.is(await head(), 404);
 });
 
@@ -236,7 +208,7 @@ const BEHIND: [title: string, change: (path: string) => Promise<void>][] = [
 for (const [title, change] of BEHIND) {
   test(`a file that was ${title} behind the server's back is left to the ordinary way`, async (t) => {
     const [proxy, other] = [await start(t, [blob]), await start(t, [blob])];
-    for (const one of [proxy, other]) await change(fileOf(one, blob.digest));
+    for (const one of [proxy, other]) await change(fileOf(one, blob));
     const front = await openRaw(t, proxy.port);
     front.send(get(blob));
     const ordinary = await askRaw(t, other.port, get(blob, 'X-Nothing: 1\r\n'));
@@ -253,7 +225,7 @@ for (const [title, change] of BEHIND) {
 
 test('a file that a person has replaced by a sound one is read anew, also while the one before is being given', async (t) => {
   const proxy = await start(t, [large]);
-  const path = fileOf(proxy, large.digest);
+  const path = fileOf(proxy, large);
   const damaged = Buffer.alloc(large.bytes.length, 1);
   await writeFile(`${path}.1`, damaged);
   await rename(`${path}.1`, path);
@@ -266,7 +238,7 @@ test('a file that a person has replaced by a sound one is read anew, also while 
 
 test('the connection of a client that has ended its side ends as well where the ordinary way answers', async (t) => {
   const proxy = await start(t, [blob]);
-  await rm(fileOf(proxy, blob.digest));
+  await rm(fileOf(proxy, blob));
   const {socket, answer} = await openRaw(t, proxy.port);
   socket.end(get(blob));
   t.not((await answer())?.status, 200);
@@ -277,7 +249,7 @@ test('a file that is cut short while it is given ends the connection, and the fa
   const proxy = await start(t, [large]);
   const slow = await begin(t, proxy);
   const [ended, fault] = [ends(proxy), once(proxy.server.events, 'request.fault')];
-  await truncate(fileOf(proxy, large.digest), MIB);
+  await truncate(fileOf(proxy, large), MIB);
   const answer = await slow.answer();
   t.false(answer?.isWhole);
   t.true(large.bytes.subarray(0, answer?.body.length).equals(answer?.body ?? Buffer.of(0)));

@@ -110,7 +110,7 @@ export async function startHttpServer(
     servedAgain: {count() {}, report() {}},
     files: {
       open: async () => {
-        throw new Error('there are no files');
+        throw new Error('this server has no store');
       },
       forget() {},
     },

@@ -116,7 +116,7 @@ export function spoolContract(test: TestFn, create: (t: ExecutionContext) => Pro
     await spool.discard();
   });
 
-  test('spool: gives no piece of what was there before it was truncated', async (t) => {
+  test('spool: after truncation, a piece holds only bytes written since', async (t) => {
     const spool = await (await create(t)).open().open(sha256);
     await spool.append(Buffer.alloc(2 * MIB, 'a'));
     await spool.flush();

@@ -1,13 +1,11 @@
-import {subscribe} from 'node:diagnostics_channel';
 import {once} from 'node:events';
-import {readdir, readlink, rm, truncate} from 'node:fs/promises';
-import type {IncomingMessage} from 'node:http';
-import {join} from 'node:path';
+import {rm, truncate} from 'node:fs/promises';
 import {setImmediate as nextTurn} from 'node:timers/promises';
 import {connect as connectTls} from 'node:tls';
 import test, {type ExecutionContext} from 'ava';
 import type {EventMap} from '../../src/events.ts';
 import {type Backref, type BackrefOptions, LIMITS, startBackref} from '../support/backref.ts';
+import {fileOf, get, passedOn, pathOf, untilClosed} from '../support/blob-files.ts';
 import {AUTHORITY} from '../support/certificates.ts';
 import {blobAnswer, type Content, randomBlob} from '../support/content.ts';
 import {pusherTo} from '../support/pusher.ts';
@@ -18,32 +16,6 @@ import {writeTls} from '../support/tls-files.ts';
 const MIB = 2 ** 20;
 /** So many connections that no thread of two is left without one. */
 const MANY = 16;
-const pathOf = ({digest}: Content): string => `/v2/app/blobs/${digest}`;
-const get = (content: Content, fields = ''): string =>
-  `GET ${pathOf(content)} HTTP/1.1\r\nHost: a\r\n${fields}\r\n`;
-
-/** The targets of the requests that the HTTP server of the owner has read: those that no front door has answered. */
-const passed: string[] = [];
-subscribe('http.server.request.start', (message) => {
-  const {request} = message as {request: IncomingMessage};
-  passed.push(request.url ?? '');
-});
-const passedOn = (content: Content): number => passed.filter((url) => url === pathOf(content)).length;
-
-const fileOf = ({folder}: Backref, {digest}: Content): string =>
-  join(folder, 'blobs', 'sha256', digest.slice(7, 9), digest.slice(7));
-
-/** How many files below the data folder this process has open. */
-async function openFiles({folder}: Backref): Promise<number> {
-  const links = (await readdir('/proc/self/fd')).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => ''));
-  const paths = await Promise.all(links);
-  return paths.filter((path) => path.startsWith(join(folder, 'blobs'))).length;
-}
-
-async function untilClosed(proxy: Backref): Promise<void> {
-  while ((await openFiles(proxy)) > 0) await nextTurn();
-}
-
 interface Started {
   proxy: Backref;
   /** Of every thread, each of which has the prepared answer. Nothing was sent on them yet, so that they buffer little. */
