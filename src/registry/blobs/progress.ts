@@ -1,5 +1,5 @@
 import type {Digest} from '../../oci/digest.ts';
-import type {Piece as SpoolPiece} from '../../storage/spool.ts';
+import type {Piece} from '../../storage/spool.ts';
 import type {Demand} from '../../upstream/port.ts';
 import {DigestMismatch} from '../failure.ts';
 
@@ -27,14 +27,17 @@ export interface Progress {
   readonly generation: number;
   /** Resolves at the next change. */
   moved(): Promise<void>;
-  /** The bytes at an offset, up to the end of one piece in memory; undefined when they are only in the spool. */
-  inMemory(at: number): Uint8Array | undefined;
+  /** The bytes at an offset, up to the end of one piece in memory, to be released; undefined when they are only in the spool. */
+  inMemory(at: number): Piece | undefined;
 
   /** The upstream has answered. */
   begin(size: number | undefined): void;
   /** Bytes of an earlier process are here; they are readable from the spool. */
   found(bytes: number): void;
-  /** Takes the next bytes; the first `spooled` bytes can be read from the spool and need not stay in memory. */
+  /**
+   * Takes the next bytes, whose memory it frees when it drops them; the first `spooled` bytes can be read from the spool and
+   * need not stay in memory.
+   */
   take(chunk: Uint8Array, spooled: number): void;
   /** Drops from memory what can be read from the spool: its first `spooled` bytes. */
   forgetSpooled(spooled: number): void;
@@ -60,9 +63,46 @@ export const MAX_HELD_BYTES = HEAD_BYTES;
 /** A small blob that is not here by then arrives at its readers as a large one does: what is between may not wait longer. */
 export const MAX_HOLD_MS = 10_000;
 
-interface Piece {
+/** A chunk of the head. */
+class HeadChunk {
+  /** Offsets of its first byte, and of the one after its last. */
   readonly start: number;
-  readonly bytes: Uint8Array;
+  readonly end: number;
+  readonly #bytes: Uint8Array;
+  #readers = 0;
+  #isDropped = false;
+
+  constructor(start: number, bytes: Uint8Array) {
+    this.start = start;
+    this.end = start + bytes.length;
+    this.#bytes = bytes;
+  }
+
+  /** Its bytes from the offset `at` on. */
+  piece(at: number): Piece {
+    this.#readers += 1;
+    const release = () => {
+      this.#readers -= 1;
+      this.#freeUnread();
+    };
+    return {bytes: this.#bytes.subarray(at - this.start), release};
+  }
+
+  /** Frees its memory when its last reader has left. */
+  drop(): void {
+    this.#isDropped = true;
+    this.#freeUnread();
+  }
+
+  /**
+   * Each chunk of a socket has memory of its own. The garbage collector would look through the whole heap to free it,
+   * eight times for 100 MiB. Memory that others use a part of is left to it.
+   */
+  #freeUnread(): void {
+    if (!this.#isDropped || this.#readers > 0) return;
+    const {buffer, byteLength} = this.#bytes;
+    if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0);
+  }
 }
 
 export const createProgress = (): Progress => new DownloadProgress();
@@ -76,7 +116,7 @@ class DownloadProgress implements Progress {
   generation = 0;
   prefix: Prefix | undefined;
   #change = Promise.withResolvers<void>();
-  #pieces: Piece[] = [];
+  #head: HeadChunk[] = [];
   #isHoldOver = false;
 
   get isHeld(): boolean {
@@ -94,11 +134,9 @@ class DownloadProgress implements Progress {
     return this.#change.promise;
   }
 
-  inMemory(at: number): Uint8Array | undefined {
-    const piece = this.#pieces.findLast(({start}) => start <= at);
-    return piece && at < piece.start + piece.bytes.length
-      ? piece.bytes.subarray(at - piece.start)
-      : undefined;
+  inMemory(at: number): Piece | undefined {
+    const chunk = this.#head.findLast(({start}) => start <= at);
+    return chunk && at < chunk.end ? chunk.piece(at) : undefined;
   }
 
   begin(size: number | undefined): void {
@@ -112,15 +150,15 @@ class DownloadProgress implements Progress {
   }
 
   take(chunk: Uint8Array, spooled: number): void {
-    this.#pieces.push({start: this.received, bytes: chunk});
+    this.#head.push(new HeadChunk(this.received, chunk));
     this.received += chunk.length;
     this.forgetSpooled(Math.min(spooled, this.received - HEAD_BYTES));
     this.#announce();
   }
 
   forgetSpooled(spooled: number): void {
-    const kept = this.#pieces.findIndex(({start, bytes}) => start + bytes.length > spooled);
-    if (kept !== 0) this.#pieces = kept === -1 ? [] : this.#pieces.slice(kept);
+    const kept = this.#head.findIndex(({end}) => end > spooled);
+    for (const chunk of this.#head.splice(0, kept === -1 ? this.#head.length : kept)) chunk.drop();
   }
 
   startOver(): void {
@@ -128,7 +166,7 @@ class DownloadProgress implements Progress {
       this.begun = false;
       this.size = undefined;
     }
-    this.#pieces = [];
+    this.#head = [];
     this.received = 0;
     this.generation += 1;
     this.#announce();
@@ -175,7 +213,7 @@ export async function untilBegun(progress: Progress): Promise<{size: number | un
 /** The bytes of a download that are no longer in memory, up to, but not including, `limit`. */
 export interface BytesBehind {
   /** Some of those from `at` on, of a download that was not verified; to be released. */
-  read(at: number, limit: number): Promise<SpoolPiece>;
+  read(at: number, limit: number): Promise<Piece>;
   /** All of those from `at` on, of a download that was verified. */
   rest(at: number, limit: number): AsyncIterable<Uint8Array>;
 }
@@ -200,19 +238,20 @@ export async function* follow(
     }
     const limit = Math.min(progress.released, end + 1);
     if (at < limit) {
-      const held = progress.inMemory(at)?.subarray(0, limit - at);
+      const held = progress.inMemory(at);
       if (!held && progress.verified) return yield* behind.rest(at, limit);
-      const piece = held
-        ? {bytes: held, release: () => {}}
-        : await behind.read(at, limit).catch((error: unknown) => {
-            // What is emptied to start over cannot be read meanwhile.
-            if (generation === progress.generation) throw error;
-          });
+      const piece =
+        held ??
+        (await behind.read(at, limit).catch((error: unknown) => {
+          // What is emptied to start over cannot be read meanwhile.
+          if (generation === progress.generation) throw error;
+        }));
       if (!piece) continue;
       try {
         if (generation !== progress.generation) continue;
-        at += piece.bytes.length;
-        yield piece.bytes;
+        const bytes = piece.bytes.subarray(0, limit - at);
+        at += bytes.length;
+        yield bytes;
       } finally {
         piece.release();
       }
