@@ -34,7 +34,7 @@ export interface Listeners {
 }
 
 export interface ListenersParts {
-  /** Whether workers listen on the same ports. */
+  /** Whether several sockets can listen on a port: see `canSharePorts`. */
   isShared: boolean;
   app: App;
   /** How many connections may be open, those of all listeners together. */

@@ -18,7 +18,7 @@ import type {BlobStore} from './storage/blob-store.ts';
 import type {FolderLock} from './storage/folder-lock.ts';
 import {lockStorage, openStorage, type Storage} from './storage/open.ts';
 import {type Wired, wire} from './wire.ts';
-import {createServerWorkers, type ServerWorkers, workerCount} from './wire-workers.ts';
+import {createServerWorkers, planSharing, type ServerWorkers, type Sharing} from './wire-workers.ts';
 
 export interface BackrefServer {
   readonly events: Events;
@@ -180,15 +180,15 @@ class Server implements BackrefServer {
     );
     let storage: Storage | undefined;
     try {
-      const threads = await workerCount(this.#config, this.events);
+      const sharing = await planSharing(this.#config, this.events);
       storage = await openStorage(this.#config.storage, {
         owner: this.#pseudonym,
         clock: this.#clock,
-        threads,
+        threads: sharing.count,
         forgotten: (path) => this.#workers?.forget(path),
         diskFailed: ({part, code, message}) => this.events.emit('disk.failed', {part, code, message}),
       });
-      const running = this.#wire(lock, storage, threads);
+      const running = this.#wire(lock, storage, sharing);
       this.#workers = running.workers;
       await running.wired.maintenance.reopenMetadata();
       await this.#findStore(storage.store);
@@ -201,7 +201,7 @@ class Server implements BackrefServer {
     }
   }
 
-  #wire(lock: FolderLock, storage: Storage, count: number): OpenServer {
+  #wire(lock: FolderLock, storage: Storage, {isShared, count}: Sharing): OpenServer {
     const config = this.#config;
     const clock = this.#clock;
     const {events} = this;
@@ -242,7 +242,7 @@ class Server implements BackrefServer {
       clock,
       events,
     });
-    const listeners = createListeners(config.listen, {app, isShared: count > 1, limits, clock, events});
+    const listeners = createListeners(config.listen, {app, isShared, limits, clock, events});
     const workers = createServerWorkers({
       keySecret: this.#keySecret,
       ...{config, count, preparedBytes, listeners, generations, limits, clock, events},

@@ -44,13 +44,20 @@ export interface ServerWorkersParts {
 /** More threads than this would wait for the one that owns everything else. */
 const MAX_AUTOMATIC = 8;
 
-/** How many threads answer requests. */
-export async function workerCount({workers, listen}: Config, events: Events): Promise<number> {
+/** How the connections to a server are shared. */
+export interface Sharing {
+  /** Whether several sockets can listen on a port. */
+  isShared: boolean;
+  /** How many threads answer requests, the owner included. */
+  count: number;
+}
+
+export async function planSharing({workers, listen}: Config, events: Events): Promise<Sharing> {
+  const isShared = await canSharePorts();
   const count = workers === 'auto' ? Math.min(availableParallelism(), MAX_AUTOMATIC) : workers;
-  if (count === 1 || !listen.some(canShare)) return 1;
-  if (await canSharePorts()) return count;
-  events.emit('workers.unavailable', {count});
-  return 1;
+  if (count === 1 || !listen.some(canShare)) return {isShared, count: 1};
+  if (!isShared) events.emit('workers.unavailable', {count});
+  return {isShared, count: isShared ? count : 1};
 }
 
 export function createServerWorkers(parts: ServerWorkersParts): ServerWorkers {

@@ -1,14 +1,17 @@
 import {once} from 'node:events';
-import {stat, writeFile} from 'node:fs/promises';
+import {readFile, stat, writeFile} from 'node:fs/promises';
 import {type IncomingHttpHeaders, request} from 'node:http';
 import {connect, createServer} from 'node:net';
 import {dirname, join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
 import type {ListenAddress} from '../src/address.ts';
 import type {ListenerConfig} from '../src/config.ts';
+import {canSharePorts} from '../src/http/accept.ts';
 import {type Backref, startBackref} from './support/backref.ts';
 import {startProgram} from './support/command.ts';
+import {imageManifest, manifestAnswer} from './support/content.ts';
 import {createFolder} from './support/folder.ts';
+import {createScriptedUpstream} from './support/scripted-upstream.ts';
 
 const listenerAt = (address: ListenAddress, differences: Partial<ListenerConfig> = {}): ListenerConfig => ({
   address,
@@ -201,4 +204,59 @@ test('an idle connection to a Unix socket does not keep the server from closing'
   await proxy.server.close();
   await closed;
   t.pass();
+});
+
+/** So many that no socket is left without one. */
+const MANY = 40;
+const image = imageManifest();
+
+test('four sockets listen on a port, where the system can share it', async (t) => {
+  const proxy = await startBackref(t, {registries: [{}]});
+  if (process.platform !== 'linux') return t.pass('the table of sockets is that of Linux');
+  t.is(await socketsOn(proxy.port), (await canSharePorts()) ? 4 : 1);
+  await proxy.server.close();
+  t.is(await socketsOn(proxy.port), 0);
+});
+
+/** How many sockets listen on a port. */
+async function socketsOn(port: number): Promise<number> {
+  const listening = new RegExp(
+    `:${port.toString(16).toUpperCase().padStart(4, '0')} [0-9A-F]+:0000 0A `,
+    'g',
+  );
+  return [...(await readFile('/proc/net/tcp', 'utf8')).matchAll(listening)].length;
+}
+
+test('a port that another server has is not shared with it', async (t) => {
+  const {port} = await startBackref(t, {registries: [{}]});
+  const listener = {address: {host: '127.0.0.1', port}};
+  await t.throwsAsync(startBackref(t, {registries: [{}], listener}), {code: 'EADDRINUSE'});
+});
+
+test('the connections of all sockets are served, and end with the server once they are answered', async (t) => {
+  const wait = Promise.withResolvers<void>();
+  t.teardown(wait.resolve);
+  const answer = {...manifestAnswer(image), before: wait.promise};
+  const upstream = await createScriptedUpstream(t, [{request: 'GET /v2/library/app/manifests/1', answer}]);
+  const proxy = await startBackref(t, {registries: [upstream]});
+  let begun = 0;
+  const allBegun = new Promise<void>((resolve) => {
+    proxy.server.events.on('request.start', () => {
+      begun += 1;
+      if (begun === MANY) resolve();
+    });
+  });
+  const answers = Array.from({length: MANY}, () => ask(proxy, '/v2/app/manifests/1'));
+  await allBegun;
+  let isClosed = false;
+  const closed = proxy.server.close().then(() => {
+    isClosed = true;
+  });
+  await Promise.all(
+    Array.from({length: MANY}, () => t.throwsAsync(ask(proxy, '/v2/'), {code: 'ECONNREFUSED'})),
+  );
+  t.false(isClosed);
+  wait.resolve();
+  for (const {status} of await Promise.all(answers)) t.is(status, 200);
+  await closed;
 });

@@ -1,5 +1,11 @@
 import {chmod} from 'node:fs/promises';
-import {type AddressInfo, createServer, type ListenOptions, type Server as NetServer} from 'node:net';
+import {
+  type AddressInfo,
+  createServer,
+  type ListenOptions,
+  Server as NetServer,
+  type ServerOpts,
+} from 'node:net';
 import type {ListenAddress} from '../address.ts';
 import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
@@ -9,31 +15,107 @@ import {removeStaleSocket} from '../unix-socket.ts';
 const REPORT_INTERVAL_MS = 1000;
 
 /**
- * Connections that may wait to be accepted: as many as the system allows (`net.core.somaxconn` on Linux). What is more than
+ * Connections that may wait at a socket to be accepted: as many as the system allows (`net.core.somaxconn` on Linux). What is more than
  * that is tried again by the client's system after a second or later.
  */
 const MAX_WAITING = 65_535;
+
+/**
+ * Sockets of each thread on a port that can be shared. The system spreads connections over all of them, so that as many times
+ * more may wait, and libuv accepts one of each in a turn of the event loop.
+ */
+const SHARED_SOCKETS = 4;
 
 /** A host and a port. */
 export type NetworkAddress = Extract<ListenAddress, {host: string}>;
 type SocketAddress = Exclude<ListenAddress, NetworkAddress>;
 
-/**
- * Listens on a port.
- * @param isShared whether workers are to listen on it as well
- * @returns the address with the port that it has, where that was 0
- * @throws the system's error: EADDRINUSE, also where another process would share the port
- */
-export async function listenOn(
-  server: NetServer,
-  {host, port}: NetworkAddress,
-  isShared: boolean,
-): Promise<NetworkAddress> {
-  // Another server of this user could share such a port, and get some of our connections.
-  const own = isShared && !server.listening ? await ownPort(host, port) : port;
-  await listening(server, {host, port: own, reusePort: isShared});
-  return {host, port: portOf(server)};
+/** The sockets that a server listens on. */
+export interface ListeningSockets {
+  /**
+   * Listens as the owner of the address.
+   * @returns the address with the port that it has, where that was 0
+   * @throws the system's error: EADDRINUSE, also where another process would share the port
+   */
+  listen(): Promise<ListenAddress>;
+  /** Listens on a port that the owner has. @throws the system's error */
+  join(): Promise<void>;
+  /** Accepts no further connections. Resolves when all have ended that were accepted. */
+  close(): Promise<void>;
 }
+
+export interface ListeningSocketsParts {
+  /** What serves the connections, with its first socket. */
+  server: NetServer;
+  address: ListenAddress;
+  /** Whether several sockets listen on its port, in this thread and in workers: see `canSharePorts`. */
+  isShared: boolean;
+  clock: Clock;
+  events: Events;
+}
+
+export const createListeningSockets = (parts: ListeningSocketsParts): ListeningSockets =>
+  new ServerSockets(parts);
+
+class ServerSockets implements ListeningSockets {
+  readonly #server: NetServer;
+  readonly #address: ListenAddress;
+  readonly #isShared: boolean;
+  /** Each has a socket beside that of the server, which serves their connections. */
+  readonly #others: readonly NetServer[];
+
+  constructor({server, address, isShared, clock, events}: ListeningSocketsParts) {
+    this.#server = server;
+    this.#address = address;
+    this.#isShared = isShared;
+    this.#others = Array.from({length: isShared ? SHARED_SOCKETS - 1 : 0}, () => socketBeside(server));
+    reportFailures([server, ...this.#others], clock, events);
+  }
+
+  async listen(): Promise<ListenAddress> {
+    const address = this.#address;
+    if ('socket' in address) {
+      await listenOnSocket(this.#server, address);
+      return address;
+    }
+    const {host, port} = address;
+    // Another server of this user could share such a port, and get some of our connections.
+    const own = this.#isShared && !this.#server.listening ? await ownPort(host, port) : port;
+    await listening(this.#server, {host, port: own, reusePort: this.#isShared});
+    await this.#listenBeside(host);
+    return {host, port: portOf(this.#server)};
+  }
+
+  async join(): Promise<void> {
+    if ('socket' in this.#address) return;
+    const {host, port} = this.#address;
+    await listening(this.#server, {host, port, reusePort: true});
+    await this.#listenBeside(host);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.#server, ...this.#others].map(closed));
+  }
+
+  async #listenBeside(host: string): Promise<void> {
+    const port = portOf(this.#server);
+    for (const other of this.#others) await listening(other, {host, port, reusePort: true});
+  }
+}
+
+/** Resolves when a server has ended: without what node's HTTP server does beside, see `createGracefulClose`. */
+const closed = (server: NetServer): Promise<void> =>
+  new Promise((resolve) => NetServer.prototype.close.call(server, () => resolve()));
+
+/** A server that has the same options, and leaves its connections to `server`. */
+function socketBeside(server: NetServer): NetServer {
+  const beside = createServer((socket) => server.emit('connection', socket));
+  const {allowHalfOpen, noDelay, pauseOnConnect} = server as NetServer & ConnectionOptions;
+  return Object.assign(beside, {allowHalfOpen, noDelay, pauseOnConnect});
+}
+
+/** Node keeps these options of a server as properties of the same names. */
+type ConnectionOptions = Pick<ServerOpts, 'allowHalfOpen' | 'noDelay' | 'pauseOnConnect'>;
 
 /** Whether this system shares a port among several listeners (`SO_REUSEPORT`), as Linux does. */
 export async function canSharePorts(): Promise<boolean> {
@@ -48,12 +130,8 @@ export async function canSharePorts(): Promise<boolean> {
   }
 }
 
-/** Listens on a port that the owner has. */
-export const shareListening = (server: NetServer, {host, port}: NetworkAddress): Promise<void> =>
-  listening(server, {host, port, reusePort: true});
-
 /** Listens on a Unix socket. A file that a dead process has left there is removed. @throws the system's error */
-export async function listenOnSocket(server: NetServer, {socket, socketMode}: SocketAddress): Promise<void> {
+async function listenOnSocket(server: NetServer, {socket, socketMode}: SocketAddress): Promise<void> {
   await removeStaleSocket(socket);
   await listening(server, {path: socket});
   await chmod(socket, socketMode);
@@ -81,15 +159,16 @@ function listening(server: NetServer, options: ListenOptions): Promise<void> {
 }
 
 /** Failures to accept a connection: a lack of file descriptors (EMFILE) may be over in a moment. */
-export function reportFailures(server: NetServer, clock: Clock, events: Events): void {
+function reportFailures(servers: readonly NetServer[], clock: Clock, events: Events): void {
   let reported = false;
-  server.on('error', (error) => {
-    // Before it listens, `listen` rejects with the error.
-    if (reported || !server.listening) return;
+  const report = (error: Error): void => {
+    if (reported) return;
     reported = true;
     clock.after(REPORT_INTERVAL_MS, () => {
       reported = false;
     });
     events.emit('listener.failed', {error});
-  });
+  };
+  // Before a server listens, `listening` rejects with the error.
+  for (const server of servers) server.on('error', (error) => server.listening && report(error));
 }

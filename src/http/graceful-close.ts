@@ -1,14 +1,10 @@
 import type {Server} from 'node:http';
-import {Server as NetServer} from 'node:net';
 import type {Connections} from './connections.ts';
 
 /** Ends the connections of a server that closes: each once its client has read the answers that were begun. */
 export interface GracefulClose {
-  /**
-   * Accepts no further connections. Resolves when all have ended.
-   * @param others resolves when those have ended that the server has not accepted itself
-   */
-  begin(others: Promise<unknown>): Promise<void>;
+  /** Begins when no further connections are accepted. @param ended resolve when all have ended */
+  begin(ended: readonly Promise<void>[]): Promise<void>;
   /** Ends the connections that no request is running on, once nothing that was written waits to be read. */
   endIdle(): void;
 }
@@ -30,10 +26,9 @@ export function createGracefulClose(server: Server, connections: Pick<Connection
   }
 
   return {
-    async begin(others) {
-      const ended = new Promise<void>((resolve) => NetServer.prototype.close.call(server, () => resolve()));
+    async begin(ended) {
       endIdle();
-      await Promise.all([ended, others]);
+      await Promise.all(ended);
       // Now that no connection is left, this ends what node checks from time to time.
       server.close(() => {});
     },

@@ -11,7 +11,7 @@ import {formatAddress, type ListenAddress} from '../address.ts';
 import type {Clock} from '../clock.ts';
 import type {Events} from '../events.ts';
 import type {OciError} from '../oci/errors.ts';
-import {listenOn, listenOnSocket, reportFailures} from './accept.ts';
+import {createListeningSockets, type ListeningSockets} from './accept.ts';
 import type {PreparedAnswer} from './answer-table.ts';
 import type {App, Learn} from './app.ts';
 import {type ConnectionLimit, createConnectionLimit} from './connection-limit.ts';
@@ -67,7 +67,7 @@ export interface ListenerParts {
   tls: TlsPaths | undefined;
   /** That of every connection, without a client certificate. */
   entrance: Entrance;
-  /** Whether workers listen on the same port. */
+  /** Whether several sockets listen on its port: see `createListeningSockets`. */
   isShared: boolean;
   /** Milliseconds in which a client has to take some of the bytes that wait for it. */
   sendTimeout: number;
@@ -82,9 +82,7 @@ export const createListener = (parts: ListenerParts): Listener => new HttpListen
 
 class HttpListener implements Listener {
   readonly #app: ListenerParts['app'];
-  readonly #address: ListenAddress;
   readonly #entrance: Entrance;
-  readonly #isShared: boolean;
   readonly #tls: TlsServer | undefined;
   /** The entrances of the connections with a client certificate. */
   readonly #certified = new WeakMap<Duplex, Entrance>();
@@ -93,6 +91,7 @@ class HttpListener implements Listener {
   readonly #clock: Clock;
   readonly #limits: Limits;
   readonly #server: Server;
+  readonly #sockets: ListeningSockets;
   readonly #pipelines: Pipelines;
   readonly #graceful: GracefulClose;
   /** What node's HTTP server does with a connection, after its handshake over TLS. */
@@ -103,9 +102,7 @@ class HttpListener implements Listener {
   #closing = false;
 
   constructor({app, address, isShared, tls, entrance, sendTimeout, limits, clock, events}: ListenerParts) {
-    this.#isShared = isShared;
     this.#app = app;
-    this.#address = address;
     this.#entrance = entrance;
     this.#limits = limits;
     this.#pipelines = createPipelines(() => limits.settings);
@@ -132,21 +129,18 @@ class HttpListener implements Listener {
     this.#clock = clock;
     this.#front = this.#tls ? undefined : this.#openFrontDoor();
     this.#attach();
-    reportFailures(this.#server, clock, events);
+    this.#sockets = createListeningSockets({server: this.#server, address, isShared, clock, events});
   }
 
   async listen(): Promise<ListenAddress> {
     await this.#tls?.begin();
-    const address = this.#address;
-    if (!('socket' in address)) return listenOn(this.#server, address, this.#isShared);
-    await listenOnSocket(this.#server, address);
-    return address;
+    return this.#sockets.listen();
   }
 
   async close(grace: number): Promise<void> {
     this.#closing = true;
     this.#tls?.close();
-    const ended = this.#graceful.begin(Promise.all([...this.#adopted].map(whenClosed)));
+    const ended = this.#graceful.begin([this.#sockets.close(), ...[...this.#adopted].map(whenClosed)]);
     this.#front?.close();
     const cancel = this.#clock.after(grace, () => this.#connections.destroyAll());
     await ended;

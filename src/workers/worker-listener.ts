@@ -4,7 +4,7 @@ import {formatAddress} from '../address.ts';
 import type {Clock} from '../clock.ts';
 import {errorCode} from '../error-code.ts';
 import type {Events} from '../events.ts';
-import {reportFailures, shareListening} from '../http/accept.ts';
+import {createListeningSockets, type ListeningSockets} from '../http/accept.ts';
 import type {AnswerTable} from '../http/answer-table.ts';
 import {type AnswerFromConnection, createConnectionAnswers} from '../http/connection-answers.ts';
 import {type Connections, createConnections} from '../http/connections.ts';
@@ -59,6 +59,7 @@ class SharedListener implements WorkerListener {
   readonly #parts: WorkerListenerParts;
   readonly #tls: TlsServer | undefined;
   readonly #server: Server;
+  readonly #sockets: ListeningSockets;
   readonly #connections: Connections;
   readonly #front: FrontDoor;
   readonly #relayed = new Map<Socket, RelayedConnection>();
@@ -87,18 +88,19 @@ class SharedListener implements WorkerListener {
       refuseLate: (socket) => this.#relayed.get(socket)?.refuseLate(),
       clock,
     });
-    reportFailures(this.#server, clock, events);
+    const {address} = settings;
+    this.#sockets = createListeningSockets({server: this.#server, address, isShared: true, clock, events});
   }
 
   async listen(): Promise<void> {
     await this.#tls?.begin();
-    await shareListening(this.#server, this.#parts.settings.address);
+    await this.#sockets.join();
   }
 
   close(): Promise<void> {
     this.#isClosing = true;
     this.#tls?.close();
-    const ended = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    const ended = this.#sockets.close();
     this.#front.close();
     for (const relayed of this.#relayed.values()) relayed.stay();
     return ended;
