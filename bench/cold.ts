@@ -43,17 +43,17 @@ export const THROTTLE = 100_000_000;
 
 export interface ColdResult {
   name: string;
-  /** 50 clients request one uncached blob of 100 MiB: the GETs that reached the upstream. */
+  /** 50 clients request one uncached blob of 100 MiB, after its manifest: the GETs of blobs that reached the upstream. */
   upstreamGets: number;
   /** What each client received that did not receive the right bytes. */
   wrong: string[];
   /** Bytes. */
   peakMemory: number;
-  /** Milliseconds until the last client was done. */
+  /** Milliseconds from the request for the manifest until the last client was done. */
   crowd: number;
   /** Median milliseconds by which the first byte of a cold blob arrives later than from the upstream. */
   firstByteDelay: number;
-  /** Median milliseconds of one client's pull of a blob of 100 MiB. */
+  /** Median milliseconds of one client's pull of a manifest and its blob of 100 MiB: a mirror may fetch blobs before it answers. */
   onePull: number;
   /** Of backref alone: peak resident memory in bytes while 100 clients read one warm blob of 100 MiB, again and again. */
   warmPeak: number | undefined;
@@ -108,7 +108,7 @@ export async function measureCold(
     const crowd = await withMirror(work, name, (mirror, gate) => crowdPull(mirror, gate, work.big));
     say(`${name}: one client, one cold blob of 100 MiB`);
     const onePull = await medianOf(ONE_PULL_ROUNDS, () =>
-      withMirror(work, name, ({url}) => blobTime(url, work.big)),
+      withMirror(work, name, ({url}) => pullTime(url, work.big)),
     );
     say(`${name}: an image of ${LAYERS} layers with crane`);
     const imageRatio = await imageTime(work, name, work.upstream);
@@ -151,18 +151,11 @@ async function medianOf(rounds: number, work: () => Promise<number>): Promise<nu
   return median(values);
 }
 
-async function blobTime(url: string, artifact: ServedArtifact): Promise<number> {
-  const [blob] = layersOf(artifact);
-  if (!blob) throw new Error('the artifact has no blob');
-  await download(url + manifestPath(artifact, artifact.tag));
-  return (await expectDigest(url + blobPath(artifact, blob.digest), blob.digest)).whole;
-}
-
 /** Peak resident memory in bytes, of backref alone: the others do not keep to a bound. */
 async function warmCrowdPeak(work: ColdWork, say: (line: string) => void): Promise<number> {
   say(`backref: ${WARM_CLIENTS} clients, one warm blob of 100 MiB`);
   return withMirror(work, 'backref', async ({url, pid}) => {
-    await blobTime(url, work.big);
+    await pullTime(url, work.big);
     // Linux, proc_pid_clear_refs(5): the peak begins anew.
     await writeFile(`/proc/${pid}/clear_refs`, '5');
     await warmCrowd(work, url);
@@ -203,15 +196,15 @@ export async function profileCold(load: string, scope: Scope, tools: Toolbox): P
   const work = await startUpstreams(own, tools);
   const profiler = await createProfiler(own);
   const loads: Record<string, (url: string) => Promise<unknown>> = {
-    'one blob': (url) => blobTime(url, work.big),
+    'one blob': (url) => pullTime(url, work.big),
     image: (url) => craneTime(own, tools, url),
-    crowd: (url) => Promise.all(Array.from({length: CLIENTS}, () => blobTime(url, work.big))),
+    crowd: (url) => Promise.all(Array.from({length: CLIENTS}, () => pullTime(url, work.big))),
     'warm crowd': (url) => warmCrowd(work, url),
   };
   const run = loads[load];
   if (!run) return undefined;
   const {url, process} = await startOwn(own, work.upstream, {profiler});
-  if (load === 'warm crowd') await blobTime(url, work.big);
+  if (load === 'warm crowd') await pullTime(url, work.big);
   const {threads, memory} = await profiler.capture(process, () => run(url));
   await own.end();
   if (load.includes('crowd')) return memoryProfile(`${load}: when there was most`, memory);
@@ -221,9 +214,9 @@ export async function profileCold(load: string, scope: Scope, tools: Toolbox): P
 async function crowdPull(mirror: RunningMirror, gate: Gate, artifact: ServedArtifact) {
   const [blob] = layersOf(artifact);
   if (!blob) throw new Error('the artifact has no blob');
-  await download(mirror.url + manifestPath(artifact, artifact.tag));
   gate.take();
   const began = Date.now();
+  await download(mirror.url + manifestPath(artifact, artifact.tag));
   const url = mirror.url + blobPath(artifact, blob.digest);
   const pulls = await Promise.allSettled(Array.from({length: CLIENTS}, () => download(url)));
   const gets = gate.take().filter((seen) => seen.method === 'GET' && seen.url.includes('/blobs/'));
@@ -256,7 +249,7 @@ async function firstBytes(mirror: string, upstream: string, artifact: ServedArti
   return median(delays);
 }
 
-/** Pulls a manifest by tag and then its blob, alternately direct and through the mirror. */
+/** Pulls images of one blob, alternately direct and through the mirror. */
 async function slowPulls(
   mirror: string,
   upstream: string,
@@ -270,6 +263,7 @@ async function slowPulls(
   return median(ratios);
 }
 
+/** Milliseconds in which one client pulls a manifest by tag and then its blobs. */
 async function pullTime(url: string, artifact: ServedArtifact): Promise<number> {
   const began = performance.now();
   await expectDigest(url + manifestPath(artifact, artifact.tag), artifact.manifest.digest);

@@ -3,6 +3,7 @@ import {type Options, runCommand, say} from '../rig/command.ts';
 import type {Scope} from '../rig/scope.ts';
 import {findTools, type Tool, type Toolbox} from '../rig/tools.ts';
 import {measureEviction} from './eviction/measure.ts';
+import {zotVersion} from './mirrors.ts';
 import {partText, writePages} from './page.ts';
 import type {AnyPart, Versions} from './part.ts';
 import {PARTS} from './parts.ts';
@@ -88,7 +89,7 @@ async function measurePart(part: AnyPart, scope: Scope, tools: Toolbox): Promise
 }
 
 async function measureAndProfile(part: AnyPart, scope: Scope, tools: Toolbox): Promise<Measurement> {
-  const versions = versionsOf(part.tools, tools);
+  const versions = await versionsOf(scope, part.tools, tools);
   const results = await part.measure(scope, tools, say);
   const {targets} = part.report(results, versions);
   const profiles: Record<string, Profile> = {};
@@ -123,13 +124,13 @@ function reportPart(part: AnyPart, {results, versions}: Measurement): boolean {
 }
 
 /** The servers that are compared, with the versions that are installed. */
-function versionsOf(wanted: readonly Tool[], tools: Toolbox): Versions {
+async function versionsOf(scope: Scope, wanted: readonly Tool[], tools: Toolbox): Promise<Versions> {
   const version = (tool: Tool) => (wanted.includes(tool) ? tools.version(tool) : '');
   return {
     backref: 'backref',
     'docker-registry': `docker-registry ${version('docker-registry')}`,
     distribution: `distribution ${version('registry')}`,
-    zot: 'zot on demand',
+    zot: `zot ${await zotVersion(scope)}, on demand`,
     nginx: `nginx ${version('nginx')}, static files`,
   };
 }

@@ -11,7 +11,7 @@ import type {Profiler} from './profile/capture.ts';
 export const MIRRORS = ['backref', 'docker-registry', 'distribution', 'zot'] as const;
 export type MirrorName = (typeof MIRRORS)[number];
 
-/** Those that can be measured here. zot cannot be installed at a version: the variable ZOT names its executable. */
+/** Those that can be measured here. zot is not published as a Go module: the variable ZOT names an executable. */
 export const measuredMirrors = (): MirrorName[] =>
   MIRRORS.filter((name) => name !== 'zot' || zotExecutable() !== undefined);
 
@@ -85,6 +85,13 @@ async function startZot(scope: Scope, upstream: string, prefix: readonly string[
   const started = scope.start(command, args);
   await ready(started, 'zot', answers(`${url}/v2/`));
   return {name: 'zot', url, pid: started.pid};
+}
+
+/** What the executable says that it was built from. @throws Error when it cannot be run */
+export async function zotVersion(scope: Scope): Promise<string> {
+  const executable = zotExecutable();
+  if (!executable) return '';
+  return /"commit":"([^"]*)"/.exec(await scope.run(executable, ['--version']))?.[1] || 'of an unknown commit';
 }
 
 /** A running process's peak resident memory, in bytes. @throws Error when it has ended. */

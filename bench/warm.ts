@@ -45,7 +45,7 @@ interface Workload {
   others?: readonly {path: string; digest: string}[];
   digest: string;
   method?: 'HEAD';
-  /** Asks whether the content is still what the server's own ETag names. */
+  /** Asks whether the content is still what the server's own ETag names. zot sends none. */
   isConditional?: boolean;
   /** Of those servers alone that list referrers. */
   isList?: boolean;
@@ -86,8 +86,9 @@ export async function measureWarm(
   const lean = await startOwn(await scope.child(), upstream, {prefix: onCore(1), settings: LEAN});
 
   const works = worksOf(artifact, list.bytes);
-  const serversOf = ({isFromDisk, isList}: Workload) => {
+  const serversOf = ({isFromDisk, isList, isConditional}: Workload) => {
     if (isFromDisk) return [lean, ...servers.filter(({name}) => name === 'nginx')];
+    if (isConditional) return servers.filter(({name}) => name !== 'zot');
     return isList ? servers.filter(({name}) => LISTING.has(name)) : servers;
   };
   for (const work of works) for (const server of serversOf(work)) await warm(server, work);
