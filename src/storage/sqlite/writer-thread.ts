@@ -1,4 +1,5 @@
 /* The one thread that commits. It is started by writer.ts, with a Setup as its data. */
+import {statSync} from 'node:fs';
 import {DatabaseSync} from 'node:sqlite';
 import {parentPort, workerData} from 'node:worker_threads';
 import type {Change, Precondition} from '../metadata.ts';
@@ -130,6 +131,42 @@ const LOG_PAGES = 4000;
 /** SQLite's primary result code for a disk that has no room. */
 const SQLITE_FULL = 13;
 
+/** Twice LOG_PAGES. A longer log is one that was always being read, so that it could not begin anew. */
+const MAX_LOG_BYTES = 32 * 1024 * 1024;
+/** How long a commit may have to wait for those who read the log, in milliseconds. All reads but snapshots take less. */
+const READERS_TIMEOUT_MS = 100;
+
+/**
+ * Begins the log anew when it has become too long. SQLite does so by itself only at a moment in which nobody reads from
+ * the log, and there is none while reads overlap. This checkpoint makes one: it lets new readers begin in the database
+ * alone, and waits for the others. A snapshot can outlast it, so the next attempt is made when the log has doubled.
+ */
+function createLogLimit(database: DatabaseSync, path: string): () => void {
+  const run = prepareOnce(database);
+  let limit = MAX_LOG_BYTES;
+
+  const beginAnew = () => {
+    run(`pragma busy_timeout = ${READERS_TIMEOUT_MS}`, []);
+    try {
+      run('pragma wal_checkpoint(truncate)', []);
+    } finally {
+      run(`pragma busy_timeout = ${BUSY_TIMEOUT_MS}`, []);
+    }
+  };
+
+  return () => {
+    try {
+      const bytes = statSync(`${path}-wal`).size;
+      if (bytes <= MAX_LOG_BYTES) limit = MAX_LOG_BYTES;
+      if (bytes <= limit) return;
+      limit = 2 * bytes;
+      beginAnew();
+    } catch {
+      // A disk that fails fails the next commit as well, which reports it.
+    }
+  };
+}
+
 function serve({path, writes}: Setup, port: NonNullable<typeof parentPort>): void {
   const database = new DatabaseSync(path, {timeout: BUSY_TIMEOUT_MS});
   // KiB. With SQLite's own 2 MiB, a commit of some hundred rows writes the pages that it shares several times.
@@ -137,13 +174,20 @@ function serve({path, writes}: Setup, port: NonNullable<typeof parentPort>): voi
   // Each commit of a group has a savepoint, whose journal would otherwise be a file: it took a third of the time.
   database.exec('pragma temp_store = memory');
   database.exec(`pragma wal_autocheckpoint = ${LOG_PAGES}`);
+  // A log that became longer is cut when it begins anew.
+  database.exec(`pragma journal_size_limit = ${MAX_LOG_BYTES}`);
   const commit = createGroupCommit(database, writes);
+  const limitLog = createLogLimit(database, path);
   const reply = (message: WriterReply) => port.postMessage(message);
 
   port.on('message', (request: WriterRequest) => {
-    if (request !== 'close') return reply(commit(request));
-    database.close();
-    port.close();
+    if (request === 'close') {
+      database.close();
+      port.close();
+      return;
+    }
+    reply(commit(request));
+    limitLog();
   });
 }
 
