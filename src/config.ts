@@ -3,7 +3,7 @@ import type {ListenAddress} from './address.ts';
 import {isRecord} from './oci/json.ts';
 /** The configuration of one server: validated, complete, frozen. Durations in milliseconds, sizes in bytes. */
 export interface Config {
-  /** How many threads answer requests; `auto`: one for each core. */
+  /** How many threads answer requests; `auto`: one, and one for each core once it is busy. */
   workers: number | 'auto';
   /** At least one of them serves registries. */
   listen: readonly ListenerConfig[];

@@ -73,6 +73,8 @@ export interface EventMap {
   'client.handshake-failed': [{address: string | undefined; reason: string}];
   /** A worker has ended by itself, with its connections. Another one starts in `ms`. */
   'worker.ended': [{reason: string; ms: number}];
+  /** This thread was busy: `count` threads answer requests now. */
+  'workers.started': [{count: number}];
   /** This system cannot share ports among the `count` threads that the configuration wants: one serves alone. */
   'workers.unavailable': [{count: number}];
   /** An error that nothing handled: a defect of backref or of a library. */

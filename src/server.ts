@@ -18,7 +18,13 @@ import type {BlobStore} from './storage/blob-store.ts';
 import type {FolderLock} from './storage/folder-lock.ts';
 import {lockStorage, openStorage, type Storage} from './storage/open.ts';
 import {type Wired, wire} from './wire.ts';
-import {createServerWorkers, planSharing, type ServerWorkers, type Sharing} from './wire-workers.ts';
+import {
+  createServerWorkers,
+  planSharing,
+  type ServerWorkers,
+  type ServerWorkersParts,
+  type Sharing,
+} from './wire-workers.ts';
 
 export interface BackrefServer {
   readonly events: Events;
@@ -51,12 +57,10 @@ export interface Reloaded extends RegistryChanges {
   left: string[];
 }
 
-export interface ServerDeps {
+export interface ServerDeps extends Pick<ServerWorkersParts, 'workerProgram' | 'busyness'> {
   clock?: Clock;
   /** For the proxy variables and credential helpers of upstreams; default the process's. */
   env?: NodeJS.ProcessEnv;
-  /** The program of worker threads. */
-  workerProgram?: URL | undefined;
 }
 
 /** A server whose storage is open. */
@@ -84,7 +88,7 @@ class Server implements BackrefServer {
   #policy: AccessPolicy;
   readonly #clock: Clock;
   readonly #env: NodeJS.ProcessEnv;
-  readonly #workerProgram: URL | undefined;
+  readonly #workerDeps: Pick<ServerDeps, 'workerProgram' | 'busyness'>;
   /** Names this process, to upstreams and among those that share the metadata. */
   readonly #pseudonym = `backref-${randomUUID()}`;
   readonly #registries: CurrentRegistries;
@@ -96,8 +100,8 @@ class Server implements BackrefServer {
   #listening: Promise<unknown> | undefined;
   #closing: Promise<void> | undefined;
 
-  constructor(config: Config, {clock = systemClock, env = process.env, workerProgram}: ServerDeps) {
-    this.#workerProgram = workerProgram;
+  constructor(config: Config, {clock = systemClock, env = process.env, ...workerDeps}: ServerDeps) {
+    this.#workerDeps = workerDeps;
     this.#config = config;
     this.#policy = createAccessPolicy(config.access);
     this.#clock = clock;
@@ -184,7 +188,6 @@ class Server implements BackrefServer {
       storage = await openStorage(this.#config.storage, {
         owner: this.#pseudonym,
         clock: this.#clock,
-        threads: sharing.count,
         forgotten: (path) => this.#workers?.forget(path),
         diskFailed: ({part, code, message}) => this.events.emit('disk.failed', {part, code, message}),
       });
@@ -201,7 +204,7 @@ class Server implements BackrefServer {
     }
   }
 
-  #wire(lock: FolderLock, storage: Storage, {isShared, count}: Sharing): OpenServer {
+  #wire(lock: FolderLock, storage: Storage, sharing: Sharing): OpenServer {
     const config = this.#config;
     const clock = this.#clock;
     const {events} = this;
@@ -223,7 +226,6 @@ class Server implements BackrefServer {
     };
     const wired = wire(config, parts);
     const {verbs, content, identity} = wired;
-    const preparedBytes = Math.floor(shareMemory(config.cache.memory).prepared / count);
     const app: App = createApp({
       verbs,
       access: content.access,
@@ -234,7 +236,7 @@ class Server implements BackrefServer {
       hasAdminListener: config.listen.some(({serve}) => serve === 'admin'),
       pseudonym,
       limits,
-      preparedBytes,
+      preparedBytes: shareMemory(config.cache.memory).prepared,
       keySecret: this.#keySecret,
       generations,
       servedAgain: content.servedAgain,
@@ -242,14 +244,11 @@ class Server implements BackrefServer {
       clock,
       events,
     });
-    const listeners = createListeners(config.listen, {app, isShared, limits, clock, events});
+    const listeners = createListeners(config.listen, {...sharing, app, limits, clock, events});
     const workers = createServerWorkers({
       keySecret: this.#keySecret,
-      ...{config, count, preparedBytes, listeners, generations, limits, clock, events},
-      replay: app.requests.replay,
-      runs: app.requests.runs,
-      readBytes: storage.readBytes,
-      program: this.#workerProgram,
+      ...{config, sharing, app, storage, listeners, generations, limits, clock, events},
+      ...this.#workerDeps,
     });
     const commands = createCommands({...wired.maintenance, robots: wired.identity.robots, registries});
     return {

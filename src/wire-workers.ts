@@ -1,42 +1,38 @@
 import type {EventEmitter} from 'node:events';
 import {availableParallelism} from 'node:os';
-import type {Clock} from './clock.ts';
+import type {Cancel, Clock} from './clock.ts';
 import type {Config} from './config.ts';
 import type {Events} from './events.ts';
 import {canSharePorts, type NetworkAddress} from './http/accept.ts';
-import type {FileRuns} from './http/file-runs.ts';
+import type {App} from './http/app.ts';
 import type {Limits} from './http/limits.ts';
-import type {PreparedReplay} from './http/prepared-reports.ts';
 import {type Address, canShare, type Listeners} from './listeners.ts';
 import type {Generations} from './registry/generations.ts';
+import type {Storage} from './storage/open.ts';
+import {type Busyness, whenBusy} from './workers/demand.ts';
 import type {Happening, WorkerListenerSettings} from './workers/messages.ts';
 import {createWorkers, type Workers} from './workers/workers.ts';
 
 /** The workers of a server, beside the thread that owns everything. */
 export interface ServerWorkers extends Pick<Workers, 'replaceHeaders' | 'forget' | 'report' | 'close'> {
-  /** Starts them where the server listens. @throws what keeps one of them from listening */
+  /** Starts them where the server listens, or later, when they are needed. @throws what keeps one of them from listening */
   start(addresses: readonly Address[]): Promise<void>;
 }
 
 export interface ServerWorkersParts {
   config: Config;
-  /** How many threads answer requests, the owner included. */
-  count: number;
-  /** Bytes that each may take for prepared answers. */
-  preparedBytes: number;
+  sharing: Sharing;
+  app: Pick<App, 'sharePrepared' | 'requests'>;
+  storage: Pick<Storage, 'shareReads'>;
+  /** How busy the owner is; default its event loop. */
+  busyness?: Busyness | undefined;
   /** That of the owner's requests. */
   keySecret: string;
   listeners: Listeners;
   generations: Generations;
   limits: Limits;
-  /** Counts and reports what workers have answered. */
-  replay: PreparedReplay;
-  /** Decides about what they answer from files. */
-  runs: FileRuns;
-  /** Bytes of memory that each reads files into. */
-  readBytes: number;
   /** The program of their threads; default the one that belongs to the server. */
-  program: URL | undefined;
+  workerProgram?: URL | undefined;
   clock: Clock;
   events: Events;
 }
@@ -48,21 +44,24 @@ const MAX_AUTOMATIC = 8;
 export interface Sharing {
   /** Whether several sockets can listen on a port. */
   isShared: boolean;
-  /** How many threads answer requests, the owner included. */
+  /** How many threads answer requests at most, the owner included. */
   count: number;
+  /** Whether the others start only when the owner is busy. */
+  isOnDemand: boolean;
 }
 
 export async function planSharing({workers, listen}: Config, events: Events): Promise<Sharing> {
   const isShared = await canSharePorts();
-  const count = workers === 'auto' ? Math.min(availableParallelism(), MAX_AUTOMATIC) : workers;
-  if (count === 1 || !listen.some(canShare)) return {isShared, count: 1};
-  if (!isShared) events.emit('workers.unavailable', {count});
-  return {isShared, count: isShared ? count : 1};
+  const isOnDemand = workers === 'auto';
+  const count = isOnDemand ? Math.min(availableParallelism(), MAX_AUTOMATIC) : workers;
+  const isPossible = isShared && listen.some(canShare);
+  if (!isShared && !isOnDemand && count > 1) events.emit('workers.unavailable', {count});
+  return {isShared, isOnDemand, count: isPossible ? count : 1};
 }
 
 export function createServerWorkers(parts: ServerWorkersParts): ServerWorkers {
-  const {config, count, preparedBytes, readBytes, keySecret, listeners, generations} = parts;
-  const {limits, clock, events} = parts;
+  const {config, sharing, app, storage, keySecret, listeners, generations, limits, clock, events} = parts;
+  const {count, isOnDemand} = sharing;
   const workers = createWorkers({
     listener(number) {
       const listener = listeners.all[number];
@@ -70,37 +69,59 @@ export function createServerWorkers(parts: ServerWorkersParts): ServerWorkers {
       return listener;
     },
     happened: createReplay(parts),
-    runs: parts.runs,
-    program: parts.program,
+    runs: app.requests.runs,
+    program: parts.workerProgram,
     clock,
     events,
   });
+  async function begin(addresses: readonly Address[]): Promise<void> {
+    const preparedBytes = app.sharePrepared(count);
+    const readBytes = storage.shareReads(count);
+    await workers.start(count - 1, {
+      listeners: config.listen.flatMap((listener, number): WorkerListenerSettings[] => {
+        const {tls, sendTimeout} = listener;
+        const address = networkAddress(addresses[number]);
+        return address && canShare(listener) ? [{number, address, tls, sendTimeout}] : [];
+      }),
+      slots: generations.slots,
+      preparedBytes,
+      files: {path: config.storage.blobs.path, readBytes},
+      keySecret,
+      headers: limits.settings.headers,
+      times: clock.times,
+      heard: watchHearers(events),
+    });
+  }
+
+  async function beginLater(addresses: readonly Address[]): Promise<void> {
+    try {
+      await begin(addresses);
+      events.emit('workers.started', {count});
+    } catch (error) {
+      events.emit('background.failed', {task: 'start workers', error});
+    }
+  }
+
+  let cancel: Cancel = () => {};
   return {
     replaceHeaders: (headers) => workers.replaceHeaders(headers),
     forget: (path) => workers.forget(path),
     report: () => workers.report(),
-    close: (grace) => workers.close(grace),
     async start(addresses) {
-      await workers.start(count - 1, {
-        listeners: config.listen.flatMap((listener, number): WorkerListenerSettings[] => {
-          const {tls, sendTimeout} = listener;
-          const address = networkAddress(addresses[number]);
-          return address && canShare(listener) ? [{number, address, tls, sendTimeout}] : [];
-        }),
-        slots: generations.slots,
-        preparedBytes,
-        files: {path: config.storage.blobs.path, readBytes},
-        keySecret,
-        headers: limits.settings.headers,
-        times: clock.times,
-        heard: watchHearers(events),
-      });
+      if (count === 1) return;
+      if (!isOnDemand) return begin(addresses);
+      cancel = whenBusy(() => void beginLater(addresses), {busyness: parts.busyness, clock});
+    },
+    close(grace) {
+      cancel();
+      return workers.close(grace);
     },
   };
 }
 
 /** Counts and reports what happened in a worker as if it had happened here. */
-function createReplay({replay, events}: ServerWorkersParts): (happening: Happening) => void {
+function createReplay({app, events}: ServerWorkersParts): (happening: Happening) => void {
+  const {replay} = app.requests;
   return (happening) => {
     if ('given' in happening) replay.one(happening.given);
     else if ('counted' in happening) replay.all(happening.counted);

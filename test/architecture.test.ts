@@ -191,7 +191,14 @@ const RULES: Record<string, Rule> = {
   },
   'src/wire-outage.ts': {imports: ['src/', ...REGISTRY, 'src/storage/open.ts']},
   'src/wire-workers.ts': {
-    imports: ['src/', 'src/listeners.ts', 'src/http/', 'src/registry/generations.ts', 'src/workers/'],
+    imports: [
+      'src/',
+      'src/listeners.ts',
+      'src/http/',
+      'src/registry/generations.ts',
+      'src/storage/open.ts',
+      'src/workers/',
+    ],
   },
   'src/background-work.ts': {imports: ['src/', 'src/wire.ts', 'src/http/app.ts', 'src/storage/open.ts']},
   'src/server.ts': {
@@ -318,7 +325,13 @@ const FORBIDDEN: Record<string, string[]> = {
     'koa',
   ],
   'src/background-work.ts': ['./server.ts', './registry/access.ts', './storage/fs/blob-store.ts', 'koa'],
-  'src/wire-workers.ts': ['./server.ts', './wire.ts', './registry/access.ts', './storage/open.ts', 'koa'],
+  'src/wire-workers.ts': [
+    './server.ts',
+    './wire.ts',
+    './registry/access.ts',
+    './storage/fs/blob-store.ts',
+    'koa',
+  ],
   'src/wire-outage.ts': ['./wire.ts', './http/app.ts', './storage/fs/blob-store.ts', 'got'],
   'src/wire.ts': [
     './server.ts',

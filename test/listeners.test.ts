@@ -1,5 +1,5 @@
 import {once} from 'node:events';
-import {readFile, stat, writeFile} from 'node:fs/promises';
+import {stat, writeFile} from 'node:fs/promises';
 import {type IncomingHttpHeaders, request} from 'node:http';
 import {connect, createServer} from 'node:net';
 import {dirname, join} from 'node:path';
@@ -11,6 +11,7 @@ import {type Backref, startBackref} from './support/backref.ts';
 import {startProgram} from './support/command.ts';
 import {imageManifest, manifestAnswer} from './support/content.ts';
 import {createFolder} from './support/folder.ts';
+import {listeningSockets} from './support/listening-sockets.ts';
 import {createScriptedUpstream} from './support/scripted-upstream.ts';
 
 const listenerAt = (address: ListenAddress, differences: Partial<ListenerConfig> = {}): ListenerConfig => ({
@@ -213,19 +214,10 @@ const image = imageManifest();
 test('four sockets listen on a port, where the system can share it', async (t) => {
   const proxy = await startBackref(t, {registries: [{}]});
   if (process.platform !== 'linux') return t.pass('the table of sockets is that of Linux');
-  t.is(await socketsOn(proxy.port), (await canSharePorts()) ? 4 : 1);
+  t.is(await listeningSockets(proxy.port), (await canSharePorts()) ? 4 : 1);
   await proxy.server.close();
-  t.is(await socketsOn(proxy.port), 0);
+  t.is(await listeningSockets(proxy.port), 0);
 });
-
-/** How many sockets listen on a port. */
-async function socketsOn(port: number): Promise<number> {
-  const listening = new RegExp(
-    `:${port.toString(16).toUpperCase().padStart(4, '0')} [0-9A-F]+:0000 0A `,
-    'g',
-  );
-  return [...(await readFile('/proc/net/tcp', 'utf8')).matchAll(listening)].length;
-}
 
 test('a port that another server has is not shared with it', async (t) => {
   const {port} = await startBackref(t, {registries: [{}]});

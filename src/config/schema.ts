@@ -190,7 +190,7 @@ export const settingsSchema = mapping({
     ),
   }).prefault({}),
   access: accessSettings,
-  workers: countOr('auto', 1, MAX_WORKERS).prefault('1'),
+  workers: countOr('auto', 1, MAX_WORKERS).prefault('auto'),
   pins: z.preprocess(splitWords, list(imageGlob).prefault([])),
   shutdown: mapping({grace: duration(0, MAX_TIMER_MS).prefault('30s')}).prefault({}),
   limits: mapping({

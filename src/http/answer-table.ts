@@ -47,6 +47,8 @@ export interface ReadyAnswer extends PreparedAnswer {
 export interface AnswerTable {
   find(key: string): ReadyAnswer | undefined;
   put(key: string, answer: PreparedAnswer): void;
+  /** Holds so many bytes from now on. */
+  resize(maxBytes: number): void;
 }
 
 export interface AnswerTableParts {
@@ -67,15 +69,12 @@ export const createAnswerTable = (parts: AnswerTableParts): AnswerTable => new L
 class LruAnswerTable implements AnswerTable {
   readonly #slots: Int32Array;
   readonly #clock: AnswerTableParts['clock'];
-  readonly #entries: LRUCache<string, ReadyAnswer> | undefined;
+  #entries: LRUCache<string, ReadyAnswer> | undefined;
 
   constructor({slots, maxBytes, clock}: AnswerTableParts) {
     this.#slots = slots;
     this.#clock = clock;
-    const sizeOf = ({body}: ReadyAnswer, key: string): number =>
-      (body?.length ?? 0) + renderedBytes(body) + key.length + OVERHEAD_BYTES;
-    if (maxBytes >= OVERHEAD_BYTES)
-      this.#entries = new LRUCache({maxSize: maxBytes, sizeCalculation: sizeOf});
+    this.#entries = entriesOf(maxBytes);
   }
 
   find(key: string): ReadyAnswer | undefined {
@@ -96,9 +95,22 @@ class LruAnswerTable implements AnswerTable {
     this.#entries?.set(key, {...answer, rendered: renderedAnswer(answer), ahead});
   }
 
+  resize(maxBytes: number): void {
+    const before = this.#entries?.dump() ?? [];
+    this.#entries = entriesOf(maxBytes);
+    this.#entries?.load(before);
+  }
+
   /** What depends on the time is over once the clock is set back: it would hold for longer. */
   #isCurrent({repeat: {from, generations}, ahead}: ReadyAnswer, now: number): boolean {
     if (!areCurrent(this.#slots, generations)) return false;
     return from === Number.NEGATIVE_INFINITY || now - this.#clock.monotonic() > ahead - MAX_DRIFT_MS;
   }
 }
+
+const sizeOf = ({body}: ReadyAnswer, key: string): number =>
+  (body?.length ?? 0) + renderedBytes(body) + key.length + OVERHEAD_BYTES;
+
+/** Undefined where there is no room for one. */
+const entriesOf = (maxBytes: number): LRUCache<string, ReadyAnswer> | undefined =>
+  maxBytes < OVERHEAD_BYTES ? undefined : new LRUCache({maxSize: maxBytes, sizeCalculation: sizeOf});

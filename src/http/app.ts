@@ -36,7 +36,7 @@ export interface AppParts extends DoorParts {
   pseudonym: string;
   /** How many requests may run at the same time. */
   limits: Limits;
-  /** Bytes that answers may take which are kept to be given again. */
+  /** Bytes that answers may take which are kept to be given again, those of all threads together. */
   preparedBytes: number;
   /** As `createKeySecret` makes it: requests have equal keys here and in workers. */
   keySecret: string;
@@ -55,6 +55,12 @@ export interface App {
   /** Answers below node's HTTP server what is read from a connection without a client certificate. */
   connection(peer: Peer, entrance: Entrance): AnswerFromConnection;
   readonly requests: RunningRequests;
+  /**
+   * Leaves memory for prepared answers to workers.
+   * @param threads how many keep some, this one included
+   * @returns the bytes that each of them may take
+   */
+  sharePrepared(threads: number): number;
 }
 
 /** The requests that have begun, and those that are not reported yet. */
@@ -130,13 +136,12 @@ export function createApp(parts: AppParts): App {
       // What lies in a file is given below node's HTTP server alone.
       if (answer && !answer.file && !response.hasHeader('Connection')) {
         learn?.(known.key, plain(answer));
-        const {socket} = request;
-        const peer = {socket, client: canonicalAddress(socket.remoteAddress ?? '')};
-        if (preparedSender.respond(known, peer, response, answer)) return;
+        if (preparedSender.respond(known, peerOf(request), response, answer)) return;
       }
       arrivals.set(request, {entrance, known, learn});
       handle(request, response);
     },
+    sharePrepared: (threads) => prepared.share(threads),
     connection: (peer, entrance) =>
       createConnectionAnswers({
         requests: requests.connection(entrance.number),
@@ -166,6 +171,11 @@ function createReporting(parts: AppParts) {
   const fileSender = createFileSender({files, runs, sentBytes, events});
   return {reports, preparedReports, replay, runs, fileSender};
 }
+
+const peerOf = ({socket}: IncomingMessage): Peer => ({
+  socket,
+  client: canonicalAddress(socket.remoteAddress ?? ''),
+});
 
 const plain = ({rendered: _, ...answer}: ReadyAnswer): PreparedAnswer => answer;
 

@@ -19,6 +19,8 @@ export interface PreparedAnswers {
   find(request: KnownRequest): ReadyAnswer | undefined;
   /** Keeps an answer, if it may be given again. @returns what is kept */
   keep(request: BegunRequest, exchange: Exchange, answer: Answer): PreparedAnswer | undefined;
+  /** Holds from now on what it may where so many hold some. @returns the bytes of each */
+  share(threads: number): number;
 }
 
 /** A request, with the generations that were taken before anything was found out for it. */
@@ -44,12 +46,14 @@ class CheckedAnswers implements PreparedAnswers {
   readonly #slots: Int32Array;
   readonly #clock: Pick<Clock, 'now'>;
   readonly #table: AnswerTable;
+  readonly #maxBytes: number;
 
   constructor({authenticator, generations, maxBytes, clock}: PreparedAnswersParts) {
     const {slots} = generations;
     this.#authenticator = authenticator;
     this.#slots = slots;
     this.#clock = clock;
+    this.#maxBytes = maxBytes;
     this.#table = createAnswerTable({slots, maxBytes, clock});
   }
 
@@ -95,6 +99,12 @@ class CheckedAnswers implements PreparedAnswers {
     };
     this.#table.put(known.key, prepared);
     return prepared;
+  }
+
+  share(threads: number): number {
+    const bytes = Math.floor(this.#maxBytes / threads);
+    this.#table.resize(bytes);
+    return bytes;
   }
 
   /** Who sent a request. Undefined where its credential has to be checked each time. */

@@ -74,6 +74,10 @@ export const LINES: {[Name in LoggedEvent]: (event: EventMap[Name][0]) => Line} 
     'error',
     `a worker ended, with the connections that it had, please report it: ${reason}; another one starts in ${ms / 1000} s`,
   ],
+  'workers.started': ({count}) => [
+    'info',
+    `workers: ${count} threads answer requests now, because one was busy`,
+  ],
   'workers.unavailable': ({count}) => [
     'warn',
     `workers: ${count} cannot share a port on this system: one thread answers all requests`,

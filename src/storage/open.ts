@@ -30,8 +30,12 @@ export interface Storage {
   readonly store: BlobStore;
   /** The files of the blobs in the store. */
   readonly files: BlobFiles;
-  /** Bytes of memory that this thread, and each of the others, reads files into. */
-  readonly readBytes: number;
+  /**
+   * Leaves memory to other threads that read the blobs.
+   * @param threads how many read them, this one included
+   * @returns the bytes that each of them reads files into
+   */
+  shareReads(threads: number): number;
   readonly spools: Spools;
   /** Coordinates work within this process. */
   readonly claims: Coordination;
@@ -55,8 +59,6 @@ export interface OpenStorageParts {
   /** Names this process among those that share the metadata. */
   owner: string;
   clock: Clock;
-  /** How many read the blobs, this one included; default 1. */
-  threads?: number;
   /** Is told each failure of a disk. */
   diskFailed?: ReportDiskFailure;
   /** Is told the path of each file of a blob that has been replaced or removed, for whoever reads it elsewhere. */
@@ -69,12 +71,11 @@ export interface OpenStorageParts {
  */
 export async function openStorage(
   {blobs, metadata: {path}}: Config['storage'],
-  {owner, clock, threads = 1, diskFailed: report = () => {}, forgotten}: OpenStorageParts,
+  {owner, clock, diskFailed: report = () => {}, forgotten}: OpenStorageParts,
 ): Promise<Storage> {
   const metadata = await openSqliteMetadata({path, report});
   const watched = {path: blobs.path, report};
-  const readBytes = readBytesOf(threads);
-  const reading = createFileReading(createReadPool(readBytes), forgotten);
+  const reading = createFileReading(createReadPool(), forgotten);
   const store = createFsBlobStore({path: join(blobs.path, 'blobs'), metadata, reading});
   const disk = createFsDisk({blobs: blobs.path, database: path});
   // The ballast is more than the files that SQLite keeps beside the database while it is open.
@@ -84,7 +85,11 @@ export async function openStorage(
     metadata,
     store: watchStore(store, watched),
     files: watchFiles(createBlobFiles(reading.shared), watched),
-    readBytes,
+    shareReads(threads) {
+      const bytes = readBytesOf(threads);
+      reading.pool.resize(bytes);
+      return bytes;
+    },
     spools: watchSpools(createSpools({path: join(blobs.path, 'spool'), pool: reading.pool}), watched),
     claims: createProcessClaims(),
     leases: createLeases({metadata, owner, clock}),

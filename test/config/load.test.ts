@@ -71,7 +71,7 @@ test('without a file every setting has its default', async (t) => {
       users: {htpasswd: undefined},
       tokens: {service: 'backref', ttl: 5 * 60_000, key: undefined, realm: undefined},
     },
-    workers: 1,
+    workers: 'auto',
     pins: [],
     shutdown: {grace: 30_000},
     limits: {

@@ -84,6 +84,7 @@ const SAMPLES: {[Name in LoggedEvent]: EventMap[Name][0]} = {
   },
   'request.fault': {id: '1', error},
   'worker.ended': {reason: 'refused', ms: 100},
+  'workers.started': {count: 2},
   'workers.unavailable': {count: 2},
   'server.fault': {origin: 'promise', error},
   'access.denied': {

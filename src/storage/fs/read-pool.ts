@@ -48,13 +48,15 @@ export interface ReadPool {
   release(buffer: PooledBuffer): void;
   /** Nobody will ask for its content again. */
   forget(buffer: PooledBuffer): void;
+  /** Sets another budget, in bytes, at least 1 MiB. What is held stays until it is released. */
+  resize(budget: number): void;
 }
 
 /** @param budget bytes, at least 1 MiB */
 export const createReadPool = (budget = BUDGET): ReadPool => new BudgetedPool(budget);
 
 class BudgetedPool implements ReadPool {
-  readonly #budget: number;
+  #budget: number;
   allocated = 0;
   held = 0;
   /** Without content. */
@@ -92,7 +94,7 @@ class BudgetedPool implements ReadPool {
     if (buffer.holders > 0) return;
     this.held -= buffer.bytes.length;
     this.#list(buffer);
-    while (this.allocated > this.#budget && this.#evict());
+    this.#shrink();
   }
 
   forget(buffer: PooledBuffer): void {
@@ -100,6 +102,15 @@ class BudgetedPool implements ReadPool {
     if (isListed) this.#unlist(buffer);
     buffer.lost = undefined;
     if (isListed) this.#list(buffer);
+  }
+
+  resize(budget: number): void {
+    this.#budget = budget;
+    this.#shrink();
+  }
+
+  #shrink(): void {
+    while (this.allocated > this.#budget && this.#evict());
   }
 
   /** The largest size of a buffer that is taken now. */

@@ -31,6 +31,18 @@ test('a buffer holds what is wanted, between 64 KiB and 1 MiB', (t) => {
   );
 });
 
+test('a pool that is made smaller gives memory back at once, and what is held when it is released', (t) => {
+  const pool = createReadPool(16 * MIB);
+  const held = pool.take(MIB);
+  const left = [pool.take(MIB), pool.take(MIB)];
+  for (const buffer of left) pool.release(buffer);
+  pool.resize(MIB);
+  t.is(pool.allocated, MIB);
+  t.is(pool.take(MIB).bytes.length, 64 * KIB);
+  pool.release(held);
+  t.is(pool.allocated, 64 * KIB);
+});
+
 test('buffers get smaller as more of the budget is held, and large again when it is not', (t) => {
   const pool = createReadPool(32 * MIB);
   const held = Array.from({length: 100}, () => pool.take(MIB));

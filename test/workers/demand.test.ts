@@ -1,0 +1,96 @@
+import {once} from 'node:events';
+import {availableParallelism} from 'node:os';
+import test, {type ExecutionContext} from 'ava';
+import type {Cancel} from '../../src/clock.ts';
+import {whenBusy} from '../../src/workers/demand.ts';
+import {openBare, shared} from '../http/ways.ts';
+import {type Backref, createMovableClock, startBackref, waiting} from '../support/backref.ts';
+import {imageManifest} from '../support/content.ts';
+import {listeningSockets} from '../support/listening-sockets.ts';
+import {pusherTo} from '../support/pusher.ts';
+
+/** Looks at a thread that is so busy, one time after the other. @returns how often it acted */
+function look(busyness: readonly number[], cancelAfter = Number.POSITIVE_INFINITY): number {
+  let acted = 0;
+  let next: (() => void) | undefined;
+  const clock = {
+    after(_ms: number, call: () => void): Cancel {
+      next = call;
+      return () => {
+        next = undefined;
+      };
+    },
+  };
+  const values = busyness.values();
+  const cancel = whenBusy(() => acted++, {busyness: () => values.next().value ?? 0, clock});
+  for (let time = 0; time < busyness.length; time += 1) {
+    if (time === cancelAfter) cancel();
+    const call = next;
+    next = undefined;
+    call?.();
+  }
+  return acted;
+}
+
+for (const [title, busyness, acted] of [
+  ['an idle thread needs no others', [0, 0.1, 0, 0.6, 0.69], 0],
+  ['a thread that is busy twice in a row needs others', [0, 0.7, 0.9], 1],
+  ['a peak is too short', [0.9, 0.1, 1, 0.2, 1], 0],
+  ['they are needed once', [1, 1, 1, 1, 0, 1, 1], 1],
+] as const) {
+  test(title, (t) => t.is(look(busyness), acted));
+}
+
+test('nothing is looked at after it is cancelled', (t) => t.is(look([1, 1, 1], 1), 0));
+
+test('an event loop that has not waited is busy', (t) => {
+  const calls: (() => void)[] = [];
+  const after = (_ms: number, call: () => void): Cancel => {
+    calls.push(call);
+    return () => {};
+  };
+  t.plan(1);
+  whenBusy(() => t.pass(), {clock: {after}});
+  for (const call of calls) call();
+});
+
+const image = imageManifest();
+const GET = `GET /v2/app/manifests/${image.digest} HTTP/1.1\r\nHost: a\r\n\r\n`;
+/** So many connections that no thread is left without one. */
+const MANY = 40;
+
+/** A hosted registry with an image, that looks how busy it is each millisecond. */
+async function start(t: ExecutionContext, busyness: () => number): Promise<Backref> {
+  const clock = waiting(createMovableClock(), (ms) => (ms === 2000 ? 1 : ms));
+  const registries = [{validate: {blobs: false, children: false, sizes: false}}];
+  const proxy = await startBackref(t, {registries, clock, busyness, config: {workers: 'auto'}});
+  await pusherTo(proxy, 'app').manifest(image, '1');
+  return proxy;
+}
+
+const threads = Math.min(availableParallelism(), 8);
+const ifSeveral = threads > 1 && process.platform === 'linux' ? test : test.skip;
+
+ifSeveral('with workers: auto, a server that is busy gets more threads, and none before', async (t) => {
+  let busyness = 0;
+  const proxy = await start(t, () => busyness);
+  const established = await openBare(t, proxy.port);
+  const first = await established.ask(GET);
+  const sockets = await listeningSockets(proxy.port);
+  t.is(sockets, 4);
+  const started = once(proxy.server.events, 'workers.started');
+  busyness = 1;
+  t.deepEqual(await started, [{count: threads}]);
+  t.is(await listeningSockets(proxy.port), 4 * threads);
+  for (let time = 0; time < 2; time += 1) {
+    const connections = await Promise.all(Array.from({length: MANY}, () => openBare(t, proxy.port)));
+    const answers = await Promise.all([...connections, established].map(({ask}) => ask(GET)));
+    t.deepEqual([...new Set(answers.map(shared))], [shared(first)]);
+  }
+});
+
+ifSeveral('a server that closes while its workers start ends', async (t) => {
+  const proxy = await start(t, () => 1);
+  await proxy.server.close();
+  t.is(await listeningSockets(proxy.port), 0);
+});
