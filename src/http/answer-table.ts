@@ -78,7 +78,7 @@ class LruAnswerTable implements AnswerTable {
   }
 
   find(key: string): ReadyAnswer | undefined {
-    const entry = this.#entries?.get(key);
+    const entry = this.#entries?.get(key, FOUND);
     if (!entry) return undefined;
     const {from, until} = entry.repeat;
     const now = this.#clock.now();
@@ -110,6 +110,9 @@ class LruAnswerTable implements AnswerTable {
 
 const sizeOf = ({body}: ReadyAnswer, key: string): number =>
   (body?.length ?? 0) + renderedBytes(body) + key.length + OVERHEAD_BYTES;
+
+/** One for all: without it, lru-cache makes an object for each call. */
+const FOUND: LRUCache.GetOptions<string, ReadyAnswer, unknown> = {};
 
 /** Undefined where there is no room for one. */
 const entriesOf = (maxBytes: number): LRUCache<string, ReadyAnswer> | undefined =>

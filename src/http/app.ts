@@ -11,7 +11,7 @@ import type {PreparedAnswer, ReadyAnswer} from './answer-table.ts';
 import {callerOf, refuseLoop} from './caller.ts';
 import {type AnswerFromConnection, createConnectionAnswers} from './connection-answers.ts';
 import type {DoorParts} from './door.ts';
-import {canonicalAddress, type Entrance} from './entrance.ts';
+import type {Entrance} from './entrance.ts';
 import {createFileRuns, type FileRuns} from './file-runs.ts';
 import {createFileSender} from './file-sender.ts';
 import {isLocal, originOf} from './forwarded.ts';
@@ -19,7 +19,7 @@ import {createRequestReader, type KnownRequest} from './known-request.ts';
 import type {Limits} from './limits.ts';
 import {createPreparedAnswers} from './prepared.ts';
 import {createPreparedReplay, createPreparedReports, type PreparedReplay} from './prepared-reports.ts';
-import {createPreparedSender, type Peer} from './prepared-sender.ts';
+import {createPreparedSender, type Peer, peerOf} from './prepared-sender.ts';
 import {headerOf, parseRequestTarget, refuseHosts, refuseManyHeaders, refuseOverlong} from './request.ts';
 import {createRequestReports} from './request-reports.ts';
 import {createRouter, endpointsOf, type RequestState, type Verbs} from './routes.ts';
@@ -136,7 +136,7 @@ export function createApp(parts: AppParts): App {
       // What lies in a file is given below node's HTTP server alone.
       if (answer && !answer.file && !response.hasHeader('Connection')) {
         learn?.(known.key, plain(answer));
-        if (preparedSender.respond(known, peerOf(request), response, answer)) return;
+        if (preparedSender.respond(known, peerOf(request.socket), response, answer)) return;
       }
       arrivals.set(request, {entrance, known, learn});
       handle(request, response);
@@ -171,11 +171,6 @@ function createReporting(parts: AppParts) {
   const fileSender = createFileSender({files, runs, sentBytes, events});
   return {reports, preparedReports, replay, runs, fileSender};
 }
-
-const peerOf = ({socket}: IncomingMessage): Peer => ({
-  socket,
-  client: canonicalAddress(socket.remoteAddress ?? ''),
-});
 
 const plain = ({rendered: _, ...answer}: ReadyAnswer): PreparedAnswer => answer;
 

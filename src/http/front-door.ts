@@ -2,9 +2,8 @@ import type {Socket} from 'node:net';
 import type {Clock} from '../clock.ts';
 import {createArrivals} from './arrivals.ts';
 import type {AnswerFromConnection} from './connection-answers.ts';
-import {canonicalAddress} from './entrance.ts';
 import {IDLE_TIMEOUT_MS} from './keep-alive.ts';
-import type {Peer} from './prepared-sender.ts';
+import {type Peer, peerOf} from './prepared-sender.ts';
 
 /**
  * Reads the requests on connections as long as each of them is whole, known, and has a prepared answer. The first other
@@ -63,7 +62,7 @@ class WaitingConnection {
   #isClosing = false;
 
   constructor(socket: Socket, parts: ConnectionParts, isAnswered: boolean) {
-    this.#peer = {socket, client: canonicalAddress(socket.remoteAddress ?? '')};
+    this.#peer = peerOf(socket);
     this.#parts = parts;
     this.#answer = parts.connection(this.#peer);
     this.#isAnswered = isAnswered;

@@ -1,6 +1,8 @@
 import type {ServerResponse} from 'node:http';
 import type {Socket} from 'node:net';
+import {ANONYMOUS} from '../caller.ts';
 import type {PreparedAnswer, ReadyAnswer} from './answer-table.ts';
+import {canonicalAddress} from './entrance.ts';
 import type {KnownRequest} from './known-request.ts';
 import {holderOf, type Limits} from './limits.ts';
 import type {PreparedReports} from './prepared-reports.ts';
@@ -11,6 +13,13 @@ export interface Peer {
   readonly socket: Socket;
   /** The client's address; undefined behind a Unix socket. */
   readonly client: string | undefined;
+  /** Under which name its requests are counted while the caller is anonymous. */
+  readonly holder: string;
+}
+
+export function peerOf(socket: Socket): Peer {
+  const client = canonicalAddress(socket.remoteAddress ?? '');
+  return {socket, client, holder: holderOf(ANONYMOUS, client)};
 }
 
 /**
@@ -30,21 +39,30 @@ export interface PreparedSenderParts {
 }
 
 export function createPreparedSender({limits, reports}: PreparedSenderParts): PreparedSender {
-  const holder = ({caller}: PreparedAnswer, {client}: Peer): string => holderOf({names: [caller]}, client);
-
   /** @returns what ends the request, which counts against the limits until then */
   function run(started: StartedRequest, peer: Peer, answer: PreparedAnswer): (isWhole: boolean) => void {
     const slot = limits.slot(started.method);
-    slot.take(answer.kind, holder(answer, peer));
+    slot.take(answer.kind, holderAmong(answer, peer));
     return (isWhole) => {
       slot.free();
       reports.end(started, answer, peer, isWhole);
     };
   }
 
+  /** Reads what follows once the client has taken the answer. */
+  function endLater(started: StartedRequest, peer: Peer, answer: PreparedAnswer): void {
+    const {socket} = peer;
+    const end = run(started, peer, answer);
+    socket.pause();
+    socket.write('', (error) => {
+      end(!error);
+      if (!error) socket.resume();
+    });
+  }
+
   return {
     respond(request, peer, response, answer) {
-      if (!limits.admits(answer.kind, holder(answer, peer))) return false;
+      if (!limits.admits(answer.kind, holderAmong(answer, peer))) return false;
       const started = reports.start(request);
       const end = run(started, peer, answer);
       const {status, fields, body} = answer;
@@ -55,27 +73,21 @@ export function createPreparedSender({limits, reports}: PreparedSenderParts): Pr
     },
 
     write(request, peer, answer) {
-      if (!limits.admits(answer.kind, holder(answer, peer))) return false;
+      if (!limits.admits(answer.kind, holderAmong(answer, peer))) return false;
       const started = reports.start(request);
       const {socket} = peer;
       answer.rendered.writeTo(socket, started.id);
-      if (socket.writableLength === 0) {
-        // It began and ended in this turn, in which no other request could have taken a place.
-        // Nothing waits either where the client had gone before anything was written.
-        reports.end(started, answer, peer, !socket.errored && !socket.destroyed);
-        return true;
-      }
-      const end = run(started, peer, answer);
-      // What follows is read once the client has taken this.
-      socket.pause();
-      socket.write('', (error) => {
-        end(!error);
-        if (!error) socket.resume();
-      });
+      // It began and ended in this turn, in which no other request could have taken a place.
+      // Nothing waits either where the client had gone before anything was written.
+      if (socket.writableLength > 0) endLater(started, peer, answer);
+      else reports.end(started, answer, peer, !socket.errored && !socket.destroyed);
       return true;
     },
   };
 }
+
+const holderAmong = ({caller}: PreparedAnswer, {holder}: Peer): string =>
+  caller === ANONYMOUS.names[0] ? holder : caller;
 
 const flat = ([name, value]: PreparedAnswer['fields'][number]): string[] =>
   typeof value === 'string' ? [name, value] : value.flatMap((one) => [name, one]);
