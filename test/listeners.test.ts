@@ -1,9 +1,12 @@
+import {spawn} from 'node:child_process';
+import {subscribe, unsubscribe} from 'node:diagnostics_channel';
 import {once} from 'node:events';
 import {stat, writeFile} from 'node:fs/promises';
 import {type IncomingHttpHeaders, request} from 'node:http';
-import {connect, createServer} from 'node:net';
+import {connect, createServer, type ListenOptions, type Server} from 'node:net';
 import {dirname, join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
+import {ownPort} from '../rig/port.ts';
 import type {ListenAddress} from '../src/address.ts';
 import type {ListenerConfig} from '../src/config.ts';
 import {canSharePorts} from '../src/http/accept.ts';
@@ -223,6 +226,77 @@ test('a port that another server has is not shared with it', async (t) => {
   const {port} = await startBackref(t, {registries: [{}]});
   const listener = {address: {host: '127.0.0.1', port}};
   await t.throwsAsync(startBackref(t, {registries: [{}], listener}), {code: 'EADDRINUSE'});
+});
+
+/** What a server listened with, as node's diagnostics channel says it. */
+interface Listening {
+  server: Server;
+  options: ListenOptions;
+}
+
+/** Hears of everything that begins to listen in this process, until the test ends. */
+function watchListening(t: ExecutionContext, heard: (listening: Listening) => void): void {
+  const begun = new Map<Server, ListenOptions>();
+  const begin = (message: unknown) => {
+    const {server, options} = message as Listening;
+    begun.set(server, options);
+  };
+  const end = (message: unknown) => {
+    const {server} = message as Listening;
+    heard({server, options: begun.get(server) ?? {}});
+  };
+  subscribe('tracing:net.server.listen:asyncStart', begin);
+  subscribe('tracing:net.server.listen:asyncEnd', end);
+  t.teardown(() => {
+    unsubscribe('tracing:net.server.listen:asyncStart', begin);
+    unsubscribe('tracing:net.server.listen:asyncEnd', end);
+  });
+}
+
+test('a program that is being started and has a free port for a moment keeps no server from listening', async (t) => {
+  const port = await ownPort();
+  const holders: Promise<unknown>[] = [];
+  watchListening(t, ({server, options}) => {
+    if (options.port !== port || options.reusePort) return;
+    // Node's types do not know that a handle can be passed on.
+    const {_handle: handle} = server as Server & {_handle: never};
+    const holder = spawn(process.execPath, ['--version'], {stdio: ['ignore', 'ignore', 'ignore', handle]});
+    holders.push(once(holder, 'exit'));
+  });
+  const proxy = await startBackref(t, {registries: [{}], listener: {address: {host: '127.0.0.1', port}}});
+  t.is((await ask(proxy, '/v2/')).status, 200);
+  t.is(holders.length, (await canSharePorts()) ? 1 : 0);
+  await Promise.all(holders);
+});
+
+test('a port that the system chooses is shared from the first socket on, so that nobody takes it meanwhile', async (t) => {
+  const heard: {port: number; isShared: boolean}[] = [];
+  watchListening(t, ({server, options: {reusePort}}) => {
+    const address = server.address();
+    if (address && typeof address === 'object')
+      heard.push({port: address.port, isShared: reusePort === true});
+  });
+  const listener = {address: {host: '127.0.0.1', port: 0}};
+  const {port} = await startBackref(t, {registries: [{}], listener});
+  const isShared = await canSharePorts();
+  t.deepEqual(
+    heard.filter((one) => one.port === port),
+    Array.from({length: isShared ? 4 : 1}, () => ({port, isShared})),
+  );
+});
+
+test('all sockets listen on one address of a host that may have several', async (t) => {
+  const heard: {asked: string | undefined; got: string}[] = [];
+  const port = await ownPort();
+  watchListening(t, ({server, options: {host: asked, reusePort}}) => {
+    const address = server.address();
+    if (reusePort && address && typeof address === 'object' && address.port === port)
+      heard.push({asked, got: address.address});
+  });
+  await startBackref(t, {registries: [{}], listener: {address: {host: 'localhost', port}}});
+  const [first, ...others] = heard;
+  t.is(others.length, (await canSharePorts()) ? 3 : 0);
+  for (const {asked} of others) t.is(asked, first?.got);
 });
 
 test('the connections of all sockets are served, and end with the server once they are answered', async (t) => {

@@ -1,3 +1,4 @@
+import {once} from 'node:events';
 import {chmod} from 'node:fs/promises';
 import {
   type AddressInfo,
@@ -7,7 +8,8 @@ import {
   type ServerOpts,
 } from 'node:net';
 import type {ListenAddress} from '../address.ts';
-import type {Clock} from '../clock.ts';
+import {type Clock, sleep} from '../clock.ts';
+import {errorCode} from '../error-code.ts';
 import type {Events} from '../events.ts';
 import {removeStaleSocket} from '../unix-socket.ts';
 
@@ -25,6 +27,10 @@ const MAX_WAITING = 65_535;
  * more may wait, and libuv accepts one of each in a turn of the event loop.
  */
 const SHARED_SOCKETS = 4;
+
+/** How long a port that nobody else listens on may still be taken, and how often that is looked at, in milliseconds. */
+const MAX_RELEASE_MS = 1000;
+const RELEASE_INTERVAL_MS = 10;
 
 /** A host and a port. */
 export type NetworkAddress = Extract<ListenAddress, {host: string}>;
@@ -61,6 +67,7 @@ class ServerSockets implements ListeningSockets {
   readonly #server: NetServer;
   readonly #address: ListenAddress;
   readonly #isShared: boolean;
+  readonly #clock: Clock;
   /** Each has a socket beside that of the server, which serves their connections. */
   readonly #others: readonly NetServer[];
 
@@ -68,6 +75,7 @@ class ServerSockets implements ListeningSockets {
     this.#server = server;
     this.#address = address;
     this.#isShared = isShared;
+    this.#clock = clock;
     this.#others = Array.from({length: isShared ? SHARED_SOCKETS - 1 : 0}, () => socketBeside(server));
     reportFailures([server, ...this.#others], clock, events);
   }
@@ -79,26 +87,41 @@ class ServerSockets implements ListeningSockets {
       return address;
     }
     const {host, port} = address;
-    // Another server of this user could share such a port, and get some of our connections.
-    const own = this.#isShared && !this.#server.listening ? await ownPort(host, port) : port;
-    await listening(this.#server, {host, port: own, reusePort: this.#isShared});
-    await this.#listenBeside(host);
-    return {host, port: portOf(this.#server)};
+    if (this.#isShared && !this.#server.listening) await this.#listenAlone(host, port);
+    else await listening(this.#server, {host, port});
+    await this.#listenBeside();
+    return {host, port: addressOf(this.#server).port};
   }
 
   async join(): Promise<void> {
     if ('socket' in this.#address) return;
     const {host, port} = this.#address;
     await listening(this.#server, {host, port, reusePort: true});
-    await this.#listenBeside(host);
+    await this.#listenBeside();
   }
 
   async close(): Promise<void> {
     await Promise.all([this.#server, ...this.#others].map(closed));
   }
 
-  async #listenBeside(host: string): Promise<void> {
-    const port = portOf(this.#server);
+  /** Listens on a port that can be shared, and that nobody else has: another server of this user could get some connections. */
+  async #listenAlone(host: string, port: number): Promise<void> {
+    // The system chooses one that nobody has.
+    if (port !== 0) await refuseTaken(host, port);
+    for (let waited = 0; ; waited += RELEASE_INTERVAL_MS) {
+      try {
+        return await listening(this.#server, {host, port, reusePort: true});
+      } catch (error) {
+        if (errorCode(error) !== 'EADDRINUSE' || waited >= MAX_RELEASE_MS) throw error;
+      }
+      // A program that another thread is starting has the socket that found the port free until it runs.
+      await sleep(this.#clock, RELEASE_INTERVAL_MS);
+    }
+  }
+
+  /** A name of the host may have several addresses: all sockets listen on the same one. */
+  async #listenBeside(): Promise<void> {
+    const {address: host, port} = addressOf(this.#server);
     for (const other of this.#others) await listening(other, {host, port, reusePort: true});
   }
 }
@@ -137,25 +160,18 @@ async function listenOnSocket(server: NetServer, {socket, socketMode}: SocketAdd
   await chmod(socket, socketMode);
 }
 
-/** A port that nobody else listens on. */
-async function ownPort(host: string, port: number): Promise<number> {
+/** @throws the system's error: EADDRINUSE where anybody listens on the port, also with a socket that could be shared */
+async function refuseTaken(host: string, port: number): Promise<void> {
   const probe = createServer();
   await listening(probe, {host, port});
-  const own = portOf(probe);
   await new Promise((resolve) => probe.close(resolve));
-  return own;
 }
 
-const portOf = (server: NetServer): number => (server.address() as AddressInfo).port;
+const addressOf = (server: NetServer): AddressInfo => server.address() as AddressInfo;
 
-function listening(server: NetServer, options: ListenOptions): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen({backlog: MAX_WAITING, ...options}, () => {
-      server.off('error', reject);
-      resolve();
-    });
-  });
+async function listening(server: NetServer, options: ListenOptions): Promise<void> {
+  server.listen({backlog: MAX_WAITING, ...options});
+  await once(server, 'listening');
 }
 
 /** Failures to accept a connection: a lack of file descriptors (EMFILE) may be over in a moment. */
