@@ -4,7 +4,7 @@ import {join, resolve} from 'node:path';
 import {promisify} from 'node:util';
 import {type BuildOptions, build, transform} from 'esbuild';
 import {runCompiled} from '../src/cli/compiled.ts';
-import {isFile, lazyPackages} from './lazy.ts';
+import {isFile, LIST_FORMAT, lazyPackages} from './lazy.ts';
 import {licencesOf} from './licences.ts';
 
 const PROJECT = resolve(import.meta.dirname, '..');
@@ -41,11 +41,12 @@ async function buildBundle(): Promise<void> {
     format: 'cjs',
     // The script is run without a loader that could answer an import().
     supported: {'dynamic-import': false},
-    define: {'import.meta.url': 'URL_OF_BUNDLE'},
+    define: {'import.meta.url': 'URL_OF_BUNDLE', ...LIST_FORMAT.define},
     // What node would put around a CommonJS module: runCompiled() calls the function.
     banner: {
       js: `(function (exports, require, module, __filename, __dirname) {
-        const URL_OF_BUNDLE = require('node:url').pathToFileURL(__filename).href;`,
+        const URL_OF_BUNDLE = require('node:url').pathToFileURL(__filename).href;
+        ${LIST_FORMAT.statement}`,
     },
     footer: {js: '})'},
     write: false,

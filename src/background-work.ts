@@ -1,5 +1,5 @@
 import type {Background} from './background.ts';
-import type {Clock} from './clock.ts';
+import {type Clock, sleep} from './clock.ts';
 import type {Config} from './config.ts';
 import type {App} from './http/app.ts';
 import type {Storage} from './storage/open.ts';
@@ -8,6 +8,8 @@ import type {Wired} from './wire.ts';
 /** The longest time between two removals of abandoned uploads and spools. */
 const SWEEP_INTERVAL_MS = 60 * 60 * 1000;
 
+/** How long after the start what the first pull needs is loaded: the start's own requests are answered by then. */
+const PREPARE_AFTER_MS = 50;
 /** How often to look for the blob store, so that the log says how long it has been missing. */
 const STORE_CHECK_INTERVAL_MS = 60_000;
 /** How often to try to write metadata again that could only be read. */
@@ -29,6 +31,7 @@ const HAND_OVER_INTERVAL_MS = 1000;
 interface WorkParts {
   config: Pick<Config, 'uploads' | 'garbage' | 'scrub'>;
   storage: Pick<Storage, 'store'>;
+  registries: {prepare(): Promise<void>};
   wired: Wired;
   app: Pick<App, 'requests'>;
   clock: Clock;
@@ -37,7 +40,7 @@ interface WorkParts {
 /** Starts the work that no request asks for. */
 export function beginBackgroundWork(
   background: Background,
-  {config, storage, wired, app, clock}: WorkParts,
+  {config, storage, registries, wired, app, clock}: WorkParts,
 ): void {
   const {uploads, garbage, scrub} = config;
   const {maintenance, push} = wired;
@@ -47,6 +50,10 @@ export function beginBackgroundWork(
     maintenance.garbage.run({grace: garbage.grace, signal, progress: () => {}});
   background.every(STORE_CHECK_INTERVAL_MS, FIND_STORE, () => storage.store.check());
   background.every(REOPEN_INTERVAL_MS, 'open the metadata for writing', () => maintenance.reopenMetadata());
+  background.once('load the client of upstreams', async (signal) => {
+    await sleep(clock, PREPARE_AFTER_MS, signal);
+    await registries.prepare();
+  });
   background.once('sweep old spools', sweep);
   background.once('check the store', (signal) => maintenance.startCheck.run(signal));
   background.every(SWEEP_INTERVAL_MS, 'sweep old spools', sweep);

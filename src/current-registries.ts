@@ -7,7 +7,7 @@ import {createRegistries, type PushPolicy, type Registries, type Registry} from 
 import {servedRepositories} from './registry/served.ts';
 import {createTagRule} from './registry/tag-policies.ts';
 import {witnessedUpstream, witnessedWriter} from './registry/witnessed-upstream.ts';
-import {createUpstream, type UpstreamClient} from './upstream/client.ts';
+import {createUpstream, prepareClients, type UpstreamClient} from './upstream/client.ts';
 import {createEmptyUpstream} from './upstream/empty.ts';
 import type {UpstreamWriter} from './upstream/port.ts';
 
@@ -30,6 +30,8 @@ export interface CurrentRegistries {
    * @throws Error, and changes nothing.
    */
   replace(entries: readonly RegistryConfig[]): RegistryChanges;
+  /** Loads what the first request to an upstream would have to load. Asks none. */
+  prepare(): Promise<void>;
   /** Closes the clients of all upstreams. */
   close(): void;
 }
@@ -90,6 +92,9 @@ export function createCurrentRegistries(
         changed: names.filter((name) => before.has(name) && before.get(name) !== after.get(name)),
         outlived: names.filter((name) => isOutlived(before.get(name)?.entry, after.get(name)?.entry)),
       };
+    },
+    async prepare() {
+      if ([...built.values()].some(({client}) => client)) await prepareClients();
     },
     close() {
       for (const {client} of built.values()) client?.close();

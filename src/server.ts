@@ -168,7 +168,8 @@ class Server implements BackrefServer {
     this.#refuseClosed();
     await running.workers.start(this.#addresses);
     this.#refuseClosed();
-    beginBackgroundWork(running.background, {...running, config: this.#config, clock: this.#clock});
+    const current = {registries: this.#registries, config: this.#config, clock: this.#clock};
+    beginBackgroundWork(running.background, {...running, ...current});
     const main = this.#addresses.find(({serves}) => serves === 'main');
     if (!main) throw new Error('no listener of the configuration serves registries');
     return main;

@@ -20,7 +20,7 @@ import {
   type RateLimited,
 } from './transport/rate-limits.ts';
 import {createRedirectNetwork} from './transport/redirect.ts';
-import {createSend, type Send} from './transport/request.ts';
+import {createSend, loadGot, type Send} from './transport/request.ts';
 import {createSendStream, type SendStream} from './transport/send-stream.ts';
 import {deleteBlob, getBlob, headBlob} from './verbs/blobs.ts';
 import {checkLogin} from './verbs/login.ts';
@@ -55,6 +55,11 @@ const UPLOADS = 'blobs/uploads/';
 const LOGIN_PAUSE_MS = 60_000;
 const CREDENTIALS_REFUSED =
   'refused the credentials of upstream.credentials; correct them: the next login is tried within a minute';
+
+/** Loads what the first request of any client would have to load. Sends nothing. */
+export async function prepareClients(): Promise<void> {
+  await loadGot();
+}
 
 /**
  * Creates the client of one upstream, with its own connections, tokens, limits and breakers. Sends nothing by itself.

@@ -3,7 +3,7 @@ import {resolve} from 'node:path';
 import {Script} from 'node:vm';
 import test from 'ava';
 import {build} from 'esbuild';
-import {isFile, lazyPackages} from '../../build/lazy.ts';
+import {isFile, LIST_FORMAT, lazyPackages} from '../../build/lazy.ts';
 
 const PROJECT = resolve(import.meta.dirname, '../..');
 
@@ -14,6 +14,8 @@ async function bundle(contents: string) {
     stdin: {contents, resolveDir: PROJECT},
     ...{bundle: true, platform: 'node', format: 'cjs', write: false, metafile: true},
     plugins: [lazyPackages(PROJECT)],
+    define: LIST_FORMAT.define,
+    banner: {js: LIST_FORMAT.statement},
   });
   const text = outputFiles?.[0]?.text ?? '';
   return {text, inputs: Object.keys(metafile?.inputs ?? {})};
@@ -55,4 +57,27 @@ test('each version of a package is its own', async (t) => {
     'node_modules/accepts/node_modules/mime-types/index.js',
     'node_modules/mime-types/index.js',
   ]);
+});
+
+test('got reads no language data until it has to list names', async (t) => {
+  const {text} = await bundle(`
+    exports.client = () => require('got').default;
+    const names = new Intl.ListFormat('en', {type: 'conjunction'});
+    exports.list = (...listed) => names.format(listed);
+  `);
+  const {ListFormat} = Intl;
+  t.teardown(() => Object.assign(Intl, {ListFormat}));
+  let made = 0;
+  const counted = class extends ListFormat {
+    constructor(...options: ConstructorParameters<typeof ListFormat>) {
+      super(...options);
+      made += 1;
+    }
+  };
+  Object.assign(Intl, {ListFormat: counted});
+  const {client, list} = run(text);
+  t.is(typeof client?.(), 'function');
+  t.is(made, 0);
+  t.is(list?.('a', 'b', 'c'), 'a, b, and c');
+  t.is(made, 1);
 });
