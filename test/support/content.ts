@@ -1,4 +1,5 @@
 import {createHash, randomBytes} from 'node:crypto';
+import type {ExecutionContext} from 'ava';
 import {type Algorithm, type Digest, digestOf} from '../../src/oci/digest.ts';
 import {OCI_INDEX, OCI_MANIFEST} from '../../src/oci/media-type.ts';
 import type {ScriptedAnswer} from './scripted-upstream.ts';
@@ -12,6 +13,14 @@ export const contentOf = (bytes: Buffer, algorithm: Algorithm = 'sha256'): Conte
   bytes,
   digest: digestOf(bytes, algorithm),
 });
+
+/** Fails unless both are the same bytes. AVA's `deepEqual` takes half a second for a MiB. */
+export function sameBytes(t: ExecutionContext, actual: Uint8Array | undefined, expected: Uint8Array): void {
+  t.true(
+    actual && Buffer.compare(actual, expected) === 0,
+    `${actual?.length} bytes, not the ${expected.length} that were expected`,
+  );
+}
 
 /** A blob of random bytes. */
 export const randomBlob = (size: number, algorithm: Algorithm = 'sha256'): Content =>

@@ -152,8 +152,10 @@ function reader(socket: Socket) {
       return take(length);
     },
     async rest(): Promise<Buffer> {
-      while (await more());
-      return take(held.length);
+      const parts = [held];
+      for (let chunk = await next(); chunk; chunk = await next()) parts.push(chunk);
+      held = Buffer.alloc(0);
+      return Buffer.concat(parts);
     },
   };
 }

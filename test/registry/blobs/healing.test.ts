@@ -2,7 +2,7 @@ import {readFile, truncate, unlink, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import test from 'ava';
 import {type Backref, startBackref} from '../../support/backref.ts';
-import {blobAnswer, type Content, randomBlob} from '../../support/content.ts';
+import {blobAnswer, type Content, randomBlob, sameBytes} from '../../support/content.ts';
 import {pusherTo} from '../../support/pusher.ts';
 import {createScriptedUpstream} from '../../support/scripted-upstream.ts';
 
@@ -38,8 +38,8 @@ for (const [state, damage] of Object.entries(DAMAGES)) {
     await blob(content);
     await damage(proxy, content);
     t.is((await blob(content)).status, 201);
-    t.deepEqual(await readFile(fileOf(proxy, content)), content.bytes);
-    t.deepEqual((await get(`blobs/${content.digest}`)).body, content.bytes);
+    sameBytes(t, await readFile(fileOf(proxy, content)), content.bytes);
+    sameBytes(t, (await get(`blobs/${content.digest}`)).body, content.bytes);
   });
 
   test(`a stored blob that ${state} is repaired by a push through to the upstream`, async (t) => {
@@ -55,7 +55,7 @@ for (const [state, damage] of Object.entries(DAMAGES)) {
     t.is((await blob(content)).status, 201);
     await damage(proxy, content);
     t.is((await blob(content)).status, 201);
-    t.deepEqual((await get(`blobs/${content.digest}`)).body, content.bytes);
+    sameBytes(t, (await get(`blobs/${content.digest}`)).body, content.bytes);
   });
 
   test(`a small pushed blob that ${state} is not served, and is repaired by a push`, async (t) => {
@@ -67,7 +67,7 @@ for (const [state, damage] of Object.entries(DAMAGES)) {
     t.is((await get(`blobs/${content.digest}`)).status, 404);
     t.is((await head(`blobs/${content.digest}`)).status, 404);
     t.is((await blob(content)).status, 201);
-    t.deepEqual((await get(`blobs/${content.digest}`)).body, content.bytes);
+    sameBytes(t, (await get(`blobs/${content.digest}`)).body, content.bytes);
     t.is((await head(`blobs/${content.digest}`)).status, 200);
   });
 
@@ -81,10 +81,10 @@ for (const [state, damage] of Object.entries(DAMAGES)) {
     await proxy.ask(path);
     await proxy.idle();
     await damage(proxy, content);
-    t.deepEqual((await proxy.ask(path)).body, content.bytes);
+    sameBytes(t, (await proxy.ask(path)).body, content.bytes);
     await proxy.idle();
-    t.deepEqual(await readFile(fileOf(proxy, content)), content.bytes);
-    t.deepEqual((await proxy.ask(path)).body, content.bytes);
+    sameBytes(t, await readFile(fileOf(proxy, content)), content.bytes);
+    sameBytes(t, (await proxy.ask(path)).body, content.bytes);
   });
 }
 
@@ -110,8 +110,8 @@ for (const [state, damage] of Object.entries(LOSSES)) {
     const pulls = await Promise.all(Array.from({length: 5}, () => proxy.ask(path)));
     t.true(pulls.every(({status, body}) => status === 200 && body.equals(content.bytes)));
     await proxy.idle();
-    t.deepEqual(await readFile(fileOf(proxy, content)), content.bytes);
-    t.deepEqual((await proxy.ask(path)).body, content.bytes);
+    sameBytes(t, await readFile(fileOf(proxy, content)), content.bytes);
+    sameBytes(t, (await proxy.ask(path)).body, content.bytes);
   });
 
   test(`a part of a large copy whose file ${state} is right`, async (t) => {
@@ -126,9 +126,9 @@ for (const [state, damage] of Object.entries(LOSSES)) {
     await damage(proxy, content);
     const part = await proxy.ask(path, {headers: {Range: 'bytes=1000-1999'}});
     t.is(part.status, 206);
-    t.deepEqual(part.body, content.bytes.subarray(1000, 2000));
+    sameBytes(t, part.body, content.bytes.subarray(1000, 2000));
     await proxy.idle();
-    t.deepEqual(await readFile(fileOf(proxy, content)), content.bytes);
+    sameBytes(t, await readFile(fileOf(proxy, content)), content.bytes);
   });
 }
 

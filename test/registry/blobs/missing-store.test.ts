@@ -6,7 +6,7 @@ import {digestOf} from '../../../src/oci/digest.ts';
 import {failureReason} from '../../../src/registry/failure.ts';
 import {StoreMissing} from '../../../src/storage/blob-store.ts';
 import {type Backref, DAY, startBackref} from '../../support/backref.ts';
-import {contentOf, imageManifest, randomBlob} from '../../support/content.ts';
+import {contentOf, imageManifest, randomBlob, sameBytes} from '../../support/content.ts';
 import {createFolder} from '../../support/folder.ts';
 import {errorOf, pusherTo} from '../../support/pusher.ts';
 import {createScriptedUpstream} from '../../support/scripted-upstream.ts';
@@ -61,7 +61,7 @@ test('while the blob store is missing, reads are 503 and nothing is collected; e
 
   await remount();
   t.like(await collect(proxy), {blobs: 0, links: 0});
-  t.deepEqual((await pusher.get(`blobs/${layer.digest}`)).body, layer.bytes);
+  sameBytes(t, (await pusher.get(`blobs/${layer.digest}`)).body, layer.bytes);
 });
 
 test('while the blob store is missing, pushes are refused and leave nothing on the disk below', async (t) => {
@@ -99,7 +99,7 @@ test('a server that starts while the blob store is missing serves again once it 
   t.is((await next.ask(path)).status, 503);
   t.deepEqual(await readdir(blobsOf(proxy)), []);
   await remount();
-  t.deepEqual((await next.ask(path)).body, layer.bytes);
+  sameBytes(t, (await next.ask(path)).body, layer.bytes);
 });
 
 test('while the blob store is missing, a mirror passes on what it does not have, and keeps nothing', async (t) => {
@@ -118,7 +118,7 @@ test('while the blob store is missing, a mirror passes on what it does not have,
   const spooled = await readdir(join(proxy.folder, 'spool'));
   const remount = await unmount(proxy);
   t.is((await proxy.ask(`/v2/app/blobs/${layer.digest}`)).status, 503, 'what it has is on that disk');
-  t.deepEqual((await proxy.ask(`/v2/app/blobs/${cold.digest}`)).body, cold.bytes);
+  sameBytes(t, (await proxy.ask(`/v2/app/blobs/${cold.digest}`)).body, cold.bytes);
   t.deepEqual(await readdir(join(proxy.folder, 'spool')), spooled);
   await remount();
   t.is((await proxy.ask(`/v2/app/blobs/${layer.digest}`)).status, 200);
@@ -133,7 +133,7 @@ test('a pushed blob whose file alone is gone is 404, keeps its row, and is serve
   proxy.clock.move(2 * DAY);
   t.like(await collect(proxy), {blobs: 0, links: 0});
   await rename(`${file}.away`, file);
-  t.deepEqual((await pusher.get(`blobs/${layer.digest}`)).body, layer.bytes);
+  sameBytes(t, (await pusher.get(`blobs/${layer.digest}`)).body, layer.bytes);
 });
 
 test('a pushed blob whose file alone is gone comes back with the next push', async (t) => {
@@ -141,7 +141,7 @@ test('a pushed blob whose file alone is gone comes back with the next push', asy
   await unlink(fileOf(proxy, layer.digest));
   t.is((await pusher.get(`blobs/${layer.digest}`)).status, 404);
   t.is((await pusher.blob(layer)).status, 201);
-  t.deepEqual((await pusher.get(`blobs/${layer.digest}`)).body, layer.bytes);
+  sameBytes(t, (await pusher.get(`blobs/${layer.digest}`)).body, layer.bytes);
 });
 
 test('a data folder from a version without markers is served and gets its marker', async (t) => {
@@ -153,7 +153,7 @@ test('a data folder from a version without markers is served and gets its marker
     database.exec('delete from blob_store');
   }
   const next = await startBackref(t, {...HOSTED, folder: proxy.folder, clock: proxy.clock});
-  t.deepEqual((await next.ask(`/v2/team/app/blobs/${layer.digest}`)).body, layer.bytes);
+  sameBytes(t, (await next.ask(`/v2/team/app/blobs/${layer.digest}`)).body, layer.bytes);
   t.like(await collect(next), {blobs: 0, links: 0});
   t.true((await readdir(blobsOf(proxy))).includes('backref-store'));
 });
@@ -177,7 +177,7 @@ test('new metadata beside a blob store with blobs, as when the old ones are miss
   }
   for (const name of metadata) await rename(join(away, name), join(proxy.folder, name));
   const next = await startBackref(t, {...HOSTED, folder: proxy.folder, clock: proxy.clock});
-  t.deepEqual((await next.ask(`/v2/team/app/blobs/${layer.digest}`)).body, layer.bytes);
+  sameBytes(t, (await next.ask(`/v2/team/app/blobs/${layer.digest}`)).body, layer.bytes);
 });
 
 test('a push is 507 while there is no space for the marker of a new blob store', async (t) => {

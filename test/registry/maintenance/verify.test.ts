@@ -5,7 +5,14 @@ import test, {type ExecutionContext} from 'ava';
 import type {EventMap} from '../../../src/events.ts';
 import type {VerifyProgress} from '../../../src/registry/maintenance/verify.ts';
 import {type Backref, startBackref} from '../../support/backref.ts';
-import {blobAnswer, type Content, contentOf, imageManifest, randomBlob} from '../../support/content.ts';
+import {
+  blobAnswer,
+  type Content,
+  contentOf,
+  imageManifest,
+  randomBlob,
+  sameBytes,
+} from '../../support/content.ts';
 import {pusherTo} from '../../support/pusher.ts';
 import {createScriptedUpstream} from '../../support/scripted-upstream.ts';
 
@@ -94,9 +101,9 @@ for (const [state, damage] of Object.entries(DAMAGES)) {
     t.deepEqual(damages, [found]);
     const [name = ''] = await quarantined(proxy, 'upstream');
     t.true(name.startsWith(layer.digest.replace(':', '-')));
-    t.deepEqual(await readFile(join(proxy.folder, 'blobs', 'quarantine', 'upstream', name)), damaged);
+    sameBytes(t, await readFile(join(proxy.folder, 'blobs', 'quarantine', 'upstream', name)), damaged);
 
-    t.deepEqual((await get()).body, layer.bytes);
+    sameBytes(t, (await get()).body, layer.bytes);
     await proxy.idle();
     t.like(await verify(proxy), {...SOUND, blobs: 1});
   });
@@ -114,7 +121,7 @@ for (const [state, damage] of Object.entries(DAMAGES)) {
     t.like(await verify(proxy), {local: 1, bad: [{digest: layer.digest, problem: 'missing'}]});
 
     t.is((await pusher.blob(layer)).status, 201);
-    t.deepEqual((await pusher.get(`blobs/${layer.digest}`)).body, layer.bytes);
+    sameBytes(t, (await pusher.get(`blobs/${layer.digest}`)).body, layer.bytes);
     t.like(await verify(proxy), {...SOUND, blobs: 2});
     t.is((await quarantined(proxy, 'local')).length, 1, 'what was pushed is never removed');
   });
@@ -124,7 +131,7 @@ for (const [state, damage] of Object.entries(DAMAGES)) {
     await damage(proxy, layer);
     const before = await readFile(fileOf(proxy, layer));
     t.like(await verify(proxy, {dryRun: true}), {local: 1});
-    t.deepEqual(await readFile(fileOf(proxy, layer)), before);
+    sameBytes(t, await readFile(fileOf(proxy, layer)), before);
     t.deepEqual(await quarantined(proxy, 'local'), []);
   });
 }
@@ -142,7 +149,7 @@ test('a copy whose file is gone is forgotten, and fetched again by the next pull
   await unlink(fileOf(proxy, layer));
   t.like(await verify(proxy), {copies: 1, bad: [{digest: layer.digest, problem: 'missing'}]});
   t.like(await verify(proxy), {...SOUND, blobs: 0});
-  t.deepEqual((await get()).body, layer.bytes);
+  sameBytes(t, (await get()).body, layer.bytes);
 });
 
 test('a wrong size in the metadata is corrected, and the blob is served again', async (t) => {
@@ -154,7 +161,7 @@ test('a wrong size in the metadata is corrected, and the blob is served again', 
   t.is((await get(`blobs/${layer.digest}`)).status, 404);
   t.like(await verify(next, {dryRun: true}), {...SOUND, sizes: 1});
   t.like(await verify(next), {...SOUND, sizes: 1});
-  t.deepEqual((await get(`blobs/${layer.digest}`)).body, layer.bytes);
+  sameBytes(t, (await get(`blobs/${layer.digest}`)).body, layer.bytes);
   t.like(await verify(next), {...SOUND, blobs: 2});
 });
 
@@ -164,7 +171,7 @@ test('a file that the metadata do not know is counted and left to garbage collec
   change(proxy, 'delete from blob where digest = ?', layer.digest);
   const next = await proxy.restart();
   t.like(await verify(next), {...SOUND, unrecorded: 1});
-  t.deepEqual(await readFile(fileOf(next, layer)), layer.bytes);
+  sameBytes(t, await readFile(fileOf(next, layer)), layer.bytes);
 });
 
 test('a damaged manifest is reported, not served, and repaired by a push', async (t) => {
@@ -182,7 +189,7 @@ test('a damaged manifest is reported, not served, and repaired by a push', async
   t.is((await pusher.get(`manifests/${image.digest}`)).status, 404);
   t.is((await pusher.get('manifests/v1')).status, 404);
   t.is((await pusher.manifest(image, 'v1')).status, 201);
-  t.deepEqual((await pusher.get('manifests/v1')).body, image.bytes);
+  sameBytes(t, (await pusher.get('manifests/v1')).body, image.bytes);
   t.like(await verify(next), {...SOUND, manifests: 1});
 });
 
@@ -203,7 +210,7 @@ test('a damaged copy of a manifest is fetched again by the next pull', async (t)
   change(proxy, 'update manifest set bytes = ? where digest = ?', damaged, image.digest);
   const next = await proxy.restart();
   t.like(await verify(next), {copies: 1, bad: [{kind: 'manifest', origin: 'upstream'}]});
-  t.deepEqual((await next.ask(path)).body, image.bytes);
+  sameBytes(t, (await next.ask(path)).body, image.bytes);
   t.like(await verify(next), {...SOUND, manifests: 1});
 });
 
@@ -216,7 +223,7 @@ test('while the blob store is missing nothing is found bad', async (t) => {
   await rename(`${path}.away`, path);
   t.deepEqual(damages, []);
   t.like(await verify(proxy), {...SOUND, blobs: 2});
-  t.deepEqual((await pusher.get(`blobs/${layer.digest}`)).body, layer.bytes);
+  sameBytes(t, (await pusher.get(`blobs/${layer.digest}`)).body, layer.bytes);
 });
 
 test('a blob that is pushed again while it is checked is not bad', async (t) => {
@@ -225,7 +232,7 @@ test('a blob that is pushed again while it is checked is not bad', async (t) => 
   const [result] = await Promise.all([verify(proxy), pusher.blob(layer)]);
   t.true(result.local <= 1);
   await pusher.blob(layer);
-  t.deepEqual((await pusher.get(`blobs/${layer.digest}`)).body, layer.bytes);
+  sameBytes(t, (await pusher.get(`blobs/${layer.digest}`)).body, layer.bytes);
   t.like(await verify(proxy), SOUND);
 });
 

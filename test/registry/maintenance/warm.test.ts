@@ -11,6 +11,7 @@ import {
   type ManifestContent,
   manifestAnswer,
   randomBlob,
+  sameBytes,
 } from '../../support/content.ts';
 import {descriptorOf, listAnswer, referrerOf} from '../../support/referrers.ts';
 import {createScriptedUpstream, type Expectation} from '../../support/scripted-upstream.ts';
@@ -82,7 +83,7 @@ async function setUp(t: ExecutionContext, first: Expectation[] = []) {
     for (const {digest, bytes} of contents) {
       const got = await proxy.ask(`/v2/app/${kind}/${digest}`);
       t.is(got.status, 200, digest);
-      t.deepEqual(got.body, bytes);
+      sameBytes(t, got.body, bytes);
     }
   };
   return {upstream, proxy, warm, ready, asked, has};
@@ -101,11 +102,11 @@ test('a warmed image is pulled and verified completely while its upstream is sto
     verifies: 1,
     readiness: [{missing: [], lacking: {pull: 0, verify: 0, bytes: 0}}],
   });
-  t.deepEqual((await proxy.ask('/v2/app/manifests/1')).body, index.bytes);
+  sameBytes(t, (await proxy.ask('/v2/app/manifests/1')).body, index.bytes);
   await has('manifests', [index, amd64, arm64, provenance, sbom, armSbom, signature]);
   await has('blobs', [...layers, empty]);
   t.like((await proxy.ask(`/v2/app/referrers/${index.digest}`)).json(), {manifests: [{digest: sbom.digest}]});
-  t.deepEqual((await proxy.ask(`/v2/app/manifests/${SIGNATURE_TAG}`)).body, signature.bytes);
+  sameBytes(t, (await proxy.ask(`/v2/app/manifests/${SIGNATURE_TAG}`)).body, signature.bytes);
 });
 
 test('of a named platform, and without referrers, nothing else is fetched', async (t) => {

@@ -7,7 +7,7 @@ import {createUploadId} from '../../../src/oci/upload.ts';
 import type {Route} from '../../../src/registry/namespace.ts';
 import type {Change, Metadata, Precondition} from '../../../src/storage/metadata.ts';
 import type {Spools} from '../../../src/storage/spool.ts';
-import {type Content, contentOf, imageManifest, randomBlob} from '../../support/content.ts';
+import {type Content, contentOf, imageManifest, randomBlob, sameBytes} from '../../support/content.ts';
 import {
   begun,
   caller,
@@ -36,7 +36,7 @@ const spoolFiles = async ({folder}: Hosted): Promise<string[]> => {
 test('a blob is uploaded in one request, and is linked to its repository only', async (t) => {
   const hosted = await createHosted(t);
   await pushBlob(hosted, blob);
-  t.deepEqual(await storedBytes(hosted, blob.digest), blob.bytes);
+  sameBytes(t, await storedBytes(hosted, blob.digest), blob.bytes);
   const link = await hosted.metadata.blobLink(hosted.route().repository, blob.digest);
   t.is(link?.origin, 'local');
   t.is(link?.size, blob.bytes.length);
@@ -56,7 +56,7 @@ test('chunks follow each other, and the state reports the offset', async (t) => 
   });
   t.is((await hosted.push.state(route, id, caller)).offset, 40_000);
   await hosted.push.finish(route, id, blob.digest, placed(second, 40_000), caller);
-  t.deepEqual(await storedBytes(hosted, blob.digest), blob.bytes);
+  sameBytes(t, await storedBytes(hosted, blob.digest), blob.bytes);
 });
 
 test('an upload that has ended is unknown', async (t) => {
@@ -93,7 +93,7 @@ test('uploads of another repository, and uploads that never began, are unknown a
     t.is((await refusalOf(work)).code, 'BLOB_UPLOAD_UNKNOWN');
   }
   await push.finish(hosted.route(), id, blob.digest, chunkOf(second), caller);
-  t.deepEqual(await storedBytes(hosted, blob.digest), blob.bytes);
+  sameBytes(t, await storedBytes(hosted, blob.digest), blob.bytes);
 });
 
 for (const [title, start] of [
@@ -118,7 +118,7 @@ for (const [title, start] of [
     }
     t.is((await push.state(route, id, caller)).offset, 40_000);
     await push.finish(route, id, blob.digest, placed(second, 40_000), caller);
-    t.deepEqual(await storedBytes(hosted, blob.digest), blob.bytes);
+    sameBytes(t, await storedBytes(hosted, blob.digest), blob.bytes);
   });
 }
 
@@ -158,7 +158,7 @@ test('the bytes of a body that broke off stay, and the client continues from the
   t.is((await push.state(route, id, caller)).offset, 40_000);
   await push.append(route, id, placed(second, 40_000), caller);
   await push.finish(route, id, blob.digest, noMoreBytes(), caller);
-  t.deepEqual(await storedBytes(hosted, blob.digest), blob.bytes);
+  sameBytes(t, await storedBytes(hosted, blob.digest), blob.bytes);
 });
 
 test('a wrong digest ends the upload and removes its bytes', async (t) => {
@@ -184,13 +184,13 @@ test('the digest may be of the announced algorithm, or of another one', async (t
   const silent = await begun(hosted, route);
   await push.append(route, silent, chunkOf(first), caller);
   await push.finish(route, silent, other.digest, chunkOf(second), caller);
-  t.deepEqual(await storedBytes(hosted, other.digest), blob.bytes);
+  sameBytes(t, await storedBytes(hosted, other.digest), blob.bytes);
 
   const said = await push.begin(route, {algorithm: 'sha512', mount: undefined}, caller);
   if (said === 'mounted') return t.fail();
   const third = randomBlob(1000, 'sha512');
   await push.finish(route, said.id, third.digest, chunkOf(third.bytes), caller);
-  t.deepEqual(await storedBytes(hosted, third.digest), third.bytes);
+  sameBytes(t, await storedBytes(hosted, third.digest), third.bytes);
 });
 
 test('an empty blob can be uploaded', async (t) => {
@@ -210,7 +210,7 @@ test('an upload continues in another process', async (t) => {
   t.is((await after.push.state(route, id, caller)).offset, 40_000);
   await after.push.append(route, id, placed(second, 40_000), caller);
   await after.push.finish(route, id, blob.digest, noMoreBytes(), caller);
-  t.deepEqual(await storedBytes(after, blob.digest), blob.bytes);
+  sameBytes(t, await storedBytes(after, blob.digest), blob.bytes);
 });
 
 test('only one request writes an upload at a time; a second one stores nothing', async (t) => {
@@ -243,7 +243,7 @@ test('only one request writes an upload at a time; a second one stores nothing',
   gate.resolve();
   t.is((await writing).offset, 100_000);
   await push.finish(route, id, blob.digest, noMoreBytes(), caller);
-  t.deepEqual(await storedBytes(hosted, blob.digest), blob.bytes);
+  sameBytes(t, await storedBytes(hosted, blob.digest), blob.bytes);
 });
 
 test('a request that arrives while the one before it ends writes after it', async (t) => {
@@ -415,7 +415,7 @@ test('a full disk is reported, and the upload continues once there is space', as
   t.is((await hosted.push.state(route, id, caller)).offset, 40_000);
   const withSpace = await createHosted(t, {folder: hosted.folder});
   await withSpace.push.finish(withSpace.route(), id, blob.digest, placed(second, 40_000), caller);
-  t.deepEqual(await storedBytes(withSpace, blob.digest), blob.bytes);
+  sameBytes(t, await storedBytes(withSpace, blob.digest), blob.bytes);
 });
 
 test('a disk that loses bytes without an error is reported as full', async (t) => {
