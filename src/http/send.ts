@@ -105,7 +105,7 @@ class HttpSender implements Sender {
       await this.#send(exchange, await produce(exchange));
     } catch (error) {
       const known = error instanceof OciError ? error : storageError(error);
-      if (!known) this.#events.emit('request.fault', {id: exchange.id, error});
+      if (!known && !isUnwanted(error)) this.#events.emit('request.fault', {id: exchange.id, error});
       this.#limits.report(error, exchange.origin.client);
       await this.#send(exchange, errorAnswer(known ?? error, exchange.id));
     }
@@ -113,7 +113,7 @@ class HttpSender implements Sender {
 
   breakOff(exchange: Exchange, error: unknown): void {
     exchange.response.destroy();
-    if (isDeparture(error)) return;
+    if (isUnwanted(error) || isDeparture(error)) return;
     const reason = failureReason(error);
     if (reason !== undefined) exchange.reason = reason;
     else this.#events.emit('request.fault', {id: exchange.id, error});
@@ -272,6 +272,9 @@ function outcomeIn({response, reason, report}: Exchange): RequestOutcome {
   if (statusCode >= 500) return 'failed';
   return statusCode >= 400 ? 'refused' : 'done';
 }
+
+/** What was still being done for a client that has left ends with the reason of `Exchange.closed`. */
+const isUnwanted = (error: unknown): boolean => error === NOT_NEEDED;
 
 /** A client that went away is not a defect. */
 const isDeparture = (error: unknown): boolean =>

@@ -1,4 +1,6 @@
+import {once} from 'node:events';
 import {mkdir, readdir, rename, rm, symlink, unlink} from 'node:fs/promises';
+import {connect} from 'node:net';
 import {dirname, join} from 'node:path';
 import {DatabaseSync} from 'node:sqlite';
 import test, {type ExecutionContext} from 'ava';
@@ -9,7 +11,7 @@ import {type Backref, DAY, startBackref} from '../../support/backref.ts';
 import {contentOf, imageManifest, randomBlob, sameBytes} from '../../support/content.ts';
 import {createFolder} from '../../support/folder.ts';
 import {errorOf, pusherTo} from '../../support/pusher.ts';
-import {createScriptedUpstream} from '../../support/scripted-upstream.ts';
+import {createScriptedUpstream, HANG} from '../../support/scripted-upstream.ts';
 
 const HOSTED = {registries: [{library: false}]};
 /** Too large to be kept in memory. */
@@ -195,3 +197,40 @@ test('a push is 507 while there is no space for the marker of a new blob store',
 test('a response that breaks because the store went missing is logged with that reason, not as a bug', (t) => {
   t.is(failureReason(new StoreMissing('the blob store is missing')), 'the blob store is missing');
 });
+
+const SMALL = 1000;
+const LARGE = 3 * 1024 * 1024;
+/** When a client leaves; its upstream has sent half of the blob and says nothing more. */
+const DEPARTURES = [
+  {when: 'before a small one is verified', size: SMALL},
+  {when: 'after its first half', size: LARGE},
+];
+
+for (const {when, size} of DEPARTURES) {
+  test(`that a client leaves while it waits for a blob that is passed on is no defect, ${when}`, async (t) => {
+    const half = Buffer.alloc(size / 2);
+    const length = {headers: {'Content-Length': String(size)}};
+    const blobs = '/v2/library/app/blobs';
+    const upstream = await createScriptedUpstream(t, [
+      {request: `GET ${blobs}/${layer.digest}`, answer: {body: layer.bytes}},
+      {request: `HEAD ${blobs}/${config.digest}`, answer: {...length, body: []}},
+      {request: `GET ${blobs}/${config.digest}`, answer: {...length, body: [half, HANG]}},
+    ]);
+    const proxy = await startBackref(t, {registries: [{url: upstream.url}]});
+    const faults: unknown[] = [];
+    proxy.server.events.on('request.fault', ({error}) => void faults.push(error));
+    await proxy.ask(`/v2/app/blobs/${layer.digest}`);
+    await proxy.idle();
+    await unmount(proxy);
+
+    const client = connect(proxy.port, '127.0.0.1');
+    client.write(`GET /v2/app/blobs/${config.digest} HTTP/1.1\r\nHost: a\r\n\r\n`);
+    await upstream.received(3);
+    while (size === LARGE && client.bytesRead < half.length) await once(client, 'data');
+    const ended = once(proxy.server.events, 'request.end');
+    client.destroy();
+    t.like((await ended)[0], {outcome: 'aborted'});
+    await proxy.server.close();
+    t.deepEqual(faults, []);
+  });
+}
