@@ -96,12 +96,14 @@ export function createServerWorkers(parts: ServerWorkersParts): ServerWorkers {
   async function beginLater(addresses: readonly Address[]): Promise<void> {
     try {
       await begin(addresses);
-      events.emit('workers.started', {count});
+      if (!isClosing) events.emit('workers.started', {count});
     } catch (error) {
-      events.emit('background.failed', {task: 'start workers', error});
+      // A server that closes ends those that are still starting.
+      if (!isClosing) events.emit('background.failed', {task: 'start workers', error});
     }
   }
 
+  let isClosing = false;
   let cancel: Cancel = () => {};
   return {
     replaceHeaders: (headers) => workers.replaceHeaders(headers),
@@ -113,6 +115,7 @@ export function createServerWorkers(parts: ServerWorkersParts): ServerWorkers {
       cancel = whenBusy(() => void beginLater(addresses), {busyness: parts.busyness, clock});
     },
     close(grace) {
+      isClosing = true;
       cancel();
       return workers.close(grace);
     },

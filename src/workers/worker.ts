@@ -54,6 +54,7 @@ class ThreadWorker implements Worker {
   readonly #ended = Promise.withResolvers<string | undefined>();
   #reports: (() => void)[] = [];
   #failure: string | undefined;
+  #isListening = false;
   #isEnding = false;
 
   constructor(parts: WorkerParts) {
@@ -90,6 +91,8 @@ class ThreadWorker implements Worker {
 
   stop(): Promise<void> {
     this.#isEnding = true;
+    // One that is still starting would listen after the others have stopped.
+    if (!this.#isListening) return this.terminate();
     this.tell({type: 'stop'});
     return this.#stopped.promise;
   }
@@ -107,6 +110,7 @@ class ThreadWorker implements Worker {
   #hear(message: ToOwner): void {
     switch (message.type) {
       case 'listening':
+        this.#isListening = true;
         this.#ready.resolve();
         return;
       case 'happened':

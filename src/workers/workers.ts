@@ -51,8 +51,7 @@ class RunningWorkers implements Workers {
   async start(count: number, setup: WorkerSetup): Promise<void> {
     if (this.#isClosing) return;
     this.#setup = setup;
-    const started = Array.from({length: count}, () => this.#start(setup, FIRST_RESTART_MS));
-    await Promise.all(started.map(({ready}) => ready));
+    await Promise.all(Array.from({length: count}, () => this.#start(setup, FIRST_RESTART_MS)));
   }
 
   replaceHeaders(headers: HeaderSettings): void {
@@ -76,10 +75,14 @@ class RunningWorkers implements Workers {
     await Promise.all([...this.#workers].map((worker) => worker.terminate()));
   }
 
-  /** @param restartMs how long after its end it is replaced */
-  #start(setup: WorkerSetup, restartMs: number): Worker {
-    const {program = PROGRAM, listener, happened, runs, clock} = this.#parts;
-    const worker = startWorker({program, setup, listener, happened, runs});
+  /**
+   * Resolves when it listens.
+   * @param restartMs how long after its end it is replaced
+   * @throws what keeps it from that; it is replaced all the same
+   */
+  async #start(setup: WorkerSetup, restartMs: number): Promise<void> {
+    const {clock} = this.#parts;
+    const worker = this.#create(setup, restartMs);
     const began = clock.monotonic();
     this.#workers.add(worker);
     void worker.ended.then((reason) => {
@@ -88,7 +91,18 @@ class RunningWorkers implements Workers {
       const isSteady = clock.monotonic() - began >= STEADY_MS;
       this.#restart(reason, isSteady ? FIRST_RESTART_MS : restartMs);
     });
-    return worker;
+    await worker.ready;
+  }
+
+  #create(setup: WorkerSetup, restartMs: number): Worker {
+    const {program = PROGRAM, listener, happened, runs} = this.#parts;
+    try {
+      return startWorker({program, setup, listener, happened, runs});
+    } catch (error) {
+      // The system may have no memory for a thread now.
+      this.#restart(error instanceof Error ? error.message : String(error), restartMs);
+      throw error;
+    }
   }
 
   #restart(reason: string, ms: number): void {
@@ -103,12 +117,8 @@ class RunningWorkers implements Workers {
 
   #startAgain(restartMs: number): void {
     if (!this.#setup || this.#isClosing) return;
-    try {
-      this.#start(this.#setup, restartMs);
-    } catch (error) {
-      // The system may have no memory for a thread now.
-      this.#restart(error instanceof Error ? error.message : String(error), restartMs);
-    }
+    // What keeps it from listening has been reported, and it is replaced again.
+    this.#start(this.#setup, restartMs).catch(() => {});
   }
 
   /** Resolves when all workers are done, or after `ms` milliseconds. */

@@ -4,7 +4,14 @@ import test, {type ExecutionContext} from 'ava';
 import type {Cancel} from '../../src/clock.ts';
 import {whenBusy} from '../../src/workers/demand.ts';
 import {openBare, shared} from '../http/ways.ts';
-import {type Backref, createMovableClock, startBackref, waiting} from '../support/backref.ts';
+import {
+  type Backref,
+  type BackrefOptions,
+  createMovableClock,
+  DAY,
+  startBackref,
+  waiting,
+} from '../support/backref.ts';
 import {imageManifest} from '../support/content.ts';
 import {listeningSockets} from '../support/listening-sockets.ts';
 import {pusherTo} from '../support/pusher.ts';
@@ -60,10 +67,17 @@ const GET = `GET /v2/app/manifests/${image.digest} HTTP/1.1\r\nHost: a\r\n\r\n`;
 const MANY = 40;
 
 /** A hosted registry with an image, that looks how busy it is each millisecond. */
-async function start(t: ExecutionContext, busyness: () => number): Promise<Backref> {
+async function start(
+  t: ExecutionContext,
+  busyness: () => number,
+  {config, ...options}: Pick<BackrefOptions, 'config' | 'workerProgram'> = {},
+): Promise<Backref> {
   const clock = waiting(createMovableClock(), (ms) => (ms === 2000 ? 1 : ms));
   const registries = [{validate: {blobs: false, children: false, sizes: false}}];
-  const proxy = await startBackref(t, {registries, clock, busyness, config: {workers: 'auto'}});
+  const proxy = await startBackref(t, {
+    ...{registries, clock, busyness, ...options},
+    config: {...config, workers: 'auto'},
+  });
   await pusherTo(proxy, 'app').manifest(image, '1');
   return proxy;
 }
@@ -89,8 +103,39 @@ ifSeveral('with workers: auto, a server that is busy gets more threads, and none
   }
 });
 
-ifSeveral('a server that closes while its workers start ends', async (t) => {
-  const proxy = await start(t, () => 1);
-  await proxy.server.close();
-  t.is(await listeningSockets(proxy.port), 0);
+/** A worker that never listens. */
+const NEVER_LISTENING = new URL('data:text/javascript,setInterval(() => {}, 1000)');
+
+ifSeveral(
+  'a server that closes while its workers start waits for none of them, and reports nothing',
+  async (t) => {
+    const {promise: begins, resolve} = Promise.withResolvers<void>();
+    let looks = 0;
+    const busyness = () => {
+      looks += 1;
+      // The workers begin in this turn.
+      if (looks === 2) resolve();
+      return 1;
+    };
+    const config = {shutdown: {grace: DAY}};
+    const proxy = await start(t, busyness, {workerProgram: NEVER_LISTENING, config});
+    const reported: string[] = [];
+    for (const name of ['workers.started', 'worker.ended', 'background.failed'] as const)
+      proxy.server.events.on(name, () => reported.push(name));
+    await begins;
+    await proxy.server.close();
+    t.is(await listeningSockets(proxy.port), 0);
+    t.deepEqual(reported, []);
+  },
+);
+
+ifSeveral('a worker whose thread cannot be made is reported, and tried again', async (t) => {
+  // Node refuses it where it makes the thread, as it does where the system has no memory for one.
+  let busyness = 0;
+  const proxy = await start(t, () => busyness, {workerProgram: new URL('http://127.0.0.1/')});
+  busyness = 1;
+  for (let time = 0; time < 2; time += 1) {
+    const [{reason}] = await once(proxy.server.events, 'worker.ended');
+    t.regex(reason, /scheme/);
+  }
 });
