@@ -18,7 +18,7 @@ export interface TlsServer {
   readonly serve: readonly ReturnType<Server['listeners']>[number][];
   /** Reads the key pair, and from then on whenever it changes. @throws as `TlsFiles.read` */
   begin(): Promise<void>;
-  /** Ends the watch of the key pair, and the connections that have no request yet since they are in their handshake. */
+  /** Ends the watch of the key pair, and the connections on which nothing of a request has arrived. */
   close(): void;
 }
 
@@ -52,6 +52,7 @@ export function createTlsServer(parts: TlsServerParts): TlsServer {
   });
   const serve = server.listeners('secureConnection');
   const handshakes = new Map<string, Duplex>();
+  const open = new Set<TLSSocket>();
   // Node would take a failed handshake for a request that cannot be read, to be answered with plain HTTP.
   server.removeAllListeners('tlsClientError');
   server.on('tlsClientError', (error, socket) => {
@@ -68,6 +69,8 @@ export function createTlsServer(parts: TlsServerParts): TlsServer {
   // Before node's own listener, which reads the first request.
   server.prependListener('secureConnection', (socket) => {
     handshakes.delete(peerOf(socket));
+    open.add(socket);
+    socket.once('close', () => open.delete(socket));
     const certificate = asksForCertificate ? socket.getPeerX509Certificate() : undefined;
     if (!certificate || socket.authorized)
       return accepted(socket, certificate && readClientCertificate(certificate));
@@ -86,6 +89,8 @@ export function createTlsServer(parts: TlsServerParts): TlsServer {
     close() {
       files.close();
       for (const socket of handshakes.values()) socket.destroy();
+      // Node's HTTP server calls a connection idle only after its first request.
+      for (const socket of open) if (socket.bytesRead === 0) socket.destroy();
     },
   };
 }

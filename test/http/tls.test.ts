@@ -13,7 +13,7 @@ import type {Entrance} from '../../src/http/entrance.ts';
 import {createLimits} from '../../src/http/limits.ts';
 import {createListener} from '../../src/http/listener.ts';
 import type {TlsPaths} from '../../src/http/tls-files.ts';
-import {type Backref, LIMITS, startBackref} from '../support/backref.ts';
+import {type Backref, createMovableClock, LIMITS, startBackref} from '../support/backref.ts';
 import {
   AUTHORITY,
   CLIENT_TLS,
@@ -153,6 +153,29 @@ test('a client that stops in its handshake does not keep the server from closing
   await closed;
   t.is(proxy.clock.monotonic(), 0);
 });
+
+for (const workers of [1, 2]) {
+  test(`a client that sends no request after its handshake does not keep the server from closing, with ${workers} threads`, async (t) => {
+    const {paths} = await writeTls(t);
+    const movable = createMovableClock();
+    const grace = 2000;
+    const clock = {
+      ...movable,
+      after: (ms: number, call: () => void) => (ms === grace ? () => {} : movable.after(ms, call)),
+    };
+    const config = {workers, shutdown: {grace}};
+    const proxy = await startBackref(t, {registries: [{}], listener: {tls: paths}, clock, config});
+    // So many that each thread has some.
+    const clients = await Promise.all(Array.from({length: 20}, () => connectTo(t, proxy.port)));
+    // Some may be reset.
+    const closed = clients.map(
+      (client) => new Promise((resolve) => client.on('error', () => {}).once('close', resolve)),
+    );
+    await proxy.server.close();
+    await Promise.all(closed);
+    t.pass();
+  });
+}
 
 test('a new certificate is used by the next connection, and those that are open go on', async (t) => {
   const clock = createLookingClock();

