@@ -23,8 +23,8 @@ const REPORT_INTERVAL_MS = 1000;
 const MAX_WAITING = 65_535;
 
 /**
- * Sockets of each thread on a port that can be shared. The system spreads connections over all of them, so that as many times
- * more may wait, and libuv accepts one of each in a turn of the event loop.
+ * Sockets of each thread on a port that can be shared. The system spreads connections over all of them, each of which lets as
+ * many wait as a single one would, and libuv accepts one of each in a turn of the event loop.
  */
 const SHARED_SOCKETS = 4;
 
@@ -51,7 +51,7 @@ export interface ListeningSockets {
 }
 
 export interface ListeningSocketsParts {
-  /** What serves the connections, with its first socket. */
+  /** Serves the connections, and has the first of the sockets. */
   server: NetServer;
   address: ListenAddress;
   /** Whether several sockets listen on its port, in this thread and in workers: see `canSharePorts`. */

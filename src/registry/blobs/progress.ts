@@ -243,8 +243,8 @@ export async function* follow(
       const piece =
         held ??
         (await behind.read(at, limit).catch((error: unknown) => {
-          // What is emptied to start over cannot be read meanwhile.
-          if (generation === progress.generation) throw error;
+          // What is emptied to start over, or was given up, cannot be read.
+          if (generation === progress.generation) throw progress.failure ?? error;
         }));
       if (!piece) continue;
       try {

@@ -1,7 +1,8 @@
 import {once} from 'node:events';
-import {mkdir, readdir, readFile, symlink, writeFile} from 'node:fs/promises';
+import {mkdir, readdir, readFile, stat, symlink, writeFile} from 'node:fs/promises';
 import type {IncomingMessage} from 'node:http';
 import {join} from 'node:path';
+import {setTimeout as delay} from 'node:timers/promises';
 import test from 'ava';
 import type {Digest} from '../../../src/oci/digest.ts';
 import {
@@ -13,6 +14,7 @@ import {
 import {blobAnswer, type Content, randomBlob, sha256} from '../../support/content.ts';
 import {openRaw} from '../../support/raw-http.ts';
 import {type BodyPart, BREAK, createScriptedUpstream} from '../../support/scripted-upstream.ts';
+import {createSmallDisk} from '../../support/small-disk.ts';
 
 const MiB = 1024 * 1024;
 const blob = randomBlob(6 * MiB);
@@ -397,6 +399,27 @@ test('what a client has of a download whose spool fails is verified by the one t
     if (isRight) t.is(sha256(await whole), blob.digest);
     else await t.throwsAsync(whole, {code: 'ECONNRESET'});
   }
+});
+
+test('a client far behind a download whose spool fails gets the rest from the upstream', async (t) => {
+  const disk = await createSmallDisk(t);
+  if (!disk) return t.pass();
+  const large = randomBlob(18 * MiB);
+  const first = 12 * MiB;
+  const {answer, resume} = inTwo(large, first);
+  const request = `GET ${pathOf(large, 'library/app')}`;
+  const upstream = await createScriptedUpstream(t, [
+    {request, answer},
+    {request, answer: blobAnswer(large)},
+  ]);
+  const proxy = await startBackref(t, {registries: [upstream], folder: disk.folder});
+  const message = await proxy.open(pathOf(large));
+  while ((await stat(spoolOf(proxy, large.digest))).size < first) await delay(5);
+  const failed = once(proxy.server.events, 'fill.failed');
+  await disk.fill();
+  resume();
+  await failed;
+  t.is(sha256(await read(message)), large.digest);
 });
 
 test('an upstream that sends next to nothing per answer is not asked without end', async (t) => {

@@ -48,3 +48,13 @@ test('memory that a chunk shares with others is not freed', (t) => {
   t.is(progress.inMemory(0), undefined);
   t.is(whole.toString(), 'a'.repeat(MIB));
 });
+
+test('a reader of what was given up learns why the download failed', async (t) => {
+  const progress = createProgress();
+  progress.take(chunkOf('a'), 0);
+  const reader = follow(progress, NOTHING_BEHIND);
+  progress.forgetSpooled(MIB);
+  const failure = new Error('the upstream is gone');
+  progress.fail(failure);
+  t.is(await t.throwsAsync(reader.next()), failure);
+});
