@@ -1,5 +1,4 @@
 import type {EventEmitter} from 'node:events';
-import {availableParallelism} from 'node:os';
 import type {Cancel, Clock} from './clock.ts';
 import type {Config} from './config.ts';
 import type {Events} from './events.ts';
@@ -9,7 +8,7 @@ import type {Limits} from './http/limits.ts';
 import {type Address, canShare, type Listeners} from './listeners.ts';
 import type {Generations} from './registry/generations.ts';
 import type {Storage} from './storage/open.ts';
-import {type Busyness, whenBusy} from './workers/demand.ts';
+import {type Busyness, machine, mostThreads, whenBusy} from './workers/demand.ts';
 import type {Happening, WorkerListenerSettings} from './workers/messages.ts';
 import {createWorkers, type Workers} from './workers/workers.ts';
 
@@ -37,9 +36,6 @@ export interface ServerWorkersParts {
   events: Events;
 }
 
-/** More threads than this would wait for the one that owns everything else. */
-const MAX_AUTOMATIC = 8;
-
 /** How the connections to a server are shared. */
 export interface Sharing {
   /** Whether several sockets can listen on a port. */
@@ -53,7 +49,7 @@ export interface Sharing {
 export async function planSharing({workers, listen}: Config, events: Events): Promise<Sharing> {
   const isShared = await canSharePorts();
   const isOnDemand = workers === 'auto';
-  const count = isOnDemand ? Math.min(availableParallelism(), MAX_AUTOMATIC) : workers;
+  const count = isOnDemand ? mostThreads(machine()) : workers;
   const isPossible = isShared && listen.some(canShare);
   if (!isShared && !isOnDemand && count > 1) events.emit('workers.unavailable', {count});
   return {isShared, isOnDemand, count: isPossible ? count : 1};

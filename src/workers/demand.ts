@@ -1,5 +1,28 @@
+import {availableParallelism, totalmem} from 'node:os';
 import {performance} from 'node:perf_hooks';
 import type {Cancel, Clock} from '../clock.ts';
+
+/** More threads than this would wait for the one that owns everything else. */
+const MAX_THREADS = 8;
+/** Memory that there has to be for each: a worker takes 20 MiB, more while it answers, and the owner needs most of it. */
+const BYTES_PER_THREAD = 128 * 2 ** 20;
+
+/** What threads share. */
+export interface Machine {
+  cores: number;
+  /** Bytes that this process may use at most. */
+  memory: number;
+}
+
+/** This one, as far as a container lets this process use it. */
+export const machine = (): Machine => ({
+  cores: availableParallelism(),
+  memory: Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY),
+});
+
+/** How many threads a machine is good for. */
+export const mostThreads = ({cores, memory}: Machine): number =>
+  Math.max(1, Math.min(cores, MAX_THREADS, Math.floor(memory / BYTES_PER_THREAD)));
 
 /** @returns for which part of the time since the call before this thread's event loop was busy: 0 to 1 */
 export type Busyness = () => number;

@@ -1,8 +1,8 @@
 import {once} from 'node:events';
-import {availableParallelism} from 'node:os';
+import {totalmem} from 'node:os';
 import test, {type ExecutionContext} from 'ava';
 import type {Cancel} from '../../src/clock.ts';
-import {whenBusy} from '../../src/workers/demand.ts';
+import {machine, mostThreads, whenBusy} from '../../src/workers/demand.ts';
 import {openBare, shared} from '../http/ways.ts';
 import {
   type Backref,
@@ -15,6 +15,22 @@ import {
 import {imageManifest} from '../support/content.ts';
 import {listeningSockets} from '../support/listening-sockets.ts';
 import {pusherTo} from '../support/pusher.ts';
+
+const MIB = 2 ** 20;
+for (const [title, given, expected] of [
+  ['one core has one thread', {cores: 1, memory: 4096 * MIB}, 1],
+  ['each core has one', {cores: 4, memory: 4096 * MIB}, 4],
+  ['there are at most eight', {cores: 64, memory: 65_536 * MIB}, 8],
+  ['a container with little memory has fewer', {cores: 8, memory: 300 * MIB}, 2],
+  ['however little it is, there is one', {cores: 8, memory: 64 * MIB}, 1],
+] as const) {
+  test(title, (t) => t.is(mostThreads(given), expected));
+}
+
+test('a machine has a core, and memory', (t) => {
+  const {cores, memory} = machine();
+  t.true(cores >= 1 && memory > 0 && memory <= totalmem());
+});
 
 /** Looks at a thread that is so busy, one time after the other. @returns how often it acted */
 function look(busyness: readonly number[], cancelAfter = Number.POSITIVE_INFINITY): number {
@@ -82,7 +98,7 @@ async function start(
   return proxy;
 }
 
-const threads = Math.min(availableParallelism(), 8);
+const threads = mostThreads(machine());
 const ifSeveral = threads > 1 && process.platform === 'linux' ? test : test.skip;
 
 ifSeveral('with workers: auto, a server that is busy gets more threads, and none before', async (t) => {
