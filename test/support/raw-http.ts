@@ -33,6 +33,11 @@ const BODILESS = new Set([204, 304]);
 export async function connectRaw(port: number): Promise<RawConnection> {
   const socket = connect(port, '127.0.0.1');
   await once(socket, 'connect');
+  return overSocket(socket);
+}
+
+/** A connection over a socket that somebody else opened, such as one of TLS. */
+export function overSocket(socket: Socket): RawConnection {
   // A reset is the end of the answers, whether somebody reads at that moment or not.
   socket.on('error', () => {});
   const {line, bytes, rest} = reader(socket);

@@ -9,7 +9,7 @@ import {fileOf, get, passedOn, pathOf, untilClosed} from '../support/blob-files.
 import {AUTHORITY} from '../support/certificates.ts';
 import {blobAnswer, type Content, randomBlob} from '../support/content.ts';
 import {pusherTo} from '../support/pusher.ts';
-import {openRaw, type RawConnection} from '../support/raw-http.ts';
+import {openRaw, overSocket, type RawConnection} from '../support/raw-http.ts';
 import {createScriptedUpstream} from '../support/scripted-upstream.ts';
 import {writeTls} from '../support/tls-files.ts';
 
@@ -239,16 +239,12 @@ test.serial('over TLS', async (t) => {
     const socket = connectTls({host: '127.0.0.1', port: proxy.port, ca: AUTHORITY});
     t.teardown(() => socket.destroy());
     await once(socket, 'secureConnect');
-    const chunks: AsyncIterator<Buffer> = socket[Symbol.asyncIterator]();
+    const {send, answer} = overSocket(socket);
     for (let time = 0; time < 3; time += 1) {
-      socket.write(get(content));
-      let answer: Buffer = Buffer.alloc(0);
-      while (!answer.subarray(-content.bytes.length).equals(content.bytes)) {
-        const {value, done} = await chunks.next();
-        if (done) return t.fail(`the connection ended after ${answer.length} bytes`);
-        answer = Buffer.concat([answer, value]);
-      }
-      t.regex(answer.subarray(0, 20).toString(), /^HTTP\/1\.1 200 OK\r\n/);
+      send(get(content));
+      const given = await answer();
+      t.is(given?.status, 200);
+      t.true(given?.body.equals(content.bytes));
     }
   };
   await ask();
