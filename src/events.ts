@@ -201,6 +201,11 @@ export interface EventMap {
   'garbage.collected': [{pieces: number; bytes: number}];
   /** A disk failed to read or to write. The message names the folder or file, and what to check. */
   'disk.failed': [{part: 'blobs' | 'metadata'; code: string; message: string}];
+  /**
+   * The database of an older version is migrated: the numbers of its schema and of the new one, and the size of its file in bytes.
+   * Between the two states the process does nothing else.
+   */
+  'storage.migration': [{state: 'begins' | 'done'; from: number; to: number; bytes: number}];
   /** The metadata can only be read: nothing is kept and no push is accepted until `storage.writable`. */
   'storage.read-only': [{reason: string}];
   'storage.writable': [];

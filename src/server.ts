@@ -191,6 +191,7 @@ class Server implements BackrefServer {
         clock: this.#clock,
         forgotten: (path) => this.#workers?.forget(path),
         diskFailed: ({part, code, message}) => this.events.emit('disk.failed', {part, code, message}),
+        migrating: (migration) => this.events.emit('storage.migration', migration),
       });
       const running = this.#wire(lock, storage, sharing);
       this.#workers = running.workers;

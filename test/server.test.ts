@@ -3,8 +3,11 @@ import {readdir, readFile} from 'node:fs/promises';
 import type {IncomingMessage} from 'node:http';
 import {type AddressInfo, connect, createServer as createTcpServer, type Socket} from 'node:net';
 import {join} from 'node:path';
+import {DatabaseSync} from 'node:sqlite';
 import {setImmediate as nextTurn} from 'node:timers/promises';
 import test, {type ExecutionContext} from 'ava';
+import {createServer} from '../src/server.ts';
+import {MIGRATIONS} from '../src/storage/sqlite/migrations.ts';
 import {
   type Backref,
   configOf,
@@ -304,6 +307,27 @@ test('close ends a request that the upstream never answers', async (t) => {
   grace.end();
   await closed;
   await unanswered;
+});
+
+test('a server reports that it migrates a database of an older version before it listens', async (t) => {
+  const folder = await createFolder(t);
+  {
+    using database = new DatabaseSync(join(folder, 'meta.db'));
+    database.exec(MIGRATIONS[0]);
+    database.exec(`pragma application_id = ${0x62726566}; pragma user_version = 1`);
+  }
+  const server = createServer(configOf({registries: [{}]}, folder, 0), {env: {}});
+  t.teardown(() => server.close());
+  const events: unknown[] = [];
+  server.events.on('storage.migration', ({state, from, to}) =>
+    events.push({state, from, to, listens: server.addresses.length > 0}),
+  );
+  await server.listen();
+  const facts = {from: 1, to: MIGRATIONS.length, listens: false};
+  t.deepEqual(events, [
+    {state: 'begins', ...facts},
+    {state: 'done', ...facts},
+  ]);
 });
 
 test('close frees the port and the files', async (t) => {

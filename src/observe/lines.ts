@@ -241,6 +241,12 @@ export const LINES: {[Name in LoggedEvent]: (event: EventMap[Name][0]) => Line} 
     `garbage collection removed ${pieces} ${pieces === 1 ? 'item' : 'items'}, ${bytes} B`,
   ],
   'disk.failed': ({message}) => ['error', message],
+  'storage.migration': ({state, from, to, bytes}) => [
+    'info',
+    state === 'done'
+      ? `the database has been migrated from schema ${from} to ${to}`
+      : `migrates the database from schema ${from} to ${to}, ${Math.ceil(bytes / 1e6)} MB: nothing is answered until that is done, half a minute for a million manifests. If it is stopped, the next start begins anew`,
+  ],
   'storage.read-only': ({reason}) => [
     'error',
     `${reason}. What is cached is served, everything else is passed on uncached, and pushes are refused. Free some space, or make the disk writable: backref tries again every 10 s`,

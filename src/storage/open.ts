@@ -22,7 +22,7 @@ import type {DiskFull, Metadata} from './metadata.ts';
 import type {Spools} from './spool.ts';
 import {lockFolder} from './sqlite/folder-lock.ts';
 import {openSqliteMetadata} from './sqlite/metadata.ts';
-import {isOutdated} from './sqlite/schema.ts';
+import {isOutdated, type ReportMigration} from './sqlite/schema.ts';
 
 /** Where content and its metadata are kept. */
 export interface Storage {
@@ -61,6 +61,8 @@ export interface OpenStorageParts {
   clock: Clock;
   /** Is told each failure of a disk. */
   diskFailed?: ReportDiskFailure;
+  /** Is told before the database of an older version is migrated, and once it has been. */
+  migrating?: ReportMigration;
   /** Is told the path of each file of a blob that has been replaced or removed, for whoever reads it elsewhere. */
   forgotten?: (path: string) => void;
 }
@@ -71,9 +73,9 @@ export interface OpenStorageParts {
  */
 export async function openStorage(
   {blobs, metadata: {path}}: Config['storage'],
-  {owner, clock, diskFailed: report = () => {}, forgotten}: OpenStorageParts,
+  {owner, clock, diskFailed: report = () => {}, migrating, forgotten}: OpenStorageParts,
 ): Promise<Storage> {
-  const metadata = await openSqliteMetadata({path, report});
+  const metadata = await openSqliteMetadata({path, report, migrating});
   const watched = {path: blobs.path, report};
   const reading = createFileReading(createReadPool(), forgotten);
   const store = createFsBlobStore({path: join(blobs.path, 'blobs'), metadata, reading});

@@ -153,6 +153,7 @@ const SAMPLES: {[Name in LoggedEvent]: EventMap[Name][0]} = {
   'upstream.credentials-refused': upstream,
   'issuer.failed': {issuer: 'gha', reason: 'refused', age: 1, left: 1},
   'garbage.collected': {pieces: 1, bytes: 1},
+  'storage.migration': {state: 'begins', from: 1, to: 2, bytes: 1},
   'storage.read-only': {reason: 'its disk is full'},
   'storage.writable': undefined,
   'disk.failed': {part: 'metadata', code: 'EIO', message: 'the disk fails'},

@@ -5,7 +5,7 @@ import {pathToFileURL} from 'node:url';
 import {errorCode} from '../../error-code.ts';
 import {DiskFull, type DiskProblem, type Metadata} from '../metadata.ts';
 import {prepareOnce, type RunSql} from './prepared.ts';
-import {BUSY_TIMEOUT_MS, prepareDatabase, requireSchema} from './schema.ts';
+import {BUSY_TIMEOUT_MS, prepareDatabase, type ReportMigration, requireSchema} from './schema.ts';
 import {createWriter, diskProblemIn, type Writer, type WriterOptions} from './writer.ts';
 
 /**
@@ -24,8 +24,13 @@ export interface Connections {
   close(): Promise<void>;
 }
 
+export interface ConnectionOptions extends WriterOptions {
+  /** Is told when the database has to be migrated. */
+  migrating?: ReportMigration | undefined;
+}
+
 /** @throws Error when the file is not a database of backref, has another schema, or cannot be opened; it says what to do */
-export const openConnections = (options: WriterOptions): Connections =>
+export const openConnections = (options: ConnectionOptions): Connections =>
   new SqliteConnections(options, openFor(options));
 
 interface Opened {
@@ -145,7 +150,7 @@ class SqliteConnections implements Connections {
 }
 
 /** Opens the database for reading and writing, or for reading alone where the disk does not let it be written. */
-function openFor(options: WriterOptions): Opened {
+function openFor(options: ConnectionOptions): Opened {
   try {
     return openWritable(options);
   } catch (error) {
@@ -157,9 +162,9 @@ function openFor(options: WriterOptions): Opened {
 }
 
 /** @throws what keeps the database from being read and written */
-function openWritable(options: WriterOptions): Opened {
-  const {path} = options;
-  prepareDatabase(path);
+function openWritable(options: ConnectionOptions): Opened {
+  const {path, migrating} = options;
+  prepareDatabase(path, migrating);
   // SQLite opens a file on a read-only disk all the same, and only fails to change it.
   if (problemOf(path) === 'read-only') throw refusalOf(path, 'read-only');
   return {reader: openReader(path), writer: createWriter(options), refusal: undefined};

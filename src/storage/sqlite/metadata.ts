@@ -8,6 +8,7 @@ import {bind, Placeholder, type RunStatement, type Statement} from '../sql/state
 import type {Tables} from '../sql/tables.ts';
 import {type Connections, openConnections} from './connections.ts';
 import {prepareOnce, type RunSql} from './prepared.ts';
+import type {ReportMigration} from './schema.ts';
 import {diskProblemIn} from './writer.ts';
 
 /** Metadata on a disk that may not let them be changed. */
@@ -22,17 +23,20 @@ export interface SqliteMetadata extends Metadata, Pick<Connections, 'reopen'> {
  * for reading alone.
  * @param path of the file; it and its folder are created when they do not exist.
  * @param report is told each failure of the disk, also those of commits
+ * @param migrating is told when the schema is an older one, and once it has been brought up to date
  * @throws Error when the file is not a database of backref, has a newer schema, or cannot be opened; it says what to do.
  */
 export async function openSqliteMetadata({
   path,
   report = () => {},
+  migrating,
 }: {
   path: string;
   report?: ReportDiskFailure;
+  migrating?: ReportMigration | undefined;
 }): Promise<SqliteMetadata> {
   const {db, writes} = sharedStatements();
-  const connections = openConnections({path, writes, thread: THREAD});
+  const connections = openConnections({path, writes, thread: THREAD, migrating});
   const disk = {path, report};
   return {
     ...readsOf(db, (...query) => connections.run(...query), disk),

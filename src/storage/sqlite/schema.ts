@@ -1,4 +1,4 @@
-import {mkdirSync} from 'node:fs';
+import {mkdirSync, statSync} from 'node:fs';
 import {dirname} from 'node:path';
 import {DatabaseSync} from 'node:sqlite';
 import {MIGRATIONS} from './migrations.ts';
@@ -11,19 +11,40 @@ const NOT_A_DATABASE = 26;
 /** How long to wait for another process's commit, in milliseconds. */
 export const BUSY_TIMEOUT_MS = 5_000;
 
+/** The schema of a database is an older one. */
+export interface Migration {
+  state: 'begins' | 'done';
+  /** The number of migrations that it has had, and of those that there are. */
+  from: number;
+  to: number;
+  /** Size of its file. */
+  bytes: number;
+}
+
+/** Is told of a migration before it begins, and again when it is done. Between the two it takes all of this thread's time. */
+export type ReportMigration = (migration: Migration) => void;
+
 /**
  * Creates the database at `path` if there is none, and brings its schema up to date.
+ * @param report is told when a database that is there has to be migrated
  * @throws Error when the file is not a database of backref, has a newer schema, or cannot be opened
  */
-export function prepareDatabase(path: string): void {
+export function prepareDatabase(path: string, report: ReportMigration = () => {}): void {
   try {
     mkdirSync(dirname(path), {recursive: true});
     // Without foreign keys: a migration may drop a table that others refer to, and make it anew.
     using database = new DatabaseSync(path, {timeout: BUSY_TIMEOUT_MS, enableForeignKeyConstraints: false});
-    if (versionOf(database, path) === MIGRATIONS.length) return;
+    const from = versionOf(database, path);
+    const to = MIGRATIONS.length;
+    if (from === to) return;
+    const reportState = (state: Migration['state']) => {
+      if (from > 0) report({state, from, to, bytes: statSync(path).size});
+    };
+    reportState('begins');
     // WAL: readers and the writer do not wait for each other. It is a property of the file.
     database.exec('pragma journal_mode = wal');
     sortingIn(dirname(path), database, () => migrate(database, path));
+    reportState('done');
   } catch (error) {
     throw explain(error, path);
   }

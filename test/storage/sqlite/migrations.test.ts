@@ -1,3 +1,4 @@
+import {stat} from 'node:fs/promises';
 import {join} from 'node:path';
 import {DatabaseSync} from 'node:sqlite';
 import test from 'ava';
@@ -5,6 +6,7 @@ import {digestOf} from '../../../src/oci/digest.ts';
 import {parseName, type Tag} from '../../../src/oci/name.ts';
 import {openSqliteMetadata} from '../../../src/storage/sqlite/metadata.ts';
 import {MIGRATIONS} from '../../../src/storage/sqlite/migrations.ts';
+import type {Migration} from '../../../src/storage/sqlite/schema.ts';
 import {createFolder} from '../../support/folder.ts';
 
 const APP = {registry: 'docker.io', name: parseName('library/app')};
@@ -57,8 +59,14 @@ test('a database of the first schema keeps its content, and its garbage is found
     database.exec(MIGRATIONS[0]);
     database.exec(CONTENT);
   }
-  const metadata = await openSqliteMetadata({path});
+  const reports: Migration[] = [];
+  const migrating = (migration: Migration) => void reports.push(migration);
+  const {size} = await stat(path);
+  const metadata = await openSqliteMetadata({path, migrating});
   t.teardown(() => metadata.close());
+  t.like(reports[0], {state: 'begins', from: 1, to: MIGRATIONS.length, bytes: size});
+  t.like(reports[1], {state: 'done', from: 1, to: MIGRATIONS.length});
+  t.is(reports.length, 2);
   t.deepEqual(await metadata.manifest(APP, digest), {
     digest,
     mediaType: 'text/any',
@@ -95,6 +103,16 @@ test('a database of the first schema keeps its content, and its garbage is found
   using database = new DatabaseSync(path);
   t.deepEqual(database.prepare('pragma foreign_key_check').all(), []);
   t.deepEqual(database.prepare('select count(*) as count from manifest').all(), [{count: 0}]);
+});
+
+test('a new database, and one of this schema, are no migration', async (t) => {
+  const path = join(await createFolder(t), 'meta.db');
+  let reports = 0;
+  const migrating = () => {
+    reports += 1;
+  };
+  for (let time = 0; time < 2; time += 1) await (await openSqliteMetadata({path, migrating})).close();
+  t.is(reports, 0);
 });
 
 test('a database may lie in a folder whose name has a quotation mark', async (t) => {
