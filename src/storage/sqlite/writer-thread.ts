@@ -141,8 +141,10 @@ const READERS_TIMEOUT_MS = 100;
  * the log, and there is none while reads overlap. This checkpoint makes one: it lets new readers begin in the database
  * alone, and waits for the others. A snapshot can outlast it, so the next attempt is made when the log has doubled.
  */
-function createLogLimit(database: DatabaseSync, path: string): () => void {
+function createLogLimit(database: DatabaseSync): () => void {
   const run = prepareOnce(database);
+  // Beside the file that a symbolic link leads to.
+  const log = `${database.location()}-wal`;
   let limit = MAX_LOG_BYTES;
 
   const beginAnew = () => {
@@ -156,7 +158,7 @@ function createLogLimit(database: DatabaseSync, path: string): () => void {
 
   return () => {
     try {
-      const bytes = statSync(`${path}-wal`).size;
+      const bytes = statSync(log).size;
       if (bytes <= MAX_LOG_BYTES) limit = MAX_LOG_BYTES;
       if (bytes <= limit) return;
       limit = 2 * bytes;
@@ -177,7 +179,7 @@ function serve({path, writes}: Setup, port: NonNullable<typeof parentPort>): voi
   // A log that became longer is cut when it begins anew.
   database.exec(`pragma journal_size_limit = ${MAX_LOG_BYTES}`);
   const commit = createGroupCommit(database, writes);
-  const limitLog = createLogLimit(database, path);
+  const limitLog = createLogLimit(database);
   const reply = (message: WriterReply) => port.postMessage(message);
 
   port.on('message', (request: WriterRequest) => {
