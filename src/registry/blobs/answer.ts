@@ -36,6 +36,7 @@ export interface BlobAnswer extends BlobFound {
   readonly stored: boolean;
   /**
    * The blob's bytes, or a part of them; the part must lie within `size`. Resolves when nothing but the bytes can fail.
+   * A chunk is valid until the next one is asked for.
    * @throws as `Blobs.get`
    */
   open(part?: ByteRange): Promise<AsyncIterable<Uint8Array>>;

@@ -211,6 +211,8 @@ async function run(
     behind.published = writing(lifecycle.publish(digest, spool, links));
     progress.verify();
     await behind.published;
+    // Readers go on with the store.
+    progress.forgetSpooled(progress.received);
     events.emit('fill.done', {digest, size: progress.received, ms: clock.monotonic() - began});
   } catch (error) {
     progress.fail(error);
