@@ -72,12 +72,17 @@ function coldTable(results: readonly ColdResult[], versions: Versions): string {
   ];
   const times = (ratio: number) => `${ratio.toFixed(3)} ×`;
   const memory = (bytes: number | undefined) => (bytes === undefined ? '' : mebibytes(bytes / MIB));
+  const withOneThread = (peak: (own: NonNullable<ColdResult['oneThread']>) => number) =>
+    results.some(({oneThread}) => oneThread)
+      ? [row('– the same with `workers: 1`', '', ({oneThread}) => memory(oneThread && peak(oneThread)))]
+      : [];
   return table(
     [
       row('', 'aim', ({name}) => versions[name] ?? name),
       row(`${CROWD}: upstream GETs`, '1', ({upstreamGets}) => `${upstreamGets}`),
       row('– clients with wrong bytes or none', '0', ({wrong}) => `${wrong.length}`),
       row('– peak resident memory', '≤ 150 MiB', ({peakMemory}) => memory(peakMemory)),
+      ...withOneThread(({peakMemory}) => peakMemory),
       row('– until the last one has it', '', ({crowd}) => seconds(crowd)),
       row('one client, one blob of 100 MiB', '', ({onePull}) => seconds(onePull, 2)),
       row('an image of 20 layers with crane, time of a direct pull', '≤ 1.05 ×', ({imageRatio}) =>
@@ -85,6 +90,7 @@ function coldTable(results: readonly ColdResult[], versions: Versions): string {
       ),
       row(`– over ${THROTTLE / 1e6} MB/s`, '≤ 1.05 ×', ({slowImageRatio}) => times(slowImageRatio)),
       row(`${WARM_CROWD}: peak resident memory`, '≤ 150 MiB', ({warmPeak}) => memory(warmPeak)),
+      ...withOneThread(({warmPeak}) => warmPeak),
       row(
         'first byte of a blob, later than direct',
         '≤ 10 ms',

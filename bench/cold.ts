@@ -57,6 +57,8 @@ export interface ColdResult {
   onePull: number;
   /** Of backref alone: peak resident memory in bytes while 100 clients read one warm blob of 100 MiB, again and again. */
   warmPeak: number | undefined;
+  /** Of backref alone: the two peaks with one thread. By default a further one starts after four seconds of load. */
+  oneThread: {peakMemory: number; warmPeak: number} | undefined;
   /** Median time of crane's pull of an image of 20 layers, relative to a direct pull. */
   imageRatio: number;
   /** The same where the upstream is throttled. */
@@ -64,6 +66,8 @@ export interface ColdResult {
   /** Median time of a cold pull from the throttled upstream, relative to a direct pull. */
   throttledRatio: number;
 }
+
+type Settings = Record<string, unknown>;
 
 /** What the mirrors pull, and the registries that have it. */
 interface ColdWork {
@@ -122,24 +126,40 @@ export async function measureCold(
     const mirror = await startMirror(own, tools, name, work.throttled);
     const throttledRatio = await slowPulls(mirror.url, work.throttled, work.slow);
     await own.end();
-    const warmPeak = name === 'backref' ? await warmCrowdPeak(work, say) : undefined;
+    const isOwn = name === 'backref';
+    const warmPeak = isOwn ? await warmCrowdPeak(work, {}, say) : undefined;
+    const oneThread = isOwn ? await peaksOfOneThread(work, say) : undefined;
     results.push({
-      ...{name, ...crowd, onePull, warmPeak, imageRatio, slowImageRatio},
+      ...{name, ...crowd, onePull, warmPeak, oneThread, imageRatio, slowImageRatio},
       ...{firstByteDelay, throttledRatio},
     });
   }
   return results;
 }
 
-async function withMirror<T>(
-  {scope, tools, upstream}: ColdWork,
+const withMirror = <T>(
+  work: ColdWork,
   name: MirrorName,
-  work: (mirror: RunningMirror, gate: Gate) => Promise<T>,
+  use: (mirror: RunningMirror, gate: Gate) => Promise<T>,
+): Promise<T> => behindGate(work, (own, gate) => startMirror(own, work.tools, name, gate.url), use);
+
+/** As `withMirror`, of a backref with more settings. */
+const withOwn = <T>(
+  work: ColdWork,
+  settings: Settings,
+  use: (mirror: RunningMirror, gate: Gate) => Promise<T>,
+): Promise<T> => behindGate(work, (own, gate) => startOwn(own, gate.url, {settings}), use);
+
+/** Starts an empty mirror of a gate before the upstream, and ends both after their use. */
+async function behindGate<T>(
+  {scope, upstream}: ColdWork,
+  start: (own: Scope, gate: Gate) => Promise<RunningMirror>,
+  use: (mirror: RunningMirror, gate: Gate) => Promise<T>,
 ): Promise<T> {
   const own = await scope.child();
   const gate = await createGate(upstream);
   own.defer(gate.stop);
-  const result = await work(await startMirror(own, tools, name, gate.url), gate);
+  const result = await use(await start(own, gate), gate);
   await own.end();
   return result;
 }
@@ -152,15 +172,26 @@ async function medianOf(rounds: number, work: () => Promise<number>): Promise<nu
 }
 
 /** Peak resident memory in bytes, of backref alone: the others do not keep to a bound. */
-async function warmCrowdPeak(work: ColdWork, say: (line: string) => void): Promise<number> {
+async function warmCrowdPeak(
+  work: ColdWork,
+  settings: Settings,
+  say: (line: string) => void,
+): Promise<number> {
   say(`backref: ${WARM_CLIENTS} clients, one warm blob of 100 MiB`);
-  return withMirror(work, 'backref', async ({url, pid}) => {
+  return withOwn(work, settings, async ({url, pid}) => {
     await pullTime(url, work.big);
     // Linux, proc_pid_clear_refs(5): the peak begins anew.
     await writeFile(`/proc/${pid}/clear_refs`, '5');
     await warmCrowd(work, url);
     return peakMemory(pid);
   });
+}
+
+async function peaksOfOneThread(work: ColdWork, say: (line: string) => void) {
+  say('backref: both crowds again, with one thread');
+  const settings = {workers: 1};
+  const {peakMemory} = await withOwn(work, settings, (mirror, gate) => crowdPull(mirror, gate, work.big));
+  return {peakMemory, warmPeak: await warmCrowdPeak(work, settings, say)};
 }
 
 async function warmCrowd({scope, tools, big}: ColdWork, url: string): Promise<void> {

@@ -21,6 +21,7 @@ const cold = (name: string, onePull: number): ColdResult => ({
   crowd: 1,
   onePull,
   warmPeak: 149.6 * MIB,
+  oneThread: undefined,
   imageRatio: 1.06,
   slowImageRatio: 1.04,
   firstByteDelay: 1,
