@@ -22,3 +22,32 @@ export async function mapConcurrently<Item, Result>(
   await Promise.all(Array.from({length: Math.min(concurrency, items.length)}, worker));
   return results;
 }
+
+/** Runs some of the work that it is given at the same time. The rest waits, in the order in which it came. */
+export interface WorkQueue {
+  /** How much waits. */
+  readonly waiting: number;
+  /** @returns the result of `work` @throws its failure */
+  run<T>(work: () => Promise<T>): Promise<T>;
+}
+
+export function createWorkQueue(concurrency: number): WorkQueue {
+  let running = 0;
+  const waiting: (() => void)[] = [];
+  return {
+    get waiting() {
+      return waiting.length;
+    },
+    async run(work) {
+      if (running < concurrency) running += 1;
+      else await new Promise<void>((resolve) => void waiting.push(resolve));
+      try {
+        return await work();
+      } finally {
+        const begin = waiting.shift();
+        if (begin) begin();
+        else running -= 1;
+      }
+    },
+  };
+}

@@ -58,7 +58,7 @@ const RULES: Record<string, Rule> = {
   },
   'src/storage/': {imports: ['src/oci/', 'src/clock.ts', 'src/events.ts']},
   'src/storage/open.ts': {imports: ['src/', 'src/storage/', 'src/storage/fs/', 'src/storage/sqlite/']},
-  'src/storage/open-files.ts': {imports: ['src/storage/', 'src/storage/fs/']},
+  'src/storage/open-files.ts': {imports: ['src/storage/', 'src/storage/fs/', 'src/clock.ts']},
   'src/storage/fs/': {
     imports: [
       'src/storage/backup-folder.ts',
@@ -67,6 +67,7 @@ const RULES: Record<string, Rule> = {
       'src/storage/disk.ts',
       'src/storage/spool.ts',
       'src/oci/',
+      'src/clock.ts',
       'src/error-code.ts',
     ],
   },

@@ -43,7 +43,7 @@ export interface AppParts extends DoorParts {
   generations: Pick<Generations, 'of' | 'slots'>;
   servedAgain: ServedAgain;
   /** The files that bodies of prepared answers lie in. */
-  files: BlobFiles;
+  files: Pick<BlobFiles, 'open'>;
   clock: Clock;
   events: Events;
 }

@@ -1,4 +1,5 @@
 import type {Socket} from 'node:net';
+import {createWorkQueue} from '../concurrency.ts';
 import type {Events} from '../events.ts';
 import {failureReason} from '../registry/failure.ts';
 import type {BlobFile, BlobFiles, OpenBlob} from '../storage/blob-files.ts';
@@ -24,7 +25,7 @@ export interface FileSender {
 type FileAnswer = ReadyAnswer & {readonly file: BlobFile};
 
 export interface FileSenderParts {
-  files: BlobFiles;
+  files: Pick<BlobFiles, 'open'>;
   /** As of `FileRuns`, or the same in another thread. */
   runs: {begin(request: FileRequest): FileRun | undefined | Promise<FileRun | undefined>};
   sentBytes: SentBytes;
@@ -32,6 +33,13 @@ export interface FileSenderParts {
 }
 
 export const createFileSender = (parts: FileSenderParts): FileSender => new PieceSender(parts);
+
+/** A file whose first piece is read. */
+interface Reading {
+  readonly file: OpenBlob;
+  readonly first: Uint8Array;
+  readonly pieces: AsyncGenerator<Uint8Array, void, void>;
+}
 
 /** An answer that has begun. */
 interface Begun {
@@ -47,6 +55,8 @@ interface Begun {
 class PieceSender implements FileSender {
   running = 0;
   readonly #parts: FileSenderParts;
+  /** Answers of one piece, each of which takes memory when it begins. */
+  readonly #beginnings = createWorkQueue(CONCURRENCY);
 
   constructor(parts: FileSenderParts) {
     this.#parts = parts;
@@ -54,35 +64,52 @@ class PieceSender implements FileSender {
 
   async write(request: KnownRequest, peer: Peer, answer: FileAnswer, most: number): Promise<boolean> {
     this.running += 1;
-    const file = await this.#parts.files.open(answer.file).catch(() => undefined);
+    const reading = await this.#begin(answer.file, most).catch(() => undefined);
     try {
-      return file !== undefined && (await this.#give(file, request, peer, {answer, most}));
+      return reading !== undefined && (await this.#give(reading, request, peer, {answer, most}));
+    } catch {
+      return false;
     } finally {
       this.running -= 1;
       // The next request need not wait for that.
-      file?.close().catch((error: unknown) => this.#fault(error));
+      if (reading) this.#end(reading).catch((error: unknown) => this.#fault(error));
     }
   }
 
-  /** Begins once the first piece is there: a disk that fails before that is left to the ordinary way. */
+  /** Clients of a larger file begin together, so that they share what is read of it. */
+  #begin(blob: BlobFile, most: number): Promise<Reading> {
+    const open = () => this.#open(blob);
+    return blob.size > most ? open() : this.#beginnings.run(open);
+  }
+
+  /** Begins to read a file: a disk that fails by then is left to the ordinary way. */
+  async #open(blob: BlobFile): Promise<Reading> {
+    const file = await this.#parts.files.open(blob);
+    const pieces = file.read();
+    try {
+      const {value: first = NOTHING} = await pieces.next();
+      return {file, first, pieces};
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
   async #give(
-    file: OpenBlob,
+    {first, pieces}: Reading,
     {method, target: url, userAgent}: KnownRequest,
     {socket, client}: Peer,
     {answer, most}: Pick<Begun, 'answer' | 'most'>,
   ): Promise<boolean> {
-    const pieces = file.read();
-    try {
-      const {value: first = NOTHING} = await pieces.next();
-      const asked = {request: {method, url, userAgent}, answer: reportedOf(answer), client};
-      const run = await this.#parts.runs.begin(asked);
-      if (run) await this.#send({run, answer, socket, first, pieces, most});
-      return run !== undefined;
-    } catch {
-      return false;
-    } finally {
-      await pieces.return();
-    }
+    const asked = {request: {method, url, userAgent}, answer: reportedOf(answer), client};
+    const run = await this.#parts.runs.begin(asked);
+    if (run) await this.#send({run, answer, socket, first, pieces, most});
+    return run !== undefined;
+  }
+
+  async #end({file, pieces}: Reading): Promise<void> {
+    await pieces.return();
+    await file.close();
   }
 
   /** Sends all of it. Never rejects: what fails now ends the connection, so that no client takes the answer for complete. */
@@ -115,6 +142,9 @@ class PieceSender implements FileSender {
     this.#parts.events.emit('server.fault', {origin: 'promise', error});
   }
 }
+
+/** How many answers of one piece read it at the same time: by default, the system reads four files at a time for Node. */
+const CONCURRENCY = 4;
 
 const NOTHING = new Uint8Array(0);
 

@@ -1,3 +1,4 @@
+import {createWorkQueue} from '../concurrency.ts';
 import {OciError} from '../oci/errors.ts';
 
 /** What a client that could not wait should wait, in seconds. */
@@ -19,30 +20,15 @@ export interface TurnsOptions {
 }
 
 export function createTurns({concurrency, maxWaiting}: TurnsOptions): Turns {
-  let running = 0;
-  const waiting: (() => void)[] = [];
-  const turn = async (): Promise<void> => {
-    if (running < concurrency) {
-      running += 1;
-      return;
-    }
-    if (waiting.length >= maxWaiting)
-      throw new OciError('UNAVAILABLE', {
-        message: `${maxWaiting} logins wait to be checked; try again later`,
-        headers: {'Retry-After': String(RETRY_AFTER_S)},
-      });
-    await new Promise<void>((resolve) => void waiting.push(resolve));
-  };
+  const queue = createWorkQueue(concurrency);
   return {
     async run(work) {
-      await turn();
-      try {
-        return await work();
-      } finally {
-        const begin = waiting.shift();
-        if (begin) begin();
-        else running -= 1;
-      }
+      if (queue.waiting >= maxWaiting)
+        throw new OciError('UNAVAILABLE', {
+          message: `${maxWaiting} logins wait to be checked; try again later`,
+          headers: {'Retry-After': String(RETRY_AFTER_S)},
+        });
+      return queue.run(work);
     },
   };
 }

@@ -1,3 +1,4 @@
+import type {Clock} from '../clock.ts';
 import type {BlobFiles} from './blob-files.ts';
 import type {ReportDiskFailure} from './disk.ts';
 import {createBlobFiles} from './fs/blob-files.ts';
@@ -10,10 +11,11 @@ export interface OpenFilesOptions {
   path: string;
   /** Bytes of memory that files are read into. */
   readBytes: number;
+  clock: Clock;
   /** Is told each failure of a disk. */
   report: ReportDiskFailure;
 }
 
 /** What a thread needs that reads the files of blobs and does nothing else with the storage. */
-export const openBlobFiles = ({path, readBytes, report}: OpenFilesOptions): BlobFiles =>
-  watchFiles(createBlobFiles(createSharedFiles(createReadPool(readBytes))), {path, report});
+export const openBlobFiles = ({path, readBytes, clock, report}: OpenFilesOptions): BlobFiles =>
+  watchFiles(createBlobFiles(createSharedFiles(createReadPool(readBytes), {clock})), {path, report});

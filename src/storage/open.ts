@@ -77,7 +77,7 @@ export async function openStorage(
 ): Promise<Storage> {
   const metadata = await openSqliteMetadata({path, report, migrating});
   const watched = {path: blobs.path, report};
-  const reading = createFileReading(createReadPool(), forgotten);
+  const reading = createFileReading(createReadPool(), {forgotten, clock});
   const store = createFsBlobStore({path: join(blobs.path, 'blobs'), metadata, reading});
   const disk = createFsDisk({blobs: blobs.path, database: path});
   // The ballast is more than the files that SQLite keeps beside the database while it is open.
@@ -101,7 +101,10 @@ export async function openStorage(
     reopen: () => metadata.reopen(),
     freeBlobBytes: () => freeSpace(blobs.path),
     freeBytes: async () => Math.min(...(await Promise.all([blobs.path, dirname(path)].map(freeSpace)))),
-    close: () => metadata.close(),
+    async close() {
+      await reading.shared.close();
+      await metadata.close();
+    },
   };
 }
 

@@ -37,6 +37,7 @@ function createParts(setup: WorkerSetup, post: Post) {
   });
   const files = openBlobFiles({
     ...setup.files,
+    clock,
     report: ({part, code, message}) => events.emit('disk.failed', {part, code, message}),
   });
   const runs = createRemoteRuns(post);
@@ -71,6 +72,7 @@ function serve(setup: WorkerSetup, port: NonNullable<typeof parentPort>) {
     await Promise.all(listeners.map((listener) => listener.close()));
     // The writes that a connection's end interrupts end after it.
     for (let turn = 0; turn < MAX_TURNS && isAnswering(); turn += 1) await nextTurn();
+    await files.close();
     clearInterval(reporting);
     report();
     post({type: 'stopped'});

@@ -112,7 +112,6 @@ export async function startHttpServer(
       open: async () => {
         throw new Error('this server has no store');
       },
-      forget() {},
     },
     ...door,
     hasAdminListener: false,

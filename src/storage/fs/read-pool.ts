@@ -50,6 +50,11 @@ export interface ReadPool {
   forget(buffer: PooledBuffer): void;
   /** Sets another budget, in bytes, at least 1 MiB. What is held stays until it is released. */
   resize(budget: number): void;
+  /**
+   * Its content is wanted less than that of others: if nobody holds it, it is overwritten before them. The one that was
+   * demoted last comes first, because the processor still has its memory in a cache.
+   */
+  demote(buffer: PooledBuffer): void;
 }
 
 /** @param budget bytes, at least 1 MiB */
@@ -63,6 +68,8 @@ class BudgetedPool implements ReadPool {
   readonly #spare = new Set<PooledBuffer>();
   /** With content that nobody reads now, the least recently used first. */
   readonly #left = new Set<PooledBuffer>();
+  /** Those of them that were demoted, the last one at the end. */
+  readonly #demoted: PooledBuffer[] = [];
 
   constructor(budget: number) {
     this.#budget = budget;
@@ -113,6 +120,10 @@ class BudgetedPool implements ReadPool {
     while (this.allocated > this.#budget && this.#evict());
   }
 
+  demote(buffer: PooledBuffer): void {
+    if (this.#left.delete(buffer)) this.#demoted.push(buffer);
+  }
+
   /** The largest size of a buffer that is taken now. */
   #share(): number {
     const share = (this.#budget - this.held) * SHARE;
@@ -138,7 +149,7 @@ class BudgetedPool implements ReadPool {
   #oldest(): PooledBuffer | undefined {
     const [spare] = this.#spare;
     const [left] = this.#left;
-    return spare ?? left;
+    return spare ?? this.#demoted.at(-1) ?? left;
   }
 
   #reuse(buffer: PooledBuffer): PooledBuffer {
@@ -171,7 +182,9 @@ class BudgetedPool implements ReadPool {
   }
 
   #unlist(buffer: PooledBuffer): void {
-    if (!this.#left.delete(buffer)) this.#spare.delete(buffer);
+    if (this.#left.delete(buffer) || this.#spare.delete(buffer)) return;
+    const at = this.#demoted.lastIndexOf(buffer);
+    if (at >= 0) this.#demoted.splice(at, 1);
   }
 }
 

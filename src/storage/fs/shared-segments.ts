@@ -59,6 +59,11 @@ export class SharedSegments {
     return {bytes: memory.bytes.subarray(position - base, until - base), release};
   }
 
+  /** What was read so far is wanted less than what others read. */
+  demote(): void {
+    for (const {memory} of this.#segments.values()) this.#pool.demote(memory);
+  }
+
   /** Nobody gets what was read so far; whoever has a piece of it keeps it. */
   drop(): void {
     const dropped = [...this.#segments.values()];

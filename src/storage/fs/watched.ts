@@ -65,6 +65,7 @@ export function watchFiles(files: BlobFiles, options: WatchOptions): BlobFiles {
       return {read: () => rethrowingEach(blob.read(), translate), close: () => blob.close()};
     },
     forget: (path) => files.forget(path),
+    close: () => files.close(),
   };
 }
 

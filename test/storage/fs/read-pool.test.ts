@@ -100,6 +100,22 @@ test('what was used least recently is overwritten first', (t) => {
   t.false(first.content.isLost);
 });
 
+test('what was demoted is overwritten first, the last one before the others, unless it is read again', (t) => {
+  const pool = createReadPool(32 * MIB);
+  const read = Array.from({length: 32}, () => readOnce(pool).buffer);
+  const [first, second, third, again] = read;
+  if (!first || !second || !third || !again) throw new Error('nothing was read');
+  for (const buffer of [again, second, third]) pool.demote(buffer);
+  pool.hold(again);
+  pool.demote(again);
+  pool.release(again);
+  const taken = Array.from({length: 3}, () => pool.take(MIB).bytes);
+  t.deepEqual(
+    taken.map((bytes) => read.findIndex((buffer) => buffer.bytes === bytes)),
+    [2, 1, 0],
+  );
+});
+
 test('memory is given back at once where another size needs it', (t) => {
   const pool = createReadPool(8 * MIB);
   const small = Array.from({length: 200}, () => pool.take(100));
@@ -113,7 +129,7 @@ test('memory is given back at once where another size needs it', (t) => {
 
 type Step =
   | {type: 'take' | 'takeWhole'; wanted: number}
-  | {type: 'hold' | 'release' | 'forget'; which: number};
+  | {type: 'hold' | 'release' | 'forget' | 'demote'; which: number};
 
 const steps: fc.Arbitrary<Step[]> = fc.array(
   fc.oneof(
@@ -122,7 +138,7 @@ const steps: fc.Arbitrary<Step[]> = fc.array(
       wanted: fc.integer({min: 1, max: 2 * MIB}),
     }),
     fc.record({
-      type: fc.constantFrom('hold' as const, 'release' as const, 'release' as const, 'forget' as const),
+      type: fc.constantFrom(...(['hold', 'release', 'release', 'forget', 'demote'] as const)),
       which: fc.nat(),
     }),
   ),
@@ -159,6 +175,9 @@ test('whatever readers do, the budget is kept but for 64 KiB each, and no memory
         if (!buffer) continue;
         pool.forget(buffer);
         left.delete(buffer);
+      } else if (step.type === 'demote' && left.size > 0) {
+        const buffer = [...left][step.which % left.size];
+        if (buffer) pool.demote(buffer);
       }
       const inUse = new Set(held);
       const memory = new Set([...inUse, ...left].map(({bytes}) => bytes));

@@ -1,8 +1,9 @@
 import {randomBytes} from 'node:crypto';
-import {rename, rm, stat, truncate, writeFile} from 'node:fs/promises';
+import {readdir, readlink, rename, rm, stat, truncate, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
 import fc from 'fast-check';
+import {systemClock} from '../../../src/clock.ts';
 import {createReadPool, type ReadPool} from '../../../src/storage/fs/read-pool.ts';
 import {createSharedFiles, type SharedFiles} from '../../../src/storage/fs/shared-files.ts';
 import {createFolder} from '../../support/folder.ts';
@@ -186,4 +187,106 @@ test('readers that no buffer is left for get their bytes all the same', async (t
   t.true(all.every((bytes) => bytes.equals(content)));
   for (const buffer of held) pool.release(buffer);
   t.true(pool.allocated <= MIB);
+});
+
+/** Shared files that stay open for a moment, which passes when a test says so. */
+async function setUpKept(t: ExecutionContext) {
+  const {folder, path, content, pool} = await setUp(t);
+  let waits: (() => void)[] = [];
+  const after = (_: number, call: () => void) => {
+    waits.push(call);
+    return () => {
+      waits = waits.filter((wait) => wait !== call);
+    };
+  };
+  const files = createSharedFiles(pool, {clock: {...systemClock, after}});
+  t.teardown(() => files.close());
+  const open = async (): Promise<number> => {
+    const links = await Promise.all(
+      (await readdir('/proc/self/fd')).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => '')),
+    );
+    return links.filter((link) => link.startsWith(folder)).length;
+  };
+  return {
+    ...{folder, path, content, files, open},
+    /** Lets a wait pass. What it closes, it closes in a later turn. */
+    pass() {
+      const due = waits;
+      waits = [];
+      for (const call of due) call();
+    },
+    async until(count: number) {
+      while ((await open()) !== count) await new Promise(setImmediate);
+      t.is(await open(), count);
+    },
+  };
+}
+
+test('a file stays open for a moment after its last reader, and is not opened again meanwhile', async (t) => {
+  const {path, content, files, open, pass, until} = await setUpKept(t);
+  await readAll(files, path);
+  t.is(await open(), 1);
+  pass();
+  t.true((await readAll(files, path)).equals(content));
+  pass();
+  t.is(await open(), 1, 'it was read since the wait before this one');
+  pass();
+  await until(0);
+  t.true((await readAll(files, path)).equals(content));
+  t.is(await open(), 1);
+});
+
+test('a file that is forgotten is closed at once, or with its last reader', async (t) => {
+  const {path, content, files, until} = await setUpKept(t);
+  await readAll(files, path);
+  files.forget(path);
+  await until(0);
+  const finish = await begin(files, path);
+  files.forget(path);
+  await until(1);
+  t.true((await finish()).equals(content));
+  await until(0);
+});
+
+test('of many files without readers, those that were left last stay open', async (t) => {
+  const {folder, files, until} = await setUpKept(t);
+  const paths = Array.from({length: 70}, (_, index) => join(folder, `${index}`));
+  for (const path of paths) {
+    await writeFile(path, path);
+    await readAll(files, path);
+  }
+  await until(64);
+  for (const path of paths.slice(-64)) files.forget(path);
+  await until(0);
+});
+
+test('another file at the path of one that stays open is read, and one that is removed is missing', async (t) => {
+  const {folder, path, content, files, until} = await setUpKept(t);
+  t.true((await readAll(files, path)).equals(content));
+  const other = randomBytes(SIZE);
+  await writeFile(join(folder, 'other'), other);
+  await rename(join(folder, 'other'), path);
+  t.true((await readAll(files, path)).equals(other));
+  await until(1);
+  await rm(path);
+  await t.throwsAsync(() => readAll(files, path), {code: 'ENOENT'});
+  await until(0);
+});
+
+test('a file that could not be read does not stay open', async (t) => {
+  const {path, files, until} = await setUpKept(t);
+  const finish = await begin(files, path);
+  await truncate(path, MIB);
+  await t.throwsAsync(finish, {message: /^the file ended at byte/});
+  await until(0);
+});
+
+test('no file stays open once they are closed', async (t) => {
+  const {path, content, files, open, until} = await setUpKept(t);
+  await readAll(files, path);
+  const finish = await begin(files, path);
+  await files.close();
+  t.is(await open(), 1);
+  t.true((await finish()).equals(content));
+  await until(0);
 });
