@@ -15,8 +15,8 @@ import {createScriptedUpstream} from '../support/scripted-upstream.ts';
 
 const MIB = 2 ** 20;
 const blob = randomBlob(3 * MIB + 17);
-/** More than the system takes for a client that reads nothing. */
-const large = randomBlob(24 * MIB);
+/** More than the system takes for a client that reads nothing: on Linux, up to 4 MiB to send and 32 MiB that have arrived. */
+const large = randomBlob(40 * MIB);
 /** A hosted registry with these blobs, each of which has been pulled once. */
 async function start(
   t: ExecutionContext,
