@@ -1,7 +1,11 @@
+import {once} from 'node:events';
+import {stat} from 'node:fs/promises';
 import {setTimeout as delay} from 'node:timers/promises';
 import test, {type ExecutionContext} from 'ava';
 import {type Backref, createMovableClock, type MovableClock, startBackref} from '../support/backref.ts';
+import {fileOf, get, untilClosed} from '../support/blob-files.ts';
 import {blobAnswer, imageManifest, manifestAnswer, randomBlob} from '../support/content.ts';
+import {askRaw, openRaw} from '../support/raw-http.ts';
 import {createScriptedUpstream, type Expectation} from '../support/scripted-upstream.ts';
 import {openWay} from './ways.ts';
 
@@ -47,7 +51,9 @@ async function start(t: ExecutionContext, clock: MovableClock): Promise<Backref>
     ];
   });
   const upstream = await createScriptedUpstream(t, script, {anyOrder: true});
-  return startBackref(t, {clock, registries: [{url: upstream.url}], config: {cache: CACHE}});
+  // The minutes that a test lets pass are not those of a client that reads nothing.
+  const listener = {sendTimeout: 3_600_000};
+  return startBackref(t, {clock, listener, registries: [{url: upstream.url}], config: {cache: CACHE}});
 }
 
 async function pull({ask, idle}: Backref, index: 0 | 1): Promise<void> {
@@ -75,3 +81,21 @@ for (const [title, isAsked] of [
     t.is(evicted.length, isAsked ? 0 : 1);
   });
 }
+
+test('an answer from a file goes on when its blob is evicted, and the file is closed with it', async (t) => {
+  const minutes = createMinutes();
+  const proxy = await start(t, minutes.clock);
+  const [blob] = layers;
+  await pull(proxy, 0);
+  t.true((await askRaw(t, proxy.port, get(blob)))?.body.equals(blob.bytes));
+  const slow = await openRaw(t, proxy.port);
+  slow.socket.pause();
+  const begun = once(proxy.server.events, 'request.start');
+  slow.send(get(blob));
+  await begun;
+  for (let minute = 0; minute < 5; minute += 1) await minutes.pass();
+  await pull(proxy, 1);
+  await t.throwsAsync(stat(fileOf(proxy, blob)), {code: 'ENOENT'});
+  t.true((await slow.answer())?.body.equals(blob.bytes));
+  await untilClosed(proxy);
+});
