@@ -269,6 +269,7 @@ class SharedFile {
   }
 
   async #open(): Promise<FileHandle> {
+    this.#isSound = false;
     const handle = await open(this.#path);
     try {
       const {ino, size, mtimeMs} = await handle.stat();

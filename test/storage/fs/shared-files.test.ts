@@ -281,6 +281,18 @@ test('a file that could not be read does not stay open', async (t) => {
   await until(0);
 });
 
+test('a file that could not be opened again is opened by the next reader', async (t) => {
+  const {folder, path, content, files, pass, until} = await setUpKept(t);
+  await readAll(files, path);
+  pass();
+  pass();
+  await until(0);
+  await rename(path, join(folder, 'elsewhere'));
+  await t.throwsAsync(() => readAll(files, path), {code: 'ENOENT'});
+  await rename(join(folder, 'elsewhere'), path);
+  t.true((await readAll(files, path)).equals(content));
+});
+
 test('no file stays open once they are closed', async (t) => {
   const {path, content, files, open, until} = await setUpKept(t);
   await readAll(files, path);
