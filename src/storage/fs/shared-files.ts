@@ -1,6 +1,7 @@
 import type {Stats} from 'node:fs';
 import {type FileHandle, open, stat} from 'node:fs/promises';
 import type {Cancel, Clock} from '../../clock.ts';
+import {errorCode} from '../../error-code.ts';
 import type {Piece} from '../spool.ts';
 import {createReadPool, type ReadPool} from './read-pool.ts';
 import {endedEarly, piecesInTurn} from './read-range.ts';
@@ -156,10 +157,15 @@ class KeptFiles {
     this.#idle.delete(file);
   }
 
+  /** Closes them all. */
+  async clear(): Promise<void> {
+    await Promise.all([...this.#files].map((file) => file.close()));
+  }
+
   async end(): Promise<void> {
     this.#hasEnded = true;
     this.#cancel?.();
-    await Promise.all([...this.#files].map((file) => file.close()));
+    await this.clear();
   }
 
   readonly #expire = (): void => {
@@ -270,7 +276,7 @@ class SharedFile {
 
   async #open(): Promise<FileHandle> {
     this.#isSound = false;
-    const handle = await open(this.#path);
+    const handle = await this.#openHandle();
     try {
       const {ino, size, mtimeMs} = await handle.stat();
       // Nobody is reading an earlier file: it would still be open.
@@ -281,6 +287,17 @@ class SharedFile {
     } catch (error) {
       await handle.close();
       throw error;
+    }
+  }
+
+  /** Those that stay open without readers give way to one that is read. */
+  async #openHandle(): Promise<FileHandle> {
+    try {
+      return await open(this.#path);
+    } catch (error) {
+      if (errorCode(error) !== 'EMFILE') throw error;
+      await this.#parts.kept.clear();
+      return open(this.#path);
     }
   }
 

@@ -1,12 +1,17 @@
+import {execFile} from 'node:child_process';
 import {randomBytes} from 'node:crypto';
 import {readdir, readlink, rename, rm, stat, truncate, writeFile} from 'node:fs/promises';
 import {join} from 'node:path';
+import {fileURLToPath} from 'node:url';
+import {promisify} from 'node:util';
 import test, {type ExecutionContext} from 'ava';
 import fc from 'fast-check';
 import {systemClock} from '../../../src/clock.ts';
 import {createReadPool, type ReadPool} from '../../../src/storage/fs/read-pool.ts';
 import {createSharedFiles, type SharedFiles} from '../../../src/storage/fs/shared-files.ts';
 import {createFolder} from '../../support/folder.ts';
+
+const run = promisify(execFile);
 
 const MIB = 1024 * 1024;
 const SIZE = 5 * MIB + 321;
@@ -291,6 +296,16 @@ test('a file that could not be opened again is opened by the next reader', async
   await t.throwsAsync(() => readAll(files, path), {code: 'ENOENT'});
   await rename(join(folder, 'elsewhere'), path);
   t.true((await readAll(files, path)).equals(content));
+});
+
+test('files without readers give way to one that is read, where descriptors are few', async (t) => {
+  const {folder, path} = await setUp(t);
+  const other = join(folder, 'other');
+  await writeFile(other, 'other');
+  const program = fileURLToPath(new URL('./few-descriptors.ts', import.meta.url));
+  const command = 'ulimit -n 100 && exec "$0" "$@"';
+  const {stdout} = await run('sh', ['-c', command, process.execPath, program, path, other]);
+  t.is(stdout, `${SIZE}\n5\n`);
 });
 
 test('no file stays open once they are closed', async (t) => {
