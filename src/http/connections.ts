@@ -109,6 +109,7 @@ export function createConnections({sendTimeout, clock, events}: ConnectionsParts
 /** Resolves when what was written to a connection by now has left, or the connection has closed. */
 const whenSent = (socket: ClientSocket): Promise<void> =>
   new Promise((resolve) => {
-    if (socket.writableEnded) socket.once('close', () => resolve());
+    // A write to a destroyed socket fails at once, and what waited is not gone before it closes.
+    if (socket.writableEnded || socket.destroyed) socket.once('close', () => resolve());
     else socket.write('', () => resolve());
   });

@@ -57,3 +57,15 @@ test('a client that takes some of one large write between two checks is left alo
   t.is(stalled, 1);
   t.true(socket.destroyed);
 });
+
+test('what waits for a connection that is being destroyed is not waited for beyond its end', async (t) => {
+  const {socket} = await connected(t);
+  const [clock, events] = [createManualClock(), createEvents()];
+  const connections = createConnections({sendTimeout: SEND_TIMEOUT_MS, clock, events});
+  connections.add(socket);
+  socket.write(Buffer.alloc(LENGTH));
+  socket.destroy();
+  t.true(socket.writableLength > 0);
+  await connections.sent();
+  t.true(socket.closed);
+});
