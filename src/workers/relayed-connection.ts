@@ -80,7 +80,12 @@ export class RelayedConnection {
         this.leave();
         return;
       case 'write':
-        socket.write(Buffer.from(order.bytes.buffer), (error) => error ?? post({type: 'written', id}));
+        socket.write(Buffer.from(order.bytes.buffer), (error) => {
+          if (error) return;
+          // The garbage collector would free it much later.
+          order.bytes.buffer.transfer(0);
+          post({type: 'written', id});
+        });
         return;
       case 'rest':
         if (this.#state !== 'asked') return;

@@ -10,6 +10,12 @@ export interface RemoteWorker {
   keep(key: string, answer: PreparedAnswer): void;
 }
 
+/**
+ * The most that one message brings to the worker, in bytes. All that is under way there is kept a second time, for each
+ * of its clients.
+ */
+const MAX_MESSAGE_BYTES = 256 * 1024;
+
 type DistributedOmit<Type, Key extends keyof Type> = Type extends unknown ? Omit<Type, Key> : never;
 
 /**
@@ -23,6 +29,8 @@ export class RemoteSocket extends Duplex implements AdoptedSocket {
   #sent = 0;
   /** The write under way. */
   #writing: {length: number; end: () => void} | undefined;
+  /** What the worker has not been told of it. */
+  #unsent: Uint8Array[] = [];
   /** Bytes that have arrived and are not reported as taken. */
   #arrived = 0;
   #timer: NodeJS.Timeout | undefined;
@@ -75,11 +83,12 @@ export class RemoteSocket extends Duplex implements AdoptedSocket {
     else this.destroy(error);
   }
 
-  /** The operating system has taken the last write. */
+  /** The operating system has taken what the worker was last told to write. */
   written(): void {
+    this.#timer?.refresh();
+    if (this.#unsent.length > 0) return void this.#sendPart();
     const writing = this.#writing;
     this.#writing = undefined;
-    this.#timer?.refresh();
     this.#sent += writing?.length ?? 0;
     writing?.end();
   }
@@ -101,11 +110,11 @@ export class RemoteSocket extends Duplex implements AdoptedSocket {
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, end: () => void): void {
-    this.#send([chunk], end);
+    this.#write([chunk], end);
   }
 
   override _writev(chunks: {chunk: Buffer}[], end: () => void): void {
-    this.#send(
+    this.#write(
       chunks.map(({chunk}) => chunk),
       end,
     );
@@ -128,16 +137,28 @@ export class RemoteSocket extends Duplex implements AdoptedSocket {
     this.#arrived = 0;
   }
 
-  #send(chunks: readonly Buffer[], end: () => void): void {
-    const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+  #write(chunks: Uint8Array[], end: () => void): void {
+    this.#writing = {length: lengthOf(chunks), end};
+    this.#unsent = chunks;
+    this.#sendPart();
+  }
+
+  #sendPart(): void {
     // Memory of its own, to be given away: a buffer of node's pool would take its neighbours along.
-    const bytes = new Uint8Array(length);
-    let at = 0;
-    for (const chunk of chunks) {
-      bytes.set(chunk, at);
-      at += chunk.length;
+    const bytes = new Uint8Array(Math.min(lengthOf(this.#unsent), MAX_MESSAGE_BYTES));
+    let rest = bytes;
+    for (
+      let chunk = this.#unsent.shift();
+      chunk;
+      chunk = rest.length > 0 ? this.#unsent.shift() : undefined
+    ) {
+      const part = chunk.subarray(0, rest.length);
+      rest.set(part);
+      rest = rest.subarray(part.length);
+      if (part.length < chunk.length) this.#unsent.unshift(chunk.subarray(part.length));
     }
-    this.#writing = {length, end};
     this.#worker.command({type: 'write', bytes}, [bytes.buffer]);
   }
 }
+
+const lengthOf = (chunks: readonly Uint8Array[]): number => chunks.reduce((sum, {length}) => sum + length, 0);

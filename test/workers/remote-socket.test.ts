@@ -1,3 +1,4 @@
+import {randomBytes} from 'node:crypto';
 import {once} from 'node:events';
 import {setTimeout as delay} from 'node:timers/promises';
 import test from 'ava';
@@ -36,6 +37,30 @@ test('a write has ended once the worker says so, and only then counts as sent', 
   t.deepEqual([ended, socket.bytesWritten, socket.writableLength], [2, 5, 0]);
   const texts = orders.map((order) => (order.type === 'write' ? Buffer.from(order.bytes).toString() : ''));
   t.deepEqual(texts, ['ab', 'cde']);
+});
+
+test('a large write reaches the worker in parts, one at a time', async (t) => {
+  const {socket, orders, told} = setUp();
+  const bytes = randomBytes(600_000);
+  let isEnded = false;
+  socket.cork();
+  for (const chunk of [bytes.subarray(0, 10), bytes.subarray(10, 262_144), bytes.subarray(262_144)])
+    socket.write(chunk, () => {
+      isEnded = true;
+    });
+  socket.uncork();
+  for (const count of [1, 2, 3]) {
+    t.is(told().length, count);
+    t.false(isEnded);
+    t.is(socket.bytesWritten - socket.writableLength, 0);
+    socket.written();
+    await new Promise(setImmediate);
+  }
+  t.true(isEnded);
+  t.is(socket.bytesWritten - socket.writableLength, bytes.length);
+  const parts = orders.map((order) => (order.type === 'write' ? order.bytes : own('')));
+  t.true(parts.every(({length}) => length > 0 && length <= 256 * 1024));
+  t.true(Buffer.concat(parts).equals(bytes));
 });
 
 test('its end follows what was written before', async (t) => {
