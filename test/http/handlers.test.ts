@@ -141,7 +141,13 @@ async function direct<Place>(
 }
 
 const bytesIn = async ({body}: Answer): Promise<Buffer> =>
-  Buffer.concat(body === undefined ? [] : Buffer.isBuffer(body) ? [body] : await Array.fromAsync(body));
+  Buffer.concat(
+    body === undefined
+      ? []
+      : Buffer.isBuffer(body)
+        ? [body]
+        : await Array.fromAsync(body, (chunk) => Buffer.from(chunk)),
+  );
 
 /** What node and send.ts add to every answer. */
 const COMMON = new Set(['x-request-id', 'date', 'connection', 'keep-alive', 'content-length']);

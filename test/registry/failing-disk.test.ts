@@ -102,7 +102,7 @@ async function pulled(t: ExecutionContext, blob: typeof small, again: readonly E
   const {verbs, route, content} = await wireInProcess(t, parts);
   const get = () => verbs.blobs.get(route('app'), blob.digest, ANONYMOUS);
   const bytesIn = async (answer: Awaited<ReturnType<typeof get>>) =>
-    Buffer.concat((await Array.fromAsync(await answer.open())).map((chunk) => Buffer.from(chunk)));
+    Buffer.concat(await Array.fromAsync(await answer.open(), (chunk) => Buffer.from(chunk)));
   t.deepEqual(await bytesIn(await get()), blob.bytes);
   await content.fills.close();
   disk.fails = true;
