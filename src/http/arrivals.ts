@@ -6,8 +6,8 @@ import type {Clock} from '../clock.ts';
  */
 export interface Arrivals<Connection> {
   /**
-   * Begins to read it in the first turn in which nothing else arrives. After many, that has to last for a tenth of the time
-   * in which they arrived. None waits for more than two seconds.
+   * Begins to read it in the first turn in which nothing else arrives. After several, that has to last for more turns, the more of
+   * them there are, and for a tenth of the time in which they arrived. None waits for more than two seconds.
    */
   add(connection: Connection): void;
 }
@@ -19,6 +19,12 @@ export interface Arrivals<Connection> {
 const MAX_WAIT_MS = 2000;
 /** Clients that begin together have pauses between them, as when their system runs something else. */
 const PAUSE = 1 / 10;
+/**
+ * Clients that begin together may also pause before many of them have arrived: each that waits after the first one adds so many
+ * turns in which nothing arrives. A turn without work takes a few microseconds.
+ */
+const QUIET_TURNS = 50;
+const MAX_QUIET_TURNS = 10_000;
 
 /** @param begin reads a connection */
 export const createArrivals = <Connection>(
@@ -33,8 +39,8 @@ class WaitingArrivals<Connection> implements Arrivals<Connection> {
   /** When the first and the last one of them arrived. */
   #first = 0;
   #last = 0;
-  /** Whether one of them has arrived in this turn. */
-  #hasMore = false;
+  /** Turns since the last one arrived, that of its arrival included. */
+  #turns = 0;
 
   constructor(begin: (connection: Connection) => void, clock: Pick<Clock, 'monotonic'>) {
     this.#begin = begin;
@@ -48,21 +54,21 @@ class WaitingArrivals<Connection> implements Arrivals<Connection> {
       setImmediate(this.#endTurn);
     }
     this.#waiting.push(connection);
-    this.#hasMore = true;
+    this.#turns = 0;
   }
 
   readonly #endTurn = (): void => {
-    const hasMore = this.#hasMore;
-    this.#hasMore = false;
-    if (this.#isWaiting(hasMore)) return void setImmediate(this.#endTurn);
+    this.#turns += 1;
+    if (this.#isWaiting()) return void setImmediate(this.#endTurn);
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const connection of waiting) this.#begin(connection);
   };
 
-  #isWaiting(hasMore: boolean): boolean {
+  #isWaiting(): boolean {
     const now = this.#clock.monotonic();
     if (now - this.#first >= MAX_WAIT_MS) return false;
-    return hasMore || now - this.#last < (this.#last - this.#first) * PAUSE;
+    const quiet = 1 + Math.min((this.#waiting.length - 1) * QUIET_TURNS, MAX_QUIET_TURNS);
+    return this.#turns <= quiet || now - this.#last < (this.#last - this.#first) * PAUSE;
   }
 }

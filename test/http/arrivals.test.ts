@@ -10,6 +10,10 @@ function start() {
   return {clock, begun, arrivals};
 }
 
+async function turns(count: number): Promise<void> {
+  for (let turn = 0; turn < count; turn++) await nextTurn();
+}
+
 test('a connection that arrives alone is read in the next turn but one', async (t) => {
   const {begun, arrivals} = start();
   arrivals.add(1);
@@ -26,8 +30,30 @@ test('connections of which one arrives in each turn are read together, in their 
     await nextTurn();
     t.deepEqual(begun, []);
   }
-  await nextTurn();
+  await turns(151);
   t.deepEqual(begun, [1, 2, 3, 4]);
+});
+
+test('the more wait, the more turns without a further one they wait for', async (t) => {
+  const {begun, arrivals} = start();
+  arrivals.add(1);
+  arrivals.add(2);
+  await turns(50);
+  t.deepEqual(begun, []);
+  arrivals.add(3);
+  await turns(100);
+  t.deepEqual(begun, []);
+  await turns(2);
+  t.deepEqual(begun, [1, 2, 3]);
+});
+
+test('thousands wait for no more than ten thousand turns', async (t) => {
+  const {begun, arrivals} = start();
+  for (let connection = 1; connection <= 1000; connection++) arrivals.add(connection);
+  await turns(10_000);
+  t.deepEqual(begun, []);
+  await turns(2);
+  t.is(begun.length, 1000);
 });
 
 test('a pause of less than a tenth of the time in which they arrived ends nothing', async (t) => {
@@ -38,7 +64,7 @@ test('a pause of less than a tenth of the time in which they arrived ends nothin
   arrivals.add(2);
   await nextTurn();
   clock.move(9);
-  await nextTurn();
+  await turns(100);
   t.deepEqual(begun, []);
   clock.move(1);
   await nextTurn();
@@ -69,6 +95,6 @@ test('those that arrive after that wait for each other again', async (t) => {
   arrivals.add(3);
   await nextTurn();
   t.deepEqual(begun, [1]);
-  await nextTurn();
+  await turns(60);
   t.deepEqual(begun, [1, 2, 3]);
 });
