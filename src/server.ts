@@ -22,8 +22,8 @@ import {
   createServerWorkers,
   planSharing,
   type ServerWorkers,
-  type ServerWorkersParts,
   type Sharing,
+  type WorkerDeps,
 } from './wire-workers.ts';
 
 export interface BackrefServer {
@@ -57,7 +57,7 @@ export interface Reloaded extends RegistryChanges {
   left: string[];
 }
 
-export interface ServerDeps extends Pick<ServerWorkersParts, 'workerProgram' | 'busyness'> {
+export interface ServerDeps extends WorkerDeps {
   clock?: Clock;
   /** For the proxy variables and credential helpers of upstreams; default the process's. */
   env?: NodeJS.ProcessEnv;
@@ -88,7 +88,7 @@ class Server implements BackrefServer {
   #policy: AccessPolicy;
   readonly #clock: Clock;
   readonly #env: NodeJS.ProcessEnv;
-  readonly #workerDeps: Pick<ServerDeps, 'workerProgram' | 'busyness'>;
+  readonly #workerDeps: WorkerDeps;
   /** Names this process, to upstreams and among those that share the metadata. */
   readonly #pseudonym = `backref-${randomUUID()}`;
   readonly #registries: CurrentRegistries;
@@ -185,7 +185,7 @@ class Server implements BackrefServer {
     );
     let storage: Storage | undefined;
     try {
-      const sharing = await planSharing(this.#config, this.events);
+      const sharing = await planSharing(this.#config, this.events, this.#workerDeps);
       storage = await openStorage(this.#config.storage, {
         owner: this.#pseudonym,
         clock: this.#clock,

@@ -8,7 +8,7 @@ import type {Limits} from './http/limits.ts';
 import {type Address, canShare, type Listeners} from './listeners.ts';
 import type {Generations} from './registry/generations.ts';
 import type {Storage} from './storage/open.ts';
-import {type Busyness, machine, mostThreads, whenBusy} from './workers/demand.ts';
+import {type Busyness, type Machine, mostThreads, thisMachine, whenBusy} from './workers/demand.ts';
 import type {Happening, WorkerListenerSettings} from './workers/messages.ts';
 import {createWorkers, type Workers} from './workers/workers.ts';
 
@@ -18,20 +18,25 @@ export interface ServerWorkers extends Pick<Workers, 'replaceHeaders' | 'forget'
   start(addresses: readonly Address[]): Promise<void>;
 }
 
-export interface ServerWorkersParts {
+export interface WorkerDeps {
+  /** What the threads share; default the machine that this process runs on. */
+  machine?: Machine | undefined;
+  /** How busy the owner is; default its event loop. */
+  busyness?: Busyness | undefined;
+  /** The program of their threads; default the one that belongs to the server. */
+  workerProgram?: URL | undefined;
+}
+
+export interface ServerWorkersParts extends Omit<WorkerDeps, 'machine'> {
   config: Config;
   sharing: Sharing;
   app: Pick<App, 'sharePrepared' | 'requests'>;
   storage: Pick<Storage, 'shareReads'>;
-  /** How busy the owner is; default its event loop. */
-  busyness?: Busyness | undefined;
   /** That of the owner's requests. */
   keySecret: string;
   listeners: Listeners;
   generations: Generations;
   limits: Limits;
-  /** The program of their threads; default the one that belongs to the server. */
-  workerProgram?: URL | undefined;
   clock: Clock;
   events: Events;
 }
@@ -46,10 +51,14 @@ export interface Sharing {
   isOnDemand: boolean;
 }
 
-export async function planSharing({workers, listen}: Config, events: Events): Promise<Sharing> {
+export async function planSharing(
+  {workers, listen}: Config,
+  events: Events,
+  {machine = thisMachine()}: Pick<WorkerDeps, 'machine'>,
+): Promise<Sharing> {
   const isShared = await canSharePorts();
   const isOnDemand = workers === 'auto';
-  const count = isOnDemand ? mostThreads(machine()) : workers;
+  const count = isOnDemand ? mostThreads(machine) : workers;
   const isPossible = isShared && listen.some(canShare);
   if (!isShared && !isOnDemand && count > 1) events.emit('workers.unavailable', {count});
   return {isShared, isOnDemand, count: isPossible ? count : 1};

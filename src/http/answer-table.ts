@@ -47,7 +47,7 @@ export interface ReadyAnswer extends PreparedAnswer {
 export interface AnswerTable {
   find(key: string): ReadyAnswer | undefined;
   put(key: string, answer: PreparedAnswer): void;
-  /** Holds so many bytes from now on. */
+  /** Changes how many bytes it may hold; the least recently used answers that no longer fit go. */
   resize(maxBytes: number): void;
 }
 
@@ -116,6 +116,6 @@ const sizeOf = ({body}: ReadyAnswer, key: string): number =>
 /** One for all: without it, lru-cache makes an object for each call. */
 const FOUND: LRUCache.GetOptions<string, ReadyAnswer, unknown> = {};
 
-/** Undefined where there is no room for one. */
+/** An empty table; undefined if `maxBytes` is too little for a single answer. */
 const entriesOf = (maxBytes: number): LRUCache<string, ReadyAnswer> | undefined =>
   maxBytes < OVERHEAD_BYTES ? undefined : new LRUCache({maxSize: maxBytes, sizeCalculation: sizeOf});

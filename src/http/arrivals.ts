@@ -20,8 +20,8 @@ const MAX_WAIT_MS = 2000;
 /** Clients that begin together have pauses between them, as when their system runs something else. */
 const PAUSE = 1 / 10;
 /**
- * Clients that begin together may also pause before many of them have arrived: each that waits after the first one adds so many
- * turns in which nothing arrives. A turn without work takes a few microseconds.
+ * A pause may also come early, when only a few have arrived. So each waiting connection after the first one requires this many
+ * more turns without an arrival. A turn without work takes a few microseconds.
  */
 const QUIET_TURNS = 50;
 const MAX_QUIET_TURNS = 10_000;

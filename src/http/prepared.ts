@@ -19,7 +19,11 @@ export interface PreparedAnswers {
   find(request: KnownRequest): ReadyAnswer | undefined;
   /** Keeps an answer, if it may be given again. @returns what is kept */
   keep(request: BegunRequest, exchange: Exchange, answer: Answer): PreparedAnswer | undefined;
-  /** Holds from now on what it may where so many hold some. @returns the bytes of each */
+  /**
+   * Leaves memory to other threads.
+   * @param threads how many keep answers, this one included
+   * @returns the bytes that each of them may take
+   */
   share(threads: number): number;
 }
 

@@ -22,6 +22,6 @@ export interface BlobFiles {
   open(file: BlobFile): Promise<OpenBlob>;
   /** What is at `path` may be another file now, or none: who opens it from now on gets nothing of an earlier one. */
   forget(path: string): void;
-  /** Closes what stays open for a moment without readers. What is being read is closed by its readers. */
+  /** Closes the files that nobody reads. The others are closed with their last reader. */
   close(): Promise<void>;
 }

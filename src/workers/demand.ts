@@ -14,8 +14,8 @@ export interface Machine {
   memory: number;
 }
 
-/** This one, as far as a container lets this process use it. */
-export const machine = (): Machine => ({
+/** The machine that this process runs on, as far as a container lets this process use it. */
+export const thisMachine = (): Machine => ({
   cores: availableParallelism(),
   memory: Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY),
 });

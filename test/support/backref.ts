@@ -11,7 +11,7 @@ import {type Clock, systemClock} from '../../src/clock.ts';
 import type {Config, ListenerConfig, RegistryConfig, UpstreamConfig} from '../../src/config.ts';
 import {MAX_HOLD_MS} from '../../src/registry/blobs/progress.ts';
 import {type BackrefServer, createServer, type Reloaded} from '../../src/server.ts';
-import type {Busyness} from '../../src/workers/demand.ts';
+import type {Busyness, Machine} from '../../src/workers/demand.ts';
 import {createFolder} from './folder.ts';
 import type {Lifetime} from './shared.ts';
 
@@ -114,6 +114,7 @@ export interface BackrefOptions {
   workerProgram?: URL;
   /** How busy the server is, where `workers` is `auto`. */
   busyness?: Busyness;
+  machine?: Machine;
   config?: Partial<
     Pick<Config, 'workers' | 'limits' | 'pins' | 'shutdown' | 'uploads' | 'garbage' | 'scrub'>
   > & {
@@ -127,8 +128,8 @@ export async function startBackref(t: Lifetime, options: BackrefOptions): Promis
   const folder = options.folder ?? (await createFolder(t));
   const clock = options.clock ?? createMovableClock();
   const listenPort = await ownPort();
-  const {workerProgram, busyness} = options;
-  const deps = {clock, env: {}, workerProgram, busyness};
+  const {workerProgram, busyness, machine} = options;
+  const deps = {clock, env: {}, workerProgram, busyness, machine};
   const server = createServer(configOf(options, folder, listenPort), deps);
   const idle = watchFills(server);
   const agent = new Agent({keepAlive: true});

@@ -243,7 +243,7 @@ export async function* follow(
       const piece =
         held ??
         (await behind.read(at, limit).catch((error: unknown) => {
-          // What is emptied to start over, or was given up, cannot be read.
+          // The spool cannot be read while it is emptied to start over, nor once it has been closed.
           if (generation === progress.generation) throw progress.failure ?? error;
         }));
       if (!piece) continue;

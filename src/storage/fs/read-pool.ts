@@ -48,7 +48,7 @@ export interface ReadPool {
   release(buffer: PooledBuffer): void;
   /** Nobody will ask for its content again. */
   forget(buffer: PooledBuffer): void;
-  /** Sets another budget, in bytes, at least 1 MiB. What is held stays until it is released. */
+  /** Changes the budget. @param budget bytes, at least 1 MiB. Buffers that readers hold stay until they are released */
   resize(budget: number): void;
   /**
    * Its content is wanted less than that of others: if nobody holds it, it is overwritten before them. The one that was

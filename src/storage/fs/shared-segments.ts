@@ -59,7 +59,7 @@ export class SharedSegments {
     return {bytes: memory.bytes.subarray(position - base, until - base), release};
   }
 
-  /** What was read so far is wanted less than what others read. */
+  /** Lets the pool overwrite these segments before those of other files. */
   demote(): void {
     for (const {memory} of this.#segments.values()) this.#pool.demote(memory);
   }

@@ -202,12 +202,12 @@ const SMALL = 1000;
 const LARGE = 3 * 1024 * 1024;
 /** When a client leaves; its upstream has sent half of the blob and says nothing more. */
 const DEPARTURES = [
-  {when: 'before a small one is verified', size: SMALL},
-  {when: 'after its first half', size: LARGE},
+  {when: 'before the verification', size: SMALL},
+  {when: 'after the first half', size: LARGE},
 ];
 
 for (const {when, size} of DEPARTURES) {
-  test(`that a client leaves while it waits for a blob that is passed on is no defect, ${when}`, async (t) => {
+  test(`no defect is reported when a client leaves ${when} of a blob that is passed on`, async (t) => {
     const half = Buffer.alloc(size / 2);
     const length = {headers: {'Content-Length': String(size)}};
     const blobs = '/v2/library/app/blobs';
