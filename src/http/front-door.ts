@@ -68,16 +68,16 @@ class WaitingConnection {
     this.#isAnswered = isAnswered;
     parts.waiting.set(socket, this);
     socket.pause();
-    socket.setTimeout(isAnswered ? IDLE_MS : parts.firstRequestTimeout);
     socket.on('timeout', this.#expire);
     socket.on('close', this.#forget);
     socket.on('end', this.#end);
   }
 
-  /** Reads the first request. */
+  /** Reads the first request, whose time begins now. */
   begin(): void {
     const {socket} = this.#peer;
-    if (this.#parts.waiting.get(socket) !== this) return;
+    if (!this.#isHere()) return;
+    socket.setTimeout(this.#isAnswered ? IDLE_MS : this.#parts.firstRequestTimeout);
     socket.on('data', this.#read);
     socket.resume();
   }
@@ -138,12 +138,26 @@ class WaitingConnection {
 
   readonly #expire = (): void => {
     const {socket} = this.#peer;
+    const {bytesRead} = socket;
+    // While the server was busy with something else, a request may have arrived in time: the event loop reads it first.
+    setImmediate(() => {
+      if (this.#isHere() && socket.bytesRead === bytesRead) this.#endSilent();
+    });
+  };
+
+  #endSilent(): void {
+    const {socket} = this.#peer;
     // A client that is slow to read its answer has `listen.sendTimeout` for that.
     if (this.#answering || socket.writableLength > 0) return;
     this.#leave();
     if (this.#isAnswered) socket.destroy();
     else this.#parts.refuseLate(socket);
-  };
+  }
+
+  /** Whether the connection is neither passed on nor closed. */
+  #isHere(): boolean {
+    return this.#parts.waiting.get(this.#peer.socket) === this;
+  }
 
   #passOn(bytes: Buffer): void {
     const {socket} = this.#peer;

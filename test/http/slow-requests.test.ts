@@ -89,6 +89,18 @@ test('a client that sends its headers too slowly, or none at all, is answered 40
   t.is(await counted(proxy, 'limits.headers\\.timeout'), 2);
 });
 
+test('a request that arrived in time is answered by a server that was busy until later', async (t) => {
+  const proxy = await start(t, {timeout: 200});
+  const {send, answer} = await openRaw(t, proxy.port);
+  // Until the connection is accepted, its time has not begun.
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  // Of the event loop's phases, this is the one before the timers; connections are read in the one after them.
+  await new Promise(setImmediate);
+  send(`GET /v2/ HTTP/1.1\r\n${HOST}\r\n`);
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 400);
+  t.is((await answer())?.status, 200);
+});
+
 test('the time for headers is not one for the body', async (t) => {
   const proxy = await start(t, {timeout: 200});
   const pushing = await beginPush(t, proxy, 10);
