@@ -189,6 +189,8 @@ test('a server that stops lets clients of every thread read the answers that wai
     for (const {send} of connections) send(get(path, UNKNOWN));
     await nextTurn();
   }
+  // A request that nobody has read ends with its connection.
+  for (const {socket} of connections) while (socket.readableLength === 0) await nextTurn();
   const closed = proxy.server.close();
   const counts = await Promise.all(
     connections.map(async ({answer}) => {
