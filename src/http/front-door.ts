@@ -139,19 +139,23 @@ class WaitingConnection {
   readonly #expire = (): void => {
     const {socket} = this.#peer;
     const {bytesRead} = socket;
+    if (this.#isBusy()) return;
     // While the server was busy with something else, a request may have arrived in time: the event loop reads it first.
     setImmediate(() => {
-      if (this.#isHere() && socket.bytesRead === bytesRead) this.#endSilent();
+      if (this.#isHere() && socket.bytesRead === bytesRead && !this.#isBusy()) this.#endSilent();
     });
   };
 
   #endSilent(): void {
     const {socket} = this.#peer;
-    // A client that is slow to read its answer has `listen.sendTimeout` for that.
-    if (this.#answering || socket.writableLength > 0) return;
     this.#leave();
     if (this.#isAnswered) socket.destroy();
     else this.#parts.refuseLate(socket);
+  }
+
+  /** A client that is slow to read its answer has `listen.sendTimeout` for that. */
+  #isBusy(): boolean {
+    return this.#answering !== undefined || this.#peer.socket.writableLength > 0;
   }
 
   /** Whether the connection is neither passed on nor closed. */

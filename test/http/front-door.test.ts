@@ -1,6 +1,10 @@
 import {once} from 'node:events';
+import {stat} from 'node:fs';
+import {type AddressInfo, createServer} from 'node:net';
 import test, {type ExecutionContext} from 'ava';
-import {startBackref} from '../support/backref.ts';
+import {createFrontDoor} from '../../src/http/front-door.ts';
+import type {Peer} from '../../src/http/prepared-sender.ts';
+import {createMovableClock, startBackref} from '../support/backref.ts';
 import {imageManifest, manifestAnswer} from '../support/content.ts';
 import {askRaw, openRaw} from '../support/raw-http.ts';
 import {createScriptedUpstream} from '../support/scripted-upstream.ts';
@@ -91,6 +95,39 @@ test('a server that closes ends the connections that wait for a request', async 
   await server.close();
   t.is(await used.answer(), undefined);
   t.is(await unused.answer(), undefined);
+});
+
+test('a connection whose answer is given as the time of its request ends stays open', async (t) => {
+  const answering = Promise.withResolvers<boolean>();
+  const answer = ({socket}: Peer, body: string): true => {
+    socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
+    return true;
+  };
+  let requests = 0;
+  const door = createFrontDoor({
+    clock: createMovableClock(),
+    firstRequestTimeout: 50,
+    pass: () => t.fail(),
+    refuseLate: () => t.fail(),
+    connection: (peer) => () => {
+      requests += 1;
+      if (requests > 1) return answer(peer, 'second');
+      // In the turn in which the time is over: what a file gives is there when connections are read.
+      peer.socket.prependOnceListener('timeout', () => {
+        stat('.', () => answering.resolve(answer(peer, 'first')));
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+      });
+      return answering.promise;
+    },
+  });
+  const server = createServer({allowHalfOpen: true, pauseOnConnect: true}, (socket) => door.add(socket));
+  t.teardown(() => server.close());
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const client = await openRaw(t, (server.address() as AddressInfo).port);
+  for (const body of ['first', 'second']) {
+    client.send(KNOWN);
+    t.is((await client.answer())?.body.toString(), body);
+  }
 });
 
 const ODD: [title: string, text: string, status: number][] = [
