@@ -20,6 +20,11 @@ export class StoreMissing extends Error {
 export interface BlobStore {
   /** Resolves when the store is there; creates it where nothing has been stored yet. @throws StoreMissing */
   check(): Promise<void>;
+  /**
+   * As `check`, but quicker, where the store was there before: as far as the file system tells at once. Enough before
+   * something is stored; nothing may be concluded from the absence of a blob. @throws StoreMissing
+   */
+  checkUnchanged(): Promise<void>;
   stat(digest: Digest): Promise<{size: number} | undefined>;
   /** Where the file of a stored blob is, for `BlobFiles`; undefined for a store without files. */
   pathOf(digest: Digest): string | undefined;

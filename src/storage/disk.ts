@@ -1,9 +1,12 @@
-/** What the file systems of the blobs and of the database say. Bytes. */
-export interface DiskState {
-  /** The size of the file system that the blobs are on. */
+/** What the blobs' file system reports. Bytes. */
+export interface DiskSpace {
   size: number;
   /** What this user may still write to it. */
   free: number;
+}
+
+/** The same, and what is known of the database's files. */
+export interface DiskState extends DiskSpace {
   /** What the files of the database take up. */
   database: number;
   /** Whether the database is on the file system of the blobs. */
@@ -40,6 +43,8 @@ export type ReportDiskFailure = (failure: DiskFailed) => void;
 export interface Disk {
   /** @throws the system's error, e.g. while the disk is not mounted */
   measure(): Promise<DiskState>;
+  /** A part of what `measure` tells, with one call of the system instead of seven. @throws as `measure` */
+  space(): Promise<DiskSpace>;
   /**
    * Occupies a few MiB of the database's disk, so that they can be given up for a commit that deletes something when the
    * disk is full. Does nothing while they are occupied. @throws the system's error, e.g. ENOSPC; then nothing is occupied

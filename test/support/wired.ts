@@ -7,7 +7,7 @@ import {type Route, routeOf} from '../../src/registry/namespace.ts';
 import type {Registries} from '../../src/registry/registries.ts';
 import type {BlobStore} from '../../src/storage/blob-store.ts';
 import {createLeases} from '../../src/storage/claims.ts';
-import type {Disk} from '../../src/storage/disk.ts';
+import type {Disk, DiskState} from '../../src/storage/disk.ts';
 import type {Metadata} from '../../src/storage/metadata.ts';
 import {openStorage, type Storage} from '../../src/storage/open.ts';
 import type {Spools} from '../../src/storage/spool.ts';
@@ -45,6 +45,16 @@ export interface WiredOptions<C extends Clock> extends Pick<BackrefOptions, 'reg
   /** Takes the place of the spools. */
   spools?(real: Spools): Spools;
 }
+
+/** A disk that says what a test wants. */
+export const withState = (real: Disk, state: () => Promise<DiskState>): Disk => ({
+  ...real,
+  measure: state,
+  async space() {
+    const {size, free} = await state();
+    return {size, free};
+  },
+});
 
 /** Wires what a server with this configuration consists of. The first registry is the default one, `docker.io`. */
 export async function wireInProcess<C extends Clock>(

@@ -1,5 +1,5 @@
 import {once} from 'node:events';
-import {connect} from 'node:net';
+import {connect, type Socket} from 'node:net';
 import {setImmediate as nextTurn} from 'node:timers/promises';
 import {connect as connectTls} from 'node:tls';
 import test, {type ExecutionContext} from 'ava';
@@ -190,7 +190,8 @@ test('a server that stops lets clients of every thread read the answers that wai
     await nextTurn();
   }
   // A request that nobody has read ends with its connection.
-  for (const {socket} of connections) while (socket.readableLength === 0) await nextTurn();
+  const waits = ({readableLength, destroyed}: Socket) => readableLength === 0 && !destroyed;
+  for (const {socket} of connections) while (waits(socket)) await nextTurn();
   const closed = proxy.server.close();
   const counts = await Promise.all(
     connections.map(async ({answer}) => {

@@ -198,7 +198,7 @@ async function run(
     // Waits until no other process downloads this digest. Within this process, each digest has one fill.
     claim = await claimInTurn(coordination, `fill ${digest}`, {ttlMs: CLAIM_TTL_MS, signal: stopping});
     // Spools are on the store's disk: while that is missing, the blob is passed on without being kept.
-    await writing(store.check());
+    await writing(store.checkUnchanged());
     const reserve = isPushed ? space.reservePushed : space.reserve;
     room = await writing(reserve.call(space, expected ?? 0, () => behind.spool?.size ?? 0));
     const spool = await writing(spools.open(digest));

@@ -202,19 +202,24 @@ class DiskCapacity implements Capacity {
     };
     const more = total - held.bytes;
     if (more <= 0) return;
-    await this.#measureDisk();
+    await this.#measureSpace();
     if (isTaken()) return this.#evictAboveHigh();
     await this.measure();
     if (!isTaken()) {
       if (rule.isPossible(this.usage(), more)) await this.#makeRoom(more);
-      await this.#measureDisk();
+      await this.#measureSpace();
       if (!isTaken()) throw new NoRoom(rule.refusal(this.usage(), more));
     }
     this.#evictAboveHigh();
   }
 
-  async #measureDisk(): Promise<void> {
-    this.#disk = await unlessFailing(this.#parts.disk.measure());
+  /** For each reservation. The database, and which disk it is on, change slowly: they are measured with everything else. */
+  async #measureSpace(): Promise<void> {
+    const {disk} = this.#parts;
+    const space = this.#disk && (await unlessFailing(disk.space()));
+    // Looked at again: it may have been measured meanwhile.
+    if (space && this.#disk) this.#disk = {...this.#disk, ...space};
+    else this.#disk = await unlessFailing(disk.measure());
   }
 
   async #makeRoom(bytes: number): Promise<void> {

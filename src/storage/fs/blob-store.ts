@@ -20,7 +20,7 @@ import {dirname, join} from 'node:path';
 import {errorCode} from '../../error-code.ts';
 import {algorithmOf, type Digest, encodedOf, isDigest} from '../../oci/digest.ts';
 import type {BlobStore, ListedBlob, Origin} from '../blob-store.ts';
-import {makeFolder, namesIn, sync, unlessMissing} from './files.ts';
+import {makeFolder, namesIn, sync, unlessMissing, withFolder} from './files.ts';
 import {createMarker, type Marker, type StoreLedger} from './marker.ts';
 import {dropCopies, expireCopies, measureQuarantine, setAside} from './quarantine.ts';
 import type {ReadPool} from './read-pool.ts';
@@ -43,6 +43,7 @@ export function createFsBlobStore({path, metadata, reading}: FsBlobStoreOptions)
 
   return {
     check: () => marker.expect(),
+    checkUnchanged: () => marker.expectUnchanged(),
     pathOf: (digest) => files.pathOf(digest),
 
     async stat(digest) {
@@ -68,10 +69,10 @@ export function createFsBlobStore({path, metadata, reading}: FsBlobStoreOptions)
 
     async publish(digest, spool) {
       await spool.flush();
-      await marker.expect();
+      await marker.expectUnchanged();
       await files.put(spool.path, digest);
       // Nobody may rely on bytes that went into the folder below a disk which is not mounted.
-      await marker.expect();
+      await marker.expectUnchanged();
       await spool.discard();
     },
 
@@ -186,22 +187,34 @@ class StoreTree {
 
   async #move(source: string, target: string): Promise<void> {
     const shard = dirname(target);
-    // Never makes the store's own folder: on a disk that is not mounted that would hide what is missing.
-    await makeFolder(dirname(shard));
-    await makeFolder(shard);
     const now = new Date();
     await utimes(source, now, now);
-    // Renaming over an existing blob is harmless, since its readers keep the file that they opened, and it heals one
-    // that the disk has damaged.
-    await rename(source, target).catch((error: unknown) => {
-      if (errorCode(error) !== 'EXDEV') throw error;
-      return this.#copy(source, target);
-    });
+    await withFolder(
+      () => this.#rename(source, target),
+      async () => {
+        // Never makes the store's own folder: on a disk that is not mounted that would hide what is missing.
+        await makeFolder(dirname(shard));
+        await makeFolder(shard);
+      },
+    );
     await sync(shard);
     if (this.#durableShards.has(shard)) return;
     await sync(dirname(shard));
     await sync(this.#path);
     this.#durableShards.add(shard);
+  }
+
+  /**
+   * Renaming over an existing blob is harmless, since its readers keep the file that they opened, and it heals one that the
+   * disk has damaged.
+   */
+  async #rename(source: string, target: string): Promise<void> {
+    try {
+      await rename(source, target);
+    } catch (error) {
+      if (errorCode(error) !== 'EXDEV') throw error;
+      await this.#copy(source, target);
+    }
   }
 
   async #copy(source: string, target: string): Promise<void> {

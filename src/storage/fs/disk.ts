@@ -2,7 +2,7 @@ import {randomFill} from 'node:crypto';
 import {open, rm, stat, statfs} from 'node:fs/promises';
 import {dirname, join} from 'node:path';
 import {promisify} from 'node:util';
-import {type Disk, diskBytes} from '../disk.ts';
+import {type Disk, type DiskSpace, diskBytes} from '../disk.ts';
 import {unlessMissing} from './files.ts';
 
 export interface FsDiskOptions {
@@ -20,17 +20,22 @@ const CHUNK_BYTES = 2 ** 20;
 /** The disks of a folder and of a database file. */
 export function createFsDisk({blobs, database}: FsDiskOptions): Disk {
   const ballast = join(dirname(database), NAME);
+  const space = async (): Promise<DiskSpace> => {
+    const {blocks, bavail, bsize} = await statfs(blobs);
+    return {size: blocks * bsize, free: bavail * bsize};
+  };
   return {
+    space,
+
     async measure() {
-      const [{blocks, bavail, bsize}, ofBlobs, ofDatabase, sizes] = await Promise.all([
-        statfs(blobs),
+      const [ofFileSystem, ofBlobs, ofDatabase, sizes] = await Promise.all([
+        space(),
         stat(blobs),
         stat(dirname(database)),
         Promise.all([database, `${database}-wal`, `${database}-shm`, ballast].map(sizeOf)),
       ]);
       return {
-        size: blocks * bsize,
-        free: bavail * bsize,
+        ...ofFileSystem,
         database: sizes.reduce((sum, size) => sum + size, 0),
         isShared: ofBlobs.dev === ofDatabase.dev,
       };

@@ -28,6 +28,17 @@ export async function makeFolder(path: string): Promise<void> {
   });
 }
 
+/** Runs `work`, and once more after `make` if a folder was missing. */
+export async function withFolder<T>(work: () => Promise<T>, make: () => Promise<unknown>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (errorCode(error) !== 'ENOENT') throw error;
+  }
+  await make();
+  return work();
+}
+
 /** The names in a folder in byte order; none when there is no such folder. */
 export async function namesIn(path: string): Promise<string[]> {
   return ((await unlessMissing(readdir(path))) ?? []).sort();

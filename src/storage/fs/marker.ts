@@ -1,5 +1,6 @@
 import {randomUUID} from 'node:crypto';
-import {mkdir, open, readFile, rename} from 'node:fs/promises';
+import type {BigIntStats} from 'node:fs';
+import {mkdir, open, rename, stat} from 'node:fs/promises';
 import {join} from 'node:path';
 import type {Digest} from '../../oci/digest.ts';
 import {type ListedBlob, StoreMissing} from '../blob-store.ts';
@@ -9,6 +10,8 @@ import {sync, unlessMissing} from './files.ts';
 const NAME = 'backref-store';
 /** How many blobs of a store without a marker are looked for in the metadata before it counts as another store. */
 const MAX_BLOBS_COMPARED = 1000;
+/** File systems count the time of a change in steps: of what was changed less than so long ago, another change may show nothing. */
+const SETTLED_MS = 2000;
 
 /** The part of the metadata that the marker needs. */
 export interface StoreLedger {
@@ -21,6 +24,11 @@ export interface StoreLedger {
 export interface Marker {
   /** Resolves when the folder is the store that the metadata belong to. @throws StoreMissing */
   expect(): Promise<void>;
+  /**
+   * As `expect`, but does not read a marker that has been read, and has not changed since. A network file system may take
+   * a minute to tell that its files are gone, so nothing may be concluded from the absence of one. @throws StoreMissing
+   */
+  expectUnchanged(): Promise<void>;
 }
 
 export interface MarkerParts {
@@ -29,6 +37,8 @@ export interface MarkerParts {
   metadata: StoreLedger;
   /** The blobs in the folder, whatever its marker says. */
   list(): AsyncIterable<ListedBlob>;
+  /** The time of the file system, in milliseconds since the epoch; default the system's. */
+  now?: () => number;
 }
 
 /**
@@ -43,27 +53,51 @@ class FileMarker implements Marker {
   readonly #file: string;
   readonly #metadata: StoreLedger;
   readonly #list: MarkerParts['list'];
+  readonly #now: () => number;
   #id: string | undefined;
+  /** The marker that was read last, where its properties would show a change. */
+  #known: ReadMarker | undefined;
   #identifying: Promise<void> | undefined;
 
-  constructor({path, metadata, list}: MarkerParts) {
+  constructor({path, metadata, list, now = Date.now}: MarkerParts) {
     this.#path = path;
     this.#file = join(path, NAME);
     this.#metadata = metadata;
     this.#list = list;
+    this.#now = now;
   }
 
   async expect(): Promise<void> {
-    if (this.#id !== undefined && (await this.#read()) === this.#id) return;
+    if (this.#id !== undefined && (await this.#read())?.content === this.#id) return;
     this.#identifying ??= this.#identify().finally(() => {
       this.#identifying = undefined;
     });
     await this.#identifying;
   }
 
-  async #read(): Promise<string | undefined> {
+  async expectUnchanged(): Promise<void> {
+    const known = this.#known;
+    if (known && known.content === this.#id && (await this.#isStill(known))) return;
+    await this.expect();
+  }
+
+  async #isStill({properties}: ReadMarker): Promise<boolean> {
+    const now = await this.#orMissing(stat(this.#file, {bigint: true}));
+    return now !== undefined && isSameFile(properties, now);
+  }
+
+  /** Undefined where there is no marker. */
+  async #read(): Promise<ReadMarker | undefined> {
+    const read = await this.#orMissing(readMarker(this.#file));
+    const isSettled = read && this.#now() - Number(read.properties.ctimeMs) > SETTLED_MS;
+    this.#known = isSettled ? read : undefined;
+    return read;
+  }
+
+  /** @throws StoreMissing where the marker can be neither read nor said to be missing */
+  async #orMissing<T>(answer: Promise<T>): Promise<T | undefined> {
     try {
-      return (await unlessMissing(readFile(this.#file, 'utf8')))?.trim();
+      return await unlessMissing(answer);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       throw new StoreMissing(`the blob store ${this.#path} cannot be read: ${reason}`, {cause: error});
@@ -72,7 +106,7 @@ class FileMarker implements Marker {
 
   /** Finds out whether the folder is the store that the metadata belong to, and gives it the marker that it lacks. */
   async #identify(): Promise<void> {
-    const found = await this.#read();
+    const found = (await this.#read())?.content;
     const {id: noted, hasBlobs} = await this.#metadata.blobStore();
     if (noted !== undefined && found === noted) {
       this.#id = noted;
@@ -137,3 +171,25 @@ class FileMarker implements Marker {
     );
   }
 }
+
+interface ReadMarker {
+  readonly content: string;
+  readonly properties: BigIntStats;
+}
+
+/** @throws what the file system says */
+async function readMarker(path: string): Promise<ReadMarker> {
+  const file = await open(path);
+  try {
+    const properties = await file.stat({bigint: true});
+    return {content: (await file.readFile('utf8')).trim(), properties};
+  } finally {
+    await file.close();
+  }
+}
+
+const isSameFile = (before: BigIntStats, now: BigIntStats): boolean =>
+  now.dev === before.dev &&
+  now.ino === before.ino &&
+  now.size === before.size &&
+  now.ctimeNs === before.ctimeNs;

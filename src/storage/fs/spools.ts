@@ -13,7 +13,7 @@ import {algorithmOf, encodedOf, isDigest} from '../../oci/digest.ts';
 import type {UploadId} from '../../oci/upload.ts';
 import {diskBytes} from '../disk.ts';
 import type {SpoolKey, Spools} from '../spool.ts';
-import {namesIn, unlessMissing} from './files.ts';
+import {namesIn, unlessMissing, withFolder} from './files.ts';
 import {createReadPool, type ReadPool} from './read-pool.ts';
 import {createFileSpool} from './spool.ts';
 
@@ -40,8 +40,10 @@ export function createSpools({path, pool = createReadPool()}: SpoolsOptions): Sp
       const release = files.claim(key, name);
       try {
         await files.removal(name);
-        await mkdir(path, {recursive: true});
-        const file = await open(join(path, name), constants.O_RDWR | constants.O_CREAT);
+        const file = await withFolder(
+          () => open(join(path, name), constants.O_RDWR | constants.O_CREAT),
+          () => mkdir(path, {recursive: true}),
+        );
         const {size} = await file.stat();
         return createFileSpool({key, path: join(path, name), file, size, pool, release});
       } catch (error) {

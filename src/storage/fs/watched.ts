@@ -42,6 +42,7 @@ export function watchStore(store: BlobStore, options: WatchOptions): BlobStore {
   const watched = <T>(work: Promise<T>): Promise<T> => rethrowing(work, translate);
   return {
     check: () => watched(store.check()),
+    checkUnchanged: () => watched(store.checkUnchanged()),
     stat: (digest) => watched(store.stat(digest)),
     pathOf: (digest) => store.pathOf(digest),
     open: (digest, range) => rethrowingEach(store.open(digest, range), translate),

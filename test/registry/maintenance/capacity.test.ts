@@ -11,6 +11,7 @@ import {openStorage} from '../../../src/storage/open.ts';
 import {configOf, createMovableClock} from '../../support/backref.ts';
 import {randomBlob} from '../../support/content.ts';
 import {createFolder} from '../../support/folder.ts';
+import {withState} from '../../support/wired.ts';
 
 const KIB = 1024;
 const LIMITS: CacheLimits = {
@@ -25,6 +26,8 @@ interface Options {
   limits?: Partial<CacheLimits>;
   disk?: Partial<DiskState> | 'missing';
   makeRoom?: CapacityParts['makeRoom'];
+  /** Awaited before the disk says how much of it is free. */
+  beforeSpace?(): Promise<void>;
   /** Awaited before a count reads a page of blobs. */
   beforePage?(after: Digest | undefined): Promise<void>;
 }
@@ -32,7 +35,7 @@ interface Options {
 /** The capacity of real storage, on a disk that says what a test wants. */
 async function setUp(
   t: ExecutionContext,
-  {limits, disk = {}, makeRoom = async () => {}, beforePage}: Options = {},
+  {limits, disk = {}, makeRoom = async () => {}, beforeSpace, beforePage}: Options = {},
 ) {
   const clock = createMovableClock();
   const config = configOf({registries: []}, await createFolder(t), 0);
@@ -45,16 +48,21 @@ async function setUp(
     await beforePage?.(after);
     return metadata.blobs(after, limit);
   };
+  const stateNow = async () => {
+    if (disk === 'missing') throw new Error('not mounted');
+    return {...state};
+  };
+  const saying = withState(storage.disk, stateNow);
   const capacity = createCapacity({
     limits: {...LIMITS, ...limits},
     metadata: {blobs},
     store,
     spools,
     disk: {
-      ...storage.disk,
-      async measure() {
-        if (disk === 'missing') throw new Error('not mounted');
-        return {...state};
+      ...saying,
+      async space() {
+        await beforeSpace?.();
+        return saying.space();
       },
     },
     makeRoom,
@@ -198,6 +206,20 @@ test('room that an abandoned transfer or the quarantine has given back is found'
   await t.throwsAsync(capacity.reserve(30 * KIB, nothing), {instanceOf: NoRoom});
   await storage.spools.remove(digest);
   await t.notThrowsAsync(capacity.reserve(30 * KIB, nothing));
+});
+
+test('a reservation keeps what has been measured of the database meanwhile', async (t) => {
+  const answered = Promise.withResolvers<void>();
+  const beforeSpace = () => answered.promise;
+  const {capacity, state} = await setUp(t, {disk: {database: 0}, beforeSpace});
+  await capacity.count(signal);
+  await capacity.measure();
+  const reserving = capacity.reserve(KIB, nothing);
+  state.database = 90 * KIB;
+  await capacity.measure();
+  answered.resolve();
+  await reserving;
+  t.is(capacity.usage().database, 90 * KIB);
 });
 
 test('above the high watermark images are evicted, whoever brought it there', async (t) => {

@@ -9,7 +9,7 @@ import {takeInventory} from '../../../src/registry/maintenance/inventory.ts';
 import {type Backref, createMovableClock, DAY, startBackref} from '../../support/backref.ts';
 import {blobAnswer, imageManifest, manifestAnswer, randomBlob} from '../../support/content.ts';
 import {createScriptedUpstream, type Expectation} from '../../support/scripted-upstream.ts';
-import {wireInProcess} from '../../support/wired.ts';
+import {wireInProcess, withState} from '../../support/wired.ts';
 
 const MIB = 2 ** 20;
 const IMAGES = 8;
@@ -190,10 +190,7 @@ test('an upload that declares more bytes than the disk has left is 507 before it
   const {verbs, route} = await wireInProcess(t, {
     clock: createMovableClock(),
     registries: [{}],
-    disk: (real) => ({
-      ...real,
-      measure: async () => ({size: 1e9, free: 5 * MIB, database: 0, isShared: false}),
-    }),
+    disk: (real) => withState(real, async () => ({size: 1e9, free: 5 * MIB, database: 0, isShared: false})),
   });
   const target = route('app');
   const upload = await verbs.push.begin(target, {algorithm: undefined, mount: undefined}, ANONYMOUS);

@@ -21,7 +21,7 @@ import {
   type ManifestContent,
   randomBlob,
 } from '../../support/content.ts';
-import {wireInProcess} from '../../support/wired.ts';
+import {wireInProcess, withState} from '../../support/wired.ts';
 
 const BLOCK = 4096;
 /** The bytes of the one layer of most images here. */
@@ -50,10 +50,7 @@ async function setUp(
     clock,
     registries: [{}, {}],
     config: {pins, cache: {maxSize, highWatermark: 99, lowWatermark: 98, ...cache}},
-    disk: (real) => ({
-      ...real,
-      measure: async () => ({size: 1e9, free: 1e9, database: 0, isShared: false}),
-    }),
+    disk: (real) => withState(real, async () => ({size: 1e9, free: 1e9, database: 0, isShared: false})),
     ...(metadata ? {metadata} : {}),
   });
   const {storage, content, events, maintenance} = wired;

@@ -18,12 +18,14 @@ test('the database is measured with its log, in blocks', async (t) => {
   t.is(database, 8192 + 4096);
   t.true(isShared);
   t.true(free > 0 && free < size);
+  t.is((await disk.space()).size, size);
 });
 
 test('a folder that is gone cannot be measured', async (t) => {
   const {folder} = await diskIn(t);
   const disk = createFsDisk({blobs: join(folder, 'gone'), database: join(folder, 'meta.db')});
   await t.throwsAsync(disk.measure(), {code: 'ENOENT'});
+  await t.throwsAsync(disk.space(), {code: 'ENOENT'});
 });
 
 test('a ballast of a few MiB lies beside the database until it is given up', async (t) => {

@@ -1,10 +1,11 @@
 import {existsSync, renameSync} from 'node:fs';
-import {mkdir, readdir, readFile, rename, rm, writeFile} from 'node:fs/promises';
+import {mkdir, readdir, readFile, rename, rm, stat, writeFile} from 'node:fs/promises';
 import {dirname, join} from 'node:path';
 import test, {type ExecutionContext} from 'ava';
 import {digestOf, encodedOf} from '../../../src/oci/digest.ts';
 import {StoreMissing} from '../../../src/storage/blob-store.ts';
 import {createFsBlobStore} from '../../../src/storage/fs/blob-store.ts';
+import {createMarker} from '../../../src/storage/fs/marker.ts';
 import {createSpools} from '../../../src/storage/fs/spools.ts';
 import type {Spool} from '../../../src/storage/spool.ts';
 import {createFolder} from '../../support/folder.ts';
@@ -12,6 +13,11 @@ import {createLedger} from '../../support/ledger.ts';
 
 const content = Buffer.from('content');
 const digest = digestOf(content);
+
+const muchLater = (): number => Date.now() + 60_000;
+const otherThan = (id: string): string => id.replace(/^./, (first) => (first === '0' ? '1' : '0'));
+const isOther = {instanceOf: StoreMissing, message: /that of another store/};
+async function* noBlobs(): AsyncGenerator<never> {}
 
 async function setUp(t: ExecutionContext) {
   const path = join(await createFolder(t), 'blobs');
@@ -75,6 +81,43 @@ test('a folder with the marker of another store is not the store', async (t) => 
   await rename(other.marker, one.marker);
   await t.throwsAsync(() => one.open().check(), {instanceOf: StoreMissing, message: /that of another store/});
   await t.throwsAsync(() => one.open().stat(digest), {instanceOf: StoreMissing});
+});
+
+test('a marker that somebody has just written to is read again, whatever its time says', async (t) => {
+  const {path, metadata, marker} = await setUp(t);
+  const store = createMarker({path, metadata, list: noBlobs, now: () => 0});
+  await store.expect();
+  await store.expectUnchanged();
+  // Where the file system counts time in steps, this one may have the time of the one before.
+  await writeFile(marker, otherThan(await readFile(marker, 'utf8')));
+  await t.throwsAsync(store.expectUnchanged(), isOther);
+});
+
+test('a marker that was read long after it was written is read again once its time has changed', async (t) => {
+  const {path, metadata, marker} = await setUp(t);
+  const store = createMarker({path, metadata, list: noBlobs, now: muchLater});
+  await store.expect();
+  await store.expectUnchanged();
+  await t.notThrowsAsync(store.expectUnchanged());
+  const before = await readFile(marker, 'utf8');
+  const {ctimeNs} = await stat(marker, {bigint: true});
+  // File systems count it in steps.
+  do await writeFile(marker, otherThan(before));
+  while ((await stat(marker, {bigint: true})).ctimeNs === ctimeNs);
+  await t.throwsAsync(store.expectUnchanged(), isOther);
+  await t.throwsAsync(store.expectUnchanged(), isOther, 'the other one has been read as well');
+  await writeFile(marker, before);
+  await t.notThrowsAsync(store.expectUnchanged());
+});
+
+test('a marker that has been removed is missed at once', async (t) => {
+  const {path, metadata, marker} = await setUp(t);
+  const store = createMarker({path, metadata, list: noBlobs, now: muchLater});
+  await store.expect();
+  await store.expectUnchanged();
+  metadata.record(digest);
+  await rm(marker);
+  await t.throwsAsync(store.expectUnchanged(), {instanceOf: StoreMissing});
 });
 
 test('a store whose marker was removed counts as missing, even with its blobs there', async (t) => {
