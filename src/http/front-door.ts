@@ -137,9 +137,9 @@ class WaitingConnection {
   readonly #forget = (): void => void this.#parts.waiting.delete(this.#peer.socket);
 
   readonly #expire = (): void => {
+    if (this.#isBusy()) return;
     const {socket} = this.#peer;
     const {bytesRead} = socket;
-    if (this.#isBusy()) return;
     // While the server was busy with something else, a request may have arrived in time: the event loop reads it first.
     setImmediate(() => {
       if (this.#isHere() && socket.bytesRead === bytesRead && !this.#isBusy()) this.#endSilent();

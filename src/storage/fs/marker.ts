@@ -10,7 +10,7 @@ import {sync, unlessMissing} from './files.ts';
 const NAME = 'backref-store';
 /** How many blobs of a store without a marker are looked for in the metadata before it counts as another store. */
 const MAX_BLOBS_COMPARED = 1000;
-/** File systems count the time of a change in steps: of what was changed less than so long ago, another change may show nothing. */
+/** File systems count the time of a change in steps: a second change within this many milliseconds may have the time of the first. */
 const SETTLED_MS = 2000;
 
 /** The part of the metadata that the marker needs. */
