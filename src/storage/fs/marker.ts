@@ -10,8 +10,11 @@ import {sync, unlessMissing} from './files.ts';
 const NAME = 'backref-store';
 /** How many blobs of a store without a marker are looked for in the metadata before it counts as another store. */
 const MAX_BLOBS_COMPARED = 1000;
-/** File systems count the time of a change in steps: a second change within this many milliseconds may have the time of the first. */
-const SETTLED_MS = 2000;
+/**
+ * File systems count the time of a change in steps, of 10 ms at most, or of up to two seconds where they count whole ones. A
+ * second change within this many milliseconds may have the time of the first.
+ */
+const STEP_MS = {fine: 100, coarse: 2000};
 
 /** The part of the metadata that the marker needs. */
 export interface StoreLedger {
@@ -89,8 +92,7 @@ class FileMarker implements Marker {
   /** Undefined where there is no marker. */
   async #read(): Promise<ReadMarker | undefined> {
     const read = await this.#orMissing(readMarker(this.#file));
-    const isSettled = read && this.#now() - Number(read.properties.ctimeMs) > SETTLED_MS;
-    this.#known = isSettled ? read : undefined;
+    this.#known = read && isSettled(read.properties, this.#now()) ? read : undefined;
     return read;
   }
 
@@ -186,6 +188,12 @@ async function readMarker(path: string): Promise<ReadMarker> {
   } finally {
     await file.close();
   }
+}
+
+/** Whether a later change gives the file another time. */
+function isSettled({ctimeNs, ctimeMs}: BigIntStats, now: number): boolean {
+  const step = ctimeNs % 1_000_000_000n === 0n ? STEP_MS.coarse : STEP_MS.fine;
+  return now - Number(ctimeMs) > step;
 }
 
 const isSameFile = (before: BigIntStats, now: BigIntStats): boolean =>
