@@ -8,6 +8,8 @@ import {sync, unlessMissing} from './files.ts';
 
 /** The file in the store's folder that says which store it is: an id, which the metadata know as well. */
 const NAME = 'backref-store';
+/** Longer than a marker is. */
+const MAX_BYTES = 256;
 /** How many blobs of a store without a marker are looked for in the metadata before it counts as another store. */
 const MAX_BLOBS_COMPARED = 1000;
 /**
@@ -184,7 +186,8 @@ async function readMarker(path: string): Promise<ReadMarker> {
   const file = await open(path);
   try {
     const properties = await file.stat({bigint: true});
-    return {content: (await file.readFile('utf8')).trim(), properties};
+    const {bytesRead, buffer} = await file.read(Buffer.alloc(MAX_BYTES), 0, MAX_BYTES, 0);
+    return {content: buffer.toString('utf8', 0, bytesRead).trim(), properties};
   } finally {
     await file.close();
   }
