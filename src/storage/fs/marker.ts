@@ -91,7 +91,7 @@ class FileMarker implements Marker {
     return now !== undefined && isSameFile(properties, now);
   }
 
-  /** Undefined where there is no marker. */
+  /** Undefined where the marker is missing. */
   async #read(): Promise<ReadMarker | undefined> {
     const read = await this.#orMissing(readMarker(this.#file));
     this.#known = read && isSettled(read.properties, this.#now()) ? read : undefined;
